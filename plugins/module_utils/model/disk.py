@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk of a virtual machine, and where its content comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One DISK = [ … ] with its image resolved.
+
+    type: FILE, CDROM, FS or SWAP (the last two are volatile: made empty for this machine).
+    clone: True gives the machine an overlay or copy of its own; False uses the image's file in place.
+    save: the content is the image's when the machine ends (a persistent image).
+    source: the image's file in the front-end's datastore, "" for volatile disks.
+    image_uuid, generation: identify the source's content; a base in a node's cache is called after both.
+    format: of the source; driver: of the machine's own disk.N (raw or qcow2). Neither is ever probed on a node.
+    size: MiB of the machine's disk, never below the image's.
+    bus: virtio, scsi, ide, sata, or "" for the hypervisor's own choice from the target.
+    boot_order: 1 is first, 0 none. options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
+    """
+
+    disk_id: int
+    target: str
+    type: str = "FILE"
+    bus: str = ""
+    image_id: Optional[int] = None
+    image: str = ""
+    image_uuid: str = ""
+    generation: int = 0
+    source: str = ""
+    format: str = "raw"
+    driver: str = "qcow2"
+    size: int = 0
+    clone: bool = True
+    save: bool = False
+    readonly: bool = False
+    fs: str = ""
+    boot_order: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: what the front-end decided for one node, and what the node answers. Both are data, and fenced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple
+
+from .vm import Vm
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlannedVm:
+    """One machine of a plan.
+
+    generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
+    wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
+    operation: "" or one of reboot, reset: done once per generation, besides reaching `wanted`.
+    hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
+    seq: the number of its deployment file. previous: the state recorded before, as a name.
+    """
+
+    vm: Vm
+    generation: int
+    wanted: str
+    operation: str = ""
+    hard: bool = False
+    shutdown_timeout: int = 120
+    seq: int = 0
+    previous: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one node needs: every unfinished machine of it, whatever the lists of this run say.
+
+    catalog: UUID of the catalog. number: rises with each plan of this catalog; a node refuses lower ones.
+    """
+
+    catalog: str
+    number: int
+    host: str
+    vms: Tuple[PlannedVm, ...] = ()
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class VmOutcome:
+    """What became of one planned machine. state: a VM state's name as the hypervisor shows it now (RUNNING, POWEROFF,
+    SUSPENDED, DONE, UNKNOWN), or a failure (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE)."""
+
+    vm_id: int
+    generation: int
+    state: str
+    changed: bool = False
+    error: Optional[Mapping[str, str]] = None
+    log: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObservedVm:
+    """A machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap."""
+
+    vm_id: int
+    uuid: str
+    state: str
+    generation: int = 0
+    cpu_time: float = 0.0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
+    something else than our own machines. foreign_memory: MiB of running domains that are not ours."""
+
+    host: str
+    hypervisor: str = "kvm"
+    reached: bool = True
+    catalog: str = ""
+    plan_number: int = 0
+    memory: int = 0
+    cpu: float = 0.0
+    foreign_memory: int = 0
+    ports: Tuple[int, ...] = ()
+    vms: Tuple[ObservedVm, ...] = ()
+    as_of: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A virtual machine as instantiated: every reference resolved, every default applied. What a hypervisor renders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Tuple
+
+from .context import Context
+from .disk import Disk
+from .nic import Nic
+
+
+@dataclass(frozen=True)
+class Os:
+    """OS = [ … ]. Paths of kernel and initrd are on the node. boot holds device names: disk0, nic0 …"""
+
+    arch: str = "x86_64"
+    machine: str = ""
+    boot: Tuple[str, ...] = ()
+    kernel: str = ""
+    initrd: str = ""
+    kernel_cmd: str = ""
+    root: str = ""
+    bootloader: str = ""
+    firmware: str = ""
+    firmware_secure: bool = False
+    sd_disk_bus: str = ""
+
+
+@dataclass(frozen=True)
+class Graphics:
+    """GRAPHICS = [ … ]. type is VNC or SPICE, in lower case; the password is cut by the hypervisor's rule, not here."""
+
+    type: str = "vnc"
+    listen: str = "127.0.0.1"
+    port: int = 0
+    password: str = field(default="", repr=False)
+    keymap: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    type: str
+    bus: str = ""
+
+
+@dataclass(frozen=True)
+class Vm:
+    """One machine.
+
+    cpu: share of physical processors (0.5 is half a one); vcpu: virtual processors, None for the hypervisor's default;
+    memory: MiB. Disks are in the order of their ids, without the context, whose place is context.disk_id.
+    features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
+    attributes: the user's own attributes, single values only.
+    """
+
+    vm_id: int
+    uuid: str
+    name: str
+    hypervisor: str
+    cpu: float
+    memory: int
+    vcpu: Optional[int] = None
+    os: Os = Os()
+    disks: Tuple[Disk, ...] = ()
+    nics: Tuple[Nic, ...] = ()
+    context: Optional[Context] = None
+    graphics: Optional[Graphics] = None
+    inputs: Tuple[Input, ...] = ()
+    features: Mapping[str, str] = field(default_factory=dict)
+    cpu_model: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
