@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What decides and remembers. One interface in OpenNebula's verbs: the catalog here, a real oned later.
+
+References are names or ids (`ref`): a string of digits is an id unless an object has it as its name.
+Every method raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …
+Within session(check_mode=True) everything may be called as usual, and nothing stays.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any, ContextManager, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
+
+from ..model.host import Host
+from ..model.image import Image
+from ..model.network import AddressRange, Network
+from ..model.plan import Observed, Plan, VmOutcome
+from ..model.template import StoredTemplate, Template
+
+Ref = Union[str, int]
+
+
+@dataclass(frozen=True)
+class VmRecord:
+    """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
+    no context values, no passwords. request: the merged template it was made from (Template as plain attributes)."""
+
+    id: Optional[int]
+    name: str
+    uuid: str
+    state: str
+    wanted: str
+    host: str
+    hypervisor: str
+    generation: int
+    cpu: float
+    vcpu: Optional[int]
+    memory: int
+    template: str = ""
+    pattern: str = ""
+    position: Optional[int] = None
+    error: str = ""
+    stime: int = 0
+    etime: int = 0
+    nics: Sequence[Mapping[str, Any]] = ()
+    disks: Sequence[Mapping[str, Any]] = ()
+    graphics: Mapping[str, Any] = field(default_factory=dict)
+    request: Optional[Template] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class VmRequest:
+    """One machine to instantiate. template: merged with all that the request overrides. host: "" for any."""
+
+    name: str
+    template: Template
+    template_name: str = ""
+    pattern: str = ""
+    position: Optional[int] = None
+    host: str = ""
+    wanted: str = "RUNNING"
+
+
+@dataclass(frozen=True)
+class VmOrders:
+    """How a wanted state is to be reached. operation: "", reboot or reset."""
+
+    hard: bool = False
+    shutdown_timeout: int = 120
+    operation: str = ""
+
+
+class Engine(abc.ABC):
+    """capabilities: names of what this engine offers beyond the verbs below; callers ask these, never its name."""
+
+    capabilities: FrozenSet[str] = frozenset()
+
+    @abc.abstractmethod
+    def session(self) -> ContextManager[None]:
+        """One transaction: all verbs inside stay together, or none does."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    # -- images ---------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def image_pool(self) -> List[Image]: ...
+
+    @abc.abstractmethod
+    def image_info(self, ref: Ref) -> Image: ...
+
+    @abc.abstractmethod
+    def image_allocate(self, image: Image) -> Image:
+        """Register it as LOCKED: id, uuid and source path are given by the engine."""
+
+    @abc.abstractmethod
+    def image_update(self, ref: Ref, **changes: Any) -> Image:
+        """Set fields of model.image.Image (state, size, format, sha256, error, persistent, type, name …), with the
+        rules for each: chtype within its family, persistence refused while in use."""
+
+    @abc.abstractmethod
+    def image_delete(self, ref: Ref) -> Image: ...
+
+    # -- virtual networks -----------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def vn_pool(self) -> List[Network]: ...
+
+    @abc.abstractmethod
+    def vn_info(self, ref: Ref) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_allocate(self, network: Network) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_update(self, ref: Ref, **changes: Any) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_add_ar(self, ref: Ref, address_range: AddressRange) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_update_ar(self, ref: Ref, address_range: AddressRange) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_rm_ar(self, ref: Ref, ar_id: int) -> Network: ...
+
+    @abc.abstractmethod
+    def vn_delete(self, ref: Ref) -> Network: ...
+
+    # -- templates ------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def template_pool(self) -> List[StoredTemplate]: ...
+
+    @abc.abstractmethod
+    def template_info(self, ref: Ref) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def template_allocate(self, name: str, template: Template) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def template_update(self, ref: Ref, template: Template) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def template_delete(self, ref: Ref) -> StoredTemplate: ...
+
+    # -- hosts ----------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def host_pool(self) -> List[Host]: ...
+
+    @abc.abstractmethod
+    def host_info(self, ref: Ref) -> Host: ...
+
+    @abc.abstractmethod
+    def host_allocate(self, host: Host) -> Host: ...
+
+    @abc.abstractmethod
+    def host_update(self, ref: Ref, **changes: Any) -> Host: ...
+
+    @abc.abstractmethod
+    def host_delete(self, ref: Ref) -> Host: ...
+
+    # -- virtual machines, always many at a time ------------------------------------------------------------------
+    @abc.abstractmethod
+    def vm_pool(
+        self,
+        names: Optional[Iterable[str]] = None,
+        patterns: Optional[Iterable[str]] = None,
+        ids: Optional[Iterable[int]] = None,
+        done: bool = False,
+    ) -> List[VmRecord]:
+        """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
+
+    @abc.abstractmethod
+    def vm_instantiate(self, requests: Sequence[VmRequest]) -> List[VmRecord]:
+        """Ids, leases, images and capacity for the whole batch, or an error and nothing."""
+
+    @abc.abstractmethod
+    def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
+
+    @abc.abstractmethod
+    def vm_update(self, vm_id: int, template: Template) -> VmRecord:
+        """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE)."""
+
+    @abc.abstractmethod
+    def vm_observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
+        """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
+
+    @abc.abstractmethod
+    def vm_plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+        """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on."""
+
+    @abc.abstractmethod
+    def vm_record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+        """Take over what a node did; outcomes None: it did not answer. The machines that moved."""
+
+

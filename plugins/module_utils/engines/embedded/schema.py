@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog's tables, and the migrations between their versions. SQLite 3.34 features, no newer."""
+
+from __future__ import annotations
+
+# Each entry brings a catalog from version <index> to <index + 1>. An entry that was released is never edited.
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE sequences (name TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE images (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, uuid TEXT NOT NULL UNIQUE, type INTEGER NOT NULL,
+        state INTEGER NOT NULL, generation INTEGER NOT NULL DEFAULT 0, persistent INTEGER NOT NULL DEFAULT 0,
+        datastore_id INTEGER NOT NULL DEFAULT 1, source TEXT NOT NULL DEFAULT '', format TEXT NOT NULL DEFAULT 'raw',
+        size INTEGER NOT NULL DEFAULT 0, sha256 TEXT NOT NULL DEFAULT '', checksum TEXT NOT NULL DEFAULT '',
+        origin TEXT NOT NULL DEFAULT '', dev_prefix TEXT NOT NULL DEFAULT '', target TEXT NOT NULL DEFAULT '',
+        description TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', attributes TEXT NOT NULL DEFAULT '{}');
+
+    CREATE TABLE networks (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, uuid TEXT NOT NULL UNIQUE, vn_mad TEXT NOT NULL,
+        bridge TEXT NOT NULL, nat INTEGER NOT NULL DEFAULT 0, state INTEGER NOT NULL,
+        attributes TEXT NOT NULL DEFAULT '{}');
+    CREATE TABLE address_ranges (
+        network_id INTEGER NOT NULL REFERENCES networks(id) ON DELETE CASCADE, ar_id INTEGER NOT NULL,
+        type TEXT NOT NULL, size INTEGER NOT NULL, ip TEXT NOT NULL DEFAULT '', mac TEXT NOT NULL,
+        global_prefix TEXT NOT NULL DEFAULT '', ula_prefix TEXT NOT NULL DEFAULT '',
+        first_free INTEGER NOT NULL DEFAULT 0, used INTEGER NOT NULL DEFAULT 0,
+        attributes TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (network_id, ar_id)) WITHOUT ROWID;
+    CREATE TABLE leases (
+        network_id INTEGER NOT NULL, ar_id INTEGER NOT NULL, offset INTEGER NOT NULL,
+        vm_id INTEGER REFERENCES vms(id), nic_id INTEGER,
+        PRIMARY KEY (network_id, ar_id, offset),
+        FOREIGN KEY (network_id, ar_id) REFERENCES address_ranges(network_id, ar_id)) WITHOUT ROWID;
+    CREATE INDEX leases_vm ON leases(vm_id);
+
+    CREATE TABLE templates (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT NOT NULL, registered INTEGER NOT NULL);
+
+    CREATE TABLE hosts (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, hypervisor TEXT NOT NULL, state INTEGER NOT NULL,
+        memory INTEGER NOT NULL DEFAULT 0, cpu REAL NOT NULL DEFAULT 0, reserved_memory INTEGER NOT NULL DEFAULT 0,
+        memory_overcommit REAL NOT NULL DEFAULT 1, cpu_overcommit REAL NOT NULL DEFAULT 1,
+        memory_used INTEGER NOT NULL DEFAULT 0, cpu_used REAL NOT NULL DEFAULT 0, vms INTEGER NOT NULL DEFAULT 0,
+        attributes TEXT NOT NULL DEFAULT '{}');
+
+    CREATE TABLE vms (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, uuid TEXT NOT NULL UNIQUE, pattern TEXT NOT NULL DEFAULT '',
+        position INTEGER, template TEXT NOT NULL DEFAULT '', state INTEGER NOT NULL, lcm_state INTEGER NOT NULL,
+        host_id INTEGER REFERENCES hosts(id), generation INTEGER NOT NULL DEFAULT 1, seq INTEGER NOT NULL DEFAULT 0,
+        wanted TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0, orders TEXT NOT NULL DEFAULT '{}',
+        cpu REAL NOT NULL, memory INTEGER NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL,
+        error TEXT NOT NULL DEFAULT '', stime INTEGER NOT NULL, etime INTEGER NOT NULL DEFAULT 0);
+    CREATE UNIQUE INDEX vms_name ON vms(name) WHERE state != 6;
+    CREATE INDEX vms_pattern ON vms(pattern) WHERE state != 6;
+    CREATE INDEX vms_unsettled ON vms(host_id) WHERE settled = 0;
+    CREATE INDEX vms_host ON vms(host_id) WHERE state != 6;
+    CREATE TABLE vm_images (
+        vm_id INTEGER NOT NULL REFERENCES vms(id), disk_id INTEGER NOT NULL,
+        image_id INTEGER NOT NULL REFERENCES images(id), writable INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (vm_id, disk_id)) WITHOUT ROWID;
+    CREATE INDEX vm_images_image ON vm_images(image_id);
+    CREATE TABLE vnc_ports (
+        host_id INTEGER NOT NULL REFERENCES hosts(id), port INTEGER NOT NULL, vm_id INTEGER NOT NULL REFERENCES vms(id),
+        PRIMARY KEY (host_id, port)) WITHOUT ROWID;
+    CREATE INDEX vnc_ports_vm ON vnc_ports(vm_id);
+    CREATE TABLE history (
+        vm_id INTEGER NOT NULL REFERENCES vms(id), step INTEGER NOT NULL, time INTEGER NOT NULL, host TEXT NOT NULL,
+        state TEXT NOT NULL, action TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (vm_id, step)) WITHOUT ROWID;
+    """,
+)
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog's database: opening, migrating, one transaction per module run, and ids that are never used again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from typing import Any, Iterator, List, Optional
+
+from ...errors import CatalogError, NotFound
+from .schema import MIGRATIONS, VERSION
+
+BUSY_SECONDS = 60
+# On these SQLite's write-ahead log does not work (it needs memory shared between the processes of one kernel).
+NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.sshfs", "9p"))
+
+
+class Store:
+    """One open catalog. `root` is nebula_root on the front-end.
+
+    check_mode: everything runs as usual, in memory where there is no catalog yet, and is rolled back at the end.
+    """
+
+    def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
+        self.root = root
+        self.path = os.path.join(root, "nebula.db")
+        self.check_mode = check_mode
+        exists = os.path.exists(self.path)
+        self.declared = not exists and check_mode
+        if not exists and not check_mode and not create:
+            raise NotFound(
+                f"catalog {self.path}",
+                "there is none on this host",
+                "Run role nebula.provision.frontend first, or set nebula_root to where the catalog is",
+            )
+        if not self.declared:
+            _refuse_network_file_system(root)
+        try:
+            self.db = sqlite3.connect(
+                ":memory:" if self.declared else self.path, timeout=BUSY_SECONDS, isolation_level=None
+            )
+            self.db.row_factory = sqlite3.Row
+            self._prepare(new=not exists)
+        except sqlite3.Error as error:
+            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
+
+    def _prepare(self, new: bool) -> None:
+        self.db.execute("PRAGMA foreign_keys = ON")
+        if new and not self.declared:
+            os.chmod(self.path, 0o600)
+        if not self.declared:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            # FULL, not WAL's usual NORMAL: what a run reported as done must survive a power cut.
+            self.db.execute("PRAGMA synchronous = FULL")
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise CatalogError(
+                f"catalog {self.path}",
+                f"its schema is version {version}, this collection knows up to {VERSION}",
+                "Use the newer nebula.provision that wrote it",
+            )
+        if version == VERSION:
+            return
+        self.db.execute("BEGIN EXCLUSIVE")
+        try:
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            for step in MIGRATIONS[version:]:
+                for statement in _statements(step):
+                    self.db.execute(statement)
+            self.db.execute("INSERT OR IGNORE INTO meta VALUES ('catalog', ?)", (str(uuid.uuid4()),))
+            self.db.execute("INSERT OR IGNORE INTO meta VALUES ('plan', '0')")
+            self.db.execute(f"PRAGMA user_version = {VERSION:d}")
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; in check mode, nothing."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
+        try:
+            yield self.db
+        except sqlite3.Error as error:
+            self.db.execute("ROLLBACK")
+            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("ROLLBACK" if self.check_mode else "COMMIT")
+
+    def take_ids(self, sequence: str, count: int = 1) -> int:
+        """The first of `count` ids in a row; called within a transaction."""
+        self.db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (sequence,))
+        first: int = self.db.execute("SELECT next FROM sequences WHERE name = ?", (sequence,)).fetchone()[0]
+        self.db.execute("UPDATE sequences SET next = next + ? WHERE name = ?", (count, sequence))
+        return first
+
+    def meta(self, key: str) -> str:
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def row(self, sql: str, *values: Any) -> Optional[sqlite3.Row]:
+        found: Optional[sqlite3.Row] = self.db.execute(sql, values).fetchone()
+        return found
+
+    def rows(self, sql: str, *values: Any) -> List[sqlite3.Row]:
+        return self.db.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def _statements(script: str) -> List[str]:
+    # executescript() would commit the surrounding transaction; the scripts hold no ';' but between statements.
+    return [part for part in (piece.strip() for piece in script.split(";")) if part]
+
+
+def _refuse_network_file_system(root: str) -> None:
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                _device, point, fstype = line.split(" ")[:3]
+                if (os.path.realpath(root) + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+                    best, kind = point, fstype
+    except OSError:
+        return
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise CatalogError(
+            f"catalog in {root}",
+            f"{best} is mounted by {kind}, on which SQLite's write-ahead log does not work",
+            "Put nebula_root on a local file system of the front-end; image datastores may be links to shared ones",
+        )
+
+
+def _explain(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return f"another run has held it for over {BUSY_SECONDS} s"
+    return text
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return "Wait for the other run to end, then run again"
+    if "full" in text or "disk I/O" in text:
+        return "Make room on its file system, then run again; nothing was changed"
+    if "not a database" in text or "malformed" in text:
+        return "The file is damaged: restore it from a backup"
+    return "Nothing was changed"

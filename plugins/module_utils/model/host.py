@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host: a node as the front-end knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+from .states import HostState
+
+
+@dataclass(frozen=True)
+class Host:
+    """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its machines were promised.
+    overcommit: factors on what may be promised (1.0: memory is never promised twice)."""
+
+    id: Optional[int]
+    name: str
+    hypervisor: str = "kvm"
+    state: HostState = HostState.INIT
+    memory: int = 0
+    cpu: float = 0.0
+    reserved_memory: int = 0
+    memory_overcommit: float = 1.0
+    cpu_overcommit: float = 1.0
+    memory_used: int = 0
+    cpu_used: float = 0.0
+    vms: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An address that a network interface holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Lease:
+    """offset counts from the first address of the range; ip, ip6 and ip6_ula are "" where the range has none."""
+
+    network_id: Optional[int]
+    ar_id: int
+    offset: int
+    mac: str
+    ip: str = ""
+    ip6: str = ""
+    ip6_ula: str = ""
+    vm_id: Optional[int] = None
+    nic_id: Optional[int] = None

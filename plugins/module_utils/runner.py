@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a module's run() to Ansible's exit: the only place that turns errors into fail_json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Callable, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .errors import NebulaError
+from .sync import Result, summary
+
+
+def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
+    """Run `run(params, check_mode)` and exit with its result.
+
+    Items that failed fail the task, after all others were done: the payload is there in both cases.
+    """
+    # What is created holds configuration or secrets: nothing of it is anybody else's by default.
+    os.umask(0o077)
+    try:
+        result = run(module.params, module.check_mode)
+    except NebulaError as error:
+        module.fail_json(msg=str(error), error=error.as_dict())
+    for text in result.warnings:
+        module.warn(text)
+    answer: Dict[str, Any] = dict(result.payload, changed=result.changed)
+    if module._diff:
+        answer["diff"] = result.diff()
+    if result.errors:
+        answer["errors"] = [
+            dict(item.error.as_dict(), name=item.name) for item in result.errors if item.error is not None
+        ]
+        module.fail_json(msg=summary(result.errors), **answer)
+    module.exit_json(**answer)
+
+
+@contextlib.contextmanager
+def closing(thing: Any) -> Any:
+    try:
+        yield thing
+    finally:
+        thing.close()

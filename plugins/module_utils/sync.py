@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Current and desired to changed and diff. The one place where that is decided, for real runs and check mode alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import json
+
+from .errors import NebulaError
+
+
+@dataclass
+class Item:
+    """What a run did (or would do) with one object. before and after: the object as shown to users, without secrets."""
+
+    name: str
+    before: Optional[Mapping[str, Any]] = None
+    after: Optional[Mapping[str, Any]] = None
+    error: Optional[NebulaError] = None
+    changed: Optional[bool] = None
+
+    @property
+    def is_changed(self) -> bool:
+        return self.before != self.after if self.changed is None else self.changed
+
+
+@dataclass
+class Result:
+    """A module's whole answer. payload: what goes beside changed and diff, already in its final form."""
+
+    items: List[Item] = field(default_factory=list)
+    payload: Dict[str, Any] = field(default_factory=dict)
+    warnings: List[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return any(item.is_changed for item in self.items)
+
+    @property
+    def errors(self) -> List[Item]:
+        return [item for item in self.items if item.error is not None]
+
+    def diff(self) -> List[Dict[str, str]]:
+        return [
+            {
+                "before_header": item.name,
+                "after_header": item.name,
+                "before": as_text(item.before),
+                "after": as_text(item.after),
+            }
+            for item in self.items
+            if item.is_changed
+        ]
+
+
+def as_text(value: Optional[Mapping[str, Any]]) -> str:
+    if not value:
+        return ""
+    return json.dumps(value, indent=2, sort_keys=True, default=str, ensure_ascii=False) + "\n"
+
+
+def differences(current: Mapping[str, Any], desired: Mapping[str, Any]) -> Dict[str, Any]:
+    """The keys of `desired` whose values differ; what the user did not set (None or absent) never does."""
+    return {key: value for key, value in desired.items() if value is not None and current.get(key) != value}
+
+
+def summary(failed: Sequence[Item]) -> str:
+    """One message for all that failed, the first in full."""
+    texts = [f"{item.error}" for item in failed]
+    if len(texts) == 1:
+        return texts[0]
+    shown = texts[:10]
+    rest = len(texts) - len(shown)
+    return f"{len(texts)} failed:\n" + "\n".join(f"- {t}" for t in shown) + (f"\n… and {rest} more" if rest else "")
