@@ -1,6 +1,117 @@
 # Everything this project can do, one target each. `make` alone lists them.
+#
+#   make site ARGS="--check --diff"     further arguments of ansible-playbook
+#   make unit ARGS="-k context -x"      further arguments of pytest
+#   make INVENTORY=… site               another inventory than the demo
 .DEFAULT_GOAL := help
-.PHONY: venv
+SHELL := /bin/sh
+BIN := .venv/bin
+INVENTORY ?= inventories/demo
+ARGS ?=
+VERSION := $(shell sed -n 's/^version: //p' galaxy.yml)
+ARTIFACT := build/nebula-provision-$(VERSION).tar.gz
+
+# Ansible wants UTF-8, which a bare container does not set; tests compare English messages.
+export LC_ALL := C.UTF-8
+# A world-writable checkout would have its ansible.cfg ignored.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# pip and others have nothing to ask.
+export PIP_NO_INPUT := 1
+
+PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+
+.PHONY: help site teardown status test bench venv run-venv bench-venv packages constraints \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs changelog artifact unit integration molecule clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+site: run-venv  ## provision: everything the inventory describes
+	$(PLAYBOOK) site.yml $(ARGS)
+
+teardown: run-venv  ## remove every VM, lease, disk and bridge of the inventory
+	$(PLAYBOOK) playbooks/teardown.yml $(ARGS)
+
+status: run-venv  ## show hosts, images, networks, leases and VMs; changes nothing
+	$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+run-venv:
+	@tests/tools/venv.sh .venv requirements/run.txt
 
 venv:  ## the environment with all tools, .venv
 	@tests/tools/venv.sh .venv requirements/test.txt
+
+bench-venv:
+	@tests/tools/venv.sh .venv-bench requirements/bench.txt
+
+packages:  ## the Debian packages that tests need (root)
+	@tests/tools/packages.sh requirements/debian.txt
+
+constraints:  ## write requirements/constraints.txt anew, after a change of a list
+	tests/tools/constraints.sh requirements/constraints.txt requirements/test.txt requirements/bench.txt
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+# One pytest run over all of them, so that one failing tool hides no other and the last line counts everything:
+# the tools below are tests too (tests/tools/test_tools.py), molecule is the last.
+test: packages venv  ## everything below: lint, sanity, importer, docs, unit, integration, molecule
+	@$(BIN)/pytest tests/tools/test_tools.py tests/unit tests/integration tests/tools/test_molecule.py --durations=15 $(ARGS)
+
+lint: ruff mypy yamllint ansible-lint  ## ruff, mypy, yamllint, ansible-lint
+
+ruff: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: venv  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+mypy: venv
+	$(BIN)/mypy
+
+yamllint: venv
+	$(BIN)/yamllint --strict .
+
+ansible-lint: venv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
+
+# Moved into place whole: two targets that run at once (test_tools.py) may both build it.
+artifact: venv
+	@mkdir -p build && directory=$$(mktemp -d build/artifact.XXXXXX) && \
+	$(BIN)/ansible-galaxy collection build --output-path "$$directory" >/dev/null && \
+	mv "$$directory"/*.tar.gz $(ARTIFACT); status=$$?; rm -rf "$$directory"; exit $$status
+
+sanity: artifact  ## ansible-test sanity, all tests, nothing ignored
+	$(BIN)/python tests/tools/sanity.py $(ARTIFACT) $(ARGS)
+
+importer: artifact  ## what Ansible Galaxy checks of an upload
+	$(BIN)/python tests/tools/importer.py $(ARTIFACT)
+
+docs: venv  ## lint the documentation of plugins and roles, and the changelog's fragments
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all \
+		--skip-rstcheck collections/ansible_collections/nebula/provision
+	$(BIN)/antsibull-changelog lint
+
+unit: venv  ## the pure layers, and everything that needs no root
+	$(BIN)/pytest tests/unit $(ARGS)
+
+integration: packages venv  ## against the real libvirtd, qemu-img, … (root)
+	$(BIN)/pytest tests/integration $(ARGS)
+
+molecule: packages venv  ## the roles from prepare to cleanup, scenario default (root)
+	cd extensions && PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
+
+bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
+	@mkdir -p build
+	.venv-bench/bin/python benchmarks/run.py --output build/bench.json $(ARGS)
+
+changelog: venv  ## CHANGELOG.md out of the fragments of released versions
+	$(BIN)/antsibull-changelog generate
+
+clean:  ## what was built; environments stay
+	rm -rf build .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache

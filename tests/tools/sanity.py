@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run ansible-test sanity on what the artifact holds: sanity.py ARTIFACT [arguments of ansible-test sanity].
+
+ansible-test wants a real directory …/ansible_collections/nebula/provision (a link is fatal to it), keeps environments
+below ~/.ansible and hands nothing of our environment on but HOME and PATH. It gets a home of its own in build/, where
+its environments stay for the next run, and where pip's settings are found as we have them.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ansible_test
+
+WORK = Path("build/sanity").absolute()
+HOME = WORK / "home"
+COLLECTION = WORK / "ansible_collections/nebula/provision"
+
+# Stands where ansible-test expects the download of get-pip.py, which a machine with only a package mirror can't fetch.
+# It is called with the arguments of `pip install`, by an interpreter that has no pip yet.
+BOOTSTRAP_PIP = """\
+import ensurepip
+import os
+import subprocess
+import sys
+
+ensurepip.bootstrap()
+wanted = [a for a in sys.argv[1:] if a not in ("--no-setuptools", "--no-wheel")]
+environment = {k: v for k, v in os.environ.items() if k != "GET_PIP"}
+sys.exit(subprocess.run([sys.executable, "-m", "pip", "install", *wanted], env=environment).returncode)
+"""
+
+
+def unpack(artifact: Path) -> None:
+    shutil.rmtree(COLLECTION, ignore_errors=True)
+    COLLECTION.mkdir(parents=True)
+    subprocess.run(["tar", "-xzf", artifact, "-C", COLLECTION], check=True)
+
+
+def provide_bootstrap() -> None:
+    requirements = Path(ansible_test.__path__[0]) / "_internal/python_requirements.py"
+    versions = set(re.findall(r"pip='([\d.]+)'", requirements.read_text()))
+    if not versions:
+        sys.exit(f"sanity.py: no version of pip found in {requirements}; this ansible-core bootstraps differently")
+    cache = HOME / ".ansible/test/cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    for version in versions:
+        (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(BOOTSTRAP_PIP)
+
+
+def provide_pip_settings() -> None:
+    """The effective settings of pip, from files and environment alike, as one file below HOME."""
+    pip = [sys.executable, "-m", "pip"]
+    settings = configparser.RawConfigParser()
+    settings["global"] = {"cache-dir": _output([*pip, "cache", "dir"]).strip()}
+    for line in _output([*pip, "config", "list"]).splitlines():
+        name, _equals, value = line.partition("=")
+        section, _dot, key = name.rpartition(".")
+        if key in ("config-file", "constraint"):
+            continue
+        section = "global" if section == ":env:" else section
+        if not settings.has_section(section):
+            settings.add_section(section)
+        settings[section][key] = ast.literal_eval(value)
+    target = HOME / ".config/pip/pip.conf"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch(mode=0o600)  # an index URL may hold a password
+    with target.open("w") as file:
+        settings.write(file)
+
+
+def environment() -> dict[str, str]:
+    """PATH without version managers' shims: ansible-test tries each python3.N, and shims answer for inactive ones."""
+    path = [str(Path(sys.executable).parent)]
+    path += [entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry).name != "shims"]
+    # The floor of targets is tried where a version manager has it. At the end, so that nothing else is found there.
+    path += [str(entry) for entry in sorted(Path("~/.pyenv/versions").expanduser().glob("3.9.*/bin"))]
+    return {**os.environ, "HOME": str(HOME), "PATH": os.pathsep.join(path), "XDG_CONFIG_HOME": str(HOME / ".config")}
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def main() -> int:
+    unpack(Path(sys.argv[1]))
+    provide_bootstrap()
+    provide_pip_settings()
+    command = ["ansible-test", "sanity", "--color", "no", *sys.argv[2:]]
+    return subprocess.run(command, cwd=COLLECTION, env=environment(), stdin=subprocess.DEVNULL).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Molecule as the last test of `make test`: it wants the machine for itself."""
+
+from __future__ import annotations
+
+import pytest
+from make_target import make
+
+
+@pytest.mark.timeout(1500)
+def test_scenario_default():
+    returncode, output = make("molecule")
+    assert returncode == 0, f"make molecule:\n{output}"
