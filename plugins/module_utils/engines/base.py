@@ -45,6 +45,8 @@ class VmRecord:
     error: str = ""
     stime: int = 0
     etime: int = 0
+    hostname: str = ""
+    warnings: Sequence[str] = ()
     nics: Sequence[Mapping[str, Any]] = ()
     disks: Sequence[Mapping[str, Any]] = ()
     graphics: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class VmRequest:
 
 @dataclass(frozen=True)
 class VmOrders:
-    """How a wanted state is to be reached. operation: "", reboot or reset."""
+    """How a wanted state is to be reached. operation: "", reboot or reset; recreate is vm_recreate()."""
 
     hard: bool = False
     shutdown_timeout: int = 120
@@ -81,6 +83,19 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def session(self) -> ContextManager[None]:
         """One transaction: all verbs inside stay together, or none does."""
+
+    @abc.abstractmethod
+    def attempt(self) -> ContextManager[None]:
+        """A part of a session that is undone alone when it raises."""
+
+    @abc.abstractmethod
+    def declare(self, declared: Mapping[str, Any]) -> None:
+        """Check mode: take as given what earlier tasks of this run would have created, as their results show it
+        (keys images, networks, templates, hosts)."""
+
+    @abc.abstractmethod
+    def catalog(self) -> str:
+        """The catalog's UUID."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
@@ -173,8 +188,8 @@ class Engine(abc.ABC):
         """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
 
     @abc.abstractmethod
-    def vm_instantiate(self, requests: Sequence[VmRequest]) -> List[VmRecord]:
-        """Ids, leases, images and capacity for the whole batch, or an error and nothing."""
+    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+        """Ids, leases, images and capacity for the whole batch, or an error and nothing. hosts: only on these."""
 
     @abc.abstractmethod
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
@@ -182,6 +197,14 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def vm_update(self, vm_id: int, template: Template) -> VmRecord:
         """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE)."""
+
+    @abc.abstractmethod
+    def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
+        """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
+
+    @abc.abstractmethod
+    def vm_history(self, vm_id: int) -> List[Mapping[str, Any]]:
+        """What happened to it, oldest first: time (s since the epoch), host, state, action, reason."""
 
     @abc.abstractmethod
     def vm_observe(self, observed: Sequence[Observed]) -> List[VmRecord]:

@@ -19,7 +19,8 @@ class PlannedVm:
 
     generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
     wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
-    operation: "" or one of reboot, reset: done once per generation, besides reaching `wanted`.
+    operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once per generation,
+    besides reaching `wanted`.
     hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
     seq: the number of its deployment file. previous: the state recorded before, as a name.
     """

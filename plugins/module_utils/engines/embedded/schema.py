@@ -53,8 +53,8 @@ MIGRATIONS = (
         wanted TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0, orders TEXT NOT NULL DEFAULT '{}',
         cpu REAL NOT NULL, memory INTEGER NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL,
         error TEXT NOT NULL DEFAULT '', stime INTEGER NOT NULL, etime INTEGER NOT NULL DEFAULT 0);
-    CREATE UNIQUE INDEX vms_name ON vms(name) WHERE state != 6;
-    CREATE INDEX vms_pattern ON vms(pattern) WHERE state != 6;
+    CREATE UNIQUE INDEX vms_name ON vms(name) WHERE wanted != 'DONE';
+    CREATE INDEX vms_pattern ON vms(pattern) WHERE wanted != 'DONE';
     CREATE INDEX vms_unsettled ON vms(host_id) WHERE settled = 0;
     CREATE INDEX vms_host ON vms(host_id) WHERE state != 6;
     CREATE TABLE vm_images (

@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The embedded engine: the catalog in SQLite, one file per kind of object behind one interface."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+
+from ...model.host import Host
+from ...model.image import Image
+from ...model.network import AddressRange, Network
+from ...model.plan import Observed, Plan, VmOutcome
+from ...model.template import StoredTemplate, Template
+from ..base import Engine, Ref, VmOrders, VmRecord, VmRequest
+from .hosts import Hosts
+from .images import Images
+from .networks import Networks
+from .store import Store
+from .templates import Templates
+from .vms import Vms
+
+
+class EmbeddedEngine(Engine):
+    capabilities = frozenset(("plans",))
+
+    def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
+        self.store = Store(root, check_mode=check_mode, create=create)
+        self.images = Images(self.store)
+        self.networks = Networks(self.store)
+        self.templates = Templates(self.store)
+        self.hosts = Hosts(self.store)
+        self.vms = Vms(self.store, self.images, self.networks, self.hosts, now=lambda: int(time.time()))
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
+        return cls(params["root"], check_mode, create)
+
+    def session(self) -> ContextManager[Any]:
+        return self.store.transaction()
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        self.store.db.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self.store.db.execute("ROLLBACK TO attempt")
+            self.store.db.execute("RELEASE attempt")
+            raise
+        self.store.db.execute("RELEASE attempt")
+
+    def declare(self, declared: Mapping[str, Any]) -> None:
+        for kind, table in (
+            ("hosts", self.hosts),
+            ("images", self.images),
+            ("networks", self.networks),
+            ("templates", self.templates),
+        ):
+            for item in declared.get(kind) or ():
+                if item.get("id") is None:
+                    table.declare(item)
+
+    def catalog(self) -> str:
+        return self.store.meta("catalog")
+
+    def close(self) -> None:
+        self.store.close()
+
+    def image_pool(self) -> List[Image]:
+        return self.images.pool()
+
+    def image_info(self, ref: Ref) -> Image:
+        return self.images.info(ref)
+
+    def image_allocate(self, image: Image) -> Image:
+        return self.images.allocate(image)
+
+    def image_update(self, ref: Ref, **changes: Any) -> Image:
+        return self.images.update(ref, **changes)
+
+    def image_delete(self, ref: Ref) -> Image:
+        return self.images.delete(ref)
+
+    def vn_pool(self) -> List[Network]:
+        return self.networks.pool()
+
+    def vn_info(self, ref: Ref) -> Network:
+        return self.networks.info(ref)
+
+    def vn_allocate(self, network: Network) -> Network:
+        return self.networks.allocate(network)
+
+    def vn_update(self, ref: Ref, **changes: Any) -> Network:
+        return self.networks.update(ref, **changes)
+
+    def vn_add_ar(self, ref: Ref, address_range: AddressRange) -> Network:
+        return self.networks.add_ar(ref, address_range)
+
+    def vn_update_ar(self, ref: Ref, address_range: AddressRange) -> Network:
+        return self.networks.update_ar(ref, address_range)
+
+    def vn_rm_ar(self, ref: Ref, ar_id: int) -> Network:
+        return self.networks.rm_ar(ref, ar_id)
+
+    def vn_delete(self, ref: Ref) -> Network:
+        return self.networks.delete(ref)
+
+    def template_pool(self) -> List[StoredTemplate]:
+        return self.templates.pool()
+
+    def template_info(self, ref: Ref) -> StoredTemplate:
+        return self.templates.info(ref)
+
+    def template_allocate(self, name: str, template: Template) -> StoredTemplate:
+        return self.templates.allocate(name, template)
+
+    def template_update(self, ref: Ref, template: Template) -> StoredTemplate:
+        return self.templates.update(ref, template)
+
+    def template_delete(self, ref: Ref) -> StoredTemplate:
+        return self.templates.delete(ref)
+
+    def host_pool(self) -> List[Host]:
+        return self.hosts.pool()
+
+    def host_info(self, ref: Ref) -> Host:
+        return self.hosts.info(ref)
+
+    def host_allocate(self, host: Host) -> Host:
+        return self.hosts.allocate(host)
+
+    def host_update(self, ref: Ref, **changes: Any) -> Host:
+        return self.hosts.update(ref, **changes)
+
+    def host_delete(self, ref: Ref) -> Host:
+        return self.hosts.delete(ref)
+
+    def vm_pool(
+        self,
+        names: Optional[Iterable[str]] = None,
+        patterns: Optional[Iterable[str]] = None,
+        ids: Optional[Iterable[int]] = None,
+        done: bool = False,
+    ) -> List[VmRecord]:
+        return self.vms.pool(names, patterns, ids, done)
+
+    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+        return self.vms.instantiate(requests, hosts)
+
+    def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
+        return self.vms.action(vm_id, wanted, orders)
+
+    def vm_update(self, vm_id: int, template: Template) -> VmRecord:
+        return self.vms.update(vm_id, template)
+
+    def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
+        return self.vms.recreate(vm_id, template)
+
+    def vm_history(self, vm_id: int) -> List[Mapping[str, Any]]:
+        return self.vms.history(vm_id)
+
+    def vm_observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
+        return self.vms.observe(observed)
+
+    def vm_plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+        return self.vms.plans(hosts)
+
+    def vm_record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+        return self.vms.record(host, outcomes)

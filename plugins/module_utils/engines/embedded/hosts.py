@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts of the catalog, and what of them is promised to machines."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, List, Mapping
+
+from ...errors import InUse
+from ...model.host import Host
+from ...model.names import check_name
+from ...model.states import HostState
+from ..base import Ref
+from .references import resolve
+from .store import Store
+
+COLUMNS = (
+    "hypervisor",
+    "state",
+    "memory",
+    "cpu",
+    "reserved_memory",
+    "memory_overcommit",
+    "cpu_overcommit",
+)
+
+
+class Hosts:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def pool(self) -> List[Host]:
+        return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
+
+    def info(self, ref: Ref) -> Host:
+        return _host(resolve(self.store, "hosts", "host", ref))
+
+    def allocate(self, host: Host) -> Host:
+        check_name("host", host.name)
+        host_id = self.store.take_ids("hosts")
+        values = [int(getattr(host, c)) if c == "state" else getattr(host, c) for c in COLUMNS]
+        self.store.db.execute(
+            f"INSERT INTO hosts (id, name, attributes, {', '.join(COLUMNS)}) VALUES (?, ?, ?{', ?' * len(COLUMNS)})",
+            [host_id, host.name, json.dumps(dict(host.attributes)), *values],
+        )
+        return self.info(host_id)
+
+    def update(self, ref: Ref, **changes: Any) -> Host:
+        host = self.info(ref)
+        for column, value in changes.items():
+            stored = json.dumps(dict(value)) if column == "attributes" else int(value) if column == "state" else value
+            self.store.db.execute(f"UPDATE hosts SET {column} = ? WHERE id = ?", (stored, host.id))
+        return self.info(host.name)
+
+    def delete(self, ref: Ref) -> Host:
+        host = self.info(ref)
+        rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)
+        if rows:
+            names = ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
+            raise InUse(f"host {host.name}: delete", f"it runs {names}", "End these machines first")
+        # Machines that are DONE keep their history, not their host.
+        self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
+        self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
+        return host
+
+    def declare(self, item: Mapping[str, Any]) -> None:
+        if self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
+            self.allocate(
+                Host(
+                    id=None,
+                    name=item["name"],
+                    hypervisor=item.get("hypervisor") or "kvm",
+                    state=HostState.MONITORED,
+                    memory=int(item.get("memory") or 0),
+                    cpu=float(item.get("cpu") or 0),
+                    reserved_memory=int(item.get("reserved_memory") or 0),
+                    memory_overcommit=float(item.get("memory_overcommit") or 1),
+                    cpu_overcommit=float(item.get("cpu_overcommit") or 1),
+                )
+            )
+
+    def promise(self, host_id: int, memory: int, cpu: float, vms: int) -> None:
+        """Count what machines of the host were promised; negative to give it back."""
+        self.store.db.execute(
+            "UPDATE hosts SET memory_used = memory_used + ?, cpu_used = round(cpu_used + ?, 6), vms = vms + ? WHERE id = ?",
+            (memory, cpu, vms, host_id),
+        )
+
+
+def _host(row: sqlite3.Row) -> Host:
+    return Host(
+        id=row["id"],
+        name=row["name"],
+        hypervisor=row["hypervisor"],
+        state=HostState(row["state"]),
+        memory=row["memory"],
+        cpu=row["cpu"],
+        reserved_memory=row["reserved_memory"],
+        memory_overcommit=row["memory_overcommit"],
+        cpu_overcommit=row["cpu_overcommit"],
+        memory_used=row["memory_used"],
+        cpu_used=row["cpu_used"],
+        vms=row["vms"],
+        attributes=json.loads(row["attributes"]),
+    )

@@ -1,0 +1,18 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engines there are. A new one is a file and a line here."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from .base import Engine
+from .embedded.engine import EmbeddedEngine
+
+ENGINES = {"embedded": EmbeddedEngine}
+
+
+def open_engine(params: Mapping[str, Any], check_mode: bool, create: bool = False) -> Engine:
+    """The engine that the module's options name. create: begin a new catalog where there is none."""
+    return ENGINES[params.get("engine") or "embedded"].from_params(params, check_mode, create)
