@@ -1,0 +1,240 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs of this host: started without a shell, under limits, ended with all that they started, and explained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CommandFailed, MissingDependency, NebulaError, NoSpace, TimedOut
+
+# Which Debian package brings a program; others are assumed to be called as the program is.
+PACKAGES = {
+    "bunzip2": "bzip2",
+    "debugfs": "e2fsprogs",
+    "extlinux": "extlinux",
+    "ip": "iproute2",
+    "libvirtd": "libvirt-daemon-system",
+    "mkfs.ext2": "e2fsprogs",
+    "mkfs.ext3": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mkfs.xfs": "xfsprogs",
+    "mkswap": "util-linux",
+    "mmd": "mtools",
+    "nft": "nftables",
+    "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "syslinux": "syslinux",
+    "sysctl": "procps",
+    "unxz": "xz-utils",
+    "virsh": "libvirt-clients",
+    "virtlogd": "libvirt-daemon",
+    "xl": "xen-utils",
+    "xz": "xz-utils",
+}
+MIB = 1024 * 1024
+# A program that prints more is cut off: a damaged image can make qemu-img print a line per cluster.
+OUTPUT_LIMIT = 16 * MIB
+ERROR_LIMIT = 64 * 1024
+SHOWN_LINES = 5
+_CHUNK = 64 * 1024
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass(frozen=True)
+class Completed:
+    """returncode: negative for a signal. stderr: its last 64 KiB. seconds: how long it ran."""
+
+    argv: Sequence[str]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def find(program: str) -> str:
+    """The program's full path; MissingDependency names the package that has it."""
+    found = shutil.which(program, path=_path())
+    if found is None:
+        name = os.path.basename(program)
+        raise MissingDependency(
+            f"program {program}", "it is not on this host", f"Install the package {PACKAGES.get(name, name)}"
+        )
+    return found
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    memory: int | None = None,
+    cpu: int | None = None,
+    input: bytes | str | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    cwd: str | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    timeout: seconds, then it is killed with all it started (TimedOut). memory: bytes of address space.
+    cpu: seconds of processor time. check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
+    argv is shown in errors and by ps to everyone on the host: secrets go through `input` or files.
+    """
+    data = input.encode() if isinstance(input, str) else input
+    began = time.monotonic()
+    with running(
+        argv,
+        memory=memory,
+        cpu=cpu,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        out, err = _converse(process, data, argv, began, timeout)
+        try:
+            # Output may end before the program does (a daemon closes its own).
+            process.wait(max(0.0, began + timeout - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise _timed_out(argv, timeout, err) from None
+    done = Completed(tuple(argv), process.returncode, _text(out), _text(err), time.monotonic() - began)
+    if check and done.returncode != 0:
+        raise failure(done)
+    return done
+
+
+@contextlib.contextmanager
+def running(
+    argv: Sequence[str],
+    *,
+    memory: int | None = None,
+    cpu: int | None = None,
+    env: Mapping[str, str] | None = None,
+    **streams: Any,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program while it runs, for those who stream through it; whatever is left of it at the end is killed."""
+    process = subprocess.Popen(
+        list(argv),
+        executable=find(argv[0]),
+        env={**os.environ, "PATH": _path(), "LC_ALL": "C", "LANGUAGE": "", **(env or {})},
+        start_new_session=True,
+        bufsize=0,
+        **streams,
+    )
+    try:
+        # From outside, as a preexec_fn would fork the whole interpreter, unsafely when other threads run.
+        with contextlib.suppress(ProcessLookupError):
+            if memory is not None:
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (memory, memory))
+            if cpu is not None:
+                resource.prlimit(process.pid, resource.RLIMIT_CPU, (cpu, cpu + 1))
+        yield process
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        process.wait()
+
+
+def failure(done: Completed) -> NebulaError:
+    """The error that a program's end means."""
+    asked = f"command {shown(done.argv)}"
+    if any(text in done.stderr for text in _NO_SPACE):
+        return NoSpace(asked, last_lines(done.stderr), "Make room on that file system, then run again")
+    if done.returncode < 0:
+        try:
+            name = signal.Signals(-done.returncode).name
+        except ValueError:
+            name = str(-done.returncode)
+        ended = f"ended by signal {name}"
+    else:
+        ended = f"ended with code {done.returncode}"
+    lines = last_lines(done.stderr) or last_lines(done.stdout)
+    return CommandFailed(asked, f"{ended}: {lines}" if lines else ended)
+
+
+def last_lines(text: str, count: int = SHOWN_LINES) -> str:
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-count:])
+
+
+def shown(argv: Sequence[str]) -> str:
+    text = " ".join(shlex.quote(word) for word in argv)
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _converse(
+    process: subprocess.Popen[bytes], data: bytes | None, argv: Sequence[str], began: float, timeout: float
+) -> tuple[bytearray, bytearray]:
+    out, err = bytearray(), bytearray()
+    rest = memoryview(data or b"")
+    with selectors.DefaultSelector() as selector:
+        if process.stdin is not None:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        selector.register(_stream(process.stdout), selectors.EVENT_READ, out)
+        selector.register(_stream(process.stderr), selectors.EVENT_READ, err)
+        while selector.get_map():
+            left = began + timeout - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
+            if not ready:
+                raise _timed_out(argv, timeout, err)
+            for key, _events in ready:
+                if key.fileobj is process.stdin:
+                    try:
+                        rest = rest[os.write(key.fd, rest[:_CHUNK]) :]
+                    except BrokenPipeError:
+                        rest = rest[:0]
+                    if not rest:
+                        selector.unregister(key.fileobj)
+                        _stream(process.stdin).close()
+                    continue
+                chunk = os.read(key.fd, _CHUNK)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                    continue
+                key.data.extend(chunk)
+                if key.data is err:
+                    del err[:-ERROR_LIMIT]
+                elif len(out) > OUTPUT_LIMIT:
+                    raise CommandFailed(
+                        f"command {shown(argv)}", f"it printed more than {OUTPUT_LIMIT // MIB} MiB and was ended"
+                    )
+    return out, err
+
+
+def _stream(stream: Any) -> Any:
+    if stream is None:
+        raise ValueError("a stream that was asked for is not there")
+    return stream
+
+
+def _timed_out(argv: Sequence[str], timeout: float, err: bytearray) -> TimedOut:
+    lines = last_lines(_text(err))
+    return TimedOut(f"command {shown(argv)}", f"not done after {timeout:g} s" + (f": {lines}" if lines else ""))
+
+
+def _text(data: bytes | bytearray) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _path() -> str:
+    # mkfs and friends: a login user's PATH often lacks the system directories, and sudo's may too.
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"])

@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of this host: written whole or not at all, locked with a limit, read with a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+import pwd
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, Callable, Union
+
+from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, TimedOut
+
+Owner = Union[str, int, None]
+Content = Union[str, bytes, Callable[[BinaryIO], None]]
+_BLOCK = 1024 * 1024
+
+
+def write_atomically(
+    path: str, content: Content, mode: int = 0o600, owner: Owner = None, group: Owner = None, sync: bool = True
+) -> bool:
+    """Make the file at `path` hold `content`; True if anything about it changed.
+
+    content: text, bytes, or a function that writes to the binary file it is given.
+    A reader sees the old file or the new one, also after a power cut (unless sync is False). What is the same already
+    is not written. owner, group: names or numbers, None leaves them as they are (or come).
+    """
+    directory = os.path.dirname(path) or "."
+    uid, gid = user_id(owner), group_id(group)
+    if isinstance(content, str):
+        content = content.encode()
+    if isinstance(content, bytes) and _holds(path, content):
+        return adopt(path, mode, uid, gid)
+    with explained(path):
+        fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=directory)
+    try:
+        with explained(path), os.fdopen(fd, "wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            if not isinstance(content, bytes) and _same(path, temporary):
+                return adopt(path, mode, uid, gid)
+            _own(file.fileno(), uid, gid)
+            os.fchmod(file.fileno(), mode)
+            if sync:
+                os.fsync(file.fileno())
+        with explained(path):
+            os.rename(temporary, path)
+            if sync:
+                sync_directory(directory)
+        return True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def remove_file(path: str) -> bool:
+    """True if there was one."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Owner = None) -> bool:
+    """Make the directory, and missing parents alike; True if anything changed. Existing parents stay as they are."""
+    uid, gid = user_id(owner), group_id(group)
+    changed = False
+    missing = []
+    place = os.path.abspath(path)
+    while not os.path.isdir(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    for directory in reversed(missing):
+        with explained(directory):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+                changed = True
+            adopt(directory, mode, uid, gid)
+    return adopt(path, mode, uid, gid) or changed
+
+
+def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
+    """Give a file or directory this mode and owner; True if it had others."""
+    with explained(path):
+        found = os.stat(path)
+        changed = False
+        if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
+            os.chown(path, uid, gid)
+            changed = True
+        if mode is not None and mode != stat.S_IMODE(found.st_mode):
+            os.chmod(path, mode)
+            changed = True
+        return changed
+
+
+@contextlib.contextmanager
+def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int]:
+    """Hold the file or directory at `path` against all who lock it too; yields its descriptor.
+
+    A file is made if it is missing, a directory has to be there (NotFound). The kernel gives the lock back when the
+    process ends, however it ends. timeout: seconds to wait (0: do not), then TimedOut.
+    """
+    limit = time.monotonic() + timeout
+    pause = 0.005
+    while True:
+        fd = _open_for_lock(path)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if _is_still(path, fd):
+                break
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
+                os.close(fd)
+                raise
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        left = limit - time.monotonic()
+        if left <= 0:
+            raise TimedOut(
+                f"lock of {path}",
+                f"another run has held it for over {timeout:g} s" if timeout else "another run holds it",
+                "Wait for it to end, then run again",
+            )
+        # The kernel has no flock with a time limit that works in threads: look again, soon at first.
+        time.sleep(min(pause, left))
+        pause = min(pause * 2, 0.1)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_limited(path: str, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; NotFound, InvalidValue."""
+    # O_NONBLOCK: a named pipe would wait for its writer.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotFound(f"file {path}", error.strerror or str(error), "Check the path and its permissions") from error
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise InvalidValue(f"file {path}", f"it holds more than {limit} bytes", "Name a smaller file")
+    return data
+
+
+def sync_directory(path: str) -> None:
+    """Make a rename or removal in this directory survive a power cut."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn the operating system's errors about `path` into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def explain(error: OSError, path: str) -> NebulaError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"writing {path}", reason, "Make room on its file system, then run again")
+    if error.errno == errno.ENOENT:
+        return NotFound(f"path {path}", reason, "Check the path")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return InvalidValue(f"path {path}", reason, "Run this task with become: true")
+    return InvalidValue(f"path {path}", reason)
+
+
+def user_id(owner: Owner) -> int:
+    """The number of a user; -1 for None, as chown() wants it."""
+    if owner is None or isinstance(owner, int):
+        return -1 if owner is None else owner
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise NotFound(
+            f"user {owner}", "this host does not have it", "Install what brings it, or name another"
+        ) from None
+
+
+def group_id(group: Owner) -> int:
+    """The number of a group; -1 for None, as chown() wants it."""
+    if group is None or isinstance(group, int):
+        return -1 if group is None else group
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise NotFound(
+            f"group {group}", "this host does not have it", "Install what brings it, or name another"
+        ) from None
+
+
+def _own(fd: int, uid: int, gid: int) -> None:
+    if uid != -1 or gid != -1:
+        os.fchown(fd, uid, gid)
+
+
+def _holds(path: str, data: bytes) -> bool:
+    try:
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(data):
+            return False
+        return read_limited(path, len(data)) == data
+    except (OSError, NebulaError):
+        return False
+
+
+def _same(path: str, other: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode) or os.path.getsize(path) != os.path.getsize(other):
+            return False
+        first, second = os.open(path, os.O_RDONLY), os.open(other, os.O_RDONLY)
+    except OSError:
+        return False
+    with os.fdopen(first, "rb") as a, os.fdopen(second, "rb") as b:
+        while True:
+            block = a.read(_BLOCK)
+            if block != b.read(_BLOCK):
+                return False
+            if not block:
+                return True
+
+
+def _open_for_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _is_still(path: str, fd: int) -> bool:
+    """Whether `path` is the very file that was locked: its last holder may have removed it meanwhile."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(fd)
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

@@ -1,0 +1,127 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CommandFailed,
+    MissingDependency,
+    NoSpace,
+    TimedOut,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.host import command
+
+
+def python(code: str, **options):
+    return command.run([sys.executable, "-c", code], timeout=options.pop("timeout", 20), **options)
+
+
+def test_output_and_input_travel_whole_in_both_directions():
+    done = python(
+        "import sys; d = sys.stdin.read(); sys.stdout.write(d); sys.stderr.write(str(len(d)))", input="x" * 3_000_000
+    )
+    assert (len(done.stdout), done.stderr, done.returncode) == (3_000_000, "3000000", 0)
+
+
+def test_input_that_nobody_reads_is_no_error():
+    assert python("pass", input="x" * 1_000_000).returncode == 0
+
+
+def test_failure_tells_the_code_and_the_last_lines():
+    with pytest.raises(CommandFailed) as caught:
+        python("import sys; [print(f'line {i}', file=sys.stderr) for i in range(20)]; sys.exit(3)")
+    assert "ended with code 3" in caught.value.found
+    assert caught.value.found.endswith("line 19")
+    assert "line 1\n" not in caught.value.found
+
+
+def test_failure_falls_back_on_standard_output():
+    with pytest.raises(CommandFailed, match="said here"):
+        python("import sys; print('said here'); sys.exit(1)")
+
+
+def test_unchecked_failure_is_returned():
+    assert python("import sys; sys.exit(3)", check=False).returncode == 3
+
+
+def test_a_missing_program_names_its_package(monkeypatch):
+    monkeypatch.setattr(command, "_path", lambda: "/nonexistent")
+    with pytest.raises(MissingDependency, match="Install the package qemu-utils"):
+        command.run(["qemu-img", "--version"], timeout=5)
+
+
+def test_no_space_is_recognised():
+    with pytest.raises(NoSpace):
+        command.run(["dd", "if=/dev/zero", "of=/dev/full", "bs=1k", "count=1"], timeout=5)
+
+
+def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
+    mark = tmp_path / "pid"
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match=r"not done after 0\.5 s"):
+        command.run(["sh", "-c", f"sleep 60 & echo $! > {mark}; wait"], timeout=0.5)
+    assert time.monotonic() - began < 5
+    child = int(mark.read_text())
+    # Killed; whether PID 1 has already buried it is not ours.
+    stat = f"/proc/{child}/stat"
+    assert not os.path.exists(stat) or open(stat).read().split(")")[1].split()[0] in "ZX"
+
+
+def test_a_program_that_closes_its_output_and_hangs_is_killed():
+    with pytest.raises(TimedOut):
+        python("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5)
+
+
+def test_memory_limit():
+    with pytest.raises(CommandFailed, match="MemoryError"):
+        python("import time; time.sleep(0.2); x = bytearray(1 << 30)", memory=256 << 20)
+
+
+def test_cpu_limit():
+    with pytest.raises(CommandFailed, match="SIGXCPU"):
+        python("while True: pass", cpu=1)
+
+
+def test_endless_output_ends():
+    with pytest.raises(CommandFailed, match="more than 16 MiB"):
+        command.run(["yes"], timeout=30)
+
+
+def test_endless_errors_keep_their_end_only():
+    done = python("import sys\nfor i in range(200000): print('e', i, file=sys.stderr)")
+    assert len(done.stderr) == command.ERROR_LIMIT
+    assert done.stderr.endswith("e 199999\n")
+
+
+def test_messages_are_in_english(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    assert python("import os; print(os.environ['LC_ALL'], repr(os.environ['LANGUAGE']))").stdout == "C ''\n"
+
+
+def test_many_at_once():
+    failed = []
+
+    def one():
+        try:
+            assert python("print('ok')").stdout == "ok\n"
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not failed
+
+
+def test_the_shown_command_is_quoted_and_short():
+    assert command.shown(["a b", "c"]) == "'a b' c"
+    assert len(command.shown(["x" * 1000])) == 400

@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    InvalidValue,
+    NoSpace,
+    NotFound,
+    TimedOut,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.host import files
+
+
+def mode(path) -> int:
+    return os.stat(path).st_mode & 0o7777
+
+
+def test_write_then_unchanged_then_changed(tmp_path):
+    path = tmp_path / "f"
+    assert files.write_atomically(str(path), "one\n", mode=0o640) is True
+    before = path.stat()
+    assert files.write_atomically(str(path), b"one\n", mode=0o640) is False
+    assert path.stat().st_ino == before.st_ino
+    assert files.write_atomically(str(path), "two\n", mode=0o640) is True
+    assert (path.read_text(), mode(path)) == ("two\n", 0o640)
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_only_the_mode_differs(tmp_path):
+    path = tmp_path / "f"
+    files.write_atomically(str(path), "x", mode=0o600)
+    inode = path.stat().st_ino
+    assert files.write_atomically(str(path), "x", mode=0o644) is True
+    assert (path.stat().st_ino, mode(path)) == (inode, 0o644)
+
+
+def test_a_writer_function_is_compared_too(tmp_path):
+    path = tmp_path / "f"
+    assert files.write_atomically(str(path), lambda f: f.write(b"abc")) is True
+    assert files.write_atomically(str(path), lambda f: f.write(b"abc")) is False
+    assert files.write_atomically(str(path), lambda f: f.write(b"abd")) is True
+    assert path.read_bytes() == b"abd"
+
+
+def test_a_failing_writer_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("old")
+
+    def broken(file):
+        file.write(b"half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        files.write_atomically(str(path), broken)
+    assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["f"])
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("safe")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    files.write_atomically(str(link), "new")
+    assert (target.read_text(), link.read_text(), link.is_symlink()) == ("safe", "new", False)
+
+
+def test_missing_directory_is_named(tmp_path):
+    with pytest.raises(NotFound, match="nowhere"):
+        files.write_atomically(str(tmp_path / "nowhere" / "f"), "x")
+
+
+def test_full_file_system():
+    with pytest.raises(NoSpace), files.explained("/dev/full"), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+
+
+def test_unknown_owner(tmp_path):
+    with pytest.raises(NotFound, match="user nosuchuser"):
+        files.write_atomically(str(tmp_path / "f"), "x", owner="nosuchuser")
+
+
+def test_directories_with_their_parents(tmp_path):
+    path = tmp_path / "a" / "b"
+    assert files.make_directory(str(path), 0o711) is True
+    assert (mode(path), mode(path.parent)) == (0o711, 0o711)
+    assert files.make_directory(str(path), 0o711) is False
+    assert files.make_directory(str(path), 0o700) is True
+    assert (mode(path), mode(path.parent)) == (0o700, 0o711)
+
+
+def test_directory_in_the_way_of_a_file(tmp_path):
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InvalidValue):
+        files.make_directory(str(tmp_path / "f" / "d"))
+
+
+HOLDER = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(fd, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_lock_is_exclusive_between_processes_and_limited(tmp_path, kind):
+    path = tmp_path / "lock"
+    path.touch() if kind == "file" else path.mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TimedOut, match="another run holds it"), files.lock(str(path), timeout=0):
+            pass
+        with pytest.raises(TimedOut, match=r"over 0\.2 s"), files.lock(str(path), timeout=0.2):
+            pass
+    finally:
+        holder.communicate("")
+    with files.lock(str(path), timeout=0):
+        pass
+
+
+def test_lock_waits_and_then_gets_it(tmp_path):
+    path = str(tmp_path / "lock")
+    held, release, order = threading.Event(), threading.Event(), []
+
+    def first():
+        with files.lock(path):
+            held.set()
+            release.wait(10)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    held.wait(10)
+    threading.Timer(0.1, release.set).start()
+    with files.lock(path, timeout=10):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_lock_of_a_file_that_was_replaced_meanwhile(tmp_path):
+    path = tmp_path / "lock"
+    with files.lock(str(path)) as fd:
+        path.unlink()
+        with files.lock(str(path), timeout=0) as other:
+            assert os.fstat(fd).st_ino != os.fstat(other).st_ino
+
+
+def test_lock_of_a_missing_directory(tmp_path):
+    with pytest.raises(NotFound), files.lock(str(tmp_path / "no" / "lock")):
+        pass
+
+
+def test_read_limited(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    assert files.read_limited(str(path), 5) == b"12345"
+    with pytest.raises(InvalidValue, match="more than 4 bytes"):
+        files.read_limited(str(path), 4)
+    with pytest.raises(NotFound):
+        files.read_limited(str(tmp_path / "none"), 5)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidValue, match="not a regular file"):
+        files.read_limited(str(tmp_path / "pipe"), 5)
