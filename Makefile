@@ -104,7 +104,7 @@ integration: packages venv  ## against the real libvirtd, qemu-img, … (root)
 	$(BIN)/pytest tests/integration $(ARGS)
 
 molecule: packages venv  ## the roles from prepare to cleanup, scenario default (root)
-	cd extensions && PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
 
 bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
 	@mkdir -p build

@@ -20,6 +20,7 @@ def make(target: str) -> tuple[int, str]:
     # The outer make's flags and variables (ARGS above all) are meant for pytest.
     outer = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment["NO_COLOR"] = environment["ANSIBLE_NOCOLOR"] = "1"
     with log.open("wb") as output:
         run = subprocess.run(
             ["make", "--no-print-directory", target],
