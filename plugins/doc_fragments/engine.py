@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # module_utils/arguments.py: ENGINE
+    DOCUMENTATION = r"""
+options:
+  engine:
+    description:
+      - What decides and remembers.
+      - V(embedded) is the catalog that this collection keeps on the front-end, an SQLite file.
+    type: str
+    choices: [embedded]
+    default: embedded
+  root:
+    description:
+      - Directory below which everything of this collection lies. The catalog is C(nebula.db) in it.
+      - It has to be on a local file system.
+    type: path
+    default: /var/lib/nebula
+"""
+
+    # module_utils/arguments.py: ROOT
+    ROOT = r"""
+options:
+  root:
+    description:
+      - Directory below which everything of this collection lies.
+    type: path
+    default: /var/lib/nebula
+"""
+
+    # module_utils/arguments.py: DECLARED
+    DECLARED = r"""
+options:
+  declared:
+    description:
+      - What earlier tasks of the same run would have created, as their results show it,
+        by C(images), C(networks), C(templates) and C(hosts).
+      - Read in check mode only, where nothing of it is in the catalog yet.
+    type: dict
+"""

@@ -1,0 +1,316 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A template: ordered attributes, each one value or a vector of named values. Its forms in YAML and in the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from ..errors import InvalidValue
+
+Vector = tuple[tuple[str, str], ...]
+Value = Union[str, Vector]
+
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+# What YAML may read as a fraction and is one: everywhere else 1.10 and "1.10" are not the same.
+_FRACTIONS = frozenset(("CPU", "CPU_COST", "MEMORY_COST", "DISK_COST"))
+_MODES = frozenset(("MODE", "PERMISSIONS", "UMASK"))
+# YAML reads 52:54:00:12:34:56 as one number of base 60, and :: forms alike.
+_ADDRESSES = frozenset(("IP", "IP6", "IP6_ULA", "IP6_GLOBAL", "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK"))
+_SECRETS = ("PASSWD", "PASSWORD", "SECRET", "TOKEN", "CRYPTED_PASSWORD_BASE64", "PASSWORD_BASE64")
+
+
+@dataclass(frozen=True)
+class Template:
+    """attributes: (NAME, value) with value a string or a vector of (NAME, string) pairs; names are upper-case.
+
+    Attributes of one name stand together, in their order; in a vector the first of several equal keys wins: so
+    two templates that say the same in another arrangement of different names differ only in the order of names.
+    """
+
+    attributes: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        groups: dict[str, list[Value]] = {}
+        for name, value in self.attributes:
+            groups.setdefault(name, []).append(value if isinstance(value, str) else _first_wins(value))
+        object.__setattr__(self, "attributes", tuple((n, v) for n, values in groups.items() for v in values))
+
+    # -- reading --------------------------------------------------------------------------------------------------
+    def get(self, name: str, default: str = "") -> str:
+        """The first single value of that name."""
+        wanted = name.upper()
+        for key, value in self.attributes:
+            if key == wanted and isinstance(value, str):
+                return value
+        return default
+
+    def has(self, name: str) -> bool:
+        wanted = name.upper()
+        return any(key == wanted for key, _value in self.attributes)
+
+    def vectors(self, name: str) -> list[dict[str, str]]:
+        """All vectors of that name, in their order."""
+        wanted = name.upper()
+        return [dict(value) for key, value in self.attributes if key == wanted and not isinstance(value, str)]
+
+    def vector(self, name: str) -> dict[str, str]:
+        """The first vector of that name; empty if there is none."""
+        found = self.vectors(name)
+        return found[0] if found else {}
+
+    def singles(self) -> dict[str, str]:
+        """Single values by name, the first of each."""
+        found: dict[str, str] = {}
+        for key, value in self.attributes:
+            if isinstance(value, str):
+                found.setdefault(key, value)
+        return found
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(key for key, _value in self.attributes))
+
+    # -- deriving -------------------------------------------------------------------------------------------------
+    def without(self, *names: str) -> Template:
+        dropped = {name.upper() for name in names}
+        return Template(tuple((key, value) for key, value in self.attributes if key not in dropped))
+
+    def with_single(self, name: str, value: str) -> Template:
+        """That name is this one value, and nothing else."""
+        return self._replaced(name.upper(), (value,))
+
+    def with_vector(self, name: str, values: Mapping[str, str]) -> Template:
+        return self.with_vectors(name, (values,))
+
+    def with_vectors(self, name: str, several: Iterable[Mapping[str, str]]) -> Template:
+        return self._replaced(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
+
+    def merge_context(self, variables: Mapping[str, str]) -> Template:
+        """CONTEXT with these variables put over its own; {} makes an empty CONTEXT where there was none."""
+        merged = {**self.vector("CONTEXT"), **{key.upper(): value for key, value in variables.items()}}
+        return self.with_vector("CONTEXT", merged)
+
+    def merged(self, other: Template) -> Template:
+        """This template with what `other` says put over it: its names replace all of the same name, CONTEXT by keys."""
+        result = self
+        for name in other.names():
+            if name == "CONTEXT" and other.vectors(name):
+                result = result.merge_context(other.vector(name))
+            else:
+                result = result._replaced(name, [value for key, value in other.attributes if key == name])
+        return result
+
+    def _replaced(self, name: str, values: Iterable[Value]) -> Template:
+        new = [(name, value) for value in values]
+        kept: list[tuple[str, Value]] = []
+        placed = False
+        for key, value in self.attributes:
+            if key != name:
+                kept.append((key, value))
+            elif not placed:
+                kept.extend(new)
+                placed = True
+        return Template(tuple(kept if placed else kept + new))
+
+    # -- the catalog's form ---------------------------------------------------------------------------------------
+    def to_attributes(self) -> list[list[Any]]:
+        """Lists and strings for JSON; lossless."""
+        return [
+            [name, value if isinstance(value, str) else [[key, text] for key, text in value]]
+            for name, value in self.attributes
+        ]
+
+    @classmethod
+    def from_attributes(cls, data: Iterable[Any]) -> Template:
+        """What to_attributes() gave, from JSON."""
+        return cls(
+            tuple(
+                (str(name), value if isinstance(value, str) else tuple((str(k), str(v)) for k, v in value))
+                for name, value in data
+            )
+        )
+
+    # -- the form of YAML -----------------------------------------------------------------------------------------
+    def to_mapping(self) -> dict[str, Any]:
+        """A dict with the same meaning: vectors as dicts, repeated attributes as lists, all values as strings."""
+        found: dict[str, list[Any]] = {}
+        for name, value in self.attributes:
+            found.setdefault(name, []).append(value if isinstance(value, str) else dict(value))
+        return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[Any, Any], where: str = "template") -> Template:
+        """A dict as users write it in YAML. where: names the object in errors ("template web").
+
+        Scalars are single values, a dict is a vector, a list repeats its attribute. YAML's readings of a MAC, a file
+        mode or YES as numbers and booleans are taken back where the attribute's name makes the meaning plain, and
+        refused with InvalidValue where it doesn't.
+        """
+        if not isinstance(mapping, Mapping):
+            raise InvalidValue(where, f"it is {_kind(mapping)}", "Give a dict of attributes, or OpenNebula's text")
+        attributes: list[tuple[str, Value]] = []
+        seen: dict[str, str] = {}
+        for raw_name, raw in mapping.items():
+            name = attribute_name(raw_name, where)
+            if name in seen:
+                raise InvalidValue(
+                    f"{where}: {raw_name}",
+                    f"the attribute is there twice, also as {seen[name]}",
+                    "Names do not differ by case; to repeat an attribute, give it a list",
+                )
+            seen[name] = str(raw_name)
+            values = raw if isinstance(raw, (list, tuple)) else (raw,)
+            attributes += [(name, _from_yaml(name, value, where)) for value in values]
+        return cls(tuple(attributes))
+
+
+@dataclass(frozen=True)
+class StoredTemplate:
+    """A template of the catalog. id: None only in check mode, for one that would be created.
+    registered: seconds since the epoch."""
+
+    id: int | None
+    name: str
+    template: Template = field(default_factory=Template, repr=False)
+    registered: int = 0
+
+
+def attribute_name(name: Any, where: str) -> str:
+    """The name as OpenNebula keeps it: upper-case, ONE_ before a digit or XML; not [A-Za-z0-9_]: InvalidValue."""
+    upper = vector_key(name, where)
+    return "ONE_" + upper if upper[0].isdigit() or upper.startswith("XML") else upper
+
+
+def vector_key(name: Any, where: str) -> str:
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise InvalidValue(
+            f"{where}: attribute name {name!r}", f"YAML read it as {_kind(name)}", "Write the name in quotes"
+        )
+    upper = str(name).upper()
+    if not upper or not set(upper) <= _NAME_CHARACTERS:
+        raise InvalidValue(
+            f"{where}: attribute name {str(name)[:80]!r}",
+            "attribute names have letters, digits and _ only",
+            "Rename it" + (f", for example {_tidy(upper)}" if _tidy(upper) else ""),
+        )
+    return upper
+
+
+def _tidy(upper: str) -> str:
+    tidy = "".join(c if c in _NAME_CHARACTERS else "_" for c in upper[:80]).strip("_")
+    return tidy if any(c.isalpha() for c in tidy) else ""
+
+
+def _first_wins(pairs: Vector) -> Vector:
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        found.setdefault(key, value)
+    return tuple(found.items())
+
+
+def _from_yaml(name: str, value: Any, where: str) -> Value:
+    if isinstance(value, Mapping):
+        pairs: dict[str, str] = {}
+        for raw_key, raw in value.items():
+            key = vector_key(raw_key, f"{where}: {name}")
+            if key in pairs:
+                raise InvalidValue(
+                    f"{where}: {name}/{key}", "the key is there twice", "Names do not differ by case: drop one"
+                )
+            here = f"{where}: {name}/{key}"
+            if key == "BOOT" and isinstance(raw, (list, tuple)):
+                pairs[key] = ",".join(_scalar(key, item, here) for item in raw)
+            else:
+                pairs[key] = _scalar(key, raw, here)
+        return tuple(pairs.items())
+    return _scalar(name, value, f"{where}: {name}")
+
+
+def _scalar(key: str, value: Any, where: str) -> str:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidValue(where, "its value holds a NUL character", "Encode it, for example in base64")
+        # Not the object itself: Ansible's strings are of a subclass, and what is kept is plain data.
+        return "".join(value)
+    if value is None:
+        return ""
+    if isinstance(value, (Mapping, list, tuple)):
+        raise InvalidValue(
+            where, f"its value is {_kind(value)}, and vectors can't be nested", "Write one string, as OpenNebula has it"
+        )
+    if is_secret(key):
+        raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes")
+    if isinstance(value, bool):
+        # Of all keymaps, only Norway's is a boolean in YAML.
+        return "no" if key == "KEYMAP" and not value else ("YES" if value else "NO")
+    if isinstance(value, int):
+        return _integer(key, value, where)
+    if isinstance(value, float):
+        return _fraction(key, value, where)
+    if hasattr(value, "isoformat") and not hasattr(value, "hour"):
+        return str(value.isoformat())
+    raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes")
+
+
+def _integer(key: str, value: int, where: str) -> str:
+    if key == "MAC" or key.endswith("_MAC"):
+        groups, rest = [], value
+        for _group in range(5):
+            rest, group = divmod(rest, 60)
+            groups.append(group)
+        if 1 <= rest <= 99:
+            return ":".join(f"{group:02d}" for group in [rest, *reversed(groups)])
+        raise InvalidValue(where, f"YAML read it as the number {value}", f'Write {key}: "02:00:0a:00:00:01", in quotes')
+    if key in _ADDRESSES:
+        raise InvalidValue(where, f"YAML read the address as the number {value}", "Write it in quotes")
+    if key in _MODES:
+        return _mode(key, value, where)
+    return str(value)
+
+
+def _mode(key: str, value: int, where: str) -> str:
+    """0755 reaches us as 493, 755 as itself: told apart where only one of the two is three octal digits."""
+    written = str(value) if set(str(value)) <= frozenset("01234567") and value <= 777 else ""
+    octal = f"0{value:o}" if 0 <= value <= 0o777 else ""
+    if bool(written) == bool(octal):
+        raise InvalidValue(
+            where,
+            f"YAML read it as the number {value}, which may be {value} or 0{value:o}",
+            f'Write {key}: "0{value:o}" or {key}: "{value}", in quotes',
+        )
+    return written or octal
+
+
+def _fraction(key: str, value: float, where: str) -> str:
+    if key in _FRACTIONS and -1e15 < value < 1e15:
+        return str(int(value)) if value == int(value) else repr(value)
+    raise InvalidValue(
+        where,
+        f"YAML read it as the number {value!r}, to which 1.10 and 1.1 are the same",
+        f'Write {key}: "{value!r}", in quotes, as it is meant',
+    )
+
+
+def is_secret(key: str) -> bool:
+    """Whether values of that name are passwords or the like."""
+    return key.upper().endswith(_SECRETS)
+
+
+def _kind(value: Any) -> str:
+    words = {
+        "bool": "a boolean",
+        "int": "a number",
+        "float": "a number",
+        "list": "a list",
+        "tuple": "a list",
+        "NoneType": "nothing",
+        "date": "a date",
+        "datetime": "a time",
+        "str": "a string",
+    }
+    if isinstance(value, Mapping):
+        return "a dict"
+    return words.get(type(value).__name__, f"of type {type(value).__name__}")

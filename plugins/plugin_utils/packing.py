@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lists and dicts that may hold secrets reach the module as one JSON string (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+class PackingAction(ActionBase):
+    """Runs the module of the task's own name with its PACKED options as JSON.
+
+    no_log on a nested option garbles results and costs seconds at a thousand items; on a string it does neither.
+    """
+
+    PACKED: tuple[str, ...] = ()
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        return dict(
+            self._execute_module(
+                module_args=self.packed_arguments(), task_vars=task_vars, wrap_async=self._task.async_val
+            )
+        )
+
+    def packed_arguments(self) -> dict[str, Any]:
+        """The task's arguments, those of PACKED as text."""
+        return {name: pack(value, name) if name in self.PACKED else value for name, value in self._task.args.items()}
+
+
+def pack(value: Any, option: str) -> Any:
+    """Lists and dicts as JSON text; text and nothing as they are."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value)
+    return json.dumps(_plain(value, option), ensure_ascii=False)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Ansible marks strings, dicts and lists with types of its own; JSON wants the bare ones."""
+    if isinstance(value, str):
+        return "".join(value)
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if type(value).__name__ == "AnsibleVaultEncryptedUnicode":
+        return str(value)
+    raise AnsibleActionFail(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
+
+
+def _key(key: Any) -> str:
+    # As JSON would; a key that YAML read as a boolean keeps a spelling that names the mistake.
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return str(key)
