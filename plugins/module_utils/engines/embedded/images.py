@@ -1,0 +1,237 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images of the catalog, and which machines use them. How their files come there: ../image_registration.py."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import Conflict, InUse, InvalidValue, WrongState
+from ...model.image import Image
+from ...model.names import check_name
+from ...model.states import ImageState, ImageType
+from ...storage.datastore import image_path
+from ..base import Ref
+from .references import resolve
+from .store import Store
+
+DISK_TYPES = frozenset((ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK))
+FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
+IN_USE = frozenset((ImageState.USED, ImageState.USED_PERS, ImageState.CLONE))
+COLUMNS = (
+    "type",
+    "state",
+    "generation",
+    "persistent",
+    "datastore_id",
+    "source",
+    "format",
+    "size",
+    "sha256",
+    "checksum",
+    "origin",
+    "dev_prefix",
+    "target",
+    "description",
+    "error",
+)
+_NUMBERS = frozenset(("type", "state", "persistent"))
+_SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE image_id = images.id) AS vms FROM images"
+# Why a machine can't have an image in this state, and what to do.
+_REMEDIES = {
+    ImageState.INIT: "Run nebula_image for it again",
+    ImageState.DISABLED: "Enable it: nebula_image with state: enabled",
+    ImageState.LOCKED: "It is still being stored: wait for that, or run nebula_image for it again",
+    ImageState.ERROR: "Remove its cause, then run nebula_image for it again with its path",
+    ImageState.DELETE: "Its removal was interrupted: run nebula_image for it again",
+}
+
+
+class Images:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def pool(self) -> list[Image]:
+        return [_image(row) for row in self.store.rows(f"{_SELECT} ORDER BY images.id")]
+
+    def info(self, ref: Ref) -> Image:
+        return self._get(resolve(self.store, "images", "image", ref)["id"])
+
+    def allocate(self, image: Image) -> Image:
+        check_name("image", image.name)
+        self._refuse_taken(image.name)
+        _refuse_persistent(image.name, image.type, image.persistent)
+        image_id = self.store.take_ids("images")
+        values = {column: getattr(image, column) for column in COLUMNS}
+        values["source"] = image.source or image_path(self.store.root, image_id, int(time.time()), image.datastore_id)
+        self.store.db.execute(
+            f"INSERT INTO images (id, name, uuid, attributes, {', '.join(COLUMNS)}) "
+            f"VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})",
+            (
+                image_id,
+                image.name,
+                image.uuid or str(uuid.uuid4()),
+                json.dumps(dict(image.attributes)),
+                *(_stored(column, value) for column, value in values.items()),
+            ),
+        )
+        return self._get(image_id)
+
+    def update(self, ref: Ref, **changes: Any) -> Image:
+        image = self.info(ref)
+        wanted = {name: value for name, value in changes.items() if getattr(image, name) != value}
+        self._check(image, wanted)
+        for name, value in wanted.items():
+            if name not in COLUMNS and name not in ("name", "attributes"):
+                raise InvalidValue(f"image {image.name}: {name}", "it is not changed by request")
+            self.store.db.execute(f"UPDATE images SET {name} = ? WHERE id = ?", (_stored(name, value), image.id))
+        return self._get(image.id) if wanted else image
+
+    def delete(self, ref: Ref) -> Image:
+        image = self.info(ref)
+        self._refuse_used(image, "delete", "End these machines first")
+        self.store.db.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        return image
+
+    def acquire(self, vm_id: int, disk_id: int, image_id: int, writable: bool) -> None:
+        """Note that a disk of a machine uses the image, exclusively if it is persistent.
+
+        writable: the machine writes into the image's own file, whose hash is void from now on.
+        """
+        # No count of users here: thousands of machines may share an image, and each of a batch comes by.
+        row = self.store.rows("SELECT name, state, error, persistent, sha256 FROM images WHERE id = ?", image_id)[0]
+        state = ImageState(row["state"])
+        if state in _REMEDIES:
+            found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
+            raise WrongState(self._wish(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
+        if writable and not row["persistent"]:
+            raise WrongState(
+                self._wish(row["name"], image_id, vm_id, disk_id),
+                "it is not persistent, so no machine writes into it",
+                "Make it persistent: true",
+            )
+        users = self._users(image_id) if row["persistent"] else ""
+        if users:
+            raise InUse(
+                self._wish(row["name"], image_id, vm_id, disk_id),
+                f"it is persistent and used by {users}",
+                "A persistent image serves one machine at a time: end that one, or use another image",
+            )
+        self.store.db.execute("INSERT INTO vm_images VALUES (?, ?, ?, ?)", (vm_id, disk_id, image_id, int(writable)))
+        new = ImageState.USED_PERS if row["persistent"] else ImageState.USED
+        if state != new or (writable and row["sha256"]):
+            self.store.db.execute(
+                "UPDATE images SET state = ?, sha256 = CASE WHEN ? THEN '' ELSE sha256 END WHERE id = ?",
+                (int(new), int(writable), image_id),
+            )
+
+    def release(self, vm_id: int, written: bool) -> list[Image]:
+        """Forget all that a machine uses; the images it used. written: it may have written to its writable disks."""
+        rows = self.store.rows("SELECT image_id, max(writable) FROM vm_images WHERE vm_id = ? GROUP BY image_id", vm_id)
+        self.store.db.execute("DELETE FROM vm_images WHERE vm_id = ?", (vm_id,))
+        for image_id, writable in rows:
+            self.store.db.execute(
+                "UPDATE images SET generation = generation + ?, "
+                "state = CASE WHEN EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id) THEN state ELSE ? END "
+                "WHERE id = ?",
+                (int(bool(writable) and written), int(ImageState.READY), image_id),
+            )
+        return [self._get(image_id) for image_id, _writable in rows]
+
+    def declare(self, item: Mapping[str, Any]) -> None:
+        """Take an image that an earlier task of a check run would have made as given."""
+        if self.store.row("SELECT id FROM images WHERE name = ?", item["name"]) is not None:
+            return
+        values = {column: item[column] for column in COLUMNS if item.get(column) is not None}
+        values["type"] = ImageType[item.get("type") or "OS"]
+        values["state"] = ImageState[item.get("state") or "READY"]
+        self.allocate(Image(id=None, name=item["name"], attributes=item.get("attributes") or {}, **values))
+
+    def _get(self, image_id: int | None) -> Image:
+        return _image(self.store.rows(f"{_SELECT} WHERE images.id = ?", image_id)[0])
+
+    def _check(self, image: Image, wanted: Mapping[str, Any]) -> None:
+        what = f"image {image.name}"
+        if "name" in wanted:
+            check_name("image", wanted["name"])
+            self._refuse_taken(wanted["name"])
+        if "type" in wanted:
+            new = wanted["type"]
+            if (image.type in DISK_TYPES) != (new in DISK_TYPES):
+                family = DISK_TYPES if image.type in DISK_TYPES else FILE_TYPES
+                raise Conflict(
+                    f"{what}: type {new.name}",
+                    f"it is {image.type.name}",
+                    f"It can become {', '.join(sorted(t.name for t in family - {image.type}))} only",
+                )
+            self._refuse_used(image, f"type {new.name}", "End these machines first")
+        if "persistent" in wanted:
+            self._refuse_used(
+                image, f"persistent {wanted['persistent']}", "Their disks rest on it: end these machines first"
+            )
+        _refuse_persistent(image.name, wanted.get("type", image.type), wanted.get("persistent", image.persistent))
+        if "state" in wanted:
+            new = wanted["state"]
+            if new in IN_USE:
+                raise InvalidValue(f"{what}: state {new.name}", "it is reached by use, not by request")
+            self._refuse_used(image, f"state {new.name}", "End these machines first")
+            if new == ImageState.DISABLED and image.state not in (ImageState.READY, ImageState.ERROR):
+                raise WrongState(
+                    f"{what}: disable", f"it is in state {image.state.name}", _REMEDIES.get(image.state, "")
+                )
+
+    def _refuse_taken(self, name: str) -> None:
+        row = self.store.row("SELECT id FROM images WHERE name = ?", name)
+        if row is not None:
+            raise Conflict(f"image {name}: register", f"id {row['id']} has that name", "Choose another name")
+
+    def _refuse_used(self, image: Image, operation: str, remedy: str) -> None:
+        if image.vms:
+            raise InUse(f"image {image.name}: {operation}", f"it is used by {self._users(image.id)}", remedy)
+
+    def _users(self, image_id: int | None) -> str:
+        rows = self.store.rows(
+            "SELECT DISTINCT vms.id, vms.name FROM vm_images JOIN vms ON vms.id = vm_images.vm_id "
+            "WHERE image_id = ? ORDER BY vms.id LIMIT 6",
+            image_id,
+        )
+        return ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
+
+    def _wish(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
+        row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)
+        machine = f"machine {row['name']} (id {vm_id})" if row else f"machine {vm_id}"
+        return f"image {name} (id {image_id}) for {machine}, disk {disk_id}"
+
+
+def _refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
+    if persistent and (kind == ImageType.CDROM or kind in FILE_TYPES):
+        raise InvalidValue(
+            f"image {name}: persistent true", f"it is of type {kind.name}", "Only OS and DATABLOCK can be written to"
+        )
+
+
+def _stored(column: str, value: Any) -> Any:
+    if column == "attributes":
+        return json.dumps(dict(value))
+    return int(value) if column in _NUMBERS else value
+
+
+def _image(row: sqlite3.Row) -> Image:
+    values: dict[str, Any] = {column: row[column] for column in COLUMNS}
+    values["type"] = ImageType(values["type"])
+    values["state"] = ImageState(values["state"])
+    values["persistent"] = bool(values["persistent"])
+    return Image(
+        id=row["id"],
+        name=row["name"],
+        uuid=row["uuid"],
+        vms=row["vms"],
+        attributes=json.loads(row["attributes"]),
+        **values,
+    )

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where files lie below nebula_root, whose they are, and whether there is room for more."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+
+from ..errors import NoSpace
+from ..host.files import adopt, explained, make_directory
+
+SYSTEM = 0
+IMAGES = 1
+MIB = 1024 * 1024
+# Kept free on the file system of a datastore: a full one stops running machines, not just us.
+RESERVE = 64 * MIB
+GROUP = "kvm"
+
+
+def image_directory(root: str, datastore_id: int = IMAGES) -> str:
+    return os.path.join(root, "datastores", str(datastore_id))
+
+
+def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES) -> str:
+    """The file of an image: as OpenNebula calls it, after when and as which it was registered."""
+    name = hashlib.md5(f"{epoch}:{image_id}".encode(), usedforsecurity=False).hexdigest()
+    return os.path.join(image_directory(root, datastore_id), name)
+
+
+def vm_directory(root: str, vm_id: int, datastore_id: int = SYSTEM) -> str:
+    return os.path.join(root, "datastores", str(datastore_id), str(vm_id))
+
+
+def disk_path(directory: str, disk_id: int) -> str:
+    return os.path.join(directory, f"disk.{disk_id}")
+
+
+def prepare_directories(root: str, *datastore_ids: int) -> bool:
+    """The directories down to the datastores; True if one was missing. 0711: paths can be followed, not listed."""
+    changed = make_directory(root, 0o711)
+    for path in [os.path.join(root, "datastores"), *(image_directory(root, i) for i in datastore_ids or (IMAGES,))]:
+        changed = make_directory(path, 0o711) or changed
+    return changed
+
+
+def protect(path: str, writable: bool) -> bool:
+    """Give an image's file its owner and mode; True if it had others.
+
+    What overlays rest on is written by nobody. A persistent image is written by QEMU as a member of group kvm. Without
+    that group there is no QEMU here yet that runs as anybody but root.
+    """
+    gid = hypervisor_group()
+    if gid == -1:
+        return adopt(path, 0o600 if writable else 0o400, 0, 0)
+    return adopt(path, 0o660 if writable else 0o440, 0, gid)
+
+
+def hypervisor_group() -> int:
+    """The number of group kvm, -1 where there is none."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return -1
+
+
+def free_space(directory: str) -> int:
+    """Bytes that may still be written there."""
+    with explained(directory):
+        found = os.statvfs(directory)
+        return max(0, found.f_bavail * found.f_frsize - RESERVE)
+
+
+def require_space(directory: str, needed: int, what: str) -> None:
+    """NoSpace unless `needed` bytes fit."""
+    free = free_space(directory)
+    if needed > free:
+        raise NoSpace(
+            f"{what}: {needed / MIB:.1f} MiB in {directory}",
+            f"{free / MIB:.1f} MiB are free",
+            "Make room on its file system, or set nebula_root to a larger one",
+        )
