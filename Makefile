@@ -78,7 +78,7 @@ yamllint: venv
 	$(BIN)/yamllint --strict .
 
 ansible-lint: venv
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict --nocolor
 
 # Moved into place whole: two targets that run at once (test_tools.py) may both build it.
 artifact: venv

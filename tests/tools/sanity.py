@@ -23,6 +23,8 @@ import ansible_test
 
 WORK = Path("build/sanity").absolute()
 HOME = WORK / "home"
+# Some of the tests that every run must have reached: ansible-test that finds no files ends well.
+EXPECTED = {"ansible-doc", "compile", "import", "pep8", "pylint", "validate-modules", "yamllint"}
 COLLECTION = WORK / "ansible_collections/nebula/provision"
 
 # Stands where ansible-test expects the download of get-pip.py, which a machine with only a package mirror can't fetch.
@@ -44,6 +46,9 @@ def unpack(artifact: Path) -> None:
     shutil.rmtree(COLLECTION, ignore_errors=True)
     COLLECTION.mkdir(parents=True)
     subprocess.run(["tar", "-xzf", artifact, "-C", COLLECTION], check=True)
+    # Without a repository of its own, ansible-test asks that of the checkout around it, to which all of build/ is
+    # ignored: it would skip everything, and succeed.
+    subprocess.run(["git", "init", "--quiet", COLLECTION], check=True)
 
 
 def provide_bootstrap() -> None:
@@ -96,7 +101,24 @@ def main() -> int:
     provide_bootstrap()
     provide_pip_settings()
     command = ["ansible-test", "sanity", "--color", "no", *sys.argv[2:]]
-    return subprocess.run(command, cwd=COLLECTION, env=environment(), stdin=subprocess.DEVNULL).returncode
+    ran = set()
+    with subprocess.Popen(
+        command,
+        cwd=COLLECTION,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        for line in run.stdout or ():
+            print(line, end="", flush=True)
+            ran.update(re.findall(r'^Running sanity test "(.+?)"', line))
+    missing = EXPECTED - ran
+    if missing and not sys.argv[2:]:
+        print(f"sanity.py: did not run: {', '.join(sorted(missing))}")
+        return run.returncode or 1
+    return run.returncode
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def runs():
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("target", reversed(TARGETS))
+@pytest.mark.parametrize("target", TARGETS[::-1])
 def test_tool(target, runs):
     returncode, output = runs[target].result()
     assert returncode == 0, f"make {target}:\n{output}"
