@@ -60,7 +60,7 @@ def _plain(value: Any, where: str) -> Any:
         return value
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value.isoformat()
-    if type(value).__name__ == "AnsibleVaultEncryptedUnicode":
+    if type(value).__name__ in ("AnsibleVaultEncryptedUnicode", "EncryptedString"):
         return str(value)
     raise AnsibleActionFail(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
 

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates in the catalog."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import Conflict
+from ...model.names import check_name
+from ...model.template import StoredTemplate, Template
+from .references import Ref, find, resolve
+from .store import Store
+
+
+class Templates:
+    """All methods are called within a transaction of the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def pool(self) -> list[StoredTemplate]:
+        return [_template(row) for row in self.store.rows("SELECT * FROM templates ORDER BY id")]
+
+    def info(self, ref: Ref) -> StoredTemplate:
+        return _template(resolve(self.store, "templates", ref))
+
+    def allocate(self, name: str, template: Template) -> StoredTemplate:
+        """Store it under a new id; a name that is taken is a Conflict."""
+        check_name("template", name)
+        taken = self.store.row("SELECT id FROM templates WHERE name = ?", name)
+        if taken:
+            raise Conflict(f"template {name}", f"template {taken['id']} has that name", "Update it, or rename this one")
+        new = StoredTemplate(self.store.take_ids("templates"), name, template, int(time.time()))
+        self._insert(new)
+        return new
+
+    def update(self, ref: Ref, template: Template) -> StoredTemplate:
+        """Replace its whole content; machines that were made from it stay as they are."""
+        row = resolve(self.store, "templates", ref)
+        self.store.db.execute("UPDATE templates SET body = ? WHERE id = ?", (_body(template), row["id"]))
+        return StoredTemplate(row["id"], row["name"], template, row["registered"])
+
+    def delete(self, ref: Ref) -> StoredTemplate:
+        """Machines don't need the template that they were made from."""
+        stored = self.info(ref)
+        self.store.db.execute("DELETE FROM templates WHERE id = ?", (stored.id,))
+        return stored
+
+    def declare(self, item: Mapping[str, Any]) -> None:
+        """Check mode: take a template as given that an earlier task of this run would have stored.
+
+        item: as nebula_template returns it. Results hold no secrets: what is declared is enough to plan with, no more.
+        """
+        name = str(item["name"])
+        current = find(self.store, "templates", name)
+        if current is None or current["name"] != name:
+            body = Template.from_mapping(item.get("attributes") or {}, f"template {name}")
+            self._insert(StoredTemplate(self.store.take_ids("templates"), name, body, 0))
+
+    def _insert(self, stored: StoredTemplate) -> None:
+        self.store.db.execute(
+            "INSERT INTO templates (id, name, body, registered) VALUES (?, ?, ?, ?)",
+            (stored.id, stored.name, _body(stored.template), stored.registered),
+        )
+
+
+def _body(template: Template) -> str:
+    return json.dumps(template.to_attributes(), ensure_ascii=False, separators=(",", ":"))
+
+
+def _template(row: sqlite3.Row) -> StoredTemplate:
+    return StoredTemplate(row["id"], row["name"], Template.from_attributes(json.loads(row["body"])), row["registered"])

@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one rule for names of images, networks, templates, hosts and virtual machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidValue
+
+LONGEST = 128
+
+
+def check_name(kind: str, name: Any) -> str:
+    """The name, if an object of that kind ("image", "template" …) may have it; else InvalidValue.
+
+    Names reach paths, command lines, logs and deployment files: what could mean something else there is refused.
+    """
+    remedy = f"Use up to {LONGEST} characters without / and control characters, not . or .., no blanks at either end"
+    if not isinstance(name, str) or not name:
+        found = "the name is empty" if name is None or name == "" else f"the name is a {type(name).__name__}"
+        raise InvalidValue(f"{kind} {name!r}" if name else kind, found, "Give it a name, in quotes if it is a number")
+    shown = f"{kind} {name[:LONGEST]!r}"
+    fault = _fault(name)
+    if fault:
+        raise InvalidValue(shown, fault, remedy)
+    return name
+
+
+def _fault(name: str) -> str:
+    if len(name) > LONGEST:
+        return f"the name has {len(name)} characters"
+    if "/" in name:
+        return "the name holds a /"
+    if name in (".", ".."):
+        return "the name is that of a directory"
+    if name != name.strip():
+        return "the name begins or ends with a blank"
+    for character in name:
+        # Line and paragraph separators break logs as a newline does.
+        if not character.isprintable() or character in "\u2028\u2029":
+            return f"the name holds the character {character!r}"
+    return ""
