@@ -11,6 +11,7 @@ Beside the image lies <image>.json: what it was made from, and its SHA-256.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -153,22 +154,23 @@ def kernel_package(arch: str) -> str:
 
 def unpack(packages: Sequence[str], cache: Path, root: Path) -> dict[str, str]:
     """Download what the cache lacks and unpack it below root; returns package → version."""
-    versions = {}
     root.mkdir()
+    # Asked where no archive lies: apt names none that it finds complete in the working directory.
+    download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages]
+    found = command.run([*download, "--print-uris"], timeout=STEP_LIMIT, check=False, cwd=str(root.parent))
+    archives = dict(re.findall(r"^'[^']+' (([^_ ]+)_\S+) \d+", found.stdout, re.MULTILINE))
+    by_package = {package: cache / name for name, package in archives.items()}
     for package in packages:
-        # Asked where no archive lies: apt names none that it finds complete in the working directory.
-        download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package]
-        found = command.run([*download, "--print-uris"], timeout=STEP_LIMIT, check=False, cwd=str(root.parent))
-        match = re.search(r"^'[^']+' (\S+) \d+", found.stdout, re.MULTILINE)
-        if match is None:
+        if package not in by_package:
             raise NotFound(
                 f"demo image: package {package}",
                 command.last_lines(found.stderr, 1) or "apt can't find it",
                 "Run apt-get update, or give an image of your own by path or URL",
             )
-        # What the cache has is compared with the mirror's hash by apt itself.
-        command.run(download, timeout=DOWNLOAD_LIMIT, cwd=str(cache))
-        archive = cache / match.group(1)
+    # What the cache has already is compared with the mirror's hash by apt itself.
+    command.run(download, timeout=DOWNLOAD_LIMIT, cwd=str(cache))
+    versions = {}
+    for package, archive in by_package.items():
         command.run(["dpkg-deb", "-x", str(archive), str(root)], timeout=STEP_LIMIT)
         versions[package] = command.run(["dpkg-deb", "-f", str(archive), "Version"], timeout=STEP_LIMIT).stdout.strip()
     return versions
@@ -269,7 +271,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
     code = next((Path(path) for path in MBR_CODE if Path(path).exists()), None)
     if code is None:
         raise MissingDependency("demo image: the boot code mbr.bin", "it is not there", "Install syslinux-common")
-    (scratch / "initrd.gz").write_bytes(gzip.compress(initrd, mtime=0))
+    (scratch / "initrd.gz").write_bytes(gzip.compress(initrd, 6, mtime=0))
     config = scratch / "syslinux.cfg"
     config.write_text(
         f"DEFAULT linux\nPROMPT 0\nLABEL linux\n  LINUX vmlinuz\n  INITRD initrd.gz\n  APPEND {command_line}\n",
@@ -308,8 +310,10 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
         raise MissingDependency(
             f"demo image {dest}", "programs are missing to build it", "Install " + ", ".join(missing)
         )
-    files.make_directory(str(cache), 0o755)
-    files.make_directory(str(dest.parent), 0o711)
+    for place, mode in ((cache, 0o755), (dest.parent, 0o711)):
+        # One that is there may be anything, /tmp for one, and keeps its mode.
+        if not place.is_dir():
+            files.make_directory(str(place), mode)
     with tempfile.TemporaryDirectory(prefix=".demo-image-", dir=str(dest.parent)) as name:
         scratch = Path(name)
         root = scratch / "root"
@@ -326,3 +330,20 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
         finished.replace(dest)
         files.sync_directory(str(dest.parent))
     return record
+
+
+# --- gone again
+
+
+def leftovers(dest: Path, cache: Path) -> list[Path]:
+    """All files that building `dest` with this cache may have left."""
+    archives = [path for name in ("linux-image-*.deb", f"{BUSYBOX_PACKAGE}_*.deb") for path in sorted(cache.glob(name))]
+    return [path for path in (dest, record_path(dest), *archives) if path.exists()]
+
+
+def remove(paths: Iterable[Path], cache: Path) -> None:
+    """Remove these files, and the cache's directory where nothing else is in it."""
+    for path in paths:
+        files.remove_file(str(path))
+    with contextlib.suppress(OSError):
+        cache.rmdir()
