@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,13 @@ class Disk:
     fs: str = ""
     boot_order: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskFiles:
+    """Where a disk of a machine really is on the node. path: the file the hypervisor opens;
+    backing: the chain below it, nearest first, as (path, format)."""
+
+    path: str
+    format: str
+    backing: Tuple[Tuple[str, str], ...] = ()
