@@ -20,8 +20,8 @@ export PIP_NO_INPUT := 1
 
 PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
 
-.PHONY: help site teardown status test bench venv run-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs changelog artifact unit integration molecule clean
+.PHONY: help site teardown status test bench venv run-venv floor-venv bench-venv packages constraints \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs floor changelog artifact unit integration molecule clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,9 @@ run-venv:
 
 venv:  ## the environment with all tools, .venv
 	@tests/tools/venv.sh .venv requirements/test.txt
+
+floor-venv:
+	@tests/tools/venv.sh .venv-floor requirements/floor.txt
 
 bench-venv:
 	@tests/tools/venv.sh .venv-bench requirements/bench.txt
@@ -81,7 +84,7 @@ ansible-lint: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict --nocolor
 
 # Moved into place whole: two targets that run at once (test_tools.py) may both build it.
-artifact: venv
+artifact: venv  ## build/nebula-provision-VERSION.tar.gz
 	@mkdir -p build && directory=$$(mktemp -d build/artifact.XXXXXX) && \
 	$(BIN)/ansible-galaxy collection build --output-path "$$directory" >/dev/null && \
 	mv "$$directory"/*.tar.gz $(ARTIFACT); status=$$?; rm -rf "$$directory"; exit $$status
@@ -96,6 +99,12 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all \
 		--skip-rstcheck collections/ansible_collections/nebula/provision
 	$(BIN)/antsibull-changelog lint
+
+floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml in check mode (root)
+	@mkdir -p build
+	.venv-floor/bin/ansible-doc --metadata-dump nebula.provision >build/floor.json
+	.venv-floor/bin/ansible-playbook -i $(INVENTORY) --syntax-check playbooks/*.yml
+	.venv-floor/bin/ansible-playbook -i $(INVENTORY) site.yml --check $(ARGS)
 
 unit: venv  ## the pure layers, and everything that needs no root
 	$(BIN)/pytest tests/unit $(ARGS)

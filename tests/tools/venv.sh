@@ -10,7 +10,13 @@ set -eu
 
 directory=$(realpath -m "$1")
 requirements=$2
+run=$(dirname "$requirements")/run.txt
 constraints=$(dirname "$requirements")/constraints.txt
+# The constraints are those of the lists that start from run.txt; another names all of its versions itself.
+if [ "$requirements" != "$run" ] && ! grep -q '^-r run.txt$' "$requirements"; then
+    run=/dev/null
+    constraints=/dev/null
+fi
 
 # Usable: 3.11 or later, really starts (a version manager's shim may be there for a version that is not), and can
 # make an environment (Debian keeps ensurepip in a package of its own). Prints the interpreter behind a shim.
@@ -39,8 +45,7 @@ if ! python=$(find_python); then
     }
 fi
 
-# run.txt is what the other lists start from, so it counts for each of them.
-inputs=$(cat "$(dirname "$requirements")/run.txt" "$requirements" "$constraints"; "$python" -V; echo "$directory")
+inputs=$(cat "$run" "$requirements" "$constraints"; "$python" -V; echo "$directory")
 stamp=$directory/.holds-$(basename "$requirements" .txt)-$(printf %s "$inputs" | sha256sum | cut -c 1-16)
 
 # Two makes at once (a terminal and an editor's task) must not write the same environment.
