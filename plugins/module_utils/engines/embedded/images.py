@@ -131,8 +131,8 @@ class Images:
                 (int(new), int(writable), image_id),
             )
 
-    def release(self, vm_id: int, written: bool) -> list[Image]:
-        """Forget all that a machine uses; the images it used. written: it may have written to its writable disks."""
+    def release(self, vm_id: int, written: bool) -> None:
+        """Forget all that a machine uses. written: it may have written to its writable disks."""
         rows = self.store.rows("SELECT image_id, max(writable) FROM vm_images WHERE vm_id = ? GROUP BY image_id", vm_id)
         self.store.db.execute("DELETE FROM vm_images WHERE vm_id = ?", (vm_id,))
         for image_id, writable in rows:
@@ -142,7 +142,6 @@ class Images:
                 "WHERE id = ?",
                 (int(bool(writable) and written), int(ImageState.READY), image_id),
             )
-        return [self._get(image_id) for image_id, _writable in rows]
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Take an image that an earlier task of a check run would have made as given."""

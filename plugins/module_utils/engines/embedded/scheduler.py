@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which host takes a machine: the one with most memory left, of those that may and can. Nothing is promised twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Collection, List, Mapping, Optional, Sequence
+
+from ...errors import NoCapacity, NotFound, WrongState
+from ...model.host import Host
+from ...model.states import HostState
+
+CPU_ROUNDING = 1e-6
+
+
+@dataclass
+class Room:
+    host: Host
+    memory: float
+    cpu: float
+
+
+class Scheduler:
+    """foreign: MiB that running domains of others hold, by host name. only: host names to choose from, None for all.
+    unreached: hosts that did not answer in this run."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        foreign: Mapping[str, int],
+        only: Optional[Collection[str]] = None,
+        unreached: Collection[str] = (),
+    ) -> None:
+        self.hosts = {host.name: host for host in hosts}
+        self.only = only
+        self.unreached = unreached
+        self.rooms = [
+            Room(
+                host,
+                host.memory * host.memory_overcommit
+                - host.reserved_memory
+                - foreign.get(host.name, 0)
+                - host.memory_used,
+                host.cpu * host.cpu_overcommit - host.cpu_used,
+            )
+            for host in hosts
+        ]
+
+    def place(self, vm: str, cpu: float, memory: int, hypervisor: str = "", pinned: str = "") -> Host:
+        """Promise room for one machine; NoCapacity says what each host lacks."""
+        rooms = self._candidates(vm, hypervisor, pinned)
+        best: Optional[Room] = None
+        for room in rooms:
+            if room.memory < memory or room.cpu + CPU_ROUNDING < cpu:
+                continue
+            if best is None or room.memory > best.memory:
+                best = room
+        if best is None:
+            raise NoCapacity(
+                f"VM {vm}: {memory} MiB of memory and {cpu:g} CPU",
+                "; ".join(_lack(room, cpu, memory) for room in rooms[:5]),
+                "Ask for less, end other machines, add a host, or set the host's memory_overcommit or cpu_overcommit",
+            )
+        best.memory -= memory
+        best.cpu -= cpu
+        return best.host
+
+    def _candidates(self, vm: str, hypervisor: str, pinned: str) -> List[Room]:
+        if pinned and pinned not in self.hosts:
+            raise NotFound(
+                f"VM {vm}: host {pinned!r}",
+                "there is no such host; there are " + (", ".join(sorted(self.hosts)) or "none"),
+                "Give the name of a host of group nebula_nodes",
+            )
+        reasons = []
+        rooms = []
+        for room in self.rooms:
+            host = room.host
+            if pinned and host.name != pinned:
+                continue
+            if self.only is not None and host.name not in self.only:
+                reasons.append(f"{host.name} is not part of this run")
+            elif hypervisor and host.hypervisor != hypervisor:
+                reasons.append(f"{host.name} runs {host.hypervisor}")
+            elif host.name in self.unreached:
+                reasons.append(f"{host.name} did not answer")
+            elif host.state != HostState.MONITORED:
+                reasons.append(f"{host.name} is {host.state.name}")
+            else:
+                rooms.append(room)
+        if not rooms:
+            what = f"host {pinned}" if pinned else f"a host that runs {hypervisor}" if hypervisor else "a host"
+            raise WrongState(
+                f"VM {vm}: {what}",
+                "; ".join(reasons) or "the catalog has no hosts",
+                "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit",
+            )
+        return rooms
+
+
+def _lack(room: Room, cpu: float, memory: int) -> str:
+    host = room.host
+    if room.memory < memory:
+        return f"{host.name} has {max(0, int(room.memory))} MiB left of {host.memory}"
+    return f"{host.name} has {max(0.0, room.cpu):g} CPU left of {host.cpu:g}"

@@ -1,0 +1,644 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Virtual machines of the catalog: what was decided about them, what their nodes said, and the plans between the two."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid as uuids
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ...context import variables
+from ...errors import NebulaError, NoCapacity, NotFound
+from ...model import instantiate
+from ...model.host import Host
+from ...model.image import Image
+from ...model.names import check_name
+from ...model.network import Network
+from ...model.nic import Nic
+from ...model.plain import from_plain, to_plain
+from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
+from ...model.states import FAILURES, LcmState, VmState, vm_state_name
+from ...model.template import Template
+from ...model.vm import Vm
+from ..base import VmOrders, VmRecord, VmRequest
+from .hosts import Hosts
+from .images import Images
+from .networks import LeaseRequest, Networks
+from .scheduler import Scheduler
+from .store import Store
+
+FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
+CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
+
+# What a machine does on its way to the state wanted, by (wanted, state before).
+_ON_THE_WAY: Dict[Tuple[str, str], LcmState] = {
+    ("RUNNING", "POWEROFF"): LcmState.BOOT_POWEROFF,
+    ("RUNNING", "SUSPENDED"): LcmState.BOOT_SUSPENDED,
+    ("RUNNING", "UNKNOWN"): LcmState.BOOT_UNKNOWN,
+}
+_ENDING = {
+    "POWEROFF": LcmState.SHUTDOWN_POWEROFF,
+    "SUSPENDED": LcmState.SAVE_SUSPEND,
+    "DONE": LcmState.EPILOG,
+}
+
+
+class Vms:
+    def __init__(
+        self, store: Store, images: Images, networks: Networks, hosts: Hosts, now: Callable[[], int]
+    ) -> None:
+        self.store = store
+        self.images = images
+        self.networks = networks
+        self.hosts = hosts
+        self.now = now
+        # What the nodes said in this run, by host name.
+        self.foreign_memory: Dict[str, int] = {}
+        self.taken_ports: Dict[str, Set[int]] = {}
+        self.unreached: Set[str] = set()
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+    def pool(
+        self,
+        names: Optional[Iterable[str]] = None,
+        patterns: Optional[Iterable[str]] = None,
+        ids: Optional[Iterable[int]] = None,
+        done: bool = False,
+    ) -> List[VmRecord]:
+        hosts = self._hosts_by_id()
+        if names is None and patterns is None and ids is None:
+            where = "" if done else "WHERE state != 6"
+            return [_record(row, hosts) for row in self.store.rows(f"SELECT * FROM vms {where} ORDER BY id")]
+        found: Dict[int, sqlite3.Row] = {}
+        # A name belongs to the machine that is not on its way out: the index says so too.
+        alive = "" if done else " AND wanted != 'DONE'"
+        for column, values in (("name", names), ("pattern", patterns)):
+            for row in self._select(column, values or (), alive):
+                found[row["id"]] = row
+        for row in self._select("id", ids or (), "" if done else " AND state != 6"):
+            found[row["id"]] = row
+        return [_record(found[vm_id], hosts) for vm_id in sorted(found)]
+
+    def _select(self, column: str, values: Iterable[Any], condition: str) -> Iterable[sqlite3.Row]:
+        wanted = list(dict.fromkeys(values))
+        for start in range(0, len(wanted), CHUNK):
+            part = wanted[start : start + CHUNK]
+            marks = ", ".join("?" * len(part))
+            yield from self.store.db.execute(f"SELECT * FROM vms WHERE {column} IN ({marks}){condition}", part)
+
+    def history(self, vm_id: int) -> List[Mapping[str, Any]]:
+        rows = self.store.rows(
+            "SELECT time, host, state, action, reason FROM history WHERE vm_id = ? ORDER BY step", vm_id
+        )
+        return [dict(row) for row in rows]
+
+    def _row(self, vm_id: int) -> sqlite3.Row:
+        row = self.store.row("SELECT * FROM vms WHERE id = ?", vm_id)
+        if row is None:
+            raise NotFound(f"VM {vm_id}", "the catalog has none of this id", "List them with nebula_info")
+        return row
+
+    def _hosts_by_id(self) -> Dict[int, Host]:
+        return {host.id: host for host in self.hosts.pool() if host.id is not None}
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+    def instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+        if not requests:
+            return []
+        now = self.now()
+        references = _References(self.images, self.networks)
+        scheduler = Scheduler(self.hosts.pool(), self.foreign_memory, hosts, self.unreached)
+        first = self.store.take_ids("vms", len(requests))
+        placed: List[Tuple[int, VmRequest, instantiate.Demands, Host]] = []
+        for vm_id, request in enumerate(requests, first):
+            check_name("VM", request.name)
+            demands = references.demands(request.name, request.template)
+            hypervisor = request.template.get("HYPERVISOR").lower()
+            host = scheduler.place(request.name, demands.cpu, demands.memory, hypervisor, request.host)
+            placed.append((vm_id, request, demands, host))
+        identities = {vm_id: str(uuids.uuid4()) for vm_id, _r, _d, _h in placed}
+        self.store.db.executemany(
+            "INSERT INTO vms (id, name, uuid, pattern, position, template, state, lcm_state, host_id, wanted, cpu,"
+            " memory, request, body, stime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
+            [
+                (vm_id, r.name, identities[vm_id], r.pattern, r.position, r.template_name, VmState.ACTIVE,
+                 LcmState.PROLOG, host.id, r.wanted, d.cpu, d.memory, references.as_json(r.template), now)
+                for vm_id, r, d, host in placed
+            ],
+        )  # fmt: skip
+        nics = self._lease([(vm_id, r.name, d, 0) for vm_id, r, d, _h in placed], references)
+        ports = self._vnc_ports([(vm_id, r.name, d, host) for vm_id, r, d, host in placed])
+        bodies, warnings = [], {}
+        for vm_id, request, demands, host in placed:
+            images = references.images_of(request.name, request.template, demands)
+            self._acquire(vm_id, request.name, images)
+            vm, said = self._assemble(
+                vm_id, identities[vm_id], request.name, host, request.template, images, nics[vm_id], ports.get(vm_id)
+            )
+            warnings[vm_id] = said
+            bodies.append((_dumps(to_plain(vm)), vm_id))
+            self.hosts.promise(_id(host), demands.memory, demands.cpu, 1)
+        self.store.db.executemany("UPDATE vms SET body = ? WHERE id = ?", bodies)
+        self._remember([(vm_id, h.name, "PROLOG", "instantiate", "") for vm_id, _r, _d, h in placed], now)
+        records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
+        return [replace(record, warnings=warnings[record.id or 0]) for record in records]
+
+    def _assemble(
+        self,
+        vm_id: int,
+        identity: str,
+        name: str,
+        host: Host,
+        template: Template,
+        images: Mapping[int, Image],
+        nics: Sequence[Nic],
+        vnc_port: Optional[int],
+    ) -> Tuple[Vm, List[str]]:
+        vm = instantiate.build(
+            template,
+            vm_id=vm_id,
+            uuid=template_uuid(template) or identity,
+            name=name,
+            hypervisor=host.hypervisor,
+            images=images,
+            nics=nics,
+            vnc_port=vnc_port,
+        )
+        if vm.context is None:
+            return vm, []
+        context, said = variables.build(vm, template)
+        return replace(vm, context=context), list(said)
+
+    def _lease(
+        self, wanted: Sequence[Tuple[int, str, instantiate.Demands, int]], references: _References
+    ) -> Dict[int, List[Nic]]:
+        """NICs with their leases for each machine, from the NIC id given on; all leases of the batch in one go."""
+        requests, places = [], []
+        nics: Dict[int, List[Nic]] = {vm_id: [] for vm_id, _n, _d, _f in wanted}
+        for vm_id, name, demands, first in wanted:
+            for index, demand in enumerate(demands.nics):
+                if index < first:
+                    continue
+                network = references.network(f"VM {name}, NIC {index}", demand.network)
+                requests.append(LeaseRequest(_id(network), vm_id, index, ip=demand.ip, mac=demand.mac))
+                places.append((vm_id, index, network))
+        for (vm_id, index, network), lease in zip(places, self.networks.lease(requests)):
+            nics[vm_id].append(
+                Nic(
+                    nic_id=index,
+                    network_id=network.id,
+                    network=network.name,
+                    bridge=network.bridge,
+                    mac=lease.mac,
+                    ip=lease.ip,
+                    ip6=lease.ip6,
+                    ip6_ula=lease.ip6_ula,
+                    ar_id=lease.ar_id,
+                    network_values=references.nic_values(network, lease.ar_id),
+                )
+            )
+        return nics
+
+    def _vnc_ports(self, wanted: Sequence[Tuple[int, str, instantiate.Demands, Host]]) -> Dict[int, int]:
+        """5900 + vmid, else the next free one of the host: free in the catalog and, as far as polled, on the host."""
+        ports: Dict[int, int] = {}
+        taken: Dict[int, Set[int]] = {}
+        for vm_id, name, demands, host in wanted:
+            if not demands.graphics:
+                continue
+            host_id = _id(host)
+            if host_id not in taken:
+                used = self.store.rows("SELECT port FROM vnc_ports WHERE host_id = ?", host_id)
+                taken[host_id] = {row["port"] for row in used} | self.taken_ports.get(host.name, set())
+            port = demands.graphics_port or _free_port(FIRST_VNC_PORT + vm_id, taken[host_id])
+            if port is None or port in taken[host_id]:
+                raise NoCapacity(
+                    f"VM {name}: graphics port {port or 'above 5900'} on host {host.name}",
+                    "it is taken" if port else "all are taken",
+                    "Leave GRAPHICS/PORT out to get a free one, or end what holds it",
+                )
+            taken[host_id].add(port)
+            ports[vm_id] = port
+            self.store.db.execute("INSERT INTO vnc_ports VALUES (?, ?, ?)", (host_id, port, vm_id))
+        return ports
+
+    def _acquire(self, vm_id: int, name: str, images: Mapping[int, Image]) -> None:
+        for disk_id, image in images.items():
+            try:
+                self.images.acquire(vm_id, disk_id, _id(image), image.persistent)
+            except NebulaError as error:
+                error.asked = f"VM {name}, disk {disk_id}: {error.asked}"
+                raise
+
+    def action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
+        row = self._row(vm_id)
+        before = vm_state_name(row["state"], row["lcm_state"])
+        way = _ON_THE_WAY.get((wanted, before)) or _ENDING.get(wanted) or LcmState.BOOT
+        if orders.operation:
+            way = LcmState.RUNNING
+        self._decide(row, way, wanted, orders, orders.operation or wanted.lower())
+        return self.pool(ids=[vm_id])[0]
+
+    def update(self, vm_id: int, template: Template) -> VmRecord:
+        row = self._row(vm_id)
+        vm = from_plain(Vm, json.loads(row["body"]))
+        changes = instantiate.changes(_request(row), template)
+        host = self._hosts_by_id()[row["host_id"]]
+        references = _References(self.images, self.networks)
+        demands = references.demands(row["name"], template)
+        images = references.images_of(row["name"], template, demands)
+        port = vm.graphics.port if vm.graphics else None
+        if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
+            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+            port = self._vnc_ports([(vm_id, row["name"], demands, host)])[vm_id]
+        elif not demands.graphics:
+            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+        self._repromise(row, host, demands)
+        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, vm.nics, port)
+        body = replace(body, disks=_keep_sources(vm, body))
+        self.store.db.execute(
+            "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
+            (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
+        )
+        if any(change.how != "catalog" for change in changes):
+            state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
+            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1)
+        return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def recreate(self, vm_id: int, template: Template) -> VmRecord:
+        row = self._row(vm_id)
+        old = from_plain(Vm, json.loads(row["body"]))
+        host = self._hosts_by_id()[row["host_id"]]
+        references = _References(self.images, self.networks)
+        demands = references.demands(row["name"], template)
+        self._repromise(row, host, demands)
+        self.images.release(vm_id, written=True)
+        images = references.images_of(row["name"], template, demands)
+        self._acquire(vm_id, row["name"], images)
+        nics = list(old.nics) if _same_networks(old, demands, references) else []
+        if not nics:
+            self.networks.release([vm_id])
+            nics = self._lease([(vm_id, row["name"], demands, 0)], references)[vm_id]
+        self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+        port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
+        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port)
+        self.store.db.execute(
+            "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
+            (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
+        )
+        orders = VmOrders(hard=True, operation="recreate")
+        self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", seq=row["seq"] + 1)
+        return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def _repromise(self, row: sqlite3.Row, host: Host, demands: instantiate.Demands) -> None:
+        """Change what the machine was promised on its host, or say that there is no room."""
+        memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]
+        if memory > 0 or cpu > 0:
+            scheduler = Scheduler([host], self.foreign_memory)
+            scheduler.place(row["name"], max(0.0, cpu), max(0, memory), pinned=host.name)
+        if memory or cpu:
+            self.hosts.promise(_id(host), memory, cpu, 0)
+
+    def _decide(
+        self,
+        row: sqlite3.Row,
+        way: Optional[LcmState],
+        wanted: str,
+        orders: VmOrders,
+        action: str,
+        seq: Optional[int] = None,
+    ) -> None:
+        state = VmState(row["state"]) if way is None else VmState.ACTIVE
+        lcm = LcmState.LCM_INIT if way is None else way
+        kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
+        self.store.db.execute(
+            "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
+            " seq = ?, error = '' WHERE id = ?",
+            (state, lcm, wanted, _dumps(kept), row["seq"] if seq is None else seq, row["id"]),
+        )
+        host = self._host_name(row["host_id"])
+        self._remember([(row["id"], host, vm_state_name(state, lcm), action, "")], self.now())
+
+    def plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+        rows = self.store.rows(
+            "SELECT vms.*, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE settled = 0 ORDER BY id"
+        )
+        planned: Dict[str, List[PlannedVm]] = {}
+        for row in rows:
+            if hosts is not None and row["host"] not in hosts:
+                continue
+            orders = json.loads(row["orders"])
+            planned.setdefault(row["host"], []).append(
+                PlannedVm(
+                    vm=from_plain(Vm, json.loads(row["body"])),
+                    generation=row["generation"],
+                    wanted=row["wanted"],
+                    operation=orders.get("operation", ""),
+                    hard=orders.get("hard", False),
+                    shutdown_timeout=orders.get("shutdown_timeout", 120),
+                    seq=row["seq"],
+                    previous=orders.get("previous", ""),
+                )
+            )
+        if not planned:
+            return {}
+        self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
+        number = int(self.store.meta("plan"))
+        catalog = self.store.meta("catalog")
+        return {host: Plan(catalog, number, host, tuple(vms)) for host, vms in planned.items()}
+
+    # -- remembering ------------------------------------------------------------------------------------------------
+    def observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
+        moved: List[Tuple[int, str, str]] = []
+        for node in observed:
+            host = self.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
+            if host is None:
+                continue
+            self.foreign_memory[node.host] = node.foreign_memory
+            self.taken_ports[node.host] = set(node.ports)
+            if not node.reached:
+                self.unreached.add(node.host)
+            seen = {vm.vm_id: vm for vm in node.vms}
+            for row in self.store.rows(
+                "SELECT id, uuid, state, lcm_state FROM vms WHERE host_id = ? AND state != 6 AND settled = 1", host["id"]
+            ):
+                vm = seen.get(row["id"])
+                now = vm.state if vm is not None and node.reached else "UNKNOWN"
+                before = vm_state_name(row["state"], row["lcm_state"])
+                if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
+                    continue  # the reason of the failure says more
+                if now != before:
+                    moved.append((row["id"], now, _observed_reason(node, now)))
+        self._move(moved, "monitor")
+        return self.pool(ids=[vm_id for vm_id, _s, _r in moved])
+
+    def record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+        if outcomes is None:
+            return self._record_silence(host)
+        touched = []
+        for outcome in outcomes:
+            row = self.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
+            if row is None or outcome.generation != row["generation"] or row["settled"]:
+                continue  # decided anew since, or recorded already: the newer decision's own outcome counts
+            touched.append(outcome.vm_id)
+            if outcome.state == "DONE":
+                self._end(row, host)
+                continue
+            error = _error_text(outcome.error)
+            self._move([(outcome.vm_id, outcome.state, error)], "deploy")
+            # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
+            wanted = row["wanted"] if outcome.error is None or row["wanted"] == "DONE" else _wanted(outcome.state, row)
+            settled = 0 if row["wanted"] == "DONE" else 1
+            self.store.db.execute(
+                "UPDATE vms SET settled = ?, wanted = ?, error = ?, orders = '{}' WHERE id = ?",
+                (settled, wanted, error, outcome.vm_id),
+            )
+        return self.pool(ids=touched, done=True)
+
+    def _record_silence(self, host: str) -> List[VmRecord]:
+        text = f"host {host} did not answer"
+        rows = self.store.rows(
+            "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
+            " WHERE hosts.name = ? AND settled = 0 AND vms.error != ?",
+            host,
+            text,
+        )
+        for row in rows:
+            self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
+        return self.pool(ids=[row["id"] for row in rows])
+
+    def _end(self, row: sqlite3.Row, host: str) -> None:
+        now = self.now()
+        self.images.release(row["id"], written=True)
+        self.networks.release([row["id"]])
+        self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
+        self.hosts.promise(row["host_id"], -row["memory"], -row["cpu"], -1)
+        # Secrets do not outlive the machine: its context and passwords go with it.
+        self.store.db.execute(
+            "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}', request = '[]',"
+            " body = ? WHERE id = ?",
+            (VmState.DONE, now, _dumps(_without_secrets(json.loads(row["body"]))), row["id"]),
+        )
+        self._remember([(row["id"], host, "DONE", "terminate", "")], now)
+
+    def _move(self, moved: Sequence[Tuple[int, str, str]], action: str) -> None:
+        for vm_id, name, reason in moved:
+            state, lcm = _numbers(name)
+            self.store.db.execute(
+                "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
+            )
+        hosts = {
+            row["id"]: row["name"]
+            for row in self._join_hosts([vm_id for vm_id, _n, _r in moved])
+        }  # fmt: skip
+        self._remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
+
+    def _join_hosts(self, ids: Sequence[int]) -> Iterable[sqlite3.Row]:
+        for start in range(0, len(ids), CHUNK):
+            part = ids[start : start + CHUNK]
+            marks = ", ".join("?" * len(part))
+            yield from self.store.db.execute(
+                f"SELECT vms.id, hosts.name FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE vms.id IN ({marks})", part
+            )
+
+    def _remember(self, steps: Sequence[Tuple[int, str, str, str, str]], now: int) -> None:
+        self.store.db.executemany(
+            "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
+            " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, ?5, ?6 FROM history WHERE vm_id = ?1",
+            [(vm_id, now, host, state, action, reason) for vm_id, host, state, action, reason in steps],
+        )
+
+    def _host_name(self, host_id: Optional[int]) -> str:
+        row = self.store.row("SELECT name FROM hosts WHERE id = ?", host_id)
+        return str(row["name"]) if row else ""
+
+
+class _References:
+    """Images, networks and demands that templates of one batch name, each looked up once."""
+
+    def __init__(self, images: Images, networks: Networks) -> None:
+        self._images = images
+        self._networks = networks
+        self._image: Dict[Any, Image] = {}
+        self._network: Dict[Any, Network] = {}
+        self._demands: Dict[int, Tuple[Template, instantiate.Demands]] = {}
+        self._values: Dict[Tuple[int, int], Mapping[str, str]] = {}
+        self._json: Dict[int, str] = {}
+
+    def demands(self, name: str, template: Template) -> instantiate.Demands:
+        # By identity: the machines of one request share one template object, and comparing it costs more than this.
+        known = self._demands.get(id(template))
+        if known is None:
+            known = self._demands[id(template)] = (template, instantiate.demands(template))
+        return known[1]
+
+    def as_json(self, template: Template) -> str:
+        if id(template) not in self._json:
+            self._json[id(template)] = _dumps(template.to_attributes())
+        return self._json[id(template)]
+
+    def images_of(self, name: str, template: Template, demands: instantiate.Demands) -> Dict[int, Image]:
+        found = {}
+        for index, ref in enumerate(demands.images):
+            if ref is None:
+                continue
+            if ref not in self._image:
+                try:
+                    self._image[ref] = self._images.info(ref)
+                except NebulaError as error:
+                    error.asked = f"VM {name}, DISK {index}: {error.asked}"
+                    raise
+            found[index] = self._image[ref]
+        return found
+
+    def network(self, where: str, ref: Any) -> Network:
+        if ref not in self._network:
+            try:
+                self._network[ref] = self._networks.info(ref)
+            except NebulaError as error:
+                error.asked = f"{where}: {error.asked}"
+                raise
+        return self._network[ref]
+
+    def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
+        key = (_id(network), ar_id)
+        if key not in self._values:
+            self._values[key] = self._networks.nic_values(network, ar_id)
+        return self._values[key]
+
+
+def template_uuid(template: Template) -> str:
+    """OS/UUID, which fixes the machine's own."""
+    for vector in template.vectors("OS"):
+        return vector.get("UUID", "")
+    return ""
+
+
+def _id(thing: Any) -> int:
+    if thing.id is None:
+        raise NotFound(f"{type(thing).__name__.lower()} {thing.name}", "it has no id", "It was not stored")
+    return int(thing.id)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _free_port(wanted: int, taken: Set[int]) -> Optional[int]:
+    if wanted <= LAST_VNC_PORT and wanted not in taken:
+        return wanted
+    for start, end in ((wanted + 1, LAST_VNC_PORT), (FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT))):
+        for port in range(start, end + 1):
+            if port not in taken:
+                return port
+    return None
+
+
+def _same_networks(old: Vm, demands: instantiate.Demands, references: _References) -> bool:
+    if len(old.nics) != len(demands.nics):
+        return False
+    for nic, demand in zip(old.nics, demands.nics):
+        if nic.network_id != references.network(f"VM {old.name}", demand.network).id:
+            return False
+        if (demand.ip and demand.ip != nic.ip) or (demand.mac and demand.mac.lower() != nic.mac):
+            return False
+    return True
+
+
+def _keep_sources(old: Vm, new: Vm) -> Tuple[Any, ...]:
+    # A disk that exists stays as it was made: the image may have moved on since.
+    by_id = {disk.disk_id: disk for disk in old.disks}
+    return tuple(
+        replace(
+            disk,
+            source=by_id[disk.disk_id].source,
+            generation=by_id[disk.disk_id].generation,
+            image_uuid=by_id[disk.disk_id].image_uuid,
+            format=by_id[disk.disk_id].format,
+            driver=by_id[disk.disk_id].driver,
+            size=by_id[disk.disk_id].size,
+        )
+        if disk.disk_id in by_id
+        else disk
+        for disk in new.disks
+    )
+
+
+def _request(row: sqlite3.Row) -> Template:
+    return Template.from_attributes(json.loads(row["request"]))
+
+
+def _numbers(name: str) -> Tuple[VmState, LcmState]:
+    if name in VmState.__members__ and name not in ("ACTIVE",):
+        return VmState[name], LcmState.LCM_INIT
+    return VmState.ACTIVE, LcmState[name]
+
+
+def _wanted(state: str, row: sqlite3.Row) -> str:
+    return state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else str(row["wanted"])
+
+
+def _error_text(error: Optional[Mapping[str, str]]) -> str:
+    if error is None:
+        return ""
+    text = f"{error.get('asked', '')}: {error.get('found', '')}"
+    return f"{text}. {error['remedy']}" if error.get("remedy") else text
+
+
+def _observed_reason(node: Observed, state: str) -> str:
+    if not node.reached:
+        return f"host {node.host} did not answer"
+    if state == "UNKNOWN":
+        return f"its domain has vanished from host {node.host}; state: running starts it again from its disks"
+    return ""
+
+
+def _without_secrets(body: Dict[str, Any]) -> Dict[str, Any]:
+    if body.get("context"):
+        body["context"]["variables"] = {}
+    if body.get("graphics"):
+        body["graphics"]["password"] = ""
+    body["raw"] = {}
+    return body
+
+
+def _record(row: sqlite3.Row, hosts: Mapping[int, Host]) -> VmRecord:
+    body = json.loads(row["body"]) if row["body"] else {}
+    host = hosts.get(row["host_id"])
+    context = body.get("context")
+    given = (context or {}).get("variables") or {}
+    graphics = body.get("graphics") or {}
+    return VmRecord(
+        id=row["id"],
+        name=row["name"],
+        uuid=body.get("uuid") or row["uuid"],
+        state=vm_state_name(row["state"], row["lcm_state"]),
+        wanted=row["wanted"],
+        host=host.name if host else "",
+        hypervisor=host.hypervisor if host else "",
+        generation=row["generation"],
+        cpu=row["cpu"],
+        vcpu=body.get("vcpu"),
+        memory=row["memory"],
+        template=row["template"],
+        pattern=row["pattern"],
+        position=row["position"],
+        error=row["error"],
+        stime=row["stime"],
+        etime=row["etime"],
+        hostname=(given.get("SET_HOSTNAME") or given.get("HOSTNAME") or row["name"]) if context else "",
+        nics=[
+            {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}
+            for nic in body.get("nics", ())
+        ],
+        disks=[
+            {key: disk[key] for key in ("disk_id", "image", "type", "target", "size", "save", "readonly")}
+            for disk in body.get("disks", ())
+        ],
+        graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},
+        request=_request(row) if row["request"] else None,
+    )

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of hosts wants of the catalog."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
+from ..model.host import Host
+from ..model.states import HostState
+from ..sync import Item, differences
+from .base import Engine
+
+KEYS = (
+    "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "attributes",
+    "catalog", "state",
+)  # fmt: skip
+_SETTABLE = KEYS[1:8]
+_STATES = {"present": HostState.MONITORED, "disabled": HostState.DISABLED}
+
+
+def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
+    name = str(item.get("name") or "")
+    try:
+        with engine.attempt():
+            return _apply(engine, name, item)
+    except NebulaError as error:
+        return Item(name or "?", error=error, changed=False)
+
+
+def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
+    state = item.get("state") or "present"
+    if state not in (*_STATES, "absent"):
+        raise InvalidValue(f"host {name}: state {state!r}", "no such state", "Known are present, absent, disabled")
+    found: Optional[Host]
+    try:
+        found = engine.host_info(name)
+    except NotFound:
+        found = None
+    before = host_view(found) if found else None
+    if state == "absent":
+        if found is not None:
+            engine.host_delete(name)
+        return Item(name, before, None)
+    if item.get("catalog") and item["catalog"] != engine.catalog():
+        raise ForeignObject(
+            f"host {name}",
+            f"it carries the marks of catalog {item['catalog']}, and this is catalog {engine.catalog()}",
+            "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
+            "(playbooks/teardown.yml with its own inventory)",
+        )
+    desired = {key: _checked(name, key, item[key]) for key in _SETTABLE if item.get(key) is not None}
+    if found is None:
+        made = engine.host_allocate(Host(id=None, name=name, state=_STATES[state], **desired))
+        return Item(name, None, host_view(made))
+    wanted_state = HostState.DISABLED if state == "disabled" else HostState.MONITORED
+    changes = differences({key: getattr(found, key) for key in desired}, desired)
+    if found.state != wanted_state:
+        changes["state"] = wanted_state
+    return Item(name, before, host_view(engine.host_update(name, **changes) if changes else found))
+
+
+def _checked(name: str, key: str, value: Any) -> Any:
+    if key in ("hypervisor",):
+        return str(value)
+    if key == "attributes":
+        return {str(k).upper(): str(v) for k, v in dict(value).items()}
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if number < 0 or isinstance(value, bool):
+        raise InvalidValue(f"host {name}: {key} {value!r}", "it is not a number, or below zero", "Give a number")
+    return int(number) if key in ("memory", "reserved_memory") else number
+
+
+def host_view(host: Host) -> Dict[str, Any]:
+    return {
+        "id": host.id,
+        "name": host.name,
+        "hypervisor": host.hypervisor,
+        "state": host.state.name,
+        "memory": host.memory,
+        "memory_used": host.memory_used,
+        "reserved_memory": host.reserved_memory,
+        "memory_overcommit": host.memory_overcommit,
+        "cpu": host.cpu,
+        "cpu_used": host.cpu_used,
+        "cpu_overcommit": host.cpu_overcommit,
+        "vms": host.vms,
+        "attributes": dict(host.attributes),
+    }

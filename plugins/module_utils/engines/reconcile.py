@@ -1,0 +1,362 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the list of machines that a user wants to what is done about each: the same for every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
+from ..model import instantiate
+from ..model.names import check_name, nearest
+from ..model.states import FAILURES
+from ..model.template import Template
+from .base import Engine, VmOrders, VmRecord, VmRequest
+
+# What each state of an item wants of its machines.
+WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
+OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
+STATES = (*WANTED, *OPERATIONS, "present", "recovered")
+KEYS = (
+    "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
+    "recreate", "hard", "shutdown_timeout", "strict",
+)  # fmt: skip
+INDEX = "%i"
+MAX_COUNT = 100_000
+_FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
+
+
+@dataclass
+class Wish:
+    """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index."""
+
+    name: str
+    state: str
+    count: Optional[int] = None
+    template_name: str = ""
+    template: Optional[Template] = None
+    host: str = ""
+    recreate: bool = False
+    orders: VmOrders = VmOrders()
+    names: List[str] = field(default_factory=list)
+
+    @property
+    def pattern(self) -> str:
+        return self.name if INDEX in self.name else ""
+
+
+@dataclass
+class Outcome:
+    """What was decided. before and after are None where there is no machine; differs: what was found different
+    and left alone, as sentences."""
+
+    name: str
+    before: Optional[VmRecord] = None
+    after: Optional[VmRecord] = None
+    error: Optional[NebulaError] = None
+    differs: List[str] = field(default_factory=list)
+
+
+def reconcile(
+    engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Optional[Sequence[str]] = None
+) -> Tuple[List[Outcome], List[str]]:
+    """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
+    others go on. hosts: only there are machines placed or touched (None: anywhere). Returns outcomes and warnings."""
+    outcomes: List[Outcome] = []
+    warnings: List[str] = []
+    templates = _Templates(engine)
+    wishes: List[Wish] = []
+    seen: Set[str] = set()
+    for item in items:
+        try:
+            wish = _wish(item, templates, warnings)
+            for name in wish.names or [wish.name]:
+                if name in seen:
+                    raise Ambiguous(f"VM {name}", "it is in the list twice", "Give each machine one entry")
+            seen.update(wish.names or [wish.name])
+            wishes.append(wish)
+        except NebulaError as error:
+            outcomes.append(Outcome(str(item.get("name") or "?"), error=error))
+    current = _Current(engine, wishes)
+    for wish in wishes:
+        made: List[Outcome] = []
+        try:
+            with engine.attempt():
+                _fulfil(engine, wish, current, hosts, made, warnings)
+        except NebulaError as error:
+            made = [Outcome(wish.name, error=error)]
+        outcomes.extend(made)
+    return outcomes, list(dict.fromkeys(warnings))
+
+
+class _Templates:
+    """The catalog's templates that the items name, each fetched once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.known: Dict[Any, Tuple[str, Template]] = {}
+
+    def get(self, ref: Any) -> Tuple[str, Template]:
+        if ref not in self.known:
+            stored = self.engine.template_info(ref)
+            self.known[ref] = (stored.name, stored.template)
+        return self.known[ref]
+
+
+class _Current:
+    """The machines that exist, by name and by pattern."""
+
+    def __init__(self, engine: Engine, wishes: Sequence[Wish]) -> None:
+        names = [name for wish in wishes for name in wish.names]
+        patterns = [wish.pattern for wish in wishes if wish.pattern]
+        self.by_name: Dict[str, VmRecord] = {}
+        self.by_pattern: Dict[str, List[VmRecord]] = {}
+        for record in engine.vm_pool(names=names, patterns=patterns):
+            self.by_name[record.name] = record
+            if record.pattern:
+                self.by_pattern.setdefault(record.pattern, []).append(record)
+
+    def of(self, wish: Wish) -> List[VmRecord]:
+        if wish.pattern and wish.state == "absent":
+            return self.by_pattern.get(wish.pattern, [])
+        return [self.by_name[name] for name in wish.names if name in self.by_name]
+
+    def beyond(self, wish: Wish) -> List[VmRecord]:
+        """Those of the pattern that the count no longer covers, highest index first."""
+        if not wish.pattern or wish.count is None:
+            return []
+        count = wish.count
+        excess = [r for r in self.by_pattern.get(wish.pattern, []) if (r.position or 0) >= count]
+        return sorted(excess, key=lambda r: -(r.position or 0))
+
+
+def _wish(item: Mapping[str, Any], templates: _Templates, warnings: List[str]) -> Wish:
+    name = str(item.get("name") or "")
+    where = f"VM {name or '?'}"
+    state = item.get("state") or "running"
+    if state not in STATES:
+        near = nearest(str(state), STATES)
+        raise InvalidValue(
+            f"{where}: state {state!r}",
+            "no such state",
+            (f"Did you mean {near!r}? " if near else "") + "Known are " + ", ".join(STATES),
+        )
+    check_name("VM", name.replace(INDEX, "0"))
+    wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
+    wish.count = _count(item, where)
+    if wish.count is None:
+        wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
+    else:
+        wish.names = [name.replace(INDEX, str(i)) for i in range(wish.count)] if wish.pattern else [name]
+    wish.orders = VmOrders(
+        hard=_flag(item, "hard", where),
+        shutdown_timeout=_seconds(item, where),
+        operation=OPERATIONS.get(state, ""),
+    )
+    if state == "absent":
+        return wish
+    if wish.count is None and wish.pattern:
+        wish.count = 1
+    if item.get("template") is not None:
+        wish.template_name, base = templates.get(item["template"])
+        wish.template = _merged(base, item, where)
+        notes = instantiate.validate(wish.template, strict=_flag(item, "strict", where))
+        warnings.extend(f"{where}: {note}" for note in notes if note not in base_notes(templates, item["template"]))
+    return wish
+
+
+def base_notes(templates: _Templates, ref: Any) -> List[str]:
+    """What the template's own storing has warned of already."""
+    return instantiate.validate(templates.get(ref)[1])
+
+
+def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
+    overrides: Dict[str, Any] = {}
+    for key, attribute in (("cpu", "CPU"), ("vcpu", "VCPU"), ("memory", "MEMORY"), ("disks", "DISK"), ("nics", "NIC")):
+        if item.get(key) is not None:
+            overrides[attribute] = item[key]
+    extra = item.get("attributes") or {}
+    if not isinstance(extra, Mapping):
+        raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
+    overrides.update(extra)
+    template = base.merged(Template.from_mapping(overrides, where)) if overrides else base
+    context = item.get("context")
+    if context is not None:
+        if not isinstance(context, Mapping):
+            raise InvalidValue(f"{where}: context", f"it is a {type(context).__name__}", "Give a dict")
+        template = template.merge_context(Template.from_mapping({"CONTEXT": context}, where))
+    return template
+
+
+def _count(item: Mapping[str, Any], where: str) -> Optional[int]:
+    count = item.get("count")
+    if count is None:
+        return None
+    if isinstance(count, bool) or not str(count).isdigit() or int(count) > MAX_COUNT:
+        raise InvalidValue(f"{where}: count {count!r}", "it is not a number of machines", f"Give 0 to {MAX_COUNT}")
+    if INDEX not in str(item.get("name")) and int(count) != 1:
+        raise InvalidValue(
+            f"{where}: count {count}",
+            "all of them would have this name",
+            f"Put {INDEX} where the index belongs, as in name: {item.get('name')}-{INDEX}",
+        )
+    return int(count)
+
+
+def _flag(item: Mapping[str, Any], key: str, where: str) -> bool:
+    value = item.get(key)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    word = str(value).strip().lower()
+    if word in ("yes", "true", "on", "1"):
+        return True
+    if word in ("no", "false", "off", "0"):
+        return False
+    raise InvalidValue(f"{where}: {key} {value!r}", "it is neither true nor false", "Give true or false")
+
+
+def _seconds(item: Mapping[str, Any], where: str) -> int:
+    value = item.get("shutdown_timeout")
+    if value is None:
+        return VmOrders.shutdown_timeout
+    if isinstance(value, bool) or not str(value).isdigit():
+        raise InvalidValue(f"{where}: shutdown_timeout {value!r}", "it is not a number", "Give whole seconds")
+    return int(value)
+
+
+def _fulfil(
+    engine: Engine,
+    wish: Wish,
+    current: _Current,
+    hosts: Optional[Sequence[str]],
+    made: List[Outcome],
+    warnings: List[str],
+) -> None:
+    for record in current.beyond(wish) if wish.state != "absent" else []:
+        made.append(Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders)))
+    existing = current.of(wish)
+    for record in existing:
+        if hosts is not None and record.host not in hosts:
+            warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
+            made.append(Outcome(record.name, record, record))
+            continue
+        outcome = Outcome(record.name, record, record)
+        made.append(outcome)
+        _change(engine, wish, outcome, warnings)
+        _steer(engine, wish, outcome)
+    if wish.state == "absent":
+        return
+    there = {record.name for record in existing}
+    missing = [(position, name) for position, name in enumerate(wish.names) if name not in there]
+    if missing:
+        made.extend(_create(engine, wish, missing, hosts, warnings))
+
+
+def _create(
+    engine: Engine,
+    wish: Wish,
+    missing: Sequence[Tuple[int, str]],
+    hosts: Optional[Sequence[str]],
+    warnings: List[str],
+) -> List[Outcome]:
+    where = f"VM {wish.name}"
+    if wish.template is None:
+        raise InvalidValue(f"{where}: template", "none is given, and there is no such machine yet", "Name a template")
+    if wish.state == "suspended":
+        raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
+    wanted = "POWEROFF" if wish.state == "poweroff" else "RUNNING"
+    requests = [
+        VmRequest(
+            name=name,
+            template=wish.template,
+            template_name=wish.template_name,
+            pattern=wish.pattern,
+            position=position if wish.pattern else None,
+            host=wish.host,
+            wanted=wanted,
+        )
+        for position, name in missing
+    ]
+    records = engine.vm_instantiate(requests, hosts)
+    for record in records:
+        warnings.extend(f"VM {wish.name}: {text}" for text in record.warnings)
+    return [Outcome(record.name, None, record) for record in records]
+
+
+def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: List[str]) -> None:
+    """Bring the machine's attributes to what its item says, as far as they can be changed on it as it is."""
+    record = outcome.after
+    if wish.template is None or record is None or record.request is None or wish.state == "absent":
+        return
+    changes = instantiate.changes(record.request, wish.template)
+    if not changes:
+        return
+    if wish.recreate:
+        outcome.after = engine.vm_recreate(_id(record), wish.template)
+        return
+    possible = {"catalog", "live"} | ({"poweroff"} if record.state == "POWEROFF" else set())
+    template = record.request
+    for change in changes:
+        if change.how in possible:
+            template = _with_attribute(template, wish.template, change.attribute)
+            continue
+        remedy = (
+            "power it off first (state: poweroff), or set recreate: true"
+            if change.how == "poweroff"
+            else "set recreate: true to make it anew (its own disks are lost)"
+        )
+        outcome.differs.append(
+            f"VM {record.name} (id {record.id}) differs in {change.attribute}: it has {change.old}, the list says "
+            f"{change.new}; left as it is: {remedy}"
+        )
+    if template != record.request:
+        outcome.after = engine.vm_update(_id(record), template)
+        warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _with_attribute(template: Template, source: Template, name: str) -> Template:
+    """`template` with all that `source` says of one attribute, and nothing else of it."""
+    kept = template.without(name).attributes
+    return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))
+
+
+def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
+    """Decide what is to be done for the machine's state, if anything."""
+    record = outcome.after
+    if record is None or wish.state == "present":
+        return
+    if wish.state in OPERATIONS:
+        if record.state != "RUNNING":
+            raise WrongState(
+                f"VM {record.name} (id {record.id}): state {wish.state}", f"it is {record.state}", "Let it run first"
+            )
+        outcome.after = engine.vm_action(_id(record), "RUNNING", wish.orders)
+        return
+    if wish.state == "recovered":
+        if record.state in _FAILED or record.error:
+            outcome.after = engine.vm_action(_id(record), record.wanted, wish.orders)
+        return
+    wanted = WANTED[wish.state]
+    if record.wanted == wanted and record.state not in _FAILED:
+        # On its way there, or there: anything else it is now was decided or seen in this run.
+        if record.state == wanted or record.state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
+            return
+    if wanted == "SUSPENDED" and record.state != "RUNNING":
+        raise WrongState(
+            f"VM {record.name} (id {record.id}): state suspended", f"it is {record.state}", "Let it run first"
+        )
+    if wanted == "POWEROFF" and record.state == "SUSPENDED" and not wish.orders.hard:
+        raise WrongState(
+            f"VM {record.name} (id {record.id}): state poweroff",
+            "it is SUSPENDED, and what its memory holds would be lost",
+            "Let it run first, or set hard: true",
+        )
+    outcome.after = engine.vm_action(_id(record), wanted, wish.orders)
+
+
+def _id(record: VmRecord) -> int:
+    if record.id is None:
+        raise InvalidValue(f"VM {record.name}", "it has no id yet", "It was not stored")
+    return record.id

@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines, plans and polls as modules show and take them: plain values, nothing secret but in plans."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+
+from ..model.plain import from_plain, to_plain
+from ..model.plan import Observed, Plan, VmOutcome
+from ..sync import Item
+from .base import VmRecord
+from .reconcile import Outcome
+
+SYSTEM_DATASTORE = "datastores/0"
+# What users see of a machine that says whether it changed.
+_SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
+
+
+def vm_view(record: VmRecord, root: str, unsure: bool = False) -> Dict[str, Any]:
+    """A machine for results. unsure: check mode, where the ids of machines that would be created mean nothing."""
+    vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
+    first: Mapping[str, Any] = record.nics[0] if record.nics else {}
+    directory = f"{root}/{SYSTEM_DATASTORE}/{vm_id}" if vm_id is not None else ""
+    return {
+        "id": vm_id,
+        "name": record.name,
+        "uuid": record.uuid if vm_id is not None else "",
+        "state": record.state,
+        "wanted": record.wanted,
+        "host": record.host,
+        "hypervisor": record.hypervisor,
+        "cpu": record.cpu,
+        "vcpu": record.vcpu,
+        "memory": record.memory,
+        "template": record.template,
+        "hostname": record.hostname,
+        "ip": first.get("ip") or first.get("ip6") or "",
+        "mac": first.get("mac", ""),
+        "nics": [dict(nic) for nic in record.nics],
+        "disks": [dict(disk) for disk in record.disks],
+        "graphics": dict(record.graphics),
+        "directory": directory,
+        "console": f"{directory}/console.log" if directory else "",
+        "domain": f"one-{vm_id}" if vm_id is not None else "",
+        "error": record.error,
+        "stime": record.stime,
+    }
+
+
+def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> List[Item]:
+    """What a run did to each machine, for changed and diff."""
+    items = []
+    for outcome in outcomes:
+        before, after = _shown(outcome.before), _shown(outcome.after)
+        items.append(
+            Item(outcome.name, before, after, outcome.error, changed=_generation(outcome.before, outcome.after))
+        )
+    known = {item.name for item in items}
+    for record in moved:
+        if record.name not in known:
+            items.append(Item(record.name, {"state": ""}, _shown(record)))
+    return items
+
+
+def _generation(before: Optional[VmRecord], after: Optional[VmRecord]) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return before != after
+
+
+def _shown(record: Optional[VmRecord]) -> Optional[Dict[str, Any]]:
+    if record is None:
+        return None
+    shown = {key: getattr(record, key) for key in _SHOWN}
+    shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
+    return shown
+
+
+def as_plans(plans: Mapping[str, Plan]) -> Dict[str, str]:
+    return {host: json.dumps(to_plain(plan), separators=(",", ":")) for host, plan in plans.items()}
+
+
+def plan_of(text: str) -> Plan:
+    return from_plain(Plan, json.loads(text))
+
+
+def observed_of(answers: Iterable[Mapping[str, Any]]) -> List[Observed]:
+    """Results of polls, or their `observed`; a node that gave none counts as not reached if it says its name."""
+    found = []
+    for answer in answers:
+        observed = answer.get("observed", answer)
+        if observed.get("host"):
+            found.append(from_plain(Observed, observed))
+    return found
+
+
+def outcomes_of(answer: Mapping[str, Any]) -> Optional[List[VmOutcome]]:
+    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed)."""
+    outcomes = answer.get("outcomes")
+    return None if outcomes is None else [from_plain(VmOutcome, outcome) for outcome in outcomes]

@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_host
+short_description: Hosts of the catalog
+version_added: 0.1.0
+description:
+  - Registers hosts, with what they have, for virtual machines to be placed on. Begins the catalog where there is none.
+  - It does nothing on the hosts themselves. M(nebula.provision.nebula_node) prepares them.
+options:
+  name:
+    description: Name of the host, as in the inventory.
+    type: str
+  hypervisor:
+    description: What runs machines there.
+    type: str
+    choices: [kvm]
+    default: kvm
+  memory:
+    description: Memory in MiB that the host has.
+    type: int
+  cpu:
+    description: Processors that the host has.
+    type: float
+  reserved_memory:
+    description: Memory in MiB that is kept from machines, for the host itself.
+    type: int
+  memory_overcommit:
+    description: How often the memory may be promised. 1 promises none twice.
+    type: float
+  cpu_overcommit:
+    description: How often the processors may be promised.
+    type: float
+  attributes:
+    description: Attributes of your own.
+    type: dict
+  catalog:
+    description:
+      - UUID of the catalog whose marks were found on the host, as M(nebula.provision.nebula_node) returns it. Empty if there were none.
+      - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer one made.
+    type: str
+  state:
+    description:
+      - V(disabled) keeps new machines from the host; those that are there go on.
+    type: str
+    choices: [present, absent, disabled]
+    default: present
+  hosts:
+    description: Many hosts, a list of dicts with the keys above.
+    type: list
+    elements: dict
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: A host of 8 GiB
+  nebula.provision.nebula_host:
+    name: node1
+    memory: 8192
+    cpu: 4
+    reserved_memory: 512
+
+- name: No more machines there
+  nebula.provision.nebula_host:
+    name: node1
+    state: disabled
+"""
+
+RETURN = r"""
+host:
+  description: The host, if one was asked for.
+  returned: when O(hosts) is not given
+  type: dict
+hosts:
+  description: The hosts of the list.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Id. Null in check mode for one that would be created., type: int}
+    name: {description: Name., type: str}
+    state: {description: State., type: str, sample: MONITORED}
+    memory: {description: Memory in MiB., type: int}
+    memory_used: {description: Memory in MiB that machines were promised., type: int}
+    vms: {description: Number of machines., type: int}
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.hosting import KEYS, apply
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    items = items_of(params, "hosts", KEYS)
+    with closing(open_engine(params, check_mode, create=True)) as engine:
+        with engine.session():
+            result = Result([apply(engine, item) for item in items])
+        views = [item.after for item in result.items if item.after is not None]
+        result.payload = {"hosts": views, "catalog": engine.catalog()}
+    if params["hosts"] is None and views:
+        result.payload["host"] = views[0]
+    return result
+
+
+def main():
+    spec = dict(
+        name=dict(type="str"),
+        hypervisor=dict(type="str", default="kvm", choices=["kvm"]),
+        memory=dict(type="int"),
+        cpu=dict(type="float"),
+        reserved_memory=dict(type="int"),
+        memory_overcommit=dict(type="float"),
+        cpu_overcommit=dict(type="float"),
+        attributes=dict(type="dict"),
+        catalog=dict(type="str"),
+        state=dict(type="str", default="present", choices=["present", "absent", "disabled"]),
+        hosts=dict(type="list", elements="dict"),
+        **ENGINE,
+    )
+    module = AnsibleModule(
+        argument_spec=spec,
+        supports_check_mode=True,
+        required_one_of=[("name", "hosts")],
+        mutually_exclusive=[("name", "hosts")],
+    )
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()

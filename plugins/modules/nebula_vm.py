@@ -1,0 +1,262 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_vm
+short_description: Decide what becomes of virtual machines
+version_added: 0.1.0
+description:
+  - Brings the catalog to what a list of virtual machines says, in one transaction. It allocates ids, leases, images, hosts and ports,
+    decides which machines are to be started, changed or ended, and makes a plan for each node.
+  - It acts on nothing. M(nebula.provision.nebula_deploy) carries the plans out on the nodes, and
+    M(nebula.provision.nebula_vm_record) takes their results over. Role P(nebula.provision.vm#role) ties the three together.
+  - A machine that is not in the list is left alone.
+options:
+  name:
+    description:
+      - Name of the machine. C(%i) in it stands for the index of each of O(count) machines, from 0.
+    type: str
+  count:
+    description:
+      - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those of the highest index.
+      - Without it there is one.
+    type: int
+  template:
+    description:
+      - Name or id of the template to instantiate.
+    type: str
+  state:
+    description:
+      - V(running), V(poweroff) and V(suspended) are the states in which to find the machine afterwards.
+      - V(absent) ends the machine and forgets it. With C(%i) in O(name) it ends all machines of this pattern, or the first O(count).
+      - V(rebooted) and V(reset) restart a running machine, with and without asking its guest; they always change something.
+      - V(recovered) tries again what failed.
+      - V(present) only wants it to exist, in whatever state.
+    type: str
+    default: running
+    choices: [running, poweroff, suspended, absent, rebooted, reset, recovered, present]
+  context:
+    description:
+      - Variables for the machine's context, put over those of the template's CONTEXT.
+      - A dict. It is taken as JSON text, so that its values reach no log.
+    type: json
+  cpu:
+    description: Share of physical processors, instead of the template's CPU. 0.5 is half a processor.
+    type: float
+  vcpu:
+    description: Number of virtual processors, instead of the template's VCPU.
+    type: int
+  memory:
+    description: Memory in MiB, instead of the template's MEMORY.
+    type: int
+  disks:
+    description: Disks instead of the template's DISK vectors, each a dict with the same keys.
+    type: list
+    elements: dict
+  nics:
+    description: Network interfaces instead of the template's NIC vectors, each a dict with the same keys.
+    type: list
+    elements: dict
+  attributes:
+    description:
+      - Any other attributes of the template, put over its own.
+      - A dict, taken as JSON text.
+    type: json
+  host:
+    description: The host to run on. Without it the scheduler chooses the one with most memory left.
+    type: str
+  recreate:
+    description:
+      - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new disks.
+      - If V(false), what differs is told in RV(differs) and as warnings, and left as it is.
+    type: bool
+    default: false
+  hard:
+    description: End machines at once, without asking their guests.
+    type: bool
+    default: false
+  shutdown_timeout:
+    description: How long a guest may take to shut down, in seconds. If it takes longer, the machine stays RUNNING, with an error.
+    type: int
+    default: 120
+  strict:
+    description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
+    type: bool
+    default: false
+  vms:
+    description:
+      - Many machines, a list of dicts with the keys above.
+      - It is taken as JSON text, so that secrets in contexts reach no log.
+    type: json
+  hosts:
+    description:
+      - Names of the hosts that are part of this run. Machines are placed on these only, and only their plans are made.
+      - Without it, all.
+    type: list
+    elements: str
+  observed:
+    description:
+      - What the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
+    type: list
+    elements: dict
+  return_plans:
+    description:
+      - Whether to return RV(plans). They hold secrets, so the task needs C(no_log).
+    type: bool
+    default: false
+  declared:
+    description:
+      - What earlier tasks of the same run would have created, by C(images), C(networks), C(templates) and C(hosts), as dicts like those of
+        their modules' lists. Read in check mode only.
+    type: json
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: Three web servers
+  nebula.provision.nebula_vm:
+    name: web-%i
+    count: 3
+    template: web
+    context:
+      ROLE: frontend
+  delegate_to: "{{ groups['nebula_frontend'][0] }}"
+  run_once: true
+
+- name: What would become of the whole list
+  nebula.provision.nebula_vm:
+    vms: "{{ nebula_vms | to_json }}"
+  check_mode: true
+  diff: true
+"""
+
+RETURN = r"""
+vm:
+  description: The machine, if one was asked for by O(name) and it is one only. The same keys as an item of RV(vms).
+  returned: when O(vms) is not given
+  type: dict
+vms:
+  description: The machines of the list, in the order of their ids.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Id. Null in check mode for a machine that would be created., type: int}
+    name: {description: Name., type: str}
+    state: {description: State as the catalog has it; on its way (PROLOG) until the plan is carried out., type: str}
+    wanted: {description: State in which it is to be., type: str}
+    host: {description: Its host., type: str}
+    memory: {description: Memory in MiB., type: int}
+    cpu: {description: Share of processors., type: float}
+    ip: {description: Its first address., type: str}
+    mac: {description: The MAC address of its first interface., type: str}
+    nics: {description: All its interfaces with their leases., type: list, elements: dict}
+    console: {description: Path of its console log on its host., type: str}
+    error: {description: Why the last thing that was done to it failed., type: str}
+differs:
+  description: What differs from the list and was left as it is, a sentence each.
+  returned: always
+  type: list
+  elements: str
+plans:
+  description: For each host that has something to do, the plan as JSON text.
+  returned: when O(return_plans=true)
+  type: dict
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+errors:
+  description: The items that failed, with C(name), C(asked), C(found) and C(remedy). Nothing was kept of them; the others were done.
+  returned: on failure
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES, reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.views import (
+    as_plans,
+    vm_items,
+    vm_view,
+    observed_of,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    items = items_of(dict(params, **_parsed(params)), "vms", KEYS)
+    with closing(open_engine(params, check_mode)) as engine:
+        with engine.session():
+            if check_mode and params["declared"]:
+                engine.declare(parse_json(params["declared"], "declared"))
+            moved = engine.vm_observe(observed_of(params["observed"] or []))
+            outcomes, warnings = reconcile(engine, items, params["hosts"])
+            plans = as_plans(engine.vm_plans(params["hosts"])) if params["return_plans"] else None
+        differs = [text for outcome in outcomes for text in outcome.differs]
+        records = [outcome.after for outcome in outcomes if outcome.after is not None]
+        result = Result(vm_items(outcomes, moved), warnings=warnings + differs)
+        result.payload = {
+            "vms": [vm_view(record, params["root"], check_mode) for record in sorted(records, key=lambda r: r.id)],
+            "differs": differs,
+            "catalog": engine.catalog(),
+        }
+    if plans is not None:
+        result.payload["plans"] = plans
+    if params["vms"] is None and len(records) == 1:
+        result.payload["vm"] = result.payload["vms"][0]
+    return result
+
+
+def _parsed(params):
+    return {key: parse_json(params[key], key) for key in ("context", "attributes") if params[key] is not None}
+
+
+def main():
+    spec = dict(
+        name=dict(type="str"),
+        count=dict(type="int"),
+        template=dict(type="str"),
+        state=dict(type="str", default="running", choices=[*STATES]),
+        context=dict(type="json", no_log=True),
+        cpu=dict(type="float"),
+        vcpu=dict(type="int"),
+        memory=dict(type="int"),
+        disks=dict(type="list", elements="dict"),
+        nics=dict(type="list", elements="dict"),
+        attributes=dict(type="json", no_log=True),
+        host=dict(type="str"),
+        recreate=dict(type="bool", default=False),
+        hard=dict(type="bool", default=False),
+        shutdown_timeout=dict(type="int", default=120),
+        strict=dict(type="bool", default=False),
+        vms=dict(type="json", no_log=True),
+        hosts=dict(type="list", elements="str"),
+        observed=dict(type="list", elements="dict"),
+        return_plans=dict(type="bool", default=False),
+        declared=dict(type="json", no_log=True),
+        **ENGINE,
+    )
+    module = AnsibleModule(
+        argument_spec=spec,
+        supports_check_mode=True,
+        required_one_of=[("name", "vms")],
+        mutually_exclusive=[("name", "vms")],
+    )
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()
