@@ -9,6 +9,7 @@ import json
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .errors import InvalidValue
+from .model.names import nearest
 
 ROOT: Dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
 ENGINE: Dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
@@ -58,11 +59,3 @@ def parse_json(text: str, option: str) -> Any:
         raise InvalidValue(
             f"option {option}", f"it is not JSON (character {position} of {len(text)})", "Give a list, or its JSON"
         ) from None
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The known word that `word` is most likely a slip of, or ""."""
-    import difflib
-
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
-    return found[0] if found else ""

@@ -46,9 +46,9 @@ options:
     type: str
   state:
     description:
-      - V(disabled) keeps new machines from the host; those that are there go on.
+      - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present) leaves it as it is.
     type: str
-    choices: [present, absent, disabled]
+    choices: [present, enabled, disabled, absent]
     default: present
   hosts:
     description: Many hosts, a list of dicts with the keys above.
@@ -101,7 +101,7 @@ catalog:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.hosting import KEYS, apply
+from ansible_collections.nebula.provision.plugins.module_utils.items.hosts import KEYS, apply
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -130,7 +130,7 @@ def main():
         cpu_overcommit=dict(type="float"),
         attributes=dict(type="dict"),
         catalog=dict(type="str"),
-        state=dict(type="str", default="present", choices=["present", "absent", "disabled"]),
+        state=dict(type="str", default="present", choices=["present", "enabled", "disabled", "absent"]),
         hosts=dict(type="list", elements="dict"),
         **ENGINE,
     )

@@ -34,6 +34,7 @@ LAYERS = [
     ("storage", "network", "context"),
     ("engines", "hypervisors"),
     ("arguments", "sync", "runner"),
+    ("items",),
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # Neighbours that must not know each other: a module joins them.

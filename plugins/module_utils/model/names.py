@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import difflib
+from typing import Any, Iterable
 
 from ..errors import InvalidValue
 
@@ -42,3 +43,9 @@ def _fault(name: str) -> str:
         if not character.isprintable() or character in "\u2028\u2029":
             return f"the name holds the character {character!r}"
     return ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that `word` is most likely a slip of, or ""."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
+    return found[0] if found else ""

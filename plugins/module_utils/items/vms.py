@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, Plan, VmOutcome
 from ..sync import Item
-from .base import VmRecord
-from .reconcile import Outcome
+from ..engines.base import VmRecord
+from ..engines.reconcile import Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
 # What users see of a machine that says whether it changed.

@@ -10,15 +10,15 @@ from typing import Any, Dict, Mapping, Optional
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
 from ..model.host import Host
 from ..model.states import HostState
+from ..engines.base import Engine
 from ..sync import Item, differences
-from .base import Engine
 
 KEYS = (
     "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "attributes",
     "catalog", "state",
 )  # fmt: skip
 _SETTABLE = KEYS[1:8]
-_STATES = {"present": HostState.MONITORED, "disabled": HostState.DISABLED}
+_STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
 
 def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
@@ -33,7 +33,7 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     state = item.get("state") or "present"
     if state not in (*_STATES, "absent"):
-        raise InvalidValue(f"host {name}: state {state!r}", "no such state", "Known are present, absent, disabled")
+        raise InvalidValue(f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent")
     found: Optional[Host]
     try:
         found = engine.host_info(name)
@@ -55,7 +55,8 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     if found is None:
         made = engine.host_allocate(Host(id=None, name=name, state=_STATES[state], **desired))
         return Item(name, None, host_view(made))
-    wanted_state = HostState.DISABLED if state == "disabled" else HostState.MONITORED
+    # What an administrator disabled stays so until one says otherwise; role node only says "present".
+    wanted_state = found.state if state == "present" and found.state == HostState.DISABLED else _STATES[state]
     changes = differences({key: getattr(found, key) for key in desired}, desired)
     if found.state != wanted_state:
         changes["state"] = wanted_state
