@@ -1,0 +1,278 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""OpenNebula's template syntax to templates and back.
+
+    # a comment
+    NAME = web                         an attribute: a single value, unquoted
+    DESCRIPTION = "two
+    lines, \\"quoted\\""               quoted values may hold anything; \\" is the only escape
+    DISK = [ IMAGE = "debian",         a vector; attributes may be repeated
+             TARGET = vda ]
+
+What OpenNebula's own parser drops without a word (stray characters, text after a closing quote) is an error here. Two
+things are read that today's OpenNebula does not take and its older documents show: in vectors a line's end instead of
+the comma, and `$NIC[IP, NETWORK="Public"]` without quotes.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvalidValue, TemplateSyntaxError
+from ..model.template import Template, Value, Vector, attribute_name, is_secret, vector_key
+
+_BLANK = " \t\r"
+_SPACE = " \t\r\n"
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_ENDS_VALUE = frozenset(" \t\r\n=#,[]")
+# Characters of the user's own that an error shows.
+_SHOWN = 100
+
+
+def parse(text: str, what: str = "template") -> Template:
+    """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError."""
+    return _Scanner(text, what).template()
+
+
+def format_template(template: Template) -> str:
+    """Text that parse() reads back as the same template.
+
+    Raises InvalidValue for the few values that the syntax can't say: quotes can't hold a final backslash.
+    """
+    lines = []
+    for name, value in template.attributes:
+        if isinstance(value, str):
+            lines.append(f"{name} = {_quoted(value, name)}\n")
+        elif not value:
+            lines.append(f"{name} = []\n")
+        else:
+            inner = ",\n".join(f"  {key} = {_quoted(item, f'{name}/{key}')}" for key, item in value)
+            lines.append(f"{name} = [\n{inner} ]\n")
+    return "".join(lines)
+
+
+def _quoted(value: str, where: str) -> str:
+    if not value.endswith("\\"):
+        return '"' + value.replace('"', '\\"') + '"'
+    if _ENDS_VALUE.isdisjoint(value) and '"' not in value:
+        return value
+    raise InvalidValue(
+        f"attribute {where} as text",
+        "its value ends in a backslash, which OpenNebula's syntax can't write in quotes",
+        "End it with a blank, or keep the template as YAML",
+    )
+
+
+class _Scanner:
+    """One pass from left to right; each character is looked at a fixed number of times."""
+
+    def __init__(self, text: str, what: str) -> None:
+        self.text = text
+        self.what = what
+        self.at = 0
+        self.name = ""
+        # Behind the last quoted value that spans lines: what stands before it on its last line is its content.
+        self.shown_from = 0
+
+    def template(self) -> Template:
+        if "\0" in self.text:
+            self.fail("a NUL character", "Encode binary values in base64", self.text.index("\0"))
+        # A byte order mark is nothing that its author sees.
+        self.at = 1 if self.text.startswith("\ufeff") else 0
+        attributes: list[tuple[str, Value]] = []
+        self.skip()
+        while self.at < len(self.text):
+            name = attribute_name(self.word("an attribute's name"), self.what)
+            self.name = name
+            self.equals(name)
+            attributes.append((name, self.vector() if self.peek() == "[" else self.single(name, inside=False)))
+            self.skip()
+        return Template(tuple(attributes))
+
+    # -- values -----------------------------------------------------------------------------------------------------
+    def vector(self) -> Vector:
+        opened = self.at
+        self.at += 1
+        pairs: list[tuple[str, str]] = []
+        self.skip()
+        if self.peek() == "]":
+            self.at += 1
+            return ()
+        while True:
+            self.inside(opened)
+            key = vector_key(self.word(f"a name inside {self.name} = [ … ]"), self.what)
+            self.equals(f"{self.name}/{key}")
+            if self.peek() == "[":
+                self.fail("a vector inside a vector", "Vectors can't be nested: write one value")
+            pairs.append((key, self.single(key, inside=True)))
+            newline = self.skip()
+            self.inside(opened)
+            if self.peek() == "]":
+                self.at += 1
+                return tuple(pairs)
+            if self.peek() == ",":
+                comma = self.at
+                self.at += 1
+                self.skip()
+                if self.peek() == "]":
+                    self.fail("a comma before the closing ]", "Remove the comma", comma)
+            elif not (newline and self.name_and_equals_follow()):
+                self.fail(f"{self.seen()} after the value of {key}", 'Put a comma before it, or the value in "quotes"')
+
+    def inside(self, opened: int) -> None:
+        if self.at >= len(self.text):
+            self.fail(f"the [ of {self.name} is never closed", "Close it with ]", opened)
+
+    def single(self, name: str, inside: bool) -> str:
+        first = self.peek()
+        if first == '"':
+            return self.quoted(name)
+        if first in ("", "\n") or (first == "," and inside) or (first == "]" and inside):
+            if inside:
+                self.fail(f"{name} has no value", f'Write {name} = "" for an empty one')
+            return ""
+        if first == "#":
+            self.fail(f"the value of {name} would begin with #, which begins a comment", 'Put the value in "quotes"')
+        start = self.at
+        while self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
+            self.at += 1
+            if self.peek() == "[" and self.variable_before(start):
+                self.index()
+        if self.at == start:
+            self.fail(f"{self.seen()} where the value of {name} is expected", 'Put the value in "quotes"')
+        value = self.text[start : self.at]
+        self.nothing_follows(name)
+        return value.replace('\\"', '"')
+
+    def nothing_follows(self, name: str) -> None:
+        """After an unquoted value: a blank within it, an = or a [ is a value that wanted quotes."""
+        here = self.at
+        while self.peek() in (" ", "\t", "\r"):
+            self.at += 1
+        follows = self.peek()
+        if follows in ("", "\n", "#", ",", "]") or self.name_and_equals_follow():
+            self.at = here
+            return
+        self.fail(f"{self.seen()} after the unquoted value of {name}", f'Put the whole value of {name} in "quotes"')
+
+    def variable_before(self, start: int) -> bool:
+        """Whether the characters just read end in $NAME."""
+        position = self.at
+        while position > start and self.text[position - 1] in _NAME:
+            position -= 1
+        return start < position < self.at and self.text[position - 1] == "$"
+
+    def index(self) -> None:
+        """Over [IP] or [IP, NETWORK="Public"]; stands behind its ] afterwards."""
+        opened = self.at
+        quoted = False
+        while self.at < len(self.text) and self.text[self.at] != "\n":
+            character = self.text[self.at]
+            self.at += 1
+            if character == '"':
+                quoted = not quoted
+            elif character == "]" and not quoted:
+                return
+        self.fail("the [ after this variable is not closed on its line", "Close it with ]", opened)
+
+    def quoted(self, name: str) -> str:
+        opened = self.at
+        start = opened + 1
+        end = self.text.find('"', start)
+        while end > start and self.text[end - 1] == "\\":
+            end = self.text.find('"', end + 1)
+        if end < 0:
+            remedy = f"Close the value of {name} with a quote"
+            if '"' in self.text[start:]:
+                remedy += '. In quotes \\" is a quote: a value that ends in a backslash has to do without them'
+            self.fail("the quote is never closed", remedy, opened)
+        self.at = end + 1
+        value = self.text[start:end]
+        if "\n" in value:
+            self.shown_from = end
+        if self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
+            self.fail(f"{self.seen()} right after the closing quote", 'Write a quote inside a value as \\"')
+        return value.replace('\\"', '"')
+
+    # -- what stands between ----------------------------------------------------------------------------------------
+    def skip(self) -> bool:
+        """Over blanks, line ends and comments; whether there was a line's end."""
+        newline = False
+        while self.at < len(self.text):
+            character = self.text[self.at]
+            if character == "#":
+                end = self.text.find("\n", self.at)
+                self.at = len(self.text) if end < 0 else end
+            elif character in _SPACE:
+                newline = newline or character == "\n"
+                self.at += 1
+            else:
+                break
+        return newline
+
+    def word(self, expected: str) -> str:
+        start = self.at
+        while self.at < len(self.text) and self.text[self.at] in _NAME:
+            self.at += 1
+        if self.at == start:
+            remedy = "Names have letters, digits and _ only"
+            if self.peek() == "[":
+                remedy = "Put the [ of a vector on the line of its ="
+            self.fail(f"{self.seen()} where {expected} is expected", remedy)
+        return self.text[start : self.at]
+
+    def equals(self, name: str) -> None:
+        """Over = and the blanks around it: the value begins on the same line."""
+        while self.peek() in (" ", "\t", "\r"):
+            self.at += 1
+        if self.peek() != "=":
+            self.fail(f"{self.seen()} after the name {name}, where = is expected", f'Write {name} = "…"')
+        self.at += 1
+        while self.peek() in (" ", "\t", "\r"):
+            self.at += 1
+
+    def name_and_equals_follow(self) -> bool:
+        position = self.at
+        while position < len(self.text) and self.text[position] in _NAME:
+            position += 1
+        if position == self.at:
+            return False
+        while position < len(self.text) and self.text[position] in _BLANK:
+            position += 1
+        return self.text[position : position + 1] == "="
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def seen(self) -> str:
+        character = self.peek()
+        return {"": "the end", "\n": "the end of the line"}.get(character) or repr(character)
+
+    def fail(self, found: str, remedy: str, position: int | None = None) -> None:
+        """Raise the error for that place (default: here), with its line as far as it is no secret."""
+        position = self.at if position is None else position
+        line = self.text.count("\n", 0, position) + 1
+        start = self.text.rfind("\n", 0, position) + 1
+        end = self.text.find("\n", position)
+        content = self.text[max(start, self.shown_from) : len(self.text) if end < 0 else end].rstrip("\r")
+        column = position - start + 1
+        excerpt = _excerpt(content, max(1, column - max(0, self.shown_from - start)), self.name)
+        raise TemplateSyntaxError(
+            f"{self.what}: line {line}, column {column}",
+            f"{found[: 2 * _SHOWN]}, in: {excerpt}",
+            remedy[: 2 * _SHOWN],
+            line=line,
+            column=column,
+        )
+
+
+def _excerpt(line: str, column: int, name: str) -> str:
+    """The line around its column, without what may be a secret: passwords, and whatever is quoted in a CONTEXT."""
+    for piece in line.split("="):
+        word = piece.strip(_SPACE + ",[]\"'").rpartition(" ")[2]
+        if is_secret(word):
+            return f"{line[: line.find('=') + 1].strip()} (not shown: it may be a secret)"
+    start = max(0, min(column - 1, len(line)) - _SHOWN // 2)
+    part = line[start : start + _SHOWN]
+    if name == "CONTEXT":
+        part = '"'.join("…" if index % 2 else piece for index, piece in enumerate(part.split('"')))
+    return ("…" if start else "") + part.strip() + ("…" if start + _SHOWN < len(line) else "")

@@ -1,0 +1,313 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""OpenNebula's template syntax, to templates and back."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, TemplateSyntaxError
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import format_template, parse
+
+
+def attributes(text: str) -> object:
+    return parse(text).to_mapping()
+
+
+READINGS = {
+    "empty": ("", {}),
+    "only comments": ("# a\n  # b", {}),
+    "comment without a final newline": ("A = 1\n# end", {"A": "1"}),
+    "comment after a value": ('A = 1 # one\nB = "2"# two\n', {"A": "1", "B": "2"}),
+    "byte order mark": ("\ufeffA = 1", {"A": "1"}),
+    "windows line ends": ('A = one\r\nB = [\r\n X = 1,\r\n Y = "2"\r\n]\r\n', {"A": "one", "B": {"X": "1", "Y": "2"}}),
+    "names become upper-case": ("cpu = 0.5\ndisk = [ image = x ]", {"CPU": "0.5", "DISK": {"IMAGE": "x"}}),
+    "a digit or XML in front": (
+        "1a = x\nXMLish = y\nxml = z\nA = [ 1b = c ]",
+        {"ONE_1A": "x", "ONE_XMLISH": "y", "ONE_XML": "z", "A": {"1B": "c"}},
+    ),
+    "several on one line": ('A = 1 B = 2 C=[X=1] D = "x" E=', {"A": "1", "B": "2", "C": {"X": "1"}, "D": "x", "E": ""}),
+    "repeated": ("A = 1\nB = 2\nA = 3", {"A": ["1", "3"], "B": "2"}),
+    "repeated vectors": ("D=[X=1]\nD=[X=2]", {"D": [{"X": "1"}, {"X": "2"}]}),
+    "first of equal keys wins": ("D = [ X = 1, x = 2 ]", {"D": {"X": "1"}}),
+    "empty values": (
+        'A =\nB = ""\nC = []\nD = [ ]\nE = [ X = "" ]\nF=',
+        {
+            "A": "",
+            "B": "",
+            "C": {},
+            "D": {},
+            "E": {"X": ""},
+            "F": "",
+        },
+    ),
+    "quotes span lines": ('A = "1\n  2 # no comment\n[3], = "', {"A": "1\n  2 # no comment\n[3], = "}),
+    "only the quote is escaped": (
+        r'A = "a\"b" B = "c\\d" C = "e\nf" D = "\$x"',
+        {
+            "A": 'a"b',
+            "B": r"c\\d",
+            "C": r"e\nf",
+            "D": r"\$x",
+        },
+    ),
+    "a backslash before a quote": (r'A = "a\\"b"', {"A": r"a\"b"}),
+    "unquoted with a final backslash": ("A = C:\\dir\\\nB = 1", {"A": "C:\\dir\\", "B": "1"}),
+    "single quotes mean nothing": ("A = 'x'", {"A": "'x'"}),
+    "a quote inside an unquoted value": ('A = 5"', {"A": '5"'}),
+    "letters of any alphabet": ('A = Zürich\nB = "日本"', {"A": "Zürich", "B": "日本"}),
+    "variables": (
+        'A = 10.0.0.$VMID\nC = [ H = "$NAME", I = $NIC[IP] ]',
+        {
+            "A": "10.0.0.$VMID",
+            "C": {"H": "$NAME", "I": "$NIC[IP]"},
+        },
+    ),
+    "variables with a selector, unquoted": (
+        'C = [ I = $NIC[IP, NETWORK="Public"], J=$NETWORK[DNS, NAME=\\"Public\\"]:53, K = x$A[B]$C[D] ]',
+        {"C": {"I": '$NIC[IP, NETWORK="Public"]', "J": '$NETWORK[DNS, NAME="Public"]:53', "K": "x$A[B]$C[D]"}},
+    ),
+    "a bracket in the selector's quotes": ('I = $NIC[IP, NETWORK="a]b"]', {"I": '$NIC[IP, NETWORK="a]b"]'}),
+    "blanks nowhere": ('A=[X="1",Y=2]B=3', {"A": {"X": "1", "Y": "2"}, "B": "3"}),
+    "comments inside a vector": (
+        "A = [ # first\n X = 1, # second\n # third\n Y = 2 ] # fourth",
+        {
+            "A": {"X": "1", "Y": "2"},
+        },
+    ),
+    "comma on the next line": ("A = [ X = 1\n , Y = 2\n ]", {"A": {"X": "1", "Y": "2"}}),
+    "a newline for a comma": ('A = [ X = one\n Y = "2"\n\n # and\n Z = 3 ]', {"A": {"X": "one", "Y": "2", "Z": "3"}}),
+    "CDATA's end is text": ('A = "]]>"', {"A": "]]>"}),
+}
+
+
+@pytest.mark.parametrize("case", READINGS)
+def test_reads(case: str) -> None:
+    text, meaning = READINGS[case]
+    assert attributes(text) == meaning
+
+
+def test_context_of_the_old_documents() -> None:
+    # The 2.2 documentation's own example: lower-case names and a comma that is missing after `virtualuser`.
+    text = """
+CONTEXT = [
+  hostname  = "$NAME",
+  ip_public = "$NIC[IP, NETWORK=\\"Public\\"]",
+  username  = virtualuser
+  files     = "/vms_configuration/id_rsa.pub /vms_configuration/init.sh"
+]
+"""
+    assert attributes(text) == {
+        "CONTEXT": {
+            "HOSTNAME": "$NAME",
+            "IP_PUBLIC": '$NIC[IP, NETWORK="Public"]',
+            "USERNAME": "virtualuser",
+            "FILES": "/vms_configuration/id_rsa.pub /vms_configuration/init.sh",
+        }
+    }
+
+
+def test_container_of_the_old_documents() -> None:
+    text = """NAME = vps145
+ONBOOT="yes"
+MEMORY  = [ KMEMSIZE="14372700:14790164",
+            LOCKEDPAGES="2048:2048" ]
+DISK = [ TYPE = swap,
+         SIZE = 1024,
+         READONLY = "no" ]
+CONTEXT = [
+  NAMESERVER = "$NETWORK[DNS, NAME=\\"Public\\" ]",
+  FIREWALLl  = "
+                [*]
+                111.111.111.0/24
+               ",
+FILES = "/srv/init.sh" ]
+"""
+    template = parse(text)
+    assert template.get("name") == "vps145"
+    assert template.vectors("MEMORY") == [{"KMEMSIZE": "14372700:14790164", "LOCKEDPAGES": "2048:2048"}]
+    assert template.vector("DISK") == {"TYPE": "swap", "SIZE": "1024", "READONLY": "no"}
+    context = template.vector("CONTEXT")
+    assert context["FIREWALLL"].strip().splitlines()[0] == "[*]"
+    assert context["NAMESERVER"] == '$NETWORK[DNS, NAME="Public" ]'
+
+
+# text, line, column, words of what was found, words of the remedy
+FAULTS = {
+    "no equals sign": ("A = 1\nFOO bar", 2, 5, "'b' after the name FOO", "FOO ="),
+    "no name": ("A = 1\n= 2", 2, 1, "'=' where an attribute's name", "letters, digits"),
+    "a dash in a name": ("MY-ATTR = 1", 1, 3, "'-' after the name MY", "MY ="),
+    "blank in an unquoted value": ("NAME = big raw", 1, 12, "'r' after the unquoted value of NAME", "quotes"),
+    "equals in an unquoted value": ("A = b=c", 1, 6, "'=' after the unquoted value", "quotes"),
+    "colour": ("A = #fff", 1, 5, "begin with #", "quotes"),
+    "quote not closed": ('A = 1\nB = "x\ny\n', 2, 5, "never closed", "Close the value of B"),
+    "quoted value with a final backslash": ('A = "C:\\dir\\"\n', 1, 5, "never closed", "backslash"),
+    "text after a quote": ('A = "x"y', 1, 8, "right after the closing quote", '\\"'),
+    "vector not closed": ("A = [ X = 1,\n Y = 2\n", 1, 5, "[ of A is never closed", "Close it"),
+    "vector not even begun": ("A = [", 1, 5, "never closed", "Close it"),
+    "vector ends after its comma": ("A = [ X = 1,", 1, 5, "never closed", "Close it"),
+    "trailing comma": ("A = [ X = 1, ]", 1, 12, "comma before the closing", "Remove"),
+    "two commas": ("A = [ X = 1,, Y = 2 ]", 1, 13, "','", "letters, digits"),
+    "nested": ("A = [ X = [ Y = 1 ] ]", 1, 11, "vector inside a vector", "nested"),
+    "empty value inside": ("A = [ X = , Y = 1 ]", 1, 11, "X has no value", '""'),
+    "empty value at the end": ("A = [ X = ]", 1, 11, "X has no value", '""'),
+    "empty value before a newline": ("A = [ X =\n Y = 1 ]", 1, 10, "X has no value", '""'),
+    "no comma on one line": ('A = [ X = "1" Y = 2 ]', 1, 15, "'Y' after the value of X", "comma"),
+    "no comma, unquoted": ("A = [ X = 1 and 2 ]", 1, 13, "'a' after the unquoted value", "quotes"),
+    "bracket on the next line": ("A =\n[ X = 1 ]", 2, 1, "'['", "on the line of its ="),
+    "brackets without a variable": ("A = x[1]", 1, 6, "'[' after the unquoted value", "quotes"),
+    "selector not closed": ("C = [ I = $NIC[IP\n ]", 1, 15, "not closed on its line", "Close it"),
+    "comma outside": ("A = 1,\nB = 2", 1, 6, "','", "letters, digits"),
+    "NUL": ('A = "a\0b"', 1, 7, "NUL", "base64"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_faults_name_the_place(case: str) -> None:
+    text, line, column, found, remedy = FAULTS[case]
+    with pytest.raises(TemplateSyntaxError) as caught:
+        parse(text, "template web")
+    error = caught.value
+    assert (error.line, error.column) == (line, column)
+    assert error.asked == f"template web: line {line}, column {column}"
+    assert found in error.found
+    assert remedy in error.remedy
+    assert text.split("\n")[line - 1].strip()[:40] in error.found
+
+
+def test_faults_show_no_secret() -> None:
+    for text in (
+        'GRAPHICS = [ TYPE = vnc, PASSWD = "hunter2" LISTEN = x ]',
+        'PASSWORD = "hunter2" x',
+        'CONTEXT = [ API = "hunter2" B = 1 ]',
+        'CONTEXT = [ API = "hunter2',
+        'CONTEXT = [ API = "begin\nhunter2" B = 1 ]',
+        'CONTEXT = [ SCRIPT = "begin\nhunter2"x, B = 1 ]',
+        "ROOT_PASSWORD = hunter2 hunter2",
+    ):
+        with pytest.raises(TemplateSyntaxError) as caught:
+            parse(text)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_long_line_is_cut() -> None:
+    with pytest.raises(TemplateSyntaxError) as caught:
+        parse("A = 1 B = 2 " * 200 + "!" + " C = 3" * 200)
+    assert "!" in caught.value.found
+    assert len(str(caught.value)) < 400
+
+
+def test_what_quotes_cannot_hold_is_refused() -> None:
+    assert parse(format_template(Template((("A", "C:\\dir\\"),)))).get("A") == "C:\\dir\\"
+    with pytest.raises(InvalidValue, match="backslash"):
+        format_template(Template((("A", "a b\\"),)))
+
+
+def test_format_is_readable() -> None:
+    text = format_template(parse('cpu=0.5 disk=[image="a",target=vda] x="say \\"hi\\"" y=[]'))
+    assert text == 'CPU = "0.5"\nDISK = [\n  IMAGE = "a",\n  TARGET = "vda" ]\nX = "say \\"hi\\""\nY = []\n'
+
+
+NAMES = st.from_regex(r"\A[A-Z_][A-Z0-9_]{0,8}\Z").filter(lambda name: not name.startswith("XML"))
+VALUES = st.text(
+    st.one_of(st.sampled_from('"\\\n#=[],$ \t\r'), st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    max_size=20,
+).map(lambda value: value + "." if value.endswith("\\") else value)
+KEYS = st.from_regex(r"\A[A-Z0-9_]{1,8}\Z")
+VECTORS = st.dictionaries(KEYS, VALUES, max_size=4).map(lambda pairs: tuple(pairs.items()))
+TEMPLATES = st.lists(st.tuples(NAMES, st.one_of(VALUES, VECTORS)), max_size=8).map(lambda a: Template(tuple(a)))
+
+
+@given(TEMPLATES)
+@example(Template((("A", '\\"'), ("B", '\\\\"x'))))
+def test_text_and_back(template: Template) -> None:
+    assert parse(format_template(template)) == template
+
+
+@given(TEMPLATES)
+def test_catalog_and_yaml_and_back(template: Template) -> None:
+    assert Template.from_attributes(template.to_attributes()) == template
+    assert Template.from_mapping(template.to_mapping()) == template
+
+
+SCRAPS = st.sampled_from(
+    [
+        '"',
+        "\\",
+        '\\"',
+        "[",
+        "]",
+        ",",
+        "=",
+        "#",
+        "\n",
+        " ",
+        "A",
+        "B1",
+        "$",
+        "$NIC[",
+        'X = "y"',
+        "A = [",
+        "A = b\n",
+        "\r",
+        "é",
+    ]
+)
+
+
+@given(st.lists(SCRAPS, max_size=40).map("".join))
+@settings(max_examples=400)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        template = parse(text)
+    except TemplateSyntaxError as error:
+        assert 1 <= error.line <= text.count("\n") + 1
+        assert error.column >= 1
+        return
+    assert parse(format_template(template)) == template
+
+
+SCRAP = 64 * 1024
+HOSTILE = [
+    '"',
+    '\\"',
+    'A="',
+    "[",
+    "$A[",
+    "A=$A[",
+    "A=[",
+    "A=1 ",
+    "A=[X=1]",
+    "A=[X=1\n",
+    "A",
+    " ",
+    "\n",
+    "#",
+    "A=x$",
+    "=",
+    ",",
+    "$",
+    "A=[X=$N[",
+    'A=[X="\n"\n',
+    "]",
+    "A = 1\\",
+    "A\n",
+]
+
+
+@pytest.mark.parametrize("scrap", HOSTILE)
+@pytest.mark.parametrize("prefix", ["", "A = [ X = ", 'A = "', "A = $B["])
+def test_cost_is_linear(scrap: str, prefix: str) -> None:
+    text = (prefix + scrap * (SCRAP // len(scrap)))[:SCRAP]
+    started = time.process_time()
+    try:
+        parse(text)
+    except TemplateSyntaxError as error:
+        assert len(str(error)) < 600
+    assert time.process_time() - started < 1.0
