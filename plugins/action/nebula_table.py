@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints a table in the run's own output: in a terminal, and as an event of ansible-runner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+NOTHING = "-"
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset(("title", "columns", "rows", "empty", "notes"))
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        rows = self._task.args.get("rows") or []
+        columns = self._task.args.get("columns") or []
+        if not isinstance(rows, list) or not isinstance(columns, list):
+            raise AnsibleActionFail("nebula_table: rows and columns are lists")
+        lines = table(rows, columns) if rows else [str(self._task.args.get("empty") or "none")]
+        title = self._task.args.get("title")
+        text = ([f"\n{title}"] if title else [""]) + lines + [str(n) for n in self._task.args.get("notes") or []]
+        for line in text:
+            display.display(line)
+        result.update(changed=False, lines=lines)
+        return result
+
+
+def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+    """Rows as aligned text. columns: keys of the rows, or KEY=HEADING; numbers go to the right."""
+    pairs = [(name.split("=", 1) + [name.replace("_", " ").upper()])[:2] for name in map(str, columns)]
+    cells = [[heading for _key, heading in pairs]]
+    cells += [[printable(row.get(key)) for key, _heading in pairs] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(pairs))]
+    right = [all(_is_number(row.get(key)) for row in rows) for key, _heading in pairs]
+    return [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right)).rstrip() for line in cells
+    ]
+
+
+def printable(value: Any) -> str:
+    """One line without control characters: names and errors may hold anything."""
+    if value is None or value == "" or value == []:
+        return NOTHING
+    if isinstance(value, (list, tuple)):
+        return ",".join(printable(item) for item in value)
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nebula_info can gather, by name."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping
+
+from ..engines.base import Engine, VmRecord
+from .hosts import host_view
+from .images import image_view
+from .networks import network_view
+from .templates import template_view
+from .vms import vm_view
+
+Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
+
+
+def _machines(engine: Engine, params: Mapping[str, Any]) -> List[VmRecord]:
+    return engine.vm_pool(names=params.get("vms"), done=bool(params.get("done")))
+
+
+def _leases(engine: Engine, params: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    return [
+        {
+            "network": nic["network"],
+            "ip": nic["ip"],
+            "ip6": nic["ip6"],
+            "mac": nic["mac"],
+            "vm_id": record.id,
+            "vm": record.name,
+            "nic_id": nic["nic_id"],
+        }
+        for record in _machines(engine, params)
+        for nic in record.nics
+        if record.state != "DONE"
+    ]
+
+
+def _history(engine: Engine, params: Mapping[str, Any]) -> Dict[str, Any]:
+    return {str(r.id): [dict(step) for step in engine.vm_history(r.id or 0)] for r in _machines(engine, params)}
+
+
+GATHERERS: Dict[str, Gatherer] = {
+    "hosts": lambda engine, params: [host_view(host) for host in engine.host_pool()],
+    "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
+    "networks": lambda engine, params: [network_view(network) for network in engine.vn_pool()],
+    "leases": _leases,
+    "templates": lambda engine, params: [template_view(stored) for stored in engine.template_pool()],
+    "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],
+    "history": _history,
+}

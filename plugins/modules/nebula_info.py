@@ -1,0 +1,133 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_info
+short_description: What the catalog holds
+version_added: 0.1.0
+description:
+  - Returns hosts, images, networks with their leases, templates and virtual machines. It changes nothing.
+  - Given what the nodes answered when polled, it shows states as they are now, without recording them.
+options:
+  gather:
+    description: What to return.
+    type: list
+    elements: str
+    choices: [hosts, images, networks, leases, templates, vms, history]
+    default: [hosts, images, networks, vms]
+  vms:
+    description: Names of virtual machines to return. Without it, all.
+    type: list
+    elements: str
+  done:
+    description: Whether to return machines that have ended, too.
+    type: bool
+    default: false
+  observed:
+    description: What the nodes answered when polled.
+    type: list
+    elements: dict
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes.info
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: All machines
+  nebula.provision.nebula_info:
+    gather: [vms]
+  register: info
+
+- name: Their addresses
+  ansible.builtin.debug:
+    msg: "{{ info.vms | items2dict(key_name='name', value_name='ip') }}"
+"""
+
+RETURN = r"""
+hosts:
+  description: The hosts.
+  returned: if gathered
+  type: list
+  elements: dict
+images:
+  description: The images.
+  returned: if gathered
+  type: list
+  elements: dict
+networks:
+  description: The virtual networks.
+  returned: if gathered
+  type: list
+  elements: dict
+leases:
+  description: The addresses that machines hold, with C(network), C(ip), C(mac), C(vm_id) and C(vm).
+  returned: if gathered
+  type: list
+  elements: dict
+templates:
+  description: The templates.
+  returned: if gathered
+  type: list
+  elements: dict
+vms:
+  description: The virtual machines, as M(nebula.provision.nebula_vm) shows them.
+  returned: if gathered
+  type: list
+  elements: dict
+history:
+  description: For each machine, by its id, what happened to it.
+  returned: if gathered
+  type: dict
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+as_of:
+  description: When the states of virtual machines were seen, in seconds since the epoch. The oldest of all polls; 0 without one.
+  returned: always
+  type: int
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    # What the polls say is taken over for this answer only, and rolled back: reading changes nothing.
+    observed = observed_of(params["observed"] or [])
+    with closing(open_engine(params, check_mode=True)) as engine:
+        with engine.session():
+            engine.vm_observe(observed)
+            payload = {what: GATHERERS[what](engine, params) for what in params["gather"]}
+        payload["catalog"] = engine.catalog()
+    payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
+    return Result(payload=payload)
+
+
+def main():
+    spec = dict(
+        gather=dict(
+            type="list", elements="str", choices=[*GATHERERS], default=["hosts", "images", "networks", "vms"]
+        ),
+        vms=dict(type="list", elements="str"),
+        done=dict(type="bool", default=False),
+        observed=dict(type="list", elements="dict"),
+        **ENGINE,
+    )
+    execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()
