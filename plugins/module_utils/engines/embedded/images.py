@@ -61,7 +61,7 @@ class Images:
         return [_image(row) for row in self.store.rows(f"{_SELECT} ORDER BY images.id")]
 
     def info(self, ref: Ref) -> Image:
-        return self._get(resolve(self.store, "images", "image", ref)["id"])
+        return self._get(resolve(self.store, "images", ref)["id"])
 
     def allocate(self, image: Image) -> Image:
         check_name("image", image.name)

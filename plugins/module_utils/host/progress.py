@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a long task is: one line in a file, for the action plugin on the control node that prints it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+INTERVAL = 0.5
+
+
+class Reporter:
+    """Writes the line to `path`, at most every 0.5 s; without a path it does nothing. Safe in threads.
+
+    It never raises: a task does not fail because nobody can be told how far it is.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._due = 0.0
+        self._lock = threading.Lock()
+
+    def report(self, done: int, failed: int, total: int, text: str = "", word: str = "done") -> None:
+        """`done` of `total` objects are `word` ("running", "ready"), `failed` failed; text instead, if it is given."""
+        if self._path is None:
+            return
+        self.say(text or f"{done} of {total} {word}" + (f", {failed} failed" if failed else ""))
+
+    def say(self, text: str) -> None:
+        if self._path is None or not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = time.monotonic()
+            if now < self._due:
+                return
+            self._due = now + INTERVAL
+            temporary = self._path + ".new"
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, " ".join(text.split()).encode() + b"\n")
+            finally:
+                os.close(fd)
+            os.rename(temporary, self._path)
+        except OSError:
+            self._path = None
+        finally:
+            self._lock.release()

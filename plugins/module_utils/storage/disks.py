@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disks of one machine on its node: made once, whole or not at all, never again over what a guest wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable
+
+from ..errors import Conflict, NebulaError
+from ..host.files import adopt, explained, remove_file, sync_directory
+from ..model.disk import Disk, DiskFiles
+from ..model.vm import Vm
+from . import formats, transfer
+from .datastore import disk_path, hypervisor_group, protect
+
+MIB = 1024 * 1024
+_OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
+
+
+def prepare(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFiles]:
+    """Make the disks that the machine does not have yet; where each of them is, by disk id (without the context's).
+
+    The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
+    Raises NebulaError that names the machine and the disk.
+    """
+    locate = transfer.method(method)
+    files: dict[int, DiskFiles] = {}
+    made = False
+    for disk in vm.disks:
+        try:
+            files[disk.disk_id], new = _prepare(disk, directory, locate)
+        except NebulaError as error:
+            error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
+            raise
+        made = made or new
+    if made:
+        with explained(directory):
+            sync_directory(directory)
+    return files
+
+
+def remove(directory: str) -> bool:
+    """Remove the machine's own disks, and the links to images; True if there was one. Images stay."""
+    removed = False
+    with contextlib.suppress(FileNotFoundError), explained(directory):
+        for name in os.listdir(directory) if os.path.isdir(directory) else []:
+            if _OURS.fullmatch(name):
+                removed = remove_file(os.path.join(directory, name)) or removed
+    return removed
+
+
+def _prepare(disk: Disk, directory: str, locate: transfer.Method) -> tuple[DiskFiles, bool]:
+    path = disk_path(directory, disk.disk_id)
+    if not disk.source:
+        return DiskFiles(path, disk.driver), _once(path, lambda new: _make_volatile(disk, new))
+    source = locate(disk)
+    if not disk.clone:
+        new = _link(path, source, disk)
+        return DiskFiles(source, disk.format), new
+    if disk.driver == "raw":
+        return DiskFiles(path, "raw"), _once(path, lambda new: _make_copy(disk, source, new))
+    backing = ((source, disk.format),)
+    return DiskFiles(path, "qcow2", backing), _once(path, lambda new: _make_overlay(disk, source, new))
+
+
+def _once(path: str, make: Callable[[str], None]) -> bool:
+    """Make the file under another name and give it its own when it is complete; False if it is there already."""
+    kind = _kind(path)
+    if kind == "file":
+        return False
+    if kind:
+        raise _in_the_way(path, kind, "a disk of its own")
+    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+    # What a killed run left; the lock of the directory says that nobody is at it.
+    remove_file(new)
+    try:
+        make(new)
+        adopt(new, 0o660, -1, hypervisor_group())
+        with explained(path):
+            fd = os.open(new, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(new, path)
+    finally:
+        remove_file(new)
+    return True
+
+
+def _make_volatile(disk: Disk, path: str) -> None:
+    size = disk.size * MIB
+    fs = "swap" if disk.type == "SWAP" else disk.fs
+    formats.create_empty(path, disk.driver, size, fs)
+
+
+def _make_overlay(disk: Disk, source: str, path: str) -> None:
+    formats.create_overlay(path, source, disk.format, _size(disk, source))
+
+
+def _make_copy(disk: Disk, source: str, path: str) -> None:
+    size = _size(disk, source)
+    formats.copy(source, disk.format, path, "raw")
+    formats.resize(path, "raw", size)
+
+
+def _size(disk: Disk, source: str) -> int:
+    # Without a size the disk is as its image.
+    return disk.size * MIB if disk.size else formats.virtual_size(source, disk.format)
+
+
+def _link(path: str, source: str, disk: Disk) -> bool:
+    """OpenNebula's LN: disk.N points to the image's own file, which the hypervisor opens under its own path."""
+    kind = _kind(path)
+    if kind == "link" and os.readlink(path) == source:
+        return False
+    if kind not in ("", "link"):
+        raise _in_the_way(path, kind, f"a link to image {disk.image}")
+    if disk.save and not disk.readonly:
+        protect(source, writable=True)
+        formats.resize(source, disk.format, disk.size * MIB)
+    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+    remove_file(new)
+    with explained(path):
+        os.symlink(source, new)
+        os.rename(new, path)
+    return True
+
+
+def _kind(path: str) -> str:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    return "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _in_the_way(path: str, kind: str, wanted: str) -> Conflict:
+    return Conflict(
+        f"{path} as {wanted}",
+        f"there is a {kind} already",
+        "The machine's disk was made for another image: make the machine anew (recreate: true)",
+    )

@@ -1,0 +1,330 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disk image formats: what a file is, and empty disks, overlays and growth by qemu-img under limits.
+
+A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what a
+guest could have written is never probed, since a guest can write a header that names a file of the host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
+from ..host import command
+from ..host.files import explained, remove_file
+
+MIB = 1024 * 1024
+SECTOR = 512
+FORMATS = ("raw", "qcow2")
+# A small image can make qemu-img take all memory and time (a header that claims a huge table).
+MEMORY = 2048 * MIB
+CPU = 600
+TIMEOUT = 60.0
+LONG_TIMEOUT = 3600.0
+
+_ISO_SECTOR = 2048
+_ISO_DESCRIPTOR = 16 * _ISO_SECTOR
+_QCOW2_DATA_FILE = 1 << 2
+_QCOW2_CORRUPT = 1 << 1
+# Magic at the start of a file → format that QEMU knows, and we do not take.
+_OTHERS = (
+    (b"KDMV", "vmdk"),
+    (b"COWD", "vmdk"),
+    (b"# Disk DescriptorFile", "vmdk"),
+    (b"vhdxfile", "vhdx"),
+    (b"conectix", "vpc"),
+    (b"QED\0", "qed"),
+    (b"LUKS\xba\xbe", "luks"),
+    (b"WithoutFreeSpace", "parallels"),
+    (b"WithouFreSpacExt", "parallels"),
+    (b"Bochs Virtual HD Image", "bochs"),
+)
+_VDI = (0x40, b"\x7f\x10\xda\xbe", "vdi")
+# File system → its program and the arguments that make it do without a question.
+_MKFS = {
+    "ext2": ("mkfs.ext2", "-q", "-F"),
+    "ext3": ("mkfs.ext3", "-q", "-F"),
+    "ext4": ("mkfs.ext4", "-q", "-F"),
+    "vfat": ("mkfs.vfat",),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "swap": ("mkswap", "-q"),
+}
+FILE_SYSTEMS = tuple(_MKFS)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """format: raw or qcow2. virtual_size: bytes that a machine sees. iso: it is an ISO 9660 (or UDF) file system.
+
+    backing_file, data_file and encrypted are empty in all that was not refused."""
+
+    format: str
+    virtual_size: int
+    backing_file: str = ""
+    data_file: str = ""
+    encrypted: bool = False
+    iso: bool = False
+
+
+def inspect(path: str, format: str | None = None, what: str = "") -> ImageFacts:
+    """What the file is; ImageRefused if it can't be a disk, is damaged, or could read files of the host.
+
+    format: what it is known to be; None reads its header, which is right only for a file that comes from a user.
+    what: how errors call the image ("image demo").
+    """
+    asked = what or f"image file {path}"
+    with explained(path), open_binary(path) as file:
+        found = probe(file) if format is None else format
+        _refuse_format(asked, found)
+        iso = found == "raw" and is_iso(file)
+        if found == "qcow2":
+            _refuse_qcow2_header(asked, file)
+        else:
+            _refuse_truncated(asked, file, iso)
+    facts = _info(asked, path, found)
+    if found == "qcow2":
+        _check(asked, path)
+    return ImageFacts(
+        format=found,
+        virtual_size=int(facts["virtual-size"]),
+        backing_file=str(facts.get("backing-filename") or ""),
+        encrypted=bool(facts.get("encrypted")),
+        iso=iso,
+    )
+
+
+def probe(file: BinaryIO) -> str:
+    """The format by the file's header. qemu-img could tell too, but opens files that some headers name."""
+    file.seek(0)
+    head = file.read(1024)
+    if head[:4] == b"QFI\xfb":
+        version = struct.unpack(">I", head[4:8])[0] if len(head) >= 8 else 0
+        return "qcow2" if version in (2, 3) else "qcow"
+    for magic, name in _OTHERS:
+        if head.startswith(magic):
+            return name
+    offset, magic, name = _VDI
+    if head[offset : offset + len(magic)] == magic:
+        return name
+    return "raw"
+
+
+def is_iso(file: BinaryIO) -> bool:
+    file.seek(_ISO_DESCRIPTOR + 1)
+    return file.read(5) in (b"CD001", b"BEA01")
+
+
+def virtual_size(path: str, format: str) -> int:
+    """Bytes that a machine sees of a disk of this known format; cheap."""
+    with explained(path):
+        if format == "raw":
+            return os.path.getsize(path)
+        with open_binary(path) as file:
+            head = file.read(32)
+    if head[:4] != b"QFI\xfb" or len(head) < 32:
+        raise ImageRefused(f"disk {path}", "it is no qcow2 file, as the catalog says", "Import the image again")
+    size: int = struct.unpack(">Q", head[24:32])[0]
+    return size
+
+
+def create_empty(path: str, format: str, size: int, fs: str = "") -> None:
+    """A disk of `size` bytes that takes no room yet, but for its file system if it is to have one."""
+    _known(path, format)
+    if format != "raw" and not fs:
+        _qemu_img("create", "-q", "-f", format, path, str(size))
+        return
+    plain = path if format == "raw" else path + ".raw"
+    if plain != path:
+        remove_file(plain)
+    try:
+        with explained(plain):
+            fd = os.open(plain, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(fd, size)
+            finally:
+                os.close(fd)
+        if fs:
+            make_filesystem(plain, fs)
+        if plain != path:
+            copy(plain, "raw", path, format)
+    finally:
+        if plain != path:
+            remove_file(plain)
+
+
+def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
+    """A qcow2 of `size` bytes that holds only what differs from the base."""
+    _known(base, base_format)
+    below = virtual_size(base, base_format)
+    if size < below:
+        raise InvalidValue(
+            f"disk {path}: size {size / MIB:g} MiB",
+            f"its image has {below / MIB:g} MiB",
+            "A disk can't be smaller than its image: leave SIZE out, or raise it",
+        )
+    # -u: the base need not be opened, format and size being known.
+    _qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size))
+
+
+def copy(source: str, source_format: str, path: str, format: str) -> None:
+    """A copy of its own, without the zeroes."""
+    _known(source, source_format)
+    _known(path, format)
+    _qemu_img("convert", "-q", "-f", source_format, "-O", format, source, path, timeout=LONG_TIMEOUT)
+
+
+def resize(path: str, format: str, size: int) -> bool:
+    """Grow the disk to `size` bytes; True if it was smaller. It never shrinks."""
+    _known(path, format)
+    if virtual_size(path, format) >= size:
+        return False
+    if format == "raw":
+        with explained(path):
+            os.truncate(path, size)
+    else:
+        _qemu_img("resize", "-q", "-f", format, path, str(size))
+    return True
+
+
+def make_filesystem(path: str, fs: str) -> None:
+    """Put a file system, or swap, on a raw disk."""
+    if fs not in _MKFS:
+        raise Unsupported(f"file system {fs}", "it is not known here", f"Choose one of {', '.join(FILE_SYSTEMS)}")
+    try:
+        command.run([*_MKFS[fs], path], timeout=LONG_TIMEOUT)
+    except CommandFailed as error:
+        error.remedy = error.remedy or "It may be too small for this file system: give it a larger size"
+        raise
+
+
+def open_binary(path: str) -> BinaryIO:
+    # O_NONBLOCK: a named pipe would wait for its writer; it has no use here and fails on seek().
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def _info(asked: str, path: str, format: str) -> dict[str, Any]:
+    try:
+        done = _qemu_img("info", "--output=json", "-U", "-f", format, path)
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except CommandFailed as error:
+        raise _damaged(asked, error) from error
+    data = (facts.get("format-specific") or {}).get("data") or {}
+    if facts.get("backing-filename") or data.get("data-file"):
+        raise _names_files(asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file")))
+    return facts
+
+
+def _check(asked: str, path: str) -> None:
+    done = _qemu_img("check", "--output=json", "-U", "-f", "qcow2", path, timeout=LONG_TIMEOUT, check=False)
+    # 3: leaked clusters, which waste room and hurt nobody.
+    if done.returncode not in (0, 3):
+        raise _damaged(asked, command.failure(done))
+
+
+def _damaged(asked: str, error: Exception) -> Exception:
+    if isinstance(error, NoSpace):
+        return error
+    found = error.found if isinstance(error, CommandFailed) else str(error)
+    return ImageRefused(asked, f"it is damaged or truncated: {found}", "Get a whole copy of it and import that")
+
+
+def _refuse_format(asked: str, format: str) -> None:
+    if format not in FORMATS:
+        raise ImageRefused(
+            asked,
+            f"its format is {format}",
+            f"Convert it first: qemu-img convert -f {format} -O qcow2 SOURCE TARGET",
+        )
+
+
+def _refuse_qcow2_header(asked: str, file: BinaryIO) -> None:
+    file.seek(0)
+    head = file.read(104)
+    if len(head) < 72:
+        raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
+    version, backing_offset, backing_length = struct.unpack(">IQI", head[4:20])
+    if backing_offset:
+        file.seek(backing_offset)
+        name = file.read(min(backing_length, 1023)).decode("utf-8", "replace")
+        raise _names_files(asked, "backing file", name)
+    if struct.unpack(">I", head[32:36])[0]:
+        raise ImageRefused(asked, "it is encrypted", "Import a decrypted copy: qemu-img convert")
+    incompatible = struct.unpack(">Q", head[72:80])[0] if version >= 3 and len(head) >= 80 else 0
+    if incompatible & _QCOW2_DATA_FILE:
+        raise _names_files(asked, "external data file", "")
+    if incompatible & _QCOW2_CORRUPT:
+        raise ImageRefused(asked, "it is marked as corrupt", "Repair it (qemu-img check -r all), or get a whole copy")
+
+
+def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
+    return ImageRefused(
+        asked,
+        f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
+        "It would read that file on any host. Make it whole first: qemu-img convert -O qcow2 SOURCE TARGET",
+    )
+
+
+def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
+    """Raw files have no length of their own, but what is in them may: a GPT, an MBR, an ISO file system."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")
+    claims = _claimed_by_iso(file) if iso else max(_claimed_by_gpt(file), _claimed_by_mbr(file))
+    if claims > size:
+        raise ImageRefused(
+            asked,
+            f"it is truncated: it has {size} bytes, its {'file system' if iso else 'partition table'} says {claims}",
+            "Get a whole copy of it and import that",
+        )
+
+
+def _claimed_by_iso(file: BinaryIO) -> int:
+    file.seek(_ISO_DESCRIPTOR)
+    descriptor = file.read(_ISO_SECTOR)
+    if len(descriptor) < 132 or descriptor[:6] != b"\1CD001":
+        return 0
+    blocks, block_size = struct.unpack("<I", descriptor[80:84])[0], struct.unpack("<H", descriptor[128:130])[0]
+    return int(blocks * block_size)
+
+
+def _claimed_by_gpt(file: BinaryIO) -> int:
+    file.seek(SECTOR)
+    header = file.read(92)
+    if len(header) < 92 or header[:8] != b"EFI PART":
+        return 0
+    # Its second copy is in the disk's last sector.
+    return int((struct.unpack("<Q", header[32:40])[0] + 1) * SECTOR)
+
+
+def _claimed_by_mbr(file: BinaryIO) -> int:
+    file.seek(0)
+    sector = file.read(SECTOR)
+    # A file system without a partition table has a boot sector too, with code where the table would be.
+    if sector[510:] != b"\x55\xaa" or sector[3:11] == b"NTFS    " or b"FAT" in (sector[54:57], sector[82:85]):
+        return 0
+    end = 0
+    for offset in range(446, 510, 16):
+        status, kind, start, length = struct.unpack("<B3xB3xII", sector[offset : offset + 16])
+        if status not in (0, 0x80) or (kind == 0) != (length == 0):
+            return 0
+        # 0xEE protects a GPT, and often claims more than there is.
+        if kind not in (0, 0xEE):
+            end = max(end, start + length)
+    return end * SECTOR
+
+
+def _known(path: str, format: str) -> None:
+    if format not in FORMATS:
+        raise Unsupported(
+            f"disk {path}: format {format}", "it is not known here", f"Choose one of {', '.join(FORMATS)}"
+        )
+
+
+def _qemu_img(*arguments: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
+    return command.run(["qemu-img", *arguments], timeout=timeout, memory=MEMORY, cpu=CPU, check=check)
