@@ -11,7 +11,8 @@ short_description: Build a small bootable image from Debian's own packages
 version_added: 0.1.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Makes a qcow2 disk of about 13 MB that boots from a BIOS in a few seconds, even emulated, in 96 MiB of memory. It holds Debian's cloud kernel and busybox, taken from packages that are downloaded and unpacked, not installed.
+  - Makes a qcow2 disk of about 13 MB that boots from a BIOS in a few seconds, even emulated, in 96 MiB of memory.
+    It holds Debian's cloud kernel and busybox, taken from packages that are downloaded and unpacked, not installed.
   - The guest contextualises itself from the context ISO, with O(ignore:SET_HOSTNAME), O(ignore:ETH0_IP),
     O(ignore:SSH_PUBLIC_KEY), O(ignore:START_SCRIPT), C(init.sh) and the like, and tells on its serial console what came
     of it. M(nebula.provision.nebula_verify) reads that.

@@ -1,0 +1,511 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What guests say on their serial consoles: read while it is written, through rotation, and weighed as evidence.
+
+All of it is untrusted text: bounded, and made harmless before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Union
+
+from ..errors import InvalidValue, NebulaError, TimedOut
+
+# virtlogd's own: console.log at 2 MiB becomes console.log.0, that .1, that .2.
+ROTATED = (".0", ".1", ".2")
+GUEST_BOOTING = "nebula-guest: booting"
+KERNEL_BANNER = "[    0.000000] Linux version "
+SHOWN_LINES = 20
+SHOWN_LENGTH = 300
+# A line that is longer is taken in pieces.
+LINE_LIMIT = 4096
+# One guest that floods its console holds up no other.
+READ_LIMIT = 4 << 20
+POLL_INTERVAL = 0.2
+# Seconds of silence after which a guest that is ready, but not as wanted, is not waited for any longer.
+SETTLED_AFTER = 30.0
+
+_CHUNK = 64 * 1024
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+
+def harmless(text: str) -> str:
+    """The text without terminal sequences, and with whatever else does not print written as an escape."""
+    plain = _ESCAPE.sub("", text)
+    shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in plain)
+    return shown if len(shown) <= SHOWN_LENGTH else shown[: SHOWN_LENGTH - 1] + "…"
+
+
+# --- reading
+
+
+@dataclass
+class ConsoleLog:
+    """Follows one console file from the guest's last boot on. Keeps a place, not an open file: nodes have many guests.
+
+    started: when the machine was started, in seconds of the epoch; what was last written before is another run's.
+    """
+
+    path: str
+    started: float | None = None
+    inode: int | None = None
+    offset: int = 0
+    # What follows the last line end: a login prompt has none after it.
+    partial: str = ""
+    _rest: bytes = b""
+
+    def read(self, take: Callable[[str], None], restart: Callable[[], None]) -> bool:
+        """Hand what is new, line by line, to `take`; True if there was something. restart: the log was begun anew."""
+        chain = self._chain()
+        if not chain:
+            return False
+        if self.inode is None:
+            self.inode, self.offset = self._last_boot(chain)
+        places = [inode for _path, inode, _size in chain]
+        if self.inode not in places or (self.inode == places[0] and chain[0][2] < self.offset):
+            restart()
+            self.inode, self.offset, self._rest, self.partial = places[-1], 0, b"", ""
+        left = READ_LIMIT
+        for path, inode, size in reversed(chain[: places.index(self.inode) + 1]):
+            if inode != self.inode:
+                self.inode, self.offset = inode, 0
+            if size > self.offset:
+                left -= self._read_file(path, left, take)
+            if left <= 0:
+                break
+        return left < READ_LIMIT
+
+    def _chain(self) -> list[tuple[str, int, int]]:
+        """(path, inode, size) of the files that there are, the newest first."""
+        found = []
+        for suffix in ("", *ROTATED):
+            try:
+                status = os.stat(self.path + suffix)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidValue(f"console {self.path}", "it is not a regular file", "Name the console's log")
+            if self.started is None or status.st_mtime >= self.started:
+                found.append((self.path + suffix, status.st_ino, status.st_size))
+            # Most polls find nothing new, and need no look at the older files.
+            if suffix == "" and status.st_ino == self.inode:
+                break
+        return found
+
+    def _last_boot(self, chain: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
+        """Where reading starts: the older of the last places at which our guest and a kernel began to boot.
+
+        A kernel's banner is also what dmesg prints, so that the newer of the two might be no boot at all.
+        """
+        newest: dict[str, tuple[int, int]] = {}
+        for age, (path, _inode, size) in enumerate(chain):
+            for mark in (GUEST_BOOTING, KERNEL_BANNER):
+                if mark not in newest:
+                    place = last_place(path, size, mark.encode())
+                    if place is not None:
+                        newest[mark] = (-age, place)
+        age, place = min(newest.values(), default=(1 - len(chain), 0))
+        return chain[-age][1], place
+
+    def _read_file(self, path: str, limit: int, take: Callable[[str], None]) -> int:
+        """Read on in this file; returns the bytes taken."""
+        taken = 0
+        try:
+            with Path(path).open("rb", buffering=0) as source:
+                if os.fstat(source.fileno()).st_ino != self.inode:
+                    return 0  # rotated just now: next time
+                source.seek(self.offset)
+                while taken < limit:
+                    chunk = source.read(_CHUNK)
+                    if not chunk:
+                        break
+                    taken += len(chunk)
+                    self.offset += len(chunk)
+                    self._split(chunk, take)
+        except FileNotFoundError:
+            return taken
+        except OSError as error:
+            raise unreadable(path, error) from error
+        return taken
+
+    def _split(self, chunk: bytes, take: Callable[[str], None]) -> None:
+        lines = re.split(rb"[\r\n]+", self._rest + chunk)
+        self._rest = lines.pop()
+        while len(self._rest) > LINE_LIMIT:
+            lines.append(self._rest[:LINE_LIMIT])
+            self._rest = self._rest[LINE_LIMIT:]
+        for line in lines:
+            for start in range(0, len(line), LINE_LIMIT):
+                take(plain(line[start : start + LINE_LIMIT]))
+        self.partial = plain(self._rest)
+
+
+def plain(line: bytes) -> str:
+    return _ESCAPE.sub("", line.decode("utf-8", "backslashreplace"))
+
+
+def last_place(path: str, size: int, mark: bytes) -> int | None:
+    """Offset of the last occurrence of `mark` in the file, read backwards in pieces; None if there is none."""
+    try:
+        with Path(path).open("rb", buffering=0) as source:
+            end = size
+            while end > 0:
+                begin = max(0, end - _CHUNK)
+                source.seek(begin)
+                found = source.read(min(_CHUNK, size - begin) + len(mark)).rfind(mark)
+                if found >= 0:
+                    return begin + found
+                end = begin
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return None
+
+
+def unreadable(path: str, error: OSError) -> NebulaError:
+    return InvalidValue(f"console {path}", error.strerror or str(error), "Run this task with become: true")
+
+
+# --- weighing
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One machine and what its guest has to say. pattern: decides alone where it is given."""
+
+    vm_id: int
+    name: str
+    console: str
+    hostname: str = ""
+    addresses: tuple[str, ...] = ()
+    pattern: str = ""
+    started: float | None = None
+
+
+class Witness(Protocol):
+    """One way in which a guest can say that it is up and contextualised."""
+
+    def take(self, line: str) -> None: ...
+    def prompt(self, partial: str) -> None: ...
+    def heard(self) -> bool:
+        """Whether the guest speaks this way at all."""
+
+    def final(self) -> bool:
+        """Whether the guest has said its last word until it boots again."""
+
+    def missing(self, wanted: Wanted) -> list[str]: ...
+    def evidence(self) -> str: ...
+
+
+@dataclass
+class DemoGuest:
+    """Our own guest's lines (storage/demo_guest.py) since its last boot."""
+
+    hostname: str = ""
+    addresses: list[str] = field(default_factory=list)
+    context: str = ""
+    errors: list[str] = field(default_factory=list)
+    booted: bool = False
+    ready: bool = False
+
+    def take(self, line: str) -> None:
+        place = line.find("nebula-guest: ")
+        if place < 0:
+            return
+        fact = line[place + len("nebula-guest: ") :].strip()
+        if fact == "booting":
+            self.hostname, self.addresses, self.context, self.errors = "", [], "", []
+            self.booted, self.ready = True, False
+        elif fact == "powering off":
+            self.ready = False
+        elif place > 0 or not self.booted or self.ready:
+            return  # typed or printed by somebody else, or after the report
+        elif fact == "ready":
+            self.ready = True
+        elif fact.startswith("hostname="):
+            self.hostname = fact[len("hostname=") :]
+        elif fact.startswith("context="):
+            self.context = fact[len("context=") :]
+        elif fact.startswith("error "):
+            self.errors = [*self.errors[:19], fact[len("error ") :]]
+        elif " mac=" in fact:
+            found = [word[3:] for word in fact.split() if word.startswith("ip=")]
+            self.addresses = [*self.addresses, *found][:256]
+
+    def prompt(self, partial: str) -> None:
+        pass
+
+    def heard(self) -> bool:
+        return self.booted
+
+    def final(self) -> bool:
+        return self.ready
+
+    def missing(self, wanted: Wanted) -> list[str]:
+        if not self.ready:
+            return ["nebula-guest: ready (it has begun to boot)"]
+        problems = [f"no error ({harmless(text)})" for text in self.errors]
+        if not self.context:
+            problems.append("context (the guest found no context ISO)")
+        return problems + unlike(wanted, self.hostname, self.addresses)
+
+    def evidence(self) -> str:
+        return harmless(f"nebula-guest: {', '.join([self.hostname, *self.addresses])}")
+
+
+@dataclass
+class CloudInit:
+    """Debian's own cloud-init: its ci-info tables, its closing line, and the login prompt with the host's name."""
+
+    hostname: str = ""
+    addresses: list[str] = field(default_factory=list)
+    datasource: str = ""
+    _heard: bool = False
+
+    _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
+    _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
+    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:\s*$")
+
+    def take(self, line: str) -> None:
+        if KERNEL_BANNER in line:
+            self.hostname, self.addresses, self.datasource, self._heard = "", [], "", False
+            return
+        row = self._ROW.search(line)
+        if row:
+            self._heard = True
+            cells = [cell.strip() for cell in row.group(1).split("|")]
+            # Device, Up, Address, Mask, Scope, Hw-Address; the tables of routes and keys have other columns.
+            if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo":
+                self.addresses = [*self.addresses, cells[2]][:256]
+            return
+        finished = self._FINISHED.search(line)
+        if finished:
+            self._heard = True
+            self.datasource = finished.group(1)
+            return
+        self.prompt(line)
+
+    def prompt(self, partial: str) -> None:
+        login = self._LOGIN.match(partial)
+        if login:
+            self.hostname = login.group(1)
+
+    def heard(self) -> bool:
+        return self._heard or bool(self.hostname)
+
+    def final(self) -> bool:
+        return False
+
+    def missing(self, wanted: Wanted) -> list[str]:
+        problems = unlike(wanted, self.hostname, self.addresses)
+        # A name alone may be the image's own.
+        if not wanted.addresses and self.datasource != "DataSourceOpenNebula":
+            problems.append(f"cloud-init's datasource OpenNebula ({self.datasource or 'it named none'})")
+        if not self.hostname and not wanted.hostname:
+            problems.append("a login prompt")
+        return problems
+
+    def evidence(self) -> str:
+        return harmless(f"cloud-init: {', '.join([self.hostname, *self.addresses])}")
+
+
+@dataclass
+class Pattern:
+    """A regular expression of the user's: one line of the console since the last boot."""
+
+    expression: re.Pattern[str]
+    match: str = ""
+
+    def take(self, line: str) -> None:
+        if GUEST_BOOTING in line or KERNEL_BANNER in line:
+            self.match = ""
+        self.prompt(line)
+
+    def prompt(self, partial: str) -> None:
+        if not self.match and self.expression.search(partial):
+            self.match = partial
+
+    def heard(self) -> bool:
+        return True
+
+    def final(self) -> bool:
+        return False
+
+    def missing(self, wanted: Wanted) -> list[str]:
+        return [] if self.match else [f"a line that matches {self.expression.pattern!r}"]
+
+    def evidence(self) -> str:
+        return harmless(f"pattern: {self.match}")
+
+
+def compiled(wanted: Wanted) -> re.Pattern[str]:
+    """The pattern with its placeholders {name}, {hostname} and {ip} filled in; InvalidValue."""
+    asked = f"VM {wanted.vm_id} ({wanted.name}): pattern {wanted.pattern!r}"
+    text = wanted.pattern
+    values = {"name": wanted.name, "hostname": wanted.hostname, "ip": next(iter(wanted.addresses), "")}
+    for placeholder, value in values.items():
+        if "{" + placeholder + "}" in text:
+            if not value:
+                raise InvalidValue(asked, f"the VM has no {placeholder} to put into it", "Give it a pattern of its own")
+            text = text.replace("{" + placeholder + "}", re.escape(value))
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InvalidValue(
+            asked, f"it is not a regular expression: {error}", "Escape what is meant literally"
+        ) from None
+
+
+def unlike(wanted: Wanted, hostname: str, addresses: Sequence[str]) -> list[str]:
+    """What of the wanted name and addresses the guest does not have."""
+    problems = []
+    if wanted.hostname and not same_host(wanted.hostname, hostname):
+        problems.append(f"hostname {wanted.hostname} ({f'it says {harmless(hostname)}' if hostname else 'none said'})")
+    has = {found for found in map(address, addresses) if found is not None}
+    for text in wanted.addresses:
+        if address(text) not in has:
+            said = ", ".join(str(item) for item in sorted(has, key=str))
+            problems.append(f"address {text} ({f'it has {said}' if said else 'none said'})")
+    return problems
+
+
+def same_host(wanted: str, found: str) -> bool:
+    """Equal, or one is the other without its domain."""
+    first, second = wanted.lower().rstrip("."), found.lower().rstrip(".")
+    if "." in first and "." in second:
+        return first == second
+    return first.split(".")[0] == second.split(".")[0]
+
+
+def address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_interface(text).ip
+    except ValueError:
+        return None
+
+
+# --- waiting
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """seconds: until it was believed, or given up. evidence: what convinced, "" if nothing did."""
+
+    wanted: Wanted
+    verified: bool
+    seconds: float
+    evidence: str = ""
+    missing: tuple[str, ...] = ()
+    last_lines: tuple[str, ...] = ()
+    error: NebulaError | None = None
+
+
+class Guest:
+    """One machine that is waited for."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.log = ConsoleLog(wanted.console, wanted.started)
+        self.last: deque[str] = deque(maxlen=SHOWN_LINES)
+        self.changed_at = 0.0
+        self.witnesses: list[Witness] = []
+
+    def _restart(self) -> None:
+        self.last.clear()
+        self.witnesses = [Pattern(compiled(self.wanted))] if self.wanted.pattern else [DemoGuest(), CloudInit()]
+
+    def _take(self, line: str) -> None:
+        if line.strip():
+            self.last.append(line)
+        for witness in self.witnesses:
+            witness.take(line)
+
+    def look(self, now: float) -> Verdict | None:
+        """Read what is new; a verdict when there is one. now: seconds since waiting began."""
+        if not self.witnesses:
+            self._restart()
+        if self.log.read(self._take, self._restart):
+            self.changed_at = now
+        for witness in self.witnesses:
+            witness.prompt(self.log.partial)
+            if witness.heard() and not witness.missing(self.wanted):
+                return Verdict(self.wanted, True, now, evidence=witness.evidence())
+        if now - self.changed_at >= SETTLED_AFTER and any(witness.final() for witness in self.witnesses):
+            return self.given_up(now)
+        return None
+
+    def given_up(self, now: float) -> Verdict:
+        missing = self.missing()
+        heard = [*self.last, self.log.partial] if self.log.partial.strip() else list(self.last)
+        lines = [harmless(line) for line in heard[-SHOWN_LINES:]]
+        shown = "".join(f"\n    {line}" for line in lines)
+        error = TimedOut(
+            f"VM {self.wanted.vm_id} ({self.wanted.name}): its guest is up and contextualised",
+            f"not said on its console within {now:.0f} s; missing: {'; '.join(missing)}",
+            f"Last lines of {self.wanted.console}:{shown}" if lines else f"{self.wanted.console} is empty",
+        )
+        return Verdict(self.wanted, False, now, missing=tuple(missing), last_lines=tuple(lines), error=error)
+
+    def missing(self) -> list[str]:
+        if self.log.inode is None:
+            return ["a console log"]
+        heard = [witness for witness in self.witnesses if witness.heard()]
+        if heard:
+            return heard[0].missing(self.wanted)
+        return unlike(self.wanted, "", ()) or ["a word of its context"]
+
+
+def wait(
+    machines: Sequence[Wanted], timeout: float, report: Callable[[int, int, int], None] = lambda *_counts: None
+) -> list[Verdict]:
+    """Wait until every guest is believed or given up; one verdict each, in the order given.
+
+    timeout: seconds for all of them together. report(done, failed, total) is called when one of the counts moved.
+    """
+    began = time.monotonic()
+    verdicts: dict[int, Verdict] = {}
+    waiting = {index: Guest(wanted) for index, wanted in enumerate(machines)}
+    counts = (-1, -1)
+    while True:
+        now = time.monotonic() - began
+        for index, guest in list(waiting.items()):
+            verdict = attempt(guest, now)
+            if verdict is None and now >= timeout:
+                verdict = guest.given_up(now)
+            if verdict is not None:
+                verdicts[index] = verdict
+                del waiting[index]
+        done = sum(verdict.verified for verdict in verdicts.values())
+        if counts != (done, len(verdicts) - done):
+            counts = (done, len(verdicts) - done)
+            report(*counts, len(machines))
+        if not waiting:
+            return [verdicts[index] for index in range(len(machines))]
+        time.sleep(POLL_INTERVAL)
+
+
+def attempt(guest: Guest, now: float) -> Verdict | None:
+    try:
+        return guest.look(now)
+    except NebulaError as error:
+        return failed(guest.wanted, error, now)
+
+
+def failed(wanted: Wanted, error: NebulaError, now: float) -> Verdict:
+    asked = f"VM {wanted.vm_id} ({wanted.name}): {error.asked}"
+    return Verdict(wanted, False, now, missing=(error.found,), error=type(error)(asked, error.found, error.remedy))

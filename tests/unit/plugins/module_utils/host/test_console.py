@@ -1,0 +1,318 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The console's words as evidence. The texts are what real guests wrote (tests/integration/test_verify.py)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.host import console
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import Wanted, wait
+
+DEMO = """\r
+nebula-guest: booting\r
+start script here\r
+\r
+nebula-guest: context=1682b5c371cb08d19175342d2c96bef19ecee39d38c58e0b2e306370e6988ea0\r
+nebula-guest: hostname=web-0\r
+nebula-guest: eth0 mac=02:00:0a:42:00:0a ip=10.66.0.10/24 ip=2001:db8::10/64\r
+nebula-guest: eth1 mac=02:00:0a:43:00:0a ip=10.67.0.10/24\r
+nebula-guest: gateway=10.66.0.1\r
+nebula-guest: cpus=1\r
+nebula-guest: ready\r
+\r
+root@web-0:~# \x1b[6n"""
+
+CLOUD_INIT = """\
+[    0.000000] Linux version 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14))
+[   17.4] cloud-init[208]: Cloud-init v. 22.4.2 running 'init' at Thu, 20 Nov 2025 08:30:00 +0000. Up 17.31 seconds.
+[   17.5] cloud-init[208]: ci-info: ++++++++++++++++Net device info++++++++++++++++
+[   17.5] cloud-init[208]: ci-info: | Device |  Up   |  Address   |      Mask     | Scope  |     Hw-Address    |
+[   17.5] cloud-init[208]: ci-info: |  eth0  |  True | 10.66.0.10 | 255.255.255.0 | global | 02:00:0a:42:00:0a |
+[   17.5] cloud-init[208]: ci-info: |  eth1  | False |     .      |       .       |   .    | 02:00:0a:42:00:0b |
+[   17.5] cloud-init[208]: ci-info: |   lo   |  True | 127.0.0.1  |   255.0.0.0   |  host  |         .         |
+[   17.5] cloud-init[208]: ci-info: |   0   | 10.66.0.0   |  0.0.0.0 | 255.255.255.0 |  eth0  |  U  |
+Cloud-init v. 22.4.2 finished at Thu, 20 Nov 2025 08:30:09 +0000. Datasource DataSourceOpenNebula [seed=/dev/sr0]. Up 26
+
+Debian GNU/Linux 12 web-0 ttyS0
+
+web-0 login: """
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "console.log"
+
+
+def wanted(log: Path, **changes: object) -> Wanted:
+    values: dict[str, object] = {"hostname": "web-0", "addresses": ("10.66.0.10",)}
+    return Wanted(vm_id=3, name="web", console=str(log), **{**values, **changes})  # type: ignore[arg-type]
+
+
+def judge(log: Path, text: str, **changes: object) -> console.Verdict:
+    log.write_bytes(text.encode())
+    (verdict,) = wait([wanted(log, **changes)], timeout=0)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"addresses": ("10.66.0.10", "2001:0db8:0::10", "10.67.0.10")},
+        {"hostname": "WEB-0.example.org"},
+        {"hostname": "", "addresses": ()},
+    ],
+)
+def test_the_demo_guest_is_believed(log: Path, changes: dict[str, object]) -> None:
+    verdict = judge(log, DEMO, **changes)
+    assert verdict.verified
+    assert verdict.evidence == "nebula-guest: web-0, 10.66.0.10/24, 2001:db8::10/64, 10.67.0.10/24"
+    assert verdict.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "missing"),
+    [
+        (DEMO, {"hostname": "web-1"}, "hostname web-1 (it says web-0)"),
+        (DEMO, {"addresses": ("10.66.0.1",)}, "address 10.66.0.1 (it has 10.66.0.10, 10.67.0.10, 2001:db8::10)"),
+        (DEMO.replace("context=16", "no context\r\n"), {}, "context (the guest found no context ISO)"),
+        (
+            DEMO.replace("nebula-guest: ready", "nebula-guest: error init.sh exit 3\r\nnebula-guest: ready"),
+            {},
+            "no error (init.sh exit 3)",
+        ),
+        (DEMO.replace("nebula-guest: ready", ""), {}, "nebula-guest: ready (it has begun to boot)"),
+        (DEMO + "\r\nnebula-guest: booting\r\n", {}, "nebula-guest: ready (it has begun to boot)"),
+        (DEMO + "nebula-guest: powering off\r\n", {}, "nebula-guest: ready (it has begun to boot)"),
+        # What is typed at the prompt, or comes after the report, is no report.
+        (DEMO.replace("hostname=web-0", "hostname=x") + "nebula-guest: hostname=web-0\r\n", {}, "web-0 (it says x)"),
+        (DEMO.replace("nebula-guest: hostname", "# nebula-guest: hostname"), {}, "hostname web-0 (none said)"),
+        ("", {}, "hostname web-0 (none said)"),
+        ("", {"hostname": "", "addresses": ()}, "a word of its context"),
+    ],
+)
+def test_the_demo_guest_is_not_believed(log: Path, text: str, changes: dict[str, object], missing: str) -> None:
+    verdict = judge(log, text, **changes)
+    assert not verdict.verified
+    assert missing in "; ".join(verdict.missing)
+
+
+def test_cloud_init_is_believed(log: Path) -> None:
+    verdict = judge(log, CLOUD_INIT)
+    assert verdict.verified
+    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10"
+    assert judge(log, CLOUD_INIT, addresses=()).verified
+    assert judge(log, CLOUD_INIT, addresses=(), hostname="").verified
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "missing"),
+    [
+        (CLOUD_INIT.replace("web-0 login: ", ""), {}, "hostname web-0 (none said)"),
+        (CLOUD_INIT.replace("web-0", "debian"), {}, "hostname web-0 (it says debian)"),
+        (CLOUD_INIT, {"addresses": ("127.0.0.1",)}, "address 127.0.0.1"),
+        (CLOUD_INIT.replace("|  True | 10", "| False | 10"), {}, "address 10.66.0.10 (none said)"),
+        # An image's own name is no sign of a context; nor is what an earlier boot said.
+        ("\nDebian GNU/Linux 12 web-0 ttyS0\n\nweb-0 login: ", {"addresses": ()}, "datasource OpenNebula"),
+        (CLOUD_INIT.replace("OpenNebula", "NoCloud"), {"addresses": ()}, "OpenNebula (DataSourceNoCloud)"),
+        (CLOUD_INIT + "\n" + CLOUD_INIT.splitlines()[0] + "\n", {}, "address 10.66.0.10 (none said)"),
+    ],
+)
+def test_cloud_init_is_not_believed(log: Path, text: str, changes: dict[str, object], missing: str) -> None:
+    verdict = judge(log, text, **changes)
+    assert not verdict.verified
+    assert missing in "; ".join(verdict.missing)
+
+
+def test_a_pattern_decides_alone(log: Path) -> None:
+    assert not judge(log, DEMO, pattern="application up").verified
+    assert judge(log, DEMO + "\napplication up on 10.66.0.10\n", pattern=r"application up on {ip}$").verified
+    assert not judge(log, DEMO + "\non 10x66x0x10\n", pattern=r"on {ip}").verified
+    assert judge(log, "boot\nweb up: ", pattern="^{name} up").evidence == "pattern: web up: "
+    assert not judge(log, "web up\n" + DEMO, pattern="^{name} up").verified
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"pattern": "("}, "not a regular expression"),
+        ({"pattern": "x {ip}", "addresses": ()}, "the VM has no ip"),
+    ],
+)
+def test_a_bad_pattern_is_refused_at_once(log: Path, changes: dict[str, object], found: str) -> None:
+    (verdict,) = wait([wanted(log, **changes)], timeout=600)
+    assert isinstance(verdict.error, InvalidValue)
+    assert found in str(verdict.error)
+
+
+def test_the_error_says_what_is_missing_and_shows_the_end(log: Path) -> None:
+    text = (
+        "".join(f"line {n}\r\n" for n in range(40)) + "\x1b[31mevil\x07\u202e\x1b]0;title\x07 \x9b2J{{ x }}\r\nlogin: "
+    )
+    verdict = judge(log, text)
+    message = str(verdict.error)
+    assert "VM 3 (web)" in message
+    assert "hostname web-0" in message
+    assert "address 10.66.0.10" in message
+    assert len(verdict.last_lines) == 20
+    assert verdict.last_lines[0] == "line 22"
+    assert verdict.last_lines[-2:] == (r"evil\x07\u202e \x9b2J{{ x }}", "login: ")
+    assert all(c.isprintable() or c in "\n\t" for c in message)
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_any_bytes_are_read_whole_and_shown_harmless(content: bytes, piece: int) -> None:
+    log = console.ConsoleLog("unused")
+    lines: list[str] = []
+    for start in range(0, len(content), piece):
+        log._split(content[start : start + piece], lines.append)
+    whole = console.ConsoleLog("unused")
+    at_once: list[str] = []
+    whole._split(content, at_once.append)
+    # How a run of line ends is cut does not matter; empty lines are no evidence.
+    assert [line for line in lines if line] == [line for line in at_once if line]
+    assert log.partial == whole.partial
+    for line in [*lines, log.partial]:
+        shown = console.harmless(line)
+        assert all(c.isprintable() or c == "\t" for c in shown)
+        assert len(shown) <= console.SHOWN_LENGTH
+
+
+def test_endless_lines_are_bounded(log: Path) -> None:
+    log.write_bytes(b"x" * 10_000_000)
+    guest = console.Guest(wanted(log))
+    for _poll in range(3):
+        guest.look(0.0)
+    assert len(guest.log.partial) <= console.LINE_LIMIT
+    assert sum(map(len, guest.last)) <= console.SHOWN_LINES * console.LINE_LIMIT
+    assert guest.log.offset == 10_000_000
+
+
+def rotate(log: Path) -> None:
+    """As virtlogd does: the backups move up, the log becomes the first of them."""
+    for older, newer in ((".2", ".1"), (".1", ".0"), (".0", "")):
+        if Path(f"{log}{newer}").exists():
+            os.replace(f"{log}{newer}", f"{log}{older}")
+
+
+def feed(log: Path, text: str) -> None:
+    with log.open("ab") as file:
+        file.write(text.encode())
+
+
+@pytest.mark.parametrize("cut", [5, 30, 200, 300])
+def test_rotation_is_followed_while_reading(log: Path, cut: int) -> None:
+    guest = console.Guest(wanted(log))
+    assert guest.look(0.0) is None
+    feed(log, "noise\n" * 10 + DEMO[:cut])
+    assert guest.look(0.1) is None
+    rotate(log)
+    feed(log, DEMO[cut:])
+    verdict = guest.look(0.2)
+    assert verdict is not None
+    assert verdict.verified
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_a_report_is_found_in_the_backups(log: Path, rotations: int) -> None:
+    feed(log, "nebula-guest: booting\nold\n" + DEMO)
+    for number in range(rotations):
+        rotate(log)
+        feed(log, f"noise {number}\n")
+    guest = console.Guest(wanted(log))
+    verdict = guest.look(0.0)
+    assert verdict is not None
+    assert verdict.verified
+    rotate(log)
+    feed(log, "nebula-guest: booting\n")
+    assert console.Guest(wanted(log)).look(0.0) is None
+
+
+def test_a_log_begun_anew_forgets_what_was_before(log: Path) -> None:
+    feed(log, "x" * 500 + "\n" + DEMO.replace("nebula-guest: ready", ""))
+    guest = console.Guest(wanted(log))
+    assert guest.look(0.0) is None
+    log.write_bytes(b"nebula-guest: ready\n")
+    assert guest.look(0.1) is None
+    assert guest.missing()[0].startswith("hostname")
+
+
+def test_what_an_earlier_start_wrote_is_not_believed(log: Path) -> None:
+    feed(log, DEMO)
+    os.utime(log, (1000, 1000))
+    assert not wait([wanted(log, started=2000.0)], timeout=0)[0].verified
+    assert wait([wanted(log, started=900.0)], timeout=0)[0].verified
+
+
+def test_reading_starts_at_the_last_boot(log: Path) -> None:
+    # A dmesg typed later is no boot of our guest.
+    feed(log, "a" * 200_000 + "\n" + DEMO + "\n" + CLOUD_INIT.splitlines()[0] + "\n")
+    guest = console.Guest(wanted(log))
+    verdict = guest.look(0.0)
+    assert verdict is not None
+    assert verdict.verified
+    assert "aaa" not in "".join(guest.last)
+
+
+@pytest.mark.parametrize("place", [0, 1, 65_530, 65_536, 131_060, 199_979])
+def test_the_last_place_is_found_wherever_it_lies(log: Path, place: int) -> None:
+    mark = console.GUEST_BOOTING.encode()
+    content = bytearray(b"." * 200_000)
+    content[0 : len(mark)] = mark
+    content[place : place + len(mark)] = mark
+    log.write_bytes(content)
+    assert console.last_place(str(log), len(content), mark) == place
+
+
+def test_waiting_ends_when_the_last_guest_is_up_and_counts_on_the_way(log: Path, tmp_path: Path) -> None:
+    late, never = tmp_path / "late.log", tmp_path / "never.log"
+    log.write_bytes(DEMO.encode())
+    counts: list[tuple[int, int, int]] = []
+    machines = [wanted(late), wanted(log), wanted(never, pattern="(")]
+    began = threading.Event()
+
+    def report(*now: int) -> None:
+        counts.append(now)  # type: ignore[arg-type]
+        began.set()
+
+    def write() -> None:
+        began.wait(30)
+        feed(late, DEMO)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    verdicts = wait(machines, 60, report)
+    writer.join()
+    assert [verdict.verified for verdict in verdicts] == [True, True, False]
+    assert counts == [(1, 1, 3), (2, 1, 3)]
+    assert verdicts[0].seconds < 30
+
+
+def test_a_guest_that_is_ready_and_silent_is_not_waited_for_to_the_end(log: Path) -> None:
+    feed(log, DEMO)
+    guest = console.Guest(wanted(log, hostname="other"))
+    assert guest.look(1.0) is None
+    assert guest.look(1.0 + console.SETTLED_AFTER - 0.1) is None
+    feed(log, "a word\n")
+    assert guest.look(1.0 + console.SETTLED_AFTER + 0.1) is None
+    verdict = guest.look(2.0 + 2 * console.SETTLED_AFTER + 0.1)
+    assert verdict is not None
+    assert not verdict.verified
+
+
+def test_something_else_than_a_file_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (verdict,) = wait([wanted(pipe)], timeout=600)
+    assert "not a regular file" in str(verdict.error)
+    (verdict,) = wait([wanted(tmp_path / "none")], timeout=0)
+    assert verdict.missing == ("a console log",)
