@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which attributes look like slips of known ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import near_misses
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+
+SLIPS = {
+    "MEMROY": "MEMORY",
+    "MEMORRY": "MEMORY",
+    "MEMOR": "MEMORY",
+    "MEMERY": "MEMORY",
+    "HYPERVISR": "HYPERVISOR",
+    "SCHEDREQUIREMENTS": "SCHED_REQUIREMENTS",
+    "VPCU": "VCPU",
+    "GRAPHIC": "GRAPHICS",
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_slips_are_seen(name: str) -> None:
+    assert near_misses(Template(((name, "1"),))) == [f"{name} is not a known attribute: did you mean {SLIPS[name]}?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("DISC", "DISK"), ("DISKS", "DISK"), ("NICS", "NIC"), ("CONTEX", "CONTEXT"), ("CPUMODEL", "CPU_MODEL")],
+)
+def test_slips_of_vectors_are_seen(name: str, known: str) -> None:
+    assert near_misses(Template(((name, (("A", "b"),)),))) == [
+        f"{name} is not a known attribute: did you mean {known}?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "known"),
+    [
+        ("DISK", "IMGE", "IMAGE"),
+        ("DISK", "TRAGET", "TARGET"),
+        ("DISK", "SIZ", "SIZE"),
+        ("DISK", "DEVPREFIX", "DEV_PREFIX"),
+        ("NIC", "NETWROK", "NETWORK"),
+        ("NIC", "MODE", "MODEL"),
+        ("OS", "BOTO", "BOOT"),
+        ("GRAPHICS", "PASSWORD", "PASSWD"),
+        ("GRAPHICS", "COLOUR", ""),
+        ("GRAPHICS", "LISTN", "LISTEN"),
+        ("FEATURES", "GUESTAGENT", "GUEST_AGENT"),
+    ],
+)
+def test_slips_inside_vectors_are_seen(name: str, key: str, known: str) -> None:
+    expected = [f"{name}/{key} is not a known attribute: did you mean {known}?"] if known else []
+    assert near_misses(Template(((name, ((key, "x"),)),))) == expected
+
+
+def test_the_vector_is_named_by_its_index() -> None:
+    template = Template((("DISK", (("IMAGE", "a"),)), ("DISK", (("IMAEG", "b"),))))
+    assert near_misses(template) == ["DISK[1]/IMAEG is not a known attribute: did you mean IMAGE?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MYATTR",
+        "OWNER",
+        "ROLE",
+        "TIER",
+        "RACK",
+        "LOGS",
+        "ENV",
+        "TEAM",
+        "NOTE",
+        "SITE",
+        "STAGE",
+        "APP",
+        "TAG",
+        "IP",
+        "DNS",
+    ],
+)
+def test_users_own_attributes_are_left_alone(name: str) -> None:
+    assert near_misses(Template(((name, "x"),))) == []
+
+
+def test_context_is_free() -> None:
+    assert near_misses(Template((("CONTEXT", (("NETWROK", "x"), ("HOSTNAM", "y"))),))) == []
