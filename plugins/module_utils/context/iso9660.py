@@ -1,0 +1,298 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The context ISO: label CONTEXT, Joliet and Rock Ridge, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
+
+from ..deps import require
+from ..errors import InvalidValue
+from ..host.files import Owner, explained, write_atomically
+from ..model.context import ContextFile
+from ..text import context_sh
+from .files import LARGEST, Content, Entry, collect
+
+LABEL = "CONTEXT"
+# In the field for the program that made an ISO: by it ours are known.
+MARK = "NEBULA.PROVISION"
+MODE = 0o640
+VARIABLES = "context.sh"
+
+_SECTOR = 2048
+_FIRST_DESCRIPTOR = 16
+_PRIMARY, _SUPPLEMENTARY, _LAST = 1, 2, 255
+# What is larger is built in an unnamed file beside the ISO instead of in memory.
+_IN_MEMORY = 16 * 1024 * 1024
+_BLOCK = 1024 * 1024
+# UTF-8 bytes; Rock Ridge has the whole name.
+_JOLIET_LONGEST = 64
+_NOT_JOLIET = re.compile(r"[*/:;?\\\x00-\x1f\x7f]")
+_NOT_ISO = re.compile(r"[^A-Z0-9_]")
+_FILE, _EXECUTABLE, _DIRECTORY = stat.S_IFREG | 0o444, stat.S_IFREG | 0o555, stat.S_IFDIR | 0o555
+# 2000-01-01 00:00:00 UTC: an ISO is what it holds, not when it was made.
+_VOLUME_DATE = b"2000010100000000\0"
+_RECORD_DATE = bytes((100, 1, 1, 0, 0, 0, 0))
+# Made, modified, effective; when it expires stays unset.
+_VOLUME_DATES = (813, 830, 864)
+
+
+@dataclass(frozen=True)
+class Iso:
+    """A finished ISO, not yet in its place. size: bytes. sha256: of all of it, in hex. entries: all but context.sh."""
+
+    size: int
+    sha256: str
+    entries: Sequence[Entry]
+    content: IO[bytes] = field(repr=False)
+
+    def save(self, path: str, mode: int = MODE, owner: Owner = None, group: Owner = None, sync: bool = True) -> bool:
+        """Put it at `path`, whole or not at all; True if anything about that file changed."""
+        self.content.seek(0)
+        if self.size <= _IN_MEMORY:
+            return write_atomically(path, self.content.read(), mode, owner, group, sync)
+        return write_atomically(
+            path, lambda file: shutil.copyfileobj(self.content, file, _BLOCK), mode, owner, group, sync
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies where an ISO is to be. ours: it bears LABEL and MARK; context: it bears LABEL at least."""
+
+    size: int
+    ours: bool
+    context: bool
+
+
+def write(
+    path: str,
+    variables: Mapping[str, str],
+    files: Iterable[ContextFile] = (),
+    *,
+    mode: int = MODE,
+    owner: Owner = None,
+    group: Owner = None,
+    sync: bool = True,
+) -> str:
+    """Make the file at `path` the ISO of these; its SHA-256 in hex.
+
+    variables: what context.sh says. files: with their sources on this host. The same ISO already there is left as it is
+    but for mode and owner. sync: wait until it is on the disk. May be called from several threads at once.
+    """
+    with built(variables, files, os.path.dirname(path) or ".") as iso:
+        iso.save(path, mode, owner, group, sync)
+        return iso.sha256
+
+
+@contextlib.contextmanager
+def built(
+    variables: Mapping[str, str], files: Iterable[ContextFile] = (), directory: str | None = None, limit: int = LARGEST
+) -> Iterator[Iso]:
+    """The ISO of these for the time of the block.
+
+    directory: where an unnamed file may be made if it is large. limit: bytes of all files together.
+    """
+    text = context_sh.render(variables).encode()
+    entries = collect(files, limit)
+    with explained(directory or tempfile.gettempdir()):
+        large = sum(entry.size for entry in entries) > _IN_MEMORY // 2
+        with tempfile.TemporaryFile(dir=directory) if large else io.BytesIO() as output:
+            _master(output, text, entries)
+            _pin_dates(output)
+            size, digest = _measure(output)
+            yield Iso(size, digest, entries, output)
+
+
+def examine(path: str) -> Found | None:
+    """What is at `path`; None if there is nothing. Anything but a regular file is InvalidValue."""
+    with explained(path):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidValue(f"ISO {path}", "it is there and not a regular file", "Name another file")
+            file.seek(_FIRST_DESCRIPTOR * _SECTOR)
+            volume = file.read(_SECTOR)
+    is_context = volume[1:6] == b"CD001" and volume[40:72].strip() == LABEL.encode()
+    return Found(found.st_size, is_context and volume[574:702].strip() == MARK.encode(), is_context)
+
+
+def read_variables(path: str) -> dict[str, str]:
+    """What the context.sh of an ISO says; {} where there is none that can be read."""
+    pycdlib = require("pycdlib")
+    iso, text = pycdlib.PyCdlib(), io.BytesIO()
+    try:
+        iso.open(path)
+        try:
+            iso.get_file_from_iso_fp(text, rr_path=f"/{VARIABLES}")
+        finally:
+            iso.close()
+    except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError):
+        return {}
+    return context_sh.parse(text.getvalue().decode(errors="replace"))
+
+
+# -- mastering --------------------------------------------------------------------------------------------------------
+def _master(output: IO[bytes], text: bytes, entries: Sequence[Entry]) -> None:
+    pycdlib = require("pycdlib")
+    iso = pycdlib.PyCdlib()
+    try:
+        iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL, app_ident_str=MARK)
+        # By path: where a directory is in the two other trees, and which names are taken there.
+        places = {"": _Place("", "")}
+        name = places[""].add(VARIABLES)
+        iso.add_fp(io.BytesIO(text), len(text), name.iso + ";1", VARIABLES, name.joliet, file_mode=_FILE)
+        for entry in entries:
+            parent, _slash, own = entry.path.rpartition("/")
+            name = places[parent].add(own, entry.directory)
+            if entry.directory:
+                places[entry.path] = name
+                iso.add_directory(name.iso, own, name.joliet, file_mode=_DIRECTORY)
+            else:
+                mode = _EXECUTABLE if entry.executable else _FILE
+                content = cast(Any, Content(entry))
+                iso.add_fp(content, entry.size, name.iso + ";1", own, name.joliet, file_mode=mode)
+        iso.write_fp(output)
+        iso.close()
+    except pycdlib.pycdlibexception.PyCdlibException as error:
+        raise InvalidValue("the files of a context ISO", str(error), "Pack them into one archive") from error
+
+
+class _Place:
+    """A file or directory in the tree of short names and in Joliet's, with the names taken below it."""
+
+    def __init__(self, iso: str, joliet: str) -> None:
+        self.iso = iso
+        self.joliet = joliet
+        self._taken: set[str] = set()
+        # Where the search for a free number goes on: thousands of files may begin alike.
+        self._numbers: dict[tuple[str, str, str], int] = {}
+
+    def add(self, name: str, directory: bool = False) -> _Place:
+        stem, dot, extension = name.rpartition(".") if not directory and "." in name[1:] else (name, "", "")
+        short = _NOT_ISO.sub("_", stem.upper())[:8] or "_"
+        end = "" if directory else "." + _NOT_ISO.sub("_", extension.upper())[:3]
+        iso = self._free("iso:", short, end, 8 + len(end))
+        tidy, end = _NOT_JOLIET.sub("_", stem), dot + _NOT_JOLIET.sub("_", extension)
+        if len(end.encode()) > _JOLIET_LONGEST // 2:
+            tidy, end = tidy + end, ""
+        joliet = self._free("joliet:", tidy, end, _JOLIET_LONGEST)
+        return _Place(f"{self.iso}/{iso}", f"{self.joliet}/{joliet}")
+
+    def _free(self, tree: str, stem: str, end: str, longest: int) -> str:
+        """stem + end, cut to `longest` bytes, numbered if that name is taken. Readers of both trees ignore case."""
+        number = self._numbers.get((tree, stem, end), 0)
+        while True:
+            tail = (f"_{number}" if number else "") + end
+            name = stem.encode()[: longest - len(tail.encode())].decode(errors="ignore") + tail
+            number += 1
+            if tree + name.lower() not in self._taken:
+                self._taken.add(tree + name.lower())
+                self._numbers[tree, stem, end] = number
+                return name
+
+
+def _measure(output: IO[bytes]) -> tuple[int, str]:
+    if isinstance(output, io.BytesIO):
+        view = output.getbuffer()
+        return len(view), hashlib.sha256(view).hexdigest()
+    digest, size = hashlib.sha256(), 0
+    output.seek(0)
+    while block := output.read(_BLOCK):
+        digest.update(block)
+        size += len(block)
+    return size, digest.hexdigest()
+
+
+# -- dates ------------------------------------------------------------------------------------------------------------
+# pycdlib stamps the time into what it writes, in seven places of its code that differ between its versions. So the
+# finished ISO is gone through as ECMA-119 and the Rock Ridge protocol lay it out: that holds for any of them, and for
+# several threads at once.
+def _pin_dates(file: IO[bytes]) -> None:
+    sector = _FIRST_DESCRIPTOR
+    while True:
+        volume = _read(file, sector * _SECTOR, _SECTOR)
+        if volume[0] == _LAST:
+            return
+        if volume[0] in (_PRIMARY, _SUPPLEMENTARY):
+            for offset in _VOLUME_DATES:
+                _put(file, sector * _SECTOR + offset, _VOLUME_DATE)
+            _put(file, sector * _SECTOR + 156 + 18, _RECORD_DATE)
+            _pin_directories(file, volume[156:190])
+        sector += 1
+
+
+def _pin_directories(file: IO[bytes], root: bytes) -> None:
+    waiting = [_extent(root)]
+    seen = set()
+    while waiting:
+        place, length = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        data = _read(file, place, length)
+        for offset, record in _records(data):
+            _put(file, place + offset + 18, _RECORD_DATE)
+            name = record[33 : 33 + record[32]]
+            if record[25] & 2 and name not in (b"\0", b"\1"):
+                waiting.append(_extent(record))
+            # The name is padded to an even length; what follows is the system use area.
+            used = 33 + record[32] + (record[32] + 1) % 2
+            _pin_system_use(file, place + offset + used, record[used:])
+
+
+def _pin_system_use(file: IO[bytes], place: int, area: bytes) -> None:
+    offset = 0
+    while offset + 4 <= len(area) and area[offset + 2] >= 4:
+        kind, length = area[offset : offset + 2], area[offset + 2]
+        if kind == b"TF":
+            date = _VOLUME_DATE if area[offset + 4] & 0x80 else _RECORD_DATE
+            for start in range(offset + 5, offset + length, len(date)):
+                _put(file, place + start, date)
+        elif kind == b"CE":
+            sector, skip, size = (struct.unpack_from("<I", area, offset + at)[0] for at in (4, 12, 20))
+            _pin_system_use(file, sector * _SECTOR + skip, _read(file, sector * _SECTOR + skip, size))
+        offset += length
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset < len(data):
+        length = data[offset]
+        if length:
+            yield offset, data[offset : offset + length]
+            offset += length
+        else:
+            # No record crosses the end of a sector.
+            offset = (offset // _SECTOR + 1) * _SECTOR
+
+
+def _extent(record: bytes) -> tuple[int, int]:
+    sector, length = struct.unpack_from("<I4xI", record, 2)
+    return sector * _SECTOR, length
+
+
+def _read(file: IO[bytes], place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
+
+
+def _put(file: IO[bytes], place: int, data: bytes) -> None:
+    file.seek(place)
+    file.write(data)

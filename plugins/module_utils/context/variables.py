@@ -1,0 +1,242 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From CONTEXT = [ … ] and the machine to the final variables of context.sh."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..model.context import Context
+from ..model.disk import Disk
+from ..model.image import Image
+from ..model.network import Network
+from ..model.nic import Nic
+from ..model.states import ImageType
+from ..model.template import Template
+from ..model.vm import Vm
+from ..text import context_sh
+from ..text.expressions import Expression, Scope, expand, expressions
+from .files import parse_files, refuse_twins
+
+# ETHn_<first>, and the attributes of the NIC or its network that it comes from: the first that is set counts.
+# The machine has every one of them, if only empty: guests test for what is there.
+NETWORK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("DNS", ("DNS",)),
+    ("EXTERNAL", ("EXTERNAL",)),
+    ("GATEWAY", ("GATEWAY",)),
+    ("IP", ("IP",)),
+    ("IP6", ("IP6_GLOBAL", "IP6")),
+    ("IP6_GATEWAY", ("IP6_GATEWAY", "GATEWAY6")),
+    ("IP6_METHOD", ("IP6_METHOD",)),
+    ("IP6_METRIC", ("IP6_METRIC",)),
+    ("IP6_PREFIX_LENGTH", ("IP6_PREFIX_LENGTH", "PREFIX_LENGTH")),
+    ("IP6_ULA", ("IP6_ULA",)),
+    ("MAC", ("MAC",)),
+    ("MASK", ("NETWORK_MASK",)),
+    ("METHOD", ("METHOD",)),
+    ("METRIC", ("METRIC",)),
+    ("MTU", ("GUEST_MTU",)),
+    ("NETWORK", ("NETWORK_ADDRESS",)),
+    ("ROUTES", ("ROUTES",)),
+    ("SEARCH_DOMAIN", ("SEARCH_DOMAIN",)),
+    ("VLAN_ID", ("VLAN_ID",)),
+    ("VROUTER_IP", ("VROUTER_IP",)),
+    ("VROUTER_IP6", ("VROUTER_IP6",)),
+    ("VROUTER_MANAGEMENT", ("VROUTER_MANAGEMENT",)),
+)
+# Base64 has no $, and a script is full of them.
+_NEVER_EXPANDED = frozenset(("START_SCRIPT", "START_SCRIPT_BASE64"))
+_BLANKS = " \t\r\n\v\f"
+
+
+def build(
+    vm: Vm,
+    template: Template,
+    *,
+    networks: Iterable[Network] = (),
+    images: Iterable[Image] = (),
+    user: Mapping[str, str] | None = None,
+) -> tuple[Context | None, list[str]]:
+    """The context of an instantiated machine, final, and warnings; None if its template has no CONTEXT.
+
+    vm: as model.instantiate built it; of its context disk_id, target and bus are kept.
+    networks, images: what expressions() names beyond the machine's own NICs and disks.
+    user: attributes of the owner by upper-case name, for $USER[…]; UNAME and GNAME are oneadmin unless given.
+    Raises InvalidValue for names and values that a shell can't hold, and for FILES that can't be meant.
+    """
+    if vm.context is None:
+        return None, []
+    given = _given(template)
+    variables, warnings = {}, []
+    scope: Scope | None = None
+    for name, raw in given.items():
+        value = raw
+        if "$" in value and name not in _NEVER_EXPANDED:
+            scope = scope or _scope(vm, template, networks, images, user or {})
+            value, unknown = expand(value, scope)
+            warnings += [
+                f"CONTEXT/{name}: {reason}. Nothing is put there; write $$ for a plain $" for reason in unknown
+            ]
+        variables[name] = value.strip(_BLANKS)
+        if value.strip("\r\n") != variables[name]:
+            warnings.append(f"CONTEXT/{name}: blanks at its ends are dropped, as OpenNebula does")
+    variables.update(start_script(given))
+    if variables.get("NETWORK", "").upper() == "YES":
+        for nic in vm.nics:
+            for name, value in _network_variables(nic).items():
+                if not variables.get(name):
+                    variables[name] = value
+    elif variables.get("NETWORK", "").upper() not in ("", "NO"):
+        warnings.append("CONTEXT/NETWORK: only YES gives the machine its network variables")
+    variables["TARGET"] = vm.context.target or variables.get("TARGET", "")
+    variables["DISK_ID"] = str(vm.context.disk_id)
+    for name, value in variables.items():
+        context_sh.check(name, value)
+    files = refuse_twins(
+        [file for attribute in ("FILES", "FILES_DS") for file in parse_files(variables.get(attribute, ""), attribute)]
+    )
+    warnings += context_sh.check_names(variables)
+    return replace(vm.context, variables=variables, files=files), warnings
+
+
+def references(template: Template) -> list[Expression]:
+    """The expressions of CONTEXT: what an engine may have to look up beyond the machine's own NICs and disks."""
+    return [
+        expression
+        for name, value in _given(template).items()
+        if name not in _NEVER_EXPANDED
+        for expression in expressions(value)
+    ]
+
+
+def start_script(given: Mapping[str, str]) -> dict[str, str]:
+    """START_SCRIPT, unchanged, as START_SCRIPT_BASE64 too when it holds a $.
+
+    Guests prefer the second, and an engine that expands expressions by itself has nothing to expand in it.
+    """
+    script = given.get("START_SCRIPT", "")
+    if "$" not in script or given.get("START_SCRIPT_BASE64"):
+        return {}
+    context_sh.check("START_SCRIPT", script)
+    return {"START_SCRIPT_BASE64": base64.b64encode(script.encode()).decode()}
+
+
+def _given(template: Template) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for vector in template.vectors("CONTEXT"):
+        for name, value in vector.items():
+            merged.setdefault(name.upper(), value)
+    return merged
+
+
+def _network_variables(nic: Nic) -> dict[str, str]:
+    own = _own_values(nic)
+    prefix = f"ETH{nic.nic_id}_"
+    return {
+        prefix + name: next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
+        for name, attributes in NETWORK_VARIABLES
+    }
+
+
+def _own_values(nic: Nic) -> dict[str, str]:
+    """What the NIC says itself; its lease is above what was asked for."""
+    lease = {"IP": nic.ip, "MAC": nic.mac, "IP6": nic.ip6, "IP6_GLOBAL": nic.ip6, "IP6_ULA": nic.ip6_ula}
+    return {**nic.options, **{name: value for name, value in lease.items() if value}}
+
+
+# -- what expressions can name ----------------------------------------------------------------------------------------
+def _scope(
+    vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image], user: Mapping[str, str]
+) -> Scope:
+    singles = {
+        "CPU": f"{vm.cpu:g}",
+        "VCPU": str(vm.vcpu or 1),
+        "MEMORY": str(vm.memory),
+        **vm.attributes,
+        **template.singles(),
+        "NAME": vm.name,
+        "VMID": str(vm.vm_id),
+        "UNAME": user.get("NAME") or "oneadmin",
+        "GNAME": user.get("GNAME") or "oneadmin",
+    }
+    images = list(images)
+    vectors: dict[str, Sequence[Mapping[str, str]]] = {
+        name: template.vectors(name) for name in template.names() if template.vectors(name)
+    }
+    vectors.update(
+        NIC=[_nic(nic) for nic in vm.nics],
+        NETWORK=[*map(_network_of, vm.nics), *map(_network, networks)],
+        DISK=[_disk(disk) for disk in vm.disks],
+        IMAGE=[*map(_image, images), *(_image_of(disk) for disk in vm.disks if disk.image)],
+        FILE=[_file(image) for image in images if image.type == ImageType.CONTEXT],
+        USER=[user],
+    )
+    if vm.graphics:
+        known = {"TYPE": vm.graphics.type, "LISTEN": vm.graphics.listen, "PORT": str(vm.graphics.port or "")}
+        vectors["GRAPHICS"] = [{**template.vector("GRAPHICS"), **known}]
+    return Scope(singles, {name: found for name, found in vectors.items() if any(found)})
+
+
+def _text(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value not in (None, "")}
+
+
+def _nic(nic: Nic) -> dict[str, str]:
+    place = _text(
+        NIC_ID=nic.nic_id,
+        NETWORK=nic.network,
+        NETWORK_ID=nic.network_id,
+        BRIDGE=nic.bridge,
+        MODEL=nic.model,
+        TARGET=nic.target,
+    )
+    return {**nic.network_values, **_own_values(nic), **place}
+
+
+def _network_of(nic: Nic) -> dict[str, str]:
+    place = _text(NETWORK=nic.network, NETWORK_ID=nic.network_id, NIC_ID=nic.nic_id, BRIDGE=nic.bridge)
+    # NAME chose the network before NETWORK did, and both are in use.
+    return {**nic.network_values, **place, **_text(NAME=nic.network, ID=nic.network_id)}
+
+
+def _network(network: Network) -> dict[str, str]:
+    names = _text(NETWORK=network.name, NAME=network.name, NETWORK_ID=network.id, ID=network.id, BRIDGE=network.bridge)
+    return {**network.attributes, **names}
+
+
+def _disk(disk: Disk) -> dict[str, str]:
+    return {
+        **disk.options,
+        **_text(
+            DISK_ID=disk.disk_id,
+            TARGET=disk.target,
+            TYPE=disk.type,
+            IMAGE=disk.image,
+            IMAGE_ID=disk.image_id,
+            SOURCE=disk.source,
+            FORMAT=disk.format,
+            DRIVER=disk.driver,
+            FS=disk.fs,
+            SIZE=disk.size,
+            READONLY="YES" if disk.readonly else "NO",
+        ),
+    }
+
+
+def _image_of(disk: Disk) -> dict[str, str]:
+    names = _text(IMAGE=disk.image, NAME=disk.image, IMAGE_ID=disk.image_id, ID=disk.image_id)
+    return {**names, **_text(SOURCE=disk.source, FORMAT=disk.format)}
+
+
+def _image(image: Image) -> dict[str, str]:
+    names = _text(IMAGE=image.name, NAME=image.name, IMAGE_ID=image.id, ID=image.id)
+    own = _text(SOURCE=image.source, FORMAT=image.format, SIZE=image.size, TYPE=image.type.name, PATH=image.origin)
+    return {**image.attributes, **names, **own}
+
+
+def _file(image: Image) -> dict[str, str]:
+    quote = '"' if "'" in image.name else "'"
+    return {**_image(image), "": f"{image.source}:{quote}{image.name}{quote} "}

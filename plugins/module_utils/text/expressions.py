@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Expressions in the values of CONTEXT: $NAME, $NIC[IP], $NETWORK[DNS, NETWORK="Public"].
+
+| written                       | means                                                                   |
+|-------------------------------|-------------------------------------------------------------------------|
+| `$NAME`                       | a single value of the machine                                           |
+| `$VECTOR[ATTRIBUTE]`          | the attribute of the first vector of that name                          |
+| `$VECTOR[ATTRIBUTE, KEY="v"]` | of the first one whose KEY is v; `\\"v\\"`, `'v'` and v are the same      |
+| `$VECTOR[KEY="v"]`            | the vector itself (a file: `$FILE[IMAGE="init.sh"]`)                    |
+| `$$NAME`                      | the text `$NAME`; each further `$` before it is one more in the text    |
+
+What is not known becomes nothing, with a warning. A `$` that no name follows is itself: `$`, `$$`, `$(…)`, `${…}`,
+`$1`. Names are taken in any case. What an expression gives is not read again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BLANKS = re.compile(r"[ \t\r\n]*")
+# A selector that goes on for longer is not one; it also keeps the time linear when brackets are never closed.
+_LONGEST_SELECTOR = 1024
+_EXPLAINED = 3
+
+
+@dataclass(frozen=True)
+class Expression:
+    """attribute, key: "" where not given. name, attribute and key are in upper case; the value is as written."""
+
+    name: str
+    attribute: str = ""
+    key: str = ""
+    value: str = ""
+
+    @property
+    def is_vector(self) -> bool:
+        return bool(self.attribute or self.key)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What names stand for. All names in upper case. A vector's own value ($FILE[IMAGE="x"]) is under the key ""."""
+
+    singles: Mapping[str, str] = field(default_factory=dict, repr=False)
+    vectors: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict, repr=False)
+
+    def find(self, expression: Expression) -> str | None:
+        if not expression.is_vector:
+            return self.singles.get(expression.name)
+        for vector in self.vectors.get(expression.name, ()):
+            if not expression.key or vector.get(expression.key) == expression.value:
+                return vector.get(expression.attribute)
+        return None
+
+    def explain(self, expression: Expression) -> str:
+        """Why it is not known. What was written is not repeated: it may as well be part of a password."""
+        if not expression.is_vector:
+            if expression.name in self.vectors:
+                return f"${expression.name} needs an attribute: ${expression.name}[…]"
+            return "it holds a $NAME that is not known" + _hint("$", expression.name, self.singles)
+        vectors = self.vectors.get(expression.name)
+        if not vectors:
+            return "it holds a $VECTOR[…] that the machine does not have" + _hint("$", expression.name, self.vectors)
+        fitting = [v for v in vectors if not expression.key or v.get(expression.key) == expression.value]
+        if not fitting:
+            if any(expression.key in v for v in vectors):
+                values = [v[expression.key] for v in vectors if expression.key in v]
+                return f"there is no {expression.name} with that {expression.key}" + _hint("", expression.value, values)
+            return f"{expression.name} can't be chosen by that key" + _hint("", expression.key, _keys(vectors))
+        return f"{expression.name} does not have that attribute" + _hint("", expression.attribute, _keys(fitting[:1]))
+
+
+def expand(text: str, scope: Scope) -> tuple[str, list[str]]:
+    """The text with every expression replaced, and a clause for each of the first few that are not known."""
+    unknown: dict[Expression, None] = {}
+    parts = []
+    for part in _parts(text):
+        if isinstance(part, Expression):
+            value = scope.find(part)
+            if value is None:
+                unknown[part] = None
+            parts.append(value or "")
+        else:
+            parts.append(part)
+    # Looking for near misses takes time: what holds a hundred of them is a script, or no template.
+    return "".join(parts), [scope.explain(expression) for expression in list(unknown)[:_EXPLAINED]]
+
+
+def expressions(text: str) -> list[Expression]:
+    """Every expression in the text, in order."""
+    return [part for part in _parts(text) if isinstance(part, Expression)]
+
+
+def _parts(text: str) -> Iterator[str | Expression]:
+    place = 0
+    while True:
+        dollar = text.find("$", place)
+        if dollar < 0:
+            yield text[place:]
+            return
+        yield text[place:dollar]
+        end = dollar + 1
+        while text.startswith("$", end):
+            end += 1
+        name = _NAME.match(text, end)
+        if name is None:
+            yield text[dollar:end]
+            place = end
+        elif end - dollar > 1:
+            yield text[dollar + 1 : name.end()]
+            place = name.end()
+        else:
+            expression, place = _selector(name.group().upper(), text, name.end())
+            yield expression
+
+
+def _selector(name: str, text: str, place: int) -> tuple[Expression, int]:
+    """The expression whose name ends at `place`, and where it ends; brackets that hold no selector stay text."""
+    plain = Expression(name), place
+    if not text.startswith("[", place):
+        return plain
+    limit = place + _LONGEST_SELECTOR
+    first, place = _word(text, place + 1, limit)
+    if not first:
+        return plain
+    attribute, key = first.upper(), ""
+    if text.startswith(",", place):
+        second, place = _word(text, place + 1, limit)
+        if not second or not text.startswith("=", place):
+            return plain
+        key = second.upper()
+    elif text.startswith("=", place):
+        attribute, key = "", attribute
+    value = ""
+    if key:
+        found = _value(text, place + 1, limit)
+        if found is None:
+            return plain
+        value, place = found
+    if not text.startswith("]", place):
+        return plain
+    return Expression(name, attribute, key, value), place + 1
+
+
+def _word(text: str, place: int, limit: int) -> tuple[str, int]:
+    """A name with the blanks around it; ("", …) if there is none."""
+    place = _skip(text, place, limit)
+    found = _NAME.match(text, place, limit)
+    if found is None:
+        return "", place
+    return found.group(), _skip(text, found.end(), limit)
+
+
+def _value(text: str, place: int, limit: int) -> tuple[str, int] | None:
+    place = _skip(text, place, limit)
+    for quote in ('\\"', '"', "'"):
+        if text.startswith(quote, place):
+            end = text.find(quote, place + len(quote), limit)
+            return None if end < 0 else (text[place + len(quote) : end], _skip(text, end + len(quote), limit))
+    end = text.find("]", place, limit)
+    return None if end < 0 else (text[place:end].rstrip(" \t\r\n"), end)
+
+
+def _skip(text: str, place: int, limit: int) -> int:
+    found = _BLANKS.match(text, place, limit)
+    return found.end() if found else place
+
+
+def _keys(vectors: Sequence[Mapping[str, str]]) -> list[str]:
+    return sorted({key for vector in vectors for key in vector if key})
+
+
+def _hint(prefix: str, word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word[:128], list(known), n=1, cutoff=0.6)
+    return f" (is {prefix}{near[0]} meant?)" if near else ""
