@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: observed
+short_description: Answers of polled nodes, as front-end modules take them
+version_added: 0.1.0
+description:
+  - Turns the registered results of M(nebula.provision.nebula_deploy#module), one for each host, into the list for the option C(observed).
+  - A host whose result holds no answer becomes one that was not reached.
+options:
+  _input:
+    description: The registered results, in the order of O(hosts).
+    type: list
+    elements: raw
+    required: true
+  hosts:
+    description: Names of the hosts.
+    type: list
+    elements: str
+    required: true
+positional: hosts
+"""
+
+EXAMPLES = r"""
+- name: What runs where
+  nebula.provision.nebula_info:
+    observed: "{{ ansible_play_hosts_all | map('extract', hostvars, 'polled') | nebula.provision.observed(ansible_play_hosts_all) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: One answer for each host.
+  type: list
+  elements: dict
+"""
+
+
+def observed(results, hosts):
+    answers = []
+    for host, result in zip(hosts, results):
+        answer = result.get("observed") if hasattr(result, "get") else None
+        answers.append(dict(answer, host=host) if answer else {"host": host, "reached": False})
+    return answers
+
+
+class FilterModule:
+    def filters(self):
+        return {"observed": observed}

@@ -1,0 +1,16 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+
+def gone_wrong(result):
+    """Whether a registered result is one of a task that failed or could not reach its host, also under failed_when: false."""
+    if not hasattr(result, "get") or result.get("skipped"):
+        return False
+    return bool(result.get("unreachable") or result.get("failed") or result.get("msg") or result.get("exception"))
+
+
+class TestModule:
+    def tests(self):
+        return {"gone_wrong": gone_wrong}
