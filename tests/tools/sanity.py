@@ -66,7 +66,7 @@ def provide_pip_settings() -> None:
     """The effective settings of pip, from files and environment alike, as one file below HOME."""
     pip = [sys.executable, "-m", "pip"]
     settings = configparser.RawConfigParser()
-    settings["global"] = {"cache-dir": _output([*pip, "cache", "dir"]).strip()}
+    settings["global"] = {"cache-dir": _output([*pip, "cache", "dir"]).strip(), "quiet": "2"}
     for line in _output([*pip, "config", "list"]).splitlines():
         name, _equals, value = line.partition("=")
         section, _dot, key = name.rpartition(".")
