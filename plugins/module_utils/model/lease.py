@@ -22,3 +22,14 @@ class Lease:
     ip6_ula: str = ""
     vm_id: Optional[int] = None
     nic_id: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class LeaseRequest:
+    """One NIC that wants an address: the next free one, or the one that ip (or mac, where there is no ip) names."""
+
+    network_id: int
+    vm_id: int
+    nic_id: int
+    ip: str = ""
+    mac: str = ""

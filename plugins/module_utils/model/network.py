@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .states import NetworkState
+
+# The number of a range that has none yet: it gets one from the engine.
+NEW_AR = -1
 
 
 @dataclass(frozen=True)
 class AddressRange:
-    """type: IP4, IP6, IP4_6 or ETHER. size: number of addresses. mac: of the first one. prefixes: /64, for IP6."""
+    """type: IP4, IP6, IP4_6 or ETHER. size: number of addresses. mac: of the first one. prefixes: /64, for IP6.
+    used: how many are leased. attributes: go above the network's own for machines that lease here."""
 
     ar_id: int
     type: str
@@ -41,3 +45,59 @@ class Network:
     state: NetworkState = NetworkState.READY
     address_ranges: Tuple[AddressRange, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_item(network: Network) -> Dict[str, Any]:
+    """The network as results show it; the node's side and check mode take it from there again."""
+    return {
+        "id": network.id,
+        "uuid": network.uuid or None,
+        "name": network.name,
+        "bridge": network.bridge,
+        "vn_mad": network.vn_mad,
+        "nat": network.nat,
+        "state": network.state.name,
+        "address_ranges": [
+            {
+                "ar_id": r.ar_id,
+                "type": r.type,
+                "ip": r.ip,
+                "size": r.size,
+                "mac": r.mac,
+                "global_prefix": r.global_prefix,
+                "ula_prefix": r.ula_prefix,
+                "used": r.used,
+                "attributes": dict(r.attributes),
+            }
+            for r in network.address_ranges
+        ],
+        "attributes": dict(network.attributes),
+    }
+
+
+def from_item(item: Mapping[str, Any]) -> Network:
+    """The network that to_item() showed. Keys that are missing get their defaults."""
+    return Network(
+        id=item.get("id"),
+        uuid=item.get("uuid") or "",
+        name=item["name"],
+        bridge=item.get("bridge") or "",
+        vn_mad=item.get("vn_mad") or "bridge",
+        nat=bool(item.get("nat")),
+        state=NetworkState[item.get("state") or "READY"],
+        address_ranges=tuple(
+            AddressRange(
+                ar_id=NEW_AR if r.get("ar_id") is None else int(r["ar_id"]),
+                type=r["type"],
+                size=int(r["size"]),
+                ip=r.get("ip") or "",
+                mac=r.get("mac") or "",
+                global_prefix=r.get("global_prefix") or "",
+                ula_prefix=r.get("ula_prefix") or "",
+                used=int(r.get("used") or 0),
+                attributes=dict(r.get("attributes") or {}),
+            )
+            for r in item.get("address_ranges") or ()
+        ),
+        attributes=dict(item.get("attributes") or {}),
+    )

@@ -89,6 +89,7 @@ class HostState(enum.IntEnum):
 class NetworkState(enum.IntEnum):
     INIT = 0
     READY = 1
+    DONE = 4
     ERROR = 5
 
 

@@ -1,0 +1,256 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of networks wants of the catalog. Only what it sets is compared and changed; address ranges
+that it does not list stay."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engines.base import Engine
+from ..errors import InvalidValue, NebulaError, NotFound
+from ..model.names import check_name, nearest
+from ..model.network import NEW_AR, AddressRange, Network, to_item
+from ..model.states import NetworkState
+from ..network import addresses
+from ..sync import Item
+
+# Options that are attributes in OpenNebula's templates, under their own names there.
+ATTRIBUTES = {
+    "network_address": "NETWORK_ADDRESS",
+    "network_mask": "NETWORK_MASK",
+    "gateway": "GATEWAY",
+    "gateway6": "GATEWAY6",
+    "gateway_on_bridge": "GATEWAY_ON_BRIDGE",
+    "dns": "DNS",
+    "search_domain": "SEARCH_DOMAIN",
+    "guest_mtu": "GUEST_MTU",
+    "metric": "METRIC",
+}
+# Given as options of the item, never among its attributes.
+OPTIONS = ("NAME", "BRIDGE", "VN_MAD", "AR", "ID", "UUID")
+# OpenNebula acts on these; nothing here does yet, and silence would promise otherwise.
+WITHOUT_EFFECT = (
+    "PHYDEV", "MTU", "VLAN_TAGGED_ID", "AUTOMATIC_VLAN_ID", "SECURITY_GROUPS", "FILTER_MAC_SPOOFING",
+    "FILTER_IP_SPOOFING", "INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW",
+    "OUTBOUND_PEAK_BW", "OUTBOUND_PEAK_KB",
+)  # fmt: skip
+KNOWN = (
+    *ATTRIBUTES.values(), *WITHOUT_EFFECT, "DESCRIPTION", "LABELS", "METHOD", "IP6_METHOD", "IP6_METRIC", "ROUTES",
+    "VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT",
+)  # fmt: skip
+
+
+def apply_all(
+    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+    """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the
+    others go on. Returns what was done, each network as it is then (absent ones are DONE), and warnings."""
+    done: list[Item] = []
+    views: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    current = {network.name: network for network in engine.vn_pool()}
+    seen: set[str] = set()
+    for item in items:
+        name = str(item.get("name") or "")
+        before = current.get(name)
+        shown = None if before is None else network_view(before)
+        try:
+            check_name("network", name)
+            if name in seen:
+                raise InvalidValue(f"network {name}", "the list has it twice", "Keep one of the two")
+            seen.add(name)
+            with engine.attempt():
+                after = _apply(engine, item, before, warnings)
+        except NebulaError as error:
+            done.append(Item(name or "?", shown, shown, error))
+            continue
+        view = network_view(after)
+        if check_mode and before is None:
+            # The ids of what would be created mean nothing.
+            view.update(id=None, uuid=None)
+        done.append(Item(name, shown, None if after.state == NetworkState.DONE else view))
+        views.append(view)
+    return done, views, warnings
+
+
+def network_view(network: Network) -> dict[str, Any]:
+    """A network for results."""
+    ranges = network.address_ranges
+    return {**to_item(network), "size": sum(r.size for r in ranges), "used": sum(r.used for r in ranges)}
+
+
+def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
+    if item.get("state") != "absent":
+        return _present(engine, item, current, warnings)
+    if current is None:
+        return Network(id=None, name=str(item["name"]), state=NetworkState.DONE)
+    return engine.vn_delete(_id(current))
+
+
+def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
+    name = str(item["name"])
+    wanted = {field: item[field] for field in ("bridge", "vn_mad", "nat") if item.get(field) is not None}
+    attributes = _attributes(item, warnings)
+    ranges = [_Range.of(name, entry) for entry in item.get("address_ranges") or ()]
+    if current is None:
+        network = engine.vn_allocate(
+            Network(
+                id=None,
+                name=name,
+                address_ranges=tuple(r.wanted for r in ranges if not r.absent),
+                attributes={key: value for key, value in attributes.items() if value},
+                **wanted,
+            )
+        )
+    else:
+        network = _update(engine, current, wanted, attributes, ranges)
+    warnings.extend(_doubts(network))
+    return network
+
+
+def _update(
+    engine: Engine, network: Network, wanted: Mapping[str, Any], attributes: Mapping[str, str], ranges: Sequence[_Range]
+) -> Network:
+    """What makes room comes first and what needs it last, so that ranges may be exchanged in one run."""
+    ref = _id(network)
+    pairs = _matched(network, ranges)
+    for entry, there in pairs:
+        if entry.absent and there is not None:
+            network = engine.vn_rm_ar(ref, there.ar_id)
+        elif there is not None and entry.over(there).size < there.size:
+            network = engine.vn_update_ar(ref, entry.over(there))
+    merged = {key: value for key, value in {**network.attributes, **attributes}.items() if value}
+    changes = {field: value for field, value in wanted.items() if getattr(network, field) != value}
+    if merged != network.attributes:
+        changes["attributes"] = merged
+    if changes:
+        network = engine.vn_update(ref, **changes)
+    for entry, there in pairs:
+        if entry.absent:
+            continue
+        if there is None:
+            network = engine.vn_add_ar(ref, entry.wanted)
+        elif entry.over(there).size >= there.size and entry.over(there) != there:
+            network = engine.vn_update_ar(ref, entry.over(there))
+    return network
+
+
+@dataclasses.dataclass
+class _Range:
+    """An entry of address_ranges. wanted: what it sets, with size 0 for none; it means the existing range of its number,
+    or of its type and first address."""
+
+    wanted: AddressRange
+    absent: bool
+    where: str
+
+    @classmethod
+    def of(cls, network: str, entry: Mapping[str, Any]) -> _Range:
+        absent = entry.get("state") == "absent"
+        identity = {key: entry.get(key) or "" for key in ("ip", "mac", "global_prefix", "ula_prefix")}
+        by_number = entry.get("ar_id") is not None and not any(identity.values())
+        wanted = AddressRange(
+            ar_id=NEW_AR if entry.get("ar_id") is None else entry["ar_id"],
+            type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
+            size=int(entry.get("size") or 0),
+            attributes=_plain(entry.get("attributes") or {}),
+            **identity,
+        )
+        where = f"network {network}: address range {addresses.shown(wanted)}"
+        if wanted.type:
+            # Where no size is set, as in a range that is to go, one stands in for it.
+            checked = addresses.normalised(dataclasses.replace(wanted, size=wanted.size or 1), network, 0)
+            wanted = dataclasses.replace(checked, size=wanted.size, mac=checked.mac if wanted.mac else "")
+        return cls(wanted, entry.get("state") == "absent", where)
+
+    def fits(self, there: AddressRange) -> bool:
+        if self.wanted.ar_id != NEW_AR:
+            return self.wanted.ar_id == there.ar_id
+        fields = ("type", "ip", "mac", "global_prefix", "ula_prefix")
+        return all(getattr(self.wanted, f) in ("", getattr(there, f)) for f in fields)
+
+    def over(self, there: AddressRange) -> AddressRange:
+        """The existing range with what the entry sets."""
+        given = {f: getattr(self.wanted, f) for f in ("type", "ip", "mac", "global_prefix", "ula_prefix")}
+        attributes = {k: v for k, v in {**there.attributes, **self.wanted.attributes}.items() if v}
+        given = {field: value for field, value in given.items() if value}
+        return dataclasses.replace(there, size=self.wanted.size or there.size, attributes=attributes, **given)
+
+
+def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, AddressRange | None]]:
+    """Each entry with the range of the network that it means; None: there is none yet (or no more)."""
+    left = list(network.address_ranges)
+    pairs: list[tuple[_Range, AddressRange | None]] = []
+    for entry in ranges:
+        there = next((r for r in left if entry.fits(r)), None)
+        if there is not None:
+            left.remove(there)
+        elif entry.wanted.ar_id != NEW_AR and not entry.absent:
+            known = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
+            raise NotFound(
+                entry.where, "there is no range of that number", f"Leave ar_id out for a new one. There are: {known}"
+            )
+        pairs.append((entry, there))
+    return pairs
+
+
+def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
+    """The attributes that an item sets, by options or by name; "" for those that are to go."""
+    name = str(item["name"])
+    result = _plain(item.get("attributes") or {})
+    for key in result:
+        if key in OPTIONS:
+            raise InvalidValue(
+                f"network {name}: attribute {key}", "it is not set that way", "Use the option of that name"
+            )
+        if key in WITHOUT_EFFECT:
+            warnings.append(f"network {name}: attribute {key} is kept, but nothing acts on it yet")
+        elif key not in KNOWN:
+            near = nearest(key, KNOWN)
+            if near:
+                warnings.append(f"network {name}: attribute {key} is kept as your own; did you mean {near}?")
+    for option, attribute in ATTRIBUTES.items():
+        if item.get(option) is None:
+            continue
+        value = _text(item[option])
+        if result.get(attribute, value) != value:
+            raise InvalidValue(
+                f"network {name}: {option} = {value!r}",
+                f"attributes say {attribute} = {result[attribute]!r}",
+                "Give one of the two",
+            )
+        result[attribute] = value
+    return addresses.normalised_attributes(name, result)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key).upper(): _text(value) for key, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    """A YAML value as an attribute's text; a list is one value, with blanks between."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "YES" if value else "NO"
+    if isinstance(value, (list, tuple)):
+        return " ".join(_text(part) for part in value)
+    return " ".join(str(value).split()) if not isinstance(value, str) else value.strip()
+
+
+def _doubts(network: Network) -> list[str]:
+    """What may be meant, but seldom is."""
+    whole, gateway = addresses.cidr(network), network.attributes.get("GATEWAY", "")
+    if whole is not None and gateway and not addresses.within(gateway, whole):
+        return [f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"]
+    return []
+
+
+def _id(network: Network) -> int:
+    if network.id is None:
+        raise NotFound(f"network {network.name}", "it has no id: it was never stored")
+    return network.id
