@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ SYSTEM_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python", "/usr
 def require(name: str) -> Any:
     """The library as a module object; MissingDependency names the packages that bring it."""
     try:
-        return importlib.import_module(name)
+        return _IMPORTS[name]()
     except ImportError as error:
-        debian, fedora = PACKAGES.get(name, (f"python3-{name}",) * 2)
+        debian, fedora = PACKAGES[name]
         packages = debian if debian == fedora else f"{debian} (Debian) or {fedora} (Fedora)"
         raise MissingDependency(
             f"Python library {name}",
@@ -44,10 +43,25 @@ def missing(*names: str) -> list[str]:
 
 def _importable(name: str) -> bool:
     try:
-        importlib.import_module(name)
+        _IMPORTS[name]()
     except ImportError:
         return False
     return True
+
+
+def _libvirt() -> Any:
+    import libvirt
+
+    return libvirt
+
+
+def _pycdlib() -> Any:
+    import pycdlib
+
+    return pycdlib
+
+
+_IMPORTS = {"libvirt": _libvirt, "pycdlib": _pycdlib}
 
 
 def respawn_if_missing(module: Any, names: list[str]) -> None:
@@ -62,8 +76,8 @@ def respawn_if_missing(module: Any, names: list[str]) -> None:
 
     if respawn.has_respawned():
         return
-    here = os.path.realpath(sys.executable)
-    others = [path for path in SYSTEM_INTERPRETERS if os.path.realpath(path) != here]
+    # By name: a virtual environment's python is a link to the system's, and sees other libraries.
+    others = [path for path in SYSTEM_INTERPRETERS if path != sys.executable]
     interpreter = respawn.probe_interpreters_for_module(others, ", ".join(names))
     if interpreter is None:
         return

@@ -120,32 +120,37 @@ def examine(path: str) -> Found | None:
     """What is at `path`; None if there is nothing. Anything but a regular file is InvalidValue."""
     with explained(path):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            found = os.lstat(path)
         except FileNotFoundError:
             return None
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidValue(f"ISO {path}", "it is there and not a regular file", "Name another file")
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidValue(f"ISO {path}", "what is there is not a regular file", "Name another file")
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
     is_context = volume[1:6] == b"CD001" and volume[40:72].strip() == LABEL.encode()
     return Found(found.st_size, is_context and volume[574:702].strip() == MARK.encode(), is_context)
 
 
-def read_variables(path: str) -> dict[str, str]:
-    """What the context.sh of an ISO says; {} where there is none that can be read."""
+def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
+    """What the context.sh of an ISO says, and the bytes of each other file; InvalidValue where it can't be read."""
     pycdlib = require("pycdlib")
     iso, text = pycdlib.PyCdlib(), io.BytesIO()
     try:
         iso.open(path)
         try:
             iso.get_file_from_iso_fp(text, rr_path=f"/{VARIABLES}")
+            files = {
+                f"{directory}/{name}".lstrip("/"): iso.get_record(rr_path=f"{directory.rstrip('/')}/{name}").data_length
+                for directory, _directories, names in iso.walk(rr_path="/")
+                for name in names
+            }
         finally:
             iso.close()
-    except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError):
-        return {}
-    return context_sh.parse(text.getvalue().decode(errors="replace"))
+    except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError) as error:
+        raise InvalidValue(f"ISO {path}", f"it can't be read ({error})", "Make it anew") from error
+    files.pop(VARIABLES, None)
+    return context_sh.parse(text.getvalue().decode(errors="replace")), files
 
 
 # -- mastering --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,208 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of context ISOs wants of this host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arguments import parse_json
+from ..context import iso9660
+from ..context.files import context_file
+from ..context.variables import start_script
+from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
+from ..host.files import explained, group_id, remove_file, user_id
+from ..model.context import ContextFile
+from ..model.template import Template
+from ..sync import Item
+from ..text import context_sh
+
+KEYS = ("dest", "context", "files", "owner", "group", "mode", "state")
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One ISO as asked for; owner and group: names, numbers, or None for whatever they are."""
+
+    dest: str
+    variables: Mapping[str, str]
+    files: Sequence[ContextFile]
+    mode: int
+    owner: str | int | None
+    group: str | int | None
+
+
+def apply(item: Mapping[str, Any], check_mode: bool, warnings: list[str]) -> Item:
+    """Carry the item out; its errors come back in the result."""
+    dest = str(item.get("dest") or "")
+    try:
+        if not dest.startswith("/"):
+            raise InvalidValue(f"dest {dest!r}", "it is not an absolute path", "Name the ISO from / on")
+        state = item.get("state") or "present"
+        if state == "absent":
+            return _absent(dest, check_mode)
+        if state != "present":
+            raise InvalidValue(f"ISO {dest}: state {state!r}", "no such state", "Known are present and absent")
+        wanted = _wanted(dest, item)
+        warnings += [f"ISO {dest}: {text}" for text in context_sh.check_names(wanted.variables)]
+        return _present(wanted, check_mode, warnings)
+    except NebulaError as error:
+        return Item(dest or "?", error=error, changed=False)
+
+
+def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
+    """InvalidValue if two items have one dest: the last would win, and the task never rest."""
+    seen: set[str] = set()
+    for item in items:
+        dest = os.path.normpath(str(item.get("dest") or ""))
+        if dest in seen:
+            raise InvalidValue(f"option isos: dest {dest}", "two ISOs have it", "Give each a file of its own")
+        seen.add(dest)
+
+
+def view(item: Item) -> dict[str, Any]:
+    """An item for the result."""
+    after = item.after or {}
+    return {
+        "dest": item.name,
+        "size": after.get("size"),
+        "sha256": after.get("sha256"),
+        "changed": item.is_changed,
+    }
+
+
+def _wanted(dest: str, item: Mapping[str, Any]) -> Wanted:
+    context = item.get("context")
+    if isinstance(context, str):
+        context = parse_json(context, "context")
+    template = Template.from_mapping({"CONTEXT": {} if context is None else context}, f"ISO {dest}")
+    if not template.vectors("CONTEXT"):
+        raise InvalidValue(f"ISO {dest}: context", "it is not a dict", "Give variables and their values")
+    variables = template.vector("CONTEXT")
+    variables.update(start_script(variables))
+    return Wanted(
+        dest,
+        variables,
+        [_file(dest, file) for file in item.get("files") or ()],
+        _mode(dest, item.get("mode")),
+        _account(item.get("owner")),
+        _account(item.get("group")),
+    )
+
+
+def _file(dest: str, file: Any) -> ContextFile:
+    if isinstance(file, str):
+        return context_file(file, attribute=f"ISO {dest}: files")
+    if isinstance(file, Mapping) and set(file) in ({"src"}, {"src", "target"}):
+        return context_file(str(file["src"]), str(file.get("target") or ""), f"ISO {dest}: files")
+    raise InvalidValue(f"ISO {dest}: files", f"{file!r} is no file", "Give a path, or a dict with src and target")
+
+
+def _mode(dest: str, mode: Any) -> int:
+    if mode is None:
+        return iso9660.MODE
+    try:
+        number = mode if isinstance(mode, int) else int(str(mode), 8)
+    except ValueError:
+        number = -1
+    if isinstance(mode, bool) or not 0 <= number <= 0o777:
+        raise InvalidValue(
+            f"ISO {dest}: mode {mode!r}", "it is no octal number up to 0777", 'Write it in quotes, as "0640"'
+        )
+    return number
+
+
+def _account(name: Any) -> str | int | None:
+    return int(name) if name is not None and str(name).isdigit() else name
+
+
+def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
+    found = iso9660.examine(wanted.dest)
+    if found and not found.context:
+        raise ForeignObject(
+            f"ISO {wanted.dest}", "a file that is no context ISO is there", "Name another file, or remove that one"
+        )
+    directory = os.path.dirname(wanted.dest)
+    try:
+        if not check_mode and not os.path.isdir(directory):
+            raise NotFound(f"ISO {wanted.dest}", f"there is no directory {directory}", "Make it first")
+        with iso9660.built(wanted.variables, wanted.files, directory if os.path.isdir(directory) else None) as iso:
+            if found and _is(wanted, iso):
+                same = {"size": iso.size, "sha256": iso.sha256}
+                return Item(wanted.dest, same, same, changed=False)
+            before = _shown(wanted.dest) if found else None
+            if not check_mode:
+                iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)
+            entries = {entry.path: entry.size for entry in iso.entries if not entry.directory}
+            after = _facts(iso.size, iso.sha256, wanted.mode, wanted.variables, entries)
+            return Item(wanted.dest, before, after, changed=True)
+    except (MissingDependency, NotFound) as error:
+        if not check_mode:
+            raise
+        # Earlier tasks of the same run may be about to bring it.
+        warnings.append(f"In check mode, taken as about to come: {error}")
+        return Item(wanted.dest, None, {"size": None, "sha256": None}, changed=True)
+
+
+def _is(wanted: Wanted, iso: iso9660.Iso) -> bool:
+    """Whether what is there is the ISO that is wanted, its owner and mode included."""
+    with explained(wanted.dest):
+        there = os.stat(wanted.dest)
+        uid, gid = user_id(wanted.owner), group_id(wanted.group)
+        return (
+            there.st_size == iso.size
+            and stat.S_IMODE(there.st_mode) == wanted.mode
+            and uid in (-1, there.st_uid)
+            and gid in (-1, there.st_gid)
+            and _sha256(wanted.dest) == iso.sha256
+        )
+
+
+def _absent(dest: str, check_mode: bool) -> Item:
+    found = iso9660.examine(dest)
+    if found is None:
+        return Item(dest, changed=False)
+    if not found.ours:
+        raise ForeignObject(f"ISO {dest}", "what is there was not made by nebula.provision", "Remove it by hand")
+    before = {"size": found.size, "sha256": _sha256(dest)}
+    if not check_mode:
+        with explained(dest):
+            remove_file(dest)
+    return Item(dest, before, None, changed=True)
+
+
+def _shown(dest: str) -> dict[str, Any]:
+    """What is there, for the diff: names and sizes, no values."""
+    with explained(dest):
+        there = os.stat(dest)
+    try:
+        variables, entries = iso9660.read(dest)
+    except NebulaError:
+        variables, entries = {}, {}
+    return _facts(there.st_size, _sha256(dest), stat.S_IMODE(there.st_mode), variables, entries)
+
+
+def _facts(size: int, sha256: str, mode: int, variables: Mapping[str, str], files: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "size": size,
+        "sha256": sha256,
+        "mode": f"{mode:04o}",
+        "variables": {name: f"{len(value.encode())} bytes" for name, value in variables.items()},
+        "files": {name: f"{length} bytes" for name, length in files.items()},
+    }
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with explained(path), Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
