@@ -1,0 +1,367 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of the catalog: from the list a user wants to plans, and from what nodes report back to states."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
+
+WEB = {"name": "web-%i", "count": 3, "template": "web"}
+
+
+def want(engine, *items, observed=(), hosts=None):
+    with engine.session():
+        engine.vm_observe(observed)
+        outcomes, warnings = reconcile(engine, items, hosts)
+        plans = engine.vm_plans(hosts)
+    return outcomes, plans, warnings
+
+
+def carry_out(engine, plans, **states):
+    """What a node that obeys would report; states: other outcomes by machine name, as (state, error)."""
+    with engine.session():
+        for host, plan in plans.items():
+            outcomes = []
+            for planned in plan.vms:
+                name = planned.vm.name.replace("-", "_")
+                state, error = states.get(name, (planned.wanted, None))
+                outcomes.append(VmOutcome(planned.vm.vm_id, planned.generation, state, True, error))
+            engine.vm_record(host, outcomes)
+
+
+def run(engine, *items, **states):
+    outcomes, plans, _warnings = want(engine, *items)
+    carry_out(engine, plans, **states)
+    return outcomes
+
+
+def machines(engine):
+    return {record.name: record for record in engine.vm_pool()}
+
+
+def failed(outcomes):
+    return [str(outcome.error) for outcome in outcomes if outcome.error]
+
+
+def test_ids_leases_and_names_of_a_batch(engine):
+    outcomes, plans, _ = want(engine, WEB)
+    assert [(o.after.id, o.after.name, o.after.nics[0]["ip"]) for o in outcomes] == [
+        (0, "web-0", "10.66.0.10"),
+        (1, "web-1", "10.66.0.11"),
+        (2, "web-2", "10.66.0.12"),
+    ]
+    plan = plans["node1"]
+    assert [p.vm.nics[0].mac for p in plan.vms] == ["02:00:0a:42:00:0a", "02:00:0a:42:00:0b", "02:00:0a:42:00:0c"]
+    assert plan.vms[0].vm.context.variables["HOSTNAME"] == "web-0"
+    assert plan.catalog == engine.catalog() and plan.number == 1
+
+
+def test_a_plan_survives_its_journey(engine):
+    _, plans, _ = want(engine, WEB)
+    plan = plans["node1"]
+    assert from_plain(Plan, json.loads(json.dumps(to_plain(plan)))) == plan
+
+
+def test_again_changes_nothing(engine):
+    run(engine, WEB)
+    outcomes, plans, _ = want(engine, WEB)
+    assert plans == {} and all(o.before == o.after for o in outcomes)
+
+
+def test_an_unfinished_plan_is_made_again_whatever_the_list_says(engine):
+    _, first, _ = want(engine, WEB)
+    _, second, _ = want(engine)
+    assert second["node1"].vms == first["node1"].vms
+    assert second["node1"].number > first["node1"].number
+
+
+def test_count_adds_and_ends_the_highest(engine):
+    run(engine, WEB)
+    run(engine, dict(WEB, count=5))
+    assert sorted(machines(engine)) == ["web-0", "web-1", "web-2", "web-3", "web-4"]
+    run(engine, dict(WEB, count=1))
+    assert sorted(machines(engine)) == ["web-0"]
+    run(engine, dict(WEB, count=0))
+    assert machines(engine) == {}
+
+
+def test_ids_are_never_used_again(engine):
+    run(engine, WEB)
+    run(engine, dict(WEB, state="absent"))
+    run(engine, WEB)
+    assert [record.id for record in engine.vm_pool()] == [3, 4, 5]
+
+
+def test_absent_gives_back_leases_memory_and_ports(engine):
+    run(engine, WEB)
+    run(engine, dict(WEB, state="absent"))
+    host = engine.host_info("node1")
+    assert (host.memory_used, host.cpu_used, host.vms) == (0, 0, 0)
+    assert engine.vn_info("Public").address_ranges[0].used == 0
+    assert engine.image_info("demo").state.name == "READY"
+    outcomes, plans, _ = want(engine, dict(WEB, state="absent"))
+    assert outcomes == [] and plans == {}
+
+
+def test_absent_takes_the_whole_pattern_without_a_count(engine):
+    run(engine, WEB)
+    run(engine, {"name": "web-%i", "state": "absent"})
+    assert machines(engine) == {}
+
+
+def test_what_is_taken_out_of_the_list_is_left_alone(engine):
+    run(engine, WEB, {"name": "db", "template": "web"})
+    run(engine, WEB)
+    assert "db" in machines(engine)
+
+
+def test_an_ending_machine_keeps_its_lease_until_its_node_has_ended_it(engine):
+    run(engine, {"name": "a", "template": "web"})
+    want(engine, {"name": "a", "state": "absent"})
+    outcomes, _, _ = want(engine, {"name": "b", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]})
+    assert "10.66.0.10" in failed(outcomes)[0]
+
+
+def test_too_few_leases_keep_nothing(engine):
+    outcomes, plans, _ = want(engine, dict(WEB, count=101, memory=16, cpu=0.01))
+    assert len(failed(outcomes)) == 1 and "100" in failed(outcomes)[0]
+    assert plans == {} and machines(engine) == {}
+    assert engine.host_info("node1").memory_used == 0
+
+
+def test_a_bad_item_does_not_hinder_the_others(engine):
+    outcomes, plans, _ = want(engine, {"name": "bad", "template": "nosuch"}, WEB, {"name": "worse", "state": "runing"})
+    assert len(plans["node1"].vms) == 3
+    errors = failed(outcomes)
+    assert len(errors) == 2
+    assert any("nosuch" in text for text in errors) and any("'running'" in text for text in errors)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"name": "a/b", "template": "web"}, "a/b"),
+        ({"name": "..", "template": "web"}, ".."),
+        ({"name": "a\nb", "template": "web"}, "\\n"),
+        ({"name": "a", "template": "web", "count": 2}, "%i"),
+        ({"name": "a-%i", "template": "web", "count": "many"}, "count 'many'"),
+        ({"name": "a-%i", "template": "web", "count": -1}, "count -1"),
+        ({"name": "a"}, "template"),
+        ({"name": "a", "template": "web", "memory": "lots"}, "lots"),
+        ({"name": "a", "template": "web", "memory": 8192}, "node1 has 4096 MiB left"),
+        ({"name": "a", "template": "web", "cpu": 17}, "16 CPU left"),
+        ({"name": "a", "template": "web", "host": "nosuch"}, "nosuch"),
+        ({"name": "a", "template": "web", "nics": [{"NETWORK": "nosuch"}]}, "nosuch"),
+        ({"name": "a", "template": "web", "disks": [{"IMAGE": "nosuch"}]}, "nosuch"),
+        ({"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 1}]}, "16"),
+        ({"name": "a", "template": "web", "recreate": "perhaps"}, "perhaps"),
+        ({"name": "a", "template": "web", "shutdown_timeout": "long"}, "long"),
+    ],
+)
+def test_bad_input_names_object_value_and_remedy(engine, item, says):
+    outcomes, plans, _ = want(engine, item)
+    errors = failed(outcomes)
+    assert len(errors) == 1 and says in errors[0], errors
+    assert plans == {} and machines(engine) == {}
+
+
+def test_the_same_name_twice_is_refused(engine):
+    outcomes, _, _ = want(engine, WEB, {"name": "web-1", "template": "web"})
+    assert any("twice" in text for text in failed(outcomes))
+
+
+def test_memory_is_never_promised_twice(engine):
+    outcomes, _, _ = want(engine, dict(WEB, count=33))
+    assert "MiB left" in failed(outcomes)[0]
+    run(engine, dict(WEB, count=30))
+    outcomes, _, _ = want(engine, dict(WEB, count=33))
+    assert len(failed(outcomes)) == 1
+    assert engine.host_info("node1").memory_used == 30 * 128
+
+
+def test_memory_of_others_counts(engine):
+    node = Observed("node1", memory=4096, foreign_memory=4000)
+    outcomes, _, _ = want(engine, WEB, observed=[node])
+    assert "MiB left" in failed(outcomes)[0]
+
+
+def test_a_killed_machine_is_seen_and_started_again(engine):
+    run(engine, WEB)
+    seen = [ObservedVm(r.id, r.uuid, "RUNNING" if r.id != 1 else "POWEROFF") for r in engine.vm_pool()]
+    outcomes, plans, _ = want(engine, WEB, observed=[Observed("node1", vms=tuple(seen))])
+    assert [p.vm.name for p in plans["node1"].vms] == ["web-1"]
+    carry_out(engine, plans)
+    assert machines(engine)["web-1"].state == "RUNNING"
+
+
+def test_a_vanished_domain_is_unknown_and_made_again(engine):
+    run(engine, WEB)
+    with engine.session():
+        moved = engine.vm_observe([Observed("node1", vms=())])
+    assert {record.state for record in moved} == {"UNKNOWN"}
+    assert "vanished" in moved[0].error
+    _, plans, _ = want(engine, WEB)
+    assert len(plans["node1"].vms) == 3
+
+
+def test_a_silent_node_is_unknown_not_fine(engine):
+    run(engine, WEB)
+    with engine.session():
+        moved = engine.vm_observe([Observed("node1", reached=False)])
+    assert {(r.state, r.error) for r in moved} == {("UNKNOWN", "host node1 did not answer")}
+    with engine.session():
+        moved = engine.vm_observe([Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "RUNNING") for r in moved))])
+    assert {(r.state, r.error) for r in moved} == {("RUNNING", "")}
+
+
+def test_no_answer_to_a_plan_leaves_it_to_the_next_run(engine):
+    _, plans, _ = want(engine, WEB)
+    with engine.session():
+        moved = engine.vm_record("node1", None)
+    assert all("did not answer" in record.error for record in moved)
+    _, again, _ = want(engine, WEB)
+    assert again["node1"].vms == plans["node1"].vms
+
+
+def test_a_failure_keeps_its_reason_and_the_others_go_on(engine):
+    error = {"asked": "VM web-1: start", "found": "no space left", "remedy": "Make room"}
+    run(engine, WEB, web_1=("BOOT_FAILURE", error))
+    state = {name: record.state for name, record in machines(engine).items()}
+    assert state == {"web-0": "RUNNING", "web-1": "BOOT_FAILURE", "web-2": "RUNNING"}
+    assert machines(engine)["web-1"].error == "VM web-1: start: no space left. Make room"
+    _, plans, _ = want(engine, WEB)
+    assert [p.vm.name for p in plans["node1"].vms] == ["web-1"]
+    carry_out(engine, plans)
+    assert machines(engine)["web-1"].error == ""
+
+
+def test_a_guest_that_ignores_the_button_runs_on_with_an_error(engine):
+    run(engine, WEB)
+    error = {"asked": "VM web-0: shutdown", "found": "still running after 120 s", "remedy": "hard: true"}
+    run(engine, dict(WEB, count=3, state="poweroff"), web_0=("RUNNING", error))
+    record = machines(engine)["web-0"]
+    assert (record.state, record.wanted) == ("RUNNING", "RUNNING") and "120 s" in record.error
+    assert machines(engine)["web-1"].state == "POWEROFF"
+
+
+def test_a_late_outcome_of_an_older_decision_is_ignored(engine):
+    _, plans, _ = want(engine, WEB)
+    want(engine, dict(WEB, state="absent"))
+    carry_out(engine, plans)
+    assert {record.wanted for record in engine.vm_pool(ids=[0, 1, 2])} == {"DONE"}
+
+
+def test_states_are_reached_by_their_orders(engine):
+    run(engine, WEB)
+    for state, expected in (("poweroff", "POWEROFF"), ("running", "RUNNING"), ("suspended", "SUSPENDED")):
+        run(engine, dict(WEB, state=state))
+        assert {record.state for record in engine.vm_pool()} == {expected}
+    outcomes, _, _ = want(engine, dict(WEB, state="poweroff"))
+    assert "SUSPENDED" in failed(outcomes)[0]
+    run(engine, WEB)
+    _, plans, _ = want(engine, dict(WEB, state="rebooted"))
+    assert {p.operation for p in plans["node1"].vms} == {"reboot"}
+
+
+def test_a_machine_may_begin_powered_off(engine):
+    _, plans, _ = want(engine, dict(WEB, state="poweroff"))
+    assert {p.wanted for p in plans["node1"].vms} == {"POWEROFF"}
+
+
+def test_context_and_cpu_change_on_the_living_machine(engine):
+    run(engine, WEB)
+    outcomes, plans, _ = want(engine, dict(WEB, cpu=1, context={"ROLE": "front"}))
+    assert not failed(outcomes) and len(plans["node1"].vms) == 3
+    planned = plans["node1"].vms[0]
+    assert planned.vm.cpu == 1.0 and planned.vm.context.variables["ROLE"] == "front"
+    assert planned.vm.nics[0].ip == "10.66.0.10" and planned.wanted == "RUNNING"
+    carry_out(engine, plans)
+    assert engine.host_info("node1").cpu_used == 3.0
+    assert want(engine, dict(WEB, cpu=1, context={"ROLE": "front"}))[1] == {}
+
+
+def test_memory_changes_on_a_machine_that_is_off(engine):
+    run(engine, WEB)
+    outcomes, plans, _ = want(engine, dict(WEB, memory=256))
+    assert plans == {} and "power it off first" in outcomes[0].differs[0] and "256" in outcomes[0].differs[0]
+    run(engine, dict(WEB, state="poweroff"))
+    _, plans, _ = want(engine, dict(WEB, state="poweroff", memory=256))
+    assert {p.vm.memory for p in plans["node1"].vms} == {256}
+    assert engine.host_info("node1").memory_used == 3 * 256
+
+
+def test_a_disk_that_differs_needs_recreate(engine):
+    run(engine, WEB)
+    bigger = dict(WEB, disks=[{"IMAGE": "demo", "DEV_PREFIX": "vd", "SIZE": 64}])
+    outcomes, plans, _ = want(engine, bigger)
+    assert plans == {} and "recreate: true" in outcomes[0].differs[0]
+    _, plans, _ = want(engine, dict(bigger, recreate=True))
+    planned = plans["node1"].vms[0]
+    assert (planned.operation, planned.vm.vm_id, planned.vm.disks[0].size) == ("recreate", 0, 64)
+    assert planned.vm.nics[0].ip == "10.66.0.10"
+    carry_out(engine, plans)
+    assert want(engine, dict(bigger, recreate=True))[1] == {}
+
+
+def test_check_mode_tells_and_keeps_nothing(engine, reopen):
+    checked = reopen(check_mode=True)
+    outcomes, plans, _ = want(checked, WEB)
+    assert len(outcomes) == 3 and len(plans["node1"].vms) == 3
+    assert machines(engine) == {} and engine.host_info("node1").memory_used == 0
+
+
+def test_vnc_ports_follow_the_id_and_step_aside(engine):
+    vnc = {"template": "web", "attributes": {"GRAPHICS": {"TYPE": "vnc"}}}
+    node = Observed("node1", memory=4096, ports=(5901,))
+    _, plans, _ = want(engine, dict(vnc, name="v-%i", count=3), observed=[node])
+    assert [p.vm.graphics.port for p in plans["node1"].vms] == [5900, 5902, 5903]
+
+
+def test_two_machines_and_one_persistent_image(engine):
+    with engine.session():
+        engine.image_update("demo", persistent=True)
+    outcomes, plans, _ = want(engine, {"name": "a", "template": "web"}, {"name": "b", "template": "web"})
+    assert len(plans["node1"].vms) == 1
+    assert "demo" in failed(outcomes)[0] and "persistent" in failed(outcomes)[0]
+    assert engine.image_info("demo").state.name == "USED_PERS"
+
+
+def test_only_hosts_of_the_run_are_used(engine, edit):
+    with engine.session():
+        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+    _, plans, _ = want(engine, dict(WEB, count=4), hosts=["node2"])
+    assert list(plans) == ["node2"]
+    carry_out(engine, plans)
+    outcomes, plans, warnings = want(engine, dict(WEB, count=4, state="poweroff"), hosts=["node1"])
+    assert plans == {} and "not part of this run" in warnings[0]
+
+
+def test_machines_spread_over_hosts(engine, edit):
+    with engine.session():
+        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+    _, plans, _ = want(engine, dict(WEB, count=10))
+    assert {host: len(plan.vms) for host, plan in plans.items()} == {"node1": 5, "node2": 5}
+
+
+def test_secrets_end_with_the_machine(engine):
+    run(engine, dict(WEB, count=1, context={"PASSWORD": "s3cr3t-value"}))
+    assert "s3cr3t-value" in "".join(str(tuple(r)) for r in engine.store.rows("SELECT * FROM vms"))
+    run(engine, dict(WEB, count=0))
+    assert "s3cr3t-value" not in "".join(str(tuple(r)) for r in engine.store.rows("SELECT * FROM vms"))
+
+
+def test_history_tells_what_happened(engine):
+    run(engine, dict(WEB, count=1))
+    run(engine, dict(WEB, count=1, state="poweroff"))
+    assert [(s["state"], s["action"]) for s in engine.vm_history(0)] == [
+        ("PROLOG", "instantiate"),
+        ("RUNNING", "deploy"),
+        ("SHUTDOWN_POWEROFF", "poweroff"),
+        ("POWEROFF", "deploy"),
+    ]
