@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Union
 
-from ...arguments import nearest
 from ...errors import NotFound
+from ...model.names import nearest
 from .store import Store
 
 Ref = Union[str, int]
