@@ -49,7 +49,7 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
 
 def printable(value: Any) -> str:
     """One line without control characters: names and errors may hold anything."""
-    if value is None or value == "" or value == []:
+    if value is None or value in ("", []):
         return NOTHING
     if isinstance(value, (list, tuple)):
         return ",".join(printable(item) for item in value)

@@ -8,7 +8,8 @@ name: absent
 short_description: Objects as a list that removes them
 version_added: 0.1.0
 description:
-  - Turns objects as M(nebula.provision.nebula_info#module) returns them into items with their C(name) and C(state=absent).
+  - Turns objects as M(nebula.provision.nebula_info#module) returns them into items with their C(name) and
+    C(state=absent).
 options:
   _input:
     description: The objects, dicts with a C(name).

@@ -8,7 +8,8 @@ name: observed
 short_description: Answers of polled nodes, as front-end modules take them
 version_added: 0.1.0
 description:
-  - Turns the registered results of M(nebula.provision.nebula_deploy#module), one for each host, into the list for the option C(observed).
+  - Turns the registered results of M(nebula.provision.nebula_deploy#module), one for each host, into the list for the
+    option C(observed).
   - A host whose result holds no answer becomes one that was not reached.
 options:
   _input:
@@ -27,7 +28,8 @@ positional: hosts
 EXAMPLES = r"""
 - name: What runs where
   nebula.provision.nebula_info:
-    observed: "{{ ansible_play_hosts_all | map('extract', hostvars, 'polled') | nebula.provision.observed(ansible_play_hosts_all) }}"
+    observed: >-
+      {{ ansible_play_hosts_all | map('extract', hostvars, 'polled') | nebula.provision.observed(ansible_play_hosts_all) }}
 """
 
 RETURN = r"""

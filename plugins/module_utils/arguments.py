@@ -6,22 +6,23 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import InvalidValue
 from .model.names import nearest
 
-ROOT: Dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
-ENGINE: Dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
+ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
+ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
 # What earlier tasks of the same run would have created, as their results show it. Read in check mode only.
-DECLARED: Dict[str, Any] = {"declared": {"type": "dict"}}
+DECLARED: dict[str, Any] = {"declared": {"type": "dict"}}
 # Where a module writes how far it is, for the action plugin that started it. Not an option for users.
-PROGRESS: Dict[str, Any] = {"_progress_file": {"type": "path"}}
+PROGRESS: dict[str, Any] = {"_progress_file": {"type": "path"}}
 
 
 def items_of(
-    params: Mapping[str, Any], plural: str, single: Sequence[str], defaults: Optional[Mapping[str, Any]] = None
-) -> List[Dict[str, Any]]:
+    params: Mapping[str, Any], plural: str, single: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """The plural list, or the one item that the module's own options describe.
 
     Items of the plural list are plain dicts: unknown keys and missing names raise InvalidValue with a near miss.

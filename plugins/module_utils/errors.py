@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 
 class NebulaError(Exception):
     """The base of all errors of the collection.
@@ -27,7 +25,7 @@ class NebulaError(Exception):
         text = f"{self.asked}: {self.found}"
         return f"{text}. {self.remedy}" if self.remedy else text
 
-    def as_dict(self) -> Dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """The form in which errors travel in results and plans."""
         return {"kind": type(self).__name__, "asked": self.asked, "found": self.found, "remedy": self.remedy}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -28,7 +28,7 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         module.fail_json(msg=str(error), error=error.as_dict())
     for text in result.warnings:
         module.warn(text)
-    answer: Dict[str, Any] = dict(result.payload, changed=result.changed)
+    answer: dict[str, Any] = dict(result.payload, changed=result.changed)
     if module._diff:
         answer["diff"] = result.diff()
     if result.errors:

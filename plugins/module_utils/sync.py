@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence
-
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import NebulaError
 
@@ -18,10 +18,10 @@ class Item:
     """What a run did (or would do) with one object. before and after: the object as shown to users, without secrets."""
 
     name: str
-    before: Optional[Mapping[str, Any]] = None
-    after: Optional[Mapping[str, Any]] = None
-    error: Optional[NebulaError] = None
-    changed: Optional[bool] = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    error: NebulaError | None = None
+    changed: bool | None = None
 
     @property
     def is_changed(self) -> bool:
@@ -32,19 +32,19 @@ class Item:
 class Result:
     """A module's whole answer. payload: what goes beside changed and diff, already in its final form."""
 
-    items: List[Item] = field(default_factory=list)
-    payload: Dict[str, Any] = field(default_factory=dict)
-    warnings: List[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    payload: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
         return any(item.is_changed for item in self.items)
 
     @property
-    def errors(self) -> List[Item]:
+    def errors(self) -> list[Item]:
         return [item for item in self.items if item.error is not None]
 
-    def diff(self) -> List[Dict[str, str]]:
+    def diff(self) -> list[dict[str, str]]:
         return [
             {
                 "before_header": item.name,
@@ -57,13 +57,13 @@ class Result:
         ]
 
 
-def as_text(value: Optional[Mapping[str, Any]]) -> str:
+def as_text(value: Mapping[str, Any] | None) -> str:
     if not value:
         return ""
     return json.dumps(value, indent=2, sort_keys=True, default=str, ensure_ascii=False) + "\n"
 
 
-def differences(current: Mapping[str, Any], desired: Mapping[str, Any]) -> Dict[str, Any]:
+def differences(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `desired` whose values differ; what the user did not set (None or absent) never does."""
     return {key: value for key, value in desired.items() if value is not None and current.get(key) != value}
 

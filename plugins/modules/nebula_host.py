@@ -41,12 +41,15 @@ options:
     type: dict
   catalog:
     description:
-      - UUID of the catalog whose marks were found on the host, as M(nebula.provision.nebula_node) returns it. Empty if there were none.
-      - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer one made.
+      - UUID of the catalog whose marks were found on the host, as M(nebula.provision.nebula_node) returns it. Empty
+        if there were none.
+      - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer
+        one made.
     type: str
   state:
     description:
-      - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present) leaves it as it is.
+      - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present)
+        leaves it as it is.
     type: str
     choices: [present, enabled, disabled, absent]
     default: present
@@ -101,8 +104,8 @@ catalog:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.items.hosts import KEYS, apply
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.items.hosts import KEYS, apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -121,17 +124,17 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name=dict(type="str"),
-        hypervisor=dict(type="str", default="kvm", choices=["kvm"]),
-        memory=dict(type="int"),
-        cpu=dict(type="float"),
-        reserved_memory=dict(type="int"),
-        memory_overcommit=dict(type="float"),
-        cpu_overcommit=dict(type="float"),
-        attributes=dict(type="dict"),
-        catalog=dict(type="str"),
-        state=dict(type="str", default="present", choices=["present", "enabled", "disabled", "absent"]),
-        hosts=dict(type="list", elements="dict"),
+        name={"type": "str"},
+        hypervisor={"type": "str", "default": "kvm", "choices": ["kvm"]},
+        memory={"type": "int"},
+        cpu={"type": "float"},
+        reserved_memory={"type": "int"},
+        memory_overcommit={"type": "float"},
+        cpu_overcommit={"type": "float"},
+        attributes={"type": "dict"},
+        catalog={"type": "str"},
+        state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent"]},
+        hosts={"type": "list", "elements": "dict"},
         **ENGINE,
     )
     module = AnsibleModule(

@@ -89,7 +89,9 @@ catalog:
   returned: always
   type: str
 as_of:
-  description: When the states of virtual machines were seen, in seconds since the epoch. The oldest of all polls; 0 without one.
+  description:
+    - When the states of virtual machines were seen, in seconds since the epoch. The oldest of all polls; 0 without
+      one.
   returned: always
   type: int
 """
@@ -118,12 +120,15 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        gather=dict(
-            type="list", elements="str", choices=[*GATHERERS], default=["hosts", "images", "networks", "vms"]
-        ),
-        vms=dict(type="list", elements="str"),
-        done=dict(type="bool", default=False),
-        observed=dict(type="list", elements="dict"),
+        gather={
+            "type": "list",
+            "elements": "str",
+            "choices": [*GATHERERS],
+            "default": ["hosts", "images", "networks", "vms"],
+        },
+        vms={"type": "list", "elements": "str"},
+        done={"type": "bool", "default": False},
+        observed={"type": "list", "elements": "dict"},
         **ENGINE,
     )
     execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

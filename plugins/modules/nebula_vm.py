@@ -10,10 +10,11 @@ module: nebula_vm
 short_description: Decide what becomes of virtual machines
 version_added: 0.1.0
 description:
-  - Brings the catalog to what a list of virtual machines says, in one transaction. It allocates ids, leases, images, hosts and ports,
+  - Brings the catalog to what a list of virtual machines says, in one transaction. It allocates ids, leases, images,
+    hosts and ports,
     decides which machines are to be started, changed or ended, and makes a plan for each node.
   - It acts on nothing. M(nebula.provision.nebula_deploy) carries the plans out on the nodes, and
-    M(nebula.provision.nebula_vm_record) takes their results over. Role P(nebula.provision.vm#role) ties the three together.
+    carries the plans out on the nodes, and M(nebula.provision.nebula_vm_record) takes their results over.
   - A machine that is not in the list is left alone.
 options:
   name:
@@ -22,7 +23,8 @@ options:
     type: str
   count:
     description:
-      - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those of the highest index.
+      - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those
+        of the highest index.
       - Without it there is one.
     type: int
   template:
@@ -32,8 +34,10 @@ options:
   state:
     description:
       - V(running), V(poweroff) and V(suspended) are the states in which to find the machine afterwards.
-      - V(absent) ends the machine and forgets it. With C(%i) in O(name) it ends all machines of this pattern, or the first O(count).
-      - V(rebooted) and V(reset) restart a running machine, with and without asking its guest; they always change something.
+      - V(absent) ends the machine and forgets it. With C(%i) in O(name) it ends all machines of this pattern, or the
+        first O(count).
+      - V(rebooted) and V(reset) restart a running machine, with and without asking its guest; they always change
+        something.
       - V(recovered) tries again what failed.
       - V(present) only wants it to exist, in whatever state.
     type: str
@@ -71,7 +75,8 @@ options:
     type: str
   recreate:
     description:
-      - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new disks.
+      - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new
+        disks.
       - If V(false), what differs is told in RV(differs) and as warnings, and left as it is.
     type: bool
     default: false
@@ -80,7 +85,9 @@ options:
     type: bool
     default: false
   shutdown_timeout:
-    description: How long a guest may take to shut down, in seconds. If it takes longer, the machine stays RUNNING, with an error.
+    description:
+      - How long a guest may take to shut down, in seconds. If it takes longer, the machine stays RUNNING, with an
+        error.
     type: int
     default: 120
   strict:
@@ -110,7 +117,8 @@ options:
     default: false
   declared:
     description:
-      - What earlier tasks of the same run would have created, by C(images), C(networks), C(templates) and C(hosts), as dicts like those of
+      - What earlier tasks of the same run would have created, by C(images), C(networks), C(templates) and C(hosts),
+        as dicts like those of
         their modules' lists. Read in check mode only.
     type: json
 extends_documentation_fragment:
@@ -175,7 +183,9 @@ catalog:
   returned: always
   type: str
 errors:
-  description: The items that failed, with C(name), C(asked), C(found) and C(remedy). Nothing was kept of them; the others were done.
+  description:
+    - The items that failed, with C(name), C(asked), C(found) and C(remedy). Nothing was kept of them; the others were
+      done.
   returned: on failure
   type: list
   elements: dict
@@ -188,9 +198,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
+    observed_of,
     vm_items,
     vm_view,
-    observed_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -226,27 +236,27 @@ def _parsed(params):
 
 def main():
     spec = dict(
-        name=dict(type="str"),
-        count=dict(type="int"),
-        template=dict(type="str"),
-        state=dict(type="str", default="running", choices=[*STATES]),
-        context=dict(type="json", no_log=True),
-        cpu=dict(type="float"),
-        vcpu=dict(type="int"),
-        memory=dict(type="int"),
-        disks=dict(type="list", elements="dict"),
-        nics=dict(type="list", elements="dict"),
-        attributes=dict(type="json", no_log=True),
-        host=dict(type="str"),
-        recreate=dict(type="bool", default=False),
-        hard=dict(type="bool", default=False),
-        shutdown_timeout=dict(type="int", default=120),
-        strict=dict(type="bool", default=False),
-        vms=dict(type="json", no_log=True),
-        hosts=dict(type="list", elements="str"),
-        observed=dict(type="list", elements="dict"),
-        return_plans=dict(type="bool", default=False),
-        declared=dict(type="json", no_log=True),
+        name={"type": "str"},
+        count={"type": "int"},
+        template={"type": "str"},
+        state={"type": "str", "default": "running", "choices": [*STATES]},
+        context={"type": "json", "no_log": True},
+        cpu={"type": "float"},
+        vcpu={"type": "int"},
+        memory={"type": "int"},
+        disks={"type": "list", "elements": "dict"},
+        nics={"type": "list", "elements": "dict"},
+        attributes={"type": "json", "no_log": True},
+        host={"type": "str"},
+        recreate={"type": "bool", "default": False},
+        hard={"type": "bool", "default": False},
+        shutdown_timeout={"type": "int", "default": 120},
+        strict={"type": "bool", "default": False},
+        vms={"type": "json", "no_log": True},
+        hosts={"type": "list", "elements": "str"},
+        observed={"type": "list", "elements": "dict"},
+        return_plans={"type": "bool", "default": False},
+        declared={"type": "json", "no_log": True},
         **ENGINE,
     )
     module = AnsibleModule(

@@ -12,11 +12,13 @@ version_added: 0.1.0
 description:
   - Brings the catalog to what the nodes reported. States, errors and history of virtual machines come from here,
     never from what was merely wanted.
-  - A node without an outcome has not answered. Its machines keep that as their error, and the next run goes on with them.
+  - A node without an outcome has not answered. Its machines keep that as their error, and the next run goes on with
+    them.
 options:
   outcomes:
     description:
-      - For each host, the registered result of M(nebula.provision.nebula_deploy) with O(nebula.provision.nebula_deploy#module:state=applied).
+      - For each host, the registered result of M(nebula.provision.nebula_deploy) with
+        O(nebula.provision.nebula_deploy#module:state=applied).
       - Hosts that had a plan and whose result is missing or has no outcomes did not answer.
       - A dict, taken as JSON text.
     type: json
@@ -67,18 +69,22 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Item,
 def run(params, check_mode):
     moved = {}
     answers = parse_json(params["outcomes"], "outcomes") if params["outcomes"] else {}
-    with closing(open_engine(params, check_mode)) as engine:
-        with engine.session():
-            before = {record.id: record.state for record in engine.vm_pool(ids=params["ids"] or [])}
-            for record in engine.vm_observe(observed_of(params["observed"] or [])):
+    with closing(open_engine(params, check_mode)) as engine, engine.session():
+        before = {record.id: record.state for record in engine.vm_pool(ids=params["ids"] or [])}
+        for record in engine.vm_observe(observed_of(params["observed"] or [])):
+            moved[record.id] = record
+        for host, answer in answers.items():
+            for record in engine.vm_record(host, outcomes_of(answer or {})):
                 moved[record.id] = record
-            for host, answer in answers.items():
-                for record in engine.vm_record(host, outcomes_of(answer or {})):
-                    moved[record.id] = record
-            shown = {record.id: record for record in engine.vm_pool(ids=params["ids"] or [])}
+        shown = {record.id: record for record in engine.vm_pool(ids=params["ids"] or [])}
     shown.update(moved)
     items = [
-        Item(record.name, {"state": before.get(record.id, "")}, {"state": record.state, "error": record.error}, changed=True)
+        Item(
+            record.name,
+            {"state": before.get(record.id, "")},
+            {"state": record.state, "error": record.error},
+            changed=True,
+        )
         for record in moved.values()
     ]
     result = Result(items)
@@ -91,9 +97,9 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        outcomes=dict(type="json", no_log=True),
-        observed=dict(type="list", elements="dict"),
-        ids=dict(type="list", elements="int"),
+        outcomes={"type": "json", "no_log": True},
+        observed={"type": "list", "elements": "dict"},
+        ids={"type": "list", "elements": "int"},
         **ENGINE,
     )
     execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

@@ -11,8 +11,10 @@ Within session(check_mode=True) everything may be called as usual, and nothing s
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ContextManager, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import Any, Union
 
 from ..model.host import Host
 from ..model.image import Image
@@ -28,7 +30,7 @@ class VmRecord:
     """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
     no context values, no passwords. request: the merged template it was made from (Template as plain attributes)."""
 
-    id: Optional[int]
+    id: int | None
     name: str
     uuid: str
     state: str
@@ -37,11 +39,11 @@ class VmRecord:
     hypervisor: str
     generation: int
     cpu: float
-    vcpu: Optional[int]
+    vcpu: int | None
     memory: int
     template: str = ""
     pattern: str = ""
-    position: Optional[int] = None
+    position: int | None = None
     error: str = ""
     stime: int = 0
     etime: int = 0
@@ -50,7 +52,7 @@ class VmRecord:
     nics: Sequence[Mapping[str, Any]] = ()
     disks: Sequence[Mapping[str, Any]] = ()
     graphics: Mapping[str, Any] = field(default_factory=dict)
-    request: Optional[Template] = field(default=None, repr=False)
+    request: Template | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class VmRequest:
     template: Template
     template_name: str = ""
     pattern: str = ""
-    position: Optional[int] = None
+    position: int | None = None
     host: str = ""
     wanted: str = "RUNNING"
 
@@ -78,14 +80,14 @@ class VmOrders:
 class Engine(abc.ABC):
     """capabilities: names of what this engine offers beyond the verbs below; callers ask these, never its name."""
 
-    capabilities: FrozenSet[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
 
     @abc.abstractmethod
-    def session(self) -> ContextManager[None]:
+    def session(self) -> AbstractContextManager[None]:
         """One transaction: all verbs inside stay together, or none does."""
 
     @abc.abstractmethod
-    def attempt(self) -> ContextManager[None]:
+    def attempt(self) -> AbstractContextManager[None]:
         """A part of a session that is undone alone when it raises."""
 
     @abc.abstractmethod
@@ -102,7 +104,7 @@ class Engine(abc.ABC):
 
     # -- images ---------------------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def image_pool(self) -> List[Image]: ...
+    def image_pool(self) -> list[Image]: ...
 
     @abc.abstractmethod
     def image_info(self, ref: Ref) -> Image: ...
@@ -121,7 +123,7 @@ class Engine(abc.ABC):
 
     # -- virtual networks -----------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def vn_pool(self) -> List[Network]: ...
+    def vn_pool(self) -> list[Network]: ...
 
     @abc.abstractmethod
     def vn_info(self, ref: Ref) -> Network: ...
@@ -146,7 +148,7 @@ class Engine(abc.ABC):
 
     # -- templates ------------------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def template_pool(self) -> List[StoredTemplate]: ...
+    def template_pool(self) -> list[StoredTemplate]: ...
 
     @abc.abstractmethod
     def template_info(self, ref: Ref) -> StoredTemplate: ...
@@ -162,7 +164,7 @@ class Engine(abc.ABC):
 
     # -- hosts ----------------------------------------------------------------------------------------------------
     @abc.abstractmethod
-    def host_pool(self) -> List[Host]: ...
+    def host_pool(self) -> list[Host]: ...
 
     @abc.abstractmethod
     def host_info(self, ref: Ref) -> Host: ...
@@ -180,15 +182,15 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def vm_pool(
         self,
-        names: Optional[Iterable[str]] = None,
-        patterns: Optional[Iterable[str]] = None,
-        ids: Optional[Iterable[int]] = None,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
         done: bool = False,
-    ) -> List[VmRecord]:
+    ) -> list[VmRecord]:
         """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
 
     @abc.abstractmethod
-    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
         """Ids, leases, images and capacity for the whole batch, or an error and nothing. hosts: only on these."""
 
     @abc.abstractmethod
@@ -203,19 +205,17 @@ class Engine(abc.ABC):
         """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
 
     @abc.abstractmethod
-    def vm_history(self, vm_id: int) -> List[Mapping[str, Any]]:
+    def vm_history(self, vm_id: int) -> list[Mapping[str, Any]]:
         """What happened to it, oldest first: time (s since the epoch), host, state, action, reason."""
 
     @abc.abstractmethod
-    def vm_observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
+    def vm_observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
 
     @abc.abstractmethod
-    def vm_plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+    def vm_plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
         """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on."""
 
     @abc.abstractmethod
-    def vm_record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
         """Take over what a node did; outcomes None: it did not answer. The machines that moved."""
-
-

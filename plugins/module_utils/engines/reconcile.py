@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any
 
 from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
 from ..model import instantiate
@@ -34,13 +35,13 @@ class Wish:
 
     name: str
     state: str
-    count: Optional[int] = None
+    count: int | None = None
     template_name: str = ""
-    template: Optional[Template] = None
+    template: Template | None = None
     host: str = ""
     recreate: bool = False
     orders: VmOrders = VmOrders()
-    names: List[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     @property
     def pattern(self) -> str:
@@ -53,22 +54,22 @@ class Outcome:
     and left alone, as sentences."""
 
     name: str
-    before: Optional[VmRecord] = None
-    after: Optional[VmRecord] = None
-    error: Optional[NebulaError] = None
-    differs: List[str] = field(default_factory=list)
+    before: VmRecord | None = None
+    after: VmRecord | None = None
+    error: NebulaError | None = None
+    differs: list[str] = field(default_factory=list)
 
 
 def reconcile(
-    engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Optional[Sequence[str]] = None
-) -> Tuple[List[Outcome], List[str]]:
+    engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Sequence[str] | None = None
+) -> tuple[list[Outcome], list[str]]:
     """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
     others go on. hosts: only there are machines placed or touched (None: anywhere). Returns outcomes and warnings."""
-    outcomes: List[Outcome] = []
-    warnings: List[str] = []
+    outcomes: list[Outcome] = []
+    warnings: list[str] = []
     templates = _Templates(engine)
-    wishes: List[Wish] = []
-    seen: Set[str] = set()
+    wishes: list[Wish] = []
+    seen: set[str] = set()
     for item in items:
         try:
             wish = _wish(item, templates, warnings)
@@ -81,7 +82,7 @@ def reconcile(
             outcomes.append(Outcome(str(item.get("name") or "?"), error=error))
     current = _Current(engine, wishes)
     for wish in wishes:
-        made: List[Outcome] = []
+        made: list[Outcome] = []
         try:
             with engine.attempt():
                 _fulfil(engine, wish, current, hosts, made, warnings)
@@ -96,9 +97,9 @@ class _Templates:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.known: Dict[Any, Tuple[str, Template]] = {}
+        self.known: dict[Any, tuple[str, Template]] = {}
 
-    def get(self, ref: Any) -> Tuple[str, Template]:
+    def get(self, ref: Any) -> tuple[str, Template]:
         if ref not in self.known:
             stored = self.engine.template_info(ref)
             self.known[ref] = (stored.name, stored.template)
@@ -111,19 +112,19 @@ class _Current:
     def __init__(self, engine: Engine, wishes: Sequence[Wish]) -> None:
         names = [name for wish in wishes for name in wish.names]
         patterns = [wish.pattern for wish in wishes if wish.pattern]
-        self.by_name: Dict[str, VmRecord] = {}
-        self.by_pattern: Dict[str, List[VmRecord]] = {}
+        self.by_name: dict[str, VmRecord] = {}
+        self.by_pattern: dict[str, list[VmRecord]] = {}
         for record in engine.vm_pool(names=names, patterns=patterns):
             self.by_name[record.name] = record
             if record.pattern:
                 self.by_pattern.setdefault(record.pattern, []).append(record)
 
-    def of(self, wish: Wish) -> List[VmRecord]:
+    def of(self, wish: Wish) -> list[VmRecord]:
         if wish.pattern and wish.state == "absent":
             return self.by_pattern.get(wish.pattern, [])
         return [self.by_name[name] for name in wish.names if name in self.by_name]
 
-    def beyond(self, wish: Wish) -> List[VmRecord]:
+    def beyond(self, wish: Wish) -> list[VmRecord]:
         """Those of the pattern that the count no longer covers, highest index first."""
         if not wish.pattern or wish.count is None:
             return []
@@ -132,7 +133,7 @@ class _Current:
         return sorted(excess, key=lambda r: -(r.position or 0))
 
 
-def _wish(item: Mapping[str, Any], templates: _Templates, warnings: List[str]) -> Wish:
+def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -> Wish:
     name = str(item.get("name") or "")
     where = f"VM {name or '?'}"
     state = item.get("state") or "running"
@@ -167,13 +168,13 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: List[str]) -
     return wish
 
 
-def base_notes(templates: _Templates, ref: Any) -> List[str]:
+def base_notes(templates: _Templates, ref: Any) -> list[str]:
     """What the template's own storing has warned of already."""
     return instantiate.validate(templates.get(ref)[1])
 
 
 def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
-    overrides: Dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for key, attribute in (("cpu", "CPU"), ("vcpu", "VCPU"), ("memory", "MEMORY"), ("disks", "DISK"), ("nics", "NIC")):
         if item.get(key) is not None:
             overrides[attribute] = item[key]
@@ -186,11 +187,11 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
     if context is not None:
         if not isinstance(context, Mapping):
             raise InvalidValue(f"{where}: context", f"it is a {type(context).__name__}", "Give a dict")
-        template = template.merge_context(Template.from_mapping({"CONTEXT": context}, where))
+        template = template.merge_context(Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT"))
     return template
 
 
-def _count(item: Mapping[str, Any], where: str) -> Optional[int]:
+def _count(item: Mapping[str, Any], where: str) -> int | None:
     count = item.get("count")
     if count is None:
         return None
@@ -230,12 +231,12 @@ def _fulfil(
     engine: Engine,
     wish: Wish,
     current: _Current,
-    hosts: Optional[Sequence[str]],
-    made: List[Outcome],
-    warnings: List[str],
+    hosts: Sequence[str] | None,
+    made: list[Outcome],
+    warnings: list[str],
 ) -> None:
-    for record in current.beyond(wish) if wish.state != "absent" else []:
-        made.append(Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders)))
+    excess = current.beyond(wish) if wish.state != "absent" else []
+    made.extend(Outcome(r.name, r, engine.vm_action(_id(r), "DONE", wish.orders)) for r in excess)
     existing = current.of(wish)
     for record in existing:
         if hosts is not None and record.host not in hosts:
@@ -257,10 +258,10 @@ def _fulfil(
 def _create(
     engine: Engine,
     wish: Wish,
-    missing: Sequence[Tuple[int, str]],
-    hosts: Optional[Sequence[str]],
-    warnings: List[str],
-) -> List[Outcome]:
+    missing: Sequence[tuple[int, str]],
+    hosts: Sequence[str] | None,
+    warnings: list[str],
+) -> list[Outcome]:
     where = f"VM {wish.name}"
     if wish.template is None:
         raise InvalidValue(f"{where}: template", "none is given, and there is no such machine yet", "Name a template")
@@ -285,7 +286,7 @@ def _create(
     return [Outcome(record.name, None, record) for record in records]
 
 
-def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: List[str]) -> None:
+def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -> None:
     """Bring the machine's attributes to what its item says, as far as they can be changed on it as it is."""
     record = outcome.after
     if wish.template is None or record is None or record.request is None or wish.state == "absent":
@@ -339,10 +340,9 @@ def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
             outcome.after = engine.vm_action(_id(record), record.wanted, wish.orders)
         return
     wanted = WANTED[wish.state]
-    if record.wanted == wanted and record.state not in _FAILED:
-        # On its way there, or there: anything else it is now was decided or seen in this run.
-        if record.state == wanted or record.state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
-            return
+    on_its_way = record.state not in ("RUNNING", "POWEROFF", "SUSPENDED")
+    if record.wanted == wanted and record.state not in _FAILED and (record.state == wanted or on_its_way):
+        return
     if wanted == "SUSPENDED" and record.state != "RUNNING":
         raise WrongState(
             f"VM {record.name} (id {record.id}): state suspended", f"it is {record.state}", "Let it run first"

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
+from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
 from ..model.host import Host
 from ..model.states import HostState
-from ..engines.base import Engine
 from ..sync import Item, differences
 
 KEYS = (
@@ -33,8 +34,10 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     state = item.get("state") or "present"
     if state not in (*_STATES, "absent"):
-        raise InvalidValue(f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent")
-    found: Optional[Host]
+        raise InvalidValue(
+            f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent"
+        )
+    found: Host | None
     try:
         found = engine.host_info(name)
     except NotFound:
@@ -77,7 +80,7 @@ def _checked(name: str, key: str, value: Any) -> Any:
     return int(number) if key in ("memory", "reserved_memory") else number
 
 
-def host_view(host: Host) -> Dict[str, Any]:
+def host_view(host: Host) -> dict[str, Any]:
     return {
         "id": host.id,
         "name": host.name,

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from ..engines.base import Engine, VmRecord
 from .hosts import host_view
@@ -17,11 +18,11 @@ from .vms import vm_view
 Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
 
 
-def _machines(engine: Engine, params: Mapping[str, Any]) -> List[VmRecord]:
+def _machines(engine: Engine, params: Mapping[str, Any]) -> list[VmRecord]:
     return engine.vm_pool(names=params.get("vms"), done=bool(params.get("done")))
 
 
-def _leases(engine: Engine, params: Mapping[str, Any]) -> List[Dict[str, Any]]:
+def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "network": nic["network"],
@@ -38,11 +39,11 @@ def _leases(engine: Engine, params: Mapping[str, Any]) -> List[Dict[str, Any]]:
     ]
 
 
-def _history(engine: Engine, params: Mapping[str, Any]) -> Dict[str, Any]:
+def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
     return {str(r.id): [dict(step) for step in engine.vm_history(r.id or 0)] for r in _machines(engine, params)}
 
 
-GATHERERS: Dict[str, Gatherer] = {
+GATHERERS: dict[str, Gatherer] = {
     "hosts": lambda engine, params: [host_view(host) for host in engine.host_pool()],
     "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
     "networks": lambda engine, params: [network_view(network) for network in engine.vn_pool()],

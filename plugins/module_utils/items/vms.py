@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from ..engines.base import VmRecord
+from ..engines.reconcile import Outcome
 from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, Plan, VmOutcome
 from ..sync import Item
-from ..engines.base import VmRecord
-from ..engines.reconcile import Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
 # What users see of a machine that says whether it changed.
 _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
 
 
-def vm_view(record: VmRecord, root: str, unsure: bool = False) -> Dict[str, Any]:
+def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:
     """A machine for results. unsure: check mode, where the ids of machines that would be created mean nothing."""
     vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
     first: Mapping[str, Any] = record.nics[0] if record.nics else {}
@@ -50,7 +51,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> Dict[str, Any]
     }
 
 
-def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> List[Item]:
+def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:
     """What a run did to each machine, for changed and diff."""
     items = []
     for outcome in outcomes:
@@ -59,19 +60,17 @@ def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> Lis
             Item(outcome.name, before, after, outcome.error, changed=_generation(outcome.before, outcome.after))
         )
     known = {item.name for item in items}
-    for record in moved:
-        if record.name not in known:
-            items.append(Item(record.name, {"state": ""}, _shown(record)))
+    items.extend(Item(r.name, {"state": ""}, _shown(r)) for r in moved if r.name not in known)
     return items
 
 
-def _generation(before: Optional[VmRecord], after: Optional[VmRecord]) -> bool:
+def _generation(before: VmRecord | None, after: VmRecord | None) -> bool:
     if before is None or after is None:
         return before is not after
     return before != after
 
 
-def _shown(record: Optional[VmRecord]) -> Optional[Dict[str, Any]]:
+def _shown(record: VmRecord | None) -> dict[str, Any] | None:
     if record is None:
         return None
     shown = {key: getattr(record, key) for key in _SHOWN}
@@ -79,7 +78,7 @@ def _shown(record: Optional[VmRecord]) -> Optional[Dict[str, Any]]:
     return shown
 
 
-def as_plans(plans: Mapping[str, Plan]) -> Dict[str, str]:
+def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:
     return {host: json.dumps(to_plain(plan), separators=(",", ":")) for host, plan in plans.items()}
 
 
@@ -87,7 +86,7 @@ def plan_of(text: str) -> Plan:
     return from_plain(Plan, json.loads(text))
 
 
-def observed_of(answers: Iterable[Mapping[str, Any]]) -> List[Observed]:
+def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
     """Results of polls, or their `observed`; a node that gave none counts as not reached if it says its name."""
     found = []
     for answer in answers:
@@ -97,7 +96,7 @@ def observed_of(answers: Iterable[Mapping[str, Any]]) -> List[Observed]:
     return found
 
 
-def outcomes_of(answer: Mapping[str, Any]) -> Optional[List[VmOutcome]]:
+def outcomes_of(answer: Mapping[str, Any]) -> list[VmOutcome] | None:
     """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed)."""
     outcomes = answer.get("outcomes")
     return None if outcomes is None else [from_plain(VmOutcome, outcome) for outcome in outcomes]

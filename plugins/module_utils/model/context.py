@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class ContextFile:
 
 @dataclass(frozen=True)
 class Context:
-    """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, nothing left to expand."""
+    """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, all expanded."""
 
     disk_id: int
     target: str
     bus: str = ""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    files: Tuple[ContextFile, ...] = ()
+    files: tuple[ContextFile, ...] = ()

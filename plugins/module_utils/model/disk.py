@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,4 @@ class DiskFiles:
 
     path: str
     format: str
-    backing: Tuple[Tuple[str, str], ...] = ()
+    backing: tuple[tuple[str, str], ...] = ()

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import Optional
 
 from .states import HostState
 
 
 @dataclass(frozen=True)
 class Host:
-    """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its machines were promised.
-    overcommit: factors on what may be promised (1.0: memory is never promised twice)."""
+    """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its
+    machines were promised. overcommit: factors on what may be promised (1.0: memory is never promised twice)."""
 
     id: Optional[int]
     name: str

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import Optional
 
 from .states import ImageState, ImageType
 
@@ -15,7 +16,7 @@ from .states import ImageState, ImageType
 class Image:
     """id: None only in check mode, for an image that would be created. uuid and generation identify its content:
     the generation rises after each writable use. source: its file on the front-end. size: MiB, virtual.
-    sha256: of the stored file as imported, "" once a machine has written to it. checksum: as given, of the file as given.
+    sha256: of the stored file as imported, "" once a machine has written to it. checksum: as given, of the file given.
     origin: where it was taken from, without credentials. vms: how many machines use it. attributes: the user's own."""
 
     id: Optional[int]

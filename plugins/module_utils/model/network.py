@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from .states import NetworkState
 
@@ -43,11 +44,11 @@ class Network:
     bridge: str = ""
     nat: bool = False
     state: NetworkState = NetworkState.READY
-    address_ranges: Tuple[AddressRange, ...] = ()
+    address_ranges: tuple[AddressRange, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def to_item(network: Network) -> Dict[str, Any]:
+def to_item(network: Network) -> dict[str, Any]:
     """The network as results show it; the node's side and check mode take it from there again."""
     return {
         "id": network.id,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import typing
-from typing import Any, Dict, Mapping, Type, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from ..errors import InvalidValue
 
 T = TypeVar("T")
-_HINTS: Dict[type, Dict[str, Any]] = {}
+_HINTS: dict[type, dict[str, Any]] = {}
 
 
 def to_plain(value: Any) -> Any:
@@ -29,7 +30,7 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(cls: Type[T], data: Mapping[str, Any]) -> T:
+def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     """The dataclass that to_plain() turned into data; unknown or missing keys raise InvalidValue."""
     hints = _HINTS.get(cls)
     if hints is None:
@@ -53,7 +54,7 @@ def _coerce(hint: Any, value: Any) -> Any:
     if origin is typing.Union:
         if value is None:
             return None
-        return _coerce([a for a in typing.get_args(hint) if a is not type(None)][0], value)
+        return _coerce(next(a for a in typing.get_args(hint) if a is not type(None)), value)
     if origin is tuple:
         inner = typing.get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:

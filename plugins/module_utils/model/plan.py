@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from .vm import Vm
 
@@ -45,7 +46,7 @@ class Plan:
     catalog: str
     number: int
     host: str
-    vms: Tuple[PlannedVm, ...] = ()
+    vms: tuple[PlannedVm, ...] = ()
     format: int = FORMAT
 
 
@@ -59,7 +60,7 @@ class VmOutcome:
     state: str
     changed: bool = False
     error: Optional[Mapping[str, str]] = None
-    log: Tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Observed:
     memory: int = 0
     cpu: float = 0.0
     foreign_memory: int = 0
-    ports: Tuple[int, ...] = ()
-    vms: Tuple[ObservedVm, ...] = ()
+    ports: tuple[int, ...] = ()
+    vms: tuple[ObservedVm, ...] = ()
     as_of: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ..errors import InvalidValue
 
@@ -172,7 +172,7 @@ class StoredTemplate:
     """A template of the catalog. id: None only in check mode, for one that would be created.
     registered: seconds since the epoch."""
 
-    id: int | None
+    id: Optional[int]
     name: str
     template: Template = field(default_factory=Template, repr=False)
     registered: int = 0

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Optional
 
 from .context import Context
 from .disk import Disk
@@ -19,7 +20,7 @@ class Os:
 
     arch: str = "x86_64"
     machine: str = ""
-    boot: Tuple[str, ...] = ()
+    boot: tuple[str, ...] = ()
     kernel: str = ""
     initrd: str = ""
     kernel_cmd: str = ""
@@ -65,11 +66,11 @@ class Vm:
     memory: int
     vcpu: Optional[int] = None
     os: Os = Os()
-    disks: Tuple[Disk, ...] = ()
-    nics: Tuple[Nic, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
     context: Optional[Context] = None
     graphics: Optional[Graphics] = None
-    inputs: Tuple[Input, ...] = ()
+    inputs: tuple[Input, ...] = ()
     features: Mapping[str, str] = field(default_factory=dict)
     cpu_model: Mapping[str, str] = field(default_factory=dict)
     raw: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ...model.host import Host
 from ...model.image import Image
@@ -38,7 +39,7 @@ class EmbeddedEngine(Engine):
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
         return cls(params["root"], check_mode, create)
 
-    def session(self) -> ContextManager[Any]:
+    def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
 
     @contextlib.contextmanager
@@ -69,7 +70,7 @@ class EmbeddedEngine(Engine):
     def close(self) -> None:
         self.store.close()
 
-    def image_pool(self) -> List[Image]:
+    def image_pool(self) -> list[Image]:
         return self.images.pool()
 
     def image_info(self, ref: Ref) -> Image:
@@ -84,7 +85,7 @@ class EmbeddedEngine(Engine):
     def image_delete(self, ref: Ref) -> Image:
         return self.images.delete(ref)
 
-    def vn_pool(self) -> List[Network]:
+    def vn_pool(self) -> list[Network]:
         return self.networks.pool()
 
     def vn_info(self, ref: Ref) -> Network:
@@ -108,7 +109,7 @@ class EmbeddedEngine(Engine):
     def vn_delete(self, ref: Ref) -> Network:
         return self.networks.delete(ref)
 
-    def template_pool(self) -> List[StoredTemplate]:
+    def template_pool(self) -> list[StoredTemplate]:
         return self.templates.pool()
 
     def template_info(self, ref: Ref) -> StoredTemplate:
@@ -123,7 +124,7 @@ class EmbeddedEngine(Engine):
     def template_delete(self, ref: Ref) -> StoredTemplate:
         return self.templates.delete(ref)
 
-    def host_pool(self) -> List[Host]:
+    def host_pool(self) -> list[Host]:
         return self.hosts.pool()
 
     def host_info(self, ref: Ref) -> Host:
@@ -140,14 +141,14 @@ class EmbeddedEngine(Engine):
 
     def vm_pool(
         self,
-        names: Optional[Iterable[str]] = None,
-        patterns: Optional[Iterable[str]] = None,
-        ids: Optional[Iterable[int]] = None,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
         done: bool = False,
-    ) -> List[VmRecord]:
+    ) -> list[VmRecord]:
         return self.vms.pool(names, patterns, ids, done)
 
-    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+    def vm_instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
         return self.vms.instantiate(requests, hosts)
 
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
@@ -159,14 +160,14 @@ class EmbeddedEngine(Engine):
     def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
         return self.vms.recreate(vm_id, template)
 
-    def vm_history(self, vm_id: int) -> List[Mapping[str, Any]]:
+    def vm_history(self, vm_id: int) -> list[Mapping[str, Any]]:
         return self.vms.history(vm_id)
 
-    def vm_observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
+    def vm_observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         return self.vms.observe(observed)
 
-    def vm_plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+    def vm_plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
         return self.vms.plans(hosts)
 
-    def vm_record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
         return self.vms.record(host, outcomes)

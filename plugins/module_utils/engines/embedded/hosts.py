@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, List, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ...errors import InUse
 from ...model.host import Host
@@ -32,11 +33,11 @@ class Hosts:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def pool(self) -> List[Host]:
+    def pool(self) -> list[Host]:
         return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
 
     def info(self, ref: Ref) -> Host:
-        return _host(resolve(self.store, "hosts", "host", ref))
+        return _host(resolve(self.store, "hosts", ref))
 
     def allocate(self, host: Host) -> Host:
         check_name("host", host.name)
@@ -85,7 +86,8 @@ class Hosts:
     def promise(self, host_id: int, memory: int, cpu: float, vms: int) -> None:
         """Count what machines of the host were promised; negative to give it back."""
         self.store.db.execute(
-            "UPDATE hosts SET memory_used = memory_used + ?, cpu_used = round(cpu_used + ?, 6), vms = vms + ? WHERE id = ?",
+            "UPDATE hosts SET memory_used = memory_used + ?, cpu_used = round(cpu_used + ?, 6), vms = vms + ?"
+            " WHERE id = ?",
             (memory, cpu, vms, host_id),
         )
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Collection, List, Mapping, Optional, Sequence
 
 from ...errors import NoCapacity, NotFound, WrongState
 from ...model.host import Host
@@ -30,7 +30,7 @@ class Scheduler:
         self,
         hosts: Sequence[Host],
         foreign: Mapping[str, int],
-        only: Optional[Collection[str]] = None,
+        only: Collection[str] | None = None,
         unreached: Collection[str] = (),
     ) -> None:
         self.hosts = {host.name: host for host in hosts}
@@ -51,7 +51,7 @@ class Scheduler:
     def place(self, vm: str, cpu: float, memory: int, hypervisor: str = "", pinned: str = "") -> Host:
         """Promise room for one machine; NoCapacity says what each host lacks."""
         rooms = self._candidates(vm, hypervisor, pinned)
-        best: Optional[Room] = None
+        best: Room | None = None
         for room in rooms:
             if room.memory < memory or room.cpu + CPU_ROUNDING < cpu:
                 continue
@@ -67,7 +67,7 @@ class Scheduler:
         best.cpu -= cpu
         return best.host
 
-    def _candidates(self, vm: str, hypervisor: str, pinned: str) -> List[Room]:
+    def _candidates(self, vm: str, hypervisor: str, pinned: str) -> list[Room]:
         if pinned and pinned not in self.hosts:
             raise NotFound(
                 f"VM {vm}: host {pinned!r}",

@@ -9,7 +9,9 @@ import contextlib
 import os
 import sqlite3
 import uuid
-from typing import Any, Iterator, List, Optional
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from ...errors import CatalogError, NotFound
 from .schema import MIGRATIONS, VERSION
@@ -107,18 +109,18 @@ class Store:
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
-    def row(self, sql: str, *values: Any) -> Optional[sqlite3.Row]:
-        found: Optional[sqlite3.Row] = self.db.execute(sql, values).fetchone()
+    def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        found: sqlite3.Row | None = self.db.execute(sql, values).fetchone()
         return found
 
-    def rows(self, sql: str, *values: Any) -> List[sqlite3.Row]:
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         return self.db.execute(sql, values).fetchall()
 
     def close(self) -> None:
         self.db.close()
 
 
-def _statements(script: str) -> List[str]:
+def _statements(script: str) -> list[str]:
     # executescript() would commit the surrounding transaction; the scripts hold no ';' but between statements.
     return [part for part in (piece.strip() for piece in script.split(";")) if part]
 
@@ -126,7 +128,7 @@ def _statements(script: str) -> List[str]:
 def _refuse_network_file_system(root: str) -> None:
     best, kind = "", ""
     try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        with Path("/proc/self/mounts").open(encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
                 _device, point, fstype = line.split(" ")[:3]
                 if (os.path.realpath(root) + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):

@@ -1,15 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual machines of the catalog: what was decided about them, what their nodes said, and the plans between the two."""
+"""Virtual machines of the catalog: what was decided about them, what their nodes said, the plans between the two."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import uuid as uuids
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable
 
 from ...context import variables
 from ...errors import NebulaError, NoCapacity, NotFound
@@ -35,7 +36,7 @@ FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
 CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
 
 # What a machine does on its way to the state wanted, by (wanted, state before).
-_ON_THE_WAY: Dict[Tuple[str, str], LcmState] = {
+_ON_THE_WAY: dict[tuple[str, str], LcmState] = {
     ("RUNNING", "POWEROFF"): LcmState.BOOT_POWEROFF,
     ("RUNNING", "SUSPENDED"): LcmState.BOOT_SUSPENDED,
     ("RUNNING", "UNKNOWN"): LcmState.BOOT_UNKNOWN,
@@ -48,32 +49,30 @@ _ENDING = {
 
 
 class Vms:
-    def __init__(
-        self, store: Store, images: Images, networks: Networks, hosts: Hosts, now: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, images: Images, networks: Networks, hosts: Hosts, now: Callable[[], int]) -> None:
         self.store = store
         self.images = images
         self.networks = networks
         self.hosts = hosts
         self.now = now
         # What the nodes said in this run, by host name.
-        self.foreign_memory: Dict[str, int] = {}
-        self.taken_ports: Dict[str, Set[int]] = {}
-        self.unreached: Set[str] = set()
+        self.foreign_memory: dict[str, int] = {}
+        self.taken_ports: dict[str, set[int]] = {}
+        self.unreached: set[str] = set()
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def pool(
         self,
-        names: Optional[Iterable[str]] = None,
-        patterns: Optional[Iterable[str]] = None,
-        ids: Optional[Iterable[int]] = None,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
         done: bool = False,
-    ) -> List[VmRecord]:
+    ) -> list[VmRecord]:
         hosts = self._hosts_by_id()
         if names is None and patterns is None and ids is None:
             where = "" if done else "WHERE state != 6"
             return [_record(row, hosts) for row in self.store.rows(f"SELECT * FROM vms {where} ORDER BY id")]
-        found: Dict[int, sqlite3.Row] = {}
+        found: dict[int, sqlite3.Row] = {}
         # A name belongs to the machine that is not on its way out: the index says so too.
         alive = "" if done else " AND wanted != 'DONE'"
         for column, values in (("name", names), ("pattern", patterns)):
@@ -90,7 +89,7 @@ class Vms:
             marks = ", ".join("?" * len(part))
             yield from self.store.db.execute(f"SELECT * FROM vms WHERE {column} IN ({marks}){condition}", part)
 
-    def history(self, vm_id: int) -> List[Mapping[str, Any]]:
+    def history(self, vm_id: int) -> list[Mapping[str, Any]]:
         rows = self.store.rows(
             "SELECT time, host, state, action, reason FROM history WHERE vm_id = ? ORDER BY step", vm_id
         )
@@ -102,18 +101,18 @@ class Vms:
             raise NotFound(f"VM {vm_id}", "the catalog has none of this id", "List them with nebula_info")
         return row
 
-    def _hosts_by_id(self) -> Dict[int, Host]:
+    def _hosts_by_id(self) -> dict[int, Host]:
         return {host.id: host for host in self.hosts.pool() if host.id is not None}
 
     # -- deciding ---------------------------------------------------------------------------------------------------
-    def instantiate(self, requests: Sequence[VmRequest], hosts: Optional[Sequence[str]] = None) -> List[VmRecord]:
+    def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
         if not requests:
             return []
         now = self.now()
         references = _References(self.images, self.networks)
         scheduler = Scheduler(self.hosts.pool(), self.foreign_memory, hosts, self.unreached)
         first = self.store.take_ids("vms", len(requests))
-        placed: List[Tuple[int, VmRequest, instantiate.Demands, Host]] = []
+        placed: list[tuple[int, VmRequest, instantiate.Demands, Host]] = []
         for vm_id, request in enumerate(requests, first):
             check_name("VM", request.name)
             demands = references.demands(request.name, request.template)
@@ -156,8 +155,8 @@ class Vms:
         template: Template,
         images: Mapping[int, Image],
         nics: Sequence[Nic],
-        vnc_port: Optional[int],
-    ) -> Tuple[Vm, List[str]]:
+        vnc_port: int | None,
+    ) -> tuple[Vm, list[str]]:
         vm = instantiate.build(
             template,
             vm_id=vm_id,
@@ -174,11 +173,11 @@ class Vms:
         return replace(vm, context=context), list(said)
 
     def _lease(
-        self, wanted: Sequence[Tuple[int, str, instantiate.Demands, int]], references: _References
-    ) -> Dict[int, List[Nic]]:
+        self, wanted: Sequence[tuple[int, str, instantiate.Demands, int]], references: _References
+    ) -> dict[int, list[Nic]]:
         """NICs with their leases for each machine, from the NIC id given on; all leases of the batch in one go."""
         requests, places = [], []
-        nics: Dict[int, List[Nic]] = {vm_id: [] for vm_id, _n, _d, _f in wanted}
+        nics: dict[int, list[Nic]] = {vm_id: [] for vm_id, _n, _d, _f in wanted}
         for vm_id, name, demands, first in wanted:
             for index, demand in enumerate(demands.nics):
                 if index < first:
@@ -203,10 +202,10 @@ class Vms:
             )
         return nics
 
-    def _vnc_ports(self, wanted: Sequence[Tuple[int, str, instantiate.Demands, Host]]) -> Dict[int, int]:
+    def _vnc_ports(self, wanted: Sequence[tuple[int, str, instantiate.Demands, Host]]) -> dict[int, int]:
         """5900 + vmid, else the next free one of the host: free in the catalog and, as far as polled, on the host."""
-        ports: Dict[int, int] = {}
-        taken: Dict[int, Set[int]] = {}
+        ports: dict[int, int] = {}
+        taken: dict[int, set[int]] = {}
         for vm_id, name, demands, host in wanted:
             if not demands.graphics:
                 continue
@@ -306,11 +305,11 @@ class Vms:
     def _decide(
         self,
         row: sqlite3.Row,
-        way: Optional[LcmState],
+        way: LcmState | None,
         wanted: str,
         orders: VmOrders,
         action: str,
-        seq: Optional[int] = None,
+        seq: int | None = None,
     ) -> None:
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
@@ -323,11 +322,12 @@ class Vms:
         host = self._host_name(row["host_id"])
         self._remember([(row["id"], host, vm_state_name(state, lcm), action, "")], self.now())
 
-    def plans(self, hosts: Optional[Sequence[str]] = None) -> Dict[str, Plan]:
+    def plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
         rows = self.store.rows(
-            "SELECT vms.*, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE settled = 0 ORDER BY id"
+            "SELECT vms.*, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE settled = 0"
+            " ORDER BY vms.id"
         )
-        planned: Dict[str, List[PlannedVm]] = {}
+        planned: dict[str, list[PlannedVm]] = {}
         for row in rows:
             if hosts is not None and row["host"] not in hosts:
                 continue
@@ -352,8 +352,8 @@ class Vms:
         return {host: Plan(catalog, number, host, tuple(vms)) for host, vms in planned.items()}
 
     # -- remembering ------------------------------------------------------------------------------------------------
-    def observe(self, observed: Sequence[Observed]) -> List[VmRecord]:
-        moved: List[Tuple[int, str, str]] = []
+    def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
+        moved: list[tuple[int, str, str]] = []
         for node in observed:
             host = self.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
             if host is None:
@@ -364,7 +364,8 @@ class Vms:
                 self.unreached.add(node.host)
             seen = {vm.vm_id: vm for vm in node.vms}
             for row in self.store.rows(
-                "SELECT id, uuid, state, lcm_state FROM vms WHERE host_id = ? AND state != 6 AND settled = 1", host["id"]
+                "SELECT id, uuid, state, lcm_state FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
+                host["id"],
             ):
                 vm = seen.get(row["id"])
                 now = vm.state if vm is not None and node.reached else "UNKNOWN"
@@ -376,7 +377,7 @@ class Vms:
         self._move(moved, "monitor")
         return self.pool(ids=[vm_id for vm_id, _s, _r in moved])
 
-    def record(self, host: str, outcomes: Optional[Sequence[VmOutcome]]) -> List[VmRecord]:
+    def record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
         if outcomes is None:
             return self._record_silence(host)
         touched = []
@@ -399,7 +400,7 @@ class Vms:
             )
         return self.pool(ids=touched, done=True)
 
-    def _record_silence(self, host: str) -> List[VmRecord]:
+    def _record_silence(self, host: str) -> list[VmRecord]:
         text = f"host {host} did not answer"
         rows = self.store.rows(
             "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
@@ -419,13 +420,13 @@ class Vms:
         self.hosts.promise(row["host_id"], -row["memory"], -row["cpu"], -1)
         # Secrets do not outlive the machine: its context and passwords go with it.
         self.store.db.execute(
-            "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}', request = '[]',"
-            " body = ? WHERE id = ?",
+            "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}',"
+            " request = '[]', body = ? WHERE id = ?",
             (VmState.DONE, now, _dumps(_without_secrets(json.loads(row["body"]))), row["id"]),
         )
         self._remember([(row["id"], host, "DONE", "terminate", "")], now)
 
-    def _move(self, moved: Sequence[Tuple[int, str, str]], action: str) -> None:
+    def _move(self, moved: Sequence[tuple[int, str, str]], action: str) -> None:
         for vm_id, name, reason in moved:
             state, lcm = _numbers(name)
             self.store.db.execute(
@@ -442,17 +443,18 @@ class Vms:
             part = ids[start : start + CHUNK]
             marks = ", ".join("?" * len(part))
             yield from self.store.db.execute(
-                f"SELECT vms.id, hosts.name FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE vms.id IN ({marks})", part
+                f"SELECT vms.id, hosts.name FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE vms.id IN ({marks})",
+                part,
             )
 
-    def _remember(self, steps: Sequence[Tuple[int, str, str, str, str]], now: int) -> None:
+    def _remember(self, steps: Sequence[tuple[int, str, str, str, str]], now: int) -> None:
         self.store.db.executemany(
             "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
             " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, ?5, ?6 FROM history WHERE vm_id = ?1",
             [(vm_id, now, host, state, action, reason) for vm_id, host, state, action, reason in steps],
         )
 
-    def _host_name(self, host_id: Optional[int]) -> str:
+    def _host_name(self, host_id: int | None) -> str:
         row = self.store.row("SELECT name FROM hosts WHERE id = ?", host_id)
         return str(row["name"]) if row else ""
 
@@ -463,11 +465,11 @@ class _References:
     def __init__(self, images: Images, networks: Networks) -> None:
         self._images = images
         self._networks = networks
-        self._image: Dict[Any, Image] = {}
-        self._network: Dict[Any, Network] = {}
-        self._demands: Dict[int, Tuple[Template, instantiate.Demands]] = {}
-        self._values: Dict[Tuple[int, int], Mapping[str, str]] = {}
-        self._json: Dict[int, str] = {}
+        self._image: dict[Any, Image] = {}
+        self._network: dict[Any, Network] = {}
+        self._demands: dict[int, tuple[Template, instantiate.Demands]] = {}
+        self._values: dict[tuple[int, int], Mapping[str, str]] = {}
+        self._json: dict[int, str] = {}
 
     def demands(self, name: str, template: Template) -> instantiate.Demands:
         # By identity: the machines of one request share one template object, and comparing it costs more than this.
@@ -481,7 +483,7 @@ class _References:
             self._json[id(template)] = _dumps(template.to_attributes())
         return self._json[id(template)]
 
-    def images_of(self, name: str, template: Template, demands: instantiate.Demands) -> Dict[int, Image]:
+    def images_of(self, name: str, template: Template, demands: instantiate.Demands) -> dict[int, Image]:
         found = {}
         for index, ref in enumerate(demands.images):
             if ref is None:
@@ -528,7 +530,7 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _free_port(wanted: int, taken: Set[int]) -> Optional[int]:
+def _free_port(wanted: int, taken: set[int]) -> int | None:
     if wanted <= LAST_VNC_PORT and wanted not in taken:
         return wanted
     for start, end in ((wanted + 1, LAST_VNC_PORT), (FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT))):
@@ -549,7 +551,7 @@ def _same_networks(old: Vm, demands: instantiate.Demands, references: _Reference
     return True
 
 
-def _keep_sources(old: Vm, new: Vm) -> Tuple[Any, ...]:
+def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
     # A disk that exists stays as it was made: the image may have moved on since.
     by_id = {disk.disk_id: disk for disk in old.disks}
     return tuple(
@@ -572,7 +574,7 @@ def _request(row: sqlite3.Row) -> Template:
     return Template.from_attributes(json.loads(row["request"]))
 
 
-def _numbers(name: str) -> Tuple[VmState, LcmState]:
+def _numbers(name: str) -> tuple[VmState, LcmState]:
     if name in VmState.__members__ and name not in ("ACTIVE",):
         return VmState[name], LcmState.LCM_INIT
     return VmState.ACTIVE, LcmState[name]
@@ -582,7 +584,7 @@ def _wanted(state: str, row: sqlite3.Row) -> str:
     return state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else str(row["wanted"])
 
 
-def _error_text(error: Optional[Mapping[str, str]]) -> str:
+def _error_text(error: Mapping[str, str] | None) -> str:
     if error is None:
         return ""
     text = f"{error.get('asked', '')}: {error.get('found', '')}"
@@ -597,7 +599,7 @@ def _observed_reason(node: Observed, state: str) -> str:
     return ""
 
 
-def _without_secrets(body: Dict[str, Any]) -> Dict[str, Any]:
+def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("context"):
         body["context"]["variables"] = {}
     if body.get("graphics"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
@@ -194,7 +195,7 @@ def test_memory_of_others_counts(engine):
 def test_a_killed_machine_is_seen_and_started_again(engine):
     run(engine, WEB)
     seen = [ObservedVm(r.id, r.uuid, "RUNNING" if r.id != 1 else "POWEROFF") for r in engine.vm_pool()]
-    outcomes, plans, _ = want(engine, WEB, observed=[Observed("node1", vms=tuple(seen))])
+    _, plans, _ = want(engine, WEB, observed=[Observed("node1", vms=tuple(seen))])
     assert [p.vm.name for p in plans["node1"].vms] == ["web-1"]
     carry_out(engine, plans)
     assert machines(engine)["web-1"].state == "RUNNING"
@@ -338,7 +339,7 @@ def test_only_hosts_of_the_run_are_used(engine, edit):
     _, plans, _ = want(engine, dict(WEB, count=4), hosts=["node2"])
     assert list(plans) == ["node2"]
     carry_out(engine, plans)
-    outcomes, plans, warnings = want(engine, dict(WEB, count=4, state="poweroff"), hosts=["node1"])
+    _, plans, warnings = want(engine, dict(WEB, count=4, state="poweroff"), hosts=["node1"])
     assert plans == {} and "not part of this run" in warnings[0]
 
 
