@@ -29,7 +29,8 @@ EXAMPLES = r"""
 - name: What runs where
   nebula.provision.nebula_info:
     observed: >-
-      {{ ansible_play_hosts_all | map('extract', hostvars, 'polled') | nebula.provision.observed(ansible_play_hosts_all) }}
+      {{ ansible_play_hosts_all | map('extract', hostvars, 'polled')
+         | nebula.provision.observed(ansible_play_hosts_all) }}
 """
 
 RETURN = r"""

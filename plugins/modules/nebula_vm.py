@@ -11,10 +11,10 @@ short_description: Decide what becomes of virtual machines
 version_added: 0.1.0
 description:
   - Brings the catalog to what a list of virtual machines says, in one transaction. It allocates ids, leases, images,
-    hosts and ports,
-    decides which machines are to be started, changed or ended, and makes a plan for each node.
+    hosts and ports, decides which machines are to be started, changed or ended, and makes a plan for each node.
   - It acts on nothing. M(nebula.provision.nebula_deploy) carries the plans out on the nodes, and
-    carries the plans out on the nodes, and M(nebula.provision.nebula_vm_record) takes their results over.
+    M(nebula.provision.nebula_vm_record) takes their results over. Role P(nebula.provision.vm#role) ties the three
+    together.
   - A machine that is not in the list is left alone.
 options:
   name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 def gone_wrong(result):
-    """Whether a registered result is of a task that failed or could not reach its host, also under failed_when: false."""
+    """Whether a registered result tells of a failure or an unreachable host, also under failed_when: false."""
     if not hasattr(result, "get") or result.get("skipped"):
         return False
     return bool(result.get("unreachable") or result.get("failed") or result.get("msg") or result.get("exception"))
