@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from typing import Callable, FrozenSet, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, FrozenSet, Mapping, Optional, Tuple
 
+from ..model.disk import DiskFiles
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 
@@ -18,28 +19,22 @@ Log = Callable[[str, str, str], None]
 
 @dataclass(frozen=True)
 class Mark:
-    """What makes a machine ours: kept by the hypervisor with the machine itself (domain metadata)."""
+    """What makes a machine ours: kept by the hypervisor with the machine itself (domain metadata).
+
+    uuid: the machine's, "" if the caller does not know it.
+    """
 
     catalog: str
     vm_id: int
+    uuid: str = ""
     generation: int = 0
-    definition: str = ""
-
-
-@dataclass(frozen=True)
-class DiskFiles:
-    """Where a disk of a machine really is on the node. path: the file the hypervisor opens;
-    backing: the chain below it, nearest first, as (path, format)."""
-
-    path: str
-    format: str
-    backing: Tuple[Tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Site:
     """What rendering needs to know of the node and the machine's directory. accelerator: "kvm", or "qemu" for emulation.
-    disks: by disk id, the context's included."""
+    disks: by disk id, the context's included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in
+    version 1, 100 in version 2, 0: they can't weigh CPU here)."""
 
     directory: str
     catalog: str
@@ -47,40 +42,63 @@ class Site:
     disks: Mapping[int, DiskFiles]
     accelerator: str = "qemu"
     emulator: str = "/usr/bin/qemu-system-x86_64"
+    cpu_shares: int = 1024
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A rendered deployment file. digest: the same for all files that differ in nothing but the generation. It covers
+    passwords, so it is kept like them and is not part of the hypervisor's own, readable records."""
+
+    text: str = field(repr=False)
+    digest: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What runs on this node. vms: the catalog's machines, whatever their state; those of others are never listed.
+    foreign_memory: MiB held by running machines that are not this catalog's."""
+
+    vms: Tuple[ObservedVm, ...] = ()
+    foreign_memory: int = 0
 
 
 class Driver(abc.ABC):
-    """A hypervisor on this node. capabilities: the operations it has; others raise Unsupported by name, beforehand.
+    """A hypervisor on this node. capabilities: the operations it has, by name; others raise Unsupported, beforehand.
 
-    States are given as model.states names: RUNNING, POWEROFF, SUSPENDED, UNKNOWN. All methods are called from
-    several threads at once, for different machines.
+    States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed).
+    All methods are called from several threads at once, for different machines.
     """
 
     name: str = ""
     capabilities: FrozenSet[str] = frozenset()
 
     @abc.abstractmethod
-    def render(self, vm: Vm, site: Site) -> str:
+    def close(self) -> None: ...
+
+    @abc.abstractmethod
+    def render(self, vm: Vm, site: Site) -> Deployment:
         """The deployment file; pure."""
 
     @abc.abstractmethod
-    def list(self, catalog: str) -> List[ObservedVm]:
-        """The machines of this catalog, whatever their state. Those of others are never touched, nor listed."""
-
-    @abc.abstractmethod
-    def foreign_memory(self, catalog: str) -> int:
-        """MiB held by running machines that are not this catalog's."""
+    def survey(self, catalog: str) -> Survey: ...
 
     @abc.abstractmethod
     def state(self, mark: Mark) -> Optional[str]:
         """None: it has no such machine. Raises ForeignObject if the name is somebody else's."""
 
     @abc.abstractmethod
-    def define(self, vm: Vm, deployment: str, mark: Mark) -> bool:
-        """Make the machine's definition this one; True if that changed something."""
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        """Make the machine's definition this one. What can be given to a machine that runs (CPU shares) it gets at
+        once, the rest when it starts anew."""
 
     @abc.abstractmethod
-    def start(self, mark: Mark) -> None: ...
+    def start(self, mark: Mark) -> None:
+        """Boot it; one that was only paused goes on."""
+
+    @abc.abstractmethod
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> None:
+        """Make a running machine read its context anew from `path`."""
 
     @abc.abstractmethod
     def shutdown(self, mark: Mark, timeout: int) -> None:
@@ -101,7 +119,12 @@ class Driver(abc.ABC):
         """Save the running machine to the checkpoint file and end it."""
 
     @abc.abstractmethod
-    def resume(self, mark: Mark, checkpoint: str) -> None: ...
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        """Go on from the checkpoint file; the caller removes it."""
+
+    @abc.abstractmethod
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        """Whether a machine could go on from this file: one that was only half written can't."""
 
     @abc.abstractmethod
     def remove(self, mark: Mark) -> bool:

@@ -1,0 +1,378 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU machines by libvirt's system daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+from xml.etree import ElementTree as ET
+
+from ..deps import require
+from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
+from ..model.plan import ObservedVm
+from ..model.vm import Vm
+from . import libvirt_xml
+from .base import Deployment, Driver, Mark, Site, Survey
+
+URI = "qemu:///system"
+# How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
+STEP = 0.1
+# A guest that is still booting does not see the power button: it is pressed again.
+PRESS_AGAIN = 10.0
+# libvirt writes this first into a saved machine, and only when all the rest is in the file.
+SAVED = b"LibvirtQemudSave"
+# What libvirt says, and what to do about it.
+REMEDIES = (
+    ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("Permission denied", "QEMU's user can't reach a file of it: check the modes of the directories above"),
+    ("could not find kernel", "Check OS KERNEL"),
+    ("Unable to find any firmware", "Install the package ovmf"),
+    ("Unable to find 'efi' firmware", "Install the package ovmf"),
+    ("unsupported machine type", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
+    ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
+)
+
+
+class KvmDriver(Driver):
+    name = "kvm"
+    capabilities = frozenset(
+        ("deploy", "shutdown", "cancel", "reboot", "reset", "suspend", "resume", "save", "restore", "poll")
+    )
+
+    def __init__(self, uri: str = URI) -> None:
+        self._libvirt: Any = require("libvirt")
+        # By default the library prints every error, also those that are answers, to a stream that Ansible reads.
+        self._libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        self._uri = uri
+        self._local = threading.local()
+        self._connections: List[Any] = []
+        self._lock = threading.Lock()
+        self._events: Optional[_Events] = None
+        self._connection()
+
+    def close(self) -> None:
+        with self._lock:
+            connections, self._connections = self._connections, []
+            if self._events is not None:
+                self._events.close()
+                self._events = None
+        for connection in connections:
+            with contextlib.suppress(self._libvirt.libvirtError):
+                connection.close()
+        self._local = threading.local()
+
+    def _connection(self) -> Any:
+        # One for each thread: libvirtd works on no more than five requests of a connection at a time.
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._open()
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _open(self) -> Any:
+        try:
+            return self._libvirt.open(self._uri)
+        except self._libvirt.libvirtError as error:
+            raise HypervisorError(
+                f"connecting to libvirt ({self._uri})",
+                _message(error),
+                "Start libvirtd: role nebula.provision.node does",
+            ) from error
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def render(self, vm: Vm, site: Site) -> Deployment:
+        return libvirt_xml.render(vm, site)
+
+    def survey(self, catalog: str) -> Survey:
+        lv = self._libvirt
+        connection = self._connection()
+        groups = lv.VIR_DOMAIN_STATS_STATE | lv.VIR_DOMAIN_STATS_CPU_TOTAL | lv.VIR_DOMAIN_STATS_BALLOON
+        with self._explained("listing the machines of this node"):
+            records: List[Tuple[Any, Dict[str, Any]]] = connection.getAllDomainStats(
+                groups, lv.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+            )
+        vms: List[ObservedVm] = []
+        foreign = 0
+        for domain, stats in records:
+            memory = int(stats.get("balloon.maximum", 0)) // 1024
+            state = self._state_name(int(stats.get("state.state", 0)))
+            mark = self._mark_of(domain)
+            if mark is None or mark.catalog != catalog:
+                foreign += 0 if state == "POWEROFF" else memory
+                continue
+            vms.append(
+                ObservedVm(
+                    vm_id=mark.vm_id,
+                    uuid=domain.UUIDString(),
+                    state=state,
+                    generation=mark.generation,
+                    cpu_time=int(stats.get("cpu.time", 0)) / 1e9,
+                    memory=0 if state == "POWEROFF" else memory,
+                )
+            )
+        return Survey(vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign_memory=foreign)
+
+    def state(self, mark: Mark) -> Optional[str]:
+        domain = self._find(mark)
+        return None if domain is None else self._state(domain, mark)
+
+    def _state(self, domain: Any, mark: Mark) -> str:
+        with self._explained(f"state of {_called(mark)}"):
+            return self._state_name(domain.state()[0])
+
+    def _state_name(self, state: int) -> str:
+        lv = self._libvirt
+        if state in (lv.VIR_DOMAIN_RUNNING, lv.VIR_DOMAIN_BLOCKED, lv.VIR_DOMAIN_SHUTDOWN):
+            return "RUNNING"
+        return "POWEROFF" if state == lv.VIR_DOMAIN_SHUTOFF else "UNKNOWN"
+
+    def _find(self, mark: Mark) -> Any:
+        """The machine's domain, None if there is none of its name; ForeignObject if it is not ours."""
+        lv = self._libvirt
+        name = libvirt_xml.domain_name(mark.vm_id)
+        try:
+            domain = self._connection().lookupByName(name)
+        except lv.libvirtError as error:
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return None
+            raise _hypervisor_error(f"looking for domain {name}", error) from error
+        found = self._mark_of(domain)
+        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+            raise ForeignObject(
+                f"{_called(mark)}: domain {name}",
+                "libvirt has one of this name without our mark"
+                if found is None
+                else f"libvirt has one of this name that belongs to catalog {found.catalog}",
+                "Rename or undefine it: it will not be touched",
+            )
+        if mark.uuid and domain.UUIDString() != mark.uuid:
+            raise ForeignObject(
+                f"{_called(mark)}: domain {name}",
+                f"it has the UUID {domain.UUIDString()}, this machine's is {mark.uuid}",
+                "The catalog was replaced by another copy of itself? Undefine the domain if it is not needed",
+            )
+        return domain
+
+    def _found(self, mark: Mark) -> Any:
+        domain = self._find(mark)
+        if domain is None:
+            raise NotFound(
+                _called(mark),
+                f"libvirt has no domain {libvirt_xml.domain_name(mark.vm_id)}",
+                "Run again: it is defined anew",
+            )
+        return domain
+
+    def _mark_of(self, domain: Any) -> Optional[Mark]:
+        lv = self._libvirt
+        try:
+            text = domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, libvirt_xml.NAMESPACE)
+            element = ET.fromstring(text)
+            return Mark(
+                catalog=element.get("catalog", ""),
+                vm_id=int(element.get("id", "")),
+                generation=int(element.get("generation", "0")),
+            )
+        except (lv.libvirtError, ET.ParseError, ValueError):
+            return None
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        lv = self._libvirt
+        with self._explained(f"defining {_called(mark)}"):
+            domain = self._connection().defineXML(deployment.text)
+            if domain.isActive():
+                shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
+                if shares:
+                    domain.setSchedulerParametersFlags({"cpu_shares": int(shares)}, lv.VIR_DOMAIN_AFFECT_LIVE)
+
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
+        with self._explained(f"changing the context of {_called(mark)}"):
+            # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
+            domain.updateDeviceFlags(libvirt_xml.context_medium(vm, None), flags)
+            domain.updateDeviceFlags(libvirt_xml.context_medium(vm, path), flags)
+
+    def remove(self, mark: Mark) -> bool:
+        lv = self._libvirt
+        domain = self._find(mark)
+        if domain is None:
+            return False
+        self._destroy(domain, mark)
+        flags = (
+            lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | lv.VIR_DOMAIN_UNDEFINE_NVRAM
+            | getattr(lv, "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA", 0)
+        )
+        try:
+            domain.undefineFlags(flags)
+        except lv.libvirtError as error:
+            # A domain that was transient is gone with its process.
+            if error.get_error_code() != lv.VIR_ERR_NO_DOMAIN:
+                raise _hypervisor_error(f"undefining {_called(mark)}", error) from error
+        return True
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def start(self, mark: Mark) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        with self._explained(f"starting {_called(mark)}"):
+            state = domain.state()[0]
+            if state == lv.VIR_DOMAIN_PAUSED:
+                domain.resume()
+            elif state == lv.VIR_DOMAIN_PMSUSPENDED:
+                domain.pMWakeup()
+            elif self._state_name(state) != "RUNNING":
+                if domain.isActive():
+                    domain.destroy()
+                domain.create()
+
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        limit = time.monotonic() + timeout
+        press = 0.0
+        while self._state(domain, mark) != "POWEROFF":
+            now = time.monotonic()
+            if now >= limit:
+                raise TimedOut(
+                    f"shutting {_called(mark)} down",
+                    f"the guest did not obey the power button within {timeout} s; it runs on",
+                    "Raise the limit, see its console, or ask for a hard power-off",
+                )
+            if now >= press:
+                press = now + PRESS_AGAIN
+                try:
+                    domain.shutdownFlags(lv.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                except lv.libvirtError as error:
+                    # It may have ended in between.
+                    if error.get_error_code() != lv.VIR_ERR_OPERATION_INVALID:
+                        raise _hypervisor_error(f"shutting {_called(mark)} down", error) from error
+            time.sleep(STEP)
+
+    def cancel(self, mark: Mark) -> None:
+        self._destroy(self._found(mark), mark)
+
+    def _destroy(self, domain: Any, mark: Mark) -> None:
+        lv = self._libvirt
+        try:
+            if domain.isActive():
+                domain.destroy()
+        except lv.libvirtError as error:
+            if error.get_error_code() not in (lv.VIR_ERR_OPERATION_INVALID, lv.VIR_ERR_NO_DOMAIN):
+                raise _hypervisor_error(f"ending {_called(mark)}", error) from error
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        with self._lock:
+            if self._events is None:
+                self._events = _Events(self._libvirt, self._open)
+        with self._events.rebooted(self._found(mark).UUIDString()) as happened:
+            limit = time.monotonic() + timeout
+            while time.monotonic() < limit:
+                with self._explained(f"rebooting {_called(mark)}"):
+                    self._found(mark).reboot(self._libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+                if happened.wait(min(PRESS_AGAIN, max(limit - time.monotonic(), 0.0))):
+                    return
+        raise TimedOut(
+            f"rebooting {_called(mark)}",
+            f"the guest did not obey the power button within {timeout} s; it runs on",
+            "Raise the limit, see its console, or ask for a reset",
+        )
+
+    def reset(self, mark: Mark) -> None:
+        domain = self._found(mark)
+        with self._explained(f"resetting {_called(mark)}"):
+            domain.reset()
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        domain = self._found(mark)
+        with self._explained(f"suspending {_called(mark)}"):
+            domain.save(checkpoint)
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        with self._explained(f"resuming {_called(mark)}"):
+            self._connection().restoreFlags(checkpoint, None, self._libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        try:
+            with open(checkpoint, "rb") as file:
+                return file.read(len(SAVED)) == SAVED
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def _explained(self, asked: str) -> Iterator[None]:
+        try:
+            yield
+        except self._libvirt.libvirtError as error:
+            raise _hypervisor_error(asked, error) from error
+
+
+class _Events:
+    """Waits for guests to reboot: nothing but an event tells. Has a thread and a connection of its own, since libvirt
+    gives events only to connections that were opened after the event loop was registered."""
+
+    _registered = False
+
+    def __init__(self, libvirt: Any, connect: Any) -> None:
+        self._libvirt = libvirt
+        if not _Events._registered:
+            libvirt.virEventRegisterDefaultImpl()
+            _Events._registered = True
+        self._waiting: Dict[str, threading.Event] = {}
+        self._ended = False
+        # The loop sleeps in poll() until something happens; a timer wakes it, so that it sees that it is to end.
+        self._timer = libvirt.virEventAddTimeout(500, lambda _timer, _opaque: None, None)
+        self._connection = connect()
+        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._happened, None)
+        self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._libvirt.virEventRunDefaultImpl()
+
+    def _happened(self, _connection: Any, domain: Any, _opaque: Any) -> None:
+        event = self._waiting.get(domain.UUIDString())
+        if event is not None:
+            event.set()
+
+    @contextlib.contextmanager
+    def rebooted(self, uuid: str) -> Iterator[threading.Event]:
+        event = self._waiting[uuid] = threading.Event()
+        try:
+            yield event
+        finally:
+            del self._waiting[uuid]
+
+    def close(self) -> None:
+        self._ended = True
+        self._thread.join(5)
+        self._libvirt.virEventRemoveTimeout(self._timer)
+        with contextlib.suppress(self._libvirt.libvirtError):
+            self._connection.close()
+
+
+def _called(mark: Mark) -> str:
+    return f"virtual machine {mark.vm_id}"
+
+
+def _message(error: Any) -> str:
+    return " ".join(str(error.get_error_message() or error).split())
+
+
+def _hypervisor_error(asked: str, error: Any) -> NebulaError:
+    text = _message(error)
+    if "Address already in use" in text or "Failed to find an available port" in text:
+        return NoCapacity(asked, text, "Run again: the next plan takes another port")
+    remedy = next((remedy for pattern, remedy in REMEDIES if pattern in text), "")
+    return HypervisorError(asked, text, remedy)
