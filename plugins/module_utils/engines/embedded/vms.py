@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import uuid as uuids
@@ -136,7 +137,15 @@ class Vms:
             images = references.images_of(request.name, request.template, demands)
             self._acquire(vm_id, request.name, images)
             vm, said = self._assemble(
-                vm_id, identities[vm_id], request.name, host, request.template, images, nics[vm_id], ports.get(vm_id)
+                vm_id,
+                identities[vm_id],
+                request.name,
+                host,
+                request.template,
+                images,
+                nics[vm_id],
+                ports.get(vm_id),
+                references,
             )
             warnings[vm_id] = said
             bodies.append((_dumps(to_plain(vm)), vm_id))
@@ -156,6 +165,7 @@ class Vms:
         images: Mapping[int, Image],
         nics: Sequence[Nic],
         vnc_port: int | None,
+        references: _References,
     ) -> tuple[Vm, list[str]]:
         vm = instantiate.build(
             template,
@@ -169,7 +179,8 @@ class Vms:
         )
         if vm.context is None:
             return vm, []
-        context, said = variables.build(vm, template)
+        named_networks, named_images = references.of_context(template)
+        context, said = variables.build(vm, template, networks=named_networks, images=named_images)
         return replace(vm, context=context), list(said)
 
     def _lease(
@@ -257,7 +268,7 @@ class Vms:
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         self._repromise(row, host, demands)
-        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, vm.nics, port)
+        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, vm.nics, port, references)
         body = replace(body, disks=_keep_sources(vm, body))
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
@@ -284,7 +295,7 @@ class Vms:
             nics = self._lease([(vm_id, row["name"], demands, 0)], references)[vm_id]
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
-        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port)
+        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
             (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
@@ -470,6 +481,7 @@ class _References:
         self._demands: dict[int, tuple[Template, instantiate.Demands]] = {}
         self._values: dict[tuple[int, int], Mapping[str, str]] = {}
         self._json: dict[int, str] = {}
+        self._context: dict[int, tuple[list[Network], list[Image]]] = {}
 
     def demands(self, name: str, template: Template) -> instantiate.Demands:
         # By identity: the machines of one request share one template object, and comparing it costs more than this.
@@ -496,6 +508,20 @@ class _References:
                     raise
             found[index] = self._image[ref]
         return found
+
+    def of_context(self, template: Template) -> tuple[list[Network], list[Image]]:
+        """Networks and images that expressions of CONTEXT name. One that is not there expands to nothing, with a
+        warning of its own."""
+        if id(template) not in self._context:
+            networks, images = [], []
+            for expression in variables.references(template):
+                with contextlib.suppress(NotFound):
+                    if expression.name == "NETWORK" and expression.value:
+                        networks.append(self._networks.info(expression.value))
+                    elif expression.name in ("IMAGE", "FILE") and expression.value:
+                        images.append(self._images.info(expression.value))
+            self._context[id(template)] = (networks, images)
+        return self._context[id(template)]
 
     def network(self, where: str, ref: Any) -> Network:
         if ref not in self._network:
