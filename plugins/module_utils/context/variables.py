@@ -81,7 +81,7 @@ def build(
                 f"CONTEXT/{name}: {reason}. Nothing is put there; write $$ for a plain $" for reason in unknown
             ]
         variables[name] = value.strip(_BLANKS)
-        if value.strip("\r\n") != variables[name]:
+        if raw.strip("\r\n") != raw.strip(_BLANKS):
             warnings.append(f"CONTEXT/{name}: blanks at its ends are dropped, as OpenNebula does")
     variables.update(start_script(given))
     if variables.get("NETWORK", "").upper() == "YES":

@@ -1,0 +1,204 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import files
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \n\t ", []),
+        ("/a/init.sh", [("/a/init.sh", "init.sh")]),
+        ("/a/b/ /c", [("/a/b/", "b"), ("/c", "c")]),
+        ("/a\n   /b\t/c ", [("/a", "a"), ("/b", "b"), ("/c", "c")]),
+        ("/a:b", [("/a", "b")]),
+        ("/a:'two words'", [("/a", "two words")]),
+        ("'/two words/x y':\"it's\"", [("/two words/x y", "it's")]),
+        ("'/a:b'", [("/a:b", "a:b")]),
+        ("/a:b:c", [("/a", "b:c")]),
+        ("/ds/2/06init:'init.sh' /ds/2/07x:'its.txt' ", [("/ds/2/06init", "init.sh"), ("/ds/2/07x", "its.txt")]),
+    ],
+)
+def test_parse_files(text, expected):
+    assert files.parse_files(text) == tuple(ContextFile(*pair) for pair in expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("relative/path", "not an absolute path"),
+        ("http://example.org/init.sh", "URL"),
+        ("https://example.org/init.sh:x", "URL"),
+        ("/a:", "no name follows"),
+        ("/a:'", "quote is not closed"),
+        ('"/a', "quote is not closed"),
+        ("/a:x/y", "holds no /"),
+        ("/a:..", "no name of its own"),
+        ("/", "no name of its own"),
+        ("/a/..", "no name of its own"),
+        ("/a:context.sh", "by itself"),
+        ("/a/CONTEXT.SH", "by itself"),
+        ("/a:'x\ny'", "control character"),
+        ("/a:" + "n" * 251, "251 bytes"),
+        ("/a/x /b/x", r"/b/x.*/a/x.*same name"),
+        ("/a /b:a", r"/b.*/a.*same name"),
+    ],
+)
+def test_parse_files_refuses(text, problem):
+    with pytest.raises(InvalidValue, match=problem):
+        files.parse_files(text)
+
+
+@given(st.text(st.sampled_from("/ab:'\" \n.")))
+def test_parse_files_raises_nothing_else(text):
+    try:
+        found = files.parse_files(text)
+    except InvalidValue:
+        return
+    assert all(file.source.startswith("/") and file.target for file in found)
+
+
+def collect(*sources, **options):
+    return files.collect([files.context_file(str(source)) for source in sources], **options)
+
+
+def test_collect_a_tree(tmp_path):
+    top = tmp_path / "certificates"
+    (top / "b" / "deep").mkdir(parents=True)
+    (top / "b" / "deep" / "leaf").write_bytes(b"12345")
+    (top / "a").write_bytes(b"")
+    (top / "c.sh").write_bytes(b"#!/bin/sh\n")
+    (top / "c.sh").chmod(0o700)
+    (tmp_path / "init.sh").write_bytes(b"x")
+    entries = collect(top, tmp_path / "init.sh")
+    assert [(e.path, e.size, e.executable, e.directory) for e in entries] == [
+        ("certificates", 0, False, True),
+        ("certificates/a", 0, False, False),
+        ("certificates/b", 0, False, True),
+        ("certificates/b/deep", 0, False, True),
+        ("certificates/b/deep/leaf", 5, False, False),
+        ("certificates/c.sh", 10, True, False),
+        ("init.sh", 1, False, False),
+    ]
+
+
+def test_links(tmp_path):
+    """Those a user names are followed; one within a directory stays within it."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x").write_text("x")
+    (tmp_path / "real" / "y").symlink_to("x")
+    (tmp_path / "named").symlink_to("real")
+    assert [(e.path, e.size) for e in collect(tmp_path / "named")] == [("named", 0), ("named/x", 1), ("named/y", 1)]
+    (tmp_path / "outside").write_text("not for the guest")
+    (tmp_path / "real" / "z").symlink_to("../outside")
+    with pytest.raises(InvalidValue, match="leads out of it"):
+        collect(tmp_path / "real")
+
+
+def test_a_link_upwards_does_not_go_round_for_ever(tmp_path):
+    (tmp_path / "top" / "sub").mkdir(parents=True)
+    (tmp_path / "top" / "sub" / "again").symlink_to(".")
+    with pytest.raises(InvalidValue, match="link to a directory"):
+        collect(tmp_path / "top")
+
+
+@pytest.mark.parametrize("dangling", ["file", "inside"])
+def test_missing(tmp_path, dangling):
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "x").symlink_to("nothing")
+    with pytest.raises(NotFound, match="not there"):
+        collect(tmp_path / ("nothing" if dangling == "file" else "top"))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_no_file_is_refused(tmp_path, kind, inside):
+    top = tmp_path / "top"
+    top.mkdir()
+    place = top / "x"
+    if kind == "fifo":
+        os.mkfifo(place)
+        words = "named pipe"
+    elif kind == "socket":
+        listener = socket.socket(socket.AF_UNIX)
+        directory = os.open(top, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{directory}/x")
+        listener.close()
+        os.close(directory)
+        words = "a socket"
+    else:
+        # A link to it, named by the user: making one takes rights that a test may not have.
+        place.symlink_to("/dev/null")
+        words = "leads out of it" if inside else "character device"
+    with pytest.raises(InvalidValue, match=words):
+        collect(top if inside else place)
+
+
+def test_limit(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1234")
+    assert len(collect(tmp_path, limit=12)) == 4
+    with pytest.raises(InvalidValue, match="more than 11 bytes"):
+        collect(tmp_path, limit=11)
+
+
+def test_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST", 3)
+    for name in "abc":
+        (tmp_path / name).touch()
+    with pytest.raises(InvalidValue, match="over 3 files"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb"])
+def test_names_within_a_directory(tmp_path, name):
+    (tmp_path / "top").mkdir()
+    with open(os.path.join(os.fsencode(tmp_path), b"top", name), "wb"):
+        pass
+    with pytest.raises(InvalidValue, match="Rename it"):
+        collect(tmp_path / "top")
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone", "link", "fifo"])
+def test_a_file_that_changes_meanwhile_is_an_error(tmp_path, change):
+    place = tmp_path / "x"
+    place.write_bytes(b"12345")
+    (entry,) = collect(place)
+    if change == "shorter":
+        place.write_bytes(b"1234")
+    elif change == "longer":
+        place.write_bytes(b"123456")
+    else:
+        place.unlink()
+        if change == "link":
+            place.symlink_to("/etc/passwd")
+        if change == "fifo":
+            os.mkfifo(place)
+    with pytest.raises((InvalidValue, NotFound)), files.Content(entry) as content:
+        while content.read(3):
+            pass
+
+
+def test_content_is_open_only_while_it_is_read(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    (entry,) = collect(tmp_path / "x")
+    before = len(os.listdir("/proc/self/fd"))
+    with files.Content(entry) as content:
+        content.seek(0)
+        assert content.read(2) == b"12"
+        assert content.read(10) == b"345"
+        assert len(os.listdir("/proc/self/fd")) == before
+        content.seek(0)
+        assert content.read() == b"12345"

@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What other programs read in the ISO is in tests/integration/test_context_iso.py."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import files, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+
+VARIABLES = {"NAME": "o'brien", "SECRET": "s3cret", "ETH0_IP": "10.0.0.5"}
+
+
+def tree(top):
+    top.mkdir()
+    (top / "init.sh").write_text("#!/bin/sh\n")
+    (top / "init.sh").chmod(0o755)
+    (top / ("n" * 250)).write_text("long")
+    (top / "empty").touch()
+    deep = top.joinpath(*(f"level{i}" for i in range(10)))
+    deep.mkdir(parents=True)
+    (deep / "leaf").write_text("leaf")
+    return [files.context_file(str(top))]
+
+
+def digest(*arguments):
+    with iso9660.built(*arguments) as iso:
+        return iso.sha256
+
+
+def test_write(tmp_path):
+    path = tmp_path / "context.iso"
+    returned = iso9660.write(str(path), VARIABLES)
+    assert returned == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
+    assert iso9660.read(str(path)) == (VARIABLES, {})
+    assert iso9660.examine(str(path)) == iso9660.Found(path.stat().st_size, ours=True, context=True)
+
+
+def test_the_same_is_not_written_again(tmp_path):
+    path = tmp_path / "context.iso"
+    iso9660.write(str(path), VARIABLES)
+    before = path.stat()
+    iso9660.write(str(path), VARIABLES)
+    assert path.stat() == before
+    iso9660.write(str(path), {**VARIABLES, "NAME": "O'brien"})
+    assert path.stat().st_ino != before.st_ino
+
+
+def test_the_same_bytes_whenever_and_wherever(tmp_path, monkeypatch):
+    """Dates, time zone, owners and the order in the directory are no part of it. The files are long and many enough
+    for Rock Ridge to continue elsewhere, and deep enough for directories to be moved."""
+    first = digest(VARIABLES, tree(tmp_path / "a"))
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    (tmp_path / "elsewhere").mkdir()
+    second_tree = tree(tmp_path / "elsewhere" / "a")
+    os.utime(tmp_path / "elsewhere" / "a" / "init.sh", (1, 1))
+    second = digest(dict(reversed(VARIABLES.items())), second_tree)
+    monkeypatch.undo()
+    time.tzset()
+    assert first == second
+
+
+@pytest.mark.parametrize("change", ["variable", "content", "executable", "name", "file more"])
+def test_other_input_other_bytes(tmp_path, change):
+    context_files = tree(tmp_path / "a")
+    first = digest(VARIABLES, context_files)
+    variables = dict(VARIABLES)
+    if change == "variable":
+        variables["SECRET"] = "s3creT"
+    elif change == "content":
+        (tmp_path / "a" / "init.sh").write_text("#!/bin/SH\n")
+    elif change == "executable":
+        (tmp_path / "a" / "init.sh").chmod(0o644)
+    elif change == "name":
+        (tmp_path / "a" / "empty").rename(tmp_path / "a" / "emptY")
+    else:
+        (tmp_path / "a" / "another").touch()
+    assert digest(variables, context_files) != first
+
+
+def test_threads(tmp_path):
+    context_files = tree(tmp_path / "a")
+    expected = [digest({"N": str(n)}, context_files) for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        work = [pool.submit(iso9660.write, str(tmp_path / f"{n}.iso"), {"N": str(n)}, context_files) for n in range(24)]
+    assert [done.result() for done in work] == expected
+
+
+def test_no_date_of_today_is_left(tmp_path, monkeypatch):
+    """pycdlib is told a date that is easy to find: not one of its stamps may remain."""
+    monkeypatch.setattr(time, "time", lambda: 4_086_543_845.0)  # 2099-07-01 and some
+    with iso9660.built(VARIABLES, tree(tmp_path / "a")) as iso:
+        iso.content.seek(0)
+        content = iso.content.read()
+    assert b"2099" not in content
+    assert bytes((199, 7, 1)) not in content
+
+
+def test_large_files_are_not_held_in_memory(tmp_path, monkeypatch):
+    (tmp_path / "big").write_bytes(os.urandom(100_000))
+    (tmp_path / "isos").mkdir()
+    wanted = [files.context_file(str(tmp_path / "big"))]
+    in_memory = iso9660.write(str(tmp_path / "isos" / "a.iso"), VARIABLES, wanted)
+    monkeypatch.setattr(iso9660, "_IN_MEMORY", 50_000)
+    with iso9660.built(VARIABLES, wanted, str(tmp_path / "isos")) as iso:
+        assert os.fstat(iso.content.fileno()).st_nlink == 0
+    assert iso9660.write(str(tmp_path / "isos" / "b.iso"), VARIABLES, wanted) == in_memory
+    assert (tmp_path / "isos" / "a.iso").read_bytes() == (tmp_path / "isos" / "b.iso").read_bytes()
+    assert sorted(entry.name for entry in (tmp_path / "isos").iterdir()) == ["a.iso", "b.iso"]
+
+
+def test_thousands_of_names_that_begin_alike(tmp_path):
+    (tmp_path / "a").mkdir()
+    for number in range(2000):
+        (tmp_path / "a" / f"certificate-of-a-host-{number}.pem").touch()
+    path = tmp_path / "x.iso"
+    iso9660.write(str(path), {}, [files.context_file(str(tmp_path / "a"))])
+    assert len(iso9660.read(str(path))[1]) == 2000
+
+
+def test_a_failure_leaves_the_old_one(tmp_path):
+    path = tmp_path / "context.iso"
+    iso9660.write(str(path), VARIABLES)
+    before = path.read_bytes()
+    with pytest.raises(NotFound):
+        iso9660.write(str(path), VARIABLES, [files.context_file(str(tmp_path / "nothing"))])
+    with pytest.raises(InvalidValue):
+        iso9660.write(str(path), {"NOT A NAME": "x"})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
+
+
+def test_no_directory(tmp_path):
+    with pytest.raises(NotFound, match="nowhere"):
+        iso9660.write(str(tmp_path / "nowhere" / "context.iso"), VARIABLES)
+
+
+def test_examine(tmp_path):
+    assert iso9660.examine(str(tmp_path / "nothing")) is None
+    (tmp_path / "text").write_text("no ISO")
+    assert iso9660.examine(str(tmp_path / "text")) == iso9660.Found(6, ours=False, context=False)
+    (tmp_path / "link").symlink_to("text")
+    for other in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InvalidValue, match="not a regular file"):
+            iso9660.examine(str(other))
+
+
+def test_read_of_what_is_no_iso(tmp_path):
+    for content in (b"", b"x" * 40_000, b"\0" * 32768 + b"\1CD001\1" + b"\0" * 4000):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(InvalidValue, match="can't be read"):
+            iso9660.read(str(tmp_path / "x"))

@@ -1,0 +1,271 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import variables
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+
+ONED = Path(__file__).parents[4] / "fixtures" / "oned"
+NET_A = {
+    "NETWORK_ADDRESS": "10.1.0.0",
+    "NETWORK_MASK": "255.255.0.0",
+    "GATEWAY": "10.1.0.1",
+    "DNS": "10.1.0.2 9.9.9.9",
+    "SEARCH_DOMAIN": "example.org lab",
+    "GUEST_MTU": "1400",
+    "METRIC": "100",
+}
+NET_B = {
+    "NETWORK_ADDRESS": "192.168.77.0",
+    "NETWORK_MASK": "255.255.255.0",
+    "GATEWAY": "192.168.77.1",
+    "DNS": "192.168.77.2",
+}
+
+
+def nic(nic_id=0, network="net-a", ip="10.1.0.10", mac="02:00:0a:01:00:0a", values=None, **more):
+    values = NET_A if values is None else values
+    return Nic(nic_id, nic_id, network, "br-a", mac, ip=ip, network_values=values, **more)
+
+
+def machine(context=None, *, nics=(), disks=(), name="web-0", vm_id=7, **more):
+    place = Context(disk_id=len(disks), target="sda", bus="scsi")
+    vm = Vm(vm_id, "uuid", name, "kvm", 0.5, 128, context=place, nics=tuple(nics), disks=tuple(disks), **more)
+    return vm, Template.from_mapping({"CONTEXT": context or {}})
+
+
+def built(context=None, *, user=None, networks=(), images=(), **more):
+    vm, template = machine(context, **more)
+    context, warnings = variables.build(vm, template, user=user, networks=networks, images=images)
+    return context, warnings
+
+
+def values(context=None, **more):
+    found, warnings = built(context, **more)
+    assert warnings == []
+    return found.variables
+
+
+def oned_case(case):
+    if case.startswith("11"):
+        disks = [Disk(0, "vda", source="/d/00debian", image="debian"), Disk(1, "sda"), Disk(2, "sdb")]
+        nics = [nic(ip="10.1.0.25", mac="02:00:0a:01:00:19", model="e1000")]
+        return Vm(20, "u", "plain-vnc", "kvm", 1, 512, vcpu=2, disks=tuple(disks), nics=tuple(nics),
+                  context=Context(3, "hdb"))  # fmt: skip
+    disks = [Disk(0, "vda", image="debian", source="/var/lib/one//datastores/1/00debian"), Disk(1, "vdc", image="data"),
+             Disk(2, "sda"), Disk(3, "vde"), Disk(4, "hda", image="iso")]  # fmt: skip
+    nics = [nic(), nic(1, "net-b", "192.168.77.33", "02:00:c0:a8:4d:21", NET_B, model="e1000")]
+    return Vm(1, "u", "boot-disks-nics", "kvm", 1.5, 2048, vcpu=4, disks=tuple(disks), nics=tuple(nics),
+              context=Context(5, "hdd"))  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["02-boot-disks-nics", "11-plain-vnc"])
+def test_the_same_file_as_a_real_opennebula(case):
+    template = parse((ONED / f"{case}.tmpl").read_text())
+    context, warnings = variables.build(oned_case(case), template)
+    assert context_sh.render(context.variables) == (ONED / f"{case}.context.sh").read_text()
+    assert warnings == []
+
+
+def test_the_example_of_the_documentation():
+    template = parse(
+        r"""
+        CONTEXT = [
+          hostname   = "MAINHOST",
+          ip_private = "$NIC[IP]",
+          dns        = "$NETWORK[DNS, NAME=\"Public\"]",
+          ip_gen     = "10.0.0.$VMID",
+          files      = "/service/init.sh /service/certificates /service/service.conf"
+        ]
+        """
+    )
+    vm, _template = machine(vm_id=85, nics=[nic(network="Red", ip="192.168.0.5", values={})])
+    public = Network(3, "Public", attributes={"DNS": "192.168.4.9"})
+    context, warnings = variables.build(vm, template, networks=[public])
+    assert context.variables == {
+        "HOSTNAME": "MAINHOST",
+        "IP_PRIVATE": "192.168.0.5",
+        "DNS": "192.168.4.9",
+        "IP_GEN": "10.0.0.85",
+        "FILES": "/service/init.sh /service/certificates /service/service.conf",
+        "TARGET": "sda",
+        "DISK_ID": "0",
+    }
+    assert context.files == (
+        ContextFile("/service/init.sh", "init.sh"),
+        ContextFile("/service/certificates", "certificates"),
+        ContextFile("/service/service.conf", "service.conf"),
+    )
+    assert warnings == []
+
+
+def test_the_place_of_the_context_is_kept():
+    found, _warnings = built({"A": "b"}, disks=[Disk(0, "vda")])
+    assert (found.disk_id, found.target, found.bus) == (1, "sda", "scsi")
+    assert (found.variables["DISK_ID"], found.variables["TARGET"]) == ("1", "sda")
+
+
+def test_no_context_no_iso():
+    vm, _template = machine()
+    vm = Vm(vm.vm_id, vm.uuid, vm.name, vm.hypervisor, vm.cpu, vm.memory)
+    assert variables.build(vm, Template()) == (None, [])
+
+
+@pytest.mark.parametrize("said", ["YES", "yes"])
+def test_every_nic_gets_every_variable(said):
+    found = values({"NETWORK": said}, nics=[nic(), nic(1, values={}, ip="", mac="02:00:00:00:00:01")])
+    for index in (0, 1):
+        assert {name for name in found if name.startswith(f"ETH{index}_")} == {
+            f"ETH{index}_{name}" for name, _attributes in variables.NETWORK_VARIABLES
+        }
+    assert found["ETH1_MAC"] == "02:00:00:00:00:01"
+    assert found["ETH1_IP"] == found["ETH1_MASK"] == ""
+
+
+def test_the_nic_comes_before_its_network():
+    options = {"DNS": "1.1.1.1", "METHOD": "dhcp", "IP": "10.9.9.9"}
+    found = values({"NETWORK": "YES"}, nics=[nic(options=options)])
+    assert (found["ETH0_DNS"], found["ETH0_METHOD"], found["ETH0_GATEWAY"]) == ("1.1.1.1", "dhcp", "10.1.0.1")
+    # What was leased, not what was asked for.
+    assert found["ETH0_IP"] == "10.1.0.10"
+
+
+def test_what_the_user_sets_is_kept():
+    found = values({"NETWORK": "YES", "ETH0_DNS": "9.9.9.9", "ETH0_MTU": ""}, nics=[nic()])
+    assert (found["ETH0_DNS"], found["ETH0_MTU"]) == ("9.9.9.9", "1400")
+
+
+def test_ip6():
+    network = {"GATEWAY6": "fd00::1", "IP6_METHOD": "static", "PREFIX_LENGTH": "48", "IP6_METRIC": "5"}
+    found = values({"NETWORK": "YES"}, nics=[nic(ip6="2001:db8::5", ip6_ula="fd00::5", values=network)])
+    assert {name[5:]: value for name, value in found.items() if name.startswith("ETH0_IP6")} == {
+        "IP6": "2001:db8::5",
+        "IP6_ULA": "fd00::5",
+        "IP6_GATEWAY": "fd00::1",
+        "IP6_METHOD": "static",
+        "IP6_METRIC": "5",
+        "IP6_PREFIX_LENGTH": "48",
+    }
+
+
+def test_network_no_gives_none():
+    assert not any(name.startswith("ETH") for name in values({"NETWORK": "NO"}, nics=[nic()]))
+    assert not any(name.startswith("ETH") for name in values({}, nics=[nic()]))
+
+
+def test_network_that_is_neither_warns():
+    _context, warnings = built({"NETWORK": "true"}, nics=[nic()])
+    assert warnings == ["CONTEXT/NETWORK: only YES gives the machine its network variables"]
+
+
+def test_expressions_know_the_machine_and_what_it_uses():
+    disks = [Disk(0, "vda", image="debian", image_id=4, source="/s/debian", size=2048), Disk(1, "vdb", image="data")]
+    found = values(
+        {
+            "A": "$NAME:$VMID:$UNAME:$GNAME:$CPU:$VCPU:$MEMORY:$MINE",
+            "B": '$DISK[SOURCE, IMAGE="debian"] $DISK[TARGET, DISK_ID=1] $IMAGE[FORMAT, IMAGE_ID=4]',
+            "C": '$NIC[MAC, NETWORK="net-b"] $NETWORK[GATEWAY, NIC_ID=1] $NETWORK[NAME]',
+            "D": "$USER[SSH_PUBLIC_KEY]",
+            "E": "$GRAPHICS[PORT]",
+        },
+        nics=[nic(), nic(1, "net-b", values=NET_B)],
+        disks=disks,
+        user={"SSH_PUBLIC_KEY": "ssh-ed25519 AAAA o'brien@host"},
+        graphics=Graphics(port=5907),
+        attributes={"MINE": "user attribute"},
+    )
+    assert found["A"] == "web-0:7:oneadmin:oneadmin:0.5:1:128:user attribute"
+    assert found["B"] == "/s/debian vdb raw"
+    assert found["C"] == "02:00:0a:01:00:0a 192.168.77.1 net-a"
+    assert found["D"] == "ssh-ed25519 AAAA o'brien@host"
+    assert found["E"] == "5907"
+
+
+def test_what_is_not_known_is_empty_and_named():
+    found, warnings = built({"A": "<$NMAE>", "PASSWORD": "s3$cret"})
+    assert (found.variables["A"], found.variables["PASSWORD"]) == ("<>", "s3")
+    assert [text.split(":")[0] for text in warnings] == ["CONTEXT/A", "CONTEXT/PASSWORD"]
+    assert "$NAME meant?" in warnings[0]
+    assert "cret" not in "".join(warnings).replace("secret", "")
+
+
+def test_references_are_what_an_engine_looks_up():
+    _vm, template = machine({"A": '$NETWORK[DNS, NAME="Public"]', "START_SCRIPT": "echo $HOME", "B": "$$X"})
+    assert [(e.name, e.key, e.value) for e in variables.references(template)] == [("NETWORK", "NAME", "Public")]
+
+
+@pytest.mark.parametrize(
+    "value", ["it's", 'a "b" \\ `c` $(d) ${E} <&>', "line\nline", "Ünïcödé ☃", "]]>", "$$", "1.10"]
+)
+def test_values_arrive_as_they_are(value):
+    assert values({"A": value})["A"] == value
+
+
+def test_blanks_at_the_ends_are_dropped_with_a_warning():
+    found, warnings = built({"A": "  x y\t", "B": "key\n", "C": "\n\n"})
+    assert (found.variables["A"], found.variables["B"], found.variables["C"]) == ("x y", "key", "")
+    assert warnings == ["CONTEXT/A: blanks at its ends are dropped, as OpenNebula does"]
+
+
+def test_nothing_in_a_start_script_is_expanded():
+    script = "#!/bin/sh\necho $NAME ${HOME} $(id) > /x\n"
+    found = values({"START_SCRIPT": script})
+    assert base64.b64decode(found["START_SCRIPT_BASE64"]).decode() == script
+    assert found["START_SCRIPT"] == script.strip()
+
+
+def test_a_start_script_without_expressions_is_sent_as_opennebula_sends_it():
+    found = values({"START_SCRIPT": "touch /x"})
+    assert found["START_SCRIPT"] == "touch /x"
+    assert "START_SCRIPT_BASE64" not in found
+
+
+def test_a_given_start_script_base64_is_kept():
+    assert values({"START_SCRIPT": "$X", "START_SCRIPT_BASE64": "ZWNobwo="})["START_SCRIPT_BASE64"] == "ZWNobwo="
+
+
+def test_names_a_shell_reserves_are_warned_of():
+    _context, warnings = built({"UID": "0", "A": "b"})
+    assert len(warnings) == 1
+    assert "UID" in warnings[0]
+
+
+@pytest.mark.parametrize("context", [{"1A": "x"}, {"A": "x\udcff"}])
+def test_what_no_shell_can_hold_is_refused(context):
+    with pytest.raises(InvalidValue):
+        built(context)
+
+
+def test_files_of_the_datastore():
+    init = Image(6, "init.sh", ImageType.CONTEXT, source="/datastores/2/06init")
+    its = Image(7, "it's.txt", ImageType.CONTEXT, source="/datastores/2/07its")
+    text = '$FILE[IMAGE="init.sh"] $FILE[IMAGE_ID=7]'
+    found, warnings = built({"FILES_DS": text, "FILES": "/srv/a"}, images=[init, its])
+    assert found.files == (
+        ContextFile("/srv/a", "a"),
+        ContextFile("/datastores/2/06init", "init.sh"),
+        ContextFile("/datastores/2/07its", "it's.txt"),
+    )
+    assert warnings == []
+
+
+def test_one_name_from_two_places_is_refused():
+    init = Image(6, "init.sh", ImageType.CONTEXT, source="/datastores/2/06init")
+    with pytest.raises(InvalidValue, match=r"06init.*/srv/init\.sh"):
+        built({"FILES_DS": '$FILE[IMAGE="init.sh"]', "FILES": "/srv/init.sh"}, images=[init])

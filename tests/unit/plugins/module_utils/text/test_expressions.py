@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.text.expressions import (
+    Expression,
+    Scope,
+    expand,
+    expressions,
+)
+
+SCOPE = Scope(
+    singles={"NAME": "web-0", "VMID": "85", "EMPTY": "", "LOOP": "$NAME"},
+    vectors={
+        "NIC": [
+            {"IP": "10.1.0.10", "NETWORK": "net-a", "NIC_ID": "0"},
+            {"IP": "192.168.77.33", "NETWORK": "Public ]x", "NIC_ID": "1"},
+        ],
+        "NETWORK": [{"DNS": "192.168.4.9", "NETWORK": "Public", "NAME": "Public"}],
+        "FILE": [{"IMAGE": "init.sh", "": "/datastores/2/06init:'init.sh' "}],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$NAME.example.org", "web-0.example.org"),
+        ("10.0.0.$VMID", "10.0.0.85"),
+        ("$name", "web-0"),
+        ("$NAME$VMID", "web-085"),
+        ("$NAME, and more", "web-0, and more"),
+        ("[$NAME]", "[web-0]"),
+        ("$EMPTY|", "|"),
+        ("$NIC[IP]", "10.1.0.10"),
+        ("$NIC[ip]/$Nic[ Nic_Id ]", "10.1.0.10/0"),
+        ('$NIC[IP, NETWORK="net-a"]', "10.1.0.10"),
+        ("$NIC[IP, NIC_ID=1]", "192.168.77.33"),
+        ('$NIC[IP,NETWORK="Public ]x"]', "192.168.77.33"),
+        (r"$NETWORK[DNS, NAME=\"Public\"]", "192.168.4.9"),
+        ('$NETWORK[DNS, NETWORK="Public" ]', "192.168.4.9"),
+        ("$NETWORK[DNS, NETWORK='Public']", "192.168.4.9"),
+        ('$NETWORK[DNS,\n  NAME = "Public"\n]', "192.168.4.9"),
+        ('$FILE[IMAGE="init.sh"]$FILE[IMAGE="init.sh"]', "/datastores/2/06init:'init.sh' " * 2),
+        # What an expression gives is not read again.
+        ("$LOOP", "$NAME"),
+        # No name, no expression.
+        ("$", "$"),
+        ("a $ b", "a $ b"),
+        ("$$", "$$"),
+        ("$(hostname) ${NAME} $1 $? `id`", "$(hostname) ${NAME} $1 $? `id`"),
+        (r"\$NAME", r"\web-0"),
+        # The way to write a plain one.
+        ("$$NAME", "$NAME"),
+        ("$$$NAME", "$$NAME"),
+        ("$$NIC[IP]", "$NIC[IP]"),
+        ("pa$$word", "pa$word"),
+        # Brackets that hold no selector are text.
+        ("$NAME[0]", "web-0[0]"),
+        ("$NAME[", "web-0["),
+        ("$NAME[IP, NETWORK]", "web-0[IP, NETWORK]"),
+        ('$NAME[IP, NETWORK="x"', 'web-0[IP, NETWORK="x"'),
+        ("", ""),
+    ],
+)
+def test_expand(text, expected):
+    assert expand(text, SCOPE) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("$NMAE", "it holds a $NAME that is not known (is $NAME meant?)"),
+        ("$hunter2", "it holds a $NAME that is not known"),
+        ("$NIC", "$NIC needs an attribute: $NIC[…]"),
+        ("$NIX[IP]", "it holds a $VECTOR[…] that the machine does not have (is $NIC meant?)"),
+        ("$NIC[IPP]", "NIC does not have that attribute (is IP meant?)"),
+        ('$NIC[IP, NETWORK="net-b"]', "there is no NIC with that NETWORK (is net-a meant?)"),
+        ('$NIC[IP, NETWROK="net-a"]', "NIC can't be chosen by that key (is NETWORK meant?)"),
+    ],
+)
+def test_unknown_is_empty_and_says_why(text, clause):
+    assert expand(f"<{text}>", SCOPE) == ("<>", [clause])
+
+
+def test_a_warning_does_not_repeat_what_may_be_a_password():
+    _text, warnings = expand("s3cret$hunter2$swordfish", SCOPE)
+    assert warnings
+    assert not any(word in warning.lower() for word in ("hunter2", "swordfish", "s3cret") for warning in warnings)
+
+
+def test_expressions_lists_what_must_be_looked_up():
+    assert expressions('$NAME:$NETWORK[DNS, NAME="Public"] $$NIC[IP] $(x) $FILE[IMAGE=init.sh]') == [
+        Expression("NAME"),
+        Expression("NETWORK", "DNS", "NAME", "Public"),
+        Expression("FILE", "", "IMAGE", "init.sh"),
+    ]
+
+
+@given(st.text())
+def test_any_text_can_be_written(text):
+    """A $ before each run of $ that a name follows; nothing else needs care."""
+    import re
+
+    escaped = re.sub(r"\$+(?=[A-Za-z_])", lambda run: run.group() + "$", text)
+    assert expand(escaped, SCOPE) == (text, [])
+
+
+@given(st.lists(st.sampled_from(["$", "NAME", "NIC", "[", "]", "IP", ",", "=", '"', "\\", "'", " ", "x"])).map("".join))
+def test_never_raises_and_text_without_dollars_is_kept(text):
+    expanded, _warnings = expand(text, SCOPE)
+    if "$" not in text:
+        assert expanded == text
+
+
+@pytest.mark.parametrize(
+    "part", ["$", "$NIC[", '$NIC[IP,NETWORK="', "$NIC[IP, ", "$A[b=", "$unknown ", "$NAME[\t", "[["]
+)
+def test_time_is_linear(part):
+    text = part * (65536 // len(part))
+    start = time.process_time()
+    expand(text, SCOPE)
+    assert time.process_time() - start < 1
