@@ -13,10 +13,13 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Optional
 
 from ..errors import MissingDependency
+from . import node
 from .command import find, last_lines
 
 DEVICE = "/dev/kvm"
@@ -45,7 +48,7 @@ class Boot:
     problem: str = ""
 
 
-def choose(wanted: str, cached: Mapping[str, str]) -> Dict[str, str]:
+def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
     """{accelerator: kvm or qemu, reason, key}. wanted: auto probes, unless `cached` holds what a probe found under the
     same circumstances; kvm and qemu are taken at their word."""
     if wanted != "auto":
@@ -59,8 +62,7 @@ def choose(wanted: str, cached: Mapping[str, str]) -> Dict[str, str]:
 
 def circumstances() -> str:
     """What a finding depends on; it is probed anew when any of this is different."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        parts = [file.read().strip(), os.uname().release]
+    parts = [node.boot_id(), os.uname().release]
     for path in (DEVICE, shutil.which(EMULATOR) or ""):
         try:
             found = os.stat(path)
@@ -73,7 +75,7 @@ def circumstances() -> str:
     return " ".join(parts)
 
 
-def probe(limit: float = LIMIT) -> Tuple[str, str]:
+def probe(limit: float = LIMIT) -> tuple[str, str]:
     """("kvm" or "qemu", why). Takes as long as the guest needs: 0.3 s where KVM works, `limit` s where it hangs."""
     if not os.path.exists(DEVICE):
         return "qemu", f"there is no {DEVICE}"
@@ -99,8 +101,7 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
     with tempfile.TemporaryDirectory(prefix="nebula-probe-", dir="/tmp") as directory, tempfile.TemporaryFile() as said:
         os.chmod(directory, 0o755)
         image = os.path.join(directory, "guest")
-        with open(image, "wb") as file:
-            file.write(GUEST)
+        Path(image).write_bytes(GUEST)
         os.chmod(image, 0o644)
         began = time.monotonic()
         process = subprocess.Popen(
@@ -142,12 +143,12 @@ def _device() -> str:
     return f"{DEVICE} (mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}:{found.st_gid})"
 
 
-def qemu_user() -> Tuple[str, Optional[pwd.struct_passwd]]:
+def qemu_user() -> tuple[str, Optional[pwd.struct_passwd]]:
     """Who libvirt runs QEMU as on this host; (name, None) where there is no such account (yet)."""
     names = list(QEMU_USERS)
     try:
-        with open(QEMU_CONF, encoding="utf-8", errors="replace") as file:
-            configured = re.findall(r'^\s*user\s*=\s*"\+?([^"]+)"', file.read(), re.MULTILINE)
+        text = Path(QEMU_CONF).read_text(encoding="utf-8", errors="replace")
+        configured = re.findall(r'^\s*user\s*=\s*"\+?([^"]+)"', text, re.MULTILINE)
         names = configured[-1:] + names
     except OSError:
         pass
@@ -159,7 +160,7 @@ def qemu_user() -> Tuple[str, Optional[pwd.struct_passwd]]:
     return "root", None
 
 
-def _identity(account: Optional[pwd.struct_passwd]) -> Dict[str, Any]:
+def _identity(account: Optional[pwd.struct_passwd]) -> dict[str, Any]:
     if account is None or os.geteuid() != 0 or account.pw_uid == 0:
         return {}
     groups = os.getgrouplist(account.pw_name, account.pw_gid)
@@ -172,6 +173,5 @@ def qemu_version() -> str:
         program = find(EMULATOR)
     except MissingDependency:
         return ""
-    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
-    found = re.search(r"version (\d[\w.]*)", done.stdout.decode("utf-8", "replace"))
+    found = re.search(r"version (\d[\w.]*)", run([program, "--version"], timeout=20).stdout)
     return found.group(1) if found else ""

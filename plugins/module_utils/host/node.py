@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, FrozenSet, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Optional
 
 from ..errors import CatalogError, ForeignObject, InvalidValue, StalePlan
 from ..model.plain import from_plain, to_plain
@@ -41,17 +43,16 @@ class NodeFile:
     catalog: str = ""
     plan: int = 0
     accelerator: Mapping[str, str] = field(default_factory=dict)
-    daemons: Tuple[Daemon, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
     kvm_device: Mapping[str, int] = field(default_factory=dict)
-    directories: Tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 def read(root: str) -> NodeFile:
     """An empty one if there is none."""
     path = os.path.join(root, NAME)
     try:
-        with open(path, encoding="utf-8") as file:
-            return from_plain(NodeFile, json.load(file))
+        return from_plain(NodeFile, json.loads(Path(path).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return NodeFile()
     except (ValueError, TypeError, AttributeError, InvalidValue) as error:
@@ -107,11 +108,10 @@ def is_current(root: str, catalog: str, number: int) -> bool:
 
 def memory() -> int:
     """MiB of this host."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        for text in file:
-            name, value = text.split(":", 1)
-            if name == "MemTotal":
-                return int(value.split()[0]) // 1024
+    for text in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, value = text.split(":", 1)
+        if name == "MemTotal":
+            return int(value.split()[0]) // 1024
     return 0
 
 
@@ -121,23 +121,21 @@ def processors() -> int:
 
 
 def cpu_shares() -> int:
-    """What one whole processor weighs in this host's cgroups; 0 if they can't weigh processors (hypervisors.base.Site)."""
+    """What one whole processor weighs in this host's cgroups; 0 if they can't weigh any (hypervisors.base.Site)."""
     base = "/sys/fs/cgroup"
     try:
-        with open(f"{base}/cgroup.controllers", encoding="ascii") as file:
-            return 100 if "cpu" in file.read().split() else 0
+        return 100 if "cpu" in Path(f"{base}/cgroup.controllers").read_text(encoding="ascii").split() else 0
     except OSError:
         found = any(os.path.exists(f"{base}/{name}/cpu.shares") for name in ("cpu", "cpu,cpuacct"))
         return 1024 if found else 0
 
 
-def listening_ports(paths: Tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> FrozenSet[int]:
+def listening_ports(paths: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> frozenset[int]:
     """TCP ports from 5900 up that something listens on, on any address."""
     ports = set()
     for path in paths:
         try:
-            with open(path, encoding="ascii") as file:
-                lines = file.readlines()[1:]
+            lines = Path(path).read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue
         for text in lines:
@@ -149,21 +147,19 @@ def listening_ports(paths: Tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def start_time(pid: int) -> Optional[int]:
     """Of a process, in clock ticks since boot; None: there is none, or it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name in brackets may hold anything, spaces and brackets too.
-            fields = file.read().rsplit(")", 1)[1].split()
+        # The name in brackets may hold anything, spaces and brackets too.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return None
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
-def facts(node: NodeFile) -> Dict[str, Any]:
+def facts(node: NodeFile) -> dict[str, Any]:
     """What a poll tells of the node beside its machines."""
     return {"accelerator": node.accelerator.get("accelerator", ""), "reason": node.accelerator.get("reason", "")}

@@ -14,8 +14,9 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional
 
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
 from . import node
@@ -33,8 +34,8 @@ class Service:
 
     name: str
     program: str
-    sockets: Tuple[str, ...]
-    units: Tuple[str, ...]
+    sockets: tuple[str, ...]
+    units: tuple[str, ...]
 
 
 # In the order of their start: libvirtd asks virtlogd for the consoles' logs.
@@ -74,7 +75,7 @@ def peer(service: Service) -> Optional[int]:
     return None
 
 
-def missing(services: Sequence[Service] = LIBVIRT) -> List[Service]:
+def missing(services: Sequence[Service] = LIBVIRT) -> list[Service]:
     return [service for service in services if not is_running(service)]
 
 

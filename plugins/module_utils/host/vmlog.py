@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import List, Optional, Tuple
+from typing import Optional
 
 NAME = "vm.log"
 MODE = 0o640
@@ -25,14 +25,14 @@ class VmLog:
 
     def __init__(self, directory: str) -> None:
         self.path = os.path.join(directory, NAME)
-        self.lines: List[str] = []
+        self.lines: list[str] = []
         self._saved = 0
 
     def __call__(self, component: str, level: str, text: str) -> None:
         """component: DIM, LCM, VMM, TM. level: I, W, E."""
         self.lines.append(line(component, level, text))
 
-    def last(self) -> Tuple[str, ...]:
+    def last(self) -> tuple[str, ...]:
         return tuple(self.lines[-CARRIED:])
 
     def save(self) -> None:

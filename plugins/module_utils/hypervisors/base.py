@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Callable, FrozenSet, Mapping, Optional, Tuple
+from typing import Callable, Optional
 
 from ..model.disk import DiskFiles
 from ..model.plan import ObservedVm
@@ -32,7 +33,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Site:
-    """What rendering needs to know of the node and the machine's directory. accelerator: "kvm", or "qemu" for emulation.
+    """What rendering needs to know of the node and the machine's directory. accelerator: "kvm", or "qemu" (emulation).
     disks: by disk id, the context's included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in
     version 1, 100 in version 2, 0: they can't weigh CPU here)."""
 
@@ -59,7 +60,7 @@ class Survey:
     """What runs on this node. vms: the catalog's machines, whatever their state; those of others are never listed.
     foreign_memory: MiB held by running machines that are not this catalog's."""
 
-    vms: Tuple[ObservedVm, ...] = ()
+    vms: tuple[ObservedVm, ...] = ()
     foreign_memory: int = 0
 
 
@@ -71,7 +72,7 @@ class Driver(abc.ABC):
     """
 
     name: str = ""
-    capabilities: FrozenSet[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
 
     @abc.abstractmethod
     def close(self) -> None: ...

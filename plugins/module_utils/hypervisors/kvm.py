@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
 from ..deps import require
@@ -50,7 +52,7 @@ class KvmDriver(Driver):
         self._libvirt.registerErrorHandler(lambda _context, _error: None, None)
         self._uri = uri
         self._local = threading.local()
-        self._connections: List[Any] = []
+        self._connections: list[Any] = []
         self._lock = threading.Lock()
         self._events: Optional[_Events] = None
         self._connection()
@@ -94,10 +96,10 @@ class KvmDriver(Driver):
         connection = self._connection()
         groups = lv.VIR_DOMAIN_STATS_STATE | lv.VIR_DOMAIN_STATS_CPU_TOTAL | lv.VIR_DOMAIN_STATS_BALLOON
         with self._explained("listing the machines of this node"):
-            records: List[Tuple[Any, Dict[str, Any]]] = connection.getAllDomainStats(
+            records: list[tuple[Any, dict[str, Any]]] = connection.getAllDomainStats(
                 groups, lv.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
             )
-        vms: List[ObservedVm] = []
+        vms: list[ObservedVm] = []
         foreign = 0
         for domain, stats in records:
             memory = int(stats.get("balloon.maximum", 0)) // 1024
@@ -304,7 +306,7 @@ class KvmDriver(Driver):
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         try:
-            with open(checkpoint, "rb") as file:
+            with Path(checkpoint).open("rb") as file:
                 return file.read(len(SAVED)) == SAVED
         except OSError:
             return False
@@ -328,7 +330,7 @@ class _Events:
         if not _Events._registered:
             libvirt.virEventRegisterDefaultImpl()
             _Events._registered = True
-        self._waiting: Dict[str, threading.Event] = {}
+        self._waiting: dict[str, threading.Event] = {}
         self._ended = False
         # The loop sleeps in poll() until something happens; a timer wakes it, so that it sees that it is to end.
         self._timer = libvirt.virEventAddTimeout(500, lambda _timer, _opaque: None, None)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from typing import Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
-from ..model.disk import Disk
+from ..model.disk import Disk, DiskFiles
 from ..model.nic import Nic
 from ..model.vm import Graphics, Vm
-from .base import Deployment, DiskFiles, Site
+from .base import Deployment, Site
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -257,7 +258,13 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm) -
     if disk.boot_order:
         ET.SubElement(element, "boot", {"order": str(disk.boot_order)})
     if bus == "scsi":
-        address = {"type": "drive", "controller": "0", "bus": "0", "target": str(letter_index(disk.target)), "unit": "0"}
+        address = {
+            "type": "drive",
+            "controller": "0",
+            "bus": "0",
+            "target": str(letter_index(disk.target)),
+            "unit": "0",
+        }
         ET.SubElement(element, "address", address)
 
 
@@ -293,11 +300,10 @@ def letter_index(target: str) -> int:
 
 
 def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
-    wanted: List[Tuple[str, str]] = []
+    wanted: list[tuple[str, str]] = []
     for name in IOTUNE:
-        for suffix in ("", "_MAX", "_MAX_LENGTH"):
-            if options.get(name + suffix):
-                wanted.append(((name + suffix).lower(), options[name + suffix]))
+        names = [name + suffix for suffix in ("", "_MAX", "_MAX_LENGTH")]
+        wanted += [(each.lower(), options[each]) for each in names if options.get(each)]
     if options.get("SIZE_IOPS_SEC"):
         wanted.append(("size_iops_sec", options["SIZE_IOPS_SEC"]))
     if wanted:
@@ -352,7 +358,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
 
 
 def _bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
-    found: List[Tuple[str, Dict[str, str]]] = []
+    found: list[tuple[str, dict[str, str]]] = []
     for direction in ("inbound", "outbound"):
         limits = {
             key: values[f"{direction.upper()}_{name}"]
@@ -401,7 +407,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
             port=str(graphics.port) if graphics.port else "-1",
             autoport="no" if graphics.port else "yes",
             listen=graphics.listen,
-            passwd=graphics.password[: PASSWORD_LENGTH.get(kind, None)],
+            passwd=graphics.password[: PASSWORD_LENGTH.get(kind)],
             keymap=graphics.keymap,
         ),
     )
@@ -452,7 +458,7 @@ def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Elem
     return element
 
 
-def _given(**attributes: str) -> Dict[str, str]:
+def _given(**attributes: str) -> dict[str, str]:
     return {key: value for key, value in attributes.items() if value}
 
 

@@ -1,0 +1,532 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries a plan out on this node, with any driver: fence, lock, disks, context, definition, state. Many machines at
+once; what fails is told per machine, and the others go on. Applying a plan twice is the same as once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..context import iso9660
+from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, StalePlan, TimedOut, WrongState
+from ..host import accelerator, node
+from ..host.command import find
+from ..host.files import lock, make_directory, remove_file, write_atomically
+from ..host.vmlog import VmLog
+from ..model.disk import DiskFiles
+from ..model.plain import from_plain, to_plain
+from ..model.plan import Observed, ObservedVm, Plan, PlannedVm, VmOutcome
+from ..model.vm import Vm
+from ..storage import disks
+from ..storage.datastore import disk_path, vm_directory
+from .base import Driver, Mark, Site
+
+RECORD = "vm.json"
+CHECKPOINT = "checkpoint"
+# A checkpoint while it is written: only its name says that the saved machine and its disks belong together.
+PARTIAL = "checkpoint.partial"
+LOCK_SECONDS = 600
+# Machines that are worked on at once. More of them wait for guests to obey than are built: building keeps processors
+# and disks busy, waiting does not.
+WAITING = 32
+REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run again"
+
+Report = Callable[[int, int, int], None]
+"""done, failed, total: after each machine."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """vm.json in a machine's directory: whose it is, and what was last done with it. generation: of the last decision
+    that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
+    of what the machine has; they cover secrets, so this file is as closed as the deployment file."""
+
+    catalog: str
+    vm_id: int
+    uuid: str
+    generation: int = 0
+    operated: int = 0
+    definition: str = ""
+    context: str = ""
+    port: int = 0
+
+
+@dataclass
+class _Job:
+    """One machine while it is worked on. stage: the failure that an error means now."""
+
+    planned: PlannedVm
+    mark: Mark
+    directory: str
+    record: Record
+    log: VmLog
+    stage: str = "PROLOG_FAILURE"
+    changed: bool = False
+    files: dict[int, DiskFiles] = field(default_factory=dict)
+
+    @property
+    def vm(self) -> Vm:
+        return self.planned.vm
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+class Batch:
+    """threads: how many machines are built at once; 0: as many as this node's processors can keep busy."""
+
+    def __init__(
+        self, plan: Plan, driver: Driver, root: str, threads: int = 0, wanted_accelerator: str = "auto"
+    ) -> None:
+        self.plan = plan
+        self.driver = driver
+        self.root = root
+        threads = threads or min(max(2 * node.processors(), 2), 8)
+        self._building = threading.BoundedSemaphore(threads)
+        self._accelerator = wanted_accelerator
+        self._site: Site | None = None
+
+    def apply(self, report: Report | None = None) -> list[VmOutcome]:
+        """The outcomes in the plan's order. Raises StalePlan and ForeignObject for the plan as a whole, before anything
+        is touched."""
+        if not self.plan.vms:
+            return []
+        make_directory(self.root, 0o711)
+        known = node.accept(self.root, self.plan.catalog, self.plan.number)
+        self._site = self._survey_site(known)
+        make_directory(os.path.dirname(vm_directory(self.root, 0)), 0o711)
+        outcomes: dict[int, VmOutcome] = {}
+        total = len(self.plan.vms)
+        with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
+            futures = [pool.submit(self._outcome, planned) for planned in self.plan.vms]
+            for future in as_completed(futures):
+                outcome = future.result()
+                outcomes[outcome.vm_id] = outcome
+                if report is not None:
+                    failed = sum(1 for each in outcomes.values() if each.error is not None)
+                    report(len(outcomes) - failed, failed, total)
+        return [outcomes[planned.vm.vm_id] for planned in self.plan.vms]
+
+    def _survey_site(self, known: node.NodeFile) -> Site:
+        """What all machines of this node have in common."""
+        chosen = accelerator.choose(self._accelerator, known.accelerator)
+        if chosen != dict(known.accelerator):
+            node.update(self.root, lambda before: replace(before, accelerator=chosen))
+        return Site(
+            directory="",
+            catalog=self.plan.catalog,
+            generation=0,
+            disks={},
+            accelerator=chosen["accelerator"],
+            emulator=find(accelerator.EMULATOR),
+            cpu_shares=node.cpu_shares(),
+        )
+
+    # -- one machine ----------------------------------------------------------------------------------------------
+    def _outcome(self, planned: PlannedVm) -> VmOutcome:
+        """Never raises: what goes wrong with one machine is that machine's outcome."""
+        vm = planned.vm
+        directory = vm_directory(self.root, vm.vm_id)
+        mark = Mark(self.plan.catalog, vm.vm_id, vm.uuid, planned.generation)
+        job = _Job(planned, mark, directory, Record(self.plan.catalog, vm.vm_id, vm.uuid), VmLog(directory))
+        error: NebulaError | None = None
+        state = ""
+        try:
+            with self._held(job):
+                try:
+                    state = self._carry_out(job)
+                    self._remember(job)
+                finally:
+                    job.log.save()
+        except NebulaError as problem:
+            error = problem
+        except Exception as problem:
+            error = HypervisorError(
+                f"virtual machine {vm.name}",
+                f"{type(problem).__name__}: {problem}",
+                "This should not happen: report it with the machine's vm.log",
+            )
+        if error is None:
+            return VmOutcome(vm.vm_id, planned.generation, state, job.changed, None, job.log.last())
+        job.log("LCM", "E", str(error))
+        state = self._state_after(job, error)
+        job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
+        with contextlib.suppress(OSError):
+            if os.path.isdir(directory):
+                job.log.save()
+        return VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
+
+    def _state_after(self, job: _Job, error: NebulaError) -> str:
+        """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
+        try:
+            state = self.driver.state(job.mark)
+        except NebulaError:
+            return job.stage
+        if state == "RUNNING":
+            return state
+        if state == "POWEROFF" and os.path.exists(job.path(CHECKPOINT)):
+            return "SUSPENDED"
+        if isinstance(error, StalePlan):
+            return state or "UNKNOWN"
+        return job.stage
+
+    @contextlib.contextmanager
+    def _held(self, job: _Job) -> Iterator[None]:
+        """The machine's directory, made if it is wanted, locked, known to be ours, and this plan still the newest."""
+        planned = job.planned
+        while True:
+            if planned.wanted == "DONE" and not os.path.isdir(job.directory):
+                self._check_current(job)
+                yield
+                return
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(job.directory, 0o711)
+                # Not what the umask left of it: QEMU's user has to get through.
+                os.chmod(job.directory, 0o711)
+            held = contextlib.ExitStack()
+            try:
+                # The slash: a directory that is gone again must not come back as a file to be locked.
+                held.enter_context(lock(job.directory + "/", LOCK_SECONDS))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except TimedOut as error:
+                error.remedy = REMEDY_LOCKED
+                raise
+            with held:
+                self._check_current(job)
+                self._own(job)
+                yield
+            return
+
+    def _check_current(self, job: _Job) -> None:
+        if not node.is_current(self.root, self.plan.catalog, self.plan.number):
+            raise StalePlan(
+                f"virtual machine {job.vm.name}: plan {self.plan.number}",
+                "a newer plan was accepted meanwhile",
+                "Nothing: the newer plan does what is left",
+            )
+
+    def _own(self, job: _Job) -> None:
+        """The machine's record; a directory that holds something and no mark of ours is not ours."""
+        asked = f"virtual machine {job.vm.name}: directory {job.directory}"
+        found = read_record(job.directory)
+        if found is None:
+            if any(name != RECORD for name in os.listdir(job.directory)):
+                raise ForeignObject(
+                    asked, "it holds files, and no mark of ours", "Move it away: it will not be touched"
+                )
+            self._write_record(job.directory, job.record, sync=False)
+            return
+        if (found.catalog, found.vm_id, found.uuid) != (self.plan.catalog, job.vm.vm_id, job.vm.uuid):
+            raise ForeignObject(
+                asked,
+                f"it belongs to machine {found.vm_id} ({found.uuid}) of catalog {found.catalog}",
+                "Move it away: it will not be touched",
+            )
+        job.record = found
+        if found.generation > job.planned.generation:
+            raise StalePlan(
+                f"virtual machine {job.vm.name}: generation {job.planned.generation}",
+                f"this node has acted on generation {found.generation} already",
+                "Run again: a new plan holds all that is unfinished",
+            )
+
+    def _remember(self, job: _Job) -> None:
+        if job.planned.wanted == "DONE":
+            return
+        record = replace(job.record, generation=job.planned.generation)
+        if job.vm.graphics is not None:
+            record = replace(record, port=job.vm.graphics.port)
+        self._write_record(job.directory, record)
+
+    def _write_record(self, directory: str, record: Record, sync: bool = True) -> None:
+        text = json.dumps(to_plain(record), indent=1, sort_keys=True) + "\n"
+        write_atomically(os.path.join(directory, RECORD), text, mode=0o600, sync=sync)
+
+    def _carry_out(self, job: _Job) -> str:
+        state = self.driver.state(job.mark)
+        if job.planned.wanted == "DONE":
+            return self._end(job, state)
+        if job.planned.operation == "recreate" and job.record.operated != job.planned.generation:
+            self._unmake(job)
+            state = None
+            self._operated(job)
+        if job.planned.wanted == "SUSPENDED":
+            return self._to_suspended(job, state)
+        return self._to_poweroff(job, state) if job.planned.wanted == "POWEROFF" else self._to_running(job, state)
+
+    # -- towards RUNNING ------------------------------------------------------------------------------------------
+    def _to_running(self, job: _Job, state: str | None) -> str:
+        was = state
+        if state == "RUNNING":
+            with self._building:
+                self._prolog(job, running=True)
+        elif self._is_suspended(job, state):
+            with self._building:
+                self._resume(job)
+        else:
+            job.log("DIM", "I", "New VM state is ACTIVE")
+            job.log("LCM", "I", "New VM state is PROLOG")
+            with self._building:
+                self._prolog(job, running=False, defined=state is not None)
+                job.log("LCM", "I", "New VM state is BOOT")
+                if state != "UNKNOWN":
+                    self._check_port(job)
+                self.driver.start(job.mark)
+            self._moved(job, "LCM", "RUNNING")
+        if job.planned.operation in ("reboot", "reset") and job.record.operated != job.planned.generation:
+            # A machine that has just been started has done what either is for.
+            if was == "RUNNING":
+                self._operate(job)
+            self._operated(job)
+        return "RUNNING"
+
+    def _prolog(self, job: _Job, running: bool, defined: bool = True) -> None:
+        """Disks, context and definition as they are to be."""
+        job.stage = "PROLOG_FAILURE"
+        vm = job.vm
+        # The digests tell what is new, as what is there already is left as it is.
+        job.files = dict(disks.prepare(vm, job.directory))
+        context = ""
+        if vm.context is not None:
+            path = disk_path(job.directory, vm.context.disk_id)
+            context = iso9660.write(path, vm.context.variables, vm.context.files)
+            job.files[vm.context.disk_id] = DiskFiles(path, "raw")
+        job.stage = "BOOT_FAILURE"
+        deployment = self.driver.render(vm, self._site_of(job))
+        if deployment.digest != job.record.definition or not defined:
+            path = job.path(f"deployment.{job.planned.seq}")
+            job.log("VMM", "I", f"Generating deployment file: {path}")
+            write_atomically(path, deployment.text, mode=0o600)
+            self.driver.define(vm, deployment, job.mark)
+            job.record = replace(job.record, definition=deployment.digest)
+            job.changed = True
+        if context != job.record.context:
+            if running and vm.context is not None:
+                self.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
+                job.log("VMM", "I", "The context was changed")
+            job.record = replace(job.record, context=context)
+            job.changed = True
+
+    def _site_of(self, job: _Job) -> Site:
+        if self._site is None:
+            raise HypervisorError("a plan", "it is not accepted yet")
+        return replace(self._site, directory=job.directory, generation=job.planned.generation, disks=job.files)
+
+    def _check_port(self, job: _Job) -> None:
+        """A stranger may have taken the console's port since the plan was made; QEMU would only say that it can't."""
+        graphics = job.vm.graphics
+        if graphics is None or not graphics.port:
+            return
+        address = graphics.listen or "127.0.0.1"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            # As QEMU does, so that connections of an ended machine that linger do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, graphics.port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    return
+                raise NoCapacity(
+                    f"virtual machine {job.vm.name}: GRAPHICS port {graphics.port} on {address}",
+                    "another program listens on it",
+                    "Run again: the next plan takes another port, unless the template sets GRAPHICS PORT itself",
+                ) from error
+
+    def _operate(self, job: _Job) -> None:
+        if job.planned.operation == "reset":
+            self.driver.reset(job.mark)
+        else:
+            self.driver.reboot(job.mark, job.planned.shutdown_timeout)
+        job.log("VMM", "I", f"Successfully executed: {job.planned.operation}")
+        job.changed = True
+
+    def _operated(self, job: _Job) -> None:
+        """At once, not with the rest: what fails later must not have it done again."""
+        job.record = replace(job.record, operated=job.planned.generation)
+        self._write_record(job.directory, job.record)
+
+    # -- towards SUSPENDED ----------------------------------------------------------------------------------------
+    def _is_suspended(self, job: _Job, state: str | None) -> bool:
+        return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
+
+    def _to_suspended(self, job: _Job, state: str | None) -> str:
+        partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
+        job.stage = state or "PROLOG_FAILURE"
+        if self._is_suspended(job, state):
+            return "SUSPENDED"
+        if state == "RUNNING":
+            job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
+            remove_file(partial)
+            self.driver.suspend(job.mark, partial)
+        elif state != "POWEROFF" or not self.driver.checkpoint_complete(partial):
+            raise WrongState(
+                f"suspending virtual machine {job.vm.name}",
+                f"it is {state or 'not there'}, and only a running machine can be suspended",
+                "Start it first",
+            )
+        # Here too if a killed run got as far as the saving, and no further.
+        os.chmod(partial, 0o600)
+        os.rename(partial, checkpoint)
+        self._moved(job, "DIM", "SUSPENDED")
+        return "SUSPENDED"
+
+    def _resume(self, job: _Job) -> None:
+        job.stage = "SUSPENDED"
+        checkpoint = job.path(CHECKPOINT)
+        if not self.driver.checkpoint_complete(checkpoint):
+            raise WrongState(
+                f"resuming virtual machine {job.vm.name}",
+                f"{checkpoint} is not complete",
+                "Power it off hard, which gives its saved memory up, then start it",
+            )
+        self._check_disks_unchanged(job, checkpoint)
+        job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
+        self._check_port(job)
+        self.driver.resume(job.mark, checkpoint)
+        os.unlink(checkpoint)
+        self._moved(job, "LCM", "RUNNING")
+
+    def _check_disks_unchanged(self, job: _Job, checkpoint: str) -> None:
+        """Memory that is older than the disks would destroy their file systems."""
+        saved = os.stat(checkpoint).st_mtime
+        for disk in job.vm.disks:
+            path = os.path.realpath(disk_path(job.directory, disk.disk_id))
+            if not disk.readonly and os.path.exists(path) and os.stat(path).st_mtime > saved:
+                raise WrongState(
+                    f"resuming virtual machine {job.vm.name}",
+                    f"disk {disk.disk_id} was written after the machine was saved",
+                    "Power it off hard, which gives its saved memory up, then start it",
+                )
+
+    # -- towards POWEROFF and DONE --------------------------------------------------------------------------------
+    def _to_poweroff(self, job: _Job, state: str | None) -> str:
+        if self._is_suspended(job, state):
+            if job.planned.hard:
+                remove_file(job.path(CHECKPOINT))
+                self._moved(job, "DIM", "POWEROFF")
+            else:
+                with self._building:
+                    self._resume(job)
+                state = "RUNNING"
+        if state in ("RUNNING", "UNKNOWN"):
+            self._stop(job, state, "SHUTDOWN_POWEROFF")
+            self._moved(job, "DIM", "POWEROFF")
+        with self._building:
+            self._prolog(job, running=False, defined=state is not None)
+        return "POWEROFF"
+
+    def _stop(self, job: _Job, state: str, on_the_way: str) -> None:
+        job.stage = state
+        job.log("LCM", "I", f"New VM state is {on_the_way}")
+        if job.planned.hard:
+            self.driver.cancel(job.mark)
+            return
+        if state == "UNKNOWN":
+            # One that is paused can't obey.
+            self.driver.start(job.mark)
+        self.driver.shutdown(job.mark, job.planned.shutdown_timeout)
+
+    def _end(self, job: _Job, state: str | None) -> str:
+        if state is not None and not job.planned.hard and state in ("RUNNING", "UNKNOWN"):
+            self._stop(job, state, "SHUTDOWN")
+        job.stage = "EPILOG_FAILURE"
+        if state is not None or os.path.isdir(job.directory):
+            job.log("LCM", "I", "New VM state is EPILOG")
+            self._unmake(job)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(job.directory)
+            self._moved(job, "DIM", "DONE")
+        return "DONE"
+
+    def _unmake(self, job: _Job) -> None:
+        """Domain and disks; images stay."""
+        job.changed = self.driver.remove(job.mark) or job.changed
+        if os.path.isdir(job.directory):
+            job.changed = disks.remove(job.directory) or job.changed
+            for name in (CHECKPOINT, PARTIAL):
+                remove_file(job.path(name))
+        job.record = replace(job.record, definition="", context="")
+
+    def _moved(self, job: _Job, component: str, state: str) -> None:
+        job.log(component, "I", f"New VM state is {state}")
+        job.changed = True
+
+
+def read_record(directory: str) -> Record | None:
+    """None: there is none, or only an empty one that a power cut left."""
+    path = os.path.join(directory, RECORD)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not text.strip():
+        return None
+    try:
+        return from_plain(Record, json.loads(text))
+    except (ValueError, TypeError, AttributeError, NebulaError) as error:
+        raise ForeignObject(
+            f"file {path}", f"it can't be read: {error}", "Put back what it was, or move the directory away"
+        ) from error
+
+
+def poll(driver: Driver | None, root: str, host: str, catalog: str = "") -> Observed:
+    """What really is on this node, read-only. driver None: there is no hypervisor here yet.
+
+    catalog: whose machines; "" for those of the catalog that this node follows.
+    """
+    known = node.read(root)
+    catalog = catalog or known.catalog
+    survey = driver.survey(catalog) if driver is not None else None
+    vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
+    ours = {record.port for _seen, record in vms if record is not None and record.port and _seen.state == "RUNNING"}
+    return Observed(
+        host=host,
+        hypervisor=driver.name if driver is not None else "kvm",
+        catalog=known.catalog,
+        plan_number=known.plan,
+        memory=node.memory(),
+        cpu=float(node.processors()),
+        foreign_memory=survey.foreign_memory if survey is not None else 0,
+        ports=tuple(sorted(node.listening_ports() - ours)),
+        vms=tuple(seen for seen, _record in vms),
+        as_of=int(time.time()),
+        facts=node.facts(known),
+    )
+
+
+def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None]:
+    directory = vm_directory(root, seen.vm_id)
+    try:
+        record = read_record(directory)
+    except NebulaError:
+        record = None
+    state = seen.state
+    if state == "POWEROFF" and os.path.exists(os.path.join(directory, CHECKPOINT)):
+        state = "SUSPENDED"
+    generation = seen.generation if record is None else max(seen.generation, record.generation)
+    return replace(seen, state=state, generation=generation), record
+
+
+def predict(plan: Plan, observed: Observed) -> list[VmOutcome]:
+    """What apply() would do, as far as can be told without doing it: for check mode."""
+    states = {seen.vm_id: seen.state for seen in observed.vms}
+    outcomes = []
+    for planned in plan.vms:
+        state = states.get(planned.vm.vm_id, "DONE" if planned.wanted == "DONE" else "")
+        changed = state != planned.wanted or bool(planned.operation)
+        outcomes.append(VmOutcome(planned.vm.vm_id, planned.generation, planned.wanted, changed))
+    return outcomes
