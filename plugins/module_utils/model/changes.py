@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In what two templates differ, and what of it can be changed on a machine that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from .attributes import SINGLES, VECTORS
+from .template import Template, Value, is_secret
+
+# What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
+CHANGEABLE = {
+    "CPU": "live",
+    "CONTEXT": "live",
+    "VCPU": "poweroff",
+    "MEMORY": "poweroff",
+    "OS": "poweroff",
+    "GRAPHICS": "poweroff",
+    "INPUT": "poweroff",
+    "FEATURES": "poweroff",
+    "CPU_MODEL": "poweroff",
+    "RAW": "poweroff",
+    **dict.fromkeys(
+        ("DESCRIPTION", "LOGO", "LABELS", "INFO", "USER_PRIORITY", "SCHED_REQUIREMENTS", "SCHED_RANK", "REQUIREMENTS",
+         "RANK", "SCHED_DS_REQUIREMENTS", "SCHED_DS_RANK", "SCHED_MESSAGE", "SCHED_ACTION", "USER_INPUTS", "CREATED_BY",
+         "CPU_COST", "MEMORY_COST", "DISK_COST", "BACKUP_CONFIG"),
+        "catalog",
+    ),
+}  # fmt: skip
+RECREATE = "recreate"
+
+# Names of the machine itself, not of what it is made of.
+_IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
+_DEFAULTS = {"CPU": "1"}
+# Where letters' case says nothing; names of images and networks, paths, passwords and contexts are not among them.
+_CASELESS = frozenset((
+    "TYPE", "MODEL", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD", "ARCH",
+    "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
+))  # fmt: skip
+_WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "OFF": "NO"}
+# In a context each letter is the guest's; nothing of it is shown, since any variable may be a secret.
+_GUESTS = "CONTEXT"
+
+_Normal = Union[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """old, new: for people, without secrets. how: live, poweroff, catalog, or recreate where nothing else will do."""
+
+    attribute: str
+    old: str
+    new: str
+    how: str
+
+
+def changes(old: Template, new: Template) -> list[Change]:
+    """What has to change for `old` to say what `new` says.
+
+    No difference are the case of words without one, the order of keys in a vector and of attributes of different
+    names, numbers written in two ways, an empty value for none.
+    """
+    found = []
+    for name in dict.fromkeys(old.names() + new.names()):
+        if name in _IGNORED:
+            continue
+        before, after = _normal(old, name), _normal(new, name)
+        if before != after:
+            found.append(Change(name, _shown(name, before, after), _shown(name, after, before), how(name, old, new)))
+    return found
+
+
+def how(name: str, old: Template, new: Template) -> str:
+    """What it takes to change that attribute from old to new."""
+    if name == "CONTEXT":
+        if old.has(name) != new.has(name):
+            return RECREATE
+        places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
+        return "live" if places[0] == places[1] else "poweroff"
+    if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
+        return RECREATE
+    if name in CHANGEABLE:
+        return CHANGEABLE[name]
+    return RECREATE if name in SINGLES or name in VECTORS else "catalog"
+
+
+def _caseless(template: Template, key: str) -> str:
+    return template.vector("OS").get(key, "").lower()
+
+
+def _normal(template: Template, name: str) -> list[_Normal]:
+    values = [_normal_value(name, value) for key, value in template.attributes if key == name]
+    if not any(values) and not (name == _GUESTS and values):
+        values = [_normal_value(name, _DEFAULTS[name])] if name in _DEFAULTS else []
+    return values
+
+
+def _normal_value(name: str, value: Value) -> _Normal:
+    if isinstance(value, str):
+        return _normal_text(name, value)
+    if name == _GUESTS:
+        return tuple(sorted(value))
+    return tuple(sorted((key, _normal_text(key, text)) for key, text in value if text))
+
+
+def _normal_text(key: str, text: str) -> str:
+    if is_secret(key) or key in ("DATA", "KERNEL_CMD"):
+        return text
+    stripped = text.strip()
+    word = _WORDS.get(stripped.upper())
+    if word and key != "KEYMAP":
+        return word
+    number = _number(stripped)
+    if number:
+        return number
+    return stripped.lower() if key in _CASELESS else stripped
+
+
+def _number(text: str) -> str:
+    """A decimal number in its shortest form; "" for other text, and for digits that are a name with zeros in front."""
+    whole, point, fraction = text.partition(".")
+    if not (text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)):
+        return ""
+    if len(whole) > 1 and whole.startswith("0"):
+        return ""
+    return whole + ("." + fraction.rstrip("0") if fraction.rstrip("0") else "")
+
+
+def _shown(name: str, values: list[_Normal], others: list[_Normal]) -> str:
+    """The values, of vectors only the keys in which they differ."""
+    if not values:
+        return "nothing"
+    texts = []
+    for index, value in enumerate(values):
+        other = others[index] if index < len(others) else ()
+        if isinstance(value, str):
+            texts.append(_text(name, name, value))
+        else:
+            texts.append(_pairs(name, dict(value), {} if isinstance(other, str) else dict(other)))
+    return ", ".join(text for text in texts if text) or "nothing of it"
+
+
+def _pairs(name: str, own: Mapping[str, str], other: Mapping[str, Any]) -> str:
+    differing = [key for key, value in own.items() if other.get(key) != value]
+    inner = ", ".join(f"{key} = {_text(name, key, own[key])}" for key in differing)
+    return f"[ {inner} ]" if inner else ""
+
+
+def _text(name: str, key: str, value: str) -> str:
+    if name == _GUESTS or is_secret(key):
+        return "(secret)"
+    if name == "RAW" and key == "DATA":
+        return f"({len(value)} characters)"
+    return value

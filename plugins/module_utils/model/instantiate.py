@@ -1,0 +1,647 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a template to a virtual machine: what it must not say, what it asks for, and the machine with all defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional, Union
+
+from ..errors import InvalidValue
+from . import targets
+from .attributes import SINGLES, near_misses
+from .changes import CHANGEABLE, Change, changes
+from .context import Context
+from .disk import Disk
+from .image import Image
+from .nic import Nic
+from .states import ImageType
+from .targets import CDROM, DATA, OS, UNKNOWN, Board, Place
+from .template import Template
+from .vm import Graphics, Input, Os, Vm
+
+__all__ = ["CHANGEABLE", "Change", "Demands", "NicDemand", "build", "changes", "demands", "validate"]
+
+Ref = Union[str, int]
+
+# Half a processor is 0.5; a machine that does not say gets a whole one, as a physical machine has.
+DEFAULT_CPU = 1.0
+# As a real oned has it in its defaults for KVM.
+DEFAULT_MACHINE = {"kvm": "q35", "qemu": "q35"}
+DEFAULT_HYPERVISOR = "kvm"
+FORMATS = ("raw", "qcow2")
+FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
+GRAPHICS_TYPES = ("vnc", "spice")
+VNC_PASSWORD = 8
+FIRST_PORT, LAST_PORT = 5900, 65535
+TARGET_LENGTH = 15
+
+_BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
+_OLD_BOOT = ("hd", "cdrom", "network")
+_FILE = re.compile(r"""\$FILE\[\s*(IMAGE|IMAGE_ID)\s*=\s*("?)([^"\]]+)\2\s*\]""")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
+
+_VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW")
+_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR")
+_FLAGS = {
+    "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
+    "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE"),
+    "OS": ("FIRMWARE_SECURE",),
+}
+_TRUE, _FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
+
+# Attributes that become fields of the model; whatever else a DISK or NIC says are its options.
+_DISK_FIELDS = frozenset((
+    "IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "TARGET", "DEV_PREFIX", "BUS", "TYPE", "FORMAT", "FS", "SIZE",
+    "READONLY", "CLONE", "SAVE", "PERSISTENT", "DISK_ID", "DRIVER",
+))  # fmt: skip
+_NIC_FIELDS = frozenset(
+    ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", "MODEL", "TARGET", "BRIDGE")
+)
+
+
+@dataclass(frozen=True)
+class NicDemand:
+    """One NIC = [ … ]. network: name, or id as an int. ip, ip6, mac: "" for any; mac in lower case."""
+
+    network: Ref
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a template needs of others. cpu in processors, memory in MiB.
+
+    images: per DISK its image's name, or id as an int; None for volatile ones. Where OS asks for files ($FILE[…]),
+    None for the context and then the references of KERNEL and INITRD follow: build() wants them at those indexes.
+    graphics_port: the fixed one, 0 for any.
+    """
+
+    cpu: float
+    vcpu: Optional[int]
+    memory: int
+    images: tuple[Optional[Ref], ...] = ()
+    nics: tuple[NicDemand, ...] = ()
+    graphics: bool = False
+    graphics_port: int = 0
+
+
+# -- what a template must not say -------------------------------------------------------------------------------------
+def validate(template: Template, strict: bool = False, where: str = "template") -> list[str]:
+    """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web").
+
+    All that can be known without the images: those are looked at by build(). strict: a near miss of a known
+    attribute is an error too.
+    """
+    warnings = near_misses(template)
+    if strict and warnings:
+        raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
+    _check_shapes(template, where)
+    if not template.has("MEMORY"):
+        warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
+    else:
+        _memory(template, where)
+    _cpu(template, where)
+    _vcpu(template, where)
+    kinds = _check_disks(template, where)
+    _check_nics(template, where)
+    _os(template, where, kinds, template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR)
+    _check_bootable(template, kinds, where)
+    graphics = _graphics(template, where, None)
+    if graphics is not None:
+        warnings += _doubts_of_graphics(graphics)
+    if len(template.vectors("CONTEXT")) > 1:
+        raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
+    return warnings
+
+
+def _check_shapes(template: Template, where: str) -> None:
+    for name, value in template.attributes:
+        if isinstance(value, str):
+            if name in _VECTORS_ONLY:
+                raise InvalidValue(f"{where}: {name} = {value!r}", "it is a vector", f"Write {name} = [ … ]")
+            continue
+        if name in _SINGLES_ONLY:
+            raise InvalidValue(f"{where}: {name} = [ … ]", "it has a single value", f"Write {name} = …")
+        for flag in _FLAGS.get(name, ()):
+            _flag(dict(value), flag, f"{where}: {name}")
+
+
+def _check_disks(template: Template, where: str) -> list[str]:
+    """The kind of each DISK as far as the template tells."""
+    hypervisor = template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR
+    board = _board(template, hypervisor)
+    kinds, places = [], []
+    for index, vector in enumerate(template.vectors("DISK")):
+        here = f"{where}: DISK {index}"
+        volatile = _volatile(vector, here)
+        kind = DATA if volatile else CDROM if vector.get("TYPE", "").upper() == CDROM else UNKNOWN
+        if not volatile and _image_ref(vector, here) is None:
+            raise InvalidValue(
+                here,
+                "it names no IMAGE, and is neither TYPE = swap nor TYPE = fs",
+                "Register the image with nebula_image and name it" if vector.get("SOURCE") else "Name its IMAGE",
+            )
+        _size(vector, here, required=volatile)
+        kinds.append(kind)
+        places.append(_place(vector, _named(here, vector), kind))
+    context = template.vectors("CONTEXT")
+    if context:
+        places.append(_place(context[0], f"{where}: CONTEXT", CDROM, context=True))
+    targets.explicit(places)
+    fixed = [place for place in places if place.target]
+    assigned = [(place.target, targets.check(place, place.target, board)) for place in fixed]
+    targets.count(assigned, [place.where for place in fixed])
+    return kinds
+
+
+def _check_nics(template: Template, where: str) -> None:
+    for index, vector in enumerate(template.vectors("NIC")):
+        here = f"{where}: NIC {index}"
+        _nic_demand(vector, here)
+        target = vector.get("TARGET", "")
+        if len(target) > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
+            raise InvalidValue(
+                f"{here}: TARGET = {target}",
+                f"Linux takes no interface name of {len(target)} characters, or with / and blanks in it",
+                f"Use at most {TARGET_LENGTH} characters, or leave it out",
+            )
+
+
+def _check_bootable(template: Template, kinds: Sequence[str], where: str) -> None:
+    """At this time an image may be of any type: only what can't boot whatever they are is refused."""
+    if UNKNOWN in kinds or CDROM in kinds or _boots_otherwise(template):
+        return
+    raise InvalidValue(
+        where,
+        "it has nothing to boot from: " + ("all its disks are empty" if kinds else "it has no DISK"),
+        'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS',
+    )
+
+
+def _boots_otherwise(template: Template) -> bool:
+    vector = template.vector("OS")
+    boot = vector.get("BOOT", "").lower()
+    return bool(vector.get("KERNEL") or vector.get("KERNEL_DS") or "nic" in boot or "network" in boot)
+
+
+def _doubts_of_graphics(graphics: Graphics) -> list[str]:
+    doubts = []
+    if graphics.type == "vnc" and len(graphics.password) > VNC_PASSWORD:
+        doubts.append(
+            f"GRAPHICS/PASSWD is longer than {VNC_PASSWORD} characters: VNC uses the first {VNC_PASSWORD} only"
+        )
+    if graphics.listen in ("0.0.0.0", "::", "") and not graphics.password:
+        doubts.append(
+            f"GRAPHICS/LISTEN is {graphics.listen or 'empty'} and there is no PASSWD: whoever reaches the host can use "
+            "the console. Set PASSWD, or LISTEN to 127.0.0.1"
+        )
+    return doubts
+
+
+# -- what it asks for -------------------------------------------------------------------------------------------------
+def demands(template: Template, where: str = "template") -> Demands:
+    """What the template needs, once a machine is to be made of it; MEMORY has to be there by now."""
+    images = [_image_ref(vector, f"{where}: DISK {index}") for index, vector in enumerate(template.vectors("DISK"))]
+    files = [_file_ref(template, name, where) for name in ("KERNEL", "INITRD")]
+    if any(ref is not None for ref in files):
+        images += [None, *files]
+    graphics = _graphics(template, where, None)
+    return Demands(
+        cpu=_cpu(template, where),
+        vcpu=_vcpu(template, where),
+        memory=_memory(template, where),
+        images=tuple(images),
+        nics=tuple(_nic_demand(v, f"{where}: NIC {i}") for i, v in enumerate(template.vectors("NIC"))),
+        graphics=graphics is not None,
+        graphics_port=graphics.port if graphics is not None else 0,
+    )
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+def build(
+    template: Template,
+    *,
+    vm_id: int,
+    uuid: str,
+    name: str,
+    hypervisor: str,
+    images: Mapping[int, Image],
+    nics: Sequence[Nic],
+    vnc_port: Optional[int] = None,
+) -> Vm:
+    """The machine. name: "" becomes one-<vmid>.
+
+    images: by index of Demands.images. nics: one per NIC, with network and lease; the rest is filled in here.
+    Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
+    Raises InvalidValue naming the machine for what its images make impossible.
+    """
+    name = name or f"one-{vm_id}"
+    where = f"VM {name}"
+    vectors = template.vectors("DISK")
+    kinds = [_kind(vector, images.get(index), f"{where}: DISK {index}") for index, vector in enumerate(vectors)]
+    os = _os(template, where, kinds, hypervisor)
+    os = replace(os, kernel=_file(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
+    os = replace(os, initrd=_file(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
+    _check_boots(os, kinds, where)
+
+    places = [
+        _place(vector, f"{where}: {_named(f'DISK {index}', vector)}", kinds[index], images.get(index))
+        for index, vector in enumerate(vectors)
+    ]
+    contexts = template.vectors("CONTEXT")
+    if contexts:
+        places.append(_place(contexts[0], f"{where}: CONTEXT", CDROM, context=True))
+    assigned = targets.assign(places, _board(template, hypervisor))
+    order = {device: number for number, device in enumerate(os.boot, 1)}
+    return Vm(
+        vm_id=vm_id,
+        uuid=uuid,
+        name=name,
+        hypervisor=hypervisor,
+        cpu=_cpu(template, where),
+        memory=_memory(template, where),
+        vcpu=_vcpu(template, where),
+        os=os,
+        disks=tuple(
+            replace(
+                _disk(index, vector, images.get(index), f"{where}: DISK {index}"),
+                target=assigned[index][0],
+                bus=assigned[index][1],
+                boot_order=order.get(f"disk{index}", 0),
+            )
+            for index, vector in enumerate(vectors)
+        ),
+        nics=tuple(
+            _nic(nic, vector, vm_id, order.get(f"nic{nic.nic_id}", 0))
+            for nic, vector in zip(nics, template.vectors("NIC"))
+        ),
+        context=Context(len(vectors), assigned[-1][0], assigned[-1][1]) if contexts else None,
+        graphics=_graphics(template, where, vnc_port),
+        inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
+        features=template.vector("FEATURES"),
+        cpu_model=template.vector("CPU_MODEL"),
+        raw=_raw(template),
+        attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
+    )
+
+
+def _kind(vector: Mapping[str, str], image: Optional[Image], where: str) -> str:
+    if _volatile(vector, where):
+        return DATA
+    if image is None:
+        raise InvalidValue(where, "its image was not found", "Store the image first")
+    kinds = {ImageType.OS: OS, ImageType.CDROM: CDROM, ImageType.DATABLOCK: DATA}
+    if image.type not in kinds:
+        raise InvalidValue(
+            f"{where}: image {image.name}",
+            f"it is of type {image.type.name}, which is no disk",
+            "Use it as KERNEL_DS, INITRD_DS or in CONTEXT, or give the disk an image of type OS, CDROM or DATABLOCK",
+        )
+    return kinds[image.type]
+
+
+def _check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
+    if os.kernel or OS in kinds:
+        return
+    devices = os.boot or tuple(f"disk{index}" for index in range(len(kinds)))
+    if any(device.startswith("nic") or kinds[int(device[4:])] == CDROM for device in devices):
+        return
+    raise InvalidValue(
+        f"{where}: " + (f"OS/BOOT = {','.join(os.boot)}" if os.boot else "its disks"),
+        "none of them is of an image of type OS, or a CDROM",
+        "A machine needs an OS image as root disk, unless it boots from CDROM, network or KERNEL; an installed "
+        "DATABLOCK becomes one by nebula_image with type: OS",
+    )
+
+
+def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], where: str) -> Disk:
+    options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
+    wanted = vector.get("DRIVER", "").lower()
+    if wanted and wanted not in FORMATS:
+        # Not a format of ours, but some hypervisors' own word: file:, tap:aio:
+        options["DRIVER"] = vector["DRIVER"]
+        wanted = ""
+    size = _size(vector, where)
+    readonly = _flag(vector, "READONLY", where)
+    if image is None:
+        fs, driver = _volatile_format(vector, where)
+        kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
+        return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
+    cdrom = image.type == ImageType.CDROM
+    if size and image.size > size and not cdrom:
+        raise InvalidValue(
+            f"{where}: SIZE = {size}",
+            f"image {image.name} has {image.size} MB, and a smaller disk would cut it off",
+            f"Give at least {image.size}, or leave SIZE out",
+        )
+    in_place = cdrom or image.persistent
+    return Disk(
+        index,
+        "",
+        type="CDROM" if cdrom else "FILE",
+        image_id=image.id,
+        image=image.name,
+        image_uuid=image.uuid,
+        generation=image.generation,
+        source=image.source,
+        format=image.format,
+        driver=image.format if in_place else wanted or "qcow2",
+        size=image.size if cdrom else max(size, image.size),
+        clone=not in_place,
+        save=image.persistent and not cdrom,
+        readonly=cdrom or readonly,
+        options=options,
+    )
+
+
+def _nic(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> Nic:
+    return replace(
+        nic,
+        model=vector.get("MODEL", ""),
+        target=vector.get("TARGET") or f"one-{vm_id}-{nic.nic_id}",
+        boot_order=boot_order,
+        options={key: value for key, value in vector.items() if key not in _NIC_FIELDS},
+    )
+
+
+def _raw(template: Template) -> dict[str, str]:
+    raw: dict[str, str] = {}
+    for vector in template.vectors("RAW"):
+        hypervisor = vector.get("TYPE", "").lower()
+        raw[hypervisor] = "\n".join(part for part in (raw.get(hypervisor), vector.get("DATA")) if part)
+    return raw
+
+
+# -- disks and where they are -----------------------------------------------------------------------------------------
+def _volatile(vector: Mapping[str, str], where: str) -> bool:
+    if vector.get("IMAGE") or vector.get("IMAGE_ID"):
+        return False
+    if vector.get("TYPE", "").upper() not in ("SWAP", "FS"):
+        return False
+    _volatile_format(vector, where)
+    return True
+
+
+def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
+    """File system ("" for none) and format. Older templates write the file system as FORMAT."""
+    format_, fs = (vector.get(key, "").lower() for key in ("FORMAT", "FS"))
+    if format_ in FILE_SYSTEMS and not fs:
+        format_, fs = "", format_
+    format_ = format_ or vector.get("DRIVER", "").lower() or "raw"
+    if format_ not in FORMATS:
+        raise InvalidValue(f"{where}: FORMAT = {format_}", "no such format", "Use raw or qcow2")
+    if fs and fs not in FILE_SYSTEMS:
+        raise InvalidValue(f"{where}: FS = {fs}", "no such file system", "Use one of " + ", ".join(FILE_SYSTEMS))
+    return ("swap" if vector.get("TYPE", "").upper() == "SWAP" else fs), format_
+
+
+def _image_ref(vector: Mapping[str, str], where: str) -> Optional[Ref]:
+    if vector.get("IMAGE_ID"):
+        return _whole(vector["IMAGE_ID"], f"{where}: IMAGE_ID", "Give the image's id, or its name as IMAGE")
+    return vector.get("IMAGE") or None
+
+
+def _named(where: str, vector: Mapping[str, str]) -> str:
+    image = vector.get("IMAGE") or vector.get("IMAGE_ID")
+    return f"{where} (image {image})" if image else where
+
+
+def _size(vector: Mapping[str, str], where: str, required: bool = False) -> int:
+    if not vector.get("SIZE") and not required:
+        return 0
+    if not vector.get("SIZE"):
+        raise InvalidValue(f"{where}: SIZE", "it is not set", "Give the size of the volatile disk in MB")
+    return _whole(vector["SIZE"], f"{where}: SIZE", "Give whole MB", lowest=1)
+
+
+def _place(
+    vector: Mapping[str, str], where: str, kind: str, image: Optional[Image] = None, context: bool = False
+) -> Place:
+    prefix = vector.get("DEV_PREFIX", "")
+    target = vector.get("TARGET", "")
+    if image is not None and not target and not prefix:
+        target, prefix = image.target, image.dev_prefix
+    return Place(
+        where=where,
+        kind=kind,
+        target=target,
+        dev_prefix=prefix,
+        bus=vector.get("BUS", "").lower(),
+        readonly=vector.get("READONLY", "").upper() in _TRUE,
+        context=context,
+    )
+
+
+def _board(template: Template, hypervisor: str) -> Board:
+    vector = template.vector("OS")
+    return Board(
+        machine=vector.get("MACHINE") or DEFAULT_MACHINE.get(hypervisor, ""),
+        sd_disk_bus=vector.get("SD_DISK_BUS", ""),
+        hypervisor=hypervisor,
+    )
+
+
+# -- OS and BOOT ------------------------------------------------------------------------------------------------------
+def _os(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
+    vector = template.vector("OS")
+    where = f"{where}: OS"
+    if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
+        raise InvalidValue(f"{where}/UUID = {vector['UUID']}", "it is no UUID", "Write 8-4-4-4-12 hexadecimal digits")
+    if vector.get("SD_DISK_BUS", "").lower() not in ("", "scsi", "sata"):
+        raise InvalidValue(f"{where}/SD_DISK_BUS = {vector['SD_DISK_BUS']}", "no such bus", "Use scsi or sata")
+    for key in ("KERNEL", "INITRD"):
+        path = vector.get(key, "")
+        if path and not path.startswith("/") and not path.startswith("$FILE"):
+            raise InvalidValue(
+                f"{where}/{key} = {path}",
+                "it is no absolute path",
+                f'Give the path on the node, or {key}_DS = "$FILE[…]"',
+            )
+    return Os(
+        arch=vector.get("ARCH") or "x86_64",
+        machine=vector.get("MACHINE") or DEFAULT_MACHINE.get(hypervisor, ""),
+        boot=_boot(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
+        kernel=vector.get("KERNEL_DS") or vector.get("KERNEL", ""),
+        initrd=vector.get("INITRD_DS") or vector.get("INITRD", ""),
+        kernel_cmd=vector.get("KERNEL_CMD", ""),
+        root=vector.get("ROOT", ""),
+        bootloader=vector.get("BOOTLOADER", ""),
+        firmware=vector.get("FIRMWARE", ""),
+        firmware_secure=_flag(vector, "FIRMWARE_SECURE", where),
+        sd_disk_bus=vector.get("SD_DISK_BUS", "").lower(),
+    )
+
+
+def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
+    """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort."""
+    devices: list[str] = []
+    for word in filter(None, (part.strip() for part in text.lower().split(","))):
+        shown = f"{where}/BOOT = {text}"
+        device = _old_boot_device(word, kinds, nics) if word in _OLD_BOOT else word
+        match = _BOOT.fullmatch(device)
+        if not match and word not in _OLD_BOOT:
+            raise InvalidValue(shown, f"{word} is no device", 'Write the devices in order, as in "disk0,nic0"')
+        there = len(kinds) if match and match.group(1) == "disk" else nics
+        if not match or int(match.group(2)) >= there:
+            sort = "NIC" if device.startswith("nic") else "DISK"
+            raise InvalidValue(
+                shown,
+                f"{word}: there is no such {sort}; the template has {len(kinds)} DISK and {nics} NIC",
+                "Devices count from 0, in the order of the template",
+            )
+        if device not in devices:
+            devices.append(device)
+    return tuple(devices)
+
+
+def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:
+    if word == "network":
+        return "nic0"
+    fitting = (CDROM,) if word == "cdrom" else (OS, DATA)
+    for sorts in (fitting, (UNKNOWN,)):
+        for index, kind in enumerate(kinds):
+            if kind in sorts:
+                return f"disk{index}"
+    return ""
+
+
+def _file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
+    vector = template.vector("OS")
+    text = (vector.get(f"{name}_DS") or vector.get(name, "")).strip()
+    if not text.startswith("$FILE") and not vector.get(f"{name}_DS"):
+        return None
+    match = _FILE.fullmatch(text)
+    if not match:
+        raise InvalidValue(
+            f"{where}: OS/{name}_DS = {text}", "it names no image", f'Write {name}_DS = "$FILE[IMAGE=\\"…\\"]"'
+        )
+    if match.group(1) == "IMAGE_ID":
+        return _whole(match.group(3), f"{where}: OS/{name}_DS: IMAGE_ID", "Give the image's id")
+    return match.group(3)
+
+
+def _file(value: str, image: Optional[Image], wanted: ImageType, where: str) -> str:
+    """The path: of the image's file, or as the template has it."""
+    if image is None:
+        if value.strip().startswith("$FILE"):
+            raise InvalidValue(f"{where}: OS/{value}", "its image was not found", "Store the image first")
+        return value
+    if image.type != wanted:
+        raise InvalidValue(
+            f"{where}: image {image.name} as {wanted.name}",
+            f"it is of type {image.type.name}",
+            f"Name an image of type {wanted.name}",
+        )
+    return image.source
+
+
+# -- graphics ---------------------------------------------------------------------------------------------------------
+def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
+    found = template.vectors("GRAPHICS")
+    if not found:
+        return None
+    vector = found[0]
+    here = f"{where}: GRAPHICS"
+    type_ = vector.get("TYPE", "vnc").lower()
+    if type_ not in GRAPHICS_TYPES:
+        raise InvalidValue(f"{here}/TYPE = {vector.get('TYPE')}", "no such graphics", "Use vnc or spice")
+    if vector.get("RANDOM_PASSWD", "").upper() in _TRUE:
+        raise InvalidValue(f"{here}/RANDOM_PASSWD", "passwords are not made up here", "Give one as PASSWD")
+    fixed = 0
+    if vector.get("PORT"):
+        fixed = _whole(
+            vector["PORT"], f"{here}/PORT", f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one"
+        )
+        if not FIRST_PORT <= fixed <= LAST_PORT:
+            raise InvalidValue(
+                f"{here}/PORT = {fixed}",
+                "consoles have no such port",
+                f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one",
+            )
+    return Graphics(
+        type=type_,
+        listen=vector.get("LISTEN", "127.0.0.1"),
+        port=port or fixed,
+        password=vector.get("PASSWD", ""),
+        keymap=vector.get("KEYMAP", ""),
+    )
+
+
+# -- NICs and numbers -------------------------------------------------------------------------------------------------
+def _nic_demand(vector: Mapping[str, str], where: str) -> NicDemand:
+    network: Ref
+    if vector.get("NETWORK_ID"):
+        network = _whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")
+    elif vector.get("NETWORK"):
+        network = vector["NETWORK"]
+    else:
+        raise InvalidValue(where, "it names no NETWORK", 'Write NIC = [ NETWORK = "…" ]')
+    for key, version in (("IP", 4), ("IP6", 6)):
+        if vector.get(key):
+            _check_address(vector[key], version, f"{where}: {key} = {vector[key]}")
+    mac = vector.get("MAC", "").lower()
+    if mac and (not _MAC.fullmatch(mac) or int(mac[:2], 16) % 2):
+        raise InvalidValue(
+            f"{where}: MAC = {vector['MAC']}", "it is no address of one interface", "Write it as 02:00:0a:00:00:01"
+        )
+    return NicDemand(network, vector.get("IP", ""), vector.get("IP6", ""), mac)
+
+
+def _check_address(text: str, version: int, where: str) -> None:
+    try:
+        good = ipaddress.ip_address(text).version == version
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidValue(where, f"it is no IPv{version} address", "Correct it, or leave it out to get a free one")
+
+
+def _cpu(template: Template, where: str) -> float:
+    text = template.get("CPU").strip()
+    if not text:
+        return DEFAULT_CPU
+    if re.fullmatch(r"[0-9]{0,6}\.?[0-9]{0,9}", text) and text != "." and float(text) > 0:
+        return float(text)
+    raise InvalidValue(
+        f"{where}: CPU = {text!r}", "it is not a number of processors above 0", "Half a processor is CPU = 0.5"
+    )
+
+
+def _vcpu(template: Template, where: str) -> Optional[int]:
+    text = template.get("VCPU").strip()
+    return _whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
+
+
+def _memory(template: Template, where: str) -> int:
+    text = template.get("MEMORY").strip()
+    if not text:
+        raise InvalidValue(f"{where}: MEMORY", "it is not set", "Give it in MB: MEMORY = 512")
+    remedy = "Give whole MB: MEMORY = 512"
+    unit = re.fullmatch(r"([0-9]{1,9})\s*([KMGT])I?B?", text.upper())
+    if unit and int(unit.group(1)) * _UNITS[unit.group(2)] >= 1:
+        remedy = f"It is in MB: write MEMORY = {int(int(unit.group(1)) * _UNITS[unit.group(2)])}"
+    return _whole(text, f"{where}: MEMORY", remedy, lowest=1)
+
+
+def _whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= 12 and int(digits) >= lowest:
+        return int(digits)
+    found = "it is not a whole number" + (f" of at least {lowest}" if lowest else "")
+    raise InvalidValue(f"{where} = {text!r}", found, remedy)
+
+
+def _flag(vector: Mapping[str, str], key: str, where: str) -> bool:
+    word = vector.get(key, "").strip().upper()
+    if word not in _TRUE + _FALSE:
+        raise InvalidValue(f"{where}/{key} = {vector[key]!r}", "it is neither YES nor NO", "Write YES or NO")
+    return word in _TRUE

@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which device a disk is in its machine: OpenNebula's order of targets, and what bus and machine make of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..errors import InvalidValue
+
+OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
+
+_TARGET = re.compile(r"(xvd|ubd|vd|sd|hd|fd)([a-z]{1,2})")
+_BUSES = ("virtio", "scsi", "ide", "sata", "usb", "fdc", "xen", "uml")
+_PREFIX_BUS = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
+# Devices that one machine can have on a bus.
+_MOST = {"ide": 4, "scsi": 256, "fdc": 2}
+# What a hypervisor has no device model for. Those that are not listed say so themselves.
+_NOT_ON = {"kvm": ("xen", "uml"), "qemu": ("xen", "uml")}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A disk, or the context, that wants a target. where: names it in errors. kind: UNKNOWN until its image is.
+
+    target, dev_prefix and bus are "" where nothing was said.
+    """
+
+    where: str
+    kind: str
+    target: str = ""
+    dev_prefix: str = ""
+    bus: str = ""
+    readonly: bool = False
+    context: bool = False
+
+
+@dataclass(frozen=True)
+class Board:
+    """What of a machine decides about its buses. machine: OS/MACHINE with its default."""
+
+    machine: str = ""
+    sd_disk_bus: str = ""
+    hypervisor: str = ""
+
+    @property
+    def has_ide(self) -> bool:
+        return not self.cdrom_on_sd
+
+    @property
+    def cdrom_on_sd(self) -> bool:
+        """q35 and the boards called virt have no IDE; OpenNebula looks for the same two words."""
+        return "q35" in self.machine or "virt" in self.machine
+
+
+Assigned = tuple[str, str]
+"""A target and its bus."""
+
+
+def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
+    """Target and bus of each place, in the order given.
+
+    Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
+    last, and to all others: the first letter that is free for the prefix. What no machine can have is InvalidValue.
+    """
+    targets = {index: place.target for index, place in enumerate(places) if place.target}
+    used = explicit(places)
+    for index in _order(places):
+        prefix = places[index].dev_prefix or default_prefix(places[index], board)
+        if not _TARGET.fullmatch(prefix + "a"):
+            raise InvalidValue(
+                f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
+            )
+        target = next(prefix + letters for letters in _letters() if prefix + letters not in used)
+        used[target] = places[index].where
+        targets[index] = target
+    assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
+    count(assigned, [place.where for place in places])
+    return assigned
+
+
+def explicit(places: Sequence[Place]) -> dict[str, str]:
+    """The targets that are given, with what has each; two that want the same one are InvalidValue."""
+    used: dict[str, str] = {}
+    for place in places:
+        if not place.target:
+            continue
+        device = bare(place.target)
+        if not _TARGET.fullmatch(device):
+            raise InvalidValue(
+                f"{place.where}: TARGET = {place.target}",
+                "it is no name of a disk device",
+                "Use a prefix and letters: vda, sdb, hdc; or leave it out",
+            )
+        if device in used:
+            raise InvalidValue(
+                f"{place.where}: TARGET = {place.target}",
+                f"{used[device]} has the same",
+                "Give them different targets, or leave one out to get the next free letter",
+            )
+        used[device] = place.where
+    return used
+
+
+def check(place: Place, target: str, board: Board) -> str:
+    """The bus of that target. What libvirt takes into a definition and then refuses or hides is InvalidValue."""
+    bus = place.bus or bus_of(target, board)
+    shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
+    machine = f"machine {board.machine}"
+    if bus not in _BUSES:
+        raise InvalidValue(shown, "no such bus", "Use one of " + ", ".join(_BUSES[:4]))
+    if bus in _NOT_ON.get(board.hypervisor, ()):
+        raise InvalidValue(shown, f"{board.hypervisor} has no bus {bus}", "Use a target such as vda or sda")
+    if bus == "ide" and not board.has_ide:
+        raise InvalidValue(
+            shown, f"{machine} has no IDE", 'Use TARGET = "sda" (SCSI) or "vda" (virtio), or MACHINE = "pc"'
+        )
+    if place.kind == CDROM and bus == "virtio":
+        raise InvalidValue(
+            shown, "virtio has no CDROM drives", "Use a target with sd (SCSI)" + (", or hd (IDE)" * board.has_ide)
+        )
+    if place.kind in (OS, DATA) and place.readonly and bus in ("ide", "sata"):
+        raise InvalidValue(
+            shown,
+            f"a disk on {bus} can't be read-only",
+            'Use TARGET = "vda" (virtio) or "sda" (SCSI), or READONLY = "NO"',
+        )
+    if bus == "ide" and letter_index(target) >= _MOST["ide"]:
+        raise InvalidValue(shown, f"{machine} has four IDE devices, hda to hdd", "Use a target with vd or sd")
+    return bus
+
+
+def bus_of(target: str, board: Board) -> str:
+    prefix = prefix_of(target)
+    if prefix == "sd":
+        return board.sd_disk_bus.lower() or "scsi"
+    if prefix == "hd":
+        return "ide" if board.has_ide else "sata"
+    return _PREFIX_BUS.get(prefix, "")
+
+
+def count(assigned: Sequence[Assigned], names: Sequence[str]) -> None:
+    """More devices than a bus has are InvalidValue, naming the first that is too many."""
+    for bus, most in _MOST.items():
+        on_bus = [index for index, (_target, its_bus) in enumerate(assigned) if its_bus == bus]
+        if len(on_bus) > most:
+            raise InvalidValue(
+                f"{names[on_bus[most]]}: TARGET = {assigned[on_bus[most]][0]}",
+                f"{len(on_bus)} devices on {bus}, and a machine has {most} at most (the context is one too)",
+                'Put some on virtio: DEV_PREFIX = "vd"',
+            )
+
+
+def default_prefix(place: Place, board: Board) -> str:
+    if place.kind == CDROM:
+        # Where hd would be SATA: Debian's cloud kernel, for one, has no driver for that.
+        return "sd" if board.cdrom_on_sd else "hd"
+    return "sd"
+
+
+def bare(target: str) -> str:
+    """xvdc:cdrom names the device xvdc: what Xen wants to hear of a CDROM."""
+    return target.partition(":")[0]
+
+
+def prefix_of(target: str) -> str:
+    match = _TARGET.fullmatch(bare(target))
+    return match.group(1) if match else ""
+
+
+def letter_index(target: str) -> int:
+    """0 for …a, 25 for …z, 26 for …aa."""
+    match = _TARGET.fullmatch(bare(target))
+    index = 0
+    for letter in match.group(2) if match else "":
+        index = index * 26 + ord(letter) - ord("a") + 1
+    return index - 1
+
+
+def _order(places: Sequence[Place]) -> list[int]:
+    open_ = [index for index, place in enumerate(places) if not place.target]
+    first = [index for index in open_ if places[index].kind == OS][:1]
+    cdroms = [index for index in open_ if places[index].kind == CDROM]
+    cdroms.sort(key=lambda index: places[index].context)
+    return first + cdroms + [index for index in open_ if index not in first and index not in cdroms]
+
+
+def _letters() -> Iterator[str]:
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    yield from alphabet
+    yield from (first + second for first in alphabet for second in alphabet)
