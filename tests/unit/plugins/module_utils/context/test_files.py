@@ -165,8 +165,7 @@ def test_number(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [b"\xff", b"a\nb"])
 def test_names_within_a_directory(tmp_path, name):
     (tmp_path / "top").mkdir()
-    with open(os.path.join(os.fsencode(tmp_path), b"top", name), "wb"):
-        pass
+    (tmp_path / "top" / os.fsdecode(name)).touch()
     with pytest.raises(InvalidValue, match="Rename it"):
         collect(tmp_path / "top")
 

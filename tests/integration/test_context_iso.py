@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The context ISO, read by programs that have nothing to do with the one that writes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
+from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
+
+VARIABLES = {"NAME": "o'brien", "MOTTO": "Ünïcödé\n$(id) ☃", "EMPTY": ""}
+LONG = "n" * 246 + ".txt"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    top = tmp_path_factory.mktemp("source") / "service"
+    deep = top.joinpath(*(f"level {i}" for i in range(12)))
+    deep.mkdir(parents=True)
+    (deep / "leaf").write_text("leaf")
+    (top / "init.sh").write_text("#!/bin/sh\n")
+    (top / "init.sh").chmod(0o755)
+    (top / "Жизнь и судьба.txt").write_text("жизнь")
+    (top / LONG).write_text("long")
+    (top / "a:b*c?").write_text("odd")
+    (top / "empty").touch()
+    (top / "noise").write_bytes(os.urandom(300_001))
+    for number in range(300):
+        (top / f"certificate-of-a-host-{number:03}.pem").write_text(str(number))
+    return top
+
+
+@pytest.fixture(scope="module")
+def iso(source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("iso") / "context.iso"
+    iso9660.write(str(path), VARIABLES, [context_file(str(source)), context_file(str(source / "init.sh"))])
+    return path
+
+
+def said(*argv):
+    return subprocess.run(argv, check=True, capture_output=True).stdout
+
+
+def test_label_is_what_guests_look_for(iso):
+    assert said("blkid", "-p", "-o", "value", "-s", "LABEL", str(iso)).strip() == b"CONTEXT"
+    assert said("blkid", "-p", "-o", "value", "-s", "TYPE", str(iso)).strip() == b"iso9660"
+
+
+def test_both_extensions_are_there(iso):
+    text = said("isoinfo", "-d", "-i", str(iso)).decode()
+    assert "Volume id: CONTEXT" in text
+    assert "Joliet with UCS level 3" in text
+    assert "Rock Ridge signatures version 1" in text
+
+
+@pytest.mark.parametrize("tree", ["-R", "-J"])
+def test_context_sh_in_each_tree(iso, tree):
+    assert said("isoinfo", tree, "-x", "/context.sh", "-i", str(iso)).decode() == context_sh.render(VARIABLES)
+
+
+def test_context_sh_without_any_extension(iso):
+    assert said("isoinfo", "-x", "/CONTEXT.SH;1", "-i", str(iso)).decode() == context_sh.render(VARIABLES)
+
+
+@pytest.mark.parametrize("path", ["init.sh", "service/init.sh", "service/noise", "service/" + LONG])
+def test_bytes_by_isoinfo(iso, source, path):
+    found = said("isoinfo", "-R", "-x", "/" + path, "-i", str(iso))
+    assert found == (source / path.rpartition("/")[2]).read_bytes()
+
+
+def test_everything_by_xorriso(iso, source, tmp_path):
+    """Names, directories, contents and executable bits of the whole tree, deep directories in their own place."""
+    said("xorriso", "-indev", str(iso), "-osirrox", "on", "-extract", "/", str(tmp_path / "out"))
+    said("chmod", "-R", "u+w", str(tmp_path / "out"))
+    said("diff", "-r", str(source), str(tmp_path / "out" / "service"))
+    for place in (source.parent).rglob("*"):
+        copy = tmp_path / "out" / place.relative_to(source.parent)
+        assert place.is_dir() or bool(copy.stat().st_mode & 0o100) == bool(place.stat().st_mode & 0o100), place
+
+
+def test_joliet_names_are_legal_and_apart(iso):
+    # isoinfo has no UTF-8.
+    names = said("isoinfo", "-J", "-f", "-j", "koi8-r", "-i", str(iso)).decode("koi8-r").splitlines()
+    assert len(names) == len({name.lower() for name in names})
+    assert len([name for name in names if "/certificate-of-a-host-" in name]) == 300
+    assert "/service/Жизнь и судьба.txt" in names
+    assert "/service/a_b_c_" in names
+    assert not re.search(r"[*:;?\\\x00-\x1f]", "".join(names))
+
+
+def test_owner_and_dates_say_nothing(iso):
+    lines = said("isoinfo", "-R", "-l", "-i", str(iso)).decode(errors="replace").splitlines()
+    files = [line.split() for line in lines if re.match(r"[-d]r", line)]
+    assert {(mode[1:], owner, group) for mode, _links, owner, group, *_rest in files} == {
+        ("r--r--r--", "0", "0"), ("r-xr-xr-x", "0", "0")
+    }  # fmt: skip
+    assert {tuple(rest[5:8]) for rest in files} == {("Jan", "1", "2000")}
