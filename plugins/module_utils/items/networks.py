@@ -141,8 +141,8 @@ def _update(
 
 @dataclasses.dataclass
 class _Range:
-    """An entry of address_ranges. wanted: what it sets, with size 0 for none; it means the existing range of its number,
-    or of its type and first address."""
+    """An entry of address_ranges. wanted: what it sets, with size 0 for none. It means the existing range of its
+    number, or of its type and first address."""
 
     wanted: AddressRange
     absent: bool
@@ -150,14 +150,13 @@ class _Range:
 
     @classmethod
     def of(cls, network: str, entry: Mapping[str, Any]) -> _Range:
-        absent = entry.get("state") == "absent"
-        identity = {key: entry.get(key) or "" for key in ("ip", "mac", "global_prefix", "ula_prefix")}
+        identity: dict[str, Any] = {key: entry.get(key) or "" for key in ("ip", "mac", "global_prefix", "ula_prefix")}
         by_number = entry.get("ar_id") is not None and not any(identity.values())
         wanted = AddressRange(
             ar_id=NEW_AR if entry.get("ar_id") is None else entry["ar_id"],
             type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
             size=int(entry.get("size") or 0),
-            attributes=_plain(entry.get("attributes") or {}),
+            attributes=addresses.normalised_attributes(network, _plain(entry.get("attributes") or {})),
             **identity,
         )
         where = f"network {network}: address range {addresses.shown(wanted)}"

@@ -79,7 +79,7 @@ def mac_of_ip(number: int) -> int:
 
 
 def base_mac(random: int, size: int) -> str:
-    """The first MAC address of a range that has no IPv4 address to make it from. random: a number of 32 bits or more."""
+    """The first MAC address of a range that has no IPv4 to make it from. random: a number of 32 bits or more."""
     return mac_text(MAC_PREFIX << 32 | random % ((1 << 32) - size + 1))
 
 
@@ -246,7 +246,7 @@ def check_bridge(name: str, bridge: str) -> None:
 
 
 def normalised(address_range: AddressRange, network: str, random: int) -> AddressRange:
-    """The range with every value in its one form and its first MAC address, which `random` makes where nothing else does."""
+    """The range with every value in its one form. Its first MAC address is made of `random` if nothing else says it."""
     where = f"network {network}: address range {shown(address_range)}"
     kind = address_range.type.upper()
     if kind not in TYPES:

@@ -373,8 +373,9 @@ class Networks:
     def _gap_starts(self, place: tuple[int, int], first: int) -> Iterator[int]:
         yield first
         for row in self.store.db.execute(
-            f"SELECT l.offset + 1 FROM leases l WHERE {_IN_RANGE} AND l.offset >= ?"
-            " AND NOT EXISTS (SELECT 1 FROM leases n WHERE n.network_id = l.network_id AND n.ar_id = l.ar_id AND n.offset = l.offset + 1) ORDER BY l.offset",
+            f"SELECT l.offset + 1 FROM leases l WHERE {_IN_RANGE} AND l.offset >= ? AND NOT EXISTS"
+            " (SELECT 1 FROM leases n WHERE n.network_id = l.network_id AND n.ar_id = l.ar_id"
+            " AND n.offset = l.offset + 1) ORDER BY l.offset",
             (*place, first),
         ):
             yield row[0]

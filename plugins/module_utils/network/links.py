@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bridges of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import ForeignObject
+from ..host.command import run
+
+TIMEOUT = 30.0
+_MARK = "nebula"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it.
+    Addresses that others add to the bridge are not in the mark, and are left alone."""
+
+    catalog: str
+    network: str
+    address: str = ""
+
+    def __str__(self) -> str:
+        return ":".join([_MARK, self.catalog, self.network] + [self.address] * bool(self.address))
+
+    @classmethod
+    def read(cls, alias: str) -> Mark | None:
+        parts = alias.split(":")
+        return cls(*parts[1:4]) if parts[0] == _MARK and len(parts) in (3, 4) else None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network interface. addresses: IPv4, with their prefix lengths. ports: interfaces attached to it. stp: whether
+    it runs the spanning tree protocol, or waits before it forwards."""
+
+    name: str
+    kind: str = ""
+    alias: str = ""
+    up: bool = False
+    stp: bool = False
+    addresses: Sequence[str] = ()
+    ports: Sequence[str] = ()
+
+    @property
+    def mark(self) -> Mark | None:
+        return Mark.read(self.alias)
+
+
+def observe() -> dict[str, Link]:
+    """All interfaces of this host's (or this network namespace's), by name."""
+    entries = json.loads(run(["ip", "-json", "-details", "address", "show"], timeout=TIMEOUT).stdout or "[]")
+    ports: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.get("master"):
+            ports.setdefault(entry["master"], []).append(entry["ifname"])
+    links = {}
+    for entry in entries:
+        # An interface that vanished while it was listed is an empty object.
+        if not entry.get("ifname"):
+            continue
+        info = entry.get("linkinfo") or {}
+        data = info.get("info_data") or {}
+        links[entry["ifname"]] = Link(
+            name=entry["ifname"],
+            kind=info.get("info_kind", ""),
+            alias=entry.get("ifalias", ""),
+            up="UP" in entry.get("flags", ()),
+            stp=bool(data.get("stp_state") or data.get("forward_delay")),
+            addresses=tuple(
+                f"{a['local']}/{a['prefixlen']}" for a in entry.get("addr_info", ()) if a.get("family") == "inet"
+            ),
+            ports=tuple(sorted(ports.get(entry["ifname"], ()))),
+        )
+    return links
+
+
+def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: bool) -> None:
+    """Raise ForeignObject if the interface of the wanted name is not a bridge of this network of this catalog.
+    forgotten: the catalog no longer knows the network that the bridge was made for, so that it may have a new one."""
+    asked = f"network {network}: bridge {name}"
+    found = link.mark
+    if link.kind != "bridge" or found is None:
+        kind = f"a {link.kind} interface" if link.kind else "an interface"
+        raise ForeignObject(
+            asked,
+            f"there is {kind} of that name that this collection did not make",
+            "Choose another bridge for the network, or use that one as it is with vn_mad: dummy",
+        )
+    if found.catalog != mark.catalog:
+        raise ForeignObject(
+            asked,
+            f"it carries the mark of catalog {found.catalog}, and this is catalog {mark.catalog or '(none yet)'}",
+            f"Restore that catalog on the front-end, or remove the bridge: ip link delete {name}",
+        )
+    if found.network != mark.network and not forgotten:
+        raise ForeignObject(
+            asked, f"it was made for another network, {found.network}, of this catalog", "Choose another bridge"
+        )
+
+
+def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
+    """The lines for `ip -batch` that make the bridge what it is to be; none if it is so. link: as it is now."""
+    steps = []
+    if link is None:
+        # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
+        # Random, since the bridges of several nodes may be joined.
+        mac = ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
+        steps += [f"link add name {name} address {mac} type bridge stp_state 0 forward_delay 0"]
+        link = Link(name, "bridge")
+    elif link.stp:
+        steps += [f"link set dev {name} type bridge stp_state 0 forward_delay 0"]
+    former = link.mark.address if link.mark else ""
+    if former and former != mark.address and former in link.addresses:
+        steps += [f"address delete {former} dev {name}"]
+    if link.alias != str(mark):
+        steps += [f"link set dev {name} alias {mark}"]
+    if mark.address and mark.address not in link.addresses:
+        steps += [f"address add {mark.address} broadcast + dev {name}"]
+    if not link.up:
+        steps += [f"link set dev {name} up"]
+    return steps
+
+
+def delete_steps(name: str) -> list[str]:
+    return [f"link delete dev {name} type bridge"]
+
+
+def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
+    """The bridges that carry the mark of this catalog."""
+    return {
+        name: link
+        for name, link in links.items()
+        if link.kind == "bridge" and link.mark is not None and link.mark.catalog == catalog
+    }
+
+
+def carry_out(steps: Sequence[str]) -> None:
+    """One process for all: what is between the making of a bridge and its mark is as short as it can be."""
+    if steps:
+        run(["ip", "-batch", "-"], input="".join(step + "\n" for step in steps), timeout=TIMEOUT)

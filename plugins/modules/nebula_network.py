@@ -1,0 +1,297 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_network
+short_description: Virtual networks of the catalog
+version_added: 0.1.0
+description:
+  - Creates, changes and removes virtual networks and their address ranges, from which machines lease their addresses.
+  - Only what is set here is compared and changed. An empty string takes an attribute away.
+  - It does nothing on the nodes. M(nebula.provision.nebula_node_network) makes the bridges there.
+options:
+  name:
+    description: Name of the network.
+    type: str
+  vn_mad:
+    description:
+      - The driver. V(bridge) has a bridge of its own on each node, made by M(nebula.provision.nebula_node_network);
+        V(dummy) uses a bridge that the node has already, as it is.
+      - A new network gets V(bridge). It can't be changed while addresses are leased.
+    type: str
+    choices: [bridge, dummy]
+  bridge:
+    description:
+      - Name of the bridge on the nodes, up to 15 characters. A new network with driver V(bridge) gets V(onebr<id>).
+      - It can't be changed while addresses are leased.
+    type: str
+  network_address:
+    description: The network's own IPv4 address. It may carry the prefix length, as in V(10.66.0.0/24).
+    type: str
+  network_mask:
+    description: The network's mask, as V(255.255.255.0) or V(24).
+    type: str
+  gateway:
+    description: IPv4 address of the gateway, for machines.
+    type: str
+  gateway6:
+    description: IPv6 address of the gateway, for machines.
+    type: str
+  gateway_on_bridge:
+    description: Whether the bridge on each node carries the address O(gateway), so that the node and its machines reach each other.
+    type: bool
+  nat:
+    description:
+      - Whether machines reach out through the node, with the node's addresses. The bridge then carries the address O(gateway),
+        and O(network_address) and O(network_mask) have to be known.
+      - A new network has none.
+    type: bool
+  dns:
+    description: IP addresses of DNS servers, for machines.
+    type: list
+    elements: str
+  search_domain:
+    description: Domains in which machines look up short names.
+    type: list
+    elements: str
+  guest_mtu:
+    description: MTU in bytes, for the interfaces of machines.
+    type: int
+  metric:
+    description: Metric of the route over O(gateway), for machines.
+    type: int
+  address_ranges:
+    description:
+      - Address ranges. One that is there already is recognised by its number, or else by its type and first address; it
+        can grow, and shrink as far as nothing is leased. It never moves.
+      - Ranges that are not listed stay as they are.
+    type: list
+    elements: dict
+    suboptions:
+      ar_id:
+        description: Number of an existing range.
+        type: int
+      type:
+        description: Which addresses a lease has. V(ETHER) has the MAC address only. A new range is V(IP4).
+        type: str
+        choices: [IP4, IP6, IP4_6, ETHER]
+      ip:
+        description: First IPv4 address. The MAC addresses follow from it, V(02:00) and then its four bytes.
+        type: str
+      size:
+        description: Number of addresses.
+        type: int
+      mac:
+        description: First MAC address. By default made from O(address_ranges[].ip), or random with prefix V(02:00) where there is none.
+        type: str
+      global_prefix:
+        description: IPv6 prefix of 64 bits, as V(2001:db8::). The rest of the address follows from the MAC address.
+        type: str
+      ula_prefix:
+        description: IPv6 prefix of 64 bits for local addresses, as V(fd00::).
+        type: str
+      attributes:
+        description: Attributes for machines with an address of this range; they go before those of the network.
+        type: dict
+      state:
+        description: V(absent) removes the range, if nothing of it is leased.
+        type: str
+        choices: [present, absent]
+        default: present
+  attributes:
+    description:
+      - Further attributes, OpenNebula's or your own. Names are upper-cased.
+      - One that looks like a slip of a known name brings a warning.
+    type: dict
+  state:
+    description: V(absent) removes the network, if no address of it is leased.
+    type: str
+    choices: [present, absent]
+    default: present
+  networks:
+    description: Many networks, a list of dicts with the keys above.
+    type: list
+    elements: dict
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+seealso:
+  - module: nebula.provision.nebula_node_network
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: A network behind NAT
+  nebula.provision.nebula_network:
+    name: Public
+    bridge: nbr0
+    network_address: 10.66.0.0/24
+    gateway: 10.66.0.1
+    dns: [10.66.0.1]
+    nat: true
+    address_ranges:
+      - {type: IP4, ip: 10.66.0.10, size: 100}
+
+- name: Several networks, one of them on a bridge that the nodes have already
+  nebula.provision.nebula_network:
+    networks:
+      - name: Private
+        address_ranges:
+          - {type: IP4, ip: 192.168.77.10, size: 50}
+      - name: Office
+        vn_mad: dummy
+        bridge: br0
+        network_address: 192.168.1.0
+        network_mask: 255.255.255.0
+        gateway: 192.168.1.1
+        address_ranges:
+          - {type: IP4, ip: 192.168.1.200, size: 20}
+      - name: Old
+        state: absent
+
+- name: More addresses, and a second range for IPv6
+  nebula.provision.nebula_network:
+    name: Public
+    address_ranges:
+      - {type: IP4, ip: 10.66.0.10, size: 200}
+      - {type: IP6, size: 200, global_prefix: "2001:db8:46::"}
+"""
+
+RETURN = r"""
+network:
+  description: The network, if one was asked for. It has the keys of RV(networks).
+  returned: when O(networks) is not given
+  type: dict
+networks:
+  description: The networks of the list.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Id. Null in check mode for one that would be created., type: int}
+    uuid: {description: UUID. Null in check mode for one that would be created., type: str}
+    name: {description: Name., type: str, sample: Public}
+    bridge: {description: Name of the bridge on the nodes., type: str, sample: nbr0}
+    vn_mad: {description: The driver., type: str, sample: bridge}
+    nat: {description: Whether machines reach out through the node., type: bool}
+    state: {description: State. C(DONE) for one that is absent., type: str, sample: READY}
+    size: {description: Number of addresses in all ranges., type: int}
+    used: {description: Number of addresses that are leased., type: int}
+    address_ranges:
+      description: The address ranges. Those of type V(ETHER) have empty strings where there is no address.
+      type: list
+      elements: dict
+      contains:
+        ar_id: {description: Number of the range., type: int}
+        type: {description: Type of the range., type: str, sample: IP4}
+        ip: {description: First IPv4 address., type: str, sample: 10.66.0.10}
+        mac: {description: First MAC address., type: str, sample: "02:00:0a:42:00:0a"}
+        global_prefix: {description: IPv6 prefix., type: str}
+        ula_prefix: {description: IPv6 prefix for local addresses., type: str}
+        size: {description: Number of addresses., type: int}
+        used: {description: Number of addresses that are leased., type: int}
+        attributes: {description: Attributes of the range., type: dict}
+    attributes:
+      description: All other attributes, by upper-case name.
+      type: dict
+      sample: {NETWORK_ADDRESS: 10.66.0.0, NETWORK_MASK: 255.255.255.0, GATEWAY: 10.66.0.1}
+known:
+  description: UUIDs of all networks of the catalog, for M(nebula.provision.nebula_node_network).
+  returned: always
+  type: list
+  elements: str
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+STATE = dict(type="str", default="present", choices=["present", "absent"])
+RANGE = dict(
+    ar_id=dict(type="int"),
+    type=dict(type="str", choices=["IP4", "IP6", "IP4_6", "ETHER"]),
+    ip=dict(type="str"),
+    size=dict(type="int"),
+    mac=dict(type="str"),
+    global_prefix=dict(type="str"),
+    ula_prefix=dict(type="str"),
+    attributes=dict(type="dict"),
+    state=STATE,
+)
+NETWORK = dict(
+    name=dict(type="str"),
+    vn_mad=dict(type="str", choices=["bridge", "dummy"]),
+    bridge=dict(type="str"),
+    network_address=dict(type="str"),
+    network_mask=dict(type="str"),
+    gateway=dict(type="str"),
+    gateway6=dict(type="str"),
+    gateway_on_bridge=dict(type="bool"),
+    nat=dict(type="bool"),
+    dns=dict(type="list", elements="str"),
+    search_domain=dict(type="list", elements="str"),
+    guest_mtu=dict(type="int"),
+    metric=dict(type="int"),
+    address_ranges=dict(type="list", elements="dict", options=RANGE),
+    attributes=dict(type="dict"),
+    state=STATE,
+)
+
+
+def checked(item):
+    """An item of the list with the types that the same options have outside it."""
+    where = f"network {item.get('name') or '?'}"
+    if item.get("address_ranges") is not None:
+        ranges = items_of({f"{where}: address_ranges": item["address_ranges"]}, f"{where}: address_ranges", RANGE)
+        item = dict(item, address_ranges=[given(r) for r in ranges])
+    result = ArgumentSpecValidator(NETWORK).validate(given(item))
+    if result.error_messages:
+        raise InvalidValue(where, "; ".join(result.error_messages), "See ansible-doc nebula.provision.nebula_network")
+    return result.validated_parameters
+
+
+def given(item):
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def run(params, check_mode):
+    items = items_of(params, "networks", list(NETWORK))
+    if params["networks"] is not None:
+        items = [checked(item) for item in items]
+    with closing(open_engine(params, check_mode, create=True)) as engine:
+        with engine.session():
+            done, views, warnings = apply_all(engine, items, check_mode)
+            known = [network.uuid for network in engine.vn_pool()]
+        payload = {"networks": views, "known": known, "catalog": engine.catalog()}
+    if params["networks"] is None and views:
+        payload["network"] = views[0]
+    return Result(items=done, payload=payload, warnings=warnings)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(NETWORK, networks=dict(type="list", elements="dict"), **ENGINE),
+        supports_check_mode=True,
+        required_one_of=[("name", "networks")],
+        mutually_exclusive=[("name", "networks")],
+    )
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()
