@@ -290,7 +290,7 @@ class CloudInit:
             self._heard = True
             cells = [cell.strip() for cell in row.group(1).split("|")]
             # Device, Up, Address, Mask, Scope, Hw-Address; the tables of routes and keys have other columns.
-            if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo":
+            if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo" and cells[4] != "link":
                 self.addresses = [*self.addresses, cells[2]][:256]
             return
         finished = self._FINISHED.search(line)

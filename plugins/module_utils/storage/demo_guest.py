@@ -151,8 +151,9 @@ device_of() {
 }
 
 add_address4() {
-    prefix=$(ipcalc -p "$2" "${3:-255.255.255.0}" 2> /dev/null)
-    [ -n "$prefix" ] || { fault "$1: address $2 mask $3 is not valid"; return 0; }
+    mask=${3:-255.255.255.0}
+    prefix=$(ipcalc -p "$2" "$mask" 2> /dev/null)
+    [ -n "$prefix" ] || { fault "$1: address $2 mask $mask is not valid"; return 0; }
     try ip addr add "$2/${prefix#PREFIX=}" dev "$1"
 }
 
@@ -236,8 +237,9 @@ run_script() {
 
 run_scripts() {
     if [ -n "${START_SCRIPT_BASE64:-}" ]; then
-        printf '%s' "$START_SCRIPT_BASE64" | base64 -d > /run/start_script 2> /dev/null \
-            || { fault "START_SCRIPT_BASE64 is not base64"; rm -f /run/start_script; }
+        # busybox skips what is not base64.
+        printf '%s' "$START_SCRIPT_BASE64" | base64 -d > /run/start_script 2> /dev/null
+        [ -s /run/start_script ] || { fault "START_SCRIPT_BASE64 is not base64"; rm -f /run/start_script; }
     elif [ -n "${START_SCRIPT:-}" ]; then
         printf '%s\n' "$START_SCRIPT" > /run/start_script
     fi
@@ -261,6 +263,8 @@ run_scripts() {
 }
 
 contextualise() {
+    # The shell has set this one itself.
+    unset HOSTNAME
     set -a
     . /run/context.sh
     set +aeu

@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo image, and its double that boots and looks at no context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_guest, demo_image
+
+from .cache import cached, directory
+
+# As an installed system without any context package: it has a name of its own and asks for a login.
+IGNORING_BOOT = r"""#!/bin/sh
+PATH=/bin
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+while read -r module options; do insmod "/lib/modules/$module.ko" $options; done < /lib/modules/order
+hostname plain
+echo 'All services started.'
+"""
+IGNORING_INITTAB = "::sysinit:/etc/nebula/boot\nttyS0::respawn:/bin/getty -L 115200 ttyS0 vt100\n"
+
+
+def image() -> Path:
+    def make(place: Path) -> None:
+        demo_image.build(place / "demo.qcow2", directory() / "packages")
+
+    return cached("demo", demo_image.inputs("amd64"), make) / "demo.qcow2"
+
+
+def ignoring_image() -> Path:
+    def make(place: Path) -> None:
+        root = place / "root"
+        packages = [demo_image.kernel_package("amd64"), demo_image.BUSYBOX_PACKAGE]
+        demo_image.unpack(packages, directory() / "packages", root)
+        tree = demo_image.guest_tree(root)
+        tree["etc/nebula/boot"] = demo_image.file(IGNORING_BOOT.encode(), 0o755)
+        tree["etc/inittab"] = demo_image.file(IGNORING_INITTAB.encode())
+        kernel = max(root.glob("boot/vmlinuz-*"))
+        dest = place / "ignoring.qcow2"
+        demo_image.boot_disk(dest, kernel, demo_image.cpio(tree), demo_guest.KERNEL_COMMAND_LINE, place)
+
+    (directory() / "packages").mkdir(parents=True, exist_ok=True)
+    inputs = [IGNORING_BOOT, IGNORING_INITTAB, demo_image.inputs("amd64")]
+    return cached("ignoring", inputs, make) / "ignoring.qcow2"

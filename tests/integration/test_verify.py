@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real guests are believed, or not, for what they themselves say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import Wanted, wait
+from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, demo
+from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running
+
+CONTEXT = {
+    "ETH0_DNS": "10.66.0.1",
+    "ETH0_GATEWAY": "10.66.0.1",
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_MASK": "255.255.255.0",
+    "NETWORK": "YES",
+    "SET_HOSTNAME": "web-0",
+    "SSH_PUBLIC_KEY": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAKEfakeFAKEfakeFAKEfakeFAKEfakeFAKEfakeFAKE test",
+}
+
+
+def wanted(place: Path, hostname: str = "web-0") -> Wanted:
+    return Wanted(7, "web-0", str(place / "console.log"), hostname=hostname, addresses=("10.66.0.10",))
+
+
+def test_the_contextualised_demo_guest_is_believed(tmp_path: Path) -> None:
+    iso = context_iso(tmp_path / "context.iso", CONTEXT)
+    with running(tmp_path, demo.image(), iso):
+        (verdict,) = wait([wanted(tmp_path)], timeout=60)
+    assert verdict.verified, verdict.error
+    assert verdict.evidence == "nebula-guest: web-0, 10.66.0.10/24"
+
+
+def test_a_guest_that_ignores_its_iso_is_not(tmp_path: Path) -> None:
+    iso = context_iso(tmp_path / "context.iso", CONTEXT)
+    with running(tmp_path, demo.ignoring_image(), iso) as guest:
+        guest.wait_for("plain login:")
+        (verdict,) = wait([wanted(tmp_path)], timeout=1)
+        assert verdict.missing == ("hostname web-0 (it says plain)", "address 10.66.0.10 (none said)")
+        assert "All services started." in verdict.last_lines
+        assert "plain login:" in str(verdict.error)
+        # Not even when it happens to have the name that is wanted.
+        assert not wait([wanted(tmp_path, hostname="plain")], timeout=0)[0].verified
+
+
+@pytest.mark.timeout(900)
+def test_debian_with_nothing_but_cloud_init_is_believed(tmp_path: Path) -> None:
+    image = cloud_init.image()
+    iso = context_iso(tmp_path / "context.iso", CONTEXT)
+    kernel = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.append]
+    with running(tmp_path, image.disk, iso, memory=768, kernel=kernel):
+        (verdict,) = wait([wanted(tmp_path)], timeout=400)
+    assert verdict.verified, verdict.error
+    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10"
