@@ -50,11 +50,7 @@ def test_every_shell_reads_the_same_bytes(shell, variables, tmp_path):
 @pytest.mark.parametrize("name", [name for name, why in context_sh.SPECIAL_NAMES.items() if "bash" in why])
 def test_bash_does_treat_these_names_otherwise(name, tmp_path):
     """The warnings are true: what bash makes of them is not what context.sh says."""
-    (tmp_path / "context.sh").write_text(context_sh.render({name: "12345"}))
-    run = subprocess.run(
-        ["/bin/bash", "-c", f'. ./context.sh; sleep 0; printf %s "${name}"'],
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert run.stdout != b"12345" or name == "SECONDS"
+    (tmp_path / "context.sh").write_text(context_sh.render({name: "text"}))
+    script = f'. ./context.sh; printf %s "${name}"'
+    run = subprocess.run(["/bin/bash", "-c", script], cwd=tmp_path, capture_output=True, check=False)
+    assert run.stdout != b"text"

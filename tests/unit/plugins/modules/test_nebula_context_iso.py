@@ -1,0 +1,210 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import pwd
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils import deps
+from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, MissingDependency
+from ansible_collections.nebula.provision.plugins.modules import nebula_context_iso
+
+DEFAULTS = {"dest": None, "context": None, "files": None, "owner": None, "group": None, "mode": "0640",
+            "state": "present", "isos": None}  # fmt: skip
+
+
+def run(check_mode=False, **options):
+    for name in ("context", "isos"):
+        if options.get(name) is not None:
+            options[name] = json.dumps(options[name])
+    return nebula_context_iso.run({**DEFAULTS, **options}, check_mode)
+
+
+@pytest.fixture
+def dest(tmp_path):
+    return str(tmp_path / "context.iso")
+
+
+def snapshot(tmp_path):
+    return {
+        str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in tmp_path.rglob("*")
+    }
+
+
+def test_a_life_each_step_predicted(dest, tmp_path):
+    """Check mode says before each step what the step then does, and does nothing itself."""
+    init = tmp_path / "init.sh"
+    init.write_text("true\n")
+    steps = [
+        ({"context": {"A": "1"}}, True),
+        ({"context": {"A": "1"}}, False),
+        ({"context": {"a": 1}}, False),
+        ({"context": {"A": "2"}}, True),
+        ({"context": {"A": "2"}, "mode": "0600"}, True),
+        ({"context": {"A": "2"}, "mode": "0600"}, False),
+        ({"context": {"A": "2"}, "files": [str(init)]}, True),
+        ({"context": {"A": "2"}, "files": [{"src": str(init)}]}, False),
+        ({"context": {"A": "2"}, "files": [{"src": str(init), "target": "other"}]}, True),
+        ({"state": "absent"}, True),
+        ({"state": "absent"}, False),
+    ]
+    for options, changed in steps:
+        before = snapshot(tmp_path)
+        predicted = run(True, dest=dest, **options)
+        assert snapshot(tmp_path) == before
+        result = run(dest=dest, **options)
+        assert (snapshot(tmp_path) != before) == changed, options
+        assert predicted.changed == result.changed == result.payload["iso"]["changed"] == changed, options
+        assert predicted.payload == result.payload
+        assert predicted.diff() == result.diff()
+        assert result.warnings == result.errors == []
+        if options.get("state") != "absent":
+            content = (tmp_path / "context.iso").read_bytes()
+            assert result.payload["iso"] == {
+                "dest": dest, "changed": changed, "size": len(content), "sha256": hashlib.sha256(content).hexdigest(),
+            }  # fmt: skip
+
+
+def test_the_diff_names_and_does_not_tell(dest):
+    run(dest=dest, context={"PASSWORD": "hunter2", "GONE": "x"})
+    (diff,) = run(dest=dest, context={"PASSWORD": "correct horse", "NEW": "y"}).diff()
+    before, after = json.loads(diff["before"]), json.loads(diff["after"])
+    assert before["variables"] == {"GONE": "1 bytes", "PASSWORD": "7 bytes"}
+    assert after["variables"] == {"NEW": "1 bytes", "PASSWORD": "13 bytes"}
+    assert "hunter2" not in str(diff)
+    assert "horse" not in str(diff)
+
+
+def test_values_arrive(dest):
+    run(dest=dest, context={"a": " $NAME it's\n", "Flag": True, "N": 5, "START_SCRIPT": "echo $HOME\n", "E": None})
+    assert iso9660.read(dest)[0] == {
+        "A": " $NAME it's\n",
+        "FLAG": "YES",
+        "N": "5",
+        "E": "",
+        "START_SCRIPT": "echo $HOME\n",
+        "START_SCRIPT_BASE64": base64.b64encode(b"echo $HOME\n").decode(),
+    }
+
+
+def test_many_and_one_that_fails(tmp_path):
+    isos = [
+        {"dest": str(tmp_path / "a.iso"), "context": {"N": "a"}},
+        {"dest": str(tmp_path / "b.iso"), "context": {"N": "b"}, "files": ["/nowhere/x"]},
+        {"dest": str(tmp_path / "c.iso"), "context": {"N": "c"}, "mode": "0600"},
+    ]
+    result = run(isos=isos, mode="0644")
+    assert [item["changed"] for item in result.payload["isos"]] == [True, False, True]
+    assert [item.name for item in result.errors] == [str(tmp_path / "b.iso")]
+    assert "/nowhere/x" in str(result.errors[0].error)
+    assert sorted(os.listdir(tmp_path)) == ["a.iso", "c.iso"]
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.iso", "c.iso")] == [0o644, 0o600]
+
+
+def test_owner_and_group(dest):
+    me = pwd.getpwuid(os.getuid())
+    run(dest=dest, context={}, owner=me.pw_name, group=str(me.pw_gid))
+    assert not run(dest=dest, context={}, owner=str(me.pw_uid)).changed
+    (item,) = run(dest=dest, context={}, owner="nobody-of-this-name").errors
+    assert "user nobody-of-this-name" in str(item.error)
+
+
+@pytest.mark.parametrize("mode", ["rw", "0999", "", True, 755, 8.0, "10000"])
+def test_a_mode_that_is_none(dest, mode):
+    (item,) = run(dest=dest, context={}, mode=mode).errors
+    assert "in quotes" in str(item.error)
+    assert not os.path.exists(dest)
+
+
+def test_a_number_as_yaml_reads_0600(dest):
+    run(dest=dest, context={}, mode=0o600)
+    assert os.stat(dest).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"dest": "relative.iso"}, "not an absolute path"),
+        ({"dest": "/tmp"}, "not a regular file"),
+        ({"context": ["A"]}, "nested|not a dict|a list"),
+        ({"context": {"A-B": "s3cret"}}, "A-B"),
+        ({"context": {"1A": "s3cret"}}, "no shell takes"),
+        ({"context": {"A": ["s3cret"]}}, "nested"),
+        ({"context": {"A": "s3cret\0"}}, "NUL"),
+        ({"files": ["init.sh"]}, "not an absolute path"),
+        ({"files": [{"source": "/x"}]}, "src and target"),
+        ({"files": ["/dev/null"]}, "character device"),
+        ({"files": ["/etc/hostname", {"src": "/etc/hosts", "target": "hostname"}]}, "same name"),
+    ],
+)
+def test_bad_input_changes_nothing_and_keeps_secrets(dest, options, problem):
+    result = run(**{"dest": dest, "context": {"A": "s3cret"}, **options})
+    (item,) = result.errors
+    with pytest.raises(type(item.error), match=problem):
+        raise item.error
+    assert not result.changed
+    assert "s3cret" not in str(item.error)
+    assert not os.path.exists(dest)
+
+
+def test_bad_lists():
+    for isos, problem in [
+        ([{"dest": "/a", "contxt": {}}], "Did you mean 'context'"),
+        ([{"dest": "/a/b"}, {"dest": "/a//b"}], "two ISOs"),
+        ({"dest": "/a"}, "Give a list"),
+        (["/a"], "Give a dict"),
+    ]:
+        with pytest.raises(InvalidValue, match=problem):
+            run(isos=isos)
+
+
+def test_what_is_no_context_iso_is_neither_replaced_nor_removed(dest, tmp_path):
+    (tmp_path / "context.iso").write_text("precious")
+    for options in ({"context": {}}, {"state": "absent"}):
+        assert run(dest=dest, **options).errors
+    assert (tmp_path / "context.iso").read_text() == "precious"
+
+
+def test_another_programs_context_iso_is_replaced_but_not_removed(dest, tmp_path):
+    iso9660.write(dest, {"A": "1"})
+    content = (tmp_path / "context.iso").read_bytes().replace(iso9660.MARK.encode(), b"GENISOIMAGE".ljust(16))
+    (tmp_path / "context.iso").write_bytes(content)
+    assert run(dest=dest, state="absent").errors
+    assert run(dest=dest, context={"A": "1"}).changed
+    assert iso9660.examine(dest).ours
+
+
+def test_no_directory(dest, tmp_path):
+    (item,) = run(dest=str(tmp_path / "later" / "x.iso"), context={}).errors
+    assert "there is no directory" in str(item.error)
+
+
+def test_check_mode_takes_what_is_missing_as_about_to_come(tmp_path, monkeypatch):
+    """On a bare host: no directory, no files, no library yet."""
+    path = str(tmp_path / "later" / "x.iso")
+    assert run(True, dest=path, context={}).changed
+    result = run(True, dest=path, context={}, files=["/nowhere/x"])
+    assert result.changed
+    assert len(result.warnings) == 1
+
+    def lacking():
+        raise ImportError("No module named 'pycdlib'")
+
+    monkeypatch.setitem(deps._IMPORTS, "pycdlib", lacking)
+    assert run(True, dest=path, context={}).changed
+    (item,) = run(dest=str(tmp_path / "x.iso"), context={}).errors
+    assert isinstance(item.error, MissingDependency)
+    assert "python3-pycdlib" in str(item.error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_a_shell_reserves_warn(dest):
+    assert len(run(dest=dest, context={"PATH": "/x"}).warnings) == 1
