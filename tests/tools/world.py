@@ -12,12 +12,12 @@
 The command sees the machine's files, and besides:
 - a network namespace with nothing but `lo`: traffic reaches nobody, bridges and nftables rules are the world's own;
 - a PID namespace whose init reaps at once (libvirt waits for that whenever it ends a QEMU);
-- /run, /var/lib/libvirt, /var/log/libvirt and /var/cache/libvirt empty, /etc/libvirt with the machine's *.conf files only,
+- /run, /var/lib/libvirt, /var/log/libvirt, /var/cache/libvirt empty, /etc/libvirt with the machine's *.conf files only,
   cgroups and a /dev/kvm of its own, with the owner and mode that udev gives it;
 - libvirtd and virtlogd running in it (not with --no-daemons);
 - NEBULA_WORLD: a directory on disk, 0711, for whatever is too big for /run. It is removed at the end.
 
-The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, by a signal or by its caller's
+The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, by a signal, by its caller's
 death, every process of the world dies with it: domains, daemons, mounts, links. What a world that was itself killed
 left on disk, the next one removes.
 """
@@ -55,6 +55,8 @@ LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 DAEMON_SECONDS = 60
 # Of libvirt's own packages; owners and modes are taken from the machine.
 EMPTIED = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
+# Options that cgroup mounts show besides.
+NOT_CONTROLLERS = ("rw", "ro", "nsdelegate", "xattr", "release_agent", "clone_children")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -180,7 +182,7 @@ def configuration(target: Path) -> Path:
 
 
 def device_as_udev_makes_it(device: Path, group: str) -> None:
-    """0660 and of its group: libvirt probes its emulators anew at each call (8 to 12 s) if QEMU's user can't open it."""
+    """0660, of its group: libvirt probes its emulators anew at each call (8 to 12 s) if QEMU's user can't open it."""
     try:
         number, owner = device.stat().st_rdev, grp.getgrnam(group).gr_gid
     except (FileNotFoundError, KeyError):
@@ -200,7 +202,7 @@ def start_daemons(directory: Path) -> None:
     while not answers(LIBVIRT_SOCKET):
         if daemon.poll() is not None or time.monotonic() > deadline:
             said = (directory / "libvirtd.log").read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"libvirtd does not answer on {LIBVIRT_SOCKET} after {DAEMON_SECONDS} s:\n{said[-2000:]}")
+            raise RuntimeError(f"libvirtd does not answer on {LIBVIRT_SOCKET}:\n{said[-2000:]}")
         time.sleep(0.05)
 
 
@@ -277,14 +279,14 @@ def own_cgroups() -> list[Path]:
 
 
 def cgroup_mounts() -> list[tuple[Path, str, str]]:
-    """Mount point, type (cgroup or cgroup2) and controllers as /proc/self/cgroup writes them, in the order of mounting."""
+    """Mount point, type (cgroup or cgroup2), controllers as /proc/self/cgroup writes them; in the order of mounting."""
     found = []
     for text in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, after = text.split(" - ", 1)
         kind, _source, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
-            named = [option for option in options.split(",") if option not in ("rw", "ro", "nsdelegate", "xattr")]
-            found.append((Path(before.split()[4]), kind, ",".join(o for o in named if not o.startswith("release_agent="))))
+            named = [option for option in options.split(",") if option.split("=")[0] not in NOT_CONTROLLERS]
+            found.append((Path(before.split()[4]), kind, ",".join(named)))
     return found
 
 
