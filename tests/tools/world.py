@@ -17,7 +17,7 @@ The command sees the machine's files, and besides:
 - libvirtd and virtlogd running in it (not with --no-daemons);
 - NEBULA_WORLD: a directory on disk, 0711, for whatever is too big for /run. It is removed at the end.
 
-The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, by a signal, by its caller's
+The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, a signal, its caller's
 death, every process of the world dies with it: domains, daemons, mounts, links. What a world that was itself killed
 left on disk, the next one removes.
 """
