@@ -47,13 +47,14 @@ MIGRATIONS = (
         attributes TEXT NOT NULL DEFAULT '{}');
 
     CREATE TABLE vms (
-        id INTEGER PRIMARY KEY, name TEXT NOT NULL, uuid TEXT NOT NULL UNIQUE, pattern TEXT NOT NULL DEFAULT '',
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, uuid TEXT NOT NULL, pattern TEXT NOT NULL DEFAULT '',
         position INTEGER, template TEXT NOT NULL DEFAULT '', state INTEGER NOT NULL, lcm_state INTEGER NOT NULL,
         host_id INTEGER REFERENCES hosts(id), generation INTEGER NOT NULL DEFAULT 1, seq INTEGER NOT NULL DEFAULT 0,
         wanted TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0, orders TEXT NOT NULL DEFAULT '{}',
         cpu REAL NOT NULL, memory INTEGER NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL,
         error TEXT NOT NULL DEFAULT '', stime INTEGER NOT NULL, etime INTEGER NOT NULL DEFAULT 0);
     CREATE UNIQUE INDEX vms_name ON vms(name) WHERE wanted != 'DONE';
+    CREATE UNIQUE INDEX vms_uuid ON vms(uuid) WHERE state != 6;
     CREATE INDEX vms_pattern ON vms(pattern) WHERE wanted != 'DONE';
     CREATE INDEX vms_unsettled ON vms(host_id) WHERE settled = 0;
     CREATE INDEX vms_host ON vms(host_id) WHERE state != 6;

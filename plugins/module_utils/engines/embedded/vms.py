@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from ...context import variables
-from ...errors import NebulaError, NoCapacity, NotFound
+from ...errors import Conflict, NebulaError, NoCapacity, NotFound
 from ...model import instantiate
 from ...model.host import Host
 from ...model.image import Image
@@ -120,7 +120,7 @@ class Vms:
             hypervisor = request.template.get("HYPERVISOR").lower()
             host = scheduler.place(request.name, demands.cpu, demands.memory, hypervisor, request.host)
             placed.append((vm_id, request, demands, host))
-        identities = {vm_id: str(uuids.uuid4()) for vm_id, _r, _d, _h in placed}
+        identities = self._identities([(vm_id, request) for vm_id, request, _d, _h in placed])
         self.store.db.executemany(
             "INSERT INTO vms (id, name, uuid, pattern, position, template, state, lcm_state, host_id, wanted, cpu,"
             " memory, request, body, stime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
@@ -155,6 +155,22 @@ class Vms:
         records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
         return [replace(record, warnings=warnings[record.id or 0]) for record in records]
 
+    def _identities(self, wanted: Sequence[tuple[int, VmRequest]]) -> dict[int, str]:
+        """A UUID for each machine: what OS/UUID fixes, else a new one."""
+        identities: dict[int, str] = {}
+        for vm_id, request in wanted:
+            fixed = template_uuid(request.template)
+            if fixed:
+                row = self.store.row("SELECT name FROM vms WHERE uuid = ? AND state != 6", fixed)
+                if row is not None or fixed in identities.values():
+                    raise Conflict(
+                        f"VM {request.name}: OS/UUID {fixed}",
+                        f"VM {row['name'] if row else request.pattern or request.name} has it",
+                        "Leave UUID out where more than one machine is made from the template",
+                    )
+            identities[vm_id] = fixed or str(uuids.uuid4())
+        return identities
+
     def _assemble(
         self,
         vm_id: int,
@@ -170,7 +186,7 @@ class Vms:
         vm = instantiate.build(
             template,
             vm_id=vm_id,
-            uuid=template_uuid(template) or identity,
+            uuid=identity,
             name=name,
             hypervisor=host.hypervisor,
             images=images,
@@ -541,9 +557,7 @@ class _References:
 
 def template_uuid(template: Template) -> str:
     """OS/UUID, which fixes the machine's own."""
-    for vector in template.vectors("OS"):
-        return vector.get("UUID", "")
-    return ""
+    return template.vector("OS").get("UUID", "").lower()
 
 
 def _id(thing: Any) -> int:

@@ -366,3 +366,15 @@ def test_history_tells_what_happened(engine):
         ("SHUTDOWN_POWEROFF", "poweroff"),
         ("POWEROFF", "deploy"),
     ]
+
+
+def test_a_fixed_uuid_is_one_machines(engine):
+    fixed = {"template": "web", "attributes": {"OS": {"UUID": "01234567-89ab-4cde-8f01-23456789ABCD"}}}
+    outcomes, _, _ = want(engine, dict(fixed, name="u-%i", count=2))
+    assert "01234567" in failed(outcomes)[0]
+    run(engine, dict(fixed, name="a"))
+    assert machines(engine)["a"].uuid == "01234567-89ab-4cde-8f01-23456789abcd"
+    assert len(failed(want(engine, dict(fixed, name="b"))[0])) == 1
+    run(engine, {"name": "a", "state": "absent"})
+    run(engine, dict(fixed, name="b"))
+    assert "b" in machines(engine)
