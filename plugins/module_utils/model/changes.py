@@ -64,7 +64,9 @@ def changes(old: Template, new: Template) -> list[Change]:
     No difference are the case of words without one, the order of keys in a vector and of attributes of different
     names, numbers written in two ways, an empty value for none.
     """
-    found = []
+    found: list[Change] = []
+    if old == new:
+        return found
     for name in dict.fromkeys(old.names() + new.names()):
         if name in _IGNORED:
             continue

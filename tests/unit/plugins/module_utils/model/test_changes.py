@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In what two templates differ, and what of it can be changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.changes import CHANGEABLE, Change, changes
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+
+WEB = parse("""
+NAME = web
+CPU = 0.5
+MEMORY = 128
+DISK = [ IMAGE = debian, TARGET = vda ]
+NIC = [ NETWORK = Public, MODEL = virtio ]
+FEATURES = [ ACPI = yes, PAE = no ]
+GRAPHICS = [ TYPE = vnc, LISTEN = 127.0.0.1, PASSWD = hunter2 ]
+CONTEXT = [ NETWORK = YES, HOSTNAME = web, PASSWORD = hunter2 ]
+OWNER = alice
+""")
+
+
+def put(text: str) -> Template:
+    """WEB with the attributes of the text in the place of its own."""
+    new = parse(text)
+    return Template(WEB.without(*new.names()).attributes + new.attributes)
+
+
+SAME = {
+    "itself": "",
+    "another name": "NAME = other",
+    "another order of attributes": "CPU = 0.5",
+    "another order of keys": "DISK = [ TARGET = vda, IMAGE = debian ]",
+    "case of words": "FEATURES = [ PAE = NO, ACPI = YES ]",
+    "true for yes": "FEATURES = [ PAE = false, ACPI = on ]",
+    "case of kinds": "NIC = [ NETWORK = Public, MODEL = VIRTIO ]",
+    "a number written otherwise": "CPU = 0.50",
+    "blanks around a value": 'MEMORY = " 128 "',
+    "an empty value": 'DISK = [ IMAGE = debian, TARGET = vda, CACHE = "" ]',
+    "an empty attribute": "VCPU =",
+    "an empty vector": "RAW = []",
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_no_difference(case: str) -> None:
+    assert changes(WEB, put(SAME[case])) == []
+    assert changes(put(SAME[case]), WEB) == []
+
+
+def test_a_whole_processor_is_the_default() -> None:
+    assert changes(WEB.without("CPU"), WEB.with_single("CPU", "1")) == []
+    assert changes(WEB, WEB.without("CPU")) == [Change("CPU", "0.5", "1", "live")]
+
+
+DIFFERENT = {
+    "CPU = 2": Change("CPU", "0.5", "2", "live"),
+    "MEMORY = 256": Change("MEMORY", "128", "256", "poweroff"),
+    "VCPU = 2": Change("VCPU", "nothing", "2", "poweroff"),
+    "OWNER = bob": Change("OWNER", "alice", "bob", "catalog"),
+    "TIER = gold": Change("TIER", "nothing", "gold", "catalog"),
+    "DESCRIPTION = x": Change("DESCRIPTION", "nothing", "x", "catalog"),
+    "API_TOKEN = abc": Change("API_TOKEN", "nothing", "(secret)", "catalog"),
+    "FEATURES = [ ACPI = no, PAE = no ]": Change("FEATURES", "[ ACPI = YES ]", "[ ACPI = NO ]", "poweroff"),
+    "DISK = [ IMAGE = Debian, TARGET = vda ]": Change("DISK", "[ IMAGE = debian ]", "[ IMAGE = Debian ]", "recreate"),
+    "DISK = [ IMAGE = debian, TARGET = vda ] DISK = [ TYPE = swap, SIZE = 5 ]": Change(
+        "DISK", "nothing of it", "[ SIZE = 5, TYPE = swap ]", "recreate"
+    ),
+    "NIC = [ NETWORK = Public ]": Change("NIC", "[ MODEL = virtio ]", "nothing of it", "recreate"),
+    "GRAPHICS = [ TYPE = vnc, LISTEN = 127.0.0.1, PASSWD = Hunter2 ]": Change(
+        "GRAPHICS", "[ PASSWD = (secret) ]", "[ PASSWD = (secret) ]", "poweroff"
+    ),
+    "CONTEXT = [ NETWORK = YES, HOSTNAME = Web, PASSWORD = hunter2 ]": Change(
+        "CONTEXT", "[ HOSTNAME = (secret) ]", "[ HOSTNAME = (secret) ]", "live"
+    ),
+    "CONTEXT = [ NETWORK = yes, HOSTNAME = web, PASSWORD = hunter2 ]": Change(
+        "CONTEXT", "[ NETWORK = (secret) ]", "[ NETWORK = (secret) ]", "live"
+    ),
+    "CONTEXT = [ NETWORK = YES, HOSTNAME = web, PASSWORD = hunter2, TARGET = sdz ]": Change(
+        "CONTEXT", "nothing of it", "[ TARGET = (secret) ]", "poweroff"
+    ),
+    "OS = [ MACHINE = pc ]": Change("OS", "nothing", "[ MACHINE = pc ]", "poweroff"),
+    'OS = [ UUID = "01234567-89ab-4cde-8f01-23456789abcd" ]': Change(
+        "OS", "nothing", "[ UUID = 01234567-89ab-4cde-8f01-23456789abcd ]", "recreate"
+    ),
+    "RAW = [ TYPE = kvm, DATA = abcd ]": Change("RAW", "nothing", "[ DATA = (4 characters), TYPE = kvm ]", "poweroff"),
+    "TOPOLOGY = [ CORES = 2 ]": Change("TOPOLOGY", "nothing", "[ CORES = 2 ]", "recreate"),
+    "HYPERVISOR = xen": Change("HYPERVISOR", "nothing", "xen", "recreate"),
+}
+
+
+@pytest.mark.parametrize("text", DIFFERENT)
+def test_difference(text: str) -> None:
+    [change] = changes(WEB, put(text))
+    assert change == DIFFERENT[text]
+    assert "hunter" not in f"{change}".lower()
+
+
+def test_no_context_any_more() -> None:
+    assert [c.how for c in changes(WEB, WEB.without("CONTEXT"))] == ["recreate"]
+    assert [c.how for c in changes(WEB.without("CONTEXT"), WEB.without("CONTEXT").merge_context({}))] == ["recreate"]
+
+
+def test_zeros_in_front_are_part_of_a_name() -> None:
+    assert changes(Template((("ROOM", "007"),)), Template((("ROOM", "7"),))) != []
+
+
+def test_passwords_differ_by_case_and_blanks() -> None:
+    old, new = (Template((("GRAPHICS", (("PASSWD", value),)),)) for value in ("yes", "YES"))
+    assert changes(old, new) != []
+
+
+def test_order_of_disks_counts() -> None:
+    disks = [{"IMAGE": "a"}, {"IMAGE": "b"}]
+    assert changes(WEB.with_vectors("DISK", disks), WEB.with_vectors("DISK", disks[::-1])) != []
+
+
+def test_ways_of_changing() -> None:
+    assert set(CHANGEABLE.values()) == {"live", "poweroff", "catalog"}
+    assert not {"DISK", "NIC"} & set(CHANGEABLE)
