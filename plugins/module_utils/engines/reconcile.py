@@ -163,14 +163,12 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     if item.get("template") is not None:
         wish.template_name, base = templates.get(item["template"])
         wish.template = _merged(base, item, where)
-        notes = instantiate.validate(wish.template, strict=_flag(item, "strict", where))
-        warnings.extend(f"{where}: {note}" for note in notes if note not in base_notes(templates, item["template"]))
+        notes = instantiate.validate(wish.template, strict=_flag(item, "strict", where), where=where)
+        if notes:
+            # The template's own storing has warned of its own already.
+            known = instantiate.validate(base)
+            warnings.extend(f"{where}: {note}" for note in notes if note not in known)
     return wish
-
-
-def base_notes(templates: _Templates, ref: Any) -> list[str]:
-    """What the template's own storing has warned of already."""
-    return instantiate.validate(templates.get(ref)[1])
 
 
 def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:

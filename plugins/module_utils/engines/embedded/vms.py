@@ -18,6 +18,7 @@ from ...errors import Conflict, NebulaError, NoCapacity, NotFound
 from ...model import instantiate
 from ...model.host import Host
 from ...model.image import Image
+from ...model.instantiate import Demands
 from ...model.names import check_name
 from ...model.network import Network
 from ...model.nic import Nic
@@ -113,7 +114,7 @@ class Vms:
         references = _References(self.images, self.networks)
         scheduler = Scheduler(self.hosts.pool(), self.foreign_memory, hosts, self.unreached)
         first = self.store.take_ids("vms", len(requests))
-        placed: list[tuple[int, VmRequest, instantiate.Demands, Host]] = []
+        placed: list[tuple[int, VmRequest, Demands, Host]] = []
         for vm_id, request in enumerate(requests, first):
             check_name("VM", request.name)
             demands = references.demands(request.name, request.template)
@@ -199,9 +200,7 @@ class Vms:
         context, said = variables.build(vm, template, networks=named_networks, images=named_images)
         return replace(vm, context=context), list(said)
 
-    def _lease(
-        self, wanted: Sequence[tuple[int, str, instantiate.Demands, int]], references: _References
-    ) -> dict[int, list[Nic]]:
+    def _lease(self, wanted: Sequence[tuple[int, str, Demands, int]], references: _References) -> dict[int, list[Nic]]:
         """NICs with their leases for each machine, from the NIC id given on; all leases of the batch in one go."""
         requests, places = [], []
         nics: dict[int, list[Nic]] = {vm_id: [] for vm_id, _n, _d, _f in wanted}
@@ -229,7 +228,7 @@ class Vms:
             )
         return nics
 
-    def _vnc_ports(self, wanted: Sequence[tuple[int, str, instantiate.Demands, Host]]) -> dict[int, int]:
+    def _vnc_ports(self, wanted: Sequence[tuple[int, str, Demands, Host]]) -> dict[int, int]:
         """5900 + vmid, else the next free one of the host: free in the catalog and, as far as polled, on the host."""
         ports: dict[int, int] = {}
         taken: dict[int, set[int]] = {}
@@ -320,7 +319,7 @@ class Vms:
         self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", seq=row["seq"] + 1)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
 
-    def _repromise(self, row: sqlite3.Row, host: Host, demands: instantiate.Demands) -> None:
+    def _repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> None:
         """Change what the machine was promised on its host, or say that there is no room."""
         memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]
         if memory > 0 or cpu > 0:
@@ -494,12 +493,12 @@ class _References:
         self._networks = networks
         self._image: dict[Any, Image] = {}
         self._network: dict[Any, Network] = {}
-        self._demands: dict[int, tuple[Template, instantiate.Demands]] = {}
+        self._demands: dict[int, tuple[Template, Demands]] = {}
         self._values: dict[tuple[int, int], Mapping[str, str]] = {}
         self._json: dict[int, str] = {}
         self._context: dict[int, tuple[list[Network], list[Image]]] = {}
 
-    def demands(self, name: str, template: Template) -> instantiate.Demands:
+    def demands(self, name: str, template: Template) -> Demands:
         # By identity: the machines of one request share one template object, and comparing it costs more than this.
         known = self._demands.get(id(template))
         if known is None:
@@ -511,7 +510,7 @@ class _References:
             self._json[id(template)] = _dumps(template.to_attributes())
         return self._json[id(template)]
 
-    def images_of(self, name: str, template: Template, demands: instantiate.Demands) -> dict[int, Image]:
+    def images_of(self, name: str, template: Template, demands: Demands) -> dict[int, Image]:
         found = {}
         for index, ref in enumerate(demands.images):
             if ref is None:
@@ -580,7 +579,7 @@ def _free_port(wanted: int, taken: set[int]) -> int | None:
     return None
 
 
-def _same_networks(old: Vm, demands: instantiate.Demands, references: _References) -> bool:
+def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
     if len(old.nics) != len(demands.nics):
         return False
     for nic, demand in zip(old.nics, demands.nics):
