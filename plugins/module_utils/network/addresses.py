@@ -376,13 +376,12 @@ def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | N
     asked = f"{where}: address range {shown(address_range)}"
     if whole is not None:
         lowest, highest = int(whole.network_address), int(whole.broadcast_address)
-        for edge, kind in ((lowest, "network"), (highest, "broadcast")):
-            if first <= edge <= last and whole.prefixlen < 31:
-                raise InvalidValue(
-                    asked, f"it holds the {kind} address {ip_text(edge)} of {whole}", _room(whole, gateway)
-                )
         if first < lowest or last > highest:
             raise InvalidValue(asked, f"it leaves {whole}", _room(whole, gateway))
+        for edge, kind in ((lowest, "network"), (highest, "broadcast")):
+            if first <= edge <= last and whole.prefixlen < 31:
+                found = f"it holds the {kind} address {ip_text(edge)} of {whole}"
+                raise InvalidValue(asked, found, _room(whole, gateway))
     if gateway is not None and first <= gateway <= last:
         raise InvalidValue(
             asked, f"it holds the gateway {ip_text(gateway)}", "Begin above it, end below it, or split the range in two"
