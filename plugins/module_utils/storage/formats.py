@@ -45,6 +45,8 @@ _OTHERS = (
     (b"WithouFreSpacExt", "parallels"),
     (b"Bochs Virtual HD Image", "bochs"),
 )
+# Archives of files, one of which may be the disk.
+_ARCHIVES = ((0, b"PK\3\4", "zip"), (257, b"ustar", "tar"), (0, b"7z\xbc\xaf\x27\x1c", "7z"), (0, b"Rar!", "rar"))
 _VDI = (0x40, b"\x7f\x10\xda\xbe", "vdi")
 # File system → its program and the arguments that make it do without a question.
 _MKFS = {
@@ -109,9 +111,9 @@ def probe(file: BinaryIO) -> str:
     for magic, name in _OTHERS:
         if head.startswith(magic):
             return name
-    offset, magic, name = _VDI
-    if head[offset : offset + len(magic)] == magic:
-        return name
+    for offset, magic, name in (_VDI, *_ARCHIVES):
+        if head[offset : offset + len(magic)] == magic:
+            return name
     return "raw"
 
 
@@ -235,6 +237,8 @@ def _damaged(asked: str, error: Exception) -> Exception:
 
 
 def _refuse_format(asked: str, format: str) -> None:
+    if format in [name for _offset, _magic, name in _ARCHIVES]:
+        raise ImageRefused(asked, f"it is a {format} archive", "Unpack it, and import the disk that is in it")
     if format not in FORMATS:
         raise ImageRefused(
             asked,

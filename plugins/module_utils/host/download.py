@@ -1,0 +1,261 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files from http and https, as a stream: a connection that breaks is taken up again where it broke."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from ..errors import DownloadFailed, InvalidValue
+
+CHUNK = 1024 * 1024
+SCHEMES = ("http", "https")
+MAX_REDIRECTS = 10
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+
+def is_url(text: str) -> bool:
+    return urllib.parse.urlsplit(text).scheme.lower() in SCHEMES and "://" in text
+
+
+def without_secrets(url: str) -> str:
+    """The URL as it may be shown: without user, password, query (it may be a signature) and fragment."""
+    parts = urllib.parse.urlsplit(url)
+    query = "?..." if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
+
+
+class Download:
+    """One file. blocks() yields it, in blocks of at most 1 MiB, once; size is known (bytes, else None) after open().
+
+    stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
+    again. Raises DownloadFailed; neither it nor anything else here shows credentials.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        validate_certs: bool = True,
+        stall: float = 30.0,
+        retries: int = 4,
+        pause: Callable[[float], None] | None = None,
+    ) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.shown = without_secrets(url)
+        if parts.scheme.lower() not in SCHEMES or not parts.hostname:
+            raise InvalidValue(f"URL {self.shown}", "it is not an http or https URL", "Give one, or a path")
+        self.size: int | None = None
+        self._headers = {"User-Agent": "nebula.provision", "Accept-Encoding": "identity", "Accept": "*/*"}
+        if parts.username is not None:
+            pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        netloc = parts.netloc.rpartition("@")[2]
+        path = urllib.parse.quote(parts.path, safe="/%:=&?~#+!$,;'@()*[]")
+        self._url = urllib.parse.urlunsplit((parts.scheme.lower(), netloc, path, parts.query, ""))
+        self._opener = _opener(validate_certs)
+        self._stall = stall
+        self._retries = retries
+        self._pause = pause or time.sleep
+        self._validator = ""
+        self._response: Any = None
+
+    def open(self) -> None:
+        """Ask for the file: whether it is there, and how large it is."""
+        self._response = self._persist(lambda: self._request(0), 0)
+        self.size = _length(self._response.headers)
+        self._validator = _validator(self._response.headers)
+
+    def blocks(self) -> Generator[bytes, None, None]:
+        if self._response is None:
+            self.open()
+        offset, failures = 0, 0
+        while True:
+            try:
+                block = self._response.read1(CHUNK)
+                if not block and self.size is not None and offset < self.size:
+                    raise http.client.IncompleteRead(b"", self.size - offset)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                failures += 1
+                if failures > self._retries:
+                    raise self._failed(error, offset) from None
+                self._response = self._persist(lambda: self._request(offset), failures)  # noqa: B023
+                continue
+            if not block:
+                self.close()
+                return
+            failures = 0
+            offset += len(block)
+            yield block
+
+    def close(self) -> None:
+        if self._response is not None:
+            with contextlib.suppress(OSError):
+                self._response.close()
+
+    def _persist(self, request: Callable[[], Any], failures: int) -> Any:
+        """Make the request until the server answers it."""
+        while True:
+            if failures:
+                self._pause(min(2.0 ** (failures - 1), 15.0))
+            try:
+                return request()
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code not in _PASSING or failures >= self._retries:
+                    raise self._refused(error) from None
+            except (OSError, http.client.HTTPException) as error:
+                if _is_final(error) or failures >= self._retries:
+                    raise self._failed(error, 0) from None
+            failures += 1
+
+    def _request(self, offset: int) -> Any:
+        headers = dict(self._headers)
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if self._validator:
+                headers["If-Range"] = self._validator
+        request = urllib.request.Request(self._url, headers=headers)
+        response = self._opener.open(request, timeout=self._stall)
+        if offset:
+            self._continue(response, offset)
+        return response
+
+    def _continue(self, response: Any, offset: int) -> None:
+        """Bring the response to `offset`, and make sure that it is of the same file."""
+        if response.status == 206:
+            start, total = _content_range(response.headers.get("Content-Range", ""))
+            same = start == offset and total in (None, self.size)
+        else:
+            same = _length(response.headers) == self.size
+        if not same or _validator(response.headers) != self._validator:
+            response.close()
+            raise DownloadFailed(
+                f"download of {self.shown}",
+                "the file changed on the server while it was downloaded",
+                "Run again when it is complete there",
+            )
+        if response.status != 206:
+            # A server without ranges sends it all again.
+            left = offset
+            while left:
+                block = response.read1(min(CHUNK, left))
+                if not block:
+                    raise http.client.IncompleteRead(b"", left)
+                left -= len(block)
+
+    def _refused(self, error: urllib.error.HTTPError) -> DownloadFailed:
+        remedy = {
+            401: "Give user and password in the URL, https://USER:PASSWORD@…",
+            403: "Check the URL and its credentials",
+            404: "Check the URL",
+            410: "Check the URL",
+        }.get(error.code, "Try again later, or download it by other means and give its path")
+        if 300 <= error.code < 400:
+            remedy = f"Only http and https are followed, {MAX_REDIRECTS} times at most: give the file's own URL"
+        # Not the error's own reason: of a redirect it holds the other URL, and that may hold a signature.
+        reason = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
+        return DownloadFailed(f"download of {self.shown}", f"the server answered {reason}", remedy)
+
+    def _failed(self, error: Exception, offset: int) -> DownloadFailed:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(error, http.client.IncompleteRead):
+            found = f"the connection ended after {offset} bytes" + (f" of {self.size}" if self.size else "")
+        elif isinstance(reason, TimeoutError) or "timed out" in str(reason):  # a class of its own before Python 3.10
+            found = f"no byte came for {self._stall:g} s" + (f" after {offset} bytes" if offset else "")
+        elif isinstance(reason, ssl.SSLCertVerificationError):
+            return DownloadFailed(
+                f"download of {self.shown}",
+                f"its certificate is not valid: {reason.verify_message}",
+                "Install the CA that signed it on the front-end, or set validate_certs: false",
+            )
+        else:
+            found = str(reason) or type(reason).__name__
+        return DownloadFailed(f"download of {self.shown}", found, "Check the URL and the network of the front-end")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """To http and https only; credentials stay with the server that they were meant for."""
+
+    max_redirections = MAX_REDIRECTS
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        new = urllib.parse.urlsplit(newurl)
+        if new.scheme.lower() not in SCHEMES:
+            raise DownloadFailed(
+                f"download of {without_secrets(req.full_url)}",
+                f"the server sends on to a {new.scheme} address",
+                "Only http and https are followed: give the file's own URL",
+            )
+        target = urllib.request.HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
+        if target is not None:
+            old = urllib.parse.urlsplit(req.full_url)
+            # HTTPRedirectHandler drops the length headers only. A Range has to go along.
+            for name, value in req.header_items():
+                if name.lower() in ("range", "if-range"):
+                    target.add_header(name, value)
+            if (old.scheme, old.hostname, old.port) != (new.scheme, new.hostname, new.port):
+                target.remove_header("Authorization")
+        return target
+
+
+def _opener(validate_certs: bool) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context()
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.OpenerDirector()
+    # build_opener() would add file:, ftp: and data:.
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPDefaultErrorHandler(),
+        _Redirects(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again is of no use."""
+    reason = getattr(error, "reason", error)
+    return isinstance(reason, (ssl.SSLCertVerificationError, http.client.InvalidURL))
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    # A chunked answer has no length, whatever else it says.
+    if "chunked" in (headers.get("Transfer-Encoding") or "").lower():
+        return None
+    text = headers.get("Content-Length") or ""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    tag = headers.get("ETag") or ""
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+
+
+def _content_range(text: str) -> tuple[int, int | None]:
+    """start and total of "bytes 100-199/200"; -1 if it is none."""
+    unit, _blank, rest = text.partition(" ")
+    span, _slash, total = rest.partition("/")
+    start = span.partition("-")[0]
+    if unit != "bytes" or not start.isdigit():
+        return -1, None
+    return int(start), int(total) if total.isdigit() else None

@@ -1,0 +1,437 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a path, an upload or a URL to a checked file in a datastore, in one pass and little memory.
+
+source → blocks → (given checksum) → unpacked → (sha256 of what is stored) → sparse file → its format → its name
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
+from ..host import files
+from ..host.download import Download, is_url, without_secrets
+from . import datastore, formats, unpacking
+from .pipeline import Blocks, ahead
+
+MIB = 1024 * 1024
+CHUNK = MIB
+# Holes are made of whole blocks of this size.
+HOLE = 64 * 1024
+# How often the free space is looked at while writing what has no known size.
+SPACE_CHECK = 64 * MIB
+ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 40, "md5": 32}
+DEFAULT_MAX_SIZE = 256 * 1024 * MIB
+_ZEROES = bytes(CHUNK)
+_FICLONE = 0x40049409
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Checksum:
+    algorithm: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> Checksum:
+        algorithm, colon, digest = text.strip().lower().partition(":")
+        if not colon or algorithm not in ALGORITHMS:
+            raise InvalidValue(
+                f"{what}: checksum {text!r}",
+                f"{algorithm!r} is no algorithm known here" if colon else "it names no algorithm",
+                f"Write it as sha256:DIGEST; known are {', '.join(ALGORITHMS)}",
+            )
+        if len(digest) != ALGORITHMS[algorithm] or set(digest) - set("0123456789abcdef"):
+            raise InvalidValue(
+                f"{what}: checksum {text!r}",
+                "the part after the colon is not a digest of this algorithm",
+                f"{algorithm} has {ALGORITHMS[algorithm]} hexadecimal digits",
+            )
+        return cls(algorithm, digest)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be stored. source: a path on this host or a URL. upload: source is a file of ours, which may be taken
+    as it is. disk: it has to be a disk a machine can have, and is unpacked if it is compressed; cdrom: it has to be an
+    ISO file system. max_size: bytes. what: how errors call it."""
+
+    what: str
+    source: str
+    checksum: Checksum | None = None
+    disk: bool = True
+    cdrom: bool = False
+    upload: bool = False
+    max_size: int = DEFAULT_MAX_SIZE
+    validate_certs: bool = True
+    stall: float = 30.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """size: MiB that a machine sees, rounded up. sha256: of the stored file. checksums: of the file as given, one
+    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file."""
+
+    format: str
+    size: int
+    sha256: str
+    checksums: str
+    bytes: int
+
+
+@contextlib.contextmanager
+def reserved(destination: str, timeout: float) -> Iterator[str]:
+    """The temporary file for `destination`, held against other runs and emptied; it is gone afterwards.
+
+    A run that was killed leaves it, and nobody holds it. TimedOut: another run is at it.
+    """
+    temporary = destination + ".part"
+    with files.lock(temporary, timeout=timeout) as fd:
+        os.ftruncate(fd, 0)
+        try:
+            yield temporary
+        finally:
+            # Only ours: after a rename the name is free, and another run may have it by now.
+            with contextlib.suppress(FileNotFoundError):
+                found, mine = os.stat(temporary), os.fstat(fd)
+                if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                    os.unlink(temporary)
+
+
+def store(request: Request, temporary: str, destination: str, say: Say | None = None) -> Stored:
+    """Bring the source to `destination`, by way of `temporary` (see reserved()); on an error neither is there."""
+    pass_ = _Pass(request, say)
+    if request.upload and not pass_.packing:
+        written = request.source
+        pass_.hash_only()
+    else:
+        written = temporary
+        pass_.write(temporary)
+    facts = _inspect(request, written)
+    stored = Stored(
+        format=facts.format,
+        size=-(-facts.virtual_size // MIB),
+        sha256=pass_.sha256,
+        checksums=pass_.checksums,
+        bytes=os.path.getsize(written),
+    )
+    _publish(written, destination)
+    if request.upload:
+        files.remove_file(request.source)
+    return stored
+
+
+def make_empty(destination: str, size: int, format: str, fs: str) -> Stored:
+    """An empty disk of `size` MiB, within reserved(). Its hash is not taken: there is nothing to compare it with."""
+    temporary = destination + ".new"
+    files.remove_file(temporary)
+    try:
+        formats.create_empty(temporary, format, size * MIB, fs)
+        _publish(temporary, destination)
+    finally:
+        files.remove_file(temporary)
+    return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
+
+
+def _publish(written: str, destination: str) -> None:
+    with files.explained(written):
+        fd = os.open(written, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        datastore.protect(written, writable=False)
+        os.rename(written, destination)
+        files.sync_directory(os.path.dirname(destination))
+
+
+def _inspect(request: Request, path: str) -> formats.ImageFacts:
+    if not request.disk:
+        size = os.path.getsize(path)
+        if size == 0:
+            raise ImageRefused(request.what, "the file is empty", "Give the right file")
+        return formats.ImageFacts("raw", size)
+    facts = formats.inspect(path, what=request.what)
+    if request.cdrom and not facts.iso:
+        raise ImageRefused(
+            f"{request.what}: type CDROM",
+            f"it is not an ISO file system (its format is {facts.format})",
+            "Give an ISO file, or import it as OS or DATABLOCK",
+        )
+    if facts.virtual_size > request.max_size:
+        raise _too_large(request, facts.virtual_size)
+    return facts
+
+
+class _Pass:
+    """The one pass over a source. packing: how it is compressed, "" if it is not (or is not to be unpacked)."""
+
+    def __init__(self, request: Request, say: Say | None) -> None:
+        self.request = request
+        self.say = say
+        self.sha256 = ""
+        self.checksums = ""
+        self._download: Download | None = None
+        self._fd = -1
+        self._taken = 0
+        self._began = time.monotonic()
+        if is_url(request.source):
+            self._download = Download(request.source, validate_certs=request.validate_certs, stall=request.stall)
+            self._download.open()
+            self.size = self._download.size
+            blocks = self._download.blocks()
+        else:
+            self._fd, self.size = _open_source(request)
+            blocks = _read(self._fd)
+        try:
+            self._first, self._rest = _peek(blocks)
+        except BaseException:
+            self._close()
+            raise
+        self.packing = unpacking.detect(self._first) if request.disk else ""
+        algorithms = {"sha256"} | ({request.checksum.algorithm} if request.checksum else set())
+        self._given = {name: _new_hash(name) for name in sorted(algorithms)}
+
+    def hash_only(self) -> None:
+        """The file is in place already, as it is to be stored: read it once, for its hashes."""
+        try:
+            self._drain()
+        finally:
+            self._close()
+        self._finish()
+
+    def write(self, path: str) -> None:
+        try:
+            # What it takes unpacked is not known; less than packed it can't be.
+            datastore.require_space(os.path.dirname(path), self._needed(), f"{self.request.what}: storing it")
+            if not self.packing and self._clone(path):
+                self._drain()
+            else:
+                blocks = ahead(self._blocks())
+                if self.packing:
+                    blocks = ahead(unpacking.unpack(self.packing, blocks, self.request.what))
+                with contextlib.closing(blocks), _SparseFile(path, self.request, hashed=bool(self.packing)) as file:
+                    for block in blocks:
+                        file.write(block)
+                    self.sha256 = file.finish()
+        finally:
+            self._close()
+        self._finish()
+
+    def _drain(self) -> None:
+        with contextlib.closing(ahead(self._blocks())) as blocks:
+            for _block in blocks:
+                pass
+
+    def _blocks(self) -> Blocks:
+        """The source as given, hashed and counted on its way."""
+        with contextlib.closing(self._rest):
+            if self._first:
+                yield self._count(self._first)
+            for block in self._rest:
+                yield self._count(block)
+
+    def _count(self, block: bytes) -> bytes:
+        for hash in self._given.values():
+            hash.update(block)
+        self._taken += len(block)
+        # Unpacked, the limit is that of the file that is written.
+        if not self.packing and self._taken > self.request.max_size:
+            raise _too_large(self.request, self._taken)
+        if self.say is not None:
+            self.say(_how_far(self._taken, self.size, time.monotonic() - self._began))
+        return block
+
+    def _finish(self) -> None:
+        if self.size is not None and self._taken != self.size:
+            raise ImageRefused(
+                self.request.what,
+                f"the file changed while it was read: it had {self.size} bytes, then {self._taken}",
+                "Run again when it is complete",
+            )
+        checksum = self.request.checksum
+        if checksum is not None:
+            found = self._given[checksum.algorithm].hexdigest()
+            if found != checksum.digest:
+                raise ChecksumMismatch(
+                    f"{self.request.what}: checksum {checksum}",
+                    f"{without_secrets(self.request.source) if self._download else 'the file'} has "
+                    f"{checksum.algorithm}:{found} ({self._taken} bytes)",
+                    "The file is not the one that was meant: check path and checksum",
+                )
+        first = [checksum.algorithm] if checksum else []
+        names = [*first, *(name for name in self._given if name not in first)]
+        if not self.packing:
+            self.sha256 = self._given["sha256"].hexdigest()
+        self.checksums = " ".join(f"{name}:{self._given[name].hexdigest()}" for name in names)
+
+    def _needed(self) -> int:
+        if self._fd >= 0 and not self.packing:
+            found = os.fstat(self._fd)
+            return min(found.st_size, found.st_blocks * 512)
+        return self.size or 0
+
+    def _clone(self, path: str) -> bool:
+        """Share the source's blocks where the file system can (btrfs, xfs). What is read from then on is the clone."""
+        if self._fd < 0:
+            return False
+        with files.explained(path):
+            target = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(target, _FICLONE, self._fd)
+        except OSError:
+            return False
+        finally:
+            os.close(target)
+        os.close(self._fd)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._first, self._rest = b"", _read(self._fd)
+        return True
+
+    def _close(self) -> None:
+        if self._download is not None:
+            self._download.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _SparseFile:
+    """Writes blocks of any length as chunks with holes for zeroes, and keeps the size and the free space in bounds."""
+
+    def __init__(self, path: str, request: Request, hashed: bool) -> None:
+        self._path = path
+        self._request = request
+        self._buffer = bytearray()
+        self._offset = 0
+        self._unchecked = 0
+        self._hash = hashlib.sha256() if hashed else None
+        with files.explained(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> _SparseFile:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._fd)
+
+    def write(self, block: bytes) -> None:
+        self._buffer += block
+        while len(self._buffer) >= CHUNK:
+            self._put(bytes(self._buffer[:CHUNK]))
+            del self._buffer[:CHUNK]
+
+    def finish(self) -> str:
+        """Write what is left; the SHA-256 of all, "" if it was not wanted."""
+        if self._buffer:
+            self._put(bytes(self._buffer))
+        with files.explained(self._path):
+            os.ftruncate(self._fd, self._offset)
+        return self._hash.hexdigest() if self._hash is not None else ""
+
+    def _put(self, chunk: bytes) -> None:
+        if self._offset + len(chunk) > self._request.max_size:
+            raise _too_large(self._request, self._offset + len(chunk))
+        if self._hash is not None:
+            self._hash.update(chunk)
+        if chunk != _ZEROES:
+            view = memoryview(chunk)
+            try:
+                for start in range(0, len(chunk), HOLE):
+                    piece = view[start : start + HOLE]
+                    if piece != _ZEROES[: len(piece)]:
+                        self._write(piece, self._offset + start)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise self._no_space() from error
+                raise files.explain(error, self._path) from error
+        self._offset += len(chunk)
+
+    def _write(self, piece: memoryview, offset: int) -> None:
+        self._unchecked += len(piece)
+        if self._unchecked >= SPACE_CHECK:
+            self._unchecked = 0
+            if datastore.free_space(os.path.dirname(self._path)) < SPACE_CHECK:
+                raise self._no_space()
+        while piece:
+            done = os.pwrite(self._fd, piece, offset)
+            piece, offset = piece[done:], offset + done
+
+    def _no_space(self) -> NoSpace:
+        return NoSpace(
+            f"{self._request.what}: storing it in {os.path.dirname(self._path)}",
+            f"the file system is full after {self._offset // MIB} MiB",
+            "Make room on it, or set nebula_root to a larger one; then run again",
+        )
+
+
+def _open_source(request: Request) -> tuple[int, int]:
+    path = request.source
+    if not os.path.isabs(path):
+        raise InvalidValue(f"{request.what}: path {path}", "it is not absolute", "Give the full path on the front-end")
+    try:
+        # O_NONBLOCK: a named pipe would wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        error_ = files.explain(error, path)
+        error_.asked = f"{request.what}: path {path}"
+        raise error_ from error
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
+    return fd, found.st_size
+
+
+def _read(fd: int) -> Blocks:
+    offset = 0
+    while True:
+        block = os.pread(fd, CHUNK, offset)
+        if not block:
+            return
+        offset += len(block)
+        yield block
+
+
+def _peek(blocks: Blocks) -> tuple[bytes, Blocks]:
+    """Enough of the beginning to see how it is packed, and the rest."""
+    first = b""
+    for block in blocks:
+        first += block
+        if len(first) >= unpacking.MAGIC_LENGTH:
+            break
+    return first, blocks
+
+
+def _new_hash(name: str) -> Any:
+    # sha1 and md5 serve those who only have these; FIPS builds refuse them unless told that nothing hangs on it.
+    return hashlib.new(name, usedforsecurity=False)
+
+
+def _too_large(request: Request, size: int) -> ImageRefused:
+    return ImageRefused(
+        request.what,
+        f"it has {size // MIB} MiB or more, the limit is {request.max_size // MIB} MiB",
+        "If it is what was meant, raise the limit: max_size (nebula_image_max_size)",
+    )
+
+
+def _how_far(taken: int, size: int | None, seconds: float) -> str:
+    speed = f"{taken / MIB / seconds:.0f} MB/s" if seconds > 0.5 else "…"
+    return f"{100 * taken // size} % at {speed}" if size else f"{taken // MIB} MiB at {speed}"

@@ -1,0 +1,169 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compressed files as streams of what is in them: gz, xz, bz2 and zst, in bounded memory whatever they hold."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import subprocess
+import threading
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ImageRefused
+from ..host import command
+from .pipeline import Blocks
+
+CHUNK = 1024 * 1024
+# What a decompressor may take for its window; xz -9 needs 65 MiB, zstd --ultra -22 128 MiB.
+MEMORY = 256 * 1024 * 1024
+MAGIC = ((b"\x1f\x8b\x08", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"))
+MAGIC_LENGTH = 6
+PACKINGS = tuple(name for _magic, name in MAGIC)
+
+
+def detect(head: bytes) -> str:
+    """How a file that begins like this is compressed; "" if it is not."""
+    for magic, name in MAGIC:
+        if head.startswith(magic):
+            return name
+    return ""
+
+
+def unpack(packing: str, blocks: Blocks, what: str) -> Blocks:
+    """The content, in blocks of at most 1 MiB. ImageRefused if it is damaged, cut off, or needs too much memory."""
+    if packing == "zst":
+        return _by_program(["zstd", "-dc", "-q", f"--memory={MEMORY // (1024 * 1024)}MB"], blocks, what)
+    return _by_library(_DECODERS[packing], blocks, what)
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(wbits=31)
+
+    @property
+    def finished(self) -> bool:
+        return self._decoder.eof
+
+    def step(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Up to 1 MiB of content, and what to go on with: b"" if more comes without input, None if input is wanted."""
+        out = self._decoder.decompress(data, CHUNK)
+        rest = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
+        return out, rest or (b"" if len(out) == CHUNK and not self._decoder.eof else None)
+
+
+class _Library:
+    """bz2 and lzma, which keep input themselves."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._decoder.eof)
+
+    def step(self, data: bytes) -> tuple[bytes, bytes | None]:
+        out = self._decoder.decompress(data, CHUNK)
+        if self._decoder.eof:
+            return out, self._decoder.unused_data or None
+        return out, None if self._decoder.needs_input else b""
+
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gz": _Gzip,
+    "bz2": lambda: _Library(bz2.BZ2Decompressor()),
+    "xz": lambda: _Library(lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=MEMORY)),
+}
+
+
+def _by_library(new: Callable[[], Any], blocks: Blocks, what: str) -> Blocks:
+    decoder = new()
+    try:
+        for block in blocks:
+            data: bytes | None = block
+            while data is not None:
+                if decoder.finished:
+                    # One more stream may follow; zeroes are padding.
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        break
+                    decoder = new()
+                out, data = decoder.step(data)
+                if out:
+                    yield out
+    except (zlib.error, EOFError, lzma.LZMAError) as error:
+        raise _damaged(what, str(error)) from error
+    except OSError as error:
+        # bz2 says so, and has no number; what the source says has one.
+        if error.errno is not None:
+            raise
+        raise _damaged(what, str(error)) from error
+    finally:
+        blocks.close()
+    if not decoder.finished:
+        raise _damaged(what, "it ends before its content does")
+
+
+def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
+    pipe = subprocess.PIPE
+    # The library's own limit tells what is wrong; the kernel's holds if it does not.
+    with command.running(argv, memory=2 * MEMORY, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        source, sink, complaints = process.stdin, process.stdout, process.stderr
+        if source is None or sink is None or complaints is None:
+            raise ValueError("a stream that was asked for is not there")
+        failed: list[BaseException] = []
+        said: list[bytes] = []
+
+        def feed() -> None:
+            try:
+                for block in blocks:
+                    view = memoryview(block)
+                    while view:
+                        view = view[source.write(view) or 0 :]
+            except BrokenPipeError:
+                pass
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                source.close()
+
+        def listen() -> None:
+            while True:
+                text = complaints.read(4096)
+                if not text:
+                    return
+                said[:] = [b"".join(said)[-4096:], text]
+
+        threads = [threading.Thread(target=task, daemon=True) for task in (feed, listen)]
+        for thread in threads:
+            thread.start()
+        try:
+            while True:
+                block = sink.read(CHUNK)
+                if not block:
+                    break
+                yield block
+            process.wait()
+        finally:
+            # A consumer that stops early: what feeds the program ends with it.
+            process.kill()
+            for thread in threads:
+                thread.join()
+            blocks.close()
+        if failed:
+            raise failed[0]
+        if process.returncode != 0:
+            raise _damaged(what, command.last_lines(b"".join(said).decode("utf-8", "replace"), 2))
+
+
+def _damaged(what: str, reason: str) -> ImageRefused:
+    if "limit" in reason.lower() or "memory" in reason.lower():
+        return ImageRefused(
+            what,
+            f"unpacking it needs more than {MEMORY // (1024 * 1024)} MiB of memory ({reason})",
+            "Pack it with a smaller window, or give it unpacked",
+        )
+    return ImageRefused(what, f"the compressed file is damaged or truncated: {reason}", "Get a whole copy of it")
