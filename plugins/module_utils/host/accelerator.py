@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 from ..errors import MissingDependency
 from . import node
-from .command import find, last_lines
+from .command import find, last_lines, run
 
 DEVICE = "/dev/kvm"
 EMULATOR = "qemu-system-x86_64"
@@ -49,9 +49,14 @@ class Boot:
 
 
 def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
-    """{accelerator: kvm or qemu, reason, key}. wanted: auto probes, unless `cached` holds what a probe found under the
-    same circumstances; kvm and qemu are taken at their word."""
-    if wanted != "auto":
+    """{accelerator: kvm or qemu, reason, key}.
+
+    wanted: auto probes, unless `cached` holds what a probe found under the same circumstances; kvm and qemu are taken
+    at their word; "" is what was wanted when `cached` was written.
+    """
+    if not wanted and cached.get("key", "").startswith("set:"):
+        return dict(cached)
+    if wanted not in ("", "auto"):
         return {"accelerator": wanted, "reason": f"nebula_accelerator is {wanted}", "key": f"set:{wanted}"}
     key = circumstances()
     if cached.get("key") == key:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -85,6 +86,15 @@ def installed(service: Service) -> bool:
     except MissingDependency:
         return False
     return True
+
+
+def libvirt_version() -> str:
+    """ "9.0.0", or "" where it is not installed."""
+    try:
+        found = re.search(r"(\d+(\.\d+)+)", run(["libvirtd", "--version"], timeout=START_SECONDS).stdout)
+    except MissingDependency:
+        return ""
+    return found.group(1) if found else ""
 
 
 def start(service: Service) -> Optional[node.Daemon]:

@@ -87,15 +87,12 @@ class _Job:
 class Batch:
     """threads: how many machines are built at once; 0: as many as this node's processors can keep busy."""
 
-    def __init__(
-        self, plan: Plan, driver: Driver, root: str, threads: int = 0, wanted_accelerator: str = "auto"
-    ) -> None:
+    def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0) -> None:
         self.plan = plan
         self.driver = driver
         self.root = root
         threads = threads or min(max(2 * node.processors(), 2), 8)
         self._building = threading.BoundedSemaphore(threads)
-        self._accelerator = wanted_accelerator
         self._site: Site | None = None
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
@@ -121,7 +118,7 @@ class Batch:
 
     def _survey_site(self, known: node.NodeFile) -> Site:
         """What all machines of this node have in common."""
-        chosen = accelerator.choose(self._accelerator, known.accelerator)
+        chosen = accelerator.choose("", known.accelerator)
         if chosen != dict(known.accelerator):
             node.update(self.root, lambda before: replace(before, accelerator=chosen))
         return Site(

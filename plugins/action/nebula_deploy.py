@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+
+
+class ActionModule(PackingAction):
+    """A plan with machines runs as a job whose progress is shown; whatever takes no time runs as any module does."""
+
+    PACKED = ("plan",)
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        arguments = self.packed_arguments()
+        if self._task.check_mode or self._task.async_val or not _has_machines(arguments):
+            return super().run(tmp, task_vars)
+        return dict(run_with_progress(self, "nebula.provision.nebula_deploy", arguments, task_vars, "nebula_deploy"))
+
+
+def _has_machines(arguments: dict[str, Any]) -> bool:
+    if arguments.get("state") != "applied":
+        return False
+    try:
+        return bool(json.loads(arguments.get("plan") or "{}").get("vms"))
+    except (ValueError, AttributeError):
+        # What is wrong with it is the module's to say.
+        return False

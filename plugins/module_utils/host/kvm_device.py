@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""/dev/kvm as udev would have it, where there is no udev. A QEMU user that can't open it makes libvirt forget at each
+call what its emulators can do and ask them again: 8 to 12 s, each time."""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from collections.abc import Mapping
+
+from .accelerator import DEVICE
+
+GROUP = "kvm"
+MODE = 0o660
+UDEV = "/run/udev/control"
+
+
+def wanted(device: str = DEVICE) -> dict[str, int]:
+    """{uid, gid, mode} that it should have and has not; empty if all is well, or not ours to decide."""
+    try:
+        found = os.stat(device)
+        gid = grp.getgrnam(GROUP).gr_gid
+    except (OSError, KeyError):
+        return {}
+    if os.path.exists(UDEV) or not stat.S_ISCHR(found.st_mode):
+        return {}
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o006 == 0o006 or (found.st_gid == gid and mode & 0o060 == 0o060):
+        return {}
+    return {"uid": found.st_uid, "gid": gid, "mode": MODE}
+
+
+def current(device: str = DEVICE) -> dict[str, int]:
+    found = os.stat(device)
+    return {"uid": found.st_uid, "gid": found.st_gid, "mode": stat.S_IMODE(found.st_mode)}
+
+
+def apply(access: Mapping[str, int], device: str = DEVICE) -> None:
+    os.chown(device, access["uid"], access["gid"])
+    os.chmod(device, access["mode"])

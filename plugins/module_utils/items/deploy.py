@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan as a node takes it, and its outcomes as they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import errors
+from ..arguments import parse_json
+from ..errors import InvalidValue, NebulaError
+from ..model.plain import from_plain
+from ..model.plan import FORMAT, Plan, VmOutcome
+from ..sync import Item
+
+REMEDY = "Run the same version of nebula.provision on every host"
+
+
+def plan_for(text: str, host: str) -> Plan:
+    """The plan, if it is one for this host in a form that this version knows."""
+    data: Any = parse_json(text, "plan")
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise InvalidValue("option plan", f"its format is {found}, this version knows {FORMAT}", REMEDY)
+    plan = from_plain(Plan, data)
+    if plan.host != host:
+        raise InvalidValue(
+            f"plan {plan.number} on host {host}", f"it was made for {plan.host}", "Give each host its own"
+        )
+    return plan
+
+
+def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
+    """Name and states of each machine, and nothing else of a plan: it holds contexts and passwords."""
+    shown = []
+    for planned, outcome in zip(plan.vms, outcomes):
+        error = None if outcome.error is None else _error(dict(outcome.error))
+        before = {"state": planned.previous}
+        shown.append(Item(planned.vm.name, before, {"state": outcome.state}, error, changed=outcome.changed))
+    return shown
+
+
+def _error(told: dict[str, str]) -> NebulaError:
+    kind = getattr(errors, told.get("kind", ""), NebulaError)
+    return kind(told.get("asked", ""), told.get("found", ""), told.get("remedy", ""))

@@ -1,0 +1,197 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_deploy
+short_description: Observe a node, or carry a plan out on it
+version_added: 0.1.0
+description:
+  - With O(state=polled) says what really runs on this node. Nothing is changed.
+  - With O(state=applied) does what the front-end decided for this node, for all virtual machines of the plan at once.
+    Disks, context ISO, deployment file, and the state that is wanted.
+  - Applying a plan again changes nothing. A plan older than what the node has seen is refused, and so is one of another
+    catalog. What is not marked as this catalog's is never touched.
+  - A virtual machine that fails does not stop the others. The task fails at the end, with RV(outcomes) of all.
+options:
+  state:
+    description:
+      - V(polled) reads. V(applied) carries O(plan) out.
+    type: str
+    choices: [polled, applied]
+    default: polled
+  plan:
+    description:
+      - The plan, one of RV(nebula.provision.nebula_vm#module:plans).
+      - A dict or its JSON text. It may hold secrets and is never logged.
+    type: json
+  host:
+    description:
+      - The name of this node in the catalog. A plan for another one is refused.
+    type: str
+    required: true
+  catalog:
+    description:
+      - UUID of the catalog whose virtual machines are to be found with O(state=polled).
+      - That of the last plan carried out here, if it is not set.
+    type: str
+  hypervisor:
+    description: What runs virtual machines on this node.
+    type: str
+    choices: [kvm]
+    default: kvm
+  threads:
+    description:
+      - How many virtual machines are built at the same time.
+      - Without it, or with V(0), twice the number of processors, 2 at least and 8 at most.
+    type: int
+    default: 0
+extends_documentation_fragment:
+  - nebula.provision.engine.root
+  - nebula.provision.attributes
+attributes:
+  check_mode:
+    details:
+      - What is found on the node is compared with the plan. Nothing is tried, so an error that only the hypervisor
+        would tell is not foreseen.
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: What runs here?
+  nebula.provision.nebula_deploy:
+    host: "{{ inventory_hostname }}"
+  register: polled
+
+- name: Carry the plan out
+  nebula.provision.nebula_deploy:
+    state: applied
+    host: "{{ inventory_hostname }}"
+    plan: "{{ decided.plans[inventory_hostname] }}"
+  no_log: true
+"""
+
+RETURN = r"""
+observed:
+  description: The node as it is, after what was done.
+  returned: success, and when virtual machines failed
+  type: dict
+  contains:
+    host: {description: The node's name in the catalog., type: str}
+    hypervisor: {description: What runs virtual machines here., type: str}
+    reached: {description: Always true., type: bool}
+    catalog: {description: UUID of the catalog that the node follows., type: str}
+    plan_number: {description: Number of the last plan that the node accepted., type: int}
+    memory: {description: The node's memory in MiB., type: int}
+    cpu: {description: Its processors., type: float}
+    foreign_memory: {description: MiB held by running virtual machines that are not the catalog's., type: int}
+    ports:
+      description: TCP ports from 5900 up that something else than the catalog's virtual machines listens on.
+      type: list
+      elements: int
+    vms:
+      description: The catalog's virtual machines on this node.
+      type: list
+      elements: dict
+      contains:
+        vm_id: {description: Id., type: int}
+        uuid: {description: UUID., type: str}
+        state: {description: "V(RUNNING), V(POWEROFF), V(SUSPENDED) or V(UNKNOWN).", type: str}
+        generation: {description: The last decision about it that was acted on here., type: int}
+        cpu_time: {description: Processor time since it was started, in seconds., type: float}
+        memory: {description: Memory that it holds, in MiB., type: int}
+    as_of: {description: When this was seen, in seconds since 1970., type: int}
+    facts: {description: Whether KVM works here (accelerator) and how that is known (reason)., type: dict}
+outcomes:
+  description: What became of each virtual machine of the plan, in the plan's order.
+  returned: when O(state=applied)
+  type: list
+  elements: dict
+  contains:
+    vm_id: {description: Id., type: int}
+    generation: {description: The decision that was acted on., type: int}
+    state:
+      description: The state as its hypervisor shows it, or V(PROLOG_FAILURE), V(BOOT_FAILURE), V(EPILOG_FAILURE).
+      type: str
+    changed: {description: Whether anything of it was changed., type: bool}
+    error: {description: "What went wrong: kind, asked, found and remedy. Null if nothing did.", type: dict}
+    log: {description: The last lines of its log of this run., type: list, elements: str}
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS, ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, MissingDependency
+from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
+from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import items, plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+@contextlib.contextmanager
+def opened(name: str, check_mode: bool) -> Iterator[Optional[Driver]]:
+    """The driver; None in check mode where an earlier task would have installed or started what it needs."""
+    try:
+        driver = open_driver(name)
+    except (HypervisorError, MissingDependency):
+        if not check_mode:
+            raise
+        yield None
+        return
+    with contextlib.closing(driver):
+        yield driver
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    root, host = params["root"], params["host"]
+    plan = plan_for(params["plan"], host) if params["state"] == "applied" else None
+    if plan is not None and not plan.vms:
+        return Result(payload={"outcomes": []})
+    result = Result()
+    with opened(params["hypervisor"], check_mode) as driver:
+        if plan is not None:
+            if check_mode or driver is None:
+                outcomes = predict(plan, poll(driver, root, host, plan.catalog))
+            else:
+                progress = Reporter(params["_progress_file"])
+                outcomes = Batch(plan, driver, root, params["threads"]).apply(progress.report)
+            result.items = items(plan, outcomes)
+            result.payload["outcomes"] = to_plain(outcomes)
+        result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or ""))
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["polled", "applied"], "default": "polled"},
+            "plan": {"type": "json", "no_log": True},
+            "host": {"type": "str", "required": True},
+            "catalog": {"type": "str"},
+            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            "threads": {"type": "int", "default": 0},
+            **ROOT,
+            **PROGRESS,
+        },
+        required_if=[("state", "applied", ["plan"])],
+        supports_check_mode=True,
+    )
+    respawn_if_missing(module, ["libvirt", "pycdlib"] if module.params["state"] == "applied" else ["libvirt"])
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_node
+short_description: Make a node ready for virtual machines, or give it back
+version_added: 0.1.0
+description:
+  - Makes the directories that virtual machines live in, sees that libvirt runs, and finds out whether KVM works.
+  - A F(/dev/kvm) proves nothing, it may hang or refuse. So a guest of a few bytes is booted with it under a time limit,
+    as the user that QEMU runs as. The finding is kept until the node is rebooted, or QEMU or F(/dev/kvm) change.
+  - Where neither systemd nor another service manager is, C(virtlogd) and C(libvirtd) are started by this module. It
+    remembers them, and O(state=absent) ends exactly these.
+  - Where no udev is, F(/dev/kvm) gets the group and mode that udev would give it. O(state=absent) puts them back.
+  - It installs nothing. Role P(nebula.provision.node#role) does.
+options:
+  state:
+    description:
+      - V(absent) is refused while virtual machines are there, with or without their disks. Then it removes what
+        V(present) made, as far as it is empty.
+    type: str
+    choices: [present, absent]
+    default: present
+  hypervisor:
+    description: What runs virtual machines on this node.
+    type: str
+    choices: [kvm]
+    default: kvm
+  accelerator:
+    description:
+      - V(auto) finds out whether KVM works, and falls back to emulation with a warning that says why it doesn't.
+      - V(kvm) and V(qemu), which is emulation, are taken without a look.
+    type: str
+    choices: [auto, kvm, qemu]
+    default: auto
+  manage_services:
+    description: Whether libvirt's daemons are started if they do not run.
+    type: bool
+    default: true
+  catalog:
+    description: UUID of the catalog that this node is to follow. A node that follows another one is refused.
+    type: str
+extends_documentation_fragment:
+  - nebula.provision.engine.root
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: Make the node ready
+  nebula.provision.nebula_node:
+  become: true
+
+- name: Give it back
+  nebula.provision.nebula_node:
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+node:
+  description: The node. With O(state=absent) only its hypervisor.
+  returned: success
+  type: dict
+  contains:
+    hypervisor: {description: What runs virtual machines here., type: str}
+    accelerator: {description: "V(kvm), or V(qemu) for emulation. Empty if it can't be known yet.", type: str}
+    reason: {description: How that is known., type: str}
+    memory: {description: Memory in MiB., type: int}
+    cpu: {description: Processors., type: float}
+    qemu: {description: Version of QEMU. Empty if it is not installed., type: str}
+    libvirt: {description: Version of libvirt. Empty if it is not installed., type: str}
+    started: {description: The daemons that this run started itself., type: list, elements: str}
+    root: {description: The directory that virtual machines live below., type: str}
+  sample:
+    hypervisor: kvm
+    accelerator: kvm
+    reason: a guest booted with it in 0.3 s as user libvirt-qemu
+    memory: 64221
+    cpu: 16.0
+    qemu: 7.2.22
+    libvirt: 9.0.0
+    started: []
+    root: /var/lib/nebula
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
+from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            "accelerator": {"type": "str", "choices": ["auto", "kvm", "qemu"], "default": "auto"},
+            "manage_services": {"type": "bool", "default": True},
+            "catalog": {"type": "str"},
+            **ROOT,
+        },
+        supports_check_mode=True,
+    )
+    respawn_if_missing(module, ["libvirt", "pycdlib"])
+    execute(module, nodes.present if module.params["state"] == "present" else nodes.absent)
+
+
+if __name__ == "__main__":
+    main()
