@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
 
 .PHONY: help site teardown status test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs floor changelog artifact unit integration molecule clean
+	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -99,6 +99,10 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all \
 		--skip-rstcheck collections/ansible_collections/nebula/provision
 	$(BIN)/antsibull-changelog lint
+	$(BIN)/python tests/tools/variables.py --check
+
+variables: venv  ## docs/variables.md out of the roles' argument_specs
+	$(BIN)/python tests/tools/variables.py
 
 floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml in check mode (root)
 	@mkdir -p build

@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/variables.md out of the roles' argument_specs, where variables are documented once.
+
+usage: variables.py          writes the page
+       variables.py --check  exits with 1 if the page is not what it would write
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/variables.md"
+# In the order in which site.yml runs them.
+ROLES = ["frontend", "demo_image", "node", "network", "image", "template", "vm", "verify"]
+HEAD = """# Variables
+
+Every variable of every role, made from the roles' `meta/argument_specs.yml` by `make variables`. Set them in your inventory's `group_vars`.
+Sizes and times have their units in the text. A list's keys are shown below it.
+"""
+
+
+def prose(description: Any) -> str:
+    """The markup of Ansible's documentation as Markdown, on one line of a table."""
+    text = " ".join(description) if isinstance(description, list) else str(description or "")
+    text = re.sub(r"[OVCI]\(([^)]*)\)", lambda m: f"`{m[1]}`", text)
+    text = re.sub(r"[MPR]\(([^)#]*)[^)]*\)", lambda m: f"`{m[1].strip()}`", text)
+    text = re.sub(r"B\(([^)]*)\)", r"**\1**", text)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def default(option: dict[str, Any]) -> str:
+    if option.get("required"):
+        return "required"
+    value = option.get("default")
+    if value is None:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "`''`"
+
+
+def kind(option: dict[str, Any]) -> str:
+    name = option.get("type", "str")
+    return f"list of {option['elements']}" if option.get("elements") else name
+
+
+def rows(options: dict[str, Any], depth: int = 0) -> list[str]:
+    lines = []
+    for name, option in options.items():
+        shown = "&nbsp;&nbsp;&nbsp;&nbsp;" * depth + f"`{name}`"
+        text = prose(option.get("description"))
+        if option.get("choices"):
+            text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+        lines.append(f"| {shown} | {kind(option)} | {default(option)} | {text} |")
+        lines += rows(option.get("options") or {}, depth + 1)
+    return lines
+
+
+def page() -> str:
+    parts = [HEAD]
+    for role in ROLES:
+        spec = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+        main = spec["argument_specs"]["main"]
+        parts.append(f"## Role `{role}`\n\n{main['short_description']}.\n")
+        table = rows(main.get("options") or {})
+        parts.append("| variable | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(table) + "\n")
+    return "\n".join(parts)
+
+
+def main() -> int:
+    text = page()
+    if "--check" in sys.argv[1:]:
+        if PAGE.read_text(encoding="utf-8") != text:
+            print(f"{PAGE.relative_to(ROOT)} is not what the argument_specs say: run `make variables`")
+            return 1
+        return 0
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
