@@ -47,7 +47,9 @@ class VmRecord:
     error: str = ""
     stime: int = 0
     etime: int = 0
+    # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.
     hostname: str = ""
+    addresses: Sequence[str] | None = None
     warnings: Sequence[str] = ()
     nics: Sequence[Mapping[str, Any]] = ()
     disks: Sequence[Mapping[str, Any]] = ()

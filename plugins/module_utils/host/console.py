@@ -21,8 +21,12 @@ from typing import Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
 
+# In a machine's directory.
+NAME = "console.log"
 # virtlogd's own: console.log at 2 MiB becomes console.log.0, that .1, that .2.
 ROTATED = (".0", ".1", ".2")
+# Put there by the node before it starts a machine: nothing above it counts, whatever the guest is.
+NODE_STARTING = "nebula-node: starting"
 GUEST_BOOTING = "nebula-guest: booting"
 KERNEL_BANNER = "[    0.000000] Linux version "
 SHOWN_LINES = 20
@@ -53,13 +57,9 @@ def harmless(text: str) -> str:
 
 @dataclass
 class ConsoleLog:
-    """Follows one console file from the guest's last boot on. Keeps a place, not an open file: nodes have many guests.
-
-    started: when the machine was started, in seconds of the epoch; what was last written before is another run's.
-    """
+    """Follows a console file from the guest's last boot on. Keeps a place, not an open file: a node has many guests."""
 
     path: str
-    started: float | None = None
     inode: int | None = None
     offset: int = 0
     # What follows the last line end: a login prompt has none after it.
@@ -99,25 +99,26 @@ class ConsoleLog:
                 raise unreadable(self.path, error) from error
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidValue(f"console {self.path}", "it is not a regular file", "Name the console's log")
-            if self.started is None or status.st_mtime >= self.started:
-                found.append((self.path + suffix, status.st_ino, status.st_size))
+            found.append((self.path + suffix, status.st_ino, status.st_size))
             # Most polls find nothing new, and need no look at the older files.
             if suffix == "" and status.st_ino == self.inode:
                 break
         return found
 
     def _last_boot(self, chain: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
-        """Where reading starts: the older of the last places at which our guest and a kernel began to boot.
+        """(inode, offset) where reading starts: where the node last started the machine.
 
-        A kernel's banner is also what dmesg prints, so that the newer of the two might be no boot at all.
+        Without such a place, the older of those where our guest and a kernel last began to boot: dmesg prints the
+        banner too, so that the newer may be no boot.
         """
         newest: dict[str, tuple[int, int]] = {}
-        for age, (path, _inode, size) in enumerate(chain):
-            for mark in (GUEST_BOOTING, KERNEL_BANNER):
-                if mark not in newest:
-                    place = last_place(path, size, mark.encode())
-                    if place is not None:
-                        newest[mark] = (-age, place)
+        for age, (path, inode, size) in enumerate(chain):
+            for mark in (NODE_STARTING, GUEST_BOOTING, KERNEL_BANNER):
+                place = None if mark in newest else last_place(path, size, mark.encode())
+                if place is not None and mark == NODE_STARTING:
+                    return inode, place
+                if place is not None:
+                    newest[mark] = (-age, place)
         age, place = min(newest.values(), default=(1 - len(chain), 0))
         return chain[-age][1], place
 
@@ -181,6 +182,20 @@ def unreadable(path: str, error: OSError) -> NebulaError:
     return InvalidValue(f"console {path}", error.strerror or str(error), "Run this task with become: true")
 
 
+def mark_start(path: str) -> None:
+    """Part what a machine says from now on from what it said before, if it has said anything."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        os.write(fd, f"\n{NODE_STARTING}\n".encode())
+    finally:
+        os.close(fd)
+
+
 # --- weighing
 
 
@@ -194,7 +209,6 @@ class Wanted:
     hostname: str = ""
     addresses: tuple[str, ...] = ()
     pattern: str = ""
-    started: float | None = None
 
 
 class Witness(Protocol):
@@ -420,7 +434,7 @@ class Guest:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        self.log = ConsoleLog(wanted.console, wanted.started)
+        self.log = ConsoleLog(wanted.console)
         self.last: deque[str] = deque(maxlen=SHOWN_LINES)
         self.changed_at = 0.0
         self.witnesses: list[Witness] = []
@@ -430,6 +444,8 @@ class Guest:
         self.witnesses = [Pattern(compiled(self.wanted))] if self.wanted.pattern else [DemoGuest(), CloudInit()]
 
     def _take(self, line: str) -> None:
+        if NODE_STARTING in line:
+            self._restart()
         if line.strip():
             self.last.append(line)
         for witness in self.witnesses:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ..context import iso9660
 from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, StalePlan, TimedOut, WrongState
-from ..host import accelerator, node
+from ..host import accelerator, console, node
 from ..host.command import find
 from ..host.files import lock, make_directory, remove_file, write_atomically
 from ..host.vmlog import VmLog
@@ -281,6 +281,7 @@ class Batch:
                 job.log("LCM", "I", "New VM state is BOOT")
                 if state != "UNKNOWN":
                     self._check_port(job)
+                    console.mark_start(job.path(console.NAME))
                 self.driver.start(job.mark)
             self._moved(job, "LCM", "RUNNING")
         if job.planned.operation in ("reboot", "reset") and job.record.operated != job.planned.generation:
@@ -344,6 +345,7 @@ class Batch:
                 ) from error
 
     def _operate(self, job: _Job) -> None:
+        console.mark_start(job.path(console.NAME))
         if job.planned.operation == "reset":
             self.driver.reset(job.mark)
         else:

@@ -38,6 +38,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "memory": record.memory,
         "template": record.template,
         "hostname": record.hostname,
+        "addresses": None if record.addresses is None else list(record.addresses),
         "ip": first.get("ip") or first.get("ip6") or "",
         "mac": first.get("mac", ""),
         "nics": [dict(nic) for nic in record.nics],

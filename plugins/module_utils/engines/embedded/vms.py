@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 import uuid as uuids
 from collections.abc import Iterable, Mapping, Sequence
@@ -647,6 +648,18 @@ def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def _told_addresses(variables: Mapping[str, str]) -> list[str]:
+    """The addresses that a context gives to the guest's interfaces, less those that come by DHCP and the like."""
+    told = []
+    for name in sorted(variables):
+        nic = re.match(r"(ETH\d+)_(IP6?|IP6_ULA)$", name)
+        if nic and variables[name]:
+            method = variables.get(nic[1] + ("_METHOD" if nic[2] == "IP" else "_IP6_METHOD"), "")
+            if method in ("", "static"):
+                told.append(variables[name])
+    return told
+
+
 def _record(row: sqlite3.Row, hosts: Mapping[int, Host]) -> VmRecord:
     body = json.loads(row["body"]) if row["body"] else {}
     host = hosts.get(row["host_id"])
@@ -671,7 +684,8 @@ def _record(row: sqlite3.Row, hosts: Mapping[int, Host]) -> VmRecord:
         error=row["error"],
         stime=row["stime"],
         etime=row["etime"],
-        hostname=(given.get("SET_HOSTNAME") or given.get("HOSTNAME") or row["name"]) if context else "",
+        hostname=given.get("SET_HOSTNAME") or given.get("HOSTNAME") or "",
+        addresses=_told_addresses(given) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}
             for nic in body.get("nics", ())

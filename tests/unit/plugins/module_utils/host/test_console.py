@@ -246,11 +246,31 @@ def test_a_log_begun_anew_forgets_what_was_before(log: Path) -> None:
     assert guest.missing()[0].startswith("hostname")
 
 
-def test_what_an_earlier_start_wrote_is_not_believed(log: Path) -> None:
-    feed(log, DEMO)
-    os.utime(log, (1000, 1000))
-    assert not wait([wanted(log, started=2000.0)], timeout=0)[0].verified
-    assert wait([wanted(log, started=900.0)], timeout=0)[0].verified
+@pytest.mark.parametrize("said", [DEMO, CLOUD_INIT])
+def test_what_was_said_before_the_machine_was_started_is_not_believed(log: Path, said: str) -> None:
+    assert judge(log, said).verified
+    console.mark_start(str(log))
+    assert not wait([wanted(log)], timeout=0)[0].verified
+    rotate(log)
+    feed(log, "SeaBIOS\n")
+    assert not wait([wanted(log)], timeout=0)[0].verified
+    feed(log, said)
+    assert wait([wanted(log)], timeout=0)[0].verified
+
+
+def test_a_start_is_noticed_while_reading(log: Path) -> None:
+    feed(log, DEMO.replace("nebula-guest: ready", ""))
+    guest = console.Guest(wanted(log))
+    assert guest.look(0.0) is None
+    console.mark_start(str(log))
+    feed(log, "nebula-guest: ready\n")
+    assert guest.look(0.1) is None
+    assert list(guest.last) == [console.NODE_STARTING, "nebula-guest: ready"]
+
+
+def test_no_log_is_begun_by_marking_a_start(log: Path) -> None:
+    console.mark_start(str(log))
+    assert not log.exists()
 
 
 def test_reading_starts_at_the_last_boot(log: Path) -> None:
