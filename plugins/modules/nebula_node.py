@@ -76,6 +76,7 @@ node:
     qemu: {description: Version of QEMU. Empty if it is not installed., type: str}
     libvirt: {description: Version of libvirt. Empty if it is not installed., type: str}
     started: {description: The daemons that this run started itself., type: list, elements: str}
+    catalog: {description: UUID of the catalog whose marks are here. Empty if there are none., type: str}
     root: {description: The directory that virtual machines live below., type: str}
   sample:
     hypervisor: kvm
@@ -86,6 +87,7 @@ node:
     qemu: 7.2.22
     libvirt: 9.0.0
     started: []
+    catalog: 0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10
     root: /var/lib/nebula
 """
 

@@ -16,6 +16,7 @@ from ..errors import ForeignObject, InUse, InvalidValue, MissingDependency, Nebu
 from ..host import accelerator, kvm_device, node, services
 from ..host.command import PACKAGES, find
 from ..host.files import make_directory, remove_file
+from ..hypervisors.batch import read_record
 from ..hypervisors.registry import open_driver
 from ..storage.datastore import SYSTEM, image_directory
 from ..sync import Item, Result
@@ -73,7 +74,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
             work.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
     _remember(work, known, made, started, chosen)
     work.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    return work.result(_shown(params, chosen, started))
+    return work.result(dict(_shown(params, chosen, started), catalog=known.catalog or _marked(work.root)))
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -224,6 +225,17 @@ def _shown(params: Mapping[str, Any], chosen: Mapping[str, str], started: tuple[
         "started": [daemon.name for daemon in started],
         "root": params["root"],
     }
+
+
+def _marked(root: str) -> str:
+    """The catalog that machines' directories name, where nebula.node was lost; "" if there are none."""
+    place = image_directory(root, SYSTEM)
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(place)):
+            record = read_record(os.path.join(place, name)) if name.isdigit() else None
+            if record is not None:
+                return record.catalog
+    return ""
 
 
 def _machines(root: str, catalog: str) -> list[str]:

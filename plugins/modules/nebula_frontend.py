@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_frontend
+short_description: Begin a catalog on the front-end, or remove it
+version_added: 0.1.0
+description:
+  - Makes the directories of the front-end and begins the catalog in them.
+  - A front-end in a container that is thrown away after the job would lose the catalog and with it every virtual
+    machine. It is refused where it can be recognised.
+  - With O(state=absent) removes the catalog and the files of its images. Refused while it has virtual machines.
+options:
+  state:
+    description: Whether there is to be a catalog.
+    type: str
+    choices: [present, absent]
+    default: present
+  local:
+    description: Whether the front-end is the control node itself, by a local connection.
+    type: bool
+    default: false
+  allow_ephemeral:
+    description: Take a directory that ends with the container.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - nebula.provision.engine.root
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: Begin the catalog
+  nebula.provision.nebula_frontend:
+    local: "{{ ansible_connection | default('ssh') == 'local' }}"
+  become: true
+"""
+
+RETURN = r"""
+frontend:
+  description: The front-end.
+  returned: success
+  type: dict
+  contains:
+    root: {description: Directory below which its files lie., type: str}
+    catalog: {description: "UUID of the catalog, empty if there is none (yet).", type: str}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "local": {"type": "bool", "default": False},
+            "allow_ephemeral": {"type": "bool", "default": False},
+            **ROOT,
+        },
+        supports_check_mode=True,
+    )
+    execute(module, frontends.present if module.params["state"] == "present" else frontends.absent)
+
+
+if __name__ == "__main__":
+    main()
