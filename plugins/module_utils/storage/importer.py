@@ -23,7 +23,7 @@ from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
 from ..host import files
 from ..host.download import Download, is_url, without_secrets
 from . import datastore, formats, unpacking
-from .pipeline import Blocks, ahead
+from .unpacking import Blocks
 
 MIB = 1024 * 1024
 CHUNK = MIB
@@ -222,9 +222,10 @@ class _Pass:
             if not self.packing and self._clone(path):
                 self._drain()
             else:
-                blocks = ahead(self._blocks())
+                # One after the other: a thread for each stage was measured, and gains a tenth at best.
+                blocks = self._blocks()
                 if self.packing:
-                    blocks = ahead(unpacking.unpack(self.packing, blocks, self.request.what))
+                    blocks = unpacking.unpack(self.packing, blocks, self.request.what)
                 with contextlib.closing(blocks), _SparseFile(path, self.request, hashed=bool(self.packing)) as file:
                     for block in blocks:
                         file.write(block)
@@ -234,9 +235,8 @@ class _Pass:
         self._finish()
 
     def _drain(self) -> None:
-        with contextlib.closing(ahead(self._blocks())) as blocks:
-            for _block in blocks:
-                pass
+        for _block in self._blocks():
+            pass
 
     def _blocks(self) -> Blocks:
         """The source as given, hashed and counted on its way."""
@@ -331,6 +331,9 @@ class _SparseFile:
         os.close(self._fd)
 
     def write(self, block: bytes) -> None:
+        if not self._buffer and len(block) == CHUNK:
+            self._put(block)
+            return
         self._buffer += block
         while len(self._buffer) >= CHUNK:
             self._put(bytes(self._buffer[:CHUNK]))

@@ -10,13 +10,14 @@ import lzma
 import subprocess
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ..errors import ImageRefused
 from ..host import command
-from .pipeline import Blocks
 
+# Whoever stops early closes them, and with them the program that makes them.
+Blocks = Generator[bytes, None, None]
 CHUNK = 1024 * 1024
 # What a decompressor may take for its window; xz -9 needs 65 MiB, zstd --ultra -22 128 MiB.
 MEMORY = 256 * 1024 * 1024
@@ -137,7 +138,7 @@ def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
                     return
                 said[:] = [b"".join(said)[-4096:], text]
 
-        threads = [threading.Thread(target=task, daemon=True) for task in (feed, listen)]
+        threads = [threading.Thread(target=task, name="unpacking", daemon=True) for task in (feed, listen)]
         for thread in threads:
             thread.start()
         try:
