@@ -127,7 +127,9 @@ def _check_shapes(template: Template, where: str) -> None:
     for name, value in template.attributes:
         if isinstance(value, str):
             if name in _VECTORS_ONLY:
-                raise InvalidValue(f"{where}: {name} = {value!r}", "it is a vector", f"Write {name} = [ … ]")
+                raise InvalidValue(
+                    f"{where}: {name}", "it is a single value and has to be a vector", f"Write {name} = [ … ]"
+                )
             continue
         if name in _SINGLES_ONLY:
             raise InvalidValue(f"{where}: {name} = [ … ]", "it has a single value", f"Write {name} = …")

@@ -20,7 +20,10 @@ _FRACTIONS = frozenset(("CPU", "CPU_COST", "MEMORY_COST", "DISK_COST"))
 _MODES = frozenset(("MODE", "PERMISSIONS", "UMASK"))
 # YAML reads 52:54:00:12:34:56 as one number of base 60, and :: forms alike.
 _ADDRESSES = frozenset(("IP", "IP6", "IP6_ULA", "IP6_GLOBAL", "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK"))
-_SECRETS = ("PASSWD", "PASSWORD", "SECRET", "TOKEN", "CRYPTED_PASSWORD_BASE64", "PASSWORD_BASE64")
+_SECRETS = (
+    "PASSWD", "PASSWORD", "PASSPHRASE", "PWD", "_PASS", "SECRET", "TOKEN", "CREDENTIALS", "API_KEY", "PRIVATE_KEY",
+    "PASSWORD_BASE64", "PRIVATE_KEY_BASE64",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ the comma, and `$NIC[IP, NETWORK="Public"]` without quotes.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from ..errors import InvalidValue, TemplateSyntaxError
 from ..model.template import Template, Value, Vector, attribute_name, is_secret, vector_key
 
@@ -31,6 +35,23 @@ _SHOWN = 100
 def parse(text: str, what: str = "template") -> Template:
     """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError."""
     return _Scanner(text, what).template()
+
+
+def as_template(given: Any, what: str) -> Template:
+    """A template as users give it: OpenNebula's text, a dict with the same meaning, or that dict as JSON text."""
+    if isinstance(given, Mapping):
+        return Template.from_mapping(given, what)
+    if not isinstance(given, str):
+        raise InvalidValue(what, f"it is a {type(given).__name__}", "Give OpenNebula's text, or a dict of attributes")
+    if not given.lstrip().startswith("{"):
+        return parse(given, what)
+    try:
+        mapping = json.loads(given)
+    except ValueError as error:
+        # Its text may hold secrets: the error names the place only.
+        place = f"character {getattr(error, 'pos', 0)}"
+        raise InvalidValue(what, f"it begins with a brace, and is no JSON ({place})", "Correct it") from None
+    return Template.from_mapping(mapping, what)
 
 
 def format_template(template: Template) -> str:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import Conflict
+from ...errors import Conflict, NebulaError
 from ...model.names import check_name
 from ...model.template import StoredTemplate, Template
-from .references import Ref, find, resolve
+from ..template_items import template_of
+from .references import Ref, resolve
 from .store import Store
 
 
@@ -53,15 +54,22 @@ class Templates:
         return stored
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Check mode: take a template as given that an earlier task of this run would have stored.
+        """Check mode: take a template as given that an earlier task of this run would have stored, changed or removed.
 
-        item: as nebula_template returns it. Results hold no secrets: what is declared is enough to plan with, no more.
+        item: as lists of templates have it. What is not valid was told by that task.
         """
-        name = str(item["name"])
-        current = find(self.store, "templates", name)
-        if current is None or current["name"] != name:
-            body = Template.from_mapping(item.get("attributes") or {}, f"template {name}")
-            self._insert(StoredTemplate(self.store.take_ids("templates"), name, body, 0))
+        if item.get("state") == "absent":
+            self.store.db.execute("DELETE FROM templates WHERE name = ?", (item.get("name"),))
+            return
+        try:
+            name, template = template_of(item)
+        except NebulaError:
+            return
+        row = self.store.row("SELECT id FROM templates WHERE name = ?", name)
+        if row is None:
+            self._insert(StoredTemplate(self.store.take_ids("templates"), name, template, 0))
+        else:
+            self.update(row["id"], template)
 
     def _insert(self, stored: StoredTemplate) -> None:
         self.store.db.execute(

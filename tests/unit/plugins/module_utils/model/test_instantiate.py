@@ -318,7 +318,7 @@ REFUSED = {
     DEBIAN + "VCPU = 1.5": ("VCPU = '1.5'", "whole number", "whole number"),
     "MEMORY = 1": ("template web", "no DISK", "OS or CDROM"),
     "MEMORY = 1 DISK = [ TYPE = swap, SIZE = 1 ]": ("template web", "all its disks are empty", "IMAGE"),
-    "MEMORY = 1 DISK = debian": ("DISK = 'debian'", "a vector", "DISK = ["),
+    "MEMORY = 1 DISK = debian": ("DISK", "a vector", "DISK = ["),
     DEBIAN + "DISK = [ TARGET = vdb ]": ("DISK 1", "no IMAGE", "IMAGE"),
     DEBIAN + "DISK = [ SOURCE = /srv/x.img ]": ("DISK 1", "no IMAGE", "nebula_image"),
     DEBIAN + "DISK = [ IMAGE_ID = x ]": ("DISK 1: IMAGE_ID = 'x'", "whole number", "as IMAGE"),

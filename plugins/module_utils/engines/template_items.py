@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of templates says, from wherever it says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidValue
+from ..host.files import read_limited
+from ..model.names import check_name
+from ..model.template import Template
+from ..text.template import as_template
+
+LONGEST_FILE = 1024 * 1024
+
+
+def template_of(item: Mapping[str, Any]) -> tuple[str, Template]:
+    """Name and content. The name is the item's, else the template's own NAME; the content is `template` (text or dict)
+    or that of `template_file` on this host. Raises InvalidValue, TemplateSyntaxError or NotFound."""
+    name = item.get("name")
+    what = f"template {name}" if name else "template"
+    given, file = item.get("template"), item.get("template_file")
+    if (given is None) == (file is None):
+        raise InvalidValue(
+            what,
+            "it has both a template and a template_file" if file else "it has neither template nor template_file",
+            "Give one of the two",
+        )
+    template = as_template(given if file is None else _content(str(file), what), what)
+    return check_name("template", name or template.get("NAME")), template
+
+
+def _content(path: str, what: str) -> str:
+    try:
+        return read_limited(path, LONGEST_FILE).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue(
+            f"{what}: template_file {path}", f"it is not UTF-8 (byte {error.start})", "Name a file of OpenNebula's text"
+        ) from error

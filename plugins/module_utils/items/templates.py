@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of templates wants of the catalog, and how templates are shown: without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engines.base import Engine
+from ..engines.template_items import template_of
+from ..errors import InvalidValue, NebulaError
+from ..model.instantiate import changes, validate
+from ..model.names import check_name
+from ..model.template import StoredTemplate, Template, is_secret
+from ..sync import Item
+
+KEYS = ("name", "template", "template_file", "state", "strict")
+STATES = ("present", "absent")
+_SECRET = "(secret)"
+_OTHER_SECRET = "(another secret)"
+
+
+def apply_all(
+    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+    """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the others
+    go on. Returns what was done, the templates of the items that are there now, and warnings."""
+    done: list[Item] = []
+    views: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    current = {stored.name: stored for stored in engine.template_pool()}
+    seen: set[str] = set()
+    for item in items:
+        try:
+            with engine.attempt():
+                before, after = _apply(engine, item, current, seen, warnings)
+        except NebulaError as error:
+            done.append(Item(str(item.get("name") or "?"), error=error, changed=False))
+            continue
+        shown = None if after is None else template_view(after)
+        if shown is not None and check_mode and before is None:
+            # The id of what would be created means nothing.
+            shown.update(id=None, registered=0)
+        if shown is not None:
+            views.append(shown)
+        done.append(_item(before, after, shown, str(item.get("name"))))
+    return done, views, warnings
+
+
+def _apply(
+    engine: Engine,
+    item: Mapping[str, Any],
+    current: Mapping[str, StoredTemplate],
+    seen: set[str],
+    warnings: list[str],
+) -> tuple[StoredTemplate | None, StoredTemplate | None]:
+    """The template before and after; the same object where nothing was to be done."""
+    state = item.get("state") or "present"
+    if state not in STATES:
+        raise InvalidValue(f"template {item.get('name')}: state {state!r}", "no such state", "Use present or absent")
+    if state == "absent":
+        name, template = check_name("template", item.get("name")), Template()
+    else:
+        name, template = template_of(item)
+    if name in seen:
+        raise InvalidValue(f"template {name}", "the list has it twice", "Keep one of the two")
+    seen.add(name)
+    before = current.get(name)
+    if state == "absent":
+        if before is not None:
+            engine.template_delete(_id(before))
+        return before, None
+    strict = str(item.get("strict") or "no").lower() in ("yes", "true", "on", "1")
+    doubts = validate(template, strict=strict, where=f"template {name}")
+    warnings += [f"template {name}: {doubt}" for doubt in doubts]
+    if before is None:
+        return None, engine.template_allocate(name, template)
+    if not changes(before.template, template):
+        return before, before
+    return before, engine.template_update(_id(before), template)
+
+
+def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: Any, name: str) -> Item:
+    if before is None and after is None:
+        return Item(name, changed=False)
+    if before is None or after is None:
+        stored = before or after
+        return Item(stored.name if stored else name, None if before is None else template_view(before), shown)
+    if before is after:
+        return Item(after.name, shown, shown, changed=False)
+    marked = {**template_view(after), "attributes": _redacted(after.template, before.template)}
+    return Item(after.name, template_view(before), marked, changed=True)
+
+
+def template_view(stored: StoredTemplate) -> dict[str, Any]:
+    """A template for results: what it asks for in short, and all its attributes but the secret ones."""
+    template = stored.template
+    return {
+        "id": stored.id,
+        "name": stored.name,
+        "registered": stored.registered,
+        "cpu": template.get("CPU"),
+        "vcpu": template.get("VCPU"),
+        "memory": template.get("MEMORY"),
+        "disks": [
+            {key.lower(): disk[key] for key in ("IMAGE", "IMAGE_ID", "TYPE", "SIZE", "TARGET") if key in disk}
+            for disk in template.vectors("DISK")
+        ],
+        "nics": [
+            {key.lower(): nic[key] for key in ("NETWORK", "NETWORK_ID", "IP", "MODEL") if key in nic}
+            for nic in template.vectors("NIC")
+        ],
+        "attributes": _redacted(template),
+    }
+
+
+def _redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
+    """The template as a dict, secrets by their names only. previous: secrets that differ from its are said to."""
+    shown: dict[str, Any] = {}
+    index: dict[str, int] = {}
+    for name, value in template.attributes:
+        at = index[name] = index.get(name, -1) + 1
+        if isinstance(value, str):
+            old: Any = previous.get(name) if previous is not None else value
+            visible: Any = _visible(name, name, value, old)
+        else:
+            vectors = previous.vectors(name) if previous is not None else []
+            before = dict(value) if previous is None else vectors[at] if at < len(vectors) else {}
+            visible = {key: _visible(name, key, text, before.get(key)) for key, text in value}
+        shown.setdefault(name, []).append(visible)
+    return {name: values[0] if len(values) == 1 else values for name, values in shown.items()}
+
+
+def _visible(name: str, key: str, value: str, old: str | None) -> str:
+    # Any variable of a context may be a secret, and so may what RAW hands to the hypervisor.
+    if name == "CONTEXT" or is_secret(key) or (name == "RAW" and key != "TYPE"):
+        return _SECRET if value == old else _OTHER_SECRET
+    return value
+
+
+def _id(stored: StoredTemplate) -> int:
+    if stored.id is None:
+        raise InvalidValue(f"template {stored.name}", "it has no id yet", "It was not stored")
+    return stored.id

@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_template
+short_description: Templates of virtual machines
+version_added: 0.1.0
+description:
+  - Checks templates and stores them in the catalog. Machines are made of them by M(nebula.provision.nebula_vm).
+  - A template is compared by its meaning. Another layout, another order, V(yes) for V(YES) or V(0.50) for V(0.5)
+    change nothing.
+  - Machines that were made of a template stay as they are when it changes, until M(nebula.provision.nebula_vm) is run
+    for them.
+options:
+  name:
+    description: Name of the template. Without it, the C(NAME) that is in the template itself.
+    type: str
+  template:
+    description:
+      - The template in OpenNebula's own text syntax, or a dict with the same meaning. In a dict a scalar is a single
+        value, a dict is a vector, and a list repeats its attribute.
+      - C(MEMORY) is in MB. C(CPU) is a share of processors, V(0.5) is half a one, and a whole one the default.
+      - A template has to have something to boot from. That is a C(DISK) with an image, C(KERNEL) or the network.
+      - YAML reads some values as something else. A MAC address of digits, a file mode and V(YES) are taken back where
+        the attribute's name says what was meant; V(1.10) and others are errors that name the quotes to add.
+      - Attributes of your own are kept as they are.
+    type: json
+  template_file:
+    description:
+      - Path of a file on the front-end that holds the template in OpenNebula's text syntax.
+      - For a file on the control node, use O(template) with P(ansible.builtin.file#lookup).
+    type: path
+  state:
+    description: V(absent) removes the template. Its machines stay.
+    type: str
+    choices: [present, absent]
+    default: present
+  strict:
+    description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
+    type: bool
+    default: false
+  templates:
+    description:
+      - Many templates, a list of dicts with the keys above.
+      - It is taken as JSON text, so that secrets in contexts reach no log.
+    type: json
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: A template in OpenNebula's syntax
+  nebula.provision.nebula_template:
+    name: web
+    template: |
+      CPU     = 0.5
+      MEMORY  = 512
+      DISK    = [ IMAGE = "debian" ]
+      NIC     = [ NETWORK = "Public" ]
+      CONTEXT = [ NETWORK = "YES", HOSTNAME = "$NAME" ]
+
+- name: The same as a dict
+  nebula.provision.nebula_template:
+    name: web
+    template:
+      CPU: 0.5
+      MEMORY: 512
+      DISK: [{IMAGE: debian}]
+      NIC: {NETWORK: Public}
+      CONTEXT: {NETWORK: true, HOSTNAME: $NAME}
+
+- name: Many, one of them from a file on the control node
+  nebula.provision.nebula_template:
+    templates:
+      - name: web
+        template: "{{ lookup('ansible.builtin.file', 'web.tmpl') }}"
+      - name: old
+        state: absent
+"""
+
+RETURN = r"""
+template:
+  description: The template, if one was asked for and it is there. The same keys as an item of RV(templates).
+  returned: when O(templates) is not given
+  type: dict
+templates:
+  description: The templates of the list that are there now.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Id. Null in check mode for one that would be created., type: int}
+    name: {description: Name., type: str}
+    registered: {description: When it was first stored, in seconds since 1970., type: int}
+    cpu: {description: Share of processors as the template has it., type: str}
+    vcpu: {description: Virtual processors as the template has it., type: str}
+    memory: {description: Memory in MB as the template has it., type: str}
+    disks: {description: Image or type and size in MB of each disk., type: list, elements: dict}
+    nics: {description: Network of each interface., type: list, elements: dict}
+    attributes:
+      description:
+        - The whole template as a dict. The values of C(CONTEXT), C(RAW) and of passwords are not shown.
+      type: dict
+errors:
+  description:
+    - The items that failed, with C(name), C(asked), C(found) and C(remedy). Nothing was kept of them; the others were
+      done.
+  returned: on failure
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.items.templates import KEYS, STATES, apply_all
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    items = items_of(params, "templates", KEYS)
+    with closing(open_engine(params, check_mode, create=True)) as engine, engine.session():
+        done, views, warnings = apply_all(engine, items, check_mode)
+    result = Result(done, {"templates": views}, warnings)
+    if params["templates"] is None and views:
+        result.payload["template"] = views[0]
+    return result
+
+
+def main():
+    spec = dict(
+        name={"type": "str"},
+        template={"type": "json", "no_log": True},
+        template_file={"type": "path"},
+        state={"type": "str", "default": "present", "choices": list(STATES)},
+        strict={"type": "bool", "default": False},
+        templates={"type": "json", "no_log": True},
+        **ENGINE,
+    )
+    module = AnsibleModule(
+        argument_spec=spec,
+        supports_check_mode=True,
+        required_one_of=[("name", "template", "template_file", "templates")],
+        mutually_exclusive=[
+            ("name", "templates"),
+            ("template", "templates"),
+            ("template_file", "templates"),
+            ("template", "template_file"),
+        ],
+    )
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()
