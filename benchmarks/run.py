@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All benchmarks, in a world of their own (tests/tools/world.py), as a table and as JSON.
+
+usage: run.py [--output FILE] [--rounds N] [--only NAME …]         (as root; `make bench` brings what it needs)
+
+Writes [{name, ours, peer, unit, ratio, target, met}]; measure.Row says what each means. A target that is missed is
+shown, and is no failure of the run: the figures depend on the machine. What could not be measured at all is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import again
+import modules
+import planning
+import provisioning
+from measure import MeasurementFailed, Row, run, table, tell
+from setting import CHECKOUT, HERE
+
+
+def context_iso(rounds: int) -> Iterator[Row]:
+    """A program of its own, whose lines are rows; how its targets read is that it is so many times faster."""
+    for line in run([sys.executable, HERE / "context_iso.py", "--rounds", str(rounds)]).output.splitlines():
+        values = json.loads(line)
+        yield Row(**{**values, "target": f"≥ {values['target']:g}"})
+
+
+BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
+    "provisioning": provisioning.rows,
+    "again": again.rows,
+    "planning": planning.rows,
+    "context_iso": context_iso,
+    "modules": modules.rows,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
+    parser.add_argument("--output", type=Path, help="file for the JSON")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts")
+    parser.add_argument("--only", nargs="+", choices=[*BENCHMARKS], default=[*BENCHMARKS], metavar="NAME")
+    options = parser.parse_args()
+    if "NEBULA_WORLD" not in os.environ:
+        program = [
+            sys.executable,
+            str(CHECKOUT / "tests/tools/world.py"),
+            "--",
+            sys.executable,
+            __file__,
+            *sys.argv[1:],
+        ]
+        os.execv(sys.executable, program)
+    rows: list[Row] = []
+    failed = []
+    for name in options.only:
+        start = time.monotonic()
+        tell(f"{name}:")
+        try:
+            rows.extend(BENCHMARKS[name](options.rounds))
+        except (MeasurementFailed, OSError, ValueError, KeyError) as error:
+            failed.append(name)
+            print(error if isinstance(error, MeasurementFailed) else traceback.format_exc(), file=sys.stderr)
+        tell(f"{name}: {time.monotonic() - start:.0f} s")
+    print(table(rows))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False) + "\n")
+    for name in failed:
+        print(f"NOT MEASURED: {name}; why is said above")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

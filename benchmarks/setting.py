@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where benchmarks run: a world of its own (tests/tools/world.py), and ansible in it as users have it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measure import Finished, MeasurementFailed, run
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+# What a boot sector needs to end a guest's work at once: cli; hlt; jmp to the hlt.
+HALT = b"\xfa\xf4\xeb\xfd"
+# Machines worked on at once, ours and the peer's alike: starting QEMU is half waiting.
+THREADS = 2 * len(os.sched_getaffinity(0))
+
+
+def world() -> Path:
+    """The directory of the world that this runs in."""
+    try:
+        return Path(os.environ["NEBULA_WORLD"])
+    except KeyError:
+        raise MeasurementFailed(
+            "benchmarks run in a world: tests/tools/world.py COMMAND, or benchmarks/run.py"
+        ) from None
+
+
+def halting_image() -> Path:
+    """A qcow2 image whose guest halts with its first instruction."""
+    image = world() / "halting.qcow2"
+    if not image.exists():
+        raw = image.with_suffix(".raw")
+        with raw.open("wb") as file:
+            file.write(HALT.ljust(510, b"\0") + b"\x55\xaa")
+            file.truncate(1 << 20)
+        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image])
+        raw.unlink()
+    return image
+
+
+@dataclass(frozen=True)
+class PlaybookRun:
+    """tasks: how many were announced. changed: of how many results."""
+
+    seconds: float
+    tasks: int
+    changed: int
+    output: str
+
+
+def ansible_environment() -> dict[str, str]:
+    """Settings of the checkout, files in the world, output that can be counted."""
+    files = world() / "ansible"
+    return {
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCAL_TEMP": str(files / "local"),
+        "ANSIBLE_REMOTE_TMP": str(files / "remote"),
+        "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def playbook(path: Path, variables: dict[str, Any], environment: str = ".venv") -> PlaybookRun:
+    """Of the checkout's environment as users have it, or of the peers'."""
+    program = CHECKOUT / environment / "bin/ansible-playbook"
+    inventory = ["-i", HERE / "inventory"]
+    done = run([program, *inventory, path, "-e", json.dumps(variables)], ansible_environment())
+    return counted(done)
+
+
+def counted(done: Finished) -> PlaybookRun:
+    recap = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+) ", done.output, re.MULTILINE)
+    tasks = re.findall(r"^(?:TASK|RUNNING HANDLER) \[", done.output, re.MULTILINE)
+    return PlaybookRun(done.seconds, len(tasks), sum(map(int, recap)), done.output)
+
+
+def running_domains(prefix: str) -> int:
+    command = ["virsh", "-c", "qemu:///system", "list", "--state-running", "--name"]
+    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return sum(name.startswith(prefix) for name in names)
+
+
+def expect_running(prefix: str, count: int) -> None:
+    """A figure is void if the machines are not there."""
+    found = running_domains(prefix)
+    if found != count:
+        raise MeasurementFailed(f"{count} domains {prefix}* were to run, {found} do")
+
+
+class Ours:
+    """The collection on this world's node, as a user runs it."""
+
+    def __init__(self, root: str | None = None) -> None:
+        self.variables = {
+            "nebula_root": root or str(world() / "nebula"),
+            "nebula_deploy_threads": THREADS,
+            "bench_image": str(halting_image()),
+        }
+
+    def site(self, count: int | None = None) -> PlaybookRun:
+        """Everything, with so many machines; none at all is what prepares the node."""
+        wanted = [] if count is None else [self._machines(count)]
+        return playbook(CHECKOUT / "site.yml", {**self.variables, "nebula_vms": wanted})
+
+    def machines(self, count: int) -> PlaybookRun:
+        """Exactly so many machines running, by role vm alone."""
+        done = playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": [self._machines(count)]})
+        expect_running("one-", count)
+        return done
+
+    def end(self) -> PlaybookRun:
+        absent = {"name": "bench-%i", "state": "absent", "hard": True}
+        done = playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": [absent]})
+        expect_running("one-", 0)
+        return done
+
+    def _machines(self, count: int) -> dict[str, Any]:
+        return {"name": "bench-%i", "count": count, "template": "halting", "state": "running"}
