@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.modules import nebula_demo_image
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running
 
@@ -42,6 +43,48 @@ INIT_SH = b". /mnt/context.sh\necho \"init.sh sees $ETH0_IP\"\nset -u\nprintf 'n
 @pytest.fixture(scope="module")
 def image() -> Path:
     return demo.image()
+
+
+def snapshot(place: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_mode)
+        for path in place.rglob("*")
+        if "lists" not in path.parts
+    }
+
+
+def test_a_life_each_step_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check mode says before each step what the step then does, and does nothing itself. apt knows nothing at first."""
+    lists = tmp_path / "lists"
+    (lists / "partial").mkdir(parents=True)
+    configuration = tmp_path / "apt.conf"
+    configuration.write_text(f'Dir::State::lists "{lists}";\nAPT::Sandbox::User "root";\n')
+    monkeypatch.setenv("APT_CONFIG", str(configuration))
+    dest = tmp_path / "new/demo.qcow2"
+    options = {"dest": str(dest), "cache": str(tmp_path / "cache"), "arch": "amd64", "state": "present", "force": False}
+    steps: list[tuple[dict[str, object], bool]] = [
+        ({}, True),
+        ({}, False),
+        ({"force": True}, False),
+        ({"damage": True}, True),
+        ({}, False),
+        ({"state": "absent"}, True),
+        ({"state": "absent"}, False),
+    ]
+    for changes, changed in steps:
+        if changes == {"damage": True}:
+            with dest.open("r+b") as file:
+                file.write(b"x")
+        now = {**options, **{key: value for key, value in changes.items() if key in options}}
+        before = snapshot(tmp_path)
+        predicted = nebula_demo_image.run(now, True)
+        assert snapshot(tmp_path) == before
+        done = nebula_demo_image.run(now, False)
+        # What `force` brings is not known before it is there; the same packages make the same image.
+        assert done.changed is changed, changes
+        assert predicted.changed is (changed or "force" in changes), changes
+        assert (done.diff() == []) is not changed
+    assert [path for path in tmp_path.rglob("*") if path.name.startswith((".", "demo", "linux-image"))] == []
 
 
 def facts(text: str) -> list[str]:

@@ -16,8 +16,10 @@ EXAMPLE = "Give a list of dicts with id, name, console, hostname and addresses"
 
 
 def machines_of(text: str, pattern: str = "", patterns: Mapping[str, str] | None = None) -> list[Wanted]:
-    """The machines of option vms (JSON) that there is something to hear from: not those that have no console (check mode
-    predicts them), nor those that have neither a context (addresses is null) nor a pattern.
+    """The machines of option vms (JSON) that there is something to hear from.
+
+    Not those that have no console (check mode predicts them), nor those that have neither a context (addresses is null)
+    nor a pattern.
 
     pattern: for all machines. patterns: by name, going before it.
     """

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependency, NotFound, Unsupported
+from ..errors import CommandFailed, MissingDependency, NotFound, Unsupported
 from ..host import command, files
 from . import demo_guest
 
@@ -147,9 +148,20 @@ def kernel_package(arch: str) -> str:
         raise NotFound(
             f"demo image: package {KERNEL_PACKAGE}",
             "apt knows no such package on this front-end",
-            "Run apt-get update, or give an image of your own by path or URL",
+            "Check apt's sources, or give an image of your own by path or URL",
         )
     return match.group(1)
+
+
+def fetch(arch: str, cache: Path, root: Path) -> dict[str, str]:
+    """Kernel and busybox, unpacked below root; package → version. apt's lists may be missing, or too old."""
+    try:
+        return unpack([kernel_package(arch), BUSYBOX_PACKAGE], cache, root)
+    except (NotFound, CommandFailed):
+        # It may fail for an archive that is not needed here: the second try tells.
+        command.run(["apt-get", "-q", "update"], timeout=DOWNLOAD_LIMIT, check=False)
+    shutil.rmtree(root, ignore_errors=True)
+    return unpack([kernel_package(arch), BUSYBOX_PACKAGE], cache, root)
 
 
 def unpack(packages: Sequence[str], cache: Path, root: Path) -> dict[str, str]:
@@ -165,7 +177,7 @@ def unpack(packages: Sequence[str], cache: Path, root: Path) -> dict[str, str]:
             raise NotFound(
                 f"demo image: package {package}",
                 command.last_lines(found.stderr, 1) or "apt can't find it",
-                "Run apt-get update, or give an image of your own by path or URL",
+                "Check apt's sources, or give an image of your own by path or URL",
             )
     # What the cache has already is compared with the mirror's hash by apt itself.
     command.run(download, timeout=DOWNLOAD_LIMIT, cwd=str(cache))
@@ -317,7 +329,7 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=".demo-image-", dir=str(dest.parent)) as name:
         scratch = Path(name)
         root = scratch / "root"
-        versions = unpack([kernel_package(arch), BUSYBOX_PACKAGE], cache, root)
+        versions = fetch(arch, cache, root)
         kernel = max(root.glob("boot/vmlinuz-*"), default=None)
         if kernel is None:
             raise NotFound(f"demo image {dest}: a kernel", f"{', '.join(versions)} hold none below /boot")
