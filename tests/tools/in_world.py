@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests that run on a node of their own (world.py), one by one, in one world for the whole pytest run.
+
+    from in_world import in_world
+
+    @in_world
+    def test_something() -> None:
+        ...          # libvirtd is running, os.environ["NEBULA_WORLD"] is an empty directory
+
+A decorated function is called by its name in a process of the world; its arguments have to be JSON. What it prints goes
+to the error stream, an exception comes back with its traceback. Within a world already, it simply runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Optional
+
+HERE = Path(__file__).parent
+# The distribution's libvirt: built for the very interpreter that .venv is made of.
+DISTRIBUTION = "/usr/lib/python3/dist-packages"
+
+
+class World:
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "world.py"), sys.executable, "-u", str(Path(__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            text=True,
+        )
+
+    def call(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        request = {"file": function.__code__.co_filename, "name": function.__name__, "arguments": arguments}
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the world has no pipes")
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the world ended with status {self.process.wait()}: see its messages above")
+        answer = json.loads(line)
+        if "skipped" in answer:
+            import pytest
+
+            pytest.skip(answer["skipped"])
+        if "failed" in answer:
+            raise AssertionError(f"in the world:\n{answer['failed']}")
+        return answer["result"]
+
+    def close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+_world: Optional[World] = None
+
+
+def the_world() -> World:
+    global _world  # noqa: PLW0603
+    if _world is None:
+        _world = World()
+        atexit.register(_world.close)
+    return _world
+
+
+def in_world(function: Callable[..., Any]) -> Callable[..., Any]:
+    if "NEBULA_WORLD" in os.environ:
+        return function
+
+    @functools.wraps(function)
+    def called(**arguments: Any) -> Any:
+        if os.geteuid() != 0:
+            import pytest
+
+            pytest.skip("a world needs root")
+        return the_world().call(function, arguments)
+
+    return called
+
+
+def serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.path.append(DISTRIBUTION)
+    modules: dict[str, ModuleType] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            module = modules.get(request["file"]) or modules.setdefault(request["file"], load(request["file"]))
+            answer = {"result": getattr(module, request["name"])(**request["arguments"])}
+        except BaseException as problem:
+            told = "skipped" if type(problem).__name__ == "Skipped" else "failed"
+            answer = {told: str(problem) if told == "skipped" else traceback.format_exc()}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def load(file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    serve()
