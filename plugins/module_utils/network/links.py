@@ -115,7 +115,8 @@ def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
         steps += [f"link add name {name} address {mac} type bridge stp_state 0 forward_delay 0"]
         link = Link(name, "bridge")
     elif link.stp:
-        steps += [f"link set dev {name} type bridge stp_state 0 forward_delay 0"]
+        # One after the other: while the protocol runs, the kernel takes no delay below two seconds.
+        steps += [f"link set dev {name} type bridge {setting} 0" for setting in ("stp_state", "forward_delay")]
     former = link.mark.address if link.mark else ""
     if former and former != mark.address and former in link.addresses:
         steps += [f"address delete {former} dev {name}"]

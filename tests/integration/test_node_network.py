@@ -1,0 +1,571 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node gets of networks: the real module with the real `ip` and `nft`, in network namespaces made here.
+
+node has an uplink to world; machine hangs on node's bridge as a virtual machine would. No packet leaves them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
+OTHER_CATALOG = "aaaaaaaa-0000-4000-8000-000000000002"
+TABLE = "nebula_5c1de0d1"
+MODULE = """
+import sys
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+from ansible_collections.nebula.provision.plugins.modules import nebula_node_network
+nebula_node_network.main()
+"""
+COUNTER = itertools.count()
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+def network(name="Public", number=1, bridge="nbr0", **values):
+    """As nebula_network returns it."""
+    return {
+        "id": number,
+        "uuid": f"00000000-0000-4000-8000-{number:012d}",
+        "name": name,
+        "bridge": bridge,
+        "vn_mad": "bridge",
+        "nat": False,
+        "state": "READY",
+        "attributes": {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"},
+        "address_ranges": [
+            {"ar_id": 0, "type": "IP4", "ip": "10.66.0.10", "size": 100, "mac": "02:00:0a:42:00:0a", "used": 0}
+        ],
+        **values,
+    }
+
+
+def elsewhere(**values):
+    addresses = {"NETWORK_ADDRESS": "10.67.0.0", "NETWORK_MASK": "255.255.0.0", "GATEWAY": "10.67.0.1"}
+    return network(
+        **{"name": "Other", "number": 2, "bridge": "nbr1", "attributes": addresses, "address_ranges": [], **values}
+    )
+
+
+PRIVATE, WITH_NAT = network(), network(nat=True)
+WITH_GATEWAY = network(attributes={**PRIVATE["attributes"], "GATEWAY_ON_BRIDGE": "YES"})
+
+
+def inet(link):
+    return [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["family"] == "inet"]
+
+
+class Namespace:
+    def __init__(self, name):
+        self.name = name
+
+    def command(self, *argv, hidden=()):
+        """hidden: programs that are not there for it."""
+        inside = ["ip", "netns", "exec", self.name]
+        if hidden:
+            binds = "".join(f"mount --bind /dev/null {path} && " for path in hidden)
+            inside += ["unshare", "--mount", "sh", "-c", binds + 'exec "$@"', "sh"]
+        return [*inside, *argv]
+
+    def run(self, *argv, check=True):
+        done = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 or not check, done.stderr
+        return done.stdout
+
+    def python(self, code, *arguments):
+        return self.run(sys.executable, "-c", code, *arguments).strip()
+
+    def module(self, *networks, catalog=CATALOG, check=False, hidden=(), **params):
+        params = {"catalog": catalog, "networks": list(networks) if networks else None, **params}
+        arguments = {"_ansible_check_mode": check, "_ansible_diff": True, **params}
+        done = subprocess.run(
+            self.command(sys.executable, "-c", MODULE, hidden=hidden),
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.strip().startswith("{"), done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def ok(self, *networks, **params):
+        result = self.module(*networks, **params)
+        assert not result.get("failed"), result["msg"]
+        return result
+
+    def refused(self, *networks, **params):
+        """The message; in check mode it is the same, and nothing is changed in either."""
+        before = self.snapshot()
+        predicted = self.module(*networks, check=True, **params)
+        result = self.module(*networks, **params)
+        assert result["failed"]
+        assert not result.get("changed")
+        assert predicted["msg"] == result["msg"]
+        assert self.snapshot() == before
+        return result["msg"]
+
+    def snapshot(self):
+        """All that a run could have changed; not what the kernel moves on by itself, as timers and IPv6's addresses."""
+        kept = ("ifname", "ifalias", "master", "address")
+        links = [(*map(entry.get, kept), "UP" in entry["flags"], inet(entry)) for entry in self.show("address")]
+        rules, routes = self.run("nft", "list", "ruleset"), self.run("ip", "-4", "route", "show", "table", "all")
+        return links, rules, routes, self.forwarding()
+
+    def show(self, *what):
+        return json.loads(self.run("ip", "-json", "-details", *what) or "[]")
+
+    def link(self, name):
+        return next((link for link in self.show("address") if link.get("ifname") == name), None)
+
+    def addresses(self, name):
+        return inet(self.link(name))
+
+    def forwarding(self, value=None):
+        if value is not None:
+            self.run("sh", "-c", f"echo {value} > /proc/sys/net/ipv4/ip_forward")
+        return self.run("cat", "/proc/sys/net/ipv4/ip_forward").strip()
+
+    def port(self, name="vnet0", bridge="nbr0"):
+        """What a started machine leaves: an interface on the bridge."""
+        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+        self.run("ip", "link", "set", name, "master", bridge)
+
+
+@pytest.fixture
+def namespaces():
+    with contextlib.ExitStack() as stack:
+
+        def make():
+            name = f"nebtest-{os.getpid()}-{next(COUNTER)}"
+            subprocess.run(["ip", "netns", "add", name], check=True, timeout=60)
+            stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=True, timeout=60)
+            made = Namespace(name)
+            made.run("ip", "link", "set", "lo", "up")
+            made.forwarding(0)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def node(namespaces):
+    return namespaces()
+
+
+def wire(one, one_name, other, other_name):
+    one.run("ip", "link", "add", one_name, "type", "veth", "peer", "name", other_name, "netns", other.name)
+    one.run("ip", "link", "set", one_name, "up")
+    other.run("ip", "link", "set", other_name, "up")
+
+
+@pytest.fixture
+def world(namespaces, node):
+    """Beyond the node's uplink; it knows the way to the machines, so that only the node keeps it from them."""
+    made = namespaces()
+    wire(node, "uplink", made, "eth0")
+    node.run("ip", "address", "add", "192.0.2.1/24", "dev", "uplink")
+    made.run("ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
+    made.run("ip", "route", "add", "10.66.0.0/24", "via", "192.0.2.1")
+    return made
+
+
+@pytest.fixture
+def machine(namespaces, node):
+    """attach() puts it on the node's bridge."""
+    made = namespaces()
+
+    def attach():
+        wire(node, "vnet0", made, "eth0")
+        node.run("ip", "link", "set", "vnet0", "master", "nbr0")
+        made.run("ip", "address", "add", "10.66.0.10/24", "dev", "eth0")
+        made.run("ip", "route", "add", "default", "via", "10.66.0.1")
+
+    made.attach = attach
+    return made
+
+
+# Says that it listens, then whom it hears; both sides give up by themselves.
+LISTEN = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 8000))
+server.settimeout(float(sys.argv[2]))
+print("listening", flush=True)
+try:
+    print(server.accept()[1][0], flush=True)
+except TimeoutError:
+    print("nobody", flush=True)
+"""
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 8000), timeout=1.5, source_address=(sys.argv[2], 0)).close()
+    print("connected")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def heard(listener, listen, speaker, connect, source=""):
+    """The address from which the listener hears the speaker, or "nobody"."""
+    server = subprocess.Popen(
+        listener.command(sys.executable, "-c", LISTEN, listen, "3"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout.readline() == "listening\n"
+        speaker.python(CONNECT, connect, source)
+        return server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+# -- bridges
+
+
+@pytest.mark.parametrize(
+    ("wanted", "address", "forwarding"),
+    [(PRIVATE, [], "0"), (WITH_GATEWAY, ["10.66.0.1/24"], "0"), (WITH_NAT, ["10.66.0.1/24"], "1")],
+)
+def test_made_again_absent_and_absent_again_as_predicted(node, wanted, address, forwarding):
+    bare = node.snapshot()
+    for state, changes in (("present", True), ("present", False), ("absent", True), ("absent", False)):
+        before = node.snapshot()
+        predicted = node.ok(wanted, state=state, check=True)
+        assert node.snapshot() == before
+        real = node.ok(wanted, state=state)
+        assert (predicted["changed"], real["changed"]) == (changes, changes)
+        assert (predicted["diff"], predicted["links"]) == (real["diff"], real["links"])
+        if state == "present":
+            link = node.link("nbr0")
+            assert link["ifalias"].startswith(f"nebula:{CATALOG}:{wanted['uuid']}")
+            assert "UP" in link["flags"]
+            bridge = link["linkinfo"]["info_data"]
+            assert (bridge["stp_state"], bridge["forward_delay"]) == (0, 0)
+            assert node.addresses("nbr0") == address
+            assert node.forwarding() == forwarding
+            assert real["links"][0]["address"] == "".join(address)
+            assert real["links"][0]["created"] is changes
+    assert node.snapshot() == bare
+
+
+def test_the_bridge_keeps_its_mac_when_ports_come(node):
+    node.ok(PRIVATE)
+    mac = node.link("nbr0")["address"]
+    node.port()
+    node.run("ip", "link", "set", "vnet0", "address", "02:00:00:00:00:01")
+    assert node.link("nbr0")["address"] == mac
+    assert not node.ok(PRIVATE)["changed"]
+
+
+@pytest.mark.parametrize("kind", [["bridge"], ["veth", "peer", "name", "other"]])
+def test_an_interface_of_others_is_left_alone(node, kind):
+    node.run("ip", "link", "add", "nbr0", "type", *kind)
+    said = node.refused(WITH_NAT)
+    assert "network Public: bridge nbr0" in said
+    assert f"a {kind[0]} interface of that name that this collection did not make" in said
+    assert "vn_mad: dummy" in said
+    assert not node.ok(WITH_NAT, state="absent")["changed"]
+
+
+def test_a_bridge_of_another_catalog_is_left_alone(node):
+    node.ok(PRIVATE, catalog=OTHER_CATALOG)
+    said = node.refused(PRIVATE)
+    assert f"mark of catalog {OTHER_CATALOG}, and this is catalog {CATALOG}" in said
+    assert not node.ok(state="absent")["changed"]
+    assert not node.ok(PRIVATE, state="absent")["changed"]
+    assert node.link("nbr0")
+
+
+def test_two_networks_on_one_bridge(node):
+    node.ok(PRIVATE)
+    said = node.refused(elsewhere(bridge="nbr0"))
+    assert "network Other: bridge nbr0" in said
+    assert PRIVATE["uuid"] in said
+
+
+def test_the_others_go_on_when_one_cannot_be(node):
+    node.run("ip", "link", "add", "nbr0", "type", "bridge")
+    result = node.module(PRIVATE, elsewhere())
+    assert result["failed"]
+    assert result["changed"]
+    assert [error["name"] for error in result["errors"]] == ["Public: nbr0"]
+    assert node.link("nbr1")["ifalias"]
+
+
+def test_what_was_broken_is_mended(node):
+    node.ok(WITH_GATEWAY)
+    for broken in (
+        ["ip", "link", "set", "nbr0", "down"],
+        ["ip", "address", "flush", "dev", "nbr0"],
+        ["ip", "link", "set", "nbr0", "type", "bridge", "stp_state", "1"],
+        ["ip", "link", "set", "nbr0", "type", "bridge", "forward_delay", "1500"],
+    ):
+        node.run(*broken)
+        assert node.ok(WITH_GATEWAY, check=True)["changed"], broken
+        assert node.ok(WITH_GATEWAY)["changed"], broken
+        assert not node.ok(WITH_GATEWAY)["changed"], broken
+        assert node.addresses("nbr0") == ["10.66.0.1/24"]
+
+
+def test_another_gateway_takes_ours_away_and_no_other_address(node):
+    node.ok(WITH_GATEWAY)
+    node.run("ip", "address", "add", "198.51.100.1/24", "dev", "nbr0")
+    attributes = {**WITH_GATEWAY["attributes"], "GATEWAY": "10.66.0.254"}
+    assert node.ok(network(attributes=attributes))["changed"]
+    assert sorted(node.addresses("nbr0")) == ["10.66.0.254/24", "198.51.100.1/24"]
+    assert node.ok(PRIVATE)["changed"]
+    assert node.addresses("nbr0") == ["198.51.100.1/24"]
+
+
+def test_another_bridge_for_a_network(node):
+    node.ok(PRIVATE)
+    renamed = network(bridge="nbr9")
+    node.port()
+    assert "attached to nbr0 are vnet0" in node.refused(renamed)
+    node.run("ip", "link", "delete", "vnet0")
+    assert node.ok(renamed)["changed"]
+    assert not node.link("nbr0")
+    assert node.link("nbr9")
+
+
+def test_a_bridge_with_ports_stays(node):
+    node.ok(WITH_NAT)
+    node.port()
+    assert "remove bridge nbr0: attached to nbr0 are vnet0" in node.refused(WITH_NAT, state="absent")
+    assert "vnet0" in node.refused(state="absent")
+    node.run("ip", "link", "delete", "vnet0")
+    assert node.ok(state="absent")["links"][0]["removed"]
+
+
+def test_a_driver_that_makes_no_bridge(node):
+    office = network(vn_mad="dummy", bridge="br0")
+    result = node.ok(office)
+    assert not result["changed"]
+    assert "there is no bridge br0 on this host" in str(result["warnings"])
+    node.run("ip", "link", "add", "br0", "type", "bridge")
+    assert "warnings" not in node.ok(office)
+
+
+# -- what is left over
+
+
+def test_networks_that_are_done_and_forgotten_ones_go(node):
+    known = [elsewhere()["uuid"]]
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    assert not node.ok(elsewhere(nat=True))["changed"]
+    result = node.ok(elsewhere(nat=True), known=known)
+    assert [(link["bridge"], link["removed"]) for link in result["links"]] == [("nbr1", False), ("nbr0", True)]
+    assert not node.link("nbr0")
+    assert node.forwarding() == "1"
+    done = {**elsewhere(), "state": "DONE"}
+    assert node.ok(done, known=[])["changed"]
+    assert not node.link("nbr1")
+    assert node.run("nft", "list", "ruleset") == ""
+    assert node.forwarding() == "0"
+
+
+def test_a_forgotten_bridge_with_ports_only_warns(node):
+    node.ok(PRIVATE)
+    node.port()
+    result = node.ok(elsewhere(), known=[elsewhere()["uuid"]])
+    assert "left over" in str(result["warnings"])
+    assert "vnet0" in str(result["warnings"])
+    assert node.link("nbr0")
+
+
+def test_a_network_made_anew_takes_its_forgotten_bridge_over(node):
+    node.ok(WITH_NAT)
+    node.port()
+    anew = network(number=7, nat=True)
+    assert PRIVATE["uuid"] in node.refused(anew)
+    assert node.ok(anew, known=[anew["uuid"]])["changed"]
+    assert anew["uuid"] in node.link("nbr0")["ifalias"]
+    assert not node.ok(anew, known=[anew["uuid"]])["changed"]
+
+
+# -- routes
+
+
+@pytest.mark.parametrize("route", ["10.66.0.0/24", "10.66.0.128/25", "10.0.0.0/8", "10.66.0.77"])
+def test_a_route_that_overlaps(node, world, route):
+    node.run("ip", "route", "add", route, "via", "192.0.2.2")
+    for wanted in (PRIVATE, WITH_NAT):
+        said = node.refused(wanted)
+        assert "network Public: 10.66.0.0/24" in said
+        assert f"{route}{'' if '/' in route else '/32'} via 192.0.2.2 on device uplink" in said
+
+
+def test_a_blackhole_overlaps_too(node):
+    node.run("ip", "route", "add", "blackhole", "10.66.0.0/16")
+    assert "10.66.0.0/16 without a device" in node.refused(PRIVATE)
+
+
+def test_addresses_of_ranges_count_where_the_network_has_none(node, world):
+    node.run("ip", "route", "add", "10.66.0.100/30", "via", "192.0.2.2")
+    assert "10.66.0.100/30" in node.refused(network(attributes={}))
+
+
+def test_routes_that_do_not_overlap(node, world):
+    node.run("ip", "route", "add", "default", "via", "192.0.2.2")
+    for half in ("0.0.0.0/1", "128.0.0.0/1", "10.66.1.0/24"):
+        node.run("ip", "route", "add", half, "via", "192.0.2.2")
+    node.ok(WITH_NAT)
+    # It is there: a route that comes later is no reason to fail the next run.
+    node.run("ip", "route", "add", "10.66.0.128/25", "via", "192.0.2.2")
+    assert not node.ok(WITH_NAT)["changed"]
+
+
+def test_networks_of_one_list_that_overlap(node):
+    second = elsewhere(attributes=PRIVATE["attributes"])
+    predicted = node.module(WITH_GATEWAY, second, check=True)
+    real = node.module(WITH_GATEWAY, second)
+    assert predicted["msg"] == real["msg"]
+    assert "the host has the route 10.66.0.0/24 on device nbr0" in real["msg"]
+    assert not node.link("nbr1")
+
+
+# -- NAT
+
+
+def test_what_nat_lets_through(node, world, machine):
+    """The same packets before and after, so that what does not come is kept out by our rules and nothing else."""
+    node.forwarding(1)
+    node.ok(WITH_GATEWAY)
+    machine.attach()
+    machine.run("ip", "address", "add", "10.99.0.1/32", "dev", "eth0")
+    for namespace, through in ((world, "192.0.2.1"), (node, "10.66.0.10")):
+        namespace.run("ip", "route", "add", "10.99.0.1", "via", through)
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2") == "10.66.0.10"
+    assert heard(machine, "10.66.0.10", world, "10.66.0.10") == "192.0.2.2"
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2", "10.99.0.1") == "10.99.0.1"
+
+    assert node.ok(WITH_NAT)["changed"]
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2") == "192.0.2.1"
+    assert heard(machine, "10.66.0.10", world, "10.66.0.10") == "nobody"
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2", "10.99.0.1") == "nobody"
+    # Between node and machine, both ways, with their own addresses.
+    assert heard(machine, "10.66.0.10", node, "10.66.0.10") == "10.66.0.1"
+    assert heard(node, "10.66.0.1", machine, "10.66.0.1") == "10.66.0.10"
+
+    node.ok(WITH_GATEWAY)
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2") == "10.66.0.10"
+    assert node.forwarding() == "1"
+
+
+def test_nat_alone_is_enough(node, world, machine):
+    node.ok(WITH_NAT)
+    machine.attach()
+    assert heard(world, "192.0.2.2", machine, "192.0.2.2") == "192.0.2.1"
+
+
+def test_nothing_of_others_is_touched(node):
+    node.run("nft", "add table inet filter; add chain inet filter forward { type filter hook forward priority 0; }")
+    theirs = node.run("nft", "list", "ruleset")
+    node.ok(WITH_NAT)
+    assert theirs in node.run("nft", "list", "ruleset")
+    node.ok(state="absent")
+    assert node.run("nft", "list", "ruleset") == theirs
+
+
+def test_a_table_of_our_name_without_our_mark(node):
+    node.run("nft", f"add table inet {TABLE}")
+    said = node.refused(WITH_NAT)
+    assert f"table inet {TABLE}" in said
+    assert "without this catalog's mark" in said
+
+
+def test_forwarding_goes_back_with_the_last_network(node):
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    node.ok(WITH_NAT, state="absent")
+    assert node.forwarding() == "1"
+    assert "10.67.0.0/16" in node.run("nft", "list", "table", "inet", TABLE)
+    assert "10.66.0.0/24" not in node.run("nft", "list", "table", "inet", TABLE)
+    node.ok(elsewhere())
+    assert node.forwarding() == "0"
+    assert node.run("nft", "list", "ruleset") == ""
+
+
+@pytest.mark.parametrize("found", ["0", "1"])
+def test_forwarding_goes_back_to_what_it_was(node, found):
+    node.forwarding(found)
+    node.ok(WITH_NAT)
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    node.ok(state="absent")
+    assert node.forwarding() == found
+
+
+def test_rules_and_forwarding_that_were_taken_away_come_back(node):
+    node.ok(WITH_NAT)
+    right = node.run("nft", "list", "ruleset")
+    for broken in (
+        ["nft", "flush", "ruleset"],
+        ["nft", "flush", "chain", "inet", TABLE, "postrouting"],
+        ["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"],
+    ):
+        node.run(*broken)
+        assert node.ok(WITH_NAT, check=True)["changed"], broken
+        assert node.ok(WITH_NAT)["changed"], broken
+        assert not node.ok(WITH_NAT)["changed"], broken
+        assert node.forwarding() == "1"
+    assert sorted(right.splitlines())[-20:] == sorted(node.run("nft", "list", "ruleset").splitlines())[-20:]
+
+
+def test_other_addresses_replace_the_rules(node):
+    node.ok(WITH_NAT)
+    node.ok(elsewhere(number=1, bridge="nbr0", nat=True))
+    rules = node.run("nft", "list", "table", "inet", TABLE)
+    assert "10.66.0.0/24" not in rules
+    assert rules.count("masquerade") == 1
+    assert node.addresses("nbr0") == ["10.67.0.1/16"]
+
+
+def test_a_firewall_that_drops_what_is_forwarded_is_named(node):
+    node.run(
+        "nft", "add table ip docker; add chain ip docker FWD { type filter hook forward priority 0; policy drop; }"
+    )
+    warnings = str(node.ok(WITH_NAT)["warnings"])
+    assert "chain ip docker FWD drops" in warnings
+    assert "nbr0" in warnings
+
+
+# -- programs that are missing
+
+
+def test_a_bare_host(node):
+    both = {"hidden": ["/usr/bin/ip", "/usr/sbin/nft"]}
+    predicted = node.ok(WITH_NAT, check=True, **both)
+    assert predicted["changed"]
+    assert "program ip" in str(predicted["warnings"])
+    assert "program nft" in str(predicted["warnings"])
+    real = node.module(WITH_NAT, **both)
+    assert "Install the package iproute2" in real["msg"]
+
+
+def test_nft_is_needed_for_nat_only(node):
+    hidden = {"hidden": ["/usr/sbin/nft"]}
+    assert node.ok(PRIVATE, elsewhere(), **hidden)["changed"]
+    before = node.snapshot()
+    result = node.module(PRIVATE, elsewhere(nat=True), **hidden)
+    assert "Install the package nftables" in result["msg"]
+    assert node.snapshot() == before
+    assert node.ok(state="absent", **hidden)["changed"]
+
+
+def test_marks_are_never_commands(node):
+    for wanted in (network(uuid="x dev lo"), network(bridge="nbr0\nlink delete lo")):
+        assert "network Public" in node.refused(wanted)
+    assert "catalog" in node.refused(PRIVATE, catalog="x\ny")
