@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 
@@ -62,7 +62,7 @@ def _plain(value: Any, where: str) -> Any:
         return value.isoformat()
     if type(value).__name__ in ("AnsibleVaultEncryptedUnicode", "EncryptedString"):
         return str(value)
-    raise AnsibleActionFail(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
+    raise AnsibleError(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
 
 
 def _key(key: Any) -> str:

@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: packed
+short_description: A list from YAML as JSON text, for options that take one
+version_added: 0.1.0
+description:
+  - Turns lists and dicts into the JSON text that options such as O(nebula.provision.nebula_vm#module:vms) take.
+  - Unlike P(ansible.builtin.to_json#filter) it keeps all characters as they are, keeps dates as they were written, and
+    refuses times of day, of which YAML does not say how they were written.
+options:
+  _input:
+    description: The list or dict.
+    type: raw
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Machines whose contexts may hold dates
+  nebula.provision.nebula_vm:
+    vms: "{{ nebula_vms | nebula.provision.packed }}"
+"""
+
+RETURN = r"""
+_value:
+  description: JSON text.
+  type: str
+"""
+
+from ansible.errors import AnsibleError, AnsibleFilterError
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+
+
+def packed(value):
+    try:
+        return pack(value, "packed")
+    except AnsibleError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    def filters(self):
+        return {"packed": packed}
