@@ -63,7 +63,7 @@ def result(done: Finished) -> dict[str, Any]:
 
 
 def payloads(modules: Sequence[str]) -> dict[str, Payload]:
-    """Has Ansible make them: it keeps what it sends, whatever becomes of the task. In check mode, so nothing changes."""
+    """Has Ansible make them: it keeps what it sends, whatever becomes of a task. In check mode: nothing changes."""
     kept = world() / "payloads"
     play = {
         "hosts": "world",
