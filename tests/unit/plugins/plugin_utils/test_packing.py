@@ -31,7 +31,6 @@ def test_lists_and_dicts_become_json(text):
 
 
 def test_characters_stay_as_they_are():
-    # Escaped as two halves, older Ansible would make two broken characters of them.
     assert pack(["😀"], "vms") == '["😀"]'
 
 
