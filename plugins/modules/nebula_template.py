@@ -98,7 +98,7 @@ templates:
   contains:
     id: {description: Id. Null in check mode for one that would be created., type: int}
     name: {description: Name., type: str}
-    registered: {description: When it was first stored, in seconds since 1970., type: int}
+    registered: {description: Seconds since 1970 when it was first stored., type: int}
     cpu: {description: Share of processors as the template has it., type: str}
     vcpu: {description: Virtual processors as the template has it., type: str}
     memory: {description: Memory in MB as the template has it., type: str}
