@@ -103,20 +103,18 @@ def test_an_external_data_file_is_refused(tmp_path):
 
 
 def test_an_encrypted_image_is_refused(tmp_path):
-    path = tmp_path / "disk"
-    qemu_img(
-        "create", "-q", "--object", "secret,id=s,data=x", "-f", "qcow2",
-        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, "1M",
-    )  # fmt: skip
+    path = written_qcow2(tmp_path / "disk")
+    with path.open("r+b") as file:
+        file.seek(32)
+        file.write(struct.pack(">I", 2))
     with pytest.raises(ImageRefused, match="encrypted"):
         formats.inspect(str(path))
 
 
-@pytest.mark.parametrize("format", ["vmdk", "vdi", "vhdx", "vpc", "qed", "parallels", "luks"])
+@pytest.mark.parametrize("format", ["vmdk", "vdi", "vhdx", "vpc", "qed", "parallels"])
 def test_other_formats_are_refused_with_the_way_to_convert(tmp_path, format):
     path = tmp_path / "disk"
-    extra = ["--object", "secret,id=s,data=x", "-o", "key-secret=s,iter-time=10"] if format == "luks" else []
-    qemu_img("create", "-q", *extra, "-f", format, path, "4M")
+    qemu_img("create", "-q", "-f", format, path, "4M")
     with pytest.raises(ImageRefused, match=rf"its format is {format}.*qemu-img convert -f {format}"):
         formats.inspect(str(path))
 

@@ -47,9 +47,9 @@ def store_directory(tmp_path):
 def store(store_directory):
     def run(source, **options):
         destination = str(store_directory / "image")
-        with importer.reserved(destination, 0) as temporary:
+        with importer.reserved(destination, 0):
             said = options.pop("say", None)
-            return importer.store(Request("image demo", str(source), **options), temporary, destination, said)
+            return importer.store(Request("image demo", str(source), **options), destination, said)
 
     return run
 
@@ -242,7 +242,7 @@ def test_a_file_system_that_fills_up(tmp_path, raw):
         "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer;"
         "datastore.RESERVE = 0; d = sys.argv[3] + '/image'\n"
         "try:\n"
-        "    with importer.reserved(d, 0) as t: importer.store(importer.Request('image demo', sys.argv[2]), t, d)\n"
+        "    with importer.reserved(d, 0): importer.store(importer.Request('image demo', sys.argv[2]), d)\n"
         "except Exception as e: print(type(e).__name__, e)\n"
     )
     command = 'mount -t tmpfs -o size=2200k none "$1" && shift && exec "$@"'
@@ -340,8 +340,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
 destination = sys.argv[3] + "/image"
-with importer.reserved(destination, 0) as temporary:
-    importer.store(importer.Request("image demo", sys.argv[2]), temporary, destination)
+with importer.reserved(destination, 0):
+    importer.store(importer.Request("image demo", sys.argv[2]), destination)
 # Not ru_maxrss: that of the program that started this one is carried over.
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """

@@ -33,6 +33,7 @@ HOLE = 64 * 1024
 SPACE_CHECK = 64 * MIB
 ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 40, "md5": 32}
 DEFAULT_MAX_SIZE = 256 * 1024 * MIB
+PART = ".part"
 _ZEROES = bytes(CHUNK)
 _FICLONE = 0x40049409
 
@@ -69,13 +70,14 @@ class Checksum:
 class Request:
     """What is to be stored. source: a path on this host or a URL. upload: source is a file of ours, which may be taken
     as it is. disk: it has to be a disk a machine can have, and is unpacked if it is compressed; cdrom: it has to be an
-    ISO file system. max_size: bytes. what: how errors call it."""
+    ISO file system; format: it has to be of this one, if it is given. max_size: bytes. what: how errors call it."""
 
     what: str
     source: str
     checksum: Checksum | None = None
     disk: bool = True
     cdrom: bool = False
+    format: str = ""
     upload: bool = False
     max_size: int = DEFAULT_MAX_SIZE
     validate_certs: bool = True
@@ -95,16 +97,16 @@ class Stored:
 
 
 @contextlib.contextmanager
-def reserved(destination: str, timeout: float) -> Iterator[str]:
-    """The temporary file for `destination`, held against other runs and emptied; it is gone afterwards.
+def reserved(destination: str, timeout: float) -> Iterator[None]:
+    """Hold `destination` against other runs, by its temporary file; that is empty first, and gone afterwards.
 
     A run that was killed leaves it, and nobody holds it. TimedOut: another run is at it.
     """
-    temporary = destination + ".part"
+    temporary = destination + PART
     with files.lock(temporary, timeout=timeout) as fd:
         os.ftruncate(fd, 0)
         try:
-            yield temporary
+            yield
         finally:
             # Only ours: after a rename the name is free, and another run may have it by now.
             with contextlib.suppress(FileNotFoundError):
@@ -113,8 +115,20 @@ def reserved(destination: str, timeout: float) -> Iterator[str]:
                     os.unlink(temporary)
 
 
-def store(request: Request, temporary: str, destination: str, say: Say | None = None) -> Stored:
-    """Bring the source to `destination`, by way of `temporary` (see reserved()); on an error neither is there."""
+def look(request: Request) -> formats.ImageFacts | None:
+    """What can be seen of a local source without reading it all, or None; raises what store() would raise of that."""
+    fd, _size = _open_source(request)
+    try:
+        if not request.disk or unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0)):
+            return None
+    finally:
+        os.close(fd)
+    return _inspect(request, request.source, deep=False)
+
+
+def store(request: Request, destination: str, say: Say | None = None) -> Stored:
+    """Bring the source to `destination`, within reserved(). On an error there is nothing there."""
+    temporary = destination + PART
     pass_ = _Pass(request, say)
     if request.upload and not pass_.packing:
         written = request.source
@@ -160,13 +174,17 @@ def _publish(written: str, destination: str) -> None:
         files.sync_directory(os.path.dirname(destination))
 
 
-def _inspect(request: Request, path: str) -> formats.ImageFacts:
+def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFacts:
     if not request.disk:
         size = os.path.getsize(path)
         if size == 0:
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
         return formats.ImageFacts("raw", size)
-    facts = formats.inspect(path, what=request.what)
+    facts = formats.inspect(path, what=request.what, deep=deep)
+    if request.format and facts.format != request.format:
+        raise ImageRefused(
+            f"{request.what}: format {request.format}", f"the file's format is {facts.format}", "Leave format out"
+        )
     if request.cdrom and not facts.iso:
         raise ImageRefused(
             f"{request.what}: type CDROM",

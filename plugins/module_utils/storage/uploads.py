@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that come from the control node in chunks. What has arrived stays, so that a broken upload can go on.
+
+They lie in the datastore's own directory: an image that is not packed is renamed there, not copied.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from ..errors import DownloadFailed, InvalidValue
+from ..host import files
+from .importer import HOLE
+
+MIB = 1024 * 1024
+PREFIX = ".upload-"
+# An upload that nobody went on with for so long is not wanted any more.
+KEPT_SECONDS = 7 * 24 * 3600
+_IDENTITY = re.compile(r"[0-9a-f]{32,64}")
+_ZEROES = bytes(HOLE)
+
+
+def path_of(directory: str, identity: str) -> str:
+    """The file of the upload that the control node calls so (a digest of the file's name, size and time)."""
+    if not _IDENTITY.fullmatch(identity):
+        raise InvalidValue(f"upload {identity!r}", "that is no digest", "Leave uploads to the action plugin")
+    return os.path.join(directory, PREFIX + identity)
+
+
+def received(directory: str, identity: str) -> int:
+    """How many bytes of it are here."""
+    try:
+        return os.path.getsize(path_of(directory, identity))
+    except FileNotFoundError:
+        return 0
+
+
+def append(directory: str, identity: str, offset: int, chunk: str) -> int:
+    """Put the file `chunk` behind the first `offset` bytes of the upload; how many bytes are here then.
+
+    If more are here already (another run sends the same file), the chunk is left out; the answer says where to go on.
+    """
+    path = path_of(directory, identity)
+    if offset == 0:
+        files.make_directory(directory, 0o711)
+        _forget_old(directory)
+    with files.explained(path), files.lock(path) as fd:
+        here = os.fstat(fd).st_size
+        if here < offset:
+            raise DownloadFailed(
+                f"upload {identity}: chunk at {offset}",
+                f"only {here} bytes are here",
+                "Run again: it goes on from there",
+            )
+        if here > offset:
+            return here
+        source = os.open(chunk, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while True:
+                block = os.read(source, MIB)
+                if not block:
+                    break
+                for start in range(0, len(block), HOLE):
+                    piece = block[start : start + HOLE]
+                    if piece != _ZEROES[: len(piece)]:
+                        _write(fd, piece, offset + start)
+                offset += len(block)
+            os.ftruncate(fd, offset)
+        finally:
+            os.close(source)
+        return offset
+
+
+def _write(fd: int, piece: bytes, offset: int) -> None:
+    view = memoryview(piece)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _forget_old(directory: str) -> None:
+    limit = time.time() - KEPT_SECONDS
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if name.startswith(PREFIX) and os.lstat(path).st_mtime < limit:
+            files.remove_file(path)
