@@ -50,6 +50,7 @@ options:
     default: {}
 extends_documentation_fragment:
   - nebula.provision.attributes.info
+  - nebula.provision.progress
 """
 
 EXAMPLES = r"""

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import Wanted, wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, Wanted, mark_start, wait
 from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, demo
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running
 
@@ -58,3 +62,51 @@ def test_debian_with_nothing_but_cloud_init_is_believed(tmp_path: Path) -> None:
         (verdict,) = wait([wanted(tmp_path)], timeout=400)
     assert verdict.verified, verdict.error
     assert verdict.evidence == "cloud-init: web-0, 10.66.0.10"
+
+
+DOMAIN = """<domain type="qemu"><name>one-7</name><memory unit="MiB">128</memory>
+<os><type arch="x86_64" machine="q35">hvm</type></os><features><acpi/></features>
+<devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="{place}/disk.0"/>
+<target dev="vda" bus="virtio"/></disk>
+<disk type="file" device="cdrom"><driver name="qemu" type="raw"/><source file="{place}/disk.1"/>
+<target dev="sda" bus="scsi"/><readonly/></disk><controller type="scsi" index="0" model="virtio-scsi"/>
+<serial type="pty"><log file="{place}/console.log" append="on"/></serial></devices></domain>"""
+# More than virtlogd keeps in one file.
+FLOOD = "yes 0123456789abcdefghijklmnopqrstuvwxyz0123456789 | head -c 2300000"
+
+
+@in_world
+def test_a_console_that_virtlogd_rotates_and_goes_on_with_is_followed() -> None:
+    import libvirt
+
+    place = Path(os.environ["NEBULA_WORLD"], "verify")
+    place.mkdir(mode=0o711)
+    shutil.copy(demo.image(), place / "disk.0")
+    context_iso(place / "disk.1", {"SET_HOSTNAME": "web-0", "START_SCRIPT": FLOOD})
+    subprocess.run(["chmod", "0666", str(place / "disk.0"), str(place / "disk.1")], check=True)
+    log = place / NAME
+    machine = Wanted(7, "web-0", str(log), hostname="web-0")
+    connection = libvirt.open("qemu:///system")
+    try:
+        domain = connection.defineXML(DOMAIN.format(place=place))
+        domain.create()
+        (verdict,) = wait([machine], timeout=120)
+        assert verdict.verified, verdict.error
+        assert Path(f"{log}.0").stat().st_size > 2_000_000
+        # Read anew, the boot lies in the rotated file.
+        assert wait([machine], timeout=0)[0].verified
+        # Killed and started again, the log goes on: what it says of the first start is not believed of the second.
+        domain.destroy()
+        context_iso(place / "disk.1", {"SET_HOSTNAME": "web-0"})
+        mark_start(str(log))
+        domain.create()
+        assert not wait([machine], timeout=0)[0].verified
+        (verdict,) = wait([machine], timeout=120)
+        assert verdict.verified, verdict.error
+    finally:
+        for left in connection.listAllDomains():
+            if left.isActive():
+                left.destroy()
+            left.undefine()
+        connection.close()
+        shutil.rmtree(place)
