@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one rule for names."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.names import LONGEST, check_name, nearest
+
+
+@pytest.mark.parametrize(
+    "name", ["web", "0", "big raw", "web-%i", "...", ".hidden", "日本", "a" * LONGEST, "-x", "$x", "a\\b"]
+)
+def test_names(name):
+    assert check_name("image", name) == name
+
+
+REFUSED = {
+    "": "empty",
+    "a/b": "holds a /",
+    "/": "holds a /",
+    ".": "directory",
+    "..": "directory",
+    "a\nb": r"'\n'",
+    "a\tb": r"'\t'",
+    "a\0b": r"'\x00'",
+    "a\x7fb": r"'\x7f'",
+    "a\x1b[31mb": r"'\x1b'",
+    "a\u2028b": r"'\u2028'",
+    "a\u202eb": r"'\u202e'",
+    " a": "blank",
+    "a ": "blank",
+    "a\n": "blank",
+    "a" * (LONGEST + 1): "129 characters",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_name(name):
+    with pytest.raises(InvalidValue) as caught:
+        check_name("image", name)
+    error = caught.value
+    assert error.asked.startswith("image")
+    assert REFUSED[name] in error.found
+    assert error.remedy
+    # An error about a name must not itself break a log's lines.
+    assert "\n" not in str(error) and "\x1b" not in str(error)
+    assert len(str(error)) < 600
+
+
+@pytest.mark.parametrize("name", [None, 5, 0, True, ["a"], {"a": 1}])
+def test_what_is_not_even_text(name):
+    with pytest.raises(InvalidValue, match="Give it a name"):
+        check_name("image", name)
+
+
+def test_nearest():
+    assert nearest("debain", ["debian", "alpine"]) == "debian"
+    assert nearest("windows", ["debian", "alpine"]) == ""
