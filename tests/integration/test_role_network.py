@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Role network as a playbook runs it: catalog and bridges, in a network namespace made here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = {
+    "name": "Public",
+    "bridge": "nbr0",
+    "network_address": "10.66.0.0",
+    "network_mask": "255.255.255.0",
+    "gateway": "10.66.0.1",
+    "nat": True,
+    "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 100}],
+}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+@pytest.fixture
+def namespace():
+    name = f"nebrole-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=60)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True, timeout=60)
+
+
+@pytest.fixture
+def role(namespace, tmp_path):
+    """Run the role for these networks; the code, and the counts of its last line."""
+    host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    groups = {"nebula_frontend": {"hosts": {"here": None}}, "nebula_nodes": {"hosts": {"here": host}}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    play = {"hosts": "nebula_nodes", "gather_facts": False, "roles": ["nebula.provision.network"]}
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+
+    def run(*networks, check=False):
+        variables = {"nebula_networks": networks, "nebula_root": str(tmp_path / "nebula")}
+        (tmp_path / "nebula").mkdir(exist_ok=True)
+        playbook = Path(sys.executable).parent / "ansible-playbook"
+        arguments = ["-i", tmp_path / "hosts.json", "-e", json.dumps(variables), "--diff", *["--check"] * check]
+        done = subprocess.run(
+            ["ip", "netns", "exec", namespace, playbook, *arguments, tmp_path / "play.json"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        output = done.stdout + done.stderr
+        counts = dict(re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2]))
+        return done.returncode, int(counts.get("changed", -1)), output
+
+    return run
+
+
+def bridges(namespace):
+    command = ["ip", "-n", namespace, "-json", "link", "show", "type", "bridge"]
+    links = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout or "[]")
+    return [link["ifname"] for link in links if link]
+
+
+def test_from_a_bare_host_to_none_as_predicted(role, namespace):
+    for networks, changed, there in (
+        ([PUBLIC, {"name": "Private"}], 2, ["nbr0", "onebr1"]),
+        ([PUBLIC, {"name": "Private"}], 0, ["nbr0", "onebr1"]),
+        # What is taken out of the list is left alone.
+        ([{**PUBLIC, "address_ranges": [{"ip": "10.66.0.10", "size": 120}]}], 1, ["nbr0", "onebr1"]),
+        ([{"name": "Private", "state": "absent"}], 2, ["nbr0"]),
+        ([{"name": "Private", "state": "absent"}, {"name": "Public", "state": "absent"}], 2, []),
+        ([{"name": "Public", "state": "absent"}], 0, []),
+    ):
+        before = bridges(namespace)
+        code, predicted, output = role(*networks, check=True)
+        assert code == 0, output
+        assert bridges(namespace) == before
+        code, real, output = role(*networks)
+        assert code == 0, output
+        assert (predicted, real) == (changed, changed), output
+        assert sorted(bridges(namespace)) == there
+
+
+def test_what_cannot_be_is_said_and_the_rest_is_there(role):
+    wrong = {"name": "Wrong", "bridge": "nbr1", "address_ranges": [{"ip": "10.66.0.300", "size": 5}]}
+    code, _changed, output = role(wrong, PUBLIC)
+    assert code != 0
+    assert "IP = '10.66.0.300': not an IPv4 address" in output
+    assert role(PUBLIC)[:2] == (0, 1)
