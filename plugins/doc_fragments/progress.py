@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   _progress_file:
     description:
-      - Where the module writes how far it is. The action plugin that starts the module sets it, and shows what it reads.
+      - Where the module writes how far it is. The action plugin that starts the module sets it, and shows that.
       - It is not for playbooks.
     type: path
 """

@@ -51,6 +51,7 @@ options:
     default: 0
 extends_documentation_fragment:
   - nebula.provision.engine.root
+  - nebula.provision.progress
   - nebula.provision.attributes
 attributes:
   check_mode:
@@ -102,9 +103,9 @@ observed:
         uuid: {description: UUID., type: str}
         state: {description: "V(RUNNING), V(POWEROFF), V(SUSPENDED) or V(UNKNOWN).", type: str}
         generation: {description: The last decision about it that was acted on here., type: int}
-        cpu_time: {description: Processor time since it was started, in seconds., type: float}
-        memory: {description: Memory that it holds, in MiB., type: int}
-    as_of: {description: When this was seen, in seconds since 1970., type: int}
+        cpu_time: {description: "Processor time since it was started, in seconds.", type: float}
+        memory: {description: "Memory that it holds, in MiB.", type: int}
+    as_of: {description: "When this was seen, in seconds since 1970.", type: int}
     facts: {description: Whether KVM works here (accelerator) and how that is known (reason)., type: dict}
 outcomes:
   description: What became of each virtual machine of the plan, in the plan's order.
