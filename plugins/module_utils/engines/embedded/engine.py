@@ -61,8 +61,7 @@ class EmbeddedEngine(Engine):
             ("templates", self.templates),
         ):
             for item in declared.get(kind) or ():
-                if item.get("id") is None:
-                    table.declare(item)
+                table.declare(item)
 
     def catalog(self) -> str:
         return self.store.meta("catalog")
