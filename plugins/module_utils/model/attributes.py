@@ -78,6 +78,21 @@ VECTORS: dict[str, frozenset[str] | None] = {
     "OPENVZ": None,
 }
 
+# OpenNebula acts on these; nothing here does yet, and silence would promise otherwise. "" is the attribute itself.
+WITHOUT_EFFECT = {
+    **dict.fromkeys(
+        (
+            "TOPOLOGY", "NUMA_NODE", "PCI", "NIC_ALIAS", "NIC_DEFAULT", "VM_GROUP", "SCHED_REQUIREMENTS", "SCHED_RANK",
+            "REQUIREMENTS", "RANK", "SCHED_DS_REQUIREMENTS", "SCHED_DS_RANK", "VCPU_MAX", "MEMORY_MAX", "MEMORY_SLOTS",
+            "HOT_RESIZE", "TPM", "VIDEO", "BACKUP_CONFIG", "SCHED_ACTION", "EMULATOR", "QEMU_GUEST_AGENT",
+        ),
+        ("",),
+    ),
+    "NIC": ("SECURITY_GROUPS", "FLOATING_IP", "FLOATING_ONLY", "RDP", "SSH"),
+    "DISK": ("LUKS_SECRET", "MOUNT_TAG", "MOUNT_POINT", "RECOVERY_SNAPSHOT_FREQ"),
+    "OS": ("TPM",),
+}  # fmt: skip
+
 # Not slips of the finger, and silently without effect all the same.
 _MEANT = {
     ("GRAPHICS", "PASSWORD"): "PASSWD",
@@ -115,6 +130,17 @@ def near_misses(template: Template) -> list[str]:
                 near = _MEANT.get((name, key)) or nearest_known(key, known, shortest=3, replaced_from=4)
                 if near:
                     found.append(f"{shown}/{key} is not a known attribute: did you mean {near}?")
+    return found
+
+
+def without_effect(template: Template) -> list[str]:
+    """A sentence for each known attribute that nothing acts on."""
+    found = []
+    for name, keys in WITHOUT_EFFECT.items():
+        if "" in keys and template.has(name):
+            found.append(f"{name} is kept, and nothing acts on it yet")
+        given = {key for vector in template.vectors(name) for key, value in vector.items() if value}
+        found += [f"{name}/{key} is kept, and nothing acts on it yet" for key in keys if key in given]
     return found
 
 

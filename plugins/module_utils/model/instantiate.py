@@ -13,7 +13,7 @@ from typing import Optional, Union
 
 from ..errors import InvalidValue
 from . import targets
-from .attributes import SINGLES, near_misses
+from .attributes import SINGLES, near_misses, without_effect
 from .changes import CHANGEABLE, Change, changes
 from .context import Context
 from .disk import Disk
@@ -104,6 +104,7 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
     warnings = near_misses(template)
     if strict and warnings:
         raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
+    warnings += without_effect(template)
     _check_shapes(template, where)
     if not template.has("MEMORY"):
         warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
@@ -111,7 +112,8 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
         _memory(template, where)
     _cpu(template, where)
     _vcpu(template, where)
-    kinds = _check_disks(template, where)
+    kinds, doubts = _check_disks(template, where)
+    warnings += doubts
     _check_nics(template, where)
     _os(template, where, kinds, template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR)
     _check_bootable(template, kinds, where)
@@ -137,8 +139,8 @@ def _check_shapes(template: Template, where: str) -> None:
             _flag(dict(value), flag, f"{where}: {name}")
 
 
-def _check_disks(template: Template, where: str) -> list[str]:
-    """The kind of each DISK as far as the template tells."""
+def _check_disks(template: Template, where: str) -> tuple[list[str], list[str]]:
+    """The kind of each DISK as far as the template tells, and warnings."""
     hypervisor = template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR
     board = _board(template, hypervisor)
     kinds, places = [], []
@@ -162,7 +164,13 @@ def _check_disks(template: Template, where: str) -> list[str]:
     fixed = [place for place in places if place.target]
     assigned = [(place.target, targets.check(place, place.target, board)) for place in fixed]
     targets.count(assigned, [place.where for place in fixed])
-    return kinds
+    doubts = [
+        f"{place.where[len(where) + 2 :]}: TARGET = {place.target} is SATA on machine {board.machine}, and guests "
+        "without a driver for AHCI (Debian's cloud kernel) don't see it: use a target with sd"
+        for place, (_target, bus) in zip(fixed, assigned)
+        if place.kind == CDROM and bus == "sata" and not place.bus and not board.sd_disk_bus
+    ]
+    return kinds, doubts
 
 
 def _check_nics(template: Template, where: str) -> None:

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import near_misses
+from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
+    SINGLES,
+    VECTORS,
+    WITHOUT_EFFECT,
+    near_misses,
+    without_effect,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 
 SLIPS = {
@@ -89,3 +95,19 @@ def test_users_own_attributes_are_left_alone(name: str) -> None:
 
 def test_context_is_free() -> None:
     assert near_misses(Template((("CONTEXT", (("NETWROK", "x"), ("HOSTNAM", "y"))),))) == []
+
+
+def test_what_nothing_acts_on_is_said() -> None:
+    template = Template.from_mapping(
+        {"SCHED_REQUIREMENTS": "RACK = 1", "NIC": {"NETWORK": "a", "SECURITY_GROUPS": "0"}, "MYATTR": "x"}
+    )
+    assert without_effect(template) == [
+        "SCHED_REQUIREMENTS is kept, and nothing acts on it yet",
+        "NIC/SECURITY_GROUPS is kept, and nothing acts on it yet",
+    ]
+
+
+def test_what_has_no_effect_is_known() -> None:
+    for name, keys in WITHOUT_EFFECT.items():
+        assert name in SINGLES or name in VECTORS
+        assert all(key in (VECTORS[name] or ()) for key in keys if key)

@@ -404,6 +404,8 @@ def test_allowed_without_a_word(text: str) -> None:
         (DEBIAN + 'GRAPHICS = [ TYPE = vnc, PASSWD = "123456789" ]', "VNC uses the first 8"),
         (DEBIAN + "GRAPHICS = [ TYPE = vnc, LISTEN = 0.0.0.0 ]", "LISTEN is 0.0.0.0"),
         (DEBIAN + 'GRAPHICS = [ TYPE = spice, LISTEN = "::" ]', "LISTEN is ::"),
+        (DEBIAN + "SCHED_REQUIREMENTS = x", "SCHED_REQUIREMENTS is kept, and nothing acts on it yet"),
+        (DEBIAN + "CONTEXT = [ TARGET = hdb ]", "CONTEXT: TARGET = hdb is SATA on machine q35"),
     ],
 )
 def test_doubtful(text: str, warning: str) -> None:
