@@ -56,19 +56,20 @@ class Templates:
     def declare(self, item: Mapping[str, Any]) -> None:
         """Check mode: take a template as given that an earlier task of this run would have stored, changed or removed.
 
-        item: as lists of templates have it. What is not valid was told by that task.
+        item: as lists of templates have it. What is not valid was told by that task. As results of nebula_template
+        have it, it does for one that is not there yet: it lacks the secrets, and a plan that is not carried out needs none.
         """
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM templates WHERE name = ?", (item.get("name"),))
             return
         try:
-            name, template = template_of(item)
+            name, template = template_of({"template": item["attributes"], **item} if "attributes" in item else item)
         except NebulaError:
             return
         row = self.store.row("SELECT id FROM templates WHERE name = ?", name)
         if row is None:
             self._insert(StoredTemplate(self.store.take_ids("templates"), name, template, 0))
-        else:
+        elif "attributes" not in item:
             self.update(row["id"], template)
 
     def _insert(self, stored: StoredTemplate) -> None:

@@ -243,6 +243,7 @@ def test_references_are_names_first_and_ids_then(module, engine):
     ({"name": "web", "template": SAME}, "128"),
     ({"template": "NAME = web MEMORY = 7 " + TEXT.replace("MEMORY = 128", "")}, "7"),
     (ABSENT, None),
+    ({"id": 0, "name": "web", "attributes": {"MEMORY": "9", "CONTEXT": {"A": "(secret)"}}}, "64"),
     ({"name": "web", "template": "A = ["}, "64"),
 ])  # fmt: skip
 def test_declared_templates_stand_for_what_an_earlier_task_would_have_done(tmp_path, item, memory):
@@ -256,3 +257,12 @@ def test_declared_templates_stand_for_what_an_earlier_task_would_have_done(tmp_p
         found = {stored.name: stored.template.get("MEMORY") for stored in engine.template_pool()}
     engine.close()
     assert found == ({"web": memory} if memory else {})
+
+
+def test_results_of_check_mode_can_be_declared(tmp_path, module):
+    view = module(WEB, check=True).payload["templates"][0]
+    engine = EmbeddedEngine(str(tmp_path), check_mode=True)
+    with engine.session():
+        engine.declare({"templates": [view]})
+        assert engine.template_info("web").template.get("MEMORY") == "128"
+    engine.close()
