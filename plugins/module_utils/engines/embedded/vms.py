@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import sqlite3
@@ -232,25 +233,32 @@ class Vms:
     def _vnc_ports(self, wanted: Sequence[tuple[int, str, Demands, Host]]) -> dict[int, int]:
         """5900 + vmid, else the next free one of the host: free in the catalog and, as far as polled, on the host."""
         ports: dict[int, int] = {}
-        taken: dict[int, set[int]] = {}
         for vm_id, name, demands, host in wanted:
             if not demands.graphics:
                 continue
             host_id = _id(host)
-            if host_id not in taken:
-                used = self.store.rows("SELECT port FROM vnc_ports WHERE host_id = ?", host_id)
-                taken[host_id] = {row["port"] for row in used} | self.taken_ports.get(host.name, set())
-            port = demands.graphics_port or _free_port(FIRST_VNC_PORT + vm_id, taken[host_id])
-            if port is None or port in taken[host_id]:
+            port = demands.graphics_port or self._free_port(host, FIRST_VNC_PORT + vm_id)
+            if port is None or not self._is_free(host, port):
                 raise NoCapacity(
                     f"VM {name}: graphics port {port or 'above 5900'} on host {host.name}",
                     "it is taken" if port else "all are taken",
                     "Leave GRAPHICS/PORT out to get a free one, or end what holds it",
                 )
-            taken[host_id].add(port)
             ports[vm_id] = port
             self.store.db.execute("INSERT INTO vnc_ports VALUES (?, ?, ?)", (host_id, port, vm_id))
         return ports
+
+    def _free_port(self, host: Host, wanted: int) -> int | None:
+        """The wanted one or the next free, from the first again after the last. Looked up one by one: a host has
+        thousands of ports in use, and the wanted one is free nearly always."""
+        beyond = range(max(wanted, FIRST_VNC_PORT), LAST_VNC_PORT + 1)
+        before = range(FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT + 1))
+        return next((port for port in itertools.chain(beyond, before) if self._is_free(host, port)), None)
+
+    def _is_free(self, host: Host, port: int) -> bool:
+        if port in self.taken_ports.get(host.name, ()):
+            return False
+        return self.store.row("SELECT 1 FROM vnc_ports WHERE host_id = ? AND port = ?", _id(host), port) is None
 
     def _acquire(self, vm_id: int, name: str, images: Mapping[int, Image]) -> None:
         for disk_id, image in images.items():
@@ -518,7 +526,7 @@ class _References:
                 continue
             if ref not in self._image:
                 try:
-                    self._image[ref] = self._images.info(ref)
+                    self._image[ref] = self._images.uncounted(ref)
                 except NebulaError as error:
                     error.asked = f"VM {name}, DISK {index}: {error.asked}"
                     raise
@@ -568,16 +576,6 @@ def _id(thing: Any) -> int:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _free_port(wanted: int, taken: set[int]) -> int | None:
-    if wanted <= LAST_VNC_PORT and wanted not in taken:
-        return wanted
-    for start, end in ((wanted + 1, LAST_VNC_PORT), (FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT))):
-        for port in range(start, end + 1):
-            if port not in taken:
-                return port
-    return None
 
 
 def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
