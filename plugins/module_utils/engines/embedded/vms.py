@@ -511,7 +511,7 @@ class _References:
         # By identity: the machines of one request share one template object, and comparing it costs more than this.
         known = self._demands.get(id(template))
         if known is None:
-            known = self._demands[id(template)] = (template, instantiate.demands(template))
+            known = self._demands[id(template)] = (template, instantiate.demands(template, f"VM {name}"))
         return known[1]
 
     def as_json(self, template: Template) -> str:
