@@ -215,7 +215,9 @@ class Witness(Protocol):
     """One way in which a guest can say that it is up and contextualised."""
 
     def take(self, line: str) -> None: ...
+
     def prompt(self, partial: str) -> None: ...
+
     def heard(self) -> bool:
         """Whether the guest speaks this way at all."""
 
@@ -223,6 +225,7 @@ class Witness(Protocol):
         """Whether the guest has said its last word until it boots again."""
 
     def missing(self, wanted: Wanted) -> list[str]: ...
+
     def evidence(self) -> str: ...
 
 
@@ -491,12 +494,11 @@ def wait(
 ) -> list[Verdict]:
     """Wait until every guest is believed or given up; one verdict each, in the order given.
 
-    timeout: seconds for all of them together. report(done, failed, total) is called when one of the counts moved.
+    timeout: seconds for all of them together. report(done, failed, total) is called at every look, about each 0.2 s.
     """
     began = time.monotonic()
     verdicts: dict[int, Verdict] = {}
     waiting = {index: Guest(wanted) for index, wanted in enumerate(machines)}
-    counts = (-1, -1)
     while True:
         now = time.monotonic() - began
         for index, guest in list(waiting.items()):
@@ -507,9 +509,7 @@ def wait(
                 verdicts[index] = verdict
                 del waiting[index]
         done = sum(verdict.verified for verdict in verdicts.values())
-        if counts != (done, len(verdicts) - done):
-            counts = (done, len(verdicts) - done)
-            report(*counts, len(machines))
+        report(done, len(verdicts) - done, len(machines))
         if not waiting:
             return [verdicts[index] for index in range(len(machines))]
         time.sleep(POLL_INTERVAL)

@@ -313,7 +313,7 @@ def test_waiting_ends_when_the_last_guest_is_up_and_counts_on_the_way(log: Path,
     verdicts = wait(machines, 60, report)
     writer.join()
     assert [verdict.verified for verdict in verdicts] == [True, True, False]
-    assert counts == [(1, 1, 3), (2, 1, 3)]
+    assert list(dict.fromkeys(counts)) == [(1, 1, 3), (2, 1, 3)]
     assert verdicts[0].seconds < 30
 
 
