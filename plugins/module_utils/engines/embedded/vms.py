@@ -359,8 +359,9 @@ class Vms:
 
     def plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
         rows = self.store.rows(
-            "SELECT vms.*, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE settled = 0"
-            " ORDER BY vms.id"
+            # Left to itself, SQLite walks through all machines to have them in order.
+            "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
+            " WHERE settled = 0 ORDER BY vms.id"
         )
         planned: dict[str, list[PlannedVm]] = {}
         for row in rows:
