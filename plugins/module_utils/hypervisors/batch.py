@@ -65,7 +65,8 @@ class Record:
 
 @dataclass
 class _Job:
-    """One machine while it is worked on. stage: the failure that an error means now."""
+    """One machine while it is worked on. stage: the failure that an error means now. owned: its directory was found to
+    be ours, so that something may be written there."""
 
     planned: PlannedVm
     mark: Mark
@@ -74,6 +75,7 @@ class _Job:
     log: VmLog
     stage: str = "PROLOG_FAILURE"
     changed: bool = False
+    owned: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
 
     @property
@@ -160,9 +162,8 @@ class Batch:
         job.log("LCM", "E", str(error))
         state = self._state_after(job, error)
         job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
-        with contextlib.suppress(OSError):
-            if os.path.isdir(directory):
-                job.log.save()
+        if job.owned and os.path.isdir(directory):
+            job.log.save()
         return VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
 
     def _state_after(self, job: _Job, error: NebulaError) -> str:
@@ -220,11 +221,12 @@ class Batch:
         asked = f"virtual machine {job.vm.name}: directory {job.directory}"
         found = read_record(job.directory)
         if found is None:
-            if any(name != RECORD for name in os.listdir(job.directory)):
+            if any(name != RECORD and not _left_behind(name) for name in os.listdir(job.directory)):
                 raise ForeignObject(
                     asked, "it holds files, and no mark of ours", "Move it away: it will not be touched"
                 )
             self._write_record(job.directory, job.record, sync=False)
+            job.owned = True
             return
         if (found.catalog, found.vm_id, found.uuid) != (self.plan.catalog, job.vm.vm_id, job.vm.uuid):
             raise ForeignObject(
@@ -233,6 +235,9 @@ class Batch:
                 "Move it away: it will not be touched",
             )
         job.record = found
+        job.owned = True
+        for name in filter(_left_behind, os.listdir(job.directory)):
+            remove_file(job.path(name))
         if found.generation > job.planned.generation:
             raise StalePlan(
                 f"virtual machine {job.vm.name}: generation {job.planned.generation}",
@@ -463,6 +468,11 @@ class Batch:
     def _moved(self, job: _Job, component: str, state: str) -> None:
         job.log(component, "I", f"New VM state is {state}")
         job.changed = True
+
+
+def _left_behind(name: str) -> bool:
+    """A file that a killed run had not given its own name yet."""
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def read_record(directory: str) -> Record | None:

@@ -23,6 +23,7 @@ from .base import Deployment, Driver, Mark, Site, Survey
 URI = "qemu:///system"
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
 STEP = 0.1
+PASSING_SECONDS = 300.0
 # A guest that is still booting does not see the power button: it is pressed again.
 PRESS_AGAIN = 10.0
 # libvirt writes this first into a saved machine, and only when all the rest is in the file.
@@ -125,8 +126,21 @@ class KvmDriver(Driver):
         return None if domain is None else self._state(domain, mark)
 
     def _state(self, domain: Any, mark: Mark) -> str:
+        """Waits for the end of what is under way: a start or a save that a killed run asked for goes on in libvirtd."""
+        lv = self._libvirt
+        passing = (
+            lv.VIR_DOMAIN_PAUSED_STARTING_UP,
+            lv.VIR_DOMAIN_PAUSED_SAVE,
+            lv.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
+            lv.VIR_DOMAIN_PAUSED_SNAPSHOT,
+        )
+        limit = time.monotonic() + PASSING_SECONDS
         with self._explained(f"state of {_called(mark)}"):
-            return self._state_name(domain.state()[0])
+            state, reason = domain.state()
+            while state == lv.VIR_DOMAIN_PAUSED and reason in passing and time.monotonic() < limit:
+                time.sleep(STEP)
+                state, reason = domain.state()
+        return self._state_name(state)
 
     def _state_name(self, state: int) -> str:
         lv = self._libvirt

@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's root directory with a base image, and plans for it, inside a world: what the tests of KVM have in common."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, PlannedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+
+EMULATED = {"accelerator": "qemu", "reason": "said so", "key": "set:qemu"}
+# A boot sector that sends a B to the serial port and halts: what it sent tells how often it was booted.
+BOOTED = b"B"
+GUEST = b"\xba\xf8\x03\xb0\x42\xee\xfa\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"
+
+
+class Node:
+    """One node and its catalog. Every plan has the next number and, for its machines, that as their generation."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.catalog = str(uuid.uuid4())
+        self.number = 0
+        self.driver = KvmDriver()
+        root.mkdir(mode=0o711)
+        # mkdir follows the umask.
+        root.chmod(0o711)
+        # As by nebula_node with accelerator: qemu. A probe in each test would take longer than all the rest.
+        node_file.update(self.root, lambda before: replace(before, accelerator=EMULATED))
+        self.base = str(root / "base.qcow2")
+        raw = root / "base.raw"
+        raw.write_bytes(GUEST.ljust(1 << 20, b"\0"))
+        subprocess.run(
+            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), self.base], check=True, capture_output=True
+        )
+        raw.unlink()
+        shutil.chown(self.base, "root", "kvm")
+        os.chmod(self.base, 0o440)
+
+    def vm(self, vm_id: int, **changes: Any) -> Vm:
+        vm = Vm(
+            vm_id=vm_id,
+            uuid=str(uuid.uuid5(uuid.UUID(self.catalog), str(vm_id))),
+            name=f"web-{vm_id}",
+            hypervisor="kvm",
+            cpu=0.5,
+            memory=32,
+            os=Os(machine="pc"),
+            disks=(
+                Disk(disk_id=0, target="vda", image="base", image_uuid="b", source=self.base, format="qcow2", size=1),
+            ),
+            context=Context(disk_id=1, target="hda", variables={"HOSTNAME": f"web-{vm_id}"}),
+        )
+        return replace(vm, **changes)
+
+    def planned(self, vm: Vm, wanted: str, **orders: Any) -> PlannedVm:
+        return replace(PlannedVm(vm, self.number, wanted), **orders)
+
+    def plan(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> Plan:
+        self.number += 1
+        return Plan(self.catalog, self.number, "node", tuple(self.planned(vm, wanted, **orders) for vm in vms))
+
+    def apply(self, plan: Plan) -> list[VmOutcome]:
+        return Batch(plan, self.driver, self.root).apply()
+
+    def bring(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> list[VmOutcome]:
+        return self.apply(self.plan(*vms, wanted=wanted, **orders))
+
+    def one(self, vm: Vm, wanted: str = "RUNNING", **orders: Any) -> VmOutcome:
+        return self.bring(vm, wanted=wanted, **orders)[0]
+
+    def observed(self) -> Observed:
+        return poll(self.driver, self.root, "node")
+
+    def states(self) -> dict[int, str]:
+        return {seen.vm_id: seen.state for seen in self.observed().vms}
+
+    def directory(self, vm: Vm) -> Path:
+        return Path(self.root, "datastores", "0", str(vm.vm_id))
+
+    def domain(self, vm: Vm) -> Any:
+        return self.driver._connection().lookupByName(f"one-{vm.vm_id}")
+
+    def qemu(self, vm: Vm) -> int:
+        return int(Path(f"/run/libvirt/qemu/one-{vm.vm_id}.pid").read_text(encoding="ascii"))
+
+    def boots(self, vm: Vm) -> int:
+        """How often the guest said that it was booted."""
+        try:
+            return (self.directory(vm) / "console.log").read_bytes().count(BOOTED)
+        except FileNotFoundError:
+            return 0
+
+    def wait_for_boots(self, vm: Vm, count: int) -> None:
+        wait_for(lambda: self.boots(vm) >= count, f"boot {count} of machine {vm.vm_id}")
+        assert self.boots(vm) == count
+
+    def close(self) -> None:
+        connection = self.driver._connection()
+        for domain in connection.listAllDomains():
+            persistent = domain.isPersistent()
+            if domain.isActive():
+                domain.destroy()
+            if persistent:
+                domain.undefine()
+        self.driver.close()
+        shutil.rmtree(self.root)
+
+
+@contextmanager
+def a_node() -> Iterator[Node]:
+    node = Node(Path(os.environ["NEBULA_WORLD"], f"node-{uuid.uuid4().hex[:8]}"))
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    limit = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > limit:
+            raise AssertionError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.05)

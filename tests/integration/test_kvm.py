@@ -1,0 +1,506 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans carried out on a real libvirtd: the life of machines, what goes wrong with one, and who may touch what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from in_world import in_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics
+from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
+
+SAVED = b"LibvirtQemudSave"
+
+
+@in_world
+def test_created_again_ended_and_ended_again() -> None:
+    with a_node() as node:
+        vms = [node.vm(vm_id) for vm_id in range(3)]
+        plan = node.plan(*vms)
+        outcomes = node.apply(plan)
+        assert [(o.vm_id, o.state, o.changed, o.error) for o in outcomes] == [
+            (i, "RUNNING", True, None) for i in range(3)
+        ]
+        again = node.apply(plan)
+        assert [(o.state, o.changed) for o in again] == [("RUNNING", False)] * 3
+        for vm in vms:
+            node.wait_for_boots(vm, 1)
+        observed = node.observed()
+        assert {seen.vm_id: (seen.state, seen.uuid, seen.generation) for seen in observed.vms} == {
+            vm.vm_id: ("RUNNING", vm.uuid, 1) for vm in vms
+        }
+        assert (observed.catalog, observed.plan_number, observed.foreign_memory) == (node.catalog, 1, 0)
+        end = node.plan(*vms, wanted="DONE", hard=True)
+        assert [(o.state, o.changed) for o in node.apply(end)] == [("DONE", True)] * 3
+        assert [(o.state, o.changed) for o in node.apply(end)] == [("DONE", False)] * 3
+        assert os.listdir(Path(node.root, "datastores", "0")) == []
+        assert node.observed().vms == ()
+
+
+@in_world
+def test_what_lies_in_a_machines_directory() -> None:
+    with a_node() as node:
+        vm = node.vm(7, graphics=Graphics(port=5907, password="geheim"))
+        node.one(vm)
+        directory = node.directory(vm)
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in directory.iterdir()}
+        assert modes["deployment.0"] == 0o600
+        assert modes["vm.json"] == 0o600
+        assert modes["vm.log"] == 0o640
+        assert modes["disk.1"] == 0o640
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o711
+        log = (directory / "vm.log").read_text(encoding="utf-8").splitlines()
+        form = re.compile(
+            r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d{1,2} \d\d:\d\d:\d\d \d{4} \[[A-Z]{2,3}\] \[[IWE]\]: .+"
+        )
+        assert all(form.fullmatch(line) for line in log), log
+        states = [line.partition("]: ")[2] for line in log if "New VM state" in line]
+        assert states == [f"New VM state is {state}" for state in ("ACTIVE", "PROLOG", "BOOT", "RUNNING")]
+        assert "geheim" in (directory / "deployment.0").read_text(encoding="utf-8")
+        readable = [
+            name
+            for name, mode in modes.items()
+            if mode & 0o044 and "geheim" in (directory / name).read_text(errors="replace")
+        ]
+        assert readable == []
+        # Nothing libvirt shows to those who may only look.
+        assert "geheim" not in node.domain(vm).XMLDesc(0)
+
+
+@in_world
+def test_a_shared_base_keeps_owner_mode_and_content() -> None:
+    def facts(path: str) -> tuple[int, int, int, str]:
+        found = os.stat(path)
+        return (
+            found.st_uid,
+            found.st_gid,
+            stat.S_IMODE(found.st_mode),
+            hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        )
+
+    with a_node() as node:
+        before = facts(node.base)
+        iso = Disk(
+            disk_id=1,
+            target="hdc",
+            type="CDROM",
+            image="base",
+            source=node.base,
+            format="raw",
+            clone=False,
+            readonly=True,
+        )
+        vm = node.vm(1)
+        vm = replace(vm, disks=(*vm.disks, iso), context=replace(vm.context, disk_id=2))
+        node.bring(vm, node.vm(2))
+        node.wait_for_boots(vm, 1)
+        assert facts(node.base) == before
+        node.bring(vm, node.vm(2), wanted="DONE", hard=True)
+        assert facts(node.base) == before
+
+
+@in_world
+def test_suspended_and_resumed() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        assert node.one(vm, "SUSPENDED").state == "SUSPENDED"
+        checkpoint = node.directory(vm) / "checkpoint"
+        assert checkpoint.read_bytes()[:16] == SAVED
+        assert stat.S_IMODE(checkpoint.stat().st_mode) == 0o600
+        assert node.states() == {1: "SUSPENDED"}
+        again = node.one(vm, "SUSPENDED")
+        assert (again.state, again.changed) == ("SUSPENDED", False)
+        back = node.one(vm)
+        assert (back.state, back.changed, back.error) == ("RUNNING", True, None)
+        assert not checkpoint.exists()
+        assert node.states() == {1: "RUNNING"}
+        # It went on, it was not booted.
+        assert node.boots(vm) == 1
+
+
+@in_world
+def test_a_half_written_checkpoint_is_never_resumed() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        node.one(vm, "POWEROFF", hard=True)
+        (node.directory(vm) / "checkpoint.partial").write_bytes(b"LibvirtQemudPart" + bytes(100))
+        outcome = node.one(vm)
+        assert outcome.state == "RUNNING"
+        node.wait_for_boots(vm, 2)
+        node.one(vm, "POWEROFF", hard=True)
+        refused = node.one(vm, "SUSPENDED")
+        assert refused.error is not None
+        assert refused.error["kind"] == "WrongState"
+        assert node.states() == {1: "POWEROFF"}
+
+
+@in_world
+def test_a_save_whose_run_was_killed_before_its_end_is_finished() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        node.domain(vm).save(str(node.directory(vm) / "checkpoint.partial"))
+        assert node.one(vm, "SUSPENDED").state == "SUSPENDED"
+        assert node.one(vm).state == "RUNNING"
+        assert node.boots(vm) == 1
+
+
+@in_world
+def test_memory_older_than_the_disks_is_not_resumed() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        node.one(vm, "SUSPENDED")
+        # Started by hand past us, and ended again.
+        node.domain(vm).create()
+        node.domain(vm).destroy()
+        os.utime(node.directory(vm) / "disk.0")
+        refused = node.one(vm)
+        assert refused.error is not None
+        assert "disk 0" in str(refused.error["found"])
+        assert refused.state == "SUSPENDED"
+        assert node.one(vm, "POWEROFF", hard=True).state == "POWEROFF"
+        assert node.one(vm).state == "RUNNING"
+
+
+@in_world
+def test_reset_once_per_decision() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        plan = node.plan(vm, operation="reset")
+        assert node.apply(plan)[0].changed
+        node.wait_for_boots(vm, 2)
+        assert not node.apply(plan)[0].changed
+        assert node.one(vm, operation="reset").changed
+        # Had the repeated plan reset it too, this were the fourth.
+        node.wait_for_boots(vm, 3)
+
+
+@in_world
+def test_a_guest_that_ignores_the_power_button_runs_on() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        outcome = node.one(vm, "POWEROFF", shutdown_timeout=1)
+        assert outcome.state == "RUNNING"
+        assert outcome.error is not None
+        assert outcome.error["kind"] == "TimedOut"
+        assert node.states() == {1: "RUNNING"}
+        outcome = node.one(vm, "DONE", shutdown_timeout=1)
+        assert outcome.state == "RUNNING"
+        assert outcome.error is not None
+        assert node.one(vm, "POWEROFF", hard=True).state == "POWEROFF"
+        assert node.states() == {1: "POWEROFF"}
+
+
+@in_world
+def test_killed_or_undefined_behind_our_back_it_comes_back() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        disk = (node.directory(vm) / "disk.0").stat().st_ino
+        os.kill(node.qemu(vm), signal.SIGKILL)
+        wait_for(lambda: node.states() == {1: "POWEROFF"}, "libvirt to see that QEMU is gone")
+        assert node.one(vm).changed
+        node.wait_for_boots(vm, 2)
+        node.domain(vm).destroy()
+        node.domain(vm).undefine()
+        assert node.observed().vms == ()
+        assert node.one(vm).state == "RUNNING"
+        node.wait_for_boots(vm, 3)
+        # What the guest may have written is not made anew.
+        assert (node.directory(vm) / "disk.0").stat().st_ino == disk
+
+
+@in_world
+def test_paused_goes_on() -> None:
+    with a_node() as node:
+        vm = node.vm(1, graphics=Graphics(port=5951))
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        node.domain(vm).suspend()
+        assert node.states() == {1: "UNKNOWN"}
+        assert node.one(vm).state == "RUNNING"
+        assert node.boots(vm) == 1
+
+
+@in_world
+def test_recreated_once_per_decision() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        inode = (node.directory(vm) / "disk.0").stat().st_ino
+        (node.directory(vm) / "disk.0").touch()
+        marker = (node.directory(vm) / "disk.0").stat().st_mtime_ns
+        plan = node.plan(vm, operation="recreate")
+        assert node.apply(plan)[0].state == "RUNNING"
+        made = (node.directory(vm) / "disk.0").stat()
+        assert (made.st_ino, made.st_mtime_ns) != (inode, marker)
+        assert not node.apply(plan)[0].changed
+        assert (node.directory(vm) / "disk.0").stat().st_ino == made.st_ino
+
+
+@in_world
+def test_a_context_changes_on_a_running_machine() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        iso = node.directory(vm) / "disk.1"
+        before = iso.read_bytes()
+        changed = replace(vm, context=Context(disk_id=1, target="hda", variables={"HOSTNAME": "other"}))
+        assert node.one(changed).changed
+        assert iso.read_bytes() != before
+        opened = [os.stat(path).st_ino for path in Path(f"/proc/{node.qemu(vm)}/fd").iterdir() if path.exists()]
+        assert iso.stat().st_ino in opened
+        assert not node.one(changed).changed
+        assert node.boots(vm) == 1
+
+
+@in_world
+def test_cpu_shares_change_on_a_running_machine() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        assert node.domain(vm).schedulerParameters()["cpu_shares"] == 512
+        assert node.one(replace(vm, cpu=2.0)).changed
+        assert node.domain(vm).schedulerParameters()["cpu_shares"] == 2048
+        assert node.boots(vm) <= 1
+
+
+@in_world
+def test_memory_changes_at_the_next_start() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        larger = replace(vm, memory=48)
+        assert node.one(larger, "POWEROFF", hard=True).state == "POWEROFF"
+        node.one(larger)
+        assert node.domain(vm).maxMemory() == 48 * 1024
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@in_world
+def test_one_failure_does_not_stop_the_others() -> None:
+    with a_node() as node:
+        no_base = node.vm(2, disks=(replace(node.vm(2).disks[0], source=node.root + "/nosuch"),))
+        bridge = "<devices><interface type='bridge'><source bridge='nosuch0'/></interface></devices>"
+        no_bridge = node.vm(3, raw={"kvm": bridge})
+        malformed = node.vm(4, raw={"kvm": "<devices>"})
+        outcomes = node.bring(node.vm(1), no_base, no_bridge, malformed, node.vm(5))
+        assert [o.state for o in outcomes] == ["RUNNING", "PROLOG_FAILURE", "BOOT_FAILURE", "BOOT_FAILURE", "RUNNING"]
+        told = [str(o.error["found"]) + str(o.error["asked"]) for o in outcomes if o.error]
+        assert "nosuch" in told[0]
+        assert "nosuch0" in told[1]
+        assert "RAW" in told[2]
+        assert outcomes[2].error is not None
+        assert "role nebula.provision.network" in outcomes[2].error["remedy"]
+        assert any("[E]" in line for line in outcomes[1].log)
+        assert node.states() == {1: "RUNNING", 3: "POWEROFF", 5: "RUNNING"}
+        # The next run does what is left, once the reason is gone.
+        assert [o.state for o in node.bring(node.vm(2), node.vm(3), node.vm(4))] == ["RUNNING"] * 3
+
+
+@in_world
+def test_a_port_that_a_stranger_took() -> None:
+    with a_node() as node, socket.create_server(("127.0.0.1", 5942)):
+        vm = node.vm(1, graphics=Graphics(port=5942))
+        outcomes = node.bring(vm, node.vm(2, graphics=Graphics(port=5943)))
+        assert [o.state for o in outcomes] == ["BOOT_FAILURE", "RUNNING"]
+        assert outcomes[0].error is not None
+        assert outcomes[0].error["kind"] == "NoCapacity"
+        assert "5942" in outcomes[0].error["asked"]
+        # Ours is not a stranger's.
+        assert node.observed().ports == (5942,)
+        moved = node.one(replace(vm, graphics=Graphics(port=5944)))
+        assert moved.state == "RUNNING"
+
+
+@in_world
+def test_no_libvirtd_is_said_with_the_remedy() -> None:
+    from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+    from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+
+    with pytest.raises(HypervisorError, match=r"role nebula\.provision\.node"):
+        KvmDriver("qemu+unix:///system?socket=/nonexistent")
+
+
+# -- whose it is -----------------------------------------------------------------------------------------------------
+
+
+@in_world
+def test_a_domain_without_our_mark_is_not_touched() -> None:
+    with a_node() as node, a_node() as other:
+        xml = (
+            "<domain type='qemu'><name>one-1</name><memory unit='MiB'>32</memory>"
+            "<os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
+        )
+        foreign = node.driver._connection().createXML(xml)
+        for wanted in ("RUNNING", "POWEROFF", "SUSPENDED", "DONE"):
+            outcome = node.one(node.vm(1), wanted, hard=True)
+            assert outcome.error is not None
+            assert outcome.error["kind"] == "ForeignObject"
+        assert foreign.isActive()
+        assert node.observed().vms == ()
+        assert node.observed().foreign_memory == 32
+        # The mark of another catalog is no mark of ours.
+        other.one(other.vm(2))
+        outcome = node.one(node.vm(2), "DONE", hard=True)
+        assert outcome.error is not None
+        assert outcome.error["kind"] == "ForeignObject"
+        assert other.states() == {2: "RUNNING"}
+
+
+@in_world
+def test_a_directory_without_our_mark_is_not_touched() -> None:
+    with a_node() as node:
+        node.one(node.vm(1))
+        directory = node.directory(node.vm(2))
+        directory.mkdir()
+        (directory / "disk.0").write_bytes(b"somebody's")
+        for wanted in ("RUNNING", "DONE"):
+            outcome = node.one(node.vm(2), wanted, hard=True)
+            assert outcome.error is not None
+            assert outcome.error["kind"] == "ForeignObject"
+        assert (directory / "disk.0").read_bytes() == b"somebody's"
+        assert [entry.name for entry in directory.iterdir()] == ["disk.0"]
+
+
+@in_world
+def test_older_plans_and_other_catalogs_are_refused() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        old = node.plan(vm, wanted="DONE", hard=True)
+        node.one(vm)
+        with pytest.raises(StalePlan):
+            node.apply(old)
+        with pytest.raises(ForeignObject):
+            node.apply(Plan("11111111-2222-3333-4444-555555555555", 99, "node", old.vms))
+        assert node.states() == {1: "RUNNING"}
+
+
+@in_world
+def test_an_older_decision_about_a_machine_is_refused() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.number += 5
+        node.one(vm)
+        plan = node.plan(vm, wanted="DONE", hard=True, generation=2)
+        outcome = node.apply(plan)[0]
+        assert outcome.error is not None
+        assert outcome.error["kind"] == "StalePlan"
+        assert node.states() == {1: "RUNNING"}
+
+
+@in_world
+def test_a_plan_that_waited_for_a_newer_one_leaves_its_machines_alone() -> None:
+    with a_node() as node:
+        vms = [node.vm(vm_id) for vm_id in range(2)]
+        node.bring(*vms)
+        old = node.plan(*vms, wanted="POWEROFF", hard=True)
+        new = node.plan(*vms, wanted="RUNNING")
+        from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+        from ansible_collections.nebula.provision.plugins.module_utils.host.files import lock
+
+        outcomes = []
+        with lock(str(node.directory(vms[0]))), lock(str(node.directory(vms[1]))):
+            late = threading.Thread(target=lambda: outcomes.extend(node.apply(old)))
+            late.start()
+            wait_for(lambda: node_file.read(node.root).plan == old.number, "the older plan to be accepted")
+            node_file.accept(node.root, new.catalog, new.number)
+        late.join()
+        assert [o.error["kind"] for o in outcomes if o.error] == ["StalePlan", "StalePlan"]
+        assert node.states() == {0: "RUNNING", 1: "RUNNING"}
+
+
+@in_world
+def test_one_plan_at_the_same_time_twice() -> None:
+    with a_node() as node:
+        vms = [node.vm(vm_id) for vm_id in range(4)]
+        plan = node.plan(*vms)
+        found = []
+        runs = [threading.Thread(target=lambda: found.append(node.apply(plan))) for _ in range(2)]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+        assert [o.state for outcomes in found for o in outcomes] == ["RUNNING"] * 8
+        # Each machine was made by exactly one of the two.
+        for first, second in zip(*found):
+            assert first.changed != second.changed
+        for vm in vms:
+            node.wait_for_boots(vm, 1)
+
+
+APPLY = """
+import json, sys
+sys.path.append("/usr/lib/python3/dist-packages")
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+print("begun", flush=True)
+Batch(plan_for(sys.stdin.read(), "node"), KvmDriver(), sys.argv[1], 2).apply()
+"""
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+@in_world
+def test_killed_half_way_it_is_finished_by_the_next_plan(done: int) -> None:
+    with a_node() as node:
+        vms = [node.vm(vm_id) for vm_id in range(6)]
+        node.one(vms[5])
+        plan = node.plan(*vms)
+        run = subprocess.Popen(
+            [sys.executable, "-c", APPLY, node.root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        assert run.stdin is not None
+        assert run.stdout is not None
+        run.stdin.write(json.dumps(to_plain(plan)).encode())
+        run.stdin.close()
+        assert run.stdout.readline() == b"begun\n"
+        wait_for(lambda: list(Path(node.root, "datastores/0").glob("*/disk.0")), "the first disk")
+        wait_for(lambda: sum(state == "RUNNING" for state in node.states().values()) > done, f"{done} more running")
+        run.kill()
+        run.wait()
+        outcomes = node.bring(*vms)
+        assert [(o.state, o.error) for o in outcomes] == [("RUNNING", None)] * 6, outcomes
+        assert node.states() == {vm.vm_id: "RUNNING" for vm in vms}
+        for vm in vms:
+            node.wait_for_boots(vm, 1)
+            assert not list(node.directory(vm).glob(".*"))
