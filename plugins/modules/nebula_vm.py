@@ -168,6 +168,7 @@ vms:
     mac: {description: The MAC address of its first interface., type: str}
     nics: {description: All its interfaces with their leases., type: list, elements: dict}
     console: {description: Path of its console log on its host., type: str}
+    access: {description: "How a person gets in, to be typed on its host.", type: str}
     error: {description: Why the last thing that was done to it failed., type: str}
 differs:
   description: What differs from the list and was left as it is, a sentence each.

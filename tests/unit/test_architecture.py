@@ -501,3 +501,9 @@ def test_fields_of_the_model_can_be_evaluated_by_python_3_9(path):
                 if isinstance(field, ast.AnnAssign):
                     unions = [n for n in ast.walk(field.annotation) if isinstance(n, ast.BinOp)]
                     assert not unions, f"{node.name}.{ast.unparse(field.target)}: write Optional[…] or Union[…]"
+
+
+def test_every_hypervisor_has_a_way_in():
+    from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import access, registry
+
+    assert set(access.CONSOLES) == set(registry.DRIVERS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engines.base import VmRecord
 from ..engines.reconcile import Outcome
+from ..hypervisors.access import ways_in
 from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, Plan, VmOutcome
 from ..sync import Item
@@ -25,6 +26,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
     vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
     first: Mapping[str, Any] = record.nics[0] if record.nics else {}
     directory = f"{root}/{SYSTEM_DATASTORE}/{vm_id}" if vm_id is not None else ""
+    domain = f"one-{vm_id}" if vm_id is not None else ""
     return {
         "id": vm_id,
         "name": record.name,
@@ -46,7 +48,8 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "graphics": dict(record.graphics),
         "directory": directory,
         "console": f"{directory}/console.log" if directory else "",
-        "domain": f"one-{vm_id}" if vm_id is not None else "",
+        "domain": domain,
+        "access": ways_in(record.hypervisor, domain, record.graphics),
         "error": record.error,
         "stime": record.stime,
     }

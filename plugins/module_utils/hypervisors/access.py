@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a person gets at a machine's console, by hypervisor: a line beside each of the registry's. It stands apart from
+the drivers, since the front-end tells it and needs nothing else of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CONSOLES = {"kvm": "virsh console {domain}"}
+
+
+def ways_in(hypervisor: str, domain: str, graphics: Mapping[str, Any]) -> str:
+    """What to type on the machine's host; with graphics, also what to point a viewer at."""
+    ways = [CONSOLES[hypervisor].format(domain=domain)] if hypervisor in CONSOLES and domain else []
+    if graphics.get("port"):
+        ways.append(f"{str(graphics.get('type', 'vnc')).upper()} {graphics.get('listen')}:{graphics['port']}")
+    return ", ".join(ways)
