@@ -1,0 +1,252 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules that decide and remember, as their run() is called: {create, again, update, absent, again} × {real,
+check}. Where a plan has to be carried out, the test reports what an obedient node would."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.modules import nebula_host, nebula_info, nebula_vm, nebula_vm_record
+
+HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
+
+
+def options(**given):
+    """A module's parameters as AnsibleModule hands them over: what is not given is None."""
+
+    class Params(dict):
+        def __missing__(self, key):
+            return None
+
+    return Params({"engine": "embedded", **given})
+
+
+@pytest.fixture
+def root(tmp_path):
+    return str(tmp_path)
+
+
+def host(root, check=False, **given):
+    return nebula_host.run(options(root=root, hosts=None, **given), check)
+
+
+@pytest.fixture
+def furnished(root):
+    """A front-end with a host, an image that is ready, a network and a template."""
+    host(root, **HOST)
+    from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+    from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+    from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+    from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+
+    engine = EmbeddedEngine(root)
+    with engine.session():
+        engine.image_allocate(Image(None, "demo", dev_prefix="vd"))
+        engine.image_update("demo", state=ImageState.READY, size=16, format="qcow2")
+        engine.vn_allocate(
+            Network(
+                None,
+                "Public",
+                bridge="nbr0",
+                attributes={"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0"},
+                address_ranges=(AddressRange(0, "IP4", 10, ip="10.66.0.10"),),
+            )
+        )
+        engine.template_allocate(
+            "web", parse('CPU=0.5\nMEMORY=128\nDISK=[IMAGE="demo"]\nNIC=[NETWORK="Public"]\nCONTEXT=[NETWORK="YES"]\n')
+        )
+    engine.close()
+    return root
+
+
+def vm(root, check=False, **given):
+    given.setdefault("state", "running")
+    given.setdefault("shutdown_timeout", 120)
+    return nebula_vm.run(options(root=root, return_plans=True, **given), check)
+
+
+def obey(root, result):
+    answers = {}
+    for name, text in result.payload["plans"].items():
+        plan = json.loads(text)
+        answers[name] = {
+            "outcomes": [
+                {"vm_id": p["vm"]["vm_id"], "generation": p["generation"], "state": p["wanted"], "changed": True}
+                for p in plan["vms"]
+            ]
+        }
+    ids = [view["id"] for view in result.payload["vms"]]
+    return nebula_vm_record.run(options(root=root, outcomes=json.dumps(answers), ids=ids), False)
+
+
+# -- hosts ------------------------------------------------------------------------------------------------------------
+def test_host_life(root):
+    assert host(root, check=True, **HOST).changed
+    made = host(root, **HOST)
+    assert made.changed and made.payload["host"]["memory"] == 4096 and made.payload["host"]["id"] == 0
+    assert not host(root, **HOST).changed and not host(root, check=True, **HOST).changed
+    more = dict(HOST, memory=8192)
+    assert host(root, check=True, **more).changed
+    assert host(root, **more).payload["host"]["memory"] == 8192
+    assert host(root, name="node1", state="disabled").payload["host"]["state"] == "DISABLED"
+    assert not host(root, **more).changed, "role node must not enable what an administrator disabled"
+    assert host(root, name="node1", state="enabled").payload["host"]["state"] == "MONITORED"
+    assert host(root, check=True, name="node1", state="absent").changed
+    assert host(root, name="node1", state="absent").changed
+    assert not host(root, name="node1", state="absent").changed
+
+
+def test_check_mode_on_a_bare_front_end_makes_no_file(root, tmp_path):
+    assert host(root, check=True, **HOST).changed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_with_marks_of_another_catalog_is_refused(root):
+    result = host(root, **dict(HOST, catalog="0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"))
+    assert isinstance(result.errors[0].error, ForeignObject)
+    assert result.payload["hosts"] == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("memory", "lots"), ("cpu", -1), ("memory", True), ("state", "gone")])
+def test_host_with_a_bad_value(root, key, value):
+    result = host(root, **dict(HOST, **{key: value}))
+    assert isinstance(result.errors[0].error, InvalidValue) and repr(value) in str(result.errors[0].error)
+
+
+def test_unknown_keys_have_a_near_miss(root):
+    with pytest.raises(InvalidValue, match="memory"):
+        nebula_host.run(options(root=root, hosts=[{"name": "a", "memroy": 1}]), False)
+
+
+def test_a_host_that_runs_machines_is_kept(furnished):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    result = host(furnished, name="node1", state="absent")
+    assert "a (id 0)" in str(result.errors[0].error)
+
+
+# -- machines ---------------------------------------------------------------------------------------------------------
+def test_vm_life(furnished):
+    web = {"name": "web-%i", "count": 2, "template": "web"}
+    checked = vm(furnished, check=True, **web)
+    assert checked.changed and [view["id"] for view in checked.payload["vms"]] == [None, None]
+    assert [view["ip"] for view in checked.payload["vms"]] == ["10.66.0.10", "10.66.0.11"]
+
+    made = vm(furnished, **web)
+    assert made.changed and [view["state"] for view in made.payload["vms"]] == ["PROLOG", "PROLOG"]
+    recorded = obey(furnished, made)
+    assert recorded.changed and [view["state"] for view in recorded.payload["vms"]] == ["RUNNING", "RUNNING"]
+    assert recorded.payload["vms"][0]["access"] == "virsh console one-0"
+    assert recorded.payload["vms"][1]["console"] == f"{furnished}/datastores/0/1/console.log"
+
+    again = vm(furnished, **web)
+    assert not again.changed and again.payload["plans"] == {} and again.diff() == []
+    assert not vm(furnished, check=True, **web).changed
+    assert not obey(furnished, again).changed
+
+    more = dict(web, cpu=1.0)
+    assert vm(furnished, check=True, **more).changed
+    updated = vm(furnished, **more)
+    assert updated.changed and '"cpu": 1.0' in updated.diff()[0]["after"]
+    obey(furnished, updated)
+    assert not vm(furnished, **more).changed
+
+    gone = {"name": "web-%i", "state": "absent"}
+    assert vm(furnished, check=True, **gone).changed
+    obey(furnished, vm(furnished, **gone))
+    assert not vm(furnished, **gone).changed
+
+
+def test_check_mode_on_a_bare_front_end_takes_declared_things_as_given(root):
+    declared = {
+        "hosts": [dict(HOST, id=None)],
+        "images": [{"id": None, "name": "demo", "type": "OS", "state": "READY", "size": 16, "format": "qcow2"}],
+        "networks": [],
+        "templates": [{"name": "web", "template": 'MEMORY=128\nDISK=[IMAGE="demo"]\n'}],
+    }
+    result = vm(root, check=True, name="a", template="web", declared=json.dumps(declared))
+    assert not result.errors and result.changed and result.payload["vms"][0]["id"] is None
+
+
+def test_without_a_catalog_the_error_says_what_to_run(root):
+    with pytest.raises(NotFound, match=r"nebula\.provision\.frontend"):
+        vm(root, name="a", template="web")
+
+
+def test_results_hold_no_secret(furnished):
+    result = vm(furnished, name="a", template="web", context=json.dumps({"PASSWORD": "s3cr3t-1"}))
+    assert "s3cr3t-1" in json.dumps(result.payload["plans"])
+    shown = json.dumps([result.payload["vms"], result.diff(), result.warnings])
+    assert "s3cr3t-1" not in shown
+    recorded = obey(furnished, result)
+    assert "s3cr3t-1" not in json.dumps([recorded.payload, recorded.diff()])
+    info = nebula_info.run(options(root=furnished, gather=["vms", "history", "templates"]), False)
+    assert "s3cr3t-1" not in json.dumps(info.payload)
+    changed = vm(furnished, name="a", template="web", context=json.dumps({"PASSWORD": "s3cr3t-2"}))
+    assert changed.changed and "s3cr3t" not in json.dumps([changed.payload["vms"], changed.diff(), changed.warnings])
+
+
+def test_malformed_json_is_named_and_not_shown(furnished):
+    with pytest.raises(InvalidValue) as caught:
+        vm(furnished, vms='[{"name": "a", "context": {"PASSWORD": "s3cr3t"')
+    assert "vms" in str(caught.value) and "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("vms", ['{"name": "a"}', '["a"]', '[{"name": "a", "tempalte": "web"}]', "[[]]", '"a"'])
+def test_lists_that_are_none(furnished, vms):
+    with pytest.raises(InvalidValue):
+        nebula_vm.run(options(root=furnished, vms=vms), False)
+
+
+def test_failed_machines_are_named_by_the_record(furnished):
+    result = vm(furnished, name="a", template="web")
+    plan = json.loads(result.payload["plans"]["node1"])
+    outcome = {
+        "vm_id": 0,
+        "generation": plan["vms"][0]["generation"],
+        "state": "BOOT_FAILURE",
+        "error": {"asked": "VM a: start", "found": "no such bridge nbr0", "remedy": "Run role network"},
+    }
+    answer = {"node1": {"outcomes": [outcome]}}
+    recorded = nebula_vm_record.run(options(root=furnished, outcomes=json.dumps(answer), ids=[0]), False)
+    assert recorded.payload["failed_vms"] == [
+        "VM a (id 0) is BOOT_FAILURE: VM a: start: no such bridge nbr0. Run role network"
+    ]
+
+
+def test_a_node_without_an_answer(furnished):
+    vm(furnished, name="a", template="web")
+    answer = {"node1": {"unreachable": True, "msg": "no route"}}
+    recorded = nebula_vm_record.run(options(root=furnished, outcomes=json.dumps(answer), ids=[0]), False)
+    assert "host node1 did not answer" in recorded.payload["failed_vms"][0]
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def test_info_shows_polls_without_recording_them(furnished):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    gather = ["hosts", "images", "networks", "leases", "templates", "vms", "history"]
+    seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
+    info = nebula_info.run(options(root=furnished, gather=gather, observed=[seen]), False)
+    assert not info.changed and info.payload["as_of"] == 1700000000
+    assert info.payload["vms"][0]["state"] == "POWEROFF"
+    assert info.payload["leases"][0]["ip"] == "10.66.0.10" and info.payload["leases"][0]["vm"] == "a"
+    assert [step["state"] for step in info.payload["history"]["0"]] == ["PROLOG", "RUNNING", "POWEROFF"]
+    later = nebula_info.run(options(root=furnished, gather=["vms"]), False)
+    assert later.payload["vms"][0]["state"] == "RUNNING"
+
+
+def test_info_can_name_machines_and_show_those_that_ended(furnished):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    obey(furnished, vm(furnished, name="b", template="web"))
+    obey(furnished, vm(furnished, name="a", state="absent"))
+
+    def names(**given):
+        info = nebula_info.run(options(root=furnished, gather=["vms"], **given), False)
+        return [view["name"] for view in info.payload["vms"]]
+
+    assert names() == ["b"] and names(done=True) == ["a", "b"] and names(vms=["b"]) == ["b"]
