@@ -124,6 +124,7 @@ outcomes:
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
@@ -168,7 +169,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog))
             else:
                 progress = Reporter(params["_progress_file"])
-                outcomes = Batch(plan, driver, root, params["threads"]).apply(progress.report)
+                word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) else "done"
+                report = functools.partial(progress.report, word=word)
+                outcomes = Batch(plan, driver, root, params["threads"]).apply(report)
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or ""))

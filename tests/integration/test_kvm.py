@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tty
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
 
 SAVED = b"LibvirtQemudSave"
@@ -504,3 +505,71 @@ def test_killed_half_way_it_is_finished_by_the_next_plan(done: int) -> None:
         for vm in vms:
             node.wait_for_boots(vm, 1)
             assert not list(node.directory(vm).glob(".*"))
+
+
+# -- a guest that obeys ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def demo() -> str:
+    """Built outside of the world, which reaches no package mirror."""
+    from ansible_collections.nebula.provision.tests.integration.guests import demo as guests
+
+    return str(guests.image())
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+@in_world
+def test_the_power_button(machine: str, demo: str) -> None:
+    with a_node() as node:
+        node.take(demo)
+        vm = node.vm(1, memory=128, os=Os(machine=machine))
+        if machine == "q35":
+            vm = replace(vm, context=replace(vm.context, target="sda"))
+        other = node.vm(2, memory=128)
+
+        def ready(times: int) -> bool:
+            return node.console(vm).count("nebula-guest: ready") >= times
+
+        node.bring(vm, other)
+        wait_for(lambda: ready(1), "the guest to be up", 120)
+        assert "nebula-guest: hostname=web-1" in node.console(vm)
+        plan = node.plan(vm, operation="reboot", shutdown_timeout=60)
+        outcome = node.apply(plan)[0]
+        assert (outcome.state, outcome.error, outcome.changed) == ("RUNNING", None, True)
+        wait_for(lambda: ready(2), "the guest to be up again", 120)
+        assert not node.apply(plan)[0].changed
+        outcomes = node.bring(vm, other, wanted="POWEROFF", shutdown_timeout=120)
+        assert [(o.state, o.error) for o in outcomes] == [("POWEROFF", None)] * 2
+        assert node.states() == {1: "POWEROFF", 2: "POWEROFF"}
+        assert node.one(vm, "DONE", shutdown_timeout=60).state == "DONE"
+
+
+@in_world
+def test_a_suspended_guest_is_powered_off_by_its_button(demo: str) -> None:
+    with a_node() as node:
+        node.take(demo)
+        vm = node.vm(1, memory=128)
+        node.one(vm)
+        wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
+        assert node.one(vm, "SUSPENDED").state == "SUSPENDED"
+        outcome = node.one(vm, "POWEROFF", shutdown_timeout=120)
+        assert (outcome.state, outcome.error) == ("POWEROFF", None)
+        assert not (node.directory(vm) / "checkpoint").exists()
+
+
+@in_world
+def test_virsh_console_and_the_log_both_see_the_serial_port(demo: str) -> None:
+    with a_node() as node:
+        node.take(demo)
+        vm = node.vm(1, memory=128)
+        node.one(vm)
+        wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
+        told = subprocess.run(["virsh", "ttyconsole", "one-1"], capture_output=True, text=True, check=True)
+        terminal = os.open(told.stdout.strip(), os.O_RDWR | os.O_NOCTTY)
+        try:
+            tty.setraw(terminal)
+            os.write(terminal, b"\necho typed-$((40+2))\n")
+            wait_for(lambda: "typed-42" in node.console(vm), "what was typed to be in the log")
+        finally:
+            os.close(terminal)

@@ -138,7 +138,8 @@ def _device(work: _Work, known: node.NodeFile) -> node.NodeFile:
     found = kvm_device.current()
     work.did(accelerator.DEVICE, _access(found), _access(access))
     work.warnings.append(
-        f"{accelerator.DEVICE} was {_access(found)}, as no udev sets it: now {_access(access)}. "
+        f"{accelerator.DEVICE} {'is' if work.check_mode else 'was'} {_access(found)}, as no udev sets it: "
+        f"{'would become' if work.check_mode else 'now it is'} {_access(access)}. "
         "With the former, each call of libvirt takes 10 s"
     )
     if not work.check_mode:
