@@ -23,6 +23,7 @@ from ..errors import (
     Conflict,
     ImageRefused,
     InvalidValue,
+    MissingDependency,
     NebulaError,
     NotFound,
     TimedOut,
@@ -208,7 +209,7 @@ def _register(engine: Engine, work: Work, wish: Wish, image: Image | None, setti
             f"image {wish.name}", "there is none of that name, and no content is given", "Give path or size"
         )
     wanted = _new_image(wish)
-    facts = _look(_request(wish, wanted.type, settings), wish, settings)
+    facts = _look(_request(wish, wanted.type, settings), wish, settings, work.warnings)
     if image is None:
         work.image = engine.image_allocate(wanted)
     else:
@@ -247,7 +248,7 @@ def _new_image(wish: Wish) -> Image:
     )
 
 
-def _look(request: Request | None, wish: Wish, settings: Settings) -> formats.ImageFacts | None:
+def _look(request: Request | None, wish: Wish, settings: Settings, warnings: list[str]) -> formats.ImageFacts | None:
     """What can be seen of the source at no cost, before anything is registered for it."""
     if request is None or is_url(request.source):
         return None
@@ -259,7 +260,18 @@ def _look(request: Request | None, wish: Wish, settings: Settings) -> formats.Im
             "it is on the control node, and was not sent to this host",
             "Set remote_src: true if the path is on the front-end",
         )
-    return importer.look(request)
+    try:
+        return importer.look(request)
+    except NotFound as error:
+        if not settings.check_mode:
+            raise
+        # An earlier task of this run may be what makes it.
+        warnings.append(f"{error}; taken as given in check mode")
+    except MissingDependency:
+        # Would be installed.
+        if not settings.check_mode:
+            raise
+    return None
 
 
 def _changes(wish: Wish, image: Image, warnings: list[str]) -> dict[str, Any]:

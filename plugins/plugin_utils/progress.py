@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module that takes long, run in the background of its host, while a line at most every 2 s says how far it is.
+
+Ansible's own `async` would do too, but leaves the module with its arguments (they may hold secrets) in a file until
+seconds after its end, its result in another, and another start of Python per look. So only the last step of a plain
+run is another one here: the command that starts the module. What it printed is parsed by Ansible as ever.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# How long one look lasts at most. It ends at once when the module does.
+LOOK_SECONDS = 2.0
+STEP_SECONDS = 0.05
+# A network may fail for a moment; the module does not notice.
+LOST_LOOKS = 5
+
+# $d is a directory of its own below the remote temporary one, $t a word that nothing else prints. The input is gone
+# from the disk as soon as the module has it open.
+_START = """
+umask 077
+mkdir "$d" || exit 90
+{input}
+s=$(command -v setsid || command -v nohup)
+$s /bin/sh -c {job} >/dev/null 2>&1 </dev/null &
+"""
+_JOB = """
+d={directory}
+echo $$ >"$d/pid"
+exec 3<"$d/in"; rm -f "$d/in"
+trap '' HUP
+( {command} ) <&3 >"$d/out" 2>"$d/err"
+echo $? >"$d/code.new"
+mv "$d/code.new" "$d/code"
+"""
+_LOOK = """
+n=0
+while [ ! -e "$d/code" ] && [ $n -lt {steps} ]; do
+  if [ -s "$d/pid" ] && ! kill -0 "$(cat "$d/pid")" 2>/dev/null; then break; fi
+  sleep {step}
+  n=$((n+1))
+done
+if [ -e "$d/code" ]; then
+  echo "$t done $(cat "$d/code")"; cat "$d/out"; echo; echo "$t errors"; cat "$d/err"; echo; echo "$t end"
+elif [ $n -lt {steps} ] || [ ! -s "$d/pid" ]; then
+  echo "$t lost"; cat "$d/err" 2>/dev/null; echo; echo "$t end"
+else
+  echo "$t running"; cat "$d/progress" 2>/dev/null; echo; echo "$t end"
+fi
+"""
+
+Execute = Callable[..., dict[str, Any]]
+
+
+def run_with_progress(
+    action: ActionBase,
+    module_name: str,
+    module_args: Mapping[str, Any],
+    task_vars: Mapping[str, Any],
+    label: str,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """The module's own result, as `action._execute_module()` gives it.
+
+    The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py). label begins each
+    line; say: where lines go to instead of the display. In check mode, and for tasks with `async`, it is a plain run.
+    """
+    arguments = dict(module_args)
+    if action._task.async_val or action._task.check_mode:
+        return dict(
+            action._execute_module(
+                module_name=module_name,
+                module_args=arguments,
+                task_vars=task_vars,
+                wrap_async=bool(action._task.async_val),
+            )
+        )
+    shell = action._connection._shell
+    if shell.tmpdir is None:
+        action._make_tmp_path()
+    hosts = task_vars.get("ansible_play_hosts_all") or ()
+    prefix = f"{label} on {task_vars.get('inventory_hostname')}" if len(hosts) > 1 else label
+    print_line = say or Display().display
+    directory = shell.join_path(shell.tmpdir, f"job-{secrets.token_hex(4)}")
+    job = _Job(action, directory, lambda text: print_line(f"{prefix}: {text}"))
+    arguments["_progress_file"] = shell.join_path(directory, "progress")
+    action._low_level_execute_command = job.execute
+    try:
+        return dict(action._execute_module(module_name=module_name, module_args=arguments, task_vars=task_vars))
+    finally:
+        del action._low_level_execute_command
+
+
+class _Job:
+    """Stands in for an action's _low_level_execute_command() while its module is prepared and run."""
+
+    def __init__(self, action: Any, directory: str, say: Callable[[str], None]) -> None:
+        self._action = action
+        self._execute: Execute = action._low_level_execute_command
+        self._directory = directory
+        self._say = say
+        self._said = ""
+        self._token = f"nebula-{secrets.token_hex(8)}"
+
+    def execute(self, cmd: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        in_data = options.get("in_data")
+        if not self._starts_module(cmd, in_data) or arguments:
+            return self._execute(cmd, *arguments, **options)
+        job = _JOB.format(directory=shlex.quote(self._directory), command=cmd)
+        start = _START.format(input='cat >"$d/in"' if in_data else ': >"$d/in"', job=shlex.quote(job))
+        result = self._execute(self._script(start + self._look()), **options)
+        if result.get("rc") == 90:
+            # Another unprivileged user can't write there: without progress, then.
+            return self._execute(cmd, **options)
+        lost = 0
+        options.pop("in_data", None)
+        while True:
+            state, code, body = self._parse(result)
+            if state == "done":
+                out, _mark, err = body.partition(f"{self._token} errors\n")
+                return _completed(int(code), out, err)
+            if state == "lost":
+                return _completed(1, "", body + "The module was killed")
+            if state != "running":
+                return result
+            self._tell(body.strip())
+            try:
+                result = self._execute(self._script(self._look()), **options)
+                lost = 0
+            except AnsibleConnectionFailure:
+                lost += 1
+                if lost > LOST_LOOKS:
+                    raise
+                self._action._connection.reset()
+
+    def _starts_module(self, cmd: str, in_data: Any) -> bool:
+        # Ansible sets _used_interpreter just before; the commands that prepare files do not hold it.
+        interpreter = (self._action._used_interpreter or "").lstrip("#!")
+        return bool(interpreter) and interpreter in cmd and (in_data is not None or "AnsiballZ_" in cmd)
+
+    def _script(self, text: str) -> str:
+        # Ansible puts " && …" behind it.
+        return f"d={shlex.quote(self._directory)}\nt={self._token}\n{text}".strip()
+
+    def _look(self) -> str:
+        return _LOOK.format(steps=int(LOOK_SECONDS / STEP_SECONDS), step=STEP_SECONDS)
+
+    def _parse(self, result: Mapping[str, Any]) -> tuple[str, str, str]:
+        """State, exit code and what was printed. Anything may stand around it (a message of the day)."""
+        text = str(result.get("stdout") or "").replace("\r\n", "\n")
+        _before, mark, rest = text.partition(f"{self._token} ")
+        head, _newline, body = rest.partition("\n")
+        if not mark or f"{self._token} end" not in body:
+            return "", "", ""
+        state, _blank, code = head.partition(" ")
+        return state, code.strip() or "1", body.rpartition(f"{self._token} end")[0]
+
+    def _tell(self, text: str) -> None:
+        if text and text != self._said:
+            self._said = text
+            self._say(text)
+
+
+def _completed(code: int, out: str, err: str) -> dict[str, Any]:
+    return {
+        "rc": code,
+        "stdout": out,
+        "stdout_lines": out.splitlines(),
+        "stderr": err,
+        "stderr_lines": err.splitlines(),
+    }

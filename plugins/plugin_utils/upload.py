@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Large files from the control node to a host, in chunks: what arrived stays, a broken upload goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+
+MIB = 1024 * 1024
+# One module run per chunk, so not too small; each is once more on the control node's disk, so not too large.
+CHUNK = 64 * MIB
+BLOCK = MIB
+SAY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """identity: a digest of what tells this content from others without reading it: name, size and time of change."""
+
+    path: str
+    size: int
+    identity: str
+
+    @classmethod
+    def of(cls, name: str, path: str) -> LocalFile:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise AnsibleActionFail(f"image {name}: path {path}: {error.strerror}") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise AnsibleActionFail(f"image {name}: path {path}: it is not a regular file")
+        text = json.dumps([os.path.abspath(path), found.st_size, found.st_mtime_ns])
+        return cls(path, found.st_size, hashlib.sha256(text.encode()).hexdigest())
+
+
+class Sender:
+    """Sends files by way of the module's hidden option `_upload`."""
+
+    def __init__(self, action: Any, module: str, root: Any, task_vars: Any) -> None:
+        self._action = action
+        self._module = module
+        self._arguments = {} if root is None else {"root": root}
+        self._task_vars = task_vars
+
+    def send(self, name: str, file: LocalFile, received: int) -> dict[str, Any] | None:
+        """Send what is not there yet; None, or the module's result if it failed."""
+        action = self._action
+        shell = action._connection._shell
+        offset = received
+        began, due = time.monotonic(), time.monotonic() + SAY_SECONDS
+        with Path(file.path).open("rb") as source:
+            while offset < file.size or file.size == 0:
+                if shell.tmpdir is None:
+                    action._make_tmp_path()
+                remote = shell.join_path(shell.tmpdir, "chunk")
+                with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as chunk:
+                    length = _copy(source, offset, chunk)
+                    if length == 0 and file.size:
+                        raise AnsibleActionFail(f"image {name}: path {file.path}: it changed while it was sent")
+                    action._transfer_file(chunk.name, remote)
+                action._fixup_perms2([shell.tmpdir, remote])
+                step = {"identity": file.identity, "offset": offset, "chunk": remote}
+                arguments = dict(self._arguments, _upload=json.dumps(step))
+                result = action._execute_module(
+                    module_name=self._module, module_args=arguments, task_vars=self._task_vars
+                )
+                if result.get("failed"):
+                    return dict(result)
+                offset = result["received"]
+                now = time.monotonic()
+                if now >= due:
+                    speed = (offset - received) / MIB / (now - began)
+                    Display().display(f"nebula_image: {name} {100 * offset // file.size} % sent at {speed:.0f} MB/s")
+                    due = now + SAY_SECONDS
+                if file.size == 0:
+                    break
+        return None
+
+
+def _copy(source: Any, offset: int, target: Any) -> int:
+    source.seek(offset)
+    left = CHUNK
+    while left:
+        block = source.read(min(BLOCK, left))
+        if not block:
+            break
+        target.write(block)
+        left -= len(block)
+    target.flush()
+    return CHUNK - left
