@@ -65,6 +65,7 @@ def ansible_environment() -> dict[str, str]:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCAL_TEMP": str(files / "local"),
         "ANSIBLE_REMOTE_TMP": str(files / "remote"),
+        "ANSIBLE_ASYNC_DIR": str(files / "async"),
         "ANSIBLE_RETRY_FILES_ENABLED": "0",
         "LC_ALL": "C.UTF-8",
     }
