@@ -15,7 +15,7 @@ The command sees the machine's files, and besides:
 - /run, /var/lib/libvirt, /var/log/libvirt, /var/cache/libvirt empty, /etc/libvirt with the machine's *.conf files only,
   cgroups and a /dev/kvm of its own, with the owner and mode that udev gives it;
 - libvirtd and virtlogd running in it (not with --no-daemons);
-- NEBULA_WORLD: a directory on disk, 0711, for whatever is too big for /run; TMPDIR lies in it. It is removed at the end.
+- NEBULA_WORLD: a directory on disk, 0711, for whatever is too big for /run; TMPDIR is in it. Removed at the end.
 
 The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, a signal, its caller's
 death, every process of the world dies with it: domains, daemons, mounts, links. What a world that was itself killed
