@@ -19,9 +19,9 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-# How long one look lasts at most. It ends at once when the module does.
-LOOK_SECONDS = 2.0
-STEP_SECONDS = 0.05
+# How long one look lasts at most, in seconds. It ends when the module does.
+LOOK = 2.0
+STEP = 0.1
 # A network may fail for a moment; the module does not notice.
 LOST_LOOKS = 5
 
@@ -153,7 +153,7 @@ class _Job:
         return f"d={shlex.quote(self._directory)}\nt={self._token}\n{text}".strip()
 
     def _look(self) -> str:
-        return _LOOK.format(steps=int(LOOK_SECONDS / STEP_SECONDS), step=STEP_SECONDS)
+        return _LOOK.format(steps=int(LOOK / STEP), step=STEP)
 
     def _parse(self, result: Mapping[str, Any]) -> tuple[str, str, str]:
         """State, exit code and what was printed. Anything may stand around it (a message of the day)."""
