@@ -51,6 +51,8 @@ def printable(value: Any) -> str:
     """One line without control characters: names and errors may hold anything."""
     if value is None or value in ("", []):
         return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ",".join(printable(item) for item in value)
     return "".join(c if c.isprintable() else " " for c in str(value))

@@ -52,7 +52,7 @@ extends_documentation_fragment:
 EXAMPLES = r"""
 - name: Build the demo image
   nebula.provision.nebula_demo_image:
-    dest: /var/lib/nebula/demo/demo.qcow2
+    dest: /var/lib/nebula/demo.qcow2
 """
 
 RETURN = r"""
@@ -84,7 +84,7 @@ demo_image:
       description: Version of each package that it was made from, by the package's name.
       type: dict
   sample:
-    path: /var/lib/nebula/demo/demo.qcow2
+    path: /var/lib/nebula/demo.qcow2
     arch: amd64
     size: 13544448
     versions: {busybox-static: "1:1.35.0-4+deb12u1+b1"}
