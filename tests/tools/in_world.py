@@ -9,6 +9,8 @@
     def test_something() -> None:
         ...          # libvirtd is running, os.environ["NEBULA_WORLD"] is an empty directory
 
+in_bare_world is the same on another node, where no daemon was started.
+
 A decorated function is called by its name in a process of the world; its arguments have to be JSON. What it prints goes
 to the error stream, an exception comes back with its traceback. Within a world already, it simply runs.
 """
@@ -26,7 +28,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any
 
 HERE = Path(__file__).parent
 # The distribution's libvirt: built for the very interpreter that .venv is made of.
@@ -34,9 +36,9 @@ DISTRIBUTION = "/usr/lib/python3/dist-packages"
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "world.py"), sys.executable, "-u", str(Path(__file__))],
+            [sys.executable, str(HERE / "world.py"), *options, sys.executable, "-u", str(Path(__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -67,18 +69,21 @@ class World:
         self.process.wait()
 
 
-_world: Optional[World] = None
+_worlds: dict[tuple[str, ...], World] = {}
 
 
-def the_world() -> World:
-    global _world  # noqa: PLW0603
-    if _world is None:
-        _world = World()
-        atexit.register(_world.close)
-    return _world
+def the_world(*options: str) -> World:
+    if options not in _worlds:
+        _worlds[options] = World(*options)
+        atexit.register(_worlds[options].close)
+    return _worlds[options]
 
 
-def in_world(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_bare_world(function: Callable[..., Any]) -> Callable[..., Any]:
+    return in_world(function, "--no-daemons")
+
+
+def in_world(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
     if "NEBULA_WORLD" in os.environ:
         return function
 
@@ -88,7 +93,7 @@ def in_world(function: Callable[..., Any]) -> Callable[..., Any]:
             import pytest
 
             pytest.skip("a world needs root")
-        return the_world().call(function, arguments)
+        return the_world(*options).call(function, arguments)
 
     return called
 

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node remembers, whose plans it takes, and what it has."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.host import node
+
+CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
+
+
+def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert node.read(root) == node.NodeFile()
+    whole = node.NodeFile(
+        catalog=CATALOG,
+        plan=7,
+        accelerator={"accelerator": "qemu"},
+        daemons=(node.Daemon("libvirtd", 12, 345, "boot"),),
+        kvm_device={"uid": 0, "gid": 0, "mode": 0o600},
+        directories=("/a", "/a/b"),
+    )
+    assert node.update(root, lambda _before: whole) == whole
+    assert node.read(root) == whole
+    assert stat.S_IMODE((tmp_path / node.NAME).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"catalog": "x", "of a later version": 1}', '{"daemons": [3]}'])
+def test_a_damaged_one_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / node.NAME).write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogError, match=node.NAME):
+        node.read(str(tmp_path))
+
+
+def test_plans_are_taken_in_order(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert node.accept(root, CATALOG, 3).plan == 3
+    assert node.accept(root, CATALOG, 3).plan == 3
+    assert node.accept(root, CATALOG, 5).plan == 5
+    with pytest.raises(StalePlan, match="plan 5"):
+        node.accept(root, CATALOG, 4)
+    with pytest.raises(ForeignObject, match=CATALOG):
+        node.accept(root, "another", 9)
+    assert node.read(root).plan == 5
+    assert node.is_current(root, CATALOG, 5)
+    assert node.is_current(root, CATALOG, 6)
+    assert not node.is_current(root, CATALOG, 4)
+    assert not node.is_current(root, "another", 9)
+
+
+def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    root = str(tmp_path)
+
+    def add(name: str) -> None:
+        node.update(root, lambda before: replace(before, directories=(*before.directories, name)))
+
+    threads = [threading.Thread(target=add, args=(str(number),)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(node.read(root).directories, key=int) == [str(number) for number in range(12)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_ports_that_are_listened_on(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((address, 0))
+        port = listener.getsockname()[1]
+        assert port not in node.listening_ports()
+        listener.listen()
+        assert port in node.listening_ports()
+
+
+def test_low_ports_and_connections_do_not_count(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    table.write_text(
+        "  sl  local_address rem_address   st\n"
+        "   0: 0100007F:170D 00000000:0000 0A 0\n"
+        "   1: 00000000:170C 00000000:0000 0A 0\n"
+        "   2: 0100007F:170E 0100007F:1770 01 0\n"
+        "   3: 00000000:0016 00000000:0000 0A 0\n",
+        encoding="ascii",
+    )
+    assert node.listening_ports((str(table), str(tmp_path / "none"))) == {0x170C, 0x170D}
+
+
+def test_what_the_host_has() -> None:
+    assert node.memory() > 100
+    assert node.processors() >= 1
+    assert node.cpu_shares() in (0, 100, 1024)
+    assert len(node.boot_id()) == 36
+
+
+def test_start_times_tell_processes_apart() -> None:
+    own = node.start_time(os.getpid())
+    assert own is not None
+    assert own > 0
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    # It has ended, though nobody has asked how.
+    assert node.start_time(child) is None
+    os.waitpid(child, 0)
+    assert node.start_time(child) is None

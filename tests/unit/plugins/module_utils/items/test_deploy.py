@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans as a node takes them, outcomes as they are shown, and the forecast of check mode."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoCapacity
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import predict
+from ansible_collections.nebula.provision.plugins.module_utils.items import deploy
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    Observed,
+    ObservedVm,
+    Plan,
+    PlannedVm,
+    VmOutcome,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+
+
+def vm(vm_id: int) -> Vm:
+    return Vm(vm_id, f"uuid-{vm_id}", f"web-{vm_id}", "kvm", 1.0, 128, graphics=Graphics(password="geheim"))
+
+
+def plan(*wanted: str, **orders: Any) -> Plan:
+    planned = tuple(
+        PlannedVm(vm(number), 1, state, previous="POWEROFF", **orders) for number, state in enumerate(wanted)
+    )
+    return Plan("catalog", 1, "node", planned)
+
+
+def test_a_plan_comes_back() -> None:
+    wanted = plan("RUNNING", "DONE")
+    assert deploy.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"host": "other"}, "other"), ({"format": 2}, "format is 2"), ({"later": 1}, "later"), ({"number": None}, "")],
+)
+def test_a_plan_that_is_not_for_here(change: dict[str, Any], told: str) -> None:
+    data = {**to_plain(plan("RUNNING")), **change}
+    if change == {"number": None}:
+        del data["number"]
+    with pytest.raises(InvalidValue) as caught:
+        deploy.plan_for(json.dumps(data), "node")
+    assert told in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "null"])
+def test_what_is_no_plan(text: str) -> None:
+    with pytest.raises(InvalidValue):
+        deploy.plan_for(text, "node")
+
+
+def test_outcomes_show_states_and_errors_and_no_secret() -> None:
+    error = NoCapacity("machine web-1: port 5901", "taken", "Run again").as_dict()
+    outcomes = [VmOutcome(0, 1, "RUNNING", True), VmOutcome(1, 1, "BOOT_FAILURE", False, error)]
+    shown = deploy.items(plan("RUNNING", "RUNNING"), outcomes)
+    assert [(item.name, item.before, item.after, item.is_changed) for item in shown] == [
+        ("web-0", {"state": "POWEROFF"}, {"state": "RUNNING"}, True),
+        ("web-1", {"state": "POWEROFF"}, {"state": "BOOT_FAILURE"}, False),
+    ]
+    assert shown[0].error is None
+    assert isinstance(shown[1].error, NoCapacity)
+    assert shown[1].error.as_dict() == error
+    assert "geheim" not in repr(shown)
+
+
+def test_forecast() -> None:
+    seen = Observed("node", vms=(ObservedVm(0, "uuid-0", "RUNNING"), ObservedVm(1, "uuid-1", "POWEROFF")))
+    expected = [("RUNNING", False), ("RUNNING", True), ("RUNNING", True), ("DONE", False)]
+    found = predict(plan("RUNNING", "RUNNING", "RUNNING", "DONE"), seen)
+    assert [(outcome.state, outcome.changed) for outcome in found] == expected
+    assert predict(plan("RUNNING", operation="reboot"), seen)[0].changed
