@@ -24,6 +24,8 @@ from .command import find, last_lines, run
 
 DEVICE = "/dev/kvm"
 EMULATOR = "qemu-system-x86_64"
+# libvirt's name for domains without KVM.
+EMULATION = "qemu"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 # As distributions build libvirt.
 QEMU_USERS = ("libvirt-qemu", "qemu")
@@ -83,12 +85,12 @@ def circumstances() -> str:
 def probe(limit: float = LIMIT) -> tuple[str, str]:
     """("kvm" or "qemu", why). Takes as long as the guest needs: 0.3 s where KVM works, `limit` s where it hangs."""
     if not os.path.exists(DEVICE):
-        return "qemu", f"there is no {DEVICE}"
+        return EMULATION, f"there is no {DEVICE}"
     user, account = qemu_user()
     found = boot("kvm", limit, account)
     if not found.problem:
         return "kvm", f"a guest booted with it in {found.seconds:.1f} s as user {user}"
-    return "qemu", f"{found.problem}; {_emulated(limit, account)}"
+    return EMULATION, f"{found.problem}; {_emulated(limit, account)}"
 
 
 def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
@@ -135,8 +137,12 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
     return Boot(seconds, f"{_asked(accelerator)} ended QEMU with {_ended(code)}" + (f" ({words})" if words else ""))
 
 
+def is_emulation(chosen: Mapping[str, str]) -> bool:
+    return chosen["accelerator"] == EMULATION
+
+
 def _asked(accelerator: str) -> str:
-    return "a guest booted with KVM" if accelerator == "kvm" else "an emulated guest"
+    return {"kvm": "a guest booted with KVM", "tcg": "an emulated guest"}.get(accelerator, f"a guest on {accelerator}")
 
 
 def _ended(code: int) -> str:

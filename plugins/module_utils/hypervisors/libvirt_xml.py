@@ -20,6 +20,8 @@ from .base import Deployment, Site
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+# Around RAW data while it is parsed.
+RAW_BEGIN, RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">', "</domain>"
 ET.register_namespace("nebula", NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
@@ -419,8 +421,12 @@ def _raw_fragment(vm: Vm) -> Optional[ET.Element]:
     data = vm.raw.get("kvm", "")
     if not data.strip():
         return None
+    parser = ET.XMLParser()
     try:
-        return ET.fromstring(f'<domain xmlns:qemu="{QEMU_NAMESPACE}">{data}</domain>')
+        for part in (RAW_BEGIN, data, RAW_END):
+            parser.feed(part)
+        fragment: ET.Element = parser.close()
+        return fragment
     except ET.ParseError as error:
         line, column = error.position
         raise InvalidValue(

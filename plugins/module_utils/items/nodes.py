@@ -70,7 +70,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
         chosen = accelerator.choose(params["accelerator"], known.accelerator)
-        if chosen["accelerator"] == "qemu" and params["accelerator"] == "auto":
+        if accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
             work.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
     _remember(work, known, made, started, chosen)
     work.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
