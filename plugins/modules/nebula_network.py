@@ -42,11 +42,14 @@ options:
     description: IPv6 address of the gateway, for machines.
     type: str
   gateway_on_bridge:
-    description: Whether the bridge on each node carries the address O(gateway), so that the node and its machines reach each other.
+    description:
+      - Whether the bridge on each node carries the address O(gateway), so that the node and its machines reach each
+        other.
     type: bool
   nat:
     description:
-      - Whether machines reach out through the node, with the node's addresses. The bridge then carries the address O(gateway),
+      - Whether machines reach out through the node, with the node's addresses. The bridge then carries the address
+        O(gateway),
         and O(network_address) and O(network_mask) have to be known.
       - A new network has none.
     type: bool
@@ -86,7 +89,9 @@ options:
         description: Number of addresses.
         type: int
       mac:
-        description: First MAC address. By default made from O(address_ranges[].ip), or random with prefix V(02:00) where there is none.
+        description:
+          - First MAC address. By default made from O(address_ranges[].ip), or random with prefix V(02:00) where there
+            is none.
         type: str
       global_prefix:
         description: IPv6 prefix of 64 bits, as V(2001:db8::). The rest of the address follows from the MAC address.
@@ -221,36 +226,36 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.networks im
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
-STATE = dict(type="str", default="present", choices=["present", "absent"])
-RANGE = dict(
-    ar_id=dict(type="int"),
-    type=dict(type="str", choices=["IP4", "IP6", "IP4_6", "ETHER"]),
-    ip=dict(type="str"),
-    size=dict(type="int"),
-    mac=dict(type="str"),
-    global_prefix=dict(type="str"),
-    ula_prefix=dict(type="str"),
-    attributes=dict(type="dict"),
-    state=STATE,
-)
-NETWORK = dict(
-    name=dict(type="str"),
-    vn_mad=dict(type="str", choices=["bridge", "dummy"]),
-    bridge=dict(type="str"),
-    network_address=dict(type="str"),
-    network_mask=dict(type="str"),
-    gateway=dict(type="str"),
-    gateway6=dict(type="str"),
-    gateway_on_bridge=dict(type="bool"),
-    nat=dict(type="bool"),
-    dns=dict(type="list", elements="str"),
-    search_domain=dict(type="list", elements="str"),
-    guest_mtu=dict(type="int"),
-    metric=dict(type="int"),
-    address_ranges=dict(type="list", elements="dict", options=RANGE),
-    attributes=dict(type="dict"),
-    state=STATE,
-)
+STATE = {"type": "str", "default": "present", "choices": ["present", "absent"]}
+RANGE = {
+    "ar_id": {"type": "int"},
+    "type": {"type": "str", "choices": ["IP4", "IP6", "IP4_6", "ETHER"]},
+    "ip": {"type": "str"},
+    "size": {"type": "int"},
+    "mac": {"type": "str"},
+    "global_prefix": {"type": "str"},
+    "ula_prefix": {"type": "str"},
+    "attributes": {"type": "dict"},
+    "state": STATE,
+}
+NETWORK = {
+    "name": {"type": "str"},
+    "vn_mad": {"type": "str", "choices": ["bridge", "dummy"]},
+    "bridge": {"type": "str"},
+    "network_address": {"type": "str"},
+    "network_mask": {"type": "str"},
+    "gateway": {"type": "str"},
+    "gateway6": {"type": "str"},
+    "gateway_on_bridge": {"type": "bool"},
+    "nat": {"type": "bool"},
+    "dns": {"type": "list", "elements": "str"},
+    "search_domain": {"type": "list", "elements": "str"},
+    "guest_mtu": {"type": "int"},
+    "metric": {"type": "int"},
+    "address_ranges": {"type": "list", "elements": "dict", "options": RANGE},
+    "attributes": {"type": "dict"},
+    "state": STATE,
+}
 
 
 def checked(item):
@@ -285,7 +290,7 @@ def run(params, check_mode):
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(NETWORK, networks=dict(type="list", elements="dict"), **ENGINE),
+        argument_spec=dict(NETWORK, networks={"type": "list", "elements": "dict"}, **ENGINE),
         supports_check_mode=True,
         required_one_of=[("name", "networks")],
         mutually_exclusive=[("name", "networks")],

@@ -22,8 +22,8 @@ PAGE = ROOT / "docs/variables.md"
 ROLES = ["frontend", "demo_image", "node", "network", "image", "template", "vm", "verify"]
 HEAD = """# Variables
 
-Every variable of every role, made from the roles' `meta/argument_specs.yml` by `make variables`. Set them in your inventory's `group_vars`.
-Sizes and times have their units in the text. A list's keys are shown below it.
+Every variable of every role, made from `meta/argument_specs.yml` of each by `make variables`. Set them in the
+`group_vars` of your inventory. Units are in the text. The keys of a list are shown below it.
 """
 
 

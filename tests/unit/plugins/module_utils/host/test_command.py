@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
     child = int(mark.read_text())
     # Killed; whether PID 1 has already buried it is not ours.
     stat = f"/proc/{child}/stat"
-    assert not os.path.exists(stat) or open(stat).read().split(")")[1].split()[0] in "ZX"
+    assert not os.path.exists(stat) or Path(stat).read_text(encoding="utf-8").split(")")[1].split()[0] in "ZX"
 
 
 def test_a_program_that_closes_its_output_and_hangs_is_killed():

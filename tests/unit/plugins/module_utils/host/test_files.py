@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_missing_directory_is_named(tmp_path):
 
 
 def test_full_file_system():
-    with pytest.raises(NoSpace), files.explained("/dev/full"), open("/dev/full", "wb", buffering=0) as full:
+    with pytest.raises(NoSpace), files.explained("/dev/full"), Path("/dev/full").open("wb", buffering=0) as full:
         full.write(b"x")
 
 
