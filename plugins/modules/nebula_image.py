@@ -10,7 +10,8 @@ module: nebula_image
 short_description: Images of the catalog, and their files
 version_added: 0.1.0
 description:
-  - Registers images in the catalog and stores their files in the image datastore of the front-end, checked, unpacked and protected.
+  - Registers images in the catalog and stores their files in the image datastore of the front-end, checked, unpacked
+    and protected.
   - Files come from the control node, from the front-end, or from an http or https URL. Empty ones are made by size.
   - An image that is there is left alone. What differs and can be changed on it is changed; its content never is.
 options:
@@ -19,7 +20,8 @@ options:
     type: str
   path:
     description:
-      - The file to store, or its http or https URL. gz, xz, bz2 and zst are unpacked for the types V(OS), V(CDROM) and V(DATABLOCK).
+      - The file to store, or its http or https URL.
+      - For the types V(OS), V(CDROM) and V(DATABLOCK) gz, xz, bz2 and zst are unpacked.
       - A path on the control node (searched for in C(files/) too), or on the front-end with O(remote_src=true).
       - A disk has to be raw or qcow2, whole, and must not name other files (a backing file or an external data file).
       - User and password may be part of a URL. They are neither stored nor shown.
@@ -37,7 +39,8 @@ options:
   type:
     description:
       - Type of the image. V(OS), V(CDROM) and V(DATABLOCK) are disks, the others are files.
-      - A new image is V(OS) if nothing is said. An image can change to another type of the same kind while no machine uses it.
+      - A new image is V(OS) if nothing is said.
+      - An image can change to another type of the same kind while no machine uses it.
     type: str
     choices: [OS, CDROM, DATABLOCK, KERNEL, RAMDISK, CONTEXT]
   persistent:
@@ -74,7 +77,8 @@ options:
   state:
     description:
       - V(present) registers and stores the image if it is not there, and tries again if that failed before.
-      - V(disabled) keeps machines from using it, V(enabled) ends that, also for an image in state ERROR whose file is there.
+      - V(disabled) keeps machines from using it.
+      - V(enabled) ends that, also for an image in state ERROR whose file is there.
       - V(absent) removes image and file. That is refused while machines use it.
     type: str
     choices: [present, enabled, disabled, absent]
@@ -97,11 +101,17 @@ options:
     type: int
     default: 600
   max_size:
-    description: The largest image to store, in MB, by what a machine sees of it. It bounds what a small packed file can become.
+    description:
+      - The largest image to store, in MB, by what a machine sees of it.
+      - It bounds what a small packed file can become.
     type: int
     default: 262144
+  _upload:
+    description: Steps of an upload, as JSON text, between this module and its action plugin. Not for use in tasks.
+    type: json
 extends_documentation_fragment:
   - nebula.provision.engine
+  - nebula.provision.progress
   - nebula.provision.attributes
 author:
   - nebula.provision contributors (@nebula-provision)
@@ -154,12 +164,12 @@ images:
     type: {description: Type., type: str, sample: OS}
     state: {description: State., type: str, sample: READY}
     persistent: {description: Whether machines write into it., type: bool}
-    size: {description: What a machine sees of it in MB, rounded up., type: int}
+    size: {description: Size in MB that a machine sees. Rounded up., type: int}
     format: {description: Format of its file., type: str, sample: qcow2}
     sha256: {description: SHA-256 of its file as stored. Empty once a machine has written to it., type: str}
-    checksum: {description: Checksums of the file as given, separated by blanks., type: str}
+    checksum: {description: Checksums of the file as given. Blanks stand between several., type: str}
     source: {description: Path of its file on the front-end., type: str}
-    origin: {description: Where it was taken from, without credentials., type: str}
+    origin: {description: Where it was taken from. It holds no credentials., type: str}
     uuid: {description: UUID., type: str}
     generation: {description: How often a machine has written to it., type: int}
     dev_prefix: {description: What names of its disks begin with., type: str}
