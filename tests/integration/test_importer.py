@@ -335,6 +335,37 @@ def test_empty_images(store_directory, format, fs):
     assert json.loads(info.stdout)["virtual-size"] == 64 * MIB
 
 
+def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
+    """A real XFS in a file: import and a machine's own raw disk take no room."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    volume = tmp_path / "volume"
+    with volume.open("wb") as file:
+        file.truncate(400 * MIB)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", volume], check=True)
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[2])\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, importer\n"
+        "def free():\n"
+        "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
+        "content = os.urandom(40 << 20)\n"
+        "open('source', 'wb').write(content)\n"
+        "before = free()\n"
+        "here = os.getcwd()\n"
+        "with importer.reserved(here + '/image', 0):\n"
+        "    stored = importer.store(importer.Request('x', here + '/source'), here + '/image')\n"
+        "formats.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
+        "print(before - free() < 4 << 20, open('image', 'rb').read() == open('disk', 'rb').read() == content)\n"
+    )
+    python = [sys.executable, "-c", program, str(ROOT / "collections"), str(mount)]
+    # The mount, and with it the loop device, ends with its namespace.
+    command = 'mount -o loop "$1" "$2" && shift 2 && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, "sh", str(volume), str(mount), *python], capture_output=True, text=True
+    )
+    assert done.stdout == "True True\n", done
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
 from ..host import command
-from ..host.files import explained, remove_file
+from ..host.files import clone, explained, remove_file
 
 MIB = 1024 * 1024
 SECTOR = 512
@@ -175,10 +175,21 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
-    """A copy of its own, without the zeroes."""
+    """A copy of its own: shared blocks where format and file system allow it, else without the zeroes."""
     _known(source, source_format)
     _known(path, format)
+    if source_format == format and _clone(source, path):
+        return
     _qemu_img("convert", "-q", "-f", source_format, "-O", format, source, path, timeout=LONG_TIMEOUT)
+
+
+def _clone(source: str, path: str) -> bool:
+    with explained(path), open_binary(source) as file:
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            return clone(file.fileno(), target)
+        finally:
+            os.close(target)
 
 
 def resize(path: str, format: str, size: int) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -35,7 +34,6 @@ ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 4
 DEFAULT_MAX_SIZE = 256 * 1024 * MIB
 PART = ".part"
 _ZEROES = bytes(CHUNK)
-_FICLONE = 0x40049409
 
 Say = Callable[[str], None]
 
@@ -311,9 +309,8 @@ class _Pass:
         with files.explained(path):
             target = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(target, _FICLONE, self._fd)
-        except OSError:
-            return False
+            if not files.clone(self._fd, target):
+                return False
         finally:
             os.close(target)
         os.close(self._fd)
