@@ -48,12 +48,12 @@ def rows(rounds: int) -> Iterator[Row]:
     given = idle(root, catalog)
     arguments = {PING: {}, **{COLLECTION + name: given[name] for name in sorted(shipped())}}
     seconds = take_turns(rounds, {name: partial(_seconds, made[name], own) for name, own in arguments.items()})
-    for name, payload in made.items():
+    for name, payload in sorted(made.items()):
         if name != PING:
             yield Row.fact(
                 f"payload of {payload.module}, beside ping's", payload.size / 1024, made[PING].size / 1024, "KiB"
             )
-    for name, payload in made.items():
+    for name, payload in sorted(made.items()):
         if name != PING:
             yield Row.fact(f"{payload.module} with nothing to do, beside ping", seconds[name], seconds[PING], "s")
 

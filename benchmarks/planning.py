@@ -137,7 +137,7 @@ def rows(rounds: int) -> Iterator[Row]:
 
     seconds = take_turns(rounds, {f"a plan for {BATCH:,}": batch})[f"a plan for {BATCH:,}"]
     yield Row.limit(f"a plan for {BATCH:,} machines", seconds, LIMIT_SECONDS, "s")
-    yield Row.limit("  its memory at the peak", max(memory), LIMIT_MIB, "MiB")
+    yield Row.limit(f"a plan for {BATCH:,} machines: memory at the peak", max(memory), LIMIT_MIB, "MiB")
 
     catalog.put("empty")
     catalog.fill()
@@ -162,14 +162,14 @@ def rows(rounds: int) -> Iterator[Row]:
         },
     )
     yield Row.at_most(
-        f"{FEW_MORE} machines into a catalog of {FULL:,}, beside an empty one",
+        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, beside an empty one",
         times["full"],
         times["empty"],
         "s",
         LIMIT_RATIO,
     )
     yield Row.fact(
-        f"  with what a poll says of all {FULL:,}, beside an empty one and no poll",
+        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, all of them polled",
         times["polled"],
         times["empty"],
         "s",

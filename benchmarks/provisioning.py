@@ -108,13 +108,12 @@ def rows(rounds: int) -> Iterator[Row]:
 
     by_role, by_bare = one_more("role vm, "), one_more("bare program, ")
     by_loop = one_more("loop, ", LOOP_FEW, LOOP_MANY)
-    yield Row.at_most("one machine more, beside a bare program", by_role, by_bare, "s", 1.25)
-    yield Row.at_least("one machine more, beside a loop of the usual parts", by_role, by_loop, "s", 5)
+    yield Row.at_most("one machine more by role vm, beside a bare program", by_role, by_bare, "s", 1.25)
+    yield Row.at_least("one machine more by role vm, beside a loop of the usual parts", by_role, by_loop, "s", 5)
+    each_by_bare = times[f"bare program, {MANY} machines"] / MANY
+    yield Row.fact("the bare program itself, beside its figure on an idle machine", each_by_bare, BARE_REFERENCE, "s")
     yield Row.fact(
-        "the bare program, beside its reference on an idle machine", by_bare, BARE_REFERENCE, "s per machine"
-    )
-    yield Row.fact(
-        f"all {MANY} machines in one run, beside the bare program",
+        f"a whole run of {MANY} machines, beside the bare program",
         times[f"role vm, {MANY} machines"],
         times[f"bare program, {MANY} machines"],
         "s",
