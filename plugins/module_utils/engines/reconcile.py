@@ -79,7 +79,7 @@ def reconcile(
             seen.update(wish.names or [wish.name])
             wishes.append(wish)
         except NebulaError as error:
-            outcomes.append(Outcome(str(item.get("name") or "?"), error=error))
+            outcomes.append(_refused(str(item.get("name") or "?"), error))
     current = _Current(engine, wishes)
     for wish in wishes:
         made: list[Outcome] = []
@@ -87,9 +87,16 @@ def reconcile(
             with engine.attempt():
                 _fulfil(engine, wish, current, hosts, made, warnings)
         except NebulaError as error:
-            made = [Outcome(wish.name, error=error)]
+            made = [_refused(wish.name, error)]
         outcomes.extend(made)
     return outcomes, list(dict.fromkeys(warnings))
+
+
+def _refused(name: str, error: NebulaError) -> Outcome:
+    """The error as that of an item, which it names."""
+    if "VM " not in error.asked:
+        error.asked = f"VM {name}: {error.asked}"
+    return Outcome(name, error=error)
 
 
 class _Templates:
