@@ -25,6 +25,7 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os
@@ -308,6 +309,94 @@ def test_memory_changes_at_the_next_start() -> None:
         assert node.one(larger, "POWEROFF", hard=True).state == "POWEROFF"
         node.one(larger)
         assert node.domain(vm).maxMemory() == 48 * 1024
+
+
+@in_world
+def test_what_changed_while_it_was_suspended_is_there_when_it_goes_on() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        node.wait_for_boots(vm, 1)
+        node.one(vm, "SUSPENDED")
+        changed = replace(vm, cpu=2.0, context=Context(disk_id=1, target="hda", variables={"HOSTNAME": "other"}))
+        outcome = node.one(changed)
+        assert (outcome.state, outcome.error) == ("RUNNING", None)
+        assert node.domain(vm).schedulerParameters()["cpu_shares"] == 2048
+        assert b"other" in (node.directory(vm) / "disk.1").read_bytes()
+        assert not node.one(changed).changed
+        assert node.boots(vm) == 1
+
+
+@in_world
+def test_made_without_being_started() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        outcome = node.one(vm, "POWEROFF")
+        assert (outcome.state, outcome.changed, outcome.error) == ("POWEROFF", True, None)
+        assert node.states() == {1: "POWEROFF"}
+        assert not node.one(vm, "POWEROFF").changed
+        assert node.boots(vm) == 0
+        assert node.one(vm).state == "RUNNING"
+        node.wait_for_boots(vm, 1)
+
+
+@in_world
+def test_a_persistent_image_is_used_in_place_and_stays() -> None:
+    with a_node() as node:
+        image = Path(node.root, "data")
+        image.write_bytes(bytes(1 << 20))
+        data = Disk(disk_id=1, target="vdb", image="data", source=str(image), clone=False, save=True, size=1)
+        vm = node.vm(1)
+        vm = replace(vm, disks=(*vm.disks, data), context=replace(vm.context, disk_id=2))
+        outcome = node.one(vm)
+        assert outcome.error is None
+        node.wait_for_boots(vm, 1)
+        # QEMU has the image itself open, for writing.
+        opened = {os.stat(path).st_ino for path in Path(f"/proc/{node.qemu(vm)}/fd").iterdir() if path.exists()}
+        assert image.stat().st_ino in opened
+        assert os.readlink(node.directory(vm) / "disk.1") == str(image)
+        node.one(vm, "DONE", hard=True)
+        assert image.stat().st_size == 1 << 20
+        assert stat.S_IMODE(image.stat().st_mode) == 0o660
+
+
+@in_world
+def test_interfaces_stand_on_their_bridge() -> None:
+    def nic(nic_id: int, bridge: str, **more: str) -> Nic:
+        mac = f"02:00:0a:42:00:0{nic_id}"
+        return Nic(nic_id, 0, "net", bridge, mac, f"10.66.0.{nic_id}", target=f"one-1-{nic_id}", **more)
+
+    with a_node() as node:
+        subprocess.run(["ip", "link", "add", "nbrtest", "type", "bridge"], check=True)
+        try:
+            nics = (nic(0, "nbrtest"), nic(1, "nbrtest", model="e1000"), nic(2, ""))
+            vm = node.vm(1, vcpu=2, nics=nics)
+            outcome = node.one(vm)
+            assert outcome.error is None
+            for number in (0, 1):
+                master = Path(f"/sys/class/net/one-1-{number}/master").resolve().name
+                assert master == "nbrtest"
+            assert not Path("/sys/class/net/one-1-2/master").exists()
+            # One queue for each virtual processor.
+            assert len(list(Path("/sys/class/net/one-1-0/queues").glob("rx-*"))) == 2
+            node.one(vm, "DONE", hard=True)
+            assert not list(Path("/sys/class/net").glob("one-1-*"))
+        finally:
+            subprocess.run(["ip", "link", "delete", "nbrtest"], check=True)
+
+
+@in_world
+def test_nvram_lies_beside_the_disks_and_goes_with_them() -> None:
+    if not Path("/usr/share/qemu/firmware").is_dir():
+        pytest.skip("needs the package ovmf")
+    with a_node() as node:
+        vm = node.vm(1, memory=128, os=Os(machine="q35", firmware="UEFI"))
+        vm = replace(vm, context=replace(vm.context, target="sda"))
+        outcome = node.one(vm)
+        assert outcome.error is None
+        assert (node.directory(vm) / "one-1_VARS.fd").stat().st_size > 0
+        assert node.one(vm, "DONE", hard=True).error is None
+        assert not node.directory(vm).exists()
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------

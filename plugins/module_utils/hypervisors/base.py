@@ -8,14 +8,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Optional
 
 from ..model.disk import DiskFiles
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
-
-Log = Callable[[str, str, str], None]
-"""component (DIM, LCM, VMM, TM), level (I, W, E), text: a line of vm.log."""
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,8 @@ class Batch:
         """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
         try:
             state = self.driver.state(job.mark)
-        except NebulaError:
+        except Exception:
+            # Whatever it is, the first error is the one to be told.
             return job.stage
         if state == "RUNNING":
             return state
@@ -278,6 +279,8 @@ class Batch:
         elif self._is_suspended(job, state):
             with self._building:
                 self._resume(job)
+                # What was decided about it while it was saved.
+                self._prolog(job, running=True)
         else:
             job.log("DIM", "I", "New VM state is ACTIVE")
             job.log("LCM", "I", "New VM state is PROLOG")
@@ -501,7 +504,8 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "") -> Obse
     catalog = catalog or known.catalog
     survey = driver.survey(catalog) if driver is not None else None
     vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
-    ours = {record.port for _seen, record in vms if record is not None and record.port and _seen.state == "RUNNING"}
+    running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
+    ours = {record.port for record in running if record.port}
     return Observed(
         host=host,
         hypervisor=driver.name if driver is not None else "kvm",
