@@ -15,10 +15,14 @@ from ..errors import InvalidValue
 
 T = TypeVar("T")
 _HINTS: dict[type, dict[str, Any]] = {}
+_BARE = frozenset((str, int, float, bool, type(None)))
 
 
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples, mappings and enums as dicts, lists and numbers that JSON can carry."""
+    # Most values are bare already, and a plan of a thousand machines has some hundred thousand of them.
+    if type(value) in _BARE:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
