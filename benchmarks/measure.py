@@ -85,10 +85,11 @@ def figure(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that ended well. seconds: by the clock, from its start to its end. memory: MiB at the peak, of the
-    largest of it and what it started."""
+    """A program that ended well. seconds: by the clock, from its start to its end. processor: seconds that it and what
+    it started computed. memory: MiB at the peak, of the largest of these."""
 
     seconds: float
+    processor: float
     memory: float
     output: str
 
@@ -113,7 +114,7 @@ def run(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None
     if process.returncode != 0:
         shown = "\n".join(said.splitlines()[-SHOWN_LINES:])
         raise MeasurementFailed(f"{' '.join(map(str, argv))[:500]} ended with {process.returncode}:\n{shown}")
-    return Finished(seconds, usage.ru_maxrss / 1024, said)
+    return Finished(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
 
 
 def take_turns(rounds: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, float]:

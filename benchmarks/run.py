@@ -60,6 +60,7 @@ def main() -> int:
             *sys.argv[1:],
         ]
         os.execv(sys.executable, program)
+    busy = os.getloadavg()[0]
     rows: list[Row] = []
     failed = []
     for name in options.only:
@@ -72,6 +73,7 @@ def main() -> int:
             print(error if isinstance(error, MeasurementFailed) else traceback.format_exc(), file=sys.stderr)
         tell(f"{name}: {time.monotonic() - start:.0f} s")
     print(table(rows))
+    print(f"\n{len(os.sched_getaffinity(0))} processors, load average {busy:.1f} before it began")
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False) + "\n")

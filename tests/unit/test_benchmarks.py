@@ -103,7 +103,7 @@ localhost                  : ok=1    changed=0    unreachable=0    failed=0    s
 world                      : ok=24   changed=3    unreachable=0    failed=0    skipped=7
 """
     setting = importlib.import_module("setting")
-    found = setting.counted(measure.Finished(1.5, 30.0, output))
+    found = setting.counted(measure.Finished(1.5, 1.0, 30.0, output))
     assert (found.seconds, found.tasks, found.changed) == (1.5, 2, 3)
 
 
