@@ -8,7 +8,7 @@ name: absent
 short_description: Objects as a list that removes them
 version_added: 0.1.0
 description:
-  - Turns objects as M(nebula.provision.nebula_info#module) returns them into items with their C(name) and
+  - Turns objects as M(nebula.provision.nebula_info) returns them into items with their C(name) and
     C(state=absent).
 options:
   _input:

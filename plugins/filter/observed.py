@@ -8,7 +8,7 @@ name: observed
 short_description: Answers of polled nodes, as front-end modules take them
 version_added: 0.1.0
 description:
-  - Turns the registered results of M(nebula.provision.nebula_deploy#module), one for each host, into the list for the
+  - Turns the registered results of M(nebula.provision.nebula_deploy), one for each host, into the list for the
     option C(observed).
   - A host whose result holds no answer becomes one that was not reached.
 options:
