@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from ...context import variables
-from ...errors import Conflict, NebulaError, NoCapacity, NotFound
+from ...errors import Conflict, NebulaError, NoCapacity, NotFound, StalePlan
 from ...model import instantiate
 from ...model.host import Host
 from ...model.image import Image
@@ -421,6 +421,8 @@ class Vms:
             row = self.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
             if row is None or outcome.generation != row["generation"] or row["settled"]:
                 continue  # decided anew since, or recorded already: the newer decision's own outcome counts
+            if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
+                continue  # the run whose plan is newer does it, and records it
             touched.append(outcome.vm_id)
             if outcome.state == "DONE":
                 self._end(row, host)
@@ -428,13 +430,23 @@ class Vms:
             error = _error_text(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
-            wanted = row["wanted"] if outcome.error is None or row["wanted"] == "DONE" else _wanted(outcome.state, row)
-            settled = 0 if row["wanted"] == "DONE" else 1
+            wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
+            if wanted == "DONE":
+                continue  # half taken away: every plan goes on with it until it is gone
             self.store.db.execute(
-                "UPDATE vms SET settled = ?, wanted = ?, error = ?, orders = '{}' WHERE id = ?",
-                (settled, wanted, error, outcome.vm_id),
+                "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = '{}' WHERE id = ?",
+                (wanted, error, outcome.vm_id),
             )
         return self.pool(ids=touched, done=True)
+
+    def _left_as(self, state: str, row: sqlite3.Row) -> str:
+        """What is wanted of a machine after it failed to get where it should. One that lives on after all is wanted as
+        it is, unless another has its name by now."""
+        if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
+            return str(row["wanted"])
+        if row["wanted"] == "DONE" and self.pool(names=[row["name"]]):
+            return "DONE"
+        return state
 
     def _record_silence(self, host: str) -> list[VmRecord]:
         text = f"host {host} did not answer"
@@ -617,10 +629,6 @@ def _numbers(name: str) -> tuple[VmState, LcmState]:
     if name in VmState.__members__ and name not in ("ACTIVE",):
         return VmState[name], LcmState.LCM_INIT
     return VmState.ACTIVE, LcmState[name]
-
-
-def _wanted(state: str, row: sqlite3.Row) -> str:
-    return state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else str(row["wanted"])
 
 
 def _error_text(error: Mapping[str, str] | None) -> str:

@@ -378,3 +378,33 @@ def test_a_fixed_uuid_is_one_machines(engine):
     run(engine, {"name": "a", "state": "absent"})
     run(engine, dict(fixed, name="b"))
     assert "b" in machines(engine)
+
+
+def test_an_ending_that_the_guest_ignored_leaves_the_machine_as_it_was(engine):
+    run(engine, WEB)
+    error = {"kind": "TimedOut", "asked": "VM web-2: shutdown", "found": "still running", "remedy": "hard: true"}
+    run(engine, dict(WEB, count=2), web_2=("RUNNING", error))
+    record = machines(engine)["web-2"]
+    assert (record.state, record.wanted) == ("RUNNING", "RUNNING") and "still running" in record.error
+    _, plans, _ = want(engine, dict(WEB, count=2, hard=True))
+    assert [(p.vm.name, p.wanted, p.hard) for p in plans["node1"].vms] == [("web-2", "DONE", True)]
+
+
+def test_an_ending_that_failed_half_way_goes_on_with_its_orders(engine):
+    run(engine, WEB)
+    error = {"kind": "HypervisorError", "asked": "VM web-0: remove", "found": "busy", "remedy": ""}
+    run(engine, {"name": "web-%i", "state": "absent", "hard": True}, web_0=("EPILOG_FAILURE", error))
+    _, plans, _ = want(engine)
+    assert [(p.vm.name, p.wanted, p.hard) for p in plans["node1"].vms] == [("web-0", "DONE", True)]
+    assert "busy" in engine.vm_pool(ids=[0])[0].error
+    carry_out(engine, plans)
+    assert engine.vm_pool() == []
+
+
+def test_a_plan_that_was_overtaken_records_nothing(engine):
+    _, older, _ = want(engine, WEB)
+    _, newer, _ = want(engine, WEB)
+    stale = {"kind": "StalePlan", "asked": "VM", "found": "a newer plan was accepted meanwhile", "remedy": ""}
+    carry_out(engine, older, web_0=("UNKNOWN", stale), web_1=("UNKNOWN", stale), web_2=("UNKNOWN", stale))
+    carry_out(engine, newer)
+    assert {(r.state, r.error) for r in engine.vm_pool()} == {("RUNNING", "")}
