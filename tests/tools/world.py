@@ -53,6 +53,8 @@ PREFIX = "nebula-world-"
 HOSTNAME = "world"
 LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 DAEMON_SECONDS = 60
+# In a world's directory: its cgroups, one on each line.
+CGROUPS = "cgroups"
 # Of libvirt's own packages; owners and modes are taken from the machine.
 EMPTIED = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 # Options that cgroup mounts show besides.
@@ -71,8 +73,7 @@ def main() -> int:
         parser.error("no command is given")
     if os.geteuid() != 0:
         parser.error("a world needs root: it mounts, and makes namespaces")
-    remove_left_behind()
-    with directory_of_its_own() as directory, cgroups_of_its_own(directory.name) as cgroups:
+    with directory_of_its_own() as directory, cgroups_of_its_own(directory) as cgroups:
         return in_namespaces(command, directory, cgroups, daemons=not options.no_daemons)
 
 
@@ -231,11 +232,14 @@ def run(*argv: str) -> None:
 
 @contextlib.contextmanager
 def directory_of_its_own() -> Iterator[Path]:
-    """Locked as long as it is in use."""
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
+    """Locked as long as it is in use. What worlds left that were themselves killed is removed."""
+    with locked(PARENT):
+        # Nobody else takes a directory for left behind that was made and is not locked yet.
+        remove_left_behind()
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
+        descriptor = os.open(directory, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
         directory.chmod(0o711)
         yield directory
     finally:
@@ -244,18 +248,29 @@ def directory_of_its_own() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def cgroups_of_its_own(name: str) -> Iterator[list[Path]]:
-    """One in each hierarchy, below that of this process: domains of two worlds may have the same name."""
-    made: list[Path] = []
+def locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        for parent in own_cgroups():
-            group = parent / name
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def cgroups_of_its_own(directory: Path) -> Iterator[list[Path]]:
+    """One in each hierarchy, below that of this process: domains of two worlds may have the same name."""
+    made = [parent / directory.name for parent in own_cgroups()]
+    (directory / CGROUPS).write_text("".join(f"{group}\n" for group in made), encoding="utf-8")
+    try:
+        for group in made:
             group.mkdir()
-            made.append(group)
             for inherited in ("cpuset.cpus", "cpuset.mems"):
                 # In version 1 nobody can enter a cpuset that was given no processors.
                 if (group / "cgroup.clone_children").exists() and (group / inherited).exists():
-                    (group / inherited).write_text((parent / inherited).read_text(encoding="ascii"), encoding="ascii")
+                    (group / inherited).write_text(
+                        (group.parent / inherited).read_text(encoding="ascii"), encoding="ascii"
+                    )
         yield made
     finally:
         for group in made:
@@ -283,14 +298,16 @@ def own_cgroups() -> list[Path]:
 
 def cgroup_mounts() -> list[tuple[Path, str, str]]:
     """Mount point, type (cgroup or cgroup2), controllers as /proc/self/cgroup writes them; in the order of mounting."""
-    found = []
+    # By place: in a world within a world those that it covered are still listed, earlier.
+    found: dict[Path, tuple[Path, str, str]] = {}
     for text in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, after = text.split(" - ", 1)
         kind, _source, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
             named = [option for option in options.split(",") if option.split("=")[0] not in NOT_CONTROLLERS]
-            found.append((Path(before.split()[4]), kind, ",".join(named)))
-    return found
+            point = Path(before.split()[4])
+            found[point] = (point, kind, ",".join(named))
+    return list(found.values())
 
 
 def remove_cgroup(group: Path) -> None:
@@ -317,8 +334,9 @@ def remove_left_behind() -> None:
         except BlockingIOError:
             continue
         else:
-            for parent in own_cgroups():
-                remove_cgroup(parent / directory.name)
+            with contextlib.suppress(FileNotFoundError):
+                for path in (directory / CGROUPS).read_text(encoding="utf-8").splitlines():
+                    remove_cgroup(Path(path))
             shutil.rmtree(directory)
         finally:
             os.close(descriptor)
