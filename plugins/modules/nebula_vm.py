@@ -208,17 +208,19 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items = items_of(dict(params, **_parsed(params)), "vms", KEYS)
+    items, refused = items_of(dict(params, **_parsed(params)), "vms", KEYS, "VM")
     with closing(open_engine(params, check_mode)) as engine:
         with engine.session():
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
-            moved = engine.vm_observe(observed_of(params["observed"] or []))
+            observed = observed_of(params["observed"] or [])
+            engine.host_check(observed)
+            moved = engine.vm_observe(observed)
             outcomes, warnings = reconcile(engine, items, params["hosts"])
             plans = as_plans(engine.vm_plans(params["hosts"])) if params["return_plans"] else None
         differs = [text for outcome in outcomes for text in outcome.differs]
         records = [outcome.after for outcome in outcomes if outcome.after is not None]
-        result = Result(vm_items(outcomes, moved), warnings=warnings + differs)
+        result = Result([*refused, *vm_items(outcomes, moved)], warnings=warnings + differs)
         result.payload = {
             "vms": [vm_view(record, params["root"], check_mode) for record in sorted(records, key=lambda r: r.id)],
             "differs": differs,

@@ -28,7 +28,8 @@ Ref = Union[str, int]
 @dataclass(frozen=True)
 class VmRecord:
     """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
-    no context values, no passwords. request: the merged template it was made from (Template as plain attributes)."""
+    no context values, no passwords. outdated: its networks say something else by now than its context does.
+    request: the merged template it was made from (Template as plain attributes)."""
 
     id: int | None
     name: str
@@ -45,6 +46,7 @@ class VmRecord:
     pattern: str = ""
     position: int | None = None
     error: str = ""
+    outdated: bool = False
     stime: int = 0
     etime: int = 0
     # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.
@@ -179,6 +181,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def host_delete(self, ref: Ref) -> Host: ...
+
+    @abc.abstractmethod
+    def host_check(self, observed: Sequence[Observed]) -> None:
+        """Raise ForeignObject or CatalogError if a node follows another catalog, or newer plans than this one has made:
+        then this one was lost, or is an older copy, and must not decide anything."""
 
     # -- virtual machines, always many at a time ------------------------------------------------------------------
     @abc.abstractmethod

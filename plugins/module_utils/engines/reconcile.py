@@ -26,6 +26,8 @@ KEYS = (
 )  # fmt: skip
 INDEX = "%i"
 MAX_COUNT = 100_000
+# Failed with no domain that runs.
+_NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
 
 
@@ -141,8 +143,8 @@ class _Current:
 
 
 def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -> Wish:
-    name = str(item.get("name") or "")
-    where = f"VM {name or '?'}"
+    name = check_name("VM", item.get("name"))
+    where = f"VM {name}"
     state = item.get("state") or "running"
     if state not in STATES:
         near = nearest(str(state), STATES)
@@ -168,6 +170,9 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     if wish.count is None and wish.pattern:
         wish.count = 1
     if item.get("template") is not None:
+        if isinstance(item["template"], bool) or not isinstance(item["template"], (str, int)):
+            found = f"it is a {type(item['template']).__name__}"
+            raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
         wish.template_name, base = templates.get(item["template"])
         wish.template = _merged(base, item, where)
         notes = instantiate.validate(wish.template, strict=_flag(item, "strict", where), where=where)
@@ -183,6 +188,8 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
     for key, attribute in (("cpu", "CPU"), ("vcpu", "VCPU"), ("memory", "MEMORY"), ("disks", "DISK"), ("nics", "NIC")):
         if item.get(key) is not None:
             overrides[attribute] = item[key]
+            if item[key] == []:
+                base = base.without(attribute)
     extra = item.get("attributes") or {}
     if not isinstance(extra, Mapping):
         raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
@@ -241,12 +248,16 @@ def _fulfil(
     warnings: list[str],
 ) -> None:
     excess = current.beyond(wish) if wish.state != "absent" else []
-    made.extend(Outcome(r.name, r, engine.vm_action(_id(r), "DONE", wish.orders)) for r in excess)
     existing = current.of(wish)
+    elsewhere = [r for r in (*excess, *existing) if hosts is not None and r.host not in hosts]
+    for record in elsewhere:
+        warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
+        made.append(Outcome(record.name, record, record))
+    for record in excess:
+        if record not in elsewhere:
+            made.append(Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders)))
     for record in existing:
-        if hosts is not None and record.host not in hosts:
-            warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
-            made.append(Outcome(record.name, record, record))
+        if record in elsewhere:
             continue
         outcome = Outcome(record.name, record, record)
         made.append(outcome)
@@ -296,13 +307,21 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     record = outcome.after
     if wish.template is None or record is None or record.request is None or wish.state == "absent":
         return
+    if wish.host and wish.host != record.host:
+        outcome.differs.append(
+            f"VM {record.name} (id {record.id}) differs in host: it is on {record.host}, the list says {wish.host}; left as "
+            "it is: remove it (state: absent) to have it made there anew"
+        )
     changes = instantiate.changes(record.request, wish.template)
     if not changes:
+        if record.outdated:
+            outcome.after = engine.vm_update(_id(record), record.request)
         return
-    if wish.recreate:
+    if wish.recreate or _never_ran(engine, record):
         outcome.after = engine.vm_recreate(_id(record), wish.template)
         return
-    possible = {"catalog", "live"} | ({"poweroff"} if record.state == "POWEROFF" else set())
+    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
+    possible = {"catalog", "live"} | ({"poweroff"} if off else set())
     template = record.request
     for change in changes:
         if change.how in possible:
@@ -320,6 +339,13 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     if template != record.request:
         outcome.after = engine.vm_update(_id(record), template)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _never_ran(engine: Engine, record: VmRecord) -> bool:
+    """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
+    if record.state not in _NOT_STARTED:
+        return False
+    return not any(step["state"] in ("RUNNING", "POWEROFF") for step in engine.vm_history(_id(record)))
 
 
 def _with_attribute(template: Template, source: Template, name: str) -> Template:
@@ -345,6 +371,10 @@ def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
             outcome.after = engine.vm_action(_id(record), record.wanted, wish.orders)
         return
     wanted = WANTED[wish.state]
+    if record.error and record.state == record.wanted == wanted:
+        # It is where it should be, and something about it was not done.
+        outcome.after = engine.vm_action(_id(record), wanted, wish.orders)
+        return
     on_its_way = record.state not in ("RUNNING", "POWEROFF", "SUSPENDED")
     if record.wanted == wanted and record.state not in _FAILED and (record.state == wanted or on_its_way):
         return

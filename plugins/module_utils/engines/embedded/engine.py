@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...errors import CatalogError, ForeignObject
 from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network
@@ -137,6 +138,24 @@ class EmbeddedEngine(Engine):
 
     def host_delete(self, ref: Ref) -> Host:
         return self.hosts.delete(ref)
+
+    def host_check(self, observed: Sequence[Observed]) -> None:
+        if self.store.declared:
+            return  # check mode on a bare front-end: there is no catalog yet that could be older
+        for node in observed:
+            if node.catalog and node.catalog != self.catalog():
+                raise ForeignObject(
+                    f"host {node.host}",
+                    f"it carries the marks of catalog {node.catalog}, and this is catalog {self.catalog()}",
+                    "Restore that catalog's nebula.db on the front-end, or take its machines off this host first",
+                )
+            if node.plan_number > int(self.store.meta("plan")):
+                raise CatalogError(
+                    f"catalog {self.store.path}",
+                    f"its newest plan is {self.store.meta('plan')}, and host {node.host} has followed plan "
+                    f"{node.plan_number} of it: this is an older copy",
+                    "Restore the newest copy of nebula.db; what was decided after this one was made is not in it",
+                )
 
     def vm_pool(
         self,

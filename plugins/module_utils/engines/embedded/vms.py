@@ -73,9 +73,11 @@ class Vms:
         done: bool = False,
     ) -> list[VmRecord]:
         hosts = self._hosts_by_id()
+        references = _References(self.images, self.networks)
         if names is None and patterns is None and ids is None:
             where = "" if done else "WHERE state != 6"
-            return [_record(row, hosts) for row in self.store.rows(f"SELECT * FROM vms {where} ORDER BY id")]
+            rows = self.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
+            return [self._record(row, hosts, references) for row in rows]
         found: dict[int, sqlite3.Row] = {}
         # A name belongs to the machine that is not on its way out: the index says so too.
         alive = "" if done else " AND wanted != 'DONE'"
@@ -84,7 +86,12 @@ class Vms:
                 found[row["id"]] = row
         for row in self._select("id", ids or (), "" if done else " AND state != 6"):
             found[row["id"]] = row
-        return [_record(found[vm_id], hosts) for vm_id in sorted(found)]
+        return [self._record(found[vm_id], hosts, references) for vm_id in sorted(found)]
+
+    def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: _References) -> VmRecord:
+        body = json.loads(row["body"]) if row["body"] else {}
+        outdated = row["state"] != VmState.DONE and self._outdated(body, references)
+        return _record(row, hosts, body, outdated)
 
     def _select(self, column: str, values: Iterable[Any], condition: str) -> Iterable[sqlite3.Row]:
         wanted = list(dict.fromkeys(values))
@@ -274,8 +281,26 @@ class Vms:
         way = _ON_THE_WAY.get((wanted, before)) or _ENDING.get(wanted) or LcmState.BOOT
         if orders.operation:
             way = LcmState.RUNNING
+        if wanted == "RUNNING" and before != "RUNNING":
+            self._leave_taken_port(row)
         self._decide(row, way, wanted, orders, orders.operation or wanted.lower())
         return self.pool(ids=[vm_id])[0]
+
+    def _leave_taken_port(self, row: sqlite3.Row) -> None:
+        """Give a machine that does not run another console port if somebody else listens on its own. One that the
+        template fixes stays: its node says what is wrong."""
+        graphics = json.loads(row["body"]).get("graphics") or {}
+        host = self._hosts_by_id()[row["host_id"]]
+        if graphics.get("port") not in self.taken_ports.get(host.name, ()):
+            return
+        demands = _References(self.images, self.networks).demands(row["name"], _request(row))
+        if demands.graphics and not demands.graphics_port:
+            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
+            port = self._vnc_ports([(row["id"], row["name"], demands, host)])[row["id"]]
+            body = from_plain(Vm, json.loads(row["body"]))
+            if body.graphics is not None:
+                body = replace(body, graphics=replace(body.graphics, port=port))
+            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(body)), row["id"]))
 
     def update(self, vm_id: int, template: Template) -> VmRecord:
         row = self._row(vm_id)
@@ -292,16 +317,51 @@ class Vms:
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         self._repromise(row, host, demands)
-        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, vm.nics, port, references)
+        body, said = self._assemble(
+            vm_id,
+            row["uuid"],
+            row["name"],
+            host,
+            template,
+            images,
+            self._refreshed(vm.nics, references),
+            port,
+            references,
+        )
         body = replace(body, disks=_keep_sources(vm, body))
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
             (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
         )
-        if any(change.how != "catalog" for change in changes):
+        if body.context != vm.context or any(change.how != "catalog" for change in changes):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def _refreshed(self, nics: Sequence[Nic], references: _References) -> list[Nic]:
+        """The NICs with what their networks say by now; leases and bridges are as they were."""
+        return [
+            replace(
+                nic,
+                network_values=references.nic_values(
+                    references.network(f"NIC {nic.nic_id}", nic.network_id), nic.ar_id
+                ),
+            )
+            if nic.network_id is not None and nic.ar_id is not None
+            else nic
+            for nic in nics
+        ]
+
+    def _outdated(self, body: Mapping[str, Any], references: _References) -> bool:
+        """Whether the machine's context was made of what its networks no longer say."""
+        if not body.get("context"):
+            return False
+        return any(
+            nic["network_id"] is not None
+            and dict(references.nic_values(references.network(f"NIC {nic['nic_id']}", nic["network_id"]), nic["ar_id"]))
+            != nic["network_values"]
+            for nic in body.get("nics", ())
+        )
 
     def recreate(self, vm_id: int, template: Template) -> VmRecord:
         row = self._row(vm_id)
@@ -667,8 +727,7 @@ def _told_addresses(variables: Mapping[str, str]) -> list[str]:
     return told
 
 
-def _record(row: sqlite3.Row, hosts: Mapping[int, Host]) -> VmRecord:
-    body = json.loads(row["body"]) if row["body"] else {}
+def _record(row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any], outdated: bool) -> VmRecord:
     host = hosts.get(row["host_id"])
     context = body.get("context")
     given = (context or {}).get("variables") or {}
@@ -689,6 +748,7 @@ def _record(row: sqlite3.Row, hosts: Mapping[int, Host]) -> VmRecord:
         pattern=row["pattern"],
         position=row["position"],
         error=row["error"],
+        outdated=outdated,
         stime=row["stime"],
         etime=row["etime"],
         hostname=given.get("SET_HOSTNAME") or given.get("HOSTNAME") or "",

@@ -10,6 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
 
@@ -408,3 +409,77 @@ def test_a_plan_that_was_overtaken_records_nothing(engine):
     carry_out(engine, older, web_0=("UNKNOWN", stale), web_1=("UNKNOWN", stale), web_2=("UNKNOWN", stale))
     carry_out(engine, newer)
     assert {(r.state, r.error) for r in engine.vm_pool()} == {("RUNNING", "")}
+
+
+def test_a_console_port_that_a_stranger_took_is_left_to_it(engine):
+    vnc = {"name": "v", "template": "web", "attributes": {"GRAPHICS": {"TYPE": "vnc"}}}
+    error = {"kind": "NoCapacity", "asked": "VM v: port 5900", "found": "taken", "remedy": "Run again"}
+    run(engine, vnc, v=("BOOT_FAILURE", error))
+    _, plans, _ = want(engine, vnc, observed=[Observed("node1", memory=4096, ports=(5900,))])
+    assert plans["node1"].vms[0].vm.graphics.port == 5901
+    fixed = {"name": "f", "template": "web", "attributes": {"GRAPHICS": {"TYPE": "vnc", "PORT": "6000"}}}
+    run(engine, fixed, f=("BOOT_FAILURE", error))
+    _, plans, _ = want(engine, fixed, observed=[Observed("node1", memory=4096, ports=(6000,))])
+    assert {p.vm.name: p.vm.graphics.port for p in plans["node1"].vms}["f"] == 6000
+
+
+def test_a_live_change_that_failed_is_tried_again(engine):
+    run(engine, WEB)
+    error = {"kind": "HypervisorError", "asked": "VM web-0: context", "found": "busy", "remedy": ""}
+    run(engine, dict(WEB, context={"ROLE": "a"}), web_0=("RUNNING", error))
+    _, plans, _ = want(engine, dict(WEB, context={"ROLE": "a"}))
+    assert [p.vm.name for p in plans["node1"].vms] == ["web-0"]
+    carry_out(engine, plans)
+    assert want(engine, dict(WEB, context={"ROLE": "a"}))[1] == {}
+
+
+def test_another_host_than_asked_for_is_told(engine, edit):
+    run(engine, dict(WEB, host="node1"))
+    with engine.session():
+        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+    outcomes, plans, _ = want(engine, dict(WEB, host="node2"))
+    assert plans == {} and "it is on node1, the list says node2" in outcomes[0].differs[0]
+
+
+def test_a_lowered_count_leaves_machines_of_other_hosts_alone(engine, edit):
+    with engine.session():
+        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+    run(engine, dict(WEB, count=4))
+    _, plans, warnings = want(engine, dict(WEB, count=0), hosts=["node1"])
+    assert {p.vm.name for p in plans["node1"].vms} == {"web-0", "web-2"} and list(plans) == ["node1"]
+    assert sum("not part of this run" in text for text in warnings) == 2
+    assert {r.wanted for r in engine.vm_pool(names=["web-1", "web-3"])} == {"RUNNING"}
+
+
+def test_what_a_network_says_anew_reaches_contexts(engine):
+    run(engine, WEB)
+    with engine.session():
+        attributes = dict(engine.vn_info("Public").attributes, DNS="10.66.0.2")
+        engine.vn_update("Public", attributes=attributes)
+    _, plans, _ = want(engine, WEB)
+    assert {p.vm.context.variables["ETH0_DNS"] for p in plans["node1"].vms} == {"10.66.0.2"}
+    assert {p.vm.nics[0].ip for p in plans["node1"].vms} == {"10.66.0.10", "10.66.0.11", "10.66.0.12"}
+    carry_out(engine, plans)
+    assert want(engine, WEB)[1] == {}
+
+
+def test_memory_and_poweroff_in_one_go(engine):
+    run(engine, WEB)
+    outcomes, plans, _ = want(engine, dict(WEB, state="poweroff", memory=256))
+    assert not outcomes[0].differs
+    assert {(p.wanted, p.vm.memory) for p in plans["node1"].vms} == {("POWEROFF", 256)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (Observed("node1", catalog="0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"), "marks of catalog 0b4c0e1f"),
+        (Observed("node1", catalog="", plan_number=99), "has followed plan 99"),
+    ],
+)
+def test_a_lost_or_older_catalog_decides_nothing(engine, edit, seen, says):
+    run(engine, WEB)
+    seen = seen if seen.catalog else edit(seen, catalog=engine.catalog())
+    with engine.session(), pytest.raises(NebulaError, match=says):
+        engine.host_check([seen])
+    engine.host_check([Observed("node1", catalog=engine.catalog(), plan_number=1)])
