@@ -250,14 +250,17 @@ def _fulfil(
     excess = current.beyond(wish) if wish.state != "absent" else []
     existing = current.of(wish)
     elsewhere = [r for r in (*excess, *existing) if hosts is not None and r.host not in hosts]
+    left_alone = {record.id for record in elsewhere}
     for record in elsewhere:
         warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
         made.append(Outcome(record.name, record, record))
-    for record in excess:
-        if record not in elsewhere:
-            made.append(Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders)))
+    made.extend(
+        Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders))
+        for record in excess
+        if record.id not in left_alone
+    )
     for record in existing:
-        if record in elsewhere:
+        if record.id in left_alone:
             continue
         outcome = Outcome(record.name, record, record)
         made.append(outcome)
@@ -309,8 +312,8 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         return
     if wish.host and wish.host != record.host:
         outcome.differs.append(
-            f"VM {record.name} (id {record.id}) differs in host: it is on {record.host}, the list says {wish.host}; left as "
-            "it is: remove it (state: absent) to have it made there anew"
+            f"VM {record.name} (id {record.id}) differs in host: it is on {record.host}, the list says {wish.host}; "
+            "left as it is: remove it (state: absent) to have it made there anew"
         )
     changes = instantiate.changes(record.request, wish.template)
     if not changes:

@@ -317,17 +317,8 @@ class Vms:
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         self._repromise(row, host, demands)
-        body, said = self._assemble(
-            vm_id,
-            row["uuid"],
-            row["name"],
-            host,
-            template,
-            images,
-            self._refreshed(vm.nics, references),
-            port,
-            references,
-        )
+        nics = self._refreshed(vm.nics, references)
+        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
         body = replace(body, disks=_keep_sources(vm, body))
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
@@ -341,12 +332,7 @@ class Vms:
     def _refreshed(self, nics: Sequence[Nic], references: _References) -> list[Nic]:
         """The NICs with what their networks say by now; leases and bridges are as they were."""
         return [
-            replace(
-                nic,
-                network_values=references.nic_values(
-                    references.network(f"NIC {nic.nic_id}", nic.network_id), nic.ar_id
-                ),
-            )
+            replace(nic, network_values=references.values_of(nic.network_id, nic.ar_id))
             if nic.network_id is not None and nic.ar_id is not None
             else nic
             for nic in nics
@@ -358,8 +344,7 @@ class Vms:
             return False
         return any(
             nic["network_id"] is not None
-            and dict(references.nic_values(references.network(f"NIC {nic['nic_id']}", nic["network_id"]), nic["ar_id"]))
-            != nic["network_values"]
+            and dict(references.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
             for nic in body.get("nics", ())
         )
 
@@ -628,6 +613,9 @@ class _References:
                 error.asked = f"{where}: {error.asked}"
                 raise
         return self._network[ref]
+
+    def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
+        return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
         key = (_id(network), ar_id)
