@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
-from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, Sender
+from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
 
 ITEM_KEYS = frozenset((
     "name", "path", "remote_src", "checksum", "type", "persistent", "size", "format", "fs", "dev_prefix", "target",
@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         single = "images" not in args
         items = [{key: args[key] for key in ITEM_KEYS & set(args)}] if single else _items(args["images"])
-        files = self._local_files(items)
+        files, lost = self._local_files(items)
+        # A file that is not there is that image's error, which the module tells with those of the others.
+        self._upload = {"lost": lost} if lost else {}
         if not single or "path" in args:
             # Into the option that is not logged: a URL may hold credentials.
             args = {key: value for key, value in args.items() if key not in ITEM_KEYS}
@@ -45,10 +47,11 @@ class ActionModule(ActionBase):
 
     def _go(self, args: dict[str, Any], files: dict[str, LocalFile], task_vars: Any) -> dict[str, Any]:
         if self._task.check_mode:
-            return dict(self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars))
+            checked = dict(args, _upload=json.dumps(self._upload))
+            return dict(self._execute_module(module_name=MODULE, module_args=checked, task_vars=task_vars))
         ask = {"ask": {name: file.identity for name, file in files.items()}}
         first = self._execute_module(
-            module_name=MODULE, module_args=dict(args, _upload=json.dumps(ask)), task_vars=task_vars
+            module_name=MODULE, module_args=dict(args, _upload=json.dumps({**self._upload, **ask})), task_vars=task_vars
         )
         missing = first.get("missing")
         if missing is None or first.get("failed"):
@@ -61,14 +64,18 @@ class ActionModule(ActionBase):
                 if problem is not None:
                     return problem
                 use[name] = files[name].identity
-        return run_with_progress(self, MODULE, dict(args, _upload=json.dumps({"use": use})), task_vars, "nebula_image")
+        final = dict(args, _upload=json.dumps({**self._upload, "use": use}))
+        return run_with_progress(self, MODULE, final, task_vars, "nebula_image")
 
-    def _local_files(self, items: list[dict[str, Any]]) -> dict[str, LocalFile]:
-        """The files of the control node that items name, by the image's name; with a local connection items are told
-        that the path is on their own host."""
-        files = {}
+    def _local_files(self, items: list[Any]) -> tuple[dict[str, LocalFile], dict[str, str]]:
+        """The files of the control node that items name, by the image's name, and what is the matter with those that
+        can't be read; with a local connection items are told that the path is on their own host."""
+        files: dict[str, LocalFile] = {}
+        lost: dict[str, str] = {}
         local = self._connection.transport == "local" or self._connection.transport.endswith(".local")
         for item in items:
+            if not isinstance(item, dict):
+                continue
             path, remote = item.get("path"), item.get("remote_src")
             if not isinstance(path, str) or not path or "://" in path or _is_true(remote):
                 continue
@@ -77,29 +84,30 @@ class ActionModule(ActionBase):
             name = str(item.get("name"))
             try:
                 found = self._find_needle("files", path)
-            except Exception as error:
-                raise AnsibleActionFail(
-                    f"image {name}: path {path}: it is not on the control node. "
-                    "Give another path, or set remote_src: true if it is on the front-end"
-                ) from error
+            except Exception:
+                lost[name] = "it is not on the control node"
+                continue
             item["path"] = found
             if local:
                 item["remote_src"] = True
-            else:
-                files[name] = LocalFile.of(name, found)
-        return files
+                continue
+            try:
+                files[name] = LocalFile.of(found)
+            except LocalFileError as error:
+                lost[name] = str(error)
+        return files, lost
 
 
-def _items(images: Any) -> list[dict[str, Any]]:
+def _items(images: Any) -> list[Any]:
     """The list that option images is, or its JSON."""
     if isinstance(images, str):
         try:
             images = json.loads(images)
         except ValueError:
             images = None
-    if not isinstance(images, (list, tuple)) or not all(isinstance(item, dict) for item in images):
+    if not isinstance(images, (list, tuple)):
         raise AnsibleActionFail("option images: it is not a list of dicts. Give one, or its JSON")
-    return [dict(item) for item in images]
+    return [dict(item) if isinstance(item, dict) else item for item in images]
 
 
 def _is_true(value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import InvalidValue
 from .model.names import nearest
+from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
 ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
@@ -21,34 +22,46 @@ PROGRESS: dict[str, Any] = {"_progress_file": {"type": "path"}}
 
 
 def items_of(
-    params: Mapping[str, Any], plural: str, single: Sequence[str], defaults: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """The plural list, or the one item that the module's own options describe.
-
-    Items of the plural list are plain dicts: unknown keys and missing names raise InvalidValue with a near miss.
-    """
+    params: Mapping[str, Any],
+    plural: str,
+    single: Sequence[str],
+    kind: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], list[Item]]:
+    """The plural list, or the one item that the module's own options describe; and those of the list that are no items
+    of that kind ("VM", "image" …), each with its error: the others are to go on."""
     given = params.get(plural)
     if given is None:
-        return [{key: params.get(key) for key in single}]
+        return [{key: params.get(key) for key in single}], []
     if isinstance(given, str):
         given = parse_json(given, plural)
     if not isinstance(given, list):
         raise InvalidValue(f"option {plural}", f"it is a {type(given).__name__}", "Give a list of dicts")
-    items = []
+    items: list[dict[str, Any]] = []
+    refused: list[Item] = []
     for index, item in enumerate(given):
-        if not isinstance(item, Mapping):
-            raise InvalidValue(f"option {plural}, item {index}", f"it is a {type(item).__name__}", "Give a dict")
-        where = f"{plural}[{index}]" + (f" ({item['name']})" if item.get("name") else "")
-        for key in item:
-            if key not in single:
-                near = nearest(str(key), single)
-                raise InvalidValue(
-                    f"{where}: key {key!r}",
-                    "no such key",
-                    f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(sorted(single)),
-                )
+        name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
+        try:
+            check_keys(item, single, f"{kind} {name}" if name else f"{plural}[{index}]")
+        except InvalidValue as error:
+            refused.append(Item(name or f"{plural}[{index}]", error=error, changed=False))
+            continue
         items.append({key: item.get(key, (defaults or {}).get(key)) for key in single})
-    return items
+    return items, refused
+
+
+def check_keys(item: Any, known: Sequence[str], where: str) -> None:
+    """InvalidValue if it is no dict, or has a key that is not known. where: names it in errors."""
+    if not isinstance(item, Mapping):
+        raise InvalidValue(where, f"it is a {type(item).__name__}", "Give a dict with " + ", ".join(known))
+    for key in item:
+        if key not in known:
+            near = nearest(str(key), known)
+            raise InvalidValue(
+                f"{where}: key {key!r}",
+                "no such key",
+                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(sorted(known)),
+            )
 
 
 def parse_json(text: str, option: str) -> Any:

@@ -115,5 +115,9 @@ class CatalogError(NebulaError):
     """The catalog can't be opened, is newer than this collection, or is locked for too long."""
 
 
+class Fault(NebulaError):
+    """Something that no code of ours foresaw."""
+
+
 class TimedOut(NebulaError):
     """A condition that did not come in time."""

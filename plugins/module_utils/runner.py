@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import traceback
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .errors import NebulaError
+from .errors import Fault, NebulaError
+from .host.files import explain
 from .sync import Result, summary
 
 
@@ -24,7 +26,8 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     os.umask(0o077)
     try:
         result = run(module.params, module.check_mode)
-    except NebulaError as error:
+    except Exception as problem:
+        error = as_error(problem)
         module.fail_json(msg=str(error), error=error.as_dict())
     for text in result.warnings:
         module.warn(text)
@@ -37,6 +40,23 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         ]
         module.fail_json(msg=summary(result.errors), **answer)
     module.exit_json(**answer)
+
+
+def as_error(problem: Exception) -> NebulaError:
+    """Any error as one of ours."""
+    if isinstance(problem, NebulaError):
+        return problem
+    if isinstance(problem, OSError):
+        return explain(problem, str(problem.filename or "(not told)"))
+    # Neither its text nor a traceback: they may show values, and with them secrets.
+    steps = traceback.extract_tb(problem.__traceback__)[-3:]
+    places = " → ".join(f"{os.path.basename(step.filename)}:{step.lineno} {step.name}" for step in steps)
+    return Fault(
+        "this task",
+        f"it met {type(problem).__name__} in {places}",
+        "This is a fault of nebula.provision: report it with these words and what was asked. "
+        "Nothing of what it was deciding was kept",
+    )
 
 
 @contextlib.contextmanager

@@ -12,6 +12,9 @@ from typing import Any
 
 from .errors import NebulaError
 
+# Errors that one message tells in full.
+SHOWN = 50
+
 
 @dataclass
 class Item:
@@ -73,6 +76,6 @@ def summary(failed: Sequence[Item]) -> str:
     texts = [f"{item.error}" for item in failed]
     if len(texts) == 1:
         return texts[0]
-    shown = texts[:10]
+    shown = texts[:SHOWN]
     rest = len(texts) - len(shown)
     return f"{len(texts)} failed:\n" + "\n".join(f"- {t}" for t in shown) + (f"\n… and {rest} more" if rest else "")

@@ -122,11 +122,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    items = items_of(params, "isos", isos.KEYS, {key: params[key] for key in ("owner", "group", "mode", "state")})
+    defaults = {key: params[key] for key in ("owner", "group", "mode", "state")}
+    items, refused = items_of(params, "isos", isos.KEYS, "ISO", defaults)
     isos.refuse_twins(items)
     warnings: list[str] = []
-    result = Result([isos.apply(item, check_mode, warnings) for item in items], warnings=warnings)
-    views = [isos.view(item) for item in result.items]
+    done = [isos.apply(item, check_mode, warnings) for item in items]
+    result = Result([*refused, *done], warnings=warnings)
+    views = [isos.view(item) for item in done]
     result.payload = {"iso": views[0]} if params["isos"] is None else {"isos": views}
     return result
 

@@ -166,7 +166,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     with opened(params["hypervisor"], check_mode) as driver:
         if plan is not None:
             if check_mode or driver is None:
-                outcomes = predict(plan, poll(driver, root, host, plan.catalog))
+                outcomes = predict(plan, poll(driver, root, host, plan.catalog), driver, root)
             else:
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) else "done"

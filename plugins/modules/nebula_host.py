@@ -56,7 +56,7 @@ options:
   hosts:
     description: Many hosts, a list of dicts with the keys above.
     type: list
-    elements: dict
+    elements: raw
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -111,10 +111,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items = items_of(params, "hosts", KEYS)
+    items, refused = items_of(params, "hosts", KEYS, "host")
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
-            result = Result([apply(engine, item) for item in items])
+            result = Result([*refused, *(apply(engine, item) for item in items)])
         views = [item.after for item in result.items if item.after is not None]
         result.payload = {"hosts": views, "catalog": engine.catalog()}
     if params["hosts"] is None and views:
@@ -134,7 +134,7 @@ def main():
         attributes={"type": "dict"},
         catalog={"type": "str"},
         state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent"]},
-        hosts={"type": "list", "elements": "dict"},
+        hosts={"type": "list", "elements": "raw"},
         **ENGINE,
     )
     module = AnsibleModule(

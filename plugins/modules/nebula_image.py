@@ -213,7 +213,7 @@ def run(params, check_mode):
     step = parse_json(params["_upload"] or "{}", "_upload")
     if "chunk" in step:
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
-    items = items_of(params, "images", KEYS)
+    items, refused = items_of(params, "images", KEYS, "image")
     if not check_mode:
         make_directory(params["root"], 0o711)
     with closing(open_engine(params, check_mode, create=True)) as engine:
@@ -226,6 +226,7 @@ def run(params, check_mode):
         settings = Settings(
             check_mode=check_mode,
             uploads={name: uploads.path_of(directory, one) for name, one in step.get("use", {}).items()},
+            lost=step.get("lost", {}),
             wait_timeout=params["wait_timeout"],
             stall=params["timeout"],
             max_size=params["max_size"],
@@ -233,7 +234,7 @@ def run(params, check_mode):
             say=Reporter(params["_progress_file"]).say,
         )
         done, warnings = apply(engine, items, settings)
-        result = Result(done, warnings=warnings)
+        result = Result([*refused, *done], warnings=warnings)
         views = [item.after for item in done if item.after is not None]
         result.payload = {"images": views, "catalog": engine.catalog()}
     if params["images"] is None and views:

@@ -120,7 +120,7 @@ options:
   networks:
     description: Many networks, a list of dicts with the keys above.
     type: list
-    elements: dict
+    elements: raw
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -219,12 +219,12 @@ catalog:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, check_keys, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
 STATE = {"type": "str", "default": "present", "choices": ["present", "absent"]}
 RANGE = {
@@ -262,8 +262,12 @@ def checked(item):
     """An item of the list with the types that the same options have outside it."""
     where = f"network {item.get('name') or '?'}"
     if item.get("address_ranges") is not None:
-        ranges = items_of({f"{where}: address_ranges": item["address_ranges"]}, f"{where}: address_ranges", RANGE)
-        item = dict(item, address_ranges=[given(r) for r in ranges])
+        if not isinstance(item["address_ranges"], list):
+            found = f"it is a {type(item['address_ranges']).__name__}"
+            raise InvalidValue(f"{where}: address_ranges", found, "Give a list of dicts")
+        for index, each in enumerate(item["address_ranges"]):
+            check_keys(each, list(RANGE), f"{where}: address_ranges[{index}]")
+        item = dict(item, address_ranges=[given(each) for each in item["address_ranges"]])
     result = ArgumentSpecValidator(NETWORK).validate(given(item))
     if result.error_messages:
         raise InvalidValue(where, "; ".join(result.error_messages), "See ansible-doc nebula.provision.nebula_network")
@@ -275,9 +279,13 @@ def given(item):
 
 
 def run(params, check_mode):
-    items = items_of(params, "networks", list(NETWORK))
-    if params["networks"] is not None:
-        items = [checked(item) for item in items]
+    given_items, refused = items_of(params, "networks", list(NETWORK), "network")
+    items = []
+    for item in given_items:
+        try:
+            items.append(item if params["networks"] is None else checked(item))
+        except InvalidValue as error:
+            refused.append(Item(str(item.get("name") or "?"), error=error, changed=False))
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             done, views, warnings = apply_all(engine, items, check_mode)
@@ -285,12 +293,12 @@ def run(params, check_mode):
         payload = {"networks": views, "known": known, "catalog": engine.catalog()}
     if params["networks"] is None and views:
         payload["network"] = views[0]
-    return Result(items=done, payload=payload, warnings=warnings)
+    return Result(items=[*refused, *done], payload=payload, warnings=warnings)
 
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(NETWORK, networks={"type": "list", "elements": "dict"}, **ENGINE),
+        argument_spec=dict(NETWORK, networks={"type": "list", "elements": "raw"}, **ENGINE),
         supports_check_mode=True,
         required_one_of=[("name", "networks")],
         mutually_exclusive=[("name", "networks")],

@@ -127,10 +127,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items = items_of(params, "templates", KEYS)
+    items, refused = items_of(params, "templates", KEYS, "template")
     with closing(open_engine(params, check_mode, create=True)) as engine, engine.session():
         done, views, warnings = apply_all(engine, items, check_mode)
-    result = Result(done, {"templates": views}, warnings)
+    result = Result([*refused, *done], {"templates": views}, warnings)
     if params["templates"] is None and views:
         result.payload["template"] = views[0]
     return result

@@ -26,6 +26,10 @@ BLOCK = MIB
 SAY_SECONDS = 2.0
 
 
+class LocalFileError(Exception):
+    """What is the matter with a file of the control node."""
+
+
 @dataclass(frozen=True)
 class LocalFile:
     """identity: a digest of what tells this content from others without reading it: name, size and time of change."""
@@ -35,13 +39,13 @@ class LocalFile:
     identity: str
 
     @classmethod
-    def of(cls, name: str, path: str) -> LocalFile:
+    def of(cls, path: str) -> LocalFile:
         try:
             found = os.stat(path)
         except OSError as error:
-            raise AnsibleActionFail(f"image {name}: path {path}: {error.strerror}") from error
+            raise LocalFileError(f"{error.strerror} on the control node") from error
         if not stat.S_ISREG(found.st_mode):
-            raise AnsibleActionFail(f"image {name}: path {path}: it is not a regular file")
+            raise LocalFileError("it is not a regular file on the control node")
         text = json.dumps([os.path.abspath(path), found.st_size, found.st_mtime_ns])
         return cls(path, found.st_size, hashlib.sha256(text.encode()).hexdigest())
 

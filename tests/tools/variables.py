@@ -47,7 +47,9 @@ def default(option: dict[str, Any]) -> str:
 
 def kind(option: dict[str, Any]) -> str:
     name = option.get("type", "str")
-    return f"list of {option['elements']}" if option.get("elements") else name
+    # Lists of items are raw to Ansible, so that the modules themselves refuse a bad one by its name.
+    elements = "dict" if option.get("options") else option.get("elements")
+    return f"list of {elements}" if elements else name
 
 
 def rows(options: dict[str, Any], depth: int = 0) -> list[str]:

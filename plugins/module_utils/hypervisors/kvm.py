@@ -37,6 +37,9 @@ REMEDIES = (
     ("Unable to find any firmware", "Install the package ovmf"),
     ("Unable to find 'efi' firmware", "Install the package ovmf"),
     ("unsupported machine type", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
+    ("Maximum CPUs greater", "Ask for fewer VCPU"),
+    ("is not a valid device model name", "Check NIC MODEL: virtio, e1000 and rtl8139 are always there"),
+    ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )
 

@@ -15,13 +15,12 @@ from xml.etree import ElementTree as ET
 from ..errors import InvalidValue
 from ..model.disk import Disk, DiskFiles
 from ..model.nic import Nic
+from ..model.values import IO_LIMITS, IO_SUFFIXES, raw_fragment
 from ..model.vm import Graphics, Vm
 from .base import Deployment, Site
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-# Around RAW data while it is parsed.
-RAW_BEGIN, RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">', "</domain>"
 ET.register_namespace("nebula", NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
@@ -31,8 +30,6 @@ PASSWORD_LENGTH = {"vnc": 8, "spice": 59}
 # Root ports beyond those that the devices of the definition take: what can be attached to a running q35 machine.
 ROOT_PORTS = 16
 BUSES = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
-# DISK attribute → element of <iotune>; each also as …_MAX and …_MAX_LENGTH.
-IOTUNE = ("TOTAL_BYTES_SEC", "READ_BYTES_SEC", "WRITE_BYTES_SEC", "TOTAL_IOPS_SEC", "READ_IOPS_SEC", "WRITE_IOPS_SEC")
 HYPERV = (
     ("relaxed", "on"), ("vapic", "on"), ("spinlocks", "on"), ("vpindex", "on"), ("runtime", "on"), ("synic", "on"),
     ("stimer", "on"), ("reset", "off"), ("frequencies", "on"), ("reenlightenment", "off"), ("tlbflush", "on"),
@@ -303,8 +300,8 @@ def letter_index(target: str) -> int:
 
 def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
     wanted: list[tuple[str, str]] = []
-    for name in IOTUNE:
-        names = [name + suffix for suffix in ("", "_MAX", "_MAX_LENGTH")]
+    for name in IO_LIMITS:
+        names = [name + suffix for suffix in IO_SUFFIXES]
         wanted += [(each.lower(), options[each]) for each in names if options.get(each)]
     if options.get("SIZE_IOPS_SEC"):
         wanted.append(("size_iops_sec", options["SIZE_IOPS_SEC"]))
@@ -418,22 +415,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
 
 
 def _raw_fragment(vm: Vm) -> Optional[ET.Element]:
-    data = vm.raw.get("kvm", "")
-    if not data.strip():
-        return None
-    parser = ET.XMLParser()
-    try:
-        for part in (RAW_BEGIN, data, RAW_END):
-            parser.feed(part)
-        fragment: ET.Element = parser.close()
-        return fragment
-    except ET.ParseError as error:
-        line, column = error.position
-        raise InvalidValue(
-            f"virtual machine {vm.name}: RAW of type kvm",
-            f"its DATA is not well-formed XML (line {line}, column {column}: {error.msg})",
-            "Give elements as they stand below <domain>, each closed, with & and < written as &amp; and &lt;",
-        ) from None
+    return raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
 
 
 # Sections that a domain has once: what RAW says in them joins ours.

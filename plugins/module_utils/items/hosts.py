@@ -11,6 +11,7 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
 from ..model.host import Host
+from ..model.names import check_name
 from ..model.states import HostState
 from ..sync import Item, differences
 
@@ -25,6 +26,7 @@ _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disa
 def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
     name = str(item.get("name") or "")
     try:
+        check_name("host", item.get("name"))
         with engine.attempt():
             return _apply(engine, name, item)
     except NebulaError as error:

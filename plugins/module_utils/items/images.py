@@ -52,11 +52,13 @@ UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.D
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all items of a run. uploads: name of an image → its uploaded file. wait_timeout: seconds that
-    another run may still take for the same image. stall: seconds without a byte. max_size: MiB."""
+    """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
+    is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
+    image. stall: seconds without a byte. max_size: MiB."""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
     wait_timeout: float = 600.0
     stall: float = 30.0
     max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
@@ -252,6 +254,12 @@ def _look(request: Request | None, wish: Wish, settings: Settings, warnings: lis
     """What can be seen of the source at no cost, before anything is registered for it."""
     if request is None or is_url(request.source):
         return None
+    if wish.name in settings.lost:
+        raise NotFound(
+            f"image {wish.name}: path {wish.path}",
+            settings.lost[wish.name],
+            "Give another path, or set remote_src: true if it is on the front-end",
+        )
     if wish.from_control_node and wish.name not in settings.uploads:
         if settings.check_mode:
             return None

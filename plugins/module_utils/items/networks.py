@@ -55,11 +55,11 @@ def apply_all(
     current = {network.name: network for network in engine.vn_pool()}
     seen: set[str] = set()
     for item in items:
-        name = str(item.get("name") or "")
+        name = item["name"] if isinstance(item.get("name"), str) else ""
         before = current.get(name)
         shown = None if before is None else network_view(before)
         try:
-            check_name("network", name)
+            check_name("network", item.get("name"))
             if name in seen:
                 raise InvalidValue(f"network {name}", "the list has it twice", "Keep one of the two")
             seen.add(name)

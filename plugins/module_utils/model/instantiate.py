@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from ..errors import InvalidValue
-from . import targets
+from . import targets, values
 from .attributes import SINGLES, near_misses, without_effect
 from .changes import CHANGEABLE, Change, changes
 from .context import Context
@@ -120,6 +120,8 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
     graphics = _graphics(template, where, None)
     if graphics is not None:
         warnings += _doubts_of_graphics(graphics)
+    if (template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR) in values.HYPERVISORS:
+        values.check(template, where)
     if len(template.vectors("CONTEXT")) > 1:
         raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
     return warnings
@@ -647,6 +649,8 @@ def _whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
     if digits.isascii() and digits.isdigit() and len(digits) <= 12 and int(digits) >= lowest:
         return int(digits)
     found = "it is not a whole number" + (f" of at least {lowest}" if lowest else "")
+    if digits.isascii() and digits.isdigit() and len(digits) > 12:
+        found = "nothing is that large"
     raise InvalidValue(f"{where} = {text!r}", found, remedy)
 
 

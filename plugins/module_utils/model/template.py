@@ -17,6 +17,8 @@ Value = Union[str, Vector]
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 # What YAML may read as a fraction and is one: everywhere else 1.10 and "1.10" are not the same.
 _FRACTIONS = frozenset(("CPU", "CPU_COST", "MEMORY_COST", "DISK_COST"))
+# Of which there are only whole ones.
+_WHOLE = frozenset(("MEMORY", "VCPU", "SIZE", "PORT", "IMAGE_ID", "NETWORK_ID"))
 _MODES = frozenset(("MODE", "PERMISSIONS", "UMASK"))
 # YAML reads 52:54:00:12:34:56 as one number of base 60, and :: forms alike.
 _ADDRESSES = frozenset(("IP", "IP6", "IP6_ULA", "IP6_GLOBAL", "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK"))
@@ -227,12 +229,13 @@ def _from_yaml(name: str, value: Any, where: str) -> Value:
             if key == "BOOT" and isinstance(raw, (list, tuple)):
                 pairs[key] = ",".join(_scalar(key, item, here) for item in raw)
             else:
-                pairs[key] = _scalar(key, raw, here)
+                pairs[key] = _scalar(key, raw, here, hidden=name == "CONTEXT")
         return tuple(pairs.items())
     return _scalar(name, value, f"{where}: {name}")
 
 
-def _scalar(key: str, value: Any, where: str) -> str:
+def _scalar(key: str, value: Any, where: str, hidden: bool = False) -> str:
+    """hidden: any variable of a context may be a secret, so that errors don't show its value."""
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidValue(where, "its value holds a NUL character", "Encode it, for example in base64")
@@ -249,10 +252,15 @@ def _scalar(key: str, value: Any, where: str) -> str:
     if isinstance(value, bool):
         # Of all keymaps, only Norway's is a boolean in YAML.
         return "no" if key == "KEYMAP" and not value else ("YES" if value else "NO")
-    if isinstance(value, int):
-        return _integer(key, value, where)
-    if isinstance(value, float):
-        return _fraction(key, value, where)
+    try:
+        if isinstance(value, int):
+            return _integer(key, value, where)
+        if isinstance(value, float):
+            return _fraction(key, value, where)
+    except InvalidValue:
+        if not hidden:
+            raise
+        raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes") from None
     if hasattr(value, "isoformat") and not hasattr(value, "hour"):
         return str(value.isoformat())
     raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes")
@@ -290,6 +298,8 @@ def _mode(key: str, value: int, where: str) -> str:
 def _fraction(key: str, value: float, where: str) -> str:
     if key in _FRACTIONS and -1e15 < value < 1e15:
         return str(int(value)) if value == int(value) else repr(value)
+    if key in _WHOLE:
+        raise InvalidValue(f"{where} = {value!r}", "it is not a whole number", "Give a whole number")
     raise InvalidValue(
         where,
         f"YAML read it as the number {value!r}, to which 1.10 and 1.1 are the same",

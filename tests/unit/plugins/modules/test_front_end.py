@@ -71,13 +71,21 @@ def vm(root, check=False, **given):
     return nebula_vm.run(options(root=root, return_plans=True, **given), check)
 
 
-def obey(root, result):
+def obey(root, result, state=""):
+    """What a node answers that did all; state: where its machines are after they failed."""
+    error = {"asked": "VM a", "found": "unsupported machine type", "remedy": "Check it"} if state else None
     answers = {}
     for name, text in result.payload["plans"].items():
         plan = json.loads(text)
         answers[name] = {
             "outcomes": [
-                {"vm_id": p["vm"]["vm_id"], "generation": p["generation"], "state": p["wanted"], "changed": True}
+                {
+                    "vm_id": p["vm"]["vm_id"],
+                    "generation": p["generation"],
+                    "state": state or p["wanted"],
+                    "changed": True,
+                    "error": error,
+                }
                 for p in plan["vms"]
             ]
         }
@@ -120,8 +128,12 @@ def test_host_with_a_bad_value(root, key, value):
 
 
 def test_unknown_keys_have_a_near_miss(root):
-    with pytest.raises(InvalidValue, match="memory"):
-        nebula_host.run(options(root=root, hosts=[{"name": "a", "memroy": 1}]), False)
+    items = [{"name": "a", "memroy": 1}, "b", {"name": 5}, {"name": "c", "memory": 64}]
+    result = nebula_host.run(options(root=root, hosts=items), False)
+    texts = [str(item.error) for item in result.errors]
+    assert "host a" in texts[0] and "'memory'" in texts[0] and "hosts[1]: it is a str" in texts[1]
+    assert "host 5: the name is a int" in texts[2]
+    assert [view["name"] for view in result.payload["hosts"]] == ["c"], "the others go on"
 
 
 def test_a_host_that_runs_machines_is_kept(furnished):
@@ -197,10 +209,51 @@ def test_malformed_json_is_named_and_not_shown(furnished):
     assert "vms" in str(caught.value) and "s3cr3t" not in str(caught.value)
 
 
-@pytest.mark.parametrize("vms", ['{"name": "a"}', '["a"]', '[{"name": "a", "tempalte": "web"}]', "[[]]", '"a"'])
+@pytest.mark.parametrize("vms", ['{"name": "a"}', '"a"', "null"])
 def test_lists_that_are_none(furnished, vms):
     with pytest.raises(InvalidValue):
         nebula_vm.run(options(root=furnished, vms=vms), False)
+
+
+@pytest.mark.parametrize(
+    ("item", "parts"),
+    [
+        ("a", ["vms[1]", "it is a str"]),
+        ([], ["vms[1]", "it is a list"]),
+        ({"name": "a", "tempalte": "web"}, ["VM a", "'tempalte'", "'template'"]),
+        ({"name": 13, "template": "web"}, ["VM 13", "in quotes if it is a number"]),
+        ({"name": ["a"], "template": "web"}, ["VM", "the name is a list"]),
+        ({"template": "web"}, ["VM", "the name is empty"]),
+        ({"name": "a", "template": ["web"]}, ["VM a: template", "it is a list", "name or the id"]),
+        ({"name": "a", "template": "web", "memory": 1.5}, ["VM a: MEMORY = 1.5", "whole number"]),
+        ({"name": "a", "template": "web", "context": {"PIN": 47.25}}, ["VM a: CONTEXT/PIN", "quotes"]),
+        ({"name": "a", "template": "web", "disks": []}, ["VM a", "nothing to boot from"]),
+    ],
+)
+def test_one_bad_item_does_not_keep_the_others(furnished, item, parts):
+    result = vm(furnished, vms=json.dumps([{"name": "good", "template": "web"}, item]))
+    text = str(result.errors[0].error)
+    for part in parts:
+        assert part in text
+    assert "47.25" not in text, "any variable of a context may be a secret"
+    assert [view["name"] for view in result.payload["vms"]] == ["good"]
+
+
+def test_no_nics_are_asked_for(furnished):
+    assert vm(furnished, name="a", template="web", nics=[]).payload["vm"]["nics"] == []
+
+
+def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished):
+    wrong = {"OS": {"MACHINE": "nosuch"}}
+    made = vm(furnished, name="a", template="web", attributes=json.dumps(wrong))
+    obey(furnished, made, state="BOOT_FAILURE")
+    corrected = vm(furnished, name="a", template="web", nics=[])
+    (planned,) = json.loads(corrected.payload["plans"]["node1"])["vms"]
+    assert (planned["operation"], planned["vm"]["nics"], corrected.payload["differs"]) == ("recreate", [], [])
+    assert obey(furnished, corrected).payload["vms"][0]["state"] == "RUNNING"
+    # Once it has run, its disks are somebody's.
+    again = vm(furnished, name="a", template="web")
+    assert "differs in NIC" in again.payload["differs"][0] and not again.changed
 
 
 def test_failed_machines_are_named_by_the_record(furnished):

@@ -157,13 +157,13 @@ def test_bad_input_changes_nothing_and_keeps_secrets(dest, options, problem):
 
 def test_bad_lists():
     for isos, problem in [
-        ([{"dest": "/a", "contxt": {}}], "Did you mean 'context'"),
         ([{"dest": "/a/b"}, {"dest": "/a//b"}], "two ISOs"),
         ({"dest": "/a"}, "Give a list"),
-        (["/a"], "Give a dict"),
     ]:
         with pytest.raises(InvalidValue, match=problem):
             run(isos=isos)
+    result = run(isos=[{"dest": "/a", "contxt": {}}, "/a"])
+    assert "Did you mean 'context'" in str(result.errors[0].error) and "Give a dict" in str(result.errors[1].error)
 
 
 def test_what_is_no_context_iso_is_neither_replaced_nor_removed(dest, tmp_path):

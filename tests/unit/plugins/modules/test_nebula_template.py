@@ -10,7 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound
 from ansible_collections.nebula.provision.plugins.modules import nebula_template
 
 TEXT = """
@@ -215,8 +215,9 @@ def test_a_bad_update_keeps_what_was_there(module, engine):
 
 
 def test_an_unknown_key_names_the_nearest(module):
-    with pytest.raises(InvalidValue, match="Did you mean 'template'"):
-        module({"name": "web", "tempalte": TEXT})
+    result = module({"name": "web", "tempalte": TEXT}, {"name": "other", "template": TEXT})
+    assert "Did you mean 'template'" in str(result.errors[0].error)
+    assert [view["name"] for view in result.payload["templates"]] == ["other"]
 
 
 def test_warnings_name_the_template(module):

@@ -131,14 +131,15 @@ def test_fractions_of_processors(text: str, value: str) -> None:
 
 
 REFUSED = {
-    "context: {version: 1.10}": ("CONTEXT/VERSION", "1.1", '"1.1"'),
+    "context: {version: 1.10}": ("CONTEXT/VERSION", "a number", "quotes"),
     "version: 1.10": ("VERSION", "1.10 and 1.1", "quotes"),
+    "memory: 1.5": ("MEMORY = 1.5", "not a whole number", "Give"),
     "cpu: .nan": ("CPU", "nan", "quotes"),
     "nic: {mac: 1234}": ("NIC/MAC", "1234", '"02:00'),
     "nic: {ip: 20}": ("NIC/IP", "number", "quotes"),
     "nic: {ip6: 20:01:10:20}": ("NIC/IP6", "number", "quotes"),
-    "context: {mode: 0644}": ("CONTEXT/MODE", "420", '"0644"'),
-    "context: {mode: 9999}": ("CONTEXT/MODE", "9999", "quotes"),
+    "context: {mode: 0644}": ("CONTEXT/MODE", "a number", "quotes"),
+    "context: {mode: 9999}": ("CONTEXT/MODE", "a number", "quotes"),
     "graphics: {passwd: 0123}": ("GRAPHICS/PASSWD", "a number", "quotes"),
     "context: {root_password: yes}": ("CONTEXT/ROOT_PASSWORD", "a boolean", "quotes"),
     "context: {at: 2026-11-20 10:00:00}": ("CONTEXT/AT", "a time", "quotes"),
