@@ -192,6 +192,8 @@ def explain(error: OSError, path: str) -> NebulaError:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"writing {path}", reason, "Make room on its file system, then run again")
+    if error.errno == errno.EFBIG:
+        return NoSpace(f"writing {path}", reason, "No file of this file system can be that large: ask for less")
     if error.errno == errno.ENOENT:
         return NotFound(f"path {path}", reason, "Check the path")
     if error.errno in (errno.EACCES, errno.EPERM):

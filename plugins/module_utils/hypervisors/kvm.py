@@ -36,6 +36,7 @@ REMEDIES = (
     ("could not find kernel", "Check OS KERNEL"),
     ("Unable to find any firmware", "Install the package ovmf"),
     ("Unable to find 'efi' firmware", "Install the package ovmf"),
+    ("No PCI buses available", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
     ("unsupported machine type", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
     ("Maximum CPUs greater", "Ask for fewer VCPU"),
     ("is not a valid device model name", "Check NIC MODEL: virtio, e1000 and rtl8139 are always there"),

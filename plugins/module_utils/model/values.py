@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Optional
 from xml.etree import ElementTree as ET
@@ -15,6 +17,7 @@ from .template import Template
 # Hypervisors that these rules are those of.
 HYPERVISORS = ("kvm", "qemu")
 _WORDS = {
+    ("DISK", "DEV_PREFIX"): ("vd", "sd", "hd", "fd"),
     ("DISK", "CACHE"): ("none", "writethrough", "writeback", "directsync", "unsafe", "default"),
     ("DISK", "IO"): ("native", "threads", "io_uring"),
     ("DISK", "DISCARD"): ("unmap", "ignore"),
@@ -35,9 +38,14 @@ _NUMBERS = {
     "DISK": (*(limit + suffix for limit in IO_LIMITS for suffix in IO_SUFFIXES), "SIZE_IOPS_SEC", "IOTHREAD",
              "VIRTIO_BLK_QUEUES"),
     "NIC": ("INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW", "OUTBOUND_PEAK_BW",
-            "OUTBOUND_PEAK_KB", "VIRTIO_QUEUES"),
+            "OUTBOUND_PEAK_KB", "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
     "FEATURES": ("VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES", "IOTHREADS"),
 }  # fmt: skip
+_ADDRESSES = {
+    4: ("GATEWAY", "NETWORK_ADDRESS", "NETWORK_MASK", "VROUTER_IP"),
+    6: ("GATEWAY6", "IP6_GATEWAY", "IP6_ULA", "IP6_GLOBAL", "VROUTER_IP6"),
+}
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]*")
 # Asynchronous I/O of the kernel's own kind goes past the page cache or not at all.
 _UNCACHED = ("none", "directsync")
 # What RAW stands in; its own namespace is for options of QEMU's command line.
@@ -51,6 +59,9 @@ def check(template: Template, where: str) -> None:
         for index, vector in enumerate(vectors):
             here = f"{where}: {name} {index}" if name in ("DISK", "NIC", "INPUT") else f"{where}: {name}"
             _check_vector(name, vector, here)
+    listen = template.vector("GRAPHICS").get("LISTEN", "")
+    if not _HOST.fullmatch(listen):
+        raise InvalidValue(f"{where}: GRAPHICS/LISTEN = {listen!r}", "it is no address", "Write 127.0.0.1, or 0.0.0.0")
     for vector in template.vectors("RAW"):
         if vector.get("TYPE", "").lower() in HYPERVISORS:
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
@@ -70,6 +81,8 @@ def _check_vector(name: str, vector: Mapping[str, str], where: str) -> None:
             raise InvalidValue(f"{where}: {key} = {text!r}", "there is no such value", f"Use one of {', '.join(words)}")
     if name == "DISK":
         _check_disk(vector, where)
+    if name == "NIC":
+        _check_nic(vector, where)
     if name == "INPUT" and vector.get("TYPE", "").lower() == "tablet" and vector.get("BUS", "").lower() == "ps2":
         raise InvalidValue(f"{where}: BUS = ps2", "no tablet goes there", "Use usb, or leave BUS out")
 
@@ -91,6 +104,23 @@ def _check_disk(vector: Mapping[str, str], where: str) -> None:
                     f"{where}: {total} = {vector[total]}",
                     f"{parts[0]} is set too, and one includes the other",
                     "Limit the total, or reading and writing each",
+                )
+
+
+def _check_nic(vector: Mapping[str, str], where: str) -> None:
+    for version, keys in _ADDRESSES.items():
+        for key in keys:
+            if not vector.get(key):
+                continue
+            try:
+                good = ipaddress.ip_address(vector[key]).version == version
+            except ValueError:
+                good = False
+            if not good:
+                raise InvalidValue(
+                    f"{where}: {key} = {vector[key]!r}",
+                    f"it is no IPv{version} address",
+                    "Correct it, or leave it out for the network's",
                 )
 
 
