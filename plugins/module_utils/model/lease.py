@@ -26,10 +26,14 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaseRequest:
-    """One NIC that wants an address: the next free one, or the one that ip (or mac, where there is no ip) names."""
+    """One NIC that wants an address: the next free one, or the one that ip, ip6 or mac names.
+
+    Where more than one is given, all have to be of the same lease.
+    """
 
     network_id: int
     vm_id: int
     nic_id: int
     ip: str = ""
     mac: str = ""
+    ip6: str = ""

@@ -42,6 +42,13 @@ def ip_text(number: int) -> str:
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
+def ip6_address(text: str, asked: str) -> IPv6Address:
+    try:
+        return IPv6Address(text.strip())
+    except AddressValueError as error:
+        raise InvalidValue(f"{asked} = {text!r}", f"not an IPv6 address ({error})", "Write it as 2001:db8::1") from None
+
+
 def mac_number(text: str, asked: str) -> int:
     """A MAC address as a number. Also what YAML 1.1 makes of an unquoted 52:54:00:12:34:56, a number to base 60."""
     plain = text.strip().lower()
@@ -89,6 +96,14 @@ def eui64(prefix: str, mac: int) -> str:
     return str(IPv6Address(int(IPv6Address(prefix)) | identifier))
 
 
+def of_eui64(address: IPv6Address) -> tuple[str, int] | None:
+    """The prefix and the MAC address that eui64() made this of; None if it did not."""
+    identifier = int(address) & ((1 << 64) - 1)
+    if identifier >> 24 & 0xFFFF != 0xFFFE:
+        return None
+    return str(IPv6Address(int(address) - identifier)), (identifier >> 40 ^ 0x020000) << 24 | identifier & 0xFFFFFF
+
+
 # -- leases -----------------------------------------------------------------------------------------------------------
 class Calculator:
     """The addresses of one range by offset; what does not depend on the offset is computed once."""
@@ -118,6 +133,13 @@ class Calculator:
         """Where in the range an address lies (the MAC address only counts without an IP address); None: outside."""
         offset = (-1 if self.ip is None else ip - self.ip) if ip is not None else -1 if mac is None else mac - self.mac
         return offset if 0 <= offset < self.range.size else None
+
+    def offset_of_ip6(self, ip6: IPv6Address) -> int | None:
+        """Where in the range an IPv6 address lies, by its global or its unique local prefix; None: outside."""
+        made_of = of_eui64(ip6)
+        if made_of is None or not self.with_ip6 or made_of[0] not in (self.range.global_prefix, self.range.ula_prefix):
+            return None
+        return self.offset_of(None, made_of[1])
 
 
 # -- what a network says ----------------------------------------------------------------------------------------------
@@ -193,10 +215,7 @@ def _read_ip(text: str, asked: str) -> str:
 
 
 def _read_ip6(text: str, asked: str) -> str:
-    try:
-        return str(IPv6Address(text.strip()))
-    except AddressValueError as error:
-        raise InvalidValue(f"{asked} = {text!r}", f"not an IPv6 address ({error})", "Write it as 2001:db8::1") from None
+    return str(ip6_address(text, asked))
 
 
 def _read_any_ip(text: str, asked: str) -> str:

@@ -252,7 +252,7 @@ class Networks:
         for network_id, indexes in by_network.items():
             network = self.info(network_id)
             ranges = {r.ar_id: addresses.Calculator(r) for r in network.address_ranges}
-            asked_for = [i for i in indexes if requests[i].ip or requests[i].mac]
+            asked_for = [i for i in indexes if requests[i].ip or requests[i].mac or requests[i].ip6]
             offsets = self._claim(network, ranges, [(i, requests[i]) for i in asked_for])
             self._store(network_id, [(*offsets[i], requests[i]) for i in asked_for])
             rest = [i for i in indexes if i not in offsets]
@@ -295,7 +295,7 @@ class Networks:
         names = self._names([request.vm_id for _index, request in asked])
         for index, request in asked:
             requester = f"{_vm(request.vm_id, names.get(request.vm_id))}, NIC {request.nic_id}"
-            where = f"{request.ip or request.mac} in network {network.name} for {requester}"
+            where = f"{request.ip or request.ip6 or request.mac} in network {network.name} for {requester}"
             place = _place(network, ranges, request, requester, where)
             other = claimed.setdefault(place, request)
             if other is not request:
@@ -424,18 +424,33 @@ def _place(
     """The range that has the address asked for, and its offset there."""
     ip = addresses.ip_number(request.ip, f"{requester}: IP") if request.ip else None
     mac = addresses.mac_number(request.mac, f"{requester}: MAC") if request.mac else None
+    ip6 = addresses.ip6_address(request.ip6, f"{requester}: IP6") if request.ip6 else None
     for ar_id, calculator in ranges.items():
-        offset = calculator.offset_of(ip, mac)
+        offset = calculator.offset_of_ip6(ip6) if ip is None and ip6 is not None else calculator.offset_of(ip, mac)
         if offset is None:
             continue
+        if ip6 is not None and calculator.offset_of_ip6(ip6) != offset:
+            leased = calculator.lease(network.id, offset, None, None)
+            found = f"it goes with {leased.ip6 or leased.ip6_ula or 'no IPv6 address'} there, not with {request.ip6}"
+            raise NoLease(where, found, "Give the IP only")
         if mac is not None and mac != calculator.mac + offset:
             leased = addresses.mac_text(calculator.mac + offset)
             raise NoLease(where, f"it goes with MAC address {leased} there, not with {request.mac}", "Give the IP only")
         return ar_id, offset
-    spans = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
+    if ip6 is not None and ip is None:
+        spans = ", ".join(_span6(calculator) for calculator in ranges.values() if calculator.with_ip6) or "none"
+    else:
+        spans = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
     raise NoLease(
         where, f"it is in none of the network's address ranges: {spans}", "Ask for one of these, or add a range"
     )
+
+
+def _span6(calculator: addresses.Calculator) -> str:
+    """The IPv6 addresses of a range, for messages: between first and last lie those that its MAC addresses make."""
+    first, last = (calculator.lease(None, offset, None, None) for offset in (0, calculator.range.size - 1))
+    spans = [f"{a} to {b}" for a, b in ((first.ip6, last.ip6), (first.ip6_ula, last.ip6_ula)) if a]
+    return f"{calculator.range.ar_id} [{' or '.join(spans) or 'no IPv6 prefix'}]"
 
 
 def _random() -> int:

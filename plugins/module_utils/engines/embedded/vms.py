@@ -218,7 +218,7 @@ class Vms:
                 if index < first:
                     continue
                 network = references.network(f"VM {name}, NIC {index}", demand.network)
-                requests.append(LeaseRequest(_id(network), vm_id, index, ip=demand.ip, mac=demand.mac))
+                requests.append(LeaseRequest(_id(network), vm_id, index, ip=demand.ip, mac=demand.mac, ip6=demand.ip6))
                 places.append((vm_id, index, network))
         for (vm_id, index, network), lease in zip(places, self.networks.lease(requests)):
             nics[vm_id].append(

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
 
@@ -128,6 +129,19 @@ def test_an_ending_machine_keeps_its_lease_until_its_node_has_ended_it(engine):
     want(engine, {"name": "a", "state": "absent"})
     outcomes, _, _ = want(engine, {"name": "b", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]})
     assert "10.66.0.10" in failed(outcomes)[0]
+
+
+def test_an_ipv6_address_that_is_asked_for_is_leased(engine):
+    with engine.session():
+        six = AddressRange(NEW_AR, "IP6", 9, mac="02:11:22:33:44:50", global_prefix="2001:db8::")
+        engine.vn_allocate(Network(None, "six", bridge="nbr6", address_ranges=(six,)))
+    nic = {"NETWORK": "six", "IP6": "2001:db8::11:22ff:fe33:4453"}
+    _, plans, _ = want(engine, {"name": "a", "template": "web", "nics": [nic]})
+    vm = plans["node1"].vms[0].vm
+    assert (vm.nics[0].ip6, vm.nics[0].mac) == (nic["IP6"], "02:11:22:33:44:53")
+    assert vm.context.variables["ETH0_IP6"] == nic["IP6"]
+    outcomes, _, _ = want(engine, {"name": "b", "template": "web", "nics": [nic]})
+    assert "VM a (id 0) has it" in failed(outcomes)[0]
 
 
 def test_too_few_leases_keep_nothing(engine):

@@ -98,6 +98,7 @@ def test_a_random_mac_leaves_room_for_its_range(random, size):
 )
 def test_ipv6_is_prefix_and_eui64(prefix, mac, ip6):
     assert addresses.eui64(prefix, addresses.mac_number(mac, "MAC")) == ip6
+    assert addresses.of_eui64(addresses.ip6_address(ip6, "IP6")) == (prefix, addresses.mac_number(mac, "MAC"))
 
 
 # -- leases

@@ -239,6 +239,33 @@ def test_a_lease_by_mac(catalog):
     assert catalog.networks.lease([replace(both, mac="02:00:0a:42:00:0d")])[0].ip == "10.66.0.13"
 
 
+def test_a_lease_by_ipv6(catalog):
+    both = AddressRange(-1, "IP4_6", 50, ip="10.66.0.10", global_prefix="2001:db8::", ula_prefix="fd00::")
+    only = AddressRange(-1, "IP6", 9, mac="02:11:22:33:44:50", global_prefix="2001:db8:1::")
+    network = catalog.networks.allocate(Network(None, "six", address_ranges=(both, only)))
+    wanted = LeaseRequest(network.id, 1, 0, ip6="2001:DB8::aff:fe42:c")
+    made = catalog.networks.lease([wanted])[0]
+    assert (made.ip, made.ip6, made.mac) == ("10.66.0.12", "2001:db8::aff:fe42:c", "02:00:0a:42:00:0c")
+    made = catalog.networks.lease([replace(wanted, ip6="fd00::aff:fe42:d")])[0]
+    assert (made.ip, made.ip6_ula) == ("10.66.0.13", "fd00::aff:fe42:d")
+    made = catalog.networks.lease([replace(wanted, ip6="2001:db8:1::11:22ff:fe33:4458")])[0]
+    assert (made.ar_id, made.offset, made.ip) == (1, 8, "")
+    same = replace(wanted, ip="10.66.0.14", ip6="2001:db8::aff:fe42:e", mac="02:00:0a:42:00:0e")
+    assert catalog.networks.lease([same])[0].offset == 4
+    with raises(NoLease, "2001:DB8::aff:fe42:c", "VM vm-1 (id 1) has it"):
+        catalog.networks.lease([replace(wanted, vm_id=2)])
+    with raises(NoLease, "10.66.0.15", "2001:db8::aff:fe42:f", "not with 2001:db8::aff:fe42:e"):
+        catalog.networks.lease([replace(same, ip="10.66.0.15", mac="")])
+    with raises(NoLease, "fd00::aff:fe42:10", "02:00:0a:42:00:10", "not with 02:00:0a:42:00:11"):
+        catalog.networks.lease([replace(wanted, ip6="fd00::aff:fe42:10", mac="02:00:0a:42:00:11")])
+    outside = ("2001:db8::7", "2001:db8:2::aff:fe42:11", "2001:db8::aff:fe42:3c", "2001:db8:1::aff:fe42:11")
+    for ip6 in outside:
+        with raises(NoLease, ip6, "2001:db8::aff:fe42:a to 2001:db8::aff:fe42:3b", "2001:db8:1:0:11:22ff:fe33:4450"):
+            catalog.networks.lease([replace(wanted, ip6=ip6)])
+    with raises(NoLease, "2001:db8::aff:fe42:a", "none of the network's address ranges: none"):
+        catalog.networks.lease([replace(wanted, network_id=catalog.public().id, ip6="2001:db8::aff:fe42:a")])
+
+
 def test_many_nics_of_one_machine_in_many_networks(catalog):
     public = catalog.public()
     other = catalog.networks.allocate(Network(None, "Other", address_ranges=(AddressRange(NEW_AR, "ETHER", 5),)))
