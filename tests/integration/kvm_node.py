@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -87,6 +87,15 @@ class Node:
         return Plan(self.catalog, self.number, "node", tuple(self.planned(vm, wanted, **orders) for vm in vms))
 
     def apply(self, plan: Plan) -> list[VmOutcome]:
+        """What check mode forecasts has to be what comes, wherever nothing fails."""
+        forecast = predict(plan, poll(self.driver, self.root, "node", plan.catalog), self.driver, self.root)
+        outcomes = self.carry_out(plan)
+        for foreseen, came in zip(forecast, outcomes):
+            if came.error is None:
+                assert (foreseen.vm_id, foreseen.state, foreseen.changed) == (came.vm_id, came.state, came.changed)
+        return outcomes
+
+    def carry_out(self, plan: Plan) -> list[VmOutcome]:
         return Batch(plan, self.driver, self.root).apply()
 
     def bring(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> list[VmOutcome]:

@@ -18,6 +18,7 @@ import threading
 import tty
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from in_world import in_world
@@ -28,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
 
 SAVED = b"LibvirtQemudSave"
@@ -301,6 +302,36 @@ def test_cpu_shares_change_on_a_running_machine() -> None:
 
 
 @in_world
+def test_check_mode_foresees_changes_that_leave_the_state_as_it_is() -> None:
+    with a_node() as node:
+
+        def comes(vm: Vm, wanted: str = "RUNNING", **orders: Any) -> bool:
+            """Whether something changes; apply() compares that with the forecast."""
+            found = node.one(vm, wanted, **orders)
+            assert (found.state, found.error) == (wanted, None)
+            return found.changed
+
+        vm = node.vm(1)
+        assert comes(vm)
+        assert not comes(vm), "a decision that leaves nothing to be done, as one that is taken back"
+        assert comes(vm, operation="reset")
+        vm = replace(vm, cpu=2.0)
+        assert comes(vm)
+        vm = replace(vm, context=Context(disk_id=1, target="hda", variables={"HOSTNAME": "other"}))
+        assert comes(vm)
+        assert not comes(vm)
+        assert comes(vm, "POWEROFF", hard=True)
+        vm = replace(vm, graphics=Graphics(port=5971, keymap="de"))
+        assert comes(vm, "POWEROFF")
+        assert not comes(vm, "POWEROFF")
+        assert comes(vm)
+        assert comes(vm, "DONE", hard=True)
+        assert not comes(vm, "DONE", hard=True)
+        node.directory(vm).mkdir()
+        assert comes(vm, "DONE", hard=True), "what a killed run left of a directory"
+
+
+@in_world
 def test_memory_changes_at_the_next_start() -> None:
     with a_node() as node:
         vm = node.vm(1)
@@ -542,7 +573,7 @@ def test_one_plan_at_the_same_time_twice() -> None:
         vms = [node.vm(vm_id) for vm_id in range(4)]
         plan = node.plan(*vms)
         found = []
-        runs = [threading.Thread(target=lambda: found.append(node.apply(plan))) for _ in range(2)]
+        runs = [threading.Thread(target=lambda: found.append(node.carry_out(plan))) for _ in range(2)]
         for run in runs:
             run.start()
         for run in runs:

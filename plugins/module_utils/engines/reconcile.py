@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
 from ..model import instantiate
+from ..model.changes import Change
 from ..model.names import check_name, nearest
 from ..model.states import FAILURES
 from ..model.template import Template
@@ -52,13 +53,14 @@ class Wish:
 
 @dataclass
 class Outcome:
-    """What was decided. before and after are None where there is no machine; differs: what was found different
-    and left alone, as sentences."""
+    """What was decided. before and after are None where there is no machine; changes: what becomes different of its
+    template; differs: what was found different and left alone, as sentences."""
 
     name: str
     before: VmRecord | None = None
     after: VmRecord | None = None
     error: NebulaError | None = None
+    changes: list[Change] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
 
 
@@ -322,6 +324,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         return
     if wish.recreate or _never_ran(engine, record):
         outcome.after = engine.vm_recreate(_id(record), wish.template)
+        outcome.changes = changes
         return
     off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
     possible = {"catalog", "live"} | ({"poweroff"} if off else set())
@@ -329,6 +332,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     for change in changes:
         if change.how in possible:
             template = _with_attribute(template, wish.template, change.attribute)
+            outcome.changes.append(change)
             continue
         remedy = (
             "power it off first (state: poweroff), or set recreate: true"

@@ -14,7 +14,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,6 +123,9 @@ class Batch:
         chosen = accelerator.choose("", known.accelerator)
         if chosen != dict(known.accelerator):
             node.update(self.root, lambda before: replace(before, accelerator=chosen))
+        return self._site_with(chosen)
+
+    def _site_with(self, chosen: Mapping[str, str]) -> Site:
         return Site(
             directory="",
             catalog=self.plan.catalog,
@@ -132,6 +135,31 @@ class Batch:
             emulator=find(accelerator.EMULATOR),
             cpu_shares=node.cpu_shares(),
         )
+
+    def would_change(self, planned: PlannedVm) -> bool:
+        """Whether a machine that is in the state wanted already has something to be done to it. Nothing is made: what
+        can't be told without trying counts as a change."""
+        vm = planned.vm
+        directory = vm_directory(self.root, vm.vm_id)
+        if planned.wanted == "DONE":
+            return False
+        try:
+            record, known = read_record(directory), node.read(self.root)
+            if record is None or (planned.operation and record.operated != planned.generation):
+                return True
+            if planned.wanted == "SUSPENDED":
+                return False
+            if not known.accelerator:
+                return True
+            files, context = disks.locate(vm, directory), ""
+            if vm.context is not None:
+                files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
+                with iso9660.built(vm.context.variables, vm.context.files) as iso:
+                    context = iso.sha256
+            site = replace(self._site_with(known.accelerator), directory=directory, disks=files)
+            return (self.driver.render(vm, site).digest, context) != (record.definition, record.context)
+        except NebulaError:
+            return True
 
     # -- one machine ----------------------------------------------------------------------------------------------
     def _outcome(self, planned: PlannedVm) -> VmOutcome:
@@ -534,12 +562,15 @@ def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None
     return replace(seen, state=state, generation=generation), record
 
 
-def predict(plan: Plan, observed: Observed) -> list[VmOutcome]:
-    """What apply() would do, as far as can be told without doing it: for check mode."""
+def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) -> list[VmOutcome]:
+    """What apply() would do, as far as can be told without doing it: for check mode. driver None: there is no
+    hypervisor here yet, so observed has no machine either."""
+    batch = Batch(plan, driver, root) if driver is not None else None
     states = {seen.vm_id: seen.state for seen in observed.vms}
     outcomes = []
     for planned in plan.vms:
-        state = states.get(planned.vm.vm_id, "DONE" if planned.wanted == "DONE" else "")
-        changed = state != planned.wanted or bool(planned.operation)
-        outcomes.append(VmOutcome(planned.vm.vm_id, planned.generation, planned.wanted, changed))
+        vm_id = planned.vm.vm_id
+        state = states.get(vm_id, "" if os.path.isdir(vm_directory(root, vm_id)) else "DONE")
+        changed = state != planned.wanted or (batch is not None and batch.would_change(planned))
+        outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed))
     return outcomes

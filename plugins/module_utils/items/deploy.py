@@ -37,8 +37,11 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
     shown = []
     for planned, outcome in zip(plan.vms, outcomes):
         error = None if outcome.error is None else _error(dict(outcome.error))
-        before = {"state": planned.previous}
-        shown.append(Item(planned.vm.name, before, {"state": outcome.state}, error, changed=outcome.changed))
+        before, after = {"state": planned.previous}, {"state": outcome.state}
+        if outcome.changed and before == after:
+            # What its attributes became is told where it was decided; the plan's own may be secret.
+            after["action"] = planned.operation or "updateconf"
+        shown.append(Item(planned.vm.name, before, after, error, changed=outcome.changed))
     return shown
 
 

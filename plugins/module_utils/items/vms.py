@@ -57,21 +57,30 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
 
 def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:
     """What a run did to each machine, for changed and diff."""
-    items = []
-    for outcome in outcomes:
-        before, after = _shown(outcome.before), _shown(outcome.after)
-        items.append(
-            Item(outcome.name, before, after, outcome.error, changed=_generation(outcome.before, outcome.after))
-        )
+    items = [
+        Item(outcome.name, *_sides(outcome), outcome.error, changed=outcome.before != outcome.after)
+        for outcome in outcomes
+    ]
     known = {item.name for item in items}
     items.extend(Item(r.name, {"state": ""}, _shown(r)) for r in moved if r.name not in known)
     return items
 
 
-def _generation(before: VmRecord | None, after: VmRecord | None) -> bool:
-    if before is None or after is None:
-        return before is not after
-    return before != after
+def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    before, after = _shown(outcome.before), _shown(outcome.after)
+    if outcome.before is None or outcome.after is None or before is None or after is None:
+        return before, after
+    if outcome.changes:
+        before["changed"] = {change.attribute: change.old for change in outcome.changes}
+        # Two secrets look alike.
+        after["changed"] = {
+            change.attribute: change.new if change.new != change.old else f"{change.new}, another"
+            for change in outcome.changes
+        }
+    elif before == after and outcome.before != outcome.after:
+        # A decision that ends where it began: a reboot.
+        before["generation"], after["generation"] = outcome.before.generation, outcome.after.generation
+    return before, after
 
 
 def _shown(record: VmRecord | None) -> dict[str, Any] | None:
@@ -84,10 +93,6 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
 
 def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:
     return {host: json.dumps(to_plain(plan), separators=(",", ":")) for host, plan in plans.items()}
-
-
-def plan_of(text: str) -> Plan:
-    return from_plain(Plan, json.loads(text))
 
 
 def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:

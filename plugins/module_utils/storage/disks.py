@@ -28,12 +28,12 @@ def prepare(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFil
     The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
     Raises NebulaError that names the machine and the disk.
     """
-    locate = transfer.method(method)
+    find = transfer.method(method)
     files: dict[int, DiskFiles] = {}
     made = False
     for disk in vm.disks:
         try:
-            files[disk.disk_id], new = _prepare(disk, directory, locate)
+            files[disk.disk_id], new = _prepare(disk, directory, find)
         except NebulaError as error:
             error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
             raise
@@ -54,18 +54,33 @@ def remove(directory: str) -> bool:
     return removed
 
 
-def _prepare(disk: Disk, directory: str, locate: transfer.Method) -> tuple[DiskFiles, bool]:
+def locate(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFiles]:
+    """Where prepare() would have each of the disks, by disk id; nothing is made."""
+    find = transfer.method(method)
+    return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
+
+
+def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     path = disk_path(directory, disk.disk_id)
     if not disk.source:
-        return DiskFiles(path, disk.driver), _once(path, lambda new: _make_volatile(disk, new))
-    source = locate(disk)
+        return DiskFiles(path, disk.driver)
     if not disk.clone:
-        new = _link(path, source, disk)
-        return DiskFiles(source, disk.format), new
+        return DiskFiles(source, disk.format)
     if disk.driver == "raw":
-        return DiskFiles(path, "raw"), _once(path, lambda new: _make_copy(disk, source, new))
-    backing = ((source, disk.format),)
-    return DiskFiles(path, "qcow2", backing), _once(path, lambda new: _make_overlay(disk, source, new))
+        return DiskFiles(path, "raw")
+    return DiskFiles(path, "qcow2", ((source, disk.format),))
+
+
+def _prepare(disk: Disk, directory: str, find: transfer.Method) -> tuple[DiskFiles, bool]:
+    path = disk_path(directory, disk.disk_id)
+    source = find(disk) if disk.source else ""
+    files = _locate(disk, directory, source)
+    if not disk.source:
+        return files, _once(path, lambda new: _make_volatile(disk, new))
+    if not disk.clone:
+        return files, _link(path, source, disk)
+    make = _make_copy if disk.driver == "raw" else _make_overlay
+    return files, _once(path, lambda new: make(disk, source, new))
 
 
 def _once(path: str, make: Callable[[str], None]) -> bool:

@@ -174,6 +174,36 @@ def test_vm_life(furnished):
     assert not vm(furnished, **gone).changed
 
 
+@pytest.mark.parametrize(
+    ("given", "before", "after"),
+    [
+        ({"context": '{"PASSWORD": "s3cr3t-2"}'}, "CONTEXT", "[ PASSWORD = (secret) ], another"),
+        ({"context": '{"PASSWORD": "s3cr3t-1", "USER_DATA": "s3cr3t-3"}'}, "CONTEXT", "USER_DATA = (secret)"),
+        ({"attributes": '{"DESCRIPTION": "the new one"}'}, '"DESCRIPTION": "nothing"', '"DESCRIPTION": "the new one"'),
+        (
+            {"state": "poweroff", "attributes": '{"GRAPHICS": {"TYPE": "VNC", "PASSWD": "s3cr3t-4"}}'},
+            '"GRAPHICS": "nothing"',
+            "PASSWD = (secret)",
+        ),
+        ({"cpu": 2.0}, '"CPU": "0.5"', '"CPU": "2"'),
+        ({"memory": 256, "recreate": True}, '"MEMORY": "128"', '"MEMORY": "256"'),
+        ({"state": "reset"}, '"generation": 1', '"generation": 2'),
+    ],
+)
+def test_a_diff_shows_what_changes_and_check_mode_the_same(furnished, given, before, after):
+    secret = json.dumps({"PASSWORD": "s3cr3t-1"})
+    made = "poweroff" if given.get("state") == "poweroff" else "running"
+    obey(furnished, vm(furnished, name="a", template="web", context=secret, state=made))
+    item = {"name": "a", "template": "web", "context": secret, **given}
+    checked, real = vm(furnished, check=True, **item), vm(furnished, **item)
+    assert checked.changed and real.changed and checked.diff() == real.diff()
+    (shown,) = real.diff()
+    assert before in shown["before"] and after in shown["after"], shown
+    assert shown["before"] != shown["after"] and "s3cr3t" not in str(shown)
+    obey(furnished, real)
+    assert given.get("state") == "reset" or vm(furnished, **item).diff() == []
+
+
 def test_check_mode_on_a_bare_front_end_takes_declared_things_as_given(root):
     declared = {
         "hosts": [dict(HOST, id=None)],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.items import depl
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     Observed,
-    ObservedVm,
     Plan,
     PlannedVm,
     VmOutcome,
@@ -74,9 +74,15 @@ def test_outcomes_show_states_and_errors_and_no_secret() -> None:
     assert "geheim" not in repr(shown)
 
 
-def test_forecast() -> None:
-    seen = Observed("node", vms=(ObservedVm(0, "uuid-0", "RUNNING"), ObservedVm(1, "uuid-1", "POWEROFF")))
-    expected = [("RUNNING", False), ("RUNNING", True), ("RUNNING", True), ("DONE", False)]
-    found = predict(plan("RUNNING", "RUNNING", "RUNNING", "DONE"), seen)
+def test_a_change_that_ends_in_the_same_state_is_seen_in_the_diff() -> None:
+    wanted = plan("POWEROFF", "POWEROFF")
+    shown = deploy.items(wanted, [VmOutcome(0, 1, "POWEROFF", True), VmOutcome(1, 1, "POWEROFF", False)])
+    assert [item.is_changed for item in shown] == [True, False]
+    assert shown[0].after == {"state": "POWEROFF", "action": "updateconf"}
+    assert shown[1].after == shown[1].before
+
+
+def test_forecast_where_there_is_no_hypervisor_yet(tmp_path: Path) -> None:
+    expected = [("RUNNING", True), ("POWEROFF", True), ("DONE", False)]
+    found = predict(plan("RUNNING", "POWEROFF", "DONE"), Observed("node"), None, str(tmp_path))
     assert [(outcome.state, outcome.changed) for outcome in found] == expected
-    assert predict(plan("RUNNING", operation="reboot"), seen)[0].changed
