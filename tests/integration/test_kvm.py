@@ -61,6 +61,22 @@ def test_created_again_ended_and_ended_again() -> None:
 
 
 @in_world
+def test_logs_of_libvirt_go_with_their_machine_and_no_other() -> None:
+    logs = Path("/var/log/libvirt/qemu")
+    with a_node() as node:
+        node.bring(node.vm(1), node.vm(11))
+        own, strangers = {"one-1.log", "one-1.log.0", "one-1.log.1"}, {"one-1.log.old", "one-1.logs", "one-1x.log"}
+        for name in own | strangers:
+            (logs / name).touch()
+        before = {path.name for path in logs.iterdir()}
+        assert "one-11.log" in before
+        assert node.one(node.vm(1), "DONE", hard=True).error is None
+        assert {path.name for path in logs.iterdir()} == before - own
+        for name in strangers:
+            (logs / name).unlink()
+
+
+@in_world
 def test_what_lies_in_a_machines_directory() -> None:
     with a_node() as node:
         vm = node.vm(7, graphics=Graphics(port=5907, password="geheim"))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from xml.etree import ElementTree as ET
 
 from ..deps import require
 from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
+from ..host.files import remove_file
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 from . import libvirt_xml
 from .base import Deployment, Driver, Mark, Site, Survey
 
 URI = "qemu:///system"
+LOGS = Path("/var/log/libvirt/qemu")
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
 STEP = 0.1
 PASSING_SECONDS = 300.0
@@ -227,6 +230,8 @@ class KvmDriver(Driver):
         if domain is None:
             return False
         self._destroy(domain, mark)
+        # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
+        _remove_logs(libvirt_xml.domain_name(mark.vm_id))
         flags = (
             lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -380,6 +385,13 @@ class _Events:
         self._libvirt.virEventRemoveTimeout(self._timer)
         with contextlib.suppress(self._libvirt.libvirtError):
             self._connection.close()
+
+
+def _remove_logs(name: str) -> None:
+    """What QEMU said to libvirt about this domain, with the older files that virtlogd keeps of it."""
+    for path in LOGS.glob(f"{name}.log*"):
+        if re.fullmatch(r"\.log(\.\d+)?", path.name[len(name) :]):
+            remove_file(str(path))
 
 
 def _called(mark: Mark) -> str:
