@@ -64,6 +64,74 @@ def check_keys(item: Any, known: Sequence[str], where: str) -> None:
             )
 
 
+def typed(item: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
+    """An item of a list with the types that a module's own options of that spec have; InvalidValue names the key.
+
+    Ansible's own validator tells neither the item nor what to write instead.
+    """
+    result: dict[str, Any] = {key: option.get("default") for key, option in spec.items()}
+    for key, given in item.items():
+        if given is None:
+            continue
+        option = spec[key]
+        wanted, choices = option["type"], option.get("choices")
+        value = result[key] = _READERS[wanted](given, f"{where}: {key}")
+        if choices and value not in choices:
+            near = nearest(str(value), choices)
+            raise InvalidValue(
+                f"{where}: {key} {value!r}",
+                f"there is no such {key}",
+                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(choices),
+            )
+        if wanted == "list" and option.get("elements") == "str":
+            result[key] = [_text(each, f"{where}: {key}") for each in value]
+        elif "options" in option:
+            parts = [f"{where}: {key}[{index}]" for index in range(len(value))]
+            for each, part in zip(value, parts):
+                check_keys(each, list(option["options"]), part)
+            result[key] = [typed(each, option["options"], part) for each, part in zip(value, parts)]
+    return result
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give text, in quotes")
+
+
+def _whole(value: Any, where: str) -> int:
+    digits = "" if isinstance(value, bool) else str(value).strip()
+    if digits.lstrip("-").isdigit() and digits.isascii():
+        return int(digits)
+    raise InvalidValue(f"{where} {value!r}", "it is not a whole number", "Write digits only")
+
+
+def _flag(value: Any, where: str) -> bool:
+    word = str(value).strip().lower()
+    if word in ("yes", "true", "on", "1", "y"):
+        return True
+    if word in ("no", "false", "off", "0", "n"):
+        return False
+    raise InvalidValue(f"{where} {value!r}", "it is neither true nor false", "Give true or false")
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",") if value else []
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a list")
+
+
+def _dict(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict")
+
+
+_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": _flag, "list": _list, "dict": _dict}
+
+
 def parse_json(text: str, option: str) -> Any:
     try:
         return json.loads(text)

@@ -217,9 +217,8 @@ catalog:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, check_keys, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, typed
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all
@@ -260,22 +259,8 @@ NETWORK = {
 
 def checked(item):
     """An item of the list with the types that the same options have outside it."""
-    where = f"network {item.get('name') or '?'}"
-    if item.get("address_ranges") is not None:
-        if not isinstance(item["address_ranges"], list):
-            found = f"it is a {type(item['address_ranges']).__name__}"
-            raise InvalidValue(f"{where}: address_ranges", found, "Give a list of dicts")
-        for index, each in enumerate(item["address_ranges"]):
-            check_keys(each, list(RANGE), f"{where}: address_ranges[{index}]")
-        item = dict(item, address_ranges=[given(each) for each in item["address_ranges"]])
-    result = ArgumentSpecValidator(NETWORK).validate(given(item))
-    if result.error_messages:
-        raise InvalidValue(where, "; ".join(result.error_messages), "See ansible-doc nebula.provision.nebula_network")
-    return result.validated_parameters
-
-
-def given(item):
-    return {key: value for key, value in item.items() if value is not None}
+    # The name as it is given: one that YAML read as a number is refused with the others' errors.
+    return dict(typed(item, NETWORK, f"network {item.get('name') or '?'}"), name=item.get("name"))
 
 
 def run(params, check_mode):

@@ -34,6 +34,7 @@ from ..host.download import is_url, without_secrets
 from ..model.image import Image
 from ..model.names import check_name, nearest
 from ..model.states import ImageState, ImageType
+from ..model.template import vector_key
 from ..storage import datastore, formats, importer
 from ..storage.importer import Checksum, Request
 from ..sync import Item, differences
@@ -526,6 +527,6 @@ def _attributes(what: str, value: Any) -> dict[str, str] | None:
     if not isinstance(value, Mapping):
         raise InvalidValue(f"{what}: attributes", f"it is a {type(value).__name__}", "Give a dict")
     return {
-        str(key).upper(): ("YES" if item else "NO") if isinstance(item, bool) else str(item)
+        vector_key(key, what): ("YES" if item else "NO") if isinstance(item, bool) else str(item)
         for key, item in value.items()
     }

@@ -15,6 +15,7 @@ from ..errors import InvalidValue, NebulaError, NotFound
 from ..model.names import check_name, nearest
 from ..model.network import NEW_AR, AddressRange, Network, to_item
 from ..model.states import NetworkState
+from ..model.template import vector_key
 from ..network import addresses
 from ..sync import Item
 
@@ -156,7 +157,9 @@ class _Range:
             ar_id=NEW_AR if entry.get("ar_id") is None else entry["ar_id"],
             type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
             size=int(entry.get("size") or 0),
-            attributes=addresses.normalised_attributes(network, _plain(entry.get("attributes") or {})),
+            attributes=addresses.normalised_attributes(
+                network, _plain(entry.get("attributes") or {}, f"network {network}: address range")
+            ),
             **identity,
         )
         where = f"network {network}: address range {addresses.shown(wanted)}"
@@ -200,7 +203,7 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
 def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
     """The attributes that an item sets, by options or by name; "" for those that are to go."""
     name = str(item["name"])
-    result = _plain(item.get("attributes") or {})
+    result = _plain(item.get("attributes") or {}, f"network {name}")
     for key in result:
         if key in OPTIONS:
             raise InvalidValue(
@@ -226,8 +229,8 @@ def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
     return addresses.normalised_attributes(name, result)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key).upper(): _text(value) for key, value in values.items()}
+def _plain(values: Mapping[str, Any], where: str) -> dict[str, str]:
+    return {vector_key(key, where): _text(value) for key, value in values.items()}
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,7 @@ WITH_IP6 = ("IP6", "IP4_6")
 # IFNAMSIZ without its NUL.
 LONGEST_BRIDGE = 15
 LARGEST_RANGE = 1 << 24
+_RESERVED = ("lo", "all", "default")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
 
@@ -260,6 +261,8 @@ def check_bridge(name: str, bridge: str) -> None:
         raise InvalidValue(
             asked, f"{len(bridge)} characters", f"The kernel takes up to {LONGEST_BRIDGE}: choose a shorter name"
         )
+    if bridge in _RESERVED:
+        raise InvalidValue(asked, "the kernel uses that name itself", "Choose another")
     if not _BRIDGE.match(bridge):
         raise InvalidValue(asked, "not a name for an interface", "Use letters, digits, '-', '_' and '.'")
 
@@ -348,10 +351,14 @@ def check(network: Network) -> None:
     where = f"network {network.name}"
     check_bridge(network.name, network.bridge)
     whole = cidr(network)
+    if whole is not None and (whole.is_loopback or whole.is_multicast or whole.network_address.is_unspecified):
+        raise InvalidValue(f"{where}: NETWORK_ADDRESS = {whole}", "no machines have such addresses", "Use 10.0.0.0/8")
     gateway = network.attributes.get("GATEWAY", "")
     gateway_number = ip_number(gateway, f"{where}: GATEWAY") if gateway else None
     if carries_gateway(network):
         _check_gateway(network, whole, gateway_number)
+    if whole is not None and gateway_number is not None and _is_edge(gateway_number, whole):
+        _refuse_gateway(network, whole, gateway_number)
     for address_range in network.address_ranges:
         _check_range(where, address_range, whole, gateway_number)
     _check_overlaps(where, network.address_ranges)
@@ -369,12 +376,16 @@ def _check_gateway(network: Network, whole: IPv4Network | None, gateway: int | N
             "the bridge is to carry the gateway's address, and GATEWAY, NETWORK_ADDRESS or NETWORK_MASK is missing",
             "Give all three",
         )
-    if IPv4Address(gateway) not in whole or _is_edge(gateway, whole):
-        raise InvalidValue(
-            f"network {network.name}: GATEWAY = {ip_text(gateway)}",
-            f"not an address of a machine in {whole}",
-            "Give one of it",
-        )
+    if IPv4Address(gateway) not in whole:
+        _refuse_gateway(network, whole, gateway)
+
+
+def _refuse_gateway(network: Network, whole: IPv4Network, gateway: int) -> None:
+    raise InvalidValue(
+        f"network {network.name}: GATEWAY = {ip_text(gateway)}",
+        f"not an address of a machine in {whole}",
+        "Give one of it",
+    )
 
 
 def within(address: str, whole: IPv4Network) -> bool:

@@ -207,8 +207,21 @@ def test_attributes_of_a_range_go_to_its_leases(module, tmp_path):
             ["network P: address_ranges", "'siz'", "'size'"],
         ),
         ({"name": "P", "vn_mad": "vxlan"}, ["network P", "vn_mad", "bridge, dummy", "vxlan"]),
-        ({"name": "P", "guest_mtu": "big"}, ["network P", "guest_mtu", "int"]),
-        ({"name": "P", "address_ranges": [{"ip": "10.0.0.1", "size": "many"}]}, ["network P", "size", "int"]),
+        ({"name": "P", "guest_mtu": "big"}, ["network P: guest_mtu 'big'", "whole number"]),
+        (
+            {"name": "P", "address_ranges": [{"ip": "10.0.0.1", "size": "many"}]},
+            ["network P: address_ranges[0]: size 'many'", "whole number"],
+        ),
+        ({"name": "P", "nat": "perhaps"}, ["network P: nat 'perhaps'", "true or false"]),
+        ({"name": "P", "dns": [{"a": 1}]}, ["network P: dns", "it is a dict"]),
+        ({"name": "P", "attributes": ["A"]}, ["network P: attributes", "it is a list"]),
+        ({"name": "P", "attributes": {"A B": 1}}, ["network P: attribute name 'A B'", "A_B"]),
+        ({"name": "P", "network_address": "127.0.0.0/8"}, ["network P: NETWORK_ADDRESS = 127.0.0.0/8", "no machines"]),
+        ({"name": "P", "bridge": "lo"}, ["network P: BRIDGE = 'lo'", "Choose another"]),
+        (
+            {"name": "P", "network_address": "10.70.0.0/24", "gateway": "10.70.0.255"},
+            ["network P: GATEWAY = 10.70.0.255", "10.70.0.0/24"],
+        ),
         ({"name": "P", "address_ranges": {"ip": "10.0.0.1"}}, ["network P: address_ranges", "list"]),
     ],
 )
