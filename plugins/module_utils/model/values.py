@@ -45,7 +45,11 @@ _ADDRESSES = {
     4: ("GATEWAY", "NETWORK_ADDRESS", "NETWORK_MASK", "VROUTER_IP"),
     6: ("GATEWAY6", "IP6_GATEWAY", "IP6_ULA", "IP6_GLOBAL", "VROUTER_IP6"),
 }
-_HOST = re.compile(r"[A-Za-z0-9_.:%-]*")
+_MACHINE = re.compile(r"(pc|q35|pc-(i440fx|q35)-\S+)?")
+# What libvirt lets into QEMU's arguments.
+_SERIAL = re.compile(r"[A-Za-z0-9_ .+-]*")
+# RAW says which hypervisor it is for; OpenNebula calls KVM with and without acceleration the same.
+_RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
 # Asynchronous I/O of the kernel's own kind goes past the page cache or not at all.
 _UNCACHED = ("none", "directsync")
 # What RAW stands in; its own namespace is for options of QEMU's command line.
@@ -59,11 +63,31 @@ def check(template: Template, where: str) -> None:
         for index, vector in enumerate(vectors):
             here = f"{where}: {name} {index}" if name in ("DISK", "NIC", "INPUT") else f"{where}: {name}"
             _check_vector(name, vector, here)
+    _check_os(template.vector("OS"), f"{where}: OS")
+    _check_iothreads(template, where)
+    cpu_model = template.vector("CPU_MODEL")
+    if cpu_model.get("FEATURES") and not cpu_model.get("MODEL"):
+        raise InvalidValue(
+            f"{where}: CPU_MODEL/FEATURES = {cpu_model['FEATURES']}",
+            "there is no MODEL that they could be added to",
+            'Name one: MODEL = "host-model", or a name as in `virsh cpu-models x86_64`',
+        )
     listen = template.vector("GRAPHICS").get("LISTEN", "")
-    if not _HOST.fullmatch(listen):
-        raise InvalidValue(f"{where}: GRAPHICS/LISTEN = {listen!r}", "it is no address", "Write 127.0.0.1, or 0.0.0.0")
+    if listen and not _is_address(listen):
+        raise InvalidValue(
+            f"{where}: GRAPHICS/LISTEN = {listen!r}",
+            "it is no address, and names are not looked up",
+            "Write an address of the host: 127.0.0.1, or 0.0.0.0 for all of them",
+        )
     for vector in template.vectors("RAW"):
-        if vector.get("TYPE", "").lower() in HYPERVISORS:
+        kind = vector.get("TYPE", "").lower()
+        if kind not in _RAW_TYPES:
+            raise InvalidValue(
+                f"{where}: RAW/TYPE = {vector.get('TYPE', '')!r}",
+                "it tells for which hypervisor DATA is, and there is none of that name",
+                f"Use one of {', '.join(_RAW_TYPES)}",
+            )
+        if kind == "kvm":
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
 
 
@@ -83,6 +107,8 @@ def _check_vector(name: str, vector: Mapping[str, str], where: str) -> None:
         _check_disk(vector, where)
     if name == "NIC":
         _check_nic(vector, where)
+    if name == "INPUT" and not vector.get("TYPE"):
+        raise InvalidValue(where, "it has no TYPE", f"Write TYPE = one of {', '.join(_WORDS['INPUT', 'TYPE'])}")
     if name == "INPUT" and vector.get("TYPE", "").lower() == "tablet" and vector.get("BUS", "").lower() == "ps2":
         raise InvalidValue(f"{where}: BUS = ps2", "no tablet goes there", "Use usb, or leave BUS out")
 
@@ -105,6 +131,71 @@ def _check_disk(vector: Mapping[str, str], where: str) -> None:
                     f"{parts[0]} is set too, and one includes the other",
                     "Limit the total, or reading and writing each",
                 )
+    for limit in IO_LIMITS:
+        _check_burst(vector, limit, where)
+    if vector.get("SIZE_IOPS_SEC") and not any(vector.get(limit) for limit in IO_LIMITS if "IOPS" in limit):
+        raise InvalidValue(
+            f"{where}: SIZE_IOPS_SEC = {vector['SIZE_IOPS_SEC']}",
+            "it tells how large an operation counts as one, and operations have no limit",
+            "Set TOTAL_IOPS_SEC too, or READ_IOPS_SEC and WRITE_IOPS_SEC",
+        )
+    if not _SERIAL.fullmatch(vector.get("SERIAL", "")):
+        raise InvalidValue(
+            f"{where}: SERIAL = {vector['SERIAL']!r}",
+            "libvirt takes no such characters there",
+            "Use letters, digits, blanks, _ . + and -",
+        )
+
+
+def _check_burst(vector: Mapping[str, str], limit: str, where: str) -> None:
+    """QEMU, unlike libvirt, wants each of a limit, its burst and the burst's length to have the one before."""
+    names = [limit + suffix for suffix in IO_SUFFIXES]
+    for before, key in zip(names, names[1:]):
+        if vector.get(key) and not vector.get(before):
+            raise InvalidValue(f"{where}: {key} = {vector[key]}", f"there is no {before}", f"Set {before} too")
+    if vector.get(names[1]) and int(vector[names[1]]) < int(vector[limit]):
+        raise InvalidValue(
+            f"{where}: {names[1]} = {vector[names[1]]}",
+            f"{limit} = {vector[limit]} is more",
+            "A burst is above the limit",
+        )
+
+
+def _check_os(vector: Mapping[str, str], where: str) -> None:
+    machine = vector.get("MACHINE", "")
+    if not _MACHINE.fullmatch(machine):
+        raise InvalidValue(
+            f"{where}: MACHINE = {machine!r}",
+            "there is no such machine type",
+            "Use q35 or pc, or one of their versions as `virsh capabilities` has them: pc-q35-7.2",
+        )
+    if vector.get("BOOTLOADER"):
+        raise InvalidValue(
+            f"{where}: BOOTLOADER = {vector['BOOTLOADER']!r}",
+            "KVM has none beside the one on the disk",
+            "Leave it out, or name KERNEL and INITRD",
+        )
+    if vector.get("FIRMWARE_SECURE", "").upper() in ("YES", "TRUE", "ON", "1"):
+        firmware = vector.get("FIRMWARE", "")
+        if not firmware or firmware.upper() == "BIOS":
+            raise InvalidValue(
+                f"{where}: FIRMWARE_SECURE = YES", f"FIRMWARE is {firmware or 'not set'}", 'Set FIRMWARE = "UEFI"'
+            )
+        if machine and "q35" not in machine:
+            raise InvalidValue(
+                f"{where}: FIRMWARE_SECURE = YES", f"machine {machine} can't protect it", 'Set MACHINE = "q35"'
+            )
+
+
+def _check_iothreads(template: Template, where: str) -> None:
+    threads = template.vector("FEATURES").get("IOTHREADS") or "0"
+    for index, vector in enumerate(template.vectors("DISK")):
+        if vector.get("IOTHREAD") and not 1 <= int(vector["IOTHREAD"]) <= int(threads):
+            raise InvalidValue(
+                f"{where}: DISK {index}: IOTHREAD = {vector['IOTHREAD']}",
+                f"FEATURES/IOTHREADS is {threads}, and they count from 1",
+                f"Set FEATURES/IOTHREADS to at least {max(int(vector['IOTHREAD']), 1)}, or leave IOTHREAD out",
+            )
 
 
 def _check_nic(vector: Mapping[str, str], where: str) -> None:
@@ -112,16 +203,24 @@ def _check_nic(vector: Mapping[str, str], where: str) -> None:
         for key in keys:
             if not vector.get(key):
                 continue
-            try:
-                good = ipaddress.ip_address(vector[key]).version == version
-            except ValueError:
-                good = False
-            if not good:
+            if not _is_address(vector[key], version):
                 raise InvalidValue(
                     f"{where}: {key} = {vector[key]!r}",
                     f"it is no IPv{version} address",
                     "Correct it, or leave it out for the network's",
                 )
+    for direction in ("INBOUND", "OUTBOUND"):
+        average = f"{direction}_AVG_BW"
+        for key in (f"{direction}_PEAK_BW", f"{direction}_PEAK_KB"):
+            if vector.get(key) and not vector.get(average):
+                raise InvalidValue(f"{where}: {key} = {vector[key]}", f"there is no {average}", f"Set {average} too")
+
+
+def _is_address(text: str, version: int = 0) -> bool:
+    try:
+        return ipaddress.ip_address(text).version in ((version,) if version else (4, 6))
+    except ValueError:
+        return False
 
 
 def raw_fragment(data: str, where: str) -> Optional[ET.Element]:

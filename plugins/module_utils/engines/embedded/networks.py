@@ -430,8 +430,8 @@ def _place(
         if offset is None:
             continue
         if ip6 is not None and calculator.offset_of_ip6(ip6) != offset:
-            leased = calculator.lease(network.id, offset, None, None)
-            found = f"it goes with {leased.ip6 or leased.ip6_ula or 'no IPv6 address'} there, not with {request.ip6}"
+            there = calculator.lease(network.id, offset, None, None)
+            found = f"it goes with {there.ip6 or there.ip6_ula or 'no IPv6 address'} there, not with {request.ip6}"
             raise NoLease(where, found, "Give the IP only")
         if mac is not None and mac != calculator.mac + offset:
             leased = addresses.mac_text(calculator.mac + offset)

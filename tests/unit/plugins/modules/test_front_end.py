@@ -274,7 +274,7 @@ def test_no_nics_are_asked_for(furnished):
 
 
 def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished):
-    wrong = {"OS": {"MACHINE": "nosuch"}}
+    wrong = {"OS": {"MACHINE": "pc-q35-0.1"}}
     made = vm(furnished, name="a", template="web", attributes=json.dumps(wrong))
     obey(furnished, made, state="BOOT_FAILURE")
     corrected = vm(furnished, name="a", template="web", nics=[])
