@@ -21,6 +21,9 @@ description:
   - A guest that is not believed in time fails the task, after all others were waited for. The message names what is
     missing and shows the last lines of the console. They are the guest's own words and may hold what a script of the
     context printed. Characters that do not print are escaped.
+  - Who was believed is remembered beside the console (C(.verified)) until M(nebula.provision.nebula_deploy) starts or
+    reboots the machine, since consoles rotate. It counts only where the log no longer holds the beginning of a boot,
+    and for the same name, addresses and pattern.
   - In check mode consoles are read once, and nothing fails.
 options:
   vms:
@@ -112,7 +115,7 @@ def run(params, check_mode):
         progress.report(done, failed, total, word="verified")
 
     machines = machines_of(params["vms"], params["pattern"], params["patterns"])
-    verdicts = console.wait(machines, 0 if check_mode else params["timeout"], report)
+    verdicts = console.wait(machines, 0 if check_mode else params["timeout"], report, keep=not check_mode)
     failed = [] if check_mode else [verdict for verdict in verdicts if verdict.error is not None]
     return Result(
         [Item(verdict.wanted.name, error=verdict.error, changed=False) for verdict in failed],

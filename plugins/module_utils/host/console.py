@@ -8,21 +8,27 @@ All of it is untrusted text: bounded, and made harmless before anybody sees it.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import os
 import re
 import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
+from .files import remove_file, write_atomically
 
 # In a machine's directory.
 NAME = "console.log"
+# Beside it: what was wanted of a guest and believed since the node last started it. A guest that says much has its boot
+# report rotated away in the end, and never says it again.
+VERIFIED = ".verified"
 # virtlogd's own: console.log at 2 MiB becomes console.log.0, that .1, that .2.
 ROTATED = (".0", ".1", ".2")
 # Put there by the node before it starts a machine: nothing above it counts, whatever the guest is.
@@ -64,6 +70,8 @@ class ConsoleLog:
     offset: int = 0
     # What follows the last line end: a login prompt has none after it.
     partial: str = ""
+    # Whether the log holds the beginning of a boot: after enough rotations it does not.
+    has_boot: bool = False
     _rest: bytes = b""
 
     def read(self, take: Callable[[str], None], restart: Callable[[], None]) -> bool:
@@ -115,10 +123,12 @@ class ConsoleLog:
         for age, (path, inode, size) in enumerate(chain):
             for mark in (NODE_STARTING, GUEST_BOOTING, KERNEL_BANNER):
                 place = None if mark in newest else last_place(path, size, mark.encode())
-                if place is not None and mark == NODE_STARTING:
+                if place is None:
+                    continue
+                self.has_boot = True
+                if mark == NODE_STARTING:
                     return inode, place
-                if place is not None:
-                    newest[mark] = (-age, place)
+                newest[mark] = (-age, place)
         age, place = min(newest.values(), default=(1 - len(chain), 0))
         return chain[-age][1], place
 
@@ -183,7 +193,9 @@ def unreadable(path: str, error: OSError) -> NebulaError:
 
 
 def mark_start(path: str) -> None:
-    """Part what a machine says from now on from what it said before, if it has said anything."""
+    """Part what a machine says from now on from what it said before, if it has said anything; what was believed of
+    it is void."""
+    remove_file(path + VERIFIED)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -209,6 +221,26 @@ class Wanted:
     hostname: str = ""
     addresses: tuple[str, ...] = ()
     pattern: str = ""
+
+
+def remember(wanted: Wanted, evidence: str) -> None:
+    # Whoever may read the console need not be allowed to write beside it: then it is read again each time.
+    with contextlib.suppress(NebulaError, OSError):
+        write_atomically(wanted.console + VERIFIED, _remembered(wanted, evidence), mode=0o600, sync=False)
+
+
+def recall(wanted: Wanted) -> str:
+    """What convinced when just this was wanted, since the node last started the machine; "" if nothing did."""
+    try:
+        text = Path(wanted.console + VERIFIED).read_text(encoding="utf-8")
+        evidence = str(json.loads(text)["evidence"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return evidence if text == _remembered(wanted, evidence) else ""
+
+
+def _remembered(wanted: Wanted, evidence: str) -> str:
+    return json.dumps({"wanted": astuple(wanted), "evidence": evidence}) + "\n"
 
 
 class Witness(Protocol):
@@ -460,6 +492,10 @@ class Guest:
             self._restart()
         if self.log.read(self._take, self._restart):
             self.changed_at = now
+        if self.log.inode is not None and not self.log.has_boot:
+            evidence = recall(self.wanted)
+            if evidence:
+                return Verdict(self.wanted, True, now, evidence=evidence)
         for witness in self.witnesses:
             witness.prompt(self.log.partial)
             if witness.heard() and not witness.missing(self.wanted):
@@ -490,11 +526,15 @@ class Guest:
 
 
 def wait(
-    machines: Sequence[Wanted], timeout: float, report: Callable[[int, int, int], None] = lambda *_counts: None
+    machines: Sequence[Wanted],
+    timeout: float,
+    report: Callable[[int, int, int], None] = lambda *_counts: None,
+    keep: bool = True,
 ) -> list[Verdict]:
     """Wait until every guest is believed or given up; one verdict each, in the order given.
 
     timeout: seconds for all of them together. report(done, failed, total) is called at every look, about each 0.2 s.
+    keep: remember who was believed, for the time when the console has rotated its report away.
     """
     began = time.monotonic()
     verdicts: dict[int, Verdict] = {}
@@ -508,6 +548,8 @@ def wait(
             if verdict is not None:
                 verdicts[index] = verdict
                 del waiting[index]
+                if keep and verdict.verified:
+                    remember(verdict.wanted, verdict.evidence)
         done = sum(verdict.verified for verdict in verdicts.values())
         report(done, len(verdicts) - done, len(machines))
         if not waiting:

@@ -237,6 +237,41 @@ def test_a_report_is_found_in_the_backups(log: Path, rotations: int) -> None:
     assert console.Guest(wanted(log)).look(0.0) is None
 
 
+def test_who_was_believed_is_so_when_the_report_has_been_rotated_away(log: Path) -> None:
+    assert judge(log, DEMO).verified
+    for number in range(4):
+        rotate(log)
+        feed(log, f"noise {number}\nnebula-guest: ready\n")
+    (verdict,) = wait([wanted(log)], timeout=0)
+    assert verdict.verified and verdict.evidence.startswith("nebula-guest: web-0")
+    assert not wait([wanted(log, hostname="web-1")], timeout=0)[0].verified, "another is wanted now"
+    assert not wait([wanted(log, pattern="login:")], timeout=0)[0].verified
+    assert wait([wanted(log)], timeout=0)[0].verified
+    feed(log, "nebula-guest: booting\n")
+    assert not wait([wanted(log)], timeout=0)[0].verified, "it has booted since"
+
+
+def test_a_new_start_makes_what_was_believed_void(log: Path) -> None:
+    assert judge(log, DEMO).verified
+    console.mark_start(str(log))
+    for number in range(4):
+        rotate(log)
+        feed(log, f"noise {number}\n")
+    assert not wait([wanted(log)], timeout=0)[0].verified
+
+
+def test_what_was_believed_is_no_console(log: Path) -> None:
+    assert judge(log, DEMO).verified
+    log.unlink()
+    assert wait([wanted(log)], timeout=0)[0].missing == ("a console log",)
+
+
+def test_check_mode_remembers_nothing(log: Path) -> None:
+    log.write_bytes(DEMO.encode())
+    assert wait([wanted(log)], timeout=0, keep=False)[0].verified
+    assert list(log.parent.iterdir()) == [log]
+
+
 def test_a_log_begun_anew_forgets_what_was_before(log: Path) -> None:
     feed(log, "x" * 500 + "\n" + DEMO.replace("nebula-guest: ready", ""))
     guest = console.Guest(wanted(log))
