@@ -166,7 +166,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     with opened(params["hypervisor"], check_mode) as driver:
         if plan is not None:
             if check_mode or driver is None:
-                outcomes = predict(plan, poll(driver, root, host, plan.catalog), driver, root)
+                outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
             else:
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) else "done"
@@ -174,7 +174,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 outcomes = Batch(plan, driver, root, params["threads"]).apply(report)
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
-        result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or ""))
+        result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or "", params["hypervisor"]))
     return result
 
 
@@ -193,7 +193,8 @@ def main() -> None:
         required_if=[("state", "applied", ["plan"])],
         supports_check_mode=True,
     )
-    respawn_if_missing(module, ["libvirt", "pycdlib"] if module.params["state"] == "applied" else ["libvirt"])
+    libraries = DRIVERS[module.params["hypervisor"]].libraries
+    respawn_if_missing(module, [*libraries, *(["pycdlib"] if module.params["state"] == "applied" else [])])
     execute(module, run)
 
 

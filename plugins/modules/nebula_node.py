@@ -73,8 +73,7 @@ node:
     reason: {description: How that is known., type: str}
     memory: {description: Memory in MiB., type: int}
     cpu: {description: Processors., type: float}
-    qemu: {description: Version of QEMU. Empty if it is not installed., type: str}
-    libvirt: {description: Version of libvirt. Empty if it is not installed., type: str}
+    versions: {description: Versions of what runs virtual machines here. Empty for what is not installed., type: dict}
     started: {description: The daemons that this run started itself., type: list, elements: str}
     catalog: {description: UUID of the catalog whose marks are here. Empty if there are none., type: str}
     root: {description: The directory that virtual machines live below., type: str}
@@ -84,8 +83,7 @@ node:
     reason: a guest booted with it in 0.3 s as user libvirt-qemu
     memory: 64221
     cpu: 16.0
-    qemu: 7.2.22
-    libvirt: 9.0.0
+    versions: {qemu: 7.2.22, libvirt: 9.0.0}
     started: []
     catalog: 0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10
     root: /var/lib/nebula
@@ -112,7 +110,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    respawn_if_missing(module, ["libvirt", "pycdlib"])
+    respawn_if_missing(module, [*DRIVERS[module.params["hypervisor"]].libraries, *nodes.LIBRARIES])
     execute(module, nodes.present if module.params["state"] == "present" else nodes.absent)
 
 

@@ -10,8 +10,10 @@ import grp
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .accelerator import DEVICE
+from .node import Changes, NodeFile
 
 GROUP = "kvm"
 MODE = 0o660
@@ -41,3 +43,35 @@ def current(device: str = DEVICE) -> dict[str, int]:
 def apply(access: Mapping[str, int], device: str = DEVICE) -> None:
     os.chown(device, access["uid"], access["gid"])
     os.chmod(device, access["mode"])
+
+
+def take(changes: Changes, known: NodeFile) -> NodeFile:
+    """Give it what it lacks; the node's file with what it was before."""
+    access = wanted()
+    if not access:
+        return known
+    found = current()
+    changes.did(DEVICE, _shown(found), _shown(access))
+    changes.warnings.append(
+        f"{DEVICE} {'is' if changes.check_mode else 'was'} {_shown(found)}, as no udev sets it: "
+        f"{'would become' if changes.check_mode else 'now it is'} {_shown(access)}. "
+        "With the former, each call of libvirt takes 10 s"
+    )
+    if not changes.check_mode:
+        apply(access)
+    # What it was at first: a second run must not remember its own work.
+    return known if known.kvm_device else replace(known, kvm_device=found)
+
+
+def give_back(changes: Changes, known: NodeFile) -> bool:
+    """Make it what it was before take(); True if that is known and the device is still there."""
+    if not known.kvm_device or not os.path.exists(DEVICE):
+        return False
+    changes.did(DEVICE, _shown(current()), _shown(known.kvm_device))
+    if not changes.check_mode:
+        apply(known.kvm_device)
+    return True
+
+
+def _shown(access: Mapping[str, int]) -> str:
+    return f"{access['mode']:04o} {access['uid']}:{access['gid']}"

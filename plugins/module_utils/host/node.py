@@ -48,6 +48,20 @@ class NodeFile:
     directories: tuple[str, ...] = ()
 
 
+@dataclass
+class Changes:
+    """What was done to a node, or in check mode would be: what a diff shows, by the things' names."""
+
+    check_mode: bool
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def did(self, what: str, before: Any, after: Any) -> None:
+        if before != after:
+            self.before[what], self.after[what] = before, after
+
+
 def read(root: str) -> NodeFile:
     """An empty one if there is none."""
     path = os.path.join(root, NAME)

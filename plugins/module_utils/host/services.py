@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's daemons: by systemd where it is process 1, else started and ended by ourselves."""
+"""A hypervisor's daemons: by systemd where it is process 1, else started and ended by ourselves."""
 
 from __future__ import annotations
 
@@ -76,16 +76,8 @@ def peer(service: Service) -> Optional[int]:
     return None
 
 
-def missing(services: Sequence[Service] = LIBVIRT) -> list[Service]:
+def missing(services: Sequence[Service]) -> list[Service]:
     return [service for service in services if not is_running(service)]
-
-
-def installed(service: Service) -> bool:
-    try:
-        find(service.program)
-    except MissingDependency:
-        return False
-    return True
 
 
 def libvirt_version() -> str:
@@ -104,7 +96,7 @@ def start(service: Service) -> Optional[node.Daemon]:
         _wait(service)
         return None
     # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.
-    os.makedirs("/run/libvirt", mode=0o755, exist_ok=True)
+    os.makedirs(os.path.dirname(service.sockets[0]), mode=0o755, exist_ok=True)
     program = find(service.program)
     with tempfile.TemporaryFile() as said:
         # Nothing of this task is inherited: not its umask, its directory, its pipes or its environment.

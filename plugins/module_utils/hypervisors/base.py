@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs machines. One interface; rendering is pure, acting is thin."""
+"""What runs machines. One interface; rendering is pure, acting is thin. docs/adding_a_hypervisor.md says what else a
+new one needs."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ..errors import Unsupported
+from ..host.node import Changes, NodeFile
+from ..host.services import Service
 from ..model.disk import DiskFiles
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
@@ -30,9 +34,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Site:
-    """What rendering needs to know of the node and the machine's directory. accelerator: "kvm", or "qemu" (emulation).
-    disks: by disk id, the context's included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in
-    version 1, 100 in version 2, 0: they can't weigh CPU here)."""
+    """What rendering needs to know of the node and the machine's directory. accelerator: as the driver chose it, for
+    KVM "kvm" or "qemu" (emulation). emulator: QEMU's, where machines have one. disks: by disk id, the context's
+    included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in version 1, 100 in version 2, 0: they
+    can't weigh CPU here)."""
 
     directory: str
     catalog: str
@@ -62,15 +67,54 @@ class Survey:
 
 
 class Driver(abc.ABC):
-    """A hypervisor on this node. capabilities: the operations it has, by name; others raise Unsupported, beforehand.
+    """A hypervisor on this node.
 
+    capabilities: the operations that it has beyond the abstract methods, by the methods' names (OPTIONAL). A plan that
+    asks for another one is refused for that machine, with its name, before anything of the machine is touched.
+    programs, libraries: what it needs on a node, beside what every node does. services: its daemons, in the order of
+    their start.
     States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed).
-    All methods are called from several threads at once, for different machines.
+    All methods are called from several threads at once, for different machines. Class methods are for a node that is
+    being made ready: there is nothing to connect to yet.
     """
 
+    OPTIONAL = frozenset(("shutdown", "reboot", "reset", "suspend", "resume"))
     name: str = ""
     capabilities: frozenset[str] = frozenset()
+    programs: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
 
+    # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    @abc.abstractmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        """{accelerator, reason, key}: what machines run on here, how that is known, and what the finding depends on.
+
+        wanted: the option `accelerator`; "" is what was wanted when `cached`, an earlier answer, was given. Called for
+        each plan: what takes long to find out is taken from `cached` while its key holds.
+        """
+
+    @classmethod
+    def prepare(cls, changes: Changes, known: NodeFile) -> NodeFile:
+        """What the node needs before the services start. Returns what give_back() has to know."""
+        return known
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        """Undo what prepare() did; True if there was something to undo."""
+        return False
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """Of what runs machines here, by name; "" for what is not installed."""
+        return {}
+
+    def site(self, common: Site) -> Site:
+        """What all machines of the node have in common, with what this hypervisor adds."""
+        return common
+
+    # -- machines -------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def close(self) -> None: ...
 
@@ -99,31 +143,39 @@ class Driver(abc.ABC):
         """Make a running machine read its context anew from `path`."""
 
     @abc.abstractmethod
-    def shutdown(self, mark: Mark, timeout: int) -> None:
-        """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""
-
-    @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
         """Pull the plug."""
 
     @abc.abstractmethod
-    def reboot(self, mark: Mark, timeout: int) -> None: ...
-
-    @abc.abstractmethod
-    def reset(self, mark: Mark) -> None: ...
-
-    @abc.abstractmethod
-    def suspend(self, mark: Mark, checkpoint: str) -> None:
-        """Save the running machine to the checkpoint file and end it."""
-
-    @abc.abstractmethod
-    def resume(self, mark: Mark, checkpoint: str) -> None:
-        """Go on from the checkpoint file; the caller removes it."""
-
-    @abc.abstractmethod
-    def checkpoint_complete(self, checkpoint: str) -> bool:
-        """Whether a machine could go on from this file: one that was only half written can't."""
-
-    @abc.abstractmethod
     def remove(self, mark: Mark) -> bool:
         """End it at once and forget it with saved state, NVRAM and snapshots; True if there was something."""
+
+    # -- operations that not every hypervisor has -----------------------------------------------------------------
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""
+        raise self.lacks("shutdown")
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        raise self.lacks("reboot")
+
+    def reset(self, mark: Mark) -> None:
+        raise self.lacks("reset")
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        """Save the running machine to the checkpoint file and end it."""
+        raise self.lacks("suspend")
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        """Go on from the checkpoint file; the caller removes it."""
+        raise self.lacks("resume")
+
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        """Whether a machine could go on from this file: one that was only half written can't."""
+        return False
+
+    def lacks(self, operation: str, asked: str = "") -> Unsupported:
+        return Unsupported(
+            asked or operation,
+            f"hypervisor {self.name} can't {operation}",
+            f"It can {', '.join(sorted(self.capabilities))}" if self.capabilities else "",
+        )

@@ -20,9 +20,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..context import iso9660
-from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, StalePlan, TimedOut, WrongState
-from ..host import accelerator, console, node
-from ..host.command import find
+from ..errors import (
+    ForeignObject,
+    HypervisorError,
+    NebulaError,
+    NoCapacity,
+    StalePlan,
+    TimedOut,
+    Unsupported,
+    WrongState,
+)
+from ..host import console, node
 from ..host.files import lock, make_directory, remove_file, write_atomically
 from ..host.vmlog import VmLog
 from ..model.disk import DiskFiles
@@ -120,20 +128,21 @@ class Batch:
 
     def _survey_site(self, known: node.NodeFile) -> Site:
         """What all machines of this node have in common."""
-        chosen = accelerator.choose("", known.accelerator)
+        chosen = self.driver.choose_accelerator("", known.accelerator)
         if chosen != dict(known.accelerator):
             node.update(self.root, lambda before: replace(before, accelerator=chosen))
         return self._site_with(chosen)
 
     def _site_with(self, chosen: Mapping[str, str]) -> Site:
-        return Site(
-            directory="",
-            catalog=self.plan.catalog,
-            generation=0,
-            disks={},
-            accelerator=chosen["accelerator"],
-            emulator=find(accelerator.EMULATOR),
-            cpu_shares=node.cpu_shares(),
+        return self.driver.site(
+            Site(
+                directory="",
+                catalog=self.plan.catalog,
+                generation=0,
+                disks={},
+                accelerator=chosen["accelerator"],
+                cpu_shares=node.cpu_shares(),
+            )
         )
 
     def would_change(self, planned: PlannedVm) -> bool:
@@ -171,6 +180,7 @@ class Batch:
         error: NebulaError | None = None
         state = ""
         try:
+            check_supported(planned, self.driver)
             with self._held(job):
                 try:
                     state = self._carry_out(job)
@@ -207,6 +217,8 @@ class Batch:
             return "SUSPENDED"
         if isinstance(error, StalePlan):
             return state or "UNKNOWN"
+        if isinstance(error, Unsupported) and state is not None:
+            return state
         return job.stage
 
     @contextlib.contextmanager
@@ -501,6 +513,29 @@ class Batch:
         job.changed = True
 
 
+def check_supported(planned: PlannedVm, driver: Driver) -> None:
+    """Unsupported if the machine is another hypervisor's, or if this one can't do what the plan asks for."""
+    asked = f"virtual machine {planned.vm.name}"
+    if planned.vm.hypervisor != driver.name:
+        raise Unsupported(
+            f"{asked} for hypervisor {planned.vm.hypervisor}",
+            f"this node runs {driver.name}",
+            "Set nebula_hypervisor of this host to what it runs, then run again",
+        )
+    for operation in sorted(_operations(planned) - driver.capabilities):
+        raise driver.lacks(operation, f"{asked}: {operation}")
+
+
+def _operations(planned: PlannedVm) -> set[str]:
+    """Those of Driver.OPTIONAL that the plan may come to, told by the plan alone: what is refused is not looked at."""
+    found = {planned.operation} & Driver.OPTIONAL
+    if planned.wanted == "SUSPENDED":
+        found |= {"suspend", "resume"}
+    if planned.wanted in ("POWEROFF", "DONE") and not planned.hard:
+        found.add("shutdown")
+    return found
+
+
 def _left_behind(name: str) -> bool:
     """A file that a killed run had not given its own name yet."""
     return name.startswith(".") and name.endswith(".tmp")
@@ -523,8 +558,8 @@ def read_record(directory: str) -> Record | None:
         ) from error
 
 
-def poll(driver: Driver | None, root: str, host: str, catalog: str = "") -> Observed:
-    """What really is on this node, read-only. driver None: there is no hypervisor here yet.
+def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
+    """What really is on this node, read-only. driver None: `hypervisor` is not here yet.
 
     catalog: whose machines; "" for those of the catalog that this node follows.
     """
@@ -536,7 +571,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "") -> Obse
     ours = {record.port for record in running if record.port}
     return Observed(
         host=host,
-        hypervisor=driver.name if driver is not None else "kvm",
+        hypervisor=driver.name if driver is not None else hypervisor,
         catalog=known.catalog,
         plan_number=known.plan,
         memory=node.memory(),

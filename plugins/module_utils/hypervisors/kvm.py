@@ -9,14 +9,18 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
 from ..deps import require
 from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
+from ..host import accelerator, kvm_device, services
+from ..host.command import find
 from ..host.files import remove_file
+from ..host.node import Changes, NodeFile
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 from . import libvirt_xml
@@ -50,9 +54,10 @@ REMEDIES = (
 
 class KvmDriver(Driver):
     name = "kvm"
-    capabilities = frozenset(
-        ("deploy", "shutdown", "cancel", "reboot", "reset", "suspend", "resume", "save", "restore", "poll")
-    )
+    capabilities = Driver.OPTIONAL
+    programs = (accelerator.EMULATOR, "libvirtd", "virtlogd")
+    libraries = ("libvirt",)
+    services = services.LIBVIRT
 
     def __init__(self, uri: str = URI) -> None:
         self._libvirt: Any = require("libvirt")
@@ -94,6 +99,26 @@ class KvmDriver(Driver):
                 _message(error),
                 "Start libvirtd: role nebula.provision.node does",
             ) from error
+
+    # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        return accelerator.choose(wanted, cached)
+
+    @classmethod
+    def prepare(cls, changes: Changes, known: NodeFile) -> NodeFile:
+        return kvm_device.take(changes, known)
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        return kvm_device.give_back(changes, known)
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"qemu": accelerator.qemu_version(), "libvirt": services.libvirt_version()}
+
+    def site(self, common: Site) -> Site:
+        return replace(common, emulator=find(accelerator.EMULATOR))
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:

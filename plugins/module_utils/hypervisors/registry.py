@@ -9,7 +9,7 @@ from ..errors import Unsupported
 from .base import Driver
 from .kvm import KvmDriver
 
-DRIVERS = {"kvm": KvmDriver}
+DRIVERS: dict[str, type[Driver]] = {"kvm": KvmDriver}
 
 
 def open_driver(name: str) -> Driver:

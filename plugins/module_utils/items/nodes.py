@@ -8,85 +8,73 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..deps import missing
 from ..errors import ForeignObject, InUse, InvalidValue, MissingDependency, NebulaError
-from ..host import accelerator, kvm_device, node, services
+from ..host import accelerator, node, services
 from ..host.command import PACKAGES, find
 from ..host.files import make_directory, remove_file
+from ..hypervisors.base import Driver
 from ..hypervisors.batch import read_record
-from ..hypervisors.registry import open_driver
+from ..hypervisors.registry import DRIVERS, open_driver
 from ..storage.datastore import SYSTEM, image_directory
 from ..sync import Item, Result
 
-PROGRAMS = (accelerator.EMULATOR, "qemu-img", "libvirtd", "virtlogd")
+# What a node needs whatever runs its machines; the driver names the rest.
+PROGRAMS = ("qemu-img",)
+LIBRARIES = ("pycdlib",)
 # The directories of a node below its root, outermost first.
 DIRECTORIES = ("", "datastores", f"datastores/{SYSTEM}")
 
 
-@dataclass
-class _Work:
-    """What was done, or in check mode would be."""
-
-    root: str
-    check_mode: bool
-    before: dict[str, Any] = field(default_factory=dict)
-    after: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    def did(self, what: str, before: Any, after: Any) -> None:
-        if before != after:
-            self.before[what], self.after[what] = before, after
-
-    def result(self, shown: Mapping[str, Any]) -> Result:
-        item = Item("node", self.before, self.after)
-        return Result([item], {"node": dict(shown)}, self.warnings)
-
-
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Directories, /dev/kvm, daemons, and whether KVM works. Missing software is an error, in check mode a forecast."""
-    work = _Work(params["root"], check_mode)
-    lacking = _lacking()
+    """Directories, daemons, and what the driver wants. Missing software is an error, in check mode a forecast."""
+    root = params["root"]
+    driver = DRIVERS[params["hypervisor"]]
+    changes = node.Changes(check_mode)
+    lacking = _lacking(driver)
     if lacking and not check_mode:
         raise MissingDependency(
             "a node that runs machines",
             f"it lacks {', '.join(lacking)}",
             f"Install {', '.join(sorted({_package(name) for name in lacking}))}: role nebula.provision.node does",
         )
-    known = node.read(work.root)
+    known = node.read(root)
     if params["catalog"] and known.catalog not in ("", params["catalog"]):
         raise ForeignObject(
             f"node for catalog {params['catalog']}",
-            f"{os.path.join(work.root, node.NAME)} says that it follows catalog {known.catalog}",
+            f"{os.path.join(root, node.NAME)} says that it follows catalog {known.catalog}",
             "Use that catalog's front-end, tear its machines down there first, or give this one another nebula_root",
         )
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
-        known = _device(work, known)
-    made = _directories(work)
-    started = _daemons(work) if params["manage_services"] else ()
+        known = driver.prepare(changes, known)
+    made = _directories(root, changes)
+    started = _daemons(driver, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
-        chosen = accelerator.choose(params["accelerator"], known.accelerator)
+        chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
         if accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
-            work.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
-    _remember(work, known, made, started, chosen)
-    work.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    return work.result(dict(_shown(params, chosen, started), catalog=known.catalog or _marked(work.root)))
+            changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
+    if not check_mode:
+        _remember(root, known, made, started, chosen)
+    changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
+    return _result(changes, dict(_shown(params, chosen, started), catalog=known.catalog or _marked(root)))
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Refused while machines of ours are here. What was started is ended, what was changed is put back."""
-    work = _Work(params["root"], check_mode)
-    known = node.read(work.root)
+    root = params["root"]
+    changes = node.Changes(check_mode)
+    known = node.read(root)
     catalog = params["catalog"] or known.catalog
     if params["catalog"] and known.catalog not in ("", params["catalog"]):
         raise ForeignObject(
             f"node of catalog {params['catalog']}", f"it follows catalog {known.catalog}", "Name that catalog"
         )
-    left = _machines(work.root, catalog)
+    left = _machines(root, catalog, params["hypervisor"])
     if left:
         raise InUse(
             "giving the node back",
@@ -95,35 +83,36 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         )
     for daemon in reversed(known.daemons):
         if check_mode or services.stop(daemon):
-            work.did(daemon.name, "running", "stopped")
-    if known.kvm_device and os.path.exists(accelerator.DEVICE):
-        work.did(accelerator.DEVICE, _access(kvm_device.current()), _access(known.kvm_device))
-        if not check_mode:
-            kvm_device.apply(known.kvm_device)
-    path = os.path.join(work.root, node.NAME)
+            changes.did(daemon.name, "running", "stopped")
+    DRIVERS[params["hypervisor"]].give_back(changes, known)
+    path = os.path.join(root, node.NAME)
     if os.path.exists(path):
-        work.did(path, "present", "absent")
+        changes.did(path, "present", "absent")
         if not check_mode:
             remove_file(path)
     for directory in reversed(known.directories):
         if check_mode:
-            work.did(directory, "present", "absent if empty")
+            changes.did(directory, "present", "absent if empty")
             continue
         # One that holds something, images for one, is somebody's.
         with contextlib.suppress(OSError):
             os.rmdir(directory)
-            work.did(directory, "present", "absent")
-    return work.result({"hypervisor": params["hypervisor"]})
+            changes.did(directory, "present", "absent")
+    return _result(changes, {"hypervisor": params["hypervisor"]})
 
 
-def _lacking() -> list[str]:
+def _result(changes: node.Changes, shown: Mapping[str, Any]) -> Result:
+    return Result([Item("node", changes.before, changes.after)], {"node": dict(shown)}, changes.warnings)
+
+
+def _lacking(driver: type[Driver]) -> list[str]:
     programs = []
-    for program in PROGRAMS:
+    for program in (*driver.programs, *PROGRAMS):
         try:
             find(program)
         except MissingDependency:
             programs.append(program)
-    return [*programs, *(f"Python library {name}" for name in missing("libvirt", "pycdlib"))]
+    return [*programs, *(f"Python library {name}" for name in missing(*driver.libraries, *LIBRARIES))]
 
 
 def _package(name: str) -> str:
@@ -131,43 +120,22 @@ def _package(name: str) -> str:
     return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
 
 
-def _device(work: _Work, known: node.NodeFile) -> node.NodeFile:
-    access = kvm_device.wanted()
-    if not access:
-        return known
-    found = kvm_device.current()
-    work.did(accelerator.DEVICE, _access(found), _access(access))
-    work.warnings.append(
-        f"{accelerator.DEVICE} {'is' if work.check_mode else 'was'} {_access(found)}, as no udev sets it: "
-        f"{'would become' if work.check_mode else 'now it is'} {_access(access)}. "
-        "With the former, each call of libvirt takes 10 s"
-    )
-    if not work.check_mode:
-        kvm_device.apply(access)
-    # What it was at first: a second run must not remember its own work.
-    return known if known.kvm_device else replace(known, kvm_device=found)
-
-
-def _access(access: Mapping[str, int]) -> str:
-    return f"{access['mode']:04o} {access['uid']}:{access['gid']}"
-
-
-def _directories(work: _Work) -> tuple[str, ...]:
+def _directories(root: str, changes: node.Changes) -> tuple[str, ...]:
     made = []
     for name in DIRECTORIES:
-        path = os.path.join(work.root, name).rstrip("/")
+        path = os.path.join(root, name).rstrip("/")
         if os.path.isdir(path):
             _check_directory(path)
             continue
         made.append(path)
-        work.did(path, "absent", "present")
-        if not work.check_mode:
+        changes.did(path, "absent", "present")
+        if not changes.check_mode:
             make_directory(path, 0o711)
     return tuple(made)
 
 
 def _check_directory(path: str) -> None:
-    """QEMU's user has to get through, and nobody else may put files there."""
+    """The hypervisor's user has to get through, and nobody else may put files there."""
     found = os.stat(path)
     if not found.st_mode & 0o001 or found.st_mode & 0o022 or found.st_uid != 0:
         raise InvalidValue(
@@ -177,11 +145,11 @@ def _check_directory(path: str) -> None:
         )
 
 
-def _daemons(work: _Work) -> tuple[node.Daemon, ...]:
+def _daemons(driver: type[Driver], changes: node.Changes) -> tuple[node.Daemon, ...]:
     started = []
-    for service in services.missing():
-        work.did(service.name, "stopped", "running")
-        if work.check_mode:
+    for service in services.missing(driver.services):
+        changes.did(service.name, "stopped", "running")
+        if changes.check_mode:
             continue
         daemon = services.start(service)
         if daemon is not None:
@@ -190,15 +158,12 @@ def _daemons(work: _Work) -> tuple[node.Daemon, ...]:
 
 
 def _remember(
-    work: _Work,
+    root: str,
     known: node.NodeFile,
     made: tuple[str, ...],
     started: tuple[node.Daemon, ...],
     chosen: Mapping[str, str],
 ) -> None:
-    if work.check_mode:
-        return
-
     def change(before: node.NodeFile) -> node.NodeFile:
         names = {daemon.name for daemon in started}
         # One that we started and that somebody started anew since is not ours any more.
@@ -211,7 +176,7 @@ def _remember(
             accelerator=dict(chosen),
         )
 
-    node.update(work.root, change)
+    node.update(root, change)
 
 
 def _shown(params: Mapping[str, Any], chosen: Mapping[str, str], started: tuple[node.Daemon, ...]) -> dict[str, Any]:
@@ -221,8 +186,7 @@ def _shown(params: Mapping[str, Any], chosen: Mapping[str, str], started: tuple[
         "reason": chosen["reason"],
         "memory": node.memory(),
         "cpu": float(node.processors()),
-        "qemu": accelerator.qemu_version(),
-        "libvirt": services.libvirt_version(),
+        "versions": DRIVERS[params["hypervisor"]].versions(),
         "started": [daemon.name for daemon in started],
         "root": params["root"],
     }
@@ -239,16 +203,16 @@ def _marked(root: str) -> str:
     return ""
 
 
-def _machines(root: str, catalog: str) -> list[str]:
-    """Names of our domains, and of directories of machines that have none."""
+def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
+    """Names of our machines that the hypervisor has, and of directories of those that it hasn't."""
     names: set[str] = set()
     with contextlib.suppress(FileNotFoundError):
         names.update(f"one-{name}" for name in os.listdir(image_directory(root, SYSTEM)) if name.isdigit())
     if catalog:
         try:
-            with contextlib.closing(open_driver("kvm")) as driver:
+            with contextlib.closing(open_driver(hypervisor)) as driver:
                 names.update(f"one-{seen.vm_id}" for seen in driver.survey(catalog).vms)
         except (MissingDependency, NebulaError):
-            # No libvirt that answers: the directories alone tell.
+            # No hypervisor that answers: the directories alone tell.
             pass
     return sorted(names, key=lambda name: int(name.rpartition("-")[2]))
