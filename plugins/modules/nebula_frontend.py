@@ -29,7 +29,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
-  - nebula.provision.engine.root
+  - nebula.provision.engine
   - nebula.provision.attributes
 author:
   - nebula.provision contributors (@nebula-provision)
@@ -54,7 +54,7 @@ frontend:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
@@ -65,7 +65,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "local": {"type": "bool", "default": False},
             "allow_ephemeral": {"type": "bool", "default": False},
-            **ROOT,
+            **ENGINE,
         },
         supports_check_mode=True,
     )

@@ -82,17 +82,43 @@ class VmOrders:
 
 
 class Engine(abc.ABC):
-    """capabilities: names of what this engine offers beyond the verbs below; callers ask these, never its name."""
+    """capabilities: what this engine leaves to its callers. They ask these, never its name.
+
+    "plans": it deploys nothing itself. vm_plans() has what nebula_deploy is to do, and vm_observe() and vm_record()
+    hear what came of it. An engine without it deploys by drivers of its own: it has no plans, and what these two are
+    told changes nothing.
+    "stores_images": the caller stores an image's file at the source that image_allocate() gave, and tells by
+    image_update() what became of it. An engine without it stores the file itself, and the caller waits for READY.
+    """
 
     capabilities: frozenset[str] = frozenset()
 
+    @classmethod
+    @abc.abstractmethod
+    def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> Engine:
+        """Open it by a module's options. create: begin a catalog where there is none. In check mode a catalog that is
+        not there is an empty one that nobody keeps."""
+
+    @classmethod
+    @abc.abstractmethod
+    def begun(cls, params: Mapping[str, Any]) -> bool:
+        """Whether there is a catalog to open."""
+
+    @classmethod
+    @abc.abstractmethod
+    def end(cls, params: Mapping[str, Any]) -> None:
+        """Remove the catalog, if it is this collection's to remove. The caller has seen that no machine is in it."""
+
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[None]:
-        """One transaction: all verbs inside stay together, or none does."""
+        """All verbs inside stay together, or none does: when it raises, or at its end in check mode, everything is as
+        it was before. Verbs see what those before them did, in check mode too. An engine that can't roll back does not
+        send in check mode, but answers from what it would have sent; when it raises, it takes back what it sent."""
 
     @abc.abstractmethod
     def attempt(self) -> AbstractContextManager[None]:
-        """A part of a session that is undone alone when it raises."""
+        """A part of a session that is undone alone when it raises, by the same rule; what was done in the session
+        before it stays. Attempts are not nested."""
 
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:

@@ -11,9 +11,14 @@ from typing import Any
 from .base import Engine
 from .embedded.engine import EmbeddedEngine
 
-ENGINES = {"embedded": EmbeddedEngine}
+ENGINES: dict[str, type[Engine]] = {"embedded": EmbeddedEngine}
+
+
+def engine_of(params: Mapping[str, Any]) -> type[Engine]:
+    """The engine that the module's options name, not opened."""
+    return ENGINES[params.get("engine") or "embedded"]
 
 
 def open_engine(params: Mapping[str, Any], check_mode: bool, create: bool = False) -> Engine:
     """The engine that the module's options name. create: begin a new catalog where there is none."""
-    return ENGINES[params.get("engine") or "embedded"].from_params(params, check_mode, create)
+    return engine_of(params).from_params(params, check_mode, create)

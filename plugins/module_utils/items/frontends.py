@@ -10,29 +10,24 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..engines.embedded.store import Store
+from ..engines.registry import engine_of, open_engine
 from ..errors import InUse, InvalidValue
 from ..host import mounts
 from ..host.files import remove_file
-from ..model.states import VmState
 from ..storage.datastore import IMAGES, image_directory, prepare_directories
 from ..sync import Item, Result
-
-CATALOG = "nebula.db"
-# Beside the catalog, when SQLite uses its write-ahead log.
-PARTS = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm")
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Refuses a place that ends with the container; makes the directories; begins the catalog."""
     root = params["root"]
     _refuse_ephemeral(root, params["local"], params["allow_ephemeral"])
-    begun = os.path.exists(os.path.join(root, CATALOG))
+    begun = engine_of(params).begun(params)
     missing = not os.path.isdir(image_directory(root, IMAGES))
     if not check_mode:
         prepare_directories(root, IMAGES)
-    with contextlib.closing(Store(root, check_mode, create=True)) as store:
-        catalog = "" if store.declared else store.meta("catalog")
+    with contextlib.closing(open_engine(params, check_mode, create=True)) as engine:
+        catalog = engine.catalog() if begun or not check_mode else ""
     before = {"catalog": begun, "directories": not missing}
     item = Item("frontend", before, {"catalog": True, "directories": True})
     return Result([item], {"frontend": {"root": root, "catalog": catalog}})
@@ -42,14 +37,14 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Removes the catalog and the files of its images. Machines that are not DONE forbid it."""
     root = params["root"]
     gone = Result([Item("frontend", {}, {})], {"frontend": {"root": root, "catalog": ""}})
-    if not os.path.exists(os.path.join(root, CATALOG)):
+    if not engine_of(params).begun(params):
         return gone
-    with contextlib.closing(Store(root, check_mode)) as store:
-        left = store.rows("SELECT id, name FROM vms WHERE state != ? ORDER BY id", int(VmState.DONE))
-        files = [str(row["source"]) for row in store.rows("SELECT source FROM images") if row["source"]]
-        catalog = store.meta("catalog")
+    with contextlib.closing(open_engine(params, check_mode)) as engine:
+        left = engine.vm_pool()
+        files = [image.source for image in engine.image_pool() if image.source]
+        catalog = engine.catalog()
     if left:
-        shown = ", ".join(f"{row['name']} (id {row['id']})" for row in left[:10])
+        shown = ", ".join(f"{record.name} (id {record.id})" for record in left[:10])
         raise InUse(
             f"removing the catalog below {root}",
             f"it has {len(left)} machines: {shown}{' …' if len(left) > 10 else ''}",
@@ -61,8 +56,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         for path in ours:
             remove_file(path)
             remove_file(path + ".part")
-        for name in PARTS:
-            remove_file(os.path.join(root, name))
+        engine_of(params).end(params)
         for directory in (image_directory(root, IMAGES), datastores, root):
             # One that holds something is a node's, or somebody's.
             with contextlib.suppress(OSError):

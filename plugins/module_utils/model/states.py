@@ -23,7 +23,7 @@ class VmState(enum.IntEnum):
 
 
 class LcmState(enum.IntEnum):
-    """What an ACTIVE machine is doing; LCM_INIT for all others."""
+    """What an ACTIVE machine is doing; LCM_INIT for all others. Numbers that are left out are not in use."""
 
     LCM_INIT = 0
     PROLOG = 1
@@ -47,12 +47,52 @@ class LcmState(enum.IntEnum):
     BOOT_SUSPENDED = 21
     BOOT_STOPPED = 22
     CLEANUP_DELETE = 23
+    HOTPLUG_SNAPSHOT = 24
+    HOTPLUG_NIC = 25
+    HOTPLUG_SAVEAS = 26
+    HOTPLUG_SAVEAS_POWEROFF = 27
+    HOTPLUG_SAVEAS_SUSPENDED = 28
+    SHUTDOWN_UNDEPLOY = 29
+    EPILOG_UNDEPLOY = 30
+    PROLOG_UNDEPLOY = 31
+    BOOT_UNDEPLOY = 32
+    HOTPLUG_PROLOG_POWEROFF = 33
+    HOTPLUG_EPILOG_POWEROFF = 34
+    BOOT_MIGRATE = 35
     BOOT_FAILURE = 36
     BOOT_MIGRATE_FAILURE = 37
     PROLOG_MIGRATE_FAILURE = 38
     PROLOG_FAILURE = 39
     EPILOG_FAILURE = 40
     EPILOG_STOP_FAILURE = 41
+    EPILOG_UNDEPLOY_FAILURE = 42
+    PROLOG_MIGRATE_POWEROFF = 43
+    PROLOG_MIGRATE_POWEROFF_FAILURE = 44
+    PROLOG_MIGRATE_SUSPEND = 45
+    PROLOG_MIGRATE_SUSPEND_FAILURE = 46
+    BOOT_UNDEPLOY_FAILURE = 47
+    BOOT_STOPPED_FAILURE = 48
+    PROLOG_RESUME_FAILURE = 49
+    PROLOG_UNDEPLOY_FAILURE = 50
+    DISK_SNAPSHOT_POWEROFF = 51
+    DISK_SNAPSHOT_REVERT_POWEROFF = 52
+    DISK_SNAPSHOT_DELETE_POWEROFF = 53
+    DISK_SNAPSHOT_SUSPENDED = 54
+    DISK_SNAPSHOT_DELETE_SUSPENDED = 56
+    DISK_SNAPSHOT = 57
+    DISK_SNAPSHOT_DELETE = 59
+    PROLOG_MIGRATE_UNKNOWN = 60
+    PROLOG_MIGRATE_UNKNOWN_FAILURE = 61
+    DISK_RESIZE = 62
+    DISK_RESIZE_POWEROFF = 63
+    DISK_RESIZE_UNDEPLOYED = 64
+    HOTPLUG_NIC_POWEROFF = 65
+    HOTPLUG_RESIZE = 66
+    HOTPLUG_SAVEAS_UNDEPLOYED = 67
+    HOTPLUG_SAVEAS_STOPPED = 68
+    BACKUP = 69
+    BACKUP_POWEROFF = 70
+    RESTORE = 71
 
 
 class ImageState(enum.IntEnum):
@@ -97,7 +137,12 @@ FAILURES = frozenset(s for s in LcmState if s.name.endswith("_FAILURE"))
 
 
 def vm_state_name(state: int, lcm_state: int) -> str:
-    """One word for both numbers, as OpenNebula's own lists show it: RUNNING, POWEROFF, BOOT_FAILURE …"""
-    if state == VmState.ACTIVE:
-        return LcmState(lcm_state).name
-    return VmState(state).name
+    """One word for both numbers, as OpenNebula's own lists show it: RUNNING, POWEROFF, BOOT_FAILURE …
+
+    A number that a newer OpenNebula may have brought is shown as it is.
+    """
+    number, names = (lcm_state, LcmState) if state == VmState.ACTIVE else (state, VmState)
+    try:
+        return names(number).name
+    except ValueError:
+        return str(number)

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import CatalogError, ForeignObject
+from ...host.files import remove_file
 from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network
@@ -24,9 +26,13 @@ from .store import Store
 from .templates import Templates
 from .vms import Vms
 
+CATALOG = "nebula.db"
+# Beside the catalog, when SQLite uses its write-ahead log.
+PARTS = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm")
+
 
 class EmbeddedEngine(Engine):
-    capabilities = frozenset(("plans",))
+    capabilities = frozenset(("plans", "stores_images"))
 
     def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
         self.store = Store(root, check_mode=check_mode, create=create)
@@ -39,6 +45,15 @@ class EmbeddedEngine(Engine):
     @classmethod
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
         return cls(params["root"], check_mode, create)
+
+    @classmethod
+    def begun(cls, params: Mapping[str, Any]) -> bool:
+        return os.path.exists(os.path.join(params["root"], CATALOG))
+
+    @classmethod
+    def end(cls, params: Mapping[str, Any]) -> None:
+        for name in PARTS:
+            remove_file(os.path.join(params["root"], name))
 
     def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
