@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -58,9 +59,9 @@ def render(vm: Vm, site: Site) -> Deployment:
     mark = _metadata(domain, vm, site)
     _text(domain, "memory", str(vm.memory * 1024), unit="KiB")
     _text(domain, "vcpu", str(vm.vcpu or 1))
-    iothreads = _number(vm.features, "IOTHREADS", "FEATURES")
-    if iothreads:
-        _text(domain, "iothreads", str(iothreads))
+    threads = _number(vm.features, "IOTHREADS", "FEATURES")
+    if threads:
+        _text(domain, "iothreads", str(threads))
     if site.cpu_shares:
         _text(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
     _os(domain, vm, site)
@@ -69,8 +70,9 @@ def render(vm: Vm, site: Site) -> Deployment:
     _clock(domain, vm, site)
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", site.emulator)
-    _disks(devices, vm, site)
-    _controllers(devices, vm)
+    iothreads = _iothreads(vm)
+    _disks(devices, vm, site, iothreads[0])
+    _controllers(devices, vm, iothreads[1])
     for nic in vm.nics:
         _interface(devices, nic, vm)
     _console(devices, site, raw)
@@ -141,8 +143,6 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
         command = " ".join(part for part in (f"root=/dev/{vm.os.root}" * bool(vm.os.root), vm.os.kernel_cmd) if part)
         if command:
             _text(os_, "cmdline", command)
-    elif vm.os.bootloader:
-        _text(domain, "bootloader", vm.os.bootloader)
 
 
 def machine(vm: Vm) -> str:
@@ -194,11 +194,22 @@ def _clock(domain: ET.Element, vm: Vm, site: Site) -> None:
         ET.SubElement(clock, "timer", {"name": "hypervclock", "present": "yes"})
 
 
-def _disks(devices: ET.Element, vm: Vm, site: Site) -> None:
+def _disks(devices: ET.Element, vm: Vm, site: Site, iothreads: Mapping[int, str]) -> None:
     for disk in vm.disks:
-        _disk(devices, disk, site.disks[disk.disk_id], vm)
+        _disk(devices, disk, site.disks[disk.disk_id], vm, iothreads.get(disk.disk_id, ""))
     if vm.context is not None:
         _disk(devices, _context_disk(vm), site.disks[vm.context.disk_id], vm)
+
+
+def _iothreads(vm: Vm) -> tuple[dict[int, str], str]:
+    """The I/O thread of each disk on virtio, by its id, and that of the SCSI controller: in turn, unless the disk names
+    its own. Nothing and "" where FEATURES/IOTHREADS asks for none."""
+    threads = _number(vm.features, "IOTHREADS", "FEATURES")
+    if not threads:
+        return {}, ""
+    turn = itertools.cycle(range(1, threads + 1))
+    on_virtio = [disk for disk in vm.disks if bus_of(disk, vm) == "virtio"]
+    return {disk.disk_id: disk.options.get("IOTHREAD") or str(next(turn)) for disk in on_virtio}, str(next(turn))
 
 
 def _context_disk(vm: Vm) -> Disk:
@@ -214,7 +225,7 @@ def _context_disk(vm: Vm) -> Disk:
     )
 
 
-def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm) -> None:
+def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, iothread: str = "") -> None:
     cdrom = disk.type == "CDROM"
     element = ET.SubElement(devices, "disk", {"type": "file", "device": "cdrom" if cdrom else "disk"})
     options = disk.options
@@ -227,7 +238,7 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm) -
         error_policy=options.get("ERROR_POLICY", "").lower(),
         io=options.get("IO", "").lower(),
         discard=options.get("DISCARD", "unmap").lower(),
-        iothread=options.get("IOTHREAD", "") if bus == "virtio" else "",
+        iothread=iothread,
         queues=_queues(options.get("VIRTIO_BLK_QUEUES", "") or vm.features.get("VIRTIO_BLK_QUEUES", ""), vm)
         if bus == "virtio"
         else "",
@@ -311,9 +322,10 @@ def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
             _text(iotune, tag, value)
 
 
-def _controllers(devices: ET.Element, vm: Vm) -> None:
+def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
     scsi = ET.SubElement(devices, "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
-    ET.SubElement(scsi, "driver", {"queues": _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"})
+    queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
+    ET.SubElement(scsi, "driver", _given(queues=queues, iothread=iothread))
     if _is_q35(vm):
         ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
         for index in range(1, ROOT_PORTS + 1):
