@@ -33,14 +33,3 @@ options:
     type: path
     default: /var/lib/nebula
 """
-
-    # module_utils/arguments.py: DECLARED
-    DECLARED = r"""
-options:
-  declared:
-    description:
-      - What earlier tasks of the same run would have created, as their results show it,
-        by C(images), C(networks), C(templates) and C(hosts).
-      - Read in check mode only, where nothing of it is in the catalog yet.
-    type: dict
-"""

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import InvalidValue
+from .model.flags import flag
 from .model.names import nearest
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
 ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
-# What earlier tasks of the same run would have created, as their results show it. Read in check mode only.
-DECLARED: dict[str, Any] = {"declared": {"type": "dict"}}
 # Where a module writes how far it is, for the action plugin that started it. Not an option for users.
 PROGRESS: dict[str, Any] = {"_progress_file": {"type": "path"}}
 
@@ -106,15 +105,6 @@ def _whole(value: Any, where: str) -> int:
     raise InvalidValue(f"{where} {value!r}", "it is not a whole number", "Write digits only")
 
 
-def _flag(value: Any, where: str) -> bool:
-    word = str(value).strip().lower()
-    if word in ("yes", "true", "on", "1", "y"):
-        return True
-    if word in ("no", "false", "off", "0", "n"):
-        return False
-    raise InvalidValue(f"{where} {value!r}", "it is neither true nor false", "Give true or false")
-
-
 def _list(value: Any, where: str) -> list[Any]:
     if isinstance(value, str):
         return value.split(",") if value else []
@@ -129,7 +119,7 @@ def _dict(value: Any, where: str) -> dict[str, Any]:
     raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict")
 
 
-_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": _flag, "list": _list, "dict": _dict}
+_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": flag, "list": _list, "dict": _dict}
 
 
 def parse_json(text: str, option: str) -> Any:

@@ -434,8 +434,6 @@ def test_interfaces_stand_on_their_bridge() -> None:
 
 @in_world
 def test_nvram_lies_beside_the_disks_and_goes_with_them() -> None:
-    if not Path("/usr/share/qemu/firmware").is_dir():
-        pytest.skip("needs the package ovmf")
     with a_node() as node:
         vm = node.vm(1, memory=128, os=Os(machine="q35", firmware="UEFI"))
         vm = replace(vm, context=replace(vm.context, target="sda"))

@@ -54,7 +54,7 @@ PLAY = """
 @pytest.fixture(params=PLAYBOOKS, ids=["newest", "oldest"])
 def play(request, tmp_path):
     if not request.param.exists():
-        pytest.skip("{request.param} is not there: make floor-venv")
+        pytest.skip(f"{request.param} is not there: make floor-venv")
 
     def run(*arguments, memory="128", more=""):
         text = PLAY.format(root=tmp_path / "nebula", memory=memory, more=more)

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
 from ..model import instantiate
 from ..model.changes import Change
+from ..model.flags import flag
 from ..model.names import check_name, nearest
 from ..model.states import FAILURES
 from ..model.template import Template
@@ -221,15 +222,7 @@ def _count(item: Mapping[str, Any], where: str) -> int | None:
 
 
 def _flag(item: Mapping[str, Any], key: str, where: str) -> bool:
-    value = item.get(key)
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    word = str(value).strip().lower()
-    if word in ("yes", "true", "on", "1"):
-        return True
-    if word in ("no", "false", "off", "0"):
-        return False
-    raise InvalidValue(f"{where}: {key} {value!r}", "it is neither true nor false", "Give true or false")
+    return item.get(key) is not None and flag(item[key], f"{where}: {key}")
 
 
 def _seconds(item: Mapping[str, Any], where: str) -> int:

@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..host import files
 from ..host.download import is_url, without_secrets
+from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import check_name, nearest
 from ..model.states import ImageState, ImageType
@@ -349,6 +350,8 @@ def _store(engine: Engine, work: Work, settings: Settings) -> None:
         work.item = Item(wish.name, work.item.before, image_view(image), error, changed=True)
     except (NebulaError, OSError) as caught:
         problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
+        if wish.name not in problem.asked:
+            problem.asked = f"image {wish.name}: {problem.asked}"
         if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
             files.remove_file(request.source)
         failed = _fail(engine, image, problem)
@@ -448,6 +451,9 @@ def wish_of(item: Mapping[str, Any]) -> Wish:
     name = check_name("image", item.get("name"))
     what = f"image {name}"
     path = os.path.expanduser(_text(what, item, "path") or "")
+    if "://" in path and not is_url(path):
+        shown = without_secrets(path)
+        raise InvalidValue(f"{what}: path {shown}", "only http and https are fetched", "Give such a URL, or a path")
     size = _size(what, item.get("size"))
     if path and size is not None:
         raise InvalidValue(f"{what}: size {size}", "with a path the size is the file's", "Leave one of them out")
@@ -465,10 +471,10 @@ def wish_of(item: Mapping[str, Any]) -> Wish:
         name=name,
         state=_choice(what, item, "state", STATES) or "present",
         path=path,
-        remote=bool(_flag(what, item, "remote_src")),
+        remote=False if item.get("remote_src") is None else flag(item["remote_src"], f"{what}: remote_src"),
         checksum=Checksum.parse(checksum, what) if checksum else None,
         type=ImageType[kind] if kind else None,
-        persistent=_flag(what, item, "persistent"),
+        persistent=None if item.get("persistent") is None else flag(item["persistent"], f"{what}: persistent"),
         size=size,
         format=_choice(what, item, "format", formats.FORMATS, str.lower) or "",
         fs=fs,
@@ -499,18 +505,6 @@ def _choice(
         hint = f"Did you mean {near!r}? " if near else ""
         raise InvalidValue(f"{what}: {key} {text!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}")
     return form(text)
-
-
-def _flag(what: str, item: Mapping[str, Any], key: str) -> bool | None:
-    value = item.get(key)
-    if value is None or isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word in ("yes", "true", "on", "1"):
-        return True
-    if word in ("no", "false", "off", "0"):
-        return False
-    raise InvalidValue(f"{what}: {key} {value!r}", "it is neither true nor false", "Give true or false")
 
 
 def _size(what: str, value: Any) -> int | None:

@@ -23,7 +23,6 @@ CHUNK = 1024 * 1024
 MEMORY = 256 * 1024 * 1024
 MAGIC = ((b"\x1f\x8b\x08", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"))
 MAGIC_LENGTH = 6
-PACKINGS = tuple(name for _magic, name in MAGIC)
 
 
 def detect(head: bytes) -> str:

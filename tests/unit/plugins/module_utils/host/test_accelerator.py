@@ -20,7 +20,6 @@ needs_qemu = pytest.mark.skipif(shutil.which(accelerator.EMULATOR) is None, reas
 HANGING = b"\xfa\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa"
 
 
-@pytest.mark.skipif(shutil.which("as") is None or shutil.which("ld") is None, reason="needs binutils")
 def test_the_guest_is_its_source(tmp_path: Path) -> None:
     subprocess.run(["as", str(SOURCE), "-o", str(tmp_path / "probe.o")], check=True)
     link = ["ld", "-m", "elf_x86_64", "-Ttext", "0x7c00", "--oformat", "binary"]

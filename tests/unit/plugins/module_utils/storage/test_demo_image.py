@@ -46,8 +46,6 @@ TREE = {
 
 
 def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
-    if shutil.which("cpio") is None:
-        pytest.skip("no second reader of cpio archives here")
     archive = demo_image.cpio(TREE)
     subprocess.run(["cpio", "-idm", "--quiet"], input=archive, cwd=tmp_path, check=True)
     assert (tmp_path / "etc/motd").read_bytes() == b"hello\n"
