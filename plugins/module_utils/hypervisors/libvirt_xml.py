@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
+from ..model import targets
 from ..model.disk import Disk, DiskFiles
 from ..model.nic import Nic
 from ..model.values import IO_LIMITS, IO_SUFFIXES, raw_fragment
@@ -30,7 +30,6 @@ CONSOLE_LOG = "console.log"
 PASSWORD_LENGTH = {"vnc": 8, "spice": 59}
 # Root ports beyond those that the devices of the definition take: what can be attached to a running q35 machine.
 ROOT_PORTS = 16
-BUSES = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
 HYPERV = (
     ("relaxed", "on"), ("vapic", "on"), ("spinlocks", "on"), ("vpindex", "on"), ("runtime", "on"), ("synic", "on"),
     ("stimer", "on"), ("reset", "off"), ("frequencies", "on"), ("reenlightenment", "off"), ("tlbflush", "on"),
@@ -272,7 +271,7 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
             "type": "drive",
             "controller": "0",
             "bus": "0",
-            "target": str(letter_index(disk.target)),
+            "target": str(targets.letter_index(disk.target)),
             "unit": "0",
         }
         ET.SubElement(element, "address", address)
@@ -284,29 +283,14 @@ def _unlabelled(source: ET.Element) -> None:
 
 def bus_of(disk: Disk, vm: Vm) -> str:
     """The bus that a target stands on: what the disk says, else what the letters of its target mean on this machine."""
-    if disk.bus:
-        return disk.bus.lower()
-    known = next((p for p in ("xvd", "ubd", "vd", "sd", "hd", "fd") if disk.target.startswith(p)), "")
-    if known == "sd":
-        return vm.os.sd_disk_bus.lower() or "scsi"
-    if known == "hd":
-        return "sata" if _is_q35(vm) else "ide"
-    if known in BUSES:
-        return BUSES[known]
-    raise InvalidValue(
-        f"virtual machine {vm.name}: disk {disk.disk_id}, TARGET {disk.target!r}",
-        "its prefix stands for no bus",
-        "Use a TARGET such as vda, sda or hda",
-    )
-
-
-def letter_index(target: str) -> int:
-    """0 for …a, 25 for …z, 26 for …aa."""
-    letters = re.sub(r"^(xvd|ubd|vd|sd|hd|fd)", "", target)
-    index = 0
-    for letter in letters:
-        index = index * 26 + ord(letter) - ord("a") + 1
-    return index - 1
+    bus = disk.bus.lower() or targets.bus_of(disk.target, targets.Board(machine(vm), vm.os.sd_disk_bus))
+    if not bus:
+        raise InvalidValue(
+            f"virtual machine {vm.name}: disk {disk.disk_id}, TARGET {disk.target!r}",
+            "its prefix stands for no bus",
+            "Use a TARGET such as vda, sda or hda",
+        )
+    return bus
 
 
 def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:

@@ -91,13 +91,6 @@ def test_shares(cpu: float, whole: int, shares: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "index"), [("sda", 0), ("sdz", 25), ("sdaa", 26), ("sdaz", 51), ("sdba", 52), ("vdb", 1), ("hdc", 2)]
-)
-def test_letters(target: str, index: int) -> None:
-    assert libvirt_xml.letter_index(target) == index
-
-
-@pytest.mark.parametrize(
     ("target", "bus", "sd_disk_bus", "of_machine", "expected"),
     [
         ("vda", "", "", "q35", "virtio"),
