@@ -348,6 +348,22 @@ def test_check_mode_foresees_changes_that_leave_the_state_as_it_is() -> None:
 
 
 @in_world
+def test_what_the_driver_can_not_do_leaves_the_machine_running() -> None:
+    with a_node() as node:
+        vm = node.vm(1)
+        node.bring(vm)
+        process = node.qemu(vm)
+        node.driver.capabilities = node.driver.capabilities - {"suspend"}
+        outcome = node.one(vm, "SUSPENDED")
+        assert (outcome.state, outcome.changed) == ("RUNNING", False)
+        assert outcome.error is not None and "web-1: suspend" in outcome.error["asked"]
+        assert node.qemu(vm) == process
+        assert list(node.directory(vm).glob("checkpoint*")) == []
+        node.driver.capabilities = type(node.driver).capabilities
+        assert node.one(vm, "SUSPENDED").state == "SUSPENDED"
+
+
+@in_world
 def test_memory_changes_at_the_next_start() -> None:
     with a_node() as node:
         vm = node.vm(1)

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import InUse
+from ...errors import Conflict, InUse
 from ...model.host import Host
 from ...model.names import check_name
 from ...model.states import HostState
@@ -41,6 +41,9 @@ class Hosts:
 
     def allocate(self, host: Host) -> Host:
         check_name("host", host.name)
+        taken = self.store.row("SELECT id FROM hosts WHERE name = ?", host.name)
+        if taken:
+            raise Conflict(f"host {host.name}", f"host {taken['id']} has that name", "Update it, or rename this one")
         host_id = self.store.take_ids("hosts")
         values = [int(getattr(host, c)) if c == "state" else getattr(host, c) for c in COLUMNS]
         self.store.db.execute(

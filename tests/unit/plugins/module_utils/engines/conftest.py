@@ -1,19 +1,23 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""The engines behind one seam: what is tested here knows engines/base.py and the registry, and no engine by name."""
+
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import ENGINES, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
+# The options by which a module opens each engine, with an empty place for it.
+OPTIONS = {"embedded": lambda place: {"engine": "embedded", "root": str(place)}}
 WEB = """
 CPU = 0.5
 MEMORY = 128
@@ -44,19 +48,36 @@ def furnish(engine, memory=4096, cpu=16.0, leases=100, hosts=("node1",)):
 
 
 @pytest.fixture
-def engine(tmp_path):
-    opened = furnish(EmbeddedEngine(str(tmp_path), create=True))
+def openers():
+    return OPTIONS
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def options(request, tmp_path):
+    return OPTIONS[request.param](tmp_path / "place")
+
+
+@pytest.fixture
+def bare(options, tmp_path):
+    """An engine with a catalog in which nothing is."""
+    (tmp_path / "place").mkdir()
+    opened = open_engine(options, check_mode=False, create=True)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def reopen(tmp_path):
+def engine(bare):
+    return furnish(bare)
+
+
+@pytest.fixture
+def reopen(options):
     """The same catalog as the next module run sees it."""
     opened = []
 
-    def again(**options):
-        opened.append(EmbeddedEngine(str(tmp_path), **options))
+    def again(check_mode=False, create=False):
+        opened.append(open_engine(options, check_mode, create))
         return opened[-1]
 
     yield again

@@ -365,13 +365,6 @@ def test_machines_spread_over_hosts(engine, edit):
     assert {host: len(plan.vms) for host, plan in plans.items()} == {"node1": 5, "node2": 5}
 
 
-def test_secrets_end_with_the_machine(engine):
-    run(engine, dict(WEB, count=1, context={"PASSWORD": "s3cr3t-value"}))
-    assert "s3cr3t-value" in "".join(str(tuple(r)) for r in engine.store.rows("SELECT * FROM vms"))
-    run(engine, dict(WEB, count=0))
-    assert "s3cr3t-value" not in "".join(str(tuple(r)) for r in engine.store.rows("SELECT * FROM vms"))
-
-
 def test_history_tells_what_happened(engine):
     run(engine, dict(WEB, count=1))
     run(engine, dict(WEB, count=1, state="poweroff"))
