@@ -24,7 +24,8 @@ NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.s
 class Store:
     """One open catalog. `root` is nebula_root on the front-end.
 
-    check_mode: everything runs as usual, in memory where there is no catalog yet, and is rolled back at the end.
+    check_mode: everything runs as usual and is rolled back at the end; in memory where there is no catalog yet, or one
+    of an older schema, of which it is a migrated copy.
     """
 
     def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
@@ -54,7 +55,7 @@ class Store:
         self.db.execute("PRAGMA foreign_keys = ON")
         if new and not self.declared:
             os.chmod(self.path, 0o600)
-        if not self.declared:
+        if not self.check_mode:
             self.db.execute("PRAGMA journal_mode = WAL")
             # FULL, not WAL's usual NORMAL: what a run reported as done must survive a power cut.
             self.db.execute("PRAGMA synchronous = FULL")
@@ -67,6 +68,8 @@ class Store:
             )
         if version == VERSION:
             return
+        if self.check_mode and not self.declared:
+            self._copy_to_memory()
         self.db.execute("BEGIN EXCLUSIVE")
         try:
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
@@ -80,6 +83,14 @@ class Store:
         except BaseException:
             self.db.execute("ROLLBACK")
             raise
+
+    def _copy_to_memory(self) -> None:
+        # Which versions of this collection can read the file is for a real run to change.
+        file, self.db = self.db, sqlite3.connect(":memory:", isolation_level=None)
+        self.db.row_factory = sqlite3.Row
+        with contextlib.closing(file):
+            file.backup(self.db)
+        self.db.execute("PRAGMA foreign_keys = ON")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

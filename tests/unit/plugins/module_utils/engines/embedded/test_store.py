@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog's file: what opening it changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+
+
+@pytest.fixture
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalog with a host, whose schema is one version older than that of the code."""
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
+        engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
+    step = "ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT 'none'"
+    monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, step))
+    monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+    return tmp_path
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
+
+
+def opened(root: Path, check_mode: bool) -> tuple[str, list[str], list[str]]:
+    with contextlib.closing(EmbeddedEngine(str(root), check_mode)) as engine, engine.session():
+        racks = [row["rack"] for row in engine.store.rows("SELECT rack FROM hosts")]
+        return engine.catalog(), racks, [host.name for host in engine.host_pool()]
+
+
+def test_check_mode_reads_an_older_catalog_and_migrates_nothing(older: Path) -> None:
+    before = digests(older)
+    forecast = opened(older, check_mode=True)
+    assert forecast[1:] == (["none"], ["node1"])
+    assert digests(older) == before
+    assert opened(older, check_mode=False) == forecast
+    assert digests(older) != before
+    migrated = digests(older)
+    assert opened(older, check_mode=True) == forecast
+    assert digests(older) == migrated
+
+
+def test_a_newer_catalog_is_refused(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(older, check_mode=False)
+    monkeypatch.setattr(store, "VERSION", store.VERSION - 1)
+    for check_mode in (True, False):
+        with pytest.raises(CatalogError, match="Use the newer"):
+            opened(older, check_mode)
