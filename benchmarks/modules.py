@@ -15,7 +15,7 @@ from setting import CHECKOUT, Ours, world
 
 PING = "ansible.builtin.ping"
 COLLECTION = "nebula.provision."
-ON_THE_CONTROL_NODE = {"nebula_table"}
+ON_THE_CONTROL_NODE = {"nebula_changes", "nebula_table"}
 
 
 def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:

@@ -116,6 +116,11 @@ def run(params, check_mode):
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             result = Result([*refused, *(apply(engine, item) for item in items)])
+            if check_mode:
+                # An id that was given out and taken back means nothing.
+                for item in result.items:
+                    if item.before is None and item.after is not None:
+                        item.after = {**item.after, "id": None}
         views = [item.after for item in result.items if item.after is not None]
         result.payload = {"hosts": views, "catalog": engine.catalog()}
     if params["hosts"] is None and views:

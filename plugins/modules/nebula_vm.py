@@ -170,6 +170,11 @@ vms:
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
     error: {description: Why the last thing that was done to it failed., type: str}
+changed_vms:
+  description: Names of the machines that were decided anew, or seen in another state than was known.
+  returned: always
+  type: list
+  elements: str
 differs:
   description: What differs from the list and was left as it is, a sentence each.
   returned: always
@@ -224,6 +229,7 @@ def run(params, check_mode):
         result.payload = {
             "vms": [vm_view(record, params["root"], check_mode) for record in sorted(records, key=lambda r: r.id)],
             "differs": differs,
+            "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
         }
     if plans is not None:

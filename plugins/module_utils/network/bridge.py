@@ -104,7 +104,8 @@ class Node:
                     f"{network.vn_mad} this collection does not make it, and no machine can start on it before"
                 )
         if known is not None:
-            done += self._remove_left_over(known)
+            # In check mode a network that would be created has no UUID yet, and its bridge is here by forecast only.
+            done += self._remove_left_over([*known, *(network.uuid for network in networks)])
         return done
 
     def remove(self, networks: Sequence[Network] | None) -> list[Done]:

@@ -1,0 +1,26 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says what an earlier task changed whose own answer may not be shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset(("changed", "diff", "warnings"))
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = super().run(tmp, task_vars)
+        answer["changed"] = boolean(self._task.args.get("changed", False))
+        if self._task.args.get("diff"):
+            answer["diff"] = self._task.args["diff"]
+        if self._task.args.get("warnings"):
+            answer["warnings"] = [str(text) for text in self._task.args["warnings"]]
+        return answer
