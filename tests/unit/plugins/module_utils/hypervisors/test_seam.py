@@ -13,8 +13,9 @@ from typing import Any, Optional
 import pytest
 import yaml
 
+from ansible_collections.nebula.provision.plugins.module_utils import deps
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, MissingDependency, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.host import accelerator, node, services
+from ansible_collections.nebula.provision.plugins.module_utils.host import accelerator, command, node, services
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import access, registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Deployment,
@@ -219,6 +220,14 @@ def test_a_driver_has_what_it_says(name: str) -> None:
     assert driver.capabilities <= Driver.OPTIONAL
     for operation in Driver.OPTIONAL:
         assert (getattr(driver, operation) is not getattr(Driver, operation)) == (operation in driver.capabilities)
+
+
+@pytest.mark.parametrize("name", sorted(registry.DRIVERS))
+def test_what_a_driver_needs_has_a_package(name: str) -> None:
+    driver = registry.DRIVERS[name]
+    assert set(driver.programs) <= set(command.PACKAGES)
+    assert {service.program for service in driver.services} <= set(driver.programs)
+    assert set(driver.libraries) <= set(deps.PACKAGES)
 
 
 def test_an_operation_that_was_not_written_says_so() -> None:
