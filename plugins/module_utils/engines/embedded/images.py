@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue, WrongState
@@ -134,6 +134,15 @@ class Images:
             self.store.db.execute(
                 "UPDATE images SET state = ?, sha256 = CASE WHEN ? THEN '' ELSE sha256 END WHERE id = ?",
                 (int(new), int(writable), image_id),
+            )
+
+    def grow(self, vm_id: int, sizes: Callable[[], Mapping[int, int]]) -> None:
+        """Note that the images that a machine writes to are as large as its disks. sizes: MB by disk id."""
+        for disk_id, image_id in self.store.rows(
+            "SELECT disk_id, image_id FROM vm_images WHERE vm_id = ? AND writable", vm_id
+        ):
+            self.store.db.execute(
+                "UPDATE images SET size = ?1 WHERE id = ?2 AND size < ?1", (sizes().get(disk_id, 0), image_id)
             )
 
     def release(self, vm_id: int, written: bool) -> None:

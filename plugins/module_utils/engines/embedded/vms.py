@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -472,6 +473,9 @@ class Vms:
             if outcome.state == "DONE":
                 self._end(row, host)
                 continue
+            if outcome.state != "PROLOG_FAILURE":
+                # Disks come first: they are there, grown to their SIZE.
+                self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
             error = _error_text(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
@@ -667,6 +671,10 @@ def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
         else disk
         for disk in new.disks
     )
+
+
+def _sizes(body: str) -> dict[int, int]:
+    return {disk["disk_id"]: disk["size"] for disk in json.loads(body)["disks"] if not disk["readonly"]}
 
 
 def _request(row: sqlite3.Row) -> Template:

@@ -348,6 +348,24 @@ def test_two_machines_and_one_persistent_image(engine):
     assert engine.image_info("demo").state.name == "USED_PERS"
 
 
+def test_a_persistent_image_is_as_large_as_its_machine_made_it(engine):
+    with engine.session():
+        engine.image_update("demo", persistent=True)
+    larger = {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]}
+    run(engine, larger, a=("PROLOG_FAILURE", {"kind": "NotFound", "asked": "its image", "found": "none"}))
+    assert engine.image_info("demo").size == 16, "its disks were not made"
+    run(engine, larger)
+    assert engine.image_info("demo").size == 32
+    run(engine, {"name": "a", "state": "absent", "hard": True})
+    smaller = {"name": "b", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 20}]}
+    assert "has 32 MB" in failed(want(engine, smaller)[0])[0]
+
+
+def test_an_image_that_is_not_persistent_keeps_its_size(engine):
+    run(engine, {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]})
+    assert engine.image_info("demo").size == 16
+
+
 def test_only_hosts_of_the_run_are_used(engine, edit):
     with engine.session():
         engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
