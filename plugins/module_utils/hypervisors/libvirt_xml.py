@@ -325,15 +325,13 @@ def _queues(value: str, vm: Vm) -> str:
 
 def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
     values = {**nic.network_values, **nic.options}
-    bridged = bool(nic.bridge) and values.get("VN_MAD", "") != "dummy"
+    bridged = bool(nic.bridge) and nic.network_values.get("VN_MAD", "") != "dummy"
     element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
     if bridged:
         ET.SubElement(element, "source", {"bridge": nic.bridge})
-        if values.get("VN_MAD", "").startswith("ovswitch") or values.get("BRIDGE_TYPE", "") == "openvswitch":
+        if nic.network_values.get("VN_MAD", "").startswith("ovswitch"):
             ET.SubElement(element, "virtualport", {"type": "openvswitch"})
     ET.SubElement(element, "mac", {"address": nic.mac})
-    if values.get("SCRIPT"):
-        ET.SubElement(element, "script", {"path": values["SCRIPT"]})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
     model = nic.model or "virtio"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from .attributes import SINGLES, VECTORS
+from .attributes import NOTES, SINGLES, VECTORS, WITHOUT_EFFECT
 from .template import Template, Value, is_secret
 
 # What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
@@ -24,13 +24,10 @@ CHANGEABLE = {
     "FEATURES": "poweroff",
     "CPU_MODEL": "poweroff",
     "RAW": "poweroff",
-    **dict.fromkeys(
-        ("DESCRIPTION", "LOGO", "LABELS", "INFO", "USER_PRIORITY", "SCHED_REQUIREMENTS", "SCHED_RANK", "REQUIREMENTS",
-         "RANK", "SCHED_DS_REQUIREMENTS", "SCHED_DS_RANK", "SCHED_MESSAGE", "SCHED_ACTION", "USER_INPUTS", "CREATED_BY",
-         "CPU_COST", "MEMORY_COST", "DISK_COST", "BACKUP_CONFIG"),
-        "catalog",
-    ),
-}  # fmt: skip
+    **dict.fromkeys(NOTES, "catalog"),
+    # What nothing acts on needs no other machine to change.
+    **dict.fromkeys((name for name, keys in WITHOUT_EFFECT.items() if "" in keys), "catalog"),
+}
 RECREATE = "recreate"
 
 # Names of the machine itself, not of what it is made of.

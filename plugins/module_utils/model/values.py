@@ -87,7 +87,7 @@ def check(template: Template, where: str) -> None:
                 "it tells for which hypervisor DATA is, and there is none of that name",
                 f"Use one of {', '.join(_RAW_TYPES)}",
             )
-        if kind == "kvm":
+        if kind in HYPERVISORS:
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
 
 
@@ -209,6 +209,10 @@ def _check_nic(vector: Mapping[str, str], where: str) -> None:
                     f"it is no IPv{version} address",
                     "Correct it, or leave it out for the network's",
                 )
+    if vector.get("SCRIPT"):
+        raise InvalidValue(
+            f"{where}: SCRIPT = {vector['SCRIPT']!r}", "libvirt runs none for interfaces of a bridge", "Leave it out"
+        )
     for direction in ("INBOUND", "OUTBOUND"):
         average = f"{direction}_AVG_BW"
         for key in (f"{direction}_PEAK_BW", f"{direction}_PEAK_KB"):

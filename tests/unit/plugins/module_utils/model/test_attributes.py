@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
+    NOTES,
     SINGLES,
     VECTORS,
     WITHOUT_EFFECT,
@@ -15,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.attributes 
     without_effect,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 SLIPS = {
     "MEMROY": "MEMORY",
@@ -107,7 +109,21 @@ def test_what_nothing_acts_on_is_said() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("MACHINE = q35", "MACHINE is not a known attribute: did you mean MACHINE in OS?"),
+        ("DISK = [ IO_THREADS = 1 ]", "DISK/IO_THREADS is not a known attribute: did you mean IOTHREAD?"),
+        ("OS = [ SDDISKBUS = sata ]", "OS/SDDISKBUS is not a known attribute: did you mean SD_DISK_BUS?"),
+        ("FEATURES = [ IOTHREAD = 1 ]", "FEATURES/IOTHREAD is not a known attribute: did you mean IOTHREADS?"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_told_the_right_one(text: str, meant: str) -> None:
+    assert near_misses(parse(text)) == [meant]
+
+
 def test_what_has_no_effect_is_known() -> None:
     for name, keys in WITHOUT_EFFECT.items():
         assert name in SINGLES or name in VECTORS
+        assert not ("" in keys and name in NOTES)
         assert all(key in (VECTORS[name] or ()) for key in keys if key)

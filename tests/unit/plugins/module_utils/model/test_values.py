@@ -38,6 +38,7 @@ REFUSED = {
     ", IOTHREAD = 0 ]\nFEATURES = [ IOTHREADS = 2": ["IOTHREAD = 0", "count from 1"],
     ", IOTHREAD = 3 ]\nFEATURES = [ IOTHREADS = 2": ["IOTHREAD = 3", "IOTHREADS is 2", "to at least 3"],
     ']\nNIC = [ NETWORK = "a", INBOUND_PEAK_BW = 5': ["NIC 0: INBOUND_PEAK_BW = 5", "Set INBOUND_AVG_BW"],
+    ']\nNIC = [ NETWORK = "a", SCRIPT = "/bin/true"': ["NIC 0: SCRIPT = '/bin/true'", "bridge", "Leave it out"],
     "]\nINPUT = [ BUS = usb": ["INPUT 0", "no TYPE", "tablet"],
     "]\nOS = [ MACHINE = nonsense": ["OS: MACHINE = 'nonsense'", "q35 or pc"],
     "]\nOS = [ BOOTLOADER = pygrub": ["OS: BOOTLOADER = 'pygrub'", "KERNEL"],
