@@ -20,7 +20,7 @@ import pytest
 import web_server
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.items import images
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, uploads
@@ -153,6 +153,21 @@ def test_empty_images(apply):
     done = apply({"name": "data", "type": "datablock", "size": "64", "format": "QCOW2", "fs": "ext4"})[0]["data"]
     assert (done.after["type"], done.after["size"], done.after["format"]) == ("DATABLOCK", 64, "qcow2")
     assert done.after["state"] == "READY"
+
+
+def test_what_a_machine_made_larger_is_no_other_image(apply, catalog):
+    empty = item(name="data", type="DATABLOCK", size=5, persistent=True)
+    apply(empty)
+    with catalog() as engine, engine.session():
+        engine.image_update("data", size=9)
+    again = apply(empty)[0]["data"]
+    assert again.error is None and not again.is_changed
+    assert isinstance(apply(dict(empty, size=10))[0]["data"].error, Conflict)
+    with catalog() as engine, engine.session():
+        engine.image_update("data", generation=1)
+    assert apply(dict(empty, persistent=False))[0]["data"].is_changed
+    again = apply(dict(empty, persistent=False))[0]["data"]
+    assert again.error is None and not again.is_changed
 
 
 def test_disabling_and_enabling(apply, source):

@@ -321,7 +321,9 @@ def _compare_content(wish: Wish, image: Image, warnings: list[str]) -> None:
             raise Conflict(
                 f"{what}: checksum {wish.checksum}", f"it was stored from {wish.checksum.algorithm}:{has}", remedy
             )
-    if wish.size is not None and wish.size != image.size:
+    # One that machines write to, or did, is larger once the SIZE of a disk has made it so.
+    may_have_grown = image.persistent or image.generation > 0
+    if wish.size is not None and (wish.size > image.size or (wish.size < image.size and not may_have_grown)):
         raise Conflict(f"{what}: size {wish.size} MB", f"it has {image.size} MB", remedy)
     if wish.format and wish.format != image.format:
         raise Conflict(f"{what}: format {wish.format}", f"it is {image.format}", remedy)
