@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
+import socket
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +65,16 @@ class Site:
         }
 
     def run(self, playbook: str, *arguments: str, **changes: Any) -> tuple[int, str]:
+        inventory = self.inventory(**changes)
+        return self.execute([*program("ansible-playbook"), "-i", str(inventory), *arguments, playbook])
+
+    def inventory(self, **changes: Any) -> Path:
         hosts = {"hosts": {"node1": {**self.variables, **changes}}}
         inventory = self.directory / "hosts.yml"
         inventory.write_text(json.dumps({"nebula_frontend": hosts, "nebula_nodes": {"hosts": {"node1": {}}}}))
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), *arguments, playbook]
+        return inventory
+
+    def execute(self, command: list[str]) -> tuple[int, str]:
         environment = {
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -76,6 +87,54 @@ class Site:
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
         )
         return done.returncode, done.stdout + done.stderr
+
+
+def program(name: str) -> list[str]:
+    return [str(Path(sys.executable).parent / name)]
+
+
+# A command that sees /dev with a log to which what it says goes: this machine's own /dev is not for tests to add to.
+WITH_SYSLOG = """
+set -eu
+socket=$1 dev=$2; shift 2
+mount -t tmpfs -o mode=755 tmpfs "$dev"
+for path in /dev/*; do
+    own=$dev/${path##*/}
+    if [ -L "$path" ]; then cp -P "$path" "$own"
+    elif [ -d "$path" ]; then mkdir "$own"; mount --rbind "$path" "$own"
+    else : > "$own"; mount --bind "$path" "$own"
+    fi
+done
+: > "$dev/log"
+mount --bind "$socket" "$dev/log"
+mount --rbind "$dev" /dev
+exec "$@"
+"""
+
+
+@contextlib.contextmanager
+def syslog(place: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """What to put before a command, and the lines that it and its children send to syslog: complete at the end."""
+    path, dev = place / "syslog", place / "dev"
+    lines: list[str] = []
+    dev.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+
+        def read() -> None:
+            while line := receiver.recv(1 << 20):
+                lines.append(line.decode(errors="replace"))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield ["unshare", "--mount", "sh", "-c", WITH_SYSLOG, "sh", str(path), str(dev)], lines
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", str(path))
+            reader.join()
+            path.unlink()
+            dev.rmdir()
 
 
 def changed_tasks(output: str) -> list[str]:
@@ -140,7 +199,9 @@ def flow(image: str) -> None:
     assert code == 0 and recap(output)["changed"] == 0, output
     tasks = output.count("TASK [")
 
+    differing(site)
     mixed(site)
+    kept(site)
     more(site, tasks)
 
     code, output = site.run("playbooks/status.yml")
@@ -156,10 +217,22 @@ def flow(image: str) -> None:
     assert code == 0 and recap(output)["changed"] == 0, output
 
 
+def differing(site: Site) -> None:
+    """What can't be changed on the living machine is told, whatever hides the plans; what can is forecast and done."""
+    vms = [{"name": "web-%i", "count": 2, "template": "web", "memory": 160, "cpu": 0.2}]
+    code, checked = site.run("site.yml", "--check", "--diff", nebula_vms=vms)
+    assert code == 0 and '+  "cpu": 0.2' in checked, checked
+    code, output = site.run("site.yml", "--diff", nebula_vms=vms)
+    assert code == 0, output
+    assert set(changed_tasks(output)) - ONLY_REAL == set(changed_tasks(checked))
+    for text in (checked, output):
+        assert re.search(r"WARNING.*VM web-0 \(id 0\) differs in MEMORY: it has 128, the list says 160", text), text
+
+
 def mixed(site: Site) -> None:
     """Bad entries are refused by name, the good one among them is done, and its secrets are seen nowhere."""
     vms = [
-        {"name": "web-%i", "count": 2, "template": "web"},
+        {"name": "web-%i", "count": 2, "template": "web", "cpu": 0.2},
         {"name": "nosuch", "template": "wbe"},
         {"name": "greedy", "template": "web", "memory": 99999999},
         {"name": "twin", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]},
@@ -184,9 +257,43 @@ def secret_is_only_where_it_is_needed(site: Site, output: str) -> None:
         assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0, path
 
 
+def kept(site: Site) -> None:
+    """What AWX keeps of a run (the job events of ansible-runner), and what modules say to syslog, holds no secret: those
+    of images, templates and machines, made, changed and refused."""
+    fetched = f"https://someone:{SECRET}@127.0.0.1:1/x.qcow2"
+    inventory = site.inventory(
+        nebula_images=[*site.variables["nebula_images"], {"name": "unreachable", "path": fetched}],
+        nebula_templates=[
+            *site.variables["nebula_templates"],
+            {"name": "closed", "template": f'{TEMPLATE} GRAPHICS = [ TYPE = "VNC", PASSWD = "{SECRET[:8]}" ]'},
+            {"name": "wrong", "template": {"CPU": "x", "CONTEXT": {"TOKEN": SECRET}}},
+        ],
+        nebula_vms=[
+            {"name": "good", "template": "web", "context": {"PASSWORD": SECRET, "TOKEN": SECRET + "2"}},
+            {"name": "bad", "template": "web", "context": {"PASSWORD": SECRET}, "attributes": {"MEMORY": SECRET}},
+        ],
+    )
+    place = site.directory / "runner"
+    place.mkdir()
+    runner = [*program("ansible-runner"), "run", str(place), "--project-dir", str(ROOT), "--inventory", str(inventory)]
+    with syslog(site.directory) as (prefix, lines):
+        code, output = site.execute([*prefix, *runner, "-p", "site.yml", "-i", "job", "-vvvv", "--cmdline=--diff"])
+    events = [json.loads(path.read_text()) for path in (place / "artifacts/job/job_events").glob("*.json")]
+    tasks = {event["event_data"].get("task_action") for event in events if event["event"].startswith("runner_on_")}
+    for module in ("nebula_image", "nebula_template", "nebula_vm", "nebula_deploy", "nebula_vm_record"):
+        assert f"nebula.provision.{module}" in tasks, output
+    assert any("Invoked with" in line and "templates=" in line for line in lines), lines
+    assert any("Invoked with" in line and "images=" in line for line in lines), lines
+    for word in (SECRET, SECRET[:8]):
+        assert holders(place, word) == []
+        assert [line for line in lines if word in line] == []
+        assert word not in output
+    shutil.rmtree(place)
+
+
 def more(site: Site, tasks: int) -> None:
     """More machines are no more tasks; braces stay what they are."""
-    vms = [{"name": "web-%i", "count": 4, "template": "web"}, {"name": "good", "state": "absent"}]
+    vms = [{"name": "web-%i", "count": 4, "template": "web", "cpu": 0.2}, {"name": "good", "state": "absent"}]
     code, output = site.run("site.yml", nebula_vms=vms)
     assert code == 0, output
     code, output = site.run("site.yml", nebula_vms=vms)
