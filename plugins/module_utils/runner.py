@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .errors import Fault, NebulaError
+from .errors import Fault, InvalidValue, NebulaError
 from .host.files import explain
 from .sync import Result, summary
 
@@ -25,6 +26,7 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     # What is created holds configuration or secrets: nothing of it is anybody else's by default.
     os.umask(0o077)
     try:
+        _check_root(module.params)
         result = run(module.params, module.check_mode)
     except Exception as problem:
         error = as_error(problem)
@@ -40,6 +42,18 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         ]
         module.fail_json(msg=summary(result.errors), **answer)
     module.exit_json(**answer)
+
+
+def _check_root(params: Mapping[str, Any]) -> None:
+    if "root" not in params:
+        return
+    root = str(params["root"] or "")
+    if not os.path.isabs(root) or os.path.normpath(root).strip("/") == "":
+        raise InvalidValue(
+            f"nebula_root {root!r}",
+            "it is not the absolute path of a directory of its own",
+            "Give one such as /var/lib/nebula",
+        )
 
 
 def as_error(problem: Exception) -> NebulaError:

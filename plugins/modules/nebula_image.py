@@ -193,7 +193,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.host.files import make_directory
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import (
     KEYS,
@@ -215,7 +214,7 @@ def run(params, check_mode):
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
     items, refused = items_of(params, "images", KEYS, "image")
     if not check_mode:
-        make_directory(params["root"], 0o711)
+        datastore.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:
         # The action plugin first asks what is missing: only then is anything sent.
         missing = missing_content(engine, items) if "ask" in step else []

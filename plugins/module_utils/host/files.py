@@ -152,9 +152,11 @@ def read_limited(path: str, limit: int) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotFound(f"file {path}", error.strerror or str(error), "Check the path and its permissions") from error
+    # Looked at before it is opened as a file, which a directory can't be.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise InvalidValue(f"file {path}", f"it holds more than {limit} bytes", "Name a smaller file")

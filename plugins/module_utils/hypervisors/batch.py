@@ -38,7 +38,7 @@ from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, ObservedVm, Plan, PlannedVm, VmOutcome
 from ..model.vm import Vm
 from ..storage import disks
-from ..storage.datastore import disk_path, vm_directory
+from ..storage.datastore import disk_path, prepare_root, vm_directory
 from .base import Driver, Mark, Site
 
 RECORD = "vm.json"
@@ -95,13 +95,13 @@ class _Job:
 
 
 class Batch:
-    """threads: how many machines are built at once; 0: as many as this node's processors can keep busy."""
+    """threads: how many machines are built at once; 0 or less: as many as this node's processors can keep busy."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0) -> None:
         self.plan = plan
         self.driver = driver
         self.root = root
-        threads = threads or min(max(2 * node.processors(), 2), 8)
+        threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
         self._building = threading.BoundedSemaphore(threads)
         self._site: Site | None = None
 
@@ -110,7 +110,7 @@ class Batch:
         is touched."""
         if not self.plan.vms:
             return []
-        make_directory(self.root, 0o711)
+        prepare_root(self.root)
         known = node.accept(self.root, self.plan.catalog, self.plan.number)
         self._site = self._survey_site(known)
         make_directory(os.path.dirname(vm_directory(self.root, 0)), 0o711)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
 from ..model.host import Host
 from ..model.names import check_name
 from ..model.states import HostState
+from ..model.template import vector_key
 from ..sync import Item, differences
 
 KEYS = (
@@ -72,12 +74,16 @@ def _checked(name: str, key: str, value: Any) -> Any:
     if key in ("hypervisor",):
         return str(value)
     if key == "attributes":
-        return {str(k).upper(): str(v) for k, v in dict(value).items()}
+        if not isinstance(value, Mapping):
+            raise InvalidValue(f"host {name}: attributes", f"it is a {type(value).__name__}", "Give a dict")
+        return {vector_key(k, f"host {name}"): str(v) for k, v in value.items()}
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = -1.0
-    if number < 0 or isinstance(value, bool):
+    if key.endswith("_overcommit") and number == 0:
+        raise InvalidValue(f"host {name}: {key} {value!r}", "it would leave nothing to promise", "1 promises all once")
+    if number < 0 or not math.isfinite(number) or isinstance(value, bool):
         raise InvalidValue(f"host {name}: {key} {value!r}", "it is not a number, or below zero", "Give a number")
     return int(number) if key in ("memory", "reserved_memory") else number
 

@@ -38,9 +38,17 @@ def disk_path(directory: str, disk_id: int) -> str:
     return os.path.join(directory, f"disk.{disk_id}")
 
 
+def prepare_root(root: str) -> bool:
+    """Make nebula_root if it is missing; a directory that was there before keeps its mode: it may be somebody's."""
+    if os.path.isdir(root) and (os.stat(root).st_mode & 0o777 != 0o700 or os.listdir(root)):
+        return False
+    # An empty one of 0700 is what a run that was killed left.
+    return make_directory(root, 0o711)
+
+
 def prepare_directories(root: str, *datastore_ids: int) -> bool:
     """The directories down to the datastores; True if one was missing. 0711: paths can be followed, not listed."""
-    changed = make_directory(root, 0o711)
+    changed = prepare_root(root)
     for path in [os.path.join(root, "datastores"), *(image_directory(root, i) for i in datastore_ids or (IMAGES,))]:
         changed = make_directory(path, 0o711) or changed
     return changed

@@ -74,8 +74,13 @@ def format_template(template: Template) -> str:
 def _quoted(value: str, where: str) -> str:
     if not value.endswith("\\"):
         return '"' + value.replace('"', '\\"') + '"'
-    if _ENDS_VALUE.isdisjoint(value) and '"' not in value:
-        return value
+    bare = value.replace('"', '\\"')
+    try:
+        read = parse(f"A = [ B = {bare} ]")
+    except TemplateSyntaxError:
+        read = Template()
+    if read.vector("A") == {"B": value}:
+        return bare
     raise InvalidValue(
         f"attribute {where} as text",
         "its value ends in a backslash, which OpenNebula's syntax can't write in quotes",

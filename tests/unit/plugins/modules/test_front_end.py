@@ -136,6 +136,24 @@ def test_unknown_keys_have_a_near_miss(root):
     assert [view["name"] for view in result.payload["hosts"]] == ["c"], "the others go on"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("memory", "lots", "not a number"),
+        ("memory", float("inf"), "not a number"),
+        ("cpu", float("nan"), "not a number"),
+        ("reserved_memory", -5, "below zero"),
+        ("memory_overcommit", 0, "nothing to promise"),
+        ("attributes", ["RACK"], "Give a dict"),
+        ("attributes", {"A B": 1}, "A_B"),
+    ],
+)
+def test_values_of_hosts_that_mean_nothing(root, key, value, told):
+    result = nebula_host.run(options(root=root, hosts=[{"name": "a", key: value}, {"name": "b"}]), False)
+    assert "host a" in str(result.errors[0].error) and told in str(result.errors[0].error)
+    assert [view["name"] for view in result.payload["hosts"]] == ["b"]
+
+
 def test_a_host_that_runs_machines_is_kept(furnished):
     obey(furnished, vm(furnished, name="a", template="web"))
     result = host(furnished, name="node1", state="absent")

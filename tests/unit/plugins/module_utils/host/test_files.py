@@ -176,3 +176,5 @@ def test_read_limited(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidValue, match="not a regular file"):
         files.read_limited(str(tmp_path / "pipe"), 5)
+    with pytest.raises(InvalidValue, match="not a regular file"):
+        files.read_limited(str(tmp_path), 5)

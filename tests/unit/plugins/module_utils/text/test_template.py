@@ -262,6 +262,8 @@ SCRAPS = st.sampled_from(
 
 
 @given(st.lists(SCRAPS, max_size=40).map("".join))
+@example('A=\\"\\')
+@example("A=$NIC[]\\")
 @settings(max_examples=400)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
