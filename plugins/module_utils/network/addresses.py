@@ -19,6 +19,8 @@ from ..model.lease import Lease
 from ..model.network import AddressRange, Network
 
 MAC_PREFIX = 0x0200
+# Attributes that limit the NICs of a network.
+BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
 TYPES = ("IP4", "IP6", "IP4_6", "ETHER")
 WITH_IP4 = ("IP4", "IP4_6")
 WITH_IP6 = ("IP6", "IP4_6")
@@ -239,6 +241,10 @@ def _read_number(text: str, asked: str, least: int, most: int, unit: str) -> str
     return str(int(plain))
 
 
+def _read_bandwidth(text: str, asked: str) -> str:
+    return _read_number(text, asked, 1, 0xFFFFFFFF, "kB/s; kB for _PEAK_KB")
+
+
 _READERS: dict[str, Callable[[str, str], str]] = {
     "NETWORK_ADDRESS": _read_ip,
     "GATEWAY": _read_ip,
@@ -247,6 +253,7 @@ _READERS: dict[str, Callable[[str, str], str]] = {
     "GUEST_MTU": _read_mtu,
     "METRIC": _read_metric,
     "IP6_METRIC": _read_metric,
+    **dict.fromkeys(BANDWIDTH, _read_bandwidth),
 }
 
 
@@ -350,6 +357,10 @@ def check(network: Network) -> None:
     """Raise InvalidValue for the first thing in a network with normalised ranges that can't be meant."""
     where = f"network {network.name}"
     check_bridge(network.name, network.bridge)
+    _check_bandwidth(where, network.attributes)
+    for address_range in network.address_ranges:
+        own = {**network.attributes, **address_range.attributes}
+        _check_bandwidth(f"{where}: address range {shown(address_range)}", own)
     whole = cidr(network)
     if whole is not None and (whole.is_loopback or whole.is_multicast or whole.network_address.is_unspecified):
         raise InvalidValue(f"{where}: NETWORK_ADDRESS = {whole}", "no machines have such addresses", "Use 10.0.0.0/8")
@@ -362,6 +373,13 @@ def check(network: Network) -> None:
     for address_range in network.address_ranges:
         _check_range(where, address_range, whole, gateway_number)
     _check_overlaps(where, network.address_ranges)
+
+
+def _check_bandwidth(where: str, attributes: Mapping[str, str]) -> None:
+    for peak in BANDWIDTH:
+        average = f"{peak.partition('_')[0]}_AVG_BW"
+        if attributes.get(peak) and not attributes.get(average):
+            raise InvalidValue(f"{where}: {peak} = {attributes[peak]}", f"there is no {average}", f"Set {average} too")
 
 
 def _check_gateway(network: Network, whole: IPv4Network | None, gateway: int | None) -> None:

@@ -29,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 # The key under test goes into the first vector of its name; {} is where it stands.
@@ -189,6 +190,33 @@ def test_what_is_known_has_an_effect(engine, attribute: str) -> None:
     assert with_it != without_it
     if isinstance(with_it[0], str):
         assert key in with_it[0] or "nosuch" in with_it[0]
+
+
+def silent() -> list[str]:
+    return sorted(f"{name}/{key}" if key else name for name, keys in WITHOUT_EFFECT.items() for key in keys)
+
+
+@pytest.mark.parametrize("attribute", silent())
+def test_what_is_said_to_have_no_effect_has_none(engine, attribute: str) -> None:
+    vector, _slash, key = attribute.rpartition("/")
+    if not vector:
+        line, part = "{}", f"{key} = [ TYPE = 7 ]" if key in VECTORS else f"{key} = 7"
+    else:
+        line = {**BARE, "RAW": "RAW = [ TYPE = kvm {} ]"}.get(vector, f"{vector} = [ PAE = NO {{}} ]")
+        part = f", {key} = {({'CLONE': 'NO', 'SAVE': 'YES', 'VN_MAD': 'dummy'}).get(key, '7')}"
+    with_it, without_it = made(engine, template_of(line, part)), made(engine, template_of(line, ""))
+    assert with_it == without_it
+    assert not isinstance(with_it[0], str)
+
+
+def test_networks_limit_their_nics(engine) -> None:
+    limits = dict.fromkeys(addresses.BANDWIDTH, "7")
+    with engine.session():
+        slow = AddressRange(NEW_AR, "IP4", 9, ip="10.88.0.10")
+        engine.vn_allocate(Network(None, "slow", bridge="br8", attributes=limits, address_ranges=(slow,)))
+    text = made(engine, template_of("NIC = [ NETWORK = slow {} ]", ""))[0][0]
+    for way in ("inbound", "outbound"):
+        assert f'<{way} average="7" peak="7" burst="7" />' in text
 
 
 def test_the_same_makes_the_same(engine) -> None:

@@ -240,6 +240,7 @@ def test_the_prefix_length_may_be_in_the_address(mask):
         ({"DNS": "10.66.0.1 dns.example.org"}, ["DNS = 'dns.example.org'"]),
         ({"GUEST_MTU": "67"}, ["GUEST_MTU = '67'", "68 to 65535"]),
         ({"METRIC": "low"}, ["METRIC = 'low'"]),
+        ({"INBOUND_AVG_BW": "fast"}, ["INBOUND_AVG_BW = 'fast'", "kB/s"]),
     ],
 )
 def test_attributes_that_cannot_be_meant(attributes, parts):
@@ -278,6 +279,13 @@ def test_the_bridge_carries_no_address_of_elsewhere(gateway):
 
 def test_no_nat_on_a_bridge_that_is_not_ours():
     refused(lambda: addresses.check(network(nat=True, vn_mad="dummy")), "network Public: nat", "vn_mad bridge")
+
+
+def test_a_peak_without_an_average_limits_nothing():
+    refused(lambda: addresses.check(network(INBOUND_PEAK_BW="9")), "Public: INBOUND_PEAK_BW = 9", "Set INBOUND_AVG_BW")
+    in_range = ip4(attributes={"INBOUND_PEAK_KB": "9"})
+    refused(lambda: addresses.check(network(in_range)), "address range", "INBOUND_PEAK_KB = 9")
+    addresses.check(network(in_range, INBOUND_AVG_BW="5"))
 
 
 @pytest.mark.parametrize("bridge", ["a" * 16, "br 0", "br/0", "", "-br0", "..", "br0\n"])
