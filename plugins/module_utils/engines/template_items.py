@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NebulaError
 from ..host.files import read_limited
 from ..model.names import check_name
 from ..model.template import Template
@@ -36,6 +36,9 @@ def template_of(item: Mapping[str, Any]) -> tuple[str, Template]:
 def _content(path: str, what: str) -> str:
     try:
         return read_limited(path, LONGEST_FILE).decode()
+    except NebulaError as error:
+        error.asked = f"{what}: template_file {error.asked.partition(' ')[2]}"
+        raise
     except UnicodeDecodeError as error:
         raise InvalidValue(
             f"{what}: template_file {path}", f"it is not UTF-8 (byte {error.start})", "Name a file of OpenNebula's text"

@@ -18,6 +18,7 @@ from ..sync import Item
 
 KEYS = ("name", "template", "template_file", "state", "strict")
 STATES = ("present", "absent")
+_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _SECRET = "(secret)"
 _OTHER_SECRET = "(another secret)"
 
@@ -72,7 +73,10 @@ def _apply(
         if before is not None:
             engine.template_delete(_id(before))
         return before, None
-    strict = str(item.get("strict") or "no").lower() in ("yes", "true", "on", "1")
+    word = str(item.get("strict") or "no").strip().lower()
+    if word not in _YES + _NO:
+        raise InvalidValue(f"template {name}: strict {item['strict']!r}", "it is neither true nor false", "Give one")
+    strict = word in _YES
     doubts = validate(template, strict=strict, where=f"template {name}")
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is None:
