@@ -88,6 +88,11 @@ def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Own
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, 0o700)
                 changed = True
+            # A device or a file of that name must not get a directory's mode.
+            if not os.path.isdir(directory):
+                raise InvalidValue(
+                    f"directory {directory}", "something else of that name is there", "Name another place"
+                )
             adopt(directory, mode, uid, gid)
     return adopt(path, mode, uid, gid) or changed
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
+    NebulaError,
     NoSpace,
     NotFound,
     TimedOut,
@@ -178,3 +180,13 @@ def test_read_limited(tmp_path):
         files.read_limited(str(tmp_path / "pipe"), 5)
     with pytest.raises(InvalidValue, match="not a regular file"):
         files.read_limited(str(tmp_path), 5)
+
+
+def test_what_is_no_directory_keeps_its_mode(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    file.chmod(0o640)
+    for path in (file, file / "below"):
+        with pytest.raises(NebulaError):
+            files.make_directory(str(path), 0o711)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640 and file.read_text() == "mine"
