@@ -284,7 +284,17 @@ class KvmDriver(Driver):
             elif self._state_name(state) != "RUNNING":
                 if domain.isActive():
                     domain.destroy()
-                domain.create()
+                self._create(domain)
+
+    def _create(self, domain: Any) -> None:
+        try:
+            domain.create()
+        except self._libvirt.libvirtError as error:
+            # With version 1 cgroups, the first machines of a host race for the group that all of them share: libvirt
+            # makes it, and writes its settings, without a lock. The loser finds it made the second time.
+            if not lost_the_race_for_cgroups(str(error)):
+                raise
+            domain.create()
 
     def shutdown(self, mark: Mark, timeout: int) -> None:
         lv = self._libvirt
@@ -425,6 +435,10 @@ def _called(mark: Mark) -> str:
 
 def _message(error: Any) -> str:
     return " ".join(str(error.get_error_message() or error).split())
+
+
+def lost_the_race_for_cgroups(message: str) -> bool:
+    return "cpuset." in message and "No such file or directory" in message
 
 
 def _hypervisor_error(asked: str, error: Any) -> NebulaError:
