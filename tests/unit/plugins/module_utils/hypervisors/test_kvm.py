@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import lost_the_race_for_cgroups
 
 
