@@ -342,7 +342,7 @@ class Batch:
     def _prolog(self, job: _Job, running: bool, defined: bool = True) -> None:
         """Disks, context and definition as they are to be."""
         job.stage = "PROLOG_FAILURE"
-        vm = job.vm
+        vm, known = job.vm, job.record
         # The digests tell what is new, as what is there already is left as it is.
         job.files = dict(disks.prepare(vm, job.directory))
         context = ""
@@ -365,6 +365,10 @@ class Batch:
                 job.log("VMM", "I", "The context was changed")
             job.record = replace(job.record, context=context)
             job.changed = True
+        if job.record != known:
+            # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
+            # has just begun to boot. One that was never finished has nothing that a power cut could take from it.
+            self._write_record(job.directory, job.record, sync=known.generation > 0)
 
     def _site_of(self, job: _Job) -> Site:
         if self._site is None:
