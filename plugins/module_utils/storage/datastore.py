@@ -87,6 +87,6 @@ def require_space(directory: str, needed: int, what: str) -> None:
     if needed > free:
         raise NoSpace(
             f"{what}: {needed / MIB:.1f} MiB in {directory}",
-            f"{free / MIB:.1f} MiB are free",
+            f"{free / MIB:.1f} MiB are free, besides {RESERVE // MIB} MiB that are kept so",
             "Make room on its file system, or set nebula_root to a larger one",
         )

@@ -64,8 +64,10 @@ class EmbeddedEngine(Engine):
         try:
             yield
         except BaseException:
-            self.store.db.execute("ROLLBACK TO attempt")
-            self.store.db.execute("RELEASE attempt")
+            # Where the disk is full, SQLite has given up the whole transaction itself.
+            if self.store.db.in_transaction:
+                self.store.db.execute("ROLLBACK TO attempt")
+                self.store.db.execute("RELEASE attempt")
             raise
         self.store.db.execute("RELEASE attempt")
 

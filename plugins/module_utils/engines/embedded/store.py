@@ -42,14 +42,12 @@ class Store:
             )
         if not self.declared:
             _refuse_network_file_system(root)
-        try:
+        with self._told():
             self.db = sqlite3.connect(
                 ":memory:" if self.declared else self.path, timeout=BUSY_SECONDS, isolation_level=None
             )
             self.db.row_factory = sqlite3.Row
             self._prepare(new=not exists)
-        except sqlite3.Error as error:
-            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
 
     def _prepare(self, new: bool) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
@@ -81,8 +79,22 @@ class Store:
             self.db.execute(f"PRAGMA user_version = {VERSION:d}")
             self.db.execute("COMMIT")
         except BaseException:
-            self.db.execute("ROLLBACK")
+            self._roll_back()
             raise
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """SQLite's errors in our words."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            found, remedy = _explain(error)
+            raise CatalogError(f"catalog {self.path}", found, remedy) from error
+
+    def _roll_back(self) -> None:
+        # Where the disk is full, SQLite may have done it itself.
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
 
     def _copy_to_memory(self) -> None:
         # Which versions of this collection can read the file is for a real run to change.
@@ -95,19 +107,14 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; in check mode, nothing."""
-        try:
+        with self._told():
             self.db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
-        try:
-            yield self.db
-        except sqlite3.Error as error:
-            self.db.execute("ROLLBACK")
-            raise CatalogError(f"catalog {self.path}", _explain(error), _remedy(error)) from error
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("ROLLBACK" if self.check_mode else "COMMIT")
+            try:
+                yield self.db
+                self.db.execute("ROLLBACK" if self.check_mode else "COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
 
     def take_ids(self, sequence: str, count: int = 1) -> int:
         """The first of `count` ids in a row; called within a transaction."""
@@ -117,15 +124,19 @@ class Store:
         return first
 
     def meta(self, key: str) -> str:
-        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self.row("SELECT value FROM meta WHERE key = ?", key)
         return str(row[0]) if row else ""
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        found: sqlite3.Row | None = self.db.execute(sql, values).fetchone()
+        found: sqlite3.Row | None
+        with self._told() if not self.db.in_transaction else contextlib.nullcontext():
+            found = self.db.execute(sql, values).fetchone()
         return found
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        return self.db.execute(sql, values).fetchall()
+        # Within a transaction an error of SQLite ends all of it, and must not look like that of one item.
+        with self._told() if not self.db.in_transaction else contextlib.nullcontext():
+            return self.db.execute(sql, values).fetchall()
 
     def close(self) -> None:
         self.db.close()
@@ -154,19 +165,24 @@ def _refuse_network_file_system(root: str) -> None:
         )
 
 
-def _explain(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return f"another run has held it for over {BUSY_SECONDS} s"
-    return text
+# What SQLite's words begin with or hold → what is the case, and what to do.
+_EXPLAINED = (
+    (("locked", "busy"), f"another run has held it for over {BUSY_SECONDS} s",
+     "Wait for the other run to end, then run again"),
+    (("disk is full", "disk I/O"), "there is no room for it on its file system, or that can't be written",
+     "Make room, then run again; nothing was changed"),
+    (("not a database", "malformed", "no such table", "no such column"), "the file is damaged, or not a catalog",
+     "Restore it from a backup; nothing was changed"),
+    (("readonly", "read-only"), "it can't be written", "Run as root, and see that its file system is writable"),
+    (("unable to open",), "it can't be opened", "Run as root, and see that it is a file"),
+)  # fmt: skip
 
 
-def _remedy(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return "Wait for the other run to end, then run again"
-    if "full" in text or "disk I/O" in text:
-        return "Make room on its file system, then run again; nothing was changed"
-    if "not a database" in text or "malformed" in text:
-        return "The file is damaged: restore it from a backup"
-    return "Nothing was changed"
+def _explain(error: sqlite3.Error) -> tuple[str, str]:
+    for signs, found, remedy in _EXPLAINED:
+        if any(sign in str(error) for sign in signs):
+            return found, remedy
+    return (
+        f"it refused what it was told ({error})",
+        "Nothing was changed. This is a fault of nebula.provision: report it",
+    )

@@ -56,3 +56,36 @@ def test_a_newer_catalog_is_refused(older: Path, monkeypatch: pytest.MonkeyPatch
     for check_mode in (True, False):
         with pytest.raises(CatalogError, match="Use the newer"):
             opened(older, check_mode)
+
+
+def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine:
+        pages = engine.store.db.execute("PRAGMA page_count").fetchone()[0]
+        engine.store.db.execute(f"PRAGMA max_page_count = {pages}")
+        many = {f"A{number}": "x" * 1000 for number in range(20)}
+        with pytest.raises(CatalogError, match="no room") as caught, engine.session():
+            engine.host_allocate(Host(None, "small"))
+            # As an item of a list: it is no error of the item, and the others must not go on.
+            with engine.attempt():
+                engine.host_allocate(Host(None, "large", attributes=many))
+        assert "Make room" in str(caught.value) and "database" not in str(caught.value)
+        with engine.session():
+            assert engine.host_pool() == []
+
+
+@pytest.mark.parametrize("content", [b"no catalog at all" * 500, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "nebula.db").write_bytes(content)
+    with pytest.raises(CatalogError, match="damaged, or not a catalog"):
+        opened(tmp_path, check_mode=True)
+    assert (tmp_path / "nebula.db").read_bytes() == content
+
+
+def test_damage_within_is_told_where_it_is_met(tmp_path: Path) -> None:
+    opened_store = store.Store(str(tmp_path), create=True)
+    opened_store.close()
+    path = tmp_path / "nebula.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    with pytest.raises(CatalogError, match="damaged"), contextlib.closing(store.Store(str(tmp_path))) as damaged:
+        damaged.rows("SELECT * FROM hosts")
