@@ -170,10 +170,12 @@ def test_check_mode_and_diff_on_a_bare_host(site, disk):
     assert not site.root.exists()
 
 
-def test_a_missing_local_file_is_told_before_anything(site):
-    done = site.module(status=None, images=[{"name": "a", "size": 3}, {"name": "demo", "path": "nowhere.raw"}])
+def test_a_missing_local_file_is_told_and_nothing_of_it_kept(site):
+    blank = {"name": "a", "size": 3, "type": "DATABLOCK"}
+    done = site.module(status=None, images=[blank, {"name": "demo", "path": "nowhere.raw"}])
     assert done["failed"] and "image demo: path nowhere.raw: it is not on the control node" in done["msg"]
-    assert not site.root.exists()
+    assert [(image["name"], image["state"]) for image in done["images"]] == [("a", "READY")]
+    assert len(list((site.root / "datastores/1").iterdir())) == 1
 
 
 def test_failures_leave_the_others(site, disk):
