@@ -307,7 +307,7 @@ class KvmDriver(Driver):
                 raise TimedOut(
                     f"shutting {_called(mark)} down",
                     f"the guest did not obey the power button within {timeout} s; it runs on",
-                    "Raise the limit, see its console, or ask for a hard power-off",
+                    "Raise shutdown_timeout, see its console, or set hard: true",
                 )
             if now >= press:
                 press = now + PRESS_AGAIN
@@ -345,7 +345,7 @@ class KvmDriver(Driver):
         raise TimedOut(
             f"rebooting {_called(mark)}",
             f"the guest did not obey the power button within {timeout} s; it runs on",
-            "Raise the limit, see its console, or ask for a reset",
+            "Raise shutdown_timeout, see its console, or set state: reset",
         )
 
     def reset(self, mark: Mark) -> None:

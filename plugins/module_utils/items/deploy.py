@@ -37,8 +37,9 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
     shown = []
     for planned, outcome in zip(plan.vms, outcomes):
         error = None if outcome.error is None else _error(dict(outcome.error))
-        if error is not None and planned.vm.name not in error.asked:
-            error.asked = f"VM {planned.vm.name} (id {planned.vm.vm_id}): {error.asked}"
+        name = planned.vm.name
+        if error is not None and f"VM {name}" not in error.asked and f"machine {name}" not in error.asked:
+            error.asked = f"VM {name} (id {planned.vm.vm_id}): {error.asked}"
         before, after = {"state": planned.previous}, {"state": outcome.state}
         if outcome.changed and before == after:
             # What its attributes became is told where it was decided; the plan's own may be secret.

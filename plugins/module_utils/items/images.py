@@ -352,7 +352,7 @@ def _store(engine: Engine, work: Work, settings: Settings) -> None:
         work.item = Item(wish.name, work.item.before, image_view(image), error, changed=True)
     except (NebulaError, OSError) as caught:
         problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
-        if wish.name not in problem.asked:
+        if f"image {wish.name}" not in problem.asked:
             problem.asked = f"image {wish.name}: {problem.asked}"
         if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
             files.remove_file(request.source)
