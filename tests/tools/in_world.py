@@ -105,6 +105,8 @@ def serve() -> None:
     modules: dict[str, ModuleType] = {}
     for line in sys.stdin:
         request = json.loads(line)
+        # One process for many tests: what one set as a module sets it must not reach the next.
+        os.umask(0o022)
         try:
             module = modules.get(request["file"]) or modules.setdefault(request["file"], load(request["file"]))
             answer = {"result": getattr(module, request["name"])(**request["arguments"])}
