@@ -565,5 +565,6 @@ def attempt(guest: Guest, now: float) -> Verdict | None:
 
 
 def failed(wanted: Wanted, error: NebulaError, now: float) -> Verdict:
-    asked = f"VM {wanted.vm_id} ({wanted.name}): {error.asked}"
+    called = f"VM {wanted.vm_id} ({wanted.name})"
+    asked = error.asked if error.asked.startswith(called) else f"{called}: {error.asked}"
     return Verdict(wanted, False, now, missing=(error.found,), error=type(error)(asked, error.found, error.remedy))

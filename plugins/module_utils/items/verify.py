@@ -31,6 +31,9 @@ def machines_of(text: str, pattern: str = "", patterns: Mapping[str, str] | None
         if not isinstance(item, Mapping):
             raise InvalidValue(f"option vms, item {index}", f"it is a {type(item).__name__}", EXAMPLE)
         own = (patterns or {}).get(str(item.get("name"))) or pattern
+        if not isinstance(own, str):
+            found = f"it is a {type(own).__name__}"
+            raise InvalidValue(f"option patterns, VM {item.get('name')}", found, "Give a regular expression, in quotes")
         if item.get("console") and (own or item.get("addresses", ()) is not None):
             machines.append(machine_of(item, index, own))
     return machines

@@ -44,6 +44,8 @@ COLUMNS = (
 _NUMBERS = frozenset(("type", "state", "persistent"))
 _SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE image_id = images.id) AS vms FROM images"
 # Why a machine can't have an image in this state, and what to do.
+# What users write to bring an image into a state.
+_WORDS = {ImageState.DELETE: "absent", ImageState.DISABLED: "disabled"}
 _REMEDIES = {
     ImageState.INIT: "Run nebula_image for it again",
     ImageState.DISABLED: "Enable it: nebula_image with state: enabled",
@@ -193,7 +195,7 @@ class Images:
             new = wanted["state"]
             if new in IN_USE:
                 raise InvalidValue(f"{what}: state {new.name}", "it is reached by use, not by request")
-            self._refuse_used(image, f"state {new.name}", "End these machines first")
+            self._refuse_used(image, f"state {_WORDS.get(new, new.name)}", "End these machines first")
             if new == ImageState.DISABLED and image.state not in (ImageState.READY, ImageState.ERROR):
                 raise WrongState(
                     f"{what}: disable", f"it is in state {image.state.name}", _REMEDIES.get(image.state, "")

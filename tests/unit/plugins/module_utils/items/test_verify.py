@@ -62,3 +62,8 @@ def test_a_pattern_of_its_own_goes_first() -> None:
 def test_what_can_not_be_meant_is_refused(text: str, found: str) -> None:
     with pytest.raises(InvalidValue, match=found):
         machines_of(text)
+
+
+def test_a_pattern_is_text() -> None:
+    with pytest.raises(InvalidValue, match="VM web: it is a int"):
+        machines_of('[{"console": "/x", "id": 0, "name": "web"}]', patterns={"web": 5})
