@@ -97,7 +97,7 @@ class KvmDriver(Driver):
             raise HypervisorError(
                 f"connecting to libvirt ({self._uri})",
                 _message(error),
-                "Start libvirtd: role nebula.provision.node does",
+                "Start libvirtd; role nebula.provision.node does it with nebula_manage_services: true",
             ) from error
 
     # -- the node -------------------------------------------------------------------------------------------------

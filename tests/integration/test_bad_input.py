@@ -1,0 +1,220 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad entries among good ones, in the variables of site.yml: each is refused by its name, nothing is kept of it, the
+others are done, and the next run with it corrected needs nobody's hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.tests.integration.test_site import NETWORK, Site, changed_tasks, program
+
+# A boot sector that halts: what is tested is said by hypervisor and catalog, not by guests.
+HALTING = b"\xfa\xf4\xeb\xfc".ljust(510, b"\0") + b"\x55\xaa" + b"\0" * (1 << 20)
+TEMPLATE = """
+CPU = 0.05
+MEMORY = 32
+DISK = [ IMAGE = "halt", DEV_PREFIX = "vd" ]
+NIC = [ NETWORK = "Public" ]
+CONTEXT = [ NETWORK = "YES" ]
+"""
+SECRET = 47.25
+# Words of Python, SQLite and Ansible that tell users nothing.
+UNTOLD = ("Traceback", "sqlite3", "Error:", "<class", "NoneType'", "is undefined")
+
+
+class Case(Site):
+    """A site of machines that boot at once and say nothing."""
+
+    def __init__(self) -> None:
+        image = Path(os.environ["NEBULA_WORLD"]) / "halt.raw"
+        image.write_bytes(HALTING)
+        super().__init__(str(image))
+        self.variables |= {
+            "nebula_accelerator": "qemu",
+            "nebula_manage_packages": False,
+            "nebula_verify": False,
+            "nebula_images": [{"name": "halt", "path": str(image)}],
+            "nebula_templates": [{"name": "web", "template": TEMPLATE}],
+            "nebula_vms": [],
+        }
+
+    def refused(self, *texts: str, arguments: tuple[str, ...] = (), **changes: Any) -> str:
+        """The output of a run that fails with all these texts."""
+        code, output = self.run("site.yml", *arguments, **changes)
+        assert code != 0, output
+        for text in texts:
+            assert text in output, f"{text} in\n{output}"
+        for text in (*UNTOLD, str(SECRET)):
+            assert text not in output, f"{text} in\n{output}"
+        return output
+
+    def done(self, **changes: Any) -> str:
+        code, output = self.run("site.yml", **changes)
+        assert code == 0, output
+        return output
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(self.root / "nebula.db")) as catalog:
+            return catalog.execute(sql).fetchall()
+
+    def machines(self) -> dict[str, int]:
+        """LCM states by name, after a look that the catalog holds as much for them as there are machines."""
+        found = {str(name): int(state) for name, state in self.rows("SELECT name, lcm_state FROM vms WHERE state != 6")}
+        assert self.rows("SELECT vms, memory_used FROM hosts WHERE name = 'node1'") == [(len(found), 32 * len(found))]
+        directories = [path for path in (self.root / "datastores/0").glob("*") if path.name.isdigit()]
+        assert len(directories) == len(found)
+        return found
+
+
+RUNNING, BOOT_FAILURE = 3, 36
+
+
+@in_bare_world
+def flow() -> None:
+    case = Case()
+    # Nothing of a service manager here, and nobody has started the daemons.
+    case.refused("libvirtd", "nebula_manage_services", nebula_manage_services=False)
+    networks(case)
+    images(case)
+    templates(case)
+    machines(case)
+    a_node_that_is_lost(case)
+    code, output = case.run("playbooks/teardown.yml")
+    assert code == 0 and not case.root.exists(), output
+
+
+def networks(case: Case) -> None:
+    bad = [
+        {"name": "slip", "bridg": "x"},
+        {"name": "edge", "bridge": "nbr1", "network_address": "10.67.0.0/24", "gateway": "10.67.0.255"},
+        {"name": "route", "bridge": "nbr2", "network_address": "10.66.0.0/16", "gateway": "10.66.1.1", "nat": True},
+        {"name": "kernel", "bridge": "lo"},
+        {"name": "much", "guest_mtu": "big"},
+        "no dict",
+        {"name": 7},
+    ]
+    case.refused(
+        "network slip: key 'bridg': no such key. Did you mean 'bridge'?",
+        "network edge: GATEWAY = 10.67.0.255",
+        "network route: 10.66.0.0/16",
+        "network kernel: BRIDGE = 'lo'",
+        "network much: guest_mtu 'big': it is not a whole number",
+        "networks[6]: it is a str",
+        "network 7: the name is a int",
+        nebula_networks=[NETWORK, *bad],
+    )
+    links = {link["ifname"] for link in json.loads(subprocess.check_output(["ip", "-json", "link"]))}
+    assert "nbr0" in links and not links & {"nbr1", "nbr2"}, "the good one's bridge is made, those of the others not"
+    assert [name for (name,) in case.rows("SELECT name FROM networks")] in (["Public"], ["Public", "route"])
+
+
+def images(case: Case) -> None:
+    halt = case.variables["nebula_images"][0]
+    bad = [
+        {"name": "lost", "path": "/nowhere/x.raw"},
+        {"name": "other", "path": halt["path"], "checksum": "sha256:" + "0" * 64},
+        {"name": "ftp", "path": "ftp://127.0.0.1/x.raw"},
+        {"name": "much", "path": halt["path"], "size": 5},
+        {"name": "word", "path": halt["path"], "attributes": {"A B": "x"}},
+        None,
+    ]
+    told = (
+        "image lost: path /nowhere/x.raw: it is not on the control node",
+        "image ftp: path ftp://127.0.0.1/x.raw: only http and https",
+        "image much: size 5",
+        "image word: attribute name 'A B'",
+        "images[6]: it is a NoneType",
+    )
+    case.refused(*told, arguments=("--check",), nebula_images=[halt, *bad])
+    assert case.rows("SELECT name FROM images") == [("halt",)]
+    case.refused(*told, "image other: checksum sha256:00000", nebula_images=[halt, *bad])
+    assert case.rows("SELECT name, state FROM images ORDER BY id") == [("halt", 1), ("other", 5)]
+    files = [path for path in (case.root / "datastores/1").iterdir() if path.name != "uploads"]
+    assert len(files) == 1, files
+
+
+def templates(case: Case) -> None:
+    web = {"name": "web", "template": TEMPLATE}
+    bad = [
+        {"name": "pair", "template": TEMPLATE.replace("DEV_PREFIX", "CACHE = writeback, IO = native, DEV_PREFIX")},
+        {"name": "raw", "template": TEMPLATE + 'RAW = [ TYPE = kvm, DATA = "<devices>" ]'},
+        {"name": "pin", "template": {"MEMORY": 32, "DISK": {"IMAGE": "halt"}, "CONTEXT": {"PIN": SECRET}}},
+        {"name": "file", "template_file": "/"},
+        {"name": "slip", "tmplate": TEMPLATE},
+    ]
+    case.refused(
+        "template pair: DISK 0: IO = native, CACHE = writeback",
+        "template raw: RAW of type kvm",
+        "template pin: CONTEXT/PIN",
+        "template file: template_file /: it is not a regular file",
+        "template slip: key 'tmplate'",
+        nebula_templates=[web, *bad],
+    )
+    assert case.rows("SELECT name FROM templates") == [("web",)]
+
+
+def machines(case: Case) -> None:
+    good = {"name": "web-%i", "count": 2, "template": "web", "hard": True}
+    wrong = {"name": "cpu", "template": "web", "attributes": {"CPU_MODEL": {"MODEL": "nosuchcpu"}}}
+    bad = [
+        {"name": "slip", "template": "web", "stat": "running"},
+        {"name": "state", "template": "web", "state": "runing"},
+        {"name": "size", "template": "web", "memory": "lots"},
+        {"name": "list", "template": ["web"]},
+        {"name": "pin", "template": "web", "context": {"PIN": SECRET}},
+        {"name": "many-%i", "count": 50, "template": "web", "cpu": 0.001},
+        {"name": "diskless", "template": "web", "disks": []},
+        {"name": "../up", "template": "web"},
+        "no dict",
+    ]
+    told = (
+        "VM slip: key 'stat': no such key. Did you mean 'state'?",
+        "VM state: state 'runing': no such state. Did you mean 'running'?",
+        "VM size: MEMORY = 'lots': it is not a whole number",
+        "VM list: template: it is a list",
+        "VM pin: CONTEXT/PIN",
+        "50 wanted",
+        "VM diskless: it has nothing to boot from",
+        "VM '../up': the name holds a /",
+        "vms[10]: it is a str",
+    )
+    case.refused(*told, arguments=("--check",), nebula_vms=[good, wrong, *bad])
+    assert case.machines() == {}
+    case.refused(*told, "VM cpu (id 2)", "CPU model nosuchcpu. Check CPU_MODEL", nebula_vms=[good, wrong, *bad])
+    assert case.machines() == {"web-0": RUNNING, "web-1": RUNNING, "cpu": BOOT_FAILURE}
+    corrected = {"name": "cpu", "template": "web", "nics": [], "hard": True}
+    case.done(nebula_vms=[good, corrected])
+    assert case.machines() == {"web-0": RUNNING, "web-1": RUNNING, "cpu": RUNNING}
+    assert changed_tasks(case.done(nebula_vms=[good, corrected])) == []
+
+
+def a_node_that_is_lost(case: Case) -> None:
+    """One that fails before the machines' turn is told, and the others go on."""
+    inventory = case.inventory(
+        nebula_vms=[{"name": "late", "template": "web"}, {"name": "far", "host": "node2", "template": "web"}]
+    )
+    hosts = json.loads(inventory.read_text())
+    unreachable = {**case.variables, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    hosts["nebula_nodes"]["hosts"]["node2"] = unreachable
+    inventory.write_text(json.dumps(hosts))
+    code, output = case.execute([program("ansible-playbook"), "-i", str(inventory), "site.yml"])
+    assert code != 0 and "VM far: host" in output and "node2" in output, output
+    for text in UNTOLD:
+        assert text not in output, f"{text} in\n{output}"
+    assert case.machines()["late"] == RUNNING
+
+
+@pytest.mark.timeout(600)
+def test_bad_entries_among_good_ones():
+    flow()
