@@ -10,7 +10,7 @@ version_added: 0.1.0
 description:
   - Turns the registered results of M(nebula.provision.nebula_deploy), one for each host, into the list for the
     option C(observed).
-  - A host whose result holds no answer becomes one that was not reached.
+  - A host whose result holds no answer becomes one that was not reached, with the message of its task.
 options:
   _input:
     description: The registered results, in the order of O(hosts).
@@ -45,8 +45,17 @@ def observed(results, hosts):
     answers = []
     for host, result in zip(hosts, results):
         answer = result.get("observed") if hasattr(result, "get") else None
-        answers.append(dict(answer, host=host) if answer else {"host": host, "reached": False})
+        if answer:
+            answers.append(dict(answer, host=host))
+        else:
+            answers.append({"host": host, "reached": False, **_reason(result)})
     return answers
+
+
+def _reason(result):
+    """Why there is no answer: the task's own message, as far as it has one."""
+    message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""
+    return {"facts": {"problem": message}} if message else {}
 
 
 class FilterModule:

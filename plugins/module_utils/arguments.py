@@ -12,10 +12,14 @@ from typing import Any
 from .errors import InvalidValue
 from .model.flags import flag
 from .model.names import nearest
+from .model.numbers import whole
+from .model.plain import json_value
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
 ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
+# Characters of an option: a plan of ten thousand machines has a tenth of it.
+LONGEST_JSON = 256 * 1024 * 1024
 # Where a module writes how far it is, for the action plugin that started it. Not an option for users.
 PROGRESS: dict[str, Any] = {"_progress_file": {"type": "path"}}
 
@@ -99,9 +103,11 @@ def _text(value: Any, where: str) -> str:
 
 
 def _whole(value: Any, where: str) -> int:
-    digits = "" if isinstance(value, bool) else str(value).strip()
-    if digits.lstrip("-").isdigit() and digits.isascii():
-        return int(digits)
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    sign = -1 if text.startswith("-") else 1
+    number = whole(text[1:] if sign < 0 else text)
+    if number is not None:
+        return sign * number
     raise InvalidValue(f"{where} {value!r}", "it is not a whole number", "Write digits only")
 
 
@@ -123,11 +129,14 @@ _READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": flag, "list": _
 
 
 def parse_json(text: str, option: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        # The text may hold secrets: the error names the place, never the text.
-        position = getattr(error, "pos", 0)
+    """What the JSON text says; InvalidValue for what is no JSON, or none that could mean anything here. The text may
+    hold secrets: errors name the place, never the text."""
+    if len(text) > LONGEST_JSON:
         raise InvalidValue(
-            f"option {option}", f"it is not JSON (character {position} of {len(text)})", "Give a list, or its JSON"
-        ) from None
+            f"option {option}", f"it has {len(text)} characters, the limit is {LONGEST_JSON}", "Give it in parts"
+        )
+    try:
+        return json_value(text)
+    except ValueError as error:
+        place = f"character {error.pos} of {len(text)}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InvalidValue(f"option {option}", f"it is not JSON ({place})", "Give a list, or its JSON") from None

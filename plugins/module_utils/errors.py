@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+# Characters of each part of an error that are shown: users' values may be of any length.
+LONGEST = 4000
+
 
 class NebulaError(Exception):
     """The base of all errors of the collection.
@@ -22,12 +25,21 @@ class NebulaError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        text = f"{self.asked}: {self.found}"
-        return f"{text}. {self.remedy}" if self.remedy else text
+        asked, found, remedy = (harmless(part) for part in (self.asked, self.found, self.remedy))
+        return f"{asked}: {found}. {remedy}" if remedy else f"{asked}: {found}"
 
     def as_dict(self) -> dict[str, str]:
         """The form in which errors travel in results and plans."""
-        return {"kind": type(self).__name__, "asked": self.asked, "found": self.found, "remedy": self.remedy}
+        parts = {"asked": self.asked, "found": self.found, "remedy": self.remedy}
+        return {"kind": type(self).__name__, **{name: harmless(part) for name, part in parts.items()}}
+
+
+def harmless(text: str, longest: int = LONGEST) -> str:
+    """The text as a terminal and a log may have it: what does not print is written as an escape, except line ends."""
+    shown = text if len(text) <= longest else f"{text[: longest * 3 // 4]} … {text[-longest // 4 :]}"
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in shown)
 
 
 class InvalidValue(NebulaError):
@@ -73,6 +85,10 @@ class NoLease(NebulaError):
 
 class NoSpace(NebulaError):
     """The file system has too little room."""
+
+
+class StorageFailed(NebulaError):
+    """A file system that can't be written: its device fails, or it is read-only."""
 
 
 class ChecksumMismatch(NebulaError):
@@ -121,3 +137,7 @@ class Fault(NebulaError):
 
 class TimedOut(NebulaError):
     """A condition that did not come in time."""
+
+
+class TrafficBlocked(NebulaError):
+    """A firewall of the host drops what a network needs."""

@@ -11,17 +11,19 @@ short_description: Observe a node, or carry a plan out on it
 version_added: 0.1.0
 description:
   - With O(state=polled) says what really runs on this node. Nothing is changed.
+  - With O(state=audited) says besides, for an audit, all that carries a mark of this collection there. Nothing is
+    changed.
   - With O(state=applied) does what the front-end decided for this node, for all virtual machines of the plan at once.
     Disks, context ISO, deployment file, and the state that is wanted.
   - Applying a plan again changes nothing. A plan older than what the node has seen is refused, and so is one of another
-    catalog. What is not marked as this catalog's is never touched.
+    catalog. What is not marked as this catalog's is never touched. A plan without virtual machines does just that.
   - A virtual machine that fails does not stop the others. The task fails at the end, with RV(outcomes) of all.
 options:
   state:
     description:
-      - V(polled) reads. V(applied) carries O(plan) out.
+      - V(polled) and V(audited) read. V(applied) carries O(plan) out.
     type: str
-    choices: [polled, applied]
+    choices: [polled, applied, audited]
     default: polled
   plan:
     description:
@@ -35,7 +37,7 @@ options:
     required: true
   catalog:
     description:
-      - UUID of the catalog whose virtual machines are to be found with O(state=polled).
+      - UUID of the catalog whose virtual machines are to be found with O(state=polled) or O(state=audited).
       - That of the last plan carried out here, if it is not set.
     type: str
   hypervisor:
@@ -87,9 +89,16 @@ observed:
     reached: {description: Always true., type: bool}
     catalog: {description: UUID of the catalog that the node follows., type: str}
     plan_number: {description: Number of the last plan that the node accepted., type: int}
+    done_number: {description: Number of the last plan that the node carried out to its end., type: int}
     memory: {description: The node's memory in MiB., type: int}
     cpu: {description: Its processors., type: float}
     foreign_memory: {description: MiB held by running virtual machines that are not the catalog's., type: int}
+    foreign_ids:
+      description:
+        - Ids of virtual machines whose name or directory on this node is somebody else's. New machines get other ids.
+      type: list
+      elements: int
+      version_added: 0.2.0
     ports:
       description: TCP ports from 5900 up that something else than the catalog's virtual machines listens on.
       type: list
@@ -107,6 +116,11 @@ observed:
         memory: {description: "Memory that it holds, in MiB.", type: int}
     as_of: {description: "When this was seen, in seconds since 1970.", type: int}
     facts: {description: Whether KVM works here (accelerator) and how that is known (reason)., type: dict}
+    inventory:
+      description:
+        - Domains, directories, bridges and nftables rules of this collection, whichever catalog's they are.
+        - Null unless O(state=audited).
+      type: dict
 outcomes:
   description: What became of each virtual machine of the plan, in the plan's order.
   returned: when O(state=applied)
@@ -133,9 +147,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS, ROOT
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, MissingDependency
+from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
@@ -161,9 +177,12 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     root, host = params["root"], params["host"]
     plan = plan_for(params["plan"], host) if params["state"] == "applied" else None
     if plan is not None and not plan.vms:
+        if not check_mode:
+            node.follow(root, plan.catalog, plan.number)
         return Result(payload={"outcomes": []})
     result = Result()
-    with opened(params["hypervisor"], check_mode) as driver:
+    # Nothing that an earlier task would have made is there to be audited.
+    with opened(params["hypervisor"], check_mode and params["state"] != "audited") as driver:
         if plan is not None:
             if check_mode or driver is None:
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
@@ -174,6 +193,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 outcomes = Batch(plan, driver, root, params["threads"]).apply(report)
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
+        if params["state"] == "audited" and driver is not None:
+            result.payload["observed"] = to_plain(audit(driver, root, host, params["catalog"] or ""))
+            return result
         result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or "", params["hypervisor"]))
     return result
 
@@ -181,7 +203,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["polled", "applied"], "default": "polled"},
+            "state": {"type": "str", "choices": ["polled", "applied", "audited"], "default": "polled"},
             "plan": {"type": "json", "no_log": True},
             "host": {"type": "str", "required": True},
             "catalog": {"type": "str"},

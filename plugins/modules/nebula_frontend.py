@@ -7,18 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nebula_frontend
-short_description: Begin a catalog on the front-end, or remove it
+short_description: Begin a catalog on the front-end, repair or remove it
 version_added: 0.1.0
 description:
   - Makes the directories of the front-end and begins the catalog in them.
   - A front-end in a container that is thrown away after the job would lose the catalog and with it every virtual
     machine. It is refused where it can be recognised.
+  - With O(state=repaired) derives anew what follows from the virtual machines of the catalog. That is leases, ports,
+    uses of images, and counters. What an audit found to be wrong with them is right then.
   - With O(state=absent) removes the catalog and the files of its images. Refused while it has virtual machines.
 options:
   state:
     description: Whether there is to be a catalog.
     type: str
-    choices: [present, absent]
+    choices: [present, repaired, absent]
     default: present
   local:
     description: Whether the front-end is the control node itself, by a local connection.
@@ -50,6 +52,11 @@ frontend:
   contains:
     root: {description: Directory below which its files lie., type: str}
     catalog: {description: "UUID of the catalog, empty if there is none (yet).", type: str}
+repaired:
+  description: What was not as it follows from the virtual machines, a sentence for each.
+  returned: when O(state=repaired)
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -58,18 +65,20 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
+RUN = {"present": frontends.present, "repaired": frontends.repaired, "absent": frontends.absent}
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": [*RUN], "default": "present"},
             "local": {"type": "bool", "default": False},
             "allow_ephemeral": {"type": "bool", "default": False},
             **ENGINE,
         },
         supports_check_mode=True,
     )
-    execute(module, frontends.present if module.params["state"] == "present" else frontends.absent)
+    execute(module, RUN[module.params["state"]])
 
 
 if __name__ == "__main__":

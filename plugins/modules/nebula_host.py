@@ -36,6 +36,12 @@ options:
   cpu_overcommit:
     description: How often the processors may be promised.
     type: float
+  overhead:
+    description:
+      - What each machine takes of the host beside its own memory, as M(nebula.provision.nebula_node) returns it. A
+        machine is placed where its memory and this fit.
+    type: dict
+    version_added: 0.2.0
   attributes:
     description: Attributes of your own.
     type: dict
@@ -50,8 +56,11 @@ options:
     description:
       - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present)
         leaves it as it is.
+      - V(absent) removes a host that has no machines.
+      - V(lost) removes one that is gone for good, and all that the catalog has of its machines. Nobody ends these; if
+        they still run somewhere, their addresses are given to others.
     type: str
-    choices: [present, enabled, disabled, absent]
+    choices: [present, enabled, disabled, absent, lost]
     default: present
   hosts:
     description: Many hosts, a list of dicts with the keys above.
@@ -94,6 +103,7 @@ hosts:
     state: {description: State., type: str, sample: MONITORED}
     memory: {description: Memory in MiB., type: int}
     memory_used: {description: Memory in MiB that machines were promised., type: int}
+    overhead_used: {description: "MiB that the hypervisor takes for these machines besides, at most.", type: int}
     vms: {description: Number of machines., type: int}
 catalog:
   description: UUID of the catalog.
@@ -138,9 +148,10 @@ def main():
         reserved_memory={"type": "int"},
         memory_overcommit={"type": "float"},
         cpu_overcommit={"type": "float"},
+        overhead={"type": "dict"},
         attributes={"type": "dict"},
         catalog={"type": "str"},
-        state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent"]},
+        state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent", "lost"]},
         hosts={"type": "list", "elements": "raw"},
         **ENGINE,
     )

@@ -96,6 +96,13 @@ options:
     description: Seconds without a byte after which a download counts as broken. It is taken up again some times.
     type: int
     default: 30
+  min_speed:
+    description:
+      - KB (1024 bytes) a second that a download has to bring on average over ten times O(timeout), else it is given up.
+      - V(0) accepts any speed.
+    type: int
+    default: 16
+    version_added: 0.2.0
   wait_timeout:
     description: Seconds to wait for another run that is storing the same image.
     type: int
@@ -192,8 +199,9 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
+from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import (
     KEYS,
     STATES,
@@ -228,11 +236,15 @@ def run(params, check_mode):
             lost=step.get("lost", {}),
             wait_timeout=params["wait_timeout"],
             stall=params["timeout"],
+            min_speed=params["min_speed"],
             max_size=params["max_size"],
             validate_certs=params["validate_certs"],
             say=Reporter(params["_progress_file"]).say,
         )
         done, warnings = apply(engine, items, settings)
+        if not check_mode and not engine_of(params).begun(params):
+            # It ended meanwhile, and its directories may have come back.
+            frontends.tidy(params)
         result = Result([*refused, *done], warnings=warnings)
         views = [item.after for item in done if item.after is not None]
         result.payload = {"images": views, "catalog": engine.catalog()}
@@ -260,6 +272,7 @@ def main():
         images={"type": "json", "no_log": True},
         validate_certs={"type": "bool", "default": True},
         timeout={"type": "int", "default": 30},
+        min_speed={"type": "int", "default": 16},
         wait_timeout={"type": "int", "default": 600},
         max_size={"type": "int", "default": 262144},
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.

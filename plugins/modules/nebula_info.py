@@ -12,12 +12,16 @@ version_added: 0.1.0
 description:
   - Returns hosts, images, networks with their leases, templates and virtual machines. It changes nothing.
   - Given what the nodes answered when polled, it shows states as they are now, without recording them.
+  - With V(consistency) it compares catalog, image datastore and nodes, and names each difference with its remedy.
 options:
   gather:
-    description: What to return.
+    description:
+      - What to return.
+      - V(consistency) wants as O(observed) what the nodes answered to
+        O(nebula.provision.nebula_deploy#module:state=audited).
     type: list
     elements: str
-    choices: [hosts, images, networks, leases, templates, vms, history]
+    choices: [hosts, images, networks, leases, templates, vms, history, consistency]
     default: [hosts, images, networks, vms]
   vms:
     description: Names of virtual machines to return. Without it, all.
@@ -31,6 +35,13 @@ options:
     description: What the nodes answered when polled.
     type: list
     elements: dict
+  deep:
+    description:
+      - With V(consistency) in O(gather), whether to compare the content of images with the hash taken when they were
+        stored. That reads all of them.
+    type: bool
+    default: false
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes.info
@@ -47,6 +58,11 @@ EXAMPLES = r"""
 - name: Their addresses
   ansible.builtin.debug:
     msg: "{{ info.vms | items2dict(key_name='name', value_name='ip') }}"
+
+- name: Is everything as it should be?
+  nebula.provision.nebula_info:
+    gather: [consistency]
+    observed: "{{ [audited.observed] }}"
 """
 
 RETURN = r"""
@@ -84,6 +100,23 @@ history:
   description: For each machine, by its id, what happened to it.
   returned: if gathered
   type: dict
+consistency:
+  description: How catalog, image datastore and nodes differ. Empty if nothing does.
+  returned: if gathered
+  type: list
+  elements: dict
+  contains:
+    kind: {description: What kind of difference it is. One word., type: str}
+    severity:
+      description:
+        - V(difference) if something is lost, left over or not what the catalog says.
+        - V(unfinished) if a decision was not carried out yet.
+      type: str
+    host: {description: The host where it was found. Empty for the front-end., type: str}
+    object: {description: What differs., type: str}
+    found: {description: What is the case., type: str}
+    remedy: {description: What to do., type: str}
+    sentence: {description: All of it in one sentence., type: str}
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -100,7 +133,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS
+from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS, consistency
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -109,10 +142,17 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params, check_mode):
     # What the polls say is taken over for this answer only, and rolled back: reading changes nothing.
     observed = observed_of(params["observed"] or [])
+    payload = {}
     with closing(open_engine(params, check_mode=True)) as engine:
-        with engine.session():
-            engine.vm_observe(observed)
-            payload = {what: GATHERERS[what](engine, params) for what in params["gather"]}
+        if "consistency" in params["gather"]:
+            # Before the polls are taken over, and first: of a damaged catalog nothing else can be read.
+            payload["consistency"] = consistency(engine, observed, params)
+        if {*params["gather"]} - {"consistency"}:
+            with engine.session():
+                engine.vm_observe(observed)
+                payload.update(
+                    {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
+                )
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload)
@@ -123,12 +163,13 @@ def main():
         gather={
             "type": "list",
             "elements": "str",
-            "choices": [*GATHERERS],
+            "choices": [*GATHERERS, "consistency"],
             "default": ["hosts", "images", "networks", "vms"],
         },
         vms={"type": "list", "elements": "str"},
         done={"type": "bool", "default": False},
         observed={"type": "list", "elements": "dict"},
+        deep={"type": "bool", "default": False},
         **ENGINE,
     )
     execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

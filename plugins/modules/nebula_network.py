@@ -205,6 +205,12 @@ networks:
       description: All other attributes, by upper-case name.
       type: dict
       sample: {NETWORK_ADDRESS: 10.66.0.0, NETWORK_MASK: 255.255.255.0, GATEWAY: 10.66.0.1}
+as_of:
+  description:
+    - When RV(known) was read, in seconds since 1970, for
+      O(nebula.provision.nebula_node_network#module:as_of).
+  returned: always
+  type: float
 known:
   description: UUIDs of all networks of the catalog, for M(nebula.provision.nebula_node_network).
   returned: always
@@ -215,6 +221,8 @@ catalog:
   returned: always
   type: str
 """
+
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -275,7 +283,9 @@ def run(params, check_mode):
         with engine.session():
             done, views, warnings = apply_all(engine, items, check_mode)
             known = [network.uuid for network in engine.vn_pool()]
-        payload = {"networks": views, "known": known, "catalog": engine.catalog()}
+            # Within the transaction: of two runs, the one that knows more has the later time.
+            as_of = time.time()
+        payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
     if params["networks"] is None and views:
         payload["network"] = views[0]
     return Result(items=[*refused, *done], payload=payload, warnings=warnings)

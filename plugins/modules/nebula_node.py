@@ -15,6 +15,8 @@ description:
     as the user that QEMU runs as. The finding is kept until the node is rebooted, or QEMU or F(/dev/kvm) change.
   - Where neither systemd nor another service manager is, C(virtlogd) and C(libvirtd) are started by this module. It
     remembers them, and O(state=absent) ends exactly these.
+  - Where systemd is, libvirt's units are started if they do not run, and C(libvirtd.service) is enabled if it does not
+    start with the host, since no machine would either. O(state=absent) stops and disables what this switched on.
   - Where no udev is, F(/dev/kvm) gets the group and mode that udev would give it. O(state=absent) puts them back.
   - It installs nothing. Role P(nebula.provision.node#role) does.
 options:
@@ -38,11 +40,11 @@ options:
     choices: [auto, kvm, qemu]
     default: auto
   manage_services:
-    description: Whether libvirt's daemons are started if they do not run.
+    description: Whether libvirt's daemons are started if they do not run, or would not with the host.
     type: bool
     default: true
   catalog:
-    description: UUID of the catalog that this node is to follow. A node that follows another one is refused.
+    description: UUID of the catalog that this node follows from now on. A node that follows another one is refused.
     type: str
 extends_documentation_fragment:
   - nebula.provision.engine.root
@@ -71,10 +73,20 @@ node:
     hypervisor: {description: What runs virtual machines here., type: str}
     accelerator: {description: "V(kvm), or V(qemu) for emulation. Empty if it can't be known yet.", type: str}
     reason: {description: How that is known., type: str}
-    memory: {description: Memory in MiB., type: int}
+    memory:
+      description:
+        - Memory in MiB that machines could have. That is the host's, or what a container was limited to, without what
+          is set aside as huge pages.
+      type: int
+    overhead:
+      description:
+        - What a machine takes of the host beside its own memory, at most. C(fixed) MiB, C(vcpu) MiB for each virtual
+          processor, and the part C(share) of its memory.
+      type: dict
+      version_added: 0.2.0
     cpu: {description: Processors., type: float}
     versions: {description: Versions of what runs virtual machines here. Empty for what is not installed., type: dict}
-    started: {description: The daemons that this run started itself., type: list, elements: str}
+    started: {description: The daemons that this run started or enabled itself., type: list, elements: str}
     catalog: {description: UUID of the catalog whose marks are here. Empty if there are none., type: str}
     root: {description: The directory that virtual machines live below., type: str}
   sample:
@@ -82,6 +94,7 @@ node:
     accelerator: kvm
     reason: a guest booted with it in 0.3 s as user libvirt-qemu
     memory: 64221
+    overhead: {fixed: 64, vcpu: 4, share: 0.00390625}
     cpu: 16.0
     versions: {qemu: 7.2.22, libvirt: 9.0.0}
     started: []

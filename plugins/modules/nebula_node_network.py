@@ -18,8 +18,13 @@ description:
   - With NAT, machines reach what the node reaches, and nothing but answers reaches them from outside. The node itself
     reaches them.
   - IPv4 forwarding is switched on with the first network with NAT, and back to what it was with the last.
-  - A network whose addresses overlap a route of the node is an error, before anything of it is made.
-  - Nothing here outlasts a reboot of the node. Running the playbook again makes it anew.
+  - A network whose addresses overlap a route of the node is an error, before anything of it is made. So is one whose
+    packets a firewall of the node drops. The rules of nftables, iptables and iptables-legacy are read, and only read.
+  - Where systemd runs the node, all of it comes back when the node boots, before libvirt starts its machines. The unit
+    C(nebula-network-<catalog>.service) carries out what lies below O(root) in C(boot). An interface or a table of one
+    of these names that somebody else made meanwhile is left alone, and the unit fails with a line in the journal that
+    names it. Unit and files go with O(state=absent) of the last network.
+  - Where there is no systemd, running the playbook again makes it anew.
 options:
   networks:
     description:
@@ -39,6 +44,27 @@ options:
         removed too, with a warning where interfaces are still attached.
     type: list
     elements: str
+  as_of:
+    description:
+      - When O(known) was read, as M(nebula.provision.nebula_network) returns it.
+      - Where another run has made a bridge meanwhile for a network that it read later, nothing is removed as left over.
+    type: float
+    version_added: 0.2.0
+  node:
+    description:
+      - Whether this host was made a node in this run. If it is none any more by now, another run has given it back, and
+        that is an error, since nobody would take away again what is made here.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  ignore_forward_drop:
+    description:
+      - Whether to go on where a firewall of the host drops what machines of a network send, with a warning. For those
+        who see to it themselves.
+      - Without it, that is an error which names the chain, the rule, and the commands that would let it through.
+    type: bool
+    default: false
+    version_added: 0.2.0
   state:
     description: V(absent) removes the networks. A bridge to which interfaces are still attached is an error.
     type: str
@@ -70,6 +96,7 @@ EXAMPLES = r"""
   nebula.provision.nebula_node_network:
     networks: "{{ result.networks }}"
     known: "{{ result.known }}"
+    as_of: "{{ result.as_of }}"
     catalog: "{{ result.catalog }}"
 
 - name: Take everything of this catalog's off the node
@@ -99,19 +126,42 @@ links:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import from_item
+from ansible_collections.nebula.provision.plugins.module_utils.network.boot import Boot
 from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Node
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
 
 def run(params, check_mode):
+    with node_file.alone(not check_mode):
+        return carried_out(params, check_mode)
+
+
+def carried_out(params, check_mode):
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
-    node = Node(params["catalog"], act=not check_mode)
+    node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])
     absent = params["state"] == "absent"
-    done = node.remove(networks) if absent else node.ensure(networks or [], params["known"])
+    if params["node"] and not absent and not check_mode:
+        node_file.require(params["root"], params["catalog"])
+    known, as_of = params["known"], params["as_of"] or 0.0
+    if as_of and as_of < node_file.read(params["root"]).networks:
+        known = None
+    done = node.remove(networks) if absent else node.ensure(networks or [], known)
+    if node.act and as_of and any(item.before is None and item.after is not None for item in done):
+        node_file.networks_made(params["root"], as_of)
+    boot = Boot(params["root"], params["catalog"])
+    if absent and not node.left():
+        before, after = boot.remove(node.act)
+    else:
+        forecast = not node.act and any(item.before != item.after for item in done)
+        before, after = boot.keep(node.act, forecast)
     return Result(
-        items=[Item(f"{item.network}: {item.bridge}", item.before, item.after, item.error) for item in done],
+        items=[
+            *(Item(f"{item.network}: {item.bridge}", item.before, item.after, item.error) for item in done),
+            *([Item("boot", before, after)] if before != after else []),
+        ],
         payload={"links": [shown(item) for item in done]},
         warnings=list(dict.fromkeys(node.warnings)),
     )
@@ -134,6 +184,9 @@ def main():
         networks={"type": "list", "elements": "dict"},
         catalog={"type": "str", "required": True},
         known={"type": "list", "elements": "str"},
+        as_of={"type": "float"},
+        node={"type": "bool", "default": False},
+        ignore_forward_drop={"type": "bool", "default": False},
         state={"type": "str", "default": "present", "choices": ["present", "absent"]},
         **ROOT,
     )

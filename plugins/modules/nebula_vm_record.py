@@ -61,7 +61,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of, outcomes_of, vm_view
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
+    done_number_of,
+    observed_of,
+    outcomes_of,
+    vm_view,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -74,7 +79,7 @@ def run(params, check_mode):
         for record in engine.vm_observe(observed_of(params["observed"] or [])):
             moved[record.id] = record
         for host, answer in answers.items():
-            for record in engine.vm_record(host, outcomes_of(answer or {})):
+            for record in engine.vm_record(host, outcomes_of(answer or {}), done_number_of(answer)):
                 moved[record.id] = record
         shown = {record.id: record for record in engine.vm_pool(ids=params["ids"] or [])}
     shown.update(moved)

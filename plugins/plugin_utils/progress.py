@@ -10,6 +10,7 @@ run is another one here: the command that starts the module. What it printed is 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shlex
 from collections.abc import Callable, Mapping
@@ -25,19 +26,22 @@ STEP = 0.1
 # A network may fail for a moment; the module does not notice.
 LOST_LOOKS = 5
 
-# $d is a directory of its own below the remote temporary one, $t a word that nothing else prints. The input is gone
-# from the disk as soon as the module has it open.
+# $d is a directory of its own below the remote temporary one, $t a word that nothing else prints. The input, which may
+# hold secrets, goes into a file that has no name any more: whatever is killed when, it is not left on the disk.
 _START = """
 umask 077
-mkdir "$d" || exit 90
+mkdir "$d" && : >"$d/in" || exit 90
+exec 3<"$d/in" 4>"$d/in"
+rm -f "$d/in"
 {input}
+exec 4>&-
 s=$(command -v setsid || command -v nohup)
 $s /bin/sh -c {job} >/dev/null 2>&1 </dev/null &
+exec 3<&-
 """
 _JOB = """
 d={directory}
 echo $$ >"$d/pid"
-exec 3<"$d/in"; rm -f "$d/in"
 trap '' HUP
 ( {command} ) <&3 >"$d/out" 2>"$d/err"
 echo $? >"$d/code.new"
@@ -117,7 +121,7 @@ class _Job:
         if not self._starts_module(cmd, in_data) or arguments:
             return self._execute(cmd, *arguments, **options)
         job = _JOB.format(directory=shlex.quote(self._directory), command=cmd)
-        start = _START.format(input='cat >"$d/in"' if in_data else ': >"$d/in"', job=shlex.quote(job))
+        start = _START.format(input="cat >&4" if in_data else ":", job=shlex.quote(job))
         result = self._execute(self._script(start + self._look()), **options)
         if result.get("rc") == 90:
             # Another unprivileged user can't write there: without progress, then.
@@ -128,8 +132,10 @@ class _Job:
             state, code, body = self._parse(result)
             if state == "done":
                 out, _mark, err = body.partition(f"{self._token} errors\n")
+                self._clean_up(options)
                 return _completed(int(code), out, err)
             if state == "lost":
+                self._clean_up(options)
                 return _completed(1, "", body + "The module was killed")
             if state != "running":
                 return result
@@ -142,6 +148,12 @@ class _Job:
                 if lost > LOST_LOOKS:
                     raise
                 self._action._connection.reset()
+
+    def _clean_up(self, options: Mapping[str, Any]) -> None:
+        """Ansible removes its temporary directory as the login, which can't remove what another user left there."""
+        if self._action._connection.become is not None:
+            with contextlib.suppress(AnsibleConnectionFailure):
+                self._execute(f"rm -rf {shlex.quote(self._directory)}", **options)
 
     def _starts_module(self, cmd: str, in_data: Any) -> bool:
         # Ansible sets _used_interpreter just before; the commands that prepare files do not hold it.

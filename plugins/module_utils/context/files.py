@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import InvalidValue, NotFound
-from ..host.files import explain
+from ..host.files import explain, explained
 from ..model.context import ContextFile
 
 # On the ISO these are ours.
 RESERVED = ("context.sh", "rr_moved")
 LARGEST = 256 * 1024 * 1024
 MOST = 10_000
+# Directories within each other: pycdlib moves deep ones up (Rock Ridge), and of more than these never ends.
+DEEPEST = 15
 # Bytes. Linux reads names of up to 253 from an ISO.
 LONGEST_NAME = 250
 _QUOTES = "'\""
@@ -94,10 +97,12 @@ def collect(files: Iterable[ContextFile], limit: int = LARGEST) -> list[Entry]:
                     "Put large files into an image of type DATABLOCK",
                 )
             if len(entries) > MOST:
-                raise InvalidValue(
-                    f"FILES: {file.source!r}", f"with it the context holds over {MOST} files", "Pack them"
-                )
+                raise _too_many(file.source)
     return entries
+
+
+def _too_many(named: str) -> InvalidValue:
+    return InvalidValue(f"FILES: {named!r}", f"with it the context holds over {MOST} files", "Pack them")
 
 
 def _walk(target: str, path: str, named: str) -> Iterator[Entry]:
@@ -119,8 +124,14 @@ def _walk(target: str, path: str, named: str) -> Iterator[Entry]:
 
 
 def _walk_directory(target: str, path: str, top: str, named: str) -> Iterator[Entry]:
-    with os.scandir(path) as listing:
-        names = sorted(entry.name for entry in listing)
+    if target.count("/") >= DEEPEST:
+        raise InvalidValue(
+            f"FILES: {named!r}", f"directories in it are nested more than {DEEPEST} deep", "Pack them into one archive"
+        )
+    with explained(path), os.scandir(path) as listing:
+        names = sorted(entry.name for entry in itertools.islice(listing, MOST + 1))
+    if len(names) > MOST:
+        raise _too_many(named)
     for name in names:
         place = f"{path}/{name}"
         fault = _fault(name, reserved=())
@@ -173,7 +184,8 @@ class Content(io.RawIOBase):
         if self._file is None:
             self._file = self._open()
         wanted = self._entry.size - self._read if size < 0 else min(size, self._entry.size - self._read)
-        data = self._file.read(wanted)
+        # None where it would have to wait: files of /proc and /sys may.
+        data = self._file.read(wanted) or b""
         self._read += len(data)
         if len(data) != wanted:
             raise self._changed()
@@ -218,7 +230,7 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
             place += 1
         if place >= length:
             return
-        parts = [""]
+        parts: list[list[str]] = [[]]
         start = place
         while place < length and not text[place].isspace():
             character = text[place]
@@ -228,17 +240,18 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
                     raise InvalidValue(
                         f"{attribute}: {text[start : start + 80]!r}", "a quote is not closed", "Close it"
                     )
-                parts[-1] += text[place + 1 : end]
+                parts[-1].append(text[place + 1 : end])
                 place = end + 1
                 continue
             if character == ":" and len(parts) == 1 and not text.startswith("://", place):
-                parts.append("")
+                parts.append([])
             else:
-                parts[-1] += character
+                parts[-1].append(character)
             place += 1
-        if len(parts) == 2 and not parts[1]:
+        words = ["".join(part) for part in parts]
+        if len(words) == 2 and not words[1]:
             raise InvalidValue(f"{attribute}: {text[start:place]!r}", "no name follows the colon", "Write source:name")
-        yield parts[0], parts[1] if len(parts) == 2 else ""
+        yield words[0], words[1] if len(words) == 2 else ""
 
 
 def _fault(name: str, reserved: tuple[str, ...] = RESERVED) -> str:

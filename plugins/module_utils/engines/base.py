@@ -14,8 +14,11 @@ import abc
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Callable, Union
 
+from ..errors import Unsupported
+from ..model.audit import Ledger
+from ..model.backup import Copy, Restored
 from ..model.host import Host
 from ..model.image import Image
 from ..model.network import AddressRange, Network
@@ -104,10 +107,19 @@ class Engine(abc.ABC):
     def begun(cls, params: Mapping[str, Any]) -> bool:
         """Whether there is a catalog to open."""
 
-    @classmethod
     @abc.abstractmethod
-    def end(cls, params: Mapping[str, Any]) -> None:
-        """Remove the catalog, if it is this collection's to remove. The caller has seen that no machine is in it."""
+    def end(self, last: Callable[[], None]) -> None:
+        """Remove the catalog, if it is this collection's to remove. last: called when no other run can decide anything
+        any more; when it raises, nothing is removed."""
+
+    @classmethod
+    def is_left(cls, params: Mapping[str, Any]) -> bool:
+        """Whether forget() has something to do."""
+        return False
+
+    @classmethod  # noqa: B027 (most leave nothing)
+    def forget(cls, params: Mapping[str, Any]) -> None:
+        """Remove what end() leaves, or a run that was killed after it."""
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[None]:
@@ -131,6 +143,37 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None: ...
+
+    # -- audit ----------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def ledger(self) -> Ledger:
+        """For an audit: what has to be the case, and what is wrong with the catalog in itself. Never raises for a
+        damaged catalog: it says so. Not within a session."""
+
+    @abc.abstractmethod
+    def repair(self) -> list[str]:
+        """Derive anew what follows from the machines (leases, ports, uses of images, counters); a sentence for each
+        thing that was not so. Within a session."""
+
+    # -- copies ---------------------------------------------------------------------------------------------------
+    def copy(self, path: str) -> Copy:
+        """Write a sound copy of the catalog to the new file `path`, whoever works on it meanwhile."""
+        raise _no_copies()
+
+    @classmethod
+    def look_at(cls, path: str) -> Copy:
+        """CatalogError if the file is not a copy that this engine can restore."""
+        raise _no_copies()
+
+    @classmethod
+    def restore(
+        cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
+    ) -> tuple[Restored, bool, str]:
+        """Make the copy at `path` the catalog; "" for an empty one under the UUID that the nodes carry. Raised above
+        all that the nodes have seen, so that they follow it. What became of it, whether anything is different now, and
+        where what was in its place was put ("" if nothing was). force: also over a newer or another catalog, and
+        without the answer of nodes."""
+        raise _no_copies()
 
     # -- images ---------------------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -209,6 +252,10 @@ class Engine(abc.ABC):
     def host_delete(self, ref: Ref) -> Host: ...
 
     @abc.abstractmethod
+    def host_forget(self, ref: Ref) -> Host:
+        """Delete a host that is gone for good: its machines are DONE without anybody having ended them."""
+
+    @abc.abstractmethod
     def host_check(self, observed: Sequence[Observed]) -> None:
         """Raise ForeignObject or CatalogError if a node follows another catalog, or newer plans than this one has made:
         then this one was lost, or is an older copy, and must not decide anything."""
@@ -252,5 +299,10 @@ class Engine(abc.ABC):
         """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on."""
 
     @abc.abstractmethod
-    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
-        """Take over what a node did; outcomes None: it did not answer. The machines that moved."""
+    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
+        """Take over what a node did; outcomes None: it did not answer. done_number: as it observed afterwards; polls
+        that know less are passed over from now on. The machines that moved."""
+
+
+def _no_copies() -> Unsupported:
+    return Unsupported("a backup of the catalog", "another program keeps it", "Use the backup of that program")

@@ -14,6 +14,7 @@ from ..model import instantiate
 from ..model.changes import Change
 from ..model.flags import flag
 from ..model.names import check_name, nearest
+from ..model.numbers import whole
 from ..model.states import FAILURES
 from ..model.template import Template
 from .base import Engine, VmOrders, VmRecord, VmRequest
@@ -28,6 +29,8 @@ KEYS = (
 )  # fmt: skip
 INDEX = "%i"
 MAX_COUNT = 100_000
+# Seconds: a day.
+LONGEST_SHUTDOWN = 86_400
 # Failed with no domain that runs.
 _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
@@ -210,15 +213,16 @@ def _count(item: Mapping[str, Any], where: str) -> int | None:
     count = item.get("count")
     if count is None:
         return None
-    if isinstance(count, bool) or not str(count).isdigit() or int(count) > MAX_COUNT:
+    number = whole(count)
+    if number is None or number > MAX_COUNT:
         raise InvalidValue(f"{where}: count {count!r}", "it is not a number of machines", f"Give 0 to {MAX_COUNT}")
-    if INDEX not in str(item.get("name")) and int(count) != 1:
+    if INDEX not in str(item.get("name")) and number != 1:
         raise InvalidValue(
             f"{where}: count {count}",
             "all of them would have this name",
             f"Put {INDEX} where the index belongs, as in name: {item.get('name')}-{INDEX}",
         )
-    return int(count)
+    return number
 
 
 def _flag(item: Mapping[str, Any], key: str, where: str) -> bool:
@@ -229,9 +233,14 @@ def _seconds(item: Mapping[str, Any], where: str) -> int:
     value = item.get("shutdown_timeout")
     if value is None:
         return VmOrders.shutdown_timeout
-    if isinstance(value, bool) or not str(value).isdigit():
-        raise InvalidValue(f"{where}: shutdown_timeout {value!r}", "it is not a number", "Give whole seconds")
-    return int(value)
+    number = whole(value)
+    if number is None or number > LONGEST_SHUTDOWN:
+        raise InvalidValue(
+            f"{where}: shutdown_timeout {value!r}",
+            f"it is not a number of up to {LONGEST_SHUTDOWN}",
+            "Give whole seconds",
+        )
+    return number
 
 
 def _fulfil(

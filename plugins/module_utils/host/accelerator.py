@@ -184,5 +184,5 @@ def qemu_version() -> str:
         program = find(EMULATOR)
     except MissingDependency:
         return ""
-    found = re.search(r"version (\d[\w.]*)", run([program, "--version"], timeout=20).stdout)
+    found = re.search(r"version (\d[\w.]*)", run([program, "--version"], timeout=60).stdout)
     return found.group(1) if found else ""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CommandFailed, MissingDependency, NebulaError, NoSpace, TimedOut
+from ..errors import CommandFailed, MissingDependency, NebulaError, NoSpace, StorageFailed, TimedOut
 
 # Which Debian package brings a program; others are assumed to be called as the program is.
 PACKAGES = {
@@ -52,7 +52,8 @@ OUTPUT_LIMIT = 16 * MIB
 ERROR_LIMIT = 64 * 1024
 SHOWN_LINES = 5
 _CHUNK = 64 * 1024
-_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
+_BROKEN = ("Input/output error", "Read-only file system")
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,10 @@ def failure(done: Completed) -> NebulaError:
     asked = f"command {shown(done.argv)}"
     if any(text in done.stderr for text in _NO_SPACE):
         return NoSpace(asked, last_lines(done.stderr), "Make room on that file system, then run again")
+    if any(text in done.stderr for text in _BROKEN):
+        return StorageFailed(
+            asked, last_lines(done.stderr), "See dmesg, mend that file system or its disk, then run again"
+        )
     if done.returncode < 0:
         try:
             name = signal.Signals(-done.returncode).name

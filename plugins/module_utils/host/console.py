@@ -9,6 +9,7 @@ All of it is untrusted text: bounded, and made harmless before anybody sees it.
 from __future__ import annotations
 
 import contextlib
+import io
 import ipaddress
 import json
 import os
@@ -18,11 +19,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
-from pathlib import Path
 from typing import Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
-from .files import remove_file, write_atomically
+from .files import read_limited, remove_file, write_atomically
+from .node import boot_id
 
 # In a machine's directory.
 NAME = "console.log"
@@ -100,7 +101,7 @@ class ConsoleLog:
         found = []
         for suffix in ("", *ROTATED):
             try:
-                status = os.stat(self.path + suffix)
+                status = os.lstat(self.path + suffix)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -136,7 +137,7 @@ class ConsoleLog:
         """Read on in this file; returns the bytes taken."""
         taken = 0
         try:
-            with Path(path).open("rb", buffering=0) as source:
+            with _opened(path) as source:
                 if os.fstat(source.fileno()).st_ino != self.inode:
                     return 0  # rotated just now: next time
                 source.seek(self.offset)
@@ -172,7 +173,7 @@ def plain(line: bytes) -> str:
 def last_place(path: str, size: int, mark: bytes) -> int | None:
     """Offset of the last occurrence of `mark` in the file, read backwards in pieces; None if there is none."""
     try:
-        with Path(path).open("rb", buffering=0) as source:
+        with _opened(path) as source:
             end = size
             while end > 0:
                 begin = max(0, end - _CHUNK)
@@ -186,6 +187,10 @@ def last_place(path: str, size: int, mark: bytes) -> int | None:
     except OSError as error:
         raise unreadable(path, error) from error
     return None
+
+
+def _opened(path: str) -> io.FileIO:
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def unreadable(path: str, error: OSError) -> NebulaError:
@@ -232,15 +237,16 @@ def remember(wanted: Wanted, evidence: str) -> None:
 def recall(wanted: Wanted) -> str:
     """What convinced when just this was wanted, since the node last started the machine; "" if nothing did."""
     try:
-        text = Path(wanted.console + VERIFIED).read_text(encoding="utf-8")
+        text = read_limited(wanted.console + VERIFIED, READ_LIMIT, follow=False).decode()
         evidence = str(json.loads(text)["evidence"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (NebulaError, ValueError, KeyError, TypeError):
         return ""
     return evidence if text == _remembered(wanted, evidence) else ""
 
 
 def _remembered(wanted: Wanted, evidence: str) -> str:
-    return json.dumps({"wanted": astuple(wanted), "evidence": evidence}) + "\n"
+    # A host that was booted has started its machines by itself.
+    return json.dumps({"wanted": astuple(wanted), "evidence": evidence, "boot": boot_id()}) + "\n"
 
 
 class Witness(Protocol):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import io
+import re
 import ssl
 import time
 import urllib.error
@@ -17,29 +19,43 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..errors import DownloadFailed, InvalidValue
+from ..model.numbers import MOST_DIGITS, whole
 
 CHUNK = 1024 * 1024
 SCHEMES = ("http", "https")
 MAX_REDIRECTS = 10
+# The lowest speed that is accepted, in bytes a second, and over how many times `stall` it is taken: that is longer than
+# all attempts to make a broken connection again.
+MIN_SPEED = 16 * 1024
+WINDOW = 10
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 def is_url(text: str) -> bool:
-    return urllib.parse.urlsplit(text).scheme.lower() in SCHEMES and "://" in text
+    return text.strip().partition("://")[0].lower() in SCHEMES and "://" in text
 
 
 def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without user, password, query (it may be a signature) and fragment."""
-    parts = urllib.parse.urlsplit(url)
-    query = "?..." if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
+    """The URL as it may be shown: without user, password, query (it may be a signature) and fragment.
+
+    Of one that can't be read for certain the scheme only: in http://me:pass/word@host nothing tells what the host is.
+    """
+    scheme, _mark, rest = url.strip().partition("://")
+    place, query, _rest = rest.partition("#")[0].partition("?")
+    authority, slash, path = place.partition("/")
+    host = authority.rpartition("@")[2]
+    misplaced = "@" not in authority and ":" in authority and "@" in rest
+    if misplaced or not rest.isprintable() or not re.fullmatch(r"([^\s:@\[\]]*|\[[0-9A-Fa-f:.%]*\])(:\d*)?", host):
+        return f"{scheme}://..."
+    return f"{scheme}://{host}{slash}{path.rstrip()}{'?...' if query else ''}"
 
 
 class Download:
     """One file. blocks() yields it, in blocks of at most 1 MiB, once; size is known (bytes, else None) after open().
 
     stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
-    again. Raises DownloadFailed; neither it nor anything else here shows credentials.
+    again, where 1 MiB begins a new row. min_speed: bytes a second that have to come on average, 0 for any. Raises
+    DownloadFailed; neither it nor anything else here shows credentials.
     """
 
     def __init__(
@@ -49,12 +65,25 @@ class Download:
         validate_certs: bool = True,
         stall: float = 30.0,
         retries: int = 4,
+        min_speed: float = MIN_SPEED,
         pause: Callable[[float], None] | None = None,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
         self.shown = without_secrets(url)
-        if parts.scheme.lower() not in SCHEMES or not parts.hostname:
-            raise InvalidValue(f"URL {self.shown}", "it is not an http or https URL", "Give one, or a path")
+        try:
+            parts = urllib.parse.urlsplit(url.strip())
+            # Both are read from the text only when they are asked for.
+            readable = parts.hostname is not None and (parts.port is None or parts.port > 0)
+            (parts.hostname or "").encode("idna")
+            url.encode()
+        except ValueError:
+            # Its words would show parts of the URL.
+            readable = False
+        if not readable or parts.scheme.lower() not in SCHEMES or self.shown.endswith("://..."):
+            raise InvalidValue(
+                f"URL {self.shown}",
+                "it is not a readable http or https URL",
+                "Give one, with / ? # @ : in user and password written as %2F %3F %23 %40 %3A",
+            )
         self.size: int | None = None
         self._headers = {"User-Agent": "nebula.provision", "Accept-Encoding": "identity", "Accept": "*/*"}
         if parts.username is not None:
@@ -63,7 +92,8 @@ class Download:
         netloc = parts.netloc.rpartition("@")[2]
         path = urllib.parse.quote(parts.path, safe="/%:=&?~#+!$,;'@()*[]")
         self._url = urllib.parse.urlunsplit((parts.scheme.lower(), netloc, path, parts.query, ""))
-        self._opener = _opener(validate_certs)
+        self._pace = _Pace(f"download of {self.shown}", min_speed, WINDOW * stall)
+        self._opener = _opener(validate_certs, self._pace)
         self._stall = stall
         self._retries = retries
         self._pause = pause or time.sleep
@@ -72,14 +102,24 @@ class Download:
 
     def open(self) -> None:
         """Ask for the file: whether it is there, and how large it is."""
+        self._pace.begin()
         self._response = self._persist(lambda: self._request(0), 0)
         self.size = _length(self._response.headers)
+        if self.size is None and self._response.length is not None:
+            # http.client cuts it off where it reads a number, as int() does in 1_000.
+            self.close()
+            raise DownloadFailed(
+                f"download of {self.shown}",
+                "the length that the server tells is not a number",
+                "Download it by other means and give its path",
+            )
         self._validator = _validator(self._response.headers)
 
     def blocks(self) -> Generator[bytes, None, None]:
         if self._response is None:
             self.open()
-        offset, failures = 0, 0
+        offset, failures, in_row = 0, 0, 0
+        self._pace.begin()
         while True:
             try:
                 block = self._response.read1(CHUNK)
@@ -87,7 +127,7 @@ class Download:
                     raise http.client.IncompleteRead(b"", self.size - offset)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                failures += 1
+                failures, in_row = failures + 1, 0
                 if failures > self._retries:
                     raise self._failed(error, offset) from None
                 self._response = self._persist(lambda: self._request(offset), failures)  # noqa: B023
@@ -95,9 +135,15 @@ class Download:
             if not block:
                 self.close()
                 return
-            failures = 0
             offset += len(block)
+            in_row += len(block)
+            # One that brings a byte each time would never end.
+            if in_row >= CHUNK:
+                failures = 0
+            self._pace.came(len(block))
+            began = time.monotonic()
             yield block
+            self._pace.leave_out(time.monotonic() - began)
 
     def close(self) -> None:
         if self._response is not None:
@@ -118,6 +164,13 @@ class Download:
             except (OSError, http.client.HTTPException) as error:
                 if _is_final(error) or failures >= self._retries:
                     raise self._failed(error, 0) from None
+            except (ValueError, OverflowError):
+                # Our own URL is known to be readable.
+                raise DownloadFailed(
+                    f"download of {self.shown}",
+                    "the server sends on to an address that can't be read",
+                    "Give the file's own URL",
+                ) from None
             failures += 1
 
     def _request(self, offset: int) -> Any:
@@ -130,6 +183,13 @@ class Download:
         response = self._opener.open(request, timeout=self._stall)
         if offset:
             self._continue(response, offset)
+        elif response.status == 206:
+            response.close()
+            raise DownloadFailed(
+                f"download of {self.shown}",
+                "the server sends a part where the whole was asked for",
+                "Download it by other means and give its path",
+            )
         return response
 
     def _continue(self, response: Any, offset: int) -> None:
@@ -154,6 +214,7 @@ class Download:
                 if not block:
                     raise http.client.IncompleteRead(b"", left)
                 left -= len(block)
+                self._pace.came(len(block))
 
     def _refused(self, error: urllib.error.HTTPError) -> DownloadFailed:
         remedy = {
@@ -185,6 +246,91 @@ class Download:
         return DownloadFailed(f"download of {self.shown}", found, "Check the URL and the network of the front-end")
 
 
+class _Pace:
+    """Whether enough of a file comes in the time that is spent on waiting for it; headers, and all else that is not the
+    file, don't count."""
+
+    def __init__(self, asked: str, least: float, window: float) -> None:
+        self._asked = asked
+        self._least = least
+        self._window = window
+        self.begin()
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+        self._bytes = 0
+
+    def came(self, count: int) -> None:
+        self._bytes += count
+
+    def leave_out(self, seconds: float) -> None:
+        """The time in which what came is put away."""
+        self._since += seconds
+
+    def check(self) -> None:
+        took = time.monotonic() - self._since
+        if self._least <= 0 or took < self._window:
+            return
+        if self._bytes < self._least * took:
+            raise DownloadFailed(
+                self._asked,
+                f"{self._bytes} bytes of it came in {took:.0f} s, the limit is {self._least / 1024:g} KB a second",
+                "Download it by other means and give its path, or lower the limit: min_speed (nebula_image_min_speed)",
+            )
+        self.begin()
+
+
+class _Paced(io.RawIOBase):
+    """A connection that is looked at before each read: one that never stalls can still take for ever."""
+
+    def __init__(self, raw: Any, pace: _Pace) -> None:
+        super().__init__()
+        self._raw = raw
+        self._pace = pace
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        self._pace.check()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Watched:
+    """For a handler of connections: what they bring goes by a _Pace, from the first byte of the headers on."""
+
+    pace: _Pace
+
+    def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+        def connection(host: str, **more: Any) -> Any:
+            made = http_class(host, **more)
+            made.response_class = answer
+            return made
+
+        def answer(*arguments: Any, **more: Any) -> http.client.HTTPResponse:
+            response = http.client.HTTPResponse(*arguments, **more)
+            response.fp = io.BufferedReader(_Paced(response.fp.detach(), self.pace))
+            return response
+
+        return super().do_open(connection, req, **options)  # type: ignore[misc]
+
+
+class _Http(_Watched, urllib.request.HTTPHandler):
+    def __init__(self, pace: _Pace) -> None:
+        super().__init__()
+        self.pace = pace
+
+
+class _Https(_Watched, urllib.request.HTTPSHandler):
+    def __init__(self, pace: _Pace, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self.pace = pace
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """To http and https only; credentials stay with the server that they were meant for."""
 
@@ -193,6 +339,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        # HTTPRedirectHandler would read its body, to the end.
+        fp.close()
         new = urllib.parse.urlsplit(newurl)
         if new.scheme.lower() not in SCHEMES:
             raise DownloadFailed(
@@ -212,7 +360,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return target
 
 
-def _opener(validate_certs: bool) -> urllib.request.OpenerDirector:
+def _opener(validate_certs: bool, pace: _Pace) -> urllib.request.OpenerDirector:
     context = ssl.create_default_context()
     if not validate_certs:
         context.check_hostname = False
@@ -221,8 +369,8 @@ def _opener(validate_certs: bool) -> urllib.request.OpenerDirector:
     # build_opener() would add file:, ftp: and data:.
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=context),
+        _Http(pace),
+        _Https(pace, context),
         urllib.request.HTTPDefaultErrorHandler(),
         _Redirects(),
         urllib.request.HTTPErrorProcessor(),
@@ -242,8 +390,11 @@ def _length(headers: Mapping[str, str]) -> int | None:
     # A chunked answer has no length, whatever else it says.
     if "chunked" in (headers.get("Transfer-Encoding") or "").lower():
         return None
-    text = headers.get("Content-Length") or ""
-    return int(text) if text.isascii() and text.isdigit() else None
+    text = (headers.get("Content-Length") or "").strip()
+    if len(text) > MOST_DIGITS and text.isascii() and text.isdigit():
+        # A number, and beyond every limit: which one does not matter.
+        return int(10**MOST_DIGITS)
+    return whole(text)
 
 
 def _validator(headers: Mapping[str, str]) -> str:
@@ -256,6 +407,5 @@ def _content_range(text: str) -> tuple[int, int | None]:
     unit, _blank, rest = text.partition(" ")
     span, _slash, total = rest.partition("/")
     start = span.partition("-")[0]
-    if unit != "bytes" or not start.isdigit():
-        return -1, None
-    return int(start), int(total) if total.isdigit() else None
+    begin = whole(start)
+    return (-1, None) if unit != "bytes" or begin is None else (begin, whole(total))

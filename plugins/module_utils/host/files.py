@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO, Callable, Union
 
-from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, TimedOut
+from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed, TimedOut
 
 Owner = Union[str, int, None]
 Content = Union[str, bytes, Callable[[BinaryIO], None]]
@@ -65,11 +65,25 @@ def write_atomically(
             os.unlink(temporary)
 
 
-def remove_file(path: str) -> bool:
-    """True if there was one."""
+def remove_file(path: str, sync: bool = False) -> bool:
+    """True if there was one. sync: a power cut does not bring it back."""
     try:
         os.unlink(path)
     except FileNotFoundError:
+        return False
+    except IsADirectoryError as error:
+        raise explain(error, path) from error
+    if sync:
+        sync_directory(os.path.dirname(path))
+    return True
+
+
+def remove_empty_directory(path: str) -> bool:
+    """True if it is gone now, for good; one that holds something stays."""
+    try:
+        os.rmdir(path)
+        sync_directory(os.path.dirname(path))
+    except OSError:
         return False
     return True
 
@@ -77,6 +91,10 @@ def remove_file(path: str) -> bool:
 def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Owner = None) -> bool:
     """Make the directory, and missing parents alike; True if anything changed. Existing parents stay as they are."""
     uid, gid = user_id(owner), group_id(group)
+    if os.path.islink(path) and os.path.isdir(path):
+        # An administrator's way to have it on another file system: what is there keeps its mode and owner.
+        _refuse_strangers_link(path)
+        return False
     changed = False
     missing = []
     place = os.path.abspath(path)
@@ -93,22 +111,61 @@ def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Own
                 raise InvalidValue(
                     f"directory {directory}", "something else of that name is there", "Name another place"
                 )
+            # Before what may fail: where it does, no directory is left that the next run takes for somebody's.
             adopt(directory, mode, uid, gid)
+            sync_directory(os.path.dirname(directory))
     return adopt(path, mode, uid, gid) or changed
 
 
 def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
-    """Give a file or directory this mode and owner; True if it had others."""
+    """Give a file or directory this mode and owner; True if it had others. A link is refused."""
     with explained(path):
-        found = os.stat(path)
-        changed = False
-        if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
-            os.chown(path, uid, gid)
-            changed = True
-        if mode is not None and mode != stat.S_IMODE(found.st_mode):
-            os.chmod(path, mode)
-            changed = True
-        return changed
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISLNK(found.st_mode):
+                raise is_a_link(path)
+            # The very thing that was looked at, whatever has its name by now.
+            itself = f"/proc/self/fd/{fd}"
+            changed = False
+            if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
+                os.chown(itself, uid, gid)
+                changed = True
+            if mode is not None and mode != stat.S_IMODE(found.st_mode):
+                os.chmod(itself, mode)
+                changed = True
+            return changed
+        finally:
+            os.close(fd)
+
+
+def refuse_exchangeable(path: str) -> None:
+    """InvalidValue if somebody else than root, or whoever runs this, could exchange `path` or put files into it."""
+    trusted = (0, os.geteuid())
+    for end in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+        place = end
+        while True:
+            with explained(place), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found = os.stat(place)
+                open_to_all = bool(found.st_mode & stat.S_IWOTH)
+                # In a sticky directory (/tmp) everybody may make files, and nobody exchange another's.
+                sticky = bool(found.st_mode & stat.S_ISVTX) and place != end
+                if found.st_uid not in trusted or (open_to_all and not sticky):
+                    why = "everybody may write to" if open_to_all else f"user {found.st_uid} owns"
+                    raise InvalidValue(
+                        f"directory {path}",
+                        f"{why} {place}, and could put other files in the place of ours",
+                        "Choose a place that only root can change, or change that owner and mode",
+                    )
+            if place == "/":
+                break
+            place = os.path.dirname(place)
+
+
+def _refuse_strangers_link(path: str) -> None:
+    owner = os.lstat(path).st_uid
+    if owner not in (0, os.geteuid()):
+        raise InvalidValue(f"directory {path}", f"it is a link that user {owner} made", "See where it leads; remove it")
 
 
 @contextlib.contextmanager
@@ -150,12 +207,14 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
         os.close(fd)
 
 
-def read_limited(path: str, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; NotFound, InvalidValue."""
+def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
+    """The content of a regular file of at most `limit` bytes; NotFound, InvalidValue. follow: it may be a link."""
     # O_NONBLOCK: a named pipe would wait for its writer.
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise is_a_link(path) from error
         raise NotFound(f"file {path}", error.strerror or str(error), "Check the path and its permissions") from error
     # Looked at before it is opened as a file, which a directory can't be.
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -168,6 +227,12 @@ def read_limited(path: str, limit: int) -> bytes:
     return data
 
 
+def is_a_link(path: str) -> InvalidValue:
+    return InvalidValue(
+        f"path {path}", "a symbolic link is there, and links are not followed here", "See who put it there; remove it"
+    )
+
+
 def clone(source: int, target: int) -> bool:
     """Let the open file `target` share the content of the open file `source`; False where the file system can't."""
     try:
@@ -175,6 +240,15 @@ def clone(source: int, target: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def settle(path: str) -> None:
+    """Have on the disk what others have written to this file."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: str) -> None:
@@ -197,15 +271,40 @@ def explained(path: str) -> Iterator[None]:
 
 def explain(error: OSError, path: str) -> NebulaError:
     reason = error.strerror or str(error)
+    if error.errno == errno.ELOOP:
+        return is_a_link(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"writing {path}", reason, "Make room on its file system, then run again")
     if error.errno == errno.EFBIG:
         return NoSpace(f"writing {path}", reason, "No file of this file system can be that large: ask for less")
+    if error.errno == errno.EIO:
+        return StorageFailed(
+            f"writing {path}", reason, "Its disk, or the way to it, fails: see dmesg, mend that, then run again"
+        )
+    if error.errno == errno.EROFS:
+        return StorageFailed(
+            f"writing {path}",
+            reason,
+            "Its file system was mounted so, or became so after an error: see mount and dmesg, then run again",
+        )
     if error.errno == errno.ENOENT:
         return NotFound(f"path {path}", reason, "Check the path")
     if error.errno in (errno.EACCES, errno.EPERM):
         return InvalidValue(f"path {path}", reason, "Run this task with become: true")
     return InvalidValue(f"path {path}", reason)
+
+
+def obstacle(directory: str) -> NebulaError | None:
+    """Why nothing can be written in this directory, found out by writing; None if it can. For the errors of libraries
+    that do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(64 * 1024))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return explain(error, directory)
+    return None
 
 
 def user_id(owner: Owner) -> int:
@@ -264,12 +363,23 @@ def _same(path: str, other: str) -> bool:
 
 
 def _open_for_lock(path: str) -> int:
+    # O_NONBLOCK: a named pipe would wait for its other end; it is refused below.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags, 0o600)
     except IsADirectoryError:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise explain(error, path) from error
+        if error.errno != errno.ELOOP:
+            raise explain(error, path) from error
+        if not os.path.isdir(path):
+            raise is_a_link(path) from error
+        _refuse_strangers_link(path)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidValue(f"file {path}", "something else than a file is there", "See who put it there; remove it")
+    return fd
 
 
 def _is_still(path: str, fd: int) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .accelerator import DEVICE
-from .node import Changes, NodeFile
+from .node import Changes, NodeFile, Remember
 
 GROUP = "kvm"
 MODE = 0o660
@@ -45,11 +45,11 @@ def apply(access: Mapping[str, int], device: str = DEVICE) -> None:
     os.chmod(device, access["mode"])
 
 
-def take(changes: Changes, known: NodeFile) -> NodeFile:
-    """Give it what it lacks; the node's file with what it was before."""
+def take(changes: Changes, remember: Remember) -> None:
+    """Give it what it lacks, after what it was is remembered."""
     access = wanted()
     if not access:
-        return known
+        return
     found = current()
     changes.did(DEVICE, _shown(found), _shown(access))
     changes.warnings.append(
@@ -58,9 +58,9 @@ def take(changes: Changes, known: NodeFile) -> NodeFile:
         "With the former, each call of libvirt takes 10 s"
     )
     if not changes.check_mode:
+        # What it was at first: a second run must not remember its own work.
+        remember(lambda before: before if before.kvm_device else replace(before, kvm_device=found))
         apply(access)
-    # What it was at first: a second run must not remember its own work.
-    return known if known.kvm_device else replace(known, kvm_device=found)
 
 
 def give_back(changes: Changes, known: NodeFile) -> bool:

@@ -5,22 +5,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ..errors import CatalogError, ForeignObject, InvalidValue, StalePlan
-from ..model.plain import from_plain, to_plain
-from .files import lock, write_atomically
+from ..errors import CatalogError, ForeignObject, InvalidValue, NotFound, StalePlan
+from ..model.plain import from_plain, json_value, to_plain
+from .files import explained, lock, read_limited, remove_file, write_atomically
 
 NAME = "nebula.node"
 LOCK_SECONDS = 60
+# For what a host has once, whatever nebula_root is: daemons, bridges, nftables rules.
+HOST_LOCK = "/run/nebula.lock"
+HOST_LOCK_SECONDS = 300
+# Bytes; a node has a few daemons and directories.
+LARGEST = 1024 * 1024
 # Ports of graphics start here: display 0 of VNC.
 FIRST_PORT = 5900
 _LISTEN = "0A"
+# Of cgroups, in version 2 and 1. The host's own root has none, or one beyond its memory.
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -35,17 +43,35 @@ class Daemon:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What was switched on of a service that systemd keeps. enabled: links below /etc/systemd/system. started: units
+    that did not run before."""
+
+    name: str
+    enabled: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
+    boot_id: str = ""
+
+
+@dataclass(frozen=True)
 class NodeFile:
     """catalog, plan: whose plans this node follows, and the highest number it accepted.
     accelerator: {accelerator, reason, key} as probed. kvm_device: {uid, gid, mode} of /dev/kvm before we changed it.
-    directories: those that we made, in the order of their making."""
+    directories: those that we made or are about to make, in this order. given_back: it is no node any more; what we
+    started and changed here is still being undone.
+    done: the highest plan that was carried out to its end. networks: when the list was made, by the front-end's clock,
+    for which a bridge was last made."""
 
     catalog: str = ""
     plan: int = 0
+    done: int = 0
+    networks: float = 0.0
     accelerator: Mapping[str, str] = field(default_factory=dict)
     daemons: tuple[Daemon, ...] = ()
+    units: tuple[Unit, ...] = ()
     kvm_device: Mapping[str, int] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
+    given_back: bool = False
 
 
 @dataclass
@@ -62,14 +88,18 @@ class Changes:
             self.before[what], self.after[what] = before, after
 
 
+Remember = Callable[[Callable[[NodeFile], NodeFile]], NodeFile]
+"""update(), for a root that is known already."""
+
+
 def read(root: str) -> NodeFile:
     """An empty one if there is none."""
     path = os.path.join(root, NAME)
     try:
-        return from_plain(NodeFile, json.loads(Path(path).read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError):
+        return from_plain(NodeFile, json_value(read_limited(path, LARGEST, follow=False).decode()))
+    except NotFound:
         return NodeFile()
-    except (ValueError, TypeError, AttributeError, InvalidValue) as error:
+    except (ValueError, InvalidValue) as error:
         raise CatalogError(
             f"file {path}", f"it can't be read: {error}", "Put back what it was, or remove it if no machine runs here"
         ) from error
@@ -77,7 +107,7 @@ def read(root: str) -> NodeFile:
 
 def update(root: str, change: Callable[[NodeFile], NodeFile]) -> NodeFile:
     """Change the file under its lock; the result is on disk when this returns."""
-    with lock(root, LOCK_SECONDS):
+    with _locked(root):
         before = read(root)
         after = change(before)
         if after != before or not os.path.exists(os.path.join(root, NAME)):
@@ -86,17 +116,64 @@ def update(root: str, change: Callable[[NodeFile], NodeFile]) -> NodeFile:
         return after
 
 
+@contextlib.contextmanager
+def _locked(root: str, shared: bool = False) -> Iterator[None]:
+    # The slash: a root that is gone must not come back as a file to be locked.
+    with explained(root), lock(os.path.join(root, ""), LOCK_SECONDS, shared):
+        yield
+
+
 def accept(root: str, catalog: str, number: int) -> NodeFile:
-    """Let the plan in, unless a newer one was seen (StalePlan) or the node belongs to another catalog (ForeignObject).
+    """Let the plan in, unless a newer one was seen or this is no node any more (StalePlan), or the node belongs to
+    another catalog (ForeignObject).
 
     The same number again is the same plan.
     """
+    if not os.path.isdir(root):
+        raise _no_node(root, f"plan {number}")
 
     def change(node: NodeFile) -> NodeFile:
+        # Else the plan of a killed run, which comes late, would bring back what a teardown has ended.
+        if node.given_back or not os.path.exists(os.path.join(root, NAME)):
+            raise _no_node(root, f"plan {number}")
         check(node, root, catalog, number)
         return replace(node, catalog=catalog, plan=number)
 
     return update(root, change)
+
+
+def follow(root: str, catalog: str, number: int) -> None:
+    """Let no older plan in from now on, where this is a node."""
+    known = read(root)
+    there = os.path.exists(os.path.join(root, NAME)) and not known.given_back
+    if there and (known.catalog, known.plan) != (catalog, number):
+        accept(root, catalog, number)
+
+
+def finished(root: str, catalog: str, number: int) -> None:
+    """Note that all of this plan was done: a poll that knows less is older than its outcomes."""
+    known = read(root)
+    if known.catalog == catalog and known.done < number:
+        update(root, lambda node: replace(node, done=max(node.done, number)) if node.catalog == catalog else node)
+
+
+def networks_made(root: str, as_of: float) -> None:
+    """Note that a bridge was made for a list of networks of that time, where this is a node."""
+    if os.path.exists(os.path.join(root, NAME)) and read(root).networks < as_of:
+        update(root, lambda node: replace(node, networks=max(node.networks, as_of)))
+
+
+@contextlib.contextmanager
+def alone(act: bool) -> Iterator[None]:
+    """One run at a time changes what the host has once. act: False in check mode, which waits for nobody."""
+    if not act:
+        yield
+        return
+    with lock(HOST_LOCK, HOST_LOCK_SECONDS):
+        try:
+            yield
+        finally:
+            remove_file(HOST_LOCK)
 
 
 def check(node: NodeFile, root: str, catalog: str, number: int) -> None:
@@ -114,19 +191,50 @@ def check(node: NodeFile, root: str, catalog: str, number: int) -> None:
         )
 
 
+def require(root: str, catalog: str) -> None:
+    """StalePlan unless this is a node of that catalog: what is made for it now, nobody would ever take away."""
+    known = read(root)
+    if known.given_back or known.catalog not in ("", catalog) or not os.path.exists(os.path.join(root, NAME)):
+        raise _no_node(root, f"networks of catalog {catalog}")
+
+
+def _no_node(root: str, asked: str) -> StalePlan:
+    return StalePlan(
+        asked,
+        f"this host is no node: there is no {os.path.join(root, NAME)}, or it is being given back",
+        "Run site.yml, or role nebula.provision.node, which make it one; a new plan holds all that is unfinished",
+    )
+
+
 def is_current(root: str, catalog: str, number: int) -> bool:
-    """Whether no newer plan was accepted since."""
+    """Whether the plan that was accepted still counts: no newer one was, and the node was not given back since."""
     node = read(root)
-    return node.catalog in ("", catalog) and node.plan <= number
+    return node.catalog == catalog and node.plan <= number and not node.given_back
 
 
-def memory() -> int:
-    """MiB of this host."""
-    for text in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, value = text.split(":", 1)
-        if name == "MemTotal":
-            return int(value.split()[0]) // 1024
-    return 0
+@contextlib.contextmanager
+def fence(root: str, catalog: str, number: int) -> Iterator[bool]:
+    """Whether the plan still counts; as long as this is held, no newer one is accepted."""
+    if not os.path.isdir(root):
+        yield False
+        return
+    with _locked(root, shared=True):
+        yield is_current(root, catalog, number)
+
+
+def memory(meminfo: str = "/proc/meminfo", limits: tuple[str, ...] = MEMORY_LIMITS) -> int:
+    """MiB of this host that machines could have: what it has, or what a container may take of it, without what is set
+    aside as huge pages, of which ours take none."""
+    found = {}
+    for text in Path(meminfo).read_text(encoding="ascii").splitlines():
+        name, _colon, value = text.partition(":")
+        if name in ("MemTotal", "Hugetlb"):
+            found[name] = int(value.split()[0])
+    most = (found.get("MemTotal", 0) - found.get("Hugetlb", 0)) // 1024
+    for path in limits:
+        with contextlib.suppress(OSError, ValueError):  # "max" is none
+            most = min(most, int(Path(path).read_text(encoding="ascii")) >> 20)
+    return most
 
 
 def processors() -> int:

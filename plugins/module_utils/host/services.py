@@ -17,42 +17,46 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from pathlib import Path
+from typing import Optional, Union
 
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
-from . import node
+from . import node, units
 from .command import find, run
 
-SYSTEMD = "/run/systemd/system"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 20
+# In the environment of a daemon that we started: for which nebula_root. What a run that was killed started is ours too.
+MARK = "NEBULA_ROOT"
 LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 
 
 @dataclass(frozen=True)
 class Service:
-    """sockets: any of them answering means that it runs. units: the first that systemd has is enabled and started."""
+    """sockets: any of them answering means that it runs. units: the first that systemd has is started. at_boot: one of
+    them has to start with the host, or machines do not; the first that systemd has is enabled. family: patterns of all
+    units that may start along."""
 
     name: str
     program: str
     sockets: tuple[str, ...]
     units: tuple[str, ...]
+    at_boot: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
 
 
 # In the order of their start: libvirtd asks virtlogd for the consoles' logs.
 LIBVIRT = (
-    Service("virtlogd", "virtlogd", ("/run/libvirt/virtlogd-sock",), ("virtlogd.socket",)),
+    Service("virtlogd", "virtlogd", ("/run/libvirt/virtlogd-sock",), ("virtlogd.socket",), family=("virtlogd*",)),
     Service(
         "libvirtd",
         "libvirtd",
         (LIBVIRT_SOCKET, "/run/libvirt/virtqemud-sock"),
         ("libvirtd.socket", "virtqemud.socket", "libvirtd.service"),
+        at_boot=("libvirtd.service", "virtqemud.service"),
+        family=("libvirtd*", "virtqemud*", "virtlockd*", "virtlogd*"),
     ),
 )
-
-
-def has_systemd() -> bool:
-    return os.path.isdir(SYSTEMD)
 
 
 def is_running(service: Service) -> bool:
@@ -77,7 +81,13 @@ def peer(service: Service) -> Optional[int]:
 
 
 def missing(services: Sequence[Service]) -> list[Service]:
-    return [service for service in services if not is_running(service)]
+    """Those that do not run, or would not after a reboot."""
+    return [service for service in services if not is_running(service) or not starts_with_host(service)]
+
+
+def starts_with_host(service: Service) -> bool:
+    """True too where nothing does, for want of a service manager."""
+    return not service.at_boot or not units.has_systemd() or units.start_with_host(service.at_boot)
 
 
 def libvirt_version() -> str:
@@ -89,12 +99,13 @@ def libvirt_version() -> str:
     return found.group(1) if found else ""
 
 
-def start(service: Service) -> Optional[node.Daemon]:
-    """Start it and wait until it answers. The daemon to stop later, if it is on us; None where systemd keeps it."""
-    if has_systemd():
-        _enable(service)
-        _wait(service)
-        return None
+def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, None]:
+    """Start it and wait until it answers. What to stop() later; None: there is nothing to be undone.
+
+    root: the nebula_root that a daemon is for. Tells that it is ours, even if this run is killed before it remembers.
+    """
+    if units.has_systemd():
+        return _start_unit(service)
     # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.
     os.makedirs(os.path.dirname(service.sockets[0]), mode=0o755, exist_ok=True)
     program = find(service.program)
@@ -107,7 +118,7 @@ def start(service: Service) -> Optional[node.Daemon]:
             stderr=said,
             cwd="/",
             umask=0o022,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", MARK: root},
             start_new_session=True,
             timeout=START_SECONDS,
             check=False,
@@ -120,9 +131,33 @@ def start(service: Service) -> Optional[node.Daemon]:
             words or f"it ended with code {done.returncode}",
             f"Run `{program}` by hand to see what is wrong",
         )
-    pid = _wait(service)
+    return _daemon(service, _wait(service))
+
+
+def started_for(service: Service, root: str) -> Optional[node.Daemon]:
+    """The daemon, if it runs and was started by start() for this nebula_root."""
+    pid = peer(service)
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pid else []
+    except OSError:
+        return None
+    return _daemon(service, pid) if pid and f"{MARK}={root}".encode() in found else None
+
+
+def _daemon(service: Service, pid: int) -> Optional[node.Daemon]:
     started = node.start_time(pid)
     return None if started is None else node.Daemon(service.name, pid, started, node.boot_id())
+
+
+def give_back(unit: node.Unit) -> bool:
+    """Switch off what was switched on for us; True if there was something."""
+    changed = units.unlink(unit.enabled)
+    # What was only started is gone with the boot; if it runs now, somebody else wants it.
+    if unit.enabled or unit.boot_id == node.boot_id():
+        running = sorted(units.active(unit.started) & set(unit.started)) if unit.started else []
+        units.stop(running)
+        changed = changed or bool(running)
+    return changed
 
 
 def stop(daemon: node.Daemon) -> bool:
@@ -151,11 +186,24 @@ def stop(daemon: node.Daemon) -> bool:
         os.close(handle)
 
 
-def _enable(service: Service) -> None:
+def _start_unit(service: Service) -> Optional[node.Unit]:
+    before, linked = units.active(service.family), units.links()
+    if not starts_with_host(service):
+        _first(["systemctl", "enable"], service.at_boot)
+    if not is_running(service):
+        _first(["systemctl", "start"], service.units)
+    _wait(service)
+    started = tuple(sorted(units.active(service.family) - before))
+    enabled = tuple(sorted(units.links() - linked))
+    return node.Unit(service.name, enabled, started, node.boot_id()) if started or enabled else None
+
+
+def _first(argv: Sequence[str], names: Sequence[str]) -> None:
+    """The command for the first unit that it succeeds with; else the first one's error."""
     failed: Optional[CommandFailed] = None
-    for unit in service.units:
+    for name in names:
         try:
-            run(["systemctl", "enable", "--now", unit], timeout=START_SECONDS)
+            run([*argv, name], timeout=START_SECONDS)
             return
         except CommandFailed as error:
             failed = failed or error

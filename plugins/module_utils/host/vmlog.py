@@ -10,6 +10,8 @@ import os
 import time
 from typing import Optional
 
+from ..errors import harmless
+
 NAME = "vm.log"
 MODE = 0o640
 # How many of its lines an outcome carries to the front-end.
@@ -41,7 +43,9 @@ class VmLog:
         if not new:
             return
         with contextlib.suppress(OSError):
-            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+            # Not blocking: a named pipe would wait for its reader.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(self.path, flags, MODE)
             try:
                 os.fchmod(fd, MODE)
                 os.write(fd, "".join(text + "\n" for text in new).encode("utf-8", "replace"))
@@ -54,4 +58,4 @@ def line(component: str, level: str, text: str, at: Optional[float] = None) -> s
     when = time.localtime(at)
     clock = f"{when.tm_hour:02d}:{when.tm_min:02d}:{when.tm_sec:02d}"
     stamp = f"{_DAYS[when.tm_wday]} {_MONTHS[when.tm_mon - 1]} {when.tm_mday} {clock} {when.tm_year}"
-    return f"{stamp} [{component}] [{level}]: {' '.join(text.split())}"
+    return f"{stamp} [{component}] [{level}]: {harmless(' '.join(text.split()))}"

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ..errors import Unsupported
-from ..host.node import Changes, NodeFile
+from ..host.node import Changes, NodeFile, Remember
 from ..host.services import Service
+from ..model.audit import Domain
 from ..model.disk import DiskFiles
+from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 
@@ -60,10 +62,12 @@ class Deployment:
 @dataclass(frozen=True)
 class Survey:
     """What runs on this node. vms: the catalog's machines, whatever their state; those of others are never listed.
-    foreign_memory: MiB held by running machines that are not this catalog's."""
+    foreign_memory: MiB held by running machines that are not this catalog's, with what they take besides.
+    foreign_ids: of machines whose names here are somebody else's, running or not."""
 
     vms: tuple[ObservedVm, ...] = ()
     foreign_memory: int = 0
+    foreign_ids: frozenset[int] = frozenset()
 
 
 class Driver(abc.ABC):
@@ -95,10 +99,10 @@ class Driver(abc.ABC):
         each plan: what takes long to find out is taken from `cached` while its key holds.
         """
 
-    @classmethod
-    def prepare(cls, changes: Changes, known: NodeFile) -> NodeFile:
-        """What the node needs before the services start. Returns what give_back() has to know."""
-        return known
+    @classmethod  # noqa: B027 (most need nothing)
+    def prepare(cls, changes: Changes, remember: Remember) -> None:
+        """What the node needs before the services start. What give_back() has to know is remembered before the change:
+        this run may be killed in between."""
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
@@ -109,6 +113,12 @@ class Driver(abc.ABC):
     def versions(cls) -> dict[str, str]:
         """Of what runs machines here, by name; "" for what is not installed."""
         return {}
+
+    @classmethod
+    def overhead(cls, accelerator: str) -> Overhead:
+        """What a machine takes of this node beside its memory, at most. accelerator: as chosen, "" if that is not known
+        yet."""
+        return Overhead()
 
     def site(self, common: Site) -> Site:
         """What all machines of the node have in common, with what this hypervisor adds."""
@@ -126,8 +136,16 @@ class Driver(abc.ABC):
     def survey(self, catalog: str) -> Survey: ...
 
     @abc.abstractmethod
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        """For an audit: all machines that carry a mark, whichever catalog's, and the names of those that carry none."""
+
+    @abc.abstractmethod
     def state(self, mark: Mark) -> Optional[str]:
         """None: it has no such machine. Raises ForeignObject if the name is somebody else's."""
+
+    def is_foreign(self, mark: Mark, directory: str) -> bool:
+        """Whether the machine's name is somebody else's here, who has nothing from its directory."""
+        return False
 
     @abc.abstractmethod
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
@@ -149,6 +167,14 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def remove(self, mark: Mark) -> bool:
         """End it at once and forget it with saved state, NVRAM and snapshots; True if there was something."""
+
+    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+        """Whether the machine is started by itself when its host boots; None: there is none, or nothing here can."""
+        return None
+
+    def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
+        """Only called where starts_with_host() says the opposite."""
+        raise self.lacks("start with its host")
 
     # -- operations that not every hypervisor has -----------------------------------------------------------------
     def shutdown(self, mark: Mark, timeout: int) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -17,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ..context import iso9660
 from ..errors import (
@@ -25,20 +25,32 @@ from ..errors import (
     HypervisorError,
     NebulaError,
     NoCapacity,
+    NotFound,
     StalePlan,
     TimedOut,
     Unsupported,
     WrongState,
 )
 from ..host import console, node
-from ..host.files import lock, make_directory, remove_file, write_atomically
+from ..host.files import (
+    adopt,
+    explain,
+    explained,
+    lock,
+    make_directory,
+    read_limited,
+    remove_file,
+    settle,
+    sync_directory,
+    write_atomically,
+)
 from ..host.vmlog import VmLog
 from ..model.disk import DiskFiles
-from ..model.plain import from_plain, to_plain
+from ..model.plain import from_plain, json_value, to_plain
 from ..model.plan import Observed, ObservedVm, Plan, PlannedVm, VmOutcome
 from ..model.vm import Vm
 from ..storage import disks
-from ..storage.datastore import disk_path, prepare_root, vm_directory
+from ..storage.datastore import disk_path, vm_directory
 from .base import Driver, Mark, Site
 
 RECORD = "vm.json"
@@ -104,16 +116,20 @@ class Batch:
         threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
         self._building = threading.BoundedSemaphore(threads)
         self._site: Site | None = None
+        # MiB left for what this plan starts; None: others hold no more than when it was decided.
+        self._room: int | None = None
+        self._taking = threading.Lock()
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
         """The outcomes in the plan's order. Raises StalePlan and ForeignObject for the plan as a whole, before anything
         is touched."""
         if not self.plan.vms:
             return []
-        prepare_root(self.root)
         known = node.accept(self.root, self.plan.catalog, self.plan.number)
         self._site = self._survey_site(known)
-        make_directory(os.path.dirname(vm_directory(self.root, 0)), 0o711)
+        self._room = self._room_left()
+        place = os.path.dirname(vm_directory(self.root, 0))
+        make_directory(place, 0o711)
         outcomes: dict[int, VmOutcome] = {}
         total = len(self.plan.vms)
         with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
@@ -124,6 +140,10 @@ class Batch:
                 if report is not None:
                     failed = sum(1 for each in outcomes.values() if each.error is not None)
                     report(len(outcomes) - failed, failed, total)
+        # The directories that were made and removed: one sync for all of them.
+        with explained(place):
+            sync_directory(place)
+        node.finished(self.root, self.plan.catalog, self.plan.number)
         return [outcomes[planned.vm.vm_id] for planned in self.plan.vms]
 
     def _survey_site(self, known: node.NodeFile) -> Site:
@@ -132,6 +152,35 @@ class Batch:
         if chosen != dict(known.accelerator):
             node.update(self.root, lambda before: replace(before, accelerator=chosen))
         return self._site_with(chosen)
+
+    def _room_left(self) -> int | None:
+        """Others may have started machines here since the plan was decided. QEMU would start all the same, and the host
+        kill one of them later."""
+        if not self.plan.memory:
+            return None
+        survey = self.driver.survey(self.plan.catalog)
+        if survey.foreign_memory <= self.plan.foreign_memory:
+            return None
+        ours = sum(vm.memory + self._overhead(vm.memory, None) for vm in survey.vms if vm.memory)
+        return self.plan.memory - survey.foreign_memory - ours
+
+    def _overhead(self, memory: int, vcpu: int | None) -> int:
+        accelerator = self._site.accelerator if self._site is not None else ""
+        return self.driver.overhead(accelerator).of(memory, vcpu)
+
+    def _take_room(self, vm: Vm) -> None:
+        if self._room is None:
+            return
+        overhead = self._overhead(vm.memory, vm.vcpu)
+        with self._taking:
+            if self._room < vm.memory + overhead:
+                raise NoCapacity(
+                    f"virtual machine {vm.name}: {vm.memory} MiB + {overhead} MiB overhead",
+                    f"host {self.plan.host} has {max(0, self._room)} MiB left of {self.plan.memory}: machines that are "
+                    "not this catalog's were started since this was decided",
+                    "End those machines, or give this one another host or less memory, then run again",
+                )
+            self._room -= vm.memory + overhead
 
     def _site_with(self, chosen: Mapping[str, str]) -> Site:
         return self.driver.site(
@@ -157,8 +206,8 @@ class Batch:
             if record is None or (planned.operation and record.operated != planned.generation):
                 return True
             if planned.wanted == "SUSPENDED":
-                return False
-            if not known.accelerator:
+                return self._is_astray(planned)
+            if not known.accelerator or self._is_astray(planned):
                 return True
             files, context = disks.locate(vm, directory), ""
             if vm.context is not None:
@@ -169,6 +218,11 @@ class Batch:
             return (self.driver.render(vm, site).digest, context) != (record.definition, record.context)
         except NebulaError:
             return True
+
+    def _is_astray(self, planned: PlannedVm) -> bool:
+        """Whether a boot of the host would not make of the machine what is wanted."""
+        mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
+        return self.driver.starts_with_host(mark) not in (None, planned.wanted == "RUNNING")
 
     # -- one machine ----------------------------------------------------------------------------------------------
     def _outcome(self, planned: PlannedVm) -> VmOutcome:
@@ -185,10 +239,15 @@ class Batch:
                 try:
                     state = self._carry_out(job)
                     self._remember(job)
+                except NebulaError:
+                    self._start_with_host_after_all(job)
+                    raise
                 finally:
                     job.log.save()
         except NebulaError as problem:
             error = problem
+        except OSError as problem:
+            error = explain(problem, str(problem.filename or directory))
         except Exception as problem:
             error = HypervisorError(
                 f"virtual machine {vm.name}",
@@ -230,10 +289,7 @@ class Batch:
                 self._check_current(job)
                 yield
                 return
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(job.directory, 0o711)
-                # Not what the umask left of it: QEMU's user has to get through.
-                os.chmod(job.directory, 0o711)
+            self._make_directory(job)
             held = contextlib.ExitStack()
             try:
                 # The slash: a directory that is gone again must not come back as a file to be locked.
@@ -244,29 +300,49 @@ class Batch:
                 error.remedy = REMEDY_LOCKED
                 raise
             with held:
+                if os.path.islink(job.directory):
+                    raise ForeignObject(
+                        f"virtual machine {job.vm.name}: directory {job.directory}",
+                        f"it is a symbolic link, to {os.path.realpath(job.directory)}",
+                        "Remove the link: what it leads to will not be touched",
+                    )
                 self._check_current(job)
                 self._own(job)
                 yield
             return
 
+    def _make_directory(self, job: _Job) -> None:
+        # No newer plan is accepted in between: it would find nothing to remove, and the directory would stay for ever.
+        with node.fence(self.root, self.plan.catalog, self.plan.number) as current:
+            if not current:
+                raise self._stale(job)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(job.directory, 0o711)
+                # Not what the umask left of it: QEMU's user has to get through.
+                os.chmod(job.directory, 0o711)
+
     def _check_current(self, job: _Job) -> None:
         if not node.is_current(self.root, self.plan.catalog, self.plan.number):
-            raise StalePlan(
-                f"virtual machine {job.vm.name}: plan {self.plan.number}",
-                "a newer plan was accepted meanwhile",
-                "Nothing: the newer plan does what is left",
-            )
+            raise self._stale(job)
+
+    def _stale(self, job: _Job) -> StalePlan:
+        return StalePlan(
+            f"virtual machine {job.vm.name}: plan {self.plan.number}",
+            "a newer plan was accepted meanwhile, or the node was given back",
+            "Nothing: the newer plan does what is left",
+        )
 
     def _own(self, job: _Job) -> None:
         """The machine's record; a directory that holds something and no mark of ours is not ours."""
         asked = f"virtual machine {job.vm.name}: directory {job.directory}"
         found = read_record(job.directory)
         if found is None:
-            if any(name != RECORD and not _left_behind(name) for name in os.listdir(job.directory)):
+            if _holds_unmarked(job.directory):
                 raise ForeignObject(
                     asked, "it holds files, and no mark of ours", "Move it away: it will not be touched"
                 )
-            self._write_record(job.directory, job.record, sync=False)
+            # On the disk before anything else is: after a power cut the rest would be taken for somebody else's.
+            self._write_record(job.directory, job.record)
             job.owned = True
             return
         if (found.catalog, found.vm_id, found.uuid) != (self.plan.catalog, job.vm.vm_id, job.vm.uuid):
@@ -277,7 +353,7 @@ class Batch:
             )
         job.record = found
         job.owned = True
-        for name in filter(_left_behind, os.listdir(job.directory)):
+        for name in filter(left_behind, os.listdir(job.directory)):
             remove_file(job.path(name))
         if found.generation > job.planned.generation:
             raise StalePlan(
@@ -294,14 +370,14 @@ class Batch:
             record = replace(record, port=job.vm.graphics.port)
         self._write_record(job.directory, record)
 
-    def _write_record(self, directory: str, record: Record, sync: bool = True) -> None:
+    def _write_record(self, directory: str, record: Record) -> None:
         text = json.dumps(to_plain(record), indent=1, sort_keys=True) + "\n"
-        write_atomically(os.path.join(directory, RECORD), text, mode=0o600, sync=sync)
+        write_atomically(os.path.join(directory, RECORD), text, mode=0o600)
 
     def _carry_out(self, job: _Job) -> str:
-        state = self.driver.state(job.mark)
         if job.planned.wanted == "DONE":
-            return self._end(job, state)
+            return self._end(job)
+        state = self.driver.state(job.mark)
         if job.planned.operation == "recreate" and job.record.operated != job.planned.generation:
             self._unmake(job)
             state = None
@@ -316,16 +392,24 @@ class Batch:
         if state == "RUNNING":
             with self._building:
                 self._prolog(job, running=True)
+            self._start_with_host(job)
         elif self._is_suspended(job, state):
             with self._building:
                 self._resume(job)
                 # What was decided about it while it was saved.
                 self._prolog(job, running=True)
+            self._start_with_host(job)
         else:
+            if state != "UNKNOWN":
+                self._take_room(job.vm)
             job.log("DIM", "I", "New VM state is ACTIVE")
             job.log("LCM", "I", "New VM state is PROLOG")
+            # As large as its memory, and of no use to anybody: a save that was broken off.
+            remove_file(job.path(PARTIAL))
             with self._building:
                 self._prolog(job, running=False, defined=state is not None)
+                # Before it starts: a host that dies in the next moment comes back with it.
+                self._start_with_host(job)
                 job.log("LCM", "I", "New VM state is BOOT")
                 if state != "UNKNOWN":
                     self._check_port(job)
@@ -338,6 +422,23 @@ class Batch:
                 self._operate(job)
             self._operated(job)
         return "RUNNING"
+
+    def _start_with_host(self, job: _Job) -> None:
+        """By what is wanted. To be called before a machine is stopped or saved: the host may die at any moment, and one
+        that was saved must not be booted over its memory."""
+        wanted = job.planned.wanted == "RUNNING"
+        if self.driver.starts_with_host(job.mark) not in (None, wanted):
+            self.driver.set_starts_with_host(job.mark, wanted)
+            job.changed = True
+
+    def _start_with_host_after_all(self, job: _Job) -> None:
+        """A guest that did not obey, or could not be saved, runs on, and is wanted so from now on."""
+        if job.planned.wanted not in ("POWEROFF", "SUSPENDED"):
+            return
+        # The first error is the one to be told.
+        with contextlib.suppress(NebulaError):
+            if self.driver.state(job.mark) == "RUNNING" and self.driver.starts_with_host(job.mark) is False:
+                self.driver.set_starts_with_host(job.mark, True)
 
     def _prolog(self, job: _Job, running: bool, defined: bool = True) -> None:
         """Disks, context and definition as they are to be."""
@@ -367,8 +468,8 @@ class Batch:
             job.changed = True
         if job.record != known:
             # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
-            # has just begun to boot. One that was never finished has nothing that a power cut could take from it.
-            self._write_record(job.directory, job.record, sync=known.generation > 0)
+            # has just begun to boot.
+            self._write_record(job.directory, job.record)
 
     def _site_of(self, job: _Job) -> Site:
         if self._site is None:
@@ -417,6 +518,7 @@ class Batch:
     def _to_suspended(self, job: _Job, state: str | None) -> str:
         partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
         job.stage = state or "PROLOG_FAILURE"
+        self._start_with_host(job)
         if self._is_suspended(job, state):
             return "SUSPENDED"
         if state == "RUNNING":
@@ -430,8 +532,12 @@ class Batch:
                 "Start it first",
             )
         # Here too if a killed run got as far as the saving, and no further.
-        os.chmod(partial, 0o600)
-        os.rename(partial, checkpoint)
+        adopt(partial, 0o600)
+        with explained(checkpoint):
+            # libvirt does not say whether it waited for the disk, and the machine's memory is nowhere else now.
+            settle(partial)
+            os.rename(partial, checkpoint)
+            sync_directory(job.directory)
         self._moved(job, "DIM", "SUSPENDED")
         return "SUSPENDED"
 
@@ -445,6 +551,7 @@ class Batch:
                 "Power it off hard, which gives its saved memory up, then start it",
             )
         self._check_disks_unchanged(job, checkpoint)
+        self._take_room(job.vm)
         job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
         self._check_port(job)
         self.driver.resume(job.mark, checkpoint)
@@ -465,6 +572,7 @@ class Batch:
 
     # -- towards POWEROFF and DONE --------------------------------------------------------------------------------
     def _to_poweroff(self, job: _Job, state: str | None) -> str:
+        self._start_with_host(job)
         if self._is_suspended(job, state):
             if job.planned.hard:
                 remove_file(job.path(CHECKPOINT))
@@ -491,21 +599,25 @@ class Batch:
             self.driver.start(job.mark)
         self.driver.shutdown(job.mark, job.planned.shutdown_timeout)
 
-    def _end(self, job: _Job, state: str | None) -> str:
+    def _end(self, job: _Job) -> str:
+        # A name that somebody else has by now is no reason to keep what is ours.
+        elsewhere = self.driver.is_foreign(job.mark, job.directory)
+        state = None if elsewhere else self.driver.state(job.mark)
         if state is not None and not job.planned.hard and state in ("RUNNING", "UNKNOWN"):
             self._stop(job, state, "SHUTDOWN")
         job.stage = "EPILOG_FAILURE"
         if state is not None or os.path.isdir(job.directory):
             job.log("LCM", "I", "New VM state is EPILOG")
-            self._unmake(job)
+            self._unmake(job, domain=not elsewhere)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(job.directory)
             self._moved(job, "DIM", "DONE")
         return "DONE"
 
-    def _unmake(self, job: _Job) -> None:
+    def _unmake(self, job: _Job, domain: bool = True) -> None:
         """Domain and disks; images stay."""
-        job.changed = self.driver.remove(job.mark) or job.changed
+        if domain:
+            job.changed = self.driver.remove(job.mark) or job.changed
         if os.path.isdir(job.directory):
             job.changed = disks.remove(job.directory) or job.changed
             for name in (CHECKPOINT, PARTIAL):
@@ -540,7 +652,7 @@ def _operations(planned: PlannedVm) -> set[str]:
     return found
 
 
-def _left_behind(name: str) -> bool:
+def left_behind(name: str) -> bool:
     """A file that a killed run had not given its own name yet."""
     return name.startswith(".") and name.endswith(".tmp")
 
@@ -549,14 +661,11 @@ def read_record(directory: str) -> Record | None:
     """None: there is none, or only an empty one that a power cut left."""
     path = os.path.join(directory, RECORD)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+        text = read_limited(path, node.LARGEST, follow=False).decode()
+        return from_plain(Record, json_value(text)) if text.strip() else None
+    except NotFound:
         return None
-    if not text.strip():
-        return None
-    try:
-        return from_plain(Record, json.loads(text))
-    except (ValueError, TypeError, AttributeError, NebulaError) as error:
+    except (ValueError, NebulaError) as error:
         raise ForeignObject(
             f"file {path}", f"it can't be read: {error}", "Put back what it was, or move the directory away"
         ) from error
@@ -578,14 +687,35 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         hypervisor=driver.name if driver is not None else hypervisor,
         catalog=known.catalog,
         plan_number=known.plan,
+        done_number=known.done,
         memory=node.memory(),
         cpu=float(node.processors()),
         foreign_memory=survey.foreign_memory if survey is not None else 0,
+        foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
         ports=tuple(sorted(node.listening_ports() - ours)),
         vms=tuple(seen for seen, _record in vms),
         as_of=int(time.time()),
         facts=node.facts(known),
     )
+
+
+def foreign_directories(root: str, catalog: str) -> frozenset[int]:
+    """Ids whose directories hold something, and no mark of this catalog's."""
+    found = set()
+    place = os.path.dirname(vm_directory(root, 0))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in filter(re.compile(r"0|[1-9]\d{0,17}").fullmatch, os.listdir(place)):
+            try:
+                record = read_record(os.path.join(place, name))
+                ours = record.catalog == catalog if record else not _holds_unmarked(os.path.join(place, name))
+            except (NebulaError, OSError):
+                ours = False
+            found |= set() if ours else {int(name)}
+    return frozenset(found)
+
+
+def _holds_unmarked(directory: str) -> bool:
+    return any(name != RECORD and not left_behind(name) for name in os.listdir(directory))
 
 
 def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None]:

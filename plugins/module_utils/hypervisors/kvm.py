@@ -16,11 +16,13 @@ from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
 from ..deps import require
-from ..errors import ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
+from ..errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
 from ..host import accelerator, kvm_device, services
 from ..host.command import find
 from ..host.files import remove_file
-from ..host.node import Changes, NodeFile
+from ..host.node import Changes, NodeFile, Remember
+from ..model.audit import Domain
+from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 from . import libvirt_xml
@@ -28,6 +30,8 @@ from .base import Deployment, Driver, Mark, Site, Survey
 
 URI = "qemu:///system"
 LOGS = Path("/var/log/libvirt/qemu")
+# libvirt writes one for each machine that it confines, and keeps it for ever.
+PROFILES = Path("/etc/apparmor.d/libvirt")
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
 STEP = 0.1
 PASSING_SECONDS = 300.0
@@ -50,6 +54,14 @@ REMEDIES = (
     ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )
+
+
+# At most, by what benchmarks/overhead.py measures. QEMU itself takes 21 MiB, and may take screen memory (16) and caches
+# of disks; each processor its stack, and when emulated what its memory accesses are looked up in; page tables too.
+# Emulated besides: translated code, which is limited (it was 510 MiB of a guest of 64, and growing), and what is noted
+# of it: a guest that made all of it that it could took 209 MiB.
+BY_KVM = Overhead(fixed=64, vcpu=4, share=1 / 256)
+EMULATED = Overhead(fixed=128 + libvirt_xml.TRANSLATED, vcpu=8, share=1 / 32)
 
 
 class KvmDriver(Driver):
@@ -106,8 +118,8 @@ class KvmDriver(Driver):
         return accelerator.choose(wanted, cached)
 
     @classmethod
-    def prepare(cls, changes: Changes, known: NodeFile) -> NodeFile:
-        return kvm_device.take(changes, known)
+    def prepare(cls, changes: Changes, remember: Remember) -> None:
+        kvm_device.take(changes, remember)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
@@ -116,6 +128,10 @@ class KvmDriver(Driver):
     @classmethod
     def versions(cls) -> dict[str, str]:
         return {"qemu": accelerator.qemu_version(), "libvirt": services.libvirt_version()}
+
+    @classmethod
+    def overhead(cls, accelerator: str) -> Overhead:
+        return BY_KVM if accelerator == "kvm" else EMULATED
 
     def site(self, common: Site) -> Site:
         return replace(common, emulator=find(accelerator.EMULATOR))
@@ -127,19 +143,26 @@ class KvmDriver(Driver):
     def survey(self, catalog: str) -> Survey:
         lv = self._libvirt
         connection = self._connection()
-        groups = lv.VIR_DOMAIN_STATS_STATE | lv.VIR_DOMAIN_STATS_CPU_TOTAL | lv.VIR_DOMAIN_STATS_BALLOON
+        groups = (
+            lv.VIR_DOMAIN_STATS_STATE
+            | lv.VIR_DOMAIN_STATS_CPU_TOTAL
+            | lv.VIR_DOMAIN_STATS_BALLOON
+            | lv.VIR_DOMAIN_STATS_VCPU
+        )
         with self._explained("listing the machines of this node"):
             records: list[tuple[Any, dict[str, Any]]] = connection.getAllDomainStats(
                 groups, lv.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
             )
         vms: list[ObservedVm] = []
-        foreign = 0
+        foreign, ids = 0, set()
         for domain, stats in records:
             memory = int(stats.get("balloon.maximum", 0)) // 1024
             state = self._state_name(int(stats.get("state.state", 0)))
             mark = self._mark_of(domain)
             if mark is None or mark.catalog != catalog:
-                foreign += 0 if state == "POWEROFF" else memory
+                foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
+                named = re.fullmatch(libvirt_xml.domain_name(0)[:-1] + r"(0|[1-9]\d{0,17})", domain.name())
+                ids |= {int(named[1])} if named else set()
                 continue
             vms.append(
                 ObservedVm(
@@ -151,7 +174,76 @@ class KvmDriver(Driver):
                     memory=0 if state == "POWEROFF" else memory,
                 )
             )
-        return Survey(vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign_memory=foreign)
+        return Survey(
+            vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign_memory=foreign, foreign_ids=frozenset(ids)
+        )
+
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        lv = self._libvirt
+        ours: list[Domain] = []
+        foreign: list[str] = []
+        with self._explained("listing the machines of this node"):
+            domains = self._connection().listAllDomains()
+        for domain in domains:
+            mark = self._mark_of(domain)
+            if mark is None:
+                foreign.append(domain.name())
+                continue
+            try:
+                ours.append(self._inventoried(domain, mark))
+            except lv.libvirtError as error:
+                # It may have ended in between.
+                if error.get_error_code() != lv.VIR_ERR_NO_DOMAIN:
+                    raise _hypervisor_error(f"looking at domain {domain.name()}", error) from error
+        return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(foreign))
+
+    def _inventoried(self, domain: Any, mark: Mark) -> Domain:
+        name, persistent = domain.name(), bool(domain.isPersistent())
+        autostart = persistent and bool(domain.autostart())
+        devices = ET.fromstring(domain.XMLDesc(0)).find("devices")
+        found = ET.Element("devices") if devices is None else devices
+        own = ET.fromstring(domain.metadata(self._libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt_xml.NAMESPACE))
+        ports = [int(each.get("port") or 0) for each in found.iterfind("graphics")]
+        virsh = f"virsh -c {self._uri}"
+        end = [f"{virsh} destroy {name}"] * bool(domain.isActive())
+        return Domain(
+            name=name,
+            catalog=mark.catalog,
+            vm_id=mark.vm_id,
+            uuid=domain.UUIDString(),
+            state=self._state_name(domain.state()[0]),
+            generation=mark.generation,
+            persistent=persistent,
+            directory=own.get("directory", ""),
+            autostart=autostart,
+            port=max([port for port in ports if port > 0], default=0),
+            macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
+            disks=tuple(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
+            turn=f"{virsh} autostart {'--disable ' * autostart}{name}",
+            undefine="; ".join(end + [f"{virsh} undefine --keep-nvram {name}"] * persistent),
+            forget="; ".join(
+                end + [f"{virsh} undefine --managed-save --snapshots-metadata --nvram {name}"] * persistent
+            ),
+        )
+
+    def is_foreign(self, mark: Mark, directory: str) -> bool:
+        lv = self._libvirt
+        name = libvirt_xml.domain_name(mark.vm_id)
+        try:
+            domain = self._connection().lookupByName(name)
+            found = self._mark_of(domain)
+            return (found is None or found.catalog != mark.catalog) and f"{directory}/" not in domain.XMLDesc(0)
+        except lv.libvirtError as error:
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return False
+            raise _hypervisor_error(f"looking for domain {name}", error) from error
+
+    def _overhead_of(self, domain: Any, memory: int, stats: Mapping[str, Any]) -> int:
+        try:
+            kind = ET.fromstring(domain.XMLDesc(0)).get("type", "")
+        except (self._libvirt.libvirtError, ET.ParseError):
+            kind = ""  # it may have ended in between
+        return self.overhead(kind).of(memory, int(stats.get("vcpu.current", 1)))
 
     def state(self, mark: Mark) -> Optional[str]:
         domain = self._find(mark)
@@ -200,7 +292,7 @@ class KvmDriver(Driver):
                 "Rename or undefine it: it will not be touched",
             )
         if mark.uuid and domain.UUIDString() != mark.uuid:
-            raise ForeignObject(
+            raise Conflict(
                 f"{_called(mark)}: domain {name}",
                 f"it has the UUID {domain.UUIDString()}, this machine's is {mark.uuid}",
                 "The catalog was replaced by another copy of itself? Undefine the domain if it is not needed",
@@ -257,6 +349,8 @@ class KvmDriver(Driver):
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
         _remove_logs(libvirt_xml.domain_name(mark.vm_id))
+        for name in (f"libvirt-{domain.UUIDString()}", f"libvirt-{domain.UUIDString()}.files"):
+            remove_file(str(PROFILES / name))
         flags = (
             lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -270,6 +364,16 @@ class KvmDriver(Driver):
             if error.get_error_code() != lv.VIR_ERR_NO_DOMAIN:
                 raise _hypervisor_error(f"undefining {_called(mark)}", error) from error
         return True
+
+    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+        domain = self._find(mark)
+        with self._explained(f"looking at {_called(mark)}"):
+            return None if domain is None else bool(domain.autostart())
+
+    def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
+        domain = self._found(mark)
+        with self._explained(f"setting whether {_called(mark)} starts with its host"):
+            domain.setAutostart(int(wanted))
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:

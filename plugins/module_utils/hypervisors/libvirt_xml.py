@@ -16,7 +16,8 @@ from ..errors import InvalidValue
 from ..model import targets
 from ..model.disk import Disk, DiskFiles
 from ..model.nic import Nic
-from ..model.values import IO_LIMITS, IO_SUFFIXES, raw_fragment
+from ..model.numbers import whole
+from ..model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ..model.vm import Graphics, Vm
 from .base import Deployment, Site
 
@@ -40,6 +41,8 @@ TIMERS = (
     {"name": "pit", "tickpolicy": "delay"},
     {"name": "hpet", "present": "no"},
 )
+# MiB of translated code that an emulated machine keeps: a Linux guest boots with no more.
+TRANSLATED = 128
 FIRMWARE_WORDS = ("UEFI", "EFI")
 TRUE = ("YES", "TRUE", "ON", "1")
 
@@ -85,10 +88,17 @@ def render(vm: Vm, site: Site) -> Deployment:
         _graphics(devices, vm.graphics)
     if raw is not None:
         _merge(domain, raw)
+    _check_writable(domain, vm)
     ET.indent(domain)
     digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
     mark.set("generation", str(site.generation))
     return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+
+
+def _check_writable(domain: ET.Element, vm: Vm) -> None:
+    for element in domain.iter():
+        for name, text in (("", element.text or ""), *element.attrib.items()):
+            check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
 
 
 def cpu_shares(cpu: float, whole: int) -> int:
@@ -159,6 +169,10 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
             ET.SubElement(features, name.lower())
     if vm.os.firmware_secure and vm.os.firmware:
         ET.SubElement(features, "smm", {"state": "on"})
+    if site.accelerator == "qemu":
+        # Translated code would take up to 1 GiB of each machine's host.
+        cache = ET.SubElement(ET.SubElement(features, "tcg"), "tb-cache", {"unit": "MiB"})
+        cache.text = str(TRANSLATED)
     # Emulation has none of these, and libvirt refuses a domain that asks for them there.
     if _flag(vm.features, "HYPERV") and site.accelerator == "kvm":
         hyperv = ET.SubElement(features, "hyperv")
@@ -453,6 +467,7 @@ def _number(values: Mapping[str, str], name: str, where: str) -> int:
     value = values.get(name, "")
     if not value:
         return 0
-    if not value.isdigit():
+    number = whole(value)
+    if number is None:
         raise InvalidValue(f"{where} {name} = {value!r}", "it is not a number", "Give a whole number")
-    return int(value)
+    return number

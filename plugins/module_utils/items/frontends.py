@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..engines.base import VmRecord
 from ..engines.registry import engine_of, open_engine
-from ..errors import InUse, InvalidValue
+from ..errors import InUse, InvalidValue, TimedOut
 from ..host import mounts
-from ..host.files import remove_file
+from ..host.files import remove_empty_directory, remove_file, sync_directory
+from ..model.image import Image
+from ..model.states import ImageState
+from ..storage import uploads
 from ..storage.datastore import IMAGES, image_directory, prepare_directories
+from ..storage.importer import NEW, PART, reserved
 from ..sync import Item, Result
+
+# How long the end of a catalog waits for an image that is being stored.
+IMPORT_SECONDS = 60.0
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -33,16 +41,80 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     return Result([item], {"frontend": {"root": root, "catalog": catalog}})
 
 
+def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Derives anew what follows from the machines."""
+    with contextlib.closing(open_engine(params, check_mode)) as engine:
+        with engine.session():
+            done = engine.repair()
+        catalog = engine.catalog()
+    item = Item("catalog", {}, {"repaired": done}, changed=bool(done))
+    return Result([item], {"frontend": {"root": params["root"], "catalog": catalog}, "repaired": done})
+
+
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Removes the catalog and the files of its images. Machines that are not DONE forbid it."""
     root = params["root"]
     gone = Result([Item("frontend", {}, {})], {"frontend": {"root": root, "catalog": ""}})
     if not engine_of(params).begun(params):
+        if not check_mode and (engine_of(params).is_left(params) or _is_empty(root)):
+            tidy(params)
         return gone
+    datastores = os.path.join(root, "datastores")
     with contextlib.closing(open_engine(params, check_mode)) as engine:
-        left = engine.vm_pool()
-        files = [image.source for image in engine.image_pool() if image.source]
         catalog = engine.catalog()
+        ours: list[str] = []
+        if not check_mode and "stores_images" in engine.capabilities:
+            # A run that is killed before the end leaves images without files, and the next one has to know.
+            with engine.session():
+                _refuse_machines(root, engine.vm_pool())
+                marked = engine.image_pool()
+                for number in [image.id for image in marked if image.id is not None]:
+                    engine.image_update(number, state=ImageState.DELETE)
+            _wait_for_imports(root, marked)
+
+        def last() -> None:
+            _refuse_machines(root, engine.vm_pool())
+            images = engine.image_pool()
+            if not check_mode and "stores_images" in engine.capabilities:
+                _refuse_fresh(root, images)
+            files = [image.source for image in images if image.source]
+            ours.extend(p for p in files if os.path.realpath(p).startswith(os.path.realpath(datastores) + os.sep))
+            if not check_mode:
+                for path in ours:
+                    for name in (path, path + NEW, path + PART):
+                        remove_file(name)
+                uploads.remove(image_directory(root, IMAGES))
+                for directory in {os.path.dirname(path) for path in ours if os.path.isdir(os.path.dirname(path))}:
+                    sync_directory(directory)
+
+        if check_mode:
+            with engine.session():
+                last()
+        else:
+            engine.end(last)
+    if not check_mode:
+        tidy(params)
+    gone.items = [Item("frontend", {"catalog": catalog, "images": len(ours)}, {})]
+    return gone
+
+
+def tidy(params: Mapping[str, Any]) -> None:
+    """Take away the directories of a catalog that is gone. Last but the root goes what tells, if this run is killed
+    here, that there is something left."""
+    root = params["root"]
+    for directory in (image_directory(root, IMAGES), os.path.join(root, "datastores")):
+        # One that holds something is a node's, or somebody's.
+        remove_empty_directory(directory)
+    engine_of(params).forget(params)
+    remove_empty_directory(root)
+
+
+def _is_empty(root: str) -> bool:
+    """Whether it is what a run left that was killed before its very last step."""
+    return os.path.isdir(root) and os.stat(root).st_mode & 0o777 == 0o711 and not os.listdir(root)
+
+
+def _refuse_machines(root: str, left: Sequence[VmRecord]) -> None:
     if left:
         shown = ", ".join(f"{record.name} (id {record.id})" for record in left[:10])
         raise InUse(
@@ -50,19 +122,31 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             f"it has {len(left)} machines: {shown}{' …' if len(left) > 10 else ''}",
             "End them first: playbook nebula.provision.teardown does",
         )
-    datastores = os.path.join(root, "datastores")
-    ours = [path for path in files if os.path.realpath(path).startswith(os.path.realpath(datastores) + os.sep)]
-    if not check_mode:
-        for path in ours:
-            remove_file(path)
-            remove_file(path + ".part")
-        engine_of(params).end(params)
-        for directory in (image_directory(root, IMAGES), datastores, root):
-            # One that holds something is a node's, or somebody's.
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
-    gone.items = [Item("frontend", {"catalog": catalog, "images": len(ours)}, {})]
-    return gone
+
+
+def _wait_for_imports(root: str, images: Sequence[Image]) -> None:
+    """Of images that are marked, so that none begins. Who stores one finds that it is to go, and removes its file."""
+    for image in images:
+        if image.source and os.path.exists(image.source + PART):
+            try:
+                with reserved(image.source, IMPORT_SECONDS):
+                    pass
+            except TimedOut as error:
+                raise InUse(
+                    f"removing the catalog below {root}",
+                    f"another run has been storing image {image.name} for over {IMPORT_SECONDS:g} s",
+                    "Wait for it to end, then run again",
+                ) from error
+
+
+def _refuse_fresh(root: str, images: Sequence[Image]) -> None:
+    fresh = [image.name for image in images if image.state != ImageState.DELETE]
+    if fresh:
+        raise InUse(
+            f"removing the catalog below {root}",
+            f"another run has registered {', '.join(fresh[:10])}{' …' if len(fresh) > 10 else ''} meanwhile",
+            "Run again once that run has ended",
+        )
 
 
 def _refuse_ephemeral(root: str, local: bool, allowed: bool) -> None:

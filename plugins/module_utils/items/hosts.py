@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
-from ..model.host import Host
+from ..model.host import Host, Overhead
 from ..model.names import check_name
+from ..model.plain import to_plain
 from ..model.states import HostState
 from ..model.template import vector_key
 from ..sync import Item, differences
 
 KEYS = (
-    "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "attributes",
-    "catalog", "state",
+    "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "overhead",
+    "attributes", "catalog", "state",
 )  # fmt: skip
-_SETTABLE = KEYS[1:8]
+_SETTABLE = KEYS[1:9]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
 
@@ -37,9 +39,9 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     state = item.get("state") or "present"
-    if state not in (*_STATES, "absent"):
+    if state not in (*_STATES, "absent", "lost"):
         raise InvalidValue(
-            f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent"
+            f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent, lost"
         )
     found: Host | None
     try:
@@ -47,9 +49,9 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     except NotFound:
         found = None
     before = host_view(found) if found else None
-    if state == "absent":
+    if state in ("absent", "lost"):
         if found is not None:
-            engine.host_delete(name)
+            (engine.host_forget if state == "lost" else engine.host_delete)(name)
         return Item(name, before, None)
     if item.get("catalog") and item["catalog"] != engine.catalog():
         raise ForeignObject(
@@ -73,19 +75,28 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
 def _checked(name: str, key: str, value: Any) -> Any:
     if key in ("hypervisor",):
         return str(value)
+    if key == "overhead":
+        return _overhead(name, value)
     if key == "attributes":
         if not isinstance(value, Mapping):
             raise InvalidValue(f"host {name}: attributes", f"it is a {type(value).__name__}", "Give a dict")
         return {vector_key(k, f"host {name}"): str(v) for k, v in value.items()}
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if key.endswith("_overcommit") and number == 0:
         raise InvalidValue(f"host {name}: {key} {value!r}", "it would leave nothing to promise", "1 promises all once")
     if number < 0 or not math.isfinite(number) or isinstance(value, bool):
         raise InvalidValue(f"host {name}: {key} {value!r}", "it is not a number, or below zero", "Give a number")
     return int(number) if key in ("memory", "reserved_memory") else number
+
+
+def _overhead(name: str, value: Any) -> Overhead:
+    known = {field.name for field in fields(Overhead)}
+    if not isinstance(value, Mapping) or set(value) - known:
+        raise InvalidValue(f"host {name}: overhead {value!r}", "it can't be read", "Give what nebula_node returned")
+    return Overhead(**{key: float(_checked(name, f"overhead {key}", value[key])) for key in value})
 
 
 def host_view(host: Host) -> dict[str, Any]:
@@ -96,6 +107,8 @@ def host_view(host: Host) -> dict[str, Any]:
         "state": host.state.name,
         "memory": host.memory,
         "memory_used": host.memory_used,
+        "overhead_used": host.overhead_used,
+        "overhead": to_plain(host.overhead),
         "reserved_memory": host.reserved_memory,
         "memory_overcommit": host.memory_overcommit,
         "cpu": host.cpu,

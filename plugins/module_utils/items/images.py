@@ -25,15 +25,18 @@ from ..errors import (
     InvalidValue,
     MissingDependency,
     NebulaError,
+    NoSpace,
     NotFound,
+    StorageFailed,
     TimedOut,
     WrongState,
 )
-from ..host import files
+from ..host import download, files
 from ..host.download import is_url, without_secrets
 from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import check_name, nearest
+from ..model.numbers import whole
 from ..model.states import ImageState, ImageType
 from ..model.template import vector_key
 from ..storage import datastore, formats, importer
@@ -56,13 +59,14 @@ UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.D
 class Settings:
     """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
     is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
-    image. stall: seconds without a byte. max_size: MiB."""
+    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB."""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
     wait_timeout: float = 600.0
     stall: float = 30.0
+    min_speed: int = download.MIN_SPEED // 1024
     max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
     validate_certs: bool = True
     say: Callable[[str], None] | None = None
@@ -341,7 +345,9 @@ def _store(engine: Engine, work: Work, settings: Settings) -> None:
         files.make_directory(os.path.dirname(image.source), 0o711)
         with importer.reserved(image.source, settings.wait_timeout):
             with engine.session():
-                now = engine.image_info(_id(image))
+                now = _same(engine, image)
+            if now is None:
+                raise _taken_away(wish)
             if now.state == ImageState.LOCKED:
                 done = _fetch(engine, image, wish, request, settings)
                 work.item = Item(wish.name, work.item.before, image_view(done))
@@ -356,32 +362,50 @@ def _store(engine: Engine, work: Work, settings: Settings) -> None:
             problem.asked = f"image {wish.name}: {problem.asked}"
         if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
             files.remove_file(request.source)
-        failed = _fail(engine, image, problem)
+        try:
+            failed = _fail(engine, image, problem)
+        except NebulaError:
+            # The catalog can't be written either. LOCKED with nobody at it is stored anew by the next run.
+            failed = image
         work.item = Item(wish.name, work.item.before, image_view(failed), problem, changed=True)
 
 
 def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
     with engine.session():
-        now = _find(engine, image.name)
-        if now is None or now.id != image.id or now.state != ImageState.LOCKED:
+        now = _same(engine, image)
+        if now is None or now.state != ImageState.LOCKED:
             return now or dataclasses.replace(image, state=ImageState.DELETE)
         return engine.image_update(_id(image), state=ImageState.ERROR, error=str(error))
 
 
 def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings) -> Image:
     say = settings.say
+    # What a run stored that could not tell of it: no room is taken twice.
+    files.remove_file(image.source)
     if request is None:
         stored = importer.make_empty(image.source, wish.size or 0, wish.format or "raw", wish.fs)
     else:
         stored = importer.store(request, image.source, (lambda text: say(f"{wish.name} {text}")) if say else None)
     if image.persistent:
         datastore.protect(image.source, writable=True)
-    state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
+    try:
+        return _tell(engine, image, wish, stored)
+    except (NoSpace, StorageFailed):
+        # READY may be in the catalog all the same: a transaction whose last sync failed comes back when SQLite reads
+        # its log anew. If it does not, the image is still LOCKED, and stored anew.
+        raise
+    except BaseException:
+        # Nobody may know of it: its image, or the whole catalog, was removed or replaced meanwhile. What is still
+        # LOCKED is stored anew.
+        files.remove_file(image.source, sync=True)
+        raise
+
+
+def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> Image:
     with engine.session():
-        if engine.image_info(_id(image)).state != ImageState.LOCKED:
-            raise WrongState(
-                f"image {wish.name}: store", "another run removed it meanwhile", "Run again if it is wanted"
-            )
+        now = _same(engine, image)
+        if now is None or now.state != ImageState.LOCKED:
+            raise _taken_away(wish)
         done = engine.image_update(
             _id(image),
             state=ImageState.READY,
@@ -391,7 +415,12 @@ def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, se
             sha256=stored.sha256,
             checksum=stored.checksums,
         )
+        state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
         return engine.image_update(_id(done), state=state)
+
+
+def _taken_away(wish: Wish) -> WrongState:
+    return WrongState(f"image {wish.name}: store", "another run removed it meanwhile", "Run again if it is wanted")
 
 
 def _remove(engine: Engine, work: Work, settings: Settings) -> None:
@@ -402,9 +431,11 @@ def _remove(engine: Engine, work: Work, settings: Settings) -> None:
         if os.path.isdir(os.path.dirname(image.source)):
             # A run that is storing it sees that it is to go when it is done.
             with importer.reserved(image.source, settings.wait_timeout):
-                files.remove_file(image.source)
+                files.remove_file(image.source, sync=True)
         with engine.session():
-            engine.image_delete(_id(image))
+            # Another run that wants one of that name may have done it.
+            if _same(engine, image) is not None:
+                engine.image_delete(_id(image))
     except (NebulaError, OSError) as caught:
         problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
         left = dataclasses.replace(image, state=ImageState.DELETE)
@@ -427,6 +458,7 @@ def _request(wish: Wish, kind: ImageType, settings: Settings) -> Request | None:
         max_size=settings.max_size * importer.MIB,
         validate_certs=settings.validate_certs,
         stall=settings.stall,
+        min_speed=settings.min_speed * 1024,
     )
 
 
@@ -437,6 +469,15 @@ def _find(engine: Engine, name: str) -> Image | None:
         return None
     # A name of digits may be found as an id; here names are meant.
     return image if image.name == name else None
+
+
+def _same(engine: Engine, image: Image) -> Image | None:
+    """The image as it is now; None once it was removed, or a restored catalog has another one of its id."""
+    try:
+        now = engine.image_info(_id(image))
+    except NotFound:
+        return None
+    return now if now.uuid == image.uuid else None
 
 
 def _id(image: Image) -> int:
@@ -512,9 +553,11 @@ def _choice(
 def _size(what: str, value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit() or int(value) < 1:
+    number = whole(value)
+    # qemu-img and the file systems end at 8 EiB.
+    if number is None or not 1 <= number < 1 << 43:
         raise InvalidValue(f"{what}: size {value!r}", "it is not a number of MB", "Give whole MB, 1 or more")
-    return int(value)
+    return number
 
 
 def _attributes(what: str, value: Any) -> dict[str, str] | None:

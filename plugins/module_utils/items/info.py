@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ..engines.base import Engine, VmRecord
+from ..model.plan import Observed
+from ..storage import audit
+from .consistency import by_severity, compare, finding_view
 from .hosts import host_view
 from .images import image_view
 from .networks import network_view
@@ -52,3 +55,12 @@ GATHERERS: dict[str, Gatherer] = {
     "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],
     "history": _history,
 }
+
+
+def consistency(engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How catalog, image datastore and nodes differ."""
+    ledger = engine.ledger()
+    found = compare(ledger, observed)
+    if not ledger.damaged and "stores_images" in engine.capabilities:
+        found += audit.findings(ledger.images, params["root"], bool(params.get("deep")))
+    return [finding_view(finding) for finding in by_severity(found)]

@@ -20,12 +20,15 @@ from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
+from ..model.numbers import whole
 from ..model.template import Template
 from ..sync import Item
 from ..text import context_sh
 
 KEYS = ("dest", "context", "files", "owner", "group", "mode", "state")
 _BLOCK = 1024 * 1024
+# chown() takes the largest number for "leave it as it is".
+_NO_ACCOUNT = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,10 @@ def _mode(dest: str, mode: Any) -> int:
 
 
 def _account(name: Any) -> str | int | None:
-    return int(name) if name is not None and str(name).isdigit() else name
+    if name is None:
+        return None
+    number = whole(name)
+    return str(name) if number is None or number >= _NO_ACCOUNT else number
 
 
 def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
@@ -175,7 +181,7 @@ def _absent(dest: str, check_mode: bool) -> Item:
     before = {"size": found.size, "sha256": _sha256(dest)}
     if not check_mode:
         with explained(dest):
-            remove_file(dest)
+            remove_file(dest, sync=True)
     return Item(dest, before, None, changed=True)
 
 

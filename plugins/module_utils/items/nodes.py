@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Union
 
 from ..deps import missing
 from ..errors import ForeignObject, InUse, InvalidValue, MissingDependency, NebulaError
 from ..host import accelerator, node, services
 from ..host.command import PACKAGES, find
-from ..host.files import make_directory, remove_file
+from ..host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
 from ..hypervisors.base import Driver
-from ..hypervisors.batch import read_record
+from ..hypervisors.batch import foreign_directories, read_record
 from ..hypervisors.registry import DRIVERS, open_driver
+from ..model.plain import to_plain
+from ..network import boot as network_boot
 from ..storage.datastore import SYSTEM, image_directory
 from ..sync import Item, Result
 
@@ -31,7 +34,12 @@ DIRECTORIES = ("", "datastores", f"datastores/{SYSTEM}")
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Directories, daemons, and what the driver wants. Missing software is an error, in check mode a forecast."""
-    root = params["root"]
+    with node.alone(not check_mode):
+        return _present(params, check_mode)
+
+
+def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
+    root = params["root"].rstrip("/")
     driver = DRIVERS[params["hypervisor"]]
     changes = node.Changes(check_mode)
     lacking = _lacking(driver)
@@ -42,31 +50,38 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
             f"Install {', '.join(sorted({_package(name) for name in lacking}))}: role nebula.provision.node does",
         )
     known = node.read(root)
-    if params["catalog"] and known.catalog not in ("", params["catalog"]):
+    catalog = known.catalog or _marked(root)
+    if params["catalog"] and catalog not in ("", params["catalog"]):
         raise ForeignObject(
-            f"node for catalog {params['catalog']}",
-            f"{os.path.join(root, node.NAME)} says that it follows catalog {known.catalog}",
-            "Use that catalog's front-end, tear its machines down there first, or give this one another nebula_root",
+            "making this host a node",
+            f"it carries the marks of catalog {catalog}, and this is catalog {params['catalog']}",
+            "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
+            "(playbooks/teardown.yml with its own inventory)",
         )
+    _directories(root, params["catalog"] or "", changes)
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
-        known = driver.prepare(changes, known)
-    made = _directories(root, changes)
-    started = _daemons(driver, changes) if params["manage_services"] else ()
+        driver.prepare(changes, lambda told: node.update(root, told))
+    started = _daemons(driver, root, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
         chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
         if accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
             changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
     if not check_mode:
-        _remember(root, known, made, started, chosen)
+        _remember(root, driver, chosen)
     changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    return _result(changes, dict(_shown(params, chosen, started), catalog=known.catalog or _marked(root)))
+    return _result(changes, dict(_shown(params, chosen, started), catalog=catalog))
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Refused while machines of ours are here. What was started is ended, what was changed is put back."""
-    root = params["root"]
+    with node.alone(not check_mode):
+        return _absent(params, check_mode)
+
+
+def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
+    root = params["root"].rstrip("/")
     changes = node.Changes(check_mode)
     known = node.read(root)
     catalog = params["catalog"] or known.catalog
@@ -74,31 +89,67 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         raise ForeignObject(
             f"node of catalog {params['catalog']}", f"it follows catalog {known.catalog}", "Name that catalog"
         )
-    left = _machines(root, catalog, params["hypervisor"])
+
+    def closed(before: node.NodeFile) -> node.NodeFile:
+        _refuse_machines(root, catalog, params["hypervisor"])
+        return replace(before, given_back=True)
+
+    driver = DRIVERS[params["hypervisor"]]
+    path = os.path.join(root, node.NAME)
+    if check_mode or not os.path.exists(path):
+        _refuse_machines(root, catalog, params["hypervisor"])
+    else:
+        # From here on no plan is accepted, and none that was goes on: what a killed run left may still be working.
+        known = node.update(root, closed)
+    for name in network_boot.catalogs(root):
+        boot = network_boot.Boot(root, name)
+        changes.did(boot.unit, "present", "absent")
+        boot.remove(not check_mode)
+    for unit in reversed(known.units):
+        if check_mode or services.give_back(unit):
+            changes.did(unit.name, "running", "stopped")
+    found = {daemon.name: daemon for daemon in (*known.daemons, *_started_for(driver, root))}
+    for service in reversed(driver.services):
+        daemon = found.get(service.name)
+        if daemon is not None and (check_mode or services.stop(daemon)):
+            changes.did(daemon.name, "running", "stopped")
+    driver.give_back(changes, known)
+    _remove_directories(root, known, changes)
+    return _result(changes, {"hypervisor": params["hypervisor"]})
+
+
+def _refuse_machines(root: str, catalog: str, hypervisor: str) -> None:
+    left = _machines(root, catalog, hypervisor)
     if left:
         raise InUse(
             "giving the node back",
             f"machines of catalog {catalog} are here: {', '.join(left)}",
-            "End them first: playbook nebula.provision.teardown does",
+            "End them first: playbook nebula.provision.teardown does. "
+            "What to do with one that no catalog knows any more, playbook nebula.provision.audit says",
         )
-    for daemon in reversed(known.daemons):
-        if check_mode or services.stop(daemon):
-            changes.did(daemon.name, "running", "stopped")
-    DRIVERS[params["hypervisor"]].give_back(changes, known)
+
+
+def _remove_directories(root: str, known: node.NodeFile, changes: node.Changes) -> None:
+    """Those that we made, and with the last of them, before the root, the file that says so."""
+
+    def remove(directory: str) -> None:
+        if changes.check_mode:
+            changes.did(directory, "present", "absent if empty")
+            return
+        # One that holds something, images for one, is somebody's.
+        if remove_empty_directory(directory):
+            changes.did(directory, "present", "absent")
+
+    for directory in reversed(known.directories):
+        if directory != root:
+            remove(directory)
     path = os.path.join(root, node.NAME)
     if os.path.exists(path):
         changes.did(path, "present", "absent")
-        if not check_mode:
-            remove_file(path)
-    for directory in reversed(known.directories):
-        if check_mode:
-            changes.did(directory, "present", "absent if empty")
-            continue
-        # One that holds something, images for one, is somebody's.
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
-            changes.did(directory, "present", "absent")
-    return _result(changes, {"hypervisor": params["hypervisor"]})
+        if not changes.check_mode:
+            remove_file(path, sync=True)
+    if root in known.directories:
+        remove(root)
 
 
 def _result(changes: node.Changes, shown: Mapping[str, Any]) -> Result:
@@ -120,18 +171,45 @@ def _package(name: str) -> str:
     return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
 
 
-def _directories(root: str, changes: node.Changes) -> tuple[str, ...]:
-    made = []
+def _directories(root: str, catalog: str, changes: node.Changes) -> None:
+    """Make what is missing, and the node's file. What is about to be made is in it before: a run that is killed must
+    not leave what nobody knows of."""
+    missing = []
+    ours = node.read(root).directories if os.path.isdir(root) else ()
     for name in DIRECTORIES:
         path = os.path.join(root, name).rstrip("/")
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not (_is_unfinished(root) if path == root else path in ours and _is_begun(path)):
             _check_directory(path)
             continue
-        made.append(path)
+        missing.append(path)
         changes.did(path, "absent", "present")
-        if not changes.check_mode:
-            make_directory(path, 0o711)
-    return tuple(made)
+    if changes.check_mode:
+        return
+    refuse_exchangeable(root)
+    if root in missing:
+        if not os.path.isdir(os.path.dirname(root)):
+            make_directory(os.path.dirname(root), 0o711)
+        make_directory(root, 0o700)
+
+    def change(before: node.NodeFile) -> node.NodeFile:
+        new = [path for path in missing if path not in before.directories]
+        directories = tuple(sorted((*before.directories, *new), key=len))
+        return replace(before, catalog=before.catalog or catalog, directories=directories, given_back=False)
+
+    node.update(root, change)
+    for path in missing:
+        make_directory(path, 0o711)
+
+
+def _is_unfinished(root: str) -> bool:
+    """Whether it is what a run left that was killed as it made it."""
+    return os.stat(root).st_mode & 0o777 == 0o700 and all(node.NAME in name for name in os.listdir(root))
+
+
+def _is_begun(path: str) -> bool:
+    """Whether a directory that we were to make has the mode it is made with, and not yet its own."""
+    found = os.lstat(path)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0o700
 
 
 def _check_directory(path: str) -> None:
@@ -145,46 +223,52 @@ def _check_directory(path: str) -> None:
         )
 
 
-def _daemons(driver: type[Driver], changes: node.Changes) -> tuple[node.Daemon, ...]:
+def _daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[Union[node.Daemon, node.Unit], ...]:
     started = []
     for service in services.missing(driver.services):
-        changes.did(service.name, "stopped", "running")
+        before = "stopped" if not services.is_running(service) else "running, not started with the host"
+        changes.did(service.name, before, "running")
         if changes.check_mode:
             continue
-        daemon = services.start(service)
-        if daemon is not None:
-            started.append(daemon)
+        done = services.start(service, root)
+        if done is not None:
+            started.append(done)
+        if isinstance(done, node.Unit):
+            _remember_unit(root, done)
     return tuple(started)
 
 
-def _remember(
-    root: str,
-    known: node.NodeFile,
-    made: tuple[str, ...],
-    started: tuple[node.Daemon, ...],
-    chosen: Mapping[str, str],
-) -> None:
+def _remember_unit(root: str, unit: node.Unit) -> None:
+    node.update(root, lambda before: replace(before, units=(*before.units, unit)))
+
+
+def _started_for(driver: type[Driver], root: str) -> list[node.Daemon]:
+    """Also by a run that was killed before it could remember them."""
+    found = (services.started_for(service, root) for service in driver.services)
+    return [daemon for daemon in found if daemon is not None]
+
+
+def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> None:
+    started = _started_for(driver, root)
+
     def change(before: node.NodeFile) -> node.NodeFile:
         names = {daemon.name for daemon in started}
         # One that we started and that somebody started anew since is not ours any more.
         kept = [d for d in before.daemons if d.name not in names and node.start_time(d.pid) == d.start]
-        return replace(
-            before,
-            daemons=(*kept, *started),
-            directories=(*before.directories, *(path for path in made if path not in before.directories)),
-            kvm_device=known.kvm_device,
-            accelerator=dict(chosen),
-        )
+        return replace(before, daemons=(*kept, *started), accelerator=dict(chosen))
 
     node.update(root, change)
 
 
-def _shown(params: Mapping[str, Any], chosen: Mapping[str, str], started: tuple[node.Daemon, ...]) -> dict[str, Any]:
+def _shown(
+    params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[Union[node.Daemon, node.Unit]]
+) -> dict[str, Any]:
     return {
         "hypervisor": params["hypervisor"],
         "accelerator": chosen["accelerator"],
         "reason": chosen["reason"],
         "memory": node.memory(),
+        "overhead": to_plain(DRIVERS[params["hypervisor"]].overhead(chosen["accelerator"])),
         "cpu": float(node.processors()),
         "versions": DRIVERS[params["hypervisor"]].versions(),
         "started": [daemon.name for daemon in started],
@@ -206,8 +290,10 @@ def _marked(root: str) -> str:
 def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
     """Names of our machines that the hypervisor has, and of directories of those that it hasn't."""
     names: set[str] = set()
+    foreign = foreign_directories(root, catalog) if catalog else ()
     with contextlib.suppress(FileNotFoundError):
-        names.update(f"one-{name}" for name in os.listdir(image_directory(root, SYSTEM)) if name.isdigit())
+        there = [int(name) for name in os.listdir(image_directory(root, SYSTEM)) if name.isdigit()]
+        names.update(f"one-{vm_id}" for vm_id in there if vm_id not in foreign)
     if catalog:
         try:
             with contextlib.closing(open_driver(hypervisor)) as driver:

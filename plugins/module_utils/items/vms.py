@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engines.base import VmRecord
 from ..engines.reconcile import Outcome
+from ..errors import InvalidValue, StalePlan
 from ..hypervisors.access import ways_in
 from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, Plan, VmOutcome
@@ -99,13 +100,33 @@ def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
     """Results of polls, or their `observed`; a node that gave none counts as not reached if it says its name."""
     found = []
     for answer in answers:
-        observed = answer.get("observed", answer)
+        observed = answer.get("observed", answer) if isinstance(answer, Mapping) else answer
+        if not isinstance(observed, Mapping):
+            raise InvalidValue(
+                "what a node observed", f"it is a {type(observed).__name__}", "Give the registered results of polls"
+            )
         if observed.get("host"):
             found.append(from_plain(Observed, observed))
     return found
 
 
-def outcomes_of(answer: Mapping[str, Any]) -> list[VmOutcome] | None:
-    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed)."""
-    outcomes = answer.get("outcomes")
-    return None if outcomes is None else [from_plain(VmOutcome, outcome) for outcome in outcomes]
+def outcomes_of(answer: Any) -> list[VmOutcome] | None:
+    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed). A node that
+    follows a newer plan has answered: the run that made that plan records what comes of it."""
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    if isinstance(error, Mapping) and error.get("kind") == StalePlan.__name__:
+        return []
+    outcomes = answer.get("outcomes", ()) if isinstance(answer, Mapping) else answer
+    if outcomes is None or outcomes == ():
+        return None
+    if not isinstance(answer, Mapping) or not isinstance(outcomes, (list, tuple)):
+        found = f"it is a {type(outcomes).__name__}"
+        raise InvalidValue("the outcomes of a node", found, "Give the registered result of nebula_deploy")
+    return [from_plain(VmOutcome, outcome) for outcome in outcomes]
+
+
+def done_number_of(answer: Any) -> int:
+    """The newest plan that the node had carried out when it answered; 0 if it does not say."""
+    observed = answer.get("observed") if isinstance(answer, Mapping) else None
+    number = observed.get("done_number") if isinstance(observed, Mapping) else None
+    return number if isinstance(number, int) else 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
@@ -13,9 +14,23 @@ from .states import HostState
 
 
 @dataclass(frozen=True)
+class Overhead:
+    """What a machine takes of its host beside its own memory, as its hypervisor says. MiB: fixed, and for each virtual
+    processor; share: of the machine's memory."""
+
+    fixed: float = 0.0
+    vcpu: float = 0.0
+    share: float = 0.0
+
+    def of(self, memory: int, vcpu: Optional[int]) -> int:
+        return math.ceil(self.fixed + self.vcpu * (vcpu or 1) + self.share * memory)
+
+
+@dataclass(frozen=True)
 class Host:
     """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its
-    machines were promised. overcommit: factors on what may be promised (1.0: memory is never promised twice)."""
+    machines were promised, overhead_used what their hypervisor takes besides, by `overhead`. overcommit: factors on
+    what may be promised (1.0: memory is never promised twice)."""
 
     id: Optional[int]
     name: str
@@ -27,6 +42,8 @@ class Host:
     memory_overcommit: float = 1.0
     cpu_overcommit: float = 1.0
     memory_used: int = 0
+    overhead: Overhead = Overhead()
+    overhead_used: int = 0
     cpu_used: float = 0.0
     vms: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)

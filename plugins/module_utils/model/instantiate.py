@@ -610,7 +610,7 @@ def _nic_demand(vector: Mapping[str, str], where: str) -> NicDemand:
 
 def _check_address(text: str, version: int, where: str) -> None:
     try:
-        good = ipaddress.ip_address(text).version == version
+        good = "%" not in text and ipaddress.ip_address(text).version == version
     except ValueError:
         good = False
     if not good:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -16,6 +18,10 @@ from ..errors import InvalidValue
 T = TypeVar("T")
 _HINTS: dict[type, dict[str, Any]] = {}
 _BARE = frozenset((str, int, float, bool, type(None)))
+_MISSING = dataclasses.MISSING
+# What SQLite and libvirt hold.
+_LARGEST = 1 << 63
+_MOST_DIGITS = 4300
 
 
 def to_plain(value: Any) -> Any:
@@ -35,38 +41,107 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The dataclass that to_plain() turned into data; unknown or missing keys raise InvalidValue."""
+    """The dataclass that to_plain() turned into data. Unknown or missing keys, and values of another type than the
+    field's, raise InvalidValue: what comes from a file or another host is not what we wrote until it is looked at."""
     hints = _HINTS.get(cls)
     if hints is None:
         hints = _HINTS[cls] = typing.get_type_hints(cls)
-    unknown = sorted(set(data) - set(hints))
+    if not isinstance(data, Mapping):
+        raise _refused(cls.__name__, f"it is a {type(data).__name__}, not a dict")
+    unknown = sorted(str(key) for key in data if key not in hints)
     if unknown:
-        raise InvalidValue(
-            f"{cls.__name__}: key {unknown[0]!r}",
-            "not known to this version of the collection",
-            "Run the same version of nebula.provision on every host",
-        )
-    values = {name: _coerce(hints[name], value) for name, value in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise InvalidValue(f"{cls.__name__} from plain data", str(error)) from error
+        raise _refused(f"{cls.__name__}: key {unknown[0][:80]!r}", "not known to this version of the collection")
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        try:
+            values[name] = _coerce(hints[name], value)
+        except (TypeError, ValueError) as error:
+            raise _refused(f"{cls.__name__}: {name}", str(error)) from None
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.name not in values and field.default is _MISSING and field.default_factory is _MISSING
+    ]
+    if missing:
+        raise _refused(f"{cls.__name__}: {', '.join(missing)}", "missing")
+    return cls(**values)
+
+
+def _refused(asked: str, found: str) -> InvalidValue:
+    return InvalidValue(asked, found, "Run the same version of nebula.provision on every host")
 
 
 def _coerce(hint: Any, value: Any) -> Any:
+    """The value as the field has it; TypeError or ValueError, never with the value itself: it may be secret."""
+    if hint in _BARE:
+        if isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
+            if hint is str and "\0" in value:
+                raise ValueError("it holds a NUL character")
+            if hint is int and not -_LARGEST < value < _LARGEST:
+                raise ValueError("it is too large")
+            if hint is float and not math.isfinite(value):
+                raise ValueError("it is not a finite number")
+            return value
+        # JSON has one kind of number: 2.0 may be written as 2.
+        if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+            return value
+        raise TypeError(f"it is a {type(value).__name__}, not a {hint.__name__}")
     origin = typing.get_origin(hint)
     if origin is typing.Union:
         if value is None:
             return None
         return _coerce(next(a for a in typing.get_args(hint) if a is not type(None)), value)
     if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"it is a {type(value).__name__}, not a list")
         inner = typing.get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_coerce(inner[0], v) for v in value)
-        return tuple(_coerce(i, v) for i, v in zip(inner, value))
+            return tuple([_coerce(inner[0], v) for v in value])
+        if len(value) != len(inner):
+            raise ValueError(f"it has {len(value)} entries, not {len(inner)}")
+        return tuple([_coerce(i, v) for i, v in zip(inner, value)])
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"it is a {type(value).__name__}, not a dict")
+        key_hint, value_hint = typing.get_args(hint)
+        return {_coerce(key_hint, k): _coerce(value_hint, v) for k, v in value.items()}
     if isinstance(hint, type):
         if dataclasses.is_dataclass(hint):
             return from_plain(hint, value)
         if issubclass(hint, enum.Enum):
             return hint(value)
     return value
+
+
+def json_value(text: str) -> Any:
+    """What a JSON text says; ValueError for all that is no JSON, and for what Python alone reads: NaN and infinities,
+    halves of surrogate pairs, which no file can hold. Of equal keys the last counts."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+        # Only an escape can hide one from this, and then the text tells.
+        text.encode()
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a surrogate pair") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
+
+
+def _whole(text: str) -> int:
+    # Reading takes time by the square of the length; newer Pythons have the same limit.
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("it holds a number that is too large")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("it holds a number that is too large")
+    return number

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from .audit import Inventory
 from .vm import Vm
 
 FORMAT = 1
@@ -41,6 +42,8 @@ class Plan:
     """All that one node needs: every unfinished machine of it, whatever the lists of this run say.
 
     catalog: UUID of the catalog. number: rises with each plan of this catalog; a node refuses lower ones.
+    memory: MiB that machines may take on this node altogether, 0 if that is not known. foreign_memory: of these, what
+    machines that are not the catalog's held when it was decided.
     """
 
     catalog: str
@@ -48,6 +51,8 @@ class Plan:
     host: str
     vms: tuple[PlannedVm, ...] = ()
     format: int = FORMAT
+    memory: int = 0
+    foreign_memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,22 @@ class ObservedVm:
 @dataclass(frozen=True)
 class Observed:
     """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
-    something else than our own machines. foreign_memory: MiB of running domains that are not ours."""
+    something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
+    machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
+    plan that it accepted; done_number: that it carried out to its end."""
 
     host: str
     hypervisor: str = "kvm"
     reached: bool = True
     catalog: str = ""
     plan_number: int = 0
+    done_number: int = 0
     memory: int = 0
     cpu: float = 0.0
     foreign_memory: int = 0
+    foreign_ids: tuple[int, ...] = ()
     ports: tuple[int, ...] = ()
     vms: tuple[ObservedVm, ...] = ()
     as_of: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    inventory: Optional[Inventory] = None

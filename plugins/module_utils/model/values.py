@@ -12,6 +12,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
+from .numbers import whole
 from .template import Template
 
 # Hypervisors that these rules are those of.
@@ -52,12 +53,20 @@ _SERIAL = re.compile(r"[A-Za-z0-9_ .+-]*")
 _RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
 # Asynchronous I/O of the kernel's own kind goes past the page cache or not at all.
 _UNCACHED = ("none", "directsync")
+# Vectors whose values deployment files hold.
+_WRITTEN = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL")
+# What XML 1.0 leaves out, and the carriage return, which its readers make a line's end of.
+_UNWRITABLE = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # What RAW stands in; its own namespace is for options of QEMU's command line.
 _RAW_BEGIN, _RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">', "</domain>"
 
 
 def check(template: Template, where: str) -> None:
     """InvalidValue for the first value that a machine can't have. where: names the object ("template web")."""
+    for name in _WRITTEN:
+        for vector in template.vectors(name):
+            for key, text in vector.items():
+                check_writable(text, f"{where}: {name}/{key}")
     for name in ("DISK", "NIC", "INPUT", "OS", "FEATURES"):
         vectors = template.vectors(name)
         for index, vector in enumerate(vectors):
@@ -91,12 +100,24 @@ def check(template: Template, where: str) -> None:
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
 
 
+def check_writable(text: str, where: str) -> None:
+    """InvalidValue for what no XML can hold, or gives back otherwise. The text may be a password, and is not shown."""
+    found = _UNWRITABLE.search(text)
+    if found:
+        raise InvalidValue(
+            where, f"it holds the character {found.group()!r}, which no deployment file can", "Remove it"
+        )
+
+
 def _check_vector(name: str, vector: Mapping[str, str], where: str) -> None:
     numbers = _NUMBERS.get(name, ())
     for key, text in vector.items():
         value = text.strip().lower()
         words = _WORDS.get((name, key), ())
-        if not value or value in words or (key in numbers and value.isascii() and value.isdigit()):
+        # What is blank and no more would be a number to nobody later.
+        if not text or value in words or (key in numbers and value == text.lower() and whole(value) is not None):
+            continue
+        if not value and key not in numbers:
             continue
         if key in numbers:
             either = f"{words[0]}, or " if words else ""
@@ -221,6 +242,9 @@ def _check_nic(vector: Mapping[str, str], where: str) -> None:
 
 
 def _is_address(text: str, version: int = 0) -> bool:
+    # A scope (fe80::1%eth0) may be any text to ipaddress.
+    if "%" in text:
+        return False
     try:
         return ipaddress.ip_address(text).version in ((version,) if version else (4, 6))
     except ValueError:
@@ -237,6 +261,10 @@ def raw_fragment(data: str, where: str) -> Optional[ET.Element]:
             parser.feed(part)
         fragment: ET.Element = parser.close()
         return fragment
+    except UnicodeEncodeError:
+        raise InvalidValue(
+            f"{where} of type kvm", "its DATA holds half a surrogate pair, which no file can", "Correct it"
+        ) from None
     except ET.ParseError as error:
         line, column = error.position
         raise InvalidValue(

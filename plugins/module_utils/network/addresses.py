@@ -17,6 +17,7 @@ from typing import Callable
 from ..errors import InvalidValue
 from ..model.lease import Lease
 from ..model.network import AddressRange, Network
+from ..model.numbers import whole
 
 MAC_PREFIX = 0x0200
 # Attributes that limit the NICs of a network.
@@ -27,6 +28,8 @@ WITH_IP6 = ("IP6", "IP4_6")
 # IFNAMSIZ without its NUL.
 LONGEST_BRIDGE = 15
 LARGEST_RANGE = 1 << 24
+# Of a MAC address that YAML read as a number.
+_MOST_DIGITS = 12
 _RESERVED = ("lo", "all", "default")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
@@ -47,6 +50,9 @@ def ip_text(number: int) -> str:
 
 def ip6_address(text: str, asked: str) -> IPv6Address:
     try:
+        # A scope may be any text to ipaddress.
+        if "%" in text:
+            raise AddressValueError("it has a scope")
         return IPv6Address(text.strip())
     except AddressValueError as error:
         raise InvalidValue(f"{asked} = {text!r}", f"not an IPv6 address ({error})", "Write it as 2001:db8::1") from None
@@ -55,7 +61,7 @@ def ip6_address(text: str, asked: str) -> IPv6Address:
 def mac_number(text: str, asked: str) -> int:
     """A MAC address as a number. Also what YAML 1.1 makes of an unquoted 52:54:00:12:34:56, a number to base 60."""
     plain = text.strip().lower()
-    if plain.isdigit():
+    if plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS:
         plain = _from_base_60(int(plain))
     if not _MAC.match(plain):
         raise InvalidValue(
@@ -236,9 +242,10 @@ def _read_metric(text: str, asked: str) -> str:
 
 def _read_number(text: str, asked: str, least: int, most: int, unit: str) -> str:
     plain = text.strip()
-    if not (plain.isascii() and plain.isdigit() and least <= int(plain) <= most):
+    number = whole(plain)
+    if number is None or not least <= number <= most:
         raise InvalidValue(f"{asked} = {text!r}", "not such a number", f"Give {least} to {most} ({unit})")
-    return str(int(plain))
+    return str(number)
 
 
 def _read_bandwidth(text: str, asked: str) -> str:

@@ -9,12 +9,12 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, summarize_address_range
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Any
 
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
 from ..model.network import Network
-from . import addresses, filter, links, routes
+from . import addresses, filter, firewall, links, routes
 
 VN_MAD = "bridge"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -33,21 +33,24 @@ class Done:
 
 @dataclass(frozen=True)
 class Wanted:
-    """address: the gateway's with its prefix length, or "". spans: the IPv4 addresses that belong to the network."""
+    """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network."""
 
     name: str
     uuid: str
     bridge: str
     address: str
     nat: filter.Nat | None
-    spans: Sequence[IPv4Network]
+    spans: Sequence[routes.Span]
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
         addresses.check(network)
         _check_uuid(f"network {network.name}: uuid", network.uuid)
         whole = addresses.cidr(network)
-        spans = [whole] if whole else [span for r in network.address_ranges for span in _spans(r.ip, r.size)]
+        spans: list[routes.Span] = [whole] if whole else []
+        for r in network.address_ranges:
+            spans += [] if whole else _spans(r.ip, r.size)
+            spans += [IPv6Network(f"{prefix}/64") for prefix in (r.global_prefix, r.ula_prefix) if prefix]
         address, nat = "", None
         if whole and addresses.carries_gateway(network):
             address = f"{network.attributes['GATEWAY']}/{whole.prefixlen}"
@@ -57,17 +60,20 @@ class Wanted:
 
 class Node:
     """This host, or this network namespace. act: False in check mode, where the same is decided and nothing done.
+    ignore_drops: a firewall that drops what a network needs is a warning, no error.
 
     In check mode a program may be missing: what needs it is not there then, and would be made.
     """
 
-    def __init__(self, catalog: str, act: bool) -> None:
+    def __init__(self, catalog: str, act: bool, ignore_drops: bool = False) -> None:
         _check_uuid("catalog", catalog)
+        self.ignore_drops = ignore_drops
         self.catalog = catalog
         self.act = act
         self.links: dict[str, links.Link] = {}
         self.routes: list[routes.Route] = []
         self.warnings: list[str] = []
+        self._firewall: list[firewall.Table] | None = None
         self._look()
 
     def _look(self) -> None:
@@ -114,6 +120,10 @@ class Node:
             return self._remove_of(self._present())
         return self._remove_of([network.uuid for network in networks if network.uuid])
 
+    def left(self) -> bool:
+        """Whether anything of this catalog's is here, or in check mode would be."""
+        return bool(links.marked(self.links, self.catalog)) or (self.act and bool(self._present()))
+
     def _attempt(self, network: Network, known: Sequence[str] | None) -> list[Done]:
         before = self._shown(network)
         try:
@@ -138,6 +148,7 @@ class Node:
         has_nat = table.has(wanted.nat) if wanted.nat else bool(table.of(wanted.uuid))
         if link is None or (wanted.address and wanted.address not in link.addresses):
             routes.refuse_overlap(wanted.name, wanted.spans, {wanted.bridge, *(f.name for f in former)}, self.routes)
+        self._refuse_drops(wanted, table)
         expected = links.Link(wanted.bridge, "bridge", str(mark), up=True, addresses=(wanted.address,))
         steps = [step for f in former for step in links.delete_steps(f.name)]
         steps += links.bridge_steps(wanted.bridge, mark, link)
@@ -151,8 +162,6 @@ class Node:
                 filter.remove([wanted.uuid], table)
             if steps:
                 self._look()
-        if wanted.nat:
-            self._warn_of_drops(wanted, table)
         before = None if link is None else _view(link, has_nat)
         return [
             *(Done(wanted.name, f.name, _view(f, False)) for f in former),
@@ -172,15 +181,24 @@ class Node:
         self.links[expected.name] = expected
         for link in former:
             del self.links[link.name]
-        self.routes += [routes.Route(IPv4Network(a, strict=False), expected.name) for a in expected.addresses if a]
+        self.routes += [routes.Route(ip_network(a, strict=False), expected.name) for a in expected.addresses if a]
 
-    def _warn_of_drops(self, wanted: Wanted, table: filter.Table) -> None:
-        with contextlib.suppress(MissingDependency):
-            self.warnings += [
-                f"network {wanted.name}: nftables chain {chain} drops what is forwarded unless a rule of its own "
-                f"accepts it; the network's machines reach nothing outside until it accepts {wanted.bridge}"
-                for chain in filter.dropping_chains(table.name)
-            ]
+    def _refuse_drops(self, wanted: Wanted, table: filter.Table) -> None:
+        """A network that would be made, and then reach nothing, is not made."""
+        if self._firewall is None:
+            self._firewall = []
+            with contextlib.suppress(MissingDependency):
+                self._firewall = firewall.observe(table.name)
+        whole = wanted.nat.whole if wanted.nat else None
+        kinds = firewall.bridged(wanted.bridge, whole)
+        if wanted.nat:
+            kinds = firewall.routed(wanted.bridge, wanted.nat.whole, routes.uplink(self.routes)) + kinds
+        found = firewall.drops(self._firewall, kinds)
+        if found and self.ignore_drops:
+            asked, told, _remedy = firewall.explained(wanted.name, found)
+            self.warnings.append(f"{asked}: {told}; ignored, as nebula_ignore_forward_drop says")
+        else:
+            firewall.refuse(wanted.name, found)
 
     def _present(self) -> list[str]:
         """The UUIDs of networks that have anything of this catalog's here."""

@@ -88,6 +88,18 @@ def table_name(catalog: str) -> str:
     return f"nebula_{catalog.replace('-', '')[:8]}"
 
 
+def frame(catalog: str, forwarding: str) -> list[str]:
+    """The lines for `nft` that make a table without networks; the last is its mark. forwarding: what it is before."""
+    table = table_name(catalog)
+    return [
+        f"add table inet {table}",
+        f"add chain inet {table} {_MARK_CHAIN}",
+        f"add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}",
+        f"add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
+        f'add rule inet {table} {_MARK_CHAIN} counter comment "{_MARK_CHAIN}:{catalog}:ip_forward={forwarding}"',
+    ]
+
+
 def observe(catalog: str) -> Table:
     """The table as it is; ForeignObject if one of that name is not this catalog's."""
     table = Table(catalog, forwarding=FORWARDING.read_text(encoding="ascii").strip())
@@ -115,17 +127,11 @@ def observe(catalog: str) -> Table:
 
 def ensure(nat: Nat, table: Table) -> None:
     """Put this network's rules in, in one transaction of nftables, and let the node forward."""
-    script = [
-        f"add table inet {table.name}",
-        f"add chain inet {table.name} {_MARK_CHAIN}",
-        f"add chain inet {table.name} forward {{ type filter hook forward priority filter; policy accept; }}",
-        f"add chain inet {table.name} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
-    ]
+    *script, mark = frame(table.catalog, table.forwarding)
     if not table.exists or table.forwarding == "0":
         if table.mark_handle:
             script.append(f"delete rule inet {table.name} {_MARK_CHAIN} handle {table.mark_handle}")
-        mark = f"{_MARK_CHAIN}:{table.catalog}:ip_forward={table.forwarding}"
-        script.append(f'add rule inet {table.name} {_MARK_CHAIN} counter comment "{mark}"')
+        script.append(mark)
     script += _deletions(table, nat.network)
     script += [f'add rule inet {table.name} {chain} {rule} comment "{nat.comment}"' for chain, rule in nat.rules]
     _carry_out(script)
@@ -144,19 +150,6 @@ def remove(networks: Sequence[str], table: Table) -> None:
     if table.found == "0" and table.forwarding == "1":
         _set_forwarding("0")
     _carry_out([f"delete table inet {table.name}"])
-
-
-def dropping_chains(own: str) -> list[str]:
-    """Chains of others that drop what is forwarded unless a rule of theirs accepts it, as Docker's do."""
-    listed = json.loads(run(["nft", "-j", "list", "chains"], timeout=TIMEOUT).stdout or "{}")
-    return [
-        f"{chain['family']} {chain['table']} {chain['name']}"
-        for chain in (entry.get("chain") or {} for entry in listed.get("nftables", ()))
-        if chain.get("hook") == "forward"
-        and chain.get("policy") == "drop"
-        and chain.get("family") in ("ip", "inet")
-        and chain.get("table") != own
-    ]
 
 
 def _deletions(table: Table, network: str) -> list[str]:

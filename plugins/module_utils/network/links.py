@@ -47,6 +47,7 @@ class Link:
     stp: bool = False
     addresses: Sequence[str] = ()
     ports: Sequence[str] = ()
+    mac: str = ""
 
     @property
     def mark(self) -> Mark | None:
@@ -70,6 +71,7 @@ def observe() -> dict[str, Link]:
         links[entry["ifname"]] = Link(
             name=entry["ifname"],
             kind=info.get("info_kind", ""),
+            mac=entry.get("address", ""),
             alias=entry.get("ifalias", ""),
             up="UP" in entry.get("flags", ()),
             stp=bool(data.get("stp_state") or data.get("forward_delay")),
@@ -105,13 +107,14 @@ def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: b
         )
 
 
-def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
-    """The lines for `ip -batch` that make the bridge what it is to be; none if it is so. link: as it is now."""
+def bridge_steps(name: str, mark: Mark, link: Link | None, mac: str = "") -> list[str]:
+    """The lines for `ip -batch` that make the bridge what it is to be; none if it is so. link: as it is now. mac: of a
+    new one."""
     steps = []
     if link is None:
         # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
         # Random, since the bridges of several nodes may be joined.
-        mac = ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
+        mac = mac or ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
         steps += [f"link add name {name} address {mac} type bridge stp_state 0 forward_delay 0"]
         link = Link(name, "bridge")
     elif link.stp:

@@ -10,7 +10,7 @@ import hashlib
 import os
 
 from ..errors import NoSpace
-from ..host.files import adopt, explained, make_directory
+from ..host.files import adopt, explained, make_directory, refuse_exchangeable
 
 SYSTEM = 0
 IMAGES = 1
@@ -40,6 +40,7 @@ def disk_path(directory: str, disk_id: int) -> str:
 
 def prepare_root(root: str) -> bool:
     """Make nebula_root if it is missing; a directory that was there before keeps its mode: it may be somebody's."""
+    refuse_exchangeable(root)
     if os.path.isdir(root) and (os.stat(root).st_mode & 0o777 != 0o700 or os.listdir(root)):
         return False
     # An empty one of 0700 is what a run that was killed left.

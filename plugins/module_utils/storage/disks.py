@@ -12,11 +12,11 @@ import stat
 from collections.abc import Callable
 
 from ..errors import Conflict, NebulaError
-from ..host.files import adopt, explained, remove_file, sync_directory
+from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
 from ..model.vm import Vm
 from . import formats, transfer
-from .datastore import disk_path, hypervisor_group, protect
+from .datastore import disk_path, hypervisor_group, protect, require_space
 
 MIB = 1024 * 1024
 _OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
@@ -97,11 +97,7 @@ def _once(path: str, make: Callable[[str], None]) -> bool:
         make(new)
         adopt(new, 0o660, -1, hypervisor_group())
         with explained(path):
-            fd = os.open(new, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            settle(new)
             os.rename(new, path)
     finally:
         remove_file(new)
@@ -109,17 +105,22 @@ def _once(path: str, make: Callable[[str], None]) -> bool:
 
 
 def _make_volatile(disk: Disk, path: str) -> None:
+    require_space(os.path.dirname(path), MIB, "an empty disk")
     size = disk.size * MIB
     fs = "swap" if disk.type == "SWAP" else disk.fs
     formats.create_empty(path, disk.driver, size, fs)
 
 
 def _make_overlay(disk: Disk, source: str, path: str) -> None:
+    require_space(os.path.dirname(path), MIB, "an overlay")
     formats.create_overlay(path, source, disk.format, _size(disk, source))
 
 
 def _make_copy(disk: Disk, source: str, path: str) -> None:
     size = _size(disk, source)
+    with explained(source):
+        found = os.stat(source)
+    require_space(os.path.dirname(path), min(found.st_size, found.st_blocks * 512) + MIB, "a copy")
     formats.copy(source, disk.format, path, "raw")
     formats.resize(path, "raw", size)
 

@@ -26,6 +26,8 @@ FORMATS = ("raw", "qcow2")
 MEMORY = 2048 * MIB
 CPU = 600
 TIMEOUT = 60.0
+# Bytes of a disk: beyond it numbers of bytes turn negative somewhere.
+LARGEST = 1 << 60
 LONG_TIMEOUT = 3600.0
 
 _ISO_SECTOR = 2048
@@ -185,7 +187,7 @@ def copy(source: str, source_format: str, path: str, format: str) -> None:
 
 def _clone(source: str, path: str) -> bool:
     with explained(path), open_binary(source) as file:
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             return clone(file.fileno(), target)
         finally:
@@ -225,8 +227,9 @@ def _info(asked: str, path: str, format: str) -> dict[str, Any]:
     try:
         done = _qemu_img("info", "--output=json", "-U", "-f", format, path)
         facts: dict[str, Any] = json.loads(done.stdout)
-    except CommandFailed as error:
-        raise _damaged(asked, error) from error
+    except (CommandFailed, NoSpace) as error:
+        # Nothing was written: what has no room is what its header claims.
+        raise _damaged(asked, CommandFailed(error.asked, error.found)) from error
     data = (facts.get("format-specific") or {}).get("data") or {}
     if facts.get("backing-filename") or data.get("data-file"):
         raise _names_files(asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file")))
@@ -265,9 +268,16 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO) -> None:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
     version, backing_offset, backing_length = struct.unpack(">IQI", head[4:20])
     if backing_offset:
-        file.seek(backing_offset)
-        name = file.read(min(backing_length, 1023)).decode("utf-8", "replace")
+        name = ""
+        if backing_offset < file.seek(0, os.SEEK_END):
+            file.seek(backing_offset)
+            name = file.read(min(backing_length, 1023)).decode("utf-8", "replace")
         raise _names_files(asked, "backing file", name)
+    size = struct.unpack(">Q", head[24:32])[0]
+    if size > LARGEST:
+        raise ImageRefused(
+            asked, f"it says that it is a disk of {size} bytes", "Get a whole copy of it and import that"
+        )
     if struct.unpack(">I", head[32:36])[0]:
         raise ImageRefused(asked, "it is encrypted", "Import a decrypted copy: qemu-img convert")
     incompatible = struct.unpack(">Q", head[72:80])[0] if version >= 3 and len(head) >= 80 else 0

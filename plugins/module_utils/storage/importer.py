@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
-from ..host import files
+from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
 from . import datastore, formats, unpacking
 from .unpacking import Blocks
@@ -32,7 +32,8 @@ HOLE = 64 * 1024
 SPACE_CHECK = 64 * MIB
 ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 40, "md5": 32}
 DEFAULT_MAX_SIZE = 256 * 1024 * MIB
-PART = ".part"
+# Held by the run that stores a file, empty; what it stores, until that is whole.
+PART, NEW = ".part", ".new"
 _ZEROES = bytes(CHUNK)
 
 Say = Callable[[str], None]
@@ -68,7 +69,8 @@ class Checksum:
 class Request:
     """What is to be stored. source: a path on this host or a URL. upload: source is a file of ours, which may be taken
     as it is. disk: it has to be a disk a machine can have, and is unpacked if it is compressed; cdrom: it has to be an
-    ISO file system; format: it has to be of this one, if it is given. max_size: bytes. what: how errors call it."""
+    ISO file system; format: it has to be of this one, if it is given. max_size: bytes. min_speed: bytes a second of a
+    download. what: how errors call it."""
 
     what: str
     source: str
@@ -80,6 +82,7 @@ class Request:
     max_size: int = DEFAULT_MAX_SIZE
     validate_certs: bool = True
     stall: float = 30.0
+    min_speed: float = download.MIN_SPEED
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,16 @@ class Stored:
 
 @contextlib.contextmanager
 def reserved(destination: str, timeout: float) -> Iterator[None]:
-    """Hold `destination` against other runs, by its temporary file; that is empty first, and gone afterwards.
-
-    A run that was killed leaves it, and nobody holds it. TimedOut: another run is at it.
+    """Hold `destination` against other runs, by a file beside it that is gone afterwards; what a killed run had stored
+    is removed first. It is held until the catalog knows of the file, so it can't be the file itself, which is renamed
+    before. TimedOut: another run is at it.
     """
-    temporary = destination + PART
-    with files.lock(temporary, timeout=timeout) as fd:
-        os.ftruncate(fd, 0)
+    with files.lock(destination + PART, timeout=timeout):
         try:
+            files.remove_file(destination + NEW)
             yield
         finally:
-            # Only ours: after a rename the name is free, and another run may have it by now.
-            with contextlib.suppress(FileNotFoundError):
-                found, mine = os.stat(temporary), os.fstat(fd)
-                if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
-                    os.unlink(temporary)
+            files.remove_file(destination + PART, sync=True)
 
 
 def look(request: Request) -> formats.ImageFacts | None:
@@ -126,23 +124,25 @@ def look(request: Request) -> formats.ImageFacts | None:
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
     """Bring the source to `destination`, within reserved(). On an error there is nothing there."""
-    temporary = destination + PART
     pass_ = _Pass(request, say)
-    if request.upload and not pass_.packing:
-        written = request.source
-        pass_.hash_only()
-    else:
-        written = temporary
-        pass_.write(temporary)
-    facts = _inspect(request, written)
-    stored = Stored(
-        format=facts.format,
-        size=-(-facts.virtual_size // MIB),
-        sha256=pass_.sha256,
-        checksums=pass_.checksums,
-        bytes=os.path.getsize(written),
-    )
-    _publish(written, destination)
+    with _unpublished(destination) as temporary:
+        if request.upload and not pass_.packing:
+            written = request.source
+            pass_.hash_only()
+        else:
+            written = temporary
+            with files.explained(temporary):
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            pass_.write(temporary)
+        facts = _inspect(request, written)
+        stored = Stored(
+            format=facts.format,
+            size=-(-facts.virtual_size // MIB),
+            sha256=pass_.sha256,
+            checksums=pass_.checksums,
+            bytes=os.path.getsize(written),
+        )
+        _publish(written, destination)
     if request.upload:
         files.remove_file(request.source)
     return stored
@@ -150,23 +150,25 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
 
 def make_empty(destination: str, size: int, format: str, fs: str) -> Stored:
     """An empty disk of `size` MiB, within reserved(). Its hash is not taken: there is nothing to compare it with."""
-    temporary = destination + ".new"
-    files.remove_file(temporary)
-    try:
+    with _unpublished(destination) as temporary:
         formats.create_empty(temporary, format, size * MIB, fs)
         _publish(temporary, destination)
+    return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
+
+
+@contextlib.contextmanager
+def _unpublished(destination: str) -> Iterator[str]:
+    """The name for a file that is not whole yet, free within reserved(); nothing is left there."""
+    temporary = destination + NEW
+    try:
+        yield temporary
     finally:
         files.remove_file(temporary)
-    return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
 
 
 def _publish(written: str, destination: str) -> None:
     with files.explained(written):
-        fd = os.open(written, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        files.settle(written)
         datastore.protect(written, writable=False)
         os.rename(written, destination)
         files.sync_directory(os.path.dirname(destination))
@@ -207,7 +209,12 @@ class _Pass:
         self._taken = 0
         self._began = time.monotonic()
         if is_url(request.source):
-            self._download = Download(request.source, validate_certs=request.validate_certs, stall=request.stall)
+            self._download = Download(
+                request.source,
+                validate_certs=request.validate_certs,
+                stall=request.stall,
+                min_speed=request.min_speed,
+            )
             self._download.open()
             self.size = self._download.size
             blocks = self._download.blocks()
@@ -233,6 +240,8 @@ class _Pass:
 
     def write(self, path: str) -> None:
         try:
+            if self.size is not None and self.size > self.request.max_size:
+                raise _too_large(self.request, self.size)
             # What it takes unpacked is not known; less than packed it can't be.
             datastore.require_space(os.path.dirname(path), self._needed(), f"{self.request.what}: storing it")
             if not self.packing and self._clone(path):
@@ -266,8 +275,8 @@ class _Pass:
         for hash in self._given.values():
             hash.update(block)
         self._taken += len(block)
-        # Unpacked, the limit is that of the file that is written.
-        if not self.packing and self._taken > self.request.max_size:
+        # Packed, it may go on for ever without anything in it.
+        if self._taken > self.request.max_size:
             raise _too_large(self.request, self._taken)
         if self.say is not None:
             self.say(_how_far(self._taken, self.size, time.monotonic() - self._began))
@@ -307,14 +316,14 @@ class _Pass:
         if self._fd < 0:
             return False
         with files.explained(path):
-            target = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if not files.clone(self._fd, target):
                 return False
         finally:
             os.close(target)
         os.close(self._fd)
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._first, self._rest = b"", _read(self._fd)
         return True
 
@@ -337,7 +346,7 @@ class _SparseFile:
         self._unchecked = 0
         self._hash = hashlib.sha256() if hashed else None
         with files.explained(path):
-            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def __enter__(self) -> _SparseFile:
         return self
@@ -404,7 +413,9 @@ def _open_source(request: Request) -> tuple[int, int]:
         raise InvalidValue(f"{request.what}: path {path}", "it is not absolute", "Give the full path on the front-end")
     try:
         # O_NONBLOCK: a named pipe would wait for its writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # What users name may be a link; an upload is a file of ours.
+        links = os.O_NOFOLLOW if request.upload else 0
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
     except OSError as error:
         error_ = files.explain(error, path)
         error_.asked = f"{request.what}: path {path}"

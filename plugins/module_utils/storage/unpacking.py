@@ -19,6 +19,8 @@ from ..host import command
 # Whoever stops early closes them, and with them the program that makes them.
 Blocks = Generator[bytes, None, None]
 CHUNK = 1024 * 1024
+# What a decoder gets at once: each stream that ends copies what is left, and a stream may be 14 bytes.
+SLICE = 32 * 1024
 # What a decompressor may take for its window; xz -9 needs 65 MiB, zstd --ultra -22 128 MiB.
 MEMORY = 256 * 1024 * 1024
 MAGIC = ((b"\x1f\x8b\x08", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"))
@@ -83,17 +85,18 @@ def _by_library(new: Callable[[], Any], blocks: Blocks, what: str) -> Blocks:
     decoder = new()
     try:
         for block in blocks:
-            data: bytes | None = block
-            while data is not None:
-                if decoder.finished:
-                    # One more stream may follow; zeroes are padding.
-                    data = data.lstrip(b"\0")
-                    if not data:
-                        break
-                    decoder = new()
-                out, data = decoder.step(data)
-                if out:
-                    yield out
+            for start in range(0, len(block), SLICE):
+                data: bytes | None = block[start : start + SLICE]
+                while data is not None:
+                    if decoder.finished:
+                        # One more stream may follow; zeroes are padding.
+                        data = data.lstrip(b"\0")
+                        if not data:
+                            break
+                        decoder = new()
+                    out, data = decoder.step(data)
+                    if out:
+                        yield out
     except (zlib.error, EOFError, lzma.LZMAError) as error:
         raise _damaged(what, str(error)) from error
     except OSError as error:
@@ -160,7 +163,7 @@ def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
 
 
 def _damaged(what: str, reason: str) -> ImageRefused:
-    if "limit" in reason.lower() or "memory" in reason.lower():
+    if any(word in reason.lower() for word in ("limit", "memory", "window")):
         return ImageRefused(
             what,
             f"unpacking it needs more than {MEMORY // (1024 * 1024)} MiB of memory ({reason})",

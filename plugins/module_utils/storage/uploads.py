@@ -8,6 +8,7 @@ They lie in the datastore's own directory: an image that is not packed is rename
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -58,21 +59,42 @@ def append(directory: str, identity: str, offset: int, chunk: str) -> int:
             )
         if here > offset:
             return here
-        source = os.open(chunk, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while True:
-                block = os.read(source, MIB)
-                if not block:
-                    break
-                for start in range(0, len(block), HOLE):
-                    piece = block[start : start + HOLE]
-                    if piece != _ZEROES[: len(piece)]:
-                        _write(fd, piece, offset + start)
-                offset += len(block)
-            os.ftruncate(fd, offset)
-        finally:
-            os.close(source)
-        return offset
+            return _append(fd, offset, chunk)
+        except OSError:
+            # What may not be on the disk must not count as received.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, offset)
+            raise
+
+
+def _append(fd: int, offset: int, chunk: str) -> int:
+    source = os.open(chunk, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            block = os.read(source, MIB)
+            if not block:
+                break
+            for start in range(0, len(block), HOLE):
+                piece = block[start : start + HOLE]
+                if piece != _ZEROES[: len(piece)]:
+                    _write(fd, piece, offset + start)
+            offset += len(block)
+    finally:
+        os.close(source)
+    # The length says where to go on, so it comes last: a power cut could keep it, and zeroes instead of what is below.
+    os.fsync(fd)
+    if os.fstat(fd).st_size < offset:
+        os.ftruncate(fd, offset)
+        os.fsync(fd)
+    return offset
+
+
+def remove(directory: str) -> None:
+    """Those that nobody went on with."""
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        if name.startswith(PREFIX):
+            files.remove_file(os.path.join(directory, name))
 
 
 def _write(fd: int, piece: bytes, offset: int) -> None:

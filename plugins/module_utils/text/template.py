@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidValue, TemplateSyntaxError
+from ..model.plain import json_value
 from ..model.template import Template, Value, Vector, attribute_name, is_secret, vector_key
 
 _BLANK = " \t\r"
@@ -46,10 +47,10 @@ def as_template(given: Any, what: str) -> Template:
     if not given.lstrip().startswith("{"):
         return parse(given, what)
     try:
-        mapping = json.loads(given)
+        mapping = json_value(given)
     except ValueError as error:
         # Its text may hold secrets: the error names the place only.
-        place = f"character {getattr(error, 'pos', 0)}"
+        place = f"character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InvalidValue(what, f"it begins with a brace, and is no JSON ({place})", "Correct it") from None
     return Template.from_mapping(mapping, what)
 

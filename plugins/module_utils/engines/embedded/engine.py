@@ -9,26 +9,25 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 from ...errors import CatalogError, ForeignObject
-from ...host.files import remove_file
+from ...model.audit import Ledger
+from ...model.backup import Copy, Restored
 from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network
 from ...model.plan import Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, VmOrders, VmRecord, VmRequest
+from . import copies
+from .audit import Audit
 from .hosts import Hosts
 from .images import Images
 from .networks import Networks
-from .store import Store
+from .store import ENDED, Store, begun, remove_ended
 from .templates import Templates
 from .vms import Vms
-
-CATALOG = "nebula.db"
-# Beside the catalog, when SQLite uses its write-ahead log.
-PARTS = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm")
 
 
 class EmbeddedEngine(Engine):
@@ -48,12 +47,18 @@ class EmbeddedEngine(Engine):
 
     @classmethod
     def begun(cls, params: Mapping[str, Any]) -> bool:
-        return os.path.exists(os.path.join(params["root"], CATALOG))
+        return begun(params["root"])
+
+    def end(self, last: Callable[[], None]) -> None:
+        self.store.remove(last)
 
     @classmethod
-    def end(cls, params: Mapping[str, Any]) -> None:
-        for name in PARTS:
-            remove_file(os.path.join(params["root"], name))
+    def is_left(cls, params: Mapping[str, Any]) -> bool:
+        return os.path.exists(os.path.join(params["root"], ENDED))
+
+    @classmethod
+    def forget(cls, params: Mapping[str, Any]) -> None:
+        remove_ended(params["root"])
 
     def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
@@ -86,6 +91,38 @@ class EmbeddedEngine(Engine):
 
     def close(self) -> None:
         self.store.close()
+
+    def ledger(self) -> Ledger:
+        return Audit(self.store, self.images, self.networks, self.hosts).ledger()
+
+    def repair(self) -> list[str]:
+        return Audit(self.store, self.images, self.networks, self.hosts).repair()
+
+    def copy(self, path: str) -> Copy:
+        return copies.take(self.store, path)
+
+    @classmethod
+    def look_at(cls, path: str) -> Copy:
+        return copies.look(path)
+
+    @classmethod
+    def restore(
+        cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
+    ) -> tuple[Restored, bool, str]:
+        root, now = params["root"], int(time.time())
+        catalog = copies.look(path).catalog if path else copies.common(observed)
+        copies.refuse_others(catalog, observed)
+        with contextlib.closing(copies.Watch(root)) as watch:
+            current = copies.replaceable(root, copies.look(path) if path else None, catalog, force)
+            with copies.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
+                restored = copies.raise_above(store, observed, current, now)
+                changed = current is None or copies.differs(store, root)
+                aside = (
+                    copies.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)
+                    if changed and not check_mode
+                    else ""
+                )
+        return restored, changed, aside
 
     def image_pool(self) -> list[Image]:
         return self.images.pool()
@@ -153,6 +190,10 @@ class EmbeddedEngine(Engine):
     def host_update(self, ref: Ref, **changes: Any) -> Host:
         return self.hosts.update(ref, **changes)
 
+    def host_forget(self, ref: Ref) -> Host:
+        self.vms.forget(self.hosts.info(ref))
+        return self.hosts.delete(ref)
+
     def host_delete(self, ref: Ref) -> Host:
         return self.hosts.delete(ref)
 
@@ -204,5 +245,5 @@ class EmbeddedEngine(Engine):
     def vm_plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
         return self.vms.plans(hosts)
 
-    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
-        return self.vms.record(host, outcomes)
+    def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
+        return self.vms.record(host, outcomes, done_number)

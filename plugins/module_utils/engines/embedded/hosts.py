@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import Conflict, InUse
-from ...model.host import Host
+from ...model.host import Host, Overhead
 from ...model.names import check_name
+from ...model.plain import from_plain, to_plain
 from ...model.states import HostState
 from ..base import Ref
 from .references import resolve
@@ -46,18 +47,31 @@ class Hosts:
             raise Conflict(f"host {host.name}", f"host {taken['id']} has that name", "Update it, or rename this one")
         host_id = self.store.take_ids("hosts")
         values = [int(getattr(host, c)) if c == "state" else getattr(host, c) for c in COLUMNS]
+        columns = ("id", "name", "attributes", "overhead", *COLUMNS)
         self.store.db.execute(
-            f"INSERT INTO hosts (id, name, attributes, {', '.join(COLUMNS)}) VALUES (?, ?, ?{', ?' * len(COLUMNS)})",
-            [host_id, host.name, json.dumps(dict(host.attributes)), *values],
+            f"INSERT INTO hosts ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+            [host_id, host.name, json.dumps(dict(host.attributes)), json.dumps(to_plain(host.overhead)), *values],
         )
         return self.info(host_id)
 
     def update(self, ref: Ref, **changes: Any) -> Host:
         host = self.info(ref)
         for column, value in changes.items():
-            stored = json.dumps(dict(value)) if column == "attributes" else int(value) if column == "state" else value
+            stored = json.dumps(to_plain(value)) if column in ("attributes", "overhead") else value
+            stored = int(value) if column == "state" else stored
             self.store.db.execute(f"UPDATE hosts SET {column} = ? WHERE id = ?", (stored, host.id))
+        if "overhead" in changes:
+            self._promise_overheads_anew(host, changes["overhead"])
         return self.info(host.name)
+
+    def _promise_overheads_anew(self, host: Host, overhead: Overhead) -> None:
+        """What its machines take is known better by now: KVM came or went, or an older version counted none."""
+        rows = self.store.rows("SELECT id, memory, body FROM vms WHERE host_id = ? AND state != 6", host.id)
+        costs = [(overhead.of(row["memory"], json.loads(row["body"]).get("vcpu")), row["id"]) for row in rows]
+        self.store.db.executemany("UPDATE vms SET overhead = ? WHERE id = ?", costs)
+        self.store.db.execute(
+            "UPDATE hosts SET overhead_used = ? WHERE id = ?", (sum(cost for cost, _id in costs), host.id)
+        )
 
     def delete(self, ref: Ref) -> Host:
         host = self.info(ref)
@@ -68,6 +82,7 @@ class Hosts:
         # Machines that are DONE keep their history, not their host.
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
+        self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
         return host
 
     def declare(self, item: Mapping[str, Any]) -> None:
@@ -79,6 +94,7 @@ class Hosts:
                     hypervisor=item.get("hypervisor") or "kvm",
                     state=HostState.MONITORED,
                     memory=int(item.get("memory") or 0),
+                    overhead=from_plain(Overhead, item.get("overhead") or {}),
                     cpu=float(item.get("cpu") or 0),
                     reserved_memory=int(item.get("reserved_memory") or 0),
                     memory_overcommit=float(item.get("memory_overcommit") or 1),
@@ -86,12 +102,12 @@ class Hosts:
                 )
             )
 
-    def promise(self, host_id: int, memory: int, cpu: float, vms: int) -> None:
+    def promise(self, host_id: int, memory: int, overhead: int, cpu: float, vms: int) -> None:
         """Count what machines of the host were promised; negative to give it back."""
         self.store.db.execute(
-            "UPDATE hosts SET memory_used = memory_used + ?, cpu_used = round(cpu_used + ?, 6), vms = vms + ?"
-            " WHERE id = ?",
-            (memory, cpu, vms, host_id),
+            "UPDATE hosts SET memory_used = memory_used + ?, overhead_used = overhead_used + ?,"
+            " cpu_used = round(cpu_used + ?, 6), vms = vms + ? WHERE id = ?",
+            (memory, overhead, cpu, vms, host_id),
         )
 
 
@@ -107,6 +123,8 @@ def _host(row: sqlite3.Row) -> Host:
         memory_overcommit=row["memory_overcommit"],
         cpu_overcommit=row["cpu_overcommit"],
         memory_used=row["memory_used"],
+        overhead=from_plain(Overhead, json.loads(row["overhead"])),
+        overhead_used=row["overhead_used"],
         cpu_used=row["cpu_used"],
         vms=row["vms"],
         attributes=json.loads(row["attributes"]),

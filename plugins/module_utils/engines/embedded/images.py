@@ -51,7 +51,7 @@ _REMEDIES = {
     ImageState.DISABLED: "Enable it: nebula_image with state: enabled",
     ImageState.LOCKED: "It is still being stored: wait for that, or run nebula_image for it again",
     ImageState.ERROR: "Remove its cause, then run nebula_image for it again with its path",
-    ImageState.DELETE: "Its removal was interrupted: run nebula_image for it again",
+    ImageState.DELETE: "It is being removed, or its removal was interrupted: run nebula_image for it again",
 }
 
 
@@ -60,7 +60,7 @@ class Images:
         self.store = store
 
     def pool(self) -> list[Image]:
-        return [_image(row) for row in self.store.rows(f"{_SELECT} ORDER BY images.id")]
+        return [image_of(row) for row in self.store.rows(f"{_SELECT} ORDER BY images.id")]
 
     def info(self, ref: Ref) -> Image:
         return self._get(resolve(self.store, "images", ref)["id"])
@@ -68,7 +68,7 @@ class Images:
     def uncounted(self, ref: Ref) -> Image:
         """As info(), without the count of its machines: that costs what there are of them."""
         image_id = resolve(self.store, "images", ref)["id"]
-        return _image(self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE id = ?", image_id)[0])
+        return image_of(self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE id = ?", image_id)[0])
 
     def allocate(self, image: Image) -> Image:
         check_name("image", image.name)
@@ -128,7 +128,9 @@ class Images:
             raise InUse(
                 self._wish(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
-                "A persistent image serves one machine at a time: end that one, or use another image",
+                "It is being ended: run again when it is gone"
+                if self._users_end(image_id)
+                else "A persistent image serves one machine at a time: end that one, or use another image",
             )
         self.store.db.execute("INSERT INTO vm_images VALUES (?, ?, ?, ?)", (vm_id, disk_id, image_id, int(writable)))
         new = ImageState.USED_PERS if row["persistent"] else ImageState.USED
@@ -169,7 +171,7 @@ class Images:
         self.allocate(Image(id=None, name=item["name"], attributes=item.get("attributes") or {}, **values))
 
     def _get(self, image_id: int | None) -> Image:
-        return _image(self.store.rows(f"{_SELECT} WHERE images.id = ?", image_id)[0])
+        return image_of(self.store.rows(f"{_SELECT} WHERE images.id = ?", image_id)[0])
 
     def _check(self, image: Image, wanted: Mapping[str, Any]) -> None:
         what = f"image {image.name}"
@@ -218,6 +220,13 @@ class Images:
         )
         return ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
 
+    def _users_end(self, image_id: int) -> bool:
+        row = self.store.row(
+            "SELECT 1 FROM vm_images JOIN vms ON vms.id = vm_images.vm_id WHERE image_id = ? AND wanted != 'DONE'",
+            image_id,
+        )
+        return row is None
+
     def _wish(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)
         machine = f"machine {row['name']} (id {vm_id})" if row else f"machine {vm_id}"
@@ -237,7 +246,7 @@ def _stored(column: str, value: Any) -> Any:
     return int(value) if column in _NUMBERS else value
 
 
-def _image(row: sqlite3.Row) -> Image:
+def image_of(row: sqlite3.Row) -> Image:
     values: dict[str, Any] = {column: row[column] for column in COLUMNS}
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import uuid as uuids
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue, NoLease, NotFound, Unsupported
@@ -282,6 +282,19 @@ class Networks:
             )
             self.store.db.execute(f"DELETE FROM leases WHERE vm_id IN ({marks})", part)
 
+    def release_held(self, seen: Collection[int], complete: bool) -> None:
+        """Give back what was held for machines that the catalog does not know, once they are on no node any more. A
+        lease of no machine has the id of such a one in place of its NIC's. complete: all nodes were seen."""
+        rows = self.store.rows("SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL")
+        for row in rows if complete else ():
+            if row["nic_id"] not in seen:
+                place = (row["network_id"], row["ar_id"])
+                self.store.db.execute(f"DELETE FROM leases WHERE {_IN_RANGE} AND offset = ?", (*place, row["offset"]))
+                self.store.db.execute(
+                    f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {_IN_RANGE}",
+                    (row["offset"], *place),
+                )
+
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
         """What a NIC takes from its network: its attributes, and above them those of the range it leases in."""
         return {**network.attributes, **_range_of(network, ar_id).attributes}
@@ -341,6 +354,14 @@ class Networks:
         else:
             found = f"{wanted} wanted, {free} free of {sum(r.size for r in network.address_ranges)}"
             remedy = "Add an address range, make one larger, or ask for fewer machines"
+            ending = self.store.row(
+                "SELECT count(*) FROM leases JOIN vms ON vms.id = vm_id WHERE network_id = ? AND wanted = 'DONE'",
+                network.id,
+            )
+            if ending is not None and ending[0]:
+                # As after a teardown that was killed: they keep their addresses until their nodes have ended them.
+                found += f"; {ending[0]} are held by machines that are being ended"
+                remedy = "Run again when these are gone"
         raise NoLease(f"leases in network {network.name} for {requester}, NIC {first.nic_id}{more}", found, remedy)
 
     def _lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
@@ -399,6 +420,8 @@ class Networks:
 
 
 def _vm(vm_id: int | None, name: str | None) -> str:
+    if vm_id is None:
+        return "a machine that the catalog does not know"
     return f"VM {name} (id {vm_id})" if name else f"VM {vm_id}"
 
 

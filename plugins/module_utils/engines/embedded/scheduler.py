@@ -20,6 +20,7 @@ class Room:
     host: Host
     memory: float
     cpu: float
+    foreign: int
 
 
 class Scheduler:
@@ -42,28 +43,32 @@ class Scheduler:
                 host.memory * host.memory_overcommit
                 - host.reserved_memory
                 - foreign.get(host.name, 0)
-                - host.memory_used,
+                - host.memory_used
+                - host.overhead_used,
                 host.cpu * host.cpu_overcommit - host.cpu_used,
+                foreign.get(host.name, 0),
             )
             for host in hosts
         ]
 
-    def place(self, vm: str, cpu: float, memory: int, hypervisor: str = "", pinned: str = "") -> Host:
+    def place(
+        self, vm: str, cpu: float, memory: int, vcpu: int | None = None, hypervisor: str = "", pinned: str = ""
+    ) -> Host:
         """Promise room for one machine; NoCapacity says what each host lacks."""
         rooms = self._candidates(vm, hypervisor, pinned)
         best: Room | None = None
         for room in rooms:
-            if room.memory < memory or room.cpu + CPU_ROUNDING < cpu:
+            if room.memory < memory + room.host.overhead.of(memory, vcpu) or room.cpu + CPU_ROUNDING < cpu:
                 continue
             if best is None or room.memory > best.memory:
                 best = room
         if best is None:
             raise NoCapacity(
-                f"VM {vm}: {memory} MiB of memory and {cpu:g} CPU",
-                "; ".join(_lack(room, cpu, memory) for room in rooms[:5]),
+                f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
+                "; ".join(_lack(room, cpu, memory, vcpu) for room in rooms[:5]),
                 "Ask for less, end other machines, add a host, or set the host's memory_overcommit or cpu_overcommit",
             )
-        best.memory -= memory
+        best.memory -= memory + best.host.overhead.of(memory, vcpu)
         best.cpu -= cpu
         return best.host
 
@@ -100,8 +105,16 @@ class Scheduler:
         return rooms
 
 
-def _lack(room: Room, cpu: float, memory: int) -> str:
+def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:
+    overheads = sorted({room.host.overhead.of(memory, vcpu) for room in rooms[:5]} - {0})
+    told = " or ".join(str(overhead) for overhead in overheads)
+    return f"{memory} MiB + {told} MiB overhead" if told else f"{memory} MiB"
+
+
+def _lack(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
     host = room.host
-    if room.memory < memory:
-        return f"{host.name} has {max(0, int(room.memory))} MiB left of {host.memory}"
+    if room.memory < memory + host.overhead.of(memory, vcpu):
+        reserved = f", less {host.reserved_memory} that are reserved" if host.reserved_memory else ""
+        others = f", less {room.foreign} of machines that are not this catalog's" if room.foreign else ""
+        return f"{host.name} has {max(0, int(room.memory))} MiB left of {host.memory}{reserved}{others}"
     return f"{host.name} has {max(0.0, room.cpu):g} CPU left of {host.cpu:g}"

@@ -72,5 +72,10 @@ MIGRATIONS = (
         state TEXT NOT NULL, action TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (vm_id, step)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE hosts ADD COLUMN overhead TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE hosts ADD COLUMN overhead_used INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE vms ADD COLUMN overhead INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -8,15 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
-from ...errors import CatalogError, NotFound
+from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
+from ...host.files import explained, obstacle, remove_file, sync_directory
 from .schema import MIGRATIONS, VERSION
 
-BUSY_SECONDS = 60
+CATALOG = "nebula.db"
+# What it is called from the moment on in which it has been ended, until the last of it is removed.
+ENDED = f"{CATALOG}.ended"
+# What is beside a catalog while SQLite uses its write-ahead log.
+BESIDE = (f"{CATALOG}-wal", f"{CATALOG}-shm")
+PARTS = (CATALOG, *BESIDE)
+# How long a run waits for others that hold the catalog. Each holds it for one decision: parts of a second.
+BUSY_SECONDS = 60.0
 # On these SQLite's write-ahead log does not work (it needs memory shared between the processes of one kernel).
 NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.sshfs", "9p"))
 
@@ -28,11 +37,12 @@ class Store:
     of an older schema, of which it is a migrated copy.
     """
 
-    def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
+    def __init__(self, root: str, check_mode: bool = False, create: bool = False, name: str = CATALOG) -> None:
         self.root = root
-        self.path = os.path.join(root, "nebula.db")
+        self.path = os.path.join(root, name)
         self.check_mode = check_mode
-        exists = os.path.exists(self.path)
+        # An empty file is what a run leaves that is killed as it begins one, or what a full disk leaves.
+        exists = _size(self.path) > 0
         self.declared = not exists and check_mode
         if not exists and not check_mode and not create:
             raise NotFound(
@@ -42,19 +52,31 @@ class Store:
             )
         if not self.declared:
             _refuse_network_file_system(root)
+        if not exists and not self.declared:
+            remove_ended(root)
+            # Closed from its first moment on. Never where there is one: closing it would end SQLite's locks on it.
+            with explained(self.path):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        self._file = self._identity()
         with self._told():
-            self.db = sqlite3.connect(
-                ":memory:" if self.declared else self.path, timeout=BUSY_SECONDS, isolation_level=None
-            )
+            # rw: one that is removed between these lines must not come back empty.
+            place = ":memory:" if self.declared else f"{Path(os.path.abspath(self.path)).as_uri()}?mode=rw"
+            self.db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
             self.db.row_factory = sqlite3.Row
-            self._prepare(new=not exists)
+            self._prepare()
 
-    def _prepare(self, new: bool) -> None:
+    def _identity(self) -> tuple[int, int]:
+        """Which file is at the path now."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_dev, found.st_ino
+
+    def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
-        if new and not self.declared:
-            os.chmod(self.path, 0o600)
         if not self.check_mode:
-            self.db.execute("PRAGMA journal_mode = WAL")
+            self._use_write_ahead_log()
             # FULL, not WAL's usual NORMAL: what a run reported as done must survive a power cut.
             self.db.execute("PRAGMA synchronous = FULL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
@@ -82,14 +104,25 @@ class Store:
             self._roll_back()
             raise
 
+    def _use_write_ahead_log(self) -> None:
+        # SQLite does not wait here for others who do the same to a new catalog.
+        limit = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self.db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > limit:
+                    raise
+            time.sleep(0.02)
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """SQLite's errors in our words."""
         try:
             yield
         except sqlite3.Error as error:
-            found, remedy = _explain(error)
-            raise CatalogError(f"catalog {self.path}", found, remedy) from error
+            raise _explain(error, self.path) from error
 
     def _roll_back(self) -> None:
         # Where the disk is full, SQLite may have done it itself.
@@ -110,11 +143,30 @@ class Store:
         with self._told():
             self.db.execute("BEGIN IMMEDIATE")
             try:
+                self._check_still_there()
                 yield self.db
                 self.db.execute("ROLLBACK" if self.check_mode else "COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _check_still_there(self) -> None:
+        """What is written to a file that was removed or replaced meanwhile would be lost, and reported as done."""
+        if not self.declared and self._identity() != self._file:
+            raise CatalogError(
+                f"catalog {self.path}",
+                "another run has removed or replaced it meanwhile",
+                "Run again once that run has ended; nothing was changed",
+            )
+
+    def remove(self, allowed: Callable[[], None]) -> None:
+        """End the catalog, if `allowed` raises nothing: nobody decides anything in between, and those who wait for that
+        find that it is gone. Its files are remove_ended()'s."""
+        with self.transaction():
+            allowed()
+            # At one blow: a run may be killed here, and a catalog without its log would tell what was long ago.
+            os.rename(self.path, os.path.join(self.root, ENDED))
+            sync_directory(self.root)
 
     def take_ids(self, sequence: str, count: int = 1) -> int:
         """The first of `count` ids in a row; called within a transaction."""
@@ -142,6 +194,25 @@ class Store:
         self.db.close()
 
 
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def begun(root: str) -> bool:
+    return _size(os.path.join(root, CATALOG)) > 0
+
+
+def remove_ended(root: str) -> None:
+    """Take away what is left of a catalog that was ended."""
+    if os.path.exists(os.path.join(root, ENDED)):
+        # Last what tells that the others are to go.
+        for name in (*BESIDE, ENDED):
+            remove_file(os.path.join(root, name))
+
+
 def _statements(script: str) -> list[str]:
     # executescript() would commit the surrounding transaction; the scripts hold no ';' but between statements.
     return [part for part in (piece.strip() for piece in script.split(";")) if part]
@@ -165,24 +236,49 @@ def _refuse_network_file_system(root: str) -> None:
         )
 
 
-# What SQLite's words begin with or hold → what is the case, and what to do.
+# What SQLite's words hold → what is the case, and what to do.
 _EXPLAINED = (
-    (("locked", "busy"), f"another run has held it for over {BUSY_SECONDS} s",
+    (("locked", "busy"), "another run has held it for over {seconds:g} s",
      "Wait for the other run to end, then run again"),
-    (("disk is full", "disk I/O"), "there is no room for it on its file system, or that can't be written",
-     "Make room, then run again; nothing was changed"),
     (("not a database", "malformed", "no such table", "no such column"), "the file is damaged, or not a catalog",
      "Restore it from a backup; nothing was changed"),
     (("readonly", "read-only"), "it can't be written", "Run as root, and see that its file system is writable"),
     (("unable to open",), "it can't be opened", "Run as root, and see that it is a file"),
 )  # fmt: skip
+_FULL = "disk is full"
+# SQLite has these words for a file that can't be made or extended too, whatever the reason.
+_VAGUE = ("disk I/O", "unable to open", "readonly")
 
 
-def _explain(error: sqlite3.Error) -> tuple[str, str]:
-    for signs, found, remedy in _EXPLAINED:
-        if any(sign in str(error) for sign in signs):
-            return found, remedy
+def _may_be_opened(path: str) -> bool:
+    """Whether nothing is in the way of it any more that we could see: then it was its disk."""
+    own = (path, f"{path}-journal", f"{path}-wal", f"{path}-shm")
     return (
+        os.path.isfile(path)
+        and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+        and all(os.path.isfile(name) and os.access(name, os.R_OK | os.W_OK) for name in own if os.path.lexists(name))
+    )
+
+
+def _explain(error: sqlite3.Error, path: str) -> NebulaError:
+    asked, text = f"catalog {path}", str(error)
+    reason = obstacle(os.path.dirname(path)) if any(sign in text for sign in _VAGUE) else None
+    if _FULL in text or isinstance(reason, NoSpace):
+        found = reason.found if reason is not None else "there is no room for it on its file system"
+        return NoSpace(asked, found, "Make room there, then run again: it goes on from what was kept")
+    if reason is not None:
+        return type(reason)(asked, reason.found, reason.remedy)
+    if "disk I/O" in text or ("unable to open" in text and _may_be_opened(path)):
+        return StorageFailed(
+            asked,
+            "its file system failed to read or write it",
+            "See dmesg, and the quota; mend that, then run again: it goes on from what was kept",
+        )
+    for signs, found, remedy in _EXPLAINED:
+        if any(sign in text for sign in signs):
+            return CatalogError(asked, found.format(seconds=BUSY_SECONDS), remedy)
+    return CatalogError(
+        asked,
         f"it refused what it was told ({error})",
         "Nothing was changed. This is a fault of nebula.provision: report it",
     )

@@ -64,6 +64,7 @@ class Vms:
         self.foreign_memory: dict[str, int] = {}
         self.taken_ports: dict[str, set[int]] = {}
         self.unreached: set[str] = set()
+        self.foreign_ids: set[int] = set()
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def pool(
@@ -123,21 +124,22 @@ class Vms:
         now = self.now()
         references = _References(self.images, self.networks)
         scheduler = Scheduler(self.hosts.pool(), self.foreign_memory, hosts, self.unreached)
-        first = self.store.take_ids("vms", len(requests))
+        ids = self._new_ids(len(requests))
         placed: list[tuple[int, VmRequest, Demands, Host]] = []
-        for vm_id, request in enumerate(requests, first):
+        for vm_id, request in zip(ids, requests):
             check_name("VM", request.name)
             demands = references.demands(request.name, request.template)
             hypervisor = request.template.get("HYPERVISOR").lower()
-            host = scheduler.place(request.name, demands.cpu, demands.memory, hypervisor, request.host)
+            host = scheduler.place(request.name, demands.cpu, demands.memory, demands.vcpu, hypervisor, request.host)
             placed.append((vm_id, request, demands, host))
         identities = self._identities([(vm_id, request) for vm_id, request, _d, _h in placed])
         self.store.db.executemany(
             "INSERT INTO vms (id, name, uuid, pattern, position, template, state, lcm_state, host_id, wanted, cpu,"
-            " memory, request, body, stime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
+            " memory, overhead, request, body, stime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
             [
                 (vm_id, r.name, identities[vm_id], r.pattern, r.position, r.template_name, VmState.ACTIVE,
-                 LcmState.PROLOG, host.id, r.wanted, d.cpu, d.memory, references.as_json(r.template), now)
+                 LcmState.PROLOG, host.id, r.wanted, d.cpu, d.memory, _overhead(host, d),
+                 references.as_json(r.template), now)
                 for vm_id, r, d, host in placed
             ],
         )  # fmt: skip
@@ -160,11 +162,20 @@ class Vms:
             )
             warnings[vm_id] = said
             bodies.append((_dumps(to_plain(vm)), vm_id))
-            self.hosts.promise(_id(host), demands.memory, demands.cpu, 1)
+            self.hosts.promise(_id(host), demands.memory, _overhead(host, demands), demands.cpu, 1)
         self.store.db.executemany("UPDATE vms SET body = ? WHERE id = ?", bodies)
         self._remember([(vm_id, h.name, "PROLOG", "instantiate", "") for vm_id, _r, _d, h in placed], now)
         records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
         return [replace(record, warnings=warnings[record.id or 0]) for record in records]
+
+    def _new_ids(self, count: int) -> list[int]:
+        """Ids that no host has for something of somebody else's: a machine of such an id could never start there."""
+        ids: list[int] = []
+        while len(ids) < count:
+            lacking = count - len(ids)
+            first = self.store.take_ids("vms", lacking)
+            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.foreign_ids]
+        return ids
 
     def _identities(self, wanted: Sequence[tuple[int, VmRequest]]) -> dict[int, str]:
         """A UUID for each machine: what OS/UUID fixes, else a new one."""
@@ -321,14 +332,19 @@ class Vms:
         nics = self._refreshed(vm.nics, references)
         body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
         body = replace(body, disks=_keep_sources(vm, body))
-        self.store.db.execute(
-            "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
-            (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
-        )
+        self._store(vm_id, references.as_json(template), body, demands, host)
         if body.context != vm.context or any(change.how != "catalog" for change in changes):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def _store(self, vm_id: int, request: str, body: Vm, demands: Demands, host: Host) -> None:
+        """What the machine was asked to be, is to be, and takes of its host."""
+        costs = (demands.cpu, demands.memory, _overhead(host, demands))
+        self.store.db.execute(
+            "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ?, overhead = ? WHERE id = ?",
+            (request, _dumps(to_plain(body)), *costs, vm_id),
+        )
 
     def _refreshed(self, nics: Sequence[Nic], references: _References) -> list[Nic]:
         """The NICs with what their networks say by now; leases and bridges are as they were."""
@@ -366,22 +382,27 @@ class Vms:
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
-        self.store.db.execute(
-            "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ? WHERE id = ?",
-            (references.as_json(template), _dumps(to_plain(body)), demands.cpu, demands.memory, vm_id),
-        )
+        self._store(vm_id, references.as_json(template), body, demands, host)
         orders = VmOrders(hard=True, operation="recreate")
         self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", seq=row["seq"] + 1)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
 
     def _repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> None:
         """Change what the machine was promised on its host, or say that there is no room."""
+        overhead = _overhead(host, demands)
         memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]
-        if memory > 0 or cpu > 0:
-            scheduler = Scheduler([host], self.foreign_memory)
-            scheduler.place(row["name"], max(0.0, cpu), max(0, memory), pinned=host.name)
-        if memory or cpu:
-            self.hosts.promise(_id(host), memory, cpu, 0)
+        if memory + overhead > row["overhead"] or cpu > 0:
+            # As if it were not there: what it has it keeps, and that may be more than is left.
+            without = replace(
+                host,
+                memory_used=host.memory_used - row["memory"],
+                overhead_used=host.overhead_used - row["overhead"],
+                cpu_used=host.cpu_used - row["cpu"],
+            )
+            scheduler = Scheduler([without], self.foreign_memory)
+            scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
+        if memory or cpu or overhead != row["overhead"]:
+            self.hosts.promise(_id(host), memory, overhead - row["overhead"], cpu, 0)
 
     def _decide(
         self,
@@ -431,7 +452,18 @@ class Vms:
         self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
         number = int(self.store.meta("plan"))
         catalog = self.store.meta("catalog")
-        return {host: Plan(catalog, number, host, tuple(vms)) for host, vms in planned.items()}
+        known = {host.name: host for host in self.hosts.pool()}
+        return {
+            host: Plan(
+                catalog,
+                number,
+                host,
+                tuple(vms),
+                memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
+                foreign_memory=self.foreign_memory.get(host, 0),
+            )
+            for host, vms in planned.items()
+        }
 
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
@@ -442,8 +474,11 @@ class Vms:
                 continue
             self.foreign_memory[node.host] = node.foreign_memory
             self.taken_ports[node.host] = set(node.ports)
+            self.foreign_ids.update(node.foreign_ids)
             if not node.reached:
                 self.unreached.add(node.host)
+            if node.reached and self._is_stale(host["id"], node):
+                continue
             seen = {vm.vm_id: vm for vm in node.vms}
             for row in self.store.rows(
                 "SELECT id, uuid, state, lcm_state FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
@@ -457,11 +492,26 @@ class Vms:
                 if now != before:
                     moved.append((row["id"], now, _observed_reason(node, now)))
         self._move(moved, "monitor")
+        self.networks.release_held({vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed))
         return self.pool(ids=[vm_id for vm_id, _s, _r in moved])
 
-    def record(self, host: str, outcomes: Sequence[VmOutcome] | None) -> list[VmRecord]:
+    def _is_stale(self, host_id: int, node: Observed) -> bool:
+        """Whether another run has recorded since what the node did after it was polled."""
+        recorded = int(self.store.meta(f"recorded/{host_id}") or 0)
+        return node.catalog == self.store.meta("catalog") and node.done_number < recorded
+
+    def _all_answered(self, observed: Sequence[Observed]) -> bool:
+        reached = {node.host for node in observed if node.reached}
+        return all(host.name in reached for host in self.hosts.pool())
+
+    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
         if outcomes is None:
             return self._record_silence(host)
+        self.store.db.execute(
+            "INSERT INTO meta SELECT 'recorded/' || id, ?1 FROM hosts WHERE name = ?2 AND ?1 > 0"
+            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+            (done_number, host),
+        )
         touched = []
         for outcome in outcomes:
             row = self.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
@@ -509,19 +559,25 @@ class Vms:
             self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
         return self.pool(ids=[row["id"] for row in rows])
 
-    def _end(self, row: sqlite3.Row, host: str) -> None:
+    def forget(self, host: Host) -> None:
+        """The machines of a host that is gone for good."""
+        for row in self.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
+            self._end(row, host.name, f"host {host.name} was forgotten")
+            self.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
+
+    def _end(self, row: sqlite3.Row, host: str, reason: str = "") -> None:
         now = self.now()
         self.images.release(row["id"], written=True)
         self.networks.release([row["id"]])
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
-        self.hosts.promise(row["host_id"], -row["memory"], -row["cpu"], -1)
+        self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
         # Secrets do not outlive the machine: its context and passwords go with it.
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}',"
             " request = '[]', body = ? WHERE id = ?",
             (VmState.DONE, now, _dumps(_without_secrets(json.loads(row["body"]))), row["id"]),
         )
-        self._remember([(row["id"], host, "DONE", "terminate", "")], now)
+        self._remember([(row["id"], host, "DONE", "terminate", reason)], now)
 
     def _move(self, moved: Sequence[tuple[int, str, str]], action: str) -> None:
         for vm_id, name, reason in moved:
@@ -626,6 +682,10 @@ class _References:
         if key not in self._values:
             self._values[key] = self._networks.nic_values(network, ar_id)
         return self._values[key]
+
+
+def _overhead(host: Host, demands: Demands) -> int:
+    return host.overhead.of(demands.memory, demands.vcpu)
 
 
 def template_uuid(template: Template) -> str:

@@ -1,0 +1,370 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog checked in itself. Leases, ports, uses of images and all counters follow from its machines: what they
+have to be is derived from these, compared, and in repair() written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import CatalogError, NebulaError
+from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
+from ...model.plain import from_plain
+from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
+from ...model.vm import Vm
+from ...network import addresses
+from .hosts import Hosts
+from .images import IN_USE, Images
+from .networks import Networks
+from .store import Store
+
+DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
+REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
+# Of a damaged file, SQLite has more to say than anybody reads.
+SHOWN = 5
+SEQUENCES = ("vms", "images", "networks", "hosts", "templates")
+
+
+@dataclass
+class _Expected:
+    """What follows from the machines. leases: (network, range, offset) → (machine, NIC). uses: (machine, disk) →
+    (image, writable). ports: (host, port) → machine. hosts: host → [memory, cpu, machines, overhead]."""
+
+    leases: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    uses: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    ports: dict[tuple[int, int], int] = field(default_factory=dict)
+    hosts: dict[int, list[float]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Audit:
+    """repair() is called within a transaction."""
+
+    def __init__(self, store: Store, images: Images, networks: Networks, hosts: Hosts) -> None:
+        self.store = store
+        self.images = images
+        self.networks = networks
+        self.hosts = hosts
+
+    def ledger(self) -> Ledger:
+        try:
+            with self._snapshot():
+                damage = self._damage()
+                if not damage:
+                    return self._ledger()
+        except sqlite3.DatabaseError as error:
+            damage = [str(error)]
+        except CatalogError as error:
+            damage = [error.found]
+        more = [f"{len(damage) - SHOWN} more"] * (len(damage) > SHOWN)
+        found = "; ".join([*damage[:SHOWN], *more])
+        finding = Finding("catalog-damaged", "", f"catalog {self.store.path}", found, DAMAGED)
+        return Ledger(damaged=True, findings=(finding,))
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Others may write meanwhile; all that is read here is of one moment."""
+        if self.store.db.in_transaction:
+            yield
+            return
+        self.store.db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self.store.db.in_transaction:
+                self.store.db.execute("ROLLBACK")
+
+    def _damage(self) -> list[str]:
+        told = [str(row[0]) for row in self.store.rows("PRAGMA integrity_check(20)")]
+        found = [" ".join(text.split()) for text in told if text != "ok"]
+        if found:
+            return found
+        broken = Counter((row[0], row[2]) for row in self.store.rows("PRAGMA foreign_key_check"))
+        return [f"rows of {own} refer to {other} that are not there: {count}" for (own, other), count in broken.items()]
+
+    def _ledger(self) -> Ledger:
+        machines = self._machines()
+        expected = self._expected(machines)
+        hosts = {host.name: host.state.name for host in self.hosts.pool()}
+        findings = [
+            *self._unreadable(machines),
+            *expected.findings,
+            *self._differing(expected),
+            *self._counters(expected),
+            *self._sequences(),
+            *self._history(),
+            *self._unsettled(machines),
+        ]
+        return Ledger(
+            catalog=self.store.meta("catalog"),
+            plan=int(self.store.meta("plan")),
+            begun=not self.store.declared,
+            hosts=hosts,
+            vms=tuple(self._vm(row, vm) for row, vm in machines if vm is not None),
+            ended=frozenset(row["id"] for row in self.store.rows("SELECT id FROM vms WHERE state = 6")),
+            images=tuple(self.images.pool()),
+            networks=tuple(self.networks.pool()),
+            findings=tuple(findings),
+        )
+
+    def _machines(self) -> list[tuple[sqlite3.Row, Vm | None]]:
+        rows = self.store.rows(
+            "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id WHERE vms.state != 6"
+            " ORDER BY vms.id"
+        )
+        return [(row, _body(row["body"])) for row in rows]
+
+    def _vm(self, row: sqlite3.Row, vm: Vm) -> LedgerVm:
+        state = vm_state_name(row["state"], row["lcm_state"])
+        settled = bool(row["settled"])
+        return LedgerVm(vm, row["host"] or "", state, row["wanted"], settled, row["generation"], row["error"])
+
+    def _unreadable(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
+        for row, vm in machines:
+            if vm is None or vm.vm_id != row["id"]:
+                found = (
+                    "its definition can't be read" if vm is None else f"its definition is that of machine {vm.vm_id}"
+                )
+                yield Finding("catalog-damaged", "", _called(row), found, DAMAGED)
+            if row["host"] is None:
+                yield Finding("catalog-books", "", _called(row), "it is on no host", DAMAGED)
+
+    # -- what follows from the machines -----------------------------------------------------------------------------
+    def _expected(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> _Expected:
+        expected = _Expected(hosts={host.id: [0, 0.0, 0, 0] for host in self.hosts.pool() if host.id is not None})
+        ranges = {
+            (network.id, each.ar_id): addresses.Calculator(each)
+            for network in self.networks.pool()
+            for each in network.address_ranges
+        }
+        names = {row["id"]: _called(row) for row, _vm in machines}
+        for row, vm in machines:
+            if vm is None:
+                continue
+            if row["host_id"] in expected.hosts:
+                used = expected.hosts[row["host_id"]]
+                used[0], used[1], used[2] = used[0] + row["memory"], round(used[1] + row["cpu"], 6), used[2] + 1
+                used[3] += row["overhead"]
+            for disk in vm.disks:
+                if disk.image_id is not None:
+                    expected.uses[vm.vm_id, disk.disk_id] = (disk.image_id, int(disk.save))
+            if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
+                self._claim_port(expected, names, row, vm.graphics.port)
+            for nic in vm.nics:
+                calculator = ranges.get((nic.network_id, nic.ar_id if nic.ar_id is not None else -1))
+                place = f"{_called(row)}, NIC {nic.nic_id}"
+                if calculator is None or nic.network_id is None or nic.ar_id is None:
+                    found = f"its address {nic.ip or nic.mac} is of a range that the catalog does not have"
+                    expected.findings.append(Finding("catalog-books", "", place, found, DAMAGED))
+                    continue
+                offset = calculator.offset_of(None, addresses.mac_number(nic.mac, place))
+                if offset is None:
+                    found = f"its address {nic.ip or nic.mac} is not in its range"
+                    expected.findings.append(Finding("catalog-books", "", place, found, DAMAGED))
+                    continue
+                other = expected.leases.setdefault((nic.network_id, nic.ar_id, offset), (vm.vm_id, nic.nic_id))
+                if other != (vm.vm_id, nic.nic_id):
+                    found = f"{names[other[0]]}, NIC {other[1]} has its address {nic.ip or nic.mac} too"
+                    remedy = f"End one of the two (state: absent), then: {REPAIR}"
+                    expected.findings.append(Finding("address-shared", "", place, found, remedy))
+        return expected
+
+    def _claim_port(self, expected: _Expected, names: Mapping[int, str], row: sqlite3.Row, port: int) -> None:
+        other = expected.ports.setdefault((row["host_id"], port), row["id"])
+        if other != row["id"]:
+            found = f"{names[other]} has its graphics port {port} too"
+            remedy = f"Recreate one of the two, or end it (state: absent), then: {REPAIR}"
+            expected.findings.append(Finding("address-shared", "", _called(row), found, remedy))
+
+    def _tables(self, expected: _Expected) -> list[_Table]:
+        networks = {network.id: network.name for network in self.networks.pool()}
+        hosts = {host.id: host.name for host in self.hosts.pool()}
+        images = {image.id: image.name for image in self.images.pool()}
+        return [
+            _Table(
+                "leases",
+                "network_id, ar_id, offset",
+                "vm_id, nic_id",
+                expected.leases,
+                lambda key: f"network {networks.get(key[0], key[0])}, range {key[1]}: lease at offset {key[2]}",
+                lambda value: f"of machine {value[0]}, NIC {value[1]}",
+            ),
+            _Table(
+                "vm_images",
+                "vm_id, disk_id",
+                "image_id, writable",
+                expected.uses,
+                lambda key: f"machine {key[0]}, disk {key[1]}: use of an image",
+                lambda value: f"of image {images.get(value[0], value[0])}" + ", written to" * bool(value[1]),
+            ),
+            _Table(
+                "vnc_ports",
+                "host_id, port",
+                "vm_id",
+                {key: (vm_id,) for key, vm_id in expected.ports.items()},
+                lambda key: f"host {hosts.get(key[0], key[0])}: graphics port {key[1]}",
+                lambda value: f"of machine {value[0]}",
+            ),
+        ]
+
+    def _differing(self, expected: _Expected) -> Iterator[Finding]:
+        for table in self._tables(expected):
+            there = self._rows(table)
+            for key in sorted({*table.wanted, *there}):
+                wanted, found = table.wanted.get(key), there.get(key)
+                if wanted == found:
+                    continue
+                says = f"it is noted {table.value(found)}" if found is not None else "it is not noted"
+                has = f"it is {table.value(wanted)}" if wanted is not None else "no machine has it"
+                yield Finding("catalog-books", "", table.name_of(key), f"{says}, and {has}", REPAIR)
+
+    def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        width = table.key.count(",") + 1
+        # A lease of no machine is held for one that a restored catalog does not know.
+        rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL")
+        return {tuple(row)[:width]: tuple(row)[width:] for row in rows}
+
+    def _counters(self, expected: _Expected) -> Iterator[Finding]:
+        for what, noted, is_so, _sql, _values in self._counted(expected):
+            yield Finding("catalog-books", "", what, f"it says {noted}, and it is {is_so}", REPAIR)
+
+    def _counted(self, expected: _Expected) -> Iterator[tuple[str, str, str, str, tuple[Any, ...]]]:
+        """Counters that are wrong: what, as it is noted, as it is, and what writes that."""
+        for row in self.store.rows("SELECT * FROM hosts ORDER BY id"):
+            noted = (row["memory_used"], round(row["cpu_used"], 6), row["vms"], row["overhead_used"])
+            memory, cpu, count, overhead = expected.hosts[row["id"]]
+            if (noted[0], noted[2:]) != (memory, (count, overhead)) or abs(noted[1] - cpu) > 1e-5:
+                yield (
+                    f"host {row['name']}: what it has promised",
+                    f"{noted[0]} MiB + {noted[3]} MiB overhead, {noted[1]:g} CPU to {noted[2]} machines",
+                    f"{memory:g} MiB + {overhead:g} MiB, {cpu:g} CPU to {count:g}",
+                    "UPDATE hosts SET memory_used = ?, cpu_used = ?, vms = ?, overhead_used = ? WHERE id = ?",
+                    (int(memory), cpu, int(count), int(overhead), row["id"]),
+                )
+        for row in self.store.rows(
+            "SELECT r.*, n.name FROM address_ranges r JOIN networks n ON n.id = r.network_id ORDER BY network_id, ar_id"
+        ):
+            place = (row["network_id"], row["ar_id"])
+            taken = {offset for network, ar_id, offset in expected.leases if (network, ar_id) == place}
+            held = "SELECT offset FROM leases WHERE vm_id IS NULL AND network_id = ? AND ar_id = ?"
+            taken |= {each["offset"] for each in self.store.rows(held, *place)}
+            lowest = min(offset for offset in range(len(taken) + 1) if offset not in taken)
+            if row["used"] != len(taken) or row["first_free"] > lowest:
+                yield (
+                    f"network {row['name']}, range {row['ar_id']}: its leases",
+                    f"{row['used']}, the first free one at offset {row['first_free']} or above",
+                    f"{len(taken)}, the first free one at offset {lowest}",
+                    "UPDATE address_ranges SET used = ?, first_free = ? WHERE network_id = ? AND ar_id = ?",
+                    (len(taken), lowest, *place),
+                )
+        users: dict[int, int] = {}
+        for image_id, _writable in expected.uses.values():
+            users[image_id] = users.get(image_id, 0) + 1
+        for row in self.store.rows("SELECT id, name, state, persistent FROM images ORDER BY id"):
+            state = ImageState(row["state"])
+            used = ImageState.USED_PERS if row["persistent"] else ImageState.USED
+            right = used if row["id"] in users else ImageState.READY
+            if state != right and (state in IN_USE or row["id"] in users):
+                yield (
+                    f"image {row['name']} (id {row['id']})",
+                    f"{state.name}",
+                    f"{right.name}: {users.get(row['id'], 0)} disks use it",
+                    "UPDATE images SET state = ? WHERE id = ?",
+                    (int(right), row["id"]),
+                )
+
+    def _sequences(self) -> Iterator[Finding]:
+        for name, following, highest in self._low_sequences():
+            yield Finding(
+                "catalog-books",
+                "",
+                f"ids of {name}",
+                f"the next one is {following}, and {highest} was used already",
+                REPAIR,
+            )
+
+    def _low_sequences(self) -> Iterator[tuple[str, int, int]]:
+        following = {row["name"]: row["next"] for row in self.store.rows("SELECT name, next FROM sequences")}
+        for name in SEQUENCES:
+            highest = self.store.rows(f"SELECT max(id) FROM {name}")[0][0]
+            if highest is not None and following.get(name, 0) <= highest:
+                yield name, following.get(name, 0), highest
+
+    def _history(self) -> Iterator[Finding]:
+        for row in self.store.rows(
+            "SELECT vms.id, vms.name, count(step) AS steps, max(step) AS last FROM vms LEFT JOIN history"
+            " ON history.vm_id = vms.id GROUP BY vms.id HAVING steps = 0 OR last != steps - 1"
+        ):
+            found = f"it has {row['steps']} steps, the last numbered {row['last']}" if row["steps"] else "it has none"
+            yield Finding("history-gap", "", f"history of {_called(row)}", found, DAMAGED)
+
+    def _unsettled(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
+        again = "Run site.yml again; if its host is gone for good, nebula.provision.forget_host"
+        for row, _vm in machines:
+            state = vm_state_name(row["state"], row["lcm_state"])
+            why = f" ({row['error']})" if row["error"] else ""
+            if not row["settled"]:
+                found = f"it is to be {row['wanted']}, and its host has not done that yet{why}"
+                yield Finding("machine-unfinished", row["host"] or "", _called(row), found, again, UNFINISHED)
+            elif LcmState.__members__.get(state) in FAILURES:
+                remedy = "Remove the cause, then run site.yml with state: recovered for it, or with absent"
+                yield Finding(
+                    "machine-failed", row["host"] or "", _called(row), f"it is {state}{why}", remedy, UNFINISHED
+                )
+
+    # -- repair -------------------------------------------------------------------------------------------------------
+    def repair(self) -> list[str]:
+        """Write what follows from the machines; a sentence for each thing that was made right. What two machines claim
+        is not decided here."""
+        ledger = self.ledger()
+        if ledger.damaged or any(finding.kind == "address-shared" for finding in ledger.findings):
+            return []
+        expected = self._expected(self._machines())
+        done = [f"{each.object}: {each.found}" for each in self._differing(expected)]
+        for table in self._tables(expected):
+            there = self._rows(table)
+            keys = " AND ".join(f"{column.strip()} = ?" for column in table.key.split(","))
+            for key in [key for key, value in there.items() if table.wanted.get(key) != value]:
+                self.store.db.execute(f"DELETE FROM {table.name} WHERE {keys}", key)
+            marks = ", ".join("?" * (table.key.count(",") + table.columns.count(",") + 2))
+            self.store.db.executemany(
+                f"INSERT INTO {table.name} ({table.key}, {table.columns}) VALUES ({marks})",
+                [(*key, *value) for key, value in table.wanted.items() if there.get(key) != value],
+            )
+        for what, noted, is_so, sql, values in list(self._counted(expected)):
+            self.store.db.execute(sql, values)
+            done.append(f"{what}: it said {noted}, and it is {is_so}")
+        for name, following, highest in list(self._low_sequences()):
+            self.store.db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?)", (name, highest + 1))
+            done.append(f"ids of {name}: the next one was {following}, and is {highest + 1}")
+        return done
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table that follows from the machines. name_of, value: how a key and a row's values are called."""
+
+    name: str
+    key: str
+    columns: str
+    wanted: Mapping[Any, Any]
+    name_of: Callable[[Any], str]
+    value: Callable[[Any], str]
+
+
+def _body(text: str) -> Vm | None:
+    try:
+        return from_plain(Vm, json.loads(text))
+    except (ValueError, TypeError, AttributeError, KeyError, NebulaError):
+        return None
+
+
+def _called(row: sqlite3.Row) -> str:
+    return f"VM {row['name']} (id {row['id']})"

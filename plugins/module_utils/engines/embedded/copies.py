@@ -1,0 +1,446 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies of the catalog: taken while others use it, looked at, and made the catalog again, above all that the nodes
+have seen since."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Callable
+
+from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue
+from ...host.files import explained, lock, remove_file, sync_directory
+from ...model.backup import Copy, Restored, Stranger
+from ...model.plan import Observed
+from ...model.states import LcmState, VmState
+from ...network import addresses
+from . import store as stores
+from .images import image_of
+from .networks import Networks
+from .schema import VERSION
+from .store import CATALOG, PARTS, Store
+
+# Between what the nodes know and what is decided next.
+PLANS_APART = 1000
+IDS_APART = 100
+STEP_PAGES = 4096
+# Beside the catalog while it is put together.
+CANDIDATE = ".nebula.db.restoring"
+_REMEDY = "Take another backup; this file was left as it is"
+
+
+def take(store: Store, path: str) -> Copy:
+    """Write a copy to the new file `path`: one moment of the catalog, whoever works on it meanwhile."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+        _copy(store.db, target, store.path)
+        # One file: nothing may have to be found beside it.
+        target.execute("PRAGMA journal_mode = DELETE")
+    copy = look(path)
+    with explained(path), Path(path).open("rb+") as file:
+        os.fsync(file.fileno())
+    return copy
+
+
+def look(path: str) -> Copy:
+    """CatalogError if the file is not a sound copy, or newer than this collection."""
+    asked = f"catalog {path}"
+    try:
+        with _reading(path) as db:
+            schema = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if schema > VERSION:
+                raise CatalogError(
+                    asked,
+                    f"its schema is version {schema}, this collection knows up to {VERSION}",
+                    "Use the newer nebula.provision that wrote it",
+                )
+            wrong = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
+            wrong += [
+                f"a row of {row[0]} refers to a {row[2]} that is not there"
+                for row in db.execute("PRAGMA foreign_key_check")
+            ]
+            if wrong or not schema:
+                raise CatalogError(asked, f"it is damaged: {'; '.join(wrong[:3]) or 'it is empty'}", _REMEDY)
+            meta = dict(db.execute("SELECT key, value FROM meta"))
+            machines = int(db.execute("SELECT count(*) FROM vms WHERE state != 6").fetchone()[0])
+            next_ids = dict(db.execute("SELECT name, next FROM sequences"))
+            db.row_factory = sqlite3.Row
+            images = tuple(image_of(row) for row in db.execute("SELECT images.*, 0 AS vms FROM images ORDER BY id"))
+            return Copy(str(meta["catalog"]), int(meta["plan"]), schema, machines, images, next_ids)
+    except (sqlite3.Error, KeyError, ValueError) as error:
+        raise CatalogError(asked, f"it is damaged, or no catalog: {error}", _REMEDY) from error
+
+
+def _reading(path: str) -> contextlib.closing[sqlite3.Connection]:
+    # A copy by other means may have its write-ahead log beside it. Without one nothing is to be made beside a copy.
+    alone = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    place = f"{Path(os.path.abspath(path)).as_uri()}?mode=ro{alone}"
+    return contextlib.closing(sqlite3.connect(place, uri=True))
+
+
+def present(root: str) -> Copy | None:
+    """The catalog that is in place; None if there is none, or only one in which nothing was ever made."""
+    path = os.path.join(root, CATALOG)
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return None
+    # Opened as a writer would: what is in the write-ahead log counts.
+    with contextlib.closing(sqlite3.connect(path, timeout=stores.BUSY_SECONDS)) as db:
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            used = db.execute("SELECT count(*) FROM sequences WHERE name != 'hosts'").fetchone()[0]
+            meta = dict(db.execute("SELECT key, value FROM meta"))
+        except sqlite3.Error as error:
+            raise CatalogError(f"catalog {path}", f"it is damaged, or no catalog: {error}") from error
+    if not used and meta.get("plan") == "0":
+        return None
+    return look(path)
+
+
+@contextlib.contextmanager
+def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
+    """The copy at `path`, or without one an empty catalog of that UUID, in this version's schema; gone at the end.
+    root: where it lies meanwhile."""
+    with contextlib.ExitStack() as stack:
+        # In check mode there may be no such directory yet.
+        root = root or stack.enter_context(tempfile.TemporaryDirectory())
+        place = os.path.join(root, CANDIDATE)
+        held = f"{place}.lock"
+        stack.enter_context(lock(held, stores.BUSY_SECONDS))
+        stack.callback(remove_file, held)
+        _remove(place)
+        stack.callback(_remove, place)
+        if path:
+            with _reading(path) as source:
+                os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                with contextlib.closing(sqlite3.connect(place)) as target:
+                    _copy(source, target, place)
+        with contextlib.closing(Store(root, create=True, name=CANDIDATE)) as store:
+            if not path:
+                with store.transaction() as db:
+                    db.execute("UPDATE meta SET value = ? WHERE key = 'catalog'", (catalog,))
+            yield store
+
+
+def raise_above(store: Store, observed: Sequence[Observed], current: Copy | None, now: int) -> Restored:
+    """Bring the candidate above all that the nodes have seen, so that they follow it again and no id is used twice.
+    current: what it replaces."""
+    catalog, plan = store.meta("catalog"), int(store.meta("plan"))
+    hosts = tuple(node.host for node in observed if node.catalog == catalog)
+    replaced = current if current is not None and current.catalog == catalog else None
+    seen = max([node.plan_number for node in observed if node.catalog == catalog], default=0)
+    seen = max(seen, replaced.plan if replaced is not None else 0)
+    ahead = seen > plan
+    # A run that was under way when the catalog was lost may have taken numbers that no node has seen.
+    lost = replaced is None and bool(hosts)
+    with store.transaction() as db:
+        strangers, raised, missing = _compare(store, observed, ahead, now)
+        known = dict(replaced.next_ids) if replaced is not None else {}
+        known["vms"] = max([known.get("vms", 0), *(each.vm_id + 1 for each in strangers)])
+        for name, following in known.items():
+            db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (name,))
+            db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = ?", (following, name))
+        if ahead or strangers or lost:
+            plan = max(plan, seen) + PLANS_APART
+            db.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (str(plan),))
+            db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
+        held = list(_hold(store, strangers))
+        row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
+    return Restored(
+        catalog,
+        plan,
+        row["next"] if row else 0,
+        ahead,
+        tuple(raised),
+        tuple(missing),
+        tuple(strangers),
+        tuple(held),
+        hosts,
+    )
+
+
+def _compare(
+    store: Store, observed: Sequence[Observed], ahead: bool, now: int
+) -> tuple[list[Stranger], list[str], list[str]]:
+    catalog = store.meta("catalog")
+    rows = store.rows(
+        "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE vms.state != 6 ORDER BY vms.id"
+    )
+    known = {(row["host"], row["id"], row["uuid"]): row for row in rows}
+    strangers, raised, missing = [], [], []
+    found: dict[tuple[str, int, str], tuple[str, int]] = {}
+    for node in observed:
+        for each in _machines_on(node, catalog):
+            key = (each.host, each.vm_id, each.uuid)
+            found[key] = (each.state, each.generation)
+            if key not in known:
+                strangers.append(each)
+    reached = {node.host for node in observed if node.reached}
+    for key, row in known.items():
+        name = f"VM {row['name']} (id {row['id']}) on host {row['host']}"
+        if key in found:
+            state, generation = found[key]
+            if generation > row["generation"]:
+                # What the copy says of it is made true again, and nothing is started or ended by that.
+                wanted = state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else row["wanted"]
+                _adjust(store, row, generation + 1, wanted, 0, row["state"], row["lcm_state"], "", now)
+                raised.append(name)
+        elif row["host"] in reached and row["wanted"] != "DONE" and (ahead or row["settled"]):
+            missing.append(name)
+            if ahead:
+                # It may have been ended since: it is not made again before somebody says so.
+                error = (
+                    f"host {row['host']} did not have it when this catalog was restored; state: running makes it anew"
+                )
+                _adjust(
+                    store, row, row["generation"] + 1, row["wanted"], 1, VmState.ACTIVE, LcmState.UNKNOWN, error, now
+                )
+    return strangers, raised, missing
+
+
+def _adjust(
+    store: Store,
+    row: sqlite3.Row,
+    generation: int,
+    wanted: str,
+    settled: int,
+    state: int,
+    lcm_state: int,
+    error: str,
+    now: int,
+) -> None:
+    store.db.execute(
+        "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = '{}',"
+        " seq = seq + 1 WHERE id = ?",
+        (generation, wanted, settled, state, lcm_state, error, row["id"]),
+    )
+    store.db.execute(
+        "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
+        " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, 'restore', ?5 FROM history WHERE vm_id = ?1",
+        (row["id"], now, row["host"], "UNKNOWN" if error else wanted, error),
+    )
+
+
+def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
+    """All that carries the catalog's mark: domains, and directories without one."""
+    inventory = node.inventory
+    if inventory is None:
+        return
+    states = {vm.vm_id: vm for vm in node.vms}
+    acted = {each.vm_id: each.generation for each in inventory.directories if each.catalog == catalog}
+    there = set()
+    for domain in inventory.domains:
+        if domain.catalog != catalog:
+            continue
+        there.add(domain.vm_id)
+        polled = states.get(domain.vm_id)
+        yield Stranger(
+            node.host,
+            domain.vm_id,
+            domain.uuid,
+            domain.name,
+            polled.state if polled is not None else domain.state,
+            node.hypervisor,
+            max(domain.generation, acted.get(domain.vm_id, 0)),
+            tuple(domain.macs),
+            domain.forget,
+        )
+    for directory in inventory.directories:
+        if directory.catalog == catalog and directory.vm_id not in there:
+            path, uuid, generation = directory.path, directory.uuid, directory.generation
+            yield Stranger(node.host, directory.vm_id, uuid, path, "no domain", node.hypervisor, generation)
+
+
+def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
+    """Their addresses are given to nobody while they have them: a lease of no machine, under the stranger's id."""
+    store.db.execute("DELETE FROM leases WHERE vm_id IS NULL")
+    for network in Networks(store).pool():
+        for address_range in network.address_ranges:
+            calculator = addresses.Calculator(address_range)
+            for stranger in strangers:
+                for mac in stranger.macs:
+                    offset = calculator.offset_of(None, addresses.mac_number(mac, stranger.name))
+                    if offset is None:
+                        continue
+                    place = (network.id, address_range.ar_id, offset)
+                    done = store.db.execute(
+                        "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id, nic_id)"
+                        " VALUES (?, ?, ?, NULL, ?)",
+                        (*place, stranger.vm_id),
+                    )
+                    if done.rowcount == 1:
+                        lease = calculator.lease(network.id, offset, None, None)
+                        yield f"{lease.ip or lease.ip6 or lease.mac} of network {network.name}"
+    store.db.execute(
+        "UPDATE address_ranges SET first_free = 0, used = (SELECT count(*) FROM leases l WHERE"
+        " l.network_id = address_ranges.network_id AND l.ar_id = address_ranges.ar_id)"
+    )
+
+
+class Watch:
+    """The catalog in place, from before it is looked at until it gives way: nobody may decide anything in between."""
+
+    def __init__(self, root: str) -> None:
+        self.path = os.path.join(root, CATALOG)
+        self._file = self._identity()
+        self._db: sqlite3.Connection | None = None
+        self._version = -1
+        if self._file is not None:
+            self._db = sqlite3.connect(self.path, timeout=stores.BUSY_SECONDS)
+            # A damaged one has none: nobody can decide anything in it.
+            with contextlib.suppress(sqlite3.DatabaseError):
+                self._version = self._data_version()
+
+    def check(self) -> None:
+        """Conflict if another run has changed it. Called when none can any more."""
+        same = self._identity() == self._file
+        if same and self._version >= 0:
+            with contextlib.suppress(sqlite3.DatabaseError):
+                same = self._data_version() == self._version
+        if not same:
+            raise Conflict(
+                f"restoring the catalog {self.path}",
+                "another run has changed it meanwhile",
+                "Wait for that run to end, then run again. Nothing was changed",
+            )
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return (found.st_dev, found.st_ino) if found.st_size else None
+
+    def _data_version(self) -> int:
+        # Of a connection that changes nothing itself: another number once any other one has.
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0]) if self._db is not None else -1
+
+
+def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
+    """Make the candidate the catalog. What was in its place is kept beside it; the path, "" if there was nothing."""
+    path = os.path.join(root, CATALOG)
+    aside = f"{path}.before-{stamp}"
+    sound = os.path.exists(path) and os.path.getsize(path) > 0
+    if sound:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=stores.BUSY_SECONDS)) as old:
+                os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                with contextlib.closing(sqlite3.connect(aside)) as kept:
+                    _copy(old, kept, path)
+                    kept.execute("PRAGMA journal_mode = DELETE")
+                # In one transaction of the file that others have open: they see the old catalog, or the new one.
+                _copy(store.db, old, path, held=watch.check)
+        except Conflict:
+            remove_file(aside)
+            raise
+        except sqlite3.Error:
+            sound = False
+    if not sound:
+        watch.check()
+        # By its path SQLite would take away the new one's log.
+        watch.close()
+        for part in PARTS:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(os.path.join(root, part), aside + part[len(CATALOG) :])
+        with contextlib.closing(sqlite3.connect(path)) as new:
+            os.chmod(path, 0o600)
+            _copy(store.db, new, path)
+    sync_directory(root)
+    return aside if os.path.exists(aside) else ""
+
+
+def replaceable(root: str, copy: Copy | None, catalog: str, force: bool) -> Copy | None:
+    """The catalog in place, if it may give way: not one that knows more, nor another one, unless forced."""
+    asked = f"restoring {f'plan {copy.plan} of ' if copy else ''}catalog {catalog} over {os.path.join(root, CATALOG)}"
+    remedy = "Nothing was changed. nebula_restore_force: true replaces it all the same, and keeps it beside the new one"
+    try:
+        current = present(root)
+    except CatalogError:
+        # It can't be used as it is. It is kept.
+        return None
+    if current is None or force:
+        return current
+    if current.catalog != catalog:
+        raise ForeignObject(asked, f"catalog {current.catalog} is there, with {current.machines} machines", remedy)
+    if copy is None:
+        raise Conflict(asked, f"it is there, and sound: its newest plan is {current.plan}", remedy)
+    if current.plan > copy.plan:
+        raise Conflict(asked, f"it is newer: its newest plan is {current.plan}", remedy)
+    return current
+
+
+def differs(store: Store, root: str) -> bool:
+    with contextlib.closing(sqlite3.connect(os.path.join(root, CATALOG), timeout=stores.BUSY_SECONDS)) as db:
+        return digest(db) != digest(store.db)
+
+
+def digest(db: sqlite3.Connection) -> str:
+    """Of all that a catalog says."""
+    told = hashlib.sha256()
+    for line in db.iterdump():
+        told.update(line.encode())
+    return told.hexdigest()
+
+
+def refuse_others(catalog: str, observed: Sequence[Observed]) -> None:
+    """ForeignObject if a node follows another catalog than the one that is to be restored."""
+    for node in observed:
+        if node.catalog not in ("", catalog):
+            raise ForeignObject(
+                f"restoring catalog {catalog}",
+                f"host {node.host} carries the marks of catalog {node.catalog}",
+                "Restore a backup of that catalog, or take this host out of the inventory",
+            )
+
+
+def common(observed: Sequence[Observed]) -> str:
+    """The one catalog that the nodes follow."""
+    found = sorted({node.catalog for node in observed if node.catalog})
+    if len(found) != 1:
+        raise InvalidValue(
+            "beginning the catalog anew",
+            f"the nodes follow {' and '.join(found)}" if found else "no node carries the mark of a catalog",
+            "Use inventories with one front-end each" if found else "Run site.yml: it begins a catalog",
+        )
+    return found[0]
+
+
+def _copy(
+    source: sqlite3.Connection, target: sqlite3.Connection, path: str, held: Callable[[], None] | None = None
+) -> None:
+    """held: called once the target is locked against all others, before anything of it is replaced for them."""
+    limit = time.monotonic() + stores.BUSY_SECONDS
+    asked = held is None
+
+    def progress(status: int, _left: int, _total: int) -> None:
+        nonlocal asked
+        # Its first page locks the target until all is copied.
+        if not asked and held is not None and status == sqlite3.SQLITE_OK:
+            asked = True
+            held()
+        # SQLite's module waits for ever for one that is held.
+        if time.monotonic() > limit:
+            raise CatalogError(
+                f"catalog {path}",
+                f"another run has held it for over {stores.BUSY_SECONDS:g} s",
+                "Wait for the other run to end, then run again",
+            )
+
+    source.backup(target, pages=-1 if held is None else 1, progress=progress)
+
+
+def _remove(place: str) -> None:
+    for part in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place + part)

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All of this collection that is on a node, for an audit. Read-only, and of what a guest may have written nothing but
+the header is read, by ourselves: no program opens what it names."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Optional, TypeVar
+
+from ..errors import NebulaError
+from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
+from ..model.plan import Observed
+from ..network import filter, links
+from ..storage.datastore import SYSTEM, image_directory
+from . import batch
+from .base import Driver
+
+T = TypeVar("T")
+_QCOW2 = b"QFI\xfb"
+_NAME_LENGTH = 1023
+
+
+def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
+    """What poll() tells, with the inventory. What can't be looked at is named in it, and the rest is there.
+
+    catalog: whose nftables table and machines are looked for; "" for those of the catalog that this node follows."""
+    unseen: list[str] = []
+    no_domains: tuple[tuple[Domain, ...], tuple[str, ...]] = ((), ())
+    no_links: dict[str, links.Link] = {}
+    no_directories: tuple[VmDirectory, ...] = ()
+    observed = _tried(unseen, lambda: batch.poll(driver, root, host, catalog), Observed(host, driver.name))
+    catalog = catalog or observed.catalog
+    domains, foreign = _tried(unseen, driver.inventory, no_domains)
+    seen = _tried(unseen, links.observe, no_links)
+    table = _tried(unseen, lambda: _table(catalog), None)
+    place = image_directory(root, SYSTEM)
+    directories = _tried(unseen, lambda: _directories(place), no_directories)
+    return replace(
+        observed,
+        inventory=Inventory(
+            place=place,
+            domains=domains,
+            foreign=foreign,
+            directories=directories,
+            bridges=tuple(_bridge(name, link, link.mark) for name, link in sorted(seen.items()) if link.mark),
+            interfaces=tuple(sorted(seen)),
+            table=table.name if table is not None and table.exists else "",
+            rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
+            forwarding=table is not None and table.forwarding == "1",
+            left=_tried(unseen, lambda: _left(root), ()),
+            unseen=tuple(unseen),
+        ),
+    )
+
+
+def _tried(unseen: list[str], look: Callable[[], T], otherwise: T) -> T:
+    try:
+        return look()
+    except NebulaError as error:
+        unseen.append(str(error))
+    except OSError as error:
+        unseen.append(f"{error.filename or 'this host'}: {error.strerror}")
+    return otherwise
+
+
+def _table(catalog: str) -> Optional[filter.Table]:
+    return filter.observe(catalog) if catalog else None
+
+
+def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
+    return Bridge(name, mark.catalog, mark.network, mark.address, link.up, tuple(link.addresses), tuple(link.ports))
+
+
+def _left(root: str) -> tuple[str, ...]:
+    """What host.files.write_atomically() was writing when it was killed: of nebula.node, and of what makes networks at
+    boot."""
+    return tuple(
+        os.path.join(place, name)
+        for place in (root, os.path.join(root, "boot"))
+        if os.path.isdir(place)
+        for name in sorted(os.listdir(place))
+        if batch.left_behind(name)
+    )
+
+
+def _directories(place: str) -> tuple[VmDirectory, ...]:
+    if not os.path.isdir(place):
+        return ()
+    found = []
+    for name in sorted(os.listdir(place), key=lambda name: (len(name), name)):
+        path = os.path.join(place, name)
+        # Another run may be removing it.
+        try:
+            found.append(_directory(path, name))
+        except FileNotFoundError:
+            continue
+    return tuple(found)
+
+
+def _directory(path: str, name: str) -> VmDirectory:
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        return VmDirectory(path, name)
+    try:
+        record = batch.read_record(path)
+    except NebulaError:
+        record = None
+    files = tuple(_file(os.path.join(path, each), each) for each in sorted(os.listdir(path)))
+    if record is None:
+        return VmDirectory(path, name, files=files)
+    return VmDirectory(path, name, record.catalog, record.vm_id, record.uuid, record.generation, files)
+
+
+def _file(path: str, name: str) -> VmFile:
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        return VmFile(name, "link", target=os.readlink(path), lost=not os.path.isfile(path))
+    if not stat.S_ISREG(found.st_mode):
+        return VmFile(name, "directory" if stat.S_ISDIR(found.st_mode) else "other")
+    if not name.startswith("disk."):
+        return VmFile(name, size=found.st_size)
+    size, backing = qcow2_header(path)
+    return VmFile(
+        name, size=found.st_size, virtual_size=size, backing=backing, lost=bool(backing) and not os.path.isfile(backing)
+    )
+
+
+def qcow2_header(path: str) -> tuple[int, str]:
+    """Bytes that a machine sees of it and the file it rests on, as a qcow2 header says; 0 and "" if there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        head = os.pread(fd, 32, 0)
+        if len(head) < 32 or head[:4] != _QCOW2:
+            return 0, ""
+        offset, length = struct.unpack(">QI", head[8:20])
+        size: int = struct.unpack(">Q", head[24:32])[0]
+        if not offset or offset >= 1 << 32:
+            return size, ""
+        name = os.pread(fd, min(length, _NAME_LENGTH), offset)
+    finally:
+        os.close(fd)
+    return size, name.decode("utf-8", "replace").replace("\0", "?")

@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an audit compares: what a node has (Inventory), what the catalog holds (Ledger); how they differ (Finding)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .image import Image
+from .network import Network
+from .vm import Vm
+
+# Something is lost, left over, or not what the catalog says; a decision was not carried out yet, and the next run does.
+DIFFERENCE, UNFINISHED = "difference", "unfinished"
+
+# Each kind of finding by its word, as docs/audit.md explains them.
+KINDS = {
+    "catalog-damaged": "the catalog's file is damaged",
+    "catalog-books": "what the catalog counts is not what its machines have",
+    "address-shared": "two machines have the same address",
+    "history-gap": "steps of a machine's history are missing",
+    "machine-unfinished": "what was decided about a machine was not carried out",
+    "machine-failed": "a machine failed",
+    "machine-state": "a machine is in another state than it was left in",
+    "image-file": "an image's file is missing, or not as it was stored",
+    "image-unfinished": "an image was not stored or removed completely",
+    "image-failed": "an image could not be stored",
+    "image-left": "a file in the image datastore belongs to no image",
+    "host-silent": "a host gave no answer",
+    "host-unknown": "a host is not in the catalog, or not in the inventory",
+    "host-catalog": "a host follows another catalog, or a newer copy of this one",
+    "host-unseen": "something of a host could not be looked at",
+    "domain-missing": "a machine has no domain",
+    "domain-left": "a domain of this catalog belongs to no machine that is to be on this host",
+    "domain-foreign": "a domain of another catalog has its files where this one's are",
+    "domain-differs": "a domain is not as its machine's definition says",
+    "directory-missing": "a machine has no directory",
+    "directory-left": "a directory in the system datastore belongs to no machine of this host",
+    "directory-mark": "a machine's directory lacks its mark, or carries another's",
+    "disk-missing": "a machine's disk is not there",
+    "disk-differs": "a machine's disk is not what the catalog says",
+    "file-left": "a file of a killed run, or in a machine's directory, is left over",
+    "checkpoint": "a suspended machine has no saved memory, or one that is not suspended has",
+    "bridge-missing": "a network's bridge is not there",
+    "bridge-left": "a bridge with the catalog's mark belongs to no network",
+    "bridge-differs": "a network's bridge is not as the network says",
+    "rules-missing": "a network's nftables rules are not there",
+    "rules-left": "nftables rules with the catalog's mark belong to no network",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference. kind: a key of KINDS. host: "" for the front-end's own. object: what it is about. found and
+    remedy: as in errors, without secrets."""
+
+    kind: str
+    host: str
+    object: str
+    found: str
+    remedy: str
+    severity: str = DIFFERENCE
+
+    def __str__(self) -> str:
+        where = f"host {self.host}: " if self.host else ""
+        return f"{where}{self.object}: {self.found}. {self.remedy}"
+
+
+# -- a node --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Domain:
+    """A machine as its hypervisor has it, with the mark it carries. persistent: it is still there once it has
+    ended. directory: where its mark says that its files are. autostart: it starts with its host; turn: the command
+    that makes that the other way round. disks: the files that it uses. port: of its graphics, 0 for none.
+    undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor
+    keeps of it."""
+
+    name: str
+    catalog: str
+    vm_id: int
+    uuid: str
+    state: str
+    generation: int = 0
+    directory: str = ""
+    persistent: bool = True
+    autostart: bool = False
+    port: int = 0
+    macs: tuple[str, ...] = ()
+    disks: tuple[str, ...] = ()
+    turn: str = ""
+    undefine: str = ""
+    forget: str = ""
+
+
+@dataclass(frozen=True)
+class VmFile:
+    """A file in a machine's directory. kind: file, link, directory, other. size: bytes. target: what a link points
+    to. virtual_size, backing: as its header says, if it looks like qcow2; true only of what the catalog says is
+    one, since a guest can write such a header into a raw disk. lost: what it points to or rests on is not
+    there."""
+
+    name: str
+    kind: str = "file"
+    size: int = 0
+    target: str = ""
+    virtual_size: int = 0
+    backing: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class VmDirectory:
+    """A directory of the system datastore with the mark in it (catalog "": none that can be read)."""
+
+    path: str
+    name: str
+    catalog: str = ""
+    vm_id: int = -1
+    uuid: str = ""
+    generation: int = 0
+    files: tuple[VmFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge that carries a mark: whose, for which network, with which address of ours."""
+
+    name: str
+    catalog: str
+    network: str
+    address: str = ""
+    up: bool = True
+    addresses: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All of this collection that is on a node, of whichever catalog. place: the system datastore below its root.
+    foreign: domains without a mark, by name. interfaces: the names of all network interfaces. rules: what this
+    catalog's nftables rules are called → how many there are. left: files below its root that a
+    killed run was writing. unseen: what could not be looked at, and why."""
+
+    place: str = ""
+    domains: tuple[Domain, ...] = ()
+    foreign: tuple[str, ...] = ()
+    directories: tuple[VmDirectory, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    table: str = ""
+    rules: Mapping[str, int] = field(default_factory=dict)
+    forwarding: bool = False
+    left: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+# -- the catalog ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class LedgerVm:
+    """A machine that is not DONE. error: why it failed, "" if it did not."""
+
+    vm: Vm
+    host: str
+    state: str
+    wanted: str
+    settled: bool
+    generation: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What an engine holds to be the case. begun: there is a catalog. ended: ids of machines that are DONE.
+    findings: what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
+
+    catalog: str = ""
+    plan: int = 0
+    begun: bool = True
+    damaged: bool = False
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    vms: tuple[LedgerVm, ...] = ()
+    ended: frozenset[int] = frozenset()
+    images: tuple[Image, ...] = ()
+    networks: tuple[Network, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def vm(self, vm_id: int) -> Optional[LedgerVm]:
+        return next((each for each in self.vms if each.vm.vm_id == vm_id), None)

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A copy of a catalog, and what became of it when it was restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .image import Image
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What a copy of a catalog says of itself. plan: its newest. machines: those that are not DONE. next_ids: by kind,
+    the id that the next one gets."""
+
+    catalog: str
+    plan: int
+    schema: int
+    machines: int = 0
+    images: tuple[Image, ...] = ()
+    next_ids: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a backup. source: where its file is, copy: its name beside the backup ("" if it was not copied).
+    size: of the file, in bytes; None if there was none. sha256: "" once a machine may have written to it."""
+
+    name: str
+    uuid: str
+    source: str
+    size: Optional[int] = None
+    sha256: str = ""
+    copy: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What lies beside a backup's file and makes it complete. time: UTC. size and sha256: of the file."""
+
+    file: str
+    catalog: str
+    plan: int
+    schema: int
+    time: str
+    size: int
+    sha256: str
+    machines: int = 0
+    images: tuple[ImageFile, ...] = ()
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A machine with the catalog's mark that the restored catalog does not know. forget: the command that ends it."""
+
+    host: str
+    vm_id: int
+    uuid: str
+    name: str
+    state: str
+    hypervisor: str = "kvm"
+    generation: int = 0
+    macs: tuple[str, ...] = ()
+    forget: str = ""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """plan, next_id: as they are now, above all that was found on the nodes and in the catalog that gave way. ahead: a
+    plan was decided that the copy has not. hosts: the nodes that follow the catalog. raised: machines whose node had
+    acted on a newer decision. missing: those that their host does not have. held: addresses that no machine gets while
+    a stranger has them."""
+
+    catalog: str
+    plan: int
+    next_id: int
+    ahead: bool = False
+    raised: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+    held: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()

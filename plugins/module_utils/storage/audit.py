@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image datastore against the catalog's images: what is missing, not as it was stored, or left over."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+from ..errors import NebulaError
+from ..model.audit import DIFFERENCE, UNFINISHED, Finding
+from ..model.image import Image
+from ..model.states import ImageState, ImageType
+from . import formats, uploads
+from .datastore import IMAGES, MIB, hypervisor_group, image_directory
+from .importer import NEW, PART
+
+_STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED)
+_DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
+_BLOCK = 1 << 20
+AGAIN = "Run site.yml, or nebula_image for it, again with its path"
+LOST = (
+    "Copy the file back from a backup; without one, end the machines that use the image (state: absent), remove the "
+    "image (state: absent) and import it again"
+)
+
+
+def findings(images: Sequence[Image], root: str, deep: bool = False) -> list[Finding]:
+    """deep: also compare the content with the hash that was taken when it was stored; that reads all of it."""
+    found = [finding for image in images for finding in _image(image, deep)]
+    directories = sorted({image_directory(root, IMAGES), *(os.path.dirname(image.source) for image in images)})
+    known = {image.source for image in images}
+    return found + [finding for place in directories for finding in _left(place, known)]
+
+
+def _image(image: Image, deep: bool) -> Iterator[Finding]:
+    what = f"image {image.name} (id {image.id})"
+    if image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
+        going = _held(image.source + PART)
+        verb = "removed" if image.state == ImageState.DELETE else "stored"
+        found = f"it is {image.state.name}: a run is at it" if going else f"it was not {verb} completely"
+        yield Finding("image-unfinished", "", what, found, "Wait for that run" if going else AGAIN, UNFINISHED)
+    elif image.state == ImageState.ERROR:
+        remedy = f"Remove the cause. {AGAIN}"
+        yield Finding("image-failed", "", what, f"it is ERROR ({image.error})", remedy, UNFINISHED)
+    elif image.state in _STORED:
+        try:
+            for found, remedy in _file(image, deep):
+                yield Finding("image-file", "", what, f"its file {image.source} {found}", remedy)
+        except (OSError, NebulaError) as error:
+            told = error.found if isinstance(error, NebulaError) else error.strerror
+            yield Finding("image-file", "", what, f"its file {image.source} can't be read: {told}", LOST)
+
+
+def _file(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
+    try:
+        found = os.lstat(image.source)
+    except FileNotFoundError:
+        yield "is not there", LOST
+        return
+    if not stat.S_ISREG(found.st_mode):
+        yield "is no file", LOST
+        return
+    allowed = 0o660 if image.persistent else 0o440
+    mode = stat.S_IMODE(found.st_mode)
+    # A persistent image that a machine has open belongs to QEMU's user then.
+    if mode & ~allowed or (not image.persistent and (found.st_uid, found.st_gid) not in _owners()):
+        owner = f"{found.st_uid}:{found.st_gid}"
+        group = "kvm" if hypervisor_group() != -1 else "root"
+        right = f"chown root:{group} {image.source}; chmod {allowed:04o} {image.source}"
+        yield f"has mode {mode:04o} and owner {owner}", f"See who changed it, then: {right}"
+    if image.type in _DISKS:
+        size = -(-formats.virtual_size(image.source, image.format) // MIB)
+        # A machine that has a larger disk on it has made it grow, and the catalog hears of that when it was recorded.
+        if size < image.size or (size != image.size and not image.persistent):
+            yield f"has {size} MiB, and the image {image.size}", LOST
+            return
+    # While a machine writes to it, its tables are not all in the file.
+    if image.format == "qcow2" and image.state != ImageState.USED_PERS:
+        yield from _tables(image)
+    if deep and image.sha256 and image.state != ImageState.USED_PERS:
+        digest = _sha256(image.source)
+        if digest != image.sha256:
+            yield f"has the SHA-256 {digest}, and {image.sha256} was stored", LOST
+
+
+def _owners() -> tuple[tuple[int, int], ...]:
+    return ((0, 0), (0, hypervisor_group()))
+
+
+def _tables(image: Image) -> Iterator[tuple[str, str]]:
+    try:
+        formats.inspect(image.source, image.format, f"image {image.name}")
+    except NebulaError as error:
+        yield f"is damaged: {error.found}", LOST
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with formats.open_binary(path) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _left(place: str, known: set[str]) -> Iterator[Finding]:
+    try:
+        names = sorted(os.listdir(place))
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(place, name)
+        if path in known:
+            continue
+        found, remedy = "it belongs to no image of the catalog", f"See what it is; if it can go: rm -r {path}"
+        severity = DIFFERENCE
+        if name.startswith(uploads.PREFIX):
+            found = "an upload that was broken off" if not _held(path) else "an upload that goes on"
+            remedy = f"Run site.yml again, which goes on with it; if the image is not wanted any more: rm {path}"
+            severity = UNFINISHED
+        elif name.endswith((PART, NEW)) and (image := path.rpartition(".")[0]) in known:
+            held = _held(image + PART)
+            found = "a file that a run is storing" if held else "what a run that was killed had stored of an image"
+            remedy = "Wait for that run" if held else f"Run site.yml again; if it stays: rm {path}"
+            severity = UNFINISHED
+        yield Finding("image-left", "", f"file {path}", found, remedy, severity)
+
+
+def _held(path: str) -> bool:
+    """Whether a run holds the lock of this file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
