@@ -18,10 +18,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # pip and others have nothing to ask.
 export PIP_NO_INPUT := 1
 
-PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
-.PHONY: help site teardown status test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule clean
+.PHONY: help site teardown status audit test bench venv run-venv floor-venv bench-venv packages constraints \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule torture test-stock \
+	clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +37,9 @@ teardown: run-venv  ## remove every VM, lease, disk and bridge of the inventory
 
 status: run-venv  ## show hosts, images, networks, leases and VMs; changes nothing
 	$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+audit: run-venv  ## compare catalog, images and nodes; names each difference and its remedy
+	$(PLAYBOOK) playbooks/audit.yml $(ARGS)
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -53,6 +57,7 @@ bench-venv:
 
 packages:  ## the Debian packages that tests need (root)
 	@tests/tools/packages.sh requirements/debian.txt
+	@[ -d /run/systemd/system ] || tests/tools/packages.sh requirements/firewalls.txt
 
 constraints:  ## write requirements/constraints.txt anew, after a change of a list
 	tests/tools/constraints.sh requirements/constraints.txt requirements/test.txt requirements/bench.txt
@@ -107,8 +112,8 @@ variables: venv  ## docs/variables.md out of the roles' argument_specs
 floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml in check mode (root)
 	@mkdir -p build
 	.venv-floor/bin/ansible-doc --metadata-dump nebula.provision >build/floor.json
-	.venv-floor/bin/ansible-playbook -i $(INVENTORY) --syntax-check playbooks/*.yml
-	.venv-floor/bin/ansible-playbook -i $(INVENTORY) site.yml --check $(ARGS)
+	.venv-floor/bin/ansible-playbook -i '$(INVENTORY)' --syntax-check playbooks/*.yml
+	.venv-floor/bin/ansible-playbook -i '$(INVENTORY)' site.yml --check $(ARGS)
 
 unit: venv  ## the pure layers, and everything that needs no root
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -118,6 +123,17 @@ integration: packages venv  ## against the real libvirtd, qemu-img, … (root)
 
 molecule: packages venv  ## the roles from prepare to cleanup, scenario default (root)
 	PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
+
+torture: packages venv  ## 200 kills anywhere, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
+	@mkdir -p build
+	$(BIN)/python tests/torture/torture.py --kills 200 --seed 1 --jobs 2 --report build/torture.jsonl $(ARGS)
+	ROUNDS=6 $(BIN)/pytest -s tests/integration/test_runs_at_once.py
+	NEBULA_TORTURE=1 $(BIN)/pytest tests/integration/test_disk_full.py tests/integration/test_power_cut.py
+	NEBULA_FUZZ=2000 $(BIN)/pytest tests/unit/test_hostile_text.py tests/unit/test_injection.py tests/integration/test_hostile_images.py \
+	    tests/integration/test_injection.py
+
+test-stock: packages venv  ## a Debian with systemd and AppArmor, emulated: site.yml, reboot, teardown; scenario stock (root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name stock $(ARGS)
 
 bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
 	@mkdir -p build

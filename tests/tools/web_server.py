@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -121,3 +122,44 @@ def serve() -> Iterator[Site]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[socket.socket, str], None]) -> Iterator[tuple[str, list[str]]]:
+    """A server that keeps to no protocol: answer(connection, head of the request), once per connection; an OSError ends
+    it. Yields its URL and the heads of all requests."""
+    heads: list[str] = []
+    open_ones: list[socket.socket] = []
+
+    def converse(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                block = connection.recv(65536)
+                if not block:
+                    return
+                head += block
+            heads.append(head.decode("latin-1"))
+            answer(connection, heads[-1])
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _address = listener.accept()
+                open_ones.append(connection)
+                threads.append(threading.Thread(target=converse, args=(connection,), daemon=True))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", heads
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            threads[0].join()
+            for connection in open_ones:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            for thread in threads[1:]:
+                thread.join()

@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site that is tortured: up to ten machines that halt with their first instruction, some with a console, volatile
+or persistent disks; what its lists say, and how they are changed by chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# cli; hlt; jmp: provisioning is what is tortured, not emulation.
+HALTING = b"\xfa\xf4\xeb\xfc".ljust(510, b"\0") + b"\x55\xaa"
+BRIDGE = "nbr0"
+NETWORK = {
+    "name": "Public",
+    "bridge": BRIDGE,
+    "network_address": "10.66.0.0",
+    "network_mask": "255.255.255.0",
+    "gateway": "10.66.0.1",
+    "nat": True,
+    # Enough for all machines and those of a teardown that was killed, and little more: what is lost is missed soon.
+    "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 28}],
+}
+BODY = """
+CPU = 0.05
+MEMORY = 32
+DISK = [ IMAGE = "halt", DEV_PREFIX = "vd" ]
+NIC = [ NETWORK = "Public" ]
+CONTEXT = [ NETWORK = "YES" ]
+"""
+PASSWORD = "pl4nted!"
+CONSOLE = f'GRAPHICS = [ TYPE = "VNC", LISTEN = "127.0.0.1", PASSWD = "{PASSWORD}" ]\n'
+TEMPLATES = {
+    "web": BODY,
+    "vnc": BODY + CONSOLE + 'DISK = [ TYPE = "fs", SIZE = 8, FORMAT = "qcow2", DEV_PREFIX = "vd" ]\n',
+    "keeper": BODY + CONSOLE + 'DISK = [ IMAGE = "kept", DEV_PREFIX = "vd" ]\n',
+}
+PLAYBOOKS = {
+    "site": "site.yml",
+    "vm": "tests/torture/vm.yml",
+    "teardown": "playbooks/teardown.yml",
+}
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the inventory says of machines. keeper, solo: the state of each."""
+
+    web: int = 6
+    token: str = "first"
+    web_state: str = "running"
+    vnc: int = 2
+    memory: int = 32
+    keeper: str = "running"
+    solo: str = "running"
+
+    def changed(self, chance: random.Random) -> Lists:
+        """The next lists: one to three things of them are different."""
+        changes: dict[str, Any] = {}
+        for what in chance.sample(
+            ("web", "token", "web_state", "vnc", "memory", "keeper", "solo"), chance.randint(1, 3)
+        ):
+            if what == "web":
+                changes["web"] = chance.choice([n for n in range(3, 8) if n != self.web])
+            elif what == "token":
+                changes["token"] = f"t{chance.randrange(1 << 30):08x}"
+            elif what == "web_state":
+                # Rarely off, and on again with the next change.
+                off = self.web_state == "running" and chance.random() < 0.4
+                changes["web_state"] = "poweroff" if off else "running"
+            elif what == "vnc":
+                changes["vnc"] = chance.choice([n for n in range(4) if n != self.vnc])
+            elif what == "memory":
+                changes["memory"] = 40 if self.memory == 32 else 32
+            else:
+                changes[what] = chance.choice(
+                    [s for s in ("running", "poweroff", "absent") if s != getattr(self, what)]
+                )
+        return replace(self, **changes)
+
+    def items(self) -> list[dict[str, Any]]:
+        # Guests that halt do not hear the power button.
+        return [
+            {"hard": True, **item}
+            for item in (
+                {
+                    "name": "web-%i",
+                    "count": self.web,
+                    "template": "web",
+                    "state": self.web_state,
+                    "context": {"TOKEN": self.token},
+                },
+                {"name": "vnc-%i", "count": self.vnc, "template": "vnc", "memory": self.memory, "recreate": True},
+                {"name": "keeper", "template": "keeper", "state": self.keeper},
+                {"name": "solo", "template": "web", "state": self.solo},
+            )
+        ]
+
+    def expected(self) -> dict[str, Expected]:
+        """By name, the machines that there are to be."""
+        web = Expected(self.web_state, 32, self.token)
+        found = {f"web-{i}": web for i in range(self.web)}
+        found |= {f"vnc-{i}": Expected("running", self.memory, console=True) for i in range(self.vnc)}
+        for name in ("keeper", "solo"):
+            if getattr(self, name) != "absent":
+                found[name] = Expected(getattr(self, name), 32, console=name == "keeper")
+        return found
+
+
+@dataclass(frozen=True)
+class Expected:
+    state: str
+    memory: int
+    token: str = ""
+    console: bool = False
+
+
+@dataclass
+class Scene:
+    """One inventory in the world's directory; which lists it says is the caller's."""
+
+    directory: Path
+    lists: Lists = field(default_factory=Lists)
+
+    @classmethod
+    def begin(cls) -> Scene:
+        scene = cls(Path(os.environ["NEBULA_WORLD"]))
+        (scene.directory / "halt.raw").write_bytes(HALTING.ljust(1 << 20, b"\0"))
+        (scene.directory / "home").mkdir()
+        # As on a machine without udev: what is changed about it has to be given back.
+        os.chown("/dev/kvm", 0, 0)
+        os.chmod("/dev/kvm", 0o600)
+        return scene
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "nebula"
+
+    @property
+    def temporary(self) -> Path:
+        return self.directory / "remote"
+
+    def command(self, play: str, lists: Lists) -> list[str]:
+        variables: dict[str, Any] = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_remote_tmp": str(self.temporary),
+            "nebula_root": str(self.root),
+            "nebula_reserved_memory": 0,
+            "nebula_accelerator": "qemu",
+            "nebula_manage_packages": False,
+            "nebula_verify": False,
+            "nebula_teardown_persistent": True,
+            "nebula_images": [
+                {"name": "halt", "path": str(self.directory / "halt.raw")},
+                {"name": "kept", "type": "DATABLOCK", "persistent": True, "size": 8},
+            ],
+            "nebula_networks": [NETWORK],
+            "nebula_templates": [{"name": name, "template": text} for name, text in TEMPLATES.items()],
+            "nebula_vms": lists.items(),
+        }
+        inventory = self.directory / "hosts.json"
+        hosts = {"hosts": {"node1": variables}}
+        inventory.write_text(json.dumps({"nebula_frontend": hosts, "nebula_nodes": {"hosts": {"node1": {}}}}))
+        program = Path(sys.executable).parent / "ansible-playbook"
+        return [str(program), "-i", str(inventory), PLAYBOOKS[play]]
+
+    def environment(self) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "HOME": str(self.directory / "home"),
+            "LC_ALL": "C.UTF-8",
+        }
+        environment.pop("PYTHONPATH", None)
+        return environment
