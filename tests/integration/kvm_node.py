@@ -17,9 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from auditor import refuse
+
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.items.consistency import compare, finding_view
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Ledger, LedgerVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, PlannedVm, VmOutcome
@@ -40,6 +45,8 @@ class Node:
         self.number = 0
         self.size = 1
         self.driver = KvmDriver()
+        # What a catalog would hold by now, by machine.
+        self.ledger: dict[int, LedgerVm] = {}
         root.mkdir(mode=0o711)
         # mkdir follows the umask.
         root.chmod(0o711)
@@ -96,7 +103,22 @@ class Node:
         return outcomes
 
     def carry_out(self, plan: Plan) -> list[VmOutcome]:
-        return Batch(plan, self.driver, self.root).apply()
+        outcomes = Batch(plan, self.driver, self.root).apply()
+        for planned, outcome in zip(plan.vms, outcomes):
+            # As the catalog takes it over: what went wrong leaves the machine as it is.
+            state = outcome.state
+            settled = outcome.error is None or (outcome.error["kind"] != "StalePlan" and planned.wanted != "DONE")
+            wanted = planned.wanted if outcome.error is None else state
+            self.ledger[outcome.vm_id] = LedgerVm(planned.vm, "node", state, wanted, settled, planned.generation)
+        return outcomes
+
+    def assert_consistent(self) -> None:
+        """Nothing on the node but what the plans carried out here asked for."""
+        vms = tuple(each for each in self.ledger.values() if each.state != "DONE")
+        ended = frozenset(vm_id for vm_id, each in self.ledger.items() if each.state == "DONE")
+        ledger = Ledger(self.catalog, self.number, hosts={"node": "MONITORED"}, vms=vms, ended=ended)
+        found = compare(ledger, [audit(self.driver, self.root, "node", self.catalog)])
+        refuse([finding_view(finding) for finding in found])
 
     def bring(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> list[VmOutcome]:
         return self.apply(self.plan(*vms, wanted=wanted, **orders))
@@ -157,10 +179,13 @@ class Node:
 
 
 @contextmanager
-def a_node() -> Iterator[Node]:
+def a_node(audited: bool = True) -> Iterator[Node]:
+    """audited: the test leaves nothing behind that no plan asked for, and nothing broken."""
     node = Node(Path(os.environ["NEBULA_WORLD"], f"node-{uuid.uuid4().hex[:8]}"))
     try:
         yield node
+        if audited:
+            node.assert_consistent()
     finally:
         node.close()
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from auditor import findings, refuse
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.test_site import NETWORK, Site, changed_tasks, program
@@ -88,8 +90,10 @@ def flow() -> None:
     networks(case)
     images(case)
     templates(case)
+    a_machine_beside_bad_images_and_templates(case)
     machines(case)
     a_node_that_is_lost(case)
+    teardown_of_a_part(case)
     code, output = case.run("playbooks/teardown.yml")
     assert code == 0 and not case.root.exists(), output
 
@@ -164,6 +168,24 @@ def templates(case: Case) -> None:
     assert case.rows("SELECT name FROM templates") == [("web",)]
 
 
+def a_machine_beside_bad_images_and_templates(case: Case) -> None:
+    """It needs none of them, and is there when they are told."""
+    halt, web = case.variables["nebula_images"][0], {"name": "web", "template": TEMPLATE}
+    case.refused(
+        "image lost: path /nowhere/x.raw",
+        "template slip: key 'tmplate'",
+        "VM none, DISK 0: image 'lost'",
+        nebula_images=[halt, {"name": "lost", "path": "/nowhere/x.raw"}],
+        nebula_templates=[web, {"name": "slip", "tmplate": TEMPLATE}],
+        nebula_vms=[
+            {"name": "well", "template": "web", "hard": True},
+            {"name": "none", "template": "web", "disks": [{"IMAGE": "lost"}]},
+        ],
+    )
+    assert case.machines() == {"well": RUNNING}
+    case.done(nebula_vms=[{"name": "well", "state": "absent", "hard": True}])
+
+
 def machines(case: Case) -> None:
     good = {"name": "web-%i", "count": 2, "template": "web", "hard": True}
     wrong = {"name": "cpu", "template": "web", "attributes": {"CPU_MODEL": {"MODEL": "nosuchcpu"}}}
@@ -191,7 +213,7 @@ def machines(case: Case) -> None:
     )
     case.refused(*told, arguments=("--check",), nebula_vms=[good, wrong, *bad])
     assert case.machines() == {}
-    case.refused(*told, "VM cpu (id 2)", "CPU model nosuchcpu. Check CPU_MODEL", nebula_vms=[good, wrong, *bad])
+    case.refused(*told, "VM cpu (id 3)", "CPU model nosuchcpu. Check CPU_MODEL", nebula_vms=[good, wrong, *bad])
     assert case.machines() == {"web-0": RUNNING, "web-1": RUNNING, "cpu": BOOT_FAILURE}
     corrected = {"name": "cpu", "template": "web", "nics": [], "hard": True}
     case.done(nebula_vms=[good, corrected])
@@ -215,6 +237,25 @@ def a_node_that_is_lost(case: Case) -> None:
     assert case.machines()["late"] == RUNNING
 
 
-@pytest.mark.timeout(600)
+def teardown_of_a_part(case: Case) -> None:
+    """Refused while machines are on a host that is not part of the run, and before anything is done."""
+    inventory = case.inventory()
+    hosts = json.loads(inventory.read_text())
+    hosts["nebula_nodes"]["hosts"] = {"node9": dict(case.variables)}
+    inventory.write_text(json.dumps(hosts))
+    before = case.machines()
+    code, output = case.execute([program("ansible-playbook"), "-i", str(inventory), "playbooks/teardown.yml"])
+    assert code != 0, output
+    told = " ".join(output.split())
+    assert re.search(r"Teardown: \d+ machines \([^)]*late[^)]*\) are on node1, which is not part of this run", told), (
+        output
+    )
+    assert "Nothing was changed" in told
+    assert case.machines() == before
+    # What is bad was never made, and stays to be said.
+    refuse(findings(case), allowed=("bridge-missing", "rules-missing", "image-failed"))
+
+
+@pytest.mark.timeout(1200)
 def test_bad_entries_among_good_ones():
     flow()

@@ -296,6 +296,28 @@ def test_a_run_that_waited_for_another_takes_its_image(root, apply, source, site
     assert stored_files(root) == [os.path.basename(first["demo"].after["source"])]
 
 
+def test_an_image_is_held_until_the_catalog_knows_of_its_file(root, apply, source, monkeypatch):
+    """Between the file in its place and READY, nobody else may store, find it READY, and take the file away as his."""
+    stored, told, tell = threading.Event(), threading.Event(), images._tell
+
+    def late(*arguments):
+        stored.set()
+        told.wait(30)
+        return tell(*arguments)
+
+    monkeypatch.setattr(images, "_tell", late)
+    first: dict = {}
+    thread = threading.Thread(target=lambda: first.update(apply(item(path=str(source)))[0]))
+    thread.start()
+    assert stored.wait(30)
+    second = apply(item(path=str(source)), wait_timeout=0.2)[0]["demo"]
+    told.set()
+    thread.join()
+    assert type(second.error).__name__ == "TimedOut"
+    assert first["demo"].after["state"] == "READY" and os.path.isfile(first["demo"].after["source"])
+    assert stored_files(root) == [os.path.basename(first["demo"].after["source"])]
+
+
 def test_an_interrupted_removal_is_finished(apply, catalog, root, source):
     apply(item(path=str(source)))
     from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState

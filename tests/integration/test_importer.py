@@ -320,7 +320,8 @@ def test_another_run_at_the_same_image(store, store_directory, raw):
 
 
 def test_what_a_killed_run_left_is_replaced(store, store_directory, raw):
-    (store_directory / "image.part").write_bytes(b"x" * 10 * MIB)
+    for name in ("image.part", "image.new"):
+        (store_directory / name).write_bytes(b"x" * 10 * MIB)
     check_stored(store_directory, store(raw))
 
 

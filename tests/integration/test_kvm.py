@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import kvm
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -74,6 +75,25 @@ def test_logs_of_libvirt_go_with_their_machine_and_no_other() -> None:
         assert {path.name for path in logs.iterdir()} == before - own
         for name in strangers:
             (logs / name).unlink()
+
+
+@in_world
+def test_apparmors_profile_goes_with_its_machine_and_no_other() -> None:
+    profiles = Path(os.environ["NEBULA_WORLD"], "profiles")
+    profiles.mkdir()
+    before, kvm.PROFILES = kvm.PROFILES, profiles
+    try:
+        with a_node() as node:
+            vm, other = node.vm(1), node.vm(2)
+            node.bring(vm, other, wanted="POWEROFF")
+            own = {f"libvirt-{vm.uuid}", f"libvirt-{vm.uuid}.files"}
+            kept = {"TEMPLATE.qemu", f"libvirt-{other.uuid}", f"libvirt-{other.uuid}.files"}
+            for name in own | kept:
+                (profiles / name).touch()
+            assert node.one(vm, "DONE", hard=True).error is None
+            assert {path.name for path in profiles.iterdir()} == kept
+    finally:
+        kvm.PROFILES = before
 
 
 @in_world
@@ -157,6 +177,41 @@ def test_suspended_and_resumed() -> None:
         assert node.states() == {1: "RUNNING"}
         # It went on, it was not booted.
         assert node.boots(vm) == 1
+
+
+@in_world
+def test_only_what_is_to_run_starts_with_its_host() -> None:
+    with a_node() as node:
+        vm, off = node.vm(1), node.vm(2)
+        node.one(vm)
+        node.one(off, "POWEROFF")
+        assert (node.domain(vm).autostart(), node.domain(off).autostart()) == (1, 0)
+        for wanted, hard, expected in (("SUSPENDED", False, 0), ("RUNNING", False, 1), ("POWEROFF", True, 0)):
+            assert node.one(vm, wanted, hard=hard).state == wanted
+            assert node.domain(vm).autostart() == expected, wanted
+            assert not node.one(vm, wanted).changed
+        # Changed by hand, it is put right, as check mode foretells.
+        node.domain(vm).setAutostart(1)
+        assert node.one(vm, "POWEROFF").changed
+        assert node.domain(vm).autostart() == 0
+        node.one(vm)
+        node.domain(vm).setAutostart(0)
+        assert node.one(vm).changed
+        node.one(vm, operation="recreate")
+        assert node.domain(vm).autostart() == 1
+        # The host dies while it saves the machine: what is half saved is not booted behind our back.
+
+        seen = []
+
+        def cut(mark: Any, checkpoint: str) -> None:
+            seen.append(node.domain(vm).autostart())
+            raise WrongState("suspending", "the disk is full")
+
+        node.driver.suspend = cut  # type: ignore[method-assign]
+        assert node.one(vm, "SUSPENDED").error is not None
+        assert seen == [0]
+        # It lives on after all.
+        assert (node.domain(vm).isActive(), node.domain(vm).autostart()) == (1, 1)
 
 
 @in_world
@@ -519,18 +574,20 @@ def test_a_domain_without_our_mark_is_not_touched() -> None:
             "<os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
         )
         foreign = node.driver._connection().createXML(xml)
-        for wanted in ("RUNNING", "POWEROFF", "SUSPENDED", "DONE"):
+        for wanted in ("RUNNING", "POWEROFF", "SUSPENDED"):
             outcome = node.one(node.vm(1), wanted, hard=True)
             assert outcome.error is not None
             assert outcome.error["kind"] == "ForeignObject"
+        assert node.observed().foreign_ids == (1,)
+        # What is ours of it, its directory, goes all the same.
+        assert node.one(node.vm(1), "DONE", hard=True).state == "DONE"
+        assert not node.directory(node.vm(1)).exists()
         assert foreign.isActive()
         assert node.observed().vms == ()
-        assert node.observed().foreign_memory == 32
+        assert node.observed().foreign_memory == 32 + node.driver.overhead("qemu").of(32, 1)
         # The mark of another catalog is no mark of ours.
         other.one(other.vm(2))
-        outcome = node.one(node.vm(2), "DONE", hard=True)
-        assert outcome.error is not None
-        assert outcome.error["kind"] == "ForeignObject"
+        assert node.one(node.vm(2), "DONE", hard=True).state == "DONE"
         assert other.states() == {2: "RUNNING"}
 
 

@@ -150,7 +150,8 @@ def test_without_its_packages_check_mode_forecasts_and_a_run_names_them() -> Non
         "try:\n    nodes.present(params, False)\n"
         "except errors.MissingDependency as error:\n    print(error)\n"
     )
-    environment = {**os.environ, "PATH": str(place)}
+    # No PYTHONPATH of the tests' either: the distribution's libvirt may be in it.
+    environment = {**os.environ, "PATH": str(place), "PYTHONPATH": str(ROOT / "collections")}
     run = subprocess.run(
         [sys.executable, "-c", program, str(root)], env=environment, capture_output=True, text=True, check=False
     )
@@ -162,6 +163,26 @@ def test_without_its_packages_check_mode_forecasts_and_a_run_names_them() -> Non
     for package in ("qemu-system-x86", "qemu-utils", "libvirt-daemon-system", "python3-libvirt"):
         assert package in error
     assert not root.exists()
+
+
+@in_world
+def test_a_directory_that_was_only_begun_is_finished_and_a_strangers_is_refused() -> None:
+    root = Path(os.environ["NEBULA_WORLD"], "begun")
+    made = node_module(root)
+    assert not made.get("failed"), made
+    begun = root / "datastores" / "0"
+    assert stat.S_IMODE(begun.stat().st_mode) == 0o711
+    # As mkdir makes it, by a run that a full disk ended there.
+    begun.chmod(0o700)
+    again = node_module(root)
+    assert not again.get("failed") and again["changed"], again
+    assert stat.S_IMODE(begun.stat().st_mode) == 0o711
+    begun.chmod(0o777)
+    refused = node_module(root)
+    assert refused["failed"] and "its mode is 0777" in refused["msg"]
+    begun.chmod(0o711)
+    given_back = node_module(root, state="absent")
+    assert not given_back.get("failed") and not root.exists(), given_back
 
 
 @in_world
@@ -179,6 +200,7 @@ def test_a_node_with_machines_is_not_given_back() -> None:
         other = node_module(Path(node.root), catalog="11111111-2222-3333-4444-555555555555")
         assert other["failed"]
         assert node.catalog in other["msg"]
+        node.bring(node.vm(3), wanted="DONE", hard=True)
 
 
 def deploy(**options: Any) -> dict[str, Any]:
@@ -209,6 +231,8 @@ def test_a_plan_by_ansible() -> None:
         assert polled["observed"]["plan_number"] == plan.number
         assert len(polled["observed"]["vms"]) == 3
         assert polled["observed"]["ports"] == []
+        # Once more by ourselves, so that the node's ledger hears of it.
+        node.carry_out(plan)
 
 
 @in_world
@@ -223,6 +247,7 @@ def test_progress_is_shown_and_failures_are_told_with_all_outcomes() -> None:
         assert result["outcomes"][-1]["error"]["remedy"]
         assert result["observed"]["reached"]
         assert " of 7 running" in output
+        node.carry_out(plan)
 
 
 @in_world

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -251,6 +252,58 @@ def test_from_the_control_node_over_ssh(site, disk, sshd):
         assert check["changed"] and check["images"][0]["id"] is None
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.mark.parametrize("victim", ["controller", "everything"])
+def test_an_upload_that_is_killed_goes_on(site, sshd, tmp_path, victim):
+    """Of three chunks, as the second is on its way: the next run, at once, sends what is missing."""
+    content = os.urandom(MIB) * 150
+    (tmp_path / "files").mkdir()
+    disk = tmp_path / "files" / "large.raw"
+    disk.write_bytes(content)
+    site.over_ssh(sshd)
+    root = Path("/var/tmp") / f"nebula-test-{os.getpid()}"
+    datastore = root / "datastores" / "1"
+    images = [{"name": "large", "path": "large.raw"}]
+    task = {"nebula.provision.nebula_image": {"root": str(root), "images": images}}
+    try:
+        # The inventory, and a play that is not waited for.
+        site.run({"hosts": "front", "gather_facts": False, "tasks": []})
+        book = tmp_path / "book.yml"
+        book.write_text(yaml.safe_dump([{"hosts": "front", "gather_facts": False, "tasks": [task]}]))
+        run = subprocess.Popen(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory.yml", "book.yml"],
+            cwd=tmp_path, env=site.environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        limit = time.monotonic() + 300
+        while not any(path.stat().st_size for path in datastore.glob(".upload-*")):
+            assert run.poll() is None and time.monotonic() < limit
+            time.sleep(0.01)
+        for pid in (run.pid, *children(run.pid)) if victim == "controller" else (run.pid, *descendants(run.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        run.wait()
+        received = max(path.stat().st_size for path in datastore.glob(".upload-*"))
+        assert 0 < received < len(content)
+        done = site.module(root=str(root), images=images)
+        assert done["images"][0]["state"] == "READY"
+        assert Path(done["images"][0]["source"]).read_bytes() == content
+        assert os.listdir(datastore) == [os.path.basename(done["images"][0]["source"])]
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    for child in list(found):
+        with contextlib.suppress(FileNotFoundError):
+            found += descendants(child)
+    return found
 
 
 def test_progress_is_shown(site):

@@ -114,14 +114,18 @@ class Namespace:
         assert result["failed"]
         assert not result.get("changed")
         assert predicted["msg"] == result["msg"]
-        assert self.snapshot() == before
+        after = self.snapshot()
+        assert after == before, f"before: {before}\nafter: {after}"
         return result["msg"]
 
     def snapshot(self):
         """All that a run could have changed; not what the kernel moves on by itself, as timers and IPv6's addresses."""
         kept = ("ifname", "ifalias", "master", "address")
         links = [(*map(entry.get, kept), "UP" in entry["flags"], inet(entry)) for entry in self.show("address")]
-        rules, routes = self.run("nft", "list", "ruleset"), self.run("ip", "-4", "route", "show", "table", "all")
+        rules, routes = (
+            self.run("nft", "--stateless", "list", "ruleset"),
+            self.run("ip", "-4", "route", "show", "table", "all"),
+        )
         return links, rules, routes, self.forwarding()
 
     def show(self, *what):
@@ -429,6 +433,39 @@ def test_routes_that_do_not_overlap(node, world):
     assert not node.ok(WITH_NAT)["changed"]
 
 
+OVERLAPS = {
+    "another table": (["route", "add", "10.66.0.0/25", "dev", "uplink", "table", "100"], "in table 100"),
+    "a local address": (["address", "add", "10.66.0.77/32", "dev", "lo"], "10.66.0.77/32 on device lo"),
+    "an address elsewhere": (["address", "add", "10.66.0.9/24", "dev", "uplink"], "10.66.0.0/24 on device uplink"),
+    "unreachable": (["route", "add", "unreachable", "10.66.0.0/30"], "10.66.0.0/30 without a device"),
+    "a tunnel": (["route", "add", "10.66.0.0/16", "dev", "tun9"], "10.66.0.0/16 on device tun9"),
+    "IPv6": (["-6", "route", "add", "2001:db8:66::/48", "dev", "uplink"], "2001:db8:66::/48 on device uplink"),
+    "IPv6, one address": (["address", "add", "fd00:66::5/128", "dev", "lo", "nodad"], "fd00:66::5/128 on device lo"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OVERLAPS))
+def test_overlaps_wherever_they_are(node, world, name):
+    command, told = OVERLAPS[name]
+    node.run("ip", "tuntap", "add", "dev", "tun9", "mode", "tun")
+    node.run("ip", "link", "set", "tun9", "up")
+    node.run("ip", *command)
+    prefixes = {"type": "IP4_6", "global_prefix": "2001:db8:66:1::", "ula_prefix": "fd00:66::"}
+    wanted = network(address_ranges=[{**PRIVATE["address_ranges"][0], **prefixes}])
+    said = node.refused(wanted)
+    assert "network Public: " in said and told in said
+    assert node.link("nbr0") is None
+
+
+def test_a_route_of_every_link_is_no_overlap(node, world):
+    for routed in ("default dev uplink", "fd77::/64 dev lo", "throw 2001:db8:66::/48 table 9"):
+        node.run("ip", "-6", "route", "add", *routed.split())
+    prefixes = {"type": "IP4_6", "global_prefix": "2001:db8:66:1::", "ula_prefix": "fd00:66::"}
+    wanted = network(address_ranges=[{**PRIVATE["address_ranges"][0], **prefixes}])
+    assert node.ok(wanted)["changed"]
+    assert not node.ok(wanted)["changed"]
+
+
 def test_networks_of_one_list_that_overlap(node):
     second = elsewhere(attributes=PRIVATE["attributes"])
     predicted = node.module(WITH_GATEWAY, second, check=True)
@@ -531,15 +568,6 @@ def test_other_addresses_replace_the_rules(node):
     assert "10.66.0.0/24" not in rules
     assert rules.count("masquerade") == 1
     assert node.addresses("nbr0") == ["10.67.0.1/16"]
-
-
-def test_a_firewall_that_drops_what_is_forwarded_is_named(node):
-    node.run(
-        "nft", "add table ip docker; add chain ip docker FWD { type filter hook forward priority 0; policy drop; }"
-    )
-    warnings = str(node.ok(WITH_NAT)["warnings"])
-    assert "chain ip docker FWD drops" in warnings
-    assert "nbr0" in warnings
 
 
 # -- programs that are missing

@@ -42,8 +42,8 @@ class Machine:
         self._monitor.readline()
         self.command("qmp_capabilities")
 
-    def command(self, name: str) -> Any:
-        self._monitor.write(json.dumps({"execute": name}) + "\n")
+    def command(self, name: str, **arguments: Any) -> Any:
+        self._monitor.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
         self._monitor.flush()
         while True:
             answer = json.loads(self._monitor.readline())

@@ -351,3 +351,14 @@ def test_info_can_name_machines_and_show_those_that_ended(furnished):
         return [view["name"] for view in info.payload["vms"]]
 
     assert names() == ["b"] and names(done=True) == ["a", "b"] and names(vms=["b"]) == ["b"]
+
+
+def test_a_node_that_follows_a_newer_plan_has_answered(furnished):
+    made = vm(furnished, name="a", template="web")
+    stale = {"failed": True, "error": {"kind": "StalePlan", "asked": "plan 1", "found": "x", "remedy": "y"}}
+    ids = [made.payload["vms"][0]["id"]]
+    answers = json.dumps({"node1": stale})
+    recorded = nebula_vm_record.run(options(root=furnished, outcomes=answers, ids=ids), False)
+    assert recorded.payload["failed_vms"] == [] and not recorded.changed
+    silent = nebula_vm_record.run(options(root=furnished, outcomes=json.dumps({"node1": {}}), ids=ids), False)
+    assert "did not answer" in silent.payload["failed_vms"][0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import files
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.context import files, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 
 
@@ -201,3 +203,71 @@ def test_content_is_open_only_while_it_is_read(tmp_path):
         assert len(os.listdir("/proc/self/fd")) == before
         content.seek(0)
         assert content.read() == b"12345"
+
+
+@pytest.fixture
+def removed(tmp_path):
+    """Not left to pytest, which can't remove what is too deep."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
+
+
+def nested(path, depth):
+    """Made step by step: the whole path may be longer than the kernel takes."""
+    at = os.open(path, os.O_RDONLY)
+    for _level in range(depth):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+
+
+@pytest.mark.parametrize("depth", [files.DEEPEST, 3000])
+def test_a_tree_that_is_too_deep(removed, depth):
+    nested(removed, depth)
+    with pytest.raises(InvalidValue, match=r"nested more than 15 deep\. Pack them"):
+        collect(removed)
+
+
+def test_the_deepest_tree_that_is_taken(tmp_path):
+    nested(tmp_path, files.DEEPEST - 1)
+    (tmp_path / ("d/" * (files.DEEPEST - 1)) / "file").write_text("content")
+    iso9660.write(str(tmp_path / "iso"), {}, [ContextFile(str(tmp_path / "d"), "d")])
+    assert iso9660.read(str(tmp_path / "iso"))[1] == {"d/" * (files.DEEPEST - 1) + "file": 7}
+
+
+def test_very_many_files_are_refused(removed):
+    for number in range(20_000):
+        os.close(os.open(removed / str(number), os.O_CREAT | os.O_WRONLY))
+    with pytest.raises(InvalidValue, match="over 10000 files"):
+        collect(removed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dev/zero",
+        "/dev/stdin",
+        "/proc/kcore",
+        "/proc/kmsg",
+        "/proc/self/mem",
+        "/proc",
+        "/dev",
+        "/sys/kernel",
+        "/proc/self/root",
+    ],
+)
+def test_what_the_kernel_makes_up_is_refused_or_empty(tmp_path, path):
+    if not os.path.exists(path):
+        pytest.skip(f"there is no {path} here")
+    began = time.process_time()
+    try:
+        iso9660.write(str(tmp_path / "iso"), {}, [ContextFile(path, "x")])
+    except NebulaError as error:
+        # Named as it was given, or by the file in it that is the matter.
+        assert path in str(error) or os.path.realpath(path) in str(error)
+        assert not (tmp_path / "iso").exists()
+    else:
+        assert (tmp_path / "iso").stat().st_size < 1_000_000
+    assert time.process_time() - began < 10

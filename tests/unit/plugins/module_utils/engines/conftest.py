@@ -72,6 +72,12 @@ def engine(bare):
 
 
 @pytest.fixture
+def cramped(bare):
+    """One whose network has three addresses."""
+    return furnish(bare, leases=3)
+
+
+@pytest.fixture
 def reopen(options):
     """The same catalog as the next module run sees it."""
     opened = []

@@ -13,7 +13,13 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import ENGINES, engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CatalogError,
+    Conflict,
+    InUse,
+    InvalidValue,
+    NotFound,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
@@ -73,12 +79,20 @@ def test_a_catalog_is_begun_once_and_ended(options, bare, reopen):
     assert len(catalog) == 36
     assert engine_of(options).begun(options)
     assert reopen().catalog() == reopen(create=True).catalog() == catalog
-    bare.close()
-    engine_of(options).end(options)
+    other = reopen()
+    with pytest.raises(InUse):
+        bare.end(refuse)
+    assert engine_of(options).begun(options) and bare.catalog() == catalog
+    bare.end(lambda: None)
     assert not engine_of(options).begun(options)
     with pytest.raises(NotFound):
         open_engine(options, check_mode=False)
-    engine_of(options).end(options)
+    with pytest.raises(CatalogError), other.session():
+        KINDS["image"][0](other)
+
+
+def refuse():
+    raise InUse("ending it", "a machine is in it")
 
 
 def test_check_mode_needs_no_catalog_and_begins_none(options):

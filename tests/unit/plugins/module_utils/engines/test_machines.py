@@ -11,9 +11,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 
 WEB = {"name": "web-%i", "count": 3, "template": "web"}
 
@@ -199,6 +201,38 @@ def test_memory_is_never_promised_twice(engine):
     outcomes, _, _ = want(engine, dict(WEB, count=33))
     assert len(failed(outcomes)) == 1
     assert engine.host_info("node1").memory_used == 30 * 128
+
+
+def overheads(engine):
+    host = engine.host_info("node1")
+    return host.memory_used, host.overhead_used
+
+
+def test_a_machine_costs_its_overhead_too(engine):
+    with engine.session():
+        engine.host_update("node1", overhead=Overhead(fixed=50, vcpu=8, share=1 / 64))
+    outcomes, _, _ = want(engine, dict(WEB, count=22))
+    assert "VM web-21: 128 MiB + 60 MiB overhead of memory" in failed(outcomes)[0]
+    assert "node1 has 148 MiB left of 4096" in failed(outcomes)[0]
+    run(engine, dict(WEB, count=3))
+    assert overheads(engine) == (3 * 128, 3 * 60)
+    # KVM is found to work after all, or not to: what is promised follows.
+    with engine.session():
+        engine.host_update("node1", overhead=Overhead(fixed=20))
+    assert overheads(engine) == (3 * 128, 3 * 20)
+    run(engine, {"name": "web-%i", "state": "absent", "hard": True})
+    assert overheads(engine) == (0, 0)
+
+
+def test_a_machine_that_is_made_anew_pays_for_what_it_grows_by(engine):
+    with engine.session():
+        engine.host_update("node1", overhead=Overhead(fixed=0, share=0.5))
+    run(engine, dict(WEB, count=1))
+    run(engine, dict(WEB, count=1, memory=2048, recreate=True))
+    assert overheads(engine) == (2048, 1024)
+    outcomes, _, _ = want(engine, dict(WEB, count=1, memory=2900, recreate=True))
+    assert "2900 MiB + 1450 MiB overhead" in failed(outcomes)[0]
+    assert overheads(engine) == (2048, 1024)
 
 
 def test_memory_of_others_counts(engine):
@@ -508,3 +542,54 @@ def test_a_lost_or_older_catalog_decides_nothing(engine, edit, seen, says):
     with engine.session(), pytest.raises(NebulaError, match=says):
         engine.host_check([seen])
     engine.host_check([Observed("node1", catalog=engine.catalog(), plan_number=1)])
+
+
+def test_a_poll_that_is_older_than_what_was_recorded_is_passed_over(engine, edit):
+    """Another run was faster between this one's poll and its decision: what it recorded is newer."""
+    poll = Observed("node1", catalog=engine.catalog(), plan_number=1, done_number=0)
+    _outcomes, plans, _warnings = want(engine, {"name": "a", "template": "web"})
+    (planned,) = plans["node1"].vms
+    number, vm_id = plans["node1"].number, planned.vm.vm_id
+    with engine.session():
+        engine.vm_record("node1", [VmOutcome(vm_id, planned.generation, "RUNNING", True)], number)
+    with engine.session():
+        assert engine.vm_observe([poll]) == []
+        assert [found.state for found in engine.vm_pool()] == ["RUNNING"]
+        # A node that lost its file, and one that was polled afterwards, are believed.
+        (moved,) = engine.vm_observe([edit(poll, catalog="")])
+        assert moved.state == "UNKNOWN"
+        seen = ObservedVm(vm_id, planned.vm.uuid, "RUNNING", planned.generation)
+        (moved,) = engine.vm_observe([edit(poll, done_number=number, vms=(seen,))])
+        assert moved.state == "RUNNING"
+
+
+def test_a_host_that_is_gone_for_good_goes_with_its_machines(engine):
+    run(engine, WEB)
+    host = machines(engine)["web-0"].host
+    before = {record.id for record in engine.vm_pool()}
+    there = [record for record in engine.vm_pool() if record.host == host]
+    kept = {record.name for record in engine.vm_pool()} - {record.name for record in there}
+    with engine.session():
+        engine.host_forget(host)
+    assert set(machines(engine)) == kept
+    assert host not in {known.name for known in engine.host_pool()}
+    ended = engine.vm_pool(ids=[there[0].id], done=True)
+    assert [record.state for record in ended] == ["DONE"]
+    assert engine.vm_history(there[0].id)[-1]["reason"] == f"host {host} was forgotten"
+    assert engine.vm_plans([host]) == {}, "nobody is left to be told"
+    with engine.session():
+        engine.host_allocate(Host(None, "other", state=HostState.MONITORED, memory=8192, cpu=8.0))
+    run(engine, WEB)
+    again = machines(engine)
+    assert {again[record.name].nics[0]["ip"] for record in there} == {record.nics[0]["ip"] for record in there}
+    assert before.isdisjoint(again[record.name].id for record in there), "an id was used twice"
+
+
+def test_addresses_of_machines_that_are_being_ended_are_said_to_be_theirs_yet(cramped):
+    engine = cramped
+    run(engine, WEB)
+    _outcomes, plans, _ = want(engine, {**WEB, "state": "absent"})
+    (text,) = failed(want(engine, {"name": "new", "template": "web"})[0])
+    assert "1 wanted, 0 free of 3; 3 are held by machines that are being ended. Run again when these are gone" in text
+    carry_out(engine, plans)
+    assert not failed(want(engine, {"name": "new", "template": "web"})[0])

@@ -260,6 +260,16 @@ def test_a_new_start_makes_what_was_believed_void(log: Path) -> None:
     assert not wait([wanted(log)], timeout=0)[0].verified
 
 
+def test_a_boot_of_the_host_makes_what_was_believed_void(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(log, DEMO).verified
+    for number in range(4):
+        rotate(log)
+        feed(log, f"noise {number}\n")
+    assert wait([wanted(log)], timeout=0)[0].verified
+    monkeypatch.setattr(console, "boot_id", lambda: "another boot")
+    assert not wait([wanted(log)], timeout=0)[0].verified
+
+
 def test_what_was_believed_is_no_console(log: Path) -> None:
     assert judge(log, DEMO).verified
     log.unlink()

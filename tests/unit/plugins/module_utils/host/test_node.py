@@ -14,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CatalogError,
+    ForeignObject,
+    StalePlan,
+    TimedOut,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -45,6 +50,7 @@ def test_a_damaged_one_is_said(tmp_path: Path, text: str) -> None:
 
 def test_plans_are_taken_in_order(tmp_path: Path) -> None:
     root = str(tmp_path)
+    node.update(root, lambda before: before)
     assert node.accept(root, CATALOG, 3).plan == 3
     assert node.accept(root, CATALOG, 3).plan == 3
     assert node.accept(root, CATALOG, 5).plan == 5
@@ -57,6 +63,39 @@ def test_plans_are_taken_in_order(tmp_path: Path) -> None:
     assert node.is_current(root, CATALOG, 6)
     assert not node.is_current(root, CATALOG, 4)
     assert not node.is_current(root, "another", 9)
+
+
+def test_no_plan_comes_to_what_is_no_node(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    with pytest.raises(StalePlan, match="is no node"):
+        node.accept(root, CATALOG, 3)
+    assert not os.path.exists(root)
+    os.mkdir(root)
+    with pytest.raises(StalePlan, match="is no node"):
+        node.accept(root, CATALOG, 3)
+    assert os.listdir(root) == []
+    node.update(root, lambda before: before)
+    node.accept(root, CATALOG, 3)
+    node.update(root, lambda before: replace(before, given_back=True))
+    for number in (3, 4):
+        with pytest.raises(StalePlan, match="is no node"):
+            node.accept(root, CATALOG, number)
+    with node.fence(root, CATALOG, 3) as current:
+        assert not current
+    assert not node.is_current(root, CATALOG, 3)
+
+
+def test_while_the_fence_is_held_no_newer_plan_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tmp_path)
+    node.update(root, lambda before: before)
+    node.accept(root, CATALOG, 3)
+    monkeypatch.setattr(node, "LOCK_SECONDS", 0)
+    with node.fence(root, CATALOG, 3) as current, pytest.raises(TimedOut):
+        assert current
+        node.accept(root, CATALOG, 4)
+    node.accept(root, CATALOG, 4)
+    with node.fence(root, CATALOG, 3) as current:
+        assert not current
 
 
 def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
@@ -116,3 +155,14 @@ def test_start_times_tell_processes_apart() -> None:
     assert node.start_time(child) is None
     os.waitpid(child, 0)
     assert node.start_time(child) is None
+
+
+def test_memory_is_what_machines_could_have(tmp_path: Path) -> None:
+    meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    meminfo.write_text("MemTotal: 8388608 kB\nMemFree: 1 kB\nHugePages_Total: 512\nHugetlb: 1048576 kB\n")
+    absent = str(tmp_path / "none")
+    assert node.memory(str(meminfo), (absent,)) == 7168
+    for text, found in (("max\n", 7168), ("9223372036854771712\n", 7168), ("2147483648\n", 2048)):
+        limit.write_text(text)
+        assert node.memory(str(meminfo), (absent, str(limit))) == found
+    assert 0 < node.memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20

@@ -31,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
     poll,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm, Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -65,6 +66,9 @@ class Shelf(Driver):
 
     def survey(self, catalog: str) -> Survey:
         return Survey(tuple(ObservedVm(vm_id, uuid, state) for vm_id, (uuid, state) in self.machines.items()))
+
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        return tuple(Domain(str(i), CATALOG, i, uuid, state) for i, (uuid, state) in self.machines.items()), ()
 
     def state(self, mark: Mark) -> Optional[str]:
         return self.machines[mark.vm_id][1] if mark.vm_id in self.machines else None
@@ -113,6 +117,12 @@ def node_params(root: Path) -> dict[str, Any]:
     return {"root": str(root), "hypervisor": "shelf", **options}
 
 
+def ready(root: Path) -> str:
+    """As by nebula_node, which needs root."""
+    node.update(str(root), lambda before: before)
+    return str(root)
+
+
 @as_root
 def test_a_node_is_made_ready_and_given_back_by_its_driver(shelf: type[Driver], tmp_path: Path) -> None:
     root = tmp_path / "nebula"
@@ -148,7 +158,7 @@ def test_what_a_driver_needs_is_asked_for(shelf: type[Driver], tmp_path: Path, m
 
 
 def test_a_plan_is_carried_out_by_any_driver(shelf: type[Driver], tmp_path: Path) -> None:
-    root, driver = str(tmp_path), shelf()
+    root, driver = ready(tmp_path), shelf()
     up = plan(1, *(PlannedVm(machine(i), 1, "RUNNING") for i in (0, 1)))
     assert [(o.state, o.changed, o.error) for o in Batch(up, driver, root).apply()] == [("RUNNING", True, None)] * 2
     assert [(o.state, o.changed) for o in Batch(up, driver, root).apply()] == [("RUNNING", False)] * 2
@@ -163,7 +173,7 @@ def test_a_plan_is_carried_out_by_any_driver(shelf: type[Driver], tmp_path: Path
 def test_what_a_hypervisor_can_not_do_is_refused_by_name_and_nothing_touched(
     shelf: type[Driver], tmp_path: Path
 ) -> None:
-    root, driver = str(tmp_path), shelf()
+    root, driver = ready(tmp_path), shelf()
     Batch(plan(1, *(PlannedVm(machine(i), 1, "RUNNING") for i in (0, 1))), driver, root).apply()
     record = tmp_path / "datastores" / "0" / "0" / RECORD
     before = record.read_bytes()

@@ -23,7 +23,7 @@ def test_a_missing_root_is_made(tmp_path: Path) -> None:
     assert [mode(path) for path in (root, root / "datastores", root / "datastores/1")] == [0o711] * 3
 
 
-@pytest.mark.parametrize("found", [0o755, 0o1777, 0o750])
+@pytest.mark.parametrize("found", [0o755, 0o1770, 0o750])
 def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path, found: int) -> None:
     tmp_path.chmod(found)
     prepare_directories(str(tmp_path))

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, NoSpace
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 
 
 @pytest.fixture
@@ -50,6 +51,25 @@ def test_check_mode_reads_an_older_catalog_and_migrates_nothing(older: Path) -> 
     assert digests(older) == migrated
 
 
+VERSION_1 = Path(__file__).resolve().parents[5] / "fixtures" / "catalog" / "version_1.sql"
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_catalog_of_version_1_counts_overheads_once_they_are_known(tmp_path: Path, check_mode: bool) -> None:
+    """As the first version of this collection wrote it: a host with two machines, of 1 and of 4 processors."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "nebula.db")) as old:
+        old.executescript(VERSION_1.read_text(encoding="utf-8"))
+        old.execute("PRAGMA user_version = 1")
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), check_mode)) as engine, engine.session():
+        host = engine.host_info("node1")
+        assert (host.memory_used, host.overhead_used, host.vms) == (384, 0, 2)
+        host = engine.host_update("node1", overhead=Overhead(fixed=60, vcpu=8, share=0.25))
+        assert (host.memory_used, host.overhead_used) == (384, 60 + 8 + 32 + 60 + 32 + 64)
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), check_mode)) as engine:
+        # They were never started; the books are right.
+        assert {finding.kind for finding in engine.ledger().findings} == {"machine-unfinished"}
+
+
 def test_a_newer_catalog_is_refused(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(older, check_mode=False)
     monkeypatch.setattr(store, "VERSION", store.VERSION - 1)
@@ -63,7 +83,7 @@ def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
         pages = engine.store.db.execute("PRAGMA page_count").fetchone()[0]
         engine.store.db.execute(f"PRAGMA max_page_count = {pages}")
         many = {f"A{number}": "x" * 1000 for number in range(20)}
-        with pytest.raises(CatalogError, match="no room") as caught, engine.session():
+        with pytest.raises(NoSpace, match="no room") as caught, engine.session():
             engine.host_allocate(Host(None, "small"))
             # As an item of a list: it is no error of the item, and the others must not go on.
             with engine.attempt():

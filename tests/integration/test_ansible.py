@@ -1,0 +1,401 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks as people run Ansible: its versions, options and logins, nodes that are not there, odd places of a
+checkout. The product is the same in all of them, or says what it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
+from auditor import assert_consistent_here
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.test_bad_input import RUNNING, TEMPLATE, Case
+from ansible_collections.nebula.provision.tests.integration.test_site import (
+    NETWORK,
+    ONLY_REAL,
+    ROOT,
+    changed_tasks,
+    recap,
+)
+
+CURRENT = Path(sys.executable).parent
+FLOOR = ROOT / ".venv-floor/bin"
+# What templates, shells and YAML would each make something else of.
+LITERAL = "{{ lookup('pipe', 'id') }} {% raw %} {# no #} $(id) `id` ${HOME} $NAME !unsafe 'a' \"b\" \\ é %i {{"
+PASSWORD = b"vault"
+
+
+class People(Case):
+    """A site whose strings may be marked as people mark them: "!unsafe …" is not templated, "!vault …" is encrypted."""
+
+    def inventory(self, **changes: Any) -> Path:
+        inventory = super().inventory(**changes)
+        vault = VaultLib([("default", VaultSecret(PASSWORD))])
+
+        def marked(found: re.Match[str]) -> str:
+            kind, text = found[1], json.loads(f'"{found[2]}"')
+            if kind == "vault":
+                text = vault.encrypt(text).decode()
+            return f"!{kind} {json.dumps(text)}"
+
+        inventory.write_text(re.sub(r'"!(unsafe|vault) ((?:[^"\\]|\\.)*)"', marked, inventory.read_text()))
+        (self.directory / "vault").write_bytes(PASSWORD)
+        return inventory
+
+    def end(self) -> None:
+        assert_consistent_here(str(self.root))
+        code, output = self.run("playbooks/teardown.yml")
+        assert code == 0 and not self.root.exists(), output
+
+    def context(self, vm_id: int) -> str:
+        """context.sh as its guest reads it."""
+        iso = str(self.root / f"datastores/0/{vm_id}/disk.1")
+        read = ["isoinfo", "-R", "-x", "/context.sh", "-i", iso]
+        return subprocess.run(read, capture_output=True, text=True, check=True).stdout
+
+
+# Keys of what nobody knows before it is made, and those of directories that an earlier task makes first.
+UNKNOWN = re.compile(r'[-+ ] +"(id|uuid|registered|sha256|checksum|source|network|/[^"]*)":')
+
+
+def diffs(output: str) -> dict[str, list[str]]:
+    """Task → the lines that --diff showed for it, without what nobody could know before."""
+    found: dict[str, list[str]] = {}
+    task = ""
+    for line in output.splitlines():
+        begun = re.match(r"TASK \[(?:[\w.]+ : )?(.*?)\] \*", line)
+        task = begun[1] if begun else task
+        if re.match(r"[-+ ] ", line) and not re.match(r"(---|\+\+\+) ", line) and not UNKNOWN.match(line):
+            found.setdefault(task, []).append(line.rstrip())
+    return found
+
+
+@in_bare_world
+def literal(programs: str) -> None:
+    """From a bare host: forecast, run, again; each string arrives as it was written."""
+    site = People()
+    site.programs = Path(programs)
+    note = {"attributes": {"NOTE": f"!unsafe {LITERAL}"}}
+    halt = {**site.variables["nebula_images"][0], "description": f"!unsafe {LITERAL}", **note}
+    odd = "!unsafe a {{ b }} {% c %} $(d)"
+    template = {
+        "CPU": 0.05,
+        "MEMORY": 32,
+        "DISK": {"IMAGE": odd, "DEV_PREFIX": "vd"},
+        "NIC": {"NETWORK": odd},
+        "NOTE": f"!unsafe {LITERAL}",
+        "CONTEXT": {"NETWORK": "YES", "TEMPLATE": f"!unsafe {LITERAL}", "VAULT": "!vault {{ vaulted }} $NAME"},
+    }
+    text = TEMPLATE.replace('"halt"', '"a {{ b }} {% c %} $(d)"').replace('"Public"', '"a {{ b }} {% c %} $(d)"')
+    text = text.replace('"YES" ]', '"YES", TEXT = "{{ text }} {% %} $(id)" ]')
+    site.variables |= {
+        "nebula_images": [{**halt, "name": odd}],
+        "nebula_networks": [{**NETWORK, "name": odd, **note}],
+        "nebula_templates": [{"name": odd, "template": template}, {"name": "text", "template": f"!unsafe {text}"}],
+        "nebula_vms": [
+            {"name": odd, "template": odd, "context": {"VM": f"!unsafe {LITERAL}", "OWN": "!vault own {{ vault }}"}},
+            {"name": "text", "template": "text", **note},
+        ],
+    }
+    arguments = ("--vault-password-file", str(site.directory / "vault"))
+    code, checked = site.run("site.yml", *arguments, "--check", "--diff", "--forks", "1")
+    assert code == 0 and not site.root.exists(), checked
+    code, output = site.run("site.yml", *arguments, "--diff", "--forks", "50", "-e", "ansible_pipelining=false")
+    assert code == 0, output
+    assert set(changed_tasks(output)) - ONLY_REAL == set(changed_tasks(checked))
+    assert diffs(checked) == diffs(output) and len(diffs(checked)) >= 6
+    code, output = site.run("site.yml", *arguments)
+    assert code == 0 and recap(output)["changed"] == 0, output
+    name = odd.removeprefix("!unsafe ")
+    assert site.machines() == {name: RUNNING, "text": RUNNING}
+    # What begins with $ is OpenNebula's, and stands for itself in stored templates only.
+    known = LITERAL.replace("$NAME", name)
+    for line in (f"TEMPLATE={shlex.quote(known)}", f"VM={shlex.quote(known)}", "OWN='own {{ vault }}'"):
+        assert sh(line) in map(sh, site.context(0).splitlines()), site.context(0)
+    assert "TEXT='{{ text }} {% %} $(id)'" in site.context(1)
+    for table in ("images", "templates", "networks", "vms"):
+        rows = "\n".join(str(value) for row in site.rows(f"SELECT * FROM {table}") for value in row)
+        assert "{{ lookup('pipe', 'id') }} {% raw %} {# no #} $(id)" in rows, f"{table}: {rows}"
+    site.end()
+
+
+def sh(line: str) -> str:
+    """What a shell makes of the word."""
+    return "".join(shlex.split(line))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("programs", [CURRENT, FLOOR], ids=["current", "floor"])
+def test_every_string_stays_what_it_is(programs):
+    if programs == FLOOR:
+        environment = [
+            str(ROOT / "tests/tools/venv.sh"),
+            str(ROOT / ".venv-floor"),
+            str(ROOT / "requirements/floor.txt"),
+        ]
+        subprocess.run(environment, check=True)
+    literal(programs=str(programs))
+
+
+def tasks(output: str) -> list[str]:
+    """Names of the tasks that ran somewhere, without their roles."""
+    found, task = [], ""
+    for line in output.splitlines():
+        begun = re.match(r"TASK \[(?:[\w.]+ : )?(.*?)\] \*", line)
+        task = begun[1] if begun else task
+        if re.match(r"(ok|changed|fatal|failed|included): ", line) and task not in found:
+            found.append(task)
+    return found
+
+
+class Spread(Case):
+    """The front-end under a name of its own, a node that is there, and one that is not."""
+
+    far = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+    def inventory(self, **changes: Any) -> Path:
+        lost, gone = changes.pop("lost", ("node2",)), changes.pop("gone", ())
+        inventory = super().inventory(**changes)
+        here = {**self.variables, **changes}
+        names = ("frontend", "node1", "node2")
+        hosts = {name: {**here, **(self.far if name in lost else {})} for name in names}
+        nodes = [name for name in ("node1", "node2") if name not in gone]
+        groups = {"nebula_frontend": ["frontend"], "nebula_nodes": nodes}
+        plain = {group: {"hosts": {name: hosts[name] for name in members}} for group, members in groups.items()}
+        inventory.write_text(json.dumps(plain))
+        return inventory
+
+
+@in_bare_world
+def parts() -> None:
+    """Of the hosts and of the work, senseless ones too: what is there is done, what is missing is said."""
+    site = Spread()
+    web = {"name": "web", "template": "web", "hard": True}
+    code, output = site.run("site.yml", "--limit", "node1", nebula_vms=[web])
+    assert code == 0 and site.machines() == {"web": RUNNING}, output
+
+    # By tags: as a whole run does it, with the failure of a bad machine, and nothing of the other roles.
+    bad = {"name": "bad", "template": "wbe"}
+    code, output = site.run("site.yml", "--tags", "vm", nebula_vms=[{**web, "name": "more"}, bad])
+    assert code != 0 and "VM bad: template 'wbe'" in output, output
+    assert re.search(r"more +node1 +RUNNING", output), "the table is shown, and what can be done was done"
+    assert not {"Keep the images in the catalog, and their files in the datastore", "Make the node ready"} & set(
+        tasks(output)
+    )
+    late = {
+        "nebula_images": [{"name": "late", "path": site.variables["nebula_images"][0]["path"]}],
+        "nebula_templates": [{"name": "late", "template": TEMPLATE}],
+        "nebula_vms": [bad],
+    }
+    names = "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM templates)"
+    for tag, count in (("image", (2, 1)), ("template,network", (2, 2))):
+        code, output = site.run("site.yml", "--limit", "node1", "--tags", tag, **late)
+        assert code == 0 and "Decide what becomes of each machine" not in tasks(output), output
+        assert site.rows(names) == [count]
+    lost = {
+        "nebula_images": [{"name": "lost", "path": "/nowhere/x"}],
+        "nebula_templates": [{"name": "lost", "template": 7}],
+    }
+    site.refused("image lost: path /nowhere/x", arguments=("--limit", "node1", "--tags", "image"), **lost)
+    site.refused("template lost", arguments=("--limit", "node1", "--tags", "template"), **lost)
+    site.refused("run both (with tags: --tags vm)", arguments=("--tags", "verify"), nebula_verify=True)
+
+    # What only makes sense as a whole.
+    site.environment = {"ANSIBLE_STRATEGY": "free"}
+    site.refused("the strategy linear", nebula_vms=[web])
+    site.environment = {}
+    # Begun behind the task that asks what runs: what the node does is what counts.
+    late_start = ("--start-at-task", "Decide what becomes of each machine")
+    code, output = site.run("site.yml", *late_start, nebula_vms=[web])
+    assert code == 0 and re.search(r"web +node1 +RUNNING", output), output
+
+    # Nobody there: said, and nothing is given up for it.
+    nobody = ("node1", "node2")
+    code, output = site.run("playbooks/status.yml", lost=nobody)
+    assert code == 0 and "as of the last run: no node answered" in output, output
+    assert re.search(r"web +node1 +UNKNOWN .* host node1 did not answer", output), output
+    for lost, told in ((nobody, "Connection refused"), (("frontend", *nobody), "node1, node2 did not answer")):
+        code, output = site.run("playbooks/teardown.yml", lost=lost)
+        assert code != 0 and told in output and site.root.exists(), output
+    code, output = site.run("playbooks/teardown.yml")
+    assert code != 0 and "Teardown: node2 did not answer" in output and site.root.exists(), output
+    # The second node is gone for good; the first is not.
+    code, output = site.run("playbooks/forget_host.yml", "-e", "nebula_lost_host=node1")
+    assert code != 0 and "Host node1 answers: it is not gone" in output, output
+    assert site.rows("SELECT name FROM hosts") == [("node1",)], "the second never was in the catalog"
+    code, output = site.run("playbooks/forget_host.yml", "-e", "nebula_lost_host=node2")
+    assert code == 0 and "Forgotten with host node2" in output, output
+    code, output = site.run("playbooks/teardown.yml", gone=("node2",))
+    assert code == 0 and not site.root.exists(), output
+
+
+@pytest.mark.timeout(900)
+def test_parts_of_hosts_and_work():
+    parts()
+
+
+class Elsewhere(Case):
+    """A copy of the checkout in an odd place, run without its ansible.cfg being named."""
+
+    def runs_with(self) -> dict[str, str]:
+        environment = super().runs_with()
+        environment.pop("ANSIBLE_CONFIG")
+        return environment
+
+    def make(self, target: str) -> str:
+        folder = self.directory / "an inventory"
+        folder.mkdir(exist_ok=True)
+        inventory = self.inventory().rename(folder / "hosts.yml")
+        code, output = self.execute(["make", "-o", "run-venv", target, f"INVENTORY={inventory}"])
+        assert code == 0, output
+        return output
+
+
+def copied(directory: Path) -> Path:
+    """The checkout, everything that git has of it."""
+    copy = directory / "a folder with blanks"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in os.fsdecode(files).split("\0")[:-1]:
+        if (ROOT / name).is_symlink() or (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
+    (copy / ".venv").symlink_to(CURRENT.parent)
+    copy.chmod(0o777)
+    return copy
+
+
+@contextlib.contextmanager
+def a_login(directory: Path, path: str) -> Iterator[dict[str, Any]]:
+    """A user without any right but sudo, reached by ssh on loopback: what its host needs in an inventory. The users of
+    the machine are covered in this world's mount namespace only."""
+    place = directory / "login"
+    place.mkdir()
+    for name, line in {
+        "passwd": f"operator:x:4711:4711::{place}/home:/bin/sh",
+        "group": "operator:x:4711:",
+        "shadow": "operator:*:19000:0:99999:7:::",
+    }.items():
+        shutil.copy2(f"/etc/{name}", place / name)
+        with (place / name).open("a") as file:
+            file.write(f"{line}\n")
+        subprocess.run(["mount", "--bind", str(place / name), f"/etc/{name}"], check=True)
+    (place / "sudoers").mkdir(mode=0o750)
+    (place / "sudoers/operator").write_text("operator ALL=(ALL:ALL) NOPASSWD: ALL\n")
+    (place / "sudoers/operator").chmod(0o440)
+    subprocess.run(["mount", "--bind", str(place / "sudoers"), "/etc/sudoers.d"], check=True)
+    (place / "home").mkdir()
+    os.chown(place / "home", 4711, 4711)
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / key)], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (place / "config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\nPidFile none\n"
+        f"StrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\nSetEnv PATH={path}\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    daemon = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(place / "config")], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listening(port), "sshd")
+        yield {
+            "ansible_connection": "ssh",
+            "ansible_host": "127.0.0.1",
+            "ansible_port": port,
+            "ansible_user": "operator",
+            "ansible_ssh_private_key_file": str(place / "user"),
+            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+            "ansible_become": True,
+        }
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        for name in ("passwd", "group", "shadow", "sudoers.d"):
+            subprocess.run(["umount", f"/etc/{name}"], check=True)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@in_bare_world
+def elsewhere() -> None:
+    """A world-writable checkout in a folder with blanks, an ordinary login by ssh with sudo, and a Python first on its
+    PATH that has no libraries and is called like a newer one."""
+    site = Elsewhere()
+    site.checkout = copied(site.directory)
+    python = site.directory / "python"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(python)], check=True)
+    for name in ("python3.12", "python3.13"):
+        (python / "bin" / name).symlink_to(python / "bin/python3")
+    site.variables["nebula_vms"] = [{"name": "web", "template": "web", "hard": True}]
+    del site.variables["ansible_python_interpreter"]
+    with a_login(site.directory, f"{python}/bin:/usr/bin:/bin") as login:
+        site.variables |= login
+        output = site.make("site")
+        assert f"{python}/bin/python3" in output, (
+            f"the other Python was not found first, so nothing is proven\n{output}"
+        )
+        assert site.machines() == {"web": RUNNING}
+        code, output = site.run("site.yml")
+        assert code == 0 and recap(output)["changed"] == 0 and "world writable" in output, output
+        home = site.directory / "login/home"
+        assert [path for path in home.rglob("*") if path.is_file()] == [], "left behind by a run"
+        # Root's work as somebody else: refused in words, and nothing is half done.
+        site.refused(
+            "Permission denied. Run this task with become: true", arguments=("-e", "ansible_become_user=operator")
+        )
+        site.make("teardown")
+    assert not site.root.exists()
+
+
+@pytest.mark.timeout(900)
+def test_an_ordinary_login_and_odd_places():
+    elsewhere()
+
+
+@in_bare_world
+def installed(artifact: str) -> None:
+    """From the built artifact, by the playbooks' full names, with lists as text: an AWX survey's answers are."""
+    site = Elsewhere()
+    # Not in the checkout, whose ansible.cfg says that the collection is there.
+    site.checkout = site.directory
+    collections = site.directory / "installed"
+    install = [str(site.programs / "ansible-galaxy"), "collection", "install", artifact, "-p", str(collections)]
+    install.append("--offline")
+    code, output = site.execute(install)
+    assert code == 0 and (collections / "ansible_collections/nebula/provision/playbooks/site.yml").exists(), output
+    site.environment = {"ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    text = json.dumps([{"name": "web", "template": "web", "hard": True, "context": {"A": "{{ b }}"}}])
+    lists = ("nebula_images", "nebula_networks", "nebula_templates")
+    survey = {name: json.dumps(site.variables.pop(name)) for name in lists}
+    survey |= {"nebula_vms": text.replace("{{ b }}", "b"), "nebula_verify": "false", "nebula_reserved_memory": "0"}
+    code, output = site.run("nebula.provision.site", "-e", json.dumps(survey))
+    assert code == 0 and site.machines() == {"web": RUNNING}, output
+    code, output = site.run("nebula.provision.teardown")
+    assert code == 0 and not site.root.exists(), output
+
+
+@pytest.mark.timeout(900)
+def test_installed_from_the_artifact(tmp_path):
+    build = [str(CURRENT / "ansible-galaxy"), "collection", "build", "--output-path", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    artifact = next(tmp_path.glob("*.tar.gz"))
+    installed(artifact=str(artifact))

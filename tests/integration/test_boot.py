@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node's networks are made anew from when its host boots: the real module, then the real script over what it
+left, with the real `ip` and `nft`, in a network namespace that has lost everything. Whether systemd runs it in time is
+for the scenario `stock`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.host import units
+from ansible_collections.nebula.provision.plugins.module_utils.network.boot import Boot
+from ansible_collections.nebula.provision.tests.integration.test_node_network import (
+    CATALOG,
+    TABLE,
+    WITH_NAT,
+    elsewhere,
+    namespaces,
+    network,
+    node,
+)
+
+__all__ = ["namespaces", "node"]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+# systemd is left out: what lies below the node's root is the same without it.
+KEEP = """
+import sys
+from ansible_collections.nebula.provision.plugins.module_utils.network import boot, links
+kept = boot.Boot(sys.argv[1], sys.argv[2])
+kept.write(boot.wanted(sys.argv[2], links.observe()))
+"""
+
+
+class Files:
+    def __init__(self, node, root: Path) -> None:
+        self.node, self.root = node, root
+        self.place = root / "boot"
+
+    def keep(self) -> dict[str, str]:
+        self.node.python(KEEP, str(self.root), CATALOG)
+        return {path.name: path.read_text() for path in self.place.iterdir()}
+
+    def boot(self) -> subprocess.CompletedProcess[str]:
+        """As the unit's ExecStart says."""
+        argv = self.node.command("/bin/sh", str(self.place / "networks.sh"), str(self.place), CATALOG, TABLE)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    def lose_everything(self, forwarding: int = 0) -> None:
+        for name in ("nbr0", "nbr1"):
+            self.node.run("ip", "link", "delete", name, check=False)
+        self.node.run("nft", "flush", "ruleset")
+        self.node.forwarding(forwarding)
+
+
+@pytest.fixture
+def files(node, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    return Files(node, tmp_path / "with blank, $dollar and % percent")
+
+
+def listed(node) -> str:
+    return node.run("nft", "--stateless", "list", "ruleset")
+
+
+@pytest.mark.parametrize("forwarding", [0, 1])
+def test_all_comes_back_and_nothing_is_left_to_do(node, files, forwarding):
+    both = [WITH_NAT, elsewhere(nat=True), network("Quiet", 3, "nbr2", attributes={}, address_ranges=[])]
+    node.ok(*both)
+    before = node.snapshot()
+    kept = files.keep()
+    files.lose_everything(forwarding)
+    node.run("ip", "link", "delete", "nbr2")
+    done = files.boot()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(node.snapshot()[0]) == sorted(before[0])
+    assert node.forwarding() == "1"
+    assert not node.ok(*both)["changed"]
+    assert files.keep() == {**kept}
+    # What forwarding was when the host booted is what it is after a teardown.
+    node.ok(state="absent")
+    assert (node.forwarding(), listed(node)) == (str(forwarding), "")
+
+
+def test_what_guests_said_before_is_parted_from_what_they_say_then(node, files, tmp_path):
+    node.ok(WITH_NAT)
+    files.keep()
+    logs = [files.root / "datastores" / "0" / name / "console.log" for name in ("1", "22")]
+    stranger = tmp_path / "theirs"
+    stranger.write_text("theirs")
+    for log in logs:
+        log.parent.mkdir(parents=True)
+    logs[0].write_text("nebula-guest: ready\n")
+    logs[1].symlink_to(stranger)
+    assert files.boot().returncode == 0
+    assert logs[0].read_text() == "nebula-guest: ready\n\nnebula-node: starting\n"
+    assert stranger.read_text() == "theirs"
+
+
+def test_again_is_nothing(node, files):
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    files.keep()
+    before = node.snapshot()
+    assert files.boot().returncode == 0
+    assert node.snapshot() == before
+
+
+def test_what_broke_off_half_way_is_finished(node, files):
+    node.ok(WITH_NAT)
+    before = node.snapshot()
+    files.keep()
+    node.run("ip", "address", "flush", "dev", "nbr0")
+    node.run("ip", "link", "set", "nbr0", "down")
+    assert files.boot().returncode == 0
+    assert node.snapshot() == before
+
+
+def test_an_interface_of_others_is_left_alone_and_named_and_the_others_come_back(node, files):
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    files.keep()
+    files.lose_everything()
+    node.run("ip", "link", "add", "nbr0", "type", "bridge")
+    foreign = node.link("nbr0")
+    done = files.boot()
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"bridge nbr0: an interface of that name that is not of catalog {CATALOG} is there: it is left alone\n"
+    )
+    assert node.link("nbr0") == foreign
+    assert "nbr0" not in listed(node)
+    assert node.addresses("nbr1") == ["10.67.0.1/16"]
+    assert 'iifname "nbr1"' in listed(node)
+
+
+def test_a_table_of_others_is_left_alone_and_named(node, files):
+    node.ok(WITH_NAT)
+    files.keep()
+    files.lose_everything()
+    node.run("nft", f"add table inet {TABLE}; add chain inet {TABLE} theirs")
+    before = listed(node)
+    done = files.boot()
+    assert done.returncode == 1
+    assert f"nftables table inet {TABLE} is not of catalog {CATALOG}: it is left alone" in done.stderr
+    assert (listed(node), node.forwarding()) == (before, "0")
+    assert node.addresses("nbr0") == ["10.66.0.1/24"]
+
+
+def test_files_of_networks_that_went_go(node, files):
+    node.ok(WITH_NAT, elsewhere(nat=True))
+    assert {"bridge-nbr0.nft", "bridge-nbr1.nft", "nat-0.nft"} <= set(files.keep())
+    node.ok(WITH_NAT, elsewhere(), known=[WITH_NAT["uuid"], elsewhere()["uuid"]])
+    assert set(files.keep()) == {"networks.sh", "bridge-nbr0.links", "bridge-nbr0.nft", "bridge-nbr1.links"} | {
+        "nat-0.nft",
+        "nat-1.nft",
+    }
+    assert (files.place.stat().st_mode & 0o777, (files.place / "bridge-nbr0.nft").stat().st_mode & 0o777) == (
+        0o700,
+        0o600,
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/systemd-analyze"), reason="systemd is not installed")
+def test_the_unit_means_what_it_says(tmp_path):
+    """systemd's own reader of units has nothing to say about it, whatever the root is called."""
+    root = tmp_path / 'a "root" with \\ and % and $HOME'
+    boot = Boot(str(root), CATALOG)
+    boot.write({})
+    unit = tmp_path / boot.unit
+    unit.write_text(boot.text())
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"ExecStart=/bin/sh {units.argument(str(root / 'boot/networks.sh'))} " in boot.text()
+    with pytest.raises(InvalidValue):
+        Boot(f"{root}\nExecStart=/bin/false", CATALOG).text()

@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Image files that were made to harm: refused, or plain data; in bounded time and memory; and no file that one of them
+names is ever opened, which strace tells."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile import fuzzed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.storage import formats
+
+MIB = 1024 * 1024
+# Named by every image here; read by nothing but us.
+TARGET = "/etc/passwd"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def qcow2(**changes: int) -> bytes:
+    """A header of version 3, and some clusters of nothing."""
+    fields = {
+        "magic": 0x514649FB, "version": 3, "backing_offset": 0, "backing_size": 0, "cluster_bits": 16, "size": 8 * MIB,
+        "crypt": 0, "l1_size": 1, "l1_offset": 3 << 16, "refcount_offset": 1 << 16, "refcount_clusters": 1,
+        "snapshots": 0, "snapshots_offset": 0, "incompatible": 0, "compatible": 0, "autoclear": 0,
+        "refcount_order": 4, "length": 112,
+    } | changes  # fmt: skip
+    head = struct.pack(">IIQIIQIIQQIIQQQQII", *fields.values())
+    return head.ljust(512, b"\0") + TARGET.encode().ljust(4 * 65536, b"\0")
+
+
+DESCRIPTOR = f"""# Disk DescriptorFile
+version=1
+CID=1
+parentCID=ffffffff
+createType="monolithicFlat"
+RW 8 FLAT "{TARGET}" 0
+""".encode()
+HEADERS: dict[str, Callable[[], bytes]] = {
+    "backing file": lambda: qcow2(backing_offset=512, backing_size=len(TARGET)),
+    "backing file beyond the end": lambda: qcow2(backing_offset=1 << 62, backing_size=1 << 31),
+    "data file": lambda: qcow2(incompatible=4),
+    "encrypted": lambda: qcow2(crypt=2),
+    "version 99": lambda: qcow2(version=99),
+    "version 1": lambda: qcow2(version=1),
+    "huge first table": lambda: qcow2(l1_size=0x7FFFFFFF),
+    "huge table of references": lambda: qcow2(refcount_clusters=0x7FFFFFFF),
+    "many snapshots": lambda: qcow2(snapshots=0x7FFFFFFF, snapshots_offset=1 << 16),
+    "size of all addresses": lambda: qcow2(size=(1 << 64) - 1),
+    "size of 2^63": lambda: qcow2(size=1 << 63),
+    "clusters of 2^31": lambda: qcow2(cluster_bits=31),
+    "clusters of 1": lambda: qcow2(cluster_bits=0),
+    "long header": lambda: qcow2(length=0xFFFFFFFF),
+    "all that is incompatible": lambda: qcow2(incompatible=(1 << 64) - 1),
+    "bitmaps": lambda: qcow2(autoclear=1)[:112] + struct.pack(">IIIIQQ", 0x23852875, 24, 65535, 0, 1 << 30, 1 << 16),
+    "vmdk descriptor": lambda: DESCRIPTOR,
+    "vmdk": lambda: b"KDMV" + bytes(1020),
+    "vdi": lambda: b"x" * 64 + b"\x7f\x10\xda\xbe" + bytes(1000),
+    "vhdx": lambda: b"vhdxfile" + bytes(1020),
+    "qed": lambda: b"QED\0" + bytes(1020),
+    "parallels": lambda: b"WithoutFreeSpace" + bytes(1020),
+    "luks": lambda: b"LUKS\xba\xbe" + bytes(1020),
+    "nothing": lambda: b"",
+}  # fmt: skip
+INSPECT = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/collections")
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
+from ansible_collections.nebula.provision.plugins.module_utils.storage import formats
+for path in sys.argv[2:]:
+    try:
+        formats.inspect(path)
+        print("taken", path)
+    except ImageRefused as error:
+        print("refused", error)
+"""
+
+
+def opened(tmp_path: Path, *command: str) -> str:
+    """What the command and all that it starts opens or asks the state of."""
+    trace = tmp_path / "trace"
+    subprocess.run(
+        ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(trace), *command],
+        check=True,
+        capture_output=True,
+    )
+    return trace.read_text(errors="replace")
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_was_made_to_harm(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(HEADERS[name]())
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.thread_time()
+    with pytest.raises(ImageRefused) as caught:
+        formats.inspect(str(path), what="image evil")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert caught.value.asked == "image evil"
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime + time.thread_time() - began
+    assert took < 10
+    assert after.ru_maxrss * 1024 < 2 * formats.MEMORY
+
+
+def test_no_file_that_an_image_names_is_opened(tmp_path: Path) -> None:
+    for name, content in HEADERS.items():
+        (tmp_path / name.replace(" ", "-")).write_bytes(content())
+    paths = sorted(str(path) for path in tmp_path.iterdir())
+    found = opened(tmp_path, sys.executable, "-S", "-c", INSPECT, str(ROOT), *paths)
+    assert all(path in found for path in paths)
+    assert f'"{TARGET}"' not in found
+
+
+def test_the_tracing_would_see_it(tmp_path: Path) -> None:
+    """What the one above is about: qemu-img that may find the format out by itself opens the file that is named."""
+    path = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", TARGET, path, "1M"], check=True)
+    assert f'"{TARGET}"' in opened(tmp_path, "qemu-img", "convert", "-O", "raw", str(path), str(tmp_path / "out"))
+
+
+def test_a_raw_disk_in_which_its_guest_wrote_a_header(tmp_path: Path) -> None:
+    """All that is done with a persistent disk afterwards takes it for the raw one that the catalog says it is."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(HEADERS["backing file"]().ljust(2 * MIB, b"\0"))
+    script = (
+        INSPECT.partition("for path")[0]
+        + """
+path = sys.argv[2]
+formats.inspect(path, "raw")
+formats.virtual_size(path, "raw")
+formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
+formats.copy(path, "raw", path + ".copy", "raw")
+formats.copy(path, "raw", path + ".qcow2", "qcow2")
+formats.copy(path + ".overlay", "qcow2", path + ".whole", "raw")
+formats.resize(path, "raw", 4 << 20)
+"""
+    )
+    found = opened(tmp_path, sys.executable, "-S", "-c", script, str(ROOT), str(disk))
+    assert f'"{TARGET}"' not in found and f"{disk}.whole" in found
+    passwd = Path(TARGET).read_bytes()[:64]
+    for suffix in ("", ".copy", ".whole"):
+        content = Path(f"{disk}{suffix}").read_bytes()
+        assert content.startswith(b"QFI\xfb") and passwd not in content
+    with pytest.raises(ImageRefused, match="names another file"):
+        formats.inspect(str(disk))
+
+
+@fuzzed(25)
+@given(st.data())
+def test_any_damage_to_a_header(data: st.DataObject) -> None:
+    import tempfile
+
+    content = bytearray(qcow2())
+    for _change in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(4, 111))
+        content[place : place + 4] = data.draw(st.binary(min_size=4, max_size=4))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        try:
+            facts = formats.inspect(file.name)
+        except NebulaError as error:
+            assert isinstance(error, ImageRefused), error
+        else:
+            assert not facts.backing_file and not facts.data_file

@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A site whose catalog is lost, damaged or replaced: site.yml refuses and touches nothing, restore.yml is the way out,
+and the site goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sqlite3
+import stat
+import uuid
+from pathlib import Path
+
+import pytest
+from auditor import assert_consistent_here, findings_here
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import PARTS
+from ansible_collections.nebula.provision.tests.integration.test_at_once import together
+from ansible_collections.nebula.provision.tests.integration.test_runs_at_once import Site, a_site, domains
+
+# Role vm alone.
+MACHINES = "tests/torture/vm.yml"
+
+
+def catalog_of(site: Site) -> Path:
+    return site.root / "nebula.db"
+
+
+def copy(source: Path, target: Path) -> None:
+    """The content of a catalog with its write-ahead log, as one file."""
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+        new.execute("PRAGMA journal_mode = DELETE")
+
+
+def replace(site: Site, content: Path | bytes | None) -> None:
+    for part in PARTS:
+        (site.root / part).unlink(missing_ok=True)
+    if isinstance(content, Path):
+        shutil.copy(content, catalog_of(site))
+    elif content is not None:
+        catalog_of(site).write_bytes(content)
+
+
+def edited(source: Path, target: Path, *statements: str) -> Path:
+    shutil.copy(source, target)
+    with contextlib.closing(sqlite3.connect(target)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+    return target
+
+
+def refused(site: Site, playbook: str, *words: str) -> None:
+    """The run fails with these words, which name the way out, and nothing is different on the node afterwards."""
+    before, node = domains(), (site.root / "nebula.node").read_bytes()
+    code, output = site.run(playbook)
+    assert code != 0, output
+    for each in words:
+        assert re.search(each, output), f"{each} in\n{output}"
+    assert domains() == before and (site.root / "nebula.node").read_bytes() == node
+
+
+@in_bare_world
+def losses() -> None:
+    with a_site() as site:
+        place = site.place
+        site.one.own = 1
+        code, output = site.run("site.yml")
+        assert code == 0, output
+        older = place / "older.db"
+        copy(catalog_of(site), older)
+        backups = ("-e", f"nebula_backup_directory={place}/backups")
+        fetched = place / "fetched"
+        code, output = site.run("playbooks/backup.yml", *backups, "-e", f"nebula_backup_fetch={fetched}")
+        assert code == 0, output
+        assert {stat.S_IMODE(path.stat().st_mode) for path in fetched.iterdir()} == {0o600}
+        assert len(list(fetched.iterdir())) == 2 and stat.S_IMODE(fetched.stat().st_mode) == 0o700
+
+        site.one.own = 2
+        code, output = site.run(MACHINES)
+        assert code == 0 and len(domains()) == 5, output
+        newest = place / "newest.db"
+        copy(catalog_of(site), newest)
+        catalog = (site.root / "nebula.node").read_text().split('"catalog": "')[1][:36]
+        other = edited(newest, place / "other.db", f"UPDATE meta SET value = '{uuid.uuid4()}' WHERE key = 'catalog'")
+        unknown = edited(newest, place / "unknown.db", "PRAGMA user_version = 77")
+
+        # What site.yml's first task on the front-end says, it says.
+        for content, words in (
+            (unknown, "its schema is version 77, this collection knows up to"),
+            (b"no catalog at all" * 500, "the file is damaged, or not a catalog. Restore it from a backup"),
+        ):
+            replace(site, content)
+            (told,) = together([("nebula_frontend", {"root": str(site.root)})])
+            assert words in told["msg"], told
+        replace(site, older)
+        refused(
+            site, MACHINES, r"its newest plan is 1, and host node1 has followed plan 2 of it: this is an older copy"
+        )
+        replace(site, other)
+        marks = f"carries the marks of catalog {catalog}, and this is catalog"
+        refused(site, MACHINES, f"host node1: it {marks}", "Restore that catalog")
+        replace(site, None)
+        refused(site, "site.yml", f"making this host a node: it {marks}", "Restore that catalog")
+
+        # The newest backup is from before the fifth machine.
+        before = domains()
+        code, output = site.run("playbooks/restore.yml", "--check", *backups)
+        assert code == 0 and domains() == before, output
+        code, output = site.run("playbooks/restore.yml", *backups)
+        assert code == 0 and domains() == before, output
+        assert re.search(r"host node1 has one-4 \(id 4, RUNNING\), which this catalog does not\s+know", output), output
+        assert "virsh" in output
+        named = {each["object"] for each in findings_here(str(site.root))}
+        assert named and all("one-4" in name or name.endswith("/4") for name in named), named
+        code, output = site.run(MACHINES)
+        assert code == 0, output
+        assert len(domains()) == 6 and "one-4" in domains(), "the list wants another one, which has a new id"
+
+        # Once more, and the strangers go this time.
+        force = ("-e", "nebula_restore_force=true", "-e", "nebula_restore_unknown=remove")
+        code, output = site.run("playbooks/restore.yml", *backups, *force)
+        assert code == 0 and sorted(domains()) == ["one-0", "one-1", "one-2", "one-3"], output
+        assert_consistent_here(str(site.root))
+        # What it kept aside is the administrator's.
+        for path in site.root.glob("nebula.db.before-*"):
+            path.unlink()
+
+
+@pytest.mark.timeout(3600)
+def test_a_lost_catalog_is_refused_and_restored():
+    losses()

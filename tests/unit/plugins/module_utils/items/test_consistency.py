@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The audit's comparison where no real thing is needed; tests/integration/test_audit.py has the rest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.filter.observed import observed
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import qcow2_header
+from ansible_collections.nebula.provision.plugins.module_utils.items.consistency import compare
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
+    KINDS,
+    Domain,
+    Finding,
+    Inventory,
+    Ledger,
+    LedgerVm,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+ROOT = Path(__file__).resolve().parents[5]
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+def ledger(**changes) -> Ledger:
+    vm = Vm(3, "u3", "web", "kvm", 1.0, 64)
+    entry = LedgerVm(vm, "node1", "RUNNING", "RUNNING", changes.pop("settled", True), 1)
+    return Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(entry,), **changes)
+
+
+def node(**seen) -> Observed:
+    return Observed("node1", catalog=CATALOG, plan_number=5, inventory=Inventory(**seen))
+
+
+def kinds(found) -> list[str]:
+    return [finding.kind for finding in found]
+
+
+def test_every_kind_is_explained() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", (ROOT / "docs/audit.md").read_text(), re.MULTILINE))
+    assert rows == KINDS
+
+
+def test_every_kind_that_is_used_is_known() -> None:
+    sources = ["items/consistency.py", "storage/audit.py", "engines/embedded/audit.py"]
+    text = "".join((ROOT / "plugins/module_utils" / each).read_text() for each in sources)
+    assert set(re.findall(r'Finding\(\s*"([a-z-]+)"', text)) == set(KINDS)
+
+
+def test_a_host_without_an_answer_is_a_finding_with_the_reason() -> None:
+    answers = observed([{"unreachable": True, "msg": "no route"}], ["node1"])
+    found = compare(ledger(), observed_of(answers))
+    assert kinds(found) == ["host-silent"] and "no route" in found[0].found
+
+
+def test_a_node_that_was_only_polled_is_no_node_where_nothing_differs() -> None:
+    assert kinds(compare(ledger(), [Observed("node1", catalog=CATALOG)])) == ["host-unseen"]
+
+
+def test_another_catalogs_machines_beside_ours_are_no_difference() -> None:
+    there = Domain("one-9", "other", 9, "u9", "RUNNING", directory="/srv/other/datastores/0/9")
+    here = Domain("one-8", "other", 8, "u8", "RUNNING", directory="/srv/ours/datastores/0/8")
+    found = compare(ledger(settled=False), [node(place="/srv/ours/datastores/0", domains=(there, here))])
+    assert kinds(found) == ["domain-foreign"] and "machine 8" in found[0].found
+
+
+def test_before_a_catalog_is_begun_and_after_its_end_there_is_nothing_to_differ() -> None:
+    assert compare(Ledger("new", begun=False), [Observed("node1", inventory=Inventory())]) == []
+
+
+def test_of_a_damaged_catalog_nothing_else_is_said() -> None:
+    damage = Finding("catalog-damaged", "", "catalog", "x", "y")
+    assert compare(ledger(damaged=True, findings=(damage,)), [node()]) == [damage]
+
+
+def test_a_machine_that_is_not_settled_is_not_looked_at_but_its_strangers_are() -> None:
+    assert compare(ledger(settled=False), [node()]) == []
+    stranger = Domain("one-9", CATALOG, 9, "u9", "RUNNING", forget="virsh destroy one-9")
+    found = compare(ledger(settled=False), [node(domains=(stranger,))])
+    assert kinds(found) == ["domain-left"] and "virsh destroy one-9" in found[0].remedy
+
+
+def test_a_machine_on_another_host() -> None:
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True)
+    hosts = {"node1": "MONITORED", "node2": "MONITORED"}
+    other = Observed("node2", catalog=CATALOG, inventory=Inventory(domains=(domain,)))
+    found = compare(ledger().__class__(**{**ledger().__dict__, "hosts": hosts}), [node(), other])
+    assert kinds(found) == ["domain-missing", "directory-missing", "domain-left"]
+    assert "which the catalog has on host node1" in found[2].found
+
+
+def test_an_inventory_travels_as_json() -> None:
+    sent = node(domains=(Domain("one-3", CATALOG, 3, "u3", "RUNNING", macs=("a",)),), rules={"x": 1})
+    assert from_plain(Observed, to_plain(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (b"", (0, "")),
+        (b"QFI\xfb", (0, "")),
+        (
+            b"QFI\xfb\0\0\0\3" + (32).to_bytes(8, "big") + (4).to_bytes(4, "big") + bytes(4) + b"\0" * 7 + b"\7base",
+            (7, "base"),
+        ),
+        (b"QFI\xfb\0\0\0\3" + b"\xff" * 12 + bytes(4) + b"\0" * 7 + b"\7", (7, "")),
+        (
+            b"QFI\xfb\0\0\0\3" + (32).to_bytes(8, "big") + b"\xff" * 4 + bytes(4) + bytes(8) + b"x" * 5000,
+            (0, "x" * 1023),
+        ),
+    ],
+)
+def test_a_header_that_a_guest_wrote_harms_nobody(tmp_path: Path, head: bytes, told: tuple[int, str]) -> None:
+    path = tmp_path / "disk.0"
+    path.write_bytes(head)
+    assert qcow2_header(str(path)) == told

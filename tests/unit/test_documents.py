@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages that the documents quote are messages that the product says, and links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECOVERY = ROOT / "docs" / "recovery.md"
+# Where an error's three parts, and lists within them, are joined.
+JOINTS = re.compile(r"<[^<>]+>|…|: |\. |; |, ")
+
+
+@lru_cache(maxsize=1)
+def said() -> str:
+    """Every text that plugins, roles and playbooks hold, one a line."""
+    texts = []
+    for path in (ROOT / "plugins").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    for place in ("roles", "playbooks"):
+        texts += [path.read_text(encoding="utf-8") for path in (ROOT / place).rglob("*.yml")]
+    return "\n".join(" ".join(text.split()) for text in texts)
+
+
+def quoted(document: Path) -> Iterator[str]:
+    """The fenced messages: blocks marked `text`."""
+    for block in re.findall(r"^ *```text\n(.*?)^ *```$", document.read_text(encoding="utf-8"), re.M | re.S):
+        yield " ".join(block.split())
+
+
+def pieces(message: str) -> list[str]:
+    return [piece.strip(" .") for piece in JOINTS.split(message) if len(piece.strip(" .")) > 3]
+
+
+def test_recovery_quotes_messages():
+    assert len(list(quoted(RECOVERY))) > 20
+
+
+@pytest.mark.parametrize("message", list(quoted(RECOVERY)), ids=lambda m: m[:60])
+def test_a_quoted_message_is_said(message):
+    missing = [piece for piece in pieces(message) if piece not in said()]
+    assert not missing, f"docs/recovery.md quotes what nothing says: {missing}"
+
+
+def test_an_invented_message_is_noticed():
+    assert [piece for piece in pieces("image <name>: the moon is not <in> its phase") if piece not in said()]
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"

@@ -1,0 +1,227 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every string of every object in every generated file: it comes out as it went in, or is refused by name. What the
+real readers of these files make of it is in tests/integration/test_injection.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import injection
+import pytest
+from hostile import corpus, fuzzed
+from hypothesis import given
+from hypothesis import strategies as st
+from injection import FULL, MARK, disk_files, first, of, places, rendered, site, vm
+
+from ansible_collections.nebula.provision.plugins.action.nebula_table import printable, table
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.lease import Lease
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import json_value, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+WORDS = corpus("word")
+# Refused where a deployment file is written, whatever field holds it.
+UNWRITABLE = [f"a{character}b" for character in "\0\x01\x1b\r\ud800\udcff\ufffe\uffff"]
+
+Put = Callable[[str], Any]
+# Class.field → how a deployment file comes by it. A field of the model that is neither here nor below fails a test.
+WRITTEN: dict[str, Put] = {
+    "Vm.uuid": lambda text: vm(uuid=text),
+    "Vm.name": lambda text: vm(name=text),
+    "Vm.cpu_model": lambda text: vm(cpu_model={"MODEL": text}),
+    "Os.arch": lambda text: of("os", arch=text),
+    "Os.machine": lambda text: of("os", machine=text),
+    "Os.kernel": lambda text: of("os", kernel=text),
+    "Os.initrd": lambda text: of("os", initrd=text),
+    "Os.kernel_cmd": lambda text: of("os", kernel_cmd=text),
+    "Os.root": lambda text: of("os", root=text),
+    "Os.firmware": lambda text: of("os", firmware="/" + text),
+    "Graphics.type": lambda text: of("graphics", type=text),
+    "Graphics.listen": lambda text: of("graphics", listen=text),
+    "Graphics.password": lambda text: of("graphics", password=text),
+    "Graphics.keymap": lambda text: of("graphics", keymap=text),
+    "Input.type": lambda text: first("inputs", type=text),
+    "Input.bus": lambda text: first("inputs", bus=text),
+    "Disk.target": lambda text: first("disks", target="vda" + text, bus="virtio"),
+    "Disk.bus": lambda text: first("disks", bus=text),
+    "Disk.options": lambda text: first("disks", options={"SERIAL": text}),
+    "Nic.bridge": lambda text: first("nics", bridge=text),
+    "Nic.mac": lambda text: first("nics", mac=text),
+    "Nic.ip": lambda text: first("nics", ip=text, options={"FILTER": "clean-traffic"}),
+    "Nic.model": lambda text: first("nics", model=text),
+    "Nic.target": lambda text: first("nics", target=text),
+    "Nic.options": lambda text: first("nics", options={"FILTER": text}),
+    "Nic.network_values": lambda text: first("nics", network_values={"FILTER": text}),
+    "Context.target": lambda text: of("context", target=text),
+    "Context.bus": lambda text: of("context", bus=text),
+    "DiskFiles.path": lambda text: disk_files(path=text),
+    "DiskFiles.format": lambda text: disk_files(format=text),
+    "DiskFiles.backing": lambda text: disk_files(backing=((text, text),)),
+    "Site.directory": lambda text: site(directory="/x" + text),
+    "Site.catalog": lambda text: site(catalog=text),
+    "Site.accelerator": lambda text: site(accelerator=text),
+    "Site.emulator": lambda text: site(emulator=text),
+}
+# More of those that hold many: each key has a place of its own.
+WRITTEN.update({
+    f"Disk.options {key}": lambda text, k=key: first("disks", options={k: text})
+    for key in ("CACHE", "IO", "DISCARD", "ERROR_POLICY", "TOTAL_IOPS_SEC", "SIZE_IOPS_SEC", "VIRTIO_BLK_QUEUES")
+})  # fmt: skip
+WRITTEN.update({
+    f"Nic.options {key}": lambda text, k=key: first("nics", options={"INBOUND_AVG_BW": "1", k: text})
+    for key in ("INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "VIRTIO_QUEUES")
+})  # fmt: skip
+WRITTEN["Vm.cpu_model FEATURES"] = lambda text: vm(cpu_model={"MODEL": "qemu64", "FEATURES": text.replace(",", "")})
+WRITTEN["Vm.features"] = lambda text: vm(features={"VIRTIO_SCSI_QUEUES": text})
+# Not in a deployment file, and why that is: nothing of it may come out there.
+ELSEWHERE = {
+    "Vm.hypervisor": "chooses the driver",
+    "Vm.attributes": "the user's own, for expressions of the context",
+    "Os.bootloader": "refused by model/values.py, as KVM has none",
+    "Os.sd_disk_bus": "one of two words, tested by model/instantiate.py",
+    "Os.boot": "read as numbers of devices; the order stands at these",
+    "Disk.type": "CDROM or not",
+    "Disk.image": "shown",
+    "Disk.image_uuid": "names the file in a cache",
+    "Disk.source": "a path, given by the engine; DiskFiles has it",
+    "Disk.format": "DiskFiles has it",
+    "Disk.driver": "DiskFiles has it",
+    "Disk.fs": "chooses a program from a table",
+    "Nic.network": "shown",
+    "Nic.ip6": "for the context",
+    "Nic.ip6_ula": "for the context",
+    "Context.variables": "context.sh has them",
+    "ContextFile.source": "read, and goes no further",
+    "ContextFile.target": "a name on the ISO",
+}
+HIDDEN: dict[str, Put] = {
+    "Vm.hypervisor": lambda text: vm(hypervisor=text),
+    "Vm.attributes": lambda text: vm(attributes={"A": text, "B": text}),
+    "Os.bootloader": lambda text: of("os", bootloader=text),
+    "Os.boot": lambda text: of("os", boot=(text,)),
+    "Disk.image": lambda text: first("disks", image=text),
+    "Disk.image_uuid": lambda text: first("disks", image_uuid=text),
+    "Disk.source": lambda text: first("disks", source=text),
+    "Disk.format": lambda text: first("disks", format=text),
+    "Disk.driver": lambda text: first("disks", driver=text),
+    "Disk.fs": lambda text: first("disks", fs=text),
+    "Nic.network": lambda text: first("nics", network=text),
+    "Nic.ip6": lambda text: first("nics", ip6=text),
+    "Nic.ip6_ula": lambda text: first("nics", ip6_ula=text),
+    "Context.variables": lambda text: of("context", variables={"A": text}),
+}
+# XML by its nature: it is tested to be well-formed, and is an administrator's power (docs/security.md).
+ADMINISTRATORS = {"Vm.raw"}
+# Objects that no file is made of: the catalog keeps them, results show them, and what `ip`, nft and paths are made of
+# is held to an alphabet first. tests/integration/test_injection.py has each of these.
+KEPT = (Host, Image, Lease, Network, AddressRange, StoredTemplate, Plan, VmOutcome, Observed)
+
+
+def test_no_field_is_without_a_case() -> None:
+    fields = {*injection.strings(Vm), *injection.strings(Site), *injection.strings(DiskFiles)}
+    assert fields == {name for name in (*WRITTEN, *ELSEWHERE, *ADMINISTRATORS) if " " not in name}
+    assert set(HIDDEN) <= set(ELSEWHERE)
+
+
+def expected(field: str, text: str) -> list[str]:
+    """The forms that a text may have in the file."""
+    cut = text[:8] if field == "Graphics.password" else text
+    cut = text.replace(",", "") if field == "Vm.cpu_model FEATURES" else cut
+    return [cut, cut.lower(), cut.strip(), cut.strip().lower()]
+
+
+def is_literal(field: str, text: str) -> bool:
+    """False if it was refused; fails if it is in the file in any other form, or anything else of the file moved."""
+    put = WRITTEN[field]
+    try:
+        found = places(rendered(put(text)))
+    except NebulaError as error:
+        assert "XML" not in type(error).__name__ and error.asked
+        return False
+    mark = MARK[:8] if field == "Graphics.password" else MARK
+    try:
+        model = places(rendered(put(MARK)))
+    except NebulaError:
+        raise AssertionError(f"{field}: {text!r} is taken, and plain letters are not") from None
+    assert any(mark in value for _place, value in model), f"{field} is in no deployment file"
+    assert [place for place, _value in found] == [place for place, _value in model], text
+    for (place, value), (_same, wanted) in zip(found, model):
+        assert value in [wanted.replace(mark, form) for form in expected(field, text)], f"{place}: {text!r}"
+    return True
+
+
+# Words that mean something of their own to a field, and stand for other elements there.
+MEANT = {
+    "Os.machine": lambda text: "q35" in text or not text,
+    "Os.firmware": lambda text: text.upper() in ("BIOS", "UEFI", "EFI"),
+    "Vm.cpu_model": lambda text: text in ("host-passthrough", "host-model", "maximum"),
+    "Site.accelerator": lambda text: text == "kvm",
+    "Nic.options VIRTIO_QUEUES": lambda text: text in ("0", "1"),
+    "Vm.cpu_model FEATURES": lambda text: not text.replace(",", "").strip(),
+}
+
+
+@pytest.mark.parametrize("field", WRITTEN)
+def test_the_corpus_in_deployment_files(field: str) -> None:
+    taken = 0
+    for text in WORDS.values():
+        if not text or MEANT.get(field, lambda _text: False)(text):
+            continue
+        taken += is_literal(field, text)
+    numbers = ("QUEUES", "IOPS", "BW", "_KB")
+    assert taken or any(word in field for word in numbers) or field in ("Vm.features", "Disk.bus", "Context.target")
+
+
+@pytest.mark.parametrize("field", WRITTEN)
+def test_any_text_in_deployment_files(field: str) -> None:
+    @fuzzed(30)
+    @given(st.text(min_size=1, max_size=20))
+    def search(text: str) -> None:
+        if not MEANT.get(field, lambda _text: False)(text) and text.strip():
+            is_literal(field, text)
+
+    search()
+
+
+@pytest.mark.parametrize("field", WRITTEN)
+def test_what_no_file_can_hold_is_refused(field: str) -> None:
+    if is_literal(field, MARK[:8]):
+        for text in UNWRITABLE:
+            with pytest.raises(InvalidValue):
+                rendered(WRITTEN[field](text))
+
+
+@pytest.mark.parametrize("field", HIDDEN)
+def test_what_stays_out_of_deployment_files(field: str) -> None:
+    for text in WORDS.values():
+        assert rendered(HIDDEN[field](text)) == rendered((FULL, injection.SITE))
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_kept_comes_back(kind: type) -> None:
+    """As the catalog's columns and results have it: JSON."""
+    import json
+
+    assert list(injection.strings(kind)) or kind is StoredTemplate
+    for text in WORDS.values():
+        value = to_plain(Template.from_attributes([["A", text], ["B", [["C", text]]]]).to_attributes())
+        if any(0xD800 <= ord(c) < 0xE000 for c in text):
+            continue
+        assert json_value(json.dumps(value)) == value
+
+
+def test_tables_show_nothing_that_a_terminal_obeys() -> None:
+    for text in WORDS.values():
+        assert printable(text).isprintable()
+        lines = table([{"name": text, "list": [text, text]}], ["name", f"list={printable(text) or 'x'}"])
+        assert len(lines) == 2 and all(line.isprintable() for line in lines)
