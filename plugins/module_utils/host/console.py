@@ -334,7 +334,8 @@ class CloudInit:
 
     _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
     _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
-    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:\s*$")
+    # After it the kernel's next line, or one with its stamp: both write to the same console.
+    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:\s*(?:\[ *\d+\.\d{6}\] .*)?$")
 
     def take(self, line: str) -> None:
         if KERNEL_BANNER in line:
@@ -347,12 +348,10 @@ class CloudInit:
             # Device, Up, Address, Mask, Scope, Hw-Address; the tables of routes and keys have other columns.
             if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo" and cells[4] != "link":
                 self.addresses = [*self.addresses, cells[2]][:256]
-            return
         finished = self._FINISHED.search(line)
         if finished:
             self._heard = True
             self.datasource = finished.group(1)
-            return
         self.prompt(line)
 
     def prompt(self, partial: str) -> None:

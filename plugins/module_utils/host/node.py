@@ -108,12 +108,20 @@ def read(root: str) -> NodeFile:
 def update(root: str, change: Callable[[NodeFile], NodeFile]) -> NodeFile:
     """Change the file under its lock; the result is on disk when this returns."""
     with _locked(root):
+        _remove_unfinished(root)
         before = read(root)
         after = change(before)
         if after != before or not os.path.exists(os.path.join(root, NAME)):
             text = json.dumps(to_plain(after), indent=1, sort_keys=True) + "\n"
             write_atomically(os.path.join(root, NAME), text, mode=0o600)
         return after
+
+
+def _remove_unfinished(root: str) -> None:
+    """What a run that was killed was about to make the file. Called under its lock."""
+    for name in os.listdir(root):
+        if name.startswith(f".{NAME}.") and name.endswith(".tmp"):
+            remove_file(os.path.join(root, name))
 
 
 @contextlib.contextmanager

@@ -114,6 +114,17 @@ def test_cloud_init_is_believed(log: Path) -> None:
     assert judge(log, CLOUD_INIT, addresses=(), hostname="").verified
 
 
+def test_a_prompt_is_read_with_what_the_kernel_writes_after_it(log: Path) -> None:
+    stamp = "[   40.672912] cloud-init[330]: "
+    assert judge(log, f"{CLOUD_INIT}{stamp}Cloud-init v. 22.4.2 running 'modules:final'\n").verified
+    (finished,) = [line for line in CLOUD_INIT.splitlines() if " finished at " in line]
+    begun = CLOUD_INIT.replace(f"{finished}\n", "")
+    assert not judge(log, begun, addresses=()).verified
+    assert judge(log, f"{begun}{stamp}{finished}\n", addresses=()).verified
+    # What somebody types there is no name.
+    assert not judge(log, f"{CLOUD_INIT}root\n").verified
+
+
 @pytest.mark.parametrize(
     ("text", "changes", "missing"),
     [
