@@ -379,7 +379,7 @@ def test_check_mode_foresees_changes_that_leave_the_state_as_it_is() -> None:
         def comes(vm: Vm, wanted: str = "RUNNING", **orders: Any) -> bool:
             """Whether something changes; apply() compares that with the forecast."""
             found = node.one(vm, wanted, **orders)
-            assert (found.state, found.error) == (wanted, None)
+            assert (found.state, found.error) == (wanted, None), found
             return found.changed
 
         vm = node.vm(1)

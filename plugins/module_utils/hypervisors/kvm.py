@@ -40,6 +40,9 @@ PRESS_AGAIN = 10.0
 # libvirt writes this first into a saved machine, and only when all the rest is in the file.
 SAVED = b"LibvirtQemudSave"
 # What libvirt says, and what to do about it.
+# How often a context is put in again before a guest that keeps drawing the tray in is an error; QEMU's words for that.
+TRAY_TRIES = 20
+TRAY_CLOSED = "Tray of the device is not open"
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
     ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
@@ -337,9 +340,16 @@ class KvmDriver(Driver):
         domain = self._found(mark)
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         with self._explained(f"changing the context of {_called(mark)}"):
-            # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
-            domain.updateDeviceFlags(libvirt_xml.context_medium(vm, None), flags)
-            domain.updateDeviceFlags(libvirt_xml.context_medium(vm, path), flags)
+            for left in range(TRAY_TRIES, 0, -1):
+                try:
+                    # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
+                    domain.updateDeviceFlags(libvirt_xml.context_medium(vm, None), flags)
+                    domain.updateDeviceFlags(libvirt_xml.context_medium(vm, path), flags)
+                    return
+                except lv.libvirtError as error:
+                    # A guest that looks for media, as it does while it boots, has drawn the tray in meanwhile.
+                    if left == 1 or TRAY_CLOSED not in str(error):
+                        raise
 
     def remove(self, mark: Mark) -> bool:
         lv = self._libvirt
