@@ -21,9 +21,9 @@ description:
   - A network whose addresses overlap a route of the node is an error, before anything of it is made. So is one whose
     packets a firewall of the node drops. The rules of nftables, iptables and iptables-legacy are read, and only read.
   - Where systemd runs the node, all of it comes back when the node boots, before libvirt starts its machines. The unit
-    C(nebula-network-<catalog>.service) carries out what lies below O(root) in C(boot). An interface or a table of one
-    of these names that somebody else made meanwhile is left alone, and the unit fails with a line in the journal that
-    names it. Unit and files go with O(state=absent) of the last network.
+    C(nebula-network-<catalog>.service) carries out what lies below O(root) in C(boot/<catalog>). An interface or a
+    table of one of these names that somebody else made meanwhile is left alone, and the unit fails with a line in the
+    journal that names it. Unit and files go with O(state=absent) of the last network.
   - Where there is no systemd, running the playbook again makes it anew.
 options:
   networks:

@@ -27,6 +27,7 @@ from ansible_collections.nebula.provision.tests.integration.test_node_network im
     node,
 )
 
+OTHER_CATALOG = "11111111-2222-3333-4444-555555555555"
 __all__ = ["namespaces", "node"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 # systemd is left out: what lies below the node's root is the same without it.
@@ -41,7 +42,7 @@ kept.write(boot.wanted(sys.argv[2], links.observe()))
 class Files:
     def __init__(self, node, root: Path) -> None:
         self.node, self.root = node, root
-        self.place = root / "boot"
+        self.place = root / "boot" / CATALOG
 
     def keep(self) -> dict[str, str]:
         self.node.python(KEEP, str(self.root), CATALOG)
@@ -165,6 +166,29 @@ def test_files_of_networks_that_went_go(node, files):
     )
 
 
+def test_what_somebody_else_keeps_there_stays(node, files):
+    node.ok(WITH_NAT)
+    other = Boot(str(files.root), OTHER_CATALOG)
+    other.write({"networks.sh": "theirs"})
+    theirs = [files.root / "boot" / "grub.cfg", files.root / "boot" / CATALOG / "notes"]
+    files.keep()
+    for path in theirs:
+        path.write_text("theirs")
+    files.keep()
+    Boot(str(files.root), CATALOG).remove(act=True)
+    assert [path.read_text() for path in theirs] == ["theirs", "theirs"]
+    assert sorted(path.name for path in files.place.iterdir()) == ["notes"]
+    for path in theirs:
+        path.unlink()
+    Boot(str(files.root), CATALOG).remove(act=True)
+    assert not files.place.exists() and (other.place, os.listdir(other.place)) == (
+        str(files.root / "boot" / OTHER_CATALOG),
+        ["networks.sh"],
+    )
+    other.remove(act=True)
+    assert not (files.root / "boot").exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/usr/bin/systemd-analyze"), reason="systemd is not installed")
 def test_the_unit_means_what_it_says(tmp_path):
     """systemd's own reader of units has nothing to say about it, whatever the root is called."""
@@ -180,6 +204,6 @@ def test_the_unit_means_what_it_says(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"ExecStart=/bin/sh {units.argument(str(root / 'boot/networks.sh'))} " in boot.text()
+    assert f"ExecStart=/bin/sh {units.argument(str(root / 'boot' / CATALOG / 'networks.sh'))} " in boot.text()
     with pytest.raises(InvalidValue):
         Boot(f"{root}\nExecStart=/bin/false", CATALOG).text()

@@ -6,6 +6,7 @@ the header is read, by ourselves: no program opens what it names."""
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import struct
@@ -82,7 +83,7 @@ def _left(root: str) -> tuple[str, ...]:
     boot."""
     return tuple(
         os.path.join(place, name)
-        for place in (root, os.path.join(root, "boot"))
+        for place in (root, *sorted(glob.glob(os.path.join(glob.escape(root), "boot", "*"))))
         if os.path.isdir(place)
         for name in sorted(os.listdir(place))
         if batch.left_behind(name)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
 from ..host.command import run
-from ..host.files import make_directory, read_limited, remove_file, write_atomically
+from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from . import filter, links
 from .links import Link, Mark
 
+# In it one for each catalog.
 DIRECTORY = "boot"
 PREFIX = "nebula-network-"
 SCRIPT = "networks.sh"
@@ -47,6 +47,8 @@ ExecStart=/bin/sh {script} {directory} {catalog} {table}
 [Install]
 WantedBy=multi-user.target
 """
+# Whatever else is in their directory is somebody's.
+_OURS = re.compile(r"\.?(networks\.sh|bridge-[^/]+\.(links|nft)|nat-[01]\.nft)(\.[^.]+\.tmp)?\Z")
 # bridge-NAME.links: its mark as a comment, the line that makes the bridge, lines that may be carried out again.
 # bridge-NAME.nft: its network's rules, for a table that nat-VALUE.nft makes, where VALUE is what forwarding was before.
 PROGRAM = r"""#!/bin/sh
@@ -79,7 +81,7 @@ filter() {
 }
 
 # As nebula_deploy does before it starts a machine: what its guest said before the host was booted counts no more.
-for file in ../datastores/0/*/console.log; do
+for file in ../../datastores/0/*/console.log; do
     [ -f "$file" ] && [ ! -L "$file" ] && printf '\nnebula-node: starting\n' >>"$file"
 done
 
@@ -149,7 +151,7 @@ class Boot:
 
     def __init__(self, root: str, catalog: str) -> None:
         self.catalog = catalog
-        self.place = os.path.join(os.path.abspath(root), DIRECTORY)
+        self.place = place_of(root, catalog)
         self.mark = f"# {Mark(catalog, 'boot')}"
         self.unit = f"{PREFIX}{catalog or '<catalog>'}.service"
 
@@ -190,8 +192,7 @@ class Boot:
         make_directory(self.place, 0o700)
         for name, content in files.items():
             write_atomically(os.path.join(self.place, name), content, mode=0o600)
-        for name in set(self._found()) - set(files):
-            remove_file(os.path.join(self.place, name))
+        self._unlink(set(self._found()) - set(files))
 
     def remove(self, act: bool) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:
         """Take unit and files away."""
@@ -202,7 +203,9 @@ class Boot:
         if act:
             if has_unit:
                 units.remove(self.unit, self.mark)
-            shutil.rmtree(self.place, ignore_errors=True)
+            self._unlink(found)
+            if remove_empty_directory(self.place):
+                remove_empty_directory(os.path.dirname(self.place))
         return {**self._shown(found), **({"unit": self.unit} if has_unit else {})}, None
 
     def _found(self) -> dict[str, str]:
@@ -211,13 +214,17 @@ class Boot:
             names = os.listdir(self.place)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        for name in names:
+        for name in (each for each in names if _OURS.match(each)):
             try:
                 found[name] = read_limited(os.path.join(self.place, name), 1 << 20).decode("utf-8", "replace")
             except (InvalidValue, NotFound) as error:
-                error.remedy = "Remove it: this directory is the collection's own"
+                error.remedy = "Remove it: files of that name in this directory are the collection's own"
                 raise
         return found
+
+    def _unlink(self, names: Iterable[str]) -> None:
+        for name in names:
+            remove_file(os.path.join(self.place, name))
 
     def _shown(self, files: Mapping[str, str]) -> dict[str, str]:
         return {name: "present" if name == SCRIPT else content for name, content in files.items()}
@@ -225,10 +232,14 @@ class Boot:
 
 def catalogs(root: str) -> list[str]:
     """Whose networks a unit brings back from below this root."""
-    place = units.argument(os.path.join(os.path.abspath(root), DIRECTORY))
     found = []
     for name in units.named(PREFIX):
+        catalog = name[len(PREFIX) : -len(".service")]
         text = read_limited(os.path.join(units.PLACE, name), 1 << 20).decode("utf-8", "replace")
-        if f" {place} " in text:
-            found.append(name[len(PREFIX) : -len(".service")])
+        if f" {units.argument(place_of(root, catalog))} " in text:
+            found.append(catalog)
     return found
+
+
+def place_of(root: str, catalog: str) -> str:
+    return os.path.join(os.path.abspath(root), DIRECTORY, catalog or "-")
