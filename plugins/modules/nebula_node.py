@@ -44,7 +44,10 @@ options:
     type: bool
     default: true
   catalog:
-    description: UUID of the catalog that this node follows from now on. A node that follows another one is refused.
+    description:
+      - UUID of the catalog that this node follows from now on. A node that follows another one is refused.
+      - With O(state=absent), the catalog whose machines have ended. Without it, the one that this node follows; empty
+        for none, so that a node that follows one is refused.
     type: str
 extends_documentation_fragment:
   - nebula.provision.engine.root

@@ -44,7 +44,8 @@ options:
   unknown:
     description:
       - What is to become of virtual machines that carry the catalog's mark and that it does not know.
-      - V(keep) leaves them as they are. With V(remove), RV(plans) has what ends them, with their disks.
+      - V(keep) leaves them as they are. With V(remove), RV(plans) has what ends them, with their disks, except for
+        those that the catalog which gives way has.
     type: str
     choices: [keep, remove]
     default: keep
@@ -95,7 +96,7 @@ restored:
     unknown:
       description:
         - Virtual machines with the catalog's mark that it does not know, with C(host), C(vm_id), C(name), C(uuid),
-          C(state) and the command that ends each (C(forget)).
+          C(state), the command that ends each (C(forget)), and whether RV(plans) ends it (C(removed), V(yes) or V(no)).
       type: list
       elements: dict
     held:

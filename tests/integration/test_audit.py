@@ -537,6 +537,33 @@ def rows_that_refer_to_nothing(place):
 
 
 @plant
+def definition_that_cannot_be_read(place):
+    """What the machine has must not be taken for what nobody has: its images, its address, its domain."""
+    ((body,),) = place.sql("SELECT body FROM vms WHERE id = 0")
+    leases = place.sql("SELECT * FROM leases")
+    known = json.loads(body)
+    for text in (body[:-9], json.dumps({**known, "vm_id": 1}), json.dumps({**known, "newer": 1})):
+        place.sql("UPDATE vms SET body = ? WHERE id = 0", text)
+        found = findings_here(place.root, driver=place.driver)
+        assert [each["kind"] for each in found] == ["catalog-damaged"], found
+        with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
+            assert engine.repair() == []
+    assert place.sql("SELECT * FROM leases") == leases
+    yield {"catalog-damaged"}
+    place.sql("UPDATE vms SET body = ? WHERE id = 0", body)
+
+
+@plant
+def directory_without_a_mark(place):
+    theirs = Path(place.root, "datastores", "0", "77")
+    theirs.mkdir()
+    (theirs / "disk.0").write_text("of another system")
+    found = yield {"directory-left"}
+    assert "left alone" in found[0]["remedy"] and "rm -r" not in found[0]["remedy"]
+    shutil.rmtree(theirs)
+
+
+@plant
 def page_of_the_catalog_overwritten(place):
     place.sql("PRAGMA wal_checkpoint(TRUNCATE)")
     path = Path(place.root, "nebula.db")

@@ -42,8 +42,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.items import backups
 from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, furnish, opened, together
@@ -126,15 +128,49 @@ def test_the_newest_are_kept_and_half_done_ones_are_not(tmp_path: Path, monkeypa
     assert made[3]["removed"] == [Path(made[1]["path"]).name]
     left = Path(f"{root}.backups")
     assert {path.name for path in left.iterdir()} == {Path(m[k]).name for m in made[2:] for k in ("path", "manifest")}
-    # One that was killed before its manifest was written is none.
+    # What a killed one left goes; a copy without a manifest, one of a newer collection and what is somebody's stay.
     Path(made[3]["manifest"]).unlink()
-    (left / ".x.db.tmp").write_text("half")
+    newer = Path(made[2]["manifest"])
+    newer.write_text(newer.read_text().replace('"format": 1', '"format": 2'))
+    images = left / "images"
+    (images / "theirs").mkdir(parents=True)
+    somebodys = [left / ".x.db.tmp", images / "theirs", images / "disk.qcow2", images / "theirs" / "more"]
+    for path in (left / f".{Path(made[2]['path']).name}.tmp", *(each for each in somebodys if not each.exists())):
+        path.write_text("half")
+    orphan = images / f"{uuid.uuid4()}-1"
+    orphan.write_text("a copy that no manifest names")
     monkeypatch.undo()
-    fresh = backup(str(root), keep=0)
-    assert {Path(made[2]["path"]).name, Path(fresh["path"]).name} == {
-        p.name for p in left.iterdir() if p.suffix == ".db"
-    }
-    assert not (left / ".x.db.tmp").exists()
+    fresh = backup(str(root), keep=1)
+    paths = [Path(each["path"]) for each in (*made[2:], fresh)]
+    assert {path.name for path in left.iterdir()} == {
+        *(path.name for path in paths), f"{paths[0].name}.json", f"{paths[2].name}.json", ".x.db.tmp", "images",
+    }  # fmt: skip
+    assert all(path.exists() for path in somebodys) and orphan.exists()
+    with pytest.raises(CatalogError, match="its format is 2"):
+        restore(str(root), [])
+    newer.unlink()
+    backup(str(root), keep=1)
+    assert all(path.exists() for path in somebodys) and not orphan.exists()
+
+
+def test_no_backup_of_nothing_and_none_of_another_catalog(tmp_path: Path) -> None:
+    root = tmp_path / "nebula"
+    catalog = catalog_with_a_host(root)
+    made = backup(str(root))
+    lose(str(root))
+    with pytest.raises(NotFound, match=r"there is none to be copied.*nebula\.provision\.restore"):
+        backup(str(root))
+    assert not (root / "nebula.db").exists()
+    other = tmp_path / "other"
+    catalog_with_a_host(other)
+    backup(str(other), directory=f"{root}.backups")
+    with pytest.raises(InvalidValue, match="of several catalogs"):
+        restore(str(root), [])
+    observed = [to_plain(Observed("a", catalog=catalog, inventory=Inventory()))]
+    assert restore(str(root), observed)["file"] == made["path"]
+    unseen = [to_plain(Observed("a", catalog=catalog, inventory=Inventory(unseen=("no domains: libvirtd is gone",))))]
+    with pytest.raises(InvalidValue, match="a: no domains: libvirtd is gone"):
+        restore(str(root), unseen)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "text", "newer"])
@@ -273,12 +309,45 @@ def test_unknown_machines_are_removed_when_that_is_asked_for() -> None:
         with pytest.raises(Conflict, match="it is newer: its newest plan is 2"):
             restore(place.root, audited(place))
         assert len(vms(place)) == 4
-        done = restore(place.root, audited(place), force=True, unknown="remove")
+        # What the catalog in place has is no leftover, whatever else is asked for.
+        kept = restore(place.root, audited(place), check_mode=True, force=True, unknown="remove")
+        assert [json.loads(text)["vms"] for text in kept["plans"].values()] == [[]]
+        assert "(the catalog that gave way has it)" in kept["warnings"][0]
+        lose(place.root)
+        done = restore(place.root, audited(place), unknown="remove")
         assert [each["vm_id"] for each in done["unknown"]] == [2, 3] and made["plan"] == 1
+        # Killed before the nodes heard of it, it is done again; once something was decided, it is not.
+        done = restore(place.root, audited(place), unknown="remove")
         with contextlib.closing(sqlite3.connect(done["replaced"])) as kept:
-            assert kept.execute("SELECT count(*) FROM vms").fetchone() == (4,)
+            assert kept.execute("SELECT count(*) FROM vms").fetchone() == (2,)
         assert stat.S_IMODE(os.stat(done["replaced"]).st_mode) == 0o600
         carry_out(place, done["plans"])
+        place.site({**WEB, "count": 3})
+        with pytest.raises(Conflict, match="it is newer"):
+            restore(place.root, audited(place), unknown="remove")
+        place.clean()
+
+
+@in_world
+def test_what_unknown_machines_use_is_given_to_nobody() -> None:
+    with a_place() as place:
+        place.site(WEB)
+        backup(place.root)
+        place.site({"name": "rich", "template": "rich"})
+        lose(place.root)
+        done = restore(place.root, audited(place))
+        said = "\n".join(done["warnings"])
+        assert "rest on it, which this catalog does not know: keep it while they are there" in said
+        assert "writes to it, which this catalog does not know. It is DISABLED" in said
+
+        def state() -> list[tuple[int]]:
+            return place.sql("SELECT state FROM images WHERE persistent")
+
+        assert state() == [(ImageState.DISABLED,)]
+        # Those that end at once hold nothing.
+        again = restore(place.root, audited(place), unknown="remove")
+        assert not any("DISABLED" in each for each in again["warnings"]) and state() == [(ImageState.READY,)]
+        carry_out(place, again["plans"])
         place.site(WEB)
         place.clean()
 
@@ -322,13 +391,19 @@ def test_what_is_refused(tmp_path: Path) -> None:
     catalog = catalog_with_a_host(root)
     with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
         engine.store.db.execute("UPDATE meta SET value = 7 WHERE key = 'plan'")
-    backup(str(root))
+    made = backup(str(root))["path"]
     before = (root / "nebula.db").read_bytes()
     other = str(uuid.uuid4())
     inventory: dict[str, Any] = {"inventory": {}}
     for observed, options, kind, words in (
         ([node("a", reached=False)], {}, InvalidValue, "a did not answer"),
-        ([node("a", catalog=other, **inventory)], {}, ForeignObject, f"host a carries the marks of catalog {other}"),
+        ([node("a", catalog=other, **inventory)], {}, NotFound, f"none that is complete of catalog {other}"),
+        (
+            [node("a", catalog=other, **inventory)],
+            {"file": made},
+            ForeignObject,
+            f"host a carries the marks of catalog {other}",
+        ),
         ([node("a", **inventory)], {"new_catalog": True}, InvalidValue, "no node carries the mark"),
         (
             [node("a", catalog=catalog, **inventory), node("b", catalog=other, **inventory)],

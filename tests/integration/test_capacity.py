@@ -97,6 +97,19 @@ def others() -> None:
         assert [outcome.state for outcome in node.carry_out(tight)] == ["RUNNING", "RUNNING"]
         assert one.isActive()
 
+        # Made anew, a machine has its own room; without enough, it is refused before anything of it is gone.
+        again = foreign(node, "three", 64)
+        boots, disk = node.boots(small), (node.directory(small) / "disk.0").stat().st_ino
+        foreign_now = node.observed().foreign_memory
+        for room, state, kept in ((foreign_now + cost - 1, "RUNNING", True), (foreign_now + cost, "RUNNING", False)):
+            plan = replace(node.plan(small, operation="recreate"), memory=room + (32 + EMULATED.of(32, 1)))
+            (outcome,) = node.carry_out(replace(plan, foreign_memory=held))
+            assert (outcome.state, outcome.error is None) == (state, not kept), outcome
+            if outcome.error is not None:
+                assert outcome.error["kind"] == "NoCapacity"
+                assert (node.directory(small) / "disk.0").stat().st_ino == disk and node.boots(small) == boots
+        assert again.isActive()
+
 
 def test_what_is_counted_grows_with_the_machine() -> None:
     assert BY_KVM.of(64, 1) < EMULATED.of(64, 1) < EMULATED.of(4096, 1) < EMULATED.of(4096, 8)

@@ -18,6 +18,7 @@ import shutil
 import stat
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import web_server
 from faults import Faults
 from in_world import in_bare_world, in_world
 
-from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow, Step
+from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, TEMPLATE, Flow, Step
 
 TORTURE = bool(os.environ.get("NEBULA_TORTURE"))
 SEED = int(os.environ.get("NEBULA_SEED") or uuid.uuid4().int % 10**6)
@@ -80,8 +81,11 @@ def put(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)
 
 
-def broken(flow: Flow, faults: Faults, step: Step) -> int:
-    """The step, failing at many of its calls, each time from the same state; how often."""
+def broken(
+    flow: Flow, faults: Faults, step: Step, changes: bool = False, before_again: Callable[[], None] = lambda: None
+) -> int:
+    """The step, failing at many of its calls, each time from the same state; how often. changes: also done again.
+    before_again: what somebody else does before it is done again."""
     arguments, before = step.arguments(), flow.place / "before"
     put(flow.root, before)
     flow.environment = faults.environment()
@@ -100,10 +104,11 @@ def broken(flow: Flow, faults: Faults, step: Step) -> int:
                 if result.get("failed"):
                     check_told(result, kind, flow.root)
                 flow.check_catalog()
+                before_again()
                 flow.run(step.module, **arguments)
                 flow.check_catalog()
                 assert flow.left_behind() == []
-                assert not flow.run(step.module, **arguments)["changed"]
+                assert flow.run(step.module, **arguments)["changed"] == changes
             except AssertionError as error:
                 raise AssertionError(f"{what}\n{error}") from error
     put(before, flow.root)
@@ -122,6 +127,11 @@ def front_end() -> int:
             fetched = {"images": json.dumps([{"name": "fetched", "path": site.url + "/disk"}])}
             times += broken(flow, faults, Step("nebula_image", lambda: fetched))
         times += broken(flow, faults, Step("nebula_image", lambda: {"name": "plain", "state": "absent"}))
+        backups = {"directory": str(flow.root / "backups")}
+        times += broken(flow, faults, Step("nebula_backup", lambda: backups), changes=True)
+        file = flow.answers["nebula_backup"]["backup"]["path"]
+        flow.run("nebula_template", name="later", template=TEMPLATE)
+        times += broken(flow, faults, Step("nebula_restore", lambda: {"file": file, "observed": []}))
         iso = {"dest": str(flow.root / "extra.iso"), "context": json.dumps({"A": "x" * 10_000})}
         times += broken(flow, faults, Step("nebula_context_iso", lambda: iso))
         wanted = {"vms": json.dumps([{"name": "web-%i", "count": 2, "template": "web"}]), "hosts": [HOST]}
@@ -168,7 +178,14 @@ def uploaded() -> None:
                 assert upload.read_bytes() == flow.content[: number * CHUNK + len(chunk)]
     images = json.dumps([{"name": "sent", "path": "/on/the/control/node"}])
     used = {"images": images, "_upload": json.dumps({"use": {"sent": identity}})}
-    broken(flow, faults, Step("nebula_image", lambda: used))
+
+    def send() -> None:
+        """As the action plugin does: what was stored and could not be noted is asked for once more."""
+        asked = flow.run("nebula_image", images=images, _upload=json.dumps({"ask": {"sent": identity}}))
+        if "sent" in asked.get("missing", ()) and not upload.exists():
+            upload.write_bytes(flow.content)
+
+    broken(flow, faults, Step("nebula_image", lambda: used), before_again=send)
     shutil.rmtree(flow.root.parent)
 
 

@@ -200,7 +200,13 @@ def test_a_node_with_machines_is_not_given_back() -> None:
         other = node_module(Path(node.root), catalog="11111111-2222-3333-4444-555555555555")
         assert other["failed"]
         assert node.catalog in other["msg"]
+        forecast = node_module(Path(node.root), "--check", state="absent")
+        assert any("one-3" in each and "taken as ended in check mode" in each for each in forecast["warnings"])
         node.bring(node.vm(3), wanted="DONE", hard=True)
+        # A front-end without a catalog, or with another one, does not give it back.
+        for catalog in ("", "11111111-2222-3333-4444-555555555555"):
+            refused = node_module(Path(node.root), state="absent", catalog=catalog)
+            assert refused["failed"] and f"it follows catalog {node.catalog}" in refused["msg"]
 
 
 def deploy(**options: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Record:
 @dataclass
 class _Job:
     """One machine while it is worked on. stage: the failure that an error means now. owned: its directory was found to
-    be ours, so that something may be written there."""
+    be ours, so that something may be written there. has_room: its memory was taken from what the node has left."""
 
     planned: PlannedVm
     mark: Mark
@@ -96,6 +96,7 @@ class _Job:
     stage: str = "PROLOG_FAILURE"
     changed: bool = False
     owned: bool = False
+    has_room: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
 
     @property
@@ -161,16 +162,31 @@ class Batch:
         survey = self.driver.survey(self.plan.catalog)
         if survey.foreign_memory <= self.plan.foreign_memory:
             return None
-        ours = sum(vm.memory + self._overhead(vm.memory, None) for vm in survey.vms if vm.memory)
+        # Those that are made anew have ended before they take room again.
+        anew = {planned.vm.vm_id for planned in self.plan.vms if self._is_recreated(planned)}
+        ours = sum(
+            vm.memory + self._overhead(vm.memory, None) for vm in survey.vms if vm.memory and vm.vm_id not in anew
+        )
         return self.plan.memory - survey.foreign_memory - ours
+
+    def _is_recreated(self, planned: PlannedVm) -> bool:
+        """Whether it still is to be."""
+        if planned.operation != "recreate":
+            return False
+        try:
+            record = read_record(vm_directory(self.root, planned.vm.vm_id))
+        except NebulaError:
+            return False
+        return record is None or record.operated != planned.generation
 
     def _overhead(self, memory: int, vcpu: int | None) -> int:
         accelerator = self._site.accelerator if self._site is not None else ""
         return self.driver.overhead(accelerator).of(memory, vcpu)
 
-    def _take_room(self, vm: Vm) -> None:
-        if self._room is None:
+    def _take_room(self, job: _Job) -> None:
+        if self._room is None or job.has_room:
             return
+        vm = job.vm
         overhead = self._overhead(vm.memory, vm.vcpu)
         with self._taking:
             if self._room < vm.memory + overhead:
@@ -181,6 +197,7 @@ class Batch:
                     "End those machines, or give this one another host or less memory, then run again",
                 )
             self._room -= vm.memory + overhead
+            job.has_room = True
 
     def _site_with(self, chosen: Mapping[str, str]) -> Site:
         return self.driver.site(
@@ -379,6 +396,9 @@ class Batch:
             return self._end(job)
         state = self.driver.state(job.mark)
         if job.planned.operation == "recreate" and job.record.operated != job.planned.generation:
+            if job.planned.wanted == "RUNNING":
+                # Before anything of it is gone.
+                self._take_room(job)
             self._unmake(job)
             state = None
             self._operated(job)
@@ -401,7 +421,7 @@ class Batch:
             self._start_with_host(job)
         else:
             if state != "UNKNOWN":
-                self._take_room(job.vm)
+                self._take_room(job)
             job.log("DIM", "I", "New VM state is ACTIVE")
             job.log("LCM", "I", "New VM state is PROLOG")
             # As large as its memory, and of no use to anybody: a save that was broken off.
@@ -551,7 +571,7 @@ class Batch:
                 "Power it off hard, which gives its saved memory up, then start it",
             )
         self._check_disks_unchanged(job, checkpoint)
-        self._take_room(job.vm)
+        self._take_room(job)
         job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
         self._check_port(job)
         self.driver.resume(job.mark, checkpoint)

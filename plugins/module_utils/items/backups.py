@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engines.registry import engine_of, open_engine
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NotFound
 from ..host.files import lock, remove_file
 from ..model.backup import Manifest, Restored, Stranger
 from ..model.plain import to_plain
@@ -32,6 +32,12 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
     directory, keep = params["directory"], params["keep"]
     if keep < 0:
         raise InvalidValue(f"keep {keep}", "it is below zero", "0 keeps all of them")
+    if not engine_of(params).begun(params):
+        raise NotFound(
+            f"the catalog below {params['root']}",
+            "there is none to be copied",
+            "If it was lost, restore it: playbook nebula.provision.restore; else set nebula_root to where it is",
+        )
     with contextlib.closing(open_engine(params, check_mode=True)) as engine:
         if check_mode:
             catalog = engine.catalog()
@@ -46,16 +52,17 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
                 moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
                 name = backups.name_of(copy.catalog, copy.plan, moment)
                 path = os.path.join(directory, name)
+                result = Result()
+                # First, as they take long: a copy of the catalog without its manifest is there for moments only.
+                files = (
+                    backups.copied(directory, copy.images, result.warnings)
+                    if params["images"]
+                    else [backups.listed(image) for image in copy.images]
+                )
                 backups.copy_file(temporary, path)
             finally:
                 remove_file(temporary)
             size, sha256 = os.path.getsize(path), backups.sha256_of(path)
-            result = Result()
-            files = (
-                backups.copied(directory, copy.images, result.warnings)
-                if params["images"]
-                else [backups.listed(image) for image in copy.images]
-            )
             manifest = Manifest(
                 name, copy.catalog, copy.plan, copy.schema, moment, size, sha256, copy.machines, tuple(files)
             )
@@ -85,7 +92,9 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
     result = Result()
     path, manifest = "", None
     if not params["new_catalog"]:
-        path = params["file"] or backups.newest(params["directory"])
+        path = params["file"] or backups.newest(
+            params["directory"], {node.catalog for node in observed if node.catalog}
+        )
         manifest = _manifest(path, result.warnings)
         if manifest is not None:
             backups.check(path, manifest)
@@ -102,7 +111,7 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
         "replaced": aside,
         "raised": list(restored.raised),
         "missing": list(restored.missing),
-        "unknown": [_shown(each) for each in restored.strangers],
+        "unknown": [_shown(each, params["unknown"]) for each in restored.strangers],
         "held": list(restored.held),
         "images": images,
     }
@@ -114,10 +123,12 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 def _refuse_silence(observed: Sequence[Observed], force: bool) -> None:
     silent = [node.host for node in observed if not node.reached or node.inventory is None]
-    if silent and not force:
+    partly = [f"{node.host}: {text}" for node in observed if node.inventory for text in node.inventory.unseen]
+    if (silent or partly) and not force:
+        found = [f"{', '.join(silent)} did not answer"] if silent else []
         raise InvalidValue(
             "restoring the catalog",
-            f"{', '.join(silent)} did not answer, and what they have seen is not known",
+            f"{'; '.join(found + partly)}. What they have seen is not known",
             "Make them answer, or go on without them by nebula_restore_force: true. Nothing was changed",
         )
 
@@ -140,28 +151,43 @@ def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str,
     return {name: told for name, told in found.items() if told}
 
 
-def _shown(stranger: Stranger) -> dict[str, Any]:
-    return {key: value for key, value in to_plain(stranger).items() if key not in ("hypervisor", "macs")}
+def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
+    inner = ("hypervisor", "macs", "files", "known")
+    shown = {key: value for key, value in to_plain(stranger).items() if key not in inner}
+    return {**shown, "removed": "yes" if _goes(stranger, unknown) else "no"}
 
 
 def _said(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
     said = [
         f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog does not know: "
-        + (f"left as it is{f'. To end it: {each.forget}' if each.forget else ''}" if unknown == "keep" else "removed")
+        + ("removed" if _goes(each, unknown) else _left(each))
         for each in restored.strangers
     ]
     said += [
         f"{name} is not there: state: running makes it anew from its image, state: absent forgets it"
         for name in restored.missing
     ]
+    said += restored.rested
     return said + [f"image {name}: {told}" for name, told in images.items()]
+
+
+def _goes(stranger: Stranger, unknown: str) -> bool:
+    """One that the catalog which gave way had is no leftover: its disks are somebody's work of today."""
+    return unknown == "remove" and not stranger.known
+
+
+def _left(stranger: Stranger) -> str:
+    why = " (the catalog that gave way has it)" if stranger.known else ""
+    return f"left as it is{why}{f'. To end it: {stranger.forget}' if stranger.forget else ''}"
 
 
 def _plans(restored: Restored, unknown: str) -> dict[str, str]:
     """For each host, what it follows from now on: none of a run that decided before. With it end the machines that the
     catalog does not know, if they are to."""
     by_host: dict[str, list[PlannedVm]] = {host: [] for host in restored.hosts}
-    for each in restored.strangers if unknown == "remove" else ():
+    for each in restored.strangers:
+        if not _goes(each, unknown):
+            continue
         name = each.name if each.state != "no domain" else f"one-{each.vm_id}"
         vm = Vm(vm_id=each.vm_id, uuid=each.uuid, name=name, hypervisor=each.hypervisor, cpu=0.0, memory=0)
         by_host.setdefault(each.host, []).append(PlannedVm(vm, each.generation + 1, "DONE", hard=True))

@@ -198,7 +198,10 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
     what = f"directory {directory.path}"
     remedy = f"See that nothing in it is needed, then: rm -r {directory.path}"
-    if directory.catalog and directory.catalog != ledger.catalog:
+    if not directory.catalog and directory.files:
+        found = "it holds files, and no mark (vm.json) of this collection that can be read"
+        remedy = "It is left alone; move it away if a machine is to be made with that id"
+    elif directory.catalog and directory.catalog != ledger.catalog:
         found = f"it belongs to machine {directory.vm_id} of catalog {directory.catalog}"
         remedy = "It is left alone; use that catalog's front-end, or move it away"
     elif not directory.name.isdigit():
@@ -297,7 +300,8 @@ def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile
         found = f"it is SUSPENDED, and its memory {directory.path}/checkpoint is not there"
         remedy = "Run site.yml with state: poweroff and hard: true for it, which gives its memory up, then start it"
         yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
-    elif vm.state != "SUSPENDED" and there:
+    # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
+    elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
         found = f"it is {vm.state}, and there is saved memory of it in {directory.path}/checkpoint"
         remedy = f"It is older than the disks: rm {directory.path}/checkpoint"
         yield Finding("checkpoint", vm.host, _called(vm), found, remedy)

@@ -85,9 +85,11 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     changes = node.Changes(check_mode)
     known = node.read(root)
     catalog = params["catalog"] or known.catalog
-    if params["catalog"] and known.catalog not in ("", params["catalog"]):
+    if params["catalog"] is not None and known.catalog not in ("", params["catalog"]):
         raise ForeignObject(
-            f"node of catalog {params['catalog']}", f"it follows catalog {known.catalog}", "Name that catalog"
+            f"giving back a node of catalog {params['catalog'] or '(none: the front-end has no catalog)'}",
+            f"it follows catalog {known.catalog}",
+            "Use that catalog's front-end and inventory; if it was lost: playbook nebula.provision.restore",
         )
 
     def closed(before: node.NodeFile) -> node.NodeFile:
@@ -96,7 +98,13 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
 
     driver = DRIVERS[params["hypervisor"]]
     path = os.path.join(root, node.NAME)
-    if check_mode or not os.path.exists(path):
+    if check_mode:
+        try:
+            _refuse_machines(root, catalog, params["hypervisor"])
+        except InUse as error:
+            # An earlier task would have ended them.
+            changes.warnings.append(f"{error.found}; taken as ended in check mode")
+    elif not os.path.exists(path):
         _refuse_machines(root, catalog, params["hypervisor"])
     else:
         # From here on no plan is accepted, and none that was goes on: what a killed run left may still be working.

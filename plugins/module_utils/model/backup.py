@@ -17,7 +17,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class Copy:
     """What a copy of a catalog says of itself. plan: its newest. machines: those that are not DONE. next_ids: by kind,
-    the id that the next one gets."""
+    the id that the next one gets. known: UUIDs of its machines. restored: of which copy it was made, and its plan then;
+    "" if it was not."""
 
     catalog: str
     plan: int
@@ -25,6 +26,8 @@ class Copy:
     machines: int = 0
     images: tuple[Image, ...] = ()
     next_ids: Mapping[str, int] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    restored: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Stranger:
-    """A machine with the catalog's mark that the restored catalog does not know. forget: the command that ends it."""
+    """A machine with the catalog's mark that the restored catalog does not know. forget: the command that ends it.
+    files: names of those that its disks are or rest on. known: the catalog that gave way has it."""
 
     host: str
     vm_id: int
@@ -69,6 +73,8 @@ class Stranger:
     generation: int = 0
     macs: tuple[str, ...] = ()
     forget: str = ""
+    files: frozenset[str] = frozenset()
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Restored:
     """plan, next_id: as they are now, above all that was found on the nodes and in the catalog that gave way. ahead: a
     plan was decided that the copy has not. hosts: the nodes that follow the catalog. raised: machines whose node had
     acted on a newer decision. missing: those that their host does not have. held: addresses that no machine gets while
-    a stranger has them."""
+    a stranger has them. rested: sentences about images that strangers' disks are or rest on."""
 
     catalog: str
     plan: int
@@ -86,4 +92,5 @@ class Restored:
     missing: tuple[str, ...] = ()
     strangers: tuple[Stranger, ...] = ()
     held: tuple[str, ...] = ()
+    rested: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()

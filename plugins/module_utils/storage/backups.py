@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,11 @@ MANIFEST = ".json"
 DATABASE = ".db"
 IMAGES = "images"
 LOCK_SECONDS = 600
-_NAME = re.compile(r"[0-9a-f-]{36}-[0-9]{8,}-[0-9]{8}T[0-9]{6}Z\.db\Z")
+_NAME = r"[0-9a-f-]{36}-[0-9]{8,}-[0-9]{8}T[0-9]{6}Z\.db"
+_COPY = r"[0-9a-f-]{36}-[0-9]+"
+# Whatever else is in these directories is somebody's.
+_UNFINISHED = re.compile(rf"\.{_NAME}(\.json\..*)?\.tmp\Z")
+_IMAGE = re.compile(rf"{_COPY}\Z|\.{_COPY}\.tmp\Z")
 _BLOCK = 1 << 20
 
 
@@ -42,23 +46,22 @@ def opened(directory: str) -> Iterator[None]:
     if not os.path.isdir(directory):
         make_directory(directory, 0o700)
     with lock(directory + "/", LOCK_SECONDS):
-        complete = {manifest.file for manifest in manifests(directory)}
-        for name in os.listdir(directory):
-            left = name.startswith(".") and name.endswith(".tmp")
-            if left or (_NAME.match(name) and name not in complete):
-                remove_file(os.path.join(directory, name))
+        for name in filter(_UNFINISHED.match, os.listdir(directory)):
+            remove_file(os.path.join(directory, name))
         yield
 
 
-def manifests(directory: str) -> list[Manifest]:
-    """Of all complete backups, the oldest first."""
-    found = []
+def manifests(directory: str) -> tuple[list[Manifest], list[NebulaError]]:
+    """Of all complete backups, the oldest first; and why others can't be read."""
+    found, unreadable = [], []
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(directory):
+        for name in sorted(os.listdir(directory)):
             if name.endswith(DATABASE + MANIFEST):
-                with contextlib.suppress(NebulaError):
+                try:
                     found.append(read(os.path.join(directory, name)))
-    return sorted(found, key=lambda manifest: (manifest.time, manifest.plan))
+                except NebulaError as error:
+                    unreadable.append(error)
+    return sorted(found, key=lambda manifest: (manifest.time, manifest.plan)), unreadable
 
 
 def read(path: str) -> Manifest:
@@ -79,29 +82,37 @@ def write(directory: str, manifest: Manifest) -> str:
     return path
 
 
-def newest(directory: str) -> str:
-    found = manifests(directory)
+def newest(directory: str, catalogs: Collection[str]) -> str:
+    """The newest of those of these catalogs; without any, of the only one that there are backups of."""
+    asked, remedy = f"a backup in {directory}", "Name its file: -e nebula_backup=/path/to/it.db"
+    found, unreadable = manifests(directory)
+    if unreadable:
+        # It may be the newest.
+        raise CatalogError(asked, str(unreadable[0]), remedy)
+    found = [manifest for manifest in found if not catalogs or manifest.catalog in catalogs]
     if not found:
-        raise NotFound(
-            f"a backup in {directory}",
-            "there is none that is complete",
-            "Name its file: -e nebula_backup=/path/to/it.db",
-        )
+        of = f" of catalog {' or '.join(sorted(catalogs))}" if catalogs else ""
+        raise NotFound(asked, f"there is none that is complete{of}", remedy)
+    several = sorted({manifest.catalog for manifest in found})
+    if len(several) > 1:
+        raise InvalidValue(asked, f"they are of several catalogs: {', '.join(several)}", remedy)
     return os.path.join(directory, found[-1].file)
 
 
 def prune(directory: str, keep: int, catalog: str) -> list[str]:
     """Remove all but the newest `keep` of this catalog (0: keep all), and copies of images that none names; the files
     of the backups that are gone."""
-    own = [manifest for manifest in manifests(directory) if manifest.catalog == catalog]
+    found, unreadable = manifests(directory)
+    own = [manifest for manifest in found if manifest.catalog == catalog]
     gone = own[:-keep] if keep else []
     for manifest in gone:
         # In this order: what has no manifest is no backup.
         remove_file(os.path.join(directory, manifest.file + MANIFEST))
         remove_file(os.path.join(directory, manifest.file))
-    named = {image.copy for manifest in manifests(directory) for image in manifest.images}
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(os.path.join(directory, IMAGES)):
+    named = {image.copy for manifest in found if manifest not in gone for image in manifest.images}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        # One that can't be read may name them.
+        for name in filter(_IMAGE.match, os.listdir(os.path.join(directory, IMAGES)) if not unreadable else ()):
             if os.path.join(IMAGES, name) not in named:
                 remove_file(os.path.join(directory, IMAGES, name))
     sync_directory(directory)
@@ -145,6 +156,14 @@ def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list
 
 def bring_back(directory: str, image: ImageFile, check_mode: bool) -> str:
     """What became of an image's file: "" if it is there, "restored" from its copy, or what is the matter."""
+    try:
+        return _bring_back(directory, image, check_mode)
+    except NebulaError as error:
+        # The catalog is there by now, and the other images are to be.
+        return str(error)
+
+
+def _bring_back(directory: str, image: ImageFile, check_mode: bool) -> str:
     try:
         size = os.stat(image.source).st_size
         # One that machines write to grows.

@@ -93,8 +93,12 @@ class Audit:
         machines = self._machines()
         expected = self._expected(machines)
         hosts = {host.name: host.state.name for host in self.hosts.pool()}
+        unreadable = list(self._unreadable(machines))
+        if any(finding.kind == "catalog-damaged" for finding in unreadable):
+            # What it has is not known, and must not be taken for what nobody has.
+            return Ledger(damaged=True, findings=tuple(unreadable))
         findings = [
-            *self._unreadable(machines),
+            *unreadable,
             *expected.findings,
             *self._differing(expected),
             *self._counters(expected),

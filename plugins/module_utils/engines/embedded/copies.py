@@ -13,14 +13,15 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
-from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue
+from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue, NebulaError
 from ...host.files import explained, lock, remove_file, sync_directory
 from ...model.backup import Copy, Restored, Stranger
 from ...model.plan import Observed
-from ...model.states import LcmState, VmState
+from ...model.states import ImageState, LcmState, VmState
 from ...network import addresses
 from . import store as stores
 from .images import image_of
@@ -32,14 +33,15 @@ from .store import CATALOG, PARTS, Store
 PLANS_APART = 1000
 IDS_APART = 100
 STEP_PAGES = 4096
-# Beside the catalog while it is put together.
+# Beside the catalog while it is put together, and where there is none that it can replace from within.
 CANDIDATE = ".nebula.db.restoring"
+REPLACEMENT = ".nebula.db.restored"
 _REMEDY = "Take another backup; this file was left as it is"
 
 
 def take(store: Store, path: str) -> Copy:
     """Write a copy to the new file `path`: one moment of the catalog, whoever works on it meanwhile."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+    with stores.told(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
         _copy(store.db, target, store.path)
         # One file: nothing may have to be found beside it.
         target.execute("PRAGMA journal_mode = DELETE")
@@ -69,11 +71,12 @@ def look(path: str) -> Copy:
             if wrong or not schema:
                 raise CatalogError(asked, f"it is damaged: {'; '.join(wrong[:3]) or 'it is empty'}", _REMEDY)
             meta = dict(db.execute("SELECT key, value FROM meta"))
-            machines = int(db.execute("SELECT count(*) FROM vms WHERE state != 6").fetchone()[0])
+            known = frozenset(str(row[0]) for row in db.execute("SELECT uuid FROM vms WHERE state != 6"))
             next_ids = dict(db.execute("SELECT name, next FROM sequences"))
             db.row_factory = sqlite3.Row
             images = tuple(image_of(row) for row in db.execute("SELECT images.*, 0 AS vms FROM images ORDER BY id"))
-            return Copy(str(meta["catalog"]), int(meta["plan"]), schema, machines, images, next_ids)
+            restored = str(meta.get("restored", ""))
+            return Copy(str(meta["catalog"]), int(meta["plan"]), schema, len(known), images, next_ids, known, restored)
     except (sqlite3.Error, KeyError, ValueError) as error:
         raise CatalogError(asked, f"it is damaged, or no catalog: {error}", _REMEDY) from error
 
@@ -117,7 +120,7 @@ def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
         _remove(place)
         stack.callback(_remove, place)
         if path:
-            with _reading(path) as source:
+            with stores.told(place), _reading(path) as source:
                 os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 with contextlib.closing(sqlite3.connect(place)) as target:
                     _copy(source, target, place)
@@ -128,9 +131,11 @@ def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
             yield store
 
 
-def raise_above(store: Store, observed: Sequence[Observed], current: Copy | None, now: int) -> Restored:
+def raise_above(
+    store: Store, observed: Sequence[Observed], current: Copy | None, origin: str, keep: bool, now: int
+) -> Restored:
     """Bring the candidate above all that the nodes have seen, so that they follow it again and no id is used twice.
-    current: what it replaces."""
+    current: what it replaces. origin: of what it is made. keep: machines that it does not know are not ended."""
     catalog, plan = store.meta("catalog"), int(store.meta("plan"))
     hosts = tuple(node.host for node in observed if node.catalog == catalog)
     replaced = current if current is not None and current.catalog == catalog else None
@@ -141,6 +146,8 @@ def raise_above(store: Store, observed: Sequence[Observed], current: Copy | None
     lost = replaced is None and bool(hosts)
     with store.transaction() as db:
         strangers, raised, missing = _compare(store, observed, ahead, now)
+        if replaced is not None:
+            strangers = [replace(each, known=each.uuid in replaced.known) for each in strangers]
         known = dict(replaced.next_ids) if replaced is not None else {}
         known["vms"] = max([known.get("vms", 0), *(each.vm_id + 1 for each in strangers)])
         for name, following in known.items():
@@ -150,7 +157,9 @@ def raise_above(store: Store, observed: Sequence[Observed], current: Copy | None
             plan = max(plan, seen) + PLANS_APART
             db.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (str(plan),))
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (_made_of(origin, plan),))
         held = list(_hold(store, strangers))
+        rested = list(_hold_images(store, [each for each in strangers if keep or each.known]))
         row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
     return Restored(
         catalog,
@@ -161,6 +170,7 @@ def raise_above(store: Store, observed: Sequence[Observed], current: Copy | None
         tuple(missing),
         tuple(strangers),
         tuple(held),
+        tuple(rested),
         hosts,
     )
 
@@ -234,7 +244,12 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
     if inventory is None:
         return
     states = {vm.vm_id: vm for vm in node.vms}
-    acted = {each.vm_id: each.generation for each in inventory.directories if each.catalog == catalog}
+    ours = [each for each in inventory.directories if each.catalog == catalog]
+    acted = {each.vm_id: each.generation for each in ours}
+    files = {
+        each.vm_id: frozenset(os.path.basename(file.backing or file.target or file.name) for file in each.files)
+        for each in ours
+    }
     there = set()
     for domain in inventory.domains:
         if domain.catalog != catalog:
@@ -251,11 +266,21 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
             max(domain.generation, acted.get(domain.vm_id, 0)),
             tuple(domain.macs),
             domain.forget,
+            frozenset(map(os.path.basename, domain.disks)) | files.get(domain.vm_id, frozenset()),
         )
     for directory in inventory.directories:
         if directory.catalog == catalog and directory.vm_id not in there:
             path, uuid, generation = directory.path, directory.uuid, directory.generation
-            yield Stranger(node.host, directory.vm_id, uuid, path, "no domain", node.hypervisor, generation)
+            yield Stranger(
+                node.host,
+                directory.vm_id,
+                uuid,
+                path,
+                "no domain",
+                node.hypervisor,
+                generation,
+                files=files[directory.vm_id],
+            )
 
 
 def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
@@ -284,10 +309,43 @@ def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
     )
 
 
-class Watch:
-    """The catalog in place, from before it is looked at until it gives way: nobody may decide anything in between."""
+def _hold_images(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
+    """What a stranger writes to is given to no machine; of what its disks rest on, only the user can take care."""
+    for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
+        users = [
+            f"{each.name} on host {each.host}" for each in strangers if os.path.basename(row["source"]) in each.files
+        ]
+        if not users:
+            continue
+        what = f"image {row['name']} (id {row['id']})"
+        if not row["persistent"]:
+            disks = f"disks of {', '.join(users)} rest on it"
+            yield f"{what}: {disks}, which this catalog does not know: keep it while they are there"
+        elif row["state"] in (ImageState.READY, ImageState.DISABLED):
+            store.db.execute("UPDATE images SET state = ? WHERE id = ?", (int(ImageState.DISABLED), row["id"]))
+            yield (
+                f"{what}: {', '.join(users)} writes to it, which this catalog does not know. It is DISABLED: once that "
+                "machine has ended, nebula_image with state: enabled"
+            )
 
-    def __init__(self, root: str) -> None:
+
+def origin_of(path: str) -> str:
+    """What tells a copy from all others; "" for a catalog that is begun without one."""
+    if not path:
+        return ""
+    with stores.told(path), _reading(path) as db:
+        return digest(db)
+
+
+def _made_of(origin: str, plan: int) -> str:
+    return f"{origin} {plan}"
+
+
+class Watch:
+    """The catalog in place, from before it is looked at until it gives way: nobody may decide anything in between.
+    act: it is going to give way."""
+
+    def __init__(self, root: str, act: bool) -> None:
         self.path = os.path.join(root, CATALOG)
         self._file = self._identity()
         self._db: sqlite3.Connection | None = None
@@ -296,6 +354,9 @@ class Watch:
             self._db = sqlite3.connect(self.path, timeout=stores.BUSY_SECONDS)
             # A damaged one has none: nobody can decide anything in it.
             with contextlib.suppress(sqlite3.DatabaseError):
+                if act:
+                    # A copy that somebody put there may have none, and then no version can be read while it is locked.
+                    self._db.execute("PRAGMA journal_mode = WAL")
                 self._version = self._data_version()
 
     def check(self) -> None:
@@ -341,27 +402,47 @@ def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
                     kept.execute("PRAGMA journal_mode = DELETE")
                 # In one transaction of the file that others have open: they see the old catalog, or the new one.
                 _copy(store.db, old, path, held=watch.check)
-        except Conflict:
+        except NebulaError:
             remove_file(aside)
             raise
-        except sqlite3.Error:
-            sound = False
+        except sqlite3.Error as error:
+            sound = not any(sign in str(error) for sign in stores.DAMAGED)
+            # What there is of it now is less than the file itself.
+            remove_file(aside)
+            if sound:
+                with stores.told(path):
+                    raise
     if not sound:
+        _put_aside(store, root, aside, watch)
+    sync_directory(root)
+    return aside if os.path.exists(aside) else ""
+
+
+def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
+    """Make the candidate the catalog where there is none, or one that can't be read: its files go to `aside`."""
+    new = os.path.join(root, REPLACEMENT)
+    _remove(new)
+    try:
+        # All of it, before what is there goes.
+        with stores.told(new), contextlib.closing(sqlite3.connect(new)) as target:
+            os.chmod(new, 0o600)
+            _copy(store.db, target, new)
+            target.execute("PRAGMA journal_mode = DELETE")
         watch.check()
         # By its path SQLite would take away the new one's log.
         watch.close()
         for part in PARTS:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(os.path.join(root, part), aside + part[len(CATALOG) :])
-        with contextlib.closing(sqlite3.connect(path)) as new:
-            os.chmod(path, 0o600)
-            _copy(store.db, new, path)
-    sync_directory(root)
-    return aside if os.path.exists(aside) else ""
+        os.rename(new, os.path.join(root, CATALOG))
+    finally:
+        _remove(new)
 
 
-def replaceable(root: str, copy: Copy | None, catalog: str, force: bool) -> Copy | None:
-    """The catalog in place, if it may give way: not one that knows more, nor another one, unless forced."""
+def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: bool) -> Copy | None:
+    """The catalog in place, if it may give way: not one that knows more, nor another one, unless forced. One that was
+    made of the same copy, and in which nothing was decided since, is what a restore left that did not come to its
+    end."""
     asked = f"restoring {f'plan {copy.plan} of ' if copy else ''}catalog {catalog} over {os.path.join(root, CATALOG)}"
     remedy = "Nothing was changed. nebula_restore_force: true replaces it all the same, and keeps it beside the new one"
     try:
@@ -373,6 +454,8 @@ def replaceable(root: str, copy: Copy | None, catalog: str, force: bool) -> Copy
         return current
     if current.catalog != catalog:
         raise ForeignObject(asked, f"catalog {current.catalog} is there, with {current.machines} machines", remedy)
+    if current.restored == _made_of(origin, current.plan):
+        return current
     if copy is None:
         raise Conflict(asked, f"it is there, and sound: its newest plan is {current.plan}", remedy)
     if current.plan > copy.plan:

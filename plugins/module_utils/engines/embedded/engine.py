@@ -112,10 +112,11 @@ class EmbeddedEngine(Engine):
         root, now = params["root"], int(time.time())
         catalog = copies.look(path).catalog if path else copies.common(observed)
         copies.refuse_others(catalog, observed)
-        with contextlib.closing(copies.Watch(root)) as watch:
-            current = copies.replaceable(root, copies.look(path) if path else None, catalog, force)
+        with contextlib.closing(copies.Watch(root, not check_mode)) as watch:
+            origin = copies.origin_of(path)
+            current = copies.replaceable(root, copies.look(path) if path else None, origin, catalog, force)
             with copies.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
-                restored = copies.raise_above(store, observed, current, now)
+                restored = copies.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
                 changed = current is None or copies.differs(store, root)
                 aside = (
                     copies.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)

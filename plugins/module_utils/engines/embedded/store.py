@@ -116,13 +116,8 @@ class Store:
                     raise
             time.sleep(0.02)
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors in our words."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _explain(error, self.path) from error
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return told(self.path)
 
     def _roll_back(self) -> None:
         # Where the disk is full, SQLite may have done it itself.
@@ -236,11 +231,12 @@ def _refuse_network_file_system(root: str) -> None:
         )
 
 
+DAMAGED = ("not a database", "malformed")
 # What SQLite's words hold → what is the case, and what to do.
 _EXPLAINED = (
     (("locked", "busy"), "another run has held it for over {seconds:g} s",
      "Wait for the other run to end, then run again"),
-    (("not a database", "malformed", "no such table", "no such column"), "the file is damaged, or not a catalog",
+    ((*DAMAGED, "no such table", "no such column"), "the file is damaged, or not a catalog",
      "Restore it from a backup; nothing was changed"),
     (("readonly", "read-only"), "it can't be written", "Run as root, and see that its file system is writable"),
     (("unable to open",), "it can't be opened", "Run as root, and see that it is a file"),
@@ -258,6 +254,15 @@ def _may_be_opened(path: str) -> bool:
         and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
         and all(os.path.isfile(name) and os.access(name, os.R_OK | os.W_OK) for name in own if os.path.lexists(name))
     )
+
+
+@contextlib.contextmanager
+def told(path: str) -> Iterator[None]:
+    """SQLite's errors in our words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explain(error, path) from error
 
 
 def _explain(error: sqlite3.Error, path: str) -> NebulaError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     Inventory,
     Ledger,
     LedgerVm,
+    VmDirectory,
+    VmFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
@@ -95,6 +98,18 @@ def test_a_machine_on_another_host() -> None:
     found = compare(ledger().__class__(**{**ledger().__dict__, "hosts": hosts}), [node(), other])
     assert kinds(found) == ["domain-missing", "directory-missing", "domain-left"]
     assert "which the catalog has on host node1" in found[2].found
+
+
+@pytest.mark.parametrize("state", ["UNKNOWN", "SUSPENDED"])
+def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: str) -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64), "node1", state, "SUSPENDED", True, 1)
+    saved = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("checkpoint", size=9), VmFile("vm.json")))
+    domain = Domain("one-3", CATALOG, 3, "u3", "POWEROFF")
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    assert compare(whole, [node(domains=(domain,), directories=(saved,))]) == []
+    running = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(replace(vm, state="RUNNING", wanted="RUNNING"),))
+    found = compare(running, [node(domains=(replace(domain, state="RUNNING", autostart=True),), directories=(saved,))])
+    assert kinds(found) == ["checkpoint"] and "rm /d/3/checkpoint" in found[0].remedy
 
 
 def test_an_inventory_travels_as_json() -> None:
