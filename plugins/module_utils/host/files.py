@@ -256,6 +256,9 @@ def sync_directory(path: str) -> None:
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    except OSError as error:
+        # It does not say of which file.
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         os.close(fd)
 

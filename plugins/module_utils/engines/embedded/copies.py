@@ -403,12 +403,12 @@ def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
                 # In one transaction of the file that others have open: they see the old catalog, or the new one.
                 _copy(store.db, old, path, held=watch.check)
         except NebulaError:
-            remove_file(aside)
+            _remove(aside)
             raise
         except sqlite3.Error as error:
             sound = not any(sign in str(error) for sign in stores.DAMAGED)
             # What there is of it now is less than the file itself.
-            remove_file(aside)
+            _remove(aside)
             if sound:
                 with stores.told(path):
                     raise
