@@ -474,7 +474,7 @@ def test_a_restore_waits_for_who_decides_and_overwrites_no_decision(tmp_path: Pa
         with ThreadPoolExecutor() as pool:
             restoring = pool.submit(together, [call])
             # Kept aside first; then it waits.
-            kept = wait_for(lambda: list(root.glob("nebula.db.before-*")), "the restore")
+            kept = wait_for(lambda: list(root.glob("nebula.db.before-*Z")), "the restore")
             assert not restoring.done()
             other.execute("COMMIT" if commits else "ROLLBACK")
             (told,) = restoring.result()
