@@ -149,7 +149,9 @@ def test_the_newest_are_kept_and_half_done_ones_are_not(tmp_path: Path, monkeypa
     with pytest.raises(CatalogError, match="its format is 2"):
         restore(str(root), [])
     newer.unlink()
-    backup(str(root), keep=1)
+    images.chmod(0o755)
+    backup(str(root), keep=1, images=True)
+    assert stat.S_IMODE(images.stat().st_mode) == 0o755
     assert all(path.exists() for path in somebodys) and not orphan.exists()
 
 

@@ -6,7 +6,6 @@ the header is read, by ourselves: no program opens what it names."""
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import struct
@@ -54,7 +53,7 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             table=table.name if table is not None and table.exists else "",
             rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
             forwarding=table is not None and table.forwarding == "1",
-            left=_tried(unseen, lambda: _left(root), ()),
+            left=_tried(unseen, lambda: _left(root, catalog), ()),
             unseen=tuple(unseen),
         ),
     )
@@ -78,12 +77,12 @@ def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
     return Bridge(name, mark.catalog, mark.network, mark.address, link.up, tuple(link.addresses), tuple(link.ports))
 
 
-def _left(root: str) -> tuple[str, ...]:
-    """What host.files.write_atomically() was writing when it was killed: of nebula.node, and of what makes networks at
-    boot."""
+def _left(root: str, catalog: str) -> tuple[str, ...]:
+    """What host.files.write_atomically() was writing when it was killed: of nebula.node, and of what makes this
+    catalog's networks at boot (network/boot.py; not imported, as nothing else of it is needed here)."""
     return tuple(
         os.path.join(place, name)
-        for place in (root, *sorted(glob.glob(os.path.join(glob.escape(root), "boot", "*"))))
+        for place in (root, os.path.join(root, "boot", catalog or "-"))
         if os.path.isdir(place)
         for name in sorted(os.listdir(place))
         if batch.left_behind(name)

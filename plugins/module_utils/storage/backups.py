@@ -138,7 +138,9 @@ def listed(image: Image) -> ImageFile:
 def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list[ImageFile]:
     """All that have a file, with a copy of it; one that a machine writes to can't be copied as it is."""
     place = os.path.join(directory, IMAGES)
-    make_directory(place, 0o700)
+    # One that is there may be somebody's, and keeps its mode: the copies are closed themselves.
+    if not os.path.isdir(place):
+        make_directory(place, 0o700)
     found = []
     for image in images:
         entry = listed(image)
