@@ -1,0 +1,370 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest program in roots laid out as each distribution has them, run for real in namespaces of their own.
+
+What a distribution's network tool makes of these files is seen in the guests of scenario context, as far as there are
+guests of it; the tools themselves are stand-ins here, which note how they were called.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
+from ansible_collections.nebula.provision.tests.integration.guests.layouts import LAYOUTS, SHELLS, Layout, layout
+
+GOLDEN = Path(__file__).resolve().parents[1] / "fixtures/guest_context"
+NETWORK = {
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_MASK": "255.255.240.0",
+    "ETH0_GATEWAY": "10.66.0.1",
+    "ETH0_DNS": "10.66.0.1 2001:db8::53",
+    "ETH0_SEARCH_DOMAIN": "example.org",
+    "ETH0_ROUTES": "10.9.0.0/16 via 10.66.0.9, 10.8.0.0/16 via 10.66.0.8",
+    "ETH0_MTU": "1400",
+    "ETH0_METRIC": "7",
+    # As a template may have written it.
+    "ETH1_MAC": "02:00:C0:A8:46:96",
+    "ETH1_IP": "192.168.70.150",
+    "ETH1_ALIAS0_IP": "192.168.70.151",
+    "ETH1_IP6": "2001:db8::5",
+    "ETH1_IP6_ULA": "fd00::5/48",
+    "ETH1_IP6_GATEWAY": "2001:db8::1",
+    "ETH1_DNS": "10.66.0.1 192.168.70.1",
+}
+CONTEXT = {**NETWORK, "NETWORK": "YES", "SET_HOSTNAME": "web_1.example.org"}
+# Written by the program's own housekeeping, or by the namespaces.
+OWN = ("proc", "sys", "run", "dev", "var/lib/nebula-context", "var/log", "context", "calls")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chroot and namespaces want root")
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink() and not str(path.relative_to(root)).startswith(OWN)
+    }
+
+
+def written(guest: Layout, *arguments: str) -> dict[str, bytes]:
+    """What a run changed among the guest's files."""
+    before = files(guest.root)
+    done = guest.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    return {name: content for name, content in files(guest.root).items() if before.get(name) != content}
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_each_distribution_finds_its_own_files(tmp_path: Path, name: str) -> None:
+    guest = layout(tmp_path, name)
+    guest.context(context_sh.render(CONTEXT))
+    found = written(guest, "network")
+    assert guest.faults() == ""
+    assert found["etc/hostname"] == b"web-1\n"
+    assert b"127.0.1.1\tweb-1.example.org web-1\n" in found["etc/hosts"]
+    golden = GOLDEN / name
+    if os.environ.get("REGENERATE"):
+        shutil.rmtree(golden, ignore_errors=True)
+        for path, content in found.items():
+            (golden / path).parent.mkdir(parents=True, exist_ok=True)
+            (golden / path).write_bytes(content)
+    assert found == files(golden)
+    # At boot the network is not up yet: it reads what was written by itself.
+    assert not (guest.root / "calls").exists() or guest.read("calls") == "netplan generate\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("interfaces", ["ifdown eth0", "ifup eth0", "ifdown eth1", "ifup eth1"]),
+        ("netplan", ["netplan generate", "netplan apply"]),
+        ("networkd", ["networkctl reload", "networkctl reconfigure eth0", "networkctl reconfigure eth1"]),
+        ("scripts", ["ifdown eth0", "ifup eth0", "ifdown eth1", "ifup eth1"]),
+        ("nm", ["nmcli connection reload", *[f"nmcli connection up nebula-context-eth{n}" for n in (0, 1)]]),
+        ("wicked", ["wicked ifreload eth0", "wicked ifreload eth1"]),
+    ],
+)
+def test_a_network_that_is_up_is_made_anew_only_when_it_changed(tmp_path: Path, name: str, calls: list[str]) -> None:
+    # busybox's shell takes its own ifup before any other.
+    guest = layout(tmp_path, name, "dash")
+    guest.context(context_sh.render(CONTEXT))
+    written(guest, "all")
+    assert guest.read("calls").splitlines() == calls
+    assert written(guest, "all") == {}
+    assert guest.read("calls").splitlines() == calls
+    guest.context(context_sh.render({**CONTEXT, "ETH0_IP": "10.66.0.11"}))
+    assert written(guest, "all")
+    assert guest.read("calls").splitlines() == calls * 2
+
+
+def test_what_is_written_is_what_its_readers_read(tmp_path: Path) -> None:
+    plan = yaml.safe_load((GOLDEN / "netplan/etc/netplan/90-nebula-context.yaml").read_text())
+    eth0, eth1 = (plan["network"]["ethernets"][name] for name in ("eth0", "eth1"))
+    assert eth0["addresses"] == ["10.66.0.10/20"]
+    assert {"to": "0.0.0.0/0", "via": "10.66.0.1", "metric": 7} in eth0["routes"]
+    assert {"to": "10.8.0.0/16", "via": "10.66.0.8"} in eth0["routes"]
+    assert eth1["addresses"] == ["192.168.70.150/24", "192.168.70.151/24", "2001:db8::5/64", "fd00::5/48"]
+    keyfile = configparser.ConfigParser()
+    keyfile.read(GOLDEN / "nm/etc/NetworkManager/system-connections/nebula-context-eth1.nmconnection")
+    assert keyfile["ethernet"]["mac-address"] == "02:00:c0:a8:46:96"
+    assert keyfile["ipv4"]["address2"] == "192.168.70.151/24"
+    assert keyfile["ipv6"]["gateway"] == "2001:db8::1"
+    # It reads nothing that others can read or write.
+    guest = layout(tmp_path, "nm")
+    guest.context(context_sh.render(CONTEXT))
+    written(guest, "network")
+    place = guest.root / "etc/NetworkManager/system-connections/nebula-context-eth0.nmconnection"
+    assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_dhcp_and_what_is_left_alone(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "networkd")
+    methods = {"ETH0_METHOD": "dhcp", "ETH0_IP6_METHOD": "auto", "ETH1_METHOD": "skip", "ETH1_IP6_METHOD": "skip"}
+    guest.context(context_sh.render({**CONTEXT, **methods}))
+    found = written(guest, "network")
+    assert b"DHCP=ipv4\nIPv6AcceptRA=yes\n" in found["etc/systemd/network/10-nebula-context-eth0.network"]
+    assert "etc/systemd/network/10-nebula-context-eth1.network" not in found
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_every_shell_does_the_same(tmp_path: Path, shell: str) -> None:
+    guest = layout(tmp_path, "plain", shell)
+    script = 'echo "$QUOTED" > /tmp/quoted; ip -o -4 address; ip route; hostname'
+    guest.context(
+        context_sh.render({**CONTEXT, "QUOTED": "it's `touch /pwned` $(touch /pwned) \\ ä", "START_SCRIPT": script}),
+        {"init.sh": "#!/bin/sh\n. /context/context.sh\necho \"init $SET_HOSTNAME\"\n"},
+    )
+    done = guest.run("all")
+    assert (done.returncode, guest.faults()) == (0, ""), done.stderr
+    assert guest.read("tmp/quoted") == "it's `touch /pwned` $(touch /pwned) \\ ä\n"
+    assert not (guest.root / "pwned").exists()
+    said = guest.read("var/log/nebula-context.log")
+    assert "inet 10.66.0.10/20" in said
+    assert "inet 192.168.70.151/24" in said
+    assert "default via 10.66.0.1 dev eth0  metric 7" in said
+    assert "\nweb-1\ninit web_1.example.org\n" in said
+    report = guest.read("dev/console")
+    assert "nebula-guest: hostname=web-1\nnebula-guest: eth0 mac=02:00:0a:42:00:0a ip=10.66.0.10/20\n" in report
+    assert report.endswith("nebula-guest: ready\n")
+    # Nothing that others can read holds what may be a secret.
+    assert not (guest.root / "run/nebula-context/context.sh").exists()
+    for place in ("run/nebula-context", "var/lib/nebula-context"):
+        assert (guest.root / place).stat().st_mode & 0o077 == 0
+    assert (guest.root / "var/log/nebula-context.log").stat().st_mode & 0o077 == 0
+
+
+def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "interfaces")
+    both = {**CONTEXT, "START_SCRIPT": "echo start >> /tmp/ran", "USERNAME": "ann", "SSH_PUBLIC_KEY": "ssh-rsa A a"}
+    init = {"init.sh": "echo init >> /tmp/ran\n"}
+
+    def ran() -> str:
+        place = guest.root / "tmp/ran"
+        text = place.read_text() if place.exists() else ""
+        place.unlink(missing_ok=True)
+        return text
+
+    guest.context(context_sh.render(both), init)
+    written(guest, "all")
+    assert ran() == "start\ninit\n"
+    assert written(guest, "all") == {}
+    assert ran() == ""
+    # A script of the ISO is new: it alone.
+    guest.context(context_sh.render(both), {"init.sh": "echo other >> /tmp/ran\n"})
+    assert set(written(guest, "all")) == {"tmp/ran"}
+    assert ran() == "other\n"
+    # A variable is: what reads it, and the scripts, which may read any.
+    guest.context(context_sh.render({**both, "ETH0_DNS": "10.66.0.2"}), init)
+    assert set(written(guest, "all")) == {"etc/network/interfaces", "etc/resolv.conf", "tmp/ran"}
+    ran()
+    # Asked for, the scripts run at every boot, and a boot is what the kernel says one is.
+    guest.context(context_sh.render({**both, "SCRIPTS_EVERY_BOOT": "YES"}), init)
+    written(guest, "all")
+    assert ran() == "start\ninit\n"
+    # Without a context the machine stays what it is.
+    shutil.rmtree(guest.root / "context")
+    assert written(guest, "all") == {}
+
+
+def test_a_script_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({**CONTEXT, "START_SCRIPT": "echo x >> /tmp/ran\nexit 3", "INIT_SCRIPTS": "gone.sh"}))
+    for times in (1, 2):
+        assert guest.run("all").returncode == 0
+        assert guest.read("tmp/ran") == "x\n" * times
+        assert "nebula-guest: error START_SCRIPT ended with status 3: see /var/log/nebula-context.log\n" in guest.read("dev/console")
+        assert "nebula-guest: error INIT_SCRIPTS: gone.sh is not on the context ISO\n" in guest.read("dev/console")
+
+
+def test_the_address_is_in_the_mac_where_no_context_says_it(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "interfaces")
+    interfaces = written(guest, "network")["etc/network/interfaces"].decode()
+    assert "iface eth0 inet static\n    address 10.66.0.10\n    netmask 255.255.255.0\n    gateway 10.66.0.1\n" in interfaces
+    # One gateway is enough.
+    assert interfaces.endswith("iface eth1 inet static\n    address 192.168.70.150\n    netmask 255.255.255.0\n")
+
+
+HOSTILE = """# Context variables generated by OpenNebula
+ALONE
+PATH='/pwned'
+BASH_ENV='/pwned'
+UID='7'
+LD_PRELOAD='/pwned.so'
+touch /pwned
+A='x'; touch /pwned
+B="$(touch /pwned)"
+C=`touch /pwned`
+D='two
+touch /pwned
+lines'
+E='it'\\''s'
+F=$(touch /pwned)
+G='x' touch /pwned
+target="sdb"
+SET_HOSTNAME='fine'
+START_SCRIPT='printf "%s|" "$D" "$E" "$A$B$C$F$G" "$TARGET" > /tmp/values'
+LAST='never closed
+touch /pwned
+"""
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_nothing_of_a_hostile_context_is_run(tmp_path: Path, shell: str) -> None:
+    guest = layout(tmp_path, "plain", shell)
+    guest.context(HOSTILE)
+    assert guest.run("all").returncode == 0
+    assert not (guest.root / "pwned").exists()
+    assert guest.read("etc/hostname") == "fine\n"
+    assert guest.read("tmp/values") == "two\ntouch /pwned\nlines|it's||sdb|"
+
+
+def test_large_contexts(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    many = {f"VARIABLE_{n}": "x" * 20 for n in range(10_000)}
+    script = "#" + "x" * 300_000 + '\n[ "$VARIABLE_9999" = xxxxxxxxxxxxxxxxxxxx ] && echo done > /tmp/done'
+    guest.context(context_sh.render({**CONTEXT, **many, "START_SCRIPT": script, "BIG": "y" * 200_000}))
+    assert guest.run("all").returncode == 0
+    assert guest.faults() == ""
+    assert guest.read("tmp/done") == "done\n"
+
+
+def test_keys_of_the_context_come_and_go_and_others_stay(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"SSH_PUBLIC_KEY": "ssh-rsa A a\nssh-rsa B b"}))
+    written(guest, "all")
+    place = guest.root / "root/.ssh/authorized_keys"
+    assert place.read_text() == "ssh-rsa A a\nssh-rsa B b\n"
+    assert place.stat().st_mode & 0o777 == 0o600
+    place.write_text("ssh-rsa OWN own\n" + place.read_text())
+    guest.context(context_sh.render({"SSH_PUBLIC_KEY": "ssh-rsa B b\nssh-rsa C c"}))
+    written(guest, "all")
+    assert place.read_text() == "ssh-rsa OWN own\nssh-rsa B b\nssh-rsa C c\n"
+    # The way to somebody else's file.
+    place.unlink()
+    place.symlink_to("/etc/shadow")
+    guest.context(context_sh.render({"SSH_PUBLIC_KEY": "ssh-rsa D d"}))
+    assert written(guest, "all") == {}
+    assert "authorized_keys is a link" in guest.faults()
+
+
+def test_a_user_of_its_own(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"USERNAME": "ann", "SSH_PUBLIC_KEY": "ssh-rsa A a"}))
+    written(guest, "all")
+    assert "ann:x:1000:1000::/home/ann:/bin/sh\n" in guest.read("etc/passwd")
+    keys = guest.root / "home/ann/.ssh/authorized_keys"
+    assert keys.read_text() == "ssh-rsa A a\n"
+    assert (keys.stat().st_uid, keys.parent.stat().st_uid, keys.parent.stat().st_mode & 0o777) == (1000, 1000, 0o700)
+    guest.context(context_sh.render({"USERNAME": "x; touch /pwned", "SSH_PUBLIC_KEY": "ssh-rsa A a"}))
+    assert written(guest, "all") == {}
+    assert "USERNAME holds what no user name can" in guest.faults()
+
+
+# --- installing ------------------------------------------------------------------------------------------------------
+INITS = {
+    "systemd": ["lib/systemd/systemd", "sbin/init -> /lib/systemd/systemd"],
+    "openrc": ["sbin/openrc-run", "etc/runlevels/boot/", "etc/runlevels/default/"],
+    "sysv": ["etc/init.d/networking", "etc/rcS.d/S10networking -> ../init.d/networking", "etc/rc2.d/", "etc/rc3.d/"],
+    "busybox": ["etc/inittab"],
+    "rc_local": ["etc/rc.local"],
+}
+TEXTS = {
+    "etc/inittab": "# own\n::sysinit:/etc/rc\ntty1::respawn:/bin/sh\n",
+    "etc/rc.local": "#!/bin/sh -e\n# own\nexit 0\n",
+}
+
+
+def system(root: Path, init: str) -> Path:
+    (root / "etc").mkdir(parents=True)
+    for entry in INITS[init]:
+        name, _arrow, target = entry.partition(" -> ")
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if target:
+            (root / name).symlink_to(target)
+        elif name.endswith("/"):
+            (root / name).mkdir()
+        else:
+            (root / name).write_text(TEXTS.get(name, ""))
+            (root / name).chmod(0o755)
+    return root
+
+
+@pytest.mark.parametrize("init", sorted(INITS))
+def test_it_is_started_at_boot(tmp_path: Path, init: str) -> None:
+    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
+
+    root = system(tmp_path / "root", init)
+
+    def install() -> str:
+        done = subprocess.run(["sh", str(PROGRAM), "--root", str(root), "install"], capture_output=True, text=True, check=True)
+        assert f"started at boot by {init}" in done.stderr
+        return done.stdout
+
+    assert install() == "changed\n"
+    program = root / "usr/local/sbin/nebula-context"
+    assert program.read_bytes() == PROGRAM.read_bytes()
+    assert program.stat().st_mode & 0o777 == 0o755
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if not path.is_dir()}
+    assert install() == "unchanged\n"
+    assert {path: path.lstat().st_mtime_ns for path in root.rglob("*") if not path.is_dir()} == before
+    expected = {
+        "systemd": "etc/systemd/system/sysinit.target.wants/nebula-context-network.service",
+        "openrc": "etc/runlevels/boot/nebula-context-network",
+        # Sorted before the network of the same number.
+        "sysv": "etc/rcS.d/S10nebula-context-network",
+    }
+    if init in expected:
+        link = root / expected[init]
+        target = os.readlink(link)
+        where = root / target.lstrip("/") if target.startswith("/") else link.parent / target
+        assert where.is_file()
+    if init == "busybox":
+        lines = (root / "etc/inittab").read_text().splitlines()
+        assert lines == ["# own", "::sysinit:/etc/rc", "::sysinit:/usr/local/sbin/nebula-context all", "tty1::respawn:/bin/sh"]
+    if init == "rc_local":
+        assert (root / "etc/rc.local").read_text() == "#!/bin/sh -e\n# own\n/usr/local/sbin/nebula-context all\nexit 0\n"
+
+
+def test_a_directory_that_is_no_system_is_refused(tmp_path: Path) -> None:
+    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
+
+    done = subprocess.run(["sh", str(PROGRAM), "--root", str(tmp_path), "install"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path} is no system" in done.stderr
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
+
+    done = subprocess.run(["shellcheck", "-s", "sh", str(PROGRAM)], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
