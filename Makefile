@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status audit test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule torture test-stock \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context torture test-stock \
 	clean
 
 help:  ## this list
@@ -124,6 +124,9 @@ integration: packages venv  ## against the real libvirtd, qemu-img, … (root)
 molecule: packages venv  ## the roles from prepare to cleanup, scenario default (root)
 	PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
 
+test-context: packages venv  ## guests of eight kinds and their contexts, emulated; scenario context (root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name context $(ARGS)
+
 torture: packages venv  ## 200 kills anywhere, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
 	@mkdir -p build
 	$(BIN)/python tests/torture/torture.py --kills 200 --seed 1 --jobs 2 --report build/torture.jsonl $(ARGS)
@@ -137,6 +140,7 @@ test-stock: packages venv  ## a Debian with systemd and AppArmor, emulated: site
 
 bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
 	@mkdir -p build
+	@PYTHONPATH=collections .venv-bench/bin/python tests/tools/guest_images.py
 	.venv-bench/bin/python benchmarks/run.py --output build/bench.json $(ARGS)
 
 changelog: venv  ## CHANGELOG.md out of the fragments of released versions

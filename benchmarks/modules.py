@@ -28,6 +28,7 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
         "nebula_demo_image": {"dest": f"{nowhere}/demo.qcow2", "cache": nowhere, "state": "absent"},
         "nebula_deploy": {"host": "world", "root": root},
         "nebula_frontend": {"root": root},
+        "nebula_guest_context": {"program": "", "images": []},
         "nebula_host": {"hosts": [], "root": root},
         "nebula_image": {"images": "[]", "root": root},
         "nebula_info": {"root": root},

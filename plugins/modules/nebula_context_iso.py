@@ -11,8 +11,8 @@ short_description: Context ISOs, by which a guest learns who it is
 version_added: 0.1.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Makes ISO images with the label C(CONTEXT) that hold variables, in a file C(context.sh), and files. Guests with
-    OpenNebula's context packages, with cloud-init, or with a script of their own read them when they boot.
+  - Makes ISO images that hold variables, in a file C(context.sh), and files. Guests with OpenNebula's context packages,
+    with cloud-init, with cloudbase-init on Windows, or with a script of their own read them when they boot.
   - It needs no catalog, and no other part of this collection. Use it for virtual machines that are run by other means.
   - The same variables and files always make the same bytes, whenever and wherever it is done.
 options:
@@ -21,7 +21,9 @@ options:
     type: path
   context:
     description:
-      - Variables and their values, a dict. Names are turned into upper case, as OpenNebula does.
+      - Variables and their values, a dict. Names are turned into upper case, as OpenNebula does. Names that no shell
+        takes are refused, and those that shells have a use of their own for, such as C(UID), C(SECONDS), C(PATH) or
+        C(BASH_ENV).
       - Values reach the guest as they are. C($) is nothing special here, since there is no machine to ask.
       - A O(ignore:START_SCRIPT) that holds a C($) is sent as C(START_SCRIPT_BASE64) too, which guests prefer.
       - It may hold secrets. It is not logged, nor part of any result.
@@ -34,6 +36,25 @@ options:
       - All files of an ISO have at most 256 MiB together.
     type: list
     elements: raw
+  format:
+    description:
+      - What the ISO is to the guest. Whatever it is, C(context.sh) and O(files) are on it.
+      - V(opennebula) has the label C(CONTEXT) and nothing else. OpenNebula's context packages read it, cloud-init does
+        by its datasource OpenNebula, and so do scripts of your own. cloud-init takes C(USER_DATA) from it but no
+        C(START_SCRIPT).
+      - V(configdrive) is a config drive of OpenStack, with the label C(config-2) and C(meta_data.json), C(user_data)
+        and C(network_data.json) below C(openstack/latest). cloud-init and cloudbase-init read it.
+      - V(nocloud) has the label C(cidata) and C(meta-data), C(user-data) and C(network-config). cloud-init reads it.
+      - The last two are made of the same variables. C(SET_HOSTNAME) or C(HOSTNAME), C(SSH_PUBLIC_KEY), C(USERNAME),
+        C(PASSWORD), C(CRYPTED_PASSWORD), C(START_SCRIPT), C(USER_DATA), C(INIT_SCRIPTS), C(DNS), C(SEARCH_DOMAIN) and
+        the C(ETHx_) variables of each NIC arrive in the guest, where C(ETHx_MAC) says which NIC is meant. Without
+        C(USERNAME), keys and password are for the user that the image has for them.
+      - With these two the guest goes through it all once. It does so again at its next boot after a variable changed.
+      - With V(configdrive), cloud-init shows every user of the guest a C(PASSWORD), which is there for Windows, and
+        variables that are of no other use and whose names do not look secret. Give other guests C(CRYPTED_PASSWORD).
+    type: str
+    choices: [opennebula, configdrive, nocloud]
+    default: opennebula
   owner:
     description: Owner of the ISO.
     type: str
@@ -53,8 +74,8 @@ options:
     default: present
   isos:
     description:
-      - Many ISOs, a list of dicts with the keys above. O(owner), O(group), O(mode) and O(state) hold for those that
-        do not say it themselves.
+      - Many ISOs, a list of dicts with the keys above. O(format), O(owner), O(group), O(mode) and O(state) hold for
+        those that do not say it themselves.
       - One that fails does not keep the others from being made.
     type: json
 requirements:
@@ -77,6 +98,36 @@ EXAMPLES = r"""
       - /srv/context/init.sh
       - src: /srv/context/web.conf
         target: service.conf
+
+- name: For a cloud image, whose own cloud-init configures it
+  nebula.provision.nebula_context_iso:
+    dest: /var/lib/libvirt/images/db-seed.iso
+    format: nocloud
+    context:
+      SET_HOSTNAME: db.example.org
+      ETH0_MAC: "02:00:0a:00:00:06"
+      ETH0_IP: 10.0.0.6
+      ETH0_GATEWAY: 10.0.0.1
+      ETH0_DNS: 10.0.0.1
+      USERNAME: admin
+      SSH_PUBLIC_KEY: "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
+      START_SCRIPT: |
+        apt-get update
+        apt-get install --yes postgresql
+
+- name: For Windows with cloudbase-init
+  nebula.provision.nebula_context_iso:
+    dest: /var/lib/libvirt/images/win-config.iso
+    format: configdrive
+    context:
+      SET_HOSTNAME: win
+      PASSWORD: "{{ windows_password }}"
+      ETH0_MAC: "02:00:0a:00:00:07"
+      ETH0_IP: 10.0.0.7
+      ETH0_GATEWAY: 10.0.0.1
+      START_SCRIPT: |
+        #ps1_sysnative
+        Set-TimeZone -Id "UTC"
 
 - name: Many at once
   nebula.provision.nebula_context_iso:
@@ -115,6 +166,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import items_of
+from ansible_collections.nebula.provision.plugins.module_utils.context import formats
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.items import isos
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
@@ -122,7 +174,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    defaults = {key: params[key] for key in ("owner", "group", "mode", "state")}
+    defaults = {key: params[key] for key in ("format", "owner", "group", "mode", "state")}
     items, refused = items_of(params, "isos", isos.KEYS, "ISO", defaults)
     isos.refuse_twins(items)
     warnings: list[str] = []
@@ -139,6 +191,7 @@ def main() -> None:
             "dest": {"type": "path"},
             "context": {"type": "json", "no_log": True},
             "files": {"type": "list", "elements": "raw"},
+            "format": {"type": "str", "choices": list(formats.FORMATS), "default": formats.DEFAULT},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "mode": {"type": "raw", "default": "0640"},

@@ -115,6 +115,11 @@ observed:
         cpu_time: {description: "Processor time since it was started, in seconds.", type: float}
         memory: {description: "Memory that it holds, in MiB.", type: int}
     as_of: {description: "When this was seen, in seconds since 1970.", type: int}
+    contents:
+      description: SHA-256 of each file for contexts that is kept on this node.
+      type: list
+      elements: str
+      version_added: 0.2.0
     facts: {description: Whether KVM works here (accelerator) and how that is known (reason)., type: dict}
     inventory:
       description:

@@ -15,7 +15,7 @@ description:
   - It does nothing on the nodes. M(nebula.provision.nebula_node_network) makes the bridges there.
 options:
   name:
-    description: Name of the network.
+    description: Name of the network. It may be in O(template) instead.
     type: str
   vn_mad:
     description:
@@ -112,6 +112,18 @@ options:
       - Further attributes, OpenNebula's or your own. Names are upper-cased.
       - One that looks like a slip of a known name brings a warning.
     type: dict
+  template:
+    description:
+      - The network as OpenNebula's templates write it, as text or as a dict with the same meaning. What is not said by
+        another option is taken from it; where both say something, it has to be the same. Ranges of
+        O(address_ranges) go before those of the template that begin with the same address.
+      - C(NAME), C(BRIDGE), C(VN_MAD) and C(AR) are the options O(name), O(bridge), O(vn_mad) and O(address_ranges).
+        Everything else is an attribute; C(NETMASK) and C(NETWORK) are C(NETWORK_MASK) and C(NETWORK_ADDRESS).
+      - Older documents are read too. With C(TYPE = FIXED), each C(LEASES = [ IP = …, MAC = … ]) is a range of one
+        address. With C(TYPE = RANGED), C(NETWORK_ADDRESS) and C(NETWORK_SIZE) (a number, or class A, B or C) are a
+        range of the machines' addresses, from C(IP_START) to C(IP_END) if these are given, without the C(GATEWAY).
+        Their C(BRIDGE) is one that the nodes have already (V(dummy)), unless C(VN_MAD) says otherwise.
+    type: raw
   state:
     description: V(absent) removes the network, if no address of it is leased.
     type: str
@@ -158,6 +170,25 @@ EXAMPLES = r"""
           - {type: IP4, ip: 192.168.1.200, size: 20}
       - name: Old
         state: absent
+
+- name: Networks as OpenNebula's documents write them
+  nebula.provision.nebula_network:
+    networks:
+      - template: |
+          NAME    = "Public"
+          TYPE    = FIXED
+          BRIDGE  = vbr1
+          NETMASK = 255.255.255.0
+          NETWORK = 192.168.4.0
+          DNS     = 192.168.4.9
+          LEASES  = [ IP = 192.168.4.20 ]
+          LEASES  = [ IP = 192.168.4.21, MAC = "02:00:c0:a8:04:99" ]
+      - name: Red
+        template:
+          TYPE: RANGED
+          NETWORK_ADDRESS: 192.168.0.0
+          NETWORK_SIZE: C
+          GATEWAY: 192.168.0.1
 
 - name: More addresses, and a second range for IPv6
   nebula.provision.nebula_network:
@@ -261,14 +292,17 @@ NETWORK = {
     "metric": {"type": "int"},
     "address_ranges": {"type": "list", "elements": "dict", "options": RANGE},
     "attributes": {"type": "dict"},
+    "template": {"type": "raw"},
     "state": STATE,
 }
 
 
 def checked(item):
     """An item of the list with the types that the same options have outside it."""
-    # The name as it is given: one that YAML read as a number is refused with the others' errors.
-    return dict(typed(item, NETWORK, f"network {item.get('name') or '?'}"), name=item.get("name"))
+    # As they are given: a name that YAML read as a number is refused with the others' errors, and so is a template.
+    as_given = {key: item.get(key) for key in ("name", "template")}
+    options = {key: value for key, value in item.items() if key not in as_given}
+    return {**typed(options, NETWORK, f"network {item.get('name') or '?'}"), **as_given}
 
 
 def run(params, check_mode):
@@ -295,8 +329,8 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(NETWORK, networks={"type": "list", "elements": "raw"}, **ENGINE),
         supports_check_mode=True,
-        required_one_of=[("name", "networks")],
-        mutually_exclusive=[("name", "networks")],
+        required_one_of=[("name", "template", "networks")],
+        mutually_exclusive=[("name", "networks"), ("template", "networks")],
     )
     execute(module, run)
 

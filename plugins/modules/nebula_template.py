@@ -25,6 +25,10 @@ options:
         value, a dict is a vector, and a list repeats its attribute.
       - C(MEMORY) is in MB. C(CPU) is a share of processors, V(0.5) is half a one, and a whole one the default.
       - A template has to have something to boot from. That is a C(DISK) with an image, C(KERNEL) or the network.
+      - C(CONTEXT_FORMAT), beside C(CONTEXT), says how the context is laid out on its medium. It is V(opennebula),
+        V(configdrive) or V(nocloud). C(CONTEXT_DEVICE) says what the medium is to the guest, V(cdrom) or V(disk).
+      - C(FILES) in C(CONTEXT) names files of the front-end, and C(http) and C(https) URLs. C(FILES_DS) names images of
+        type CONTEXT.
       - YAML reads some values as something else. A MAC address of digits, a file mode and V(YES) are taken back where
         the attribute's name says what was meant; V(1.10) and others are errors that name the quotes to add.
       - Attributes of your own are kept as they are.

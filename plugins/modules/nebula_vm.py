@@ -48,6 +48,24 @@ options:
       - Variables for the machine's context, put over those of the template's CONTEXT.
       - A dict. It is taken as JSON text, so that its values reach no log.
     type: json
+  context_format:
+    description:
+      - How the context is laid out on its medium, instead of the template's CONTEXT_FORMAT.
+      - V(opennebula) is for OpenNebula's own scripts in the guest, V(configdrive) and V(nocloud) are for cloud-init,
+        which can read V(opennebula) too.
+      - Without it and without CONTEXT_FORMAT, V(opennebula).
+    type: str
+    choices: [opennebula, configdrive, nocloud]
+    version_added: 0.2.0
+  context_device:
+    description:
+      - What the medium is to the guest, instead of the template's CONTEXT_DEVICE. V(cdrom) is a CDROM, V(disk) a SCSI
+        disk that can only be read, for guests that mount C(/dev/sdc) or the like. TARGET in CONTEXT names the device.
+      - The context of a disk can be changed while the machine is off only.
+      - Without it and without CONTEXT_DEVICE, V(cdrom).
+    type: str
+    choices: [cdrom, disk]
+    version_added: 0.2.0
   cpu:
     description: Share of physical processors, instead of the template's CPU. 0.5 is half a processor.
     type: float
@@ -110,6 +128,41 @@ options:
       - What the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
     type: list
     elements: dict
+  safe_dirs:
+    description:
+      - Directories below those of O(restricted_dirs) from which FILES in CONTEXT may be taken all the same.
+    type: list
+    elements: path
+    default: []
+    version_added: 0.2.0
+  restricted_dirs:
+    description:
+      - Directories of the front-end from which nothing may be taken by FILES in CONTEXT. Symbolic links are followed
+        before a path is looked at.
+      - O(root) is always one of them. Its images of type CONTEXT are named by FILES_DS.
+    type: list
+    elements: path
+    default: [/etc, /proc, /sys, /dev]
+    version_added: 0.2.0
+  validate_certs:
+    description: Whether certificates of https servers are checked that FILES in CONTEXT names.
+    type: bool
+    default: true
+    version_added: 0.2.0
+  timeout:
+    description:
+      - Seconds without a byte after which a download for FILES counts as broken. It is taken up again some times.
+    type: int
+    default: 30
+    version_added: 0.2.0
+  min_speed:
+    description:
+      - KB (1024 bytes) a second that a download for FILES has to bring on average over ten times O(timeout), else it is
+        given up.
+      - V(0) accepts any speed.
+    type: int
+    default: 16
+    version_added: 0.2.0
   return_plans:
     description:
       - Whether to return RV(plans). They hold secrets, so the task needs C(no_log).
@@ -200,6 +253,7 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
+from ansible_collections.nebula.provision.plugins.module_utils.context.sources import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES, reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
@@ -208,6 +262,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
     vm_items,
     vm_view,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -215,14 +270,18 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params, check_mode):
     items, refused = items_of(dict(params, **_parsed(params)), "vms", KEYS, "VM")
     with closing(open_engine(params, check_mode)) as engine:
-        with engine.session():
+
+        def work():
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
             observed = observed_of(params["observed"] or [])
             engine.host_check(observed)
             moved = engine.vm_observe(observed)
             outcomes, warnings = reconcile(engine, items, params["hosts"])
-            plans = as_plans(engine.vm_plans(params["hosts"])) if params["return_plans"] else None
+            plans = engine.vm_plans(params["hosts"]) if params["return_plans"] else None
+            return moved, outcomes, warnings, plans
+
+        moved, outcomes, warnings, plans = engine.decide(work)
         differs = [text for outcome in outcomes for text in outcome.differs]
         records = [outcome.after for outcome in outcomes if outcome.after is not None]
         result = Result([*refused, *vm_items(outcomes, moved)], warnings=warnings + differs)
@@ -233,7 +292,7 @@ def run(params, check_mode):
             "catalog": engine.catalog(),
         }
     if plans is not None:
-        result.payload["plans"] = plans
+        result.payload["plans"] = as_plans(plans)
     if params["vms"] is None and len(records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
@@ -250,6 +309,8 @@ def main():
         template={"type": "str"},
         state={"type": "str", "default": "running", "choices": [*STATES]},
         context={"type": "json", "no_log": True},
+        context_format={"type": "str", "choices": [*FORMATS]},
+        context_device={"type": "str", "choices": [*DEVICES]},
         cpu={"type": "float"},
         vcpu={"type": "int"},
         memory={"type": "int"},
@@ -264,6 +325,11 @@ def main():
         vms={"type": "json", "no_log": True},
         hosts={"type": "list", "elements": "str"},
         observed={"type": "list", "elements": "dict"},
+        safe_dirs={"type": "list", "elements": "path", "default": []},
+        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
+        validate_certs={"type": "bool", "default": True},
+        timeout={"type": "int", "default": 30},
+        min_speed={"type": "int", "default": 16},
         return_plans={"type": "bool", "default": False},
         declared={"type": "json", "no_log": True},
         **ENGINE,

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import email
+import json
 import os
 import re
 import subprocess
 
 import pytest
+import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
@@ -102,3 +105,52 @@ def test_owner_and_dates_say_nothing(iso):
         ("r--r--r--", "0", "0"), ("r-xr-xr-x", "0", "0")
     }  # fmt: skip
     assert {tuple(rest[5:8]) for rest in files} == {("Jan", "1", "2000")}
+
+
+# -- the other formats ------------------------------------------------------------------------------------------------
+DOCUMENTS = {
+    "opennebula": ("CONTEXT", []),
+    "configdrive": ("config-2", ["/openstack/latest/" + name for name in ("meta_data.json", "network_data.json",
+                                                                         "user_data")]),
+    "nocloud": ("cidata", ["/meta-data", "/network-config", "/user-data"]),
+}  # fmt: skip
+GUEST = {
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "GREETING": "Grüße, ☃ and 🐧",
+    "PASSWORD": "pässwörd\u2028🐧",
+    "SET_HOSTNAME": "web",
+    "START_SCRIPT": "echo 🐧\n",
+}
+
+
+@pytest.mark.parametrize("format", DOCUMENTS)
+def test_formats_by_other_readers(tmp_path, format):
+    label, documents = DOCUMENTS[format]
+    (tmp_path / "init.sh").write_text("true\n")
+    path = str(tmp_path / "x.iso")
+    iso9660.write(path, GUEST, [context_file(str(tmp_path / "init.sh"))], format=format)
+    assert said("blkid", "-p", "-o", "value", "-s", "LABEL", path).decode().strip() == label
+    everything = {"/context.sh", "/init.sh", *documents}
+    # A Windows guest reads Joliet, others Rock Ridge.
+    for tree in ("-R", "-J"):
+        listed = set(said("isoinfo", tree, "-f", "-i", path).decode().splitlines())
+        assert listed - {"/openstack", "/openstack/latest"} == everything
+        assert said("isoinfo", tree, "-x", "/context.sh", "-i", path).decode() == context_sh.render(GUEST)
+    said("xorriso", "-indev", path, "-osirrox", "on", "-extract", "/", str(tmp_path / "out"))
+    found = {f"/{place.relative_to(tmp_path / 'out')}": place for place in (tmp_path / "out").rglob("*")}
+    assert {name for name, place in found.items() if place.is_file()} == everything
+    if format == "configdrive":
+        meta, network = (json.loads(found[name].read_bytes()) for name in documents[:2])
+        assert (meta["hostname"], meta["admin_pass"], meta["meta"]["GREETING"]) == (
+            "web", GUEST["PASSWORD"], GUEST["GREETING"]
+        )  # fmt: skip
+        assert network["links"][0]["ethernet_mac_address"] == GUEST["ETH0_MAC"]
+    if format == "nocloud":
+        assert yaml.safe_load(found["/meta-data"].read_bytes())["local-hostname"] == "web"
+        network = yaml.safe_load(found["/network-config"].read_bytes())
+        assert network["ethernets"]["eth0"]["addresses"] == ["10.66.0.10/24"]
+    if documents:
+        config, script, _init = email.message_from_bytes(found[documents[2]].read_bytes()).get_payload()
+        assert yaml.safe_load(config.get_payload(decode=True))["password"] == GUEST["PASSWORD"]
+        assert script.get_payload(decode=True).decode() == "#!/bin/sh\n" + GUEST["START_SCRIPT"]

@@ -142,7 +142,7 @@ def test_every_shell_does_the_same(tmp_path: Path, shell: str) -> None:
     script = 'echo "$QUOTED" > /tmp/quoted; ip -o -4 address; ip route; hostname'
     guest.context(
         context_sh.render({**CONTEXT, "QUOTED": "it's `touch /pwned` $(touch /pwned) \\ ä", "START_SCRIPT": script}),
-        {"init.sh": "#!/bin/sh\n. /context/context.sh\necho \"init $SET_HOSTNAME\"\n"},
+        {"init.sh": '#!/bin/sh\n. /context/context.sh\necho "init $SET_HOSTNAME"\n'},
     )
     done = guest.run("all")
     assert (done.returncode, guest.faults()) == (0, ""), done.stderr
@@ -198,18 +198,25 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
 
 def test_a_script_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     guest = layout(tmp_path, "plain")
-    guest.context(context_sh.render({**CONTEXT, "START_SCRIPT": "echo x >> /tmp/ran\nexit 3", "INIT_SCRIPTS": "gone.sh"}))
+    guest.context(
+        context_sh.render({**CONTEXT, "START_SCRIPT": "echo x >> /tmp/ran\nexit 3", "INIT_SCRIPTS": "gone.sh"})
+    )
     for times in (1, 2):
         assert guest.run("all").returncode == 0
         assert guest.read("tmp/ran") == "x\n" * times
-        assert "nebula-guest: error START_SCRIPT ended with status 3: see /var/log/nebula-context.log\n" in guest.read("dev/console")
+        assert "nebula-guest: error START_SCRIPT ended with status 3: see /var/log/nebula-context.log\n" in guest.read(
+            "dev/console"
+        )
         assert "nebula-guest: error INIT_SCRIPTS: gone.sh is not on the context ISO\n" in guest.read("dev/console")
 
 
 def test_the_address_is_in_the_mac_where_no_context_says_it(tmp_path: Path) -> None:
     guest = layout(tmp_path, "interfaces")
     interfaces = written(guest, "network")["etc/network/interfaces"].decode()
-    assert "iface eth0 inet static\n    address 10.66.0.10\n    netmask 255.255.255.0\n    gateway 10.66.0.1\n" in interfaces
+    assert (
+        "iface eth0 inet static\n    address 10.66.0.10\n    netmask 255.255.255.0\n    gateway 10.66.0.1\n"
+        in interfaces
+    )
     # One gateway is enough.
     assert interfaces.endswith("iface eth1 inet static\n    address 192.168.70.150\n    netmask 255.255.255.0\n")
 
@@ -326,7 +333,9 @@ def test_it_is_started_at_boot(tmp_path: Path, init: str) -> None:
     root = system(tmp_path / "root", init)
 
     def install() -> str:
-        done = subprocess.run(["sh", str(PROGRAM), "--root", str(root), "install"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["sh", str(PROGRAM), "--root", str(root), "install"], capture_output=True, text=True, check=True
+        )
         assert f"started at boot by {init}" in done.stderr
         return done.stdout
 
@@ -350,15 +359,24 @@ def test_it_is_started_at_boot(tmp_path: Path, init: str) -> None:
         assert where.is_file()
     if init == "busybox":
         lines = (root / "etc/inittab").read_text().splitlines()
-        assert lines == ["# own", "::sysinit:/etc/rc", "::sysinit:/usr/local/sbin/nebula-context all", "tty1::respawn:/bin/sh"]
+        assert lines == [
+            "# own",
+            "::sysinit:/etc/rc",
+            "::sysinit:/usr/local/sbin/nebula-context all",
+            "tty1::respawn:/bin/sh",
+        ]
     if init == "rc_local":
-        assert (root / "etc/rc.local").read_text() == "#!/bin/sh -e\n# own\n/usr/local/sbin/nebula-context all\nexit 0\n"
+        assert (
+            root / "etc/rc.local"
+        ).read_text() == "#!/bin/sh -e\n# own\n/usr/local/sbin/nebula-context all\nexit 0\n"
 
 
 def test_a_directory_that_is_no_system_is_refused(tmp_path: Path) -> None:
     from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
 
-    done = subprocess.run(["sh", str(PROGRAM), "--root", str(tmp_path), "install"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", str(PROGRAM), "--root", str(tmp_path), "install"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{tmp_path} is no system" in done.stderr
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real guests are believed, or not, for what they themselves say."""
+"""Real guests are believed, or not, for what they themselves say. Those of cloud-init are in test_cloud_init.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, Wanted, mark_start, wait
-from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, demo
+from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running
 
 CONTEXT = {
@@ -51,17 +50,6 @@ def test_a_guest_that_ignores_its_iso_is_not(tmp_path: Path) -> None:
         assert "plain login:" in str(verdict.error)
         # Not even when it happens to have the name that is wanted.
         assert not wait([wanted(tmp_path, hostname="plain")], timeout=0)[0].verified
-
-
-@pytest.mark.timeout(900)
-def test_debian_with_nothing_but_cloud_init_is_believed(tmp_path: Path) -> None:
-    image = cloud_init.image()
-    iso = context_iso(tmp_path / "context.iso", CONTEXT)
-    kernel = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.append]
-    with running(tmp_path, image.disk, iso, memory=768, kernel=kernel):
-        (verdict,) = wait([wanted(tmp_path)], timeout=400)
-    assert verdict.verified, verdict.error
-    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10"
 
 
 DOMAIN = """<domain type="qemu"><name>one-7</name><memory unit="MiB">128</memory>

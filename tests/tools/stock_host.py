@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import start_time
-from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, demo
+from ansible_collections.nebula.provision.tests.integration.guests import demo, sources
 from ansible_collections.nebula.provision.tests.integration.guests.cache import cached
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import Machine, connected
 
@@ -223,7 +223,7 @@ class StockHost:
 def image() -> Path:
     """disk.qcow2, memory, vmlinuz, initrd, key, known_hosts."""
     version = subprocess.run([EMULATOR, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
-    inputs = [PACKAGES, SIZE, BEFORE, AFTER, APPEND, HARDWARE, cloud_init.codename(), version]
+    inputs = [PACKAGES, SIZE, BEFORE, AFTER, APPEND, HARDWARE, sources.codename(), version]
     return cached("stock", inputs, make)
 
 
@@ -239,7 +239,7 @@ def install(place: Path) -> None:
     run += [f"--include={','.join(PACKAGES)}"]
     run += [f"--essential-hook={hook}" for hook in BEFORE] + [f"--customize-hook={hook}" for hook in AFTER]
     done = subprocess.run(
-        [*run, cloud_init.codename(), str(root), "-"], input=cloud_init.sources(), text=True, capture_output=True
+        [*run, sources.codename(), str(root), "-"], input=sources.archives(), text=True, capture_output=True
     )
     if done.returncode != 0:
         raise RuntimeError(f"mmdebstrap: {done.stderr[-4000:]}")

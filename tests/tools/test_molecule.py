@@ -14,3 +14,10 @@ def test_scenario_default():
     returncode, output = make("molecule")
     print(output)  # as captured output it is shown once; in the assertion, CI would repeat it in the summary
     assert returncode == 0, "make molecule"
+
+
+@pytest.mark.timeout(1500)
+def test_scenario_context():
+    returncode, output = make("test-context")
+    print(output)
+    assert returncode == 0, "make test-context"

@@ -18,8 +18,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/variables.md"
-# In the order in which site.yml runs them.
-ROLES = ["frontend", "demo_image", "node", "network", "image", "template", "vm", "verify"]
+# In the order in which site.yml runs them, then those that are used by themselves.
+ROLES = ["frontend", "demo_image", "node", "network", "image", "template", "vm", "verify", "guest_context"]
 HEAD = """# Variables
 
 Every variable of every role, made from `meta/argument_specs.yml` of each by `make variables`. Set them in the

@@ -101,6 +101,10 @@ ELSEWHERE = {
     "Nic.ip6": "for the context",
     "Nic.ip6_ula": "for the context",
     "Context.variables": "context.sh has them",
+    "Context.format": "one of three words, tested by model/instantiate.py",
+    "Context.device": "disk or not",
+    "ContextFile.sha256": "names the file that was fetched, and is compared first",
+    "ContextFile.image": "shown",
     "ContextFile.source": "read, and goes no further",
     "ContextFile.target": "a name on the ISO",
 }

@@ -9,10 +9,12 @@ import io
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import InvalidValue, NotFound
+from ..host.download import is_url, without_secrets
 from ..host.files import explain, explained
 from ..model.context import ContextFile
 
@@ -39,10 +41,18 @@ class Entry:
     directory: bool = False
 
 
-def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
-    """The items of FILES: paths, or source:target, between blanks. Quotes keep blanks and colons.
+@dataclass(frozen=True)
+class Gathered(ContextFile):
+    """A file of a context whose content was read elsewhere: entries are what it is made of, with sources on this
+    host."""
 
-    InvalidValue for what is no absolute path, for a target that is no plain name, and for two of one name.
+    entries: tuple[Entry, ...] = ()
+
+
+def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
+    """The items of FILES: paths or URLs, or source:target, between blanks. Quotes keep blanks and colons.
+
+    InvalidValue for what is neither URL nor absolute path, for a target that is no plain name, and for two of one name.
     """
     found = []
     for source, target in _items(text, attribute):
@@ -52,61 +62,98 @@ def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
 
 def context_file(source: str, target: str = "", attribute: str = "FILES") -> ContextFile:
     """One file for the ISO; its name there is the last part of its path unless given."""
-    where = f"{attribute}: {source!r}"
-    if "://" in source:
-        raise InvalidValue(where, "it is a URL", "Fetch it first and name the file")
-    if not source.startswith("/"):
+    where = f"{attribute}: {shown(source)}"
+    if "://" in source and not is_url(source):
+        raise InvalidValue(where, "it is a URL of another kind", "Give http or https, or fetch it and name the file")
+    if not source.startswith("/") and not is_url(source):
         raise InvalidValue(where, "it is not an absolute path", "Name it from / on")
-    name = target or os.path.basename(source.rstrip("/"))
+    name = target or (_name_of_url(source) if is_url(source) else os.path.basename(source.rstrip("/")))
     fault = _fault(name)
     if fault:
         raise InvalidValue(f"{where} as {name!r}" if target else where, fault, "Give it another name: source:name")
     return ContextFile(source, name)
 
 
-def refuse_twins(files: Iterable[ContextFile], attribute: str = "FILES") -> tuple[ContextFile, ...]:
-    """The files as they are, if each has a name of its own; InvalidValue names both that do not."""
+def shown(source: str) -> str:
+    """A source as errors name it: a URL may hold a password, or a signature."""
+    return without_secrets(source) if "://" in source else repr(source)
+
+
+def _name_of_url(url: str) -> str:
+    try:
+        return urllib.parse.unquote(os.path.basename(urllib.parse.urlsplit(url).path))
+    except ValueError:
+        return ""
+
+
+def refuse_twins(
+    files: Iterable[ContextFile], attribute: str = "FILES", images: Mapping[str, str] | None = None
+) -> tuple[ContextFile, ...]:
+    """The files as they are, if each has a name of its own; InvalidValue names both that do not.
+
+    images: names of images by the paths of their files, which say nothing to anybody.
+    """
     taken: dict[str, ContextFile] = {}
+    names = {path: f"image {name!r}" for path, name in (images or {}).items()}
     for file in files:
         if file.target in taken:
+            other = taken[file.target].source
             raise InvalidValue(
-                f"{attribute}: {file.source!r}",
-                f"{taken[file.target].source!r} has the same name on the ISO, {file.target!r}",
+                f"{attribute}: {names.get(file.source) or shown(file.source)}",
+                f"{names.get(other) or shown(other)} has the same name on the ISO, {file.target!r}",
                 "Give one of them another name: source:name",
             )
         taken[file.target] = file
     return tuple(taken.values())
 
 
-def collect(files: Iterable[ContextFile], limit: int = LARGEST) -> list[Entry]:
+def collect(
+    files: Iterable[ContextFile], limit: int = LARGEST, check: Callable[[str, str], None] | None = None
+) -> list[Entry]:
     """What the files are on this host, directories with all below them, in an order that depends on names only.
 
     Only regular files and directories: devices, pipes and sockets are refused (InvalidValue), as is a symbolic link
-    that leads out of its directory. limit: bytes of all files together. NotFound, InvalidValue.
+    that leads out of its directory. limit: bytes of all files together. check: called for each file and directory with
+    the source as it was named and with its path, which holds no symbolic link, before anything of it is looked at; it
+    raises what it does not let pass. NotFound, InvalidValue.
     """
     entries: list[Entry] = []
     total = 0
     for file in refuse_twins(files):
-        for entry in _walk(file.target, os.path.realpath(file.source), file.source):
+        for entry in _entries(file, check):
             entries.append(entry)
             total += entry.size
             if total > limit:
-                raise InvalidValue(
-                    f"FILES: {file.source!r}",
-                    f"with it the context holds more than {limit} bytes",
-                    "Put large files into an image of type DATABLOCK",
-                )
+                raise too_large(file.source, limit)
             if len(entries) > MOST:
-                raise _too_many(file.source)
+                raise too_many(file.source)
     return entries
 
 
-def _too_many(named: str) -> InvalidValue:
-    return InvalidValue(f"FILES: {named!r}", f"with it the context holds over {MOST} files", "Pack them")
+def _entries(file: ContextFile, check: Callable[[str, str], None] | None) -> Iterable[Entry]:
+    if isinstance(file, Gathered):
+        return file.entries
+    if is_url(file.source):
+        raise InvalidValue(f"FILES: {shown(file.source)}", "it is a URL", "Fetch it first and name the file")
+    return _walk(file.target, os.path.realpath(file.source), file.source, check)
 
 
-def _walk(target: str, path: str, named: str) -> Iterator[Entry]:
+def too_large(source: str, limit: int) -> InvalidValue:
+    return InvalidValue(
+        f"FILES: {shown(source)}",
+        f"with it the context holds more than {limit} bytes",
+        "Put large files into an image of type DATABLOCK",
+    )
+
+
+def too_many(named: str) -> InvalidValue:
+    return InvalidValue(f"FILES: {shown(named)}", f"with it the context holds over {MOST} files", "Pack them")
+
+
+def _walk(target: str, path: str, named: str, check: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
     """named: as the user gave it, for errors. path: resolved, no symbolic link in it."""
+    if check is not None:
+        check(named, path)
     try:
         found = os.lstat(path)
         if stat.S_ISREG(found.st_mode):
@@ -114,7 +161,7 @@ def _walk(target: str, path: str, named: str) -> Iterator[Entry]:
             return
         if stat.S_ISDIR(found.st_mode):
             yield Entry(target, path, directory=True)
-            yield from _walk_directory(target, path, path, named)
+            yield from _walk_directory(target, path, path, named, check)
             return
     except FileNotFoundError:
         raise NotFound(f"FILES: {named!r}", f"{path} is not there", "Put it on the host that makes the ISO") from None
@@ -123,7 +170,9 @@ def _walk(target: str, path: str, named: str) -> Iterator[Entry]:
     raise InvalidValue(f"FILES: {named!r}", f"{path} is {_kind(found.st_mode)}", "Name regular files or directories")
 
 
-def _walk_directory(target: str, path: str, top: str, named: str) -> Iterator[Entry]:
+def _walk_directory(
+    target: str, path: str, top: str, named: str, check: Callable[[str, str], None] | None
+) -> Iterator[Entry]:
     if target.count("/") >= DEEPEST:
         raise InvalidValue(
             f"FILES: {named!r}", f"directories in it are nested more than {DEEPEST} deep", "Pack them into one archive"
@@ -131,7 +180,7 @@ def _walk_directory(target: str, path: str, top: str, named: str) -> Iterator[En
     with explained(path), os.scandir(path) as listing:
         names = sorted(entry.name for entry in itertools.islice(listing, MOST + 1))
     if len(names) > MOST:
-        raise _too_many(named)
+        raise too_many(named)
     for name in names:
         place = f"{path}/{name}"
         fault = _fault(name, reserved=())
@@ -151,10 +200,12 @@ def _walk_directory(target: str, path: str, top: str, named: str) -> Iterator[En
                 raise InvalidValue(
                     f"FILES: {named!r}", f"{place!r} is a link to a directory", "Name that directory instead"
                 )
+            if check is not None:
+                check(named, place)
             yield Entry(f"{target}/{name}", place, directory=True)
-            yield from _walk_directory(f"{target}/{name}", place, top, named)
+            yield from _walk_directory(f"{target}/{name}", place, top, named, check)
         else:
-            yield from _walk(f"{target}/{name}", resolved, named)
+            yield from _walk(f"{target}/{name}", resolved, named, check)
 
 
 class Content(io.RawIOBase):
@@ -230,28 +281,41 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
             place += 1
         if place >= length:
             return
-        parts: list[list[str]] = [[]]
-        start = place
+        # Colons outside of quotes, as places in the word.
+        word, colons, start = "", [], place
         while place < length and not text[place].isspace():
             character = text[place]
             if character in _QUOTES:
                 end = text.find(character, place + 1)
                 if end < 0:
-                    raise InvalidValue(
-                        f"{attribute}: {text[start : start + 80]!r}", "a quote is not closed", "Close it"
-                    )
-                parts[-1].append(text[place + 1 : end])
+                    raise InvalidValue(f"{attribute}: {_begin(text[start:])}", "a quote is not closed", "Close it")
+                word += text[place + 1 : end]
                 place = end + 1
                 continue
-            if character == ":" and len(parts) == 1 and not text.startswith("://", place):
-                parts.append([])
-            else:
-                parts[-1].append(character)
+            if character == ":":
+                colons.append(len(word))
+            word += character
             place += 1
-        words = ["".join(part) for part in parts]
-        if len(words) == 2 and not words[1]:
-            raise InvalidValue(f"{attribute}: {text[start:place]!r}", "no name follows the colon", "Write source:name")
-        yield words[0], words[1] if len(words) == 2 else ""
+        colon = _separator(word, colons)
+        if 0 <= colon == len(word) - 1:
+            shown_word = _begin(text[start:place])
+            raise InvalidValue(f"{attribute}: {shown_word}", "no name follows the colon", "Write source:name")
+        yield (word, "") if colon < 0 else (word[:colon], word[colon + 1 :])
+
+
+def _separator(word: str, colons: list[int]) -> int:
+    """Which of these colons stands before the name, -1 if none does. In a URL the first belongs to it, as may one
+    before a port; the last one behind these counts."""
+    if "://" not in word:
+        return colons[0] if colons else -1
+    host = word.index("://") + 3
+    path = word.find("/", host)
+    behind = [colon for colon in colons if colon > (path if path >= 0 else len(word))]
+    return behind[-1] if behind else -1
+
+
+def _begin(text: str) -> str:
+    return shown(text.strip(_QUOTES)) if "://" in text else repr(text[:80])
 
 
 def _fault(name: str, reserved: tuple[str, ...] = RESERVED) -> str:

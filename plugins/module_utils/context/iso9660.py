@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The context ISO: label CONTEXT, Joliet and Rock Ridge, the same bytes for the same input."""
+"""The context ISO: labelled as its format has it, Joliet and Rock Ridge, the same bytes for the same input."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from ..deps import require
 from ..errors import InvalidValue
 from ..host.files import Owner, explained, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
+from . import formats
 from .files import LARGEST, Content, Entry, collect
 
-LABEL = "CONTEXT"
 # In the field for the program that made an ISO: by it ours are known.
 MARK = "NEBULA.PROVISION"
 MODE = 0o640
-VARIABLES = "context.sh"
+VARIABLES = formats.VARIABLES
 
 _SECTOR = 2048
 _FIRST_DESCRIPTOR = 16
@@ -51,7 +51,7 @@ _VOLUME_DATES = (813, 830, 864)
 
 @dataclass(frozen=True)
 class Iso:
-    """A finished ISO, not yet in its place. size: bytes. sha256: of all of it, in hex. entries: all but context.sh."""
+    """A finished ISO, not yet in its place. size: bytes. sha256: of all of it, in hex. entries: the user's files."""
 
     size: int
     sha256: str
@@ -70,11 +70,13 @@ class Iso:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies where an ISO is to be. ours: it bears LABEL and MARK; context: it bears LABEL at least."""
+    """What lies where an ISO is to be. ours: it bears a format's label and MARK; context: it bears the label at least.
+    format: which one's."""
 
     size: int
     ours: bool
     context: bool
+    format: str = ""
 
 
 def write(
@@ -86,31 +88,41 @@ def write(
     owner: Owner = None,
     group: Owner = None,
     sync: bool = True,
+    format: str = formats.DEFAULT,
+    identity: str = "",
 ) -> str:
     """Make the file at `path` the ISO of these; its SHA-256 in hex.
 
     variables: what context.sh says. files: with their sources on this host. The same ISO already there is left as it is
-    but for mode and owner. sync: wait until it is on the disk. May be called from several threads at once.
+    but for mode and owner. sync: wait until it is on the disk. format, identity: as formats.documents has them.
+    May be called from several threads at once.
     """
-    with built(variables, files, os.path.dirname(path) or ".") as iso:
+    with built(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
         iso.save(path, mode, owner, group, sync)
         return iso.sha256
 
 
 @contextlib.contextmanager
 def built(
-    variables: Mapping[str, str], files: Iterable[ContextFile] = (), directory: str | None = None, limit: int = LARGEST
+    variables: Mapping[str, str],
+    files: Iterable[ContextFile] = (),
+    directory: str | None = None,
+    limit: int = LARGEST,
+    *,
+    format: str = formats.DEFAULT,
+    identity: str = "",
 ) -> Iterator[Iso]:
     """The ISO of these for the time of the block.
 
     directory: where an unnamed file may be made if it is large. limit: bytes of all files together.
     """
-    text = context_sh.render(variables).encode()
     entries = collect(files, limit)
+    label, documents = formats.documents(format, variables, identity, [entry.path for entry in entries])
     with explained(directory or tempfile.gettempdir()):
-        large = sum(entry.size for entry in entries) > _IN_MEMORY // 2
+        total = sum(entry.size for entry in entries) + sum(map(len, documents.values()))
+        large = total > _IN_MEMORY // 2
         with tempfile.TemporaryFile(dir=directory) if large else io.BytesIO() as output:
-            _master(output, text, entries)
+            _master(output, label, documents, entries)
             _pin_dates(output)
             size, digest = _measure(output)
             yield Iso(size, digest, entries, output)
@@ -128,12 +140,14 @@ def examine(path: str) -> Found | None:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
-    is_context = volume[1:6] == b"CD001" and volume[40:72].strip() == LABEL.encode()
-    return Found(found.st_size, is_context and volume[574:702].strip() == MARK.encode(), is_context)
+    label = volume[40:72].decode("latin-1").strip() if volume[1:6] == b"CD001" else ""
+    format = formats.of_label(label)
+    return Found(found.st_size, bool(format) and volume[574:702].strip() == MARK.encode(), bool(format), format)
 
 
 def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
-    """What the context.sh of an ISO says, and the bytes of each other file; InvalidValue where it can't be read."""
+    """What the context.sh of an ISO says, and the length of each of the user's files; InvalidValue where it can't be
+    read."""
     pycdlib = require("pycdlib")
     iso, text = pycdlib.PyCdlib(), io.BytesIO()
     try:
@@ -145,34 +159,46 @@ def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
                 for directory, _directories, names in iso.walk(rr_path="/")
                 for name in names
             }
+            format = formats.of_label(iso.pvd.volume_identifier.decode("latin-1").strip())
         finally:
             iso.close()
     except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError) as error:
         raise InvalidValue(f"ISO {path}", f"it can't be read ({error})", "Make it anew") from error
-    files.pop(VARIABLES, None)
+    for own in (VARIABLES, *(formats.FORMATS[format].paths if format else ())):
+        files.pop(own, None)
     return context_sh.parse(text.getvalue().decode(errors="replace")), files
 
 
 # -- mastering --------------------------------------------------------------------------------------------------------
-def _master(output: IO[bytes], text: bytes, entries: Sequence[Entry]) -> None:
+def _master(output: IO[bytes], label: str, documents: Mapping[str, bytes], entries: Sequence[Entry]) -> None:
     pycdlib = require("pycdlib")
     iso = pycdlib.PyCdlib()
     try:
-        iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL, app_ident_str=MARK)
+        iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label, app_ident_str=MARK)
         # By path: where a directory is in the two other trees, and which names are taken there.
         places = {"": _Place("", "")}
-        name = places[""].add(VARIABLES)
-        iso.add_fp(io.BytesIO(text), len(text), name.iso + ";1", VARIABLES, name.joliet, file_mode=_FILE)
-        for entry in entries:
-            parent, _slash, own = entry.path.rpartition("/")
-            name = places[parent].add(own, entry.directory)
-            if entry.directory:
-                places[entry.path] = name
+
+        def add_directory(path: str) -> None:
+            parent, _slash, own = path.rpartition("/")
+            if path not in places:
+                if parent not in places:
+                    add_directory(parent)
+                places[path] = name = places[parent].add(own, directory=True)
                 iso.add_directory(name.iso, own, name.joliet, file_mode=_DIRECTORY)
+
+        def add_file(path: str, content: Any, size: int, mode: int) -> None:
+            parent, _slash, own = path.rpartition("/")
+            name = places[parent].add(own)
+            iso.add_fp(content, size, name.iso + ";1", own, name.joliet, file_mode=mode)
+
+        for path, text in documents.items():
+            add_directory(path.rpartition("/")[0])
+            add_file(path, io.BytesIO(text), len(text), _FILE)
+        for entry in entries:
+            if entry.directory:
+                add_directory(entry.path)
             else:
-                mode = _EXECUTABLE if entry.executable else _FILE
-                content = cast(Any, Content(entry))
-                iso.add_fp(content, entry.size, name.iso + ";1", own, name.joliet, file_mode=mode)
+                add_file(entry.path, Content(entry), entry.size, _EXECUTABLE if entry.executable else _FILE)
         iso.write_fp(output)
         iso.close()
     except pycdlib.pycdlibexception.PyCdlibException as error:

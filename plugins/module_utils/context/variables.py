@@ -49,7 +49,7 @@ NETWORK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 # Base64 has no $, and a script is full of them.
 _NEVER_EXPANDED = frozenset(("START_SCRIPT", "START_SCRIPT_BASE64"))
-_BLANKS = " \t\r\n\v\f"
+_PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
 
 def build(
@@ -65,24 +65,25 @@ def build(
     vm: as model.instantiate built it; of its context disk_id, target and bus are kept.
     networks, images: what expressions() names beyond the machine's own NICs and disks.
     user: attributes of the owner by upper-case name, for $USER[…]; UNAME and GNAME are oneadmin unless given.
-    Raises InvalidValue for names and values that a shell can't hold, and for FILES that can't be meant.
+    Names that no shell takes are left out: OpenNebula writes them, and a shell would run the line as a command.
+    Raises InvalidValue for values that a shell can't hold, and for FILES that can't be meant.
     """
     if vm.context is None:
         return None, []
+    images = list(images)
     given = _given(template)
     variables, warnings = {}, []
     scope: Scope | None = None
     for name, raw in given.items():
+        if not context_sh.is_name(name):
+            warnings.append(f"CONTEXT/{name}: left out, as no shell takes that name: begin it with a letter")
+            continue
         value = raw
         if "$" in value and name not in _NEVER_EXPANDED:
             scope = scope or _scope(vm, template, networks, images, user or {})
             value, unknown = expand(value, scope)
-            warnings += [
-                f"CONTEXT/{name}: {reason}. Nothing is put there; write $$ for a plain $" for reason in unknown
-            ]
-        variables[name] = value.strip(_BLANKS)
-        if raw.strip("\r\n") != raw.strip(_BLANKS):
-            warnings.append(f"CONTEXT/{name}: blanks at its ends are dropped, as OpenNebula does")
+            warnings += [f"CONTEXT/{name}: {reason}. Nothing is put there. {_PLAIN_DOLLAR}" for reason in unknown]
+        variables[name] = value
     variables.update(start_script(given))
     if variables.get("NETWORK", "").upper() == "YES":
         for nic in vm.nics:
@@ -96,7 +97,8 @@ def build(
     for name, value in variables.items():
         context_sh.check(name, value)
     files = refuse_twins(
-        [file for attribute in ("FILES", "FILES_DS") for file in parse_files(variables.get(attribute, ""), attribute)]
+        [file for attribute in ("FILES", "FILES_DS") for file in parse_files(variables.get(attribute, ""), attribute)],
+        images={image.source: image.name for image in images},
     )
     warnings += context_sh.check_names(variables)
     return replace(vm.context, variables=variables, files=files), warnings

@@ -14,7 +14,7 @@ import abc
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Union
+from typing import Any, Callable, TypeVar, Union
 
 from ..errors import Unsupported
 from ..model.audit import Ledger
@@ -26,6 +26,7 @@ from ..model.plan import Observed, Plan, VmOutcome
 from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,12 @@ class Engine(abc.ABC):
         """All verbs inside stay together, or none does: when it raises, or at its end in check mode, everything is as
         it was before. Verbs see what those before them did, in check mode too. An engine that can't roll back does not
         send in check mode, but answers from what it would have sent; when it raises, it takes back what it sent."""
+
+    def decide(self, work: Callable[[], T]) -> T:
+        """What `work` answers, done in a session. Files that machines want from the net are fetched meanwhile, outside
+        of any session: then `work` is undone and done again."""
+        with self.session():
+            return work()
 
     @abc.abstractmethod
     def attempt(self) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from ..model.names import check_name, nearest
 from ..model.numbers import whole
 from ..model.states import FAILURES
 from ..model.template import Template
+from ..text import context_sh
 from .base import Engine, VmOrders, VmRecord, VmRequest
 
 # What each state of an item wants of its machines.
@@ -25,7 +26,7 @@ OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 STATES = (*WANTED, *OPERATIONS, "present", "recovered")
 KEYS = (
     "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
-    "recreate", "hard", "shutdown_timeout", "strict",
+    "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict",
 )  # fmt: skip
 INDEX = "%i"
 MAX_COUNT = 100_000
@@ -196,16 +197,24 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
             overrides[attribute] = item[key]
             if item[key] == []:
                 base = base.without(attribute)
+    for key in ("context_format", "context_device"):
+        if item.get(key) is not None:
+            overrides[key.upper()] = item[key]
     extra = item.get("attributes") or {}
     if not isinstance(extra, Mapping):
         raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
     overrides.update(extra)
-    template = base.merged(Template.from_mapping(overrides, where)) if overrides else base
+    given = Template.from_mapping(overrides, where)
+    for variables in given.vectors("CONTEXT"):
+        context_sh.refuse_names(variables, f"{where}: CONTEXT")
+    template = base.merged(given)
     context = item.get("context")
     if context is not None:
         if not isinstance(context, Mapping):
             raise InvalidValue(f"{where}: context", f"it is a {type(context).__name__}", "Give a dict")
-        template = template.merge_context(Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT"))
+        variables = Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT")
+        context_sh.refuse_names(variables, f"{where}: context")
+        template = template.merge_context(variables)
     return template
 
 

@@ -330,8 +330,11 @@ class CloudInit:
     hostname: str = ""
     addresses: list[str] = field(default_factory=list)
     datasource: str = ""
+    # From a disk or CD: an image may bring a seed of its own.
+    read: bool = False
     _heard: bool = False
 
+    _OURS = ("DataSourceOpenNebula", "DataSourceConfigDrive", "DataSourceNoCloud")
     _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
     _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
     # After it the kernel's next line, or one with its stamp: both write to the same console.
@@ -339,7 +342,7 @@ class CloudInit:
 
     def take(self, line: str) -> None:
         if KERNEL_BANNER in line:
-            self.hostname, self.addresses, self.datasource, self._heard = "", [], "", False
+            self.hostname, self.addresses, self.datasource, self.read, self._heard = "", [], "", False, False
             return
         row = self._ROW.search(line)
         if row:
@@ -352,6 +355,7 @@ class CloudInit:
         if finished:
             self._heard = True
             self.datasource = finished.group(1)
+            self.read = self.datasource in self._OURS and "=/dev/" in line
         self.prompt(line)
 
     def prompt(self, partial: str) -> None:
@@ -368,8 +372,10 @@ class CloudInit:
     def missing(self, wanted: Wanted) -> list[str]:
         problems = unlike(wanted, self.hostname, self.addresses)
         # A name alone may be the image's own.
-        if not wanted.addresses and self.datasource != "DataSourceOpenNebula":
-            problems.append(f"cloud-init's datasource OpenNebula ({self.datasource or 'it named none'})")
+        if not wanted.addresses and not self.read:
+            problems.append(
+                f"cloud-init's word that it read the context ISO ({self.datasource or 'it named no source'})"
+            )
         if not self.hostname and not wanted.hostname:
             problems.append("a login prompt")
         return problems

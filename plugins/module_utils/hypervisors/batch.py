@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 
-from ..context import iso9660
+from ..context import cache, iso9660
 from ..errors import (
     ForeignObject,
     HypervisorError,
@@ -119,6 +119,7 @@ class Batch:
         self._site: Site | None = None
         # MiB left for what this plan starts; None: others hold no more than when it was decided.
         self._room: int | None = None
+        self._filled = cache.Filled()
         self._taking = threading.Lock()
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
@@ -129,6 +130,7 @@ class Batch:
         known = node.accept(self.root, self.plan.catalog, self.plan.number)
         self._site = self._survey_site(known)
         self._room = self._room_left()
+        self._filled = cache.fill(self.root, self.plan)
         place = os.path.dirname(vm_directory(self.root, 0))
         make_directory(place, 0o711)
         outcomes: dict[int, VmOutcome] = {}
@@ -144,6 +146,7 @@ class Batch:
         # The directories that were made and removed: one sync for all of them.
         with explained(place):
             sync_directory(place)
+        cache.prune(self.root, self.plan)
         node.finished(self.root, self.plan.catalog, self.plan.number)
         return [outcomes[planned.vm.vm_id] for planned in self.plan.vms]
 
@@ -229,7 +232,8 @@ class Batch:
             files, context = disks.locate(vm, directory), ""
             if vm.context is not None:
                 files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
-                with iso9660.built(vm.context.variables, vm.context.files) as iso:
+                sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
+                with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
                     context = iso.sha256
             site = replace(self._site_with(known.accelerator), directory=directory, disks=files)
             return (self.driver.render(vm, site).digest, context) != (record.definition, record.context)
@@ -469,7 +473,11 @@ class Batch:
         context = ""
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
-            context = iso9660.write(path, vm.context.variables, vm.context.files)
+            sources = cache.gathered(self.root, self.plan, vm.context.files, self._filled)
+            # What check mode foresees too: something of this machine's was not on this node.
+            names = {entry.source for source in sources for entry in source.entries}
+            job.changed = job.changed or any(cache.path_of(self.root, new) in names for new in self._filled.new)
+            context = iso9660.write(path, vm.context.variables, sources, format=vm.context.format, identity=vm.uuid)
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
         job.stage = "BOOT_FAILURE"
         deployment = self.driver.render(vm, self._site_of(job))
@@ -481,7 +489,11 @@ class Batch:
             job.record = replace(job.record, definition=deployment.digest)
             job.changed = True
         if context != job.record.context:
-            if running and vm.context is not None:
+            if running and vm.context is not None and vm.context.device == "disk":
+                # The medium of a disk can't be changed, and bytes that change below a mounted one are a damaged one to
+                # the guest. QEMU keeps the file that it has open.
+                job.log("VMM", "I", "The context was changed: the machine has it when it is started the next time")
+            elif running and vm.context is not None:
                 self.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
                 job.log("VMM", "I", "The context was changed")
             job.record = replace(job.record, context=context)
@@ -716,6 +728,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         vms=tuple(seen for seen, _record in vms),
         as_of=int(time.time()),
         facts=node.facts(known),
+        contents=cache.digests(root),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Optional, TypeVar
 
+from ..context import cache
 from ..errors import NebulaError
 from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
 from ..model.plan import Observed
@@ -78,11 +79,11 @@ def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
 
 
 def _left(root: str, catalog: str) -> tuple[str, ...]:
-    """What host.files.write_atomically() was writing when it was killed: of nebula.node, and of what makes this
-    catalog's networks at boot (network/boot.py; not imported, as nothing else of it is needed here)."""
+    """What host.files.write_atomically() was writing when it was killed: of nebula.node, of files for contexts, and of
+    what makes this catalog's networks at boot (network/boot.py; not imported, as nothing else of it is needed here)."""
     return tuple(
         os.path.join(place, name)
-        for place in (root, os.path.join(root, "boot", catalog or "-"))
+        for place in (root, cache.place(root), os.path.join(root, "boot", catalog or "-"))
         if os.path.isdir(place)
         for name in sorted(os.listdir(place))
         if batch.left_behind(name)

@@ -231,7 +231,7 @@ def _context_disk(vm: Vm) -> Disk:
         disk_id=context.disk_id if context else len(vm.disks),
         target=context.target if context else "",
         bus=context.bus if context else "",
-        type="CDROM",
+        type="FILE" if context and context.device == "disk" else "CDROM",
         readonly=True,
         clone=True,
         options={"DISCARD": ""},

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..context import sources
 from ..engines.base import VmRecord
 from ..engines.registry import engine_of, open_engine
 from ..errors import InUse, InvalidValue, TimedOut
@@ -106,6 +107,7 @@ def tidy(params: Mapping[str, Any]) -> None:
     """Take away the directories of a catalog that is gone. Last but the root goes what tells, if this run is killed
     here, that there is something left."""
     root = params["root"]
+    sources.remove_kept(root)
     for directory in (image_directory(root, IMAGES), os.path.join(root, "datastores")):
         # One that holds something is a node's, or somebody's.
         remove_empty_directory(directory)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import parse_json
-from ..context import iso9660
+from ..context import formats, iso9660
 from ..context.files import context_file
 from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
@@ -25,7 +25,7 @@ from ..model.template import Template
 from ..sync import Item
 from ..text import context_sh
 
-KEYS = ("dest", "context", "files", "owner", "group", "mode", "state")
+KEYS = ("dest", "context", "files", "format", "owner", "group", "mode", "state")
 _BLOCK = 1024 * 1024
 # chown() takes the largest number for "leave it as it is".
 _NO_ACCOUNT = 0xFFFFFFFF
@@ -38,6 +38,7 @@ class Wanted:
     dest: str
     variables: Mapping[str, str]
     files: Sequence[ContextFile]
+    format: str
     mode: int
     owner: str | int | None
     group: str | int | None
@@ -55,7 +56,6 @@ def apply(item: Mapping[str, Any], check_mode: bool, warnings: list[str]) -> Ite
         if state != "present":
             raise InvalidValue(f"ISO {dest}: state {state!r}", "no such state", "Known are present and absent")
         wanted = _wanted(dest, item)
-        warnings += [f"ISO {dest}: {text}" for text in context_sh.check_names(wanted.variables)]
         return _present(wanted, check_mode, warnings)
     except NebulaError as error:
         return Item(dest or "?", error=error, changed=False)
@@ -89,12 +89,16 @@ def _wanted(dest: str, item: Mapping[str, Any]) -> Wanted:
     template = Template.from_mapping({"CONTEXT": {} if context is None else context}, f"ISO {dest}")
     if not template.vectors("CONTEXT"):
         raise InvalidValue(f"ISO {dest}: context", "it is not a dict", "Give variables and their values")
+    format = str(item.get("format") or formats.DEFAULT)
+    formats.named(format, f"ISO {dest}: format")
     variables = template.vector("CONTEXT")
+    context_sh.refuse_names(variables, f"ISO {dest}: context")
     variables.update(start_script(variables))
     return Wanted(
         dest,
         variables,
         [_file(dest, file) for file in item.get("files") or ()],
+        format,
         _mode(dest, item.get("mode")),
         _account(item.get("owner")),
         _account(item.get("group")),
@@ -140,15 +144,16 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
     try:
         if not check_mode and not os.path.isdir(directory):
             raise NotFound(f"ISO {wanted.dest}", f"there is no directory {directory}", "Make it first")
-        with iso9660.built(wanted.variables, wanted.files, directory if os.path.isdir(directory) else None) as iso:
+        place = directory if os.path.isdir(directory) else None
+        with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
             if found and _is(wanted, iso):
                 same = {"size": iso.size, "sha256": iso.sha256}
                 return Item(wanted.dest, same, same, changed=False)
-            before = _shown(wanted.dest) if found else None
+            before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
                 iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)
             entries = {entry.path: entry.size for entry in iso.entries if not entry.directory}
-            after = _facts(iso.size, iso.sha256, wanted.mode, wanted.variables, entries)
+            after = _facts(wanted.format, iso.size, iso.sha256, wanted.mode, wanted.variables, entries)
             return Item(wanted.dest, before, after, changed=True)
     except (MissingDependency, NotFound) as error:
         if not check_mode:
@@ -185,7 +190,7 @@ def _absent(dest: str, check_mode: bool) -> Item:
     return Item(dest, before, None, changed=True)
 
 
-def _shown(dest: str) -> dict[str, Any]:
+def _shown(dest: str, format: str) -> dict[str, Any]:
     """What is there, for the diff: names and sizes, no values."""
     with explained(dest):
         there = os.stat(dest)
@@ -193,11 +198,14 @@ def _shown(dest: str) -> dict[str, Any]:
         variables, entries = iso9660.read(dest)
     except NebulaError:
         variables, entries = {}, {}
-    return _facts(there.st_size, _sha256(dest), stat.S_IMODE(there.st_mode), variables, entries)
+    return _facts(format, there.st_size, _sha256(dest), stat.S_IMODE(there.st_mode), variables, entries)
 
 
-def _facts(size: int, sha256: str, mode: int, variables: Mapping[str, str], files: Mapping[str, int]) -> dict[str, Any]:
+def _facts(
+    format: str, size: int, sha256: str, mode: int, variables: Mapping[str, str], files: Mapping[str, int]
+) -> dict[str, Any]:
     return {
+        "format": format,
         "size": size,
         "sha256": sha256,
         "mode": f"{mode:04o}",

@@ -14,10 +14,12 @@ from ..engines.base import Engine
 from ..errors import InvalidValue, NebulaError, NotFound
 from ..model.names import check_name, nearest
 from ..model.network import NEW_AR, AddressRange, Network, to_item
+from ..model.network_template import with_template
 from ..model.states import NetworkState
 from ..model.template import vector_key
 from ..network import addresses
 from ..sync import Item
+from ..text.template import as_template
 
 # Options that are attributes in OpenNebula's templates, under their own names there.
 ATTRIBUTES = {
@@ -54,7 +56,12 @@ def apply_all(
     warnings: list[str] = []
     current = {network.name: network for network in engine.vn_pool()}
     seen: set[str] = set()
-    for item in items:
+    for given in items:
+        try:
+            item = _described(given)
+        except NebulaError as error:
+            done.append(Item(str(given.get("name") or "?"), error=error, changed=False))
+            continue
         name = item["name"] if isinstance(item.get("name"), str) else ""
         before = current.get(name)
         shown = None if before is None else network_view(before)
@@ -81,6 +88,14 @@ def network_view(network: Network) -> dict[str, Any]:
     """A network for results."""
     ranges = network.address_ranges
     return {**to_item(network), "size": sum(r.size for r in ranges), "used": sum(r.used for r in ranges)}
+
+
+def _described(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The item, with what its template says."""
+    if item.get("template") is None:
+        return item
+    what = f"network {item['name']}" if item.get("name") else "network"
+    return with_template(item, as_template(item["template"], what))
 
 
 def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Union
 
+from ..context import cache
 from ..deps import missing
 from ..errors import ForeignObject, InUse, InvalidValue, MissingDependency, NebulaError
 from ..host import accelerator, node, services
@@ -122,6 +123,8 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         if daemon is not None and (check_mode or services.stop(daemon)):
             changes.did(daemon.name, "running", "stopped")
     driver.give_back(changes, known)
+    if not check_mode:
+        cache.remove(root)
     _remove_directories(root, known, changes)
     return _result(changes, {"hypervisor": params["hypervisor"]})
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
+from . import context
 from .attributes import NOTES, SINGLES, VECTORS, WITHOUT_EFFECT
 from .template import Template, Value, is_secret
 
@@ -16,6 +17,8 @@ from .template import Template, Value, is_secret
 CHANGEABLE = {
     "CPU": "live",
     "CONTEXT": "live",
+    "CONTEXT_FORMAT": "live",
+    "CONTEXT_DEVICE": "poweroff",
     "VCPU": "poweroff",
     "MEMORY": "poweroff",
     "OS": "poweroff",
@@ -32,11 +35,12 @@ RECREATE = "recreate"
 
 # Names of the machine itself, not of what it is made of.
 _IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
-_DEFAULTS = {"CPU": "1"}
+_DEFAULTS = {"CPU": "1", "CONTEXT_FORMAT": context.FORMATS[0], "CONTEXT_DEVICE": context.DEVICES[0]}
 # Where letters' case says nothing; names of images and networks, paths, passwords and contexts are not among them.
 _CASELESS = frozenset((
     "TYPE", "MODEL", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD", "ARCH",
     "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
+    "CONTEXT_FORMAT", "CONTEXT_DEVICE",
 ))  # fmt: skip
 _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "OFF": "NO"}
 # In a context each letter is the guest's; nothing of it is shown, since any variable may be a secret.
@@ -79,12 +83,19 @@ def how(name: str, old: Template, new: Template) -> str:
         if old.has(name) != new.has(name):
             return RECREATE
         places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
-        return "live" if places[0] == places[1] else "poweroff"
+        return "live" if places[0] == places[1] and not _is_disk(old) else "poweroff"
+    if name == "CONTEXT_FORMAT" and _is_disk(old):
+        return "poweroff"
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
         return RECREATE
     if name in CHANGEABLE:
         return CHANGEABLE[name]
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
+
+
+def _is_disk(template: Template) -> bool:
+    """Whether the context is a disk to the guest: no hypervisor changes the medium of one that runs."""
+    return template.get("CONTEXT_DEVICE").strip().lower() == "disk"
 
 
 def _caseless(template: Template, key: str) -> str:

@@ -8,21 +8,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# How a context is laid out on its medium; the first is the default.
+FORMATS = ("opennebula", "configdrive", "nocloud")
+# What the medium is to the guest.
+DEVICES = ("cdrom", "disk")
+
 
 @dataclass(frozen=True)
 class ContextFile:
-    """A file or directory for the ISO. source: its path on the node that makes the ISO; target: its name on the ISO."""
+    """A file or directory for the ISO. source: its path on the host that reads it, or a URL; target: its name on the
+    ISO. sha256: of what came from the URL. image: the image of type CONTEXT whose file it is."""
 
     source: str
     target: str
+    sha256: str = ""
+    image: str = ""
+
+    @property
+    def key(self) -> str:
+        """What a plan calls the source: another machine may have other content from the same URL."""
+        return self.sha256 or self.source
 
 
 @dataclass(frozen=True)
 class Context:
-    """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, all expanded."""
+    """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, all expanded.
+    format, device: of FORMATS and DEVICES."""
 
     disk_id: int
     target: str
     bus: str = ""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    files: tuple[ContextFile, ...] = ()
+    files: tuple[ContextFile, ...] = field(default=(), repr=False)
+    format: str = FORMATS[0]
+    device: str = DEVICES[0]

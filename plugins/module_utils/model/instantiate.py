@@ -15,9 +15,11 @@ from ..errors import InvalidValue
 from . import targets, values
 from .attributes import SINGLES, near_misses, without_effect
 from .changes import CHANGEABLE, Change, changes
-from .context import Context
+from .context import DEVICES, Context
+from .context import FORMATS as CONTEXT_FORMATS
 from .disk import Disk
 from .image import Image
+from .names import nearest
 from .nic import Nic
 from .states import ImageType
 from .targets import CDROM, DATA, OS, UNKNOWN, Board, Place
@@ -48,7 +50,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 _VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW")
-_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR")
+_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE")
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
     "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE"),
@@ -122,6 +124,8 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
         warnings += _doubts_of_graphics(graphics)
     if (template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR) in values.HYPERVISORS:
         values.check(template, where)
+    _word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
+    _word(template, "CONTEXT_DEVICE", DEVICES, where)
     if len(template.vectors("CONTEXT")) > 1:
         raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
     return warnings
@@ -161,7 +165,7 @@ def _check_disks(template: Template, where: str) -> tuple[list[str], list[str]]:
         places.append(_place(vector, _named(here, vector), kind))
     context = template.vectors("CONTEXT")
     if context:
-        places.append(_place(context[0], f"{where}: CONTEXT", CDROM, context=True))
+        places.append(_context_place(template, where))
     targets.explicit(places)
     fixed = [place for place in places if place.target]
     assigned = [(place.target, targets.check(place, place.target, board)) for place in fixed]
@@ -271,7 +275,7 @@ def build(
     ]
     contexts = template.vectors("CONTEXT")
     if contexts:
-        places.append(_place(contexts[0], f"{where}: CONTEXT", CDROM, context=True))
+        places.append(_context_place(template, where))
     assigned = targets.assign(places, _board(template, hypervisor))
     order = {device: number for number, device in enumerate(os.boot, 1)}
     return Vm(
@@ -296,7 +300,7 @@ def build(
             _nic(nic, vector, vm_id, order.get(f"nic{nic.nic_id}", 0))
             for nic, vector in zip(nics, template.vectors("NIC"))
         ),
-        context=Context(len(vectors), assigned[-1][0], assigned[-1][1]) if contexts else None,
+        context=_context(template, len(vectors), assigned[-1], where) if contexts else None,
         graphics=_graphics(template, where, vnc_port),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
         features=template.vector("FEATURES"),
@@ -451,6 +455,36 @@ def _place(
         readonly=vector.get("READONLY", "").upper() in _TRUE,
         context=context,
     )
+
+
+def _context_place(template: Template, where: str) -> Place:
+    disk = _word(template, "CONTEXT_DEVICE", DEVICES, where) == "disk"
+    place = _place(template.vector("CONTEXT"), f"{where}: CONTEXT", DATA if disk else CDROM, context=True)
+    return replace(place, readonly=True) if disk else place
+
+
+def _context(template: Template, disk_id: int, place: targets.Assigned, where: str) -> Context:
+    return Context(
+        disk_id,
+        place[0],
+        place[1],
+        format=_word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where),
+        device=_word(template, "CONTEXT_DEVICE", DEVICES, where),
+    )
+
+
+def _word(template: Template, name: str, known: Sequence[str], where: str) -> str:
+    """One of the words in lower case, the first unless the template says another."""
+    text = template.get(name).strip()
+    word = text.lower() or known[0]
+    if word not in known:
+        near = nearest(word, known)
+        raise InvalidValue(
+            f"{where}: {name} = {text}",
+            "no such word",
+            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(known),
+        )
+    return word
 
 
 def _board(template: Template, hypervisor: str) -> Board:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from .audit import Inventory
 from .vm import Vm
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,33 @@ class PlannedVm:
 
 
 @dataclass(frozen=True)
+class PlannedEntry:
+    """A file or directory of a source of FILES. path: below the source's name on the ISO, "" for the source itself.
+    sha256, size (bytes), executable: of files only. Directories come before what is in them."""
+
+    path: str
+    sha256: str = ""
+    size: int = 0
+    executable: bool = False
+    directory: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """What the front-end found where FILES says. error: why it found nothing, as NebulaError.as_dict() has it."""
+
+    entries: tuple[PlannedEntry, ...] = ()
+    error: Optional[Mapping[str, str]] = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that one node needs: every unfinished machine of it, whatever the lists of this run say.
 
     catalog: UUID of the catalog. number: rises with each plan of this catalog; a node refuses lower ones.
     memory: MiB that machines may take on this node altogether, 0 if that is not known. foreign_memory: of these, what
-    machines that are not the catalog's held when it was decided.
+    machines that are not the catalog's held when it was decided. sources: all that FILES of these machines name, by
+    ContextFile.key. contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
     """
 
     catalog: str
@@ -53,6 +74,8 @@ class Plan:
     format: int = FORMAT
     memory: int = 0
     foreign_memory: int = 0
+    sources: Mapping[str, PlannedSource] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -85,7 +108,8 @@ class Observed:
     """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
     something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
     machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
-    plan that it accepted; done_number: that it carried out to its end."""
+    plan that it accepted; done_number: that it carried out to its end. contents: SHA-256 of the files for contexts that
+    it keeps."""
 
     host: str
     hypervisor: str = "kvm"
@@ -102,3 +126,4 @@ class Observed:
     as_of: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     inventory: Optional[Inventory] = None
+    contents: tuple[str, ...] = ()

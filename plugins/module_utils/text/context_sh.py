@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..errors import InvalidValue
 
@@ -16,12 +16,28 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTE = "'\\''"
 _READ_ONLY = "bash does not let it be set, and may stop reading context.sh there"
 _OWN_VALUE = "bash gives it a value of its own, the guest will not see this one"
+_NUMBER = "dash stops reading context.sh there unless it is a number, and bash makes it one"
 _HARMFUL = "it changes how the guest's scripts run"
+# As bash 5.2, dash 0.5 and busybox 1.35 behave; tests/integration/test_context_sh.py asks the shells that are there.
 SPECIAL_NAMES: Mapping[str, str] = {
-    **dict.fromkeys(("UID", "EUID", "PPID"), _READ_ONLY),
-    **dict.fromkeys(("SECONDS", "RANDOM", "LINENO", "GROUPS"), _OWN_VALUE),
-    **dict.fromkeys(("PATH", "IFS", "LD_PRELOAD", "ENV", "BASH_ENV"), _HARMFUL),
-}
+    **dict.fromkeys(("UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"), _READ_ONLY),
+    **dict.fromkeys(
+        (
+            "SECONDS", "RANDOM", "SRANDOM", "LINENO", "GROUPS", "EPOCHSECONDS", "EPOCHREALTIME", "HISTCMD", "FUNCNAME",
+            "DIRSTACK", "PIPESTATUS", "BASHPID", "BASH_COMMAND", "BASH_SUBSHELL", "BASH_SOURCE", "BASH_LINENO",
+            "BASH_ARGC", "BASH_ARGV", "_",
+        ),
+        _OWN_VALUE,
+    ),
+    "OPTIND": _NUMBER,
+    **dict.fromkeys(
+        (
+            "PATH", "IFS", "HOME", "CDPATH", "ENV", "PS4", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV",
+            "BASH_COMPAT", "BASH_XTRACEFD", "EXECIGNORE", "FUNCNEST", "GLOBIGNORE", "POSIXLY_CORRECT",
+        ),
+        _HARMFUL,
+    ),
+}  # fmt: skip
 
 
 def render(variables: Mapping[str, str]) -> str:
@@ -37,14 +53,15 @@ def render(variables: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
+def is_name(name: str) -> bool:
+    """Whether every shell takes it as the name of a variable."""
+    return bool(_NAME.fullmatch(name))
+
+
 def check(name: str, value: str) -> None:
     """InvalidValue unless the pair can be an assignment; the message never holds the value."""
-    if not _NAME.fullmatch(name):
-        raise InvalidValue(
-            f"context variable {name!r}",
-            "no shell takes this name",
-            "Use letters, digits and underscores, and no digit first",
-        )
+    if not is_name(name):
+        raise _no_name(f"context variable {name!r}")
     problem = ""
     if "\0" in value:
         problem = "its value holds a NUL byte"
@@ -65,6 +82,28 @@ def _is_text(value: str) -> bool:
 def check_names(variables: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that a guest's shell will not treat as plain data."""
     return [f"context variable {name}: {SPECIAL_NAMES[name]}" for name in sorted(variables) if name in SPECIAL_NAMES]
+
+
+def refuse_names(names: Iterable[str], where: str) -> None:
+    """InvalidValue for the first name that no shell takes, or that it does not treat as plain data.
+
+    For variables from YAML, where nothing is to be lost; in OpenNebula's text check_names() warns of them.
+    names: as they will be in context.sh; where: whose they are.
+    """
+    for name in names:
+        if not is_name(name):
+            raise _no_name(f"{where}: variable {name[:80]!r}")
+        if name in SPECIAL_NAMES:
+            raise InvalidValue(
+                f"{where}: variable {name}",
+                f"shells have a use of their own for that name: {SPECIAL_NAMES[name]}",
+                f"Rename it, for example MY_{name.lstrip('_') or 'VALUE'}. Names that can't be given: "
+                + ", ".join(sorted(SPECIAL_NAMES)),
+            )
+
+
+def _no_name(asked: str) -> InvalidValue:
+    return InvalidValue(asked, "no shell takes this name", "Use letters, digits and underscores, and no digit first")
 
 
 def parse(text: str) -> dict[str, str]:

@@ -9,10 +9,15 @@
 | `$VECTOR[ATTRIBUTE]`          | the attribute of the first vector of that name                          |
 | `$VECTOR[ATTRIBUTE, KEY="v"]` | of the first one whose KEY is v; `\\"v\\"`, `'v'` and v are the same      |
 | `$VECTOR[KEY="v"]`            | the vector itself (a file: `$FILE[IMAGE="init.sh"]`)                    |
+| `\\$NAME`                      | the text `\\$NAME`: a backslash stays, and so does what follows it        |
 | `$$NAME`                      | the text `$NAME`; each further `$` before it is one more in the text    |
 
 What is not known becomes nothing, with a warning. A `$` that no name follows is itself: `$`, `$$`, `$(…)`, `${…}`,
 `$1`. Names are taken in any case. What an expression gives is not read again.
+
+`$$NAME` and a `$` that no name follows are ours, for values from YAML: OpenNebula refuses both. What every engine takes
+is an attribute outside of CONTEXT that holds the text, and its name within: `PRICE = "5$"`, `COST = "$PRICE"`.
+refused() says what in a value OpenNebula does not take.
 """
 
 from __future__ import annotations
@@ -24,6 +29,10 @@ from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
+# OpenNebula's own notion of a name, and what it does not take after one.
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+_OF_SELECTORS = re.compile(r"\[|[ \t]*[],=]")
+CDATA_END = "]]>"
 # A selector that goes on for longer is not one; it also keeps the time linear when brackets are never closed.
 _LONGEST_SELECTOR = 1024
 _EXPLAINED = 3
@@ -92,6 +101,31 @@ def expand(text: str, scope: Scope) -> tuple[str, list[str]]:
     return "".join(parts), [scope.explain(expression) for expression in list(unknown)[:_EXPLAINED]]
 
 
+def refused(text: str) -> tuple[int, str] | None:
+    """Where a real OpenNebula refuses a value of CONTEXT, and what is there; None: it takes the value.
+
+    Its parser wants a name after each $, and takes a comma, = or ] behind one, blanks between or not, for a selector's.
+    What was written is not repeated: it may as well be part of a password.
+    """
+    end = text.find(CDATA_END)
+    place, limit = 0, len(text) if end < 0 else end
+    while True:
+        dollar = text.find("$", place, limit)
+        if dollar < 0:
+            return None if end < 0 else (end, CDATA_END)
+        name = _WORD.match(text, dollar + 1)
+        if _is_escaped(text, dollar):
+            place = dollar + 1
+        elif name is None:
+            after = text[dollar + 1 : dollar + 2]
+            return dollar, f"${after}" if after in ("$", "(", "{") else "a $ that no name follows"
+        else:
+            _expression, place = _selector(name.group().upper(), text, name.end())
+            follows = _OF_SELECTORS.match(text, place)
+            if follows is not None:
+                return follows.end() - 1, f"a {follows.group()[-1]} right after a variable"
+
+
 def expressions(text: str) -> list[Expression]:
     """Every expression in the text, in order."""
     return [part for part in _parts(text) if isinstance(part, Expression)]
@@ -105,6 +139,10 @@ def _parts(text: str) -> Iterator[str | Expression]:
             yield text[place:]
             return
         yield text[place:dollar]
+        if _is_escaped(text, dollar):
+            yield "$"
+            place = dollar + 1
+            continue
         end = dollar + 1
         while text.startswith("$", end):
             end += 1
@@ -118,6 +156,14 @@ def _parts(text: str) -> Iterator[str | Expression]:
         else:
             expression, place = _selector(name.group().upper(), text, name.end())
             yield expression
+
+
+def _is_escaped(text: str, place: int) -> bool:
+    """Whether an odd number of backslashes stands before that place."""
+    start = place
+    while start and text[start - 1] == "\\":
+        start -= 1
+    return bool((place - start) % 2)
 
 
 def _selector(name: str, text: str, place: int) -> tuple[Expression, int]:

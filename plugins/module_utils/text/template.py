@@ -10,49 +10,96 @@
     DISK = [ IMAGE = "debian",         a vector; attributes may be repeated
              TARGET = vda ]
 
-What OpenNebula's own parser drops without a word (stray characters, text after a closing quote) is an error here. Two
-things are read that today's OpenNebula does not take and its older documents show: in vectors a line's end instead of
-the comma, and `$NIC[IP, NETWORK="Public"]` without quotes.
+What OpenNebula's own parser drops without a word (stray characters, text after a closing quote) is an error here, and
+so is a line's end where a vector needs a comma, as in an example of its older documents. One thing is read that today's
+OpenNebula does not take and those documents show: `$NIC[IP, NETWORK="Public"]` without quotes.
+
+What a real OpenNebula refuses in the values of CONTEXT is refused in the text that users give (as_template), with the
+way to write it instead: text/expressions.py has the list.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidValue, TemplateSyntaxError
 from ..model.plain import json_value
 from ..model.template import Template, Value, Vector, attribute_name, is_secret, vector_key
+from . import context_sh
+from .expressions import CDATA_END, refused
 
 _BLANK = " \t\r"
 _SPACE = " \t\r\n"
+_ENDS = " \t\r\n\v\f"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _ENDS_VALUE = frozenset(" \t\r\n=#,[]")
 # Characters of the user's own that an error shows.
 _SHOWN = 100
+# Never expanded: the guest's shell reads them.
+_SCRIPTS = ("START_SCRIPT", "START_SCRIPT_BASE64")
+# With what a quote that was not escaped leaves behind it.
+_QUOTED = re.compile(r'"(?:[^"]|(?<=\\)")*(?:"[^\s",\]#]*)?')
+_UNQUOTED = re.compile(r'(=[ \t]*)[^\s"\[=,\]][^"=,\]]*')
 
 
-def parse(text: str, what: str = "template") -> Template:
-    """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError."""
-    return _Scanner(text, what).template()
+def parse(text: str, what: str = "template", as_opennebula: bool = False) -> Template:
+    """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError.
+
+    as_opennebula: so does what a real OpenNebula refuses in the values of CONTEXT.
+    """
+    return _Scanner(text, what, as_opennebula).template()
 
 
 def as_template(given: Any, what: str) -> Template:
     """A template as users give it: OpenNebula's text, a dict with the same meaning, or that dict as JSON text."""
     if isinstance(given, Mapping):
-        return Template.from_mapping(given, what)
+        return _from_mapping(given, what)
     if not isinstance(given, str):
         raise InvalidValue(what, f"it is a {type(given).__name__}", "Give OpenNebula's text, or a dict of attributes")
     if not given.lstrip().startswith("{"):
-        return parse(given, what)
+        return _trimmed(parse(given, what, as_opennebula=True))
     try:
         mapping = json_value(given)
     except ValueError as error:
         # Its text may hold secrets: the error names the place only.
         place = f"character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InvalidValue(what, f"it begins with a brace, and is no JSON ({place})", "Correct it") from None
-    return Template.from_mapping(mapping, what)
+    return _from_mapping(mapping, what)
+
+
+def _trimmed(template: Template) -> Template:
+    """Without blanks at the ends of CONTEXT's values, as OpenNebula has them."""
+    contexts = template.vectors("CONTEXT")
+    if not contexts:
+        return template
+    trimmed = [{name: value.strip(_ENDS) for name, value in context.items()} for context in contexts]
+    return template.with_vectors("CONTEXT", trimmed)
+
+
+def _from_mapping(mapping: Mapping[Any, Any], what: str) -> Template:
+    template = Template.from_mapping(mapping, what)
+    for name, value in template.attributes:
+        for key, text in ((name, value),) if isinstance(value, str) else value:
+            if _no_text(text) >= 0:
+                where = name if isinstance(value, str) else f"{name}/{key}"
+                raise InvalidValue(
+                    f"{what}: {where}", "its value is not text (no UTF-8)", "Encode it, for example in base64"
+                )
+    for context in template.vectors("CONTEXT"):
+        context_sh.refuse_names(context, f"{what}: CONTEXT")
+    return template
+
+
+def _no_text(text: str) -> int:
+    """Where half a surrogate pair is, which stands for a byte that is no UTF-8; -1: nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return -1
 
 
 def format_template(template: Template) -> str:
@@ -92,17 +139,18 @@ def _quoted(value: str, where: str) -> str:
 class _Scanner:
     """One pass from left to right; each character is looked at a fixed number of times."""
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str, what: str, as_opennebula: bool) -> None:
         self.text = text
         self.what = what
+        self.as_opennebula = as_opennebula
         self.at = 0
         self.name = ""
         # Behind the last quoted value that spans lines: what stands before it on its last line is its content.
         self.shown_from = 0
 
     def template(self) -> Template:
-        if "\0" in self.text:
-            self.fail("a NUL character", "Encode binary values in base64", self.text.index("\0"))
+        self.refuse_binary("a NUL character", self.text.find("\0"))
+        self.refuse_binary("a byte that is no UTF-8", _no_text(self.text))
         # A byte order mark is nothing that its author sees.
         self.at = 1 if self.text.startswith("\ufeff") else 0
         attributes: list[tuple[str, Value]] = []
@@ -131,6 +179,7 @@ class _Scanner:
             if self.peek() == "[":
                 self.fail("a vector inside a vector", "Vectors can't be nested: write one value")
             pairs.append((key, self.single(key, inside=True)))
+            ended = self.at
             newline = self.skip()
             self.inside(opened)
             if self.peek() == "]":
@@ -142,7 +191,9 @@ class _Scanner:
                 self.skip()
                 if self.peek() == "]":
                     self.fail("a comma before the closing ]", "Remove the comma", comma)
-            elif not (newline and self.name_and_equals_follow()):
+            elif newline and self.name_and_equals_follow():
+                self.fail(f"no comma after the value of {key}", f"Write it there: {self.line_with(',', ended)}", ended)
+            else:
                 self.fail(f"{self.seen()} after the value of {key}", 'Put a comma before it, or the value in "quotes"')
 
     def inside(self, opened: int) -> None:
@@ -168,6 +219,7 @@ class _Scanner:
             self.fail(f"{self.seen()} where the value of {name} is expected", 'Put the value in "quotes"')
         value = self.text[start : self.at]
         self.nothing_follows(name)
+        self.takes(name, value, start)
         return value.replace('\\"', '"')
 
     def nothing_follows(self, name: str) -> None:
@@ -218,7 +270,36 @@ class _Scanner:
             self.shown_from = end
         if self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
             self.fail(f"{self.seen()} right after the closing quote", 'Write a quote inside a value as \\"')
+        self.takes(name, value, start)
         return value.replace('\\"', '"')
+
+    def refuse_binary(self, what: str, position: int) -> None:
+        if position >= 0:
+            # Whose value it is in is not known yet.
+            show = "CONTEXT" not in self.text[:position].upper()
+            self.fail(what, "Encode binary values in base64", position, show)
+
+    def takes(self, name: str, written: str, start: int) -> None:
+        """Refuse a value of CONTEXT, written there, that a real OpenNebula refuses."""
+        if not self.as_opennebula or self.name != "CONTEXT" or ("$" not in written and CDATA_END not in written):
+            return
+        value = written.replace('\\"', '"')
+        found = refused(value.replace("$", "_") if name in _SCRIPTS else value)
+        if found is None:
+            return
+        offset, what = found
+        if what == CDATA_END:
+            remedy = "Write it in base64 (a script in START_SCRIPT_BASE64), or give the template as a YAML dict"
+        else:
+            remedy = (
+                "Put the text into an attribute outside of CONTEXT and name that one ($MY_ATTRIBUTE), a script into "
+                "START_SCRIPT, or give the template as a YAML dict"
+            )
+        # Back to where it is written: each quote of the value before it has a backslash more.
+        position = start
+        for _character in range(offset):
+            position += 2 if self.text.startswith('\\"', position) else 1
+        self.fail(f"{what} in the value of CONTEXT/{name}, which OpenNebula refuses", remedy, position, show=False)
 
     # -- what stands between ----------------------------------------------------------------------------------------
     def skip(self) -> bool:
@@ -274,32 +355,48 @@ class _Scanner:
         character = self.peek()
         return {"": "the end", "\n": "the end of the line"}.get(character) or repr(character)
 
-    def fail(self, found: str, remedy: str, position: int | None = None) -> None:
-        """Raise the error for that place (default: here), with its line as far as it is no secret."""
-        position = self.at if position is None else position
-        line = self.text.count("\n", 0, position) + 1
-        start = self.text.rfind("\n", 0, position) + 1
+    def line_of(self, position: int) -> tuple[str, int]:
+        """The line of that place, and where in it that is; without what is content of a value over several lines."""
         end = self.text.find("\n", position)
-        content = self.text[max(start, self.shown_from) : len(self.text) if end < 0 else end].rstrip("\r")
-        column = position - start + 1
-        excerpt = _excerpt(content, max(1, column - max(0, self.shown_from - start)), self.name)
+        start = self.text.rfind("\n", 0, position) + 1
+        if self.shown_from <= position:
+            start = max(start, self.shown_from)
+        return self.text[start : len(self.text) if end < 0 else end].rstrip("\r"), position - start
+
+    def line_with(self, what: str, position: int) -> str:
+        """The line of that place with this in it, as far as it is no secret."""
+        line, column = self.line_of(position)
+        return _excerpt(line[:column] + what + line[column:], column + 1, self.name)
+
+    def fail(self, found: str, remedy: str, position: int | None = None, show: bool = True) -> None:
+        """Raise the error for that place (default: here), with its line as far as it is no secret. show: whether any
+        of it is."""
+        position = self.at if position is None else position
+        number = self.text.count("\n", 0, position) + 1
+        column = position - self.text.rfind("\n", 0, position)
+        found = found[: 2 * _SHOWN]
+        if show:
+            line, place = self.line_of(position)
+            found += f", in: {_excerpt(line, place + 1, self.name)}"
         raise TemplateSyntaxError(
-            f"{self.what}: line {line}, column {column}",
-            f"{found[: 2 * _SHOWN]}, in: {excerpt}",
-            remedy[: 2 * _SHOWN],
-            line=line,
-            column=column,
+            f"{self.what}: line {number}, column {column}", found, remedy[: 2 * _SHOWN], line=number, column=column
         )
 
 
 def _excerpt(line: str, column: int, name: str) -> str:
-    """The line around its column, without what may be a secret: passwords, and whatever is quoted in a CONTEXT."""
+    """The line around its column, without what may be a secret: passwords, and every value of a CONTEXT."""
     for piece in line.split("="):
         word = piece.strip(_SPACE + ",[]\"'").rpartition(" ")[2]
         if is_secret(word):
             return f"{line[: line.find('=') + 1].strip()} (not shown: it may be a secret)"
+    if name == "CONTEXT":
+        line, column = _without_values(line), len(_without_values(line[: column - 1])) + 1
     start = max(0, min(column - 1, len(line)) - _SHOWN // 2)
     part = line[start : start + _SHOWN]
-    if name == "CONTEXT":
-        part = '"'.join("…" if index % 2 else piece for index, piece in enumerate(part.split('"')))
     return ("…" if start else "") + part.strip() + ("…" if start + _SHOWN < len(line) else "")
+
+
+def _without_values(line: str) -> str:
+    # A value begins on the line of its name: a quote before everything else closes one of several lines.
+    closing = line[:1] == '"'
+    return '"' * closing + _UNQUOTED.sub(r"\1…", _QUOTED.sub('"…"', line[closing:]))

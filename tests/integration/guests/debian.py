@@ -3,19 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Debian guests out of Debian's packages: with systemd and either way to a network, and with sysvinit.
 
-They boot by kernel and initrd, which all of them share. No network tool of theirs knows any interface, no context program
-is in them: that is what roles are tried on.
+They boot by kernel and initrd, which all of them share, as does a root of busybox alone. No network tool of theirs
+knows any interface, and no context program is in them: that is what roles are tried on. One is prepared as documents
+of OpenNebula 2.2 say: its rc.local mounts /dev/sdc and sources what it finds there.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import cached
-from .sources import codename, mmdebstrap
+from .sources import codename, file_system, mmdebstrap, to_qcow2
 
 KERNEL = "linux-image-cloud-amd64"
 COMMON = ["udev", "kmod", "iproute2", "ifupdown", "passwd", "e2fsprogs", "fdisk", "procps"]
@@ -25,7 +27,9 @@ SYSVINIT = ["sysvinit-core", "sysv-rc", "initscripts", *COMMON]
 SIZE = "700M"
 # What a minimal guest does without while it boots.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service"]
-SMALLER = 'rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*'
+SMALLER = (
+    'rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*'
+)
 HOOKS = [
     'echo debian > "$1/etc/hostname"',
     'echo "/dev/vda / ext4 defaults 0 1" > "$1/etc/fstab"',
@@ -48,12 +52,38 @@ VARIANTS: dict[str, Sequence[str]] = {
         "rm /etc/systemd/system/multi-user.target.wants/networking.service",
     ),
 }
+RC_LOCAL = """#!/bin/sh -e
+
+mount -t iso9660 /dev/sdc /mnt
+
+if [ -f /mnt/context.sh ]; then
+  . /mnt/init.sh
+fi
+
+umount /mnt
+
+exit 0
+"""
+VARIANTS["rc_local"] = ("write rc.local /etc/rc.local", "set_inode_field /etc/rc.local mode 0100755")
+BUSYBOX = {
+    "etc/inittab": "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100\n"
+    "::ctrlaltdel:/sbin/reboot\n",
+    "etc/init.d/rcS": "#!/bin/sh\nPATH=/bin:/sbin\nmount -a\nmount -o remount,rw /\nmkdir -p /dev/pts\n"
+    'for name in /sys/bus/*/devices/*/modalias; do modprobe -q "$(cat "$name")"; done\nip link set lo up\n',
+    "etc/fstab": "/dev/vda / ext4 defaults 0 1\nproc /proc proc defaults 0 0\nsys /sys sysfs defaults 0 0\n"
+    "dev /dev devtmpfs defaults 0 0\nrun /run tmpfs defaults 0 0\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "etc/group": "root:x:0:\n",
+    "etc/shadow": "root:*:19000:0:99999:7:::\n",
+    "etc/hostname": "busybox\n",
+    "etc/os-release": 'ID=busybox\nNAME="busybox"\n',
+}
 APPEND = "root=/dev/vda rw console=ttyS0,115200 net.ifnames=0 mitigations=off"
 
 
 @dataclass(frozen=True)
 class Guests:
-    """disks: by name, qcow2: ifupdown, networkd, sysvinit. kernel, initrd: of all of them."""
+    """disks: by name, qcow2: ifupdown, networkd, rc_local, sysvinit, busybox. kernel, initrd: of all of them."""
 
     disks: dict[str, Path]
     kernel: Path
@@ -62,9 +92,9 @@ class Guests:
 
 
 def images() -> Guests:
-    inputs = [SYSTEMD, SYSVINIT, HOOKS_SYSTEMD, HOOKS_SYSVINIT, SIZE, VARIANTS, APPEND, codename()]
+    inputs = [SYSTEMD, SYSVINIT, HOOKS_SYSTEMD, HOOKS_SYSVINIT, SIZE, VARIANTS, RC_LOCAL, BUSYBOX, APPEND, codename()]
     place = cached("debian", inputs, make)
-    disks = {name: place / f"{name}.qcow2" for name in (*VARIANTS, "sysvinit")}
+    disks = {name: place / f"{name}.qcow2" for name in (*VARIANTS, "sysvinit", "busybox")}
     return Guests(disks, place / "vmlinuz", place / "initrd")
 
 
@@ -75,7 +105,8 @@ def make(place: Path) -> None:
     (place / "initrd").write_bytes(next((root / "boot").glob("initrd.img-*")).read_bytes())
     modules = place / "modules"
     subprocess.run(["cp", "-a", str(root / "lib/modules"), str(modules)], check=True)
-    base = file_system(root)
+    base = file_system(root, SIZE)
+    (place / "rc.local").write_text(RC_LOCAL)
     for name, commands in VARIANTS.items():
         raw = place / f"{name}.raw"
         subprocess.run(["cp", "--sparse=always", str(base), str(raw)], check=True)
@@ -85,23 +116,29 @@ def make(place: Path) -> None:
     base.unlink()
     mmdebstrap(root, SYSVINIT, HOOKS_SYSVINIT)
     subprocess.run(["cp", "-a", str(modules), str(root / "lib/modules")], check=True)
-    subprocess.run(["rm", "-rf", str(modules)], check=True)
-    file_system(root).rename(place / "sysvinit.raw")
+    file_system(root, SIZE).rename(place / "sysvinit.raw")
     to_qcow2(place / "sysvinit.raw")
+    busybox(root)
+    modules.rename(root / "lib/modules")
+    file_system(root, SIZE).rename(place / "busybox.raw")
+    to_qcow2(place / "busybox.raw")
 
 
-def file_system(root: Path) -> Path:
-    """An ext4 of what is in root, which is removed."""
-    raw = root.with_name("base.raw")
-    subprocess.run(["mkfs.ext4", "-q", "-L", "root", "-d", str(root), str(raw), SIZE], check=True, capture_output=True)
-    subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
-    return raw
+def busybox(root: Path) -> None:
+    """A root of this one program; busybox's own init starts what its inittab says."""
+    for directory in ("bin", "dev", "etc/init.d", "lib", "mnt", "proc", "root", "run", "sys", "tmp", "usr", "var"):
+        (root / directory).mkdir(parents=True)
+    (root / "sbin").symlink_to("bin")
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for applet in subprocess.run(["busybox", "--list"], check=True, capture_output=True, text=True).stdout.split():
+        if applet != "busybox":
+            (root / "bin" / applet).symlink_to("busybox")
+    for name, text in BUSYBOX.items():
+        (root / name).write_text(text)
+    (root / "etc/init.d/rcS").chmod(0o755)
 
 
 def edit(raw: Path, commands: Sequence[str]) -> None:
-    subprocess.run(["debugfs", "-w", "-f", "-", str(raw)], input="\n".join(commands), check=True, text=True, capture_output=True)
-
-
-def to_qcow2(raw: Path) -> None:
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(raw.with_suffix(".qcow2"))], check=True)
-    raw.unlink()
+    lines = "\n".join(commands)
+    command = ["debugfs", "-w", "-f", "-", str(raw)]
+    subprocess.run(command, input=lines, check=True, text=True, capture_output=True, cwd=raw.parent)

@@ -89,7 +89,21 @@ class Layout:
 
 def layout(place: Path, name: str, shell: str = "busybox") -> Layout:
     root = place / f"root-{name}-{shell}"
-    for directory in ("bin", "sbin", "usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "run", "var", "tmp", "mnt", "root"):
+    for directory in (
+        "bin",
+        "sbin",
+        "usr/bin",
+        "usr/sbin",
+        "etc",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "var",
+        "tmp",
+        "mnt",
+        "root",
+    ):
         (root / directory).mkdir(parents=True, exist_ok=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     applets = subprocess.run(["busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()

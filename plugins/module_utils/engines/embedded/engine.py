@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from ...context import sources
 from ...errors import CatalogError, ForeignObject
 from ...model.audit import Ledger
 from ...model.backup import Copy, Restored
@@ -19,7 +20,7 @@ from ...model.image import Image
 from ...model.network import AddressRange, Network
 from ...model.plan import Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
-from ..base import Engine, Ref, VmOrders, VmRecord, VmRequest
+from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
 from . import copies
 from .audit import Audit
 from .hosts import Hosts
@@ -30,20 +31,27 @@ from .templates import Templates
 from .vms import Vms
 
 
+class _Unfetched(Exception):
+    """Undoes a session that wants files from the net."""
+
+
 class EmbeddedEngine(Engine):
     capabilities = frozenset(("plans", "stores_images"))
 
-    def __init__(self, root: str, check_mode: bool = False, create: bool = False) -> None:
+    def __init__(
+        self, root: str, check_mode: bool = False, create: bool = False, limits: sources.Limits = sources.USUAL
+    ) -> None:
+        self.sources = sources.Sources(root, limits, check_mode)
         self.store = Store(root, check_mode=check_mode, create=create)
         self.images = Images(self.store)
         self.networks = Networks(self.store)
         self.templates = Templates(self.store)
         self.hosts = Hosts(self.store)
-        self.vms = Vms(self.store, self.images, self.networks, self.hosts, now=lambda: int(time.time()))
+        self.vms = Vms(self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time()))
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
-        return cls(params["root"], check_mode, create)
+        return cls(params["root"], check_mode, create, _limits(params))
 
     @classmethod
     def begun(cls, params: Mapping[str, Any]) -> bool:
@@ -62,6 +70,21 @@ class EmbeddedEngine(Engine):
 
     def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
+
+    def decide(self, work: Callable[[], T]) -> T:
+        while True:
+            try:
+                with self.session():
+                    result = work()
+                    # Nobody else can decide anything while a slow server keeps this session waiting.
+                    if self.sources.lacking:
+                        raise _Unfetched
+                break
+            except _Unfetched:
+                self.sources.fetch()
+        if not self.store.check_mode:
+            self.sources.prune(self.vms.fetched)
+        return result
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -90,6 +113,7 @@ class EmbeddedEngine(Engine):
         return self.store.meta("catalog")
 
     def close(self) -> None:
+        self.sources.close()
         self.store.close()
 
     def ledger(self) -> Ledger:
@@ -248,3 +272,16 @@ class EmbeddedEngine(Engine):
 
     def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
         return self.vms.record(host, outcomes, done_number)
+
+
+def _limits(params: Mapping[str, Any]) -> sources.Limits:
+    """Of the modules, only the one that decides about machines has these options."""
+    if params.get("restricted_dirs") is None:
+        return sources.USUAL
+    return sources.Limits(
+        safe=tuple(params["safe_dirs"]),
+        restricted=tuple(params["restricted_dirs"]),
+        validate_certs=params["validate_certs"],
+        stall=float(params["timeout"]),
+        min_speed=params["min_speed"] * 1024.0,
+    )

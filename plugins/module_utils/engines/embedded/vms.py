@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable
 
-from ...context import variables
-from ...errors import Conflict, NebulaError, NoCapacity, NotFound, StalePlan
+from ...context import formats, variables
+from ...context.sources import Sources
+from ...errors import Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
 from ...model import instantiate
 from ...model.host import Host
 from ...model.image import Image
@@ -27,7 +28,7 @@ from ...model.network import Network
 from ...model.nic import Nic
 from ...model.plain import from_plain, to_plain
 from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
-from ...model.states import FAILURES, LcmState, VmState, vm_state_name
+from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.vm import Vm
 from ..base import VmOrders, VmRecord, VmRequest
@@ -53,18 +54,32 @@ _ENDING = {
 }
 
 
+# States in which a machine's context is not made anew.
+_WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
+
+
 class Vms:
-    def __init__(self, store: Store, images: Images, networks: Networks, hosts: Hosts, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        networks: Networks,
+        hosts: Hosts,
+        sources: Sources,
+        now: Callable[[], int],
+    ) -> None:
         self.store = store
         self.images = images
         self.networks = networks
         self.hosts = hosts
+        self.sources = sources
         self.now = now
         # What the nodes said in this run, by host name.
         self.foreign_memory: dict[str, int] = {}
         self.taken_ports: dict[str, set[int]] = {}
         self.unreached: set[str] = set()
         self.foreign_ids: set[int] = set()
+        self.contents: dict[str, frozenset[str]] = {}
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def pool(
@@ -204,7 +219,9 @@ class Vms:
         nics: Sequence[Nic],
         vnc_port: int | None,
         references: _References,
+        fetched: Mapping[str, str] | None = None,
     ) -> tuple[Vm, list[str]]:
+        """fetched: of files from URLs, what the machine has and keeps."""
         vm = instantiate.build(
             template,
             vm_id=vm_id,
@@ -219,7 +236,26 @@ class Vms:
             return vm, []
         named_networks, named_images = references.of_context(template)
         context, said = variables.build(vm, template, networks=named_networks, images=named_images)
+        if context is not None and (context.files or context.format != formats.DEFAULT):
+            names = {image.source: image.name for image in named_images}
+            files = [replace(file, image=names.get(file.source, "")) for file in context.files]
+            try:
+                context = replace(context, files=self.sources.found(files, fetched or {}))
+                # What its node would refuse, before the machine has anything.
+                formats.documents(context.format, context.variables, identity, [file.target for file in files])
+            except NebulaError as error:
+                error.asked = f"VM {name}: {error.asked}"
+                raise
         return replace(vm, context=context), list(said)
+
+    def fetched(self) -> set[str]:
+        """Digests of the files from URLs that machines have."""
+        return {
+            file["sha256"]
+            for row in self.store.rows("SELECT body FROM vms WHERE state != 6 AND body LIKE '%\"sha256\"%'")
+            for file in (json.loads(row["body"]).get("context") or {}).get("files", ())
+            if file.get("sha256")
+        }
 
     def _lease(self, wanted: Sequence[tuple[int, str, Demands, int]], references: _References) -> dict[int, list[Nic]]:
         """NICs with their leases for each machine, from the NIC id given on; all leases of the batch in one go."""
@@ -330,7 +366,18 @@ class Vms:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         self._repromise(row, host, demands)
         nics = self._refreshed(vm.nics, references)
-        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
+        body, said = self._assemble(
+            vm_id,
+            row["uuid"],
+            row["name"],
+            host,
+            template,
+            images,
+            nics,
+            port,
+            references,
+            {} if any(change.attribute == "CONTEXT" for change in changes) else _fetched(vm),
+        )
         body = replace(body, disks=_keep_sources(vm, body))
         self._store(vm_id, references.as_json(template), body, demands, host)
         if body.context != vm.context or any(change.how != "catalog" for change in changes):
@@ -453,17 +500,25 @@ class Vms:
         number = int(self.store.meta("plan"))
         catalog = self.store.meta("catalog")
         known = {host.name: host for host in self.hosts.pool()}
-        return {
-            host: Plan(
+        plans = {}
+        for host, vms in planned.items():
+            sources = self.sources.planned(
+                file
+                for each in vms
+                if each.vm.context is not None and each.wanted not in _WITHOUT_CONTEXT
+                for file in each.vm.context.files
+            )
+            plans[host] = Plan(
                 catalog,
                 number,
                 host,
                 tuple(vms),
                 memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
                 foreign_memory=self.foreign_memory.get(host, 0),
+                contents=self.sources.contents(sources, self.contents.get(host, ())),
+                sources=sources,
             )
-            for host, vms in planned.items()
-        }
+        return plans
 
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
@@ -475,6 +530,7 @@ class Vms:
             self.foreign_memory[node.host] = node.foreign_memory
             self.taken_ports[node.host] = set(node.ports)
             self.foreign_ids.update(node.foreign_ids)
+            self.contents[node.host] = frozenset(node.contents)
             if not node.reached:
                 self.unreached.add(node.host)
             if node.reached and self._is_stale(host["id"], node):
@@ -653,17 +709,37 @@ class _References:
 
     def of_context(self, template: Template) -> tuple[list[Network], list[Image]]:
         """Networks and images that expressions of CONTEXT name. One that is not there expands to nothing, with a
-        warning of its own."""
+        warning of its own; a file has to be there."""
         if id(template) not in self._context:
             networks, images = [], []
             for expression in variables.references(template):
+                if expression.name == "FILE" and expression.value:
+                    images.append(self._file(expression.value))
+                    continue
                 with contextlib.suppress(NotFound):
                     if expression.name == "NETWORK" and expression.value:
                         networks.append(self._networks.info(expression.value))
-                    elif expression.name in ("IMAGE", "FILE") and expression.value:
+                    elif expression.name == "IMAGE" and expression.value:
                         images.append(self._images.info(expression.value))
             self._context[id(template)] = (networks, images)
         return self._context[id(template)]
+
+    def _file(self, ref: Any) -> Image:
+        """An image for $FILE in CONTEXT: without it the machine would lack a file, so it is no matter of a warning."""
+        image = self._images.uncounted(ref)
+        if image.type != ImageType.CONTEXT:
+            raise InvalidValue(
+                f"CONTEXT: $FILE of image {image.name}",
+                f"it is of type {image.type.name}",
+                "Name an image of type CONTEXT",
+            )
+        if image.state != ImageState.READY:
+            raise WrongState(
+                f"CONTEXT: $FILE of image {image.name}",
+                f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else ""),
+                "It has to be READY: see nebula_image",
+            )
+        return image
 
     def network(self, where: str, ref: Any) -> Network:
         if ref not in self._network:
@@ -712,6 +788,10 @@ def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
         if (demand.ip and demand.ip != nic.ip) or (demand.mac and demand.mac.lower() != nic.mac):
             return False
     return True
+
+
+def _fetched(vm: Vm) -> dict[str, str]:
+    return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}
 
 
 def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
@@ -765,6 +845,7 @@ def _observed_reason(node: Observed, state: str) -> str:
 def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("context"):
         body["context"]["variables"] = {}
+        body["context"]["files"] = []
     if body.get("graphics"):
         body["graphics"]["password"] = ""
     body["raw"] = {}

@@ -16,8 +16,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import is
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, MissingDependency
 from ansible_collections.nebula.provision.plugins.modules import nebula_context_iso
 
-DEFAULTS = {"dest": None, "context": None, "files": None, "owner": None, "group": None, "mode": "0640",
-            "state": "present", "isos": None}  # fmt: skip
+DEFAULTS = {"dest": None, "context": None, "files": None, "format": "opennebula", "owner": None, "group": None,
+            "mode": "0640", "state": "present", "isos": None}  # fmt: skip
 
 
 def run(check_mode=False, **options):
@@ -206,5 +206,46 @@ def test_check_mode_takes_what_is_missing_as_about_to_come(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_a_shell_reserves_warn(dest):
-    assert len(run(dest=dest, context={"PATH": "/x"}).warnings) == 1
+@pytest.mark.parametrize("name", ["PATH", "uid", "BASH_ENV", "SECONDS"])
+def test_names_that_a_shell_reserves_are_refused(dest, name):
+    (item,) = run(dest=dest, context={"A": "1", name: "s3cret"}).errors
+    assert f"ISO {dest}: context: variable {name.upper()}: " in str(item.error)
+    assert "s3cret" not in str(item.error)
+    assert not os.path.exists(dest)
+
+
+def test_formats(dest):
+    """Another format makes the ISO anew; the diff says which it was and is, and of its documents nothing."""
+    context = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP": "10.66.0.10", "PASSWORD": "hunter2"}
+    run(dest=dest, context=context)
+    before = "opennebula"
+    for format in ("configdrive", "nocloud", "opennebula"):
+        predicted = run(True, dest=dest, context=context, format=format)
+        result = run(dest=dest, context=context, format=format)
+        assert predicted.diff() == result.diff()
+        (diff,) = result.diff()
+        shown = [json.loads(diff[key]) for key in ("before", "after")]
+        assert [side["format"] for side in shown] == [before, format]
+        assert shown[0]["variables"] == shown[1]["variables"]
+        assert shown[0]["files"] == shown[1]["files"] == {}
+        assert "hunter2" not in str(diff)
+        assert iso9660.examine(dest).format == format
+        assert not run(dest=dest, context=context, format=format).changed
+        before = format
+    run(dest=dest, context=context, format="nocloud")
+    assert run(dest=dest, state="absent").changed
+
+
+def test_a_format_for_each(tmp_path):
+    isos = [
+        {"dest": str(tmp_path / "a.iso")},
+        {"dest": str(tmp_path / "b.iso"), "format": "configdrive"},
+        {"dest": str(tmp_path / "c.iso"), "format": "vmware"},
+        {"dest": str(tmp_path / "d.iso"), "context": {"ETH0_IP": "s3cret"}},
+    ]
+    result = run(isos=isos, format="nocloud")
+    assert [iso9660.examine(str(tmp_path / f"{name}.iso")).format for name in "ab"] == ["nocloud", "configdrive"]
+    assert [str(item.error) for item in result.errors] == [
+        f"ISO {tmp_path}/c.iso: format 'vmware': no such format. Known are opennebula, configdrive, nocloud",
+        "context variable ETH0_IP: it is not an IPv4 address. Write it as 10.66.0.10",
+    ]

@@ -268,3 +268,87 @@ def test_options_and_attributes_that_disagree(module):
     assert "Give one of the two" in failures(module({**PUBLIC, "attributes": {"gateway": "10.66.0.2"}}))[0]
     assert "attribute BRIDGE" in failures(module({**PUBLIC, "attributes": {"bridge": "x"}}))[0]
     assert only(module({**PUBLIC, "attributes": {"gateway": "10.66.0.1"}}))["id"] == 0
+
+
+# --- networks as OpenNebula's documents write them -------------------------------------------------------------------
+
+PUBLIC_NET = """NAME = "Public"
+TYPE = FIXED
+BRIDGE = vbr1
+BROADCAST=10.66.0.255
+NETMASK=255.255.255.0
+NETWORK=10.66.0.0
+GATEWAY=10.66.0.1
+PEERDNS=yes
+DNS=10.66.0.2
+LEASES = [IP=10.66.0.10]
+LEASES = [IP=10.66.0.11]
+LEASES = [IP=10.66.0.20, MAC=02:00:00:00:00:14]
+"""
+RED_NET = "NAME = Red\nTYPE = RANGED\nNETWORK_SIZE = C\nNETWORK_ADDRESS = 192.168.9.0\nGATEWAY = 192.168.9.1\n"
+
+
+@pytest.mark.parametrize("text", [PUBLIC_NET, RED_NET])
+def test_a_template_again_and_absent_as_predicted(module, text):
+    steps = [
+        ({}, True),
+        ({}, False),
+        ({"attributes": {"COLOR": "blue"}}, True),
+        ({}, False),
+        ({"state": "absent"}, True),
+    ]
+    for more, changes in steps:
+        item = {"template": text, **more}
+        predicted, real = module(item, check=True), module(item)
+        assert not failures(real)
+        assert (predicted.changed, real.changed) == (changes, changes), more
+    assert not module({"template": text, "state": "absent"}).changed
+
+
+def test_what_a_template_of_fixed_leases_makes(module):
+    made = only(module({"template": PUBLIC_NET}))
+    assert (made["name"], made["bridge"], made["vn_mad"], made["size"]) == ("Public", "vbr1", "dummy", 3)
+    assert sizes(made) == [
+        (0, "IP4", "10.66.0.10", 1),
+        (1, "IP4", "10.66.0.11", 1),
+        (2, "IP4", "10.66.0.20", 1),
+    ]
+    assert [r["mac"] for r in made["address_ranges"]] == ["02:00:0a:42:00:0a", "02:00:0a:42:00:0b", "02:00:00:00:00:14"]
+    assert made["attributes"] == {
+        "BROADCAST": "10.66.0.255",
+        "NETWORK_MASK": "255.255.255.0",
+        "NETWORK_ADDRESS": "10.66.0.0",
+        "GATEWAY": "10.66.0.1",
+        "PEERDNS": "yes",
+        "DNS": "10.66.0.2",
+    }
+    more = only(module({"template": PUBLIC_NET + "LEASES = [IP=10.66.0.12]"}))
+    assert sizes(more)[3] == (3, "IP4", "10.66.0.12", 1)
+
+
+def test_what_a_ranged_template_makes(module):
+    made = only(module(template=RED_NET))
+    assert (made["name"], made["bridge"], sizes(made)) == ("Red", "onebr0", [(0, "IP4", "192.168.9.2", 253)])
+    assert made["attributes"]["NETWORK_MASK"] == "255.255.255.0"
+    mapping = {"type": "RANGED", "network_size": "C", "network_address": "192.168.9.0", "gateway": "192.168.9.1"}
+    assert not module(name="Red", template=mapping).changed
+    assert not module(template=json.dumps({**mapping, "NAME": "Red"})).changed
+
+
+def test_templates_that_cannot_be_keep_nobody_from_the_others(module):
+    result = module(
+        {"template": "NAME = A\nTYPE = FIXED"},
+        {"name": "B", "template": "NAME = C"},
+        {"name": "D", "template": "LEASES = [ IP = 10.0.0.5\n MAC = 02:00:00:00:00:05 ]"},
+        {"template": 5},
+        {"name": "E", "template": "NETWORK_ADDRESS = 10.0.0.0/24", "network_address": "10.1.0.0/24"},
+        {"template": RED_NET},
+    )
+    said = failures(result)
+    assert "network A: TYPE = FIXED" in said[0]
+    assert "it has no LEASES" in said[0]
+    assert "NAME = 'C'" in said[1]
+    assert "network D: line 1, column 25: no comma after the value of IP" in said[2]
+    assert "it is a int" in said[3]
+    assert "Give one of the two" in said[4]
+    assert [network["name"] for network in result.payload["networks"]] == ["Red"]

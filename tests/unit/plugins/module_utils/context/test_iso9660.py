@@ -42,7 +42,9 @@ def test_write(tmp_path):
     assert path.stat().st_mode & 0o7777 == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
     assert iso9660.read(str(path)) == (VARIABLES, {})
-    assert iso9660.examine(str(path)) == iso9660.Found(path.stat().st_size, ours=True, context=True)
+    assert iso9660.examine(str(path)) == iso9660.Found(
+        path.stat().st_size, ours=True, context=True, format="opennebula"
+    )
 
 
 def test_the_same_is_not_written_again(tmp_path):
@@ -161,3 +163,58 @@ def test_read_of_what_is_no_iso(tmp_path):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(InvalidValue, match="can't be read"):
             iso9660.read(str(tmp_path / "x"))
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+OTHERS = {"configdrive": b"config-2", "nocloud": b"cidata"}
+WITH_NIC = {**VARIABLES, "ETH0_MAC": "02:00:0a:00:00:05"}
+
+
+@pytest.mark.parametrize("format", OTHERS)
+def test_another_format_is_known_again(tmp_path, format):
+    path = tmp_path / "context.iso"
+    context_files = tree(tmp_path / "a")
+    iso9660.write(str(path), WITH_NIC, context_files, format=format)
+    assert path.read_bytes()[32808:32840].rstrip() == OTHERS[format]
+    found = iso9660.examine(str(path))
+    assert found == iso9660.Found(path.stat().st_size, ours=True, context=True, format=format)
+    variables, lengths = iso9660.read(str(path))
+    assert variables == WITH_NIC
+    with iso9660.built(WITH_NIC, context_files) as iso:
+        assert lengths == {entry.path: entry.size for entry in iso.entries if not entry.directory}
+
+
+@pytest.mark.parametrize("format", OTHERS)
+def test_another_format_has_the_same_bytes_again(tmp_path, format):
+    (tmp_path / "elsewhere").mkdir()
+    digests = []
+    for top in (tmp_path / "a", tmp_path / "elsewhere" / "a"):
+        with iso9660.built(dict(reversed(WITH_NIC.items())), tree(top), format=format, identity="one") as iso:
+            digests.append(iso.sha256)
+    assert len(set(digests)) == 1
+
+
+def test_the_format_and_who_it_is_for_make_the_bytes():
+    kinds = [("opennebula", ""), ("opennebula", "x"), ("configdrive", ""), ("configdrive", "x"), ("nocloud", "")]
+    found = []
+    for format, identity in kinds:
+        with iso9660.built(WITH_NIC, format=format, identity=identity) as iso:
+            found.append(iso.sha256)
+    # The identity is nothing to OpenNebula's format.
+    assert found[0] == found[1] == digest(WITH_NIC)
+    assert len(set(found)) == 4
+
+
+def test_names_that_a_format_needs(tmp_path):
+    (tmp_path / "OpenStack").touch()
+    (tmp_path / "meta-data").touch()
+    for format, taken in (("configdrive", "OpenStack"), ("nocloud", "meta-data")):
+        wanted = [files.context_file(str(tmp_path / taken))]
+        with pytest.raises(InvalidValue, match=f"{taken}.*{format}"):
+            iso9660.write(str(tmp_path / "x.iso"), {}, wanted, format=format)
+        iso9660.write(str(tmp_path / "x.iso"), {}, wanted)
+
+
+def test_no_such_format(tmp_path):
+    with pytest.raises(InvalidValue, match="Known are opennebula, configdrive, nocloud"):
+        iso9660.write(str(tmp_path / "x.iso"), {}, format="vmware")

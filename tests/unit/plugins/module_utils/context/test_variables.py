@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import base64
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import as_template, parse
 
 ONED = Path(__file__).parents[4] / "fixtures" / "oned"
 NET_A = {
@@ -217,17 +219,21 @@ def test_values_arrive_as_they_are(value):
     assert values({"A": value})["A"] == value
 
 
-def test_blanks_at_the_ends_are_dropped_with_a_warning():
-    found, warnings = built({"A": "  x y\t", "B": "key\n", "C": "\n\n"})
-    assert (found.variables["A"], found.variables["B"], found.variables["C"]) == ("x y", "key", "")
-    assert warnings == ["CONTEXT/A: blanks at its ends are dropped, as OpenNebula does"]
+def test_blanks_at_the_ends_stay_but_for_those_in_text():
+    given = {"A": "  x y\t", "B": "key\n", "C": "\n\n"}
+    found, warnings = built(given)
+    assert {name: found.variables[name] for name in given} == given
+    assert warnings == []
+    text = "".join(f'{name} = "{value}",' for name, value in given.items()).rstrip(",")
+    template = as_template(f"CONTEXT = [ {text} ]", "template x")
+    assert template.vector("CONTEXT") == {"A": "x y", "B": "key", "C": ""}
 
 
 def test_nothing_in_a_start_script_is_expanded():
     script = "#!/bin/sh\necho $NAME ${HOME} $(id) > /x\n"
     found = values({"START_SCRIPT": script})
     assert base64.b64decode(found["START_SCRIPT_BASE64"]).decode() == script
-    assert found["START_SCRIPT"] == script.strip()
+    assert found["START_SCRIPT"] == script
 
 
 def test_a_start_script_without_expressions_is_sent_as_opennebula_sends_it():
@@ -246,10 +252,134 @@ def test_names_a_shell_reserves_are_warned_of():
     assert "UID" in warnings[0]
 
 
-@pytest.mark.parametrize("context", [{"1A": "x"}, {"A": "x\udcff"}])
-def test_what_no_shell_can_hold_is_refused(context):
-    with pytest.raises(InvalidValue):
-        built(context)
+@pytest.mark.parametrize("value", ["s3cret\udcff", "s3cret\0"])
+def test_what_no_shell_can_hold_is_refused(value):
+    vm, _template = machine()
+    with pytest.raises(InvalidValue, match="context variable A") as caught:
+        variables.build(vm, Template((("CONTEXT", (("A", value),)),)))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_names_no_shell_takes_are_left_out_and_named():
+    """OpenNebula writes them; a shell would take the line for a command."""
+    found, warnings = built({"1A": "$(touch x)", "2": "$NMAE", "A": "b"})
+    assert found.variables == {"A": "b", "TARGET": "sda", "DISK_ID": "0"}
+    assert warnings == [
+        f"CONTEXT/{name}: left out, as no shell takes that name: begin it with a letter" for name in ("1A", "2")
+    ]
+
+
+def test_a_plain_dollar_on_every_engine():
+    """An attribute outside of CONTEXT holds it, and is not read again."""
+    template = as_template(
+        'PRICE = "5$"\nSPELL = "$$ $(id) ${X} $NAME, ]]"\nCONTEXT = [ COST = "$PRICE", SPELL = "<$SPELL>" ]',
+        "template x",
+    )
+    vm, _template = machine()
+    context, warnings = variables.build(vm, template)
+    assert (context.variables["COST"], context.variables["SPELL"]) == ("5$", "<$$ $(id) ${X} $NAME, ]]>")
+    assert warnings == []
+
+
+def test_a_plain_dollar_in_yaml():
+    template = as_template({"context": {"COST": "5$", "WORD": "$$HOME", "RUN": "$(id) ${X} $$"}}, "template x")
+    vm, _template = machine()
+    found = variables.build(vm, template)[0].variables
+    assert (found["COST"], found["WORD"], found["RUN"]) == ("5$", "$HOME", "$(id) ${X} $$")
+
+
+def test_the_warning_says_how_in_both_forms():
+    _context, warnings = built({"A": "$NMAE"})
+    assert "write $$ in YAML" in warnings[0]
+    assert "an attribute outside of CONTEXT" in warnings[0]
+
+
+def test_ten_thousand_variables():
+    text = "CONTEXT = [ " + ",\n".join(f'V{number} = "it\'s $NAME {number}"' for number in range(10_000)) + " ]"
+    vm, _template = machine()
+    started = time.process_time()
+    context, warnings = variables.build(vm, as_template(text, "template x"))
+    rendered = context_sh.render(context.variables)
+    assert time.process_time() - started < 5
+    assert warnings == []
+    assert len(context.variables) == 10_002
+    assert context_sh.parse(rendered)["V9999"] == "it's web-0 9999"
+
+
+def test_the_first_of_equal_names_wins():
+    template = as_template("CONTEXT = [ a = 1, A = 2 ]\nCONTEXT = [ A = 3, B = 4 ]", "template x")
+    vm, _template = machine()
+    found = variables.build(vm, template)[0].variables
+    assert (found["A"], found["B"]) == ("1", "4")
+
+
+def test_the_file_that_the_old_documentation_shows():
+    """Its values, unquoted and quoted; the names in upper case, as its own init.sh expects them."""
+    text = r"""
+        CONTEXT = [
+          hostname   = "MAINHOST",
+          ip_private = $NIC[IP],
+          dns        = "$NETWORK[DNS, NAME=\"Public\"]",
+          ip_gen     = "10.0.0.$VMID",
+          files      = "/service/init.sh /service/certificates /service/service.conf"
+        ]
+        """
+    vm, _template = machine(vm_id=85, nics=[nic(network="Public", ip="192.168.0.5", values={"DNS": "192.168.4.9"})])
+    vm = replace(vm, context=replace(vm.context, target="sdb"))
+    context, warnings = variables.build(vm, as_template(text, "template x"))
+    assert context_sh.render(context.variables) == (
+        "# Context variables generated by OpenNebula\n"
+        "DISK_ID='0'\n"
+        "DNS='192.168.4.9'\n"
+        "FILES='/service/init.sh /service/certificates /service/service.conf'\n"
+        "HOSTNAME='MAINHOST'\n"
+        "IP_GEN='10.0.0.85'\n"
+        "IP_PRIVATE='192.168.0.5'\n"
+        "TARGET='sdb'\n"
+    )
+    assert warnings == []
+
+
+def test_the_second_example_of_the_old_documentation_with_its_comma():
+    text = r"""
+        CONTEXT = [
+          hostname  = "$NAME",
+          ip_public = "$NIC[IP, NETWORK=\"Public\"]",
+          username  = virtualuser,
+          files     = "/vms_configuration/id_rsa.pub /vms_configuration/init.sh"
+        ]
+        """
+    nics = [nic(), nic(1, "Public", ip="192.168.4.20")]
+    vm, _template = machine(nics=nics)
+    found = variables.build(vm, as_template(text, "template x"))[0].variables
+    assert {name: found[name] for name in ("HOSTNAME", "IP_PUBLIC", "USERNAME", "FILES")} == {
+        "HOSTNAME": "web-0",
+        "IP_PUBLIC": "192.168.4.20",
+        "USERNAME": "virtualuser",
+        "FILES": "/vms_configuration/id_rsa.pub /vms_configuration/init.sh",
+    }
+
+
+def test_the_container_of_the_old_documentation():
+    text = r"""
+CONTEXT = [
+   hostname  = "$NAME.example.org",
+   nameserver        = "$NETWORK[DNS, NAME=\"Public\" ]",
+   firewall  = "
+                [*]
+                111.111.111.0/24
+
+                [22]
+                222.222.0.0/16
+               ",
+   files = "/srv/cloud/one/vps145/init.sh /srv/cloud/one/vps145/id_rsa.pub" ]
+"""
+    vm, _template = machine(name="vps145", nics=[nic(network="Public", values={"DNS": "192.168.4.9"})])
+    found = variables.build(vm, as_template(text, "template x"))[0].variables
+    assert (found["HOSTNAME"], found["NAMESERVER"]) == ("vps145.example.org", "192.168.4.9")
+    assert [line.strip() for line in found["FIREWALL"].splitlines()] == [
+        "[*]", "111.111.111.0/24", "", "[22]", "222.222.0.0/16"
+    ]  # fmt: skip
 
 
 def test_files_of_the_datastore():
@@ -267,5 +397,5 @@ def test_files_of_the_datastore():
 
 def test_one_name_from_two_places_is_refused():
     init = Image(6, "init.sh", ImageType.CONTEXT, source="/datastores/2/06init")
-    with pytest.raises(InvalidValue, match=r"06init.*/srv/init\.sh"):
+    with pytest.raises(InvalidValue, match=r"image 'init\.sh': '/srv/init\.sh' has the same"):
         built({"FILES_DS": '$FILE[IMAGE="init.sh"]', "FILES": "/srv/init.sh"}, images=[init])

@@ -133,8 +133,18 @@ def test_a_prompt_is_read_with_what_the_kernel_writes_after_it(log: Path) -> Non
         (CLOUD_INIT, {"addresses": ("127.0.0.1",)}, "address 127.0.0.1"),
         (CLOUD_INIT.replace("|  True | 10", "| False | 10"), {}, "address 10.66.0.10 (none said)"),
         # An image's own name is no sign of a context; nor is what an earlier boot said.
-        ("\nDebian GNU/Linux 12 web-0 ttyS0\n\nweb-0 login: ", {"addresses": ()}, "datasource OpenNebula"),
-        (CLOUD_INIT.replace("OpenNebula", "NoCloud"), {"addresses": ()}, "OpenNebula (DataSourceNoCloud)"),
+        (
+            "\nDebian GNU/Linux 12 web-0 ttyS0\n\nweb-0 login: ",
+            {"addresses": ()},
+            "read the context ISO (it named no source)",
+        ),
+        (CLOUD_INIT.replace("OpenNebula", "Ec2"), {"addresses": ()}, "read the context ISO (DataSourceEc2)"),
+        # A seed that the image brings.
+        (
+            CLOUD_INIT.replace("OpenNebula [seed=/dev/sr0]", "NoCloud [seed=/var/lib/cloud/seed]"),
+            {"addresses": ()},
+            "read the context ISO (DataSourceNoCloud)",
+        ),
         (CLOUD_INIT + "\n" + CLOUD_INIT.splitlines()[0] + "\n", {}, "address 10.66.0.10 (none said)"),
     ],
 )
@@ -142,6 +152,12 @@ def test_cloud_init_is_not_believed(log: Path, text: str, changes: dict[str, obj
     verdict = judge(log, text, **changes)
     assert not verdict.verified
     assert missing in "; ".join(verdict.missing)
+
+
+@pytest.mark.parametrize("source", ["ConfigDrive [net,ver=2][source=/dev/sr0]", "NoCloud [seed=/dev/sr0][dsmode=net]"])
+def test_every_format_of_the_iso_is_believed(log: Path, source: str) -> None:
+    text = CLOUD_INIT.replace("OpenNebula [seed=/dev/sr0]", source)
+    assert judge(log, text, addresses=()).verified
 
 
 def test_a_pattern_decides_alone(log: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_plan_comes_back() -> None:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"host": "other"}, "other"), ({"format": 2}, "format is 2"), ({"later": 1}, "later"), ({"number": None}, "")],
+    [({"host": "other"}, "other"), ({"format": 1}, "format is 1"), ({"later": 1}, "later"), ({"number": None}, "")],
 )
 def test_a_plan_that_is_not_for_here(change: dict[str, Any], told: str) -> None:
     data = {**to_plain(plan("RUNNING")), **change}

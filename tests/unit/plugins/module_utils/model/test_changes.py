@@ -83,6 +83,8 @@ DIFFERENT = {
     "CONTEXT = [ NETWORK = YES, HOSTNAME = web, PASSWORD = hunter2, TARGET = sdz ]": Change(
         "CONTEXT", "nothing of it", "[ TARGET = (secret) ]", "poweroff"
     ),
+    "CONTEXT_FORMAT = nocloud": Change("CONTEXT_FORMAT", "opennebula", "nocloud", "live"),
+    "CONTEXT_DEVICE = disk": Change("CONTEXT_DEVICE", "cdrom", "disk", "poweroff"),
     "OS = [ MACHINE = pc ]": Change("OS", "nothing", "[ MACHINE = pc ]", "poweroff"),
     'OS = [ UUID = "01234567-89ab-4cde-8f01-23456789abcd" ]': Change(
         "OS", "nothing", "[ UUID = 01234567-89ab-4cde-8f01-23456789abcd ]", "recreate"
@@ -98,6 +100,19 @@ def test_difference(text: str) -> None:
     [change] = changes(WEB, put(text))
     assert change == DIFFERENT[text]
     assert "hunter" not in f"{change}".lower()
+
+
+def test_the_context_of_a_disk_changes_while_the_machine_is_off() -> None:
+    disk = Template((*WEB.attributes, ("CONTEXT_DEVICE", "DISK")))
+    for other in (disk.merge_context({"A": "b"}), Template((*disk.attributes, ("CONTEXT_FORMAT", "nocloud")))):
+        assert [change.how for change in changes(disk, other)] == ["poweroff"]
+    # What it is to become does not matter.
+    live = disk.merge_context({"A": "b"})
+    assert [(c.attribute, c.how) for c in changes(WEB, live)] == [("CONTEXT", "live"), ("CONTEXT_DEVICE", "poweroff")]
+
+
+def test_a_default_that_is_written_out_is_no_difference() -> None:
+    assert changes(WEB, Template((*WEB.attributes, ("CONTEXT_FORMAT", "OpenNebula")))) == []
 
 
 def test_no_context_any_more() -> None:

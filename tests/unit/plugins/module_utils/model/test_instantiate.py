@@ -249,6 +249,14 @@ TARGETS = {
         "DISK = [ IMAGE = debian ] DISK = [ TYPE = swap, SIZE = 1 ] DISK = [ TYPE = fs, SIZE = 1, DEV_PREFIX = vd ]",
         ["vda", "sda", "vdb"],
     ),
+    "the context as a disk": (
+        "DISK = [ IMAGE = debian ] DISK = [ IMAGE = iso ] CONTEXT = [] CONTEXT_DEVICE = Disk",
+        ["vda", "sda", "sdb"],
+    ),
+    "the context as a disk, where it is": (
+        PC + "DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = sdc ] CONTEXT_DEVICE = disk",
+        ["vda", "sdc"],
+    ),
     "Xen's word for CDROM": ("DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = xvdc:cdrom ]", ["vda", "xvdc:cdrom"]),
 }
 
@@ -336,6 +344,13 @@ REFUSED = {
     DEBIAN + "DISK = [ IMAGE = a, TARGET = sda, BUS = ide ]": ("BUS = ide", "machine q35 has no IDE", "pc"),
     DEBIAN + "DISK = [ IMAGE = a, TARGET = sda, BUS = foo ]": ("BUS = foo", "no such bus", "virtio"),
     DEBIAN + "DISK = [ IMAGE = a, TARGET = xvda ]": ("TARGET = xvda", "kvm has no bus xen", "vda"),
+    DEBIAN + "CONTEXT = [] CONTEXT_FORMAT = nocluod": ("CONTEXT_FORMAT = nocluod", "no such word", "nocloud"),
+    DEBIAN + "CONTEXT = [] CONTEXT_DEVICE = tape": ("CONTEXT_DEVICE = tape", "no such word", "cdrom, disk"),
+    DEBIAN + "CONTEXT = [] CONTEXT_DEVICE = [ A = b ]": ("CONTEXT_DEVICE", "single value", "CONTEXT_DEVICE ="),
+    DEBIAN + "DISK = [ IMAGE = a, TARGET = sdc ] CONTEXT = [ TARGET = sdc ] CONTEXT_DEVICE = disk": (
+        "CONTEXT: TARGET = sdc", "DISK 1 (image a) has the same", "different"),
+    DEBIAN + 'OS = [ MACHINE = "pc" ] CONTEXT = [ TARGET = hdc ] CONTEXT_DEVICE = disk': (
+        "CONTEXT: TARGET = hdc", "a disk on ide can't be read-only", "sda"),
     DEBIAN + "CONTEXT = [ TARGET = vdb ]": ("CONTEXT: TARGET = vdb", "no CDROM drives", "sd"),
     DEBIAN + "DISK = [ IMAGE = a, TYPE = CDROM, TARGET = vdb ]": ("TARGET = vdb", "no CDROM drives", "sd"),
     DEBIAN + PC + "DISK = [ TYPE = fs, SIZE = 1, READONLY = YES, TARGET = hda ]": ("TARGET = hda", "read-only", "vda"),

@@ -50,20 +50,31 @@ def test_a_value_no_shell_holds_is_refused_unseen(value, problem):
     assert "s3cret" not in str(caught.value)
 
 
+RISKY = ["UID", "EUID", "PPID", "SECONDS", "RANDOM", "LINENO", "GROUPS", "PATH", "IFS", "LD_PRELOAD", "ENV", "BASH_ENV"]
+
+
+@pytest.mark.parametrize("name", RISKY)
+def test_names_that_mean_something_to_a_shell_are_refused_from_yaml(name):
+    with pytest.raises(InvalidValue) as caught:
+        context_sh.refuse_names(["A", name], "VM web: context")
+    error = caught.value
+    assert error.asked == f"VM web: context: variable {name}"
+    assert context_sh.SPECIAL_NAMES[name] in error.found
+    assert f"MY_{name}" in error.remedy
+    assert all(other in error.remedy for other in context_sh.SPECIAL_NAMES)
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A-B", "é", "A\n"])
+def test_names_no_shell_takes_are_refused_from_yaml(name):
+    with pytest.raises(InvalidValue, match="no shell takes this name"):
+        context_sh.refuse_names([name], "VM web: context")
+
+
+def test_plain_names_are_fine():
+    context_sh.refuse_names(["HOSTNAME", "USERNAME", "ETH0_IP", "_A", "path", "DNS", "USER", "LANG"], "VM web: context")
+
+
 def test_names_that_mean_something_to_a_shell_are_warned_of():
-    risky = [
-        "UID",
-        "EUID",
-        "PPID",
-        "SECONDS",
-        "RANDOM",
-        "LINENO",
-        "GROUPS",
-        "PATH",
-        "IFS",
-        "LD_PRELOAD",
-        "ENV",
-        "BASH_ENV",
-    ]
+    risky = [*RISKY, *context_sh.SPECIAL_NAMES.keys() - set(RISKY)]
     warnings = context_sh.check_names(dict.fromkeys([*risky, "ETH0_IP", "HOSTNAME"], "x"))
     assert sorted(warning.split(":")[0] for warning in warnings) == sorted(f"context variable {name}" for name in risky)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.expressions 
     Scope,
     expand,
     expressions,
+    refused,
 )
 
 SCOPE = Scope(
@@ -56,7 +58,12 @@ SCOPE = Scope(
         ("a $ b", "a $ b"),
         ("$$", "$$"),
         ("$(hostname) ${NAME} $1 $? `id`", "$(hostname) ${NAME} $1 $? `id`"),
-        (r"\$NAME", r"\web-0"),
+        # After a backslash, as in OpenNebula: both stay.
+        (r"\$NAME", r"\$NAME"),
+        (r"\\$NAME", r"\\web-0"),
+        (r"\\\$NAME $NAME", r"\\\$NAME web-0"),
+        (r"\$$NAME", r"\$web-0"),
+        (r"C:\$NIC[IP]", r"C:\$NIC[IP]"),
         # The way to write a plain one.
         ("$$NAME", "$NAME"),
         ("$$$NAME", "$$NAME"),
@@ -104,12 +111,14 @@ def test_expressions_lists_what_must_be_looked_up():
     ]
 
 
-@given(st.text())
+@given(st.one_of(st.text(), st.lists(st.sampled_from(["$", "\\", "a", "NAME", "[", "é", "1"])).map("".join)))
 def test_any_text_can_be_written(text):
-    """A $ before each run of $ that a name follows; nothing else needs care."""
-    import re
-
-    escaped = re.sub(r"\$+(?=[A-Za-z_])", lambda run: run.group() + "$", text)
+    """A $ before each run of $ that a name follows; one after a backslash is none of the run."""
+    escaped = re.sub(
+        r"(\\*)(\$+)(?=[A-Za-z_])",
+        lambda found: found.group() + "$" * (len(found[2]) > len(found[1]) % 2),
+        text,
+    )
     assert expand(escaped, SCOPE) == (text, [])
 
 
@@ -121,10 +130,75 @@ def test_never_raises_and_text_without_dollars_is_kept(text):
 
 
 @pytest.mark.parametrize(
-    "part", ["$", "$NIC[", '$NIC[IP,NETWORK="', "$NIC[IP, ", "$A[b=", "$unknown ", "$NAME[\t", "[["]
+    "part",
+    [
+        "$",
+        "$NIC[",
+        '$NIC[IP,NETWORK="',
+        "$NIC[IP, ",
+        "$A[b=",
+        "$unknown ",
+        "$NAME[\t",
+        "[[",
+        "\\",
+        "\\$",
+        "\\\\$A",
+        "$A ",
+    ],
 )
 def test_time_is_linear(part):
     text = part * (65536 // len(part))
     start = time.process_time()
     expand(text, SCOPE)
+    refused(text)
+    refused("$A" + " " * 65536)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "found"),
+    [
+        ("5$$", 1, "$$"),
+        ("$$NAME", 0, "$$"),
+        ("a $(hostname)", 2, "$("),
+        ("${NAME}", 0, "${"),
+        ("5$", 1, "a $ that no name follows"),
+        ("5$ each", 1, "a $ that no name follows"),
+        ("$NAME$", 5, "a $ that no name follows"),
+        ("$NAME, hello", 5, "a , right after a variable"),
+        ("$NAME , hello", 6, "a , right after a variable"),
+        ("$NIC[IP], $NAME", 8, "a , right after a variable"),
+        ("[$NIC[IP]]", 9, "a ] right after a variable"),
+        ("[$NAME]", 6, "a ] right after a variable"),
+        ('[$NIC[IP, NETWORK="a"] ]', 23, "a ] right after a variable"),
+        ("$NAME=x", 5, "a = right after a variable"),
+        ("$NAME[IP", 5, "a [ right after a variable"),
+        ("a ]]> b", 2, "]]>"),
+        ("]]> $$", 0, "]]>"),
+        ("$$ ]]>", 0, "$$"),
+    ],
+)
+def test_what_opennebula_refuses(text, offset, found):
+    assert refused(text) == (offset, found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "$NAME", "$NAME.example.org", "10.0.0.$VMID", "$NIC[IP]", '$NETWORK[DNS, NAME="Public" ]', "$UNAME:$GNAME",
+        "$CPU/$VCPU/$MEMORY", "a, b ] c = [d]", r"\$X", r"\$(id)", r"\\ ` \n", "$NAME a, b", "$A$B$C[D]", "it's $5",
+    ],
+)  # fmt: skip
+def test_what_opennebula_takes(text):
+    assert refused(text) is None
+
+
+@given(st.lists(st.sampled_from(["$", "A", "[", "]", ",", "=", " ", '"', "\\", "]]>", "x", "1"])).map("".join))
+def test_what_is_refused_is_named_where_it_stands(text):
+    found = refused(text)
+    if found is None:
+        assert "]]>" not in text
+        return
+    offset, what = found
+    assert text[offset] in "$],=["
+    assert text[offset] in what

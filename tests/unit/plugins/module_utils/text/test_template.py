@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, TemplateSyntaxError
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import format_template, parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import as_template, format_template, parse
 
 
 def attributes(text: str) -> object:
@@ -82,7 +83,6 @@ READINGS = {
         },
     ),
     "comma on the next line": ("A = [ X = 1\n , Y = 2\n ]", {"A": {"X": "1", "Y": "2"}}),
-    "a newline for a comma": ('A = [ X = one\n Y = "2"\n\n # and\n Z = 3 ]', {"A": {"X": "one", "Y": "2", "Z": "3"}}),
     "CDATA's end is text": ('A = "]]>"', {"A": "]]>"}),
 }
 
@@ -93,9 +93,8 @@ def test_reads(case: str) -> None:
     assert attributes(text) == meaning
 
 
-def test_context_of_the_old_documents() -> None:
-    # The 2.2 documentation's own example: lower-case names and a comma that is missing after `virtualuser`.
-    text = """
+# The 2.2 documentation's own example: lower-case names and a comma that is missing after `virtualuser`.
+WITHOUT_COMMA = """
 CONTEXT = [
   hostname  = "$NAME",
   ip_public = "$NIC[IP, NETWORK=\\"Public\\"]",
@@ -103,7 +102,39 @@ CONTEXT = [
   files     = "/vms_configuration/id_rsa.pub /vms_configuration/init.sh"
 ]
 """
-    assert attributes(text) == {
+
+
+def test_the_missing_comma_of_the_old_documents_is_named_with_its_line() -> None:
+    with pytest.raises(TemplateSyntaxError) as caught:
+        parse(WITHOUT_COMMA, "template web")
+    error = caught.value
+    assert (error.line, error.column) == (5, 26)
+    assert error.found == "no comma after the value of USERNAME, in: username  = …"
+    assert error.remedy == "Write it there: username  = …,"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "remedy"),
+    [
+        ("DISK = [ TYPE = swap\n SIZE = 1024 ]", 1, 21, "Write it there: DISK = [ TYPE = swap,"),
+        ('A = [ X = "1" # one\n\n # two\n Y = 2 ]', 1, 14, 'Write it there: A = [ X = "1", # one'),
+        ("A = [ X = 1,\r\n Y = 2 \r\n Z = 3 ]", 2, 7, "Write it there: Y = 2,"),
+        ('A = [ X = "1\n2"\n Y = 2 ]', 2, 3, 'Write it there: ",'),
+        ("GRAPHICS = [ PASSWD = hunter2\n TYPE = vnc ]", 1, 30, "(not shown: it may be a secret)"),
+        ('CONTEXT = [ A = "hunter2"\n B = 2 ]', 1, 26, 'Write it there: CONTEXT = [ A = "…",'),
+        ('CONTEXT = [ A = "hunter2\nhunter2"\n B = 2 ]', 2, 9, 'Write it there: ",'),
+    ],
+)
+def test_a_line_end_is_no_comma(text: str, line: int, column: int, remedy: str) -> None:
+    with pytest.raises(TemplateSyntaxError, match="no comma after the value of") as caught:
+        parse(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert remedy in caught.value.remedy
+    assert "hunter2" not in str(caught.value)
+
+
+def test_context_of_the_old_documents() -> None:
+    assert attributes(WITHOUT_COMMA.replace("virtualuser", "virtualuser,")) == {
         "CONTEXT": {
             "HOSTNAME": "$NAME",
             "IP_PUBLIC": '$NIC[IP, NETWORK="Public"]',
@@ -189,6 +220,13 @@ def test_faults_show_no_secret() -> None:
         'CONTEXT = [ API = "hunter2',
         'CONTEXT = [ API = "begin\nhunter2" B = 1 ]',
         'CONTEXT = [ SCRIPT = "begin\nhunter2"x, B = 1 ]',
+        "CONTEXT = [ API = hunter2 hunter2 ]",
+        'CONTEXT = [ API = "a"hunter2" ]',
+        "CONTEXT = [ API = hunter2 B = 1 ]",
+        'CONTEXT = [ API = "a\\"hunter2" B = 1 ]',
+        'CONTEXT = [ API = "hunter2 ' + "hunter2" * 30 + '" B = 1 ]',
+        'CONTEXT = [ API = "hunter2\0" ]',
+        'CONTEXT = [ API = "\nhunter2\0" ]',
         "ROOT_PASSWORD = hunter2 hunter2",
     ):
         with pytest.raises(TemplateSyntaxError) as caught:
@@ -212,6 +250,86 @@ def test_what_quotes_cannot_hold_is_refused() -> None:
 def test_format_is_readable() -> None:
     text = format_template(parse('cpu=0.5 disk=[image="a",target=vda] x="say \\"hi\\"" y=[]'))
     assert text == 'CPU = "0.5"\nDISK = [\n  IMAGE = "a",\n  TARGET = "vda" ]\nX = "say \\"hi\\""\nY = []\n'
+
+
+# what a real OpenNebula refuses in CONTEXT, where it is in the text, and the beginning of what is said of it
+REFUSED = {
+    "two dollars": ('CONTEXT = [ A = "hunter2$$" ]', 1, 25, "$$ in the value of CONTEXT/A"),
+    "our own escape": ('CONTEXT = [ A = "$$NAME" ]', 1, 18, "$$ in the value of CONTEXT/A"),
+    "a command": ('CONTEXT = [ A = "\n $(id hunter2)" ]', 2, 2, "$( in the value of CONTEXT/A"),
+    "braces": ('CONTEXT = [ A = x, b = "${NAME}" ]', 1, 25, "${ in the value of CONTEXT/B"),
+    "at the end": ('CONTEXT = [ A = "5$" ]', 1, 19, "a $ that no name follows in the value of CONTEXT/A"),
+    "at the end, unquoted": ("CONTEXT = [ A = 5$ ]", 1, 18, "a $ that no name follows"),
+    "a comma": ('CONTEXT = [ A = "$NAME, hunter2" ]', 1, 23, "a , right after a variable"),
+    "a bracket": ('CONTEXT = [ A = "[$NIC[IP]]" ]', 1, 27, "a ] right after a variable"),
+    "behind escaped quotes": (
+        'CONTEXT = [ A = "\\"hunter2\\" $NIC[IP, NETWORK=\\"x\\"]]" ]', 1, 53, "a ] right after a variable",
+    ),
+    "CDATA's end": ('CONTEXT = [ A = "hunter2]]>" ]', 1, 25, "]]> in the value of CONTEXT/A"),
+    "CDATA's end in a script": ('CONTEXT = [ START_SCRIPT = "[[ $x ]]>y" ]', 1, 35, "]]> in the value"),
+    "in a second one": ('CONTEXT = [ A = 1 ]\ncontext = [\n a = "$$" ]', 3, 7, "$$ in the value of CONTEXT/A"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_opennebula_refuses_is_refused_in_text(case: str) -> None:
+    text, line, column, found = REFUSED[case]
+    with pytest.raises(TemplateSyntaxError) as caught:
+        as_template(text, "template web")
+    error = caught.value
+    assert (error.line, error.column) == (line, column)
+    assert error.asked == f"template web: line {line}, column {column}"
+    assert error.found.startswith(found)
+    assert "YAML" in error.remedy
+    assert ("$MY_ATTRIBUTE" in error.remedy) == ("]]>" not in found)
+    assert "hunter2" not in str(error)
+    # Only the text that users give: what was stored, or written by us, is read.
+    parse(text)
+
+
+def test_outside_of_context_everything_is_taken() -> None:
+    text = 'PRICE = "5$"\nSCRIPT = "$(id) ${X} $$ $NAME, ]]>"\nRAW = [ DATA = "$$" ]\n'
+    assert as_template(text, "template x") == parse(text)
+
+
+def test_start_scripts_are_never_expanded() -> None:
+    script = '#!/bin/sh\nkill $$; echo $(id) ${X} "$1", $NAME, [$X]'
+    text = format_template(Template((("CONTEXT", (("START_SCRIPT", script), ("START_SCRIPT_BASE64", "a$"))),)))
+    assert as_template(text, "template x").vector("CONTEXT")["START_SCRIPT"] == script
+
+
+def test_nothing_is_lost_in_yaml() -> None:
+    values = {"A": "5$$", "B": "$(id) ${X}", "C": "$NAME, [$NIC[IP]]", "D": "]]>", "E": "$"}
+    for given_ in ({"context": values}, json.dumps({"context": values})):
+        assert as_template(given_, "template x").vector("CONTEXT") == values
+
+
+@pytest.mark.parametrize("name", ["PATH", "uid", "LD_PRELOAD", "Seconds", "1A", "0"])
+def test_names_that_a_shell_does_not_take_as_data_are_refused_in_yaml(name: str) -> None:
+    for given_ in ({"context": {name: "hunter2"}}, json.dumps({"CONTEXT": {name: "hunter2"}})):
+        with pytest.raises(InvalidValue, match=f"template x: CONTEXT: variable '?{name.upper()}") as caught:
+            as_template(given_, "template x")
+        assert "hunter2" not in str(caught.value)
+    # OpenNebula takes them: a warning says so when the context is made.
+    assert as_template(f"CONTEXT = [ {name} = x ]", "template x").vector("CONTEXT") == {name.upper(): "x"}
+
+
+@pytest.mark.parametrize(("binary", "what"), [("\0", "NUL"), ("\udcff", "UTF-8")])
+def test_binary_values_are_refused_unseen(binary: str, what: str) -> None:
+    for given_ in (f'CONTEXT = [ A = "hunter2{binary}" ]', {"context": {"A": f"hunter2{binary}"}}):
+        with pytest.raises(InvalidValue, match=what) as caught:
+            as_template(given_, "template x")
+        assert "hunter2" not in str(caught.value)
+        assert "base64" in caught.value.remedy
+        str(caught.value).encode()
+    with pytest.raises(InvalidValue, match=r"template x: PRICE: .*UTF-8"):
+        as_template({"price": "\udcff"}, "template x")
+
+
+def test_equal_names() -> None:
+    assert as_template("CONTEXT = [ a = 1, A = 2 ]", "template x").vector("CONTEXT") == {"A": "1"}
+    with pytest.raises(InvalidValue, match="the key is there twice"):
+        as_template({"context": {"a": "1", "A": "2"}}, "template x")
 
 
 NAMES = st.from_regex(r"\A[A-Z_][A-Z0-9_]{0,8}\Z").filter(lambda name: not name.startswith("XML"))
@@ -275,6 +393,24 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert parse(format_template(template)) == template
 
 
+@given(st.lists(SCRAPS, max_size=40).map("".join), st.sampled_from(["", 'CONTEXT = [ A = "', "CONTEXT = [ A = "]))
+@example("$$", 'CONTEXT = [ A = "')
+@settings(max_examples=400)
+def test_any_text_that_users_give_is_read_or_refused(text: str, prefix: str) -> None:
+    text = prefix + text
+    try:
+        template = as_template(text, "template x")
+    except TemplateSyntaxError as error:
+        assert 1 <= error.line <= text.count("\n") + 1
+        assert 1 <= error.column <= len(text.split("\n")[error.line - 1]) + 1
+        return
+    except InvalidValue:
+        # It begins with a brace, and is no JSON.
+        assert text.lstrip().startswith("{")
+        return
+    assert parse(text) == template
+
+
 SCRAP = 64 * 1024
 HOSTILE = [
     '"',
@@ -300,16 +436,22 @@ HOSTILE = [
     "]",
     "A = 1\\",
     "A\n",
+    "$A, ",
+    "\\$",
+    "A=1\n",
+    'A="1",',
 ]
 
 
 @pytest.mark.parametrize("scrap", HOSTILE)
-@pytest.mark.parametrize("prefix", ["", "A = [ X = ", 'A = "', "A = $B["])
-def test_cost_is_linear(scrap: str, prefix: str) -> None:
-    text = (prefix + scrap * (SCRAP // len(scrap)))[:SCRAP]
-    started = time.process_time()
-    try:
-        parse(text)
-    except TemplateSyntaxError as error:
-        assert len(str(error)) < 600
-    assert time.process_time() - started < 1.0
+@pytest.mark.parametrize("prefix", ["", "A = [ X = ", 'A = "', "A = $B[", 'CONTEXT = [ A = "', "CONTEXT = [ A = $B "])
+@pytest.mark.parametrize("end", ["", '" ]', '$$" ]'])
+def test_cost_is_linear(scrap: str, prefix: str, end: str) -> None:
+    text = (prefix + scrap * (SCRAP // len(scrap)))[: SCRAP - len(end)] + end
+    for read in (parse, lambda text: as_template(text, "template x")):
+        started = time.process_time()
+        try:
+            read(text)
+        except TemplateSyntaxError as error:
+            assert len(str(error)) < 600
+        assert time.process_time() - started < 1.0

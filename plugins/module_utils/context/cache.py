@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of contexts on a node: what plans bring is kept below nebula_root, and ISOs are made of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from .. import errors
+from ..errors import NebulaError, StorageFailed
+from ..host import node
+from ..host.files import explain, lock, make_directory, remove_file, write_atomically
+from ..model.context import ContextFile
+from ..model.plan import Plan, PlannedEntry
+from .files import Entry, Gathered, shown
+
+DIRECTORY = "cache"
+# Others may keep other things in that directory.
+PREFIX = "context-"
+LOCK_SECONDS = 600
+AGAIN = "Run again: it is sent again then"
+_OURS = re.compile(rf"{PREFIX}([0-9a-f]{{64}})")
+_BLOCK = 1024 * 1024
+
+
+@dataclass
+class Filled:
+    """What of a plan's contents is here. faults: by digest, why it is not. new: what was not here before."""
+
+    faults: dict[str, str] = field(default_factory=dict)
+    new: set[str] = field(default_factory=set)
+
+
+def place(root: str) -> str:
+    return os.path.join(root, DIRECTORY)
+
+
+def path_of(root: str, digest: str) -> str:
+    return os.path.join(place(root), PREFIX + digest)
+
+
+def digests(root: str) -> tuple[str, ...]:
+    """What is kept, by name only: a poll is cheap."""
+    try:
+        return tuple(sorted(match[1] for match in map(_OURS.fullmatch, os.listdir(place(root))) if match))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+
+
+def fill(root: str, plan: Plan) -> Filled:
+    """Keep what the plan brings, and look at all that it names. What is damaged goes, so that the next plan has it."""
+    sizes = _sizes(plan)
+    filled = Filled()
+    if not sizes:
+        return filled
+    try:
+        with _held(root, plan) as current:
+            for digest, size in sizes.items() if current else ():
+                try:
+                    _fill_one(root, plan.contents.get(digest), digest, size, filled)
+                except NebulaError as error:
+                    filled.faults[digest] = f"it can't be kept: {error}"
+                except OSError as error:
+                    filled.faults[digest] = f"it can't be kept: {explain(error, path_of(root, digest))}"
+    except (NebulaError, OSError) as error:
+        filled.faults.update(dict.fromkeys(sizes, f"it can't be kept: {error}"))
+    return filled
+
+
+def foreseen(root: str, plan: Plan) -> Filled:
+    """As fill() would begin, without doing anything: what is not here yet."""
+    there = set(digests(root))
+    return Filled(faults={digest: "it is not here yet" for digest in _sizes(plan) if digest not in there})
+
+
+def gathered(root: str, plan: Plan, files: Iterable[ContextFile], filled: Filled) -> list[Gathered]:
+    """The files of a context as its ISO is made of them; the error of the first that is not here."""
+    return [_gathered(root, plan, file, filled) for file in files]
+
+
+def prune(root: str, plan: Plan) -> None:
+    """Remove what this plan does not name, unless a newer one was accepted, which may name it. Every plan holds all
+    unfinished machines of its node."""
+    if not os.path.isdir(place(root)):
+        return
+    keep = set(_sizes(plan))
+    with contextlib.suppress(NebulaError, OSError), _held(root, plan) as current:
+        for name in _ours(root) if current else ():
+            match = _OURS.fullmatch(name)
+            if match is None or match[1] not in keep:
+                remove_file(os.path.join(place(root), name))
+
+
+def remove(root: str) -> bool:
+    """All of it, for a node that is given back; True if there was any."""
+    if not os.path.isdir(place(root)) or os.path.islink(place(root)):
+        return False
+    with lock(os.path.join(place(root), ""), LOCK_SECONDS):
+        removed = [remove_file(os.path.join(place(root), name)) for name in _ours(root)]
+    return any(removed)
+
+
+def _ours(root: str) -> list[str]:
+    """Names of what is kept, and of what a run that was killed was about to keep."""
+    return [
+        name
+        for name in os.listdir(place(root))
+        if _OURS.fullmatch(name) or (name.startswith(".") and _OURS.match(name, 1) and name.endswith(".tmp"))
+    ]
+
+
+@contextlib.contextmanager
+def _held(root: str, plan: Plan) -> Iterator[bool]:
+    """The directory, made if it is missing, and whether the plan still counts: a node that was given back must not
+    have it again."""
+    directory = place(root)
+    if not os.path.isdir(directory):
+        # Noted before: a run that is killed must not leave what nobody knows of.
+        node.update(root, lambda before: _noted(before, directory))
+        with node.fence(root, plan.catalog, plan.number) as current:
+            if not current:
+                yield False
+                return
+            make_directory(directory, 0o711)
+    with lock(os.path.join(directory, ""), LOCK_SECONDS):
+        yield node.is_current(root, plan.catalog, plan.number)
+
+
+def _noted(before: node.NodeFile, directory: str) -> node.NodeFile:
+    if directory in before.directories or before.given_back:
+        return before
+    return replace(before, directories=(*before.directories, directory))
+
+
+def _sizes(plan: Plan) -> dict[str, int]:
+    """Bytes of each content that the plan names."""
+    return {entry.sha256: entry.size for source in plan.sources.values() for entry in source.entries if entry.sha256}
+
+
+def _fill_one(root: str, text: str | None, digest: str, size: int, filled: Filled) -> None:
+    path = path_of(root, digest)
+    if _OURS.fullmatch(PREFIX + digest) is None:
+        filled.faults[digest] = "its digest is none"
+        return
+    state = _state(path, digest, size)
+    if state == "whole":
+        return
+    if state == "damaged":
+        remove_file(path)
+    if text is None:
+        filled.faults[digest] = "it was damaged on this node" if state else "it is not on this node any more"
+        return
+    data = _unpacked(text, size)
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        filled.faults[digest] = "what the plan brought of it is not what was read"
+        return
+    write_atomically(path, data, 0o600)
+    filled.new.add(digest)
+
+
+def _state(path: str, digest: str, size: int) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return "damaged"
+        hashed = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            hashed.update(block)
+    return "whole" if hashed.hexdigest() == digest else "damaged"
+
+
+def _unpacked(text: str, size: int) -> bytes | None:
+    """The bytes of a content, never more than it is to have."""
+    try:
+        # One more than there are to be, since 0 would be no limit.
+        return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
+    except (binascii.Error, zlib.error, ValueError):
+        return None
+
+
+def _gathered(root: str, plan: Plan, file: ContextFile, filled: Filled) -> Gathered:
+    source = plan.sources.get(file.key)
+    asked = f"FILES: {shown(file.source)}"
+    if source is None:
+        raise StorageFailed(asked, "the plan does not hold it", "Run again: a new plan does")
+    if source.error is not None:
+        raise _told(source.error)
+    for entry in source.entries:
+        if entry.sha256 in filled.faults:
+            raise StorageFailed(asked, filled.faults[entry.sha256], AGAIN)
+    return Gathered(file.source, file.target, entries=tuple(_entry(root, file.target, e) for e in source.entries))
+
+
+def _entry(root: str, target: str, entry: PlannedEntry) -> Entry:
+    path = f"{target}/{entry.path}" if entry.path else target
+    source = "" if entry.directory else path_of(root, entry.sha256)
+    return Entry(path, source, entry.size, entry.executable, entry.directory)
+
+
+def _told(error: Mapping[str, str]) -> NebulaError:
+    kind = getattr(errors, error.get("kind", ""), NebulaError)
+    kind = kind if isinstance(kind, type) and issubclass(kind, NebulaError) else NebulaError
+    return kind(error.get("asked", ""), error.get("found", ""), error.get("remedy", ""))

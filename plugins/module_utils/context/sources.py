@@ -1,0 +1,282 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What FILES of contexts name, read on the front-end: once in a run, however many machines and nodes use it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
+from ..host import download
+from ..host.files import explained, lock, make_directory, remove_empty_directory, remove_file, write_atomically
+from ..model.context import ContextFile
+from ..model.plan import PlannedEntry, PlannedSource
+from .files import MOST, Content, Entry, collect, shown, too_large, too_many
+
+# Bytes of all files of one context.
+LARGEST = 64 * 1024 * 1024
+# Characters of all contents that one run sends: a plan is one text, which the node holds in memory several times.
+MOST_SENT = 128 * 1024 * 1024
+# Where what came from the net is kept, below nebula_root.
+DIRECTORY = "files"
+RESTRICTED = ("/etc", "/proc", "/sys", "/dev")
+LOCK_SECONDS = 60
+_KEPT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """safe, restricted: directories; what is below a restricted one is refused, unless it is below a safe one too.
+    stall: seconds without a byte, min_speed: bytes a second of a download."""
+
+    safe: tuple[str, ...] = ()
+    restricted: tuple[str, ...] = RESTRICTED
+    validate_certs: bool = True
+    stall: float = 30.0
+    min_speed: float = download.MIN_SPEED
+
+
+USUAL = Limits()
+
+
+class Sources:
+    """lacking: URLs that found() was asked for and that are not fetched yet. In check mode they never are."""
+
+    def __init__(self, root: str, limits: Limits = USUAL, check_mode: bool = False) -> None:
+        self._root = root
+        self._limits = limits
+        self._check_mode = check_mode
+        self._safe = [_directory(path, "safe_dirs") for path in limits.safe]
+        self._restricted = [_directory(path, "restricted_dirs") for path in limits.restricted]
+        self._own = os.path.realpath(root)
+        self._read: dict[tuple[str, bool], PlannedSource | NebulaError] = {}
+        self._fetched: dict[str, str | NebulaError] = {}
+        self._contents: dict[str, str] = {}
+        self._sent = 0
+        # What this run fetched is not to be pruned by another before it is referenced.
+        self._held = contextlib.ExitStack()
+        self.lacking: dict[str, None] = {}
+
+    def close(self) -> None:
+        self._held.close()
+
+    # -- for a machine --------------------------------------------------------------------------------------------
+    def found(self, files: Iterable[ContextFile], kept: Mapping[str, str]) -> tuple[ContextFile, ...]:
+        """The files of one context, those from URLs with what came from there; or the error of the first that is not
+        as it has to be. kept: SHA-256 of what the machine has by its URL, and goes on with."""
+        found, size, count = [], 0, 0
+        for given in files:
+            file = given
+            if download.is_url(file.source):
+                file = replace(file, sha256=kept.get(file.source) or self._digest(file.source))
+            found.append(file)
+            source = self._source(file)
+            if source is None:
+                continue
+            size += sum(entry.size for entry in source.entries)
+            count += len(source.entries)
+            if size > LARGEST:
+                raise too_large(file.source, LARGEST)
+            if count > MOST:
+                raise too_many(file.source)
+        return tuple(found)
+
+    def _digest(self, url: str) -> str:
+        known = self._fetched.get(url, "")
+        if isinstance(known, NebulaError):
+            raise _again(known)
+        if not known and not self._check_mode:
+            self.lacking[url] = None
+        return known
+
+    # -- for a plan -----------------------------------------------------------------------------------------------
+    def planned(self, files: Iterable[ContextFile]) -> dict[str, PlannedSource]:
+        """What is to be told a node of these files. What only check mode lacks is left out."""
+        found: dict[str, PlannedSource] = {}
+        for file in files:
+            if file.key in found:
+                continue
+            try:
+                source = self._source(file)
+            except NebulaError as error:
+                source = PlannedSource(error=error.as_dict())
+            if source is not None:
+                found[file.key] = source
+        return found
+
+    def contents(self, sources: dict[str, PlannedSource], there: Collection[str]) -> dict[str, str]:
+        """The contents of these that are not there. A source that this run does not send gets an error."""
+        wanted: dict[str, str] = {}
+        for key, source in list(sources.items()):
+            lacking = [entry for entry in source.entries if entry.sha256 and entry.sha256 not in there]
+            if all(entry.sha256 in self._contents for entry in lacking):
+                wanted.update((entry.sha256, self._contents[entry.sha256]) for entry in lacking)
+                continue
+            error = StorageFailed(
+                "FILES",
+                f"the files of all machines have more than {MOST_SENT // 2**20} MiB, which is what one run sends",
+                "Run again, which sends the others; or put large files into images of type DATABLOCK",
+            )
+            sources[key] = PlannedSource(error=error.as_dict())
+        return wanted
+
+    # -- reading --------------------------------------------------------------------------------------------------
+    def _source(self, file: ContextFile) -> PlannedSource | None:
+        """None: it is not here yet, and not expected to be."""
+        # The path of an image alone opens no restricted directory.
+        key = (file.key, bool(file.image))
+        known = self._read.get(key)
+        if known is None:
+            if download.is_url(file.source) and not file.sha256:
+                return None
+            if self._check_mode and file.image and not os.path.lexists(file.source):
+                return None  # an earlier task would have stored it
+            try:
+                known = self._look(file)
+            except NebulaError as error:
+                known = error
+            self._read[key] = known
+        if isinstance(known, NebulaError):
+            raise _again(known)
+        return known
+
+    def _look(self, file: ContextFile) -> PlannedSource:
+        if file.sha256:
+            return PlannedSource((self._kept(file),))
+        entries = collect([ContextFile(file.source, "x")], LARGEST, None if file.image else self._check)
+        return PlannedSource(tuple(self._entry(entry) for entry in entries))
+
+    def _entry(self, entry: Entry) -> PlannedEntry:
+        path = entry.path.partition("/")[2]
+        if entry.directory:
+            return PlannedEntry(path, directory=True)
+        with contextlib.closing(Content(entry)) as content, explained(entry.source):
+            data = content.read()
+        return PlannedEntry(path, self._keep(data), len(data), entry.executable)
+
+    def _keep(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._contents and self._sent < MOST_SENT:
+            text = base64.b64encode(zlib.compress(data, 1)).decode()
+            if self._sent + len(text) <= MOST_SENT:
+                self._sent += len(text)
+                self._contents[digest] = text
+        return digest
+
+    def _check(self, named: str, path: str) -> None:
+        if _is_below(path, [self._own]):
+            raise InvalidValue(
+                f"FILES: {named!r}",
+                f"{path} is below nebula_root",
+                'Put it elsewhere; an image of type CONTEXT is named by FILES_DS = "$FILE[IMAGE=...]"',
+            )
+        below = _is_below(path, self._restricted)
+        if below and not _is_below(path, self._safe):
+            raise InvalidValue(
+                f"FILES: {named!r}",
+                f"{path} is below {below}, which is restricted",
+                "Put it elsewhere, or name its directory in safe_dirs (nebula_safe_dirs)",
+            )
+
+    # -- from the net ---------------------------------------------------------------------------------------------
+    def fetch(self) -> None:
+        """Bring what is lacking here. What fails is the error of the machines that want it."""
+        for url in self.lacking:
+            try:
+                self._fetched[url] = self._fetch(url)
+            except NebulaError as error:
+                self._fetched[url] = error
+        self.lacking = {}
+
+    def _fetch(self, url: str) -> str:
+        wanted = download.Download(
+            url,
+            validate_certs=self._limits.validate_certs,
+            stall=self._limits.stall,
+            min_speed=self._limits.min_speed,
+        )
+        blocks, size = [], 0
+        with contextlib.closing(wanted):
+            wanted.open()
+            if wanted.size is not None and wanted.size > LARGEST:
+                raise too_large(url, LARGEST)
+            with contextlib.closing(wanted.blocks()) as coming:
+                for block in coming:
+                    blocks.append(block)
+                    size += len(block)
+                    if size > LARGEST:
+                        raise too_large(url, LARGEST)
+        data = b"".join(blocks)
+        digest = hashlib.sha256(data).hexdigest()
+        place = os.path.join(self._root, DIRECTORY)
+        make_directory(place, 0o700)
+        self._held.enter_context(lock(os.path.join(place, ""), LOCK_SECONDS, shared=True))
+        write_atomically(os.path.join(place, digest), data, 0o600)
+        return digest
+
+    def _kept(self, file: ContextFile) -> PlannedEntry:
+        path = os.path.join(self._root, DIRECTORY, file.sha256)
+        try:
+            found = self._entry(collect([ContextFile(path, "x")], LARGEST)[0])
+        except NotFound:
+            found = PlannedEntry("")
+        if found.sha256 != file.sha256:
+            raise NotFound(
+                f"FILES: {shown(file.source)}",
+                f"what was fetched is {'damaged' if found.sha256 else 'not there any more'} ({path})",
+                "Change the machine's CONTEXT, or have it made anew (recreate: true): then it is fetched again",
+            )
+        return replace(found, executable=False)
+
+    def prune(self, referenced: Callable[[], set[str]]) -> None:
+        """Remove what no machine references, unless another run fetches just now. referenced: asked when none can."""
+        self._held.close()
+        place = os.path.join(self._root, DIRECTORY)
+        if os.path.isdir(place) and not os.path.islink(place):
+            with contextlib.suppress(TimedOut), lock(os.path.join(place, ""), 0):
+                keep = referenced()
+                for name in _files_of(place):
+                    if name not in keep:
+                        remove_file(os.path.join(place, name))
+
+
+def remove_kept(root: str) -> None:
+    """All that was fetched, for a catalog that is gone."""
+    place = os.path.join(root, DIRECTORY)
+    if os.path.isdir(place) and not os.path.islink(place):
+        for name in _files_of(place):
+            remove_file(os.path.join(place, name))
+        remove_empty_directory(place)
+
+
+def _files_of(place: str) -> Sequence[str]:
+    """Names of ours: what is kept, and what a run that was killed was about to keep."""
+    return [
+        name
+        for name in os.listdir(place)
+        if _KEPT.fullmatch(name) or (name.startswith(".") and _KEPT.match(name, 1) and name.endswith(".tmp"))
+    ]
+
+
+def _directory(path: str, option: str) -> str:
+    if not path.startswith("/"):
+        raise InvalidValue(f"option {option}: {path!r}", "it is not an absolute path", "Name it from / on")
+    return os.path.realpath(path)
+
+
+def _is_below(path: str, directories: Iterable[str]) -> str:
+    """The first of the directories that the path is or is in, "" if there is none."""
+    return next((d for d in directories if path == d or path.startswith(d.rstrip("/") + "/")), "")
+
+
+def _again(error: NebulaError) -> NebulaError:
+    """One of its own for each machine, which puts its name into it."""
+    return type(error)(error.asked, error.found, error.remedy)

@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Debian with nothing but its own cloud-init boots from each format of our ISO; what arrived is seen from inside."""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import formats, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import Verdict, Wanted, wait
+from ansible_collections.nebula.provision.tests.integration.guests import cloud_init
+from ansible_collections.nebula.provision.tests.integration.guests.qemu import running
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAKEfakeFAKEfakeFAKEfakeFAKEfakeFAKEfakeFAKE test"
+CRYPTED = "$6$salt$" + "x" * 86
+# A line per fact. It runs in the guest as the user data that each datasource takes.
+FACTS = """#!/bin/bash
+say() { printf 'fact %s %s\\n' "$1" "$2" > /dev/console; }
+say hostname "$(cat /proc/sys/kernel/hostname)"
+say datasource "$(cat /var/lib/cloud/instance/datasource)"
+say instance "$(cat /var/lib/cloud/data/instance-id)"
+ip -o addr show scope global | while read -r line; do say address "$line"; done
+ip -o route | while read -r line; do say route "$line"; done
+ip -6 -o route | while read -r line; do say route6 "$line"; done
+ip -o link | while read -r line; do say link "$line"; done
+grep -h -e DNS= -e Domains= /etc/systemd/network/* | while read -r line; do say names "$line"; done
+for file in /home/*/.ssh/authorized_keys; do
+    while read -r line; do say key "$file $line"; done < "$file"
+done
+for user in debian admin; do say password "$(getent shadow $user | cut -d: -f1,2)"; done
+say complaints "$(grep -c -i -e 'schema validation' -e 'failed to parse' -e 'unhandled' /var/log/cloud-init.log)"
+cloud-init schema --system 2>&1 | while read -r line; do say schema "$line"; done
+"""
+CONTEXT = {
+    "ETH0_DNS": "10.66.0.1",
+    "ETH0_GATEWAY": "10.66.0.1",
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_IP6": "2001:db8:66::10",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_MASK": "255.255.0.0",
+    "ETH0_MTU": "1400",
+    "ETH0_SEARCH_DOMAIN": "example.org",
+    "GREETING": "it's $HOME",
+    "NETWORK": "YES",
+    "SET_HOSTNAME": "web-0",
+    "SSH_PUBLIC_KEY": KEY,
+    "START_SCRIPT": "printf 'fact start-script %s\\n' \"$0\" > /dev/console\n",
+    "USERDATA_ENCODING": "base64",
+    "USER_DATA": base64.b64encode(FACTS.encode()).decode(),
+}
+INIT = "printf 'fact init.sh %s\\n' \"$GREETING\" > /dev/console\n"
+BEYOND = {"ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2"}
+VARIABLES: Mapping[str, dict[str, str]] = {
+    "opennebula": CONTEXT,
+    "configdrive": {**CONTEXT, **BEYOND, "PASSWORD": "correct horse"},
+    "nocloud": {**CONTEXT, **BEYOND, "USERNAME": "admin", "CRYPTED_PASSWORD": CRYPTED},
+}
+# More would only share the processors of the smallest machine that this is to run on.
+AT_ONCE = 2
+
+
+@dataclass
+class Guest:
+    verdict: Verdict
+    console: str = field(repr=False)
+
+    def facts(self, about: str) -> list[str]:
+        return re.findall(rf"^fact {re.escape(about)} (.*?)\r?$", self.console, re.MULTILINE)
+
+
+def boot(place: Path, format: str) -> Guest:
+    init = place / "init.sh"
+    init.write_text(INIT)
+    iso = place / "seed.iso"
+    iso9660.write(str(iso), VARIABLES[format], [context_file(str(init))], format=format)
+    image = cloud_init.image()
+    kernel = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.append]
+    wanted = Wanted(7, "web-0", str(place / "console.log"), hostname="web-0", addresses=("10.66.0.10",))
+    with running(place, image.disk, iso, memory=768, kernel=kernel) as machine:
+        console = machine.wait_for(" finished at ", timeout=400)
+        (verdict,) = wait([wanted], timeout=60)
+        return Guest(verdict, console)
+
+
+@pytest.fixture(scope="module")
+def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guest]:
+    cloud_init.image()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        booting = {name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in formats.FORMATS}
+        return {name: guest.result() for name, guest in booting.items()}
+
+
+FORMATS = pytest.mark.parametrize("format", list(formats.FORMATS))
+pytestmark = pytest.mark.timeout(900)
+
+
+@FORMATS
+def test_it_is_believed(guests: dict[str, Guest], format: str) -> None:
+    verdict = guests[format].verdict
+    assert verdict.verified, verdict.error
+    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10, 2001:db8:66::10/64"
+
+
+@FORMATS
+def test_cloud_init_found_it_by_its_label(guests: dict[str, Guest], format: str) -> None:
+    names = {"opennebula": "OpenNebula", "configdrive": "ConfigDrive", "nocloud": "NoCloud"}
+    (datasource,) = guests[format].facts("datasource")
+    assert datasource.startswith(f"DataSource{names[format]}:")
+    assert "/dev/sr0" in datasource
+
+
+@FORMATS
+def test_name_and_network_arrive(guests: dict[str, Guest], format: str) -> None:
+    guest = guests[format]
+    assert guest.facts("hostname") == ["web-0"]
+    addresses = " ".join(guest.facts("address"))
+    assert " eth0 inet 10.66.0.10/16 " in re.sub(" +", " ", addresses)
+    assert " eth0 inet6 2001:db8:66::10/64 " in re.sub(" +", " ", addresses)
+    routes = "\n".join(guest.facts("route"))
+    assert "default via 10.66.0.1 dev eth0" in routes
+    assert ("10.67.0.0/16 via 10.66.0.2 dev eth0" in routes) == (format != "opennebula")
+    assert any("eth0" in link and "mtu 1400" in link for link in guest.facts("link"))
+    assert guest.facts("names") == ["DNS=10.66.0.1", "Domains=example.org"]
+
+
+@FORMATS
+def test_the_key_arrives(guests: dict[str, Guest], format: str) -> None:
+    user = "admin" if "USERNAME" in VARIABLES[format] else "debian"
+    assert guests[format].facts("key") == [f"/home/{user}/.ssh/authorized_keys {KEY}"]
+
+
+def test_passwords_arrive(guests: dict[str, Guest]) -> None:
+    passwords = {name: guest.facts("password") for name, guest in guests.items()}
+    assert passwords["nocloud"][1] == f"admin:{CRYPTED}"
+    assert re.match(r"debian:\$", passwords["configdrive"][0])
+    assert not re.match(r"debian:\$", passwords["opennebula"][0])
+
+
+@pytest.mark.parametrize("format", ["configdrive", "nocloud"])
+def test_scripts_run(guests: dict[str, Guest], format: str) -> None:
+    """Beside the user data, whose script tells all this; of OpenNebula's format cloud-init runs no other."""
+    guest = guests[format]
+    assert guest.facts("start-script") == ["/var/lib/cloud/instance/scripts/20-start-script.sh"]
+    assert guest.facts("init.sh") == ["it's $HOME"]
+
+
+@pytest.mark.parametrize("format", ["configdrive", "nocloud"])
+def test_cloud_init_has_nothing_to_complain_of(guests: dict[str, Guest], format: str) -> None:
+    guest = guests[format]
+    assert guest.facts("schema") == ["Valid cloud-config: system userdata"]
+    assert guest.facts("complaints") == ["0"]
+    assert guest.facts("instance") == [str(uuid.UUID(*guest.facts("instance")))]
