@@ -19,7 +19,13 @@ import pytest
 import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
-from ansible_collections.nebula.provision.tests.integration.guests.layouts import LAYOUTS, SHELLS, Layout, layout
+from ansible_collections.nebula.provision.tests.integration.guests.layouts import (
+    LAYOUTS,
+    PROGRAM,
+    SHELLS,
+    Layout,
+    layout,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "fixtures/guest_context"
 NETWORK = {
@@ -328,18 +334,19 @@ def system(root: Path, init: str) -> Path:
 
 @pytest.mark.parametrize("init", sorted(INITS))
 def test_it_is_started_at_boot(tmp_path: Path, init: str) -> None:
-    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
-
     root = system(tmp_path / "root", init)
 
-    def install() -> str:
-        done = subprocess.run(
-            ["sh", str(PROGRAM), "--root", str(root), "install"], capture_output=True, text=True, check=True
-        )
-        assert f"started at boot by {init}" in done.stderr
+    def install(*options: str) -> str:
+        command = ["sh", str(PROGRAM), "--root", str(root), *options, "install"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert f"started at boot by {init}" in done.stderr or options
         return done.stdout
 
+    nothing = sorted(root.rglob("*"))
+    assert install("--check") == "changed\n"
+    assert sorted(root.rglob("*")) == nothing
     assert install() == "changed\n"
+    assert install("--check") == "unchanged\n"
     program = root / "usr/local/sbin/nebula-context"
     assert program.read_bytes() == PROGRAM.read_bytes()
     assert program.stat().st_mode & 0o777 == 0o755
@@ -372,8 +379,6 @@ def test_it_is_started_at_boot(tmp_path: Path, init: str) -> None:
 
 
 def test_a_directory_that_is_no_system_is_refused(tmp_path: Path) -> None:
-    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
-
     done = subprocess.run(
         ["sh", str(PROGRAM), "--root", str(tmp_path), "install"], capture_output=True, text=True, check=False
     )
@@ -382,7 +387,5 @@ def test_a_directory_that_is_no_system_is_refused(tmp_path: Path) -> None:
 
 
 def test_shellcheck_has_nothing_to_say() -> None:
-    from ansible_collections.nebula.provision.tests.integration.guests.layouts import PROGRAM
-
     done = subprocess.run(["shellcheck", "-s", "sh", str(PROGRAM)], capture_output=True, text=True, check=False)
     assert done.stdout == ""

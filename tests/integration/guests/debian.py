@@ -64,7 +64,26 @@ umount /mnt
 
 exit 0
 """
-VARIANTS["rc_local"] = ("write rc.local /etc/rc.local", "set_inode_field /etc/rc.local mode 0100755")
+# Today's kernels name SCSI disks in the order in which they answer; when rc.local was written so, it was that of their
+# numbers. With scsi_mod.scan=manual on the kernel's command line it is again.
+IN_ORDER = """[Unit]
+DefaultDependencies=no
+After=systemd-udevd.service
+Before=rc-local.service
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for disk in a0 b1 c2; do \\
+    for host in /sys/class/scsi_host/host*; do echo "0 $${disk#?} 0" > $$host/scan; done; \\
+    until [ -e /sys/block/sd$${disk%%?} ]; do sleep 0.1; done; done; udevadm settle'
+"""
+ENABLED = "/etc/systemd/system/multi-user.target.wants/in-order.service"
+VARIANTS["rc_local"] = (
+    "write rc.local /etc/rc.local",
+    "set_inode_field /etc/rc.local mode 0100755",
+    "write in-order.service /etc/systemd/system/in-order.service",
+    f"symlink {ENABLED} /etc/systemd/system/in-order.service",
+)
 BUSYBOX = {
     "etc/inittab": "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100\n"
     "::ctrlaltdel:/sbin/reboot\n",
@@ -92,7 +111,19 @@ class Guests:
 
 
 def images() -> Guests:
-    inputs = [SYSTEMD, SYSVINIT, HOOKS_SYSTEMD, HOOKS_SYSVINIT, SIZE, VARIANTS, RC_LOCAL, BUSYBOX, APPEND, codename()]
+    inputs = [
+        SYSTEMD,
+        SYSVINIT,
+        HOOKS_SYSTEMD,
+        HOOKS_SYSVINIT,
+        SIZE,
+        VARIANTS,
+        RC_LOCAL,
+        IN_ORDER,
+        BUSYBOX,
+        APPEND,
+        codename(),
+    ]
     place = cached("debian", inputs, make)
     disks = {name: place / f"{name}.qcow2" for name in (*VARIANTS, "sysvinit", "busybox")}
     return Guests(disks, place / "vmlinuz", place / "initrd")
@@ -107,6 +138,7 @@ def make(place: Path) -> None:
     subprocess.run(["cp", "-a", str(root / "lib/modules"), str(modules)], check=True)
     base = file_system(root, SIZE)
     (place / "rc.local").write_text(RC_LOCAL)
+    (place / "in-order.service").write_text(IN_ORDER)
     for name, commands in VARIANTS.items():
         raw = place / f"{name}.raw"
         subprocess.run(["cp", "--sparse=always", str(base), str(raw)], check=True)

@@ -1,0 +1,321 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The context program put into an image by this host's own kernel, for images that are trusted.
+
+qemu-storage-daemon shows the overlay as a plain file (FUSE), of which the kernel mounts the root file system by a loop
+device. Both are mounted in namespaces of their own, and all that is in these ends with this process: the kernel takes
+mounts and loop devices away with the last process that sees them. There are two, the daemon's, and one for the root
+file system: a daemon that ended while it had that mounted would be asked to write the rest, and wait for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
+from ..host import command
+from . import guest_program
+from .guest_program import PROGRAM, Outcome
+from .image_edits import OVERLAY
+
+# A file and a directory in the image's directory, over which disk and root are mounted.
+DISK, ROOT = "disk", "root"
+TIMEOUT = 60.0
+PROGRAM_TIMEOUT = 300.0
+_OPTIONS = "nosuid,nodev,noexec"
+# Below these the program writes, or their links lead to where it does.
+_WRITTEN = (
+    "etc", "etc/init.d", "etc/inittab", "etc/rc.d", "etc/rc.d/init.d", "etc/rc.d/rc.local", "etc/rc.local",
+    "etc/runlevels", "etc/runlevels/boot", "etc/runlevels/default", "etc/runlevels/sysinit", "etc/systemd",
+    "etc/systemd/system", "etc/systemd/system/multi-user.target.wants", "etc/systemd/system/sysinit.target.wants",
+    "lib", "lib/systemd", "usr", "usr/lib", "usr/lib/systemd", "usr/local", "usr/local/sbin",
+    "usr/local/sbin/nebula-context", *(f"etc/{rc}{level}.d" for rc in ("rc", "rc.d/rc") for level in "0123456S"),
+)  # fmt: skip
+# On a file system of their own, what is written below the root's directory of that name would not be seen.
+_APART = ("/etc", "/usr", "/usr/local", "/usr/local/sbin")
+_LONGEST_FILE = 64 * 1024
+_MOST_LINKS = 40
+
+
+@dataclass(frozen=True)
+class _View:
+    """The host as a process sees it that does nothing but keep its mount namespace. directory: the image's."""
+
+    pid: int
+    directory: str
+
+    def run(self, *argv: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
+        return command.run([*_bound(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
+                           timeout=timeout, check=check)  # fmt: skip
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file of the mounted root, which only that namespace has."""
+        return os.open(f"/proc/{self.pid}/root{self.path(ROOT)}/{name}", flags | os.O_CLOEXEC)
+
+
+def install(directory: str, what: str) -> Outcome:
+    """Do it in the overlay of this directory, which holds the program too."""
+    if os.geteuid() != 0:
+        raise InvalidValue(f"{what}: mounting it", "only root can mount", "Run this task with become: true")
+    guest_program.require(
+        "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
+    )
+    guest_program.require("sfdisk", "fdisk", "util-linux-core", f"{what}: mounting it")
+    with _exported(directory, what) as view, _mounted_root(view, what):
+        _refuse_apart(view, what)
+        for path in _WRITTEN:
+            _refuse_leading_out(view, path, what)
+        # In a namespace of processes, so that what it has started ends with it.
+        done = view.run(
+            "unshare", "--pid", "--fork", "--kill-child", "--",
+            "sh", view.path(PROGRAM), "--root", view.path(ROOT), "install", timeout=PROGRAM_TIMEOUT, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise CommandFailed(
+                f"{what}: installing the context program",
+                harmless(command.last_lines(done.stderr) or f"it ended with code {done.returncode}", 1000),
+                "See whether the image's file system is full or damaged",
+            )
+        return guest_program.outcome(done.stdout, _read(view, "etc/os-release") or _read(view, "usr/lib/os-release"))
+
+
+# --- the disk as a file ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _exported(directory: str, what: str) -> Iterator[_View]:
+    for name, make in ((DISK, _make_file), (ROOT, os.mkdir)):
+        make(os.path.join(directory, name))
+    argv = [
+        *_bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
+        "--monitor", "chardev=talk",
+        "--blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={OVERLAY}",
+    ]  # fmt: skip
+    pipe = subprocess.PIPE
+    with command.running(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory) as process:
+        daemon = _Daemon(process, what)
+        daemon.ask("qmp_capabilities")
+        point = os.path.join(directory, DISK)
+        daemon.ask("block-export-add", {"type": "fuse", "id": "disk", "node-name": "disk", "mountpoint": point,
+                                        "writable": True})  # fmt: skip
+        with _namespace(process.pid, directory) as view:
+            yield view
+        # What was written is in the overlay once the daemon has ended by itself.
+        daemon.ask("quit")
+        daemon.wait()
+
+
+@contextlib.contextmanager
+def _namespace(daemon: int, directory: str) -> Iterator[_View]:
+    argv = [*_bound(), "nsenter", f"--mount=/proc/{daemon}/ns/mnt", "--", "unshare", "--mount", "--"]
+    pipe = subprocess.PIPE
+    with command.running([*argv, "sh", "-c", "echo; exec cat"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        out, err = process.stdout, process.stderr
+        # Once it says something, it is where it should be.
+        if out is None or err is None or not out.read(1):
+            raise CommandFailed(
+                f"a mount namespace for {directory}", command.last_lines(err.read().decode() if err else "")
+            )
+        yield _View(process.pid, directory)
+
+
+class _Daemon:
+    """qemu-storage-daemon, spoken to by its standard input and output."""
+
+    def __init__(self, process: subprocess.Popen[bytes], what: str) -> None:
+        self._process = process
+        self._what = what
+        self._buffer = b""
+
+    def ask(self, verb: str, arguments: Mapping[str, Any] | None = None) -> None:
+        """Returns when it has been done."""
+        request = {"execute": verb, **({"arguments": arguments} if arguments else {})}
+        stdin = self._process.stdin
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(json.dumps(request).encode() + b"\n")
+        limit = time.monotonic() + TIMEOUT
+        while True:
+            answer = self._line(limit)
+            if "error" in answer:
+                raise self._failed(str(answer["error"].get("desc")))
+            if "return" in answer:
+                return
+
+    def wait(self) -> None:
+        try:
+            self._process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise self._late() from None
+        if self._process.returncode != 0:
+            raise self._failed(f"it ended with code {self._process.returncode}")
+
+    def _line(self, limit: float) -> Any:
+        stdout = self._process.stdout
+        while b"\n" not in self._buffer and stdout is not None:
+            if not select.select([stdout], [], [], max(0.0, limit - time.monotonic()))[0]:
+                raise self._late()
+            data = os.read(stdout.fileno(), 4096)
+            if not data:
+                stderr = self._process.stderr
+                text = stderr.read() if stderr is not None else b""
+                raise self._failed(command.last_lines(text.decode("utf-8", "replace")))
+            self._buffer += data
+        line, _end, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _late(self) -> TimedOut:
+        return TimedOut(f"{self._what}: qemu-storage-daemon", f"no answer after {TIMEOUT:g} s")
+
+    def _failed(self, found: str) -> CommandFailed | MissingDependency:
+        asked = f"{self._what}: showing it as a file, by qemu-storage-daemon"
+        if "fuse" in found.lower():
+            return MissingDependency(asked, found, "Load the kernel's module fuse, so that there is /dev/fuse")
+        return CommandFailed(asked, found)
+
+
+def _make_file(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _bound() -> list[str]:
+    """Before a program that is to end with this process, however that ends."""
+    return ["setpriv", "--pdeathsig", "KILL"]
+
+
+# --- the root file system --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _mounted_root(view: _View, what: str) -> Iterator[None]:
+    seen = []
+    for name, offset, size in _places(view):
+        kind = _kind(view, offset, size)
+        seen.append(f"{name}: {kind or 'unknown'}")
+        if kind in ("", "swap", "LVM2_member", "crypto_LUKS", "linux_raid_member", "vfat", "iso9660"):
+            continue
+        bounds = f"offset={offset}" + (f",sizelimit={size}" if size else "")
+        mounted = view.run(
+            "mount", "-t", kind, "-o", f"loop,{bounds},{_OPTIONS}", view.path(DISK), view.path(ROOT), check=False
+        )
+        if mounted.returncode != 0:
+            seen[-1] += f" ({harmless(command.last_lines(mounted.stderr, 1), 200)})"
+            continue
+        try:
+            if not _is_root(view):
+                continue
+            yield
+            return
+        finally:
+            # Its loop device goes with it.
+            view.run("umount", view.path(ROOT))
+    raise NotFound(
+        f"{what}: its root file system",
+        f"none of what is in it has an etc/os-release or etc/fstab: {', '.join(seen)}",
+        "Do without via: mount, as libguestfs knows volume groups and subvolumes too",
+    )
+
+
+def _places(view: _View) -> list[tuple[str, int, int]]:
+    """(name, offset, size) in bytes of the partitions, or of the whole disk, size 0, where there are none."""
+    done = view.run("sfdisk", "--json", view.path(DISK), check=False)
+    try:
+        table = json.loads(done.stdout)["partitiontable"]
+        sector = int(table.get("sectorsize", 512))
+        parts = [(int(part["start"]) * sector, int(part["size"]) * sector) for part in table.get("partitions", [])]
+    except (ValueError, KeyError, TypeError):
+        parts = []
+    if not parts:
+        return [("whole disk", 0, 0)]
+    return [(f"partition {number}", offset, size) for number, (offset, size) in enumerate(parts, 1)]
+
+
+def _kind(view: _View, offset: int, size: int) -> str:
+    bounds = ["--offset", str(offset), *(["--size", str(size)] if size else [])]
+    argv = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", *bounds, view.path(DISK)]
+    return view.run(*argv, check=False).stdout.strip()
+
+
+def _is_root(view: _View) -> bool:
+    return bool(_read(view, "etc/os-release") or _read(view, "usr/lib/os-release") or _read(view, "etc/fstab"))
+
+
+def _read(view: _View, name: str) -> str:
+    """A file of the guest, "" if it has none; a link is not followed, as it may lead to the host's."""
+    try:
+        fd = view.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return ""
+        return file.read(_LONGEST_FILE).decode("utf-8", "replace")
+
+
+def _refuse_apart(view: _View, what: str) -> None:
+    for line in _read(view, "etc/fstab").splitlines():
+        words = line.split("#")[0].split()
+        if len(words) > 1 and words[1].rstrip("/") in _APART:
+            raise ImageRefused(
+                f"{what}: mounting it",
+                f"its {words[1]} is on a file system of its own",
+                "Do without via: mount, as libguestfs mounts all of them",
+            )
+
+
+def _refuse_leading_out(view: _View, path: str, what: str) -> None:
+    """A link that is absolute, or climbs above the image's root, would have the program write to the host."""
+    done: list[str] = []
+    left = path.split("/")
+    links = 0
+    while left:
+        part = left.pop(0)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not done:
+                raise _leads_out(path, "above its root", what)
+            done.pop()
+            continue
+        try:
+            target = _link(view, [*done, part])
+        except OSError:
+            # What is not there is made as a directory, and what is a file is replaced.
+            return
+        if target is None:
+            done.append(part)
+            continue
+        links += 1
+        if target.startswith("/") or links > _MOST_LINKS:
+            raise _leads_out("/".join([*done, part]), f"to {target}", what)
+        left = target.split("/") + left
+
+
+def _link(view: _View, parts: list[str]) -> str | None:
+    """Where the link there leads; None if it is none. All before the last part are known to be none."""
+    fd = view.open("/".join(parts), os.O_PATH | os.O_NOFOLLOW)
+    try:
+        return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
+
+
+def _leads_out(path: str, where: str, what: str) -> ImageRefused:
+    return ImageRefused(
+        f"{what}: mounting it",
+        f"its /{path} is a link {harmless(where, 200)}, which from this host leads out of the image",
+        "Do without via: mount: inside libguestfs it leads to where it does in the guest",
+    )

@@ -1,0 +1,261 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changing what is inside a disk image: in an overlay beside it first, then at one go.
+
+The image's own file is not written before all is done that can go wrong inside it. A run that is killed before leaves
+the image as it was, and an overlay that the next one throws away. Once the overlay is complete it is called so, and is
+written into the image; a run that is killed meanwhile, or a full disk, leaves it for the next one, which does the same
+again: that writes the same blocks to the same places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import (
+    CommandFailed,
+    ForeignObject,
+    ImageRefused,
+    InUse,
+    InvalidValue,
+    NoSpace,
+    NotFound,
+    StorageFailed,
+    TimedOut,
+    WrongState,
+)
+from ..host import command, files
+from . import datastore, formats
+
+OVERLAY = "overlay"
+# Its name goes on with the inode of the image and the image's format.
+COMPLETE = "complete"
+FORMATS = ("auto", *formats.FORMATS)
+# Seconds to wait for another run at the same image: it may be at its appliance.
+LOCK_TIMEOUT = 900.0
+COMMIT_TIMEOUT = 600.0
+# Where QEMU keeps its locks in a file, and how F_OFD_GETLK of 64 bit systems asks for them.
+_LOCKED_BYTES = (100, 200)
+_F_OFD_GETLK = 36
+_FLOCK = "hhqqi0q"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as asked for. path: without links. format: raw or qcow2. trusted: it may name other files of the host.
+    what: how errors call it."""
+
+    path: str
+    format: str
+    trusted: bool
+    what: str
+
+    @property
+    def directory(self) -> str:
+        """Where everything lies that is made for it: on its own file system, and found again after a kill."""
+        head, name = os.path.split(self.path)
+        return os.path.join(head, f".{name}.context")
+
+    @property
+    def complete(self) -> str:
+        return os.path.join(self.directory, f"{COMPLETE}-{os.stat(self.path).st_ino}-{self.format}")
+
+
+def locate(path: str, format: str, trusted: bool) -> Image:
+    """The image of that path, which may be a link; an error if its file is none to be written to."""
+    what = f"image {path}"
+    if not os.path.isabs(path):
+        raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
+    real = os.path.realpath(path)
+    try:
+        found = os.stat(real)
+    except FileNotFoundError:
+        raise NotFound(what, "there is no such file on this host", "Check the path") from None
+    except OSError as error:
+        raise files.explain(error, path) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidValue(what, "it is not a regular file", "Name the file of a disk image")
+    _refuse_datastore(what, real)
+    files.refuse_exchangeable(os.path.dirname(real))
+    return Image(real, _format(what, real, format), trusted, what)
+
+
+@contextlib.contextmanager
+def begun(image: Image) -> Iterator[bool]:
+    """Hold the image against other runs, and have an overlay of it in its directory, which is gone afterwards.
+
+    Yields whether a run before left a complete one, which is in the image now."""
+    with files.lock(image.path, timeout=LOCK_TIMEOUT):
+        _refuse_used(image)
+        resumed = interrupted(image)
+        if resumed:
+            _finish(image)
+        _refuse_strange(image)
+        _clear(image)
+        try:
+            with files.explained(image.directory):
+                os.mkdir(image.directory, 0o700)
+            # Not -u: what can't be opened is seen here.
+            _qemu_img(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", _below(image), OVERLAY)
+            yield resumed
+        finally:
+            if not interrupted(image):
+                _clear(image)
+
+
+def interrupted(image: Image) -> bool:
+    """Whether a run before was ended while it wrote to this image's file. Another file of its name is not meant."""
+    return os.path.lexists(image.complete)
+
+
+def commit(image: Image) -> None:
+    """Bring what the overlay has into the image, within begun()."""
+    overlay = os.path.join(image.directory, OVERLAY)
+    with files.explained(overlay):
+        needed = os.stat(overlay).st_blocks * 512
+        datastore.require_space(os.path.dirname(image.path), needed, f"{image.what}: writing to it")
+        files.settle(overlay)
+        os.utime(overlay)
+        os.rename(overlay, image.complete)
+        files.sync_directory(image.directory)
+        files.sync_directory(os.path.dirname(image.directory))
+    try:
+        _write_back(image)
+    except InUse:
+        # QEMU writes nothing to a file that it can't lock. By the next run, the machine may have written to it.
+        files.remove_file(image.complete)
+        raise
+
+
+def _finish(image: Image) -> None:
+    """Write what an interrupted run has left into the image."""
+    with files.explained(image.path):
+        began, written = os.stat(image.complete).st_mtime, os.stat(image.path).st_mtime
+    if written > began + COMMIT_TIMEOUT:
+        raise WrongState(
+            f"{image.what}: finishing what an interrupted run began",
+            "its file was written to since by somebody else",
+            f"Bring back a whole copy of the image, then remove {image.directory}",
+        )
+    # The image may have been moved, together with its directory.
+    name = os.path.basename(image.complete)
+    _qemu_img(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", _below(image), name)
+    _write_back(image)
+
+
+def _write_back(image: Image) -> None:
+    try:
+        # -d: the overlay stays whole, so that it can be done again.
+        name = os.path.basename(image.complete)
+        _qemu_img(image, "commit", "-q", "-d", "-f", "qcow2", name, timeout=COMMIT_TIMEOUT)
+        with files.explained(image.path):
+            files.settle(image.path)
+    except (CommandFailed, NoSpace, StorageFailed, TimedOut) as error:
+        error.remedy = (
+            f"{error.remedy or 'Mend that, then run again'}. Until a run has finished it, the image must not be used: "
+            f"it is half written, and what it lacks is kept in {image.directory}"
+        )
+        raise
+    _clear(image)
+
+
+def _below(image: Image) -> str:
+    """The image as the overlay names it. Of one that is not trusted no other file is opened, whatever its header says
+    by then."""
+    file = {"driver": "file", "filename": image.path}
+    closed = {} if image.trusted or image.format == "raw" else {"backing": None}
+    return "json:" + json.dumps({"driver": image.format, "file": file, **closed})
+
+
+def _format(what: str, path: str, format: str) -> str:
+    if format not in FORMATS:
+        raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
+    with files.explained(path), formats.open_binary(path) as file:
+        found = formats.probe(file) if format == "auto" else format
+    if found not in formats.FORMATS:
+        raise ImageRefused(
+            what, f"its format is {found}", f"Convert it first: qemu-img convert -f {found} -O qcow2 SOURCE TARGET"
+        )
+    return found
+
+
+def _refuse_strange(image: Image) -> None:
+    if image.trusted:
+        return
+    try:
+        formats.inspect(image.path, image.format, what=image.what)
+    except ImageRefused as error:
+        if "names another file" in error.found:
+            error.remedy += ", or say trusted: true if you know all that it names"
+        raise
+
+
+def _refuse_datastore(what: str, path: str) -> None:
+    if re.search(r"/datastores/[0-9]+/", path):
+        raise InUse(
+            what,
+            "it lies in a datastore, where machines may rest on it",
+            "Name the file that it is imported from, before the import; for machines that there are, make them the "
+            "hosts of role guest_context",
+        )
+
+
+def _refuse_used(image: Image) -> None:
+    """By QEMU's locks: before anything is begun, and for readers too, whose overlays would be spoilt."""
+    with files.explained(image.path):
+        fd = os.open(image.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        first, length = _LOCKED_BYTES
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
+        # Where the file system knows no such locks, QEMU has none either.
+        with contextlib.suppress(OSError):
+            answer = fcntl.fcntl(fd, _F_OFD_GETLK, asked)
+            if struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK:
+                raise _in_use(image)
+    finally:
+        os.close(fd)
+
+
+def _in_use(image: Image) -> InUse:
+    return InUse(
+        image.what,
+        "QEMU has it open: a machine runs on it, or a disk that rests on it",
+        "Power that machine off first, or name it as a host of role guest_context",
+    )
+
+
+def _clear(image: Image) -> None:
+    """Take the directory away; one that is not ours is left alone."""
+    try:
+        found = os.lstat(image.directory)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise ForeignObject(
+            f"{image.what}: directory {image.directory}",
+            "something that this run did not make is there",
+            "See what it is; remove it",
+        )
+    with files.explained(image.directory):
+        shutil.rmtree(image.directory)
+        files.sync_directory(os.path.dirname(image.directory))
+
+
+def _qemu_img(image: Image, *arguments: str, timeout: float = formats.TIMEOUT) -> None:
+    argv = ["qemu-img", *arguments]
+    try:
+        command.run(argv, timeout=timeout, memory=formats.MEMORY, cpu=formats.CPU, cwd=image.directory)
+    except CommandFailed as error:
+        if "Failed to get" in error.found and "lock" in error.found:
+            raise _in_use(image) from error
+        raise
