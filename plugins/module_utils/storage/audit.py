@@ -67,8 +67,10 @@ def _file(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
         return
     allowed = 0o660 if image.persistent else 0o440
     mode = stat.S_IMODE(found.st_mode)
-    # A persistent image that a machine has open belongs to QEMU's user then.
-    if mode & ~allowed or (not image.persistent and (found.st_uid, found.st_gid) not in _owners()):
+    # A persistent image that a machine has open belongs to QEMU's user then, and so does what a machine boots directly:
+    # libvirt can be asked to leave the owner of a disk, and not that of a kernel.
+    given = image.persistent or image.type in (ImageType.KERNEL, ImageType.RAMDISK)
+    if mode & ~allowed or (not given and (found.st_uid, found.st_gid) not in _owners()):
         owner = f"{found.st_uid}:{found.st_gid}"
         group = "kvm" if hypervisor_group() != -1 else "root"
         right = f"chown root:{group} {image.source}; chmod {allowed:04o} {image.source}"

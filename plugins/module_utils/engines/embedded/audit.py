@@ -148,6 +148,7 @@ class Audit:
             for network in self.networks.pool()
             for each in network.address_ranges
         }
+        files = {image.source: image for image in self.images.pool() if image.source}
         names = {row["id"]: _called(row) for row, _vm in machines}
         for row, vm in machines:
             if vm is None:
@@ -159,6 +160,11 @@ class Audit:
             for disk in vm.disks:
                 if disk.image_id is not None:
                     expected.uses[vm.vm_id, disk.disk_id] = (disk.image_id, int(disk.save))
+            # As in Demands.images: after the disks and the context.
+            for index, source in enumerate((vm.os.kernel, vm.os.initrd), len(vm.disks) + 1):
+                image = files.get(source)
+                if image is not None and image.id is not None:
+                    expected.uses[vm.vm_id, index] = (image.id, int(image.persistent))
             if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
                 self._claim_port(expected, names, row, vm.graphics.port)
             for nic in vm.nics:
