@@ -103,7 +103,7 @@ def literal(programs: str) -> None:
         "CONTEXT": {"NETWORK": "YES", "TEMPLATE": f"!unsafe {LITERAL}", "VAULT": "!vault {{ vaulted }} $NAME"},
     }
     text = TEMPLATE.replace('"halt"', '"a {{ b }} {% c %} $(d)"').replace('"Public"', '"a {{ b }} {% c %} $(d)"')
-    text = text.replace('"YES" ]', '"YES", TEXT = "{{ text }} {% %} $(id)" ]')
+    text = text.replace('"YES" ]', '"YES", TEXT = "{{ text }} {% %} `id`" ]')
     site.variables |= {
         "nebula_images": [{**halt, "name": odd}],
         "nebula_networks": [{**NETWORK, "name": odd, **note}],
@@ -128,7 +128,7 @@ def literal(programs: str) -> None:
     known = LITERAL.replace("$NAME", name)
     for line in (f"TEMPLATE={shlex.quote(known)}", f"VM={shlex.quote(known)}", "OWN='own {{ vault }}'"):
         assert sh(line) in map(sh, site.context(0).splitlines()), site.context(0)
-    assert "TEXT='{{ text }} {% %} $(id)'" in site.context(1)
+    assert "TEXT='{{ text }} {% %} `id`'" in site.context(1)
     for table in ("images", "templates", "networks", "vms"):
         rows = "\n".join(str(value) for row in site.rows(f"SELECT * FROM {table}") for value in row)
         assert "{{ lookup('pipe', 'id') }} {% raw %} {# no #} $(id)" in rows, f"{table}: {rows}"

@@ -92,10 +92,10 @@ def test_each_distribution_finds_its_own_files(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "calls"),
     [
-        ("interfaces", ["ifdown eth0", "ifup eth0", "ifdown eth1", "ifup eth1"]),
+        ("interfaces", ["ifdown eth0", "ifdown eth1", "ifup eth0", "ifup eth1"]),
         ("netplan", ["netplan generate", "netplan apply"]),
         ("networkd", ["networkctl reload", "networkctl reconfigure eth0", "networkctl reconfigure eth1"]),
-        ("scripts", ["ifdown eth0", "ifup eth0", "ifdown eth1", "ifup eth1"]),
+        ("scripts", ["ifdown eth0", "ifdown eth1", "ifup eth0", "ifup eth1"]),
         ("nm", ["nmcli connection reload", *[f"nmcli connection up nebula-context-eth{n}" for n in (0, 1)]]),
         ("wicked", ["wicked ifreload eth0", "wicked ifreload eth1"]),
     ],
@@ -133,13 +133,44 @@ def test_what_is_written_is_what_its_readers_read(tmp_path: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_values_that_a_network_file_would_obey_are_left_out(tmp_path: Path, shell: str) -> None:
+    guest = layout(tmp_path, "interfaces" if shell == "busybox" else "scripts", shell)
+    hostile = {
+        "ETH0_MASK": "a[$(touch /pwned)]",
+        "ETH0_METRIC": "5\n    up touch /pwned",
+        "ETH0_MTU": "1400; touch /pwned",
+        "ETH0_ROUTES": "10.0.0.0/8;reboot via 10.66.0.1",
+        "ETH0_SEARCH_DOMAIN": "$(touch /pwned)",
+        "ETH1_ALIAS0_IP": "10.0.0.6/24;reboot",
+    }
+    guest.context(context_sh.render({**CONTEXT, **hostile}))
+    found = written(guest, "network")
+    text = b"".join(content for name, content in found.items() if "network" in name)
+    assert b"10.66.0.10" in text
+    assert b"pwned" not in text
+    assert b"reboot" not in text
+    assert not (guest.root / "pwned").exists()
+    for name in hostile:
+        assert f"{name} holds what it can't" in guest.faults()
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_where_nothing_is_said_of_the_network_it_stays(tmp_path: Path, name: str) -> None:
+    guest = layout(tmp_path, name)
+    guest.context(context_sh.render({**CONTEXT, "ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "skip",
+                                     "ETH1_METHOD": "skip", "ETH1_IP6_METHOD": "skip", "ETH0_DNS": "", "ETH1_DNS": "",
+                                     "ETH0_SEARCH_DOMAIN": ""}))  # fmt: skip
+    assert set(written(guest, "network")) == {"etc/hostname", "etc/hosts"}
+
+
 def test_dhcp_and_what_is_left_alone(tmp_path: Path) -> None:
     guest = layout(tmp_path, "networkd")
     methods = {"ETH0_METHOD": "dhcp", "ETH0_IP6_METHOD": "auto", "ETH1_METHOD": "skip", "ETH1_IP6_METHOD": "skip"}
     guest.context(context_sh.render({**CONTEXT, **methods}))
     found = written(guest, "network")
-    assert b"DHCP=ipv4\nIPv6AcceptRA=yes\n" in found["etc/systemd/network/10-nebula-context-eth0.network"]
-    assert "etc/systemd/network/10-nebula-context-eth1.network" not in found
+    assert b"DHCP=ipv4\nIPv6AcceptRA=yes\n" in found["etc/systemd/network/05-nebula-context-eth0.network"]
+    assert "etc/systemd/network/05-nebula-context-eth1.network" not in found
 
 
 @pytest.mark.parametrize("shell", sorted(SHELLS))
@@ -282,12 +313,10 @@ def test_keys_of_the_context_come_and_go_and_others_stay(tmp_path: Path) -> None
     guest.context(context_sh.render({"SSH_PUBLIC_KEY": "ssh-rsa B b\nssh-rsa C c"}))
     written(guest, "all")
     assert place.read_text() == "ssh-rsa OWN own\nssh-rsa B b\nssh-rsa C c\n"
-    # The way to somebody else's file.
-    place.unlink()
-    place.symlink_to("/etc/shadow")
-    guest.context(context_sh.render({"SSH_PUBLIC_KEY": "ssh-rsa D d"}))
-    assert written(guest, "all") == {}
-    assert "authorized_keys is a link" in guest.faults()
+    # The context has none any more.
+    guest.context(context_sh.render({"SET_HOSTNAME": "web"}))
+    written(guest, "all")
+    assert place.read_text() == "ssh-rsa OWN own\n"
 
 
 def test_a_user_of_its_own(tmp_path: Path) -> None:
@@ -298,6 +327,15 @@ def test_a_user_of_its_own(tmp_path: Path) -> None:
     keys = guest.root / "home/ann/.ssh/authorized_keys"
     assert keys.read_text() == "ssh-rsa A a\n"
     assert (keys.stat().st_uid, keys.parent.stat().st_uid, keys.parent.stat().st_mode & 0o777) == (1000, 1000, 0o700)
+    # Whatever the user has made of the place, root writes nothing of somebody else's and shows nothing of it.
+    shadow = guest.read("etc/shadow")
+    for name in (".new", "authorized_keys"):
+        (keys.parent / name).unlink(missing_ok=True)
+        (keys.parent / name).symlink_to("/etc/shadow")
+        os.lchown(keys.parent / name, 1000, 1000)
+    guest.context(context_sh.render({"USERNAME": "ann", "USERNAME_SUDO": "YES", "SSH_PUBLIC_KEY": "ssh-rsa B b"}))
+    written(guest, "all")
+    assert (guest.read("etc/shadow"), keys.read_text(), keys.is_symlink()) == (shadow, "ssh-rsa B b\n", False)
     guest.context(context_sh.render({"USERNAME": "x; touch /pwned", "SSH_PUBLIC_KEY": "ssh-rsa A a"}))
     assert written(guest, "all") == {}
     assert "USERNAME holds what no user name can" in guest.faults()

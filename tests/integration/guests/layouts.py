@@ -116,6 +116,7 @@ def layout(place: Path, name: str, shell: str = "busybox") -> Layout:
         (root / "bin/sh").symlink_to(shell)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
+    (root / "etc/shadow").chmod(0o600)
     (root / "etc/group").write_text("root:x:0:\n")
     files, programs = LAYOUTS[name]
     for entry in files:

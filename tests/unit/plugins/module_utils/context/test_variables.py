@@ -81,7 +81,7 @@ def oned_case(case):
 def test_the_same_file_as_a_real_opennebula(case):
     template = parse((ONED / f"{case}.tmpl").read_text())
     context, warnings = variables.build(oned_case(case), template)
-    assert context_sh.render(context.variables) == (ONED / f"{case}.context.sh").read_text()
+    assert context_sh.render(context.variables) == (ONED / f"{case}.context").read_text()
     assert warnings == []
 
 
@@ -174,6 +174,12 @@ def test_network_no_gives_none():
 def test_network_that_is_neither_warns():
     _context, warnings = built({"NETWORK": "true"}, nics=[nic()])
     assert warnings == ["CONTEXT/NETWORK: only YES gives the machine its network variables"]
+
+
+def test_a_token_that_nobody_gives_warns():
+    _context, warnings = built({"TOKEN": "yes"})
+    assert warnings == ["CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it"]
+    assert built({"TOKEN": "NO"})[1] == []
 
 
 def test_expressions_know_the_machine_and_what_it_uses():
