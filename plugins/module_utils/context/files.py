@@ -11,7 +11,7 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidValue, NotFound
 from ..host.download import is_url, without_secrets
@@ -70,13 +70,19 @@ def context_file(source: str, target: str = "", attribute: str = "FILES") -> Con
     name = target or (_name_of_url(source) if is_url(source) else os.path.basename(source.rstrip("/")))
     fault = _fault(name)
     if fault:
-        raise InvalidValue(f"{where} as {name!r}" if target else where, fault, "Give it another name: source:name")
+        # Behind a colon of a URL may be a part of its password.
+        told = target and "://" not in source
+        raise InvalidValue(f"{where} as {name!r}" if told else where, fault, "Give it another name: source:name")
     return ContextFile(source, name)
 
 
 def shown(source: str) -> str:
     """A source as errors name it: a URL may hold a password, or a signature."""
-    return without_secrets(source) if "://" in source else repr(source)
+    if "://" not in source:
+        return repr(source)
+    url = without_secrets(source)
+    # Within the path of one may be another, with a password of its own.
+    return url if url.count("://") == 1 else f"{url.partition('://')[0]}://..."
 
 
 def _name_of_url(url: str) -> str:
@@ -132,10 +138,16 @@ def collect(
 
 def _entries(file: ContextFile, check: Callable[[str, str], None] | None) -> Iterable[Entry]:
     if isinstance(file, Gathered):
-        return file.entries
+        # nebula_root may be a link, and what is opened has to be what its path says.
+        return [entry if entry.directory else _below_real(entry) for entry in file.entries]
     if is_url(file.source):
         raise InvalidValue(f"FILES: {shown(file.source)}", "it is a URL", "Fetch it first and name the file")
     return _walk(file.target, os.path.realpath(file.source), file.source, check)
+
+
+def _below_real(entry: Entry) -> Entry:
+    directory, name = os.path.split(entry.source)
+    return replace(entry, source=os.path.join(os.path.realpath(directory), name))
 
 
 def too_large(source: str, limit: int) -> InvalidValue:
@@ -177,8 +189,7 @@ def _walk_directory(
         raise InvalidValue(
             f"FILES: {named!r}", f"directories in it are nested more than {DEEPEST} deep", "Pack them into one archive"
         )
-    with explained(path), os.scandir(path) as listing:
-        names = sorted(entry.name for entry in itertools.islice(listing, MOST + 1))
+    names = _names_in(path, named)
     if len(names) > MOST:
         raise too_many(named)
     for name in names:
@@ -206,6 +217,34 @@ def _walk_directory(
             yield from _walk_directory(f"{target}/{name}", place, top, named, check)
         else:
             yield from _walk(f"{target}/{name}", resolved, named, check)
+
+
+def _names_in(path: str, named: str) -> list[str]:
+    """Sorted, and no more than one too many."""
+    with explained(path):
+        fd = _opened(path, os.O_DIRECTORY)
+        if fd is None:
+            raise InvalidValue(f"FILES: {named!r}", f"{path} changed while it was read", "Run again when it rests")
+        try:
+            with os.scandir(fd) as listing:
+                return sorted(entry.name for entry in itertools.islice(listing, MOST + 1))
+        finally:
+            os.close(fd)
+
+
+def _opened(path: str, flags: int = 0) -> int | None:
+    """A descriptor of what is at `path`, which held no symbolic link when it was checked; None if a directory above is
+    one by now: what it leads to was not checked."""
+    # What was a regular file a moment ago may be a link or a pipe by now.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}") == path:
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 class Content(io.RawIOBase):
@@ -252,10 +291,11 @@ class Content(io.RawIOBase):
 
     def _open(self) -> io.BufferedReader:
         try:
-            # What was a regular file a moment ago may be a link or a pipe by now.
-            fd = os.open(self._entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = _opened(self._entry.source)
         except OSError as error:
             raise explain(error, self._entry.source) from error
+        if fd is None:
+            raise self._changed()
         file = os.fdopen(fd, "rb")
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             file.close()
@@ -281,8 +321,8 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
             place += 1
         if place >= length:
             return
-        # Colons outside of quotes, as places in the word.
-        word, colons, start = "", [], place
+        # Colons outside of quotes, as places in the word, and where in a URL an unquoted query or fragment begins.
+        word, colons, start, query = "", [], place, -1
         while place < length and not text[place].isspace():
             character = text[place]
             if character in _QUOTES:
@@ -294,12 +334,19 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
                 continue
             if character == ":":
                 colons.append(len(word))
+            if character in "?#" and query < 0 and "://" in word:
+                query = len(word)
             word += character
             place += 1
+        if 0 <= query < max(colons, default=-1):
+            raise InvalidValue(
+                f"{attribute}: {shown(word)}",
+                "nothing tells whether the colon behind its ? or # belongs to it or begins a name",
+                f"Quote the URL: '{shown(word)}', or with a name '{shown(word)}':name",
+            )
         colon = _separator(word, colons)
         if 0 <= colon == len(word) - 1:
-            shown_word = _begin(text[start:place])
-            raise InvalidValue(f"{attribute}: {shown_word}", "no name follows the colon", "Write source:name")
+            raise InvalidValue(f"{attribute}: {shown(word)}", "no name follows the colon", "Write source:name")
         yield (word, "") if colon < 0 else (word[:colon], word[colon + 1 :])
 
 
@@ -315,7 +362,9 @@ def _separator(word: str, colons: list[int]) -> int:
 
 
 def _begin(text: str) -> str:
-    return shown(text.strip(_QUOTES)) if "://" in text else repr(text[:80])
+    """How a text goes that can't be taken apart: of the first URL in it, and of all that follows, nothing."""
+    before, url, _rest = text.partition("://")
+    return repr(f"{before[:80]}://..." if url else text[:80])
 
 
 def _fault(name: str, reserved: tuple[str, ...] = RESERVED) -> str:

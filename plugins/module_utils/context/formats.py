@@ -382,9 +382,17 @@ def _interfaces4(variables: Mapping[str, str], prefix: str) -> list[Interface]:
     address = _address(variables[f"{prefix}IP"], f"{prefix}IP", 4)
     mask = variables.get(f"{prefix}MASK", _DEFAULT_MASK).strip()
     try:
-        return [ipaddress.IPv4Interface(f"{address}/{mask}")]
+        interface = ipaddress.IPv4Interface(f"{address}/{mask}")
+        _refuse_wildcard(mask, interface.netmask)
+        return [interface]
     except ValueError:
         raise _refused(f"{prefix}MASK", "a network mask", _DEFAULT_MASK) from None
+
+
+def _refuse_wildcard(mask: str, netmask: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """ValueError for a mask as 0.0.0.255, in which ipaddress sees 255.255.255.0."""
+    if "." in mask and ipaddress.ip_address(mask) != netmask:
+        raise ValueError(mask)
 
 
 def _interfaces6(variables: Mapping[str, str], prefix: str) -> list[Interface]:
@@ -417,6 +425,7 @@ def _routes(variables: Mapping[str, str], name: str) -> Iterator[_Route]:
             if len(words) != 3 or words[1].lower() != "via":
                 raise ValueError
             to = ipaddress.ip_network(words[0], strict=False)
+            _refuse_wildcard(words[0].partition("/")[2], to.netmask)
         except ValueError:
             raise _refused(name, "a list of routes", "10.0.0.0/8 via 10.66.0.1, 10.67.0.0/16 via 10.66.0.2") from None
         yield _Route(to, _address(words[2], name, to.version))

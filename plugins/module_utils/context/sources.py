@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -48,7 +49,8 @@ USUAL = Limits()
 
 
 class Sources:
-    """lacking: URLs that found() was asked for and that are not fetched yet. In check mode they never are."""
+    """lacking: URLs that found() was asked for and that are not fetched yet. In check mode they never are.
+    absent: paths that are not here in check mode, where an earlier task may be about to bring them."""
 
     def __init__(self, root: str, limits: Limits = USUAL, check_mode: bool = False) -> None:
         self._root = root
@@ -56,16 +58,18 @@ class Sources:
         self._check_mode = check_mode
         self._safe = [_directory(path, "safe_dirs") for path in limits.safe]
         self._restricted = [_directory(path, "restricted_dirs") for path in limits.restricted]
-        self._own = os.path.realpath(root)
         self._read: dict[tuple[str, bool], PlannedSource | NebulaError] = {}
         self._fetched: dict[str, str | NebulaError] = {}
         self._contents: dict[str, str] = {}
         self._sent = 0
         # What this run fetched is not to be pruned by another before it is referenced.
         self._held = contextlib.ExitStack()
+        self._holds = False
         self.lacking: dict[str, None] = {}
+        self.absent: dict[str, None] = {}
 
     def close(self) -> None:
+        self._holds = False
         self._held.close()
 
     # -- for a machine --------------------------------------------------------------------------------------------
@@ -76,7 +80,9 @@ class Sources:
         for given in files:
             file = given
             if download.is_url(file.source):
-                file = replace(file, sha256=kept.get(file.source) or self._digest(file.source))
+                file = replace(file, sha256=kept.get(file.source, ""))
+                if not file.sha256 or self._is_lost(file):
+                    file = replace(file, sha256=self._digest(file.source))
             found.append(file)
             source = self._source(file)
             if source is None:
@@ -97,6 +103,14 @@ class Sources:
             self.lacking[url] = None
         return known
 
+    def _is_lost(self, file: ContextFile) -> bool:
+        """Whether what was fetched is gone: of a catalog that was restored, nothing else is here."""
+        try:
+            self._source(file)
+        except NotFound:
+            return True
+        return False
+
     # -- for a plan -----------------------------------------------------------------------------------------------
     def planned(self, files: Iterable[ContextFile]) -> dict[str, PlannedSource]:
         """What is to be told a node of these files. What only check mode lacks is left out."""
@@ -108,6 +122,8 @@ class Sources:
                 source = self._source(file)
             except NebulaError as error:
                 source = PlannedSource(error=error.as_dict())
+                if file.sha256 and isinstance(error, NotFound) and file.source not in self._fetched:
+                    self._digest(file.source)
             if source is not None:
                 found[file.key] = source
         return found
@@ -139,6 +155,11 @@ class Sources:
                 return None
             if self._check_mode and file.image and not os.path.lexists(file.source):
                 return None  # an earlier task would have stored it
+            if self._check_mode and not download.is_url(file.source) and not os.path.exists(file.source):
+                if not file.image:
+                    self._check(file.source, os.path.realpath(file.source))
+                    self.absent[file.source] = None
+                return None
             try:
                 known = self._look(file)
             except NebulaError as error:
@@ -172,7 +193,9 @@ class Sources:
         return digest
 
     def _check(self, named: str, path: str) -> None:
-        if _is_below(path, [self._own]):
+        # normpath() leaves two slashes at the beginning as they are.
+        given = "/" + os.path.normpath(named).lstrip("/")
+        if _is_below(path, self._own) or _is_below(given, self._own):
             raise InvalidValue(
                 f"FILES: {named!r}",
                 f"{path} is below nebula_root",
@@ -185,6 +208,15 @@ class Sources:
                 f"{path} is below {below}, which is restricted",
                 "Put it elsewhere, or name its directory in safe_dirs (nebula_safe_dirs)",
             )
+
+    @functools.cached_property
+    def _own(self) -> list[str]:
+        """nebula_root, and where links in it lead: directories of datastores are often on another disk."""
+        found = [os.path.abspath(self._root), os.path.realpath(self._root)]
+        for place in (self._root, os.path.join(self._root, "datastores")):
+            with explained(place), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found += [os.path.realpath(os.path.join(place, name)) for name in os.listdir(place)]
+        return list(dict.fromkeys(found))
 
     # -- from the net ---------------------------------------------------------------------------------------------
     def fetch(self) -> None:
@@ -218,8 +250,12 @@ class Sources:
         digest = hashlib.sha256(data).hexdigest()
         place = os.path.join(self._root, DIRECTORY)
         make_directory(place, 0o700)
-        self._held.enter_context(lock(os.path.join(place, ""), LOCK_SECONDS, shared=True))
+        if not self._holds:
+            self._held.enter_context(lock(os.path.join(place, ""), LOCK_SECONDS, shared=True))
+            self._holds = True
         write_atomically(os.path.join(place, digest), data, 0o600)
+        # It may have been lost before.
+        self._read.pop((digest, False), None)
         return digest
 
     def _kept(self, file: ContextFile) -> PlannedEntry:
@@ -238,7 +274,7 @@ class Sources:
 
     def prune(self, referenced: Callable[[], set[str]]) -> None:
         """Remove what no machine references, unless another run fetches just now. referenced: asked when none can."""
-        self._held.close()
+        self.close()
         place = os.path.join(self._root, DIRECTORY)
         if os.path.isdir(place) and not os.path.islink(place):
             with contextlib.suppress(TimedOut), lock(os.path.join(place, ""), 0):

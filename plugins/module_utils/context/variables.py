@@ -92,6 +92,8 @@ def build(
                     variables[name] = value
     elif variables.get("NETWORK", "").upper() not in ("", "NO"):
         warnings.append("CONTEXT/NETWORK: only YES gives the machine its network variables")
+    if variables.get("TOKEN", "").upper() == "YES":
+        warnings.append("CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it")
     variables["TARGET"] = vm.context.target or variables.get("TARGET", "")
     variables["DISK_ID"] = str(vm.context.disk_id)
     for name, value in variables.items():

@@ -400,9 +400,11 @@ class Batch:
             return self._end(job)
         state = self.driver.state(job.mark)
         if job.planned.operation == "recreate" and job.record.operated != job.planned.generation:
+            # Before anything of it is gone.
             if job.planned.wanted == "RUNNING":
-                # Before anything of it is gone.
                 self._take_room(job)
+            if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
+                cache.gathered(self.root, self.plan, job.vm.context.files, self._filled)
             self._unmake(job)
             state = None
             self._operated(job)

@@ -140,6 +140,13 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         raise ForeignObject(
             f"ISO {wanted.dest}", "a file that is no context ISO is there", "Name another file, or remove that one"
         )
+    # Those labels are cloud-init's, and many programs make such ISOs.
+    if found and not found.ours and found.format != formats.DEFAULT:
+        raise ForeignObject(
+            f"ISO {wanted.dest}",
+            "what is there was not made by nebula.provision",
+            "Name another file, or remove that one",
+        )
     directory = os.path.dirname(wanted.dest)
     try:
         if not check_mode and not os.path.isdir(directory):

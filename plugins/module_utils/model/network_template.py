@@ -236,6 +236,9 @@ def _network(address: str, mask: str, size: str, where: str) -> tuple[IPv4Networ
         length = _CLASSES[size] if size in _CLASSES else 32 - (hosts + 1).bit_length()
     try:
         network = IPv4Network(f"{IPv4Address(number)}/{length}", strict=False)
+        # ipaddress sees 255.255.255.0 in 0.0.0.255.
+        if "." in str(length) and IPv4Address(length) != network.netmask:
+            raise ValueError(length)
     except ValueError:
         raise InvalidValue(
             f"{where}: NETWORK_SIZE = {size}" if not prefix and not mask else f"{where}: NETWORK_MASK = {length!r}",

@@ -54,6 +54,8 @@ _ENDING = {
 }
 
 
+# $USER: as the first user of an OpenNebula, who owns all machines here.
+_OWNER = {"ID": "0", "UID": "0", "GID": "0", "NAME": "oneadmin", "UNAME": "oneadmin", "GNAME": "oneadmin"}
 # States in which a machine's context is not made anew.
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
@@ -235,9 +237,10 @@ class Vms:
         if vm.context is None:
             return vm, []
         named_networks, named_images = references.of_context(template)
-        context, said = variables.build(vm, template, networks=named_networks, images=named_images)
+        context, said = variables.build(vm, template, networks=named_networks, images=named_images, user=_OWNER)
         if context is not None and (context.files or context.format != formats.DEFAULT):
-            names = {image.source: image.name for image in named_images}
+            # Not those that only $IMAGE names: a disk may hold what no other machine is to read.
+            names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}
             files = [replace(file, image=names.get(file.source, "")) for file in context.files]
             try:
                 context = replace(context, files=self.sources.found(files, fetched or {}))
@@ -246,6 +249,11 @@ class Vms:
             except NebulaError as error:
                 error.asked = f"VM {name}: {error.asked}"
                 raise
+            said += [
+                f"In check mode, taken as about to come: FILES: {file.source!r} is not here yet"
+                for file in files
+                if file.source in self.sources.absent
+            ]
         return replace(vm, context=context), list(said)
 
     def fetched(self) -> set[str]:
@@ -500,10 +508,15 @@ class Vms:
         number = int(self.store.meta("plan"))
         catalog = self.store.meta("catalog")
         known = {host.name: host for host in self.hosts.pool()}
+        # By the catalog of now: machines of older versions do not say which of their files are images.
+        names = {
+            row["source"]: row["name"]
+            for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
+        }
         plans = {}
         for host, vms in planned.items():
             sources = self.sources.planned(
-                file
+                replace(file, image=names.get(file.source, ""))
                 for each in vms
                 if each.vm.context is not None and each.wanted not in _WITHOUT_CONTEXT
                 for file in each.vm.context.files

@@ -249,3 +249,16 @@ def test_a_format_for_each(tmp_path):
         f"ISO {tmp_path}/c.iso: format 'vmware': no such format. Known are opennebula, configdrive, nocloud",
         "context variable ETH0_IP: it is not an IPv4 address. Write it as 10.66.0.10",
     ]
+
+
+@pytest.mark.parametrize("format", ["nocloud", "configdrive"])
+def test_an_iso_of_that_label_that_others_made_is_left_alone(dest, tmp_path, format):
+    context = {"USER_DATA": "#cloud-config\n"}
+    run(dest=dest, context=context, format=format)
+    place = tmp_path / "context.iso"
+    place.write_bytes(place.read_bytes().replace(iso9660.MARK.encode(), b"SOMEBODY.ELSES  "))
+    before = snapshot(tmp_path)
+    for wanted in (format, "opennebula"):
+        (item,) = run(dest=dest, context=context, format=wanted).errors
+        assert "not made by" in str(item.error)
+    assert snapshot(tmp_path) == before

@@ -65,11 +65,32 @@ def test_parse_files(text, expected):
         ("/a:" + "n" * 251, "251 bytes"),
         ("/a/x /b/x", r"/b/x.*/a/x.*same name"),
         ("/a /b:a", r"/b.*/a.*same name"),
+        ("http://h/x?sig=a:b", r"Quote the URL: 'http://h/x\?...'"),
+        ("http://h/x#a:b", "Quote the URL: 'http://h/x'"),
     ],
 )
 def test_parse_files_refuses(text, problem):
     with pytest.raises(InvalidValue, match=problem):
         files.parse_files(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/a 'http://me:s3cret@h/x",
+        "'http://h/x http://me:s3cret@h/y",
+        "'http://h/x http://me:s3cret@h/y':",
+        "'http://h/x http://me:s3cret@h/y':.",
+        "http://h/x?sig=a:s3cret/y",
+        "http://h/x?s3cret:",
+        "http://h/x:a/s3cret",
+        "ftp://me:s3cret@h/x?s3cret",
+    ],
+)
+def test_errors_tell_no_secret_of_a_url(text):
+    with pytest.raises(InvalidValue) as caught:
+        files.parse_files(text)
+    assert "s3cret" not in str(caught.value)
 
 
 @given(st.text(st.sampled_from("/ab:'\" \n.")))
@@ -116,6 +137,32 @@ def test_links(tmp_path):
     (tmp_path / "real" / "z").symlink_to("../outside")
     with pytest.raises(InvalidValue, match="leads out of it"):
         collect(tmp_path / "real")
+
+
+def swap(tmp_path):
+    """A directory above becomes a link to what was not checked."""
+    (tmp_path / "top").rename(tmp_path / "was")
+    (tmp_path / "top").symlink_to("other")
+
+
+@pytest.fixture
+def twins(tmp_path):
+    for name in ("top", "other"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "x").write_text(name)
+    return tmp_path
+
+
+def test_a_directory_above_a_file_that_becomes_a_link(twins):
+    (entry,) = collect(twins / "top" / "deep" / "x")
+    swap(twins)
+    with pytest.raises(InvalidValue, match="changed while"):
+        files.Content(entry).read()
+
+
+def test_a_directory_above_a_directory_that_becomes_a_link(twins):
+    with pytest.raises(InvalidValue, match="changed while"):
+        collect(twins / "top" / "deep", check=lambda named, path: swap(twins))
 
 
 def test_a_link_upwards_does_not_go_round_for_ever(tmp_path):

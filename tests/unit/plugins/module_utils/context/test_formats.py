@@ -354,6 +354,8 @@ def test_several_nics_in_their_order_and_names_for_all():
         ("ETH0_IP", "010.0.0.5"),
         ("ETH0_MASK", "255.0.255.s3cret"),
         ("ETH0_MASK", "255.0.255.0"),
+        ("ETH0_MASK", "0.0.0.255"),
+        ("ETH0_ROUTES", "10.0.0.0/0.0.0.255 via 10.0.0.1"),
         ("ETH0_GATEWAY", "s3cret"),
         ("ETH0_DNS", "10.0.0.1 s3cret"),
         ("DNS", "s3cret"),

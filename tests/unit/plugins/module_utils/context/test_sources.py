@@ -101,7 +101,7 @@ def test_a_file_is_read_once_however_many_machines_use_it(root, service, monkeyp
         found.found(named(service / "init.sh", service / "certificates"), {})
     for _node in range(3):
         plan_of(found, named(service / "init.sh", service / "certificates"))
-    assert sorted(p for p in opened if str(p).startswith(str(service))) == [
+    assert sorted(p for p in opened if str(p).startswith(str(service)) and os.path.isfile(p)) == [
         str(service / name) for name in ("certificates/a.pem", "certificates/deep/b.pem", "init.sh")
     ]
 
@@ -192,6 +192,18 @@ def test_nothing_of_nebula_root_but_images(root, tmp_path):
     assert found.found([ContextFile(path, "x", image="init.sh")], {})
     with pytest.raises(InvalidValue, match="below nebula_root"):
         found.found([ContextFile(path, "x")], {})
+
+
+@pytest.mark.parametrize("link", ["datastores", "datastores/1", "vms"])
+def test_nothing_that_links_in_nebula_root_lead_to(root, tmp_path, link):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("secret")
+    (root / link).parent.mkdir(exist_ok=True)
+    (root / link).symlink_to(tmp_path / "data")
+    for named_so in (root / link / "x", tmp_path / "data" / "x", tmp_path / "data", f"/{root}/{link}/x"):
+        with pytest.raises(InvalidValue, match="below nebula_root"):
+            look(root, named_so)
+    assert Sources(str(root)).found([ContextFile(str(root / link / "x"), "x", image="x")], {})
 
 
 def test_a_context_has_64_mib_at_most(root, tmp_path, monkeypatch):
@@ -322,6 +334,48 @@ def test_what_was_kept_and_is_lost(root, spoil):
     assert error is not None and "recreate: true" in error["remedy"]
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"y")])
+def test_what_was_kept_and_is_lost_is_fetched_again(root, far, spoil):
+    with serve() as site:
+        site.files["/a"] = b"a"
+        url = f"{site.url}/a"
+        _, (a,) = fetched(root, url)
+        spoil(root / "files" / a.sha256)
+        foreseeing = Sources(str(root), check_mode=True)
+        assert foreseeing.found(named(url), {url: a.sha256})[0].sha256 == "" and not foreseeing.lacking
+        for ask in (lambda s: s.found(named(url), {url: a.sha256}), lambda s: s.planned([a])):
+            later = Sources(str(root))
+            ask(later)
+            assert list(later.lacking) == [url]
+            later.fetch()
+            assert later.found(named(url), {url: a.sha256}) == (a,)
+            assert plan_of(later, [a]).sources[a.sha256].error is None and not later.lacking
+            later.close()
+            spoil(root / "files" / a.sha256)
+
+
+def test_one_lock_however_much_is_fetched(root):
+    with serve() as site:
+        site.files.update({f"/{n}": bytes([n]) for n in range(20)})
+        found = Sources(str(root))
+        found.found(named(*(f"{site.url}/{n}" for n in range(20))), {})
+        place = os.path.realpath(root / "files")
+        found.fetch()
+    held = [fd for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == place]
+    found.close()
+    assert len(held) == 1
+
+
+def test_a_path_that_an_earlier_task_would_make_is_no_error_in_check_mode(root, tmp_path):
+    later = tmp_path / "later"
+    found, (file,) = look(root, later, check_mode=True)
+    assert list(found.absent) == [str(later)] and found.planned([file]) == {}
+    with pytest.raises(NotFound):
+        look(root, later)
+    with pytest.raises(InvalidValue, match="restricted"):
+        look(root, "/etc/nothing-of-this-name", check_mode=True)
+
+
 # -- on a node --------------------------------------------------------------------------------------------------------
 def test_the_iso_of_a_plan_is_that_of_the_files(root, far, service, tmp_path):
     found, wanted = look(root, service / "certificates", service / "init.sh")
@@ -330,6 +384,19 @@ def test_the_iso_of_a_plan_is_that_of_the_files(root, far, service, tmp_path):
     assert made == iso9660.write(str(tmp_path / "near.iso"), {"A": "1"}, wanted)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (far / "cache").iterdir()} == {0o600}
     assert set(cache.digests(str(far))) == set(plan.contents)
+
+
+def test_a_root_that_is_a_link_and_a_link_in_its_cache(root, far, service, tmp_path):
+    (tmp_path / "link").symlink_to(far)
+    found, wanted = look(root, service / "init.sh")
+    plan = plan_of(found, wanted)
+    iso_of(tmp_path / "link", plan, wanted, tmp_path / "far.iso")
+    gathered = cache.gathered(str(far), plan, wanted, cache.fill(str(far), plan))
+    kept = Path(gathered[0].entries[0].source)
+    kept.rename(tmp_path / "elsewhere")
+    kept.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NebulaError):
+        iso9660.write(str(tmp_path / "other.iso"), {"A": "1"}, gathered)
 
 
 def test_what_is_there_is_not_written_again(root, far, service, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -32,6 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
 )
 from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm, Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -168,6 +170,16 @@ def test_a_plan_is_carried_out_by_any_driver(shelf: type[Driver], tmp_path: Path
     end = plan(2, PlannedVm(machine(0), 2, "DONE"), PlannedVm(machine(1), 2, "POWEROFF"))
     assert [(o.state, o.error) for o in Batch(end, driver, root).apply()] == [("DONE", None), ("POWEROFF", None)]
     assert set(Shelf.machines) == {1}
+
+
+def test_a_machine_is_not_made_anew_without_what_its_context_needs(shelf: type[Driver], tmp_path: Path) -> None:
+    root, driver = ready(tmp_path), shelf()
+    Batch(plan(1, PlannedVm(machine(0), 1, "RUNNING")), driver, root).apply()
+    context = Context(0, "hda", files=(ContextFile("/gone", "gone"),))
+    anew = PlannedVm(replace(machine(0), context=context), 2, "RUNNING", operation="recreate", hard=True)
+    (outcome,) = Batch(plan(2, anew), driver, root).apply()
+    assert outcome.error is not None and "the plan does not hold it" in outcome.error["found"]
+    assert (outcome.state, Shelf.machines[0][1]) == ("RUNNING", "RUNNING")
 
 
 def test_what_a_hypervisor_can_not_do_is_refused_by_name_and_nothing_touched(

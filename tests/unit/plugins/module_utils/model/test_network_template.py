@@ -220,6 +220,7 @@ def test_what_is_to_go_has_a_name_only() -> None:
         (RANGED + "NETWORK_SIZE = C NETWORK_MASK = 255.255.255.128", {}, ["room for 126", "smaller size"]),
         (RANGED + "NETWORK_MASK = 255.255.255.255", {}, ["room for 0"]),
         (RANGED + "NETWORK_MASK = 255.0.255.0", {}, ["NETWORK_MASK = '255.0.255.0'"]),
+        (RANGED + "NETWORK_MASK = 0.0.0.255", {}, ["NETWORK_MASK = '0.0.0.255'"]),
         (RANGED + "NETWORK_SIZE = C IP_START = 192.168.1.5", {}, ["IP_START = '192.168.1.5'", "192.168.0.254"]),
         (RANGED + "NETWORK_SIZE = C IP_END = 192.168.0.255", {}, ["IP_END = '192.168.0.255'"]),
         (RANGED + "NETWORK_SIZE = C IP_END = x", {}, ["IP_END = 'x'", "not an IPv4 address"]),

@@ -187,6 +187,37 @@ def test_images_of_type_context(engine, place):
     assert len(plans["node1"].contents) == 1
 
 
+def test_no_other_image_by_its_source(engine, place):
+    put_image(engine, place, "disk", type=ImageType.OS)
+    (outcome,), plans = want(engine, web(FILES='$IMAGE[SOURCE, IMAGE="disk"]'))
+    assert "below nebula_root" in str(outcome.error) and plans == {}
+
+
+def test_a_machine_of_an_older_version_has_its_images(engine, place):
+    put_image(engine, place, "init.sh")
+    want(engine, web(FILES_DS='$FILE[IMAGE="init.sh"]'))
+    with engine.session():
+        (body,) = (row["body"] for row in engine.store.rows("SELECT body FROM vms"))
+        assert body.count('"image":"init.sh"') == 1
+        engine.store.db.execute("UPDATE vms SET body = ?", (body.replace('"image":"init.sh"', '"image":""'),))
+    _, plans = want(engine)
+    (source,) = plans["node1"].sources.values()
+    assert source.error is None
+
+
+def test_a_path_that_is_not_here_yet_is_a_warning_in_check_mode(again, engine, tmp_path):
+    later = again(check_mode=True)
+    (outcome,), warnings = later.decide(lambda: reconcile(later, [web(FILES=str(tmp_path / "later"))]))
+    assert outcome.error is None
+    assert "not here yet" in str(warnings)
+
+
+def test_the_owner_is_oneadmin(engine):
+    _, plans = want(engine, web(OWNER="$USER[NAME]", ID="$USER[ID]"))
+    variables = plans["node1"].vms[0].vm.context.variables
+    assert (variables["OWNER"], variables["ID"]) == ("oneadmin", "0")
+
+
 @pytest.mark.parametrize(
     ("image", "told"),
     [
