@@ -34,7 +34,11 @@ OURS, QEMUS = (
 )
 # Every kind of file that may be below nebula_root: owner, group and mode, and the words that it may hold.
 KEPT: dict[str, tuple[set[str], set[str]]] = {
-    r"|datastores|datastores/[01]|datastores/0/\d+|datastores/1/uploads": ({"root:root 0711", "root:root 0700"}, set()),
+    r"|cache|files|datastores|datastores/[01]|datastores/0/\d+|datastores/1/uploads": (
+        {"root:root 0711", "root:root 0700"},
+        set(),
+    ),
+    r"cache/context-[0-9a-f]{64}": (OURS, {"file"}),
     r"nebula\.db(-wal|-shm)?": (OURS, NEEDED | {"raw", "vnc"}),
     r"nebula\.node": (OURS, set()),
     r"datastores/1/[0-9a-f]{32}": ({"root:kvm 0440"}, {"file"}),
