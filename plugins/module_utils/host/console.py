@@ -337,8 +337,8 @@ class CloudInit:
     _OURS = ("DataSourceOpenNebula", "DataSourceConfigDrive", "DataSourceNoCloud")
     _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
     _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
-    # After it the kernel's next line, or one with its stamp: both write to the same console.
-    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:\s*(?:\[ *\d+\.\d{6}\] .*)?$")
+    # Whatever writes to the same console next may go on behind it.
+    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:(?:\s.*)?$")
 
     def take(self, line: str) -> None:
         if KERNEL_BANNER in line:

@@ -41,7 +41,7 @@ PRESS_AGAIN = 10.0
 SAVED = b"LibvirtQemudSave"
 # What libvirt says, and what to do about it.
 # How often a context is put in again before a guest that keeps drawing the tray in is an error; QEMU's words for that.
-TRAY_TRIES = 20
+TRAY_TRIES = 50
 TRAY_CLOSED = "Tray of the device is not open"
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),

@@ -121,8 +121,9 @@ def test_a_prompt_is_read_with_what_the_kernel_writes_after_it(log: Path) -> Non
     begun = CLOUD_INIT.replace(f"{finished}\n", "")
     assert not judge(log, begun, addresses=()).verified
     assert judge(log, f"{begun}{stamp}{finished}\n", addresses=()).verified
-    # What somebody types there is no name.
-    assert not judge(log, f"{CLOUD_INIT}root\n").verified
+    # Nor does what a script says, or somebody types.
+    assert judge(log, f"{CLOUD_INIT}fact: starts=1\n").verified
+    assert not judge(log, f"{CLOUD_INIT}web-1 login: \n", hostname="web-1").verified
 
 
 @pytest.mark.parametrize(
