@@ -75,7 +75,8 @@ class Guest:
     console: str = field(repr=False)
 
     def facts(self, about: str) -> list[str]:
-        return re.findall(rf"^fact {re.escape(about)} (.*?)\r?$", self.console, re.MULTILINE)
+        # The prompt of a login may stand before it.
+        return re.findall(rf"\bfact {re.escape(about)} (.*?)\r?$", self.console, re.MULTILINE)
 
 
 def boot(place: Path, format: str) -> Guest:
