@@ -292,6 +292,19 @@ def test_nothing_of_a_hostile_context_is_run(tmp_path: Path, shell: str) -> None
     assert guest.read("tmp/values") == "two\ntouch /pwned\nlines|it's||sdb|"
 
 
+def test_no_name_that_a_shell_keeps_to_itself_is_taken(tmp_path: Path) -> None:
+    for shell in sorted(SHELLS):
+        guest = layout(tmp_path, "plain", shell)
+        names = [name for name in context_sh.SPECIAL_NAMES if name != "_"]
+        hostile = "".join(f"{name}='/nowhere'\n" for name in names)
+        guest.context(hostile + context_sh.render({**CONTEXT, "START_SCRIPT": 'echo "$SET_HOSTNAME" > /tmp/ran'}))
+        assert guest.run("all").returncode == 0
+        assert guest.faults() == ""
+        assert guest.read("tmp/ran") == "web_1.example.org\n"
+        taken = guest.read("run/nebula-context/names").split()
+        assert set(taken) & set(context_sh.SPECIAL_NAMES) == set()
+
+
 def test_large_contexts(tmp_path: Path) -> None:
     guest = layout(tmp_path, "plain")
     many = {f"VARIABLE_{n}": "x" * 20 for n in range(10_000)}
