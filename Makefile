@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status audit test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context torture test-stock \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context test-install test-installer torture test-stock \
 	clean
 
 help:  ## this list
@@ -126,6 +126,12 @@ molecule: packages venv  ## the roles from prepare to cleanup, scenario default 
 
 test-context: packages venv  ## guests of eight kinds and their contexts, emulated; scenario context (root)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name context $(ARGS)
+
+test-install: packages venv  ## two installations from an ISO at once, and machines of their images; scenario install_os (root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name install_os $(ARGS)
+
+test-installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulated: half an hour (root)
+	@PYTHONPATH=collections $(BIN)/python tests/installer/run.py $(ARGS)
 
 torture: packages venv  ## 200 kills anywhere, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
 	@mkdir -p build

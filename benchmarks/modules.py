@@ -25,13 +25,18 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
     nowhere = f"{root}/nowhere"
     return {
         "nebula_context_iso": {"isos": "[]"},
+        "nebula_datastore": {"datastores": [], "root": root},
         "nebula_demo_image": {"dest": f"{nowhere}/demo.qcow2", "cache": nowhere, "state": "absent"},
         "nebula_deploy": {"host": "world", "root": root},
         "nebula_frontend": {"root": root},
         "nebula_guest_context": {"program": "", "images": []},
         "nebula_host": {"hosts": [], "root": root},
         "nebula_image": {"images": "[]", "root": root},
+        "nebula_image_check": {"images": [], "root": root},
+        "nebula_image_prepare": {"images": "[]", "root": root},
         "nebula_info": {"root": root},
+        "nebula_install": {"installs": "[]", "root": root},
+        "nebula_install_wait": {"installs": [], "vms": [], "catalog": catalog},
         "nebula_network": {"networks": [], "root": root},
         "nebula_node": {"root": root, "accelerator": "qemu"},
         "nebula_node_network": {"networks": [], "catalog": catalog, "root": root},

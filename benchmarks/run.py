@@ -22,6 +22,9 @@ from pathlib import Path
 
 import again
 import guest_context
+import image_check
+import image_formats
+import images
 import modules
 import planning
 import provisioning
@@ -41,6 +44,9 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "planning": planning.rows,
     "context_iso": context_iso,
     "guest_context": guest_context.rows,
+    "image_check": image_check.rows,
+    "images": images.rows,
+    "image_formats": image_formats.rows,
     "modules": modules.rows,
 }
 

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -16,9 +19,15 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.progress import r
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
 
 ITEM_KEYS = frozenset((
-    "name", "path", "remote_src", "checksum", "type", "persistent", "size", "format", "fs", "dev_prefix", "target",
-    "description", "attributes", "state",
+    "name", "renamed_from", "path", "clone_of", "from", "packages", "files", "commands", "remote_src", "checksum",
+    "type", "persistent", "size", "format", "fs", "compress", "sparse", "snapshot_flatten", "luks_secret",
+    "luks_passphrase", "datastore", "firmware", "bus", "dev_prefix", "target", "description", "attributes", "state",
 ))  # fmt: skip
+# With one of these a single image goes into the option that is not logged: a URL may hold credentials.
+PACKED = ("path", "packages", "files", "commands", "luks_passphrase")
+# Bytes of what is added to an image, which travels within the arguments.
+PACKAGES = (".deb", ".rpm", ".apk")
+LARGEST = 16 * 1024 * 1024
 MODULE = "nebula.provision.nebula_image"
 
 
@@ -36,8 +45,7 @@ class ActionModule(ActionBase):
         files, lost = self._local_files(items)
         # A file that is not there is that image's error, which the module tells with those of the others.
         self._upload = {"lost": lost} if lost else {}
-        if not single or "path" in args:
-            # Into the option that is not logged: a URL may hold credentials.
+        if not single or any(key in args for key in PACKED):
             args = {key: value for key, value in args.items() if key not in ITEM_KEYS}
             args["images"] = pack(items, "images")
         result = self._go(args, files, task_vars)
@@ -77,6 +85,12 @@ class ActionModule(ActionBase):
             if not isinstance(item, dict):
                 continue
             path, remote = item.get("path"), item.get("remote_src")
+            if not _is_true(remote) and item.get("from"):
+                try:
+                    self._take_additions(item, local)
+                except LocalFileError as error:
+                    lost[str(item.get("name"))] = str(error)
+                    item.update(packages=None, files=None)
             if not isinstance(path, str) or not path or "://" in path or _is_true(remote):
                 continue
             if str(item.get("state") or "present") == "absent":
@@ -96,6 +110,51 @@ class ActionModule(ActionBase):
             except LocalFileError as error:
                 lost[name] = str(error)
         return files, lost
+
+    def _take_additions(self, item: dict[str, Any], local: bool) -> None:
+        """Packages and files that the control node has and an item adds to an image, put into the item; their paths
+        with a local connection."""
+        packages = item.get("packages")
+        if isinstance(packages, list):
+            item["packages"] = [
+                self._taken(each, local, str, _package)
+                if isinstance(each, str) and each.endswith(PACKAGES) and "://" not in each
+                else each
+                for each in packages
+            ]
+        additions = item.get("files")
+        if isinstance(additions, list):
+            item["files"] = [
+                {
+                    **{key: value for key, value in each.items() if key != "src"},
+                    **self._taken(
+                        each["src"], local, lambda path: {"src": path}, lambda _path, text: {"content_base64": text}
+                    ),
+                }
+                if isinstance(each, dict) and isinstance(each.get("src"), str) and not _is_true(each.get("remote_src"))
+                else each
+                for each in additions
+            ]
+
+    def _taken(self, path: str, local: bool, as_path: Any, as_content: Any) -> Any:
+        try:
+            found = self._find_needle("files", path)
+        except Exception as error:
+            raise LocalFileError(f"{path} is not on the control node") from error
+        if local:
+            return as_path(found)
+        try:
+            with Path(found).open("rb") as file:
+                content = file.read(LARGEST + 1)
+        except OSError as error:
+            raise LocalFileError(f"{path} can't be read: {error.strerror}") from error
+        if len(content) > LARGEST:
+            raise LocalFileError(f"{path} has more than {LARGEST // 1024 // 1024} MiB: put it on the front-end")
+        return as_content(found, base64.b64encode(content).decode())
+
+
+def _package(path: str, text: str) -> dict[str, str]:
+    return {"name": os.path.basename(path), "content_base64": text}
 
 
 def _items(images: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from .errors import MissingDependency
 # library → package of Debian and its kin, package of Fedora and its kin
 PACKAGES = {
     "libvirt": ("python3-libvirt", "python3-libvirt"),
+    "libvirt_qemu": ("python3-libvirt", "python3-libvirt"),
     "pycdlib": ("python3-pycdlib", "python3-pycdlib"),
 }
 # Those that the distribution's packages install for; version managers' come first in PATH and have nothing.
@@ -55,13 +56,19 @@ def _libvirt() -> Any:
     return libvirt
 
 
+def _libvirt_qemu() -> Any:
+    import libvirt_qemu
+
+    return libvirt_qemu
+
+
 def _pycdlib() -> Any:
     import pycdlib
 
     return pycdlib
 
 
-_IMPORTS = {"libvirt": _libvirt, "pycdlib": _pycdlib}
+_IMPORTS = {"libvirt": _libvirt, "libvirt_qemu": _libvirt_qemu, "pycdlib": _pycdlib}
 
 
 def respawn_if_missing(module: Any, names: list[str]) -> None:

@@ -114,6 +114,15 @@ observed:
         generation: {description: The last decision about it that was acted on here., type: int}
         cpu_time: {description: "Processor time since it was started, in seconds.", type: float}
         memory: {description: "Memory that it holds, in MiB.", type: int}
+        ended:
+          description:
+            - V(guest) for one in V(POWEROFF) that its guest ended itself, by switching off, or by a reboot where that
+              ends the machine.
+            - V(unknown) for one in V(POWEROFF) of which nothing tells, because it was never started, or because the
+              hypervisor's log of its end is gone.
+            - Empty for all others, which were ended from outside or went down with their host.
+          type: str
+          version_added: 0.2.0
     as_of: {description: "When this was seen, in seconds since 1970.", type: int}
     contents:
       description: SHA-256 of each file for contexts that is kept on this node.
@@ -140,6 +149,13 @@ outcomes:
     changed: {description: Whether anything of it was changed., type: bool}
     error: {description: "What went wrong: kind, asked, found and remedy. Null if nothing did.", type: dict}
     log: {description: The last lines of its log of this run., type: list, elements: str}
+    tasks:
+      description:
+        - What became of each thing that was to be done with its disks, with C(token), C(error), and of a saved disk
+          C(size) in MiB and C(format).
+      type: list
+      elements: dict
+      version_added: 0.2.0
 """
 
 import contextlib

@@ -13,19 +13,64 @@ description:
   - Registers images in the catalog and stores their files in the image datastore of the front-end, checked, unpacked
     and protected.
   - Files come from the control node, from the front-end, or from an http or https URL. Empty ones are made by size.
-  - An image that is there is left alone. What differs and can be changed on it is changed; its content never is.
+  - An image that is there is left alone. What differs and can be changed on it is changed; it is never filled with
+    something else. While its content is written anew (another format, larger, compressed, encrypted) it is V(LOCKED);
+    a run that was killed meanwhile is undone or finished by the next.
 options:
   name:
     description: Name of the image.
     type: str
+  renamed_from:
+    description:
+      - The name that the image had before. If there is an image of that name, and none of O(name) yet, it is renamed.
+      - Templates that name it by the old name are told in a warning.
+    type: str
+    version_added: 0.2.0
+  clone_of:
+    description:
+      - Name of another image, of which this one is a copy. What is not said of it is as with that one.
+      - The other one must not be written to by a machine. Meanwhile it is in state C(CLONE).
+      - Where the file system can share blocks (btrfs, xfs) a copy takes neither time nor room.
+    type: str
+    version_added: 0.2.0
+  from:
+    description:
+      - Name of another image, of which this one is a copy to which O(packages), O(files) and O(commands) are added.
+      - That is done by the system in the image itself, in a small machine of libguestfs. Needs C(guestfish) there.
+      - An image that is there already is not made again; other additions under the same name are an error.
+    type: str
+    version_added: 0.2.0
+  packages:
+    description:
+      - Packages to install in an image made by O(from), with its own package manager (apt, dnf, yum, zypper, apk).
+      - Names are fetched from the repositories that the image knows. Paths of C(.deb), C(.rpm) or C(.apk) files need
+        no network. They are on the control node, or on the front-end with O(remote_src=true).
+    type: list
+    elements: str
+    version_added: 0.2.0
+  files:
+    description:
+      - Files to write into an image made by O(from), a list of dicts.
+      - V(path) is the full path in the image. The content is V(content), or that of the file V(src) of the control node
+        (of the front-end with C(remote_src=true)). V(mode) is C('0644') if nothing is said, V(owner) C(root).
+      - They are taken as JSON text, so that their content reaches no log.
+    type: json
+    version_added: 0.2.0
+  commands:
+    description: Shell commands to run in an image made by O(from), as root, after packages and files.
+    type: list
+    elements: str
+    version_added: 0.2.0
   path:
     description:
       - The file to store, or its http or https URL.
       - For the types V(OS), V(CDROM) and V(DATABLOCK) gz, xz, bz2 and zst are unpacked.
       - A path on the control node (searched for in C(files/) too), or on the front-end with O(remote_src=true).
       - A disk has to be raw or qcow2, whole, and must not name other files (a backing file or an external data file).
+        One that is encrypted by LUKS wants O(luks_secret).
       - User and password may be part of a URL. They are neither stored nor shown.
-      - Needed where there is no image of that name yet, or none with content, unless O(size) is given.
+      - Needed where there is no image of that name yet, or none with content, unless O(size), O(clone_of) or O(from) is
+        given.
     type: str
   remote_src:
     description: Whether O(path) is on the front-end.
@@ -46,21 +91,75 @@ options:
   persistent:
     description:
       - Whether machines write into the image itself, one machine at a time, instead of into disks of their own.
-      - It can be changed while no machine uses the image.
+      - It can be changed while no machine uses the image. No copy is made. Disk snapshots in it are in the way, see
+        O(snapshot_flatten).
     type: bool
   size:
-    description: Size in MB (1024 * 1024 bytes) of an empty V(OS) or V(DATABLOCK) image, instead of O(path).
+    description:
+      - Size in MB (1024 * 1024 bytes) of a V(OS) or V(DATABLOCK) image. Without O(path), O(clone_of) or O(from) a new
+        one is empty.
+      - An image that is smaller is made larger while no machine uses it; a guest makes its own file system larger.
+        No image is made smaller.
     type: int
   format:
     description:
       - Format of an empty image, V(raw) if nothing is said.
-      - With O(path), the format that the file has to have. It is found out by itself.
+      - With O(path), the format that the file has to have when it is stored. It is found out by itself.
+      - An image that is there in the other one is converted while no machine uses it.
     type: str
     choices: [raw, qcow2]
   fs:
     description: File system to make in an empty image.
     type: str
     choices: [ext2, ext3, ext4, vfat, xfs, swap]
+  compress:
+    description:
+      - Whether a qcow2 is compressed, while no machine uses it. What a machine writes to it afterwards is not, so that
+        it is compressed again by the next run.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  sparse:
+    description:
+      - Whether zeroes in the file are given back to its file system, while no machine uses it. It is done again after
+        each use that may have written to it.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  snapshot_flatten:
+    description: Whether disk snapshots that the image holds are removed. What the disk holds now stays.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  luks_secret:
+    description:
+      - UUID of the libvirt secret that holds the passphrase of an encrypted image (qcow2 with LUKS).
+      - With O(luks_passphrase) an empty image is encrypted, or one that is there and is not encrypted yet.
+      - With O(path), the file has to be encrypted, or is encrypted here.
+    type: str
+    version_added: 0.2.0
+  luks_passphrase:
+    description:
+      - Passphrase of an image that is to be encrypted, or of an encrypted one that is to be changed or made larger.
+      - It is kept nowhere.
+    type: str
+    version_added: 0.2.0
+  datastore:
+    description:
+      - Name or id of the datastore for a new image. Without it, V(default) for disks and V(files) for the types
+        V(KERNEL), V(RAMDISK) and V(CONTEXT). An image is not moved to another one.
+    type: str
+    version_added: 0.2.0
+  firmware:
+    description: Firmware with which the system in the image was installed.
+    type: str
+    choices: [BIOS, UEFI, UEFI_SECURE]
+    version_added: 0.2.0
+  bus:
+    description: Bus on which the system in the image was installed.
+    type: str
+    choices: [virtio, scsi, sata, ide]
+    version_added: 0.2.0
   dev_prefix:
     description: What the names of the disk on a machine begin with, where the template does not say.
     type: str
@@ -72,13 +171,13 @@ options:
     description: A description.
     type: str
   attributes:
-    description: Attributes of your own. Those that are not given stay as they are.
+    description: Attributes of your own. Those that are not given stay as they are, null takes one away.
     type: dict
   state:
     description:
       - V(present) registers and stores the image if it is not there, and tries again if that failed before.
       - V(disabled) keeps machines from using it.
-      - V(enabled) ends that, also for an image in state ERROR whose file is there.
+      - V(enabled) ends that, also for an image in state ERROR whose file is there and whole.
       - V(absent) removes image and file. That is refused while machines use it.
     type: str
     choices: [present, enabled, disabled, absent]
@@ -148,6 +247,35 @@ EXAMPLES = r"""
     fs: ext4
     persistent: true
 
+- name: A disk that a system was installed on becomes an image for many machines
+  nebula.provision.nebula_image:
+    name: debian12
+    type: OS
+    persistent: false
+
+- name: The same with a web server in it
+  nebula.provision.nebula_image:
+    name: web
+    from: debian12
+    packages: [nginx]
+    files:
+      - {path: /etc/motd, content: "a web server\n"}
+
+- name: Larger, and compressed
+  nebula.provision.nebula_image:
+    name: web
+    size: 20480
+    format: qcow2
+    compress: true
+
+- name: An encrypted disk, whose passphrase libvirt has too
+  nebula.provision.nebula_image:
+    name: safe
+    type: DATABLOCK
+    size: 1024
+    luks_secret: 7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11
+    luks_passphrase: "{{ vaulted_passphrase }}"
+
 - name: Many at once
   nebula.provision.nebula_image:
     images:
@@ -185,6 +313,13 @@ images:
     attributes: {description: Attributes of your own., type: dict}
     vms: {description: Number of machines that use it., type: int}
     error: {description: Why it could not be stored., type: str}
+    datastore_id: {description: Id of its datastore., type: int}
+    firmware: {description: Firmware that its system was installed with. Empty if it is not known., type: str}
+    bus: {description: Bus on which its system was installed. Empty if it is not known., type: str}
+    luks_secret: {description: UUID of the secret that opens it. Empty if it is not encrypted., type: str}
+    snapshots: {description: Number of disk snapshots in its file., type: int}
+    unfinished: {description: At which step an installation into it is. Empty if there is none., type: str}
+    operation: {description: What a LOCKED image is changed by. Empty for others., type: str}
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -202,6 +337,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.items.image_wishes import BUSES, FIRMWARES
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import (
     KEYS,
     STATES,
@@ -220,6 +356,8 @@ def run(params, check_mode):
     step = parse_json(params["_upload"] or "{}", "_upload")
     if "chunk" in step:
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
+    if isinstance(params["files"], str):
+        params["files"] = parse_json(params["files"], "files")
     items, refused = items_of(params, "images", KEYS, "image")
     if not check_mode:
         datastore.prepare_root(params["root"])
@@ -256,7 +394,12 @@ def run(params, check_mode):
 def main():
     spec = dict(
         name={"type": "str"},
+        renamed_from={"type": "str"},
         path={"type": "str"},
+        clone_of={"type": "str"},
+        packages={"type": "list", "elements": "str"},
+        files={"type": "json", "no_log": True},
+        commands={"type": "list", "elements": "str"},
         remote_src={"type": "bool", "default": False},
         checksum={"type": "str"},
         type={"type": "str", "choices": [*TYPES]},
@@ -264,6 +407,15 @@ def main():
         size={"type": "int"},
         format={"type": "str", "choices": [*formats.FORMATS]},
         fs={"type": "str", "choices": [*formats.FILE_SYSTEMS]},
+        compress={"type": "bool", "default": False},
+        sparse={"type": "bool", "default": False},
+        snapshot_flatten={"type": "bool", "default": False},
+        # Its name alone makes sanity tests take it for a secret: it is a number.
+        luks_secret={"type": "str", "no_log": False},
+        luks_passphrase={"type": "str", "no_log": True},
+        datastore={"type": "str"},
+        firmware={"type": "str", "choices": [*FIRMWARES]},
+        bus={"type": "str", "choices": [*BUSES]},
         dev_prefix={"type": "str", "choices": ["hd", "sd", "vd", "xvd"]},
         target={"type": "str"},
         description={"type": "str"},
@@ -277,6 +429,8 @@ def main():
         max_size={"type": "int", "default": 262144},
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
         _upload={"type": "json"},
+        # A word of Python's.
+        **{"from": {"type": "str"}},
         **PROGRESS,
         **ENGINE,
     )
@@ -284,7 +438,7 @@ def main():
         argument_spec=spec,
         supports_check_mode=True,
         required_one_of=[("name", "images", "_upload")],
-        mutually_exclusive=[("name", "images"), ("path", "size")],
+        mutually_exclusive=[("name", "images"), ("path", "clone_of", "from")],
     )
     execute(module, run)
 

@@ -21,7 +21,7 @@ options:
         O(nebula.provision.nebula_deploy#module:state=audited).
     type: list
     elements: str
-    choices: [hosts, images, networks, leases, templates, vms, history, consistency]
+    choices: [hosts, datastores, images, networks, leases, templates, vms, history, consistency]
     default: [hosts, images, networks, vms]
   vms:
     description: Names of virtual machines to return. Without it, all.
@@ -68,6 +68,13 @@ EXAMPLES = r"""
 RETURN = r"""
 hosts:
   description: The hosts.
+  returned: if gathered
+  type: list
+  elements: dict
+datastores:
+  description:
+    - The datastores, with C(path), and C(free) and C(total), the MB of their file systems. On a node that is not the
+      front-end, the file system of C(system) is another one.
   returned: if gathered
   type: list
   elements: dict

@@ -43,6 +43,16 @@ options:
     description: Whether libvirt's daemons are started if they do not run, or would not with the host.
     type: bool
     default: true
+  luks_secrets:
+    description:
+      - The passphrases of encrypted images, a list of dicts with C(uuid) (of the libvirt secret, as the image's
+        C(luks_secret) names it) and C(passphrase).
+      - Each becomes a secret of libvirt that nobody can read back, and is marked as this node's. Those that are marked
+        so and not in the list are removed; one that a machine here needs is refused.
+      - Without this option they are left as they are. O(state=absent) removes them.
+      - It is taken as JSON text, so that no passphrase reaches a log.
+    type: json
+    version_added: 0.2.0
   catalog:
     description:
       - UUID of the catalog that this node follows from now on. A node that follows another one is refused.
@@ -59,6 +69,13 @@ author:
 EXAMPLES = r"""
 - name: Make the node ready
   nebula.provision.nebula_node:
+  become: true
+
+- name: Let it open an encrypted image
+  nebula.provision.nebula_node:
+    luks_secrets:
+      - uuid: 9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11
+        passphrase: "{{ vaulted_passphrase }}"
   become: true
 
 - name: Give it back
@@ -122,6 +139,7 @@ def main() -> None:
             "accelerator": {"type": "str", "choices": ["auto", "kvm", "qemu"], "default": "auto"},
             "manage_services": {"type": "bool", "default": True},
             "catalog": {"type": "str"},
+            "luks_secrets": {"type": "json", "no_log": True},
             **ROOT,
         },
         supports_check_mode=True,

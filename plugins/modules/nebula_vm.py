@@ -83,6 +83,86 @@ options:
     description: Network interfaces instead of the template's NIC vectors, each a dict with the same keys.
     type: list
     elements: dict
+  save_as:
+    description:
+      - Disks to be saved as new images, each under a name that no other image has.
+      - It is done once. The image that an earlier save of this disk made stays as it is; to save the disk again, remove
+        that image or choose another name. One that failed is made again.
+      - Of a running machine it is the disk of one moment, at which the guest's agent has the file systems frozen; the
+        copying goes on while the guest does. Of a machine that is off, or is to be (O(state=poweroff)), it is the disk.
+      - The image stands alone, and is READY once M(nebula.provision.nebula_vm_record) has heard of it.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      disk:
+        description: The disk's number, which counts from 0 in the order of the template.
+        type: int
+        default: 0
+      image:
+        description: Name of the image.
+        type: str
+        required: true
+      type:
+        description: V(OS) or V(DATABLOCK). Without it, that of the image which the disk comes from.
+        type: str
+        choices: [OS, DATABLOCK]
+      description:
+        description: The image's description.
+        type: str
+      consistency:
+        description:
+          - V(agent) has the guest's agent freeze the file systems of a running machine, and is refused if none answers.
+          - V(crash) takes the disk as a power cut would leave it. A suspended machine's can be taken only so.
+        type: str
+        choices: [agent, crash]
+        default: agent
+  disk_snapshots:
+    description:
+      - Snapshots of disks, kept within the file of the disk, which has to be qcow2.
+      - Those of a machine's own disk end with it; those of a persistent image stay with that, for the next machine.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      disk:
+        description: The disk's number, which counts from 0 in the order of the template.
+        type: int
+        default: 0
+      name:
+        description: Name of the snapshot, unique on its disk.
+        type: str
+        required: true
+      state:
+        description:
+          - V(present) makes it if there is none of that name, of a running machine with its file systems frozen where
+            its guest has an agent.
+          - V(absent) deletes it. One that is active, or from which others were made, is refused.
+          - V(reverted) makes the disk what it was then, each time it is asked for. The machine has to be off, or to be
+            switched off by the same item; with O(state=running) it then starts with that disk.
+        type: str
+        choices: [present, absent, reverted]
+        default: present
+  inject:
+    description:
+      - Files that are written into the machine's own disk when it is made, before the machine starts for the first
+        time, instead of the template's INJECT. They are not written again later.
+      - A list of dicts, taken as JSON text. C(path) is absolute in the guest; what it is to hold is C(content), or what
+        the front-end reads from C(src), a path (by the rules of O(safe_dirs) and O(restricted_dirs)) or a URL.
+        C(mode) is in octal digits and in quotes, C("0644") if it is left out. C(owner) and C(group) are numbers, or
+        C(root). C(disk) is the disk's number, if it is not the one that the machine boots from.
+      - Refused for disks of persistent images, encrypted ones and those that can only be read.
+    type: json
+    version_added: 0.2.0
+  inject_via:
+    description:
+      - How the node opens the disk for O(inject), V(guestfs) (libguestfs, in a small machine of its own), V(nbd) or
+        V(loop). The last two have the node's own kernel mount it, and are taken only for images whose attribute TRUSTED
+        is YES.
+      - Without it and without INJECT_VIA in the template, V(auto), the first that can be used there.
+    type: str
+    choices: [auto, guestfs, nbd, loop]
+    version_added: 0.2.0
   attributes:
     description:
       - Any other attributes of the template, put over its own.
@@ -192,6 +272,26 @@ EXAMPLES = r"""
   delegate_to: "{{ groups['nebula_frontend'][0] }}"
   run_once: true
 
+- name: Keep the disk as it is before an upgrade, and save it as an image
+  nebula.provision.nebula_vm:
+    name: db
+    state: present
+    disk_snapshots:
+      - disk: 0
+        name: before-upgrade
+    save_as:
+      - disk: 1
+        image: db-data-today
+        description: Data of machine db
+
+- name: Go back to it
+  nebula.provision.nebula_vm:
+    name: db
+    state: poweroff
+    disk_snapshots:
+      - name: before-upgrade
+        state: reverted
+
 - name: What would become of the whole list
   nebula.provision.nebula_vm:
     vms: "{{ nebula_vms | to_json }}"
@@ -220,6 +320,12 @@ vms:
     ip: {description: Its first address., type: str}
     mac: {description: The MAC address of its first interface., type: str}
     nics: {description: All its interfaces with their leases., type: list, elements: dict}
+    disks:
+      description:
+        - Its disks. C(snapshots) of each has C(id), C(name), C(parent) (an id, or null), C(active) (the one that the
+          disk's content of now comes from), C(date) in seconds since the epoch, and C(size) in MiB.
+      type: list
+      elements: dict
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
     error: {description: Why the last thing that was done to it failed., type: str}
@@ -254,6 +360,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.context.sources import RESTRICTED
+from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_items import (
+    CONSISTENCIES,
+    IMAGE_TYPES,
+    SNAPSHOT_STATES,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES, reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
@@ -263,8 +374,22 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
     vm_view,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
+from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+SAVE_AS = {
+    "disk": {"type": "int", "default": 0},
+    "image": {"type": "str", "required": True},
+    "type": {"type": "str", "choices": [*IMAGE_TYPES]},
+    "description": {"type": "str"},
+    "consistency": {"type": "str", "choices": [*CONSISTENCIES], "default": "agent"},
+}
+DISK_SNAPSHOTS = {
+    "disk": {"type": "int", "default": 0},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": [*SNAPSHOT_STATES], "default": "present"},
+}
 
 
 def run(params, check_mode):
@@ -299,7 +424,7 @@ def run(params, check_mode):
 
 
 def _parsed(params):
-    return {key: parse_json(params[key], key) for key in ("context", "attributes") if params[key] is not None}
+    return {key: parse_json(params[key], key) for key in ("context", "attributes", "inject") if params[key] is not None}
 
 
 def main():
@@ -316,6 +441,10 @@ def main():
         memory={"type": "int"},
         disks={"type": "list", "elements": "dict"},
         nics={"type": "list", "elements": "dict"},
+        save_as={"type": "list", "elements": "dict", "options": SAVE_AS},
+        disk_snapshots={"type": "list", "elements": "dict", "options": DISK_SNAPSHOTS},
+        inject={"type": "json", "no_log": True},
+        inject_via={"type": "str", "choices": [*VIAS]},
         attributes={"type": "json", "no_log": True},
         host={"type": "str"},
         recreate={"type": "bool", "default": False},

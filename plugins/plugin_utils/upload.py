@@ -20,8 +20,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 MIB = 1024 * 1024
-# One module run per chunk, so not too small; each is once more on the control node's disk, so not too large.
+# One module run per chunk, so not too small; what breaks is sent again, and each is once more on the disks of both
+# sides, so not too large. The first has this size, the others what passes in some seconds.
 CHUNK = 64 * MIB
+SMALLEST, LARGEST = 8 * MIB, 256 * MIB
+QUICK, SLOW = 4.0, 16.0
 BLOCK = MIB
 SAY_SECONDS = 2.0
 
@@ -63,15 +66,17 @@ class Sender:
         """Send what is not there yet; None, or the module's result if it failed."""
         action = self._action
         shell = action._connection._shell
-        offset = received
-        began, due = time.monotonic(), time.monotonic() + SAY_SECONDS
+        offset, wanted = received, CHUNK
+        began = now = time.monotonic()
+        due = began + SAY_SECONDS
         with Path(file.path).open("rb") as source:
             while offset < file.size or file.size == 0:
+                last = now
                 if shell.tmpdir is None:
                     action._make_tmp_path()
                 remote = shell.join_path(shell.tmpdir, "chunk")
                 with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as chunk:
-                    length = _copy(source, offset, chunk)
+                    length = _copy(source, offset, chunk, wanted)
                     if length == 0 and file.size:
                         raise AnsibleActionFail(f"image {name}: path {file.path}: it changed while it was sent")
                     action._transfer_file(chunk.name, remote)
@@ -85,6 +90,7 @@ class Sender:
                     return dict(result)
                 offset = result["received"]
                 now = time.monotonic()
+                wanted = next_size(wanted, now - last)
                 if now >= due:
                     speed = (offset - received) / MIB / (now - began)
                     Display().display(f"nebula_image: {name} {100 * offset // file.size} % sent at {speed:.0f} MB/s")
@@ -94,9 +100,16 @@ class Sender:
         return None
 
 
-def _copy(source: Any, offset: int, target: Any) -> int:
+def next_size(size: int, seconds: float) -> int:
+    """Of the chunk after one of `size` bytes that took so long."""
+    if seconds < QUICK:
+        return min(2 * size, LARGEST)
+    return max(size // 2, SMALLEST) if seconds > SLOW else size
+
+
+def _copy(source: Any, offset: int, target: Any, wanted: int) -> int:
     source.seek(offset)
-    left = CHUNK
+    left = wanted
     while left:
         block = source.read(min(BLOCK, left))
         if not block:
@@ -104,4 +117,4 @@ def _copy(source: Any, offset: int, target: Any) -> int:
         target.write(block)
         left -= len(block)
     target.flush()
-    return CHUNK - left
+    return wanted - left

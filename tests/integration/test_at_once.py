@@ -24,7 +24,7 @@ import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse
-from ansible_collections.nebula.provision.plugins.module_utils.items import frontends, images
+from ansible_collections.nebula.provision.plugins.module_utils.items import frontends, image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
@@ -358,7 +358,9 @@ def test_a_catalog_that_ends_just_before_an_image(tmp_path: Path, monkeypatch: p
     root = tmp_path / "nebula"
     frontend = {"engine": "embedded", "root": str(root), "local": False, "allow_ephemeral": True}
     frontends.present(frontend, False)
-    where, name = (images.files, "make_directory") if moment == "before it has its place" else (images, "_tell")
+    where, name = (
+        (image_storing.files, "make_directory") if moment == "before it has its place" else (image_storing, "_tell")
+    )
     real = getattr(where, name)
 
     def first(*arguments: Any) -> Any:

@@ -129,14 +129,14 @@ def images(case: Case) -> None:
         {"name": "lost", "path": "/nowhere/x.raw"},
         {"name": "other", "path": halt["path"], "checksum": "sha256:" + "0" * 64},
         {"name": "ftp", "path": "ftp://127.0.0.1/x.raw"},
-        {"name": "much", "path": halt["path"], "size": 5},
+        {"name": "much", "path": halt["path"], "clone_of": "x"},
         {"name": "word", "path": halt["path"], "attributes": {"A B": "x"}},
         None,
     ]
     told = (
         "image lost: path /nowhere/x.raw: it is not on the control node",
         "image ftp: path ftp://127.0.0.1/x.raw: only http and https",
-        "image much: size 5",
+        "image much: path and clone_of",
         "image word: attribute name 'A B'",
         "images[6]: it is a NoneType",
     )

@@ -6,6 +6,7 @@ machine through that this refuses."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,26 @@ def connect():
     return libvirt.open("qemu:///system")
 
 
+def secret(connection, uuid):
+    """One that a disk is opened with."""
+    made = connection.secretDefineXML(f"<secret ephemeral='no' private='yes'><uuid>{uuid}</uuid></secret>")
+    made.setValue(b"open")
+    return made
+
+
 @pytest.mark.parametrize("case", CASES)
 @in_world
 def test_golden(case: str) -> None:
     connection = connect()
     text = (FIXTURES / f"{case}.xml").read_text(encoding="utf-8")
+    secrets = [secret(connection, uuid) for uuid in sorted(set(re.findall(r'<secret .*uuid="([^"]+)"', text)))]
     domain = connection.defineXML(text)
     try:
         assert f"guest={domain.name()}," in connection.domainXMLToNative("qemu-argv", text, 0)
     finally:
         domain.undefineFlags(UNDEFINE_NVRAM)
+        for each in secrets:
+            each.undefine()
         connection.close()
 
 

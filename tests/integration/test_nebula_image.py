@@ -254,6 +254,28 @@ def test_from_the_control_node_over_ssh(site, disk, sshd):
         shutil.rmtree(root, ignore_errors=True)
 
 
+def test_what_is_added_to_an_image_is_sent_over_ssh(site, disk, sshd):
+    """In check mode: what is done with it is tested where it is done (test_image_recipes.py)."""
+    site.over_ssh(sshd)
+    site.module(name="base", path=str(disk))
+    (disk.parent / "motd").write_text("geheim motd")
+    (disk.parent / "own.deb").write_bytes(b"!<arch>")
+    wish = {
+        "name": "web", "from": "base", "packages": ["own.deb", "nginx"], "commands": ["true"],
+        "files": [{"path": "/etc/motd", "src": "motd"}, {"path": "/etc/issue", "content": "x"}],
+    }  # fmt: skip
+    done = site.module(arguments=["--check", "--diff", "-vvv"], **wish)
+    assert done["changed"] and done["image"]["origin"] == "image base" and "warnings" not in done
+    assert "geheim" not in site.output and "Z2VoZWlt" not in site.output
+    lost = site.module(status=None, **{**wish, "packages": ["nowhere.deb"]})
+    assert "nowhere.deb is not on the control node" in lost["msg"]
+    # One image that a secret is given for goes the same way, whatever else is asked.
+    secret = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"
+    safe = {"name": "safe", "size": 2, "luks_secret": secret, "luks_passphrase": "hunter2"}
+    done = site.module(arguments=["-vvv", "--diff"], **safe)
+    assert done["image"]["luks_secret"] == secret and "hunter2" not in site.output
+
+
 @pytest.mark.parametrize("victim", ["controller", "everything"])
 def test_an_upload_that_is_killed_goes_on(site, sshd, tmp_path, victim):
     """Of three chunks, as the second is on its way: the next run, at once, sends what is missing."""

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.tests.integration.test_bad_input impor
 
 PLACES = (
     "context_of_template", "context_of_vm", "start_script", "file", "raw", "url_user", "url_password", "url_query",
-    "environment", "proxy", "another",
+    "environment", "proxy", "another", "luks", "inject",
 )  # fmt: skip
 NEEDED = {"another", "context_of_template", "context_of_vm", "start_script"}
 OURS, QEMUS = (
@@ -34,15 +34,15 @@ OURS, QEMUS = (
 )
 # Every kind of file that may be below nebula_root: owner, group and mode, and the words that it may hold.
 KEPT: dict[str, tuple[set[str], set[str]]] = {
-    r"|cache|files|datastores|datastores/[01]|datastores/0/\d+|datastores/1/uploads": (
+    r"|cache|files|datastores|datastores/[012]|datastores/0/\d+|datastores/1/uploads": (
         {"root:root 0711", "root:root 0700"},
         set(),
     ),
     r"cache/context-[0-9a-f]{64}": (OURS, {"file"}),
     r"nebula\.db(-wal|-shm)?": (OURS, NEEDED | {"raw", "vnc"}),
     r"nebula\.node": (OURS, set()),
-    r"datastores/1/[0-9a-f]{32}": ({"root:kvm 0440"}, {"file"}),
-    r"datastores/1/[0-9a-f]{32}\.part": (OURS, {"file"}),
+    r"datastores/[12]/[0-9a-f]{32}": ({"root:kvm 0440"}, {"file"}),
+    r"datastores/[12]/[0-9a-f]{32}\.part": (OURS, {"file"}),
     r"datastores/0/\d+/disk\.0": (QEMUS, set()),
     r"datastores/0/\d+/disk\.1": (QEMUS | {"root:root 0640"}, NEEDED | {"file"}),
     r"datastores/0/\d+/deployment\.\d+": (OURS, {"vnc", "raw"}),
@@ -53,6 +53,7 @@ KEPT: dict[str, tuple[set[str], set[str]]] = {
 LIBVIRT = {
     r"/etc/libvirt/qemu/one-\d+\.xml": {"vnc", "raw"},
     r"/run/libvirt/qemu/one-\d+\.xml": {"vnc", "raw"},
+    r"/etc/libvirt/secrets/[0-9a-f-]{36}\.base64": {"luks"},
 }
 
 
@@ -104,6 +105,9 @@ class Guarded(Case):
             ],
             "nebula_templates": [{"name": "web", "template": template}],
             "nebula_vms": [self.machine(name="web-%i", count=2)],
+            "nebula_luks_secrets": [
+                {"uuid": "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11", "passphrase": canaries["luks"]},
+            ],
         }
 
     def address(self, path: str) -> str:
@@ -240,7 +244,7 @@ def images_that_fail(site: Guarded) -> None:
     }
     items: list[dict[str, Any]] = [{"name": name, "path": path} for name, path in bad.items()]
     items.append({"name": "checked", "path": site.address("halt.raw"), "checksum": "sha256:" + "0" * 64})
-    items.append({"name": "sized", "path": site.address("halt.raw"), "size": 7})
+    items.append({"name": "cloned", "path": site.address("halt.raw"), "clone_of": "x"})
     items.append({"name": "slip", "pth": site.address("halt.raw")})
     arguments = ("-vvvv", "--diff", "-e", "ansible_pipelining=false", "-e", "ansible_become=true")
     code, output = site.run("site.yml", *arguments, nebula_images=items, nebula_vms=[])
@@ -279,6 +283,7 @@ def machines_that_fail(site: Guarded) -> None:
         site.machine(name="nested", context={"A": {"B": [script]}}),
         site.machine(name="file", context={"FILES_DS": "$FILE[IMAGE=nosuch]", "PASSWORD": vm}),
         site.machine(name="text", attributes=f'GRAPHICS = [ PASSWD = "{canaries["vnc"]}'),
+        site.machine(name="inject", inject=[{"path": "no/path", "content": canaries["inject"]}]),
         site.machine(name="cpu", attributes={"CPU_MODEL": {"MODEL": "nosuchcpu"}}),
         f"{{name: lost, password: {vm}}}",
         [vm],

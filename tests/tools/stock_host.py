@@ -49,7 +49,7 @@ PACKAGES = (
     *("systemd-sysv", "udev", "kmod", "dbus", "libpam-systemd", "procps", "iproute2", "apparmor", "sudo"),
     *("openssh-server", "linux-image-cloud-amd64", "initramfs-tools", "dmidecode", "iptables", "netcat-openbsd"),
     *("libvirt-daemon-system", "libvirt-clients", "dnsmasq-base", "qemu-system-x86", "qemu-utils", "nftables"),
-    *("python3", "python3-libvirt", "python3-pycdlib", "python3-apt", "bzip2", "gzip", "xz-utils", "zstd"),
+    *("python3", "python3-libvirt", "python3-pycdlib", "python3-apt", "bzip2", "gzip", "xz-utils", "zstd", "fdisk"),
 )
 SIZE = "4G"
 NETWORK = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n"

@@ -21,3 +21,10 @@ def test_scenario_context():
     returncode, output = make("test-context")
     print(output)
     assert returncode == 0, "make test-context"
+
+
+@pytest.mark.timeout(1500)
+def test_scenario_install_os():
+    returncode, output = make("test-install")
+    print(output)
+    assert returncode == 0, "make test-install"

@@ -10,6 +10,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,42 @@ def test_a_wrapper_of_another_form_is_told():
 def test_every_module_of_targets_has_its_row():
     modules = importlib.import_module("modules")
     assert modules.shipped() == set(modules.idle("", ""))
+
+
+def test_make_bench_runs_every_benchmark():
+    programs = [file for file in BENCHMARKS.glob("*.py") if "\ndef rows(" in file.read_text(encoding="utf-8")]
+    run = importlib.import_module("run")
+    # context_iso is a program of its own, which run.py starts.
+    assert set(run.BENCHMARKS) == {file.stem for file in programs} | {"context_iso"}
+    table = (BENCHMARKS.parent / "docs/testing.md").read_text(encoding="utf-8")
+    assert [name for name in run.BENCHMARKS if f"| `{name}.py` |" not in table] == []
+
+
+@pytest.fixture
+def on_a_disk():
+    # /tmp may be memory, which is never cold.
+    with tempfile.TemporaryDirectory(prefix="nebula-test-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+def test_what_is_in_the_page_cache_is_no_cold_file(on_a_disk, monkeypatch):
+    images, measure = importlib.import_module("images"), importlib.import_module("measure")
+    file = on_a_disk / "file"
+    images.write_content(file, 8)
+    assert (file.stat().st_size, file.stat().st_blocks * 512) == (8 * images.MIB, 6 * images.MIB)
+    assert images.in_cache(file) > images.MIB
+    images.cold(file)
+    assert images.in_cache(file) <= images.MIB
+    file.read_bytes()
+    monkeypatch.setattr(images.os, "posix_fadvise", lambda *_arguments: None)
+    with pytest.raises(measure.MeasurementFailed, match="page cache"):
+        images.cold(file)
+
+
+def test_the_table_of_image_formats_says_what_was_measured():
+    formats = importlib.import_module("image_formats")
+    assert [formats.in_words(seconds) for seconds in (0.0004, 0.0123, 1.26)] == ["0 ms", "12 ms", "1.3 s"]
+    assert [formats.room(mib) for mib in (-0.1, 0.19, 767.9)] == ["0.0 MB", "0.2 MB", "768 MB"]
+    assert formats.line("a", 1) == "| a | 1 |"
+    kinds = {name: [kind.name for kind in formats.kinds_on(name, "raw")] for name in formats.MKFS}
+    assert [any("reflink" in kind for kind in kinds[name]) for name in ("ext4", "xfs", "btrfs")] == [False, True, True]

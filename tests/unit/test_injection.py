@@ -22,12 +22,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import Lease
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Tpm, Vm
 
 WORDS = corpus("word")
 # Refused where a deployment file is written, whatever field holds it.
@@ -54,7 +56,10 @@ WRITTEN: dict[str, Put] = {
     "Input.bus": lambda text: first("inputs", bus=text),
     "Disk.target": lambda text: first("disks", target="vda" + text, bus="virtio"),
     "Disk.bus": lambda text: first("disks", bus=text),
+    "Disk.luks_secret": lambda text: first("disks", luks_secret=text),
     "Disk.options": lambda text: first("disks", options={"SERIAL": text}),
+    "Tpm.model": lambda text: vm(tpm=Tpm(model=text)),
+    "Tpm.version": lambda text: vm(tpm=Tpm(version=text)),
     "Nic.bridge": lambda text: first("nics", bridge=text),
     "Nic.mac": lambda text: first("nics", mac=text),
     "Nic.ip": lambda text: first("nics", ip=text, options={"FILTER": "clean-traffic"}),
@@ -97,6 +102,11 @@ ELSEWHERE = {
     "Disk.format": "DiskFiles has it",
     "Disk.driver": "DiskFiles has it",
     "Disk.fs": "chooses a program from a table",
+    "Disk.inject_via": "one of four words, tested by model/inject.py",
+    "Injected.path": "a path in the guest, held to a form by model/inject.py and storage/injection.py",
+    "Injected.content": "the content of a file in the guest",
+    "Snapshot.name": "shown; in the file it has its number",
+    "Snapshot.mark": "made by us",
     "Nic.network": "shown",
     "Nic.ip6": "for the context",
     "Nic.ip6_ula": "for the context",
@@ -119,6 +129,9 @@ HIDDEN: dict[str, Put] = {
     "Disk.format": lambda text: first("disks", format=text),
     "Disk.driver": lambda text: first("disks", driver=text),
     "Disk.fs": lambda text: first("disks", fs=text),
+    "Injected.content": lambda text: first("disks", inject=(Injected("/" + text, text),)),
+    "Snapshot.name": lambda text: first("disks", snapshots=(Snapshot(0, text),)),
+    "Snapshot.mark": lambda text: first("disks", snapshots=(Snapshot(0, "a", mark=text),)),
     "Nic.network": lambda text: first("nics", network=text),
     "Nic.ip6": lambda text: first("nics", ip6=text),
     "Nic.ip6_ula": lambda text: first("nics", ip6_ula=text),

@@ -19,6 +19,7 @@ from typing import Any, Callable, TypeVar, Union
 from ..errors import Unsupported
 from ..model.audit import Ledger
 from ..model.backup import Copy, Restored
+from ..model.datastore import Datastore
 from ..model.host import Host
 from ..model.image import Image
 from ..model.network import AddressRange, Network
@@ -199,7 +200,29 @@ class Engine(abc.ABC):
         rules for each: chtype within its family, persistence refused while in use."""
 
     @abc.abstractmethod
+    def image_clone(self, ref: Ref, image: Image) -> Image:
+        """Register `image` as image_allocate() does, to be made from the file of another, which is in state CLONE until
+        this one is no longer LOCKED."""
+
+    @abc.abstractmethod
     def image_delete(self, ref: Ref) -> Image: ...
+
+    # -- datastores -----------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def datastore_pool(self) -> list[Datastore]: ...
+
+    @abc.abstractmethod
+    def datastore_info(self, ref: Ref) -> Datastore: ...
+
+    @abc.abstractmethod
+    def datastore_allocate(self, datastore: Datastore) -> Datastore: ...
+
+    @abc.abstractmethod
+    def datastore_update(self, ref: Ref, **changes: Any) -> Datastore: ...
+
+    @abc.abstractmethod
+    def datastore_delete(self, ref: Ref) -> Datastore:
+        """Those of every catalog stay, and those in which images lie."""
 
     # -- virtual networks -----------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -292,6 +315,16 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
         """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
+
+    @abc.abstractmethod
+    def vm_disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
+        """Have a disk saved as a new image of that name, type and description. An image that an earlier save of this
+        disk made stays as it is; one that failed is made again. consistency: see model.plan.DiskTask."""
+
+    @abc.abstractmethod
+    def vm_disk_snapshot(self, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
+        """Have a snapshot of a disk made (present) or deleted (absent), or the disk made what it was then (reverted);
+        what is so already, or on its way, is left alone. reverted is done whenever it is asked for."""
 
     @abc.abstractmethod
     def vm_history(self, vm_id: int) -> list[Mapping[str, Any]]:

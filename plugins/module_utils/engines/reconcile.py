@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
-from ..model import instantiate
+from ..model import inject, instantiate
 from ..model.changes import Change
 from ..model.flags import flag
 from ..model.names import check_name, nearest
@@ -19,6 +19,7 @@ from ..model.states import FAILURES
 from ..model.template import Template
 from ..text import context_sh
 from .base import Engine, VmOrders, VmRecord, VmRequest
+from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, saves
 
 # What each state of an item wants of its machines.
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
@@ -26,7 +27,8 @@ OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 STATES = (*WANTED, *OPERATIONS, "present", "recovered")
 KEYS = (
     "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
-    "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict",
+    "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
+    "inject", "inject_via",
 )  # fmt: skip
 INDEX = "%i"
 MAX_COUNT = 100_000
@@ -48,6 +50,8 @@ class Wish:
     template: Template | None = None
     host: str = ""
     recreate: bool = False
+    save_as: Sequence[SaveAs] = ()
+    disk_snapshots: Sequence[DiskSnapshot] = ()
     orders: VmOrders = VmOrders()
     names: list[str] = field(default_factory=list)
 
@@ -174,8 +178,15 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     )
     if state == "absent":
         return wish
+    wish.save_as, wish.disk_snapshots = saves(item, where), disk_snapshots(item, where)
     if wish.count is None and wish.pattern:
         wish.count = 1
+    if wish.save_as and wish.count not in (None, 1):
+        raise InvalidValue(
+            f"{where}: save_as",
+            f"it stands for {wish.count} machines",
+            "Give the one whose disk is to be saved an entry",
+        )
     if item.get("template") is not None:
         if isinstance(item["template"], bool) or not isinstance(item["template"], (str, int)):
             found = f"it is a {type(item['template']).__name__}"
@@ -197,9 +208,12 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
             overrides[attribute] = item[key]
             if item[key] == []:
                 base = base.without(attribute)
-    for key in ("context_format", "context_device"):
+    for key in ("context_format", "context_device", "inject_via"):
         if item.get(key) is not None:
             overrides[key.upper()] = item[key]
+    if item.get("inject") is not None:
+        overrides["INJECT"] = inject.vectors_of(item["inject"], where)
+        base = base.without("INJECT")
     extra = item.get("attributes") or {}
     if not isinstance(extra, Mapping):
         raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
@@ -279,12 +293,16 @@ def _fulfil(
         made.append(outcome)
         _change(engine, wish, outcome, warnings)
         _steer(engine, wish, outcome)
+        _see_to_disks(engine, wish, outcome)
     if wish.state == "absent":
         return
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(wish.names) if name not in there]
     if missing:
-        made.extend(_create(engine, wish, missing, hosts, warnings))
+        new = _create(engine, wish, missing, hosts, warnings)
+        made.extend(new)
+        for outcome in new:
+            _see_to_disks(engine, wish, outcome)
 
 
 def _create(
@@ -407,6 +425,18 @@ def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
             "Let it run first, or set hard: true",
         )
     outcome.after = engine.vm_action(_id(record), wanted, wish.orders)
+
+
+def _see_to_disks(engine: Engine, wish: Wish, outcome: Outcome) -> None:
+    """After its state was decided: snapshots, then what is saved."""
+    record = outcome.after
+    if record is None:
+        return
+    vm_id = _id(record)
+    for snapshot in wish.disk_snapshots:
+        outcome.after = engine.vm_disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
+    for save in wish.save_as:
+        outcome.after = engine.vm_disk_save_as(vm_id, save.disk, save.image, save.consistency)
 
 
 def _id(record: VmRecord) -> int:

@@ -25,6 +25,7 @@ PACKAGES = {
     "bunzip2": "bzip2",
     "debugfs": "e2fsprogs",
     "extlinux": "extlinux",
+    "fallocate": "util-linux",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon-system",
     "mkfs.ext2": "e2fsprogs",

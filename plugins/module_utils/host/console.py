@@ -47,6 +47,10 @@ POLL_INTERVAL = 0.2
 SETTLED_AFTER = 30.0
 
 _CHUNK = 64 * 1024
+# A cursor that is set elsewhere ends a line, too: what draws on a whole screen writes no other ends.
+_ENDS = re.compile(rb"(?:[\r\n]|\x1b\[\d{0,4}(?:;\d{0,4})?[Hf])+")
+# Of a sequence whose end is not there yet.
+_BEGUN = re.compile(rb"\x1b(?:\[[0-?]{0,32}[ -/]{0,8})?$")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -155,7 +159,7 @@ class ConsoleLog:
         return taken
 
     def _split(self, chunk: bytes, take: Callable[[str], None]) -> None:
-        lines = re.split(rb"[\r\n]+", self._rest + chunk)
+        lines = _ENDS.split(self._rest + chunk)
         self._rest = lines.pop()
         while len(self._rest) > LINE_LIMIT:
             lines.append(self._rest[:LINE_LIMIT])
@@ -163,7 +167,7 @@ class ConsoleLog:
         for line in lines:
             for start in range(0, len(line), LINE_LIMIT):
                 take(plain(line[start : start + LINE_LIMIT]))
-        self.partial = plain(self._rest)
+        self.partial = plain(_BEGUN.sub(b"", self._rest))
 
 
 def plain(line: bytes) -> str:

@@ -60,7 +60,8 @@ class NodeFile:
     directories: those that we made or are about to make, in this order. given_back: it is no node any more; what we
     started and changed here is still being undone.
     done: the highest plan that was carried out to its end. networks: when the list was made, by the front-end's clock,
-    for which a bridge was last made."""
+    for which a bridge was last made. secrets: of encrypted disks, by UUID, what they are in a form that does not tell
+    them."""
 
     catalog: str = ""
     plan: int = 0
@@ -72,6 +73,7 @@ class NodeFile:
     kvm_device: Mapping[str, int] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
     given_back: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass

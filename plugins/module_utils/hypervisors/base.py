@@ -15,7 +15,7 @@ from ..errors import Unsupported
 from ..host.node import Changes, NodeFile, Remember
 from ..host.services import Service
 from ..model.audit import Domain
-from ..model.disk import DiskFiles
+from ..model.disk import Disk, DiskFiles
 from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
@@ -70,6 +70,25 @@ class Survey:
     foreign_ids: frozenset[int] = frozenset()
 
 
+class Secrets(abc.ABC):
+    """The secrets of encrypted disks that a hypervisor keeps on this node, by UUID; those of one owner."""
+
+    @abc.abstractmethod
+    def ours(self) -> set[str]: ...
+
+    @abc.abstractmethod
+    def check(self, uuid: str) -> bool:
+        """Whether there is one; ForeignObject if it is somebody else's."""
+
+    @abc.abstractmethod
+    def keep(self, uuid: str, passphrase: str) -> None:
+        """Make it, or make it this."""
+
+    @abc.abstractmethod
+    def remove(self, uuid: str) -> None:
+        """InUse if a machine needs it, whosever that is."""
+
+
 class Driver(abc.ABC):
     """A hypervisor on this node.
 
@@ -82,7 +101,9 @@ class Driver(abc.ABC):
     being made ready: there is nothing to connect to yet.
     """
 
-    OPTIONAL = frozenset(("shutdown", "reboot", "reset", "suspend", "resume"))
+    OPTIONAL = frozenset((
+        "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
+    ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
     programs: tuple[str, ...] = ()
@@ -123,6 +144,10 @@ class Driver(abc.ABC):
     def site(self, common: Site) -> Site:
         """What all machines of the node have in common, with what this hypervisor adds."""
         return common
+
+    def secrets(self, owner: str) -> Optional[Secrets]:
+        """What keeps the secrets of encrypted disks; None: nothing here does. owner: whose they are."""
+        return None
 
     # -- machines -------------------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -176,6 +201,13 @@ class Driver(abc.ABC):
         """Only called where starts_with_host() says the opposite."""
         raise self.lacks("start with its host")
 
+    def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)
+        """Press the space bar of the machine's keyboard: an installer's loader may ask for any key."""
+
+    def written(self, mark: Mark) -> Optional[int]:
+        """Bytes that the running machine has written to its disks since it was started; None: nothing here tells."""
+        return None
+
     # -- operations that not every hypervisor has -----------------------------------------------------------------
     def shutdown(self, mark: Mark, timeout: int) -> None:
         """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""
@@ -194,6 +226,18 @@ class Driver(abc.ABC):
     def resume(self, mark: Mark, checkpoint: str) -> None:
         """Go on from the checkpoint file; the caller removes it."""
         raise self.lacks("resume")
+
+    def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
+        """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that format
+        and size. consistency: see model.plan.DiskTask."""
+        raise self.lacks("copy the disk of a running machine")
+
+    def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
+        """Keep what a disk of the running machine holds now, within its file, unless that has one of this name."""
+        raise self.lacks("make a snapshot of a running machine's disk")
+
+    def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
+        raise self.lacks("delete a snapshot of a running machine's disk")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         """Whether a machine could go on from this file: one that was only half written can't."""

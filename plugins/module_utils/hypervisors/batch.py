@@ -23,6 +23,7 @@ from ..context import cache, iso9660
 from ..errors import (
     ForeignObject,
     HypervisorError,
+    InvalidValue,
     NebulaError,
     NoCapacity,
     NotFound,
@@ -46,11 +47,25 @@ from ..host.files import (
 )
 from ..host.vmlog import VmLog
 from ..model.disk import DiskFiles
+from ..model.inject import Injected
+from ..model.installs import MARK, starts_with_host
 from ..model.plain import from_plain, json_value, to_plain
-from ..model.plan import Observed, ObservedVm, Plan, PlannedVm, VmOutcome
+from ..model.plan import (
+    CREATE,
+    DELETE,
+    REVERT,
+    SAVE_AS,
+    Observed,
+    ObservedVm,
+    Plan,
+    PlannedVm,
+    TaskOutcome,
+    VmOutcome,
+)
 from ..model.vm import Vm
-from ..storage import disks
+from ..storage import disks, injection
 from ..storage.datastore import disk_path, vm_directory
+from . import disk_tasks
 from .base import Driver, Mark, Site
 
 RECORD = "vm.json"
@@ -58,6 +73,8 @@ CHECKPOINT = "checkpoint"
 # A checkpoint while it is written: only its name says that the saved machine and its disks belong together.
 PARTIAL = "checkpoint.partial"
 LOCK_SECONDS = 600
+# Bytes of a file that is written into a disk: what the front-end reads for one machine.
+LARGEST_FILE = 1 << 30
 # Machines that are worked on at once. More of them wait for guests to obey than are built: building keeps processors
 # and disks busy, waiting does not.
 WAITING = 32
@@ -71,7 +88,9 @@ Report = Callable[[int, int, int], None]
 class Record:
     """vm.json in a machine's directory: whose it is, and what was last done with it. generation: of the last decision
     that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
-    of what the machine has; they cover secrets, so this file is as closed as the deployment file."""
+    of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
+    were done, as long as plans name them. started: of machines that install, the generation whose start was last
+    begun; -1: of none."""
 
     catalog: str
     vm_id: int
@@ -81,6 +100,8 @@ class Record:
     definition: str = ""
     context: str = ""
     port: int = 0
+    tasks: tuple[TaskOutcome, ...] = ()
+    started: int = -1
 
 
 @dataclass
@@ -98,6 +119,7 @@ class _Job:
     owned: bool = False
     has_room: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
+    told: list[TaskOutcome] = field(default_factory=list)
 
     @property
     def vm(self) -> Vm:
@@ -225,6 +247,8 @@ class Batch:
             record, known = read_record(directory), node.read(self.root)
             if record is None or (planned.operation and record.operated != planned.generation):
                 return True
+            if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
+                return True
             if planned.wanted == "SUSPENDED":
                 return self._is_astray(planned)
             if not known.accelerator or self._is_astray(planned):
@@ -243,7 +267,7 @@ class Batch:
     def _is_astray(self, planned: PlannedVm) -> bool:
         """Whether a boot of the host would not make of the machine what is wanted."""
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
-        return self.driver.starts_with_host(mark) not in (None, planned.wanted == "RUNNING")
+        return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
 
     # -- one machine ----------------------------------------------------------------------------------------------
     def _outcome(self, planned: PlannedVm) -> VmOutcome:
@@ -276,13 +300,16 @@ class Batch:
                 "This should not happen: report it with the machine's vm.log",
             )
         if error is None:
-            return VmOutcome(vm.vm_id, planned.generation, state, job.changed, None, job.log.last())
+            told = next((each.error for each in job.told if each.error is not None), None)
+            return VmOutcome(vm.vm_id, planned.generation, state, job.changed, told, job.log.last(), tuple(job.told))
         job.log("LCM", "E", str(error))
         state = self._state_after(job, error)
         job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
         if job.owned and os.path.isdir(directory):
             job.log.save()
-        return VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
+        return VmOutcome(
+            vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last(), tuple(job.told)
+        )
 
     def _state_after(self, job: _Job, error: NebulaError) -> str:
         """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
@@ -415,16 +442,23 @@ class Batch:
     # -- towards RUNNING ------------------------------------------------------------------------------------------
     def _to_running(self, job: _Job, state: str | None) -> str:
         was = state
+        if was_started(job.planned, job.record, state):
+            job.log("LCM", "I", "It was started, and has ended since: it is not started again")
+            return "POWEROFF"
         if state == "RUNNING":
             with self._building:
                 self._prolog(job, running=True)
+            if MARK in job.vm.attributes:
+                job.record = replace(job.record, started=job.planned.generation)
             self._start_with_host(job)
+            self._see_to_disks(job, "RUNNING")
         elif self._is_suspended(job, state):
             with self._building:
                 self._resume(job)
                 # What was decided about it while it was saved.
                 self._prolog(job, running=True)
             self._start_with_host(job)
+            self._see_to_disks(job, "RUNNING")
         else:
             if state != "UNKNOWN":
                 self._take_room(job)
@@ -434,14 +468,19 @@ class Batch:
             remove_file(job.path(PARTIAL))
             with self._building:
                 self._prolog(job, running=False, defined=state is not None)
+                if state != "UNKNOWN":
+                    self._see_to_disks(job, "POWEROFF")
                 # Before it starts: a host that dies in the next moment comes back with it.
                 self._start_with_host(job)
                 job.log("LCM", "I", "New VM state is BOOT")
                 if state != "UNKNOWN":
                     self._check_port(job)
                     console.mark_start(job.path(console.NAME))
+                    self._fence_start(job)
                 self.driver.start(job.mark)
             self._moved(job, "LCM", "RUNNING")
+            if state == "UNKNOWN":
+                self._see_to_disks(job, "RUNNING")
         if job.planned.operation in ("reboot", "reset") and job.record.operated != job.planned.generation:
             # A machine that has just been started has done what either is for.
             if was == "RUNNING":
@@ -449,17 +488,23 @@ class Batch:
             self._operated(job)
         return "RUNNING"
 
+    def _fence_start(self, job: _Job) -> None:
+        """On the disk before it starts, whatever becomes of this run: see was_started()."""
+        if MARK in job.vm.attributes:
+            job.record = replace(job.record, started=job.planned.generation)
+            self._write_record(job.directory, job.record)
+
     def _start_with_host(self, job: _Job) -> None:
         """By what is wanted. To be called before a machine is stopped or saved: the host may die at any moment, and one
         that was saved must not be booted over its memory."""
-        wanted = job.planned.wanted == "RUNNING"
+        wanted = starts_with_host(job.vm, job.planned.wanted)
         if self.driver.starts_with_host(job.mark) not in (None, wanted):
             self.driver.set_starts_with_host(job.mark, wanted)
             job.changed = True
 
     def _start_with_host_after_all(self, job: _Job) -> None:
         """A guest that did not obey, or could not be saved, runs on, and is wanted so from now on."""
-        if job.planned.wanted not in ("POWEROFF", "SUSPENDED"):
+        if job.planned.wanted not in ("POWEROFF", "SUSPENDED") or not starts_with_host(job.vm, "RUNNING"):
             return
         # The first error is the one to be told.
         with contextlib.suppress(NebulaError):
@@ -471,7 +516,7 @@ class Batch:
         job.stage = "PROLOG_FAILURE"
         vm, known = job.vm, job.record
         # The digests tell what is new, as what is there already is left as it is.
-        job.files = dict(disks.prepare(vm, job.directory))
+        job.files = dict(disks.prepare(vm, job.directory, contents=self._content_of))
         context = ""
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
@@ -504,6 +549,16 @@ class Batch:
             # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
             # has just begun to boot.
             self._write_record(job.directory, job.record)
+
+    def _content_of(self, entry: Injected) -> injection.Entry:
+        if entry.file is None:
+            return disks.entry_of(entry, entry.content.encode())
+        found = cache.gathered(self.root, self.plan, [entry.file], self._filled)[0].entries
+        if len(found) != 1 or found[0].directory:
+            raise InvalidValue(
+                f"INJECT: SRC = {entry.file.source}", "it is a directory", "Name a file, or give each its own entry"
+            )
+        return disks.entry_of(entry, read_limited(found[0].source, LARGEST_FILE), found[0].executable)
 
     def _site_of(self, job: _Job) -> Site:
         if self._site is None:
@@ -545,6 +600,38 @@ class Batch:
         job.record = replace(job.record, operated=job.planned.generation)
         self._write_record(job.directory, job.record)
 
+    # -- disks ----------------------------------------------------------------------------------------------------
+    def _see_to_disks(self, job: _Job, state: str) -> None:
+        """The plan's tasks, each once. One that fails is told, and the others go on; only a machine whose disk should
+        have become another does not start with the one that it has."""
+        if not job.planned.tasks:
+            return
+        tokens = {task.token for task in job.planned.tasks}
+        done = {each.token: each for each in job.record.tasks if each.token in tokens}
+        files = job.files or disks.locate(job.vm, job.directory)
+        for task in job.planned.tasks:
+            if task.token in done:
+                job.told.append(done[task.token])
+                continue
+            try:
+                outcome = disk_tasks.carry_out(task, job.vm, job.mark, files, state, self.driver)
+            except (NebulaError, OSError) as problem:
+                error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
+                job.log("VMM", "E", str(error))
+                job.told.append(TaskOutcome(task.token, error=error.as_dict()))
+                if task.kind == REVERT:
+                    job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
+                    raise error from problem
+                continue
+            job.log("VMM", "I", f"Successfully executed: {task.kind} {task.name or task.image}")
+            job.changed = True
+            job.told.append(outcome)
+            done[task.token] = outcome
+            # At once: what is done must not be done again.
+            job.record = replace(job.record, tasks=tuple(done.values()))
+            self._write_record(job.directory, job.record)
+        job.record = replace(job.record, tasks=tuple(done.values()))
+
     # -- towards SUSPENDED ----------------------------------------------------------------------------------------
     def _is_suspended(self, job: _Job, state: str | None) -> bool:
         return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
@@ -554,6 +641,7 @@ class Batch:
         job.stage = state or "PROLOG_FAILURE"
         self._start_with_host(job)
         if self._is_suspended(job, state):
+            self._see_to_disks(job, "SUSPENDED")
             return "SUSPENDED"
         if state == "RUNNING":
             job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
@@ -573,6 +661,7 @@ class Batch:
             os.rename(partial, checkpoint)
             sync_directory(job.directory)
         self._moved(job, "DIM", "SUSPENDED")
+        self._see_to_disks(job, "SUSPENDED")
         return "SUSPENDED"
 
     def _resume(self, job: _Job) -> None:
@@ -620,6 +709,7 @@ class Batch:
             self._moved(job, "DIM", "POWEROFF")
         with self._building:
             self._prolog(job, running=False, defined=state is not None)
+            self._see_to_disks(job, "POWEROFF")
         return "POWEROFF"
 
     def _stop(self, job: _Job, state: str, on_the_way: str) -> None:
@@ -676,14 +766,28 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
         raise driver.lacks(operation, f"{asked}: {operation}")
 
 
+# What is asked of a driver while the machine runs.
+_LIVE = {SAVE_AS: "copy_disk", CREATE: "snapshot_disk", DELETE: "delete_disk_snapshot"}
+
+
 def _operations(planned: PlannedVm) -> set[str]:
     """Those of Driver.OPTIONAL that the plan may come to, told by the plan alone: what is refused is not looked at."""
     found = {planned.operation} & Driver.OPTIONAL
     if planned.wanted == "SUSPENDED":
         found |= {"suspend", "resume"}
+    if planned.wanted == "RUNNING":
+        found |= {_LIVE[task.kind] for task in planned.tasks if task.kind in _LIVE}
     if planned.wanted in ("POWEROFF", "DONE") and not planned.hard:
         found.add("shutdown")
     return found
+
+
+def was_started(planned: PlannedVm, record: Record | None, state: str | None) -> bool:
+    """Whether a machine that installs has been started by this very decision, and has ended since. Any run carries out
+    what is unfinished, also where nobody has recorded what came of it: the installer would run a second time, over what
+    it has installed."""
+    installs = planned.wanted == "RUNNING" and MARK in planned.vm.attributes
+    return installs and state == "POWEROFF" and record is not None and record.started >= planned.generation
 
 
 def left_behind(name: str) -> bool:
@@ -775,6 +879,16 @@ def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) ->
     for planned in plan.vms:
         vm_id = planned.vm.vm_id
         state = states.get(vm_id, "" if os.path.isdir(vm_directory(root, vm_id)) else "DONE")
+        if _is_over(root, planned, state):
+            outcomes.append(VmOutcome(vm_id, planned.generation, state))
+            continue
         changed = state != planned.wanted or (batch is not None and batch.would_change(planned))
         outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed))
     return outcomes
+
+
+def _is_over(root: str, planned: PlannedVm, state: str) -> bool:
+    try:
+        return was_started(planned, read_record(vm_directory(root, planned.vm.vm_id)), state)
+    except NebulaError:
+        return False

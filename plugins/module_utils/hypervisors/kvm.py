@@ -22,14 +22,18 @@ from ..host.command import find
 from ..host.files import remove_file
 from ..host.node import Changes, NodeFile, Remember
 from ..model.audit import Domain
+from ..model.disk import Disk
 from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
-from . import libvirt_xml
-from .base import Deployment, Driver, Mark, Site, Survey
+from . import libvirt_logs, libvirt_xml
+from .base import Deployment, Driver, Mark, Secrets, Site, Survey
+from .libvirt_disks import RunningDisks
+from .libvirt_secrets import LibvirtSecrets
 
 URI = "qemu:///system"
-LOGS = Path("/var/log/libvirt/qemu")
+# Linux's number of the key.
+SPACE = 57
 # libvirt writes one for each machine that it confines, and keeps it for ever.
 PROFILES = Path("/etc/apparmor.d/libvirt")
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
@@ -48,6 +52,10 @@ REMEDIES = (
     ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
     ("Permission denied", "QEMU's user can't reach a file of it: check the modes of the directories above"),
     ("could not find kernel", "Check OS KERNEL"),
+    ("no secret with matching uuid", "Name it in nebula_luks_secrets, and run role nebula.provision.node"),
+    ("Secret not found", "Name it in nebula_luks_secrets, and run role nebula.provision.node"),
+    ("swtpm", "Install the packages swtpm and swtpm-tools"),
+    ("TPM version", "Install the packages swtpm and swtpm-tools"),
     ("Unable to find any firmware", "Install the package ovmf"),
     ("Unable to find 'efi' firmware", "Install the package ovmf"),
     ("No PCI buses available", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
@@ -99,11 +107,21 @@ class KvmDriver(Driver):
     def _connection(self) -> Any:
         # One for each thread: libvirtd works on no more than five requests of a connection at a time.
         connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._open()
+        if connection is None or not self._is_alive(connection):
+            opened = self._open()
             with self._lock:
-                self._connections.append(connection)
+                if connection in self._connections:
+                    self._connections.remove(connection)
+                self._connections.append(opened)
+            connection = self._local.connection = opened
         return connection
+
+    def _is_alive(self, connection: Any) -> bool:
+        """Whether libvirtd still had it when it was last used: one that was started anew does not know it."""
+        try:
+            return bool(connection.isAlive())
+        except self._libvirt.libvirtError:
+            return False
 
     def _open(self) -> Any:
         try:
@@ -138,6 +156,9 @@ class KvmDriver(Driver):
 
     def site(self, common: Site) -> Site:
         return replace(common, emulator=find(accelerator.EMULATOR))
+
+    def secrets(self, owner: str) -> Optional[Secrets]:
+        return LibvirtSecrets(self._libvirt, self._connection(), owner)
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:
@@ -175,6 +196,7 @@ class KvmDriver(Driver):
                     generation=mark.generation,
                     cpu_time=int(stats.get("cpu.time", 0)) / 1e9,
                     memory=0 if state == "POWEROFF" else memory,
+                    ended=self._ended_by(domain.name(), state, int(stats.get("state.reason", 0))),
                 )
             )
         return Survey(
@@ -269,6 +291,19 @@ class KvmDriver(Driver):
                 state, reason = domain.state()
         return self._state_name(state)
 
+    def _ended_by(self, name: str, state: str, reason: int) -> str:
+        """As ObservedVm.ended."""
+        lv = self._libvirt
+        # A guest that reboots where that ends the machine is told as one that switched off, and so is a QEMU that
+        # somebody asked to end; a killed QEMU and one that was destroyed are not.
+        if state != "POWEROFF" or reason not in (lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN, lv.VIR_DOMAIN_SHUTOFF_UNKNOWN):
+            return ""
+        by_guest = libvirt_logs.ended_by_guest(name)
+        if by_guest is None:
+            # A libvirtd that was started anew has forgotten the reason.
+            return "guest" if reason == lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN else "unknown"
+        return "guest" if by_guest else ""
+
     def _state_name(self, state: int) -> str:
         lv = self._libvirt
         if state in (lv.VIR_DOMAIN_RUNNING, lv.VIR_DOMAIN_BLOCKED, lv.VIR_DOMAIN_SHUTDOWN):
@@ -358,7 +393,7 @@ class KvmDriver(Driver):
             return False
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
-        _remove_logs(libvirt_xml.domain_name(mark.vm_id))
+        libvirt_logs.remove(libvirt_xml.domain_name(mark.vm_id))
         for name in (f"libvirt-{domain.UUIDString()}", f"libvirt-{domain.UUIDString()}.files"):
             remove_file(str(PROFILES / name))
         flags = (
@@ -462,6 +497,17 @@ class KvmDriver(Driver):
             "Raise shutdown_timeout, see its console, or set state: reset",
         )
 
+    def press_key(self, mark: Mark) -> None:
+        domain = self._found(mark)
+        with self._explained(f"pressing a key of {_called(mark)}"):
+            domain.sendKey(self._libvirt.VIR_KEYCODE_SET_LINUX, 50, [SPACE], 1, 0)
+
+    def written(self, mark: Mark) -> Optional[int]:
+        domain = self._found(mark)
+        with self._explained(f"looking at the disks of {_called(mark)}"):
+            # Of all disks together: (reads, bytes read, writes, bytes written, errors).
+            return int(domain.blockStats("")[3])
+
     def reset(self, mark: Mark) -> None:
         domain = self._found(mark)
         with self._explained(f"resetting {_called(mark)}"):
@@ -475,6 +521,18 @@ class KvmDriver(Driver):
     def resume(self, mark: Mark, checkpoint: str) -> None:
         with self._explained(f"resuming {_called(mark)}"):
             self._connection().restoreFlags(checkpoint, None, self._libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+    def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
+        self._running_disks(mark, disk).copy(disk, path, format, consistency)
+
+    def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
+        self._running_disks(mark, disk).create_snapshot(disk, tag, consistency)
+
+    def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
+        self._running_disks(mark, disk).delete_snapshot(disk, tag)
+
+    def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
+        return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {_called(mark)}")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         try:
@@ -534,13 +592,6 @@ class _Events:
         self._libvirt.virEventRemoveTimeout(self._timer)
         with contextlib.suppress(self._libvirt.libvirtError):
             self._connection.close()
-
-
-def _remove_logs(name: str) -> None:
-    """What QEMU said to libvirt about this domain, with the older files that virtlogd keeps of it."""
-    for path in LOGS.glob(f"{name}.log*"):
-        if re.fullmatch(r"\.log(\.\d+)?", path.name[len(name) :]):
-            remove_file(str(path))
 
 
 def _called(mark: Mark) -> str:

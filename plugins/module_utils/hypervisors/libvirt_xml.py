@@ -84,6 +84,9 @@ def render(vm: Vm, site: Site) -> Deployment:
         ET.SubElement(channel, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
     for device in vm.inputs:
         ET.SubElement(devices, "input", _given(type=device.type.lower(), bus=device.bus.lower()))
+    if vm.tpm is not None:
+        tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
+        ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
     if vm.graphics is not None:
         _graphics(devices, vm.graphics)
     if raw is not None:
@@ -259,6 +262,9 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
     ET.SubElement(element, "driver", driver)
     if files is not None:
         source = ET.SubElement(element, "source", {"file": files.path})
+        if disk.luks_secret:
+            encryption = ET.SubElement(source, "encryption", {"format": "luks"})
+            ET.SubElement(encryption, "secret", {"type": "passphrase", "uuid": disk.luks_secret})
         if cdrom and not disk.clone:
             # An image that other machines read too: it keeps its owner.
             _unlabelled(source)

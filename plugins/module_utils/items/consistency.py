@@ -22,6 +22,7 @@ from ..model.audit import (
     VmFile,
 )
 from ..model.disk import Disk
+from ..model.installs import starts_with_host
 from ..model.network import Network
 from ..model.plain import to_plain
 from ..model.plan import Observed
@@ -168,7 +169,7 @@ def _domain_differences(vm: LedgerVm, domain: Domain) -> Iterator[tuple[str, str
     redefine = _redefine(domain)
     if not domain.persistent:
         yield "it is not defined: it would vanish with its end", RESTART
-    elif domain.autostart != (vm.wanted == "RUNNING"):
+    elif domain.autostart != starts_with_host(vm.vm, vm.wanted):
         found = "starts with its host" if domain.autostart else "does not start with its host"
         yield f"it {found}, and was left {vm.wanted}", domain.turn
     graphics = vm.vm.graphics
@@ -286,9 +287,9 @@ def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
         yield "is no qcow2 file"
     elif file.virtual_size < size:
         yield f"has {file.virtual_size} bytes, and is to have {size}"
-    elif not disk.source and file.backing:
+    elif (not disk.source or disk.luks_secret) and file.backing:
         yield f"rests on {file.backing}, and is to rest on nothing"
-    elif disk.source and file.backing.rpartition("/")[2] != disk.source.rpartition("/")[2]:
+    elif disk.source and not disk.luks_secret and file.backing.rpartition("/")[2] != disk.source.rpartition("/")[2]:
         yield f"rests on {file.backing or 'nothing'}, and image {disk.image} is {disk.source}"
     elif file.lost:
         yield f"rests on {file.backing}, which is not there"

@@ -43,7 +43,8 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
         before, after = {"state": planned.previous}, {"state": outcome.state}
         if outcome.changed and before == after:
             # What its attributes became is told where it was decided; the plan's own may be secret.
-            after["action"] = planned.operation or "updateconf"
+            done = [task.kind for task in planned.tasks]
+            after["action"] = planned.operation or ", ".join(dict.fromkeys(done)) or "updateconf"
         shown.append(Item(planned.vm.name, before, after, error, changed=outcome.changed))
     return shown
 

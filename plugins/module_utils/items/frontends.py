@@ -18,8 +18,8 @@ from ..host import mounts
 from ..host.files import remove_empty_directory, remove_file, sync_directory
 from ..model.image import Image
 from ..model.states import ImageState
-from ..storage import uploads
-from ..storage.datastore import IMAGES, image_directory, prepare_directories
+from ..storage import reworks, uploads
+from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
 from ..storage.importer import NEW, PART, reserved
 from ..sync import Item, Result
 
@@ -82,7 +82,8 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             ours.extend(p for p in files if os.path.realpath(p).startswith(os.path.realpath(datastores) + os.sep))
             if not check_mode:
                 for path in ours:
-                    for name in (path, path + NEW, path + PART):
+                    reworks.clear(path + NEW)
+                    for name in (path, path + reworks.WORK, path + NEW, path + PART):
                         remove_file(name)
                 uploads.remove(image_directory(root, IMAGES))
                 for directory in {os.path.dirname(path) for path in ours if os.path.isdir(os.path.dirname(path))}:
@@ -108,7 +109,8 @@ def tidy(params: Mapping[str, Any]) -> None:
     here, that there is something left."""
     root = params["root"]
     sources.remove_kept(root)
-    for directory in (image_directory(root, IMAGES), os.path.join(root, "datastores")):
+    images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
+    for directory in (*images, os.path.join(root, "datastores")):
         # One that holds something is a node's, or somebody's.
         remove_empty_directory(directory)
     engine_of(params).forget(params)

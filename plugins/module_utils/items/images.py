@@ -3,109 +3,50 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an item of a list of images wants of the catalog and of the datastore.
 
-The catalog's transaction is never open while a file is copied: the image is registered as LOCKED, its file is stored
-under a lock, then it is READY, or ERROR with the reason. A run that was killed leaves LOCKED, with nobody at the lock.
+The catalog's transaction is never open while a file is copied: what is to be done is decided and noted in one, done
+outside of it under a lock, and noted as done in another. Then the item is looked at again, until nothing is left: an
+image is stored, then made larger, then another type. A run that was killed leaves LOCKED, with nobody at the lock.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..engines.base import Engine
 from ..errors import (
     Ambiguous,
-    ChecksumMismatch,
     Conflict,
+    Fault,
     ImageRefused,
     InvalidValue,
     MissingDependency,
     NebulaError,
-    NoSpace,
     NotFound,
-    StorageFailed,
-    TimedOut,
     WrongState,
 )
-from ..host import download, files
 from ..host.download import is_url, without_secrets
-from ..model.flags import flag
+from ..model.datastore import default_for, type_for
 from ..model.image import Image
-from ..model.names import check_name, nearest
-from ..model.numbers import whole
+from ..model.installs import OF_ONE
 from ..model.states import ImageState, ImageType
-from ..model.template import vector_key
-from ..storage import datastore, formats, importer
-from ..storage.importer import Checksum, Request
+from ..model.template import Template
+from ..storage import datastore, formats, importer, recipes
+from ..storage.importer import Request
 from ..sync import Item, differences
+from . import image_reworks, image_storing
+from .image_storing import inspect_again
+from .image_wishes import KEYS, STATES, TYPES, WRITABLE, Wish, refuse_unused_passphrase, wish_of
+from .image_work import Settings, Work, find, id_of, image_view, is_reworked, told_of
 
-KEYS = (
-    "name", "path", "remote_src", "checksum", "type", "persistent", "size", "format", "fs", "dev_prefix", "target",
-    "description", "attributes", "state",
-)  # fmt: skip
-STATES = ("present", "enabled", "disabled", "absent")
-TYPES = tuple(kind.name for kind in ImageType)
-DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
-DEV_PREFIXES = ("hd", "sd", "vd", "xvd")
+__all__ = ("KEYS", "STATES", "TYPES", "Settings", "apply", "convert", "image_view", "missing_content", "wish_of")
+
 # Without content, or with content that is not to be trusted.
 UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
-    is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
-    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB."""
-
-    check_mode: bool = False
-    uploads: Mapping[str, str] = field(default_factory=dict)
-    lost: Mapping[str, str] = field(default_factory=dict)
-    wait_timeout: float = 600.0
-    stall: float = 30.0
-    min_speed: int = download.MIN_SPEED // 1024
-    max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
-    validate_certs: bool = True
-    say: Callable[[str], None] | None = None
-
-
-@dataclass(frozen=True)
-class Wish:
-    """One item, checked. None is what the user did not set. path: on the front-end if remote, else on the control node;
-    or a URL."""
-
-    name: str
-    state: str = "present"
-    path: str = ""
-    remote: bool = False
-    checksum: Checksum | None = None
-    type: ImageType | None = None
-    persistent: bool | None = None
-    size: int | None = None
-    format: str = ""
-    fs: str = ""
-    dev_prefix: str | None = None
-    target: str | None = None
-    description: str | None = None
-    attributes: Mapping[str, str] | None = None
-
-    @property
-    def from_control_node(self) -> bool:
-        return bool(self.path) and not self.remote and not is_url(self.path)
-
-
-@dataclass
-class Work:
-    """An item on its way. todo: "", store or remove: what is left to do outside the transaction."""
-
-    item: Item
-    wish: Wish | None = None
-    image: Image | None = None
-    todo: str = ""
-    warnings: list[str] = field(default_factory=list)
+# More steps than any item takes: stored, recovered, flattened, larger, without holes, another type.
+_STEPS = 12
 
 
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
@@ -115,11 +56,52 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
         works = [_begin(engine, item, settings, seen) for item in items]
     if not settings.check_mode:
         for work in works:
-            if work.todo == "store":
-                _store(engine, work, settings)
-            elif work.todo == "remove":
-                _remove(engine, work, settings)
+            _finish(engine, work, settings)
     return [work.item for work in works], [text for work in works for text in work.warnings]
+
+
+def _finish(engine: Engine, work: Work, settings: Settings) -> None:
+    """Do what is left outside of the transaction, and look at the item again after it."""
+    for _step in range(_STEPS):
+        if work.protect is not None:
+            _protect(work, work.protect)
+            if work.item.error is not None:
+                return
+        todo, work.todo = work.todo, ""
+        if todo == "remove":
+            image_storing.remove(engine, work, settings)
+        elif todo == "store":
+            image_storing.store(engine, work, settings)
+        elif todo == "recover":
+            image_reworks.run_recovery(engine, work, settings)
+        elif todo == "rework" and work.rework is not None:
+            image_reworks.run(engine, work, settings, work.rework)
+        if work.todo != "again" or work.item.error is not None:
+            return
+        with engine.session():
+            _look_again(engine, work, settings)
+    work.item.error = Fault(f"image {work.item.name}", "it does not come to what is asked", "Report this")
+
+
+def _protect(work: Work, image: Image) -> None:
+    """Give its file the mode that the catalog wants by now."""
+    work.protect = None
+    try:
+        datastore.protect(image.source, writable=image.persistent)
+    except (NebulaError, OSError) as problem:
+        work.became(image.name, work.item.after, changed=True, error=told_of(problem, work.wish, image))
+
+
+def _look_again(engine: Engine, work: Work, settings: Settings) -> None:
+    work.todo = ""
+    if work.wish is None:
+        return
+    try:
+        with engine.attempt():
+            _decide(engine, work, work.wish, settings)
+    except NebulaError as error:
+        work.todo = ""
+        work.became(work.wish.name, work.item.after, changed=False, error=error)
 
 
 def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[Wish]:
@@ -131,36 +113,35 @@ def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[
             wish = wish_of(item)
         except NebulaError:
             continue
-        image = pool.get(wish.name)
-        if wish.state != "absent" and (wish.path or wish.size) and (image is None or image.state in UNFINISHED):
+        image = pool.get(wish.name) or pool.get(wish.renamed_from)
+        if wish.state != "absent" and wish.has_content and (image is None or _lacks_content(image)):
             wishes.append(wish)
     return wishes
 
 
-def image_view(image: Image) -> dict[str, Any]:
-    """An image as results show it."""
-    return {
-        "id": image.id,
-        "name": image.name,
-        "type": image.type.name,
-        "state": image.state.name,
-        "persistent": image.persistent,
-        "size": image.size,
-        "format": image.format,
-        "sha256": image.sha256,
-        "checksum": image.checksum,
-        "source": image.source,
-        "origin": image.origin,
-        "uuid": image.uuid,
-        "generation": image.generation,
-        "datastore_id": image.datastore_id,
-        "dev_prefix": image.dev_prefix,
-        "target": image.target,
-        "description": image.description,
-        "attributes": dict(image.attributes),
-        "vms": image.vms,
-        "error": image.error,
-    }
+def _lacks_content(image: Image) -> bool:
+    """Whether it is to be stored anew. What an operation or an installation left unfinished is not thrown away."""
+    changed = image.operation and not image.operation.startswith(image_storing.MADE_OF)
+    return image.state in UNFINISHED and not changed and not image.unfinished
+
+
+def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **fields: Any) -> Image:
+    """Give an image that no machine uses another type or persistence, and `fields`. Called within a session.
+
+    Its file is neither copied nor read: what was written into it stays. A guest could have written a header that names
+    files of this host, so it is looked at again, as what the catalog says that it is. That the file is closed against
+    writers, or opened to them (datastore.protect), is the caller's, once the session is over.
+    """
+    changed = engine.image_update(id_of(image), type=type, persistent=persistent, **fields)
+    if (changed.type, changed.persistent) == (image.type, image.persistent) or not os.path.exists(image.source):
+        return changed
+    size = inspect_again(changed)
+    if changed.persistent != image.persistent and not persistent:
+        # A machine may have made it larger since the catalog heard of its size.
+        changed = engine.image_update(
+            id_of(image), generation=image.generation + 1, sha256="", size=max(size, image.size)
+        )
+    return changed
 
 
 # -- within the session: decide, and register ----------------------------------------------------------------------
@@ -182,78 +163,295 @@ def _begin(engine: Engine, item: Mapping[str, Any], settings: Settings, seen: se
 
 
 def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
-    image = _find(engine, wish.name)
+    """Do what can be done at once, and say in work.todo what is to be done first of the rest."""
+    image = find(engine, wish.name)
     if image is not None and image.state == ImageState.DELETE and wish.state != "absent":
         # What a killed run began: the new image is another one.
-        engine.image_delete(_id(image))
+        engine.image_delete(id_of(image))
         if not settings.check_mode:
-            files.remove_file(image.source)
+            image_storing.remove_files(image)
         image = None
-    before = work.item.before = image_view(image) if image else None
+    # Where it is looked at again, the first look tells what was before.
+    first = work.item.before is None and not work.item.is_changed
+    if first and image is not None:
+        work.item.before = image_view(image)
+    if wish.renamed_from:
+        image = _renamed(engine, work, wish, image)
     if wish.state == "absent":
-        if image is not None:
-            engine.image_update(_id(image), state=ImageState.DELETE)
-            work.image, work.todo = image, "remove"
-            work.item = Item(wish.name, before, None, changed=True)
+        _decide_absent(engine, work, wish, image)
         return
-    if image is None or (image.state in UNFINISHED and (wish.path or wish.size)):
+    if image is not None and image.state == ImageState.LOCKED and is_reworked(image):
+        work.image = image
+        if not settings.check_mode:
+            work.todo = "recover"
+            return
+        image = image_reworks.recovered_view(engine, image)
+        work.became(wish.name, image_view(image), changed=True)
+    if image is None or (_lacks_content(image) and wish.has_content and not _is_enabled_instead(wish, image)):
         _register(engine, work, wish, image, settings)
         return
+    if image.state == ImageState.LOCKED and image.operation.startswith("save "):
+        raise WrongState(
+            f"image {wish.name}",
+            f"a machine's disk is being saved as it ({image.origin})",
+            "Deploy that machine, which finishes it, or choose another name",
+        )
+    if image.state == ImageState.LOCKED and image.operation and not _lacks_content(image):
+        raise WrongState(
+            f"image {wish.name}",
+            f"it is LOCKED: its content is being changed ({image_view(image)['operation']}), or that was interrupted",
+            f"Wait for that run; if there is none, run nebula_image_{image_view(image)['operation']} for it again",
+        )
     if image.state in (ImageState.INIT, ImageState.LOCKED):
         raise WrongState(
             f"image {wish.name}",
             f"it is in state {image.state.name}: another run is storing it, or was killed",
-            "Give its path (or size) to store it again",
+            "Give its path (or size, clone_of or from) to store it again",
         )
-    changed = engine.image_update(_id(image), **_changes(wish, image, work.warnings))
-    if not settings.check_mode and changed.persistent != image.persistent and os.path.exists(image.source):
-        datastore.protect(image.source, writable=changed.persistent)
-    work.item = Item(wish.name, before, image_view(changed), changed=changed != image)
+    _change(engine, work, wish, image, settings)
+
+
+def _is_enabled_instead(wish: Wish, image: Image) -> bool:
+    """Whether an image in ERROR is to be taken as it is, rather than stored anew."""
+    return (
+        wish.state == "enabled" and image.state == ImageState.ERROR and image.size > 0 and os.path.isfile(image.source)
+    )
+
+
+def _decide_absent(engine: Engine, work: Work, wish: Wish, image: Image | None) -> None:
+    if image is None:
+        return
+    if image.state == ImageState.CLONE:
+        raise WrongState(
+            f"image {wish.name}: state absent",
+            "it is being cloned, or that was interrupted",
+            "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone",
+        )
+    engine.image_update(id_of(image), state=ImageState.DELETE)
+    work.image, work.todo = image, "remove"
+    work.became(wish.name, None, changed=True)
+
+
+def _renamed(engine: Engine, work: Work, wish: Wish, image: Image | None) -> Image | None:
+    """The image under its new name."""
+    old = find(engine, wish.renamed_from)
+    if image is not None:
+        if old is not None and wish.renamed_from not in image.notes.get("was", ()):
+            raise Conflict(
+                f"image {wish.name}: renamed_from {wish.renamed_from}",
+                f"id {image.id} has the name {wish.name}, and {wish.renamed_from} (id {old.id}) is there too",
+                "Choose another name, or remove one of the two",
+            )
+        return image
+    if old is None:
+        if wish.has_content:
+            return None
+        raise NotFound(
+            f"image {wish.name}: renamed_from {wish.renamed_from}",
+            "there is no image of either name",
+            "Check the names, or say what it is to be made of (path, size, clone_of or from)",
+        )
+    if wish.state == "absent":
+        # What goes is what has the name.
+        return None
+    work.item.before = image_view(old)
+    naming = [stored.name for stored in engine.template_pool() if _names(stored.template, old.name)]
+    if naming:
+        work.warnings.append(
+            f"image {old.name} is {wish.name} from now on; templates that still name the old one: {', '.join(naming)}"
+        )
+    notes = {**old.notes, "was": [*old.notes.get("was", ()), old.name]}
+    renamed = engine.image_update(id_of(old), name=wish.name, notes=notes)
+    work.became(wish.name, image_view(renamed), changed=True)
+    return renamed
+
+
+def _names(template: Template, name: str) -> bool:
+    return any(disk.get("IMAGE") == name for disk in template.vectors("DISK"))
 
 
 def _register(engine: Engine, work: Work, wish: Wish, image: Image | None, settings: Settings) -> None:
-    if not wish.path and not wish.size:
+    if not wish.has_content:
         raise InvalidValue(
-            f"image {wish.name}", "there is none of that name, and no content is given", "Give path or size"
+            f"image {wish.name}",
+            "there is none of that name, and no content is given",
+            "Give path or size, or clone_of or from: another image",
         )
-    wanted = _new_image(wish)
-    facts = _look(_request(wish, wanted.type, settings), wish, settings, work.warnings)
+    if wish.clone_of or wish.base:
+        _register_copy(engine, work, wish, image, settings)
+        return
+    refuse_unused_passphrase(f"image {wish.name}", wish, "")
+    wanted = _new_image(engine, work, wish, settings)
+    facts = _look(image_storing.request_of(wish, wanted.type, settings), wish, settings, work.warnings)
+    if facts is not None and wanted.luks_secret and not facts.encrypted and not wish.passphrase:
+        raise image_storing.not_encrypted(wish)
+    if wanted.luks_secret and not wish.path and not wish.passphrase:
+        raise InvalidValue(
+            f"image {wish.name}: luks_secret", "an empty disk is encrypted by its passphrase", "Give luks_passphrase"
+        )
     if image is None:
         work.image = engine.image_allocate(wanted)
     else:
         fresh = {key: getattr(wanted, key) for key in ("type", "persistent", "origin", "error", "dev_prefix", "target")}
+        fresh.update({key: getattr(wanted, key) for key in ("firmware", "bus", "luks_secret", "operation")})
         fresh.update(description=wanted.description, attributes=dict(wanted.attributes), state=ImageState.LOCKED)
-        work.image = engine.image_update(_id(image), **fresh)
+        work.image = engine.image_update(id_of(image), **fresh)
     work.todo = "store"
-    expected = dataclasses.replace(
-        work.image,
-        id=None if image is None else image.id,
-        state=ImageState.DISABLED if wish.state == "disabled" else ImageState.READY,
-        format=facts.format if facts else wish.format or "raw",
-        size=-(-facts.virtual_size // importer.MIB) if facts else wish.size or 0,
+    format = "qcow2" if wanted.luks_secret else wish.format or "raw"
+    _expect(
+        work,
+        wish,
+        image,
+        format=facts.format if facts and not wanted.luks_secret else format,
+        size=max(-(-facts.virtual_size // importer.MIB) if facts else 0, wish.size or 0),
         checksum=str(wish.checksum or ""),
-        source=work.image.source if image is not None else "",
-        uuid=work.image.uuid if image is not None else "",
     )
-    work.item = Item(wish.name, work.item.before, image_view(expected), changed=True)
 
 
-def _new_image(wish: Wish) -> Image:
-    kind = wish.type if wish.type is not None else ImageType.OS
+def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, settings: Settings) -> None:
+    """An image that is made of another one: all that the item does not say is as of that."""
     what = f"image {wish.name}"
-    if wish.size and kind not in (ImageType.OS, ImageType.DATABLOCK):
-        raise InvalidValue(f"{what}: size", f"an empty image of type {kind.name} is of no use", "Give its path")
+    source = find(engine, wish.clone_of or wish.base)
+    key = "from" if wish.base else "clone_of"
+    if wish.name in settings.lost:
+        raise NotFound(
+            f"{what}: its packages and files",
+            settings.lost[wish.name],
+            "Give other paths, or set remote_src: true if they are on the front-end",
+        )
+    if source is None:
+        raise NotFound(
+            f"{what}: {key} {wish.clone_of or wish.base}",
+            "the catalog has no image of that name",
+            "See nebula_info for the names that there are",
+        )
+    if wish.base and source.type not in WRITABLE:
+        raise InvalidValue(f"{what}: from {source.name}", f"that is of type {source.type.name}", "Name an OS image")
+    if wish.base and source.luks_secret:
+        raise Conflict(f"{what}: from {source.name}", "that is encrypted", "Add to it before it is encrypted")
+    notes: dict[str, Any] = {}
+    if wish.recipe is not None:
+        if settings.check_mode:
+            _warn_of_missing(wish, work.warnings)
+        else:
+            notes["recipe"] = wish.recipe.digest()
+    for key in ("compress", "sparse"):
+        if source.notes.get(key) == source.generation and wish.recipe is None:
+            notes[key] = 0
+    values = _own_values(wish, source)
+    if image is not None and image.operation != f"{image_storing.MADE_OF}{source.id}":
+        # What it was to be made of before is over.
+        engine.image_delete(id_of(image))
+        if not settings.check_mode:
+            image_storing.remove_files(image)
+        image = None
+    place = source.datastore_id
+    if wish.datastore:
+        place = _datastore(engine, work, wish, values["type"], settings.check_mode)
+    wanted = Image(
+        id=None,
+        name=wish.name,
+        persistent=bool(wish.persistent),
+        datastore_id=place,
+        origin=f"image {source.name}",
+        luks_secret=source.luks_secret,
+        notes=notes,
+        # Until it is whole, so that what is asked of it is measured by what it will be.
+        format=source.format,
+        size=source.size,
+        **values,
+    )
+    if image is None:
+        work.image = engine.image_clone(id_of(source), wanted)
+    else:
+        fresh = ("persistent", "origin", "luks_secret", "notes", "format", "size", *values)
+        work.image = engine.image_update(id_of(image), **{key: getattr(wanted, key) for key in fresh})
+    work.todo = "store"
+    _expect(
+        work,
+        wish,
+        image,
+        format=wish.format or source.format,
+        size=max(source.size, wish.size or 0),
+        checksum="" if wish.recipe is not None else source.checksum,
+        sha256="" if wish.recipe is not None else source.sha256,
+        operation="",
+    )
+
+
+def _warn_of_missing(wish: Wish, warnings: list[str]) -> None:
+    named = recipes.local_files(wish.recipe) if wish.recipe is not None else ()
+    warnings.extend(
+        f"image {wish.name}: {path} is not there; taken as given in check mode"
+        for path in named
+        if not os.path.isfile(path)
+    )
+
+
+def _expect(work: Work, wish: Wish, image: Image | None, **values: Any) -> None:
+    """What check mode predicts of an image that is to be stored."""
+    if work.image is None:
+        return
+    # A new one gets these when it is made.
+    fresh = {} if image is not None else {"id": None, "source": "", "uuid": ""}
+    state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
+    work.became(wish.name, image_view(replace(work.image, **{"state": state, **fresh, **values})), changed=True)
+
+
+def _own_values(wish: Wish, source: Image | None) -> dict[str, Any]:
+    """What the item says of the image; else what the image says that it is made of."""
+    given: dict[str, Any] = {"type": wish.type if wish.type is not None else source.type if source else ImageType.OS}
+    for key in ("firmware", "bus", "dev_prefix", "target", "description"):
+        value = getattr(wish, key)
+        given[key] = value if value is not None else getattr(source, key) if source else ""
+    # What was found out of an installation is not true of what is made of its image.
+    attributes = {key: value for key, value in source.attributes.items() if key not in OF_ONE} if source else {}
+    given["attributes"] = _merged(attributes, wish.attributes or {})
+    return given
+
+
+def _merged(there: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
+    both = {**there, **given}
+    return {key: value for key, value in both.items() if value is not None}
+
+
+def _new_image(engine: Engine, work: Work, wish: Wish, settings: Settings) -> Image:
+    values = _own_values(wish, None)
+    kind = values["type"]
+    what = f"image {wish.name}"
+    if wish.size and kind not in WRITABLE:
+        if not wish.path:
+            raise InvalidValue(f"{what}: size", f"an empty image of type {kind.name} is of no use", "Give its path")
+        raise InvalidValue(f"{what}: size", f"a file of type {kind.name} is not made larger", "Leave size out")
     return Image(
         id=None,
         name=wish.name,
-        type=kind,
         persistent=bool(wish.persistent),
+        datastore_id=_datastore(engine, work, wish, kind, settings.check_mode),
         origin=without_secrets(wish.path) if is_url(wish.path) else wish.path,
-        dev_prefix=wish.dev_prefix or "",
-        target=wish.target or "",
-        description=wish.description or "",
-        attributes=wish.attributes or {},
+        luks_secret=wish.luks_secret or "",
+        **values,
     )
+
+
+def _datastore(engine: Engine, work: Work, wish: Wish, kind: ImageType, check_mode: bool) -> int:
+    if not wish.datastore:
+        return default_for(kind)
+    try:
+        place = engine.datastore_info(wish.datastore)
+    except NotFound as error:
+        if not check_mode:
+            raise
+        # An earlier task of this run may be what makes it.
+        work.warnings.append(f"{error}; taken as given in check mode")
+        return default_for(kind)
+    if place.type != type_for(kind):
+        raise InvalidValue(
+            f"image {wish.name}: datastore {place.name}",
+            f"that is of type {place.type.name}, and the image of type {kind.name}",
+            f"Name one of type {type_for(kind).name}",
+        )
+    return place.id if place.id is not None else default_for(kind)
 
 
 def _look(request: Request | None, wish: Wish, settings: Settings, warnings: list[str]) -> formats.ImageFacts | None:
@@ -288,30 +486,81 @@ def _look(request: Request | None, wish: Wish, settings: Settings, warnings: lis
     return None
 
 
-def _changes(wish: Wish, image: Image, warnings: list[str]) -> dict[str, Any]:
-    """What of an image that has its content is to be changed; Conflict if that can't be."""
-    _compare_content(wish, image, warnings)
-    wanted: dict[str, Any] = {
-        key: getattr(wish, key) for key in ("type", "persistent", "dev_prefix", "target", "description")
-    }
+# -- an image that has its content ---------------------------------------------------------------------------------
+
+
+def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Settings) -> None:
+    if not settings.check_mode:
+        image_storing.tidy(image)
+    _compare(engine, wish, image, settings, work.warnings)
+    changes = _changes(wish, image)
+    rework = image_reworks.wanted(wish, image) if image.state != ImageState.ERROR or "state" in changes else None
+    later: dict[str, Any] = {}
+    if rework is not None and rework.flatten:
+        # What is refused while there are snapshots comes after.
+        later = {key: changes.pop(key) for key in ("type", "persistent") if key in changes}
+    if changes.get("state") == ImageState.READY and image.state == ImageState.ERROR:
+        changes["size"] = max(image.size, _believed(wish, image))
+    changed = convert(
+        engine,
+        image,
+        **{"type": image.type, "persistent": image.persistent, **changes},
+    )
+    work.became(wish.name, image_view(changed), changed=changed != image)
+    # Asked again of what it is by now.
+    rework = image_reworks.wanted(wish, changed) if rework is not None else None
+    closed = changed if changed.persistent != image.persistent and os.path.exists(image.source) else None
+    if rework is None:
+        work.protect = closed
+        return
+    if settings.check_mode:
+        changed = image_reworks.predicted(engine, changed, rework)
+        if later:
+            later["generation"] = changed.generation + (later.get("persistent") is False)
+            changed = engine.image_update(id_of(image), **later)
+        work.became(wish.name, image_view(changed), changed=True)
+        return
+    work.image, work.rework = image_reworks.begin(engine, changed, rework), rework
+    work.protect = closed
+    work.todo = "rework"
+
+
+def _changes(wish: Wish, image: Image) -> dict[str, Any]:
+    """What of an image that has its content is to be changed in the catalog."""
+    keys = ("type", "persistent", "firmware", "bus", "dev_prefix", "target", "description")
+    wanted: dict[str, Any] = {key: getattr(wish, key) for key in keys}
+    if wish.luks_secret and image.luks_secret:
+        # The same key under another number.
+        wanted["luks_secret"] = wish.luks_secret
     if wish.attributes is not None:
-        wanted["attributes"] = {**image.attributes, **wish.attributes}
+        wanted["attributes"] = _merged(image.attributes, wish.attributes)
     if wish.state == "disabled":
         wanted["state"] = ImageState.DISABLED
     elif wish.state == "enabled" and image.state in (ImageState.DISABLED, ImageState.ERROR):
-        if not image.size or not os.path.isfile(image.source):
-            raise WrongState(
-                f"image {wish.name}: enable",
-                f"it is in state {image.state.name} and its file is not there"
-                + (f" ({image.error})" if image.error else ""),
-                "Give its path to store it again",
-            )
         wanted.update(state=ImageState.READY, error="")
     return differences({key: getattr(image, key) for key in wanted}, wanted)
 
 
-def _compare_content(wish: Wish, image: Image, warnings: list[str]) -> None:
+def _believed(wish: Wish, image: Image) -> int:
+    """The size of an image in ERROR, if its file is what it should be."""
+    if not image.size or not os.path.isfile(image.source):
+        raise WrongState(
+            f"image {wish.name}: enable",
+            f"it is in state {image.state.name} and its file is not there"
+            + (f" ({image.error})" if image.error else ""),
+            "Give its path to store it again",
+        )
+    try:
+        return inspect_again(image, deep=True)
+    except ImageRefused as error:
+        error.asked = f"{error.asked}: enable"
+        raise
+
+
+def _compare(engine: Engine, wish: Wish, image: Image, settings: Settings, warnings: list[str]) -> None:
+    """Conflict for what can't be changed on an image."""
     what = f"image {wish.name} (id {image.id})"
+    refuse_unused_passphrase(what, wish, image.luks_secret)
     remedy = (
         "An image's content is never replaced: remove it first (state: absent), or register the other under a new name"
     )
@@ -327,245 +576,27 @@ def _compare_content(wish: Wish, image: Image, warnings: list[str]) -> None:
             )
     # One that machines write to, or did, is larger once the SIZE of a disk has made it so.
     may_have_grown = image.persistent or image.generation > 0
-    if wish.size is not None and (wish.size > image.size or (wish.size < image.size and not may_have_grown)):
-        raise Conflict(f"{what}: size {wish.size} MB", f"it has {image.size} MB", remedy)
-    if wish.format and wish.format != image.format:
-        raise Conflict(f"{what}: format {wish.format}", f"it is {image.format}", remedy)
-
-
-# -- outside of it: the files --------------------------------------------------------------------------------------
-
-
-def _store(engine: Engine, work: Work, settings: Settings) -> None:
-    image, wish = work.image, work.wish
-    if image is None or wish is None:
-        return
-    request = _request(wish, image.type, settings)
-    try:
-        files.make_directory(os.path.dirname(image.source), 0o711)
-        with importer.reserved(image.source, settings.wait_timeout):
-            with engine.session():
-                now = _same(engine, image)
-            if now is None:
-                raise _taken_away(wish)
-            if now.state == ImageState.LOCKED:
-                done = _fetch(engine, image, wish, request, settings)
-                work.item = Item(wish.name, work.item.before, image_view(done))
-            else:
-                # Another run, for which this one has waited, did it.
-                work.item = Item(wish.name, image_view(now), image_view(now))
-    except TimedOut as error:
-        work.item = Item(wish.name, work.item.before, image_view(image), error, changed=True)
-    except (NebulaError, OSError) as caught:
-        problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
-        if f"image {wish.name}" not in problem.asked:
-            problem.asked = f"image {wish.name}: {problem.asked}"
-        if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
-            files.remove_file(request.source)
-        try:
-            failed = _fail(engine, image, problem)
-        except NebulaError:
-            # The catalog can't be written either. LOCKED with nobody at it is stored anew by the next run.
-            failed = image
-        work.item = Item(wish.name, work.item.before, image_view(failed), problem, changed=True)
-
-
-def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
-    with engine.session():
-        now = _same(engine, image)
-        if now is None or now.state != ImageState.LOCKED:
-            return now or dataclasses.replace(image, state=ImageState.DELETE)
-        return engine.image_update(_id(image), state=ImageState.ERROR, error=str(error))
-
-
-def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings) -> Image:
-    say = settings.say
-    # What a run stored that could not tell of it: no room is taken twice.
-    files.remove_file(image.source)
-    if request is None:
-        stored = importer.make_empty(image.source, wish.size or 0, wish.format or "raw", wish.fs)
-    else:
-        stored = importer.store(request, image.source, (lambda text: say(f"{wish.name} {text}")) if say else None)
-    if image.persistent:
-        datastore.protect(image.source, writable=True)
-    try:
-        return _tell(engine, image, wish, stored)
-    except (NoSpace, StorageFailed):
-        # READY may be in the catalog all the same: a transaction whose last sync failed comes back when SQLite reads
-        # its log anew. If it does not, the image is still LOCKED, and stored anew.
-        raise
-    except BaseException:
-        # Nobody may know of it: its image, or the whole catalog, was removed or replaced meanwhile. What is still
-        # LOCKED is stored anew.
-        files.remove_file(image.source, sync=True)
-        raise
-
-
-def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> Image:
-    with engine.session():
-        now = _same(engine, image)
-        if now is None or now.state != ImageState.LOCKED:
-            raise _taken_away(wish)
-        done = engine.image_update(
-            _id(image),
-            state=ImageState.READY,
-            error="",
-            format=stored.format,
-            size=stored.size,
-            sha256=stored.sha256,
-            checksum=stored.checksums,
+    if wish.size is not None and wish.size < image.size and not may_have_grown:
+        raise Conflict(
+            f"{what}: size {wish.size} MB",
+            f"it has {image.size} MB, and is not made smaller: what is at its end would be cut off",
+            "Make a new image of that size, and have a machine copy what is in this one",
         )
-        state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
-        return engine.image_update(_id(done), state=state)
-
-
-def _taken_away(wish: Wish) -> WrongState:
-    return WrongState(f"image {wish.name}: store", "another run removed it meanwhile", "Run again if it is wanted")
-
-
-def _remove(engine: Engine, work: Work, settings: Settings) -> None:
-    image = work.image
-    if image is None:
-        return
-    try:
-        if os.path.isdir(os.path.dirname(image.source)):
-            # A run that is storing it sees that it is to go when it is done.
-            with importer.reserved(image.source, settings.wait_timeout):
-                files.remove_file(image.source, sync=True)
-        with engine.session():
-            # Another run that wants one of that name may have done it.
-            if _same(engine, image) is not None:
-                engine.image_delete(_id(image))
-    except (NebulaError, OSError) as caught:
-        problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
-        left = dataclasses.replace(image, state=ImageState.DELETE)
-        work.item = Item(image.name, work.item.before, image_view(left), problem, changed=True)
-
-
-def _request(wish: Wish, kind: ImageType, settings: Settings) -> Request | None:
-    """None for an empty image."""
-    if not wish.path:
-        return None
-    upload = settings.uploads.get(wish.name) if wish.from_control_node else None
-    return Request(
-        what=f"image {wish.name}",
-        source=upload or wish.path,
-        checksum=wish.checksum,
-        disk=kind in DISKS,
-        cdrom=kind == ImageType.CDROM,
-        format=wish.format,
-        upload=upload is not None,
-        max_size=settings.max_size * importer.MIB,
-        validate_certs=settings.validate_certs,
-        stall=settings.stall,
-        min_speed=settings.min_speed * 1024,
-    )
-
-
-def _find(engine: Engine, name: str) -> Image | None:
-    try:
-        image = engine.image_info(name)
-    except NotFound:
-        return None
-    # A name of digits may be found as an id; here names are meant.
-    return image if image.name == name else None
-
-
-def _same(engine: Engine, image: Image) -> Image | None:
-    """The image as it is now; None once it was removed, or a restored catalog has another one of its id."""
-    try:
-        now = engine.image_info(_id(image))
-    except NotFound:
-        return None
-    return now if now.uuid == image.uuid else None
-
-
-def _id(image: Image) -> int:
-    if image.id is None:
-        raise NotFound(f"image {image.name}", "it has no id yet", "It was not stored")
-    return image.id
-
-
-# -- an item's values ----------------------------------------------------------------------------------------------
-
-
-def wish_of(item: Mapping[str, Any]) -> Wish:
-    """The item, checked; InvalidValue names the image, the key and the value."""
-    name = check_name("image", item.get("name"))
-    what = f"image {name}"
-    path = os.path.expanduser(_text(what, item, "path") or "")
-    if "://" in path and not is_url(path):
-        shown = without_secrets(path)
-        raise InvalidValue(f"{what}: path {shown}", "only http and https are fetched", "Give such a URL, or a path")
-    size = _size(what, item.get("size"))
-    if path and size is not None:
-        raise InvalidValue(f"{what}: size {size}", "with a path the size is the file's", "Leave one of them out")
-    fs = _choice(what, item, "fs", formats.FILE_SYSTEMS) or ""
-    if fs and path:
-        raise InvalidValue(f"{what}: fs {fs}", "only an empty image gets a file system", "Leave path or fs out")
-    checksum = _text(what, item, "checksum")
-    if checksum and not path:
-        raise InvalidValue(f"{what}: checksum", "there is no file to compare with it", "Give its path")
-    kind = _choice(what, item, "type", TYPES, str.upper)
-    target = _text(what, item, "target")
-    if target and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", target):
-        raise InvalidValue(f"{what}: target {target!r}", "it is not the name of a disk", "Write it as vda, sdb, hdc …")
-    return Wish(
-        name=name,
-        state=_choice(what, item, "state", STATES) or "present",
-        path=path,
-        remote=False if item.get("remote_src") is None else flag(item["remote_src"], f"{what}: remote_src"),
-        checksum=Checksum.parse(checksum, what) if checksum else None,
-        type=ImageType[kind] if kind else None,
-        persistent=None if item.get("persistent") is None else flag(item["persistent"], f"{what}: persistent"),
-        size=size,
-        format=_choice(what, item, "format", formats.FORMATS, str.lower) or "",
-        fs=fs,
-        dev_prefix=_choice(what, item, "dev_prefix", DEV_PREFIXES),
-        target=target,
-        description=_text(what, item, "description"),
-        attributes=_attributes(what, item.get("attributes")),
-    )
-
-
-def _text(what: str, item: Mapping[str, Any], key: str) -> str | None:
-    value = item.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise InvalidValue(f"{what}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
-    return str(value)
-
-
-def _choice(
-    what: str, item: Mapping[str, Any], key: str, known: Sequence[str], form: Callable[[str], str] = str
-) -> str | None:
-    text = _text(what, item, key)
-    if text is None or text == "":
-        return text
-    if form(text) not in known:
-        near = nearest(form(text), known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        raise InvalidValue(f"{what}: {key} {text!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}")
-    return form(text)
-
-
-def _size(what: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    number = whole(value)
-    # qemu-img and the file systems end at 8 EiB.
-    if number is None or not 1 <= number < 1 << 43:
-        raise InvalidValue(f"{what}: size {value!r}", "it is not a number of MB", "Give whole MB, 1 or more")
-    return number
-
-
-def _attributes(what: str, value: Any) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise InvalidValue(f"{what}: attributes", f"it is a {type(value).__name__}", "Give a dict")
-    return {
-        vector_key(key, what): ("YES" if item else "NO") if isinstance(item, bool) else str(item)
-        for key, item in value.items()
-    }
+    if wish.size is not None and wish.size < image.size:
+        warnings.append(f"{what}: size {wish.size} MB: it has {image.size} MB by now, and is not made smaller")
+    if wish.datastore:
+        place = engine.datastore_info(wish.datastore)
+        if place.id != image.datastore_id:
+            raise Conflict(
+                f"{what}: datastore {place.name}",
+                f"it lies in {engine.datastore_info(image.datastore_id).name}, and an image is not moved",
+                "Clone it there under a new name (clone_of), then remove this one",
+            )
+    made_of = image.notes.get("recipe")
+    if wish.recipe is not None and made_of:
+        gone = [path for path in recipes.local_files(wish.recipe) if not os.path.isfile(path)]
+        if wish.name in settings.lost or gone:
+            found = settings.lost.get(wish.name) or f"{gone[0]} is not there any more"
+            warnings.append(f"{what}: {found}; what it was made of is not compared")
+        elif wish.recipe.digest() != made_of:
+            raise Conflict(f"{what}: from {wish.base}", "it was made with other packages, files or commands", remedy)

@@ -12,6 +12,7 @@ from ..engines.base import Engine, VmRecord
 from ..model.plan import Observed
 from ..storage import audit
 from .consistency import by_severity, compare, finding_view
+from .datastores import datastore_view
 from .hosts import host_view
 from .images import image_view
 from .networks import network_view
@@ -48,6 +49,7 @@ def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
 
 GATHERERS: dict[str, Gatherer] = {
     "hosts": lambda engine, params: [host_view(host) for host in engine.host_pool()],
+    "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastore_pool()],
     "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
     "networks": lambda engine, params: [network_view(network) for network in engine.vn_pool()],
     "leases": _leases,

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Union
 
+from ..arguments import parse_json
 from ..context import cache
 from ..deps import missing
-from ..errors import ForeignObject, InUse, InvalidValue, MissingDependency, NebulaError
+from ..errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError
 from ..host import accelerator, node, services
 from ..host.command import PACKAGES, find
 from ..host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
@@ -25,6 +26,7 @@ from ..model.plain import to_plain
 from ..network import boot as network_boot
 from ..storage.datastore import SYSTEM, image_directory
 from ..sync import Item, Result
+from . import node_secrets
 
 # What a node needs whatever runs its machines; the driver names the rest.
 PROGRAMS = ("qemu-img",)
@@ -71,8 +73,26 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
     if not check_mode:
         _remember(root, driver, chosen)
+    if params.get("luks_secrets") is not None:
+        _secrets(params, root, changes)
     changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
     return _result(changes, dict(_shown(params, chosen, started), catalog=catalog))
+
+
+def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> None:
+    wanted = node_secrets.wanted_of(parse_json(params["luks_secrets"], "luks_secrets"))
+    if not wanted and not (os.path.isdir(root) and node.read(root).secrets):
+        # Nothing is asked of a hypervisor that may not be there.
+        return
+    try:
+        with contextlib.closing(open_driver(params["hypervisor"])) as driver:
+            node_secrets.keep(driver, root, wanted, changes)
+    except (HypervisorError, MissingDependency):
+        # What an earlier step would have installed or started.
+        if not changes.check_mode:
+            raise
+        for uuid in wanted:
+            changes.did(f"secret {uuid}", "absent", "present")
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -110,6 +130,16 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     else:
         # From here on no plan is accepted, and none that was goes on: what a killed run left may still be working.
         known = node.update(root, closed)
+    # Before what keeps them is stopped.
+    try:
+        with contextlib.closing(open_driver(params["hypervisor"])) as opened:
+            node_secrets.remove_all(opened, root, changes)
+    except (HypervisorError, MissingDependency) as error:
+        # Where none were given to it, there is nothing of it to be undone.
+        if known.secrets and not check_mode:
+            raise node_secrets.left(error, root, known.secrets) from error
+        if known.secrets:
+            changes.warnings.append(str(node_secrets.left(error, root, known.secrets)))
     for name in network_boot.catalogs(root):
         boot = network_boot.Boot(root, name)
         changes.did(boot.unit, "present", "absent")

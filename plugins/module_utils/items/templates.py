@@ -139,7 +139,7 @@ def _redacted(template: Template, previous: Template | None = None) -> dict[str,
 
 def _visible(name: str, key: str, value: str, old: str | None) -> str:
     # Any variable of a context may be a secret, and so may what RAW hands to the hypervisor.
-    if name == "CONTEXT" or is_secret(key) or (name == "RAW" and key != "TYPE"):
+    if name == "CONTEXT" or is_secret(key) or (name == "RAW" and key != "TYPE") or (name, key) == ("INJECT", "CONTENT"):
         return _SECRET if value == old else _OTHER_SECRET
     return value
 

@@ -27,6 +27,9 @@ CHANGEABLE = {
     "FEATURES": "poweroff",
     "CPU_MODEL": "poweroff",
     "RAW": "poweroff",
+    "TPM": "poweroff",
+    # It is for the next time that the disk is made.
+    "INJECT_VIA": "catalog",
     **dict.fromkeys(NOTES, "catalog"),
     # What nothing acts on needs no other machine to change.
     **dict.fromkeys((name for name, keys in WITHOUT_EFFECT.items() if "" in keys), "catalog"),
@@ -38,13 +41,13 @@ _IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
 _DEFAULTS = {"CPU": "1", "CONTEXT_FORMAT": context.FORMATS[0], "CONTEXT_DEVICE": context.DEVICES[0]}
 # Where letters' case says nothing; names of images and networks, paths, passwords and contexts are not among them.
 _CASELESS = frozenset((
-    "TYPE", "MODEL", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD", "ARCH",
-    "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
+    "TYPE", "MODEL", "TPM", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD",
+    "ARCH", "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
     "CONTEXT_FORMAT", "CONTEXT_DEVICE",
 ))  # fmt: skip
 _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "OFF": "NO"}
-# In a context each letter is the guest's; nothing of it is shown, since any variable may be a secret.
-_GUESTS = "CONTEXT"
+# In a context, and in files for the guest, each letter is the guest's.
+_GUESTS = ("CONTEXT", "INJECT")
 
 _Normal = Union[str, tuple[tuple[str, str], ...]]
 
@@ -104,7 +107,7 @@ def _caseless(template: Template, key: str) -> str:
 
 def _normal(template: Template, name: str) -> list[_Normal]:
     values = [_normal_value(name, value) for key, value in template.attributes if key == name]
-    if not any(values) and not (name == _GUESTS and values):
+    if not any(values) and not (name == "CONTEXT" and values):
         values = [_normal_value(name, _DEFAULTS[name])] if name in _DEFAULTS else []
     return values
 
@@ -112,7 +115,7 @@ def _normal(template: Template, name: str) -> list[_Normal]:
 def _normal_value(name: str, value: Value) -> _Normal:
     if isinstance(value, str):
         return _normal_text(name, value)
-    if name == _GUESTS:
+    if name in _GUESTS:
         return tuple(sorted(value))
     return tuple(sorted((key, _normal_text(key, text)) for key, text in value if text))
 
@@ -161,7 +164,8 @@ def _pairs(name: str, own: Mapping[str, str], other: Mapping[str, Any]) -> str:
 
 
 def _text(name: str, key: str, value: str) -> str:
-    if name == _GUESTS or is_secret(key):
+    # Any variable of a context may be a secret.
+    if name == "CONTEXT" or (name, key) == ("INJECT", "CONTENT") or is_secret(key):
         return "(secret)"
     if name == "RAW" and key == "DATA":
         return f"({len(value)} characters)"

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from .inject import Injected
+from .snapshots import Snapshot
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -22,6 +25,10 @@ class Disk:
     format: of the source; driver: of the machine's own disk.N (raw or qcow2). Neither is ever probed on a node.
     size: MiB of the machine's disk, never below the image's.
     bus: virtio, scsi, ide, sata, or "" for the hypervisor's own choice from the target.
+    luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted.
+    snapshots: those that its file holds, as recorded.
+    inject: files that are written into it when it is made, in the way inject_via; trusted: this host's kernel may mount
+    it for that.
     boot_order: 1 is first, 0 none. options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
     """
 
@@ -42,6 +49,11 @@ class Disk:
     readonly: bool = False
     fs: str = ""
     boot_order: int = 0
+    luks_secret: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
+    inject: tuple[Injected, ...] = field(default=(), repr=False)
+    inject_via: str = "auto"
+    trusted: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
 
 

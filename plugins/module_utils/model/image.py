@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from .states import ImageState, ImageType
 
@@ -17,7 +17,13 @@ class Image:
     """id: None only in check mode, for an image that would be created. uuid and generation identify its content:
     the generation rises after each writable use. source: its file on the front-end. size: MiB, virtual.
     sha256: of the stored file as imported, "" once a machine has written to it. checksum: as given, of the file given.
-    origin: where it was taken from, without credentials. vms: how many machines use it. attributes: the user's own."""
+    origin: where it was taken from, without credentials. vms: how many machines use it. attributes: the user's own.
+
+    firmware and bus: what the system in it was installed with (BIOS, UEFI, UEFI_SECURE; virtio, scsi, sata, ide), "" if
+    that is not known. luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted. snapshots: JSON
+    list of the disk snapshots that its file holds, "" for none. unfinished: at which step what writes into it (an
+    installation) is, "" once it is done. operation: JSON of what a LOCKED image is being changed by, "" for one that is
+    being stored. notes: what was done to its content, for the next run to know."""
 
     id: Optional[int]
     name: str
@@ -38,4 +44,11 @@ class Image:
     description: str = ""
     error: str = ""
     vms: int = 0
+    firmware: str = ""
+    bus: str = ""
+    luks_secret: str = ""
+    snapshots: str = ""
+    unfinished: str = ""
+    operation: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from ..errors import InvalidValue
-from . import targets, values
+from . import fit, inject, snapshots, targets, values
 from .attributes import SINGLES, near_misses, without_effect
 from .changes import CHANGEABLE, Change, changes
 from .context import DEVICES, Context
@@ -24,7 +24,7 @@ from .nic import Nic
 from .states import ImageType
 from .targets import CDROM, DATA, OS, UNKNOWN, Board, Place
 from .template import Template
-from .vm import Graphics, Input, Os, Vm
+from .vm import Graphics, Input, Os, Tpm, Vm
 
 __all__ = ["CHANGEABLE", "Change", "Demands", "NicDemand", "build", "changes", "demands", "validate"]
 
@@ -38,6 +38,7 @@ DEFAULT_HYPERVISOR = "kvm"
 FORMATS = ("raw", "qcow2")
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 GRAPHICS_TYPES = ("vnc", "spice")
+TPM_MODELS = ("tpm-crb", "tpm-tis")
 VNC_PASSWORD = 8
 FIRST_PORT, LAST_PORT = 5900, 65535
 TARGET_LENGTH = 15
@@ -49,11 +50,11 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
-_VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW")
-_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE")
+_VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW", "INJECT", "TPM")
+_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE", "INJECT_VIA")
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
-    "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE"),
+    "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE", "FORCE_BUS"),
     "OS": ("FIRMWARE_SECURE",),
 }
 _TRUE, _FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
@@ -61,7 +62,7 @@ _TRUE, _FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
 # Attributes that become fields of the model; whatever else a DISK or NIC says are its options.
 _DISK_FIELDS = frozenset((
     "IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "TARGET", "DEV_PREFIX", "BUS", "TYPE", "FORMAT", "FS", "SIZE",
-    "READONLY", "CLONE", "SAVE", "PERSISTENT", "DISK_ID", "DRIVER",
+    "READONLY", "CLONE", "SAVE", "PERSISTENT", "DISK_ID", "DRIVER", "FORCE_BUS",
 ))  # fmt: skip
 _NIC_FIELDS = frozenset(
     ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", "MODEL", "TARGET", "BRIDGE")
@@ -126,6 +127,8 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
         values.check(template, where)
     _word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
     _word(template, "CONTEXT_DEVICE", DEVICES, where)
+    inject.of_template(template, where)
+    _tpm(template, where)
     if len(template.vectors("CONTEXT")) > 1:
         raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
     return warnings
@@ -268,6 +271,8 @@ def build(
     os = replace(os, kernel=_file(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
     os = replace(os, initrd=_file(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     _check_boots(os, kinds, where)
+    if hypervisor in values.HYPERVISORS:
+        os = fit.with_firmware(os, template, _disk_images(images, vectors), where)
 
     places = [
         _place(vector, f"{where}: {_named(f'DISK {index}', vector)}", kinds[index], images.get(index))
@@ -287,14 +292,19 @@ def build(
         memory=_memory(template, where),
         vcpu=_vcpu(template, where),
         os=os,
-        disks=tuple(
-            replace(
-                _disk(index, vector, images.get(index), f"{where}: DISK {index}"),
-                target=assigned[index][0],
-                bus=assigned[index][1],
-                boot_order=order.get(f"disk{index}", 0),
-            )
-            for index, vector in enumerate(vectors)
+        disks=_with_files(
+            tuple(
+                replace(
+                    _disk(index, vector, images.get(index), f"{where}: DISK {index}"),
+                    target=assigned[index][0],
+                    bus=assigned[index][1],
+                    boot_order=order.get(f"disk{index}", 0),
+                )
+                for index, vector in enumerate(vectors)
+            ),
+            template,
+            fit.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
+            where,
         ),
         nics=tuple(
             _nic(nic, vector, vm_id, order.get(f"nic{nic.nic_id}", 0))
@@ -303,11 +313,24 @@ def build(
         context=_context(template, len(vectors), assigned[-1], where) if contexts else None,
         graphics=_graphics(template, where, vnc_port),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
+        tpm=_tpm(template, where),
         features=template.vector("FEATURES"),
         cpu_model=template.vector("CPU_MODEL"),
         raw=_raw(template),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
     )
+
+
+def doubts(template: Template, vm: Vm, images: Mapping[int, Image]) -> list[str]:
+    """Warnings about the machine that build() made of the template; what can't work is InvalidValue."""
+    if vm.hypervisor not in values.HYPERVISORS:
+        return []
+    return fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
+
+
+def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str]]) -> dict[int, Image]:
+    """Those of disks: the images of OS follow them."""
+    return {index: image for index, image in images.items() if index < len(vectors)}
 
 
 def _kind(vector: Mapping[str, str], image: Optional[Image], where: str) -> str:
@@ -360,6 +383,12 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], where: 
             f"Give at least {image.size}, or leave SIZE out",
         )
     in_place = cdrom or image.persistent
+    if image.luks_secret and (size > image.size or wanted == "raw"):
+        raise InvalidValue(
+            f"{where}: {'DRIVER = raw' if wanted == 'raw' else f'SIZE = {size}'}",
+            f"image {image.name} is encrypted, and no host changes it without its secret",
+            f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
+        )
     return Disk(
         index,
         "",
@@ -375,7 +404,50 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], where: 
         clone=not in_place,
         save=image.persistent and not cdrom,
         readonly=cdrom or readonly,
+        luks_secret=image.luks_secret,
+        # What its own file holds goes with it, and an overlay begins with nothing.
+        trusted=is_trusted(image),
+        snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
         options=options,
+    )
+
+
+def is_trusted(image: Image) -> bool:
+    """Whether this host's kernel may mount it. That was said of what it held then: not of what a guest wrote since."""
+    said = image.attributes.get("TRUSTED", "").upper() in _TRUE
+    return said and image.notes.get("trusted", 0) == image.generation
+
+
+def _with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
+    """The disks with what is to be written into them; InvalidValue for one that is not the machine's own."""
+    wanted: dict[int, list[inject.Injected]] = {}
+    for number, entry in inject.of_template(template, where):
+        place = root if number is None else number
+        if place is None or place >= len(disks):
+            raise InvalidValue(
+                f"{where}: INJECT: PATH = {entry.path}",
+                f"there is no disk {number}" if place is not None else "it has no disk of an image of type OS",
+                "Say which DISK, counted from 0",
+            )
+        disk = disks[place]
+        if not disk.clone or disk.readonly or disk.luks_secret or not disk.source:
+            found = "its image is persistent, and the file would be in that for ever"
+            if disk.type == "CDROM" or disk.readonly:
+                found = "nothing is written to it"
+            elif disk.luks_secret:
+                found = "it is encrypted"
+            elif not disk.source:
+                found = "it is empty"
+            raise InvalidValue(
+                f"{where}: DISK {place}: INJECT: PATH = {entry.path}",
+                found,
+                "Files are written into a machine's own copy of an image: use a non-persistent one, or CONTEXT/FILES",
+            )
+        wanted.setdefault(place, []).append(entry)
+    via = inject.via(template, where)
+    return tuple(
+        replace(disk, inject=tuple(wanted[disk.disk_id]), inject_via=via) if disk.disk_id in wanted else disk
+        for disk in disks
     )
 
 
@@ -444,14 +516,17 @@ def _place(
 ) -> Place:
     prefix = vector.get("DEV_PREFIX", "")
     target = vector.get("TARGET", "")
+    bus = vector.get("BUS", "").lower()
     if image is not None and not target and not prefix:
         target, prefix = image.target, image.dev_prefix
+        if not target and not prefix and not bus and kind != CDROM and image.bus in fit.PREFIXES:
+            prefix, bus = fit.PREFIXES[image.bus], image.bus
     return Place(
         where=where,
         kind=kind,
         target=target,
         dev_prefix=prefix,
-        bus=vector.get("BUS", "").lower(),
+        bus=bus,
         readonly=vector.get("READONLY", "").upper() in _TRUE,
         context=context,
     )
@@ -588,6 +663,24 @@ def _file(value: str, image: Optional[Image], wanted: ImageType, where: str) -> 
             f"Name an image of type {wanted.name}",
         )
     return image.source
+
+
+def _tpm(template: Template, where: str) -> Optional[Tpm]:
+    """TPM = [ MODEL, VERSION ], or a model (or YES) as TPM in OS."""
+    vectors = template.vectors("TPM")
+    word = template.vector("OS").get("TPM", "").strip().lower()
+    if not vectors and word.upper() in _FALSE:
+        return None
+    vector = vectors[0] if vectors else {"MODEL": "" if word.upper() in _TRUE else word}
+    model = vector.get("MODEL", "").strip().lower() or TPM_MODELS[0]
+    version = vector.get("VERSION", "").strip() or "2.0"
+    if model not in TPM_MODELS:
+        raise InvalidValue(f"{where}: TPM: MODEL = {model}", "no such model", f"Use {' or '.join(TPM_MODELS)}")
+    if version not in ("2.0", "1.2") or (version == "1.2" and model == TPM_MODELS[0]):
+        raise InvalidValue(
+            f"{where}: TPM: VERSION = {version}", f"{model} has none such", "Use 2.0, or 1.2 with tpm-tis"
+        )
+    return Tpm(model, version)
 
 
 # -- graphics ---------------------------------------------------------------------------------------------------------

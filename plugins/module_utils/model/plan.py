@@ -16,6 +16,43 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
+class DiskTask:
+    """Something that is to be done once with a disk of a machine, in the state that the machine is in.
+
+    kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot. token: names it in all plans; a node that has done it says
+    again what came of it. consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut),
+    "" for frozen if there is an agent. image, target, format: of SAVE_AS, what it is called, where its file belongs,
+    and its format. snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them.
+    """
+
+    kind: str
+    token: str
+    disk_id: int
+    consistency: str = ""
+    image_id: Optional[int] = None
+    image: str = ""
+    target: str = ""
+    format: str = ""
+    snapshot_id: int = 0
+    name: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of a DiskTask. size: MiB of a saved disk. error: as NebulaError.as_dict() has it."""
+
+    token: str
+    size: int = 0
+    format: str = ""
+    error: Optional[Mapping[str, str]] = None
+
+
+SAVE_AS, CREATE, REVERT, DELETE = "saveas", "snapshot-create", "snapshot-revert", "snapshot-delete"
+AGENT, CRASH = "agent", "crash"
+
+
+@dataclass(frozen=True)
 class PlannedVm:
     """One machine of a plan.
 
@@ -24,7 +61,8 @@ class PlannedVm:
     operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once per generation,
     besides reaching `wanted`.
     hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
-    seq: the number of its deployment file. previous: the state recorded before, as a name.
+    seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
+    a machine starts and after it ended.
     """
 
     vm: Vm
@@ -35,6 +73,7 @@ class PlannedVm:
     shutdown_timeout: int = 120
     seq: int = 0
     previous: str = ""
+    tasks: tuple[DiskTask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +120,8 @@ class Plan:
 @dataclass(frozen=True)
 class VmOutcome:
     """What became of one planned machine. state: a VM state's name as the hypervisor shows it now (RUNNING, POWEROFF,
-    SUSPENDED, DONE, UNKNOWN), or a failure (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE)."""
+    SUSPENDED, DONE, UNKNOWN), or a failure (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE). error: also where all that
+    went wrong is one of its tasks."""
 
     vm_id: int
     generation: int
@@ -89,11 +129,17 @@ class VmOutcome:
     changed: bool = False
     error: Optional[Mapping[str, str]] = None
     log: tuple[str, ...] = ()
+    tasks: tuple[TaskOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
 class ObservedVm:
-    """A machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap."""
+    """A machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap.
+
+    ended: "guest" for a machine in POWEROFF that its guest ended itself, by switching off, or by a reboot where that
+    ends the machine (on_reboot = destroy). "unknown" for one in POWEROFF of which nothing tells: it was never started,
+    or what was written down at its end is gone. "" for all others: it was ended from outside, or went down with its
+    host."""
 
     vm_id: int
     uuid: str
@@ -101,6 +147,7 @@ class ObservedVm:
     generation: int = 0
     cpu_time: float = 0.0
     memory: int = 0
+    ended: str = ""
 
 
 @dataclass(frozen=True)

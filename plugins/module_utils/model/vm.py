@@ -43,6 +43,14 @@ class Graphics:
 
 
 @dataclass(frozen=True)
+class Tpm:
+    """TPM = [ … ]: emulated, with what it keeps beside the machine's definition. model: tpm-crb or tpm-tis."""
+
+    model: str = "tpm-crb"
+    version: str = "2.0"
+
+
+@dataclass(frozen=True)
 class Input:
     type: str
     bus: str = ""
@@ -71,6 +79,7 @@ class Vm:
     context: Optional[Context] = None
     graphics: Optional[Graphics] = None
     inputs: tuple[Input, ...] = ()
+    tpm: Optional[Tpm] = None
     features: Mapping[str, str] = field(default_factory=dict)
     cpu_model: Mapping[str, str] = field(default_factory=dict)
     raw: Mapping[str, str] = field(default_factory=dict)

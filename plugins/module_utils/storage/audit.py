@@ -16,10 +16,13 @@ from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.states import ImageState, ImageType
 from . import formats, uploads
-from .datastore import IMAGES, MIB, hypervisor_group, image_directory
+from .datastore import IMAGES, MIB, SYSTEM, hypervisor_group, image_directory, numbers
 from .importer import NEW, PART
+from .reworks import BESIDE, WORK
 
-_STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED)
+_STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED, ImageState.CLONE)
+# What lies beside an image while a run is at it.
+_ENDS = (NEW, NEW + ".raw", NEW + BESIDE, PART, WORK)
 _DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 _BLOCK = 1 << 20
 AGAIN = "Run site.yml, or nebula_image for it, again with its path"
@@ -32,7 +35,9 @@ LOST = (
 def findings(images: Sequence[Image], root: str, deep: bool = False) -> list[Finding]:
     """deep: also compare the content with the hash that was taken when it was stored; that reads all of it."""
     found = [finding for image in images for finding in _image(image, deep)]
-    directories = sorted({image_directory(root, IMAGES), *(os.path.dirname(image.source) for image in images)})
+    # Datastore 0 is a node's.
+    places = {image_directory(root, number) for number in numbers(root) if number != SYSTEM}
+    directories = sorted({image_directory(root, IMAGES), *places, *(os.path.dirname(image.source) for image in images)})
     known = {image.source for image in images}
     return found + [finding for place in directories for finding in _left(place, known)]
 
@@ -41,11 +46,16 @@ def _image(image: Image, deep: bool) -> Iterator[Finding]:
     what = f"image {image.name} (id {image.id})"
     if image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
         going = _held(image.source + PART)
-        verb = "removed" if image.state == ImageState.DELETE else "stored"
+        prepared = image.operation.startswith("prepare ")
+        changed = prepared or image.operation[:1] == "{"
+        verb = "removed" if image.state == ImageState.DELETE else "changed" if changed else "stored"
         found = f"it is {image.state.name}: a run is at it" if going else f"it was not {verb} completely"
-        yield Finding("image-unfinished", "", what, found, "Wait for that run" if going else AGAIN, UNFINISHED)
+        again = "Run nebula_image_prepare for it again, which finishes it" if prepared else AGAIN
+        yield Finding("image-unfinished", "", what, found, "Wait for that run" if going else again, UNFINISHED)
     elif image.state == ImageState.ERROR:
         remedy = f"Remove the cause. {AGAIN}"
+        if image.unfinished:
+            remedy = "Let what installs it come to its end, or remove it (nebula_image with state: absent)"
         yield Finding("image-failed", "", what, f"it is ERROR ({image.error})", remedy, UNFINISHED)
     elif image.state in _STORED:
         try:
@@ -96,7 +106,7 @@ def _owners() -> tuple[tuple[int, int], ...]:
 
 def _tables(image: Image) -> Iterator[tuple[str, str]]:
     try:
-        formats.inspect(image.source, image.format, f"image {image.name}")
+        formats.inspect(image.source, image.format, f"image {image.name}", encrypted=bool(image.luks_secret))
     except NebulaError as error:
         yield f"is damaged: {error.found}", LOST
 
@@ -124,10 +134,15 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
             found = "an upload that was broken off" if not _held(path) else "an upload that goes on"
             remedy = f"Run site.yml again, which goes on with it; if the image is not wanted any more: rm {path}"
             severity = UNFINISHED
-        elif name.endswith((PART, NEW)) and (image := path.rpartition(".")[0]) in known:
+        elif any(name.endswith(end) and (image := path[: -len(end)]) in known for end in _ENDS):
             held = _held(image + PART)
             found = "a file that a run is storing" if held else "what a run that was killed had stored of an image"
             remedy = "Wait for that run" if held else f"Run site.yml again; if it stays: rm {path}"
+            severity = UNFINISHED
+        elif name.startswith(".") and name.endswith(".context") and os.path.join(place, name[1:-8]) in known:
+            held = _held(os.path.join(place, name[1:-8]) + PART)
+            found = "what a run changes in an image" if held else "what a run that was killed changed in an image"
+            remedy = "Wait for that run" if held else "Run nebula_image_prepare for that image again, which finishes it"
             severity = UNFINISHED
         yield Finding("image-left", "", f"file {path}", found, remedy, severity)
 

@@ -14,6 +14,7 @@ from ..host.files import adopt, explained, make_directory, refuse_exchangeable
 
 SYSTEM = 0
 IMAGES = 1
+FILES = 2
 MIB = 1024 * 1024
 # Kept free on the file system of a datastore: a full one stops running machines, not just us.
 RESERVE = 64 * MIB
@@ -28,6 +29,14 @@ def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES)
     """The file of an image: as OpenNebula calls it, after when and as which it was registered."""
     name = hashlib.md5(f"{epoch}:{image_id}".encode(), usedforsecurity=False).hexdigest()
     return os.path.join(image_directory(root, datastore_id), name)
+
+
+def numbers(root: str) -> list[int]:
+    """Of the datastores that have a directory here."""
+    try:
+        return sorted(int(name) for name in os.listdir(os.path.join(root, "datastores")) if name.isdigit())
+    except OSError:
+        return []
 
 
 def vm_directory(root: str, vm_id: int, datastore_id: int = SYSTEM) -> str:
@@ -82,6 +91,20 @@ def free_space(directory: str) -> int:
         return max(0, found.f_bavail * found.f_frsize - RESERVE)
 
 
+def room(directory: str) -> tuple[int | None, int | None]:
+    """MiB that may still be written there, and that its file system has; None for what is not there yet."""
+    place = directory
+    while not os.path.isdir(place) and os.path.dirname(place) != place:
+        # What is missing is made on the file system of what is there.
+        place = os.path.dirname(place)
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return None, None
+    free = max(0, found.f_bavail * found.f_frsize - RESERVE)
+    return free // MIB, found.f_blocks * found.f_frsize // MIB
+
+
 def require_space(directory: str, needed: int, what: str) -> None:
     """NoSpace unless `needed` bytes fit."""
     free = free_space(directory)
@@ -89,5 +112,5 @@ def require_space(directory: str, needed: int, what: str) -> None:
         raise NoSpace(
             f"{what}: {needed / MIB:.1f} MiB in {directory}",
             f"{free / MIB:.1f} MiB are free, besides {RESERVE // MIB} MiB that are kept so",
-            "Make room on its file system, or set nebula_root to a larger one",
+            "Make room on its file system, or use a datastore on a larger one",
         )

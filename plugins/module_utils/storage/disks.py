@@ -11,18 +11,36 @@ import re
 import stat
 from collections.abc import Callable
 
-from ..errors import Conflict, NebulaError
+from ..errors import Conflict, InvalidValue, NebulaError
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
+from ..model.inject import Injected
 from ..model.vm import Vm
-from . import formats, transfer
+from . import formats, injection, transfer
 from .datastore import disk_path, hypervisor_group, protect, require_space
 
 MIB = 1024 * 1024
+# Bytes that a new file system takes at most.
+FILE_SYSTEM = 128 * MIB
 _OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
 
 
-def prepare(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFiles]:
+Contents = Callable[[Injected], injection.Entry]
+"""What a file that is to be in a disk holds."""
+
+
+def _no_contents(entry: Injected) -> injection.Entry:
+    if entry.file is not None:
+        raise InvalidValue(f"file {entry.path}", "what it is to hold is not here", "Run again")
+    return entry_of(entry, entry.content.encode())
+
+
+def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injection.Entry:
+    mode = entry.mode if entry.mode >= 0 else 0o755 if executable else 0o644
+    return injection.Entry(entry.path, content, mode, entry.uid, entry.gid)
+
+
+def prepare(vm: Vm, directory: str, method: str = "shared", contents: Contents = _no_contents) -> dict[int, DiskFiles]:
     """Make the disks that the machine does not have yet; where each of them is, by disk id (without the context's).
 
     The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
@@ -33,7 +51,7 @@ def prepare(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFil
     made = False
     for disk in vm.disks:
         try:
-            files[disk.disk_id], new = _prepare(disk, directory, find)
+            files[disk.disk_id], new = _prepare(disk, directory, find, contents)
         except NebulaError as error:
             error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
             raise
@@ -66,12 +84,12 @@ def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
         return DiskFiles(path, disk.driver)
     if not disk.clone:
         return DiskFiles(source, disk.format)
-    if disk.driver == "raw":
-        return DiskFiles(path, "raw")
+    if disk.driver == "raw" or disk.luks_secret:
+        return DiskFiles(path, disk.driver)
     return DiskFiles(path, "qcow2", ((source, disk.format),))
 
 
-def _prepare(disk: Disk, directory: str, find: transfer.Method) -> tuple[DiskFiles, bool]:
+def _prepare(disk: Disk, directory: str, find: transfer.Method, contents: Contents) -> tuple[DiskFiles, bool]:
     path = disk_path(directory, disk.disk_id)
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)
@@ -79,8 +97,21 @@ def _prepare(disk: Disk, directory: str, find: transfer.Method) -> tuple[DiskFil
         return files, _once(path, lambda new: _make_volatile(disk, new))
     if not disk.clone:
         return files, _link(path, source, disk)
-    make = _make_copy if disk.driver == "raw" else _make_overlay
-    return files, _once(path, lambda new: make(disk, source, new))
+    return files, _once(path, lambda new: _make(disk, source, new, contents))
+
+
+def _make(disk: Disk, source: str, path: str, contents: Contents) -> None:
+    if disk.luks_secret:
+        _make_whole(disk, source, path)
+    elif disk.driver == "raw":
+        _make_copy(disk, source, path)
+    else:
+        _make_overlay(disk, source, path)
+    if disk.inject:
+        # Before it has its name: a disk without them is none.
+        entries = [contents(entry) for entry in disk.inject]
+        what = f"files for image {disk.image}"
+        injection.inject(path, disk.driver, entries, what, disk.inject_via, disk.trusted)
 
 
 def _once(path: str, make: Callable[[str], None]) -> bool:
@@ -105,9 +136,11 @@ def _once(path: str, make: Callable[[str], None]) -> bool:
 
 
 def _make_volatile(disk: Disk, path: str) -> None:
-    require_space(os.path.dirname(path), MIB, "an empty disk")
     size = disk.size * MIB
     fs = "swap" if disk.type == "SWAP" else disk.fs
+    # What is empty takes nothing, and a file system its journal and tables; on a qcow2, for a moment twice.
+    takes = min(size // 16, FILE_SYSTEM) * (2 if disk.driver == "qcow2" else 1) if fs else 0
+    require_space(os.path.dirname(path), takes + MIB, "an empty disk")
     formats.create_empty(path, disk.driver, size, fs)
 
 
@@ -125,6 +158,14 @@ def _make_copy(disk: Disk, source: str, path: str) -> None:
     formats.resize(path, "raw", size)
 
 
+def _make_whole(disk: Disk, source: str, path: str) -> None:
+    """An encrypted image as it is, byte by byte: below an overlay it would need its secret twice."""
+    with explained(source):
+        found = os.stat(source)
+    require_space(os.path.dirname(path), min(found.st_size, found.st_blocks * 512) + MIB, "a copy")
+    formats.copy(source, "raw", path, "raw")
+
+
 def _size(disk: Disk, source: str) -> int:
     # Without a size the disk is as its image.
     return disk.size * MIB if disk.size else formats.virtual_size(source, disk.format)
@@ -139,7 +180,9 @@ def _link(path: str, source: str, disk: Disk) -> bool:
         raise _in_the_way(path, kind, f"a link to image {disk.image}")
     if disk.save and not disk.readonly:
         protect(source, writable=True)
-        formats.resize(source, disk.format, disk.size * MIB)
+        if not disk.luks_secret:
+            # The size of an encrypted one is in its header's keeping: it is as large as its image, rounded up or not.
+            formats.resize(source, disk.format, disk.size * MIB)
     new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
     remove_file(new)
     with explained(path):

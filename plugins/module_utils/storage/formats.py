@@ -29,11 +29,17 @@ TIMEOUT = 60.0
 # Bytes of a disk: beyond it numbers of bytes turn negative somewhere.
 LARGEST = 1 << 60
 LONG_TIMEOUT = 3600.0
+# Compression and encryption of a large disk take more than what a header should be able to cost.
+LONG_CPU = 4 * 3600
+LUKS = "encrypt.format=luks,encrypt.key-secret=key"
+# How often QEMU may fail to measure its own speed.
+_UNLUCKY = 20
 
 _ISO_SECTOR = 2048
 _ISO_DESCRIPTOR = 16 * _ISO_SECTOR
 _QCOW2_DATA_FILE = 1 << 2
 _QCOW2_CORRUPT = 1 << 1
+_QCOW2_LUKS = 2
 # Magic at the start of a file → format that QEMU knows, and we do not take.
 _OTHERS = (
     (b"KDMV", "vmdk"),
@@ -66,7 +72,7 @@ FILE_SYSTEMS = tuple(_MKFS)
 class ImageFacts:
     """format: raw or qcow2. virtual_size: bytes that a machine sees. iso: it is an ISO 9660 (or UDF) file system.
 
-    backing_file, data_file and encrypted are empty in all that was not refused."""
+    backing_file and data_file are empty in all that was not refused."""
 
     format: str
     virtual_size: int
@@ -76,11 +82,14 @@ class ImageFacts:
     iso: bool = False
 
 
-def inspect(path: str, format: str | None = None, what: str = "", deep: bool = True) -> ImageFacts:
+def inspect(
+    path: str, format: str | None = None, what: str = "", deep: bool = True, encrypted: bool = False
+) -> ImageFacts:
     """What the file is; ImageRefused if it can't be a disk, is damaged, or could read files of the host.
 
     format: what it is known to be; None reads its header, which is right only for a file that comes from a user.
-    what: how errors call the image ("image demo"). deep: go through all tables of a qcow2.
+    what: how errors call the image ("image demo"). deep: go through all tables of a qcow2, which nobody can without the
+    key of an encrypted one. encrypted: it may be so, by LUKS.
     """
     asked = what or f"image file {path}"
     with explained(path), open_binary(path) as file:
@@ -88,17 +97,18 @@ def inspect(path: str, format: str | None = None, what: str = "", deep: bool = T
         _refuse_format(asked, found)
         iso = found == "raw" and is_iso(file)
         if found == "qcow2":
-            _refuse_qcow2_header(asked, file)
+            crypt = _refuse_qcow2_header(asked, file, encrypted)
         else:
+            crypt = False
             _refuse_truncated(asked, file, iso)
     facts = _info(asked, path, found)
-    if found == "qcow2" and deep:
+    if found == "qcow2" and deep and not crypt:
         _check(asked, path)
     return ImageFacts(
         format=found,
         virtual_size=int(facts["virtual-size"]),
         backing_file=str(facts.get("backing-filename") or ""),
-        encrypted=bool(facts.get("encrypted")),
+        encrypted=crypt,
         iso=iso,
     )
 
@@ -137,11 +147,12 @@ def virtual_size(path: str, format: str) -> int:
     return size
 
 
-def create_empty(path: str, format: str, size: int, fs: str = "") -> None:
-    """A disk of `size` bytes that takes no room yet, but for its file system if it is to have one."""
+def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "") -> None:
+    """A disk of `size` bytes that takes no room yet, but for its file system if it is to have one. key: of a qcow2 that
+    is to be encrypted."""
     _known(path, format)
     if format != "raw" and not fs:
-        _qemu_img("create", "-q", "-f", format, path, str(size))
+        _qemu_img("create", "-q", *_opened_by(key), "-f", format, *_sealed_by(key), path, str(size), key=key)
         return
     plain = path if format == "raw" else path + ".raw"
     if plain != path:
@@ -156,7 +167,7 @@ def create_empty(path: str, format: str, size: int, fs: str = "") -> None:
         if fs:
             make_filesystem(plain, fs)
         if plain != path:
-            copy(plain, "raw", path, format)
+            rewrite(plain, "raw", path, format, key=key)
     finally:
         if plain != path:
             remove_file(plain)
@@ -194,7 +205,56 @@ def _clone(source: str, path: str) -> bool:
             os.close(target)
 
 
-def resize(path: str, format: str, size: int) -> bool:
+def rewrite(
+    source: str, source_format: str, path: str, format: str, compress: bool = False, source_key: str = "", key: str = ""
+) -> None:
+    """What a machine sees of the disk, written anew: nothing that is empty, no snapshots. key: of a qcow2 that is to be
+    encrypted; source_key: of one that is. Both are the same where both are given."""
+    _known(source, source_format)
+    _known(path, format)
+    _qemu_img(
+        "convert",
+        "-q",
+        *_opened_by(key or source_key),
+        # Zeroes of this length become holes.
+        "-S",
+        "4k",
+        *(["-c"] if compress else []),
+        "-O",
+        format,
+        *_sealed_by(key),
+        *_named(source, source_format, source_key),
+        path,
+        timeout=LONG_TIMEOUT,
+        cpu=LONG_CPU,
+        key=key or source_key,
+    )
+
+
+def room_for(source: str, source_format: str, format: str) -> int:
+    """Bytes that rewriting a disk takes at most. (Of one that is encrypted this is not known without its key.)"""
+    done = _qemu_img("measure", "--output=json", "-f", source_format, "-O", format, source)
+    return int(json.loads(done.stdout)["required"])
+
+
+def _opened_by(key: str) -> list[str]:
+    # Through a pipe: arguments and files are seen by others.
+    return ["--object", "secret,id=key,file=/dev/stdin"] if key else []
+
+
+def _sealed_by(key: str) -> list[str]:
+    return ["-o", LUKS] if key else []
+
+
+def _named(path: str, format: str, key: str) -> list[str]:
+    if not key:
+        return ["-f", format, path]
+    # A comma in a value is written twice.
+    name = path.replace(",", ",,")
+    return ["--image-opts", f"driver={format},file.driver=file,file.filename={name},encrypt.key-secret=key"]
+
+
+def resize(path: str, format: str, size: int, key: str = "") -> bool:
     """Grow the disk to `size` bytes; True if it was smaller. It never shrinks."""
     _known(path, format)
     if virtual_size(path, format) >= size:
@@ -203,7 +263,7 @@ def resize(path: str, format: str, size: int) -> bool:
         with explained(path):
             os.truncate(path, size)
     else:
-        _qemu_img("resize", "-q", "-f", format, path, str(size))
+        _qemu_img("resize", "-q", *_opened_by(key), *_named(path, format, key), str(size), key=key)
     return True
 
 
@@ -261,7 +321,8 @@ def _refuse_format(asked: str, format: str) -> None:
         )
 
 
-def _refuse_qcow2_header(asked: str, file: BinaryIO) -> None:
+def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
+    """Whether it is encrypted, if it may be."""
     file.seek(0)
     head = file.read(104)
     if len(head) < 72:
@@ -278,13 +339,21 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO) -> None:
         raise ImageRefused(
             asked, f"it says that it is a disk of {size} bytes", "Get a whole copy of it and import that"
         )
-    if struct.unpack(">I", head[32:36])[0]:
-        raise ImageRefused(asked, "it is encrypted", "Import a decrypted copy: qemu-img convert")
+    crypt = struct.unpack(">I", head[32:36])[0]
+    if crypt and (crypt != _QCOW2_LUKS or not encrypted):
+        raise ImageRefused(
+            asked,
+            "it is encrypted" if crypt == _QCOW2_LUKS else "it is encrypted in a way that is broken (AES, not LUKS)",
+            "Give luks_secret, the UUID of the libvirt secret that opens it"
+            if crypt == _QCOW2_LUKS
+            else "Import a decrypted copy: qemu-img convert",
+        )
     incompatible = struct.unpack(">Q", head[72:80])[0] if version >= 3 and len(head) >= 80 else 0
     if incompatible & _QCOW2_DATA_FILE:
         raise _names_files(asked, "external data file", "")
     if incompatible & _QCOW2_CORRUPT:
         raise ImageRefused(asked, "it is marked as corrupt", "Repair it (qemu-img check -r all), or get a whole copy")
+    return bool(crypt)
 
 
 def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
@@ -351,5 +420,22 @@ def _known(path: str, format: str) -> None:
         )
 
 
-def _qemu_img(*arguments: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
-    return command.run(["qemu-img", *arguments], timeout=timeout, memory=MEMORY, cpu=CPU, check=check)
+def _qemu_img(
+    *arguments: str, timeout: float = TIMEOUT, check: bool = True, cpu: int = CPU, key: str = ""
+) -> command.Completed:
+    argv = ["qemu-img", *arguments]
+    try:
+        for _attempt in range(_UNLUCKY):
+            done = command.run(argv, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)
+            # How fast this processor derives keys, it measures in ticks of the clock, and may see none.
+            if not (key and done.returncode == 1 and "accurate CPU usage" in done.stderr):
+                break
+        if check and done.returncode != 0:
+            raise command.failure(done)
+        return done
+    except CommandFailed as error:
+        if "Invalid password" in error.found:
+            raise InvalidValue(
+                error.asked, "the passphrase does not open the disk", "Give the one that it was encrypted with"
+            ) from error
+        raise

@@ -1,12 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The context program put into an image by this host's own kernel, for images that are trusted.
+"""A guest's root file system mounted by this host's own kernel, for images that are trusted; the context program put
+into one so.
 
 qemu-storage-daemon shows the overlay as a plain file (FUSE), of which the kernel mounts the root file system by a loop
 device. Both are mounted in namespaces of their own, and all that is in these ends with this process: the kernel takes
 mounts and loop devices away with the last process that sees them. There are two, the daemon's, and one for the root
 file system: a daemon that ended while it had that mounted would be asked to write the rest, and wait for itself.
+The other way to a block device is beside this: nbd.py.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
@@ -48,14 +51,17 @@ _MOST_LINKS = 40
 
 
 @dataclass(frozen=True)
-class _View:
-    """The host as a process sees it that does nothing but keep its mount namespace. directory: the image's."""
+class View:
+    """The host as a process sees it that does nothing but keep its mount namespace. directory: where what is mounted
+    is. disk: a file, or a block device whose partitions the kernel knows."""
 
     pid: int
     directory: str
+    disk: str
+    block: bool = False
 
     def run(self, *argv: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
-        return command.run([*_bound(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
+        return command.run([*bound(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
                            timeout=timeout, check=check)  # fmt: skip
 
     def path(self, name: str) -> str:
@@ -68,14 +74,8 @@ class _View:
 
 def install(directory: str, what: str) -> Outcome:
     """Do it in the overlay of this directory, which holds the program too."""
-    if os.geteuid() != 0:
-        raise InvalidValue(f"{what}: mounting it", "only root can mount", "Run this task with become: true")
-    guest_program.require(
-        "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
-    )
-    guest_program.require("sfdisk", "fdisk", "util-linux-core", f"{what}: mounting it")
-    with _exported(directory, what) as view, _mounted_root(view, what):
-        _refuse_apart(view, what)
+    with exported(OVERLAY, "qcow2", directory, what) as view, mounted_root(view, what):
+        refuse_apart(view, _APART, what)
         for path in _WRITTEN:
             _refuse_leading_out(view, path, what)
         # In a namespace of processes, so that what it has started ends with it.
@@ -89,20 +89,33 @@ def install(directory: str, what: str) -> Outcome:
                 harmless(command.last_lines(done.stderr) or f"it ended with code {done.returncode}", 1000),
                 "See whether the image's file system is full or damaged",
             )
-        return guest_program.outcome(done.stdout, _read(view, "etc/os-release") or _read(view, "usr/lib/os-release"))
+        return guest_program.outcome(done.stdout, read(view, "etc/os-release") or read(view, "usr/lib/os-release"))
 
 
 # --- the disk as a file ----------------------------------------------------------------------------------------------
 
 
+def require(what: str) -> None:
+    """What mounting needs, whichever way the disk is shown."""
+    if os.geteuid() != 0:
+        raise InvalidValue(f"{what}: mounting it", "only root can mount", "Run this task with become: true")
+    guest_program.require("sfdisk", "fdisk", "util-linux-core", f"{what}: mounting it")
+
+
 @contextlib.contextmanager
-def _exported(directory: str, what: str) -> Iterator[_View]:
+def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
+    """The disk as a plain file. directory: for what is mounted, nobody else's; a relative path of the disk begins
+    there."""
+    require(what)
+    guest_program.require(
+        "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
+    )
     for name, make in ((DISK, _make_file), (ROOT, os.mkdir)):
         make(os.path.join(directory, name))
+    node = {"driver": format, "node-name": "disk", "file": {"driver": "file", "filename": disk}}
     argv = [
-        *_bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
-        "--monitor", "chardev=talk",
-        "--blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={OVERLAY}",
+        *bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
+        "--monitor", "chardev=talk", "--blockdev", json.dumps(node),
     ]  # fmt: skip
     pipe = subprocess.PIPE
     with command.running(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory) as process:
@@ -111,7 +124,7 @@ def _exported(directory: str, what: str) -> Iterator[_View]:
         point = os.path.join(directory, DISK)
         daemon.ask("block-export-add", {"type": "fuse", "id": "disk", "node-name": "disk", "mountpoint": point,
                                         "writable": True})  # fmt: skip
-        with _namespace(process.pid, directory) as view:
+        with namespace(process.pid, View(0, directory, point)) as view:
             yield view
         # What was written is in the overlay once the daemon has ended by itself.
         daemon.ask("quit")
@@ -119,17 +132,18 @@ def _exported(directory: str, what: str) -> Iterator[_View]:
 
 
 @contextlib.contextmanager
-def _namespace(daemon: int, directory: str) -> Iterator[_View]:
-    argv = [*_bound(), "nsenter", f"--mount=/proc/{daemon}/ns/mnt", "--", "unshare", "--mount", "--"]
+def namespace(parent: int, wanted: View) -> Iterator[View]:
+    """As wanted, in a mount namespace below that of this process."""
+    argv = [*bound(), "nsenter", f"--mount=/proc/{parent}/ns/mnt", "--", "unshare", "--mount", "--"]
     pipe = subprocess.PIPE
     with command.running([*argv, "sh", "-c", "echo; exec cat"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
         out, err = process.stdout, process.stderr
         # Once it says something, it is where it should be.
         if out is None or err is None or not out.read(1):
             raise CommandFailed(
-                f"a mount namespace for {directory}", command.last_lines(err.read().decode() if err else "")
+                f"a mount namespace for {wanted.disk}", command.last_lines(err.read().decode() if err else "")
             )
-        yield _View(process.pid, directory)
+        yield replace(wanted, pid=process.pid)
 
 
 class _Daemon:
@@ -191,7 +205,7 @@ def _make_file(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _bound() -> list[str]:
+def bound() -> list[str]:
     """Before a program that is to end with this process, however that ends."""
     return ["setpriv", "--pdeathsig", "KILL"]
 
@@ -200,17 +214,15 @@ def _bound() -> list[str]:
 
 
 @contextlib.contextmanager
-def _mounted_root(view: _View, what: str) -> Iterator[None]:
+def mounted_root(view: View, what: str) -> Iterator[None]:
     seen = []
-    for name, offset, size in _places(view):
+    for name, number, offset, size in _places(view):
         kind = _kind(view, offset, size)
         seen.append(f"{name}: {kind or 'unknown'}")
         if kind in ("", "swap", "LVM2_member", "crypto_LUKS", "linux_raid_member", "vfat", "iso9660"):
             continue
-        bounds = f"offset={offset}" + (f",sizelimit={size}" if size else "")
-        mounted = view.run(
-            "mount", "-t", kind, "-o", f"loop,{bounds},{_OPTIONS}", view.path(DISK), view.path(ROOT), check=False
-        )
+        source, options = _source(view, number, offset, size)
+        mounted = view.run("mount", "-t", kind, "-o", f"{options}{_OPTIONS}", source, view.path(ROOT), check=False)
         if mounted.returncode != 0:
             seen[-1] += f" ({harmless(command.last_lines(mounted.stderr, 1), 200)})"
             continue
@@ -229,31 +241,42 @@ def _mounted_root(view: _View, what: str) -> Iterator[None]:
     )
 
 
-def _places(view: _View) -> list[tuple[str, int, int]]:
-    """(name, offset, size) in bytes of the partitions, or of the whole disk, size 0, where there are none."""
-    done = view.run("sfdisk", "--json", view.path(DISK), check=False)
+def _source(view: View, number: int, offset: int, size: int) -> tuple[str, str]:
+    """What mount is to take of the disk, and options for that."""
+    if not view.block:
+        return view.disk, f"loop,offset={offset}," + (f"sizelimit={size}," if size else "")
+    return (f"{view.disk}p{number}" if number else view.disk), ""
+
+
+def _places(view: View) -> list[tuple[str, int, int, int]]:
+    """(name, number, offset, size) in bytes of the partitions, or of the whole disk, number and size 0, where there are
+    none."""
+    done = view.run("sfdisk", "--json", view.disk, check=False)
     try:
         table = json.loads(done.stdout)["partitiontable"]
         sector = int(table.get("sectorsize", 512))
-        parts = [(int(part["start"]) * sector, int(part["size"]) * sector) for part in table.get("partitions", [])]
-    except (ValueError, KeyError, TypeError):
+        parts = [
+            (int(re.findall("[0-9]+$", part["node"])[0]), int(part["start"]) * sector, int(part["size"]) * sector)
+            for part in table.get("partitions", [])
+        ]
+    except (ValueError, KeyError, TypeError, IndexError):
         parts = []
     if not parts:
-        return [("whole disk", 0, 0)]
-    return [(f"partition {number}", offset, size) for number, (offset, size) in enumerate(parts, 1)]
+        return [("whole disk", 0, 0, 0)]
+    return [(f"partition {number}", number, offset, size) for number, offset, size in parts]
 
 
-def _kind(view: _View, offset: int, size: int) -> str:
+def _kind(view: View, offset: int, size: int) -> str:
     bounds = ["--offset", str(offset), *(["--size", str(size)] if size else [])]
-    argv = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", *bounds, view.path(DISK)]
+    argv = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", *bounds, view.disk]
     return view.run(*argv, check=False).stdout.strip()
 
 
-def _is_root(view: _View) -> bool:
-    return bool(_read(view, "etc/os-release") or _read(view, "usr/lib/os-release") or _read(view, "etc/fstab"))
+def _is_root(view: View) -> bool:
+    return bool(read(view, "etc/os-release") or read(view, "usr/lib/os-release") or read(view, "etc/fstab"))
 
 
-def _read(view: _View, name: str) -> str:
+def read(view: View, name: str) -> str:
     """A file of the guest, "" if it has none; a link is not followed, as it may lead to the host's."""
     try:
         fd = view.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -265,10 +288,11 @@ def _read(view: _View, name: str) -> str:
         return file.read(_LONGEST_FILE).decode("utf-8", "replace")
 
 
-def _refuse_apart(view: _View, what: str) -> None:
-    for line in _read(view, "etc/fstab").splitlines():
+def refuse_apart(view: View, places: Collection[str], what: str) -> None:
+    """ImageRefused if one of these directories is no part of the root file system."""
+    for line in read(view, "etc/fstab").splitlines():
         words = line.split("#")[0].split()
-        if len(words) > 1 and words[1].rstrip("/") in _APART:
+        if len(words) > 1 and words[1].rstrip("/") in places:
             raise ImageRefused(
                 f"{what}: mounting it",
                 f"its {words[1]} is on a file system of its own",
@@ -276,7 +300,7 @@ def _refuse_apart(view: _View, what: str) -> None:
             )
 
 
-def _refuse_leading_out(view: _View, path: str, what: str) -> None:
+def _refuse_leading_out(view: View, path: str, what: str) -> None:
     """A link that is absolute, or climbs above the image's root, would have the program write to the host."""
     done: list[str] = []
     left = path.split("/")
@@ -304,7 +328,7 @@ def _refuse_leading_out(view: _View, path: str, what: str) -> None:
         left = target.split("/") + left
 
 
-def _link(view: _View, parts: list[str]) -> str | None:
+def _link(view: View, parts: list[str]) -> str | None:
     """Where the link there leads; None if it is none. All before the last part are known to be none."""
     fd = view.open("/".join(parts), os.O_PATH | os.O_NOFOLLOW)
     try:

@@ -19,7 +19,7 @@ import re
 import shutil
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..errors import (
@@ -46,6 +46,8 @@ LOCK_TIMEOUT = 900.0
 COMMIT_TIMEOUT = 600.0
 # Where QEMU keeps its locks in a file, and how F_OFD_GETLK of 64 bit systems asks for them.
 _LOCKED_BYTES = (100, 200)
+# Held by whom it is written to: 100, and the number of that permission.
+_WRITING_BYTE = (101, 1)
 _F_OFD_GETLK = 36
 _FLOCK = "hhqqi0q"
 
@@ -90,23 +92,49 @@ def locate(path: str, format: str, trusted: bool) -> Image:
     return Image(real, _format(what, real, format), trusted, what)
 
 
+def catalogued(path: str, format: str, what: str) -> Image:
+    """An image of a datastore, which the catalog holds for this run. format: as the catalog knows it."""
+    return Image(os.path.realpath(path), format, False, what)
+
+
+def reading(path: str, format: str, trusted: bool, what: str) -> Image:
+    """An image that is only read, wherever it lies."""
+    if not os.path.isabs(path):
+        raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
+    real = os.path.realpath(path)
+    with files.explained(path):
+        if not stat.S_ISREG(os.stat(real).st_mode):
+            raise InvalidValue(what, "it is not a regular file", "Name the file of a disk image")
+    image = Image(real, _format(what, real, format), trusted, what)
+    _refuse_written(image)
+    refuse_strange(image)
+    return image
+
+
+def overlay(image: Image, path: str) -> None:
+    """A disk at `path` that reads as the image does, and takes what is written."""
+    # Not -u: what can't be opened is seen here.
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), path]
+    command.run(argv, timeout=formats.TIMEOUT, memory=formats.MEMORY, cpu=formats.CPU)
+
+
 @contextlib.contextmanager
 def begun(image: Image) -> Iterator[bool]:
     """Hold the image against other runs, and have an overlay of it in its directory, which is gone afterwards.
 
     Yields whether a run before left a complete one, which is in the image now."""
     with files.lock(image.path, timeout=LOCK_TIMEOUT):
-        _refuse_used(image)
+        refuse_used(image)
         resumed = interrupted(image)
         if resumed:
             _finish(image)
-        _refuse_strange(image)
+        refuse_strange(image)
         _clear(image)
         try:
             with files.explained(image.directory):
                 os.mkdir(image.directory, 0o700)
             # Not -u: what can't be opened is seen here.
-            _qemu_img(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", _below(image), OVERLAY)
+            _qemu_img(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), OVERLAY)
             yield resumed
         finally:
             if not interrupted(image):
@@ -118,13 +146,20 @@ def interrupted(image: Image) -> bool:
     return os.path.lexists(image.complete)
 
 
-def commit(image: Image) -> None:
-    """Bring what the overlay has into the image, within begun()."""
+def discard(image: Image) -> None:
+    """Throw away what a run before left for a file of this name: what has it now is another, or whole."""
+    _clear(image)
+
+
+def commit(image: Image, announce: Callable[[], None] | None = None) -> None:
+    """Bring what the overlay has into the image, within begun(). announce: called before the first byte of it."""
     overlay = os.path.join(image.directory, OVERLAY)
     with files.explained(overlay):
         needed = os.stat(overlay).st_blocks * 512
         datastore.require_space(os.path.dirname(image.path), needed, f"{image.what}: writing to it")
         files.settle(overlay)
+        if announce is not None:
+            announce()
         os.utime(overlay)
         os.rename(overlay, image.complete)
         files.sync_directory(image.directory)
@@ -149,7 +184,7 @@ def _finish(image: Image) -> None:
         )
     # The image may have been moved, together with its directory.
     name = os.path.basename(image.complete)
-    _qemu_img(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", _below(image), name)
+    _qemu_img(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", below(image), name)
     _write_back(image)
 
 
@@ -169,7 +204,7 @@ def _write_back(image: Image) -> None:
     _clear(image)
 
 
-def _below(image: Image) -> str:
+def below(image: Image) -> str:
     """The image as the overlay names it. Of one that is not trusted no other file is opened, whatever its header says
     by then."""
     file = {"driver": "file", "filename": image.path}
@@ -189,7 +224,7 @@ def _format(what: str, path: str, format: str) -> str:
     return found
 
 
-def _refuse_strange(image: Image) -> None:
+def refuse_strange(image: Image) -> None:
     if image.trusted:
         return
     try:
@@ -210,20 +245,34 @@ def _refuse_datastore(what: str, path: str) -> None:
         )
 
 
-def _refuse_used(image: Image) -> None:
+def refuse_used(image: Image) -> None:
     """By QEMU's locks: before anything is begun, and for readers too, whose overlays would be spoilt."""
     with files.explained(image.path):
         fd = os.open(image.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        first, length = _LOCKED_BYTES
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
-        # Where the file system knows no such locks, QEMU has none either.
-        with contextlib.suppress(OSError):
-            answer = fcntl.fcntl(fd, _F_OFD_GETLK, asked)
-            if struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK:
-                raise _in_use(image)
+        if _is_locked(fd, *_LOCKED_BYTES):
+            raise _in_use(image)
     finally:
         os.close(fd)
+
+
+def _refuse_written(image: Image) -> None:
+    """The same, for those who write alone."""
+    with files.explained(image.path):
+        fd = os.open(image.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if _is_locked(fd, *_WRITING_BYTE):
+            raise InUse(image.what, "QEMU has it open: a machine writes to it", "Power that machine off first")
+    finally:
+        os.close(fd)
+
+
+def _is_locked(fd: int, first: int, length: int) -> bool:
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
+    # Where the file system knows no such locks, QEMU has none either.
+    with contextlib.suppress(OSError):
+        return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, _F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    return False
 
 
 def _in_use(image: Image) -> InUse:

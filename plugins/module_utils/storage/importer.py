@@ -21,20 +21,17 @@ from typing import Any
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
 from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
-from . import datastore, formats, unpacking
+from . import datastore, formats, pipeline, unpacking
 from .unpacking import Blocks
 
 MIB = 1024 * 1024
-CHUNK = MIB
-# Holes are made of whole blocks of this size.
-HOLE = 64 * 1024
+CHUNK = pipeline.CHUNK
 # How often the free space is looked at while writing what has no known size.
 SPACE_CHECK = 64 * MIB
 ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 40, "md5": 32}
 DEFAULT_MAX_SIZE = 256 * 1024 * MIB
 # Held by the run that stores a file, empty; what it stores, until that is whole.
 PART, NEW = ".part", ".new"
-_ZEROES = bytes(CHUNK)
 
 Say = Callable[[str], None]
 
@@ -69,8 +66,8 @@ class Checksum:
 class Request:
     """What is to be stored. source: a path on this host or a URL. upload: source is a file of ours, which may be taken
     as it is. disk: it has to be a disk a machine can have, and is unpacked if it is compressed; cdrom: it has to be an
-    ISO file system; format: it has to be of this one, if it is given. max_size: bytes. min_speed: bytes a second of a
-    download. what: how errors call it."""
+    ISO file system; format: it has to be of this one, if it is given. encrypted: it may be so, by LUKS. max_size:
+    bytes. min_speed: bytes a second of a download. what: how errors call it."""
 
     what: str
     source: str
@@ -78,6 +75,7 @@ class Request:
     disk: bool = True
     cdrom: bool = False
     format: str = ""
+    encrypted: bool = False
     upload: bool = False
     max_size: int = DEFAULT_MAX_SIZE
     validate_certs: bool = True
@@ -126,7 +124,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
     """Bring the source to `destination`, within reserved(). On an error there is nothing there."""
     pass_ = _Pass(request, say)
     with _unpublished(destination) as temporary:
-        if request.upload and not pass_.packing:
+        if request.upload and not pass_.packing and _on_one_file_system(request.source, destination):
             written = request.source
             pass_.hash_only()
         else:
@@ -148,12 +146,23 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
     return stored
 
 
-def make_empty(destination: str, size: int, format: str, fs: str) -> Stored:
-    """An empty disk of `size` MiB, within reserved(). Its hash is not taken: there is nothing to compare it with."""
-    with _unpublished(destination) as temporary:
-        formats.create_empty(temporary, format, size * MIB, fs)
-        _publish(temporary, destination)
+def make_empty(destination: str, size: int, format: str, fs: str, key: str = "") -> Stored:
+    """An empty disk of `size` MiB, within reserved(). Its hash is not taken: there is nothing to compare it with.
+    key: of a qcow2 that is to be encrypted."""
+    make(destination, lambda temporary: formats.create_empty(temporary, format, size * MIB, fs, key))
     return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
+
+
+def make(destination: str, fill: Callable[[str], None]) -> None:
+    """Bring what `fill` writes to the new file of that name to `destination`, within reserved()."""
+    with _unpublished(destination) as temporary:
+        fill(temporary)
+        _publish(temporary, destination)
+
+
+def _on_one_file_system(path: str, destination: str) -> bool:
+    """Whether a file can become another by a rename: each datastore may be one of its own."""
+    return os.stat(path).st_dev == os.stat(os.path.dirname(destination)).st_dev
 
 
 @contextlib.contextmanager
@@ -180,7 +189,7 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
         if size == 0:
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
         return formats.ImageFacts("raw", size)
-    facts = formats.inspect(path, what=request.what, deep=deep)
+    facts = formats.inspect(path, what=request.what, deep=deep, encrypted=request.encrypted)
     if request.format and facts.format != request.format:
         raise ImageRefused(
             f"{request.what}: format {request.format}", f"the file's format is {facts.format}", "Leave format out"
@@ -220,7 +229,7 @@ class _Pass:
             blocks = self._download.blocks()
         else:
             self._fd, self.size = _open_source(request)
-            blocks = _read(self._fd)
+            blocks = pipeline.read(self._fd)
         try:
             self._first, self._rest = _peek(blocks)
         except BaseException:
@@ -247,7 +256,6 @@ class _Pass:
             if not self.packing and self._clone(path):
                 self._drain()
             else:
-                # One after the other: a thread for each stage was measured, and gains a tenth at best.
                 blocks = self._blocks()
                 if self.packing:
                     blocks = unpacking.unpack(self.packing, blocks, self.request.what)
@@ -324,7 +332,7 @@ class _Pass:
             os.close(target)
         os.close(self._fd)
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._first, self._rest = b"", _read(self._fd)
+        self._first, self._rest = b"", pipeline.read(self._fd)
         return True
 
     def _close(self) -> None:
@@ -347,6 +355,7 @@ class _SparseFile:
         self._hash = hashlib.sha256() if hashed else None
         with files.explained(path):
             self._fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._written = pipeline.Written(self._fd)
 
     def __enter__(self) -> _SparseFile:
         return self
@@ -376,18 +385,16 @@ class _SparseFile:
             raise _too_large(self._request, self._offset + len(chunk))
         if self._hash is not None:
             self._hash.update(chunk)
-        if chunk != _ZEROES:
-            view = memoryview(chunk)
-            try:
-                for start in range(0, len(chunk), HOLE):
-                    piece = view[start : start + HOLE]
-                    if piece != _ZEROES[: len(piece)]:
-                        self._write(piece, self._offset + start)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise self._no_space() from error
-                raise files.explain(error, self._path) from error
+        view = memoryview(chunk)
+        try:
+            for start, end in pipeline.stretches(chunk):
+                self._write(view[start:end], self._offset + start)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._no_space() from error
+            raise files.explain(error, self._path) from error
         self._offset += len(chunk)
+        self._written.up_to(self._offset)
 
     def _write(self, piece: memoryview, offset: int) -> None:
         self._unchecked += len(piece)
@@ -426,16 +433,6 @@ def _open_source(request: Request) -> tuple[int, int]:
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
     return fd, found.st_size
-
-
-def _read(fd: int) -> Blocks:
-    offset = 0
-    while True:
-        block = os.pread(fd, CHUNK, offset)
-        if not block:
-            return
-        offset += len(block)
-        yield block
 
 
 def _peek(blocks: Blocks) -> tuple[bytes, Blocks]:

@@ -15,14 +15,12 @@ import time
 
 from ..errors import DownloadFailed, InvalidValue
 from ..host import files
-from .importer import HOLE
+from . import pipeline
 
-MIB = 1024 * 1024
 PREFIX = ".upload-"
 # An upload that nobody went on with for so long is not wanted any more.
 KEPT_SECONDS = 7 * 24 * 3600
 _IDENTITY = re.compile(r"[0-9a-f]{32,64}")
-_ZEROES = bytes(HOLE)
 
 
 def path_of(directory: str, identity: str) -> str:
@@ -70,16 +68,14 @@ def append(directory: str, identity: str, offset: int, chunk: str) -> int:
 
 def _append(fd: int, offset: int, chunk: str) -> int:
     source = os.open(chunk, os.O_RDONLY | os.O_CLOEXEC)
+    written = pipeline.Written(fd, offset)
     try:
-        while True:
-            block = os.read(source, MIB)
-            if not block:
-                break
-            for start in range(0, len(block), HOLE):
-                piece = block[start : start + HOLE]
-                if piece != _ZEROES[: len(piece)]:
-                    _write(fd, piece, offset + start)
+        for block in pipeline.read(source):
+            view = memoryview(block)
+            for start, end in pipeline.stretches(block):
+                _write(fd, view[start:end], offset + start)
             offset += len(block)
+            written.up_to(offset)
     finally:
         os.close(source)
     # The length says where to go on, so it comes last: a power cut could keep it, and zeroes instead of what is below.
@@ -97,11 +93,10 @@ def remove(directory: str) -> None:
             files.remove_file(os.path.join(directory, name))
 
 
-def _write(fd: int, piece: bytes, offset: int) -> None:
-    view = memoryview(piece)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
+def _write(fd: int, piece: memoryview, offset: int) -> None:
+    while piece:
+        done = os.pwrite(fd, piece, offset)
+        piece, offset = piece[done:], offset + done
 
 
 def _forget_old(directory: str) -> None:

@@ -21,7 +21,7 @@ from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
 from ...network import addresses
 from .hosts import Hosts
-from .images import IN_USE, Images
+from .images import CLONED, IN_USE, Images
 from .networks import Networks
 from .store import Store
 
@@ -277,10 +277,11 @@ class Audit:
         users: dict[int, int] = {}
         for image_id, _writable in expected.uses.values():
             users[image_id] = users.get(image_id, 0) + 1
-        for row in self.store.rows("SELECT id, name, state, persistent FROM images ORDER BY id"):
+        for row in self.store.rows(f"SELECT id, name, state, persistent, {CLONED} AS cloned FROM images ORDER BY id"):
             state = ImageState(row["state"])
             used = ImageState.USED_PERS if row["persistent"] else ImageState.USED
-            right = used if row["id"] in users else ImageState.READY
+            idle = ImageState.CLONE if row["cloned"] else ImageState.READY
+            right = used if row["id"] in users else idle
             if state != right and (state in IN_USE or row["id"] in users):
                 yield (
                     f"image {row['name']} (id {row['id']})",

@@ -15,6 +15,7 @@ from ...context import sources
 from ...errors import CatalogError, ForeignObject
 from ...model.audit import Ledger
 from ...model.backup import Copy, Restored
+from ...model.datastore import Datastore
 from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network
@@ -23,6 +24,7 @@ from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
 from . import copies
 from .audit import Audit
+from .datastores import Datastores
 from .hosts import Hosts
 from .images import Images
 from .networks import Networks
@@ -44,6 +46,7 @@ class EmbeddedEngine(Engine):
         self.sources = sources.Sources(root, limits, check_mode)
         self.store = Store(root, check_mode=check_mode, create=create)
         self.images = Images(self.store)
+        self.datastores = Datastores(self.store)
         self.networks = Networks(self.store)
         self.templates = Templates(self.store)
         self.hosts = Hosts(self.store)
@@ -102,6 +105,7 @@ class EmbeddedEngine(Engine):
     def declare(self, declared: Mapping[str, Any]) -> None:
         for kind, table in (
             ("hosts", self.hosts),
+            ("datastores", self.datastores),
             ("images", self.images),
             ("networks", self.networks),
             ("templates", self.templates),
@@ -161,8 +165,26 @@ class EmbeddedEngine(Engine):
     def image_update(self, ref: Ref, **changes: Any) -> Image:
         return self.images.update(ref, **changes)
 
+    def image_clone(self, ref: Ref, image: Image) -> Image:
+        return self.images.clone(ref, image)
+
     def image_delete(self, ref: Ref) -> Image:
         return self.images.delete(ref)
+
+    def datastore_pool(self) -> list[Datastore]:
+        return self.datastores.pool()
+
+    def datastore_info(self, ref: Ref) -> Datastore:
+        return self.datastores.info(ref)
+
+    def datastore_allocate(self, datastore: Datastore) -> Datastore:
+        return self.datastores.allocate(datastore)
+
+    def datastore_update(self, ref: Ref, **changes: Any) -> Datastore:
+        return self.datastores.update(ref, **changes)
+
+    def datastore_delete(self, ref: Ref) -> Datastore:
+        return self.datastores.delete(ref)
 
     def vn_pool(self) -> list[Network]:
         return self.networks.pool()
@@ -260,6 +282,12 @@ class EmbeddedEngine(Engine):
 
     def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
         return self.vms.recreate(vm_id, template)
+
+    def vm_disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
+        return self.vms.disk_save_as(vm_id, disk_id, image, consistency)
+
+    def vm_disk_snapshot(self, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
+        return self.vms.disk_snapshot(vm_id, disk_id, name, wanted)
 
     def vm_history(self, vm_id: int) -> list[Mapping[str, Any]]:
         return self.vms.history(vm_id)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue, WrongState
 from ...model.image import Image
+from ...model.instantiate import is_trusted
 from ...model.names import check_name
 from ...model.states import ImageState, ImageType
 from ...storage.datastore import image_path
@@ -23,6 +25,12 @@ from .store import Store
 
 DISK_TYPES = frozenset((ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK))
 FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
+# Why an image is ERROR after the last machine that used it went away, while what should write into it is not done.
+NOT_FINISHED = "the installation into it is not finished"
+_BEING_CLONED = "it is being cloned, or that was interrupted"
+_CLONE_REMEDY = "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone"
+# What the operation of an image begins with that is made from another; its id follows.
+_CLONE = "clone "
 IN_USE = frozenset((ImageState.USED, ImageState.USED_PERS, ImageState.CLONE))
 COLUMNS = (
     "type",
@@ -40,8 +48,21 @@ COLUMNS = (
     "target",
     "description",
     "error",
+    "firmware",
+    "bus",
+    "luks_secret",
+    "snapshots",
+    "unfinished",
+    "operation",
+    "notes",
 )
 _NUMBERS = frozenset(("type", "state", "persistent"))
+_JSON = frozenset(("attributes", "notes"))
+# Whether an image is being cloned: its clone is LOCKED, and its operation says of which image it is made.
+CLONED = (
+    f"EXISTS (SELECT 1 FROM images AS clones WHERE clones.state = {int(ImageState.LOCKED)} AND "
+    f"clones.operation = '{_CLONE}' || images.id)"
+)
 _SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE image_id = images.id) AS vms FROM images"
 # Why a machine can't have an image in this state, and what to do.
 # What users write to bring an image into a state.
@@ -92,19 +113,55 @@ class Images:
 
     def update(self, ref: Ref, **changes: Any) -> Image:
         image = self.info(ref)
+        if changes.get("unfinished") == "" and image.unfinished and image.error == NOT_FINISHED:
+            # That was all that was the matter with it.
+            changes = {"state": ImageState.READY, "error": "", **changes}
         wanted = {name: value for name, value in changes.items() if getattr(image, name) != value}
+        wanted.update(_trust(image, wanted))
         self._check(image, wanted)
         for name, value in wanted.items():
             if name not in COLUMNS and name not in ("name", "attributes"):
                 raise InvalidValue(f"image {image.name}: {name}", "it is not changed by request")
             self.store.db.execute(f"UPDATE images SET {name} = ? WHERE id = ?", (_stored(name, value), image.id))
+        self._cloned(image)
         return self._get(image.id) if wanted else image
+
+    def clone(self, ref: Ref, image: Image) -> Image:
+        """Register `image` as LOCKED, to be made from the file of another, which is in state CLONE as long as that."""
+        source = self.info(ref)
+        what = f"image {image.name}: clone_of {source.name} (id {source.id})"
+        if source.persistent:
+            self._refuse_used(source, f"clone it as {image.name}", "It is being written to: end that machine first")
+        if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
+            found = f"that is in state {source.state.name}" + (f" ({source.error})" if source.error else "")
+            raise WrongState(what, found, _REMEDIES.get(source.state, ""))
+        _refuse_unfinished(what, source)
+        _refuse_snapshots(what, source)
+        if not is_trusted(source):
+            # Nor is what is made of it, whatever attributes it takes over.
+            image = dataclasses.replace(image, notes={**image.notes, "trusted": -1})
+        clone = self.allocate(dataclasses.replace(image, operation=f"{_CLONE}{source.id}"))
+        if source.state == ImageState.READY:
+            self.store.db.execute("UPDATE images SET state = ? WHERE id = ?", (int(ImageState.CLONE), source.id))
+        return clone
 
     def delete(self, ref: Ref) -> Image:
         image = self.info(ref)
         self._refuse_used(image, "delete", "End these machines first")
+        if image.state == ImageState.CLONE:
+            raise WrongState(f"image {image.name}: delete", _BEING_CLONED, _CLONE_REMEDY)
         self.store.db.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        self._cloned(image)
         return image
+
+    def _cloned(self, clone: Image) -> None:
+        """See to the state of the image that another was made from, if that is over."""
+        if not clone.operation.startswith(_CLONE):
+            return
+        source_id = int(clone.operation[len(_CLONE) :])
+        row = self.store.row("SELECT state FROM images WHERE id = ?", source_id)
+        if row is not None and row["state"] == ImageState.CLONE:
+            self._rest(source_id)
 
     def acquire(self, vm_id: int, disk_id: int, image_id: int, writable: bool) -> None:
         """Note that a disk of a machine uses the image, exclusively if it is persistent.
@@ -112,7 +169,9 @@ class Images:
         writable: the machine writes into the image's own file, whose hash is void from now on.
         """
         # No count of users here: thousands of machines may share an image, and each of a batch comes by.
-        row = self.store.rows("SELECT name, state, error, persistent, sha256 FROM images WHERE id = ?", image_id)[0]
+        row = self.store.rows(
+            "SELECT name, state, error, persistent, sha256, unfinished FROM images WHERE id = ?", image_id
+        )[0]
         state = ImageState(row["state"])
         if state in _REMEDIES:
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
@@ -123,7 +182,20 @@ class Images:
                 "it is not persistent, so no machine writes into it",
                 "Make it persistent: true",
             )
-        users = self._users(image_id) if row["persistent"] else ""
+        if state == ImageState.CLONE and row["persistent"]:
+            raise WrongState(
+                self._wish(row["name"], image_id, vm_id, disk_id),
+                _BEING_CLONED,
+                _CLONE_REMEDY,
+            )
+        # Of what is not finished, the first machine is the one that finishes it.
+        users = self._users(image_id) if row["persistent"] or row["unfinished"] else ""
+        if users and row["unfinished"]:
+            raise InUse(
+                self._wish(row["name"], image_id, vm_id, disk_id),
+                f"{NOT_FINISHED} ({row['unfinished']}), and it is used by {users}",
+                "Wait until that is done",
+            )
         if users:
             raise InUse(
                 self._wish(row["name"], image_id, vm_id, disk_id),
@@ -155,17 +227,28 @@ class Images:
         self.store.db.execute("DELETE FROM vm_images WHERE vm_id = ?", (vm_id,))
         for image_id, writable in rows:
             self.store.db.execute(
-                "UPDATE images SET generation = generation + ?, "
-                "state = CASE WHEN EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id) THEN state ELSE ? END "
-                "WHERE id = ?",
-                (int(bool(writable) and written), int(ImageState.READY), image_id),
+                "UPDATE images SET generation = generation + ? WHERE id = ?",
+                (int(bool(writable) and written), image_id),
             )
+            self._rest(image_id)
+
+    def _rest(self, image_id: int) -> None:
+        """Note the state of an image that is not used by a machine any more, or not cloned any more."""
+        self.store.db.execute(
+            "UPDATE images SET error = CASE WHEN unfinished != '' THEN ?1 ELSE error END, "
+            f"state = CASE WHEN unfinished != '' THEN ?2 WHEN {CLONED} THEN ?3 ELSE ?4 END "
+            "WHERE id = ?5 AND NOT EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id)",
+            (NOT_FINISHED, int(ImageState.ERROR), int(ImageState.CLONE), int(ImageState.READY), image_id),
+        )
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Take an image that an earlier task of a check run would have made as given."""
         if self.store.row("SELECT id FROM images WHERE name = ?", item["name"]) is not None:
             return
         values = {column: item[column] for column in COLUMNS if item.get(column) is not None}
+        # Of these, results show something else.
+        for column in ("snapshots", "operation"):
+            values.pop(column, None)
         values["type"] = ImageType[item.get("type") or "OS"]
         values["state"] = ImageState[item.get("state") or "READY"]
         self.allocate(Image(id=None, name=item["name"], attributes=item.get("attributes") or {}, **values))
@@ -175,6 +258,19 @@ class Images:
 
     def _check(self, image: Image, wanted: Mapping[str, Any]) -> None:
         what = f"image {image.name}"
+        rested = {"unfinished": image.unfinished, "snapshots": image.snapshots, **wanted}
+        for key in ("type", "persistent"):
+            if key not in wanted:
+                continue
+            value = wanted[key].name if key == "type" else str(wanted[key]).lower()
+            if image.state == ImageState.CLONE:
+                raise WrongState(f"{what}: {key} {value}", _BEING_CLONED, _CLONE_REMEDY)
+            if image.state == ImageState.LOCKED and image.operation and not image.operation.startswith(_CLONE):
+                raise WrongState(f"{what}: {key} {value}", "its content is being changed", _REMEDIES[image.state])
+            if rested["unfinished"]:
+                _refuse_unfinished(f"{what}: {key} {value}", image)
+        if wanted.get("persistent") is False and rested["snapshots"]:
+            _refuse_snapshots(f"{what}: persistent false", image)
         if "name" in wanted:
             check_name("image", wanted["name"])
             self._refuse_taken(wanted["name"])
@@ -198,6 +294,10 @@ class Images:
             if new in IN_USE:
                 raise InvalidValue(f"{what}: state {new.name}", "it is reached by use, not by request")
             self._refuse_used(image, f"state {_WORDS.get(new, new.name)}", "End these machines first")
+            if new != ImageState.ERROR and image.state == ImageState.CLONE:
+                raise WrongState(f"{what}: state {_WORDS.get(new, new.name)}", _BEING_CLONED, _CLONE_REMEDY)
+            if new == ImageState.READY and rested["unfinished"]:
+                _refuse_unfinished(f"{what}: state READY", image)
             if new == ImageState.DISABLED and image.state not in (ImageState.READY, ImageState.ERROR):
                 raise WrongState(
                     f"{what}: disable", f"it is in state {image.state.name}", _REMEDIES.get(image.state, "")
@@ -240,17 +340,49 @@ def _refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
         )
 
 
+def _refuse_unfinished(asked: str, image: Image) -> None:
+    if image.unfinished:
+        raise WrongState(
+            asked,
+            f"{NOT_FINISHED} (it is at: {image.unfinished})",
+            "Let what installs it come to its end, or remove the image (state: absent)",
+        )
+
+
+def _refuse_snapshots(asked: str, image: Image) -> None:
+    if image.snapshots:
+        raise Conflict(
+            asked,
+            f"its file holds disk snapshots ({len(json.loads(image.snapshots))})",
+            "Give snapshot_flatten: true, which keeps what the disk holds now and removes them",
+        )
+
+
+def _trust(image: Image, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be noted of the generation for which an image was called trusted. One by a change here goes with it;
+    those by machines that wrote to it come by release()."""
+    notes, generation = wanted.get("notes", image.notes), wanted.get("generation", image.generation)
+    trusted = image.notes.get("trusted", 0)
+    said = wanted.get("attributes", image.attributes).get("TRUSTED", "")
+    if said != image.attributes.get("TRUSTED", "") or is_trusted(image):
+        trusted = generation
+    return {"notes": {**notes, "trusted": trusted}} if trusted != notes.get("trusted", 0) else {}
+
+
 def _stored(column: str, value: Any) -> Any:
-    if column == "attributes":
+    if column in _JSON:
         return json.dumps(dict(value))
     return int(value) if column in _NUMBERS else value
 
 
 def image_of(row: sqlite3.Row) -> Image:
-    values: dict[str, Any] = {column: row[column] for column in COLUMNS}
+    # The copy of a catalog that an older version wrote does not have them all.
+    there = set(row.keys())
+    values: dict[str, Any] = {column: row[column] for column in COLUMNS if column in there}
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])
     values["persistent"] = bool(values["persistent"])
+    values["notes"] = json.loads(values.get("notes", "{}"))
     return Image(
         id=row["id"],
         name=row["name"],

@@ -15,7 +15,13 @@ from .store import Store
 Ref = Union[str, int]
 
 # Table to what users call its objects; the table is never anything else than one of these.
-KINDS = {"images": "image", "networks": "network", "templates": "template", "hosts": "host"}
+KINDS = {
+    "datastores": "datastore",
+    "images": "image",
+    "networks": "network",
+    "templates": "template",
+    "hosts": "host",
+}
 _SHOWN = 5
 
 

@@ -77,5 +77,19 @@ MIGRATIONS = (
     ALTER TABLE hosts ADD COLUMN overhead_used INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE vms ADD COLUMN overhead INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE images ADD COLUMN firmware TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN bus TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN luks_secret TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN snapshots TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN unfinished TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN operation TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN notes TEXT NOT NULL DEFAULT '{}';
+    CREATE TABLE datastores (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, type INTEGER NOT NULL,
+        capacity_check INTEGER NOT NULL DEFAULT 1, description TEXT NOT NULL DEFAULT '',
+        attributes TEXT NOT NULL DEFAULT '{}');
+    INSERT INTO datastores (id, name, type) VALUES (0, 'system', 1), (1, 'default', 0), (2, 'files', 2);
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -20,6 +20,8 @@ from ...context import formats, variables
 from ...context.sources import Sources
 from ...errors import Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
 from ...model import instantiate
+from ...model.context import ContextFile
+from ...model.disk import Disk
 from ...model.host import Host
 from ...model.image import Image
 from ...model.instantiate import Demands
@@ -27,11 +29,12 @@ from ...model.names import check_name
 from ...model.network import Network
 from ...model.nic import Nic
 from ...model.plain import from_plain, to_plain
-from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
+from ...model.plan import DiskTask, Observed, Plan, PlannedVm, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.vm import Vm
 from ..base import VmOrders, VmRecord, VmRequest
+from .disks import WAYS, Disks, text_of
 from .hosts import Hosts
 from .images import Images
 from .networks import LeaseRequest, Networks
@@ -56,6 +59,8 @@ _ENDING = {
 
 # $USER: as the first user of an OpenNebula, who owns all machines here.
 _OWNER = {"ID": "0", "UID": "0", "GID": "0", "NAME": "oneadmin", "UNAME": "oneadmin", "GNAME": "oneadmin"}
+# States in which all of a machine's disks are there.
+_WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 # States in which a machine's context is not made anew.
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
@@ -76,6 +81,7 @@ class Vms:
         self.hosts = hosts
         self.sources = sources
         self.now = now
+        self.disks = Disks(store, images, now)
         # What the nodes said in this run, by host name.
         self.foreign_memory: dict[str, int] = {}
         self.taken_ports: dict[str, set[int]] = {}
@@ -234,8 +240,11 @@ class Vms:
             nics=nics,
             vnc_port=vnc_port,
         )
+        doubts = instantiate.doubts(template, vm, images)
+        if fetched is None:
+            vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
-            return vm, []
+            return vm, doubts
         named_networks, named_images = references.of_context(template)
         context, said = variables.build(vm, template, networks=named_networks, images=named_images, user=_OWNER)
         if context is not None and (context.files or context.format != formats.DEFAULT):
@@ -254,15 +263,30 @@ class Vms:
                 for file in files
                 if file.source in self.sources.absent
             ]
-        return replace(vm, context=context), list(said)
+        return replace(vm, context=context), [*doubts, *said]
+
+    def _with_sources(self, vm: Vm) -> tuple[Disk, ...]:
+        """The disks, with what came from the URLs of files that are to be in them; each file is looked at."""
+        disks = []
+        for disk in vm.disks:
+            entries = []
+            for entry in disk.inject:
+                try:
+                    file = self.sources.found([entry.file], {})[0] if entry.file is not None else None
+                except NebulaError as error:
+                    error.asked = f"VM {vm.name}: INJECT {entry.path}: {error.asked}"
+                    raise
+                entries.append(replace(entry, file=file))
+            disks.append(replace(disk, inject=tuple(entries)))
+        return tuple(disks)
 
     def fetched(self) -> set[str]:
         """Digests of the files from URLs that machines have."""
         return {
-            file["sha256"]
+            file.sha256
             for row in self.store.rows("SELECT body FROM vms WHERE state != 6 AND body LIKE '%\"sha256\"%'")
-            for file in (json.loads(row["body"]).get("context") or {}).get("files", ())
-            if file.get("sha256")
+            for file in _files_of(from_plain(Vm, json.loads(row["body"])), disks=True)
+            if file.sha256
         }
 
     def _lease(self, wanted: Sequence[tuple[int, str, Demands, int]], references: _References) -> dict[int, list[Nic]]:
@@ -357,6 +381,24 @@ class Vms:
             if body.graphics is not None:
                 body = replace(body, graphics=replace(body.graphics, port=port))
             self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(body)), row["id"]))
+
+    def disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
+        row = self._row(vm_id)
+        return self._tasked(row, self.disks.save_as(row, disk_id, image, consistency))
+
+    def disk_snapshot(self, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
+        row = self._row(vm_id)
+        return self._tasked(row, self.disks.snapshot(row, disk_id, name, wanted))
+
+    def _tasked(self, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
+        if task is not None:
+            orders = json.loads(row["orders"]) if not row["settled"] else {}
+            known = VmOrders(**{key: orders[key] for key in ("hard", "shutdown_timeout", "operation") if key in orders})
+            way = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
+            if row["settled"]:
+                way = WAYS.get((task.kind, self.disks.state_then(row)), way)
+            self._decide(row, way, row["wanted"], known, task.kind, task=task)
+        return self.pool(ids=[row["id"]])[0]
 
     def update(self, vm_id: int, template: Template) -> VmRecord:
         row = self._row(vm_id)
@@ -467,10 +509,21 @@ class Vms:
         orders: VmOrders,
         action: str,
         seq: int | None = None,
+        task: DiskTask | None = None,
     ) -> None:
+        """task: one more thing to be done with a disk, besides those that were not done yet."""
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
+        tasks = self.disks.pending(row)
+        # A task more comes after that was decided, and may be one of many.
+        if wanted == "DONE" or (orders.operation == "recreate" and task is None):
+            # What they were about goes with the machine's disks.
+            self.disks.abandon(tasks)
+            tasks = ()
+        if tasks or task is not None:
+            kept["tasks"] = to_plain((*tasks, *([task] if task is not None else [])))
+        kept["found"] = self.disks.found_state(row)
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
             " seq = ?, error = '' WHERE id = ?",
@@ -486,10 +539,13 @@ class Vms:
             " WHERE settled = 0 ORDER BY vms.id"
         )
         planned: dict[str, list[PlannedVm]] = {}
+        unmade = set()
         for row in rows:
             if hosts is not None and row["host"] not in hosts:
                 continue
             orders = json.loads(row["orders"])
+            if orders.get("operation") == "recreate" or self.disks.found_state(row) not in _WITH_DISKS:
+                unmade.add(row["id"])
             planned.setdefault(row["host"], []).append(
                 PlannedVm(
                     vm=from_plain(Vm, json.loads(row["body"])),
@@ -500,6 +556,7 @@ class Vms:
                     shutdown_timeout=orders.get("shutdown_timeout", 120),
                     seq=row["seq"],
                     previous=orders.get("previous", ""),
+                    tasks=self.disks.pending(row),
                 )
             )
         if not planned:
@@ -518,8 +575,9 @@ class Vms:
             sources = self.sources.planned(
                 replace(file, image=names.get(file.source, ""))
                 for each in vms
-                if each.vm.context is not None and each.wanted not in _WITHOUT_CONTEXT
-                for file in each.vm.context.files
+                if each.wanted not in _WITHOUT_CONTEXT
+                # Disks that are there are not made.
+                for file in _files_of(each.vm, each.vm.vm_id in unmade)
             )
             plans[host] = Plan(
                 catalog,
@@ -589,13 +647,14 @@ class Vms:
             if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
                 continue  # the run whose plan is newer does it, and records it
             touched.append(outcome.vm_id)
+            self.disks.record(row, outcome)
             if outcome.state == "DONE":
                 self._end(row, host)
                 continue
             if outcome.state != "PROLOG_FAILURE":
                 # Disks come first: they are there, grown to their SIZE.
                 self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
-            error = _error_text(outcome.error)
+            error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
             wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
@@ -636,6 +695,7 @@ class Vms:
 
     def _end(self, row: sqlite3.Row, host: str, reason: str = "") -> None:
         now = self.now()
+        self.disks.abandon(self.disks.pending(row))
         self.images.release(row["id"], written=True)
         self.networks.release([row["id"]])
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
@@ -803,6 +863,14 @@ def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
     return True
 
 
+def _files_of(vm: Vm, disks: bool) -> list[ContextFile]:
+    """What is read on the front-end for its context and, if these are to be made, its disks."""
+    files = list(vm.context.files) if vm.context is not None else []
+    if disks:
+        files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
+    return files
+
+
 def _fetched(vm: Vm) -> dict[str, str]:
     return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}
 
@@ -819,6 +887,10 @@ def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
             format=by_id[disk.disk_id].format,
             driver=by_id[disk.disk_id].driver,
             size=by_id[disk.disk_id].size,
+            luks_secret=by_id[disk.disk_id].luks_secret,
+            snapshots=by_id[disk.disk_id].snapshots,
+            inject=by_id[disk.disk_id].inject,
+            trusted=by_id[disk.disk_id].trusted,
         )
         if disk.disk_id in by_id
         else disk
@@ -840,13 +912,6 @@ def _numbers(name: str) -> tuple[VmState, LcmState]:
     return VmState.ACTIVE, LcmState[name]
 
 
-def _error_text(error: Mapping[str, str] | None) -> str:
-    if error is None:
-        return ""
-    text = f"{error.get('asked', '')}: {error.get('found', '')}"
-    return f"{text}. {error['remedy']}" if error.get("remedy") else text
-
-
 def _observed_reason(node: Observed, state: str) -> str:
     if not node.reached:
         return f"host {node.host} did not answer"
@@ -862,6 +927,8 @@ def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("graphics"):
         body["graphics"]["password"] = ""
     body["raw"] = {}
+    for disk in body.get("disks", ()):
+        disk["inject"] = []
     return body
 
 
@@ -908,7 +975,11 @@ def _record(row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any]
             for nic in body.get("nics", ())
         ],
         disks=[
-            {key: disk[key] for key in ("disk_id", "image", "type", "target", "size", "save", "readonly")}
+            {
+                **{key: disk[key] for key in ("disk_id", "image", "type", "target", "size", "save", "readonly")},
+                # Machines of older versions have none.
+                "snapshots": [dict(each) for each in disk.get("snapshots", ())],
+            }
             for disk in body.get("disks", ())
         ],
         graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},

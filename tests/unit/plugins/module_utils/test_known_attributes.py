@@ -37,6 +37,7 @@ ROOT = "DISK = [ IMAGE = os, DEV_PREFIX = vd {} ]"
 VOLATILE = "DISK = [ IMAGE = os ]\nDISK = [ TYPE = fs, SIZE = 8 {} ]"
 NIC = "NIC = [ NETWORK = six {} ]"
 KERNEL = 'OS = [ KERNEL = "/kernel" {} ]'
+INJECT = 'INJECT = [ PATH = "/etc/motd" {} ]'
 MODEL = "CPU_MODEL = [ MODEL = qemu64 {} ]"
 
 
@@ -109,6 +110,18 @@ CASES: dict[str, tuple[str, str]] = {
     "FEATURES/VIRTIO_BLK_QUEUES": (f"FEATURES = [ PAE = NO {{}} ]\n{ROOT.replace(' {}', '')}", "7"),
     "CPU_MODEL/MODEL": ("CPU_MODEL = [ {} ]", "qemu64"),
     "CPU_MODEL/FEATURES": (MODEL, "vmx"),
+    "DISK/FORCE_BUS": ("DISK = [ IMAGE = windows, BUS = scsi {} ]", "YES"),
+    "INJECT/PATH": ("INJECT = [ CONTENT = x {} ]", "/etc/motd"),
+    "INJECT/CONTENT": (INJECT, "secret"),
+    "INJECT/SRC": (INJECT, "/nosuch"),
+    "INJECT/MODE": (INJECT.replace(" {}", ", CONTENT = x {}"), "0600"),
+    "INJECT/OWNER": (INJECT.replace(" {}", ", CONTENT = x {}"), "7"),
+    "INJECT/GROUP": (INJECT.replace(" {}", ", CONTENT = x {}"), "7"),
+    "INJECT/DISK": ("DISK = [ IMAGE = os ]\nDISK = [ IMAGE = os ]\n" + INJECT.replace(" {}", ", CONTENT = x {}"), "1"),
+    "INJECT_VIA": (INJECT.replace(" {}", ", CONTENT = x") + "\n{}", "guestfs"),
+    "TPM/MODEL": ("TPM = [ {} ]", "tpm-tis"),
+    "TPM/VERSION": ("TPM = [ MODEL = tpm-tis {} ]", "1.2"),
+    "OS/TPM": ("OS = [ {} ]", "YES"),
     "RAW/TYPE": ('RAW = [ DATA = "<on_crash>destroy</on_crash>" {} ]', "kvm"),
     "RAW/DATA": ("RAW = [ TYPE = kvm {} ]", "<on_crash>destroy</on_crash>"),
 }
@@ -135,6 +148,9 @@ def engine(tmp_path_factory):
         ):  # fmt: skip
             image = opened.image_allocate(Image(None, name, type=kind))
             opened.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", source=f"/{name}")
+        windows = Image(None, "windows", type=ImageType.OS, attributes={"GUEST_OS": "windows"}, bus="sata")
+        image = opened.image_allocate(windows)
+        opened.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", source="/windows")
         six = AddressRange(NEW_AR, "IP4_6", 9, ip="10.66.0.10", global_prefix="2001:db8::", ula_prefix="fd00::")
         opened.vn_allocate(Network(None, "six", bridge="br6", address_ranges=(six,)))
         four = AddressRange(NEW_AR, "IP4", 9, ip="10.77.0.10")

@@ -19,11 +19,17 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
     InvalidValue,
     NotFound,
+    WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
+    HostState,
+    ImageState,
+    ImageType,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 WEB = parse('CPU = 0.5\nMEMORY = 128\nDISK = [ IMAGE = "demo" ]\nNIC = [ NETWORK = "Public" ]\n')
@@ -238,6 +244,81 @@ def test_an_image_keeps_to_the_rules(engine):
             engine.image_update("demo", persistent=True)
     assert engine.image_info("demo").state == ImageState.USED
     assert engine.image_info("demo").vms == 1
+
+
+def test_an_image_that_is_made_of_another_holds_that_meanwhile(engine, reopen):
+    with engine.session():
+        clone = engine.image_clone("demo", Image(None, "copy"))
+    assert (clone.state, engine.image_info("demo").state) == (ImageState.LOCKED, ImageState.CLONE)
+    for change in ({"persistent": True}, {"type": ImageType.DATABLOCK}, {"state": ImageState.DISABLED}):
+        with pytest.raises(WrongState, match="cloned"), reopen().session():
+            engine.image_update("demo", **change)
+    with engine.session():
+        # Machines may rest on what is not written to.
+        engine.vm_instantiate([request()])
+        assert engine.image_info("demo").state == ImageState.USED
+        again = engine.image_clone("demo", Image(None, "other"))
+        engine.image_update(clone.id, state=ImageState.READY, operation="")
+        assert engine.image_info("demo").state == ImageState.USED
+        engine.image_delete(again.id)
+    assert engine.image_info("demo").state == ImageState.USED
+
+
+@pytest.mark.parametrize("end", ["ready", "error", "deleted"])
+def test_an_image_is_ready_again_after_its_last_clone(engine, end):
+    with engine.session():
+        first, second = (engine.image_clone("demo", Image(None, name)) for name in ("a", "b"))
+        for clone in (first, second):
+            assert engine.image_info("demo").state == ImageState.CLONE
+            if end == "deleted":
+                engine.image_delete(clone.id)
+            else:
+                engine.image_update(clone.id, state=ImageState[end.upper()], operation="", error="x")
+    assert engine.image_info("demo").state == ImageState.READY
+    assert not engine.ledger().findings
+
+
+def test_what_is_unfinished_stays_for_one_machine(engine):
+    with engine.session():
+        engine.image_update("demo", unfinished="installing", persistent=False)
+        for change in ({"persistent": True}, {"type": ImageType.DATABLOCK}):
+            with pytest.raises(WrongState, match="is not finished"), engine.attempt():
+                engine.image_update("demo", **change)
+        engine.vm_instantiate([request()])
+        with pytest.raises(InUse, match="is not finished"), engine.attempt():
+            engine.vm_instantiate([request("b")])
+        with pytest.raises(WrongState, match="is not finished"), engine.attempt():
+            engine.image_clone("demo", Image(None, "copy"))
+        # Done: the next may have it.
+        engine.image_update("demo", unfinished="")
+        engine.vm_instantiate([request("b")])
+
+
+def test_every_catalog_has_its_datastores_and_others_from_100_on(bare, reopen):
+    assert [(each.id, each.name, each.type.name) for each in bare.datastore_pool()] == [
+        (0, "system", "SYSTEM"), (1, "default", "IMAGE"), (2, "files", "FILE"),
+    ]  # fmt: skip
+    with bare.session():
+        made = bare.datastore_allocate(Datastore(None, "fast", attributes={"A": "1"}))
+        assert (made.id, made.type, made.capacity_check) == (100, DatastoreType.IMAGE, True)
+        with pytest.raises(Conflict, match="fast"), bare.attempt():
+            bare.datastore_allocate(Datastore(None, "fast"))
+        with pytest.raises(InvalidValue, match="datastore 0"), bare.attempt():
+            bare.datastore_allocate(Datastore(None, "more", DatastoreType.SYSTEM))
+        with pytest.raises(Conflict, match="keeps its type"), bare.attempt():
+            bare.datastore_update("fast", type=DatastoreType.FILE)
+        bare.datastore_update("fast", capacity_check=False, description="d", attributes={"B": "2"})
+        image = bare.image_allocate(Image(None, "it", datastore_id=100))
+    assert "/100/" in image.source
+    found = reopen().datastore_info("100")
+    assert (found.capacity_check, found.description, found.attributes, found.images) == (False, "d", {"B": "2"}, 1)
+    for ref, error in (("system", Conflict), ("default", Conflict), ("2", Conflict), ("fast", InUse), ("x", NotFound)):
+        with pytest.raises(error, match=ref if ref != "2" else "files"), bare.session():
+            bare.datastore_delete(ref)
+    with bare.session():
+        bare.image_delete("it")
+        bare.datastore_delete("fast")
+        assert bare.datastore_allocate(Datastore(None, "fast")).id == 101
 
 
 def test_address_ranges_come_and_go(bare):

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import lost_the_race_for_cgroups
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import (
+    _hypervisor_error,
+    lost_the_race_for_cgroups,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,28 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm i
 )
 def test_only_the_race_for_the_common_group_is_tried_twice(message, lost):
     assert lost_the_race_for_cgroups(message) is lost
+
+
+class Told:
+    """libvirt's error, as far as it is looked at."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def get_error_message(self):
+        return self.message
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        # As libvirt 9.0 said it where swtpm was not installed, and where a secret was not there.
+        ("unsupported configuration: TPM version '2.0' is not supported", "swtpm-tools"),
+        (
+            "Secret not found: no secret with matching uuid '9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11'",
+            "nebula_luks_secrets",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(message, remedy):
+    assert remedy in _hypervisor_error("starting it", Told(message)).remedy

@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at the ISOs that are on the control node, before anything is sent or made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.storage import installer_media
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+
+
+class ActionModule(PackingAction):
+    PACKED = ("installs", "answers")
+
+    def packed_arguments(self) -> dict[str, Any]:
+        arguments = super().packed_arguments()
+        try:
+            installs = json.loads(arguments.get("installs") or "[]")
+        except ValueError:
+            # What is wrong with it is the module's to say.
+            return arguments
+        local = self._connection.transport == "local" or self._connection.transport.endswith(".local")
+        found = {}
+        for install in installs if isinstance(installs, list) else []:
+            path = _local_path(install)
+            if path:
+                found[str(install.get("name"))] = self._look(path, local)
+        return {**arguments, "_local": json.dumps(found)}
+
+    def _look(self, path: str, local: bool) -> dict[str, Any]:
+        """Where the ISO is, and what it is, or what is the matter with it."""
+        try:
+            place = self._find_needle("files", path)
+        except Exception:
+            # Perhaps an image's name.
+            return {}
+        if local:
+            return {"path": place, "remote": True}
+        try:
+            facts = installer_media.look(place, f"iso {path}")
+        except NebulaError as error:
+            return {"path": place, "problem": error.found, "remedy": error.remedy}
+        return {"path": place, "remote": False, "facts": dataclasses.asdict(facts), "size": os.path.getsize(place)}
+
+
+def _local_path(install: Any) -> str:
+    """The path on the control node that an item names, "" if it names none."""
+    if not isinstance(install, Mapping) or str(install.get("state") or "") == "absent":
+        return ""
+    iso = install.get("iso")
+    parts = {"path": iso} if isinstance(iso, str) else iso
+    if not isinstance(parts, Mapping) or not isinstance(parts.get("path"), str) or "://" in parts["path"]:
+        return ""
+    remote = str(parts.get("remote_src") or "no").strip().lower() in ("yes", "true", "on", "1", "y")
+    return "" if remote else str(parts["path"])

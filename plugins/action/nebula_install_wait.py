@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows a line for each installation while the module waits for all of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+
+MODULE = "nebula.provision.nebula_install_wait"
+# An installation takes minutes, and its console never rests.
+SAY_SECONDS = 10.0
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        return dict(run_with_progress(self, MODULE, self._task.args, task_vars, "nebula_install", _Lines().say))
+
+
+class _Lines:
+    """Each installation's line, when it is another one, and not too often."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def say(self, text: str) -> None:
+        prefix, _colon, told = text.partition(": ")
+        try:
+            lines = json.loads(told)
+        except ValueError:
+            return
+        now = time.monotonic()
+        for name, line in lines.items() if isinstance(lines, dict) else ():
+            before, at = self._said.get(name, ("", -SAY_SECONDS))
+            if line != before and now - at >= SAY_SECONDS:
+                self._said[name] = (line, now)
+                Display().display(f"{prefix}: {line}")

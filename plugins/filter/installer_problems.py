@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: installer_problems
+short_description: What went wrong with installations, none of them left out
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Adds to what tasks said a line for each installation that is not at its end and that none of them names, so that no
+    play ends well which has not done all that was asked.
+options:
+  _input:
+    description: What tasks said.
+    type: list
+    elements: str
+    required: true
+  installs:
+    description: What M(nebula.provision.nebula_install) returned as C(installs) at the end.
+    type: list
+    elements: dict
+    required: true
+positional: installs
+"""
+
+EXAMPLES = r"""
+- name: Fail if any is not done
+  ansible.builtin.assert:
+    that: "{{ said | nebula.provision.installer_problems(shown.installs) | length == 0 }}"
+"""
+
+RETURN = r"""
+_value:
+  description: What went wrong.
+  type: list
+  elements: str
+"""
+
+import re
+
+AT_ITS_END = ("given up", "ready, and left as it is")
+
+
+def installer_problems(said, installs):
+    problems = [str(text) for text in said]
+    for install in installs:
+        if install["due"] == "done" or install["step"] in AT_ITS_END or _is_named(install["name"], problems):
+            continue
+        why = f"install {install['name']}: it is not at its end: {install['step']}"
+        problems.append(install.get("error") or f"{why}. No task said why: run it again with -vvv")
+    return problems
+
+
+def _is_named(name, texts):
+    # As what is installed, as its machine, or as the machine that tries it.
+    named = re.compile(rf"\b(install|verify)[ -]{re.escape(name)}(?![\w.-]*\w)")
+    return any(named.search(text) for text in texts)
+
+
+class FilterModule:
+    def filters(self):
+        return {"installer_problems": installer_problems}

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: install_answers
+short_description: The answers of unattended installations, rendered
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Renders the answers of all installations of a list at once, each from the template of its kind, or takes them from a
+    file of the user's own.
+  - An own file whose name ends in C(.j2) is a template. It may use the variables of the play, and C(install).
+  - An installation without answers has none. Where answers can't be rendered, a dict with C(error) takes the place of
+    their text, for M(nebula.provision.nebula_install) to say it of that installation alone.
+options:
+  _terms:
+    description: Lists of installations as C(nebula_installs) of role C(install_os) has them.
+    type: list
+    elements: raw
+    required: true
+  only:
+    description: Names of those to be rendered. All of the list if it is not given.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: The steps of the installations
+  nebula.provision.nebula_install:
+    installs: "{{ nebula_installs | nebula.provision.packed }}"
+    answers: "{{ lookup('nebula.provision.install_answers', nebula_installs, only=begun.going) }}"
+    only: "{{ begun.going }}"
+    state: prepared
+"""
+
+RETURN = r"""
+_list:
+  description: A dict as JSON text, with the rendered answers by the name of the installation, or a dict with C(error).
+  type: list
+  elements: str
+"""
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ansible.errors import AnsibleError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.model import installers, installs
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        self.set_options(var_options=variables, direct=kwargs)
+        only = self.get_option("only")
+        found = {}
+        for term in terms:
+            for install in term if isinstance(term, (list, tuple)) else [term]:
+                if only is not None and (not isinstance(install, Mapping) or str(install.get("name")) not in only):
+                    continue
+                text = self._answers(install, variables or {})
+                if text is not None:
+                    found[str(install["name"])] = text
+        return [json.dumps(found)]
+
+    def _answers(self, install, variables):
+        if not isinstance(install, Mapping) or str(install.get("state") or "present") == "absent":
+            return None
+        answers = install.get("answers")
+        if not isinstance(answers, Mapping) or not install.get("name"):
+            return None
+        try:
+            plain = json.loads(pack(dict(answers), "answers"))
+            return self._rendered(install, plain, variables)
+        except NebulaError:
+            # The module says it, with all that is the matter with the others.
+            return None
+        except Exception as error:
+            # Whatever a template may raise: the others are rendered.
+            where = f"install {install['name']}: answers: "
+            text = str(getattr(error, "message", "") or error)
+            return {"error": text[len(where) :] if text.startswith(where) else text}
+
+    def _rendered(self, install, answers, variables):
+        where = f"install {install['name']}: answers"
+        kind = installers.kind_of(answers.get("kind"), where)
+        facts = facts_of(install, kind)
+        if answers.get("file"):
+            name = str(answers["file"])
+            path = self.find_file_in_search_path(variables, "templates" if name.endswith(".j2") else "files", name)
+            if not path:
+                raise AnsibleError(f"{where}: file {name}: it is not on the control node")
+            if name.endswith(".j2"):
+                return self._template(path, {"install": facts}, variables)
+            return Path(path).read_text(encoding="utf-8")
+        values = installers.variables_of(kind, answers, where)
+        values["hostname"] = values["hostname"] or facts["hostname"]
+        values["disk"] = values["disk"] or installers.disk_name(facts["bus"])
+        if values.get("address"):
+            values["cidr"] = _cidr(str(values["address"]), str(values["netmask"]) or "255.255.255.0", where)
+        path = self.find_file_in_search_path(variables, "templates", kind.template)
+        if not path:
+            raise AnsibleError(f"{where}: template {kind.template} is role install_os's: use it")
+        return self._template(path, {"install": facts, "answers": values}, variables)
+
+    def _template(self, path, own, variables):
+        lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        return str(lookup.run([path], variables, template_vars=own)[0])
+
+
+def _cidr(address, netmask, where):
+    try:
+        return str(ipaddress.ip_interface(f"{address}/{netmask}"))
+    except ValueError as error:
+        raise AnsibleError(f"{where}: address, netmask: {error}") from error
+
+
+def facts_of(install, kind):
+    """What templates may want to know of the installation itself."""
+    windows = str(install.get("profile") or "") == "windows" or kind.name == "autounattend"
+    firmware = str(install.get("firmware") or ("UEFI_SECURE" if windows else "BIOS")).upper()
+    return {
+        "name": str(install["name"]),
+        "hostname": installers.host_name(str(install["name"])),
+        "firmware": firmware,
+        "uefi": firmware != "BIOS",
+        "bus": str(install.get("bus") or ("sata" if windows and not install.get("drivers") else "virtio")),
+        "drivers": bool(install.get("drivers")),
+        "end": install["end"] if install.get("end") in installs.ENDS else installs.POWEROFF,
+        "finished": installers.FINISHED,
+        "serial": "ttyS0",
+    }

@@ -1,0 +1,278 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done with the disks of machines: saved as images, and their snapshots. A task is decided here, carried out by
+the machine's node once, and what became of it is recorded here."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Callable
+
+from ...errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
+from ...host.files import remove_file
+from ...model import snapshots
+from ...model.disk import Disk
+from ...model.image import Image
+from ...model.names import check_name
+from ...model.plain import from_plain, to_plain
+from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
+from ...model.snapshots import Snapshot, Tree
+from ...model.states import ImageState, ImageType, LcmState, vm_state_name
+from ...model.vm import Vm
+from .images import Images, image_of
+from .store import Store
+
+# What a machine does meanwhile, by what is done and the state it is in.
+WAYS = {
+    (SAVE_AS, "RUNNING"): LcmState.HOTPLUG_SAVEAS,
+    (SAVE_AS, "POWEROFF"): LcmState.HOTPLUG_SAVEAS_POWEROFF,
+    (SAVE_AS, "SUSPENDED"): LcmState.HOTPLUG_SAVEAS_SUSPENDED,
+    (CREATE, "RUNNING"): LcmState.DISK_SNAPSHOT,
+    (CREATE, "POWEROFF"): LcmState.DISK_SNAPSHOT_POWEROFF,
+    (REVERT, "POWEROFF"): LcmState.DISK_SNAPSHOT_REVERT_POWEROFF,
+    (DELETE, "RUNNING"): LcmState.DISK_SNAPSHOT_DELETE,
+    (DELETE, "POWEROFF"): LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
+}
+# What the operation of an image begins with that a machine's disk is being saved as; its origin follows.
+_SAVE = "save "
+_UNDONE = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR)
+_ENDED = "its machine ended before the disk was saved"
+
+
+class Disks:
+    def __init__(self, store: Store, images: Images, now: Callable[[], int]) -> None:
+        self.store = store
+        self.images = images
+        self.now = now
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+    def save_as(self, row: sqlite3.Row, disk_id: int, image: Image, consistency: str) -> DiskTask | None:
+        """What is to be done so that the image holds what the disk does; None if it does, or that is on its way."""
+        asked = f"VM {row['name']} (id {row['id']}): save_as of disk {disk_id}"
+        disk = self._disk(row, disk_id, asked)
+        if disk.type == "CDROM":
+            raise InvalidValue(asked, "it is a CDROM", f"Image {disk.image} is what there is of it")
+        origin = f"vm:{row['uuid']}/disk.{disk_id}"
+        found = self._image("name", image.name)
+        if found is not None and found.origin != origin:
+            raise Conflict(
+                f"{asked} as image {image.name}", f"there is an image of that name (id {found.id})", "Choose another"
+            )
+        if found is not None and found.state == ImageState.DELETE:
+            raise Conflict(f"{asked} as image {image.name}", "it is being removed", "Wait for that, or choose another")
+        pending = {task.image_id for task in self.pending(row)}
+        if found is not None and (found.id in pending or found.state not in _UNDONE):
+            return None
+        state = self.state_then(row)
+        if state == "SUSPENDED" and consistency != CRASH:
+            raise WrongState(
+                asked,
+                "the machine is SUSPENDED: what it has not written yet is in its memory",
+                "Let it run or power it off first, or set consistency: crash",
+            )
+        if disk.luks_secret and state == "RUNNING":
+            raise Unsupported(
+                asked, "the disk is encrypted, and what a running machine's is copied to would not be", "Power it off"
+            )
+        format_ = disk.format if disk.save else disk.driver
+        source = self._image("id", disk.image_id)
+        default = source.type if source is not None else ImageType.DATABLOCK
+        facts: dict[str, Any] = {
+            "type": image.type if image.type in (ImageType.OS, ImageType.DATABLOCK) else default,
+            "description": image.description,
+            "format": format_,
+            "size": disk.size,
+            "firmware": source.firmware if source is not None else "",
+            "bus": source.bus if source is not None else "",
+            "luks_secret": disk.luks_secret,
+            # Nobody else stores anything there meanwhile.
+            "operation": f"{_SAVE}{origin}",
+        }
+        if found is None:
+            locked = Image(None, image.name, state=ImageState.LOCKED, origin=origin, **facts)
+            found = self.images.allocate(locked)
+        else:
+            found = self.images.update(found.id or 0, state=ImageState.LOCKED, error="", **facts)
+        return DiskTask(
+            SAVE_AS,
+            self._token(row),
+            disk_id,
+            consistency=consistency or AGENT,
+            image_id=found.id,
+            image=found.name,
+            target=found.source,
+            format=format_,
+        )
+
+    def snapshot(
+        self, row: sqlite3.Row, disk_id: int, name: str, wanted: str, consistency: str = ""
+    ) -> DiskTask | None:
+        """What is to be done so that the disk has the snapshot (present), has none of that name (absent), or holds what
+        it held then (reverted); None if that is so, or on its way."""
+        check_name("snapshot", name)
+        asked = f"VM {row['name']} (id {row['id']}): snapshot {name} of disk {disk_id}"
+        disk = self._disk(row, disk_id, asked)
+        tree = self._foreseen(row, disk)
+        found = snapshots.find(tree, name)
+        if (wanted == "absent" and found is None) or (wanted == "present" and found is not None):
+            return None
+        if found is not None and (REVERT, disk_id, found.id) in {
+            (task.kind, task.disk_id, task.snapshot_id) for task in self.pending(row)
+        }:
+            return None
+        if wanted == "reverted" and found is None:
+            there = ", ".join(each.name for each in tree) or "none"
+            raise NotFound(f"{asked}: revert", f"there is none of that name; there are: {there}", "Name one of these")
+        self._refuse_without_snapshots(disk, asked)
+        state = self.state_then(row)
+        if state == "SUSPENDED":
+            raise WrongState(
+                asked, "the machine is SUSPENDED: its memory belongs to the disk as it is", "Let it run or power it off"
+            )
+        if wanted == "reverted" and state == "RUNNING":
+            raise WrongState(f"{asked}: revert", "the machine runs", "Power it off first (state: poweroff)")
+        kind = {"present": CREATE, "absent": DELETE, "reverted": REVERT}[wanted]
+        # A task that was given up may have left one of this id in the file, which the next is not to be taken for.
+        number, mark = snapshots.next_id(tree), secrets.token_hex(6)
+        if found is not None:
+            number, mark = found.id, found.mark
+            if wanted == "absent":
+                try:
+                    snapshots.refuse_deletion(tree, found)
+                except NebulaError as error:
+                    error.asked = f"{asked}: delete"
+                    raise
+        return DiskTask(kind, self._token(row), disk_id, consistency, snapshot_id=number, name=name, mark=mark)
+
+    def state_then(self, row: sqlite3.Row) -> str:
+        """The state in which a machine will be when its tasks are carried out."""
+        found = self.found_state(row)
+        if row["wanted"] == "POWEROFF" or found not in ("RUNNING", "SUSPENDED"):
+            return "POWEROFF"
+        return "SUSPENDED" if row["wanted"] == "SUSPENDED" else "RUNNING"
+
+    def found_state(self, row: sqlite3.Row) -> str:
+        """The state in which a machine was when it was last recorded."""
+        found = "" if row["settled"] else json.loads(row["orders"]).get("found")
+        return str(found or vm_state_name(row["state"], row["lcm_state"]))
+
+    def pending(self, row: sqlite3.Row) -> tuple[DiskTask, ...]:
+        """What is decided and not recorded yet."""
+        if row["settled"]:
+            return ()
+        return tuple(from_plain(DiskTask, task) for task in json.loads(row["orders"]).get("tasks", ()))
+
+    def _image(self, column: str, value: int | str | None) -> Image | None:
+        rows = self.store.rows(f"SELECT images.*, 0 AS vms FROM images WHERE {column} = ?", value)
+        return image_of(rows[0]) if rows else None
+
+    def _token(self, row: sqlite3.Row) -> str:
+        return f"{row['generation'] + 1}.{len(self.pending(row))}"
+
+    def _foreseen(self, row: sqlite3.Row, disk: Disk) -> Tree:
+        """The disk's snapshots once all is done that is decided."""
+        tree = disk.snapshots
+        for task in self.pending(row):
+            if task.disk_id == disk.disk_id and task.kind != SAVE_AS:
+                tree = self._after(tree, task, disk.size)
+        return tree
+
+    def _after(self, tree: Tree, task: DiskTask, size: int) -> Tree:
+        if task.kind == CREATE:
+            new = Snapshot(task.snapshot_id, task.name, date=self.now(), size=size, mark=task.mark)
+            return snapshots.created(tree, new)
+        change = snapshots.deleted if task.kind == DELETE else snapshots.reverted
+        return change(tree, task.snapshot_id)
+
+    def _disk(self, row: sqlite3.Row, disk_id: int, asked: str) -> Disk:
+        disks = from_plain(Vm, json.loads(row["body"])).disks
+        for disk in disks:
+            if disk.disk_id == disk_id:
+                return disk
+        raise NotFound(asked, f"the machine has {len(disks)} disks", "They count from 0, in the order of the template")
+
+    def _refuse_without_snapshots(self, disk: Disk, asked: str) -> None:
+        if disk.type == "CDROM" or disk.readonly:
+            raise InvalidValue(asked, "nothing is ever written to it", "Name a disk that is written to")
+        if disk.luks_secret:
+            raise Unsupported(
+                asked, "it is encrypted, and no host could revert it without its secret", "Use save_as while it is off"
+            )
+        if (disk.format if disk.save else disk.driver) != "qcow2":
+            remedy = (
+                "Convert the image while no machine uses it: nebula_image with format: qcow2"
+                if disk.save
+                else "Make the machine anew with DRIVER = qcow2 in this DISK (FORMAT = qcow2 where it has no image)"
+            )
+            raise Unsupported(asked, "it is a raw disk, which has no place for them", remedy)
+
+    # -- remembering ------------------------------------------------------------------------------------------------
+    def record(self, row: sqlite3.Row, outcome: VmOutcome) -> None:
+        """Take over what became of the machine's tasks; those of which nothing is said failed with the machine."""
+        said = {each.token: each for each in outcome.tasks}
+        for task in self.pending(row):
+            error = outcome.error or {"asked": "disk", "found": "its node does not say what became of it"}
+            self._record(row, task, said.get(task.token) or TaskOutcome(task.token, error=error))
+
+    def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome) -> None:
+        if task.kind == SAVE_AS:
+            self._record_image(task, outcome, f"vm:{row['uuid']}/disk.{task.disk_id}")
+        elif outcome.error is None:
+            self._record_tree(row["id"], task)
+
+    def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str) -> None:
+        image = self._image("id", task.image_id)
+        if image is None or image.source != task.target:
+            # It was removed meanwhile, and its file came after that.
+            remove_file(task.target)
+        elif not _is_saved_from(image, origin):
+            # It is being stored of something else by now, or was.
+            return
+        elif outcome.error is None:
+            facts = {"size": outcome.size, "format": outcome.format, "error": "", "operation": ""}
+            self.images.update(image.id or 0, state=ImageState.READY, **facts)
+        else:
+            self.images.update(image.id or 0, state=ImageState.ERROR, error=text_of(outcome.error), operation="")
+
+    def _record_tree(self, vm_id: int, task: DiskTask) -> None:
+        body = self.store.rows("SELECT body FROM vms WHERE id = ?", vm_id)[0]["body"]
+        vm = from_plain(Vm, json.loads(body))
+        disks = []
+        for disk in vm.disks:
+            if disk.disk_id != task.disk_id:
+                disks.append(disk)
+                continue
+            tree = self._after(disk.snapshots, task, disk.size)
+            disks.append(replace(disk, snapshots=tree))
+            if disk.save and disk.image_id is not None:
+                # The file is the image's, and goes on to the next machine with all that it holds.
+                held = snapshots.text_of(tree)
+                self.store.db.execute("UPDATE images SET snapshots = ? WHERE id = ?", (held, disk.image_id))
+        text = json.dumps(to_plain(replace(vm, disks=tuple(disks))), separators=(",", ":"), ensure_ascii=False)
+        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (text, vm_id))
+
+    def abandon(self, tasks: Sequence[DiskTask]) -> None:
+        """Their machine has ended, or is to."""
+        for task in tasks:
+            image = self._image("id", task.image_id) if task.kind == SAVE_AS else None
+            if image is not None and _is_saved_from(image, image.origin):
+                self.images.update(image.id or 0, state=ImageState.ERROR, error=_ENDED, operation="")
+
+
+def _is_saved_from(image: Image, origin: str) -> bool:
+    # Without an operation: of older versions.
+    same = image.origin == origin and origin.startswith("vm:")
+    return same and image.state == ImageState.LOCKED and image.operation in ("", f"{_SAVE}{origin}")
+
+
+def text_of(error: Mapping[str, str] | None) -> str:
+    """An error in one sentence or two."""
+    if error is None:
+        return ""
+    text = f"{error.get('asked', '')}: {error.get('found', '')}"
+    return f"{text}. {error['remedy']}" if error.get("remedy") else text

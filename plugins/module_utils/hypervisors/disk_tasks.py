@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan wants to be done with a machine's disks, each once: saved as an image, and snapshots."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ..errors import InvalidValue, NotFound, Unsupported, WrongState
+from ..model.disk import Disk, DiskFiles
+from ..model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
+from ..model.snapshots import tag_of
+from ..model.vm import Vm
+from ..storage import datastore, formats, saving
+from .base import Driver, Mark
+
+
+def carry_out(
+    task: DiskTask, vm: Vm, mark: Mark, files: Mapping[int, DiskFiles], state: str, driver: Driver
+) -> TaskOutcome:
+    """state: RUNNING, POWEROFF or SUSPENDED, in which the machine is and stays. files: of its disks. Raises NebulaError
+    that names the machine and the disk."""
+    disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
+    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
+    if disk is None or task.disk_id not in files:
+        raise NotFound(what, "the machine has no such disk", "Run again: a new plan tells")
+    if task.kind == SAVE_AS:
+        return _save(task, disk, vm, mark, files[task.disk_id], state, driver, what)
+    if disk.luks_secret or files[task.disk_id].format != "qcow2" or disk.readonly:
+        raise Unsupported(what, "this disk can't have any", "Only qcow2 disks that are written to can")
+    if state == "SUSPENDED":
+        raise WrongState(what, "the machine is SUSPENDED", "Let it run or power it off first")
+    return _snapshot(task, disk, mark, files[task.disk_id], state, driver, what)
+
+
+def _save(
+    task: DiskTask, disk: Disk, vm: Vm, mark: Mark, files: DiskFiles, state: str, driver: Driver, what: str
+) -> TaskOutcome:
+    encrypted = bool(disk.luks_secret)
+    if task.format != files.format:
+        raise InvalidValue(what, f"the disk is {files.format}, the image {task.format}", "Run again")
+    if state == "RUNNING" and encrypted:
+        raise Unsupported(
+            what, "the disk is encrypted, and what a running machine's is copied to would not be", "Power it off first"
+        )
+    if state == "SUSPENDED" and task.consistency != CRASH:
+        raise WrongState(what, "what a SUSPENDED machine has not written is in its memory", "Set consistency: crash")
+    size = formats.virtual_size(files.path, files.format)
+    with saving.place(task.target, what) as new:
+        if state == "RUNNING":
+            # QEMU writes a raw disk with all of its zeroes.
+            takes = size if task.format == "raw" else saving.required(files)
+            datastore.require_space(os.path.dirname(new), takes + saving.MIB, what)
+            saving.make_empty(new, task.format, size)
+            driver.copy_disk(mark, disk, new, task.format, task.consistency)
+            if task.format == "raw":
+                saving.make_sparse(new)
+        else:
+            saving.flatten(files, new, encrypted, what)
+        saved = saving.verify(new, task.format, size, encrypted, what)
+    return TaskOutcome(task.token, size=saved.size, format=saved.format)
+
+
+def _snapshot(
+    task: DiskTask, disk: Disk, mark: Mark, files: DiskFiles, state: str, driver: Driver, what: str
+) -> TaskOutcome:
+    tag = tag_of(task.snapshot_id, task.mark)
+    running = state == "RUNNING"
+    if task.kind == REVERT:
+        if running:
+            raise WrongState(what, "the machine runs", "Power it off first")
+        saving.revert(files, tag, what)
+    elif task.kind == CREATE and running:
+        driver.snapshot_disk(mark, disk, tag, task.consistency)
+    elif task.kind == CREATE:
+        saving.create_snapshot(files, tag)
+    elif task.kind == DELETE and running:
+        driver.delete_disk_snapshot(mark, disk, tag)
+    elif task.kind == DELETE:
+        saving.delete_snapshot(files, tag)
+    else:
+        raise InvalidValue(what, f"{task.kind} is not known here", "Run the same version on every host")
+    return TaskOutcome(task.token)
+
+
+def _named(task: DiskTask) -> str:
+    return f"save_as {task.image}" if task.kind == SAVE_AS else f"{task.kind} {task.name}"

@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of datastores wants of the catalog, and of the directory where it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..engines.base import Engine
+from ..errors import InUse, InvalidValue, NebulaError, NotFound
+from ..host import files
+from ..model.datastore import Datastore, DatastoreType
+from ..model.flags import flag
+from ..model.names import check_name, nearest
+from ..model.template import vector_key
+from ..storage import datastore as places
+from ..sync import Item, differences
+
+KEYS = ("name", "type", "capacity_check", "description", "attributes", "state")
+TYPES = ("IMAGE", "FILE", "SYSTEM")
+STATES = ("present", "absent")
+MIB = 1024 * 1024
+
+
+def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
+    """Within a session."""
+    name = str(item.get("name") or "")
+    try:
+        check_name("datastore", item.get("name"))
+        with engine.attempt():
+            return _apply(engine, name, item, root, check_mode)
+    except NebulaError as error:
+        return Item(name or "?", error=error, changed=False)
+
+
+def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
+    state = _choice(name, "state", item.get("state") or "present", STATES)
+    found = _find(engine, name)
+    before = datastore_view(found, root) if found else None
+    if state == "absent":
+        if found is not None:
+            _refuse_strange_files(found, root)
+            engine.datastore_delete(_id(found))
+            if not check_mode:
+                _remove_directory(found, root)
+        return Item(name, before, None, changed=found is not None)
+    desired = _desired(name, item, found)
+    if found is None:
+        made = engine.datastore_allocate(Datastore(None, name, **desired))
+    else:
+        changes = differences({key: getattr(found, key) for key in desired}, desired)
+        made = engine.datastore_update(_id(found), **changes)
+    if not check_mode and made.type != DatastoreType.SYSTEM:
+        places.prepare_directories(root, _id(made))
+    # The room that is free changes by itself.
+    return Item(name, before, datastore_view(made, root), changed=made != found)
+
+
+def _desired(name: str, item: Mapping[str, Any], found: Datastore | None) -> dict[str, Any]:
+    what = f"datastore {name}"
+    desired: dict[str, Any] = {}
+    if item.get("type") is not None:
+        desired["type"] = DatastoreType[_choice(name, "type", str(item["type"]).upper(), TYPES)]
+    if item.get("capacity_check") is not None:
+        desired["capacity_check"] = flag(item["capacity_check"], f"{what}: capacity_check")
+    if item.get("description") is not None:
+        desired["description"] = str(item["description"])
+    attributes = item.get("attributes")
+    if attributes is not None:
+        if not isinstance(attributes, Mapping):
+            raise InvalidValue(f"{what}: attributes", f"it is a {type(attributes).__name__}", "Give a dict")
+        both: dict[str, str | None] = dict(found.attributes if found else {})
+        both.update({vector_key(key, what): None if value is None else str(value) for key, value in attributes.items()})
+        desired["attributes"] = {key: value for key, value in both.items() if value is not None}
+    return desired
+
+
+def _choice(name: str, key: str, value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        near = nearest(str(value), known)
+        hint = f"Did you mean {near!r}? " if near else ""
+        raise InvalidValue(
+            f"datastore {name}: {key} {value!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}"
+        )
+    return str(value)
+
+
+def _find(engine: Engine, name: str) -> Datastore | None:
+    try:
+        found = engine.datastore_info(name)
+    except NotFound:
+        return None
+    return found if found.name == name else None
+
+
+def _refuse_strange_files(found: Datastore, root: str) -> None:
+    directory = places.image_directory(root, _id(found))
+    try:
+        left = sorted(os.listdir(directory))
+    except OSError:
+        return
+    if found.images == 0 and left:
+        raise InUse(
+            f"datastore {found.name} (id {found.id}): delete",
+            f"files that belong to no image are in {directory}: {', '.join(left[:5])}",
+            "See what they are; remove them first",
+        )
+
+
+def _remove_directory(found: Datastore, root: str) -> None:
+    directory = places.image_directory(root, _id(found))
+    # A link or a file system that an administrator put there stays.
+    if not os.path.islink(directory) and not os.path.ismount(directory):
+        files.remove_empty_directory(directory)
+
+
+def _id(found: Datastore) -> int:
+    if found.id is None:
+        raise NotFound(f"datastore {found.name}", "it has no id yet", "It was not made")
+    return found.id
+
+
+def datastore_view(found: Datastore, root: str) -> dict[str, Any]:
+    """A datastore as results show it; its room as it is now, null where that can't be told."""
+    path = places.image_directory(root, found.id) if found.id is not None else ""
+    free, total = places.room(path) if path else (None, None)
+    return {
+        "id": found.id,
+        "name": found.name,
+        "type": found.type.name,
+        "capacity_check": found.capacity_check,
+        "description": found.description,
+        "images": found.images,
+        "attributes": dict(found.attributes),
+        "path": path,
+        "free": free,
+        "total": total,
+    }

@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A datastore of the catalog: a directory where files of one kind lie."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .states import ImageType
+
+
+class DatastoreType(enum.IntEnum):
+    """With OpenNebula's numbers. Its names have _DS at their end."""
+
+    IMAGE = 0
+    SYSTEM = 1
+    FILE = 2
+
+
+SYSTEM = 0
+DEFAULT = 1
+FILES = 2
+# The ids of those that users make begin here.
+FIRST = 100
+# Types of images whose files lie in datastores of type FILE.
+FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
+
+
+@dataclass(frozen=True)
+class Datastore:
+    """id: None only in check mode, for one that would be created. capacity_check: whether an empty disk has to fit as
+    large as a machine sees it, though it takes no room yet. images: how many lie there. attributes: the user's own."""
+
+    id: Optional[int]
+    name: str
+    type: DatastoreType = DatastoreType.IMAGE
+    capacity_check: bool = True
+    description: str = ""
+    images: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def type_for(kind: ImageType) -> DatastoreType:
+    """Of what type the datastore of such an image is."""
+    return DatastoreType.FILE if kind in FILE_TYPES else DatastoreType.IMAGE
+
+
+def default_for(kind: ImageType) -> int:
+    return FILES if kind in FILE_TYPES else DEFAULT

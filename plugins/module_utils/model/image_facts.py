@@ -1,0 +1,153 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was found in an image, and how each point of a check is told. No judgement yet: image_points.py has that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Optional
+
+PASS, FAIL, NOT_APPLICABLE, NOT_TESTED = "pass", "fail", "not applicable", "not tested"
+FILE, DIRECTORY, LINK, OTHER = "file", "directory", "link", "other"
+LINUX, WINDOWS = "linux", "windows"
+# Types of a partition that has EFI boot loaders: of a GPT, and of an MBR.
+ESP = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """result: one of the four words above. why: what was found. remedy: "" for what is as it should be."""
+
+    result: str
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A file of the guest. target: of a link. text: its content, of those that are read."""
+
+    kind: str = FILE
+    mode: int = 0o644
+    size: int = 0
+    target: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """start, size: bytes. type: GUID or byte, as blkid tells it. attributes: bootable is bit 2 of a GPT's, or the flag
+    of an MBR's."""
+
+    number: int
+    device: str
+    start: int
+    size: int
+    type: str = ""
+    bootable: bool = False
+
+
+@dataclass(frozen=True)
+class System:
+    """A file system, or what else is on a device: type "" if it is not known."""
+
+    device: str
+    type: str
+    label: str = ""
+    uuid: str = ""
+    partition_uuid: str = ""
+    partition_label: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of an image that a point is decided by.
+
+    name: what the system calls itself. table: gpt, dos or "". boot: whose code is in the first sector, "" for none.
+    root: device of the root, root_type: its file system. tree: absolute path → what is there, of all paths that are
+    looked at. mounted: mount point → device. failed: device → why it can't be read.
+    kernel: version of the newest kernel, "" if there is none. builtin, modules: names of its drivers, built in or
+    beside it. initrd: those in its initial RAM disk, None if that could not be read: then initrd_why says why.
+    registry: of Windows: path in lower case → value; a key that is there has the value None.
+    zone: the time zone that is wanted.
+    """
+
+    os: str
+    name: str = ""
+    size: int = 0
+    table: str = ""
+    partitions: tuple[Partition, ...] = ()
+    boot: str = ""
+    root: str = ""
+    root_type: str = ""
+    systems: tuple[System, ...] = ()
+    tree: Mapping[str, Node] = field(default_factory=dict)
+    mounted: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    kernel: str = ""
+    builtin: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+    initrd: Optional[frozenset[str]] = None
+    initrd_why: str = ""
+    registry: Mapping[str, object] = field(default_factory=dict)
+    zone: str = "UTC"
+
+    def has(self, *paths: str) -> bool:
+        return any(path in self.tree for path in paths)
+
+    def text(self, path: str) -> str:
+        """ "" for what is not there, and for what is no file."""
+        node = self.tree.get(path)
+        return node.text if node is not None else ""
+
+    def matching(self, *patterns: str) -> Iterator[tuple[str, Node]]:
+        """In order of their paths. A star stands for no slash."""
+        wanted = [(_fixed(pattern), _form(pattern)) for pattern in patterns]
+        for path in sorted(self.tree):
+            if any(path.startswith(fixed) and form.fullmatch(path) for fixed, form in wanted):
+                yield path, self.tree[path]
+
+    def system_of(self, device: str) -> Optional[System]:
+        return next((system for system in self.systems if system.device == device), None)
+
+
+def _fixed(pattern: str) -> str:
+    """Up to what stands for something else."""
+    return pattern.split("*", 1)[0].split("[", 1)[0]
+
+
+@cache
+def _form(pattern: str) -> re.Pattern[str]:
+    """A star is any name or part of one; [ ] as a shell has them."""
+    parts = re.split(r"(\*|\[!?[^\]]+\])", pattern)
+    known = {"*": "[^/]*"}
+    text = "".join(
+        known.get(part) or (part.replace("[!", "[^", 1) if part.startswith("[") else re.escape(part)) for part in parts
+    )
+    return re.compile(text, re.DOTALL)
+
+
+def ok(why: str) -> Answer:
+    return Answer(PASS, why)
+
+
+def bad(why: str, remedy: str) -> Answer:
+    return Answer(FAIL, why, remedy)
+
+
+def skipped(why: str) -> Answer:
+    return Answer(NOT_APPLICABLE, why)
+
+
+def unasked(why: str, remedy: str = "") -> Answer:
+    return Answer(NOT_TESTED, why, remedy)
+
+
+def some(items: list[str], most: int = 4) -> str:
+    """A list in a sentence."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are written into a machine's own disk when that is made: INJECT = [ PATH, CONTENT or SRC … ]. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ..errors import Ambiguous, InvalidValue
+from .context import ContextFile
+from .names import nearest
+from .numbers import whole
+from .template import Template
+
+VIAS = ("auto", "guestfs", "nbd", "loop")
+KEYS = ("path", "content", "src", "mode", "owner", "group", "disk")
+# Bytes of one content that stands in a template.
+LARGEST = 1 << 20
+_MODE = re.compile(r"[0-7]{3,4}")
+
+
+@dataclass(frozen=True)
+class Injected:
+    """path: absolute in the guest. content: what it is to hold, unless file says where that is read. mode: -1 for 0644,
+    or 0755 of a file that is executable where it is read."""
+
+    path: str
+    content: str = field(default="", repr=False)
+    file: Optional[ContextFile] = None
+    mode: int = -1
+    uid: int = 0
+    gid: int = 0
+
+
+def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], Injected], ...]:
+    """What is to be written, each with the number of the disk (None for that which the machine boots from)."""
+    found: list[tuple[Optional[int], Injected]] = []
+    for index, vector in enumerate(template.vectors("INJECT")):
+        here = f"{where}: INJECT {index}"
+        number = vector.get("DISK", "").strip()
+        disk = whole(number) if number else None
+        if number and disk is None:
+            raise InvalidValue(f"{here}: DISK = {number}", "it is no number of a disk", "They count from 0")
+        entry = _entry(vector, here)
+        if (disk, entry.path) in [(known, each.path) for known, each in found]:
+            raise Ambiguous(f"{here}: PATH = {entry.path}", "it is there twice", "Give each file one entry")
+        found.append((disk, entry))
+    via(template, where)
+    return tuple(found)
+
+
+def via(template: Template, where: str) -> str:
+    word = template.get("INJECT_VIA").strip().lower()
+    if word and word not in VIAS:
+        near = nearest(word, VIAS)
+        hint = f"Did you mean {near}? " if near else ""
+        raise InvalidValue(f"{where}: INJECT_VIA = {word}", "no such way", f"{hint}Known are {', '.join(VIAS)}")
+    return word or VIAS[0]
+
+
+def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
+    """The option `inject` of a machine as the attribute has it."""
+    if not isinstance(items, (list, tuple)):
+        raise InvalidValue(f"{where}: inject", f"it is a {type(items).__name__}", "Give a list of dicts")
+    found = []
+    for index, item in enumerate(items):
+        here = f"{where}: inject {index}"
+        if not isinstance(item, Mapping):
+            raise InvalidValue(here, f"it is a {type(item).__name__}", "Give a dict")
+        vector = {}
+        for key, value in item.items():
+            if key not in KEYS:
+                near = nearest(str(key), KEYS)
+                hint = f"Did you mean {near!r}? " if near else ""
+                raise InvalidValue(f"{here}: {key!r}", "no such key", f"{hint}Known are {', '.join(KEYS)}")
+            if value is None:
+                continue
+            if isinstance(value, int) and not isinstance(value, bool) and key in ("owner", "group", "disk"):
+                value = str(value)  # noqa: PLW2901
+            if not isinstance(value, str):
+                raise InvalidValue(
+                    f"{here}: {key}", f"YAML read it as a {type(value).__name__}", 'Write it in quotes: mode: "0644"'
+                )
+            vector[key.upper()] = value
+        found.append(vector)
+    return found
+
+
+def _entry(vector: Mapping[str, str], where: str) -> Injected:
+    path = vector.get("PATH", "")
+    parts = path.split("/")
+    if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
+        raise InvalidValue(
+            f"{where}: PATH = {path!r}", "it is not an absolute path without . and ..", "Write it as /etc/motd"
+        )
+    if ("CONTENT" in vector) == bool(vector.get("SRC")):
+        raise InvalidValue(
+            f"{where}: {path}",
+            "it has both CONTENT and SRC" if vector.get("SRC") else "it has neither CONTENT nor SRC",
+            "Give what it is to hold, or the path of a file on the front-end",
+        )
+    if len(vector.get("CONTENT", "").encode("utf-8", "replace")) > LARGEST:
+        raise InvalidValue(f"{where}: {path}", f"its CONTENT has more than {LARGEST} bytes", "Put it into a file: SRC")
+    mode = vector.get("MODE", "").strip()
+    if mode and not _MODE.fullmatch(mode):
+        raise InvalidValue(f"{where}: MODE = {mode}", "it is no mode", "Write it in octal digits: 0644")
+    return Injected(
+        path,
+        content=vector.get("CONTENT", ""),
+        file=ContextFile(vector["SRC"], parts[-1]) if vector.get("SRC") else None,
+        mode=int(mode, 8) if mode else -1,
+        uid=_number(vector, "OWNER", where),
+        gid=_number(vector, "GROUP", where),
+    )
+
+
+def _number(vector: Mapping[str, str], key: str, where: str) -> int:
+    text = vector.get(key, "").strip()
+    number = 0 if text in ("", "root") else whole(text)
+    if number is None or number >= 1 << 32:
+        raise InvalidValue(
+            f"{where}: {key} = {text}", "the guest's names are not known here", "Give the number, or root"
+        )
+    return number

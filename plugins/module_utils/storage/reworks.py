@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The file of an image written anew, or made larger: beside it first, then in its place.
+
+rewrite ──► settle ──► (the caller notes that it is whole) ──► swap
+Whoever is killed before the note leaves the old file, and after it, one of the two under the image's name: the rename
+tells which. Growing and digging holes write nothing that was there, and can be done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+
+from ..errors import ImageRefused
+from ..host import command, files
+from . import datastore, formats
+
+# What an operation makes of an image, until it is whole.
+WORK = ".work"
+# The directory beside a disk where lies what is to be put into it.
+BESIDE = ".d"
+MIB = 1024 * 1024
+# Bytes that the kernel copies at a time, and what the headers of an encrypted disk take.
+_STEP = 64 * MIB
+_LUKS = 4 * MIB
+Say = Callable[[str], None]
+
+
+def duplicate(source: str, target: str, what: str, say: Say | None = None) -> None:
+    """A copy of the file with its holes, `target` new; blocks are shared where the file system can."""
+    with files.explained(source), formats.open_binary(source) as opened:
+        with files.explained(target):
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if files.clone(opened.fileno(), fd):
+                return
+            found = os.fstat(opened.fileno())
+            datastore.require_space(os.path.dirname(target), min(found.st_size, found.st_blocks * 512), what)
+            with files.explained(target):
+                os.ftruncate(fd, found.st_size)
+                for start, end in _extents(opened.fileno(), found.st_size):
+                    _copy(opened.fileno(), fd, start, end)
+                    if say is not None:
+                        say(f"{100 * end // found.st_size} %")
+        finally:
+            os.close(fd)
+
+
+def _extents(fd: int, size: int) -> list[tuple[int, int]]:
+    """Where the file has data."""
+    found: list[tuple[int, int]] = []
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError:
+            # Nothing but a hole follows.
+            break
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        found += [(at, min(at + _STEP, end)) for at in range(start, end, _STEP)]
+    return found
+
+
+def _copy(source: int, target: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            done = os.copy_file_range(source, target, end - start, start, start)
+        except OSError:
+            # Between two file systems, on older kernels.
+            done = os.pwrite(target, os.pread(source, min(end - start, MIB), start), start)
+        if done == 0:
+            raise ImageRefused("copying its file", "it became shorter meanwhile", "Run again")
+        start += done
+
+
+def require_room(path: str, format: str, new_format: str, key: str, what: str) -> None:
+    """NoSpace unless rewriting the disk at `path` fits beside it."""
+    needed = os.stat(path).st_blocks * 512 if key else formats.room_for(path, format, new_format)
+    datastore.require_space(os.path.dirname(path), needed + _LUKS, what)
+
+
+def rewrite(path: str, format: str, new_format: str, size: int, compress: bool, source_key: str, key: str) -> None:
+    """What a machine sees of the disk, whole and synced in the file beside it. size: bytes, at least."""
+    work = path + WORK
+    files.remove_file(work)
+    formats.rewrite(path, format, work, new_format, compress, source_key, key)
+    formats.resize(work, new_format, size, key)
+    with files.explained(work):
+        files.settle(work)
+
+
+def swap(path: str, writable: bool) -> None:
+    """Put what was made in the image's place."""
+    datastore.protect(path + WORK, writable)
+    with files.explained(path):
+        os.rename(path + WORK, path)
+        files.sync_directory(os.path.dirname(path))
+
+
+def made(path: str) -> bool:
+    """Whether something made still lies beside the image."""
+    return os.path.lexists(path + WORK)
+
+
+def clear(disk: str) -> None:
+    """Take away what a run that was killed was about to put into a disk."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(disk + BESIDE)
+
+
+def undo(path: str) -> None:
+    files.remove_file(path + WORK, sync=True)
+
+
+def grow(path: str, format: str, size: int, key: str) -> None:
+    """Make the disk larger in its own file: what is in it stays where it is."""
+    formats.resize(path, format, size, key)
+    with files.explained(path):
+        files.settle(path)
+
+
+def dig_holes(path: str) -> None:
+    """Give the zeroes of a raw disk back to its file system. Its content stays the same."""
+    command.run(["fallocate", "--dig-holes", path], timeout=formats.LONG_TIMEOUT)
+    with files.explained(path):
+        files.settle(path)

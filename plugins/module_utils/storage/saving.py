@@ -1,0 +1,203 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine's disk becomes an image of its own; and the snapshots within a qcow2 file. Of what a guest or its QEMU
+could have written, only what the catalog says is believed: formats and the files below are named to qemu-img, each."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ImageRefused, NotFound
+from ..host import command
+from ..host.files import adopt, explained, remove_file, settle, sync_directory
+from ..model.disk import DiskFiles
+from . import datastore, formats, importer
+
+MIB = 1024 * 1024
+WAIT = 60.0
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+
+@dataclass(frozen=True)
+class Saved:
+    """size: MiB that a machine sees, rounded up."""
+
+    size: int
+    format: str
+
+
+@contextlib.contextmanager
+def place(target: str, what: str) -> Iterator[str]:
+    """Yields where the new image's file is to be made. It gets its name at the end, whole, on the disk, and as images
+    are; on an error there is nothing. What a killed run left of it is removed first."""
+    directory = os.path.dirname(target)
+    if not os.path.isdir(directory):
+        raise NotFound(
+            f"{what}: directory {directory} on this node", "there is none", "Mount the front-end's datastores here"
+        )
+    with importer.reserved(target, WAIT):
+        # A run that was killed got as far as this, and nobody heard of it: what the disk holds by now counts.
+        remove_file(target)
+        new = target + importer.NEW
+        try:
+            yield new
+            datastore.protect(new, writable=False)
+            with explained(new):
+                settle(new)
+                os.rename(new, target)
+                sync_directory(directory)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+
+
+def make_empty(path: str, format: str, size: int) -> None:
+    """A file for QEMU to write a disk of `size` bytes to."""
+    formats.create_empty(path, format, size)
+    adopt(path, 0o660, -1, datastore.hypervisor_group())
+
+
+def make_sparse(path: str) -> None:
+    """Give back what the file takes and holds nothing: QEMU reserves room for the zeroes of a raw disk."""
+    with explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            end, start = os.fstat(fd).st_size, 0
+            while start < end:
+                start = os.lseek(fd, start, os.SEEK_HOLE)
+                after = _next_data(fd, start, end)
+                if after > start and not _punch(fd, start, after - start):
+                    return  # a file system that can't: it takes more room, and that is all
+                start = after
+        finally:
+            os.close(fd)
+
+
+def _next_data(fd: int, start: int, end: int) -> int:
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return end
+        raise
+
+
+def _punch(fd: int, start: int, length: int) -> bool:
+    call = ctypes.CDLL(None, use_errno=True).fallocate
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return bool(call(fd, _KEEP_SIZE | _PUNCH_HOLE, start, length) == 0)
+
+
+def required(files: DiskFiles) -> int:
+    """Bytes that a copy may take: what all files below take now."""
+    found = 0
+    for path in (files.path, *(path for path, _format in files.backing)):
+        with explained(path):
+            stat = os.stat(path)
+        found += min(stat.st_size, stat.st_blocks * 512)
+    return found
+
+
+def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
+    """What the disk of a machine that is off holds, as a file that stands alone; its snapshots stay behind. encrypted:
+    it is copied as it is."""
+    if files.backing or (files.format == "qcow2" and not encrypted):
+        # Not as it is, even where nothing is below it: then its header would be read, and what that names.
+        datastore.require_space(os.path.dirname(path), required(files) + MIB, what)
+        _refuse_data_file(files.path, files.format, what)
+        # Without -f: the name itself says the format of each.
+        command.run(
+            ["qemu-img", "convert", "-q", "-O", files.format, _named(files), path],
+            timeout=formats.LONG_TIMEOUT,
+            memory=formats.MEMORY,
+            cpu=formats.LONG_CPU,
+        )
+        return
+    datastore.require_space(os.path.dirname(path), required(files) + MIB, what)
+    # Byte by byte: an encrypted qcow2 file is raw to those who have no key.
+    formats.copy(files.path, "raw" if encrypted else files.format, path, "raw" if encrypted else files.format)
+
+
+def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Saved:
+    """ImageRefused unless the file is whole, of this format, at least of `size` bytes, and names no other."""
+    if format == "qcow2":
+        found = formats.inspect(path, format, what, encrypted=encrypted).virtual_size
+    else:
+        # What a guest wrote into it may look like anything, and be cut off.
+        found = formats.virtual_size(path, format)
+    if found < size:
+        raise ImageRefused(what, f"it has {found} bytes, and the disk {size}", "Run again: it is saved anew")
+    return Saved(-(-found // MIB), format)
+
+
+# -- snapshots in the file of a machine that is off ------------------------------------------------------------------
+
+
+def snapshot_tags(files: DiskFiles) -> list[str]:
+    # What is below is not opened for this, and QEMU wants to hear nothing of it then.
+    facts = json.loads(_on_qcow2("info", "--output=json", files=DiskFiles(files.path, files.format)).stdout)
+    return [str(each["name"]) for each in facts.get("snapshots") or ()]
+
+
+def create_snapshot(files: DiskFiles, tag: str) -> bool:
+    """False if there is one of that name already: a run that was killed made it."""
+    if tag in snapshot_tags(files):
+        return False
+    _on_qcow2("snapshot", "-q", "-c", tag, files=files)
+    return True
+
+
+def delete_snapshot(files: DiskFiles, tag: str) -> bool:
+    if tag not in snapshot_tags(files):
+        return False
+    _on_qcow2("snapshot", "-q", "-d", tag, files=files)
+    return True
+
+
+def revert(files: DiskFiles, tag: str, what: str) -> None:
+    if tag not in snapshot_tags(files):
+        raise NotFound(what, f"{files.path} holds none of that name", "Look at it with qemu-img info")
+    _on_qcow2("snapshot", "-q", "-a", tag, files=files)
+
+
+def _on_qcow2(verb: str, *arguments: str, files: DiskFiles) -> command.Completed:
+    _refuse_data_file(files.path, files.format, f"disk {files.path}")
+    return command.run(
+        ["qemu-img", verb, *arguments, _named(files)],
+        timeout=formats.LONG_TIMEOUT,
+        memory=formats.MEMORY,
+        cpu=formats.CPU,
+    )
+
+
+def _named(files: DiskFiles) -> str:
+    return "json:" + json.dumps(_chain((files.path, files.format), *files.backing))
+
+
+def _chain(*files: tuple[str, str]) -> dict[str, Any]:
+    """The files, nearest first, as QEMU names them; what the first says of what is below it is not read."""
+    (path, format_), below = files[0], files[1:]
+    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": path}}
+    if format_ == "qcow2":
+        node["backing"] = _chain(*below) if below else None
+    return node
+
+
+def _refuse_data_file(path: str, format: str, what: str) -> None:
+    """A QEMU that was taken over by its guest could have made it one whose content is another file's."""
+    if format != "qcow2":
+        return
+    with explained(path), formats.open_binary(path) as file:
+        head = file.read(80)
+    if len(head) == 80 and int.from_bytes(head[4:8], "big") >= 3 and int.from_bytes(head[72:80], "big") & 4:
+        raise ImageRefused(
+            what, f"{path} says that its content is in another file", "It was tampered with: make the machine anew"
+        )

@@ -1,0 +1,150 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_datastore
+short_description: Datastores of the catalog, and their directories
+version_added: 0.2.0
+description:
+  - Registers datastores for images. Each is a directory below the root, C(datastores/ID). It may be a mount point, or a
+    link that root made to another place, and is made where it is not there.
+  - Every catalog has the datastores V(system) (0, disks of machines), V(default) (1, images) and V(files) (2, kernels,
+    initrds and context files). Those that are made have ids from 100 on.
+options:
+  name:
+    description: Name of the datastore.
+    type: str
+  type:
+    description:
+      - V(IMAGE) for disks, V(FILE) for images of the types C(KERNEL), C(RAMDISK) and C(CONTEXT). A new one is V(IMAGE)
+        if nothing is said.
+      - V(SYSTEM) is the type of datastore 0, and of no other.
+    type: str
+    choices: [IMAGE, FILE, SYSTEM]
+  capacity_check:
+    description:
+      - Whether an empty disk has to fit as large as a machine sees it, though it takes no room yet. It is so if nothing
+        is said.
+      - What is stored has to fit in any case.
+    type: bool
+  description:
+    description: A description.
+    type: str
+  attributes:
+    description: Attributes of your own. Those that are not given stay as they are, null takes one away.
+    type: dict
+  state:
+    description: V(absent) removes one in which no images lie. Those of every catalog stay.
+    type: str
+    choices: [present, absent]
+    default: present
+  datastores:
+    description: Many datastores, a list of dicts with the keys above.
+    type: list
+    elements: raw
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: A datastore on disks that are fast
+  nebula.provision.nebula_datastore:
+    name: fast
+  register: made
+
+- name: Where it is to be mounted
+  ansible.builtin.debug:
+    msg: "{{ made.datastore.path }}, {{ made.datastore.free }} MB free"
+
+- name: Disks that are promised more than once
+  nebula.provision.nebula_datastore:
+    name: default
+    capacity_check: false
+"""
+
+RETURN = r"""
+datastore:
+  description: The datastore, if one was asked for. The same keys as an item of RV(datastores).
+  returned: when O(datastores) is not given and the datastore exists
+  type: dict
+datastores:
+  description: The datastores of the list that exist, in its order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id: {description: Id. Null in check mode for one that would be created., type: int}
+    name: {description: Name., type: str}
+    type: {description: Type., type: str, sample: IMAGE}
+    capacity_check: {description: Whether empty disks have to fit., type: bool}
+    description: {description: Description., type: str}
+    images: {description: Number of images that lie there., type: int}
+    attributes: {description: Attributes of your own., type: dict}
+    path: {description: Its directory., type: str}
+    free: {description: MB that may still be written there., type: int}
+    total: {description: MB of its file system., type: int}
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.items.datastores import KEYS, STATES, TYPES, apply
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    items, refused = items_of(params, "datastores", KEYS, "datastore")
+    if not check_mode:
+        datastore.prepare_root(params["root"])
+    with closing(open_engine(params, check_mode, create=True)) as engine:
+        with engine.session():
+            done = [apply(engine, item, params["root"], check_mode) for item in items]
+        if check_mode:
+            # An id that was given out and taken back means nothing.
+            for item in done:
+                if item.before is None and item.after is not None:
+                    item.after = {**item.after, "id": None, "path": "", "free": None, "total": None}
+        result = Result([*refused, *done])
+        views = [item.after for item in done if item.after is not None]
+        result.payload = {"datastores": views, "catalog": engine.catalog()}
+    if params["datastores"] is None and views:
+        result.payload["datastore"] = views[0]
+    return result
+
+
+def main():
+    spec = dict(
+        name={"type": "str"},
+        type={"type": "str", "choices": [*TYPES]},
+        capacity_check={"type": "bool"},
+        description={"type": "str"},
+        attributes={"type": "dict"},
+        state={"type": "str", "default": "present", "choices": [*STATES]},
+        datastores={"type": "list", "elements": "raw"},
+        **ENGINE,
+    )
+    module = AnsibleModule(
+        argument_spec=spec,
+        supports_check_mode=True,
+        required_one_of=[("name", "datastores")],
+        mutually_exclusive=[("name", "datastores")],
+    )
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()

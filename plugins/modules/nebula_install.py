@@ -1,0 +1,205 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_install
+short_description: Steps of installing operating systems from ISOs into images, on the front-end
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Says which step is due for each installation by what the catalog and the nodes say, and does what of it is the
+    front-end's to do. Role C(install_os) calls it between the roles that do the rest, and is what to use.
+  - Nothing is remembered between calls but in the catalog. A run that was killed anywhere is gone on with by the next.
+options:
+  installs:
+    description:
+      - The installations, a list of dicts or its JSON. The keys are those of C(nebula_installs) of role C(install_os).
+    type: json
+    required: true
+  state:
+    description:
+      - V(begun) checks all of them before anything is made, and says which ISOs are to be stored (RV(isos)) and which
+        machines are to be ended first (RV(vms)).
+      - V(prepared) makes blank disks, answers and templates, and says which machines are to run (RV(vms)) and to be
+        waited for (RV(waits)).
+      - V(recorded) takes what was waited for (O(waited)), and says which machines have done their work (RV(vms)).
+      - V(converted) makes OS images of what is installed, and says which machines are to try them (RV(vms)).
+      - V(concluded) takes what the guests of those said (O(verified)), and says which machines are not needed any more.
+      - V(shown) only looks. What is the matter with one is said in its C(error), and is no failure.
+    type: str
+    choices: [begun, prepared, recorded, converted, concluded, shown]
+    default: begun
+  only:
+    description: Names of those to be looked at. All of O(installs) if it is not given.
+    type: list
+    elements: str
+  answers:
+    description:
+      - The rendered answers by the name of the installation, a dict or its JSON. A dict with C(error) in place of a
+        text says why they can't be, which is an error of that installation alone.
+    type: json
+  observed:
+    description: What the nodes said when they were polled, as M(nebula.provision.nebula_vm) takes it.
+    type: list
+    elements: dict
+  waited:
+    description: What M(nebula.provision.nebula_install_wait) returned as C(waited), of all nodes.
+    type: list
+    elements: dict
+  verified:
+    description: What M(nebula.provision.nebula_verify) returned as C(vms), of all nodes.
+    type: list
+    elements: dict
+  _local:
+    description: What the action plugin saw of ISOs on the control node, as JSON text. Not for use in tasks.
+    type: json
+extends_documentation_fragment:
+  - nebula.provision.engine
+  - nebula.provision.attributes
+"""
+
+EXAMPLES = r"""
+- name: What is due
+  nebula.provision.nebula_install:
+    installs:
+      - name: debian12
+        iso: /srv/isos/debian-12-netinst.iso
+        size: 10240
+    state: begun
+  check_mode: true
+"""
+
+RETURN = r"""
+installs:
+  description: Each installation, and how far it is.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the image., type: str, sample: debian12}
+    step: {description: "How far it is, in words.", type: str, sample: installing}
+    due: {description: The step that is due., type: str, sample: wait}
+    image: {description: Id of the image., type: int}
+    type: {description: Its type., type: str, sample: DATABLOCK}
+    state: {description: Its state., type: str, sample: USED_PERS}
+    machine: {description: Name of the machine that installs., type: str, sample: install-debian12}
+    host: {description: The host of that machine., type: str}
+    how: {description: What convinced., type: str}
+    seconds: {description: How long the installation took. Null if that is not known., type: int}
+    error: {description: What is the matter with it., type: str}
+going:
+  description: Names of the installations for which something is due, and nothing is the matter with them.
+  returned: always
+  type: list
+  elements: str
+isos:
+  description: ISOs that are to be stored, as role C(image) takes them.
+  returned: always
+  type: list
+  elements: dict
+vms:
+  description: What is to become of machines, as role C(vm) takes it.
+  returned: always
+  type: list
+  elements: dict
+waits:
+  description: What is to be waited for, as M(nebula.provision.nebula_install_wait) takes it.
+  returned: always
+  type: list
+  elements: dict
+patterns:
+  description: By what each machine that tries an image is believed, as role C(verify) takes it.
+  returned: always
+  type: dict
+timeout:
+  description: Seconds that these may take.
+  returned: always
+  type: int
+catalog:
+  description: UUID of the catalog.
+  returned: always
+  type: str
+errors:
+  description: The installations that can't be, with C(name), C(asked), C(found) and C(remedy). The others go on.
+  returned: on failure
+  type: list
+  elements: dict
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
+from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.items import installs
+from ansible_collections.nebula.provision.plugins.module_utils.items.install_wishes import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+
+
+def run(params, check_mode):
+    items, refused = items_of(params, "installs", KEYS, "install")
+    only = params["only"]
+    if only is not None:
+        items = [item for item in items if str(item["name"]) in only]
+        refused = [item for item in refused if item.name in only]
+    settings = installs.Settings(
+        check_mode=check_mode,
+        root=params["root"],
+        answers=parse_json(params["answers"] or "{}", "answers"),
+        local=parse_json(params["_local"] or "{}", "_local"),
+        observed=observed_of(params["observed"] or []),
+        waited=params["waited"] or [],
+        verified=params["verified"] or [],
+        now=int(time.time()),
+    )
+    with closing(open_engine(params, check_mode)) as engine:
+        outcome = installs.run(engine, params["state"], items, settings)
+        catalog = engine.catalog()
+    works = outcome.works
+    told = params["state"] != "shown"
+    return Result(
+        [*(refused if told else ()), *outcome.items(told)],
+        {
+            "installs": [installs.row(work) for work in works],
+            "going": [work.name for work in works if installs.goes_on(work)],
+            "isos": outcome.isos,
+            "vms": outcome.vms,
+            "waits": outcome.waits,
+            "patterns": outcome.patterns,
+            "timeout": outcome.timeout,
+            "catalog": catalog,
+        },
+        [text for work in works for text in work.warnings],
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            installs={"type": "json", "no_log": True, "required": True},
+            state={"type": "str", "choices": [*installs.STATES], "default": "begun"},
+            only={"type": "list", "elements": "str"},
+            answers={"type": "json", "no_log": True},
+            observed={"type": "list", "elements": "dict"},
+            waited={"type": "list", "elements": "dict"},
+            verified={"type": "list", "elements": "dict"},
+            # From the action plugin: where ISOs are on the control node, and what they are.
+            _local={"type": "json"},
+            **ENGINE,
+        ),
+        supports_check_mode=True,
+    )
+    respawn_if_missing(module, ["pycdlib"] if module.params["state"] == "prepared" else [])
+    execute(module, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files written into real disks: by libguestfs, and by a loop device. The third way, qemu-nbd, is beside the
+stock host: this machine's kernel may have no network block devices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CommandFailed,
+    ImageRefused,
+    InvalidValue,
+    MissingDependency,
+    NotFound,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.storage import guest_program, injection, nbd
+from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
+
+ROOT = Path(__file__).resolve().parents[2]
+WHAT = "disk 0 of web"
+OFFSET = 1 << 20
+SECRET = b"a word for nobody\0\xff\n"
+ENTRIES = [
+    Entry("/etc/motd", b"hello\n"),
+    Entry("/srv/new/deep/key", SECRET, 0o600, 33, 34),
+    Entry("/etc/a name with 'quotes\" and \\ and \u00e4", b"odd"),
+    # Through links of the guest's, which are absolute there, or climb; the last is replaced.
+    Entry("/absolute/in", b"absolute"),
+    Entry("/climbing/in", b"climbing"),
+    Entry("/link", b"no link any more"),
+]
+DIRECT = {"via": "loop", "trusted": True}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+
+
+def sh(*argv, **options):
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    """What links in the guest would lead to on the host."""
+    top = tmp_path_factory.mktemp("outside")
+    (top / "victim").write_text("whole")
+    return top
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory, outside):
+    top = tmp_path_factory.mktemp("disks")
+    tree = top / "tree"
+    for name in ("etc", "srv", f".{outside}".lstrip("."), "var/real"):
+        (tree / name.lstrip("/")).mkdir(parents=True)
+    (tree / "etc/os-release").write_text("ID=small\n")
+    (tree / "etc/motd").write_text("old\n")
+    (tree / "absolute").symlink_to(str(outside))
+    (tree / "climbing").symlink_to("../../../../../../var/real")
+    (tree / "link").symlink_to(f"{outside}/victim")
+    part = top / "part"
+    part.touch()
+    os.truncate(part, 16 << 20)
+    sh("mkfs.ext4", "-q", "-F", "-L", "root", "-d", tree, part)
+    raw = top / "disk.raw"
+    with raw.open("wb") as disk:
+        disk.truncate(20 << 20)
+        disk.seek(OFFSET)
+        disk.write(part.read_bytes())
+    sh("sfdisk", "-q", raw, input="2048,32768,83\n")
+    sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, top / "disk.qcow2")
+    return top
+
+
+@pytest.fixture
+def disk(disks, tmp_path):
+    """An overlay, as machines have it; nothing is left of a run afterwards."""
+    before = leftovers()
+    path = tmp_path / "disk.0"
+    sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", disks / "disk.qcow2", path)
+    yield path
+    assert leftovers() == before
+
+
+def leftovers():
+    loops = [line for line in sh("losetup", "-a").splitlines() if "pytest-of" in line or "(/)" in line]
+    return loops, [name for name in os.listdir(injection.SCRATCH) if name.startswith(injection.PREFIX)]
+
+
+def inside(path, tmp_path, format="qcow2"):
+    """Content, mode and owner of what is in the file system, by debugfs and without any mount."""
+    raw, part, top = tmp_path / "read.raw", tmp_path / "part", tmp_path / "read"
+    sh("qemu-img", "convert", "-f", format, "-O", "raw", path, raw)
+    part.write_bytes(raw.read_bytes()[OFFSET : OFFSET + (16 << 20)])
+    sh("e2fsck", "-f", "-n", part)
+    shutil.rmtree(top, ignore_errors=True)
+    top.mkdir()
+    sh("debugfs", "-R", f"rdump / {top}", part)
+    return top
+
+
+def expect(top, outside):
+    assert (top / "etc/motd").read_bytes() == b"hello\n"
+    assert (top / "etc/a name with 'quotes\" and \\ and \u00e4").read_bytes() == b"odd"
+    key = top / "srv/new/deep/key"
+    found = key.stat()
+    assert (key.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (SECRET, 0o600, 33, 34)
+    assert stat.S_IMODE((top / "srv/new/deep").stat().st_mode) == 0o755
+    assert (top / str(outside).lstrip("/") / "in").read_bytes() == b"absolute"
+    assert (top / "var/real/in").read_bytes() == b"climbing"
+    assert not (top / "link").is_symlink() and (top / "link").read_bytes() == b"no link any more"
+    assert [path.name for path in outside.iterdir()] == ["victim"] and (outside / "victim").read_text() == "whole"
+
+
+@pytest.mark.parametrize("options", [{}, DIRECT], ids=["guestfs", "loop"])
+def test_into_an_overlay(disk, disks, tmp_path, outside, options):
+    base = (disks / "disk.qcow2").read_bytes()
+    assert inject(str(disk), "qcow2", ENTRIES, WHAT, **options) == options.get("via", "guestfs")
+    expect(inside(disk, tmp_path), outside)
+    assert (disks / "disk.qcow2").read_bytes() == base
+
+
+def test_into_a_raw_disk_whose_header_is_of_another(disks, tmp_path, outside):
+    """The format is what it is known to be: the guest may have written such a header."""
+    raw = tmp_path / "disk.raw"
+    shutil.copy(disks / "disk.raw", raw)
+    with raw.open("r+b") as file:
+        # Behind the boot code, which no partition table needs.
+        file.write(b"QFI\xfb\0\0\0\3" + b"\0\0\0\0\0\0\0\x68\0\0\0\x0b")
+        file.seek(0x68)
+        file.write(b"/etc/passwd")
+    assert inject(str(raw), "raw", ENTRIES, WHAT, **DIRECT) == "loop"
+    expect(inside(raw, tmp_path, "raw"), outside)
+
+
+def test_what_a_killed_run_left_is_freed(disks, tmp_path, outside):
+    """A loop device of the very disk, and what is mounted of it."""
+    raw, point = tmp_path / "disk.raw", tmp_path / "point"
+    shutil.copy(disks / "disk.raw", raw)
+    point.mkdir()
+    device = sh("losetup", "--find", "--show", "--offset", OFFSET, raw).strip()
+    second = sh("losetup", "--find", "--show", raw).strip()
+    sh("mount", device, point)
+    dead = Path(injection.SCRATCH, injection.PREFIX + "killed")
+    dead.mkdir()
+    (dead / "disk").write_text("")
+    try:
+        assert inject(str(raw), "raw", ENTRIES, WHAT, **DIRECT) == "loop"
+        assert not os.path.ismount(point)
+        left = sh("losetup", "-a")
+        assert f"{device}:" not in left and f"{second}:" not in left and not dead.exists()
+    finally:
+        subprocess.run(["umount", str(point)], capture_output=True, check=False)
+        for each in (device, second):
+            if str(raw) in sh("losetup", "-a"):
+                subprocess.run(["losetup", "--detach", each], capture_output=True, check=False)
+    expect(inside(raw, tmp_path, "raw"), outside)
+
+
+@pytest.mark.parametrize("options", [{}, DIRECT], ids=["guestfs", "loop"])
+def test_killed_meanwhile(disk, tmp_path, options):
+    """Whatever shows the disk ends with the run, and the next one can begin."""
+    module = "guest_mount" if options else "guest_root"
+    code = f"""
+from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
+from ansible_collections.nebula.provision.plugins.module_utils.storage import {module} as m
+import time
+def stop(*given, **more):
+    print("there", flush=True)
+    time.sleep(100)
+m.{"refuse_apart" if options else "mount"} = stop
+inject({str(disk)!r}, "qcow2", [Entry("/etc/motd", b"x")], {WHAT!r}, **{options!r})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "there\n"
+        process.kill()
+    end = time.monotonic() + 20
+    while True:
+        try:
+            assert inject(str(disk), "qcow2", [Entry("/etc/motd", b"y")], WHAT, **DIRECT) == "loop"
+            break
+        except CommandFailed as error:
+            # QEMU of the killed one has it open for a moment still.
+            assert "lock" in error.found and time.monotonic() < end, error
+            time.sleep(0.1)
+    assert (inside(disk, tmp_path) / "etc/motd").read_bytes() == b"y"
+
+
+def test_the_host_s_kernel_mounts_what_is_trusted_only(disk, monkeypatch):
+    before = disk.read_bytes()
+    for way in ("loop", "nbd"):
+        with pytest.raises(InvalidValue, match="not said to be trusted"):
+            inject(str(disk), "qcow2", ENTRIES, WHAT, via=way)
+    monkeypatch.setattr(guest_program, "present", lambda program: program != "guestfish")
+    with pytest.raises(MissingDependency, match="only trusted images"):
+        inject(str(disk), "qcow2", ENTRIES, WHAT)
+    assert disk.read_bytes() == before
+    monkeypatch.setattr(nbd, "obstacle", lambda: "there is none")
+    assert injection.choose("auto", True, WHAT) == "loop"
+    monkeypatch.setattr(nbd, "obstacle", lambda: "")
+    assert injection.choose("auto", True, WHAT) == "nbd"
+
+
+def test_a_kernel_without_network_block_devices(disk):
+    if not nbd.obstacle():
+        pytest.skip("this kernel has them; tests/integration/test_stock_injection.py uses them")
+    with pytest.raises(MissingDependency, match=r"no network block devices \(module nbd\)"):
+        inject(str(disk), "qcow2", ENTRIES, WHAT, via="nbd", trusted=True)
+
+
+@pytest.mark.parametrize("path", ["etc/motd", "/", "/etc/../motd", "//etc/motd", "/etc/", "/a\0b", ""], ids=repr)
+def test_paths_that_are_none(disk, path):
+    with pytest.raises(InvalidValue):
+        inject(str(disk), "qcow2", [Entry(path, b"")], WHAT, **DIRECT)
+
+
+def test_a_directory_in_the_place_of_a_file(disk):
+    for options in ({}, DIRECT):
+        with pytest.raises(CommandFailed, match="writing /etc"):
+            inject(str(disk), "qcow2", [Entry("/etc", b"")], WHAT, **options)
+
+
+def test_no_root_and_no_file_system(tmp_path, disks):
+    path = tmp_path / "data.raw"
+    path.touch()
+    os.truncate(path, 8 << 20)
+    for options in ({}, DIRECT):
+        with pytest.raises(NotFound):
+            inject(str(path), "raw", ENTRIES, WHAT, **options)
+
+
+def test_what_another_file_system_would_hide(disks, tmp_path):
+    """libguestfs mounts those too; a mount of the root alone says so."""
+    raw, part = tmp_path / "disk.raw", tmp_path / "part"
+    shutil.copy(disks / "disk.raw", raw)
+    part.write_bytes(raw.read_bytes()[OFFSET : OFFSET + (16 << 20)])
+    (tmp_path / "fstab").write_text("LABEL=root / ext4 defaults 0 1\nLABEL=srv /srv ext4 defaults 0 1\n")
+    sh("debugfs", "-w", "-R", f"write {tmp_path / 'fstab'} /etc/fstab", part)
+    with raw.open("r+b") as file:
+        file.seek(OFFSET)
+        file.write(part.read_bytes())
+    with pytest.raises(ImageRefused, match="its /srv is on a file system of its own"):
+        inject(str(raw), "raw", ENTRIES, WHAT, **DIRECT)

@@ -1,0 +1,645 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installations from ISOs as runs of single modules with a real libvirtd: each step is killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from auditor import assert_consistent_here
+from in_world import in_world
+
+from ansible_collections.nebula.provision.plugins.filter.installer_isos import installer_isos
+from ansible_collections.nebula.provision.tests.integration.guests import fake_installer, installer_iso
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, RUN, Flow
+
+TEMPLATE = {"MEMORY": 32, "CPU": "0.1"}
+NO_ROOT = ("nebula_install_wait",)
+
+
+class Killed(Exception):
+    pass
+
+
+class Installs(Flow):
+    """Role install_os without Ansible."""
+
+    def __init__(self, root: Path, place: Path) -> None:
+        super().__init__(root, place)
+        self.list: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self.isos = root.parent
+        self.rendered: dict[str, str] = {}
+        self.deadline = 0.0
+
+    def told_to(self, module: str, arguments: Any) -> str:
+        if module in NO_ROOT:
+            return json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+        return super().told_to(module, arguments)
+
+    def attempt(self, module: str, **arguments: Any) -> dict[str, Any]:
+        """Killed, if that is due while it runs."""
+        if not self.deadline:
+            return super().attempt(module, **arguments)
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.surroundings({}),
+            text=True,
+            umask=self.umask,
+        )
+        try:
+            out, _err = process.communicate(self.told_to(module, arguments), max(0, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise Killed from None
+        self.answers[module] = json.loads(out)
+        return self.answers[module]
+
+    def kill_within(self, seconds: float, act: Callable[[], Any]) -> None:
+        self.deadline = time.monotonic() + seconds
+        try:
+            act()
+        except Killed:
+            pass
+        finally:
+            self.deadline = 0.0
+
+    def ready(self) -> None:
+        for step in self.begin()[:3]:
+            self.take(step)
+
+    def add(self, name: str, iso: Path, **keys: Any) -> None:
+        remote = {"path": str(iso), "remote_src": True}
+        self.list.append(
+            {"name": name, "iso": remote, "size": 4, "template": TEMPLATE, "timeout": 60, "marker": True, **keys}
+        )
+
+    def call(self, state: str, **more: Any) -> dict[str, Any]:
+        more["answers"] = json.dumps(self.rendered)
+        answer = self.attempt("nebula_install", state=state, installs=json.dumps(self.list), **more)
+        self.errors += [f"{each['asked']}: {each['found']}. {each['remedy']}" for each in answer.get("errors", ())]
+        self.errors += [answer["msg"]] if answer.get("failed") and "errors" not in answer else []
+        return answer
+
+    def polled(self) -> list[dict[str, Any]]:
+        return [self.run("nebula_deploy", host=HOST, state="polled")["observed"]]
+
+    def machines(self, vms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return self.bring(*vms)["vms"] if vms else []
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """What the role does, one thing after the other: the name of each, and how it is done."""
+        found: dict[str, Any] = {}
+
+        def keep(name: str, what: Callable[[], Any]) -> Callable[[], Any]:
+            def act() -> None:
+                found[name] = what()
+
+            return act
+
+        yield "begun", keep("begun", lambda: self.call("begun", observed=self.polled()))
+        yield "end-stale", keep("ended", lambda: self.machines(found["begun"].get("vms", [])))
+        yield (
+            "isos",
+            lambda: self.run("nebula_image", images=json.dumps(installer_isos(found["begun"]["isos"], self.list))),
+        )
+        going = found["begun"].get("going", [])
+        if not going:
+            return
+        yield "prepared", keep("prepared", lambda: self.call("prepared", only=going, observed=self.polled()))
+        prepared = found["prepared"]
+        yield "machines", keep("machines", lambda: self.machines(prepared.get("vms", [])))
+        yield "wait", keep("waited", lambda: self.wait(prepared, found["machines"]))
+        yield "recorded", keep("recorded", lambda: self.call("recorded", only=going, waited=found["waited"]))
+        yield "end", lambda: self.machines(found["recorded"]["vms"])
+        yield "converted", keep("converted", lambda: self.call("converted", only=going))
+        yield "trials", keep("trials", lambda: self.machines(found["converted"].get("vms", [])))
+        yield "verify", keep("verified", lambda: self.verify(found["converted"], found["trials"]))
+        yield (
+            "concluded",
+            keep("concluded", lambda: self.call("concluded", only=going, verified=found["verified"])),
+        )
+        yield "end-trials", lambda: self.machines(found["concluded"]["vms"])
+
+    def wait(self, prepared: dict[str, Any], vms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        answer = self.attempt("nebula_install_wait", installs=prepared["waits"], vms=vms, catalog=prepared["catalog"])
+        self.errors += [f"{each['asked']}: {each['found']}. {each['remedy']}" for each in answer.get("errors", ())]
+        return answer["waited"]
+
+    def verify(self, converted: dict[str, Any], vms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not vms:
+            return []
+        arguments = {"vms": json.dumps(vms), "patterns": converted["patterns"], "timeout": converted["timeout"]}
+        told = {"ANSIBLE_MODULE_ARGS": arguments}
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "nebula_verify"],
+            input=json.dumps(told),
+            env=self.surroundings({}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return json.loads(done.stdout)["vms"]
+
+    def all(self) -> None:
+        for _name, act in self.steps():
+            act()
+
+    def image(self, name: str) -> dict[str, Any]:
+        images = self.run("nebula_info", gather=["images"])["images"]
+        return next((image for image in images if image["name"] == name), {})
+
+    def installations(self, name: str) -> int:
+        """How often a machine of that name ran the installer, by the consoles' word."""
+        return sum(
+            path.read_bytes().count(fake_installer.STARTED.encode())
+            for path in Path(self.root, "datastores/0").glob("*/console.log")
+        )
+
+    def domain(self, name: str) -> Any:
+        import libvirt
+
+        with closing(libvirt.open("qemu:///system")) as connection:
+            for domain in connection.listAllDomains():
+                if f"<title>{name}</title>" in domain.XMLDesc(0):
+                    return domain.name()
+        return None
+
+    def definition(self, name: str) -> str:
+        import libvirt
+
+        with closing(libvirt.open("qemu:///system")) as connection:
+            return connection.lookupByName(self.domain(name)).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+    def assert_ready(self, name: str) -> None:
+        assert not self.errors, self.errors
+        image = self.image(name)
+        assert (image["type"], image["state"], image["persistent"]) == ("OS", "READY", False), image
+        assert image["attributes"]["VERIFIED"] == "YES" and image["unfinished"] == ""
+        with Path(image["source"]).open("rb") as file:
+            assert fake_installer.LOGIN.encode() in file.read(512)
+        assert [each["name"] for each in self.run("nebula_info", gather=["templates"])["templates"]] == []
+        assert self.run("nebula_info", gather=["vms"])["vms"] == []
+
+
+@contextmanager
+def installs(**iso: Any) -> Iterator[Installs]:
+    place = Path(os.environ["NEBULA_WORLD"], f"install-{uuid.uuid4().hex[:8]}")
+    place.mkdir(mode=0o755)
+    flow = Installs(place / "nebula", place / "sources")
+    flow.ready()
+    flow.add("one", fake_installer.build(place / "one.iso", **iso))
+    try:
+        yield flow
+        assert_consistent_here(str(flow.root))
+    finally:
+        _clear()
+
+
+def _clear() -> None:
+    import libvirt
+
+    with closing(libvirt.open("qemu:///system")) as connection:
+        for domain in connection.listAllDomains():
+            if domain.isActive():
+                domain.destroy()
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
+
+@in_world
+def test_several_at_once_with_both_ends() -> None:
+    with installs() as flow:
+        flow.add("two", fake_installer.build(flow.isos / "two.iso", end="reboot"), end="reboot", format="qcow2")
+        flow.list[1]["verify"] = False
+        flow.all()
+        flow.assert_ready("one")
+        two = flow.image("two")
+        assert (two["type"], two["state"], two["format"], two["bus"]) == ("OS", "READY", "qcow2", "virtio")
+        assert two["attributes"]["VERIFIED"] == "NO" and two["firmware"] == "BIOS"
+        before = flow.run("nebula_info", gather=["images"])["images"]
+        assert flow.call("begun", observed=flow.polled())["going"] == []
+        flow.all()
+        assert flow.run("nebula_info", gather=["images"])["images"] == before
+
+
+STEPS = (
+    "begun", "end-stale", "isos", "prepared", "machines", "wait", "recorded", "end", "converted", "trials", "verify",
+    "concluded", "end-trials",
+)  # fmt: skip
+
+
+@in_world
+def test_a_run_that_ends_after_any_step_is_gone_on_with() -> None:
+    """The controller is gone after each step in turn; nothing is installed twice."""
+    with installs() as flow:
+        ran = 0
+        for last in STEPS:
+            for name, act in flow.steps():
+                act()
+                ran = max(ran, flow.installations("one"))
+                image = flow.image("one")
+                if image and (image["unfinished"] or image["type"] == "DATABLOCK"):
+                    assert image["state"] != "READY" or not Path(image["source"]).read_bytes().strip(b"\0")
+                if name == last:
+                    break
+        flow.all()
+        flow.assert_ready("one")
+        assert ran == 1
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.4, 0.8])
+@in_world
+def test_a_module_that_is_killed_at_any_moment(moment: float) -> None:
+    """SIGKILL for whatever runs, in the middle of each step in turn, some way into it."""
+    with installs() as flow:
+        for last in ("prepared", "machines", "wait", "recorded", "end", "converted", "trials", "concluded"):
+            for name, act in flow.steps():
+                if name == last:
+                    flow.kill_within(moment, act)
+                    break
+                act()
+        flow.all()
+        flow.assert_ready("one")
+
+
+@in_world
+def test_the_guest_is_at_its_end_before_anybody_has_recorded_its_start() -> None:
+    """Killed between act and record: the plan, carried out again, would start the machine again."""
+    with installs() as flow:
+        for name, act in flow.steps():
+            if name == "machines":
+                flow.decide(*flow.answers["nebula_install"]["vms"])
+                flow.run("nebula_deploy", **flow.plan())
+                break
+            act()
+        wait_for(lambda: flow.polled()[0]["vms"][0]["ended"] == "guest", "the end of the installation")
+        flow.all()
+        flow.assert_ready("one")
+
+
+@in_world
+def test_a_host_that_crashes_meanwhile_has_it_installed_anew() -> None:
+    with installs(wait=600) as flow:
+        _until(flow, "machines")
+        wait_for(lambda: flow.installations("one") == 1, "the installer")
+        disk = Path(flow.image("one")["source"])
+        with disk.open("r+b") as file:
+            file.write(b"half")
+        first = flow.image("one")["id"]
+        name = flow.domain("install-one")
+        # A QEMU that is killed is what a crash of its host leaves.
+        os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
+        wait_for(lambda: flow.polled()[0]["vms"][0]["state"] == "POWEROFF", "its end")
+        began = flow.call("begun", observed=flow.polled())
+        assert [each["step"] for each in began["installs"]] == ["to be installed anew"]
+        assert began["vms"] == [{"name": "install-one", "state": "absent", "hard": True}]
+        flow.machines(began["vms"])
+        assert flow.image("one")["state"] == "ERROR"
+        flow.call("prepared", only=began["going"], observed=flow.polled())
+        assert flow.image("one")["id"] != first
+        assert not Path(flow.image("one")["source"]).read_bytes().strip(b"\0")
+        flow.list[0]["state"] = "absent"
+        flow.all()
+        assert flow.image("one") == {} and flow.run("nebula_info", gather=["templates"])["templates"] == []
+
+
+@in_world
+def test_a_machine_that_installs_does_not_start_with_its_host() -> None:
+    import libvirt
+
+    with installs(wait=600) as flow:
+        _until(flow, "machines")
+        with closing(libvirt.open("qemu:///system")) as connection:
+            domain = connection.lookupByName(flow.domain("install-one"))
+            assert not domain.autostart()
+        assert_consistent_here(str(flow.root))
+        flow.list[0]["state"] = "absent"
+        flow.all()
+        assert flow.image("one") == {} and not flow.errors
+
+
+@in_world
+def test_an_end_without_the_word_is_no_end() -> None:
+    with installs(marker=False) as flow:
+        flow.all()
+        assert "the guest ended its machine without having said that it is finished" in flow.errors[0]
+        assert "Last lines" in flow.errors[0] and "done" in flow.errors[0]
+        assert flow.image("one")["state"] == "USED_PERS"
+        flow.errors.clear()
+        # Again, with the same answer: nothing is begun anew over it.
+        flow.all()
+        assert len(flow.errors) == 1 and flow.installations("one") == 1
+        flow.errors.clear()
+        flow.list[0]["state"] = "installed"
+        flow.all()
+        flow.assert_ready("one")
+
+
+@in_world
+def test_an_installation_that_takes_too_long_is_kept_and_waited_for_again() -> None:
+    with installs(end="stay") as flow:
+        flow.list[0]["timeout"] = 2
+        flow.all()
+        assert "it has not come to its end within 2 s" in flow.errors[0]
+        assert flow.polled()[0]["vms"][0]["state"] == "RUNNING"
+        flow.errors.clear()
+        # Its console says more than it ends by.
+        flow.list[0].update(timeout=60, end={"pattern": "install: finished$"})
+        flow.all()
+        flow.assert_ready("one")
+
+
+@in_world
+def test_an_iso_that_asks_for_a_key() -> None:
+    """As that of Windows does; the profile's machine, with answers, but for secure boot."""
+    with installs(key=True) as flow:
+        flow.list[0].update(
+            firmware="BIOS", size=40000, template={"CPU": "0.1"}, bus="sata", verify={"pattern": "fake login"},
+            answers={"kind": "autounattend", "password": "s3cr3t", "way": "floppy"},
+        )  # fmt: skip
+        flow.rendered = {"one": "<unattend/>"}
+        flow.all()
+        flow.assert_ready("one")
+        assert flow.image("one")["bus"] == "sata"
+        assert [each["name"] for each in flow.run("nebula_info", gather=["images"])["images"]] == ["one.iso", "one"]
+
+
+def test_an_installers_kernel_is_booted_directly_and_once() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a world needs root")
+    # Outside of the world, which has no network.
+    by_its_kernel(iso=str(installer_iso.build("reboot")))
+
+
+@in_world
+def by_its_kernel(iso: str) -> None:
+    """With answers in its initrd, and an end that is a reboot: the kernel would be booted again."""
+    with installs() as flow:
+        flow.list.clear()
+        flow.add(
+            "one", Path(iso), size=2048, template={"CPU": "0.5"}, end="reboot", timeout=240,
+            answers={"kind": "preseed", "root_password_hash": "s3cr3t"},
+            verify={"pattern": "login:|nebula-guest: ready"},
+        )  # fmt: skip
+        flow.rendered = {"one": "d-i s3cr3t/answer string\n"}
+        for name, act in flow.steps():
+            act()
+            if name == "prepared":
+                images = {each["name"]: each for each in flow.run("nebula_info", gather=["images"])["images"]}
+                initrd = Path(images["install-one-initrd"]["source"])
+                assert b"preseed.cfg" in initrd.read_bytes()[-1024:] and initrd.stat().st_mode & 0o007 == 0
+            if name == "machines":
+                assert "<on_reboot>destroy</on_reboot>" in flow.definition("install-one")
+                assert "preseed/file=/preseed.cfg" in flow.definition("install-one")
+            if name == "trials":
+                later = flow.definition("verify-one")
+                assert "<kernel>" not in later and "<on_reboot>destroy" not in later and "cdrom" not in later
+        assert not flow.errors, flow.errors
+        left = flow.run("nebula_info", gather=["images"])["images"]
+        assert [(each["name"], each["type"]) for each in left] == [(Path(iso).name, "CDROM"), ("one", "OS")]
+        assert left[1]["attributes"]["VERIFIED"] == "YES"
+
+
+@in_world
+def test_what_can_not_be_is_refused_before_anything_is_made() -> None:
+    with installs() as flow:
+        text = flow.place / "text.iso"
+        text.write_bytes(b"no ISO at all" * 5000)
+        dead = fake_installer.build(flow.place / "dead.iso", bootable=False)
+        flow.run("nebula_image", images=json.dumps([{"name": "taken", "type": "DATABLOCK", "size": 1}]))
+        mine = [{"name": "install-media-answers", "type": "DATABLOCK", "size": 1}]
+        mine += [{"name": "off.iso", "type": "CDROM", "path": str(flow.isos / "one.iso"), "remote_src": True}]
+        flow.run("nebula_image", images=json.dumps(mine))
+        flow.run("nebula_image", images=json.dumps([{"name": "off.iso", "state": "disabled"}]))
+        for name in ("install-templ", "verify-trial"):
+            flow.run("nebula_template", name=name, template='CPU = 1\nMEMORY = 32\nDISK = [ IMAGE = "taken" ]\n')
+        before = flow.run("nebula_info", gather=["images"])["images"]
+        one = flow.isos / "one.iso"
+        flow.add("drivers", one, drivers="virtio")
+        flow.add("cd", one, drivers="taken")
+        flow.add("host", one, host="nod1")
+        flow.add("media", one)
+        flow.add("templ", one)
+        flow.add("trial", one)
+        flow.add("off", one)
+        flow.list[-1]["iso"] = {"image": "off.iso"}
+        flow.add("broken", one, size=40000, answers={"kind": "autounattend", "password": "x"}, firmware="BIOS")
+        flow.list[-1]["template"] = {"CPU": "0.1"}
+        flow.rendered = {"broken": {"error": "no_such_variable is undefined"}}
+        for place in ("first", "second"):
+            (flow.place / place).mkdir()
+            flow.add(place, fake_installer.build(flow.place / place / "other.iso"))
+        flow.add("text", text)
+        flow.add("dead", dead)
+        flow.add("uefi", flow.isos / "one.iso", firmware="UEFI")
+        flow.add("taken", flow.isos / "one.iso")
+        flow.add("small", flow.isos / "one.iso", answers={"kind": "preseed", "password_hash": "x"})
+        flow.add(
+            "kernel", flow.isos / "one.iso", answers={"kind": "preseed", "password_hash": "x"}, size=9000, template={}
+        )
+        flow.add("kind", flow.isos / "one.iso", answers={"kind": "preseeed"})
+        del flow.list[0]
+        answer = flow.call("begun", observed=flow.polled())
+        assert answer["going"] == ["first"] and [each["name"] for each in answer["isos"]] == ["other.iso"]
+        said = "\n".join(flow.errors)
+        for words in (
+            "install drivers: drivers virtio: there is no such image",
+            "install cd: drivers taken: that image is of type DATABLOCK",
+            "install host: host nod1: there is no such host. Did you mean 'node1'",
+            "install media: image install-media-answers: there is one of that name",
+            "install templ: template install-templ: there is one of that name",
+            "install trial: template verify-trial: there is one of that name",
+            "install off: iso off.iso: it is DISABLED",
+            "install second: iso other.iso: install first has one of that name with path",
+            "install broken: answers: no_such_variable is undefined",
+            "install text: iso", "it is not an ISO 9660 file system",
+            "install dead: iso dead.iso: it is not bootable", "install uefi: iso one.iso: only a BIOS boots it",
+            "install taken: image taken: there is one of that name",
+            "needs 2048 MB at least", "it has no installer's kernel at install.amd/vmlinuz",
+            "Did you mean 'preseed'?",
+        ):  # fmt: skip
+            assert words in said, (words, said)
+        assert flow.run("nebula_info", gather=["images"])["images"] == before
+
+
+@in_world
+def test_room_is_looked_for_before_anything_is_made() -> None:
+    with installs() as flow:
+        images = flow.root / "datastores/1"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m,mode=711", "none", images], check=True)
+        try:
+            # 64 MB are kept free.
+            flow.list[0]["size"] = 20
+            flow.add("two", flow.isos / "one.iso", size=20)
+            flow.add("three", flow.isos / "one.iso", size=4)
+            answer = flow.call("begun", observed=flow.polled())
+            assert answer["going"] == ["one", "three"] and len(flow.errors) == 1
+            assert "install two: size 20, and those before it in the list" in flow.errors[0]
+            assert "are free, besides 64 MiB that are kept so" in flow.errors[0]
+            assert flow.run("nebula_info", gather=["images"])["images"] == []
+        finally:
+            subprocess.run(["umount", images], check=True)
+
+
+@in_world
+def test_what_is_somebodys_own_is_neither_written_over_nor_removed() -> None:
+    with installs() as flow:
+        flow.list[0]["verify"] = False
+        flow.all()
+        image = flow.image("one")
+        # A copy is not what was installed, and tried.
+        flow.run("nebula_image", images=json.dumps([{"name": "copy", "clone_of": "one"}]))
+        own = {"name": "one", "type": "DATABLOCK", "persistent": True}
+        flow.run("nebula_image", images=json.dumps([own]))
+        assert flow.image("copy")["attributes"] == {}
+        before = flow.run("nebula_info", gather=["images"])["images"]
+        began = flow.call("begun", observed=flow.polled())
+        assert began["going"] == [] and "no installation is going on into it" in flow.errors[0]
+        flow.list[0]["state"] = "absent"
+        flow.errors.clear()
+        flow.all()
+        assert not flow.errors and flow.run("nebula_info", gather=["images"])["images"] == before
+        assert Path(image["source"]).stat().st_mode & 0o222
+
+
+@in_world
+def test_what_a_killed_run_left_is_cleaned() -> None:
+    with installs() as flow:
+        flow.list[0]["verify"] = False
+        flow.all()
+        answers = flow.place / "answers"
+        answers.write_bytes(b"s3cr3t".ljust(4096))
+        left = {"name": "install-one-initrd", "type": "RAMDISK", "path": str(answers), "remote_src": True}
+        ours = 'CPU = 1\nMEMORY = 32\nINSTALLS = one\nDISK = [ IMAGE = "one" ]\n'
+        for state in ("present", "absent"):
+            flow.run("nebula_image", images=json.dumps([{**left, "attributes": {"INSTALLS": "one"}}]))
+            flow.run("nebula_template", name="install-one", template=ours)
+            flow.list[0]["state"] = state
+            began = flow.call("begun", observed=flow.polled())
+            assert began["going"] == ["one"] and began["changed"]
+            flow.all()
+            assert [each["name"] for each in flow.run("nebula_info", gather=["images"])["images"]] == ["one.iso", "one"]
+            assert flow.run("nebula_info", gather=["templates"])["templates"] == []
+            assert flow.call("begun", observed=flow.polled())["going"] == [] and not flow.errors
+
+
+@in_world
+def test_two_runs_at_once_on_one_name() -> None:
+    with installs() as flow:
+        _until(flow, "isos")
+        told = flow.told_to(
+            "nebula_install",
+            {"state": "prepared", "installs": json.dumps(flow.list), "only": ["one"], "observed": flow.polled()},
+        )
+        command = [sys.executable, "-c", RUN, "nebula_install"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        runs = [subprocess.Popen(command, env=flow.surroundings({}), **pipes) for _run in range(3)]
+        for run in runs:
+            assert run.stdin is not None
+            run.stdin.write(told)
+            run.stdin.close()
+            run.stdin = None
+        answers = [json.loads(run.communicate(timeout=120)[0]) for run in runs]
+        assert not any(answer.get("failed") for answer in answers), answers
+        # Nobody has removed what another made.
+        assert {answer["installs"][0]["image"] for answer in answers} == {flow.image("one")["id"]}
+        flow.all()
+        flow.assert_ready("one")
+        # A run that comes late with what it heard.
+        late = [{"name": "one", "vm_id": 0, "installed": True, "how": "its guest ended the machine"}]
+        flow.call("recorded", only=["one"], waited=late)
+        assert "another run has gone on with the installation" in flow.errors[0]
+
+
+@in_world
+def test_an_end_that_nobody_can_tell_is_asked_for() -> None:
+    with installs() as flow:
+        _until(flow, "machines")
+        wait_for(lambda: flow.polled()[0]["vms"][0]["ended"] == "guest", "the end of the installation")
+        observed = flow.polled()
+        observed[0]["vms"][0]["ended"] = "unknown"
+        # Its console can tell.
+        assert [each["due"] for each in flow.call("begun", observed=observed)["installs"]] == ["wait"]
+        flow.list[0]["marker"] = False
+        began = flow.call("begun", observed=observed)
+        assert began["vms"] == [] and began["going"] == []
+        assert "nothing tells whether its guest ended it" in flow.errors[0] and "state: installed" in flow.errors[0]
+        flow.errors.clear()
+        # Another firmware, or another disk, is another installation.
+        flow.list[0].update(bus="sata")
+        flow.call("begun", observed=flow.polled())
+        assert "install one: bus sata: it is being installed with bus virtio" in flow.errors[0]
+        flow.errors.clear()
+        del flow.list[0]["bus"]
+        flow.all()
+        flow.assert_ready("one")
+        before = flow.run("nebula_info", gather=["images"])["images"]
+        shown = flow.call("shown")
+        assert not shown["changed"] and [each["due"] for each in shown["installs"]] == ["done"]
+        assert flow.run("nebula_info", gather=["images"])["images"] == before
+
+
+def test_a_real_installer_that_fails_or_stays() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a world needs root")
+    # Outside of the world, which has no network.
+    fails_or_stays(fail=str(installer_iso.build("fail")), stay=str(installer_iso.build("stay")))
+
+
+@in_world
+def fails_or_stays(fail: str, stay: str) -> None:
+    """One fails, and its machine is kept; the other one is installed when somebody says so."""
+    with installs() as flow:
+        flow.list.clear()
+        common: dict[str, Any] = {"size": 512, "template": {"CPU": "0.5", "MEMORY": 256}}
+        flow.add("failing", Path(fail), timeout=240, **common)
+        flow.add("by-hand", Path(stay), end="manual", marker=False, **common, verify={"pattern": "login:"})
+        flow.list[1]["timeout"] = 1
+        flow.all()
+        said = {name: next(text for text in flow.errors if name in text) for name in ("failing", "by-hand")}
+        assert "its console says 'nebula-install: failed: as it was told to'" in said["failing"]
+        assert "Last lines" in said["failing"] and "file system is made" in said["failing"]
+        assert "it has not come to its end within 1 s" in said["by-hand"]
+        assert {vm["state"] for vm in flow.polled()[0]["vms"]} == {"RUNNING"}
+        assert flow.image("failing")["state"] == "USED_PERS"
+        flow.list[0]["state"] = "absent"
+        flow.errors.clear()
+        console = Path(
+            next(vm for vm in flow.run("nebula_info", gather=["vms"])["vms"] if "hand" in vm["name"])["console"]
+        )
+        wait_for(lambda: installer_iso.FINISHED.encode() in console.read_bytes(), "the end", 240)
+        # The plug is pulled: nobody knows what that is, but who did it.
+        flow.bring({"name": "install-by-hand", "state": "poweroff", "hard": True})
+        flow.all()
+        assert "say state: installed if it is finished" in flow.errors[0] and flow.image("failing") == {}
+        flow.errors.clear()
+        flow.list = [{**flow.list[1], "state": "installed", "timeout": 240}]
+        flow.all()
+        assert not flow.errors, flow.errors
+        image = flow.image("by-hand")
+        assert (image["type"], image["state"], image["attributes"]["VERIFIED"]) == ("OS", "READY", "YES")
+
+
+def _until(flow: Installs, last: str) -> None:
+    for name, act in flow.steps():
+        act()
+        if name == last:
+            return

@@ -1,0 +1,282 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model import installs, instantiate
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.installs import (
+    INSTALLED,
+    INSTALLING,
+    Machine,
+    Media,
+    Seen,
+    Shape,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+SOMEBODYS = Image(1, "debian", ImageType.DATABLOCK, ImageState.READY, persistent=True)
+BLANK = replace(SOMEBODYS, unfinished=INSTALLING)
+WRITTEN = replace(BLANK, state=ImageState.USED_PERS)
+HALF = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLING)
+WHOLE = replace(BLANK, state=ImageState.USED_PERS, unfinished=INSTALLED)
+ALONE = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLED)
+OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={installs.VERIFIED: "NO"})
+BELIEVED = replace(OS, attributes={installs.VERIFIED: "YES"})
+
+RUNS = Machine(7, "RUNNING", "RUNNING", "RUNNING")
+OFF = replace(RUNS, seen="POWEROFF", ended="guest")
+CRASHED = replace(RUNS, seen="POWEROFF")
+UNKNOWN = replace(RUNS, seen="POWEROFF", ended="unknown")
+PAUSED = replace(RUNS, seen="UNKNOWN")
+GONE = replace(RUNS, seen="")
+SILENT = replace(RUNS, seen="", reached=False)
+DECIDED = Machine(7, "PROLOG", "RUNNING")
+DEFINED = replace(DECIDED, seen="POWEROFF")
+UNRECORDED = replace(DECIDED, seen="RUNNING")
+FAILED = Machine(7, "BOOT_FAILURE", "RUNNING", "")
+ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("image", "machine", "due"),
+    [
+        (None, None, installs.MAKE),
+        # Killed while the disk was made.
+        (replace(BLANK, state=ImageState.LOCKED), None, installs.MAKE),
+        (replace(BLANK, state=ImageState.ERROR), None, installs.MAKE),
+        (replace(BLANK, state=ImageState.DELETE), None, installs.MAKE),
+        # Before the machine was decided: nobody has written.
+        (BLANK, None, installs.START),
+        # What holds something, or may, is not written over.
+        (SOMEBODYS, None, installs.FOREIGN),
+        (SOMEBODYS, RUNS, installs.FOREIGN),
+        (replace(SOMEBODYS, state=ImageState.USED_PERS), None, installs.FOREIGN),
+        (replace(BLANK, generation=1), None, installs.FOREIGN),
+        (replace(BLANK, attributes={installs.TOOK: "9"}), None, installs.FOREIGN),
+        (replace(BLANK, persistent=False), None, installs.FOREIGN),
+        # Decided, and nothing done; or done, and not recorded.
+        (WRITTEN, DECIDED, installs.WAIT),
+        (WRITTEN, UNRECORDED, installs.WAIT),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="guest"), installs.WAIT),
+        (WRITTEN, DEFINED, installs.END),
+        (WRITTEN, RUNS, installs.WAIT),
+        (WRITTEN, PAUSED, installs.WAIT),
+        (WRITTEN, OFF, installs.WAIT),
+        (WRITTEN, CRASHED, installs.END),
+        (WRITTEN, UNKNOWN, installs.UNSURE),
+        # Defined, and never started.
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), installs.END),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown"), installs.UNSURE),
+        (WRITTEN, GONE, installs.END),
+        (WRITTEN, FAILED, installs.END),
+        (WRITTEN, SILENT, installs.UNREACHED),
+        (WRITTEN, ENDING, installs.END),
+        # Its machine is gone, and it was not finished.
+        (HALF, None, installs.MAKE),
+        (WHOLE, RUNS, installs.FINISH),
+        (WHOLE, CRASHED, installs.FINISH),
+        (WHOLE, ENDING, installs.FINISH),
+        (WHOLE, SILENT, installs.FINISH),
+        (ALONE, None, installs.CONVERT),
+        (OS, None, installs.VERIFY),
+        (BELIEVED, None, installs.DONE),
+    ],
+)
+def test_the_step_that_is_due(image, machine, due):
+    assert installs.step(image, machine, False, True) == due
+
+
+def test_what_a_human_installs_is_not_thrown_away():
+    for machine in (CRASHED, UNKNOWN, GONE, DEFINED):
+        assert installs.step(WRITTEN, machine, False, True, installs.MANUAL) == installs.UNSURE
+        untouched = replace(machine, written=False)
+        assert installs.step(WRITTEN, untouched, False, True, installs.MANUAL) == installs.END
+
+
+def test_a_console_tells_where_nothing_else_does():
+    assert installs.step(WRITTEN, UNKNOWN, False, True, marker=True) == installs.WAIT
+    assert installs.step(WRITTEN, CRASHED, False, True, marker=True) == installs.END
+
+
+@pytest.mark.parametrize("machine", [RUNS, OFF, CRASHED, UNKNOWN, GONE, SILENT])
+def test_a_human_says_that_it_is_installed(machine):
+    assert installs.step(WRITTEN, machine, True, True) == installs.FINISH
+
+
+def test_an_image_that_nobody_is_to_try_is_done():
+    assert installs.step(OS, None, False, False) == installs.DONE
+
+
+def test_nothing_is_begun_where_something_may_be_going_on():
+    """Whatever is found, a disk is made or a machine started only where no machine has it."""
+    images = [None, BLANK, WRITTEN, HALF, WHOLE, ALONE, OS, BELIEVED]
+    machines = [RUNS, OFF, CRASHED, UNKNOWN, PAUSED, GONE, SILENT, DECIDED, DEFINED, UNRECORDED, FAILED, ENDING]
+    for image, machine, said, verify in itertools.product(images, machines, (False, True), (False, True)):
+        assert installs.step(image, machine, said, verify) not in (installs.MAKE, installs.START)
+
+
+def test_what_is_not_installed_is_never_converted():
+    for image in (None, BLANK, WRITTEN, HALF):
+        for machine in (None, RUNS, OFF, CRASHED, GONE, ENDING):
+            assert installs.step(image, machine, False, True) not in (installs.CONVERT, installs.VERIFY, installs.DONE)
+
+
+@pytest.mark.parametrize(
+    ("machine", "seen", "started"),
+    [
+        (UNRECORDED, 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="guest"), 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="unknown"), 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), 3, False),
+        (UNRECORDED, 2, False),  # an older decision's machine
+        (DEFINED, 3, False),
+        (DECIDED, 3, False),
+        (RUNS, 3, False),  # recorded already
+        (replace(UNRECORDED, wanted="DONE"), 3, False),
+    ],
+)
+def test_a_start_that_nobody_recorded(machine, seen, started):
+    assert installs.was_started(machine, 3, seen) is started
+
+
+def test_only_machines_that_install_do_not_start_with_their_host():
+    vm = Vm(1, "u", "web", "kvm", 1.0, 64)
+    assert installs.starts_with_host(vm, "RUNNING") and not installs.starts_with_host(vm, "POWEROFF")
+    assert not installs.starts_with_host(replace(vm, attributes={installs.MARK: "debian"}), "RUNNING")
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+GUEST = Seen("POWEROFF", "guest", quiet=9)
+
+
+@pytest.mark.parametrize(
+    ("seen", "end", "marker", "installed"),
+    [
+        (Seen("RUNNING"), "poweroff", False, None),
+        (GUEST, "poweroff", False, True),
+        (GUEST, "reboot", False, True),
+        (GUEST, "manual", False, True),
+        (replace(GUEST, marker=True), "poweroff", True, True),
+        (GUEST, "poweroff", True, False),
+        # Its last words may still be on their way into the log.
+        (replace(GUEST, quiet=0.5), "poweroff", True, None),
+        (Seen("RUNNING", marker=True, quiet=99), "poweroff", True, None),
+        (Seen("POWEROFF", "", marker=True), "poweroff", True, False),
+        (Seen("POWEROFF", "unknown", marker=True), "poweroff", True, True),
+        (Seen("POWEROFF", "unknown", quiet=0.5), "poweroff", True, None),
+        (Seen("POWEROFF", "unknown", quiet=9), "poweroff", True, False),
+        (Seen("POWEROFF", "unknown", marker=True), "poweroff", False, False),
+        (Seen("POWEROFF", "unknown"), "manual", False, False),
+        (Seen(""), "poweroff", False, False),
+        (Seen("UNKNOWN"), "poweroff", False, None),
+        (Seen("RUNNING", matched="done", quiet=1), "pattern", False, None),
+        # A guest has not yet written what it has in memory.
+        (Seen("RUNNING", matched="done", quiet=30), "pattern", False, None),
+        (Seen("RUNNING", matched="done", quiet=36), "pattern", False, True),
+        (Seen("RUNNING", matched="done", quiet=36), "poweroff", False, None),
+        (Seen("RUNNING", failure="No space left", quiet=3), "poweroff", False, None),
+        (Seen("RUNNING", failure="No space left", quiet=20), "poweroff", False, False),
+        (Seen("RUNNING", failure="No space left", marker=True, quiet=20), "poweroff", True, None),
+    ],
+)
+def test_the_end_of_an_installation(seen, end, marker, installed):
+    found = installs.verdict(seen, end, marker)
+    assert (found.installed if found else None) is installed
+    assert found is None or found.installed or (found.problem and found.remedy)
+
+
+def test_who_knows_nothing_asks():
+    for seen, end in (
+        (Seen("POWEROFF", "unknown", quiet=9), "poweroff"),
+        (Seen("POWEROFF"), "manual"),
+        (Seen(), "manual"),
+    ):
+        found = installs.verdict(seen, end, False)
+        assert "state: installed" in found.remedy and "state: absent" in found.remedy
+    assert "installed anew" in installs.verdict(Seen("POWEROFF"), "poweroff", False).remedy
+
+
+def test_a_machine_that_is_paused_is_told_of():
+    assert "is its host's disk full?" in installs.too_late(Seen("UNKNOWN"), 60).problem
+    assert "within 60 s" in installs.too_late(Seen("RUNNING"), 60).problem
+
+
+def test_percent():
+    assert installs.percent(512 * 1024 * 1024, 1024) == 50
+    assert installs.percent(1 << 50, 1) == 100 and installs.percent(1, 0) == 0
+
+
+# -- templates --------------------------------------------------------------------------------------------------------
+def test_the_disk_boots_first_and_then_the_iso():
+    made = installs.template(Shape("debian", "debian.iso"), Media(), Template())
+    assert [disk["IMAGE"] for disk in made.vectors("DISK")] == ["debian", "debian.iso"]
+    assert made.vector("OS")["BOOT"] == "disk0,disk1"
+    assert made.get(installs.MARK) == "debian" and made.get("MEMORY") == "2048"
+    assert not made.vectors("RAW")
+
+
+def test_a_kernel_that_is_booted_directly_is_booted_once():
+    media = Media(kernel="k", initrd="i", command="auto=true", answers="a")
+    made = installs.template(Shape("debian", "debian.iso", end="poweroff"), media, Template())
+    assert made.vector("OS")["KERNEL_DS"] == '$FILE[IMAGE="k"]' and made.vector("OS")["KERNEL_CMD"] == "auto=true"
+    assert made.vectors("RAW") == [{"TYPE": "kvm", "DATA": installs.ENDS_AT_REBOOT}]
+    later = installs.trial(Shape("debian", "debian.iso"), Template())
+    assert "KERNEL_DS" not in later.vector("OS") and not later.vectors("RAW") and "BOOT" not in later.vector("OS")
+
+
+def test_the_users_template_goes_over_the_defaults():
+    own = Template.from_mapping(
+        {
+            "MEMORY": 512,
+            "NIC": {"NETWORK": "Public"},
+            "RAW": {"TYPE": "kvm", "DATA": "<a/>"},
+            "OS": {"KERNEL_CMD": "quiet"},
+        }
+    )
+    made = installs.template(Shape("debian", "debian.iso", end="reboot"), Media(), own)
+    assert made.get("MEMORY") == "512" and made.vector("NIC") == {"NETWORK": "Public"}
+    assert [raw["DATA"] for raw in made.vectors("RAW")] == ["<a/>", installs.ENDS_AT_REBOOT]
+    assert installs.trial(Shape("debian", ""), own).vectors("RAW") == [{"TYPE": "kvm", "DATA": "<a/>"}]
+
+
+def test_windows():
+    shape = Shape("win", "win.iso", firmware="UEFI_SECURE", profile="windows", bus="virtio", cdrom="sata")
+    made = installs.template(shape, Media(answers="a", drivers="virtio-win"), Template())
+    assert made.vector("OS")["FIRMWARE"] == "UEFI" and made.vector("OS")["FIRMWARE_SECURE"] == "YES"
+    assert made.vector("TPM") and made.vector("FEATURES")["HYPERV"] == "YES"
+    assert made.vector("FEATURES")["LOCALTIME"] == "YES" and int(made.get("MEMORY")) >= 4096
+    disks = made.vectors("DISK")
+    assert [(disk["IMAGE"], disk["TARGET"], disk.get("BUS")) for disk in disks] == [
+        ("win", "vda", None), ("win.iso", "sdb", "sata"), ("a", "sdc", "sata"), ("virtio-win", "sdd", "sata"),
+    ]  # fmt: skip
+    # Windows reboots several times.
+    assert not made.vectors("RAW")
+
+
+def test_a_floppy_is_read_only_and_keeps_its_owner():
+    made = installs.template(Shape("win", "win.iso", profile="windows"), Media(floppy="/a&b"), Template())
+    disk = ET.fromstring(made.vector("RAW")["DATA"]).find("disk")
+    assert disk.get("device") == "floppy" and disk.find("readonly") is not None
+    assert disk.find("source").get("file") == "/a&b" and disk.find("source/seclabel").get("relabel") == "no"
+
+
+@pytest.mark.parametrize("profile", installs.PROFILES)
+@pytest.mark.parametrize("firmware", installs.FIRMWARES)
+@pytest.mark.parametrize("bus", ["virtio", "scsi", "sata"])
+def test_what_is_made_is_a_template(profile, firmware, bus):
+    cdrom = "sata" if profile == "windows" else "scsi"
+    shape = Shape("x", "x.iso", firmware=firmware, profile=profile, bus=bus, cdrom=cdrom)
+    for made in (
+        installs.template(shape, Media(answers="a", drivers="d"), Template()),
+        installs.trial(shape, Template()),
+    ):
+        assert instantiate.validate(made, strict=True) == []
