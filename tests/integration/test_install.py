@@ -240,6 +240,20 @@ def test_several_at_once_with_both_ends() -> None:
         assert flow.run("nebula_info", gather=["images"])["images"] == before
 
 
+@in_world
+def test_an_installer_that_reboots_on_its_way() -> None:
+    """As Windows does: twice it goes on from the disk, the installer's ISO still in the drive, and is not installed
+    again."""
+    with installs(reboots=2) as flow:
+        for name, act in flow.steps():
+            act()
+            if name == "wait":
+                consoles = [path.read_text() for path in Path(flow.root, "datastores/0").glob("*/console.log")]
+                assert sum(console.count(fake_installer.AGAIN) for console in consoles) == 2, consoles
+                assert flow.installations("one") == 1
+        flow.assert_ready("one")
+
+
 STEPS = (
     "begun", "end-stale", "isos", "prepared", "machines", "wait", "recorded", "end", "converted", "trials", "verify",
     "concluded", "end-trials",

@@ -54,6 +54,8 @@ def sshd():
     os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     server = None
     try:
+        # Left by a run that was killed; its name is ours alone.
+        subprocess.run(["userdel", "--force", LOGIN], capture_output=True)
         subprocess.run(["useradd", "-d", home, "-s", "/bin/sh", "-p", "*", LOGIN], check=True)
         shutil.chown(home, LOGIN)
         sudoers.write_text(f"{LOGIN} ALL=(ALL) NOPASSWD: ALL\n")
@@ -72,7 +74,8 @@ def sshd():
             server.terminate()
             server.wait()
         sudoers.unlink(missing_ok=True)
-        subprocess.run(["userdel", LOGIN], capture_output=True)
+        # By force: a session may be about to end, and the user would stay.
+        subprocess.run(["userdel", "--force", LOGIN], capture_output=True)
         shutil.rmtree(directory)
         if made_run:
             os.rmdir("/run/sshd")
