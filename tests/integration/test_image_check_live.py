@@ -41,7 +41,6 @@ READ = {
     "nebula.provision.nebula_info": {"gather": ["vms"], "root": "{{ nebula_root }}"},
     "register": "info",
 }
-# What a root of busybox alone has of it: no SSH, and no resize2fs.
 EXPECTED = {
     "console-log": "pass",
     "context-ran": "pass",
@@ -49,8 +48,8 @@ EXPECTED = {
     "file-injection": "pass",
     "attached-storage": "pass",
     "snapshot": "pass",
-    "root-grown": "fail",
-    "key-login": "not tested",
+    "root-grown": "pass",
+    "key-login": "pass",
 }
 
 pytestmark = [
@@ -62,7 +61,7 @@ pytestmark = [
 def test_a_machine_is_asked(tmp_path):
     guests = debian.images()
     image = tmp_path / "small.qcow2"
-    shutil.copy(guests.disks["busybox"], image)
+    shutil.copy(guests.disks["networkd"], image)
     files = {"kernel": ("KERNEL", guests.kernel), "initrd": ("RAMDISK", guests.initrd)}
     images = [{"name": name, "type": kind, "path": str(path)} for name, (kind, path) in files.items()]
     system = {"KERNEL_DS": '$FILE[IMAGE="kernel"]', "INITRD_DS": '$FILE[IMAGE="initrd"]', "KERNEL_CMD": guests.append}

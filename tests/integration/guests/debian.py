@@ -21,7 +21,7 @@ from .sources import codename, file_system, mmdebstrap, to_qcow2
 
 KERNEL = "linux-image-cloud-amd64"
 COMMON = ["udev", "kmod", "iproute2", "ifupdown", "passwd", "e2fsprogs", "fdisk", "procps"]
-SYSTEMD = ["systemd-sysv", "dbus", *COMMON, KERNEL]
+SYSTEMD = ["systemd-sysv", "dbus", "openssh-server", "openssh-client", *COMMON, KERNEL]
 # Without dependencies on systemd: initscripts mounts, udev has an init script of its own.
 SYSVINIT = ["sysvinit-core", "sysv-rc", "initscripts", *COMMON]
 SIZE = "700M"
