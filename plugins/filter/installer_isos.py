@@ -42,7 +42,11 @@ _value:
 
 
 def installer_isos(isos, installs):
-    given = {install.get("name"): install.get("iso") for install in installs if hasattr(install, "get")}
+    given = {}
+    for install in installs:
+        if hasattr(install, "get"):
+            # Of two of one name the second is refused.
+            given.setdefault(install.get("name"), install.get("iso"))
     images = []
     for iso in isos:
         image = {key: value for key, value in iso.items() if key != "install"}

@@ -112,7 +112,19 @@ class LookupModule(LookupBase):
 
     def _template(self, path, own, variables):
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
-        return str(lookup.run([path], variables, template_vars=own)[0])
+        try:
+            return str(lookup.run([path], variables, template_vars=own)[0])
+        except AnsibleError as error:
+            text = without_source(str(error.message or error), Path(path).read_text(encoding="utf-8"))
+            raise AnsibleError(f"{Path(path).name}: {text}") from None
+
+
+def without_source(text, source):
+    """What is said of a template, without the template: passwords may be in it. ansible-core before 2.19 quotes it."""
+    for quoted in (source, source.strip(), repr(source)[1:-1], repr(source.strip())[1:-1]):
+        if quoted:
+            text = text.replace(quoted, "…")
+    return text.split(". String: ")[0]
 
 
 def _cidr(address, netmask, where):

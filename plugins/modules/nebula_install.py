@@ -30,6 +30,8 @@ options:
       - V(converted) makes OS images of what is installed, and says which machines are to try them (RV(vms)).
       - V(concluded) takes what the guests of those said (O(verified)), and says which machines are not needed any more.
       - V(shown) only looks. What is the matter with one is said in its C(error), and is no failure.
+      - In check mode V(begun) says what is due and nothing is changed; the states after it, which would act on what was
+        not made, are skipped.
     type: str
     choices: [begun, prepared, recorded, converted, concluded, shown]
     default: begun
@@ -197,6 +199,8 @@ def main():
         ),
         supports_check_mode=True,
     )
+    if module.check_mode and module.params["state"] not in ("begun", "shown"):
+        module.exit_json(skipped=True, msg=f"state {module.params['state']} has nothing to act on in check mode")
     respawn_if_missing(module, ["pycdlib"] if module.params["state"] == "prepared" else [])
     execute(module, run)
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
+import web_server
 from auditor import assert_consistent_here
 from in_world import in_world
 
@@ -25,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.filter.installer_isos import i
 from ansible_collections.nebula.provision.tests.integration.guests import fake_installer, installer_iso
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, RUN, Flow
+from ansible_collections.nebula.provision.tests.integration.test_hostile_disks import header, leaks
 
 TEMPLATE = {"MEMORY": 32, "CPU": "0.1"}
 NO_ROOT = ("nebula_install_wait",)
@@ -167,8 +172,13 @@ class Installs(Flow):
         images = self.run("nebula_info", gather=["images"])["images"]
         return next((image for image in images if image["name"] == name), {})
 
-    def installations(self, name: str) -> int:
-        """How often a machine of that name ran the installer, by the consoles' word."""
+    def identity(self, name: str) -> tuple[int, int]:
+        """Of the disk: another one after a second installation."""
+        image = self.image(name)
+        return image["id"], os.stat(image["source"]).st_ino
+
+    def installations(self) -> int:
+        """How often the machines that are there ran the installer, by their consoles' word."""
         return sum(
             path.read_bytes().count(fake_installer.STARTED.encode())
             for path in Path(self.root, "datastores/0").glob("*/console.log")
@@ -226,14 +236,24 @@ def _clear() -> None:
 
 @in_world
 def test_several_at_once_with_both_ends() -> None:
-    with installs() as flow:
-        flow.add("two", fake_installer.build(flow.isos / "two.iso", end="reboot"), end="reboot", format="qcow2")
-        flow.list[1]["verify"] = False
+    """Of ISOs that are a file, a URL and an image."""
+    with installs() as flow, web_server.serve() as web:
+        two = fake_installer.build(flow.isos / "two.iso", end="reboot")
+        web.files["/two.iso"] = two.read_bytes()
+        flow.add("two", two, end="reboot", format="qcow2")
+        flow.list[1].update(verify=False, iso=f"{web.url}/two.iso")
+        stored = {"name": "stored", "type": "CDROM", "path": str(flow.isos / "one.iso"), "remote_src": True}
+        flow.run("nebula_image", images=json.dumps([stored]))
+        flow.add("three", flow.isos / "one.iso", verify=False)
+        flow.list[2]["iso"] = {"image": "stored"}
         flow.all()
         flow.assert_ready("one")
-        two = flow.image("two")
-        assert (two["type"], two["state"], two["format"], two["bus"]) == ("OS", "READY", "qcow2", "virtio")
-        assert two["attributes"]["VERIFIED"] == "NO" and two["firmware"] == "BIOS"
+        three = flow.image("three")
+        assert (three["type"], three["state"]) == ("OS", "READY")
+        assert three["attributes"]["INSTALLED_FROM"] == "stored"
+        image = flow.image("two")
+        assert (image["type"], image["state"], image["format"], image["bus"]) == ("OS", "READY", "qcow2", "virtio")
+        assert image["attributes"]["VERIFIED"] == "NO" and image["firmware"] == "BIOS"
         before = flow.run("nebula_info", gather=["images"])["images"]
         assert flow.call("begun", observed=flow.polled())["going"] == []
         flow.all()
@@ -250,7 +270,7 @@ def test_an_installer_that_reboots_on_its_way() -> None:
             if name == "wait":
                 consoles = [path.read_text() for path in Path(flow.root, "datastores/0").glob("*/console.log")]
                 assert sum(console.count(fake_installer.AGAIN) for console in consoles) == 2, consoles
-                assert flow.installations("one") == 1
+                assert flow.installations() == 1
         flow.assert_ready("one")
 
 
@@ -264,11 +284,15 @@ STEPS = (
 def test_a_run_that_ends_after_any_step_is_gone_on_with() -> None:
     """The controller is gone after each step in turn; nothing is installed twice."""
     with installs() as flow:
-        ran = 0
+        ran, kept = 0, None
+        said: list[str] = []
         for last in STEPS:
             for name, act in flow.steps():
                 act()
-                ran = max(ran, flow.installations("one"))
+                ran = max(ran, flow.installations())
+                if name == "machines" and kept is None:
+                    kept = flow.identity("one")
+                said += [each["step"] for each in flow.call("shown", observed=flow.polled())["installs"]]
                 image = flow.image("one")
                 if image and (image["unfinished"] or image["type"] == "DATABLOCK"):
                     assert image["state"] != "READY" or not Path(image["source"]).read_bytes().strip(b"\0")
@@ -276,7 +300,16 @@ def test_a_run_that_ends_after_any_step_is_gone_on_with() -> None:
                     break
         flow.all()
         flow.assert_ready("one")
-        assert ran == 1
+        assert ran == 1 and flow.identity("one") == kept
+        told = [step for step, _same in itertools.groupby(said)]
+        assert told == [
+            "to be installed",
+            "installing",
+            "installed, its machine is there still",
+            "installed, to become an OS image",
+            "OS image, its guest is not believed yet",
+            "ready, verified",
+        ]
 
 
 @pytest.mark.parametrize("moment", [0.05, 0.4, 0.8])
@@ -284,14 +317,18 @@ def test_a_run_that_ends_after_any_step_is_gone_on_with() -> None:
 def test_a_module_that_is_killed_at_any_moment(moment: float) -> None:
     """SIGKILL for whatever runs, in the middle of each step in turn, some way into it."""
     with installs() as flow:
+        kept = None
         for last in ("prepared", "machines", "wait", "recorded", "end", "converted", "trials", "concluded"):
             for name, act in flow.steps():
                 if name == last:
                     flow.kill_within(moment, act)
                     break
                 act()
+                if name == "machines" and kept is None:
+                    kept = flow.identity("one")
         flow.all()
         flow.assert_ready("one")
+        assert flow.identity("one") == kept
 
 
 @in_world
@@ -311,9 +348,9 @@ def test_the_guest_is_at_its_end_before_anybody_has_recorded_its_start() -> None
 
 @in_world
 def test_a_host_that_crashes_meanwhile_has_it_installed_anew() -> None:
-    with installs(wait=600) as flow:
+    with installs(wait=300) as flow:
         _until(flow, "machines")
-        wait_for(lambda: flow.installations("one") == 1, "the installer")
+        wait_for(lambda: flow.installations() == 1, "the installer")
         disk = Path(flow.image("one")["source"])
         with disk.open("r+b") as file:
             file.write(b"half")
@@ -330,9 +367,67 @@ def test_a_host_that_crashes_meanwhile_has_it_installed_anew() -> None:
         flow.call("prepared", only=began["going"], observed=flow.polled())
         assert flow.image("one")["id"] != first
         assert not Path(flow.image("one")["source"]).read_bytes().strip(b"\0")
+        flow.all()
+        flow.assert_ready("one")
+
+
+@in_world
+def test_what_is_given_up_leaves_nothing() -> None:
+    with installs(wait=600) as flow:
+        _until(flow, "machines")
         flow.list[0]["state"] = "absent"
         flow.all()
         assert flow.image("one") == {} and flow.run("nebula_info", gather=["templates"])["templates"] == []
+        assert flow.run("nebula_info", gather=["vms"])["vms"] == []
+
+
+@in_world
+def test_a_guest_that_stays_silent_is_not_believed() -> None:
+    with installs() as flow:
+        flow.list[0]["verify"] = {"pattern": "never said", "timeout": 5}
+        flow.all()
+        image = flow.image("one")
+        assert (image["state"], image["attributes"]["VERIFIED"]) == ("USED", "NO")
+        rows = flow.call("shown", observed=flow.polled())["installs"]
+        assert [each["step"] for each in rows] == ["OS image, its guest is not believed yet"]
+        # To be looked at.
+        assert [vm["name"] for vm in flow.run("nebula_info", gather=["vms"])["vms"]] == ["verify-one"]
+        kept = flow.identity("one")
+        flow.list[0]["verify"] = {"pattern": "fake login", "timeout": 60}
+        flow.all()
+        flow.assert_ready("one")
+        assert flow.identity("one") == kept
+
+
+@in_world
+def test_an_end_without_its_line_is_no_end() -> None:
+    """A kernel that panics ends its machine as well."""
+    with installs(marker=False) as flow:
+        flow.list[0].update(marker=False, end={"pattern": "install: finished$"})
+        flow.all()
+        assert "the guest ended its machine without the line that is its end" in flow.errors[0], flow.errors
+        assert flow.image("one")["state"] == "USED_PERS" and flow.image("one")["type"] == "DATABLOCK"
+        flow.errors.clear()
+        flow.list[0]["state"] = "absent"
+        flow.all()
+        assert flow.image("one") == {} and not flow.errors
+
+
+@in_world
+def test_what_the_guest_wrote_names_no_file_of_the_host() -> None:
+    """Its raw disk begins as a qcow2 whose content would be /etc/passwd; to everybody it is data."""
+    hostile = header()
+    with installs(sector=hostile[:510]) as flow:
+        flow.list[0]["verify"] = False
+        flow.all()
+        assert not flow.errors, flow.errors
+        image = flow.image("one")
+        assert (image["type"], image["state"], image["format"]) == ("OS", "READY", "raw")
+        assert Path(image["source"]).read_bytes()[:510] == hostile[:510]
+        changed = flow.run("nebula_image", name="one", format="qcow2")["image"]
+        whole = flow.place / "whole.raw"
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", changed["source"], str(whole)], check=True)
+        assert whole.read_bytes()[:510] == hostile[:510] and leaks(flow.root) == []
 
 
 @in_world
@@ -360,7 +455,7 @@ def test_an_end_without_the_word_is_no_end() -> None:
         flow.errors.clear()
         # Again, with the same answer: nothing is begun anew over it.
         flow.all()
-        assert len(flow.errors) == 1 and flow.installations("one") == 1
+        assert len(flow.errors) == 1 and flow.installations() == 1
         flow.errors.clear()
         flow.list[0]["state"] = "installed"
         flow.all()
@@ -389,11 +484,20 @@ def test_an_iso_that_asks_for_a_key() -> None:
             firmware="BIOS", size=40000, template={"CPU": "0.1"}, bus="sata", verify={"pattern": "fake login"},
             answers={"kind": "autounattend", "password": "s3cr3t", "way": "floppy"},
         )  # fmt: skip
+        flow.list[0]["drivers"] = "virtio-win.iso"
+        drivers = fake_installer.build(flow.isos / "virtio-win.iso", bootable=False)
+        stored = {"name": "virtio-win.iso", "type": "CDROM", "path": str(drivers), "remote_src": True}
+        source = flow.run("nebula_image", images=json.dumps([stored]))["images"][0]["source"]
         flow.rendered = {"one": "<unattend/>"}
-        flow.all()
+        for name, act in flow.steps():
+            act()
+            if name == "machines":
+                drives = ET.fromstring(flow.definition("install-one")).findall("./devices/disk[@device='cdrom']/source")
+                assert source in [drive.get("file") for drive in drives] and len(drives) == 2
         flow.assert_ready("one")
         assert flow.image("one")["bus"] == "sata"
-        assert [each["name"] for each in flow.run("nebula_info", gather=["images"])["images"]] == ["one.iso", "one"]
+        names = [each["name"] for each in flow.run("nebula_info", gather=["images"])["images"]]
+        assert sorted(names) == ["one", "one.iso", "virtio-win.iso"]
 
 
 def test_an_installers_kernel_is_booted_directly_and_once() -> None:
@@ -631,7 +735,10 @@ def fails_or_stays(fail: str, stay: str) -> None:
         said = {name: next(text for text in flow.errors if name in text) for name in ("failing", "by-hand")}
         assert "its console says 'nebula-install: failed: as it was told to'" in said["failing"]
         assert "Last lines" in said["failing"] and "file system is made" in said["failing"]
-        assert "it has not come to its end within 1 s" in said["by-hand"]
+        assert "it has not come to its end within 1 s" in said["by-hand"], flow.errors
+        assert re.search(r"Its console: virsh console one-\d+, VNC 127\.0\.0\.1:59\d\d", said["by-hand"]), said[
+            "by-hand"
+        ]
         assert {vm["state"] for vm in flow.polled()[0]["vms"]} == {"RUNNING"}
         assert flow.image("failing")["state"] == "USED_PERS"
         flow.list[0]["state"] = "absent"

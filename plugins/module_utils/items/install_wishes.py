@@ -65,9 +65,11 @@ class Iso:
 
     def refuse_other(self, where: str, image: Image) -> None:
         """Conflict if that image is one of the same name, and not this ISO."""
-        remedy = "Give the ISO another name: iso: {path: …, image: …}"
+        remedy = "If it is another, give it another name: iso: {path: …, image: …}"
         if self.path and image.origin and image.origin != self.origin:
-            raise Conflict(f"{where}: iso {self.origin}", f"image {image.name} was taken from {image.origin}", remedy)
+            found = f"image {image.name} was taken from {image.origin}"
+            same = f"If it is the same ISO, use what is stored: iso: {{image: {image.name}}}. {remedy}"
+            raise Conflict(f"{where}: iso {self.origin}", found, same)
         if self.checksum:
             wanted = Checksum.parse(self.checksum, f"{where}: iso")
             known = dict(text.split(":", 1) for text in image.checksum.split())

@@ -49,6 +49,7 @@ WORDS = {
     installs.UNREACHED: "installing, its host does not answer",
     installs.UNSURE: "off, and nobody knows whether it is installed",
     installs.FOREIGN: "refused",
+    installs.BROKEN: "OS image that machines can't be made of",
     installs.FINISH: "installed, its machine is there still",
     installs.CONVERT: "installed, to become an OS image",
     installs.VERIFY: "OS image, its guest is not believed yet",
@@ -300,6 +301,13 @@ def _refuse_changes(wish: Wish, work: Work) -> None:
             f"it is {image.type.name} in state {image.state.name}, and no installation is going on into it",
             "Choose another name, or remove that image (nebula_image, state: absent)",
         )
+    if work.step == installs.BROKEN:
+        raise WrongState(
+            f"{wish.where}: image {wish.name}",
+            f"it was installed, and is in state {image.state.name} now" + (f": {image.error}" if image.error else ""),
+            "See to it with nebula_image (in ERROR: state: enabled; LOCKED: wait for whoever works on it, or repeat "
+            "that run), or remove it to have it installed anew (state: absent)",
+        )
     if work.step not in (installs.START, installs.WAIT, installs.UNSURE, installs.FINISH, installs.CONVERT):
         return
     pairs: list[tuple[str, Any, Any]] = [
@@ -366,6 +374,12 @@ def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: 
             f"{wish.where}: machine {work.record.name}",
             f"host {work.record.host} did not answer",
             "Run again when it does: nothing is begun anew until it is known what it has",
+        )
+    if work.step == installs.UNSURE and work.record is not None and work.image is None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and the catalog has no image {wish.name} that it could be installing",
+            "Was it renamed or removed? Look at the machine; state: absent gives the installation up, machine and all",
         )
     if work.step == installs.UNSURE and work.record is not None:
         raise WrongState(

@@ -38,6 +38,7 @@ END = "end"
 UNREACHED = "unreached"
 UNSURE = "unsure"
 FOREIGN = "foreign"
+BROKEN = "broken"
 FINISH = "finish"
 CONVERT = "convert"
 VERIFY = "verify"
@@ -47,6 +48,8 @@ DONE = "done"
 POWEROFF, REBOOT, PATTERN, MANUAL = "poweroff", "reboot", "pattern", "manual"
 ENDS = (POWEROFF, REBOOT, PATTERN, MANUAL)
 
+# An image that machines can't be made of, and that is not being made here.
+_NOT_WHOLE = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)
 # The states of a machine about which nothing is being done. In all others a plan for it is under way.
 _SETTLED = ("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN", "DONE")
 
@@ -111,7 +114,12 @@ def step(
 ) -> str:
     """What is due. said: a human says that it is installed. verify: a guest of the image is to be believed. end,
     marker: how the installation ends, and whether its console tells."""
+    if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
+        # Somebody wanted it gone, and was killed: the rest goes before another one is made.
+        return MAKE
     if image is not None and image.type == ImageType.OS and not image.unfinished:
+        if image.state in _NOT_WHOLE:
+            return BROKEN
         return VERIFY if verify and image.attributes.get(VERIFIED) != "YES" else DONE
     if image is not None and image.unfinished == INSTALLED:
         return CONVERT if machine is None else FINISH
@@ -123,8 +131,11 @@ def step(
             # What a machine has written to, and is not finished, is not READY once that machine is gone.
             return MAKE
         return START if is_blank(image) else FOREIGN
-    if machine.wanted == "DONE" or image is None:
+    if machine.wanted == "DONE":
         return END
+    if image is None:
+        # What it installs has another name now, or has been taken from the catalog: nobody asked for its end.
+        return END if machine.seen in ("", "POWEROFF") and machine.reached else UNSURE
     if said:
         return FINISH
     if not machine.reached:
@@ -212,11 +223,23 @@ def verdict(seen: Seen, end: str, marker: bool) -> Optional[Verdict]:
                 problem="the guest ended its machine without having said that it is finished",
                 remedy=_INSPECT,
             )
+        if end == PATTERN and not seen.matched:
+            if seen.quiet < LATE:
+                return None
+            return Verdict(
+                False, problem="the guest ended its machine without the line that is its end", remedy=_INSPECT
+            )
+        if seen.failure and not seen.marker and not seen.matched:
+            return Verdict(
+                False, problem=f"the guest ended its machine, and had said {seen.failure!r}", remedy=_INSPECT
+            )
         return Verdict(True, "its guest ended the machine" + (", and had said that it is finished" if marker else ""))
     if seen.state == "POWEROFF" and seen.ended == "unknown":
         if marker and seen.marker:
             return Verdict(True, "it had said that it is finished, and its machine is off")
-        if marker and seen.quiet < LATE:
+        if end == PATTERN and seen.matched:
+            return Verdict(True, f"it had said {seen.matched!r}, and its machine is off")
+        if (marker or end == PATTERN) and seen.quiet < LATE:
             return None
         return Verdict(False, problem="its machine is off, and nothing tells who ended it", remedy=_INSPECT)
     anew = _INSPECT if end == MANUAL else "Run again: it is installed anew, on a fresh disk"

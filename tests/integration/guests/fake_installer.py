@@ -65,10 +65,10 @@ def going_on(end: str, marker: bool) -> bytes:
     return code.ljust(data, b"\x90") + words + packet(2, buffer, 1) + packet(2, buffer, 0)
 
 
-def boot_image(end: str, marker: bool, wait: int, key: bool, reboots: int = 0) -> bytes:
+def boot_image(end: str, marker: bool, wait: int, key: bool, reboots: int = 0, sector: bytes = b"") -> bytes:
     """wait: about how many ticks (18 a second) it takes before it is done. key: it asks for any key first. reboots: how
-    often it reboots on its way, at most twice."""
-    sectors = [installed()]
+    often it reboots on its way, at most twice. sector: what it installs, of 510 bytes, in place of a boot sector."""
+    sectors = [sector or installed()]
     if reboots:
         sectors = [going_on("reboot", False)] * (reboots - 1) + [going_on(end, marker), *sectors]
         end, marker = "reboot", False
@@ -105,11 +105,12 @@ def build(
     bootable: bool = True,
     key: bool = False,
     reboots: int = 0,
+    sector: bytes = b"",
 ) -> Path:
     """The ISO at `path`."""
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, rock_ridge="1.09", vol_ident="FAKE")
-    image = boot_image(end, marker, wait, key, reboots)
+    image = boot_image(end, marker, wait, key, reboots, sector)
     iso.add_fp(io.BytesIO(image), len(image), "/BOOT.IMG;1", "boot.img")
     if bootable:
         iso.add_eltorito("/BOOT.IMG;1", bootcatfile="/BOOT.CAT;1", rr_bootcatname="boot.cat", boot_load_size=4)

@@ -19,6 +19,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
+from ansible_collections.nebula.provision.plugins.lookup import install_answers
+
 ROOT = Path(__file__).resolve().parents[4]
 HASH = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"
 KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl admin@"it\'s" <here>'
@@ -134,6 +136,18 @@ def test_what_can_not_be_rendered_keeps_no_other_from_it(answers):
     assert said["missing"] == "file nowhere.cfg: it is not on the control node"
     assert "no_such_variable" in said["undefined"] and "undefined" in said["undefined"]
     assert said["syntax"] and said["netmask"].startswith("address, netmask: ")
+
+
+def test_a_template_is_not_quoted():
+    """As ansible-core before 2.19 does."""
+    source = "rootpw S3cret\n{% if %}\n"
+    for said in (
+        f"template error while templating string: unexpected '%'. String: {source}. unexpected '%'",
+        f"Unexpected templating type error occurred on ({source}): unsupported operand",
+        f"An unhandled exception occurred while templating '{source!r}'. Error was a <class 'X'>, original message: y",
+    ):
+        text = install_answers.without_source(said, source)
+        assert "S3cret" not in text and len(text) > 20, text
 
 
 @pytest.mark.parametrize("name", of_kind("preseed"))

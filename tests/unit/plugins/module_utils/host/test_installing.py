@@ -45,13 +45,13 @@ def say(watched: Watched, text: str) -> None:
 
 
 def test_a_line_says_how_far_it_is(watched):
-    found = Watch(watched(end="manual", access="vncviewer 127.0.0.1:5903"))
+    found = Watch(watched(end="manual", access="VNC 127.0.0.1:5903"))
     assert found.look(RUNS, 0) is None
-    assert found.line(0) == "debian 0 % written after 0:00 (vncviewer 127.0.0.1:5903): its console is silent"
+    assert found.line(0) == "debian 0 % written after 0:00 (VNC 127.0.0.1:5903): its console is silent"
     Path(found.watched.disk).write_bytes(b"x" * (2 << 20))
     say(found.watched, "first\r\nPartitioning \x1b[31mthe disk\x1b[0m …")
     assert found.look(RUNS, 61) is None
-    assert found.line(61) == ("debian 25 % written after 1:01 (vncviewer 127.0.0.1:5903): Partitioning the disk …")
+    assert found.line(61) == ("debian 25 % written after 1:01 (VNC 127.0.0.1:5903): Partitioning the disk …")
 
 
 def test_the_word_of_an_earlier_boot_does_not_count(watched):

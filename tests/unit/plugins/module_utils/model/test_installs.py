@@ -89,6 +89,15 @@ ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
         (ALONE, None, installs.CONVERT),
         (OS, None, installs.VERIFY),
         (BELIEVED, None, installs.DONE),
+        # Its removal was begun, or somebody is at work on it.
+        (replace(BELIEVED, state=ImageState.DELETE), None, installs.MAKE),
+        (replace(BELIEVED, state=ImageState.LOCKED), None, installs.BROKEN),
+        (replace(OS, state=ImageState.ERROR), None, installs.BROKEN),
+        (replace(OS, state=ImageState.USED), None, installs.VERIFY),
+        # Whose disk the catalog does not know any more.
+        (None, RUNS, installs.UNSURE),
+        (None, SILENT, installs.UNSURE),
+        (None, CRASHED, installs.END),
     ],
 )
 def test_the_step_that_is_due(image, machine, due):
@@ -186,6 +195,15 @@ GUEST = Seen("POWEROFF", "guest", quiet=9)
         (Seen("RUNNING", failure="No space left", quiet=3), "poweroff", False, None),
         (Seen("RUNNING", failure="No space left", quiet=20), "poweroff", False, False),
         (Seen("RUNNING", failure="No space left", marker=True, quiet=20), "poweroff", True, None),
+        # A kernel that panics ends its machine too.
+        (GUEST, "pattern", False, False),
+        (replace(GUEST, quiet=0.5), "pattern", False, None),
+        (replace(GUEST, matched="done"), "pattern", False, True),
+        (Seen("POWEROFF", "unknown", matched="done", quiet=9), "pattern", False, True),
+        (Seen("POWEROFF", "unknown", quiet=0.5), "pattern", False, None),
+        (Seen("POWEROFF", "unknown", quiet=9), "pattern", False, False),
+        (replace(GUEST, failure="No space left"), "poweroff", False, False),
+        (replace(GUEST, failure="No space left", marker=True), "poweroff", True, True),
     ],
 )
 def test_the_end_of_an_installation(seen, end, marker, installed):
