@@ -91,6 +91,7 @@ options:
       - Of a running machine it is the disk of one moment, at which the guest's agent has the file systems frozen; the
         copying goes on while the guest does. Of a machine that is off, or is to be (O(state=poweroff)), it is the disk.
       - The image stands alone, and is READY once M(nebula.provision.nebula_vm_record) has heard of it.
+      - A machine with a disk that is not saved yet is neither made anew (O(recreate)) nor removed (O(state=absent)).
     type: list
     elements: dict
     version_added: 0.2.0

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NoSpace
+from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.items import backups, datastores, frontends, images
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore, disks, uploads
 from ansible_collections.nebula.provision.plugins.modules import (
     nebula_datastore,
     nebula_info,
@@ -177,6 +181,66 @@ def test_room_is_that_of_its_own_file_system(root, small, tmp_path, how):
     finally:
         if how == "mount":
             subprocess.run(["umount", place], check=True)
+
+
+def image_file(path, data, size, *options):
+    """A qcow2 image of `size` MiB, in which `data` MiB are written, one every other MiB."""
+    plain = path.parent / "plain.raw"
+    with plain.open("wb") as file:
+        file.truncate(size * MIB)
+        for start in range(0, 2 * data, 2):
+            file.seek(start * MIB)
+            file.write(b"nebula, " * (MIB // 8))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, plain, path], check=True)
+    plain.unlink()
+    return path
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """Those that are run, as they are."""
+    found = []
+
+    def run(argv, *arguments, **options):
+        found.append(argv[:2])
+        return real(argv, *arguments, **options)
+
+    real = command.run
+    monkeypatch.setattr(command, "run", run)
+    return found
+
+
+def a_copy(image, directory):
+    disk = Disk(0, "vda", driver="raw", image_id=3, image="demo", source=str(image), format="qcow2")
+    machine = Vm(7, "u", "web", "kvm", 1.0, 64, disks=(disk,))
+    return lambda: disks.prepare(machine, str(directory))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_copy_of_a_compressed_image_needs_the_room_of_what_it_holds(small, tmp_path, programs):
+    image = image_file(tmp_path / "image", 24, 1024, "-c")
+    assert image.stat().st_blocks * 512 < 2 * MIB
+    place = small(80)
+    with pytest.raises(NoSpace, match=r"machine web \(id 7\), disk 0: a copy: 25\.0 MiB in .*16\.0 MiB are free"):
+        a_copy(image, place)()
+    assert os.listdir(place) == [] and ["qemu-img", "convert"] not in programs
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.parametrize("options", [[], ["-c"]], ids=["plain", "compressed"])
+def test_a_copy_of_a_large_image_with_little_in_it_fits(small, tmp_path, options):
+    place = small(80)
+    # Its tables alone, which a raw file does not have, would not.
+    a_copy(image_file(tmp_path / "image", 12, 1024 * 1024, *options), place)()
+    found = (place / "disk.0").stat()
+    assert found.st_size == 1024 * 1024 * MIB and found.st_blocks * 512 == 12 * MIB
+
+
+def test_a_copy_is_not_measured_where_all_of_the_image_fits(tmp_path, programs):
+    directory = tmp_path / "machine"
+    directory.mkdir()
+    a_copy(image_file(tmp_path / "image", 1, 64, "-c"), directory)()
+    assert programs == [["qemu-img", "convert"]]
 
 
 def test_audit_backup_and_teardown_know_them(root, tmp_path):

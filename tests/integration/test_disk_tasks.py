@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CRASH,
@@ -26,10 +29,18 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     DiskTask,
     VmOutcome,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
+from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow
 
 MIB = 1 << 20
+TEMPLATE = """
+CPU = 0.01
+MEMORY = 32
+OS = [ MACHINE = "pc" ]
+DISK = [ IMAGE = "base", SIZE = 8, DEV_PREFIX = "vd" ]
+"""
 
 
 def info(path: str | Path, *options: str) -> dict[str, Any]:
@@ -199,3 +210,50 @@ def test_a_raw_disk_has_no_snapshots() -> None:
         outcome = node.one(vm, tasks=(DiskTask(CREATE, "1", 1, name="s"),))
         assert outcome.state == "RUNNING"
         assert outcome.error["kind"] == "Unsupported"
+
+
+@in_world
+def test_what_was_saved_stays_and_what_is_not_saved_does_not_go() -> None:
+    place = Path(os.environ["NEBULA_WORLD"], "kept")
+    root = place / "nebula"
+    flow = Flow(root, place)
+    try:
+        flow.run("nebula_frontend")
+        flow.run("nebula_node", accelerator="qemu", manage_services=False)
+        flow.run("nebula_host", hosts=[{"name": HOST, "memory": 65536, "cpu": 64}])
+        flow.run("nebula_image", images=json.dumps(flow.images()[:1]))
+        flow.run("nebula_template", name="web", template=TEMPLATE)
+        vm: dict[str, Any] = {"name": "web", "template": "web", "state": "poweroff"}
+        disk = Path(flow.bring(vm)["vms"][0]["directory"], "disk.0")
+        write(disk, "qcow2", 2 * MIB, 0x11)
+        once = dict(vm, save_as=[{"image": "once"}])
+        flow.bring(once)
+        image = flow.run("nebula_image", name="once")["image"]
+        saved = Path(image["source"]).read_bytes()
+        assert content(image["source"], "qcow2", str(place))[2 * MIB] == 0x11
+
+        # As a run leaves it that was killed while it prepared the image.
+        write(disk, "qcow2", 2 * MIB, 0x22)
+        params = {"engine": "embedded", "root": str(root)}
+        with closing(open_engine(params, check_mode=False)) as engine, engine.session():
+            engine.image_update("once", state=ImageState.LOCKED, operation="prepare READY")
+        flow.bring(once)
+        assert Path(image["source"]).read_bytes() == saved
+
+        twice = dict(vm, save_as=[{"image": "once"}, {"image": "twice"}])
+        for ending in ({"memory": 40, "recreate": True}, {"state": "absent"}):
+            refused = flow.attempt("nebula_vm", **flow.decision(dict(twice, **ending)))
+            assert refused.get("failed") and "is not saved as image twice" in json.dumps(refused)
+            assert content(disk, "qcow2", str(place))[2 * MIB] == 0x22
+        flow.bring(twice)
+        flow.bring(dict(twice, memory=40, recreate=True))
+        assert content(disk, "qcow2", str(place))[2 * MIB] == 0
+        source = flow.run("nebula_image", name="twice")["image"]["source"]
+        assert content(source, "qcow2", str(place))[2 * MIB] == 0x22
+        assert Path(image["source"]).read_bytes() == saved
+        flow.bring(dict(twice, state="absent"))
+    finally:
+        subprocess.run(
+            ["sh", "-c", "for d in $(virsh list --name --all); do virsh destroy $d; virsh undefine $d; done"]
+        )
+        shutil.rmtree(place)

@@ -67,7 +67,7 @@ def leaks(root: Path) -> list[str]:
 @in_world
 def test_a_guests_own_qcow2_header_is_data_to_everybody() -> None:
     place = Path(os.environ["NEBULA_WORLD"], "hostile")
-    root = Path("/var/tmp", f"{place.parent.name}-hostile")
+    root = place.parent / "hostile-nebula"
     flow = Flow(root, place)
     flow.base.write_bytes(boot_disk())
     # The header does what it is meant to, to those who believe it.

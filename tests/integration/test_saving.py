@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,96 @@ def test_a_running_raw_disk_needs_all_of_its_room(tmp_path: Path) -> None:
     with pytest.raises(NoSpace):
         carry_out(task, disk, "raw", "RUNNING")
     assert [path.name for path in tmp_path.iterdir()] == ["disk.0"]
+
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A datastore on a file system of 80 MiB, of which 64 are kept free."""
+    place = tmp_path / "small"
+    place.mkdir()
+    sh("mount", "-t", "tmpfs", "-o", "size=80m", "none", place)
+    yield place
+    sh("umount", place)
+
+
+def holding(path: Path, data: int, size: int, *options: str) -> Path:
+    """A qcow2 file of `size` MiB, in which `data` MiB are written, one every other MiB."""
+    plain = path.parent / "plain.raw"
+    with plain.open("wb") as file:
+        file.truncate(size * MIB)
+        for start in range(0, 2 * data, 2):
+            file.seek(start * MIB)
+            file.write(b"nebula, " * (MIB // 8))
+    sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, plain, path)
+    plain.unlink()
+    return path
+
+
+def seen(path: Path) -> list[tuple[bytes, int]]:
+    return [(each.read_bytes(), each.stat().st_mtime_ns) for each in sorted(path.glob("*.qcow2"))]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+
+
+@needs_root
+@pytest.mark.parametrize("state", ["POWEROFF", "RUNNING"])
+@pytest.mark.parametrize("how", ["itself", "below"])
+def test_a_compressed_disk_needs_the_room_of_what_it_holds(tmp_path: Path, small: Path, how: str, state: str) -> None:
+    disk = holding(tmp_path / "disk.qcow2", 24, 1024, "-c")
+    files = DiskFiles(str(disk), "qcow2")
+    if how == "below":
+        disk = tmp_path / "overlay.qcow2"
+        sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", files.path, disk, "1G")
+        files = DiskFiles(str(disk), "qcow2", ((files.path, "qcow2"),))
+    before = seen(tmp_path)
+    task = DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(small / "saved"), "qcow2")
+    mark = Mark("catalog", 1, "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001")
+    vm = machine(Disk(0, "vda", driver="qcow2"))
+    with pytest.raises(NoSpace, match=r"machine web: disk 0: save_as saved: 25\.\d MiB in .*16\.0 MiB are free"):
+        # No driver: of a running machine it is refused before anybody is asked for a copy.
+        disk_tasks.carry_out(task, vm, mark, {0: files}, state, None)  # type: ignore[arg-type]
+    assert seen(tmp_path) == before and list(small.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("options", [[], ["-c"]], ids=["plain", "compressed"])
+def test_a_large_disk_with_little_in_it_fits(tmp_path: Path, small: Path, options: list[str]) -> None:
+    """All of its tables would not."""
+    disk = holding(tmp_path / "disk.qcow2", 4, 1024 * 1024, *options)
+    carry_out(DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(small / "saved"), "qcow2"), disk, "qcow2")
+    assert 4 * MIB < (small / "saved").stat().st_blocks * 512 < 6 * MIB
+    assert [each.name for each in small.iterdir()] == ["saved"]
+
+
+@needs_root
+def test_a_copy_that_qemu_makes_needs_the_room_of_all_its_tables(tmp_path: Path, small: Path) -> None:
+    """It marks in them what is empty."""
+    disk = holding(tmp_path / "disk.qcow2", 1, 1024 * 1024)
+    # As a QEMU that runs holds it.
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", disk], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdin.write("write 0 64k\n")
+        holder.stdin.flush()
+        while "wrote" not in holder.stdout.readline():
+            pass
+        task = DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(small / "saved"), "qcow2")
+        with pytest.raises(NoSpace, match=r"save_as saved: 16\d\.\d MiB in"):
+            carry_out(task, disk, "qcow2", "RUNNING")
+        assert list(small.iterdir()) == []
+        holder.stdin.close()
+
+
+@needs_root
+def test_snapshots_that_stay_behind_take_no_room(tmp_path: Path, small: Path) -> None:
+    disk = holding(tmp_path / "disk.qcow2", 7, 64)
+    assert saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
+    sh("qemu-io", "-f", "qcow2", "-c", "write 0 13M", disk)
+    assert disk.stat().st_blocks * 512 > 19 * MIB
+    carry_out(DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(small / "saved"), "qcow2"), disk, "qcow2")
+    assert (small / "saved").exists()

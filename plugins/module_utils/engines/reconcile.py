@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import Ambiguous, InvalidValue, NebulaError, WrongState
+from ..errors import Ambiguous, Conflict, InvalidValue, NebulaError, NotFound, WrongState
 from ..model import inject, instantiate
 from ..model.changes import Change
 from ..model.flags import flag
@@ -19,7 +19,7 @@ from ..model.states import FAILURES
 from ..model.template import Template
 from ..text import context_sh
 from .base import Engine, VmOrders, VmRecord, VmRequest
-from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, saves
+from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, is_saved, origin_of, saves
 
 # What each state of an item wants of its machines.
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
@@ -176,9 +176,10 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
         shutdown_timeout=_seconds(item, where),
         operation=OPERATIONS.get(state, ""),
     )
+    wish.save_as = saves(item, where)
     if state == "absent":
         return wish
-    wish.save_as, wish.disk_snapshots = saves(item, where), disk_snapshots(item, where)
+    wish.disk_snapshots = disk_snapshots(item, where)
     if wish.count is None and wish.pattern:
         wish.count = 1
     if wish.save_as and wish.count not in (None, 1):
@@ -291,6 +292,8 @@ def _fulfil(
             continue
         outcome = Outcome(record.name, record, record)
         made.append(outcome)
+        if wish.state == "absent":
+            _refuse_unsaved(engine, wish, record, "state absent", "say state: present once")
         _change(engine, wish, outcome, warnings)
         _steer(engine, wish, outcome)
         _see_to_disks(engine, wish, outcome)
@@ -352,6 +355,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
             outcome.after = engine.vm_update(_id(record), record.request)
         return
     if wish.recreate or _never_ran(engine, record):
+        _refuse_unsaved(engine, wish, record, "recreate", "leave recreate out once")
         outcome.after = engine.vm_recreate(_id(record), wish.template)
         outcome.changes = changes
         return
@@ -382,6 +386,34 @@ def _never_ran(engine: Engine, record: VmRecord) -> bool:
     if record.state not in _NOT_STARTED:
         return False
     return not any(step["state"] in ("RUNNING", "POWEROFF") for step in engine.vm_history(_id(record)))
+
+
+def _refuse_unsaved(engine: Engine, wish: Wish, record: VmRecord, what: str, instead: str) -> None:
+    """Conflict where the machine's disks would go before they are saved as its item says."""
+    # Of more machines no item saves any.
+    if not wish.save_as or record.name != wish.name.replace(INDEX, "0") or _never_ran(engine, record):
+        return
+    for save in wish.save_as:
+        try:
+            image = engine.image_info(save.image.name)
+        except NotFound:
+            image = None
+        if image is not None and image.name != save.image.name:
+            # Found by its id.
+            image = None
+        origin = origin_of(record.uuid, save.disk)
+        if is_saved(image, origin):
+            continue
+        found = "there is none of that name"
+        if image is not None and image.origin != origin:
+            found = f"there is one of that name (id {image.id}), of something else"
+        elif image is not None:
+            found = f"that is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise Conflict(
+            f"VM {record.name} (id {record.id}): {what}",
+            f"its disk {save.disk} is not saved as image {save.image.name}: {found}",
+            f"Let it be saved first: {instead}. Or take it out of save_as: then what the disk holds is lost",
+        )
 
 
 def _with_attribute(template: Template, source: Template, name: str) -> Template:
@@ -430,7 +462,7 @@ def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
 def _see_to_disks(engine: Engine, wish: Wish, outcome: Outcome) -> None:
     """After its state was decided: snapshots, then what is saved."""
     record = outcome.after
-    if record is None:
+    if record is None or wish.state == "absent":
         return
     vm_id = _id(record)
     for snapshot in wish.disk_snapshots:

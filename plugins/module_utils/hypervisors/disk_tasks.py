@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from ..errors import InvalidValue, NotFound, Unsupported, WrongState
@@ -13,7 +12,7 @@ from ..model.disk import Disk, DiskFiles
 from ..model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
 from ..model.snapshots import tag_of
 from ..model.vm import Vm
-from ..storage import datastore, formats, saving
+from ..storage import formats, saving
 from .base import Driver, Mark
 
 
@@ -50,9 +49,7 @@ def _save(
     size = formats.virtual_size(files.path, files.format)
     with saving.place(task.target, what) as new:
         if state == "RUNNING":
-            # QEMU writes a raw disk with all of its zeroes.
-            takes = size if task.format == "raw" else saving.required(files)
-            datastore.require_space(os.path.dirname(new), takes + saving.MIB, what)
+            saving.require_room(new, files, task.format, what, running=True)
             saving.make_empty(new, task.format, size)
             driver.copy_disk(mark, disk, new, task.format, task.consistency)
             if task.format == "raw":

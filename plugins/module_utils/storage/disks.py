@@ -16,7 +16,7 @@ from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
 from ..model.inject import Injected
 from ..model.vm import Vm
-from . import formats, injection, transfer
+from . import formats, injection, saving, transfer
 from .datastore import disk_path, hypervisor_group, protect, require_space
 
 MIB = 1024 * 1024
@@ -151,18 +151,14 @@ def _make_overlay(disk: Disk, source: str, path: str) -> None:
 
 def _make_copy(disk: Disk, source: str, path: str) -> None:
     size = _size(disk, source)
-    with explained(source):
-        found = os.stat(source)
-    require_space(os.path.dirname(path), min(found.st_size, found.st_blocks * 512) + MIB, "a copy")
+    saving.require_room(path, DiskFiles(source, disk.format), "raw", "a copy")
     formats.copy(source, disk.format, path, "raw")
     formats.resize(path, "raw", size)
 
 
 def _make_whole(disk: Disk, source: str, path: str) -> None:
     """An encrypted image as it is, byte by byte: below an overlay it would need its secret twice."""
-    with explained(source):
-        found = os.stat(source)
-    require_space(os.path.dirname(path), min(found.st_size, found.st_blocks * 512) + MIB, "a copy")
+    saving.require_room(path, DiskFiles(source, "raw"), "raw", "a copy")
     formats.copy(source, "raw", path, "raw")
 
 

@@ -24,6 +24,10 @@ from . import datastore, formats, importer
 MIB = 1024 * 1024
 WAIT = 60.0
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+# Of a qcow2 file that qemu-img makes: bytes of a cluster; its tables take less than 2**-12 of the disk's size, and the
+# table of its tables 2**-26, besides less than MIB.
+_CLUSTER = 64 * 1024
+_TABLES, _TABLE = 12, 26
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,24 @@ def _punch(fd: int, start: int, length: int) -> bool:
     return bool(call(fd, _KEEP_SIZE | _PUNCH_HOLE, start, length) == 0)
 
 
-def required(files: DiskFiles) -> int:
-    """Bytes that a copy may take: what all files below take now."""
+def require_room(path: str, files: DiskFiles, format: str, what: str, running: bool = False) -> None:
+    """NoSpace unless what the disk holds, and all files below it, fits at `path` as a file of its own. running: QEMU
+    writes it while the machine runs."""
+    directory = os.path.dirname(path)
+    if files.format == format == "raw" and not running:
+        # Byte by byte, without the holes.
+        needed = _taken(files)
+    else:
+        needed = formats.virtual_size(files.path, files.format)
+        if format == "qcow2":
+            needed += needed >> _TABLES
+        # Where even all of it fits, nobody needs to know how much it is. (QEMU writes the zeroes of a raw disk too.)
+        if needed + MIB > datastore.free_space(directory) and not (running and format == "raw"):
+            needed = min(needed, _measured(files, format, what, running))
+    datastore.require_space(directory, needed + MIB, what)
+
+
+def _taken(files: DiskFiles) -> int:
     found = 0
     for path in (files.path, *(path for path, _format in files.backing)):
         with explained(path):
@@ -106,13 +126,34 @@ def required(files: DiskFiles) -> int:
     return found
 
 
+def _measured(files: DiskFiles, format: str, what: str, running: bool) -> int:
+    """Bytes that a copy takes at most: what is compressed expands."""
+    _refuse_data_file(files.path, files.format, what)
+    # As qcow2, always: of a raw one it would count the holes too. -U: a running QEMU has locked its disk.
+    done = command.run(
+        ["qemu-img", "measure", "-U", "--output=json", "-O", "qcow2", _named(files)],
+        timeout=formats.LONG_TIMEOUT,
+        memory=formats.MEMORY,
+        cpu=formats.LONG_CPU,
+    )
+    facts = json.loads(done.stdout)
+    size = formats.virtual_size(files.path, files.format)
+    tables = int(facts["fully-allocated"]) - -(-size // _CLUSTER) * _CLUSTER
+    data = int(facts["required"]) - tables
+    if running:
+        # The disk's own tables may not have been written yet; and of the copy QEMU writes all, for the zeroes.
+        return max(data, _taken(files)) + tables
+    # Tables of what is empty are not made: each is for at least one cluster of data, but for that of the tables.
+    return data + (min(tables, data + (size >> _TABLE) + MIB) if format == "qcow2" else 0)
+
+
 def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
     """What the disk of a machine that is off holds, as a file that stands alone; its snapshots stay behind. encrypted:
     it is copied as it is."""
     if files.backing or (files.format == "qcow2" and not encrypted):
         # Not as it is, even where nothing is below it: then its header would be read, and what that names.
-        datastore.require_space(os.path.dirname(path), required(files) + MIB, what)
         _refuse_data_file(files.path, files.format, what)
+        require_room(path, files, files.format, what)
         # Without -f: the name itself says the format of each.
         command.run(
             ["qemu-img", "convert", "-q", "-O", files.format, _named(files), path],
@@ -121,9 +162,9 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
             cpu=formats.LONG_CPU,
         )
         return
-    datastore.require_space(os.path.dirname(path), required(files) + MIB, what)
     # Byte by byte: an encrypted qcow2 file is raw to those who have no key.
-    formats.copy(files.path, "raw" if encrypted else files.format, path, "raw" if encrypted else files.format)
+    require_room(path, DiskFiles(files.path, "raw"), "raw", what)
+    formats.copy(files.path, "raw", path, "raw")
 
 
 def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Saved:

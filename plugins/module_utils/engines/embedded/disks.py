@@ -7,6 +7,7 @@ the machine's node once, and what became of it is recorded here."""
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTas
 from ...model.snapshots import Snapshot, Tree
 from ...model.states import ImageState, ImageType, LcmState, vm_state_name
 from ...model.vm import Vm
+from ..disk_items import SAVING, is_being_saved, is_saved, origin_of
 from .images import Images, image_of
 from .store import Store
 
@@ -38,9 +40,8 @@ WAYS = {
     (DELETE, "RUNNING"): LcmState.DISK_SNAPSHOT_DELETE,
     (DELETE, "POWEROFF"): LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
 }
-# What the operation of an image begins with that a machine's disk is being saved as; its origin follows.
-_SAVE = "save "
-_UNDONE = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR)
+# Failed, maybe before it ran for the first time.
+_NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _ENDED = "its machine ended before the disk was saved"
 
 
@@ -57,7 +58,7 @@ class Disks:
         disk = self._disk(row, disk_id, asked)
         if disk.type == "CDROM":
             raise InvalidValue(asked, "it is a CDROM", f"Image {disk.image} is what there is of it")
-        origin = f"vm:{row['uuid']}/disk.{disk_id}"
+        origin = origin_of(row["uuid"], disk_id)
         found = self._image("name", image.name)
         if found is not None and found.origin != origin:
             raise Conflict(
@@ -66,8 +67,21 @@ class Disks:
         if found is not None and found.state == ImageState.DELETE:
             raise Conflict(f"{asked} as image {image.name}", "it is being removed", "Wait for that, or choose another")
         pending = {task.image_id for task in self.pending(row)}
-        if found is not None and (found.id in pending or found.state not in _UNDONE):
+        if found is not None and (found.id in pending or is_saved(found, origin)):
             return None
+        if found is not None and found.operation != f"{SAVING}{origin}" and _holds_content(found):
+            why = f" ({found.error})" if found.error else ""
+            raise WrongState(
+                f"{asked} as image {image.name}",
+                f"that is in state {found.state.name}{why}, and may hold what was saved before",
+                "Take it as it is (nebula_image with state: enabled), or remove it (state: absent) to save anew",
+            )
+        if self._is_made_anew(row):
+            raise Conflict(
+                asked,
+                "the machine is to be made anew, which was decided before: what the disk holds goes with that",
+                "Let that be done first; then the new disk can be saved",
+            )
         state = self.state_then(row)
         if state == "SUSPENDED" and consistency != CRASH:
             raise WrongState(
@@ -91,7 +105,7 @@ class Disks:
             "bus": source.bus if source is not None else "",
             "luks_secret": disk.luks_secret,
             # Nobody else stores anything there meanwhile.
-            "operation": f"{_SAVE}{origin}",
+            "operation": f"{SAVING}{origin}",
         }
         if found is None:
             locked = Image(None, image.name, state=ImageState.LOCKED, origin=origin, **facts)
@@ -167,6 +181,13 @@ class Disks:
             return ()
         return tuple(from_plain(DiskTask, task) for task in json.loads(row["orders"]).get("tasks", ()))
 
+    def _is_made_anew(self, row: sqlite3.Row) -> bool:
+        """Whether that is decided and not done, of a machine that may have written to its disks."""
+        if row["settled"] or json.loads(row["orders"]).get("operation") != "recreate":
+            return False
+        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF')"
+        return self.found_state(row) not in _NOT_STARTED or self.store.row(ran, row["id"]) is not None
+
     def _image(self, column: str, value: int | str | None) -> Image | None:
         rows = self.store.rows(f"SELECT images.*, 0 AS vms FROM images WHERE {column} = ?", value)
         return image_of(rows[0]) if rows else None
@@ -221,7 +242,7 @@ class Disks:
 
     def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome) -> None:
         if task.kind == SAVE_AS:
-            self._record_image(task, outcome, f"vm:{row['uuid']}/disk.{task.disk_id}")
+            self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id))
         elif outcome.error is None:
             self._record_tree(row["id"], task)
 
@@ -230,7 +251,7 @@ class Disks:
         if image is None or image.source != task.target:
             # It was removed meanwhile, and its file came after that.
             remove_file(task.target)
-        elif not _is_saved_from(image, origin):
+        elif not is_being_saved(image, origin):
             # It is being stored of something else by now, or was.
             return
         elif outcome.error is None:
@@ -260,14 +281,14 @@ class Disks:
         """Their machine has ended, or is to."""
         for task in tasks:
             image = self._image("id", task.image_id) if task.kind == SAVE_AS else None
-            if image is not None and _is_saved_from(image, image.origin):
+            if image is not None and is_being_saved(image, image.origin):
                 self.images.update(image.id or 0, state=ImageState.ERROR, error=_ENDED, operation="")
 
 
-def _is_saved_from(image: Image, origin: str) -> bool:
-    # Without an operation: of older versions.
-    same = image.origin == origin and origin.startswith("vm:")
-    return same and image.state == ImageState.LOCKED and image.operation in ("", f"{_SAVE}{origin}")
+def _holds_content(image: Image) -> bool:
+    """Whether it was whole once: a save that fails leaves no file, and what came after one is noted."""
+    noted = image.generation or image.sha256 or image.checksum or image.snapshots
+    return bool(noted) or os.path.lexists(image.source)
 
 
 def text_of(error: Mapping[str, str] | None) -> str:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
@@ -179,8 +181,6 @@ def test_a_failure_of_the_machine_is_one_of_its_tasks(web):
 
 def test_an_image_that_was_removed_meanwhile_leaves_no_file(web, tmp_path):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
-    from pathlib import Path
-
     file = Path(planned[0].tasks[0].target)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -233,12 +233,161 @@ def test_what_an_image_is_by_now_is_not_taken_for_what_was_saved(web):
     assert (image.state, image.size) != (ImageState.READY, 20)
 
 
-def test_all_that_is_asked_with_a_recreation_is_done(web):
+@pytest.mark.parametrize("recreate", [True, False])
+def test_all_that_is_asked_with_a_recreation_is_done(engine, recreate):
     saves = [{"image": "one"}, {"image": "two"}, {"image": "three"}]
-    _outcomes, planned = want(web, dict(VM, memory=256, recreate=True, save_as=saves, **snapshot("a")))
-    assert sorted(task.image or task.name for task in planned[0].tasks) == ["a", "one", "three", "two"]
+    item = dict(VM, save_as=saves[:1])
+    # It never ran: nothing that is on its disks can be lost.
+    run(engine, item, state="BOOT_FAILURE", error=ERROR)
+    item.update(memory=256, recreate=recreate, save_as=saves, **snapshot("a"))
+    for _again in range(2):
+        outcomes, planned = want(engine, item)
+        assert failed(outcomes) == []
+        assert planned[0].operation == "recreate"
+        assert sorted(task.image or task.name for task in planned[0].tasks) == ["a", "one", "three", "two"]
+    carry_out(engine, planned)
+    assert {engine.image_info(each["image"]).state for each in saves} == {ImageState.READY}
+
+
+# What is done to an image besides, as it stands in the catalog until it is done.
+REWRITE = '{"do": "rewrite", "to": {"format": "qcow2"}, "was": "READY"}'
+
+
+@pytest.mark.parametrize("operation", [REWRITE, "prepare READY"])
+def test_an_image_that_was_saved_is_left_alone_while_something_else_is_done_to_it(web, operation):
+    item = dict(VM, save_as=SAVE)
+    run(web, item)
+    with web.session():
+        web.image_update("saved", state=ImageState.LOCKED, operation=operation)
+    before = web.image_info("saved")
+    outcomes, planned = want(web, item)
+    assert (failed(outcomes), planned) == ([], [])
+    assert web.image_info("saved") == before
+    # It is whole, or will be: nothing is lost with the machine's disk.
+    outcomes, planned = want(web, dict(item, memory=256, recreate=True))
+    assert failed(outcomes) == []
+    assert (planned[0].operation, planned[0].tasks) == ("recreate", ())
+    assert web.image_info("saved") == before
+
+
+@pytest.mark.parametrize("state", [ImageState.ERROR, ImageState.INIT])
+@pytest.mark.parametrize("sign", [{"generation": 1}, {"sha256": "0" * 64}, {"checksum": "md5:0"}, {}])
+def test_what_was_saved_once_is_never_replaced(web, state, sign):
+    item = dict(VM, save_as=SAVE)
+    run(web, item)
+    with web.session():
+        web.image_update("saved", state=state, error="no room", **sign)
+    before = web.image_info("saved")
+    file = Path(before.source)
+    if not sign:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    outcomes, planned = want(web, item)
+    assert "(no room), and may hold what was saved before" in failed(outcomes)[0]
+    assert "state: enabled" in failed(outcomes)[0]
+    assert planned == []
+    assert web.image_info("saved") == before
+    # As the error says.
+    with web.session():
+        web.image_delete("saved")
+    outcomes, planned = want(web, item)
+    assert failed(outcomes) == []
+    assert len(planned[0].tasks) == 1
+
+
+def test_a_save_that_nobody_carries_out_any_more_is_decided_anew(web):
+    item = dict(VM, save_as=SAVE)
+    for operation in ("", "save {}"):
+        run(web, item, error=ERROR)
+        origin = web.image_info("saved").origin
+        with web.session():
+            web.image_update("saved", state=ImageState.LOCKED, operation=operation.format(origin))
+        outcomes, planned = want(web, item)
+        assert failed(outcomes) == []
+        assert len(planned[0].tasks) == 1
+
+
+# What ends a machine's disks, and what the error says to do first.
+ENDS = [
+    ({"memory": 256, "recreate": True}, "leave recreate out once"),
+    ({"state": "absent"}, "say state: present once"),
+]
+
+
+@pytest.mark.parametrize(("ending", "instead"), ENDS)
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [("missing", "none of that name"), ("failed", "in state ERROR (disk 0: no room"), ("pending", "in state LOCKED")],
+)
+def test_a_disk_does_not_go_before_it_is_saved(web, ending, instead, before, says):
+    item = dict(VM, save_as=SAVE)
+    if before == "failed":
+        run(web, item, error=ERROR)
+    elif before == "pending":
+        want(web, item)
+    there = (machine(web), web.image_pool())
+    outcomes, planned = want(web, dict(item, **ending))
+    assert "its disk 0 is not saved as image saved: " in failed(outcomes)[0]
+    assert says in failed(outcomes)[0] and instead in failed(outcomes)[0]
+    # All is as it was: what is on its way is still.
+    assert (machine(web), web.image_pool()) == there
+    assert [len(each.tasks) for each in planned] == [1] * (before == "pending")
+    # As the error says.
+    run(web, dict(item, state="present"))
+    assert web.image_info("saved").state == ImageState.READY
+    outcomes, planned = want(web, dict(item, **ending))
+    assert failed(outcomes) == []
+    assert (planned[0].operation or planned[0].wanted, planned[0].tasks) in (("recreate", ()), ("DONE", ()))
     carry_out(web, planned)
-    assert {web.image_info(each["image"]).state for each in saves} == {ImageState.READY}
+    assert web.image_info("saved").state == ImageState.READY
+
+
+@pytest.mark.parametrize(("ending", "_instead"), ENDS)
+def test_a_disk_does_not_go_for_an_image_of_something_else(web, ending, _instead):
+    outcomes, planned = want(web, dict(VM, save_as=[{"image": "demo"}], **ending))
+    assert "there is one of that name (id 0), of something else" in failed(outcomes)[0]
+    assert planned == []
+    # A name that is another's number.
+    outcomes, planned = want(web, dict(VM, save_as=[{"image": "0"}], **ending))
+    assert "none of that name" in failed(outcomes)[0]
+    # Taken out of the list, it goes.
+    assert failed(want(web, dict(VM, **ending))[0]) == []
+
+
+def test_of_many_machines_the_first_is_the_one_that_is_saved(engine):
+    item = {"name": "n-%i", "template": "web", "save_as": SAVE}
+    both = dict(item, save_as=[], count=2)
+    run(engine, both)
+    outcomes, planned = want(engine, dict(item, state="absent"))
+    assert "VM n-0 (id 0): state absent" in failed(outcomes)[0]
+    assert planned == []
+    run(engine, item)
+    run(engine, both)
+    outcomes, planned = want(engine, dict(item, state="absent"))
+    assert failed(outcomes) == []
+    assert [each.wanted for each in planned] == ["DONE", "DONE"]
+
+
+def test_a_machine_that_never_ran_ends_unsaved(engine):
+    item = dict(VM, save_as=SAVE)
+    run(engine, item, state="PROLOG_FAILURE", error=ERROR)
+    outcomes, planned = want(engine, dict(item, state="absent"))
+    assert failed(outcomes) == []
+    assert planned[0].wanted == "DONE"
+
+
+def test_a_new_disk_is_not_saved_in_the_place_of_the_one_that_goes(web):
+    """That it goes was decided by a run that did not come to it."""
+    again = dict(VM, memory=256, recreate=True)
+    _outcomes, decided = want(web, again)
+    outcomes, planned = want(web, dict(again, save_as=SAVE))
+    assert "is to be made anew" in failed(outcomes)[0]
+    assert planned == decided
+    assert [image.name for image in web.image_pool()] == ["demo"]
+    carry_out(web, planned)
+    outcomes, planned = want(web, dict(again, save_as=SAVE))
+    assert failed(outcomes) == []
+    assert len(planned[0].tasks) == 1
 
 
 def test_one_name_serves_one_disk_of_one_machine(web):
