@@ -19,11 +19,17 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.items import image_reworks, image_storing, images
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, importer, reworks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    datastore,
+    formats,
+    importer,
+    recipes,
+    reworks,
+)
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,6 +251,55 @@ def test_what_an_installation_left_is_kept_and_never_ready(apply, catalog, used,
     with catalog() as engine:
         done = engine.image_update("new", unfinished="")
     assert (done.state, done.error) == (ImageState.READY, "")
+
+
+@pytest.mark.parametrize("step", ["installing", "installed"])
+@pytest.mark.parametrize("machine", [True, False])
+def test_what_is_being_installed_keeps_what_its_installation_goes_by(
+    apply, catalog, root, used, freed, disk, step, machine
+):
+    """Under another name it would be installed a second time, beside the first."""
+    apply({
+        "name": "new", "type": "DATABLOCK", "size": 8, "persistent": True, "firmware": "BIOS", "bus": "virtio",
+        "attributes": {"INSTALLED_FROM": "netinst", "VERIFIED": "NO"},
+    })  # fmt: skip
+    with catalog() as engine:
+        engine.image_update("new", unfinished=step)
+    used("new", writable=True)
+    if not machine:
+        freed()
+    before = apply({"name": "new"}).after
+    assert before["state"] == ("USED_PERS" if machine else "ERROR")
+    for item in ({"name": "other", "renamed_from": "new"}, {"name": "other", "renamed_from": "new", "size": 8}):
+        for check in (True, False):
+            refused = apply(item, check=check, fails=True)
+            assert type(refused.error).__name__ == "WrongState" and not refused.is_changed
+            assert "image other: renamed_from new: it is being installed" in str(refused.error)
+            assert f"(it is at: {step})" in str(refused.error) and "nebula_installs" in refused.error.remedy
+    wishes = [
+        {"type": "OS"}, {"persistent": False}, {"firmware": "UEFI"}, {"bus": "sata"}, {"state": "disabled"},
+        {"attributes": {"INSTALLED_FROM": None}}, {"attributes": {"verified": "YES"}},
+    ]  # fmt: skip
+    for wish in wishes:
+        refused = apply({"name": "new", **wish}, fails=True)
+        assert type(refused.error).__name__ == "WrongState" and not refused.is_changed, wish
+        assert "it is being installed" in str(refused.error), wish
+    refused = apply({"name": "copy", "clone_of": "new"}, fails=True)
+    assert type(refused.error).__name__ == ("InUse" if machine else "WrongState")
+    assert not apply({"name": "new", "path": str(disk), "remote_src": True}).is_changed
+    assert apply({"name": "new"}).after == before and len(files(root)) == 1
+    # What is no matter of the installation's may be said.
+    apply({"name": "new", "description": "d", "attributes": {"OWNER": "me", "VERIFIED": "NO"}})
+    gone = apply({"name": "new", "state": "absent"}, fails=machine)
+    assert type(gone.error).__name__ == ("InUse" if machine else "NoneType")
+
+
+def test_what_was_installed_is_renamed(apply, catalog):
+    apply({"name": "new", "type": "DATABLOCK", "size": 8, "persistent": True})
+    with catalog() as engine:
+        engine.image_update("new", unfinished="installed")
+        images.convert(engine, engine.image_info("new"), ImageType.OS, False, unfinished="")
+    assert same_twice(apply, {"name": "other", "renamed_from": "new"})["type"] == "OS"
 
 
 def test_an_image_in_error_is_believed_once_its_file_was_looked_at(apply, stored, catalog):
@@ -531,6 +586,140 @@ def test_encrypting_what_is_there_and_importing_what_is(apply, stored, disk, tmp
     assert content(done, PASSPHRASE) == disk.read_bytes()
 
 
+@pytest.fixture
+def no_recipes(monkeypatch):
+    """Nothing is added by `from`: that takes a machine of libguestfs."""
+    monkeypatch.setattr(recipes, "add", lambda *_arguments: None)
+
+
+def refuse_room(path, format, new_format, key, what):
+    raise NoSpace(what, "there is no room for a second copy", "Make room")
+
+
+def dies(*_arguments, **_named):
+    raise OSError(5, "Input/output error")
+
+
+# What an image is made of that is not encrypted yet. DISK: the path of one.
+CLEAR = {
+    "a path": {"path": "DISK", "remote_src": True},
+    "a clone": {"clone_of": "demo"},
+    "from": {"from": "demo", "packages": ["nginx"]},
+}
+CLOSED = {"name": "closed", "luks_secret": SECRET, "luks_passphrase": PASSPHRASE}
+
+
+@pytest.mark.parametrize("fails", ["room", "qemu-img", "its place"])
+@pytest.mark.parametrize("made_of", CLEAR)
+def test_what_can_not_be_encrypted_is_never_had_in_the_clear(
+    apply, stored, root, disk, used, monkeypatch, no_recipes, made_of, fails
+):
+    demo = stored(persistent=True)
+    item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
+    where, name, how = {
+        "room": (reworks, "require_room", refuse_room),
+        "qemu-img": (formats, "rewrite", dies),
+        "its place": (reworks, "swap", dies),
+    }[fails]
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, how)
+        refused = apply(item, fails=True)
+    assert refused.is_changed and "image closed: encrypting it" in str(refused.error)
+    assert (refused.after["state"], refused.after["luks_secret"] in ("", SECRET)) == ("ERROR", True)
+    with pytest.raises(NebulaError, match="state ERROR"):
+        used("closed")
+    assert files(root) == [os.path.basename(demo["source"])]
+    refused = apply({"name": "closed", "state": "enabled"}, fails=True)
+    assert "its file is not there" in str(refused.error) and refused.after["state"] == "ERROR"
+    done = apply(item).after
+    assert (done["state"], done["error"], done["luks_secret"]) == ("READY", "", SECRET)
+    assert content(done, PASSPHRASE) == disk.read_bytes() and mode(done["source"]) == 0o440
+    assert not apply(item).is_changed
+    assert apply({"name": "demo"}).after["state"] == "READY"
+
+
+@pytest.mark.parametrize("made_of", CLEAR)
+def test_what_is_encrypted_on_its_way_in(apply, stored, root, disk, no_recipes, made_of):
+    stored()
+    item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
+    done = same_twice(apply, {**item, "persistent": True, "sparse": True})
+    assert (done["format"], done["luks_secret"], done["sha256"], done["generation"]) == ("qcow2", SECRET, "", 0)
+    assert formats.inspect(done["source"], "qcow2", encrypted=True).encrypted
+    assert content(done, PASSPHRASE) == disk.read_bytes() and mode(done["source"]) == 0o660
+    grown = apply({**item, "name": "larger", "size": 16, "state": "disabled"}).after
+    assert (grown["size"], grown["state"], len(content(grown, PASSPHRASE))) == (16, "DISABLED", 16 * MIB)
+    assert len(files(root)) == 3
+
+
+def test_a_clone_of_what_is_compressed_is_not_once_it_is_encrypted(apply, stored, catalog):
+    stored()
+    apply({"name": "demo", "format": "qcow2", "compress": True})
+    apply({**CLOSED, "clone_of": "demo"})
+    with catalog() as engine:
+        assert "compress" not in engine.image_info("closed").notes
+
+
+def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp_path):
+    stored()
+    refused = apply({**CLOSED, "clone_of": "demo", "luks_passphrase": None}, fails=True)
+    assert "demo is not encrypted, and no passphrase is given" in str(refused.error)
+    refused = apply({**CLOSED, "clone_of": "demo", "luks_secret": None}, fails=True)
+    assert "Give luks_secret" in str(refused.error)
+    iso = tmp_path / "some.iso"
+    iso.write_bytes(bytes(32768) + b"\x01CD001\x01" + bytes(8 * 2048))
+    apply({"name": "cd", "path": str(iso), "remote_src": True, "type": "CDROM"})
+    refused = apply({**CLOSED, "clone_of": "cd"}, fails=True)
+    assert "not of type CDROM" in str(refused.error)
+    assert len(files(root)) == 2 and apply({"name": "demo"}).after["state"] == "READY"
+
+
+# Where a run is killed that stores what is to be encrypted.
+SEALING = [
+    ("storage.importer._publish", "after"), ("storage.reworks.require_room", "after"),
+    ("storage.reworks.rewrite", "after"), ("storage.reworks.swap", "after"),
+    ("items.image_storing._tell", "after"), ("items.image_reworks.begin", "before"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made_of", ["a path", "a clone"])
+@pytest.mark.parametrize(("function", "when"), SEALING)
+def test_killed_while_it_is_encrypted_it_is_not_had_in_the_clear(
+    apply, stored, root, disk, catalog, used, made_of, function, when
+):
+    stored()
+    item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
+    program = [sys.executable, "-c", KILLED, ROOT / "collections", root, json.dumps(item), function, when]
+    killed = subprocess.run(program, check=False).returncode
+    with catalog() as engine:
+        left = engine.image_info("closed")
+    if left.state == ImageState.LOCKED:
+        assert killed == -signal.SIGKILL
+        with pytest.raises(NebulaError, match="state LOCKED"):
+            used("closed")
+        assert apply({"name": "closed", "state": "enabled"}, fails=True).after["state"] == "LOCKED"
+    else:
+        assert (left.state, left.luks_secret) == (ImageState.READY, SECRET)
+        assert formats.inspect(left.source, "qcow2", encrypted=True).encrypted
+    done = apply(item).after
+    assert (done["state"], done["luks_secret"]) == ("READY", SECRET)
+    assert content(done, PASSPHRASE) == disk.read_bytes()
+    assert not apply(item).is_changed
+    assert files(root) == sorted(os.path.basename(apply({"name": n}).after["source"]) for n in ("demo", "closed"))
+
+
+def test_a_disabled_image_is_enabled_once_it_is_encrypted(apply, stored, monkeypatch):
+    stored(state="disabled")
+    item = {"name": "demo", "state": "enabled", "luks_secret": SECRET, "luks_passphrase": PASSPHRASE}
+    with monkeypatch.context() as patch:
+        patch.setattr(reworks, "require_room", refuse_room)
+        refused = apply(item, fails=True)
+    assert type(refused.error).__name__ == "NoSpace"
+    left = apply({"name": "demo"}).after
+    assert (left["state"], left["luks_secret"]) == ("DISABLED", "")
+    done = same_twice(apply, item)
+    assert (done["state"], done["luks_secret"]) == ("READY", SECRET)
+
+
 def test_the_passphrase_is_in_no_argument(apply, monkeypatch):
     seen = []
     run = formats.command.run
@@ -620,6 +809,7 @@ module, _dot, name = sys.argv[4].rpartition(".")
 module = importlib.import_module(base + module)
 engines = importlib.import_module(base + "engines.embedded.engine")
 images = importlib.import_module(base + "items.images")
+importlib.import_module(base + "storage.formats").LUKS += ",encrypt.iter-time=10"
 real = getattr(module, name)
 def killed(*arguments, **named):
     done = real(*arguments, **named) if sys.argv[5] == "after" else None

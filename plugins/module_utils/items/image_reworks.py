@@ -42,6 +42,9 @@ class Rework:
     source_key: str = ""
     key: str = ""
 
+    def encrypts(self, image: Image) -> bool:
+        return bool(self.luks_secret) and not image.luks_secret
+
     def told(self, image: Image) -> str:
         """As the catalog notes it."""
         note = {"do": self.do, "was": image.state.name, "to": self._outcome(image)}

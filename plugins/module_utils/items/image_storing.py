@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of images, outside of any transaction of the catalog: stored, made of another image, removed.
+"""The files of images, outside of any transaction of the catalog: stored, made of another image, encrypted, removed.
 
 An image is registered as LOCKED, its file is stored under a lock, then it is READY, or ERROR with the reason. A run
-that was killed leaves LOCKED, with nobody at the lock.
+that was killed leaves LOCKED, with nobody at the lock. One that is to be encrypted is READY once it is, never before.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
 def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings) -> Image:
     say = settings.say
     # What a run stored that could not tell of it: no room is taken twice.
-    files.remove_file(image.source)
+    remove_files(image)
     told = (lambda text: say(f"{wish.name} {text}")) if say else None
     if image.operation.startswith(MADE_OF):
         stored = _made_of(engine, image, wish, told)
@@ -84,6 +84,8 @@ def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, se
         image = replace(image, luks_secret=_secret(image, wish, stored))
     else:
         stored = _make_empty(engine, image, wish)
+    if wish.luks_secret and not image.luks_secret:
+        image, stored = _encrypt(image, wish, stored, told)
     if image.persistent:
         datastore.protect(image.source, writable=True)
     try:
@@ -100,14 +102,40 @@ def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, se
 
 
 def _secret(image: Image, wish: Wish, stored: Stored) -> str:
-    """The secret of what was given; "" for what is still to be encrypted."""
+    """The secret of what was given; "" for what is to be encrypted yet."""
     if not wish.luks_secret:
         return ""
-    facts = formats.inspect(image.source, stored.format, f"image {wish.name}", deep=False, encrypted=True)
-    if not facts.encrypted and not wish.passphrase:
+    try:
+        facts = formats.inspect(image.source, stored.format, f"image {wish.name}", deep=False, encrypted=True)
+        if not facts.encrypted and not wish.passphrase:
+            raise not_encrypted(wish)
+    except BaseException:
         files.remove_file(image.source, sync=True)
-        raise not_encrypted(wish)
+        raise
     return wish.luks_secret if facts.encrypted else ""
+
+
+def _encrypt(image: Image, wish: Wish, stored: Stored, say: Callable[[str], None] | None) -> tuple[Image, Stored]:
+    """What was stored, encrypted in its place; where that can't be, nothing is left of it."""
+    what = f"image {wish.name}: encrypting it"
+    if say is not None:
+        say("it is encrypted")
+    try:
+        with files.explained(image.source):
+            reworks.require_room(image.source, stored.format, "qcow2", "", what)
+            reworks.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", wish.passphrase)
+            reworks.swap(image.source, writable=False)
+    except BaseException as caught:
+        # An ERROR whose file is there can be enabled, and this one is in the clear.
+        remove_files(image)
+        if isinstance(caught, NebulaError) and what not in caught.asked:
+            caught.asked = f"{what}: {caught.asked}"
+        raise
+    notes = {key: value for key, value in image.notes.items() if key != "compress"}
+    return (
+        replace(image, luks_secret=wish.luks_secret or "", notes={**notes, "sparse": image.generation}),
+        replace(stored, format="qcow2", sha256="", bytes=os.path.getsize(image.source)),
+    )
 
 
 def not_encrypted(wish: Wish) -> ImageRefused:
@@ -186,6 +214,7 @@ def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> 
             error="",
             operation="",
             luks_secret=image.luks_secret,
+            notes=image.notes,
             format=stored.format,
             size=stored.size,
             sha256=stored.sha256,

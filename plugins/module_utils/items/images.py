@@ -254,6 +254,8 @@ def _renamed(engine: Engine, work: Work, wish: Wish, image: Image | None) -> Ima
     if wish.state == "absent":
         # What goes is what has the name.
         return None
+    # Machine, template and the list of installations know it by its name: it would be installed a second time.
+    _refuse_unfinished(f"image {wish.name}: renamed_from {old.name}", old)
     work.item.before = image_view(old)
     naming = [stored.name for stored in engine.template_pool() if _names(stored.template, old.name)]
     if naming:
@@ -264,6 +266,15 @@ def _renamed(engine: Engine, work: Work, wish: Wish, image: Image | None) -> Ima
     renamed = engine.image_update(id_of(old), name=wish.name, notes=notes)
     work.became(wish.name, image_view(renamed), changed=True)
     return renamed
+
+
+def _refuse_unfinished(asked: str, image: Image) -> None:
+    if image.unfinished:
+        raise WrongState(
+            asked,
+            f"it is being installed: the installation into it is not finished (it is at: {image.unfinished})",
+            "Wait for its end, or give it up: state: absent for its entry of nebula_installs",
+        )
 
 
 def _names(template: Template, name: str) -> bool:
@@ -329,6 +340,17 @@ def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, 
         raise InvalidValue(f"{what}: from {source.name}", f"that is of type {source.type.name}", "Name an OS image")
     if wish.base and source.luks_secret:
         raise Conflict(f"{what}: from {source.name}", "that is encrypted", "Add to it before it is encrypted")
+    refuse_unused_passphrase(what, wish, source.luks_secret)
+    values = _own_values(wish, source)
+    encrypt = bool(wish.luks_secret) and not source.luks_secret
+    if encrypt and values["type"] not in WRITABLE:
+        raise InvalidValue(f"{what}: luks_secret", f"not of type {values['type'].name}", "Only for OS and DATABLOCK")
+    if encrypt and not wish.passphrase:
+        raise InvalidValue(
+            f"{what}: luks_secret",
+            f"{source.name} is not encrypted, and no passphrase is given",
+            "Give luks_passphrase: that of the secret",
+        )
     notes: dict[str, Any] = {}
     if wish.recipe is not None:
         if settings.check_mode:
@@ -338,7 +360,6 @@ def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, 
     for key in ("compress", "sparse"):
         if source.notes.get(key) == source.generation and wish.recipe is None:
             notes[key] = 0
-    values = _own_values(wish, source)
     if image is not None and image.operation != f"{image_storing.MADE_OF}{source.id}":
         # What it was to be made of before is over.
         engine.image_delete(id_of(image))
@@ -371,10 +392,11 @@ def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, 
         work,
         wish,
         image,
-        format=wish.format or source.format,
+        format="qcow2" if encrypt else wish.format or source.format,
         size=max(source.size, wish.size or 0),
         checksum="" if wish.recipe is not None else source.checksum,
-        sha256="" if wish.recipe is not None else source.sha256,
+        sha256="" if wish.recipe is not None or encrypt else source.sha256,
+        luks_secret=wish.luks_secret or source.luks_secret,
         operation="",
     )
 
@@ -494,11 +516,15 @@ def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Sett
         image_storing.tidy(image)
     _compare(engine, wish, image, settings, work.warnings)
     changes = _changes(wish, image)
+    _refuse_during_installation(wish, image, changes)
     rework = image_reworks.wanted(wish, image) if image.state != ImageState.ERROR or "state" in changes else None
     later: dict[str, Any] = {}
     if rework is not None and rework.flatten:
         # What is refused while there are snapshots comes after.
         later = {key: changes.pop(key) for key in ("type", "persistent") if key in changes}
+    if rework is not None and rework.encrypts(image) and changes.get("state") == ImageState.READY:
+        # No machine has it before it is encrypted, nor where that fails.
+        later["state"] = changes.pop("state")
     if changes.get("state") == ImageState.READY and image.state == ImageState.ERROR:
         changes["size"] = max(image.size, _believed(wish, image))
     changed = convert(
@@ -539,6 +565,15 @@ def _changes(wish: Wish, image: Image) -> dict[str, Any]:
     elif wish.state == "enabled" and image.state in (ImageState.DISABLED, ImageState.ERROR):
         wanted.update(state=ImageState.READY, error="")
     return differences({key: getattr(image, key) for key in wanted}, wanted)
+
+
+def _refuse_during_installation(wish: Wish, image: Image, changes: Mapping[str, Any]) -> None:
+    """WrongState for what an installation that is under way goes by, or has to end with."""
+    refused = [key for key in ("type", "persistent", "firmware", "bus", "state") if key in changes]
+    attributes = changes.get("attributes", image.attributes)
+    refused += [key for key in OF_ONE if attributes.get(key) != image.attributes.get(key)]
+    if refused:
+        _refuse_unfinished(f"image {wish.name} (id {image.id}): {', '.join(refused)}", image)
 
 
 def _believed(wish: Wish, image: Image) -> int:
