@@ -64,6 +64,8 @@ class Store:
             self.db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
             self.db.row_factory = sqlite3.Row
             self._prepare()
+            # One that is ended while it is opened lacks what was in its log: nothing would be found in it.
+            self._check_still_there()
 
     def _identity(self) -> tuple[int, int]:
         """Which file is at the path now."""

@@ -109,3 +109,24 @@ def test_damage_within_is_told_where_it_is_met(tmp_path: Path) -> None:
     path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
     with pytest.raises(CatalogError, match="damaged"), contextlib.closing(store.Store(str(tmp_path))) as damaged:
         damaged.rows("SELECT * FROM hosts")
+
+
+def test_one_that_is_ended_while_it_is_opened_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written last is in its log, which goes first."""
+    # As long as somebody has it open, the log is not merged into it.
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine:
+        with engine.session():
+            engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
+        real = store.Store._prepare
+
+        def ended(self: store.Store) -> None:
+            (tmp_path / store.CATALOG).rename(tmp_path / store.ENDED)
+            for name in store.BESIDE:
+                (tmp_path / name).unlink(missing_ok=True)
+            real(self)
+
+        monkeypatch.setattr(store.Store, "_prepare", ended)
+        with pytest.raises(CatalogError, match="another run has removed or replaced it meanwhile"):
+            EmbeddedEngine(str(tmp_path))
