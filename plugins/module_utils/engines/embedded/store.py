@@ -118,8 +118,15 @@ class Store:
                     raise
             time.sleep(0.02)
 
-    def _told(self) -> contextlib.AbstractContextManager[None]:
-        return told(self.path)
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        with told(self.path):
+            try:
+                yield
+            except sqlite3.Error:
+                # SQLite's words for that are those for a broken disk.
+                self._check_still_there()
+                raise
 
     def _roll_back(self) -> None:
         # Where the disk is full, SQLite may have done it itself.

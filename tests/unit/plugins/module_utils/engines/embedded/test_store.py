@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -115,18 +116,21 @@ def test_one_that_is_ended_while_it_is_opened_is_not_taken_for_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written last is in its log, which goes first."""
-    # As long as somebody has it open, the log is not merged into it.
-    with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine:
+    whole, root = tmp_path / "whole", tmp_path / "root"
+    whole.mkdir()
+    with contextlib.closing(EmbeddedEngine(str(whole), create=True)) as engine:
         with engine.session():
             engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
-        real = store.Store._prepare
+        # As long as somebody has it open, the log is not merged into it.
+        shutil.copytree(whole, root)
+    real = store.Store._prepare
 
-        def ended(self: store.Store) -> None:
-            (tmp_path / store.CATALOG).rename(tmp_path / store.ENDED)
-            for name in store.BESIDE:
-                (tmp_path / name).unlink(missing_ok=True)
-            real(self)
+    def ended(self: store.Store) -> None:
+        (root / store.CATALOG).rename(root / store.ENDED)
+        for name in store.BESIDE:
+            (root / name).unlink(missing_ok=True)
+        real(self)
 
-        monkeypatch.setattr(store.Store, "_prepare", ended)
-        with pytest.raises(CatalogError, match="another run has removed or replaced it meanwhile"):
-            EmbeddedEngine(str(tmp_path))
+    monkeypatch.setattr(store.Store, "_prepare", ended)
+    with pytest.raises(CatalogError, match="another run has removed or replaced it meanwhile"):
+        EmbeddedEngine(str(root))
