@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.tests.integration.guests import debian
+from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, debian
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYS = [
@@ -51,6 +51,8 @@ EXPECTED = {
     "root-grown": "pass",
     "key-login": "pass",
 }
+# There is no ssh in its image.
+EXPECTED_OF_CLOUD = {**EXPECTED, "key-login": "not tested"}
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a node of one's own needs root"),
@@ -58,13 +60,25 @@ pytestmark = [
 ]
 
 
-def test_a_machine_is_asked(tmp_path):
-    guests = debian.images()
+def booted_directly(name, guests):
+    """Images of a guest's kernel and initrd, and what a template says of them."""
+    files = {f"{name}-kernel": ("KERNEL", guests.kernel), f"{name}-initrd": ("RAMDISK", guests.initrd)}
+    images = [{"name": file, "type": kind, "path": str(path)} for file, (kind, path) in files.items()]
+    system = {"KERNEL_DS": f'$FILE[IMAGE="{name}-kernel"]', "INITRD_DS": f'$FILE[IMAGE="{name}-initrd"]'}
+    return images, {**system, "KERNEL_CMD": guests.append}
+
+
+def test_machines_are_asked(tmp_path):
+    guests, cloud = debian.images(), cloud_init.image()
     image = tmp_path / "small.qcow2"
     shutil.copy(guests.disks["networkd"], image)
-    files = {"kernel": ("KERNEL", guests.kernel), "initrd": ("RAMDISK", guests.initrd)}
-    images = [{"name": name, "type": kind, "path": str(path)} for name, (kind, path) in files.items()]
-    system = {"KERNEL_DS": '$FILE[IMAGE="kernel"]', "INITRD_DS": '$FILE[IMAGE="initrd"]', "KERNEL_CMD": guests.append}
+    images = [{"name": "small", "path": str(image)}, {"name": "cloud", "path": str(cloud.disk)}]
+    templates = []
+    for name, memory, system in (("small", 384, guests), ("cloud", 640, cloud)):
+        files, booted = booted_directly(name, system)
+        images += files
+        template = {"CPU": 0.2, "MEMORY": memory, "OS": booted, "NIC": {"NETWORK": "Public"}}
+        templates.append({"name": name, "template": template})
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": "/usr/bin/python3",
@@ -73,7 +87,7 @@ def test_a_machine_is_asked(tmp_path):
         "nebula_reserved_memory": 0,
         "nebula_manage_packages": False,
         "nebula_image_prepares": [{"path": str(image), "files": [{"path": "/etc/motd", "content": "prepared\n"}]}],
-        "nebula_images": [{**item, "remote_src": True} for item in [*images, {"name": "small", "path": str(image)}]],
+        "nebula_images": [{**item, "remote_src": True} for item in images],
         "nebula_networks": [
             {
                 "name": "Public",
@@ -83,12 +97,14 @@ def test_a_machine_is_asked(tmp_path):
                 "address_ranges": [{"type": "IP4", "ip": "10.66.6.10", "size": 9}],
             }
         ],
-        "nebula_templates": [
-            {"name": "direct", "template": {"CPU": 0.2, "MEMORY": 384, "OS": system, "NIC": {"NETWORK": "Public"}}}
+        "nebula_templates": templates,
+        "nebula_image_checks": [
+            {"name": "small", "template": "small"},
+            # Without user data, all that OpenNebula's format has cloud-init run: only NoCloud's has the script.
+            {"name": "cloud", "template": "cloud", "context_format": "nocloud", "context": {"USER_DATA": ""}},
         ],
-        "nebula_image_checks": [{"name": "small", "template": "direct"}],
         "nebula_image_check_mode": "both",
-        "nebula_image_check_timeout": 300,
+        "nebula_image_check_timeout": 400,
         "nebula_image_check_report": str(tmp_path / "report.html"),
     }
     groups = {name: {"hosts": {"here": {}}} for name in ("nebula_frontend", "nebula_nodes")}
@@ -110,10 +126,14 @@ def test_a_machine_is_asked(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     # None of these machines stays.
     assert found["vms"] == []
-    (view,) = found["images"]
-    points = {point["point"]: point for point in view["points"]}
-    assert {name: points[name]["result"] for name in EXPECTED} == EXPECTED, [points[name] for name in EXPECTED]
-    assert (points["context"]["result"], points["tmp"]["result"]) == ("pass", "pass")
-    assert "nebula-context" in points["context-ran"]["why"]
+    small, cloud = ({point["point"]: point for point in view["points"]} for view in found["images"])
+    for points, expected in ((small, EXPECTED), (cloud, EXPECTED_OF_CLOUD)):
+        assert {name: points[name]["result"] for name in expected} == expected, [points[name] for name in expected]
+    assert (small["context"]["result"], small["tmp"]["result"]) == ("pass", "pass")
+    assert "nebula-context" in small["context-ran"]["why"]
+    assert cloud["context"]["result"] == "pass"
+    assert "cloud-init" in cloud["context"]["why"] and "cloud-init" in cloud["context-ran"]["why"]
+    # Without a user's name the key is for the one that the distribution has.
+    assert cloud["key-login"]["why"].startswith("debian has got the key")
     assert "small  attached-storage" in done.stdout
     assert "written and read back as vdb" in (tmp_path / "report.html").read_text()

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image made of another with packages, files and commands added: a real Debian, its own dpkg, a real appliance."""
+"""An image made of another with packages, files and commands added: a real Debian, its own apt, a real appliance."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="an appliance reads the host's kernel, and datastores are root's"
 )
 MOTD = "a 'web' server\nof ours \\ $HOME\n"
+REPOSITORY = "/srv/repository"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,20 @@ def package(tmp_path_factory):
     path = top / "greeting_1.0_all.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "-b", top / "tree", path], check=True, stdout=subprocess.DEVNULL)
     return path
+
+
+@pytest.fixture(scope="module")
+def repository(package):
+    """Files for an image: a repository with the package, and no other that its apt knows."""
+    control = subprocess.run(["dpkg-deb", "--field", package], check=True, capture_output=True, text=True).stdout
+    content = package.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    index = f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {digest}\n"
+    return [
+        {"path": f"{REPOSITORY}/{package.name}", "src": str(package)},
+        {"path": f"{REPOSITORY}/Packages", "content": index},
+        {"path": "/etc/apt/sources.list", "content": f"deb [trusted=yes] file:{REPOSITORY} ./\n"},
+    ]
 
 
 def item(package, **values):
@@ -117,6 +133,24 @@ def test_packages_files_and_commands(apply, base, package, root):
     assert Path(base["source"]).stat().st_mode & 0o777 == 0o440
     assert apply({"name": "debian"}).after == base
     assert len(os.listdir(root / "datastores" / "1")) == 2
+
+
+def test_packages_by_their_names_come_from_the_repositories_of_the_image(apply, base, repository):
+    # An item of its own: packages come before files, so from repositories that the image has already.
+    stocked = {"name": "stocked", "from": "debian", "files": repository}
+    greeted = {"name": "greeted", "from": "stocked", "packages": ["greeting"]}
+    assert apply(stocked).error is None
+    predicted = apply(greeted, check=True)
+    done = apply(greeted)
+    assert done.error is None, done.error
+    assert (predicted.is_changed, done.is_changed, done.after["state"]) == (True, True, "READY")
+    found = read(done.after, "/opt/greeting", "/opt/configured", "/var/log/apt/history.log")
+    assert "from the package\n" in found and "configure\nno-start\n" in found
+    assert " install greeting\n" in found and "\nInstall: greeting:" in found
+    for check in (True, False):
+        assert not apply(stocked, greeted, check=check).is_changed
+    lacking = apply({**greeted, "name": "lacking", "packages": ["greeting", "nosuch"]})
+    assert lacking.after["state"] == "ERROR" and "Unable to locate package nosuch" in str(lacking.error)
 
 
 def test_a_step_that_fails_leaves_an_image_in_error_that_says_why(apply, base, root):
