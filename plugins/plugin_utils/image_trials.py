@@ -16,6 +16,7 @@ MORE = 1024
 SECOND = 67
 # Nobody has its other half: it is 32 bytes of a random source, which was not kept.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID3fg9UjGHci5Q7LoBzSLy9q8KVn5ridzQqLmy4j/6BQ nebula-image-check"
+OF_CLOUD_INIT = ("configdrive", "nocloud")
 INJECTED = "told by a live check"
 PERSISTENT = "it is persistent, and a machine would write to it"
 
@@ -42,10 +43,11 @@ def _machine(item: Mapping[str, Any], image: Mapping[str, Any], script: str) -> 
         "SSH_PUBLIC_KEY": KEY,
         "NETWORK": "YES",
         "START_SCRIPT": script,
-        # What cloud-init takes for it.
-        "USER_DATA": base64.b64encode(script.encode()).decode(),
-        "USER_DATA_ENCODING": "base64",
     }
+    if item.get("context_format") not in OF_CLOUD_INIT:
+        # What cloud-init takes for it; in its own formats it has the script itself, which would run twice.
+        context["USER_DATA"] = base64.b64encode(script.encode()).decode()
+        context["USER_DATA_ENCODING"] = "base64"
     machine = {
         "name": name,
         "template": item.get("template") or TEMPLATE,

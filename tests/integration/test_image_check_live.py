@@ -100,8 +100,7 @@ def test_machines_are_asked(tmp_path):
         "nebula_templates": templates,
         "nebula_image_checks": [
             {"name": "small", "template": "small"},
-            # Without user data, all that OpenNebula's format has cloud-init run: only NoCloud's has the script.
-            {"name": "cloud", "template": "cloud", "context_format": "nocloud", "context": {"USER_DATA": ""}},
+            {"name": "cloud", "template": "cloud", "context_format": "nocloud"},
         ],
         "nebula_image_check_mode": "both",
         "nebula_image_check_timeout": 400,

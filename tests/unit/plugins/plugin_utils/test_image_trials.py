@@ -39,6 +39,8 @@ def test_a_machine_for_each_image_of_the_catalog():
     assert web["disks"][1]["SIZE"] * 2048 == 137216
     assert web["context"]["USERNAME"] == "ann" and web["context"]["SET_HOSTNAME"] == "image-check-web"
     assert base64.b64decode(web["context"]["USER_DATA"]) == web["context"]["START_SCRIPT"].encode()
+    # Once is enough.
+    assert "USER_DATA" not in db["context"] and db["context"]["START_SCRIPT"]
     assert web["inject"][0]["path"] == "/etc/nebula-check"
     # Nobody has the key.
     assert db["template"] == "nebula-image-check" and db["context_format"] == "nocloud"
