@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -75,7 +76,7 @@ def main() -> int:
         tell(f"{name}:")
         try:
             rows.extend(BENCHMARKS[name](options.rounds))
-        except (MeasurementFailed, OSError, ValueError, KeyError) as error:
+        except (MeasurementFailed, subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
             failed.append(name)
             print(error if isinstance(error, MeasurementFailed) else traceback.format_exc(), file=sys.stderr)
         tell(f"{name}: {time.monotonic() - start:.0f} s")

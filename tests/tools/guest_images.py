@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Images of real guests, made once and copied to a directory, where roles may change them.
 
-usage: guest_images.py [DIRECTORY]        (without one they are made, if they are not there, and nothing else)
+usage: guest_images.py [DIRECTORY]        (without one those of benchmarks are made, if they are not there)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import subprocess
 from pathlib import Path
 
-from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, debian
+from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, debian, fitness
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     place = parser.parse_args().directory
     guests = debian.images()
     if place is None:
+        fitness.image()
         return
     place.mkdir(parents=True, exist_ok=True)
     files = {f"{name}.qcow2": path for name, path in guests.disks.items()}
