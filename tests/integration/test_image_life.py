@@ -320,6 +320,10 @@ def test_an_image_in_error_is_believed_once_its_file_was_looked_at(apply, stored
         file.write(b"\xff" * 3000)
     refused = apply({"name": "q", "state": "enabled"}, fails=True)
     assert "damaged" in str(refused.error) and refused.after["state"] == "ERROR"
+    disabled = apply({"name": "q", "state": "disabled"}).after
+    assert (disabled["state"], disabled["error"]) == ("DISABLED", "it broke")
+    refused = apply({"name": "q", "state": "enabled"}, fails=True)
+    assert "damaged" in str(refused.error) and refused.after["state"] == "DISABLED"
 
 
 # -- hostile disks ----------------------------------------------------------------------------------------------------

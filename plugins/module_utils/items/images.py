@@ -525,7 +525,8 @@ def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Sett
     if rework is not None and rework.encrypts(image) and changes.get("state") == ImageState.READY:
         # No machine has it before it is encrypted, nor where that fails.
         later["state"] = changes.pop("state")
-    if changes.get("state") == ImageState.READY and image.state == ImageState.ERROR:
+    # Disabled meanwhile, it is no more whole than it was.
+    if changes.get("state") == ImageState.READY and (image.state == ImageState.ERROR or image.error):
         changes["size"] = max(image.size, _believed(wish, image))
     changed = convert(
         engine,
