@@ -184,3 +184,8 @@ def test_foreseen_killed_gone_on_with_and_run_again() -> None:
     assert code == 0 and recap(output)["changed"] == 0, output
     assert changed_tasks(output) == []
     assert_consistent(site)
+
+    # The world is other tests' too.
+    code, output = site.run("playbooks/teardown.yml")
+    assert code == 0, output
+    assert not site.root.exists(), sorted(site.root.rglob("*"))
