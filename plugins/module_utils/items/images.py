@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..engines.base import Engine
+from ..engines.disk_items import SAVING
 from ..errors import (
     Ambiguous,
     Conflict,
@@ -190,7 +191,7 @@ def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
     if image is None or (_lacks_content(image) and wish.has_content and not _is_enabled_instead(wish, image)):
         _register(engine, work, wish, image, settings)
         return
-    if image.state == ImageState.LOCKED and image.operation.startswith("save "):
+    if image.state == ImageState.LOCKED and image.operation.startswith(SAVING):
         raise WrongState(
             f"image {wish.name}",
             f"a machine's disk is being saved as it ({image.origin})",
