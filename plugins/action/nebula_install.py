@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleError
+
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.storage import installer_media
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
@@ -38,7 +40,7 @@ class ActionModule(PackingAction):
         """Where the ISO is, and what it is, or what is the matter with it."""
         try:
             place = self._find_needle("files", path)
-        except Exception:
+        except AnsibleError:
             # Perhaps an image's name.
             return {}
         if local:

@@ -342,6 +342,10 @@ def test_recreated_once_per_decision() -> None:
         assert (made.st_ino, made.st_mtime_ns) != (inode, marker)
         assert not node.apply(plan)[0].changed
         assert (node.directory(vm) / "disk.0").stat().st_ino == made.st_ino
+        # What was decided before the catalog heard that it is done takes it along.
+        later = node.plan(vm, operation="recreate", hard=True, wanted="POWEROFF", decided=plan.vms[0].generation)
+        assert node.apply(later)[0].state == "POWEROFF"
+        assert (node.directory(vm) / "disk.0").stat().st_ino == made.st_ino
 
 
 @in_world

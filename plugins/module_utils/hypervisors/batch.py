@@ -202,7 +202,7 @@ class Batch:
             record = read_record(vm_directory(self.root, planned.vm.vm_id))
         except NebulaError:
             return False
-        return record is None or record.operated != planned.generation
+        return record is None or planned.is_due(record.operated)
 
     def _overhead(self, memory: int, vcpu: int | None) -> int:
         accelerator = self._site.accelerator if self._site is not None else ""
@@ -245,7 +245,7 @@ class Batch:
             return False
         try:
             record, known = read_record(directory), node.read(self.root)
-            if record is None or (planned.operation and record.operated != planned.generation):
+            if record is None or planned.is_due(record.operated):
                 return True
             if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
                 return True
@@ -426,7 +426,7 @@ class Batch:
         if job.planned.wanted == "DONE":
             return self._end(job)
         state = self.driver.state(job.mark)
-        if job.planned.operation == "recreate" and job.record.operated != job.planned.generation:
+        if job.planned.operation == "recreate" and job.planned.is_due(job.record.operated):
             # Before anything of it is gone.
             if job.planned.wanted == "RUNNING":
                 self._take_room(job)
@@ -481,7 +481,7 @@ class Batch:
             self._moved(job, "LCM", "RUNNING")
             if state == "UNKNOWN":
                 self._see_to_disks(job, "RUNNING")
-        if job.planned.operation in ("reboot", "reset") and job.record.operated != job.planned.generation:
+        if job.planned.operation in ("reboot", "reset") and job.planned.is_due(job.record.operated):
             # A machine that has just been started has done what either is for.
             if was == "RUNNING":
                 self._operate(job)
@@ -597,7 +597,7 @@ class Batch:
 
     def _operated(self, job: _Job) -> None:
         """At once, not with the rest: what fails later must not have it done again."""
-        job.record = replace(job.record, operated=job.planned.generation)
+        job.record = replace(job.record, operated=job.planned.operated)
         self._write_record(job.directory, job.record)
 
     # -- disks ----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ..model.audit import (
     VmFile,
 )
 from ..model.disk import Disk
-from ..model.installs import starts_with_host
+from ..model.installs import MARK, starts_with_host
 from ..model.network import Network
 from ..model.plain import to_plain
 from ..model.plan import Observed
@@ -31,6 +31,7 @@ from ..network.bridge import VN_MAD, Wanted
 
 MIB = 1024 * 1024
 SITE = "Run site.yml again"
+INSTALL = "Run nebula.provision.install_os again: it goes on from there, or says why it can't"
 RESTART = "Power the machine off and start it again (state: poweroff, then running)"
 REMAKE = f"Put it back from a backup; or give up what the guest has written: remove what is there of it. {RESTART}"
 # What a machine's directory may hold beside its disks.
@@ -129,7 +130,7 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
             yield from _domain(vm, found_here)
         elif vm.state not in _FAILED:
             found = f"it is {vm.state} in the catalog, and its hypervisor has no domain of it"
-            remedy = f"{SITE}: it is defined and started again from its disks"
+            remedy = _again(vm, "it is defined and started again from its disks")
             yield Finding("domain-missing", host, _called(vm), found, remedy)
 
 
@@ -153,12 +154,17 @@ def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
     wanted = "POWEROFF" if vm.wanted == "SUSPENDED" else vm.wanted
     if state != wanted and vm.state not in _FAILED:
         found = f"it is {state}, and was left {vm.wanted}"
-        remedy = f"{SITE}: it is brought to the state that your list wants"
+        remedy = _again(vm, "it is brought to the state that your list wants")
         yield Finding("machine-state", vm.host, _called(vm), found, remedy, UNFINISHED)
     yield from (
         Finding("domain-differs", vm.host, f"{_called(vm)}, domain {domain.name}", found, remedy)
         for found, remedy in _domain_differences(vm, domain)
     )
+
+
+def _again(vm: LedgerVm, then: str) -> str:
+    """The run that mends it: of a machine that installs, no list of machines tells."""
+    return INSTALL if MARK in vm.vm.attributes else f"{SITE}: {then}"
 
 
 def _redefine(domain: Domain) -> str:

@@ -58,8 +58,8 @@ class PlannedVm:
 
     generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
     wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
-    operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once per generation,
-    besides reaching `wanted`.
+    operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once, besides reaching
+    `wanted`. decided: the generation that it came with, where a later decision took it along; 0 for this one.
     hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
     seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
     a machine starts and after it ended.
@@ -74,6 +74,16 @@ class PlannedVm:
     seq: int = 0
     previous: str = ""
     tasks: tuple[DiskTask, ...] = ()
+    decided: int = 0
+
+    def is_due(self, operated: int) -> bool:
+        """Whether the operation is still to be carried out. operated: the generation whose operation was, last."""
+        return bool(self.operation) and operated != self.operated
+
+    @property
+    def operated(self) -> int:
+        """What to remember once the operation is carried out."""
+        return self.decided or self.generation
 
 
 @dataclass(frozen=True)

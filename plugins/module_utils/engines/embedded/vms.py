@@ -517,7 +517,11 @@ class Vms:
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
         tasks = self.disks.pending(row)
         # A task more comes after that was decided, and may be one of many.
-        if wanted == "DONE" or (orders.operation == "recreate" and task is None):
+        anew = orders.operation == "recreate" and task is None
+        if wanted != "DONE" and not anew:
+            # What else is wanted by now, too, is of the machine as it is to be made anew.
+            kept.update(_recreation(row))
+        if wanted == "DONE" or anew:
             # What they were about goes with the machine's disks.
             self.disks.abandon(tasks)
             tasks = ()
@@ -557,6 +561,7 @@ class Vms:
                     seq=row["seq"],
                     previous=orders.get("previous", ""),
                     tasks=self.disks.pending(row),
+                    decided=orders.get("decided", 0),
                 )
             )
         if not planned:
@@ -869,6 +874,14 @@ def _files_of(vm: Vm, disks: bool) -> list[ContextFile]:
     if disks:
         files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
     return files
+
+
+def _recreation(row: sqlite3.Row) -> dict[str, Any]:
+    """The orders of a recreation that is decided, and was not recorded as done."""
+    orders = {} if row["settled"] else json.loads(row["orders"])
+    if orders.get("operation") != "recreate":
+        return {}
+    return {"operation": "recreate", "hard": True, "decided": orders.get("decided") or row["generation"]}
 
 
 def _fetched(vm: Vm) -> dict[str, str]:

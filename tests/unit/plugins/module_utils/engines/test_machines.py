@@ -359,6 +359,22 @@ def test_a_disk_that_differs_needs_recreate(engine):
     assert want(engine, dict(bigger, recreate=True))[1] == {}
 
 
+@pytest.mark.parametrize("later", [{"state": "poweroff"}, {"state": "reboot"}, {"context": {"A": "b"}}])
+def test_a_recreation_outlives_what_is_decided_before_its_host_is_back(engine, later):
+    run(engine, dict(WEB, count=1))
+    bigger = dict(WEB, count=1, disks=[{"IMAGE": "demo", "DEV_PREFIX": "vd", "SIZE": 64}])
+    _, plans, _ = want(engine, dict(bigger, recreate=True))
+    first = plans["node1"].vms[0]
+    for _again in range(2):
+        _, plans, _ = want(engine, dict(bigger, **later))
+        planned = plans["node1"].vms[0]
+        assert (planned.operation, planned.hard, planned.operated) == ("recreate", True, first.generation)
+        # A host that made it anew, and could not say so, does not do it again.
+        assert planned.is_due(0) and not planned.is_due(first.generation)
+    _, plans, _ = want(engine, {"name": "web-%i", "state": "absent", "hard": True})
+    assert [(p.wanted, p.operation) for p in plans["node1"].vms] == [("DONE", "")]
+
+
 def test_check_mode_tells_and_keeps_nothing(engine, reopen):
     checked = reopen(check_mode=True)
     outcomes, plans, _ = want(checked, WEB)
