@@ -20,7 +20,7 @@ from ..arguments import typed
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState, harmless
 from ..host import files
-from ..model.image import Image
+from ..model.image import Image, refuse_unfinished
 from ..model.names import nearest
 from ..model.states import ImageState
 from ..storage import image_edits, importer, injection, preparation
@@ -197,10 +197,7 @@ def _refuse(image: Image) -> None:
     what = f"image {image.name} (id {image.id}): prepare"
     if image.vms:
         raise InUse(what, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
-    if image.unfinished:
-        raise WrongState(
-            what, f"the installation into it is not finished (it is at: {image.unfinished})", "Let it come to its end"
-        )
+    refuse_unfinished(what, image)
     if image.state not in _STATES and not _is_ours(image):
         found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
         raise WrongState(what, found, "Wait until it is READY, or run nebula_image for it again")

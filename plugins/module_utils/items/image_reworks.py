@@ -16,7 +16,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
-from ..model.image import Image
+from ..model.image import Image, refuse_unfinished
 from ..model.states import ImageState
 from ..storage import formats, importer, reworks
 from . import image_storing
@@ -122,10 +122,7 @@ def _refuse(what: str, wish: Wish, image: Image, do: str, format: str) -> None:
         )
     if image.vms:
         raise InUse(asked, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
-    if image.unfinished:
-        raise WrongState(
-            asked, f"the installation into it is not finished (it is at: {image.unfinished})", "Let it come to its end"
-        )
+    refuse_unfinished(asked, image)
     if image.state not in (ImageState.READY, ImageState.DISABLED):
         raise WrongState(asked, f"it is in state {image.state.name}", "Wait until it is READY")
     if image.snapshots and not wish.flatten:

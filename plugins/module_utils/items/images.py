@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..host.download import is_url, without_secrets
 from ..model.datastore import default_for, type_for
-from ..model.image import Image
+from ..model.image import Image, refuse_unfinished
 from ..model.installs import OF_ONE
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
@@ -256,7 +256,7 @@ def _renamed(engine: Engine, work: Work, wish: Wish, image: Image | None) -> Ima
         # What goes is what has the name.
         return None
     # Machine, template and the list of installations know it by its name: it would be installed a second time.
-    _refuse_unfinished(f"image {wish.name}: renamed_from {old.name}", old)
+    refuse_unfinished(f"image {wish.name}: renamed_from {old.name}", old)
     work.item.before = image_view(old)
     naming = [stored.name for stored in engine.template_pool() if _names(stored.template, old.name)]
     if naming:
@@ -267,15 +267,6 @@ def _renamed(engine: Engine, work: Work, wish: Wish, image: Image | None) -> Ima
     renamed = engine.image_update(id_of(old), name=wish.name, notes=notes)
     work.became(wish.name, image_view(renamed), changed=True)
     return renamed
-
-
-def _refuse_unfinished(asked: str, image: Image) -> None:
-    if image.unfinished:
-        raise WrongState(
-            asked,
-            f"it is being installed: the installation into it is not finished (it is at: {image.unfinished})",
-            "Wait for its end, or give it up: state: absent for its entry of nebula_installs",
-        )
 
 
 def _names(template: Template, name: str) -> bool:
@@ -575,7 +566,7 @@ def _refuse_during_installation(wish: Wish, image: Image, changes: Mapping[str, 
     attributes = changes.get("attributes", image.attributes)
     refused += [key for key in OF_ONE if attributes.get(key) != image.attributes.get(key)]
     if refused:
-        _refuse_unfinished(f"image {wish.name} (id {image.id}): {', '.join(refused)}", image)
+        refuse_unfinished(f"image {wish.name} (id {image.id}): {', '.join(refused)}", image)
 
 
 def _believed(wish: Wish, image: Image) -> int:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ..errors import WrongState
 from .states import ImageState, ImageType
+
+NOT_FINISHED = "the installation into it is not finished"
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,13 @@ class Image:
     operation: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def refuse_unfinished(asked: str, image: Image) -> None:
+    """WrongState where an installation into it is not at its end."""
+    if image.unfinished:
+        raise WrongState(
+            asked,
+            f"it is being installed: {NOT_FINISHED} (it is at: {image.unfinished})",
+            "Wait for its end, or give it up: state: absent for its entry of nebula_installs",
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue, WrongState
-from ...model.image import Image
+from ...model.image import NOT_FINISHED, Image, refuse_unfinished
 from ...model.instantiate import is_trusted
 from ...model.names import check_name
 from ...model.states import ImageState, ImageType
@@ -26,7 +26,6 @@ from .store import Store
 DISK_TYPES = frozenset((ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK))
 FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
 # Why an image is ERROR after the last machine that used it went away, while what should write into it is not done.
-NOT_FINISHED = "the installation into it is not finished"
 _BEING_CLONED = "it is being cloned, or that was interrupted"
 _CLONE_REMEDY = "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone"
 # What the operation of an image begins with that is made from another; its id follows.
@@ -135,7 +134,7 @@ class Images:
         if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
             found = f"that is in state {source.state.name}" + (f" ({source.error})" if source.error else "")
             raise WrongState(what, found, _REMEDIES.get(source.state, ""))
-        _refuse_unfinished(what, source)
+        refuse_unfinished(what, source)
         _refuse_snapshots(what, source)
         if not is_trusted(source):
             # Nor is what is made of it, whatever attributes it takes over.
@@ -268,7 +267,7 @@ class Images:
             if image.state == ImageState.LOCKED and image.operation and not image.operation.startswith(_CLONE):
                 raise WrongState(f"{what}: {key} {value}", "its content is being changed", _REMEDIES[image.state])
             if rested["unfinished"]:
-                _refuse_unfinished(f"{what}: {key} {value}", image)
+                refuse_unfinished(f"{what}: {key} {value}", image)
         if wanted.get("persistent") is False and rested["snapshots"]:
             _refuse_snapshots(f"{what}: persistent false", image)
         if "name" in wanted:
@@ -297,7 +296,7 @@ class Images:
             if new != ImageState.ERROR and image.state == ImageState.CLONE:
                 raise WrongState(f"{what}: state {_WORDS.get(new, new.name)}", _BEING_CLONED, _CLONE_REMEDY)
             if new == ImageState.READY and rested["unfinished"]:
-                _refuse_unfinished(f"{what}: state READY", image)
+                refuse_unfinished(f"{what}: state READY", image)
             if new == ImageState.DISABLED and image.state not in (ImageState.READY, ImageState.ERROR):
                 raise WrongState(
                     f"{what}: disable", f"it is in state {image.state.name}", _REMEDIES.get(image.state, "")
@@ -337,15 +336,6 @@ def _refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
     if persistent and (kind == ImageType.CDROM or kind in FILE_TYPES):
         raise InvalidValue(
             f"image {name}: persistent true", f"it is of type {kind.name}", "Only OS and DATABLOCK can be written to"
-        )
-
-
-def _refuse_unfinished(asked: str, image: Image) -> None:
-    if image.unfinished:
-        raise WrongState(
-            asked,
-            f"{NOT_FINISHED} (it is at: {image.unfinished})",
-            "Let what installs it come to its end, or remove the image (state: absent)",
         )
 
 
