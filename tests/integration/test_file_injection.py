@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from scratch import left
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CommandFailed,
@@ -95,7 +96,7 @@ def disk(disks, tmp_path):
 
 def leftovers():
     loops = [line for line in sh("losetup", "-a").splitlines() if "pytest-of" in line or "(/)" in line]
-    return loops, [name for name in os.listdir(injection.SCRATCH) if name.startswith(injection.PREFIX)]
+    return loops, left()
 
 
 def inside(path, tmp_path, format="qcow2"):

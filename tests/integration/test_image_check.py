@@ -7,7 +7,6 @@ afterwards."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scratch import left
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
@@ -94,22 +94,7 @@ def sh(*argv, **options):
 def nothing_left(tmp_path):
     yield
     assert [path.name for path in tmp_path.rglob(".*.context")] == []
-    assert [path for path in Path("/var/tmp").glob("nebula-guest-*") if not is_held(path)] == []
-
-
-def is_held(directory):
-    """By another run of anybody's."""
-    try:
-        fd = os.open(directory, os.O_RDONLY)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    assert left() == []
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,17 @@ def test_the_guest_gets_through_emulated() -> None:
 @needs_qemu
 def test_a_guest_that_hangs_is_ended_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "GUEST", HANGING)
+    made = []
+
+    class Recorded(tempfile.TemporaryDirectory):
+        def __init__(self, **options: str) -> None:
+            super().__init__(**options)
+            made.append(self.name)
+
+    monkeypatch.setattr(accelerator.tempfile, "TemporaryDirectory", Recorded)
     found = accelerator.boot("tcg", 0.5)
     assert "did not get through within 0.5 s" in found.problem
-    assert list(Path("/tmp").glob("nebula-probe-*/guest")) == []
+    assert len(made) == 1 and not os.path.exists(made[0])
 
 
 @needs_qemu
