@@ -68,7 +68,7 @@ constraints:  ## write requirements/constraints.txt anew, after a change of a li
 # the tools below are tests too (tests/tools/test_tools.py). Of its two processes one has those that need the machine for
 # themselves, molecule as the last of them (tests/conftest.py); ARGS="-n 0" has all of them one after another.
 test: packages venv  ## everything below: lint, sanity, importer, docs, unit, integration, molecule
-	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15 \
+	@$(BIN)/pytest -n 2 --durations=15 \
 		tests/tools/test_tools.py tests/unit tests/integration tests/tools/test_molecule.py $(ARGS)
 
 lint: ruff mypy yamllint ansible-lint  ## ruff, mypy, yamllint, ansible-lint

@@ -1,16 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests have in common: their umask, and which of them may run beside which (pytest -n 2 --dist loadgroup)."""
+"""What all tests have in common: their umask, and which of them may run beside which (pytest -n 2)."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
 # Of tests/integration: those that ask nothing of the machine but files, namespaces and programs of their own.
 BESIDE = {
     "test_ansible", "test_at_once", "test_boot", "test_cloud_init", "test_context_iso", "test_context_sh",
@@ -22,22 +22,32 @@ BESIDE = {
 MACHINE = "machine"
 
 
-@pytest.hookimpl(tryfirst=True)
+def group(nodeid: str) -> str:
+    """What runs in one process, one after another: the tests that share worlds, loop devices or the machine as a whole,
+    or the file's own."""
+    path = Path(nodeid.split("::", maxsplit=1)[0])
+    alone = path.parts[:2] == ("tests", "integration") and path.stem not in BESIDE
+    return MACHINE if alone or path.stem == "test_molecule" else str(path)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share worlds, loop devices or the machine as a whole are one group, which takes longest and begins at
-    once; every other file is a group. The tools are before all of these: they make the oldest Ansible's environment."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    groups = {item: _group(item.path) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] != MACHINE)
+    """What takes longest begins at once. The tools come first of the others: the oldest Ansible, which tests of these
+    need, is installed by one of them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: group(item.nodeid) != MACHINE)
 
 
-def _group(path: Path) -> str:
-    parts = path.relative_to(HERE).parts
-    alone = parts[0] == "integration" and path.stem not in BESIDE
-    return MACHINE if alone or path.stem == "test_molecule" else "/".join(parts)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    # The groups in the order of their tests, not of their sizes.
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(autouse=True)
