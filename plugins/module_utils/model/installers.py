@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InvalidValue
 from .names import nearest
@@ -71,13 +71,13 @@ class Kind:
     ways: tuple[str, ...] = (ISO,)
     boots: tuple[str, ...] = (FROM_KERNEL,)
     kernels: tuple[tuple[str, str], ...] = ()
-    commands: Mapping[str, str] = ()  # type: ignore[assignment]
+    commands: Mapping[str, str] = field(default_factory=dict)
     beside: tuple[tuple[str, str], ...] = ()
     memory: int = 1024
     disk: int = 1024
     failures: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
-    variables: Mapping[str, object] = ()  # type: ignore[assignment]
+    variables: Mapping[str, object] = field(default_factory=dict)
 
 
 KINDS: Mapping[str, Kind] = {
