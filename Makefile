@@ -65,8 +65,8 @@ constraints:  ## write requirements/constraints.txt anew, after a change of a li
 # --- tests -----------------------------------------------------------------------------------------------------------
 
 # One pytest run over all of them, so that one failing tool hides no other and the last line counts everything:
-# the tools below are tests too (tests/tools/test_tools.py). Of its two processes one has those that need the machine for
-# themselves, molecule as the last of them (tests/conftest.py); ARGS="-n 0" has all of them one after another.
+# the tools below are tests too (tests/tools/test_tools.py). tests/conftest.py says what its two processes share;
+# ARGS="-n 0" runs all tests one after another.
 test: packages venv  ## everything below: lint, sanity, importer, docs, unit, integration, molecule
 	@$(BIN)/pytest -n 2 --durations=15 \
 		tests/tools/test_tools.py tests/unit tests/integration tests/tools/test_molecule.py $(ARGS)

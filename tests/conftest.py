@@ -11,23 +11,20 @@ from typing import Any
 
 import pytest
 
-# Of tests/integration: those that ask nothing of the machine but files, namespaces and programs of their own.
-BESIDE = {
-    "test_ansible", "test_at_once", "test_boot", "test_cloud_init", "test_context_iso", "test_context_sh",
-    "test_demo_image", "test_disks", "test_download", "test_formats", "test_guest_context", "test_hostile_archives",
-    "test_hostile_downloads", "test_hostile_images", "test_image_life", "test_image_recipes",
-    "test_images", "test_installer_iso", "test_nebula_context_iso", "test_nebula_image", "test_nebula_template",
-    "test_progress", "test_role_network", "test_saving",
+# Those that look at all loop devices, measure memory, have the stock host, or load the machine as much as it bears: one
+# after another. What all others share they have in worlds, namespaces and directories of their own.
+ALONE = {
+    "test_capacity", "test_file_injection", "test_guest_context_offline", "test_image_check", "test_importer",
+    "test_inject", "test_kills", "test_late_runs", "test_molecule", "test_power_cut", "test_runs_at_once",
+    "test_stock_host", "test_stock_injection", "test_world",
 }  # fmt: skip
 MACHINE = "machine"
 
 
 def group(nodeid: str) -> str:
-    """What runs in one process, one after another: the tests that share worlds, loop devices or the machine as a whole,
-    or the file's own."""
+    """What runs in one process, one after another: those of ALONE, or a file's own."""
     path = Path(nodeid.split("::", maxsplit=1)[0])
-    alone = path.parts[:2] == ("tests", "integration") and path.stem not in BESIDE
-    return MACHINE if alone or path.stem == "test_molecule" else str(path)
+    return MACHINE if path.stem in ALONE else str(path)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

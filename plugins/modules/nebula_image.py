@@ -30,12 +30,14 @@ options:
     description:
       - Name of another image, of which this one is a copy. What is not said of it is as with that one.
       - The other one must not be written to by a machine. Meanwhile it is in state C(CLONE).
+      - It may be one of the same list, which is then made first.
       - Where the file system can share blocks (btrfs, xfs) a copy takes neither time nor room.
     type: str
     version_added: 0.2.0
   from:
     description:
       - Name of another image, of which this one is a copy to which O(packages), O(files) and O(commands) are added.
+      - The other one may be one of the same list, which is then made first.
       - That is done by the system in the image itself, in a small machine of libguestfs. Needs C(guestfish) there.
       - An image that is there already is not made again; other additions under the same name are an error.
     type: str

@@ -429,6 +429,76 @@ def test_clone(apply, stored, disk, root):
     assert "no image of that name" in str(apply({"name": "c", "clone_of": "nosuch"}, fails=True).error)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_images_made_of_others_of_their_list(apply, catalog, disk, order):
+    items = [
+        {"name": "first", "path": str(disk), "remote_src": True, "size": 16},
+        {"name": "second", "clone_of": "first", "size": 24},
+        {"name": "third", "clone_of": "second", "format": "qcow2"},
+        {"name": "fourth", "clone_of": "first", "state": "disabled"},
+    ][::order]
+    foreseen = apply(*items, check=True)
+    done = apply(*items)
+    for key in ("name", "state", "size", "format", "sha256"):
+        assert foreseen.after[key] == done.after[key], key
+    with catalog() as engine:
+        made = {image.name: (image.state.name, image.size, image.format) for image in engine.image_pool()}
+    assert made == {
+        "first": ("READY", 16, "raw"),
+        "second": ("READY", 24, "raw"),
+        "third": ("READY", 24, "qcow2"),
+        "fourth": ("DISABLED", 16, "raw"),
+    }
+    assert not apply(*items).is_changed
+
+
+def test_an_image_is_not_made_of_one_of_its_list_that_fails(apply, catalog, disk, monkeypatch):
+    good = {"name": "good", "path": str(disk), "remote_src": True}
+    bad = {**good, "name": "bad", "checksum": "sha256:" + "0" * 64}
+    copy = {"name": "copy", "clone_of": "bad"}
+    assert "bad" in str(apply(good, copy, bad, fails=True).error)
+    refused = apply(good, bad, copy, fails=True)
+    assert "made of bad" in str(refused.error) and "Mend that" in str(refused.error)
+    with catalog() as engine:
+        assert {image.name: image.state.name for image in engine.image_pool()} == {"good": "READY", "bad": "ERROR"}
+    # Of each other: there is nothing to begin with.
+    refused = apply({"name": "a", "clone_of": "b"}, {"name": "b", "from": "a"}, fails=True)
+    assert "no image of that name" in str(refused.error)
+
+
+def test_a_clone_is_of_a_type_that_its_source_can_be(apply, stored, tmp_path):
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(b"MZ a kernel")
+    stored(name="disk")
+    apply({"name": "kernel", "type": "KERNEL", "path": str(kernel), "remote_src": True})
+    assert apply({"name": "data", "clone_of": "disk", "type": "DATABLOCK"}).after["type"] == "DATABLOCK"
+    for values in ({"clone_of": "disk", "type": "KERNEL"}, {"clone_of": "kernel", "type": "OS"}):
+        for check in (True, False):
+            refused = apply({"name": "other", **values}, check=check, fails=True)
+            assert "is of type" in str(refused.error) and refused.after is None
+    refused = apply({"name": "cd", "clone_of": "disk", "type": "CDROM"}, fails=True)
+    assert "image cd: type CDROM" in str(refused.error) and "not an ISO" in str(refused.error)
+
+
+def test_a_size_below_that_of_the_source_is_refused_before_it_is_copied(apply, stored, disk, root):
+    stored()
+    before = files(root)
+    for item in ({"path": str(disk), "remote_src": True}, {"clone_of": "demo"}):
+        for check in (True, False):
+            refused = apply({"name": "small", "size": 4, **item}, check=check, fails=True)
+            assert "4 MB" in str(refused.error) and "cut off" in str(refused.error)
+    assert files(root) == before
+
+
+def test_a_file_that_a_killed_run_left_open_is_closed_by_the_next(apply, stored):
+    image = stored()
+    os.chmod(image["source"], 0o660)
+    item = {"name": "demo", "persistent": False}
+    assert apply(item, check=True).is_changed and mode(image["source"]) == 0o660
+    assert apply(item).is_changed and mode(image["source"]) & 0o222 == 0
+    assert not apply(item).is_changed
+
+
 def test_a_clone_of_what_machines_run_from(apply, stored, used, disk):
     stored()
     used()
@@ -502,8 +572,9 @@ def test_larger_and_never_smaller(apply, format):
 
 def test_stored_then_larger_then_compressed_in_one_run(apply, disk):
     item = {"name": "x", "path": str(disk), "remote_src": True, "size": 16, "compress": True, "persistent": True}
-    refused = apply(item, fails=True)
-    assert "Give format: qcow2" in str(refused.error)
+    for check in (True, False):
+        refused = apply(item, check=check, fails=True)
+        assert "then give format: qcow2" in str(refused.error) and refused.after is None
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, f"{disk}.qcow2"], check=True)
     done = apply({**item, "name": "y", "path": f"{disk}.qcow2"})
     assert (done.after["size"], done.after["format"], done.after["persistent"]) == (16, "qcow2", True)

@@ -39,7 +39,8 @@ class Settings:
 @dataclass
 class Work:
     """An item on its way. todo: what is left to do outside the transaction: "", store, rework, recover or remove;
-    after all but the last it is looked at again, until nothing is left."""
+    after all but the last it is looked at again, until nothing is left. source: the item whose image this one is to be
+    made of, where that has something left to do first."""
 
     item: Item
     wish: Wish | None = None
@@ -47,6 +48,7 @@ class Work:
     todo: str = ""
     # Imported by name only: image_reworks stands on this file.
     rework: Any = None
+    source: Work | None = None
     # Whose file gets another mode once the transaction is committed.
     protect: Image | None = None
     warnings: list[str] = field(default_factory=list)

@@ -39,7 +39,7 @@ from ..storage.importer import Request
 from ..sync import Item, differences
 from . import image_reworks, image_storing
 from .image_storing import inspect_again
-from .image_wishes import KEYS, STATES, TYPES, WRITABLE, Wish, refuse_unused_passphrase, wish_of
+from .image_wishes import DISKS, KEYS, STATES, TYPES, WRITABLE, Wish, refuse_unused_passphrase, wish_of
 from .image_work import Settings, Work, find, id_of, image_view, is_reworked, told_of
 
 __all__ = ("KEYS", "STATES", "TYPES", "Settings", "apply", "convert", "image_view", "missing_content", "wish_of")
@@ -52,17 +52,51 @@ _STEPS = 12
 
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
     """Bring catalog and datastore to what the items say; one Item each, and warnings. Called without a session."""
-    seen: set[str] = set()
+    begun: dict[str, Work] = {}
+    order = _sources_first(items)
     with engine.session():
-        works = [_begin(engine, item, settings, seen) for item in items]
+        works = {number: _begin(engine, items[number], settings, begun) for number in order}
     if not settings.check_mode:
-        for work in works:
+        # Storing takes its time, in which this run may be killed.
+        for work in works.values():
+            if work.protect is not None:
+                _protect(work, work.protect)
+        for work in works.values():
             _finish(engine, work, settings)
-    return [work.item for work in works], [text for work in works for text in work.warnings]
+    done = [works[number] for number in range(len(items))]
+    return [work.item for work in done], [text for work in done for text in work.warnings]
+
+
+def _sources_first(items: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The items' numbers in their order, but that of an image after that of the one it is made of."""
+    places = {str(item.get("name")): number for number, item in enumerate(items)}
+    sources = [places.get(str(item.get("clone_of") or item.get("from"))) for item in items]
+    order: dict[int, None] = {}
+    for number in range(len(items)):
+        chain: list[int] = []
+        before: int | None = number
+        # Those that are made of each other are told when they are decided.
+        while before is not None and before not in order and before not in chain:
+            chain.append(before)
+            before = sources[before]
+        order.update(dict.fromkeys(reversed(chain)))
+    return list(order)
 
 
 def _finish(engine: Engine, work: Work, settings: Settings) -> None:
     """Do what is left outside of the transaction, and look at the item again after it."""
+    if work.item.error is not None:
+        return
+    if work.source is not None:
+        if work.source.item.error is not None:
+            found = "that is in this list too, and something is the matter with it"
+            problem = WrongState(
+                f"image {work.item.name}: made of {work.source.item.name}", found, "Mend that, then run this again"
+            )
+            work.became(work.item.name, work.item.after, changed=False, error=problem)
+            return
+        with engine.session():
+            _look_again(engine, work, settings)
     for _step in range(_STEPS):
         if work.protect is not None:
             _protect(work, work.protect)
@@ -148,19 +182,44 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
 # -- within the session: decide, and register ----------------------------------------------------------------------
 
 
-def _begin(engine: Engine, item: Mapping[str, Any], settings: Settings, seen: set[str]) -> Work:
+def _begin(engine: Engine, item: Mapping[str, Any], settings: Settings, begun: dict[str, Work]) -> Work:
+    """begun: the items before it, by name."""
     work = Work(Item(str(item.get("name") or "?"), changed=False))
     try:
         wish = work.wish = wish_of(item)
-        if wish.name in seen:
+        if wish.name in begun:
             raise Ambiguous(f"image {wish.name}", "it is in the list twice", "Give each image one entry")
-        seen.add(wish.name)
+        source = begun.get(wish.clone_of or wish.base)
+        begun[wish.name] = work
+        if source is not None and _is_made_first(engine, wish, source):
+            if not settings.check_mode:
+                work.source = source
+                return work
+            _foresee(engine, source)
         with engine.attempt():
             _decide(engine, work, wish, settings)
     except NebulaError as error:
         work.item = Item(work.item.name, work.item.before, work.item.before, error, changed=False)
         work.todo = ""
     return work
+
+
+def _is_made_first(engine: Engine, wish: Wish, source: Work) -> bool:
+    """Whether the item has to wait for the one that it is made of."""
+    if wish.state == "absent" or source.item.error is not None:
+        return False
+    if source.source is None and source.todo not in ("store", "rework", "recover"):
+        return False
+    image = find(engine, wish.name)
+    return image is None or _lacks_content(image)
+
+
+def _foresee(engine: Engine, source: Work) -> None:
+    """Have the catalog say what check mode predicts of an image that is to be stored: this session is rolled back."""
+    after = source.item.after
+    if source.todo == "store" and source.image is not None and after is not None:
+        known = {key: after[key] for key in ("size", "format", "sha256", "luks_secret")}
+        engine.image_update(id_of(source.image), state=ImageState[after["state"]], operation="", **known)
 
 
 def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
@@ -292,6 +351,8 @@ def _register(engine: Engine, work: Work, wish: Wish, image: Image | None, setti
         raise InvalidValue(
             f"image {wish.name}: luks_secret", "an empty disk is encrypted by its passphrase", "Give luks_passphrase"
         )
+    if facts is not None:
+        _refuse_of_content(wish, wish.path, -(-facts.virtual_size // importer.MIB), facts.format)
     if image is None:
         work.image = engine.image_allocate(wanted)
     else:
@@ -343,6 +404,10 @@ def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, 
             f"{source.name} is not encrypted, and no passphrase is given",
             "Give luks_passphrase: that of the secret",
         )
+    _refuse_other_kind(wish, source, values["type"])
+    if source.size:
+        # Otherwise it is not known yet, in check mode.
+        _refuse_of_content(wish, f"image {source.name}", source.size, "qcow2" if encrypt else source.format)
     notes: dict[str, Any] = {}
     if wish.recipe is not None:
         if settings.check_mode:
@@ -391,6 +456,36 @@ def _register_copy(engine: Engine, work: Work, wish: Wish, image: Image | None, 
         luks_secret=wish.luks_secret or source.luks_secret,
         operation="",
     )
+
+
+def _refuse_of_content(wish: Wish, name: str, size: int, format: str) -> None:
+    """Conflict for what can't be made of content that is there, before it is copied. size: MiB."""
+    what = f"image {wish.name}"
+    if wish.size is not None and wish.size < size and not wish.persistent:
+        raise Conflict(
+            f"{what}: size {wish.size} MB",
+            f"{name} has {size} MB, and is not made smaller: what is at its end would be cut off",
+            "Leave size out, or make an empty image of that size and have a machine copy what is needed",
+        )
+    if wish.compress and format == "raw" and not wish.luks_secret and (wish.path or wish.format != "qcow2"):
+        remedy = "Store it without compress, then give format: qcow2 too" if wish.path else "Give format: qcow2"
+        raise InvalidValue(f"{what}: compress", f"{name} is raw, and a raw file can't be compressed", remedy)
+
+
+def _refuse_other_kind(wish: Wish, source: Image, kind: ImageType) -> None:
+    """Conflict or ImageRefused for an image that is to be of a type that the one it is made of can't be."""
+    if kind == source.type:
+        return
+    asked = f"image {wish.name}: type {kind.name}"
+    found = f"image {source.name} is of type {source.type.name}"
+    if (kind in DISKS) != (source.type in DISKS) or (wish.base and kind not in WRITABLE):
+        raise Conflict(asked, found, "Leave type out, or register its file as a new image")
+    if os.path.exists(source.source):
+        try:
+            inspect_again(replace(source, type=kind))
+        except ImageRefused as error:
+            error.asked = asked
+            raise
 
 
 def _warn_of_missing(wish: Wish, warnings: list[str]) -> None:
@@ -525,10 +620,12 @@ def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Sett
         image,
         **{"type": image.type, "persistent": image.persistent, **changes},
     )
-    work.became(wish.name, image_view(changed), changed=changed != image)
+    opened = _is_left_open(changed)
+    work.became(wish.name, image_view(changed), changed=opened or changed != image)
     # Asked again of what it is by now.
     rework = image_reworks.wanted(wish, changed) if rework is not None else None
-    closed = changed if changed.persistent != image.persistent and os.path.exists(image.source) else None
+    other = opened or changed.persistent != image.persistent
+    closed = changed if other and os.path.exists(image.source) else None
     if rework is None:
         work.protect = closed
         return
@@ -542,6 +639,16 @@ def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Sett
     work.image, work.rework = image_reworks.begin(engine, changed, rework), rework
     work.protect = closed
     work.todo = "rework"
+
+
+def _is_left_open(image: Image) -> bool:
+    """Whether its file can be written to, though machines rest on it: a run ended before it was closed."""
+    if image.persistent or image.state == ImageState.ERROR:
+        return False
+    try:
+        return bool(os.lstat(image.source).st_mode & 0o222)
+    except OSError:
+        return False
 
 
 def _changes(wish: Wish, image: Image) -> dict[str, Any]:
