@@ -20,12 +20,18 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_reworks, image_storing, images
+from ansible_collections.nebula.provision.plugins.module_utils.items import (
+    frontends,
+    image_reworks,
+    image_storing,
+    images,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     datastore,
     formats,
+    image_edits,
     importer,
     recipes,
     reworks,
@@ -312,7 +318,7 @@ def test_an_image_in_error_is_believed_once_its_file_was_looked_at(apply, stored
     with catalog() as engine:
         engine.image_update("demo", state=ImageState.ERROR, error="it broke")
         engine.image_update("q", state=ImageState.ERROR, error="it broke")
-    done = same_twice(apply, {"name": "demo", "state": "enabled"})
+    done = same_twice(apply, {"name": "demo", "state": "enabled", "sparse": True})
     assert (done["state"], done["error"]) == ("READY", "")
     os.chmod(converted["source"], 0o600)
     with Path(converted["source"]).open("r+b") as file:
@@ -993,6 +999,15 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
     refused = apply({"name": "demo", "path": str(disk), "remote_src": True, "size": 99}, fails=True)
     assert "nebula_image_prepare" in str(refused.error) and refused.after["state"] == "LOCKED"
     assert Path(before["source"]).read_bytes() == disk.read_bytes()
+
+
+def test_with_the_catalog_goes_what_a_killed_run_was_writing(stored, root):
+    image = stored()
+    edited = image_edits.catalogued(image["source"], image["format"], "image demo")
+    os.mkdir(edited.directory)
+    Path(edited.directory, "overlay").write_text("a secret")
+    frontends.absent({"root": str(root), "engine": "embedded"}, False)
+    assert not root.exists()
 
 
 def test_runs_at_once(apply, stored, root):

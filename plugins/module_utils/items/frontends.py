@@ -18,10 +18,11 @@ from ..host import mounts
 from ..host.files import remove_empty_directory, remove_file, sync_directory
 from ..model.image import Image
 from ..model.states import ImageState
-from ..storage import reworks, uploads
+from ..storage import uploads
 from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
 from ..storage.importer import NEW, PART, reserved
 from ..sync import Item, Result
+from . import image_storing
 
 # How long the end of a catalog waits for an image that is being stored.
 IMPORT_SECONDS = 60.0
@@ -78,13 +79,14 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             images = engine.image_pool()
             if not check_mode and "stores_images" in engine.capabilities:
                 _refuse_fresh(root, images)
-            files = [image.source for image in images if image.source]
-            ours.extend(p for p in files if os.path.realpath(p).startswith(os.path.realpath(datastores) + os.sep))
+            within = os.path.realpath(datastores) + os.sep
+            kept = [image for image in images if image.source and os.path.realpath(image.source).startswith(within)]
+            ours.extend(image.source for image in kept)
             if not check_mode:
-                for path in ours:
-                    reworks.clear(path + NEW)
-                    for name in (path, path + reworks.WORK, path + NEW, path + PART):
-                        remove_file(name)
+                for image in kept:
+                    image_storing.remove_files(image)
+                    for end in (NEW, PART):
+                        remove_file(image.source + end)
                 uploads.remove(image_directory(root, IMAGES))
                 for directory in {os.path.dirname(path) for path in ours if os.path.isdir(os.path.dirname(path))}:
                     sync_directory(directory)

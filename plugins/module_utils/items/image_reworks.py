@@ -72,6 +72,13 @@ def _noted(image: Image, key: str) -> bool:
     return image.notes.get(key) == image.generation
 
 
+def _is_due(image: Image, key: str) -> bool:
+    """Whether it is to be done to the content that the image has now. What was done before, and is to be done again
+    after each use, waits for the end of the next use: else no run would succeed as long as a machine has the image."""
+    is_used = bool(image.vms) or image.state == ImageState.CLONE
+    return not _noted(image, key) and not (is_used and key in image.notes)
+
+
 def wanted(wish: Wish, image: Image) -> Rework | None:
     """What has to be done to the content, None if nothing; an error where that can't be."""
     what = f"image {wish.name} (id {image.id})"
@@ -82,9 +89,9 @@ def wanted(wish: Wish, image: Image) -> Rework | None:
     if wish.compress and format == "raw":
         raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
     size = max(wish.size or 0, image.size)
-    compress = wish.compress and not _noted(image, "compress")
+    compress = wish.compress and _is_due(image, "compress")
     flatten = wish.flatten and bool(image.snapshots)
-    sparse = wish.sparse and not _noted(image, "sparse")
+    sparse = wish.sparse and _is_due(image, "sparse")
     rewrite = format != image.format or encrypt or compress or flatten or (sparse and image.format != "raw")
     if not rewrite and size == image.size and not sparse:
         return None
@@ -178,17 +185,28 @@ def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
     return _note(engine, engine.image_update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image)))
 
 
+def _held(engine: Engine, image: Image) -> dict[str, Any]:
+    """Within the session: the operation by which the image is still LOCKED, else WrongState. One that is to be removed
+    is never READY again: a machine could have it before its file goes."""
+    now = same(engine, image)
+    operation = operation_of(image)
+    if now is None or now.state != ImageState.LOCKED or now.operation != image.operation:
+        raise image_storing.taken_away(f"{image.name} (id {image.id})", operation["do"])
+    return operation
+
+
 def _note(engine: Engine, image: Image) -> Image:
     """Within the session: what was done, in the catalog."""
-    operation = operation_of(image)
+    operation = _held(engine, image)
     done = engine.image_update(id_of(image), state=ImageState.READY, operation="", error="", **operation["to"])
     return engine.image_update(id_of(done), state=ImageState[operation["was"]])
 
 
 def _drop(engine: Engine, image: Image) -> Image:
     """Within the session: as it was before."""
+    operation = _held(engine, image)
     engine.image_update(id_of(image), state=ImageState.READY, operation="")
-    return engine.image_update(id_of(image), state=ImageState[operation_of(image)["was"]])
+    return engine.image_update(id_of(image), state=ImageState[operation["was"]])
 
 
 def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
@@ -217,7 +235,7 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
     except (NebulaError, OSError) as caught:
         problem = told_of(caught, wish, image)
         with engine.session():
-            left = same(engine, image) or image
+            left = same(engine, image) or replace(image, state=ImageState.DELETE)
         work.became(wish.name, image_view(left), changed=False, error=problem)
 
 
@@ -249,7 +267,7 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
 def _step(engine: Engine, image: Image) -> Image:
     """Note that the new file is whole: from now on it is a matter of one rename."""
     with engine.session():
-        operation = {**operation_of(image), "whole": True}
+        operation = {**_held(engine, image), "whole": True}
         return engine.image_update(id_of(image), operation=json.dumps(operation, sort_keys=True))
 
 
@@ -258,8 +276,11 @@ def _give_up(engine: Engine, image: Image) -> None:
     try:
         with engine.session():
             now = same(engine, image)
-        if now is not None and is_reworked(now):
+        if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
             recover(engine, now)
+        else:
+            # It is being removed: its own file is left to that run.
+            reworks.undo(image.source)
     except NebulaError:
         pass
 

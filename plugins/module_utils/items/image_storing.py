@@ -19,7 +19,7 @@ from ..errors import ChecksumMismatch, ImageRefused, NebulaError, NoSpace, Stora
 from ..host import files
 from ..model.image import Image
 from ..model.states import ImageState, ImageType
-from ..storage import datastore, formats, importer, recipes, reworks
+from ..storage import datastore, formats, image_edits, importer, recipes, reworks
 from ..storage.importer import Request, Stored
 from ..sync import Item
 from .image_wishes import DISKS, Wish
@@ -42,7 +42,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
             with engine.session():
                 now = same(engine, image)
             if now is None:
-                raise _taken_away(wish)
+                raise taken_away(wish.name, "store")
             if now.state == ImageState.LOCKED and now.operation == image.operation:
                 done = _fetch(engine, image, wish, request, settings)
                 work.became(wish.name, image_view(done), changed=True)
@@ -207,7 +207,7 @@ def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> 
     with engine.session():
         now = same(engine, image)
         if now is None or now.state != ImageState.LOCKED:
-            raise _taken_away(wish)
+            raise taken_away(wish.name, "store")
         done = engine.image_update(
             id_of(image),
             state=ImageState.READY,
@@ -224,8 +224,8 @@ def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> 
         return engine.image_update(id_of(done), state=state)
 
 
-def _taken_away(wish: Wish) -> WrongState:
-    return WrongState(f"image {wish.name}: store", "another run removed it meanwhile", "Run again if it is wanted")
+def taken_away(name: str, doing: str) -> WrongState:
+    return WrongState(f"image {name}: {doing}", "another run removed it meanwhile", "Run again if it is wanted")
 
 
 def tidy(image: Image) -> None:
@@ -237,6 +237,8 @@ def tidy(image: Image) -> None:
 
 def remove_files(image: Image) -> None:
     """Whatever lies there of an image, its own file last."""
+    # What a run was about to put into it may be secret.
+    image_edits.discard(image_edits.catalogued(image.source, image.format, f"image {image.name}"))
     reworks.clear(image.source + importer.NEW)
     for end in (reworks.WORK, importer.NEW + ".raw", ""):
         files.remove_file(image.source + end, sync=True)
@@ -246,17 +248,26 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
     image = work.image
     if image is None:
         return
+    left = replace(image, state=ImageState.DELETE)
     try:
         if os.path.isdir(os.path.dirname(image.source)):
             # A run that is storing it sees that it is to go when it is done.
             with importer.reserved(image.source, settings.wait_timeout):
+                with engine.session():
+                    left = same(engine, image) or left
+                if left.state != ImageState.DELETE:
+                    # A machine may have it by now.
+                    raise WrongState(
+                        f"image {image.name}: state absent",
+                        f"another run has taken it back meanwhile: it is {left.state.name}",
+                        "Run again if it is still to go",
+                    )
                 remove_files(image)
         with engine.session():
             # Another run that wants one of that name may have done it.
             if same(engine, image) is not None:
                 engine.image_delete(id_of(image))
     except (NebulaError, OSError) as caught:
-        left = replace(image, state=ImageState.DELETE)
         work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.wish, image))
 
 

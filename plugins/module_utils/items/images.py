@@ -230,6 +230,7 @@ def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
         engine.image_delete(id_of(image))
         if not settings.check_mode:
             image_storing.remove_files(image)
+            image_storing.tidy(image)
         image = None
     # Where it is looked at again, the first look tells what was before.
     first = work.item.before is None and not work.item.is_changed
@@ -604,7 +605,9 @@ def _change(engine: Engine, work: Work, wish: Wish, image: Image, settings: Sett
     _compare(engine, wish, image, settings, work.warnings)
     changes = _changes(wish, image)
     _refuse_during_installation(wish, image, changes)
-    rework = image_reworks.wanted(wish, image) if image.state != ImageState.ERROR or "state" in changes else None
+    rework = None
+    if image.state != ImageState.ERROR or "state" in changes:
+        rework = image_reworks.wanted(wish, replace(image, state=changes.get("state", image.state)))
     later: dict[str, Any] = {}
     if rework is not None and rework.flatten:
         # What is refused while there are snapshots comes after.
