@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ _COMMON: Mapping[str, object] = {
     "locale": "en_US.UTF-8",
     "keyboard": "us",
     "timezone": "Etc/UTC",
-    "user": "admin",
+    "user": "ops",
     "user_fullname": "",
     "password_hash": "",
     "root_password_hash": "",
@@ -51,6 +52,30 @@ _COMMON: Mapping[str, object] = {
 # Of answers, those that are no variables of a template.
 OPTIONS = ("kind", "file", "way")
 
+# Of system accounts and groups: those of user-setup's reserved-usernames, for which Debian's installer asks for another
+# name whatever the priority and waits for ever, and those that exist or that packages make.
+RESERVED_USERS = frozenset((
+    "abrt", "adm", "admin", "alias", "apache", "asterisk", "audio", "avahi", "backup", "bin", "bind", "cdrom", "ceph",
+    "chrony", "clevis", "cockpit-ws", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd", "dialout",
+    "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "floppy", "ftn", "ftp", "fuse",
+    "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all", "grsec-sock-clt",
+    "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd", "input", "irc",
+    "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus", "list", "lock", "lp",
+    "lpadmin", "lxd", "maas", "mail", "man", "messagebus", "mysql", "mythtv", "netdev", "netplan", "news", "nginx",
+    "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pipewire", "plugdev", "polkitd", "polkituser",
+    "pollinate", "postdrop", "postfix", "powerdev", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq",
+    "qmailr", "qmails", "radvd", "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild",
+    "scanner", "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap",
+    "sssd", "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
+    "systemd-coredump", "systemd-journal", "systemd-network", "systemd-oom", "systemd-resolve", "systemd-timesync",
+    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users", "utmp",
+    "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
+))  # fmt: skip
+_USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
+# What Windows forbids in the name of an account.
+_WINDOWS_FORBIDDEN = re.compile(r'["/\\\[\]:;|=,+*?<>@]')
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -60,7 +85,7 @@ class Kind:
     usual one first. kernels: (kernel, initrd) in ISOs as distributions make them. commands: the kernel's command line
     by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
     that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
-    which one has to be given, since nobody could log in else.
+    which one has to be given, since nobody could log in else. windows: whether that is what it installs.
     """
 
     name: str
@@ -77,6 +102,7 @@ class Kind:
     disk: int = 1024
     failures: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
+    windows: bool = False
     variables: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -109,6 +135,7 @@ KINDS: Mapping[str, Kind] = {
                 r"Debootstrap Error",
                 r"Installation step failed",
                 r"Bad archive mirror",
+                r"(Reserved|Invalid) username",
                 r"No kernel modules were found",
             ),
             variables={**_COMMON, "suite": "", "udeb_suite": "", "unsigned_mirror": False, "tasks": ()},
@@ -194,12 +221,13 @@ KINDS: Mapping[str, Kind] = {
             memory=4096,
             disk=32768,
             accounts=("password",),
+            windows=True,
             variables={
                 "hostname": "",
                 "locale": "en-US",
                 "keyboard": "",
                 "timezone": "UTC",
-                "user": "admin",
+                "user": "ops",
                 "user_fullname": "",
                 "password": "",
                 "organization": "",
@@ -245,6 +273,10 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
             )
         if value is not None:
             known[key] = _value(str(key), value, kind.variables[key], where)
+    _check_user(kind, str(known["user"]), where)
+    _check_names(known, where)
+    for key in ("address", "gateway", "nameservers"):
+        _check_addresses(key, known.get(key), where)
     return known
 
 
@@ -267,12 +299,61 @@ def _value(key: str, value: object, default: object, where: str) -> object:
     return value
 
 
+def _check_user(kind: Kind, name: str, where: str) -> None:
+    if kind.windows:
+        if not name.strip(" .") or len(name) > 20 or _WINDOWS_FORBIDDEN.search(name):
+            raise InvalidValue(
+                f"{where}: user",
+                "Windows gives no account such a name",
+                'Use 1 to 20 characters, none of them one of "/\\[]:;|=,+*?<>@',
+            )
+    elif name in RESERVED_USERS:
+        raise InvalidValue(
+            f"{where}: user {name}", "installers keep this name for the system", "Choose another one, as ops"
+        )
+    elif name and not _USER.fullmatch(name):
+        raise InvalidValue(
+            f"{where}: user",
+            "installers accept no such name",
+            "Use up to 32 characters of a-z, 0-9, - and _, the first one a letter",
+        )
+
+
+def _check_names(variables: Mapping[str, object], where: str) -> None:
+    host, domain = str(variables["hostname"]), str(variables.get("domain", ""))
+    form = "up to 63 letters, digits and -, which is neither the first nor the last"
+    if "." in host:
+        remedy = "Give what is before its first dot" + ", and put the rest into domain" * ("domain" in variables)
+        raise InvalidValue(f"{where}: hostname", "it has a dot", remedy)
+    if host and not re.fullmatch(_LABEL, host):
+        raise InvalidValue(f"{where}: hostname", "it is no host name", f"Use {form}")
+    if domain and not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
+        raise InvalidValue(f"{where}: domain", "it is no domain", f"Join labels by dots, each of {form}")
+
+
+def _check_addresses(key: str, value: object, where: str) -> None:
+    # Without a value there is none; an empty item of a list is a slip.
+    given = value if isinstance(value, (list, tuple)) else [value] if value else []
+    for text in given:
+        try:
+            ipaddress.ip_address(str(text))
+        except ValueError:
+            prefix = key == "address" and "/" in str(text)
+            raise InvalidValue(
+                f"{where}: {key}",
+                "it has a prefix" if prefix else "it is no IP address",
+                "Give the mask by netmask" if prefix else "Write it as 192.0.2.10",
+            ) from None
+
+
 def check_accounts(kind: Kind, variables: Mapping[str, object], where: str) -> None:
     """InvalidValue where nobody could log in to what is installed."""
-    if not any(variables.get(name) for name in kind.accounts):
+    # A password of a user that there is none of helps nobody.
+    names = [name for name in kind.accounts if name != "password_hash" or variables.get("user")]
+    if not any(variables.get(name) for name in names):
         raise InvalidValue(
             where,
-            f"nobody could log in: none of {', '.join(kind.accounts)} is given",
+            f"nobody could log in: none of {', '.join(names)} is given",
             "Give one of them, or answers of your own (file)",
         )
 

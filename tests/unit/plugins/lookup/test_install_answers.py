@@ -18,12 +18,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from pykickstart.parser import KickstartParser
+from pykickstart.version import makeVersion
 
 from ansible_collections.nebula.provision.plugins.lookup import install_answers
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model import installers
 
 ROOT = Path(__file__).resolve().parents[4]
 HASH = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"
-KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl admin@"it\'s" <here>'
+KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@"it\'s" <here>'
+RESTRICTED = f'from="10.0.0.0/8",command="echo \'hello\' # $HOME" {KEY}'
 STATIC = {"address": "10.66.0.20", "gateway": "10.66.0.1", "nameservers": ["10.66.0.1", "10.66.0.2"]}
 FULL = {
     "hostname": "web", "domain": "example.org", "user": "ops", "user_fullname": "The <Ops> & Co", "password_hash": HASH,
@@ -45,13 +50,27 @@ CASES: dict[str, dict[str, Any]] = {
     }
     for kind, answers, smallest in (
         ("preseed", FULL, {"password_hash": HASH}),
-        ("kickstart", FULL, {"ssh_keys": KEY.replace('"', "")}),
+        ("kickstart", FULL, {"ssh_keys": KEY}),
         ("autoinstall", FULL, {"password_hash": HASH}),
         ("autoyast", FULL, {"root_password_hash": HASH, "user": ""}),
         ("autounattend", WINDOWS, {"password": "secret"}),
     )
     for form, firmware, end in (("full", "UEFI", "poweroff"), ("least", "BIOS", "reboot"))
 }
+LINUX = ("preseed", "kickstart", "autoinstall", "autoyast")
+# Without a password; of root alone; and with a late command that fails.
+for kind in LINUX:
+    for case, given in (
+        ("keys", {"ssh_keys": [RESTRICTED], **STATIC}),
+        ("root", {"ssh_keys": [RESTRICTED], "user": "", **STATIC}),
+        ("password", {"password_hash": HASH, **STATIC}),
+        ("root-password", {"root_password_hash": HASH, "user": "", "ssh_keys": [KEY]}),
+        ("failing", {"ssh_keys": [KEY], "late_commands": ["false", "true"]}),
+    ):
+        CASES[f"{case}-{kind}"] = {
+            "name": f"{case}-{kind}",
+            "answers": {"kind": kind, "hostname": "web", **given},
+        }
 CASES["autounattend-drivers"] = {
     "name": "autounattend-drivers",
     "drivers": "virtio",
@@ -150,8 +169,12 @@ def test_a_template_is_not_quoted():
         assert "S3cret" not in text and len(text) > 20, text
 
 
-@pytest.mark.parametrize("name", of_kind("preseed"))
-def test_preseed(answers, name, tmp_path):
+def others_of_kind(kind: str) -> list[str]:
+    return [name for name in CASES if name.endswith(f"-{kind}")]
+
+
+@pytest.mark.parametrize("name", [*of_kind("preseed"), *others_of_kind("preseed")])
+def test_preseed_is_read(answers, name, tmp_path):
     if shutil.which("debconf-set-selections") is None:
         pytest.skip("debconf-set-selections is Debian's")
     text = answers[name]
@@ -159,16 +182,20 @@ def test_preseed(answers, name, tmp_path):
     file.write_text(text)
     done = subprocess.run(["debconf-set-selections", "-c", str(file)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    given = preseeded(text)
+    # Each question once: the installer takes the last.
+    questions = [line.split(None, 3)[1] for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(questions) == len(set(questions))
+
+
+@pytest.mark.parametrize("name", of_kind("preseed"))
+def test_preseed(answers, name):
+    given = preseeded(answers[name])
     uefi = name.endswith("UEFI")
     assert given.get("grub-installer/force-efi-extra-removable") == ("true" if uefi else None)
     assert given.get("debian-installer/exit/poweroff") == ("true" if uefi else None)
     assert given["debian-installer/add-kernel-opts"] == "console=tty0 console=ttyS0,115200n8"
     assert given["preseed/late_command"].endswith("echo 'nebula-install: finished' > /dev/ttyS0")
     assert given["passwd/user-password-crypted"] == HASH
-    # Each question once: the installer takes the last.
-    questions = [line.split(None, 3)[1] for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(questions) == len(set(questions))
 
 
 def test_preseed_of_everything(answers):
@@ -193,14 +220,21 @@ def preseeded(text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("version", ["RHEL8", "RHEL9", "F39"])
-@pytest.mark.parametrize("name", of_kind("kickstart"))
-def test_kickstart(answers, name, version, tmp_path):
+VERSIONS = ("RHEL8", "RHEL9", "F39")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", [*of_kind("kickstart"), *others_of_kind("kickstart")])
+def test_kickstart_is_read(answers, name, version, tmp_path):
     file = tmp_path / "ks.cfg"
     file.write_text(answers[name])
     validator = Path(sys.executable).parent / "ksvalidator"
     done = subprocess.run([str(validator), "-v", version, str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", of_kind("kickstart"))
+def test_kickstart(answers, name):
     lines = answers[name].splitlines()
     assert ("poweroff" if "full" in name else "reboot") in lines
     assert any("console=ttyS0,115200n8" in line for line in lines if line.startswith("bootloader "))
@@ -266,7 +300,7 @@ def test_autoyast(answers, name):
     if "full" in name:
         assert text("y:users/y:user/y:authorized_keys/y:listentry") == [KEY]
         assert text("y:users/y:user/y:fullname") == [FULL["user_fullname"]]
-        assert script[0] == FULL["late_commands"][0]
+        assert script[0] == "set -e" and FULL["late_commands"][0] in script
 
 
 @pytest.mark.parametrize("name", of_kind("autounattend"))
@@ -301,3 +335,295 @@ def test_autounattend(answers, name):
 def test_no_two_drivers_have_a_key(answers):
     keys = re.findall(r'wcm:keyValue="(\w+)"', answers["autounattend-drivers"])
     assert keys and len(keys) == len(set(keys))
+
+
+# --- what answers have done at the end of an installation ------------------------------------------------------------
+
+
+class Installed:
+    """A system that is being installed, below a directory, and programs that stand for those of its installer."""
+
+    def __init__(self, place: Path) -> None:
+        self.root = place / "installed"
+        self.programs = place / "programs"
+        self.serial = place / "serial"
+        self.calls = place / "calls"
+        for directory in ("etc/sudoers.d", "etc/default", "etc/cloud/cloud.cfg.d", "etc/netplan", "home/ops", "root"):
+            (self.root / directory).mkdir(parents=True)
+        self.programs.mkdir()
+        # in-target and curtin run what they are given in the installed system; here they do so for a shell only.
+        for name, word in (("in-target", 1), ("curtin", 3), ("usermod", 0), ("groupadd", 0)):
+            shell = f'shift {word - 1}; [ "$1" != sh ] || exec "$@"' if word else ""
+            file = self.programs / name
+            file.write_text(f'#!/bin/sh\necho {name} "$@" >> {self.calls}\n{shell}\n')
+            file.chmod(0o755)
+
+    def write(self, files: dict[str, str]) -> None:
+        for name, text in files.items():
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text(text)
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
+
+    def run(self, scripts: list[str]) -> bool:
+        """Whether all went well; the first that fails ends it."""
+        for script in scripts:
+            text = script.replace("/usr/sbin/", f"{self.programs}/").replace("/dev/ttyS0", str(self.serial))
+            text = text.replace("/target/", f"{self.root}/")
+            text = re.sub(rf"(?<!{re.escape(str(self.root))})/(?=(etc|boot)/)", f"{self.root}/", text)
+            path = f"{self.programs}:{os.environ['PATH']}"
+            if subprocess.run(["sh", "-c", text], check=False, env={**os.environ, "PATH": path}).returncode != 0:
+                return False
+        return True
+
+    def rules(self) -> list[str]:
+        """Of sudo, as it reads them."""
+        file = self.root / "etc/sudoers.d/90-ops"
+        if not file.exists():
+            return []
+        assert file.stat().st_mode & 0o777 == 0o440
+        if shutil.which("visudo"):
+            subprocess.run(["visudo", "-cqf", str(file)], check=True)
+        return file.read_text().splitlines()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Installed:
+    return Installed(tmp_path)
+
+
+def parsed(kickstart: str, version: str = "RHEL9") -> Any:
+    handler = makeVersion(version)
+    KickstartParser(handler).readKickstartFromString(kickstart)
+    return handler
+
+
+def scripts(answers: dict[str, str], name: str) -> list[str]:
+    """What the installer runs at the end."""
+    text = answers[name]
+    if name.endswith("preseed"):
+        return [preseeded(text)["preseed/late_command"]]
+    if name.endswith("kickstart"):
+        found = parsed(text).scripts
+        assert [script.errorOnFail for script in found] == [True] * (len(found) - 1) + [False]
+        return [script.script for script in found]
+    if name.endswith("autoinstall"):
+        # The console is not ours to test here.
+        late = yaml.safe_load(text)["autoinstall"]["late-commands"]
+        return [command for command in late if "grub" not in command]
+    return [ET.fromstring(text).findtext(".//{*}chroot-scripts/{*}script/{*}source") or ""]
+
+
+@pytest.mark.parametrize("kind", LINUX)
+def test_a_late_command_that_fails_is_no_end(answers, installed, kind):
+    assert not installed.run(scripts(answers, f"failing-{kind}"))
+    assert not installed.serial.exists()
+
+
+@pytest.mark.parametrize("kind", LINUX)
+def test_without_a_password_sudo_asks_for_none(answers, installed, kind):
+    installed.write({"etc/hosts": "", "etc/network/interfaces": ""})
+    assert installed.run(scripts(answers, f"keys-{kind}"))
+    assert installed.serial.read_text() == "nebula-install: finished\n"
+    assert installed.rules() == ["ops ALL=(ALL) NOPASSWD:ALL"]
+
+
+@pytest.mark.parametrize("case", ["password", "root"])
+@pytest.mark.parametrize("kind", LINUX)
+def test_nobody_else_goes_without(answers, installed, kind, case):
+    installed.write({"etc/hosts": "", "etc/network/interfaces": ""})
+    assert installed.run(scripts(answers, f"{case}-{kind}"))
+    # Of openSUSE root's password would be asked for.
+    own = ["Defaults:ops !targetpw", "ops ALL=(ALL) ALL"] if (case, kind) == ("password", "autoyast") else []
+    assert installed.rules() == own
+
+
+def test_sudo_is_there(answers):
+    assert preseeded(answers["keys-preseed"])["pkgsel/include"] == "openssh-server sudo"
+    assert "sudo" in parsed(answers["keys-kickstart"]).packages.packageList
+    assert "sudo" not in parsed(answers["root-kickstart"]).packages.packageList
+    assert "<package>sudo</package>" in answers["keys-autoyast"]
+    assert "<package>sudo</package>" not in answers["root-autoyast"]
+
+
+def test_an_administrator_of_opensuse(answers, installed):
+    installed.write({"etc/hosts": ""})
+    assert installed.run(scripts(answers, "password-autoyast"))
+    assert "usermod -a -G wheel ops" in installed.calls.read_text().splitlines()
+
+
+# --- the address of the machine that installs -------------------------------------------------------------------------
+
+
+def test_debian_keeps_no_address(answers, installed):
+    installed.write(
+        {
+            "etc/network/interfaces": "auto ens3\niface ens3 inet static\n\taddress 10.66.0.20/24\n",
+            "etc/hosts": "127.0.0.1\tlocalhost\n10.66.0.20\tweb.example.org\tweb\n10.66.0.200\tother\n",
+        }
+    )
+    assert installed.run(scripts(answers, "keys-preseed"))
+    lines = installed.read("etc/network/interfaces").splitlines()
+    assert [line for line in lines if line.startswith("iface")] == ["iface lo inet loopback"]
+    # Where cloud-init writes.
+    assert "source /etc/network/interfaces.d/*".replace("/etc", f"{installed.root}/etc") in lines
+    hosts = installed.read("etc/hosts").splitlines()
+    assert hosts[1].split() == ["127.0.1.1", "web.example.org", "web"] and hosts[2] == "10.66.0.200\tother"
+    # What the installer copies after that.
+    assert preseeded(answers["keys-preseed"])["netcfg/target_network_config"] == "loopback"
+    assert "netcfg/target_network_config" not in preseeded(answers["failing-preseed"])
+
+
+def test_the_rhel_family_keeps_no_address(answers, installed):
+    kept = {"etc/sysconfig/network-scripts/ifcfg-lo": ""}
+    connection = "etc/NetworkManager/system-connections/ens3.nmconnection"
+    installed.write({**kept, connection: "", "etc/sysconfig/network-scripts/ifcfg-ens3": ""})
+    assert installed.run(scripts(answers, "keys-kickstart"))
+    assert installed.files() == {*kept, "etc/sudoers.d/90-ops"}
+    assert not any("nmconnection" in script for script in scripts(answers, "failing-kickstart"))
+
+
+def test_ubuntu_keeps_no_address(answers, installed):
+    # By it cloud-init makes accounts at the first boot, and gives them their keys.
+    kept = {"etc/cloud/cloud.cfg.d/99-installer.cfg": "datasource_list: [None]\n"}
+    configuration = {"etc/netplan/00-installer-config.yaml": "", "etc/cloud/cloud.cfg.d/90-installer-network.cfg": ""}
+    installed.write({**kept, **configuration, "etc/netplan/50-cloud-init.yaml": ""})
+    assert installed.run(scripts(answers, "password-autoinstall"))
+    off = "etc/cloud/cloud.cfg.d/99-disable-network-config.cfg"
+    assert installed.files() == {*kept, off}
+    assert yaml.safe_load(installed.read(off)) == {"network": {"config": "disabled"}}
+    assert not any("netplan" in script for script in scripts(answers, "failing-autoinstall"))
+
+
+def test_opensuse_keeps_no_address(answers, installed):
+    kept = {"etc/sysconfig/network/ifcfg-lo": "", "etc/sysconfig/network/config": ""}
+    written = ("sysconfig/network/ifcfg-eth0", "sysconfig/network/routes")
+    installed.write({**kept, **{f"etc/{name}": "" for name in written}})
+    installed.write({"etc/hosts": "127.0.0.1\tlocalhost\n10.66.0.20\tweb\n"})
+    assert installed.run(scripts(answers, "root-autoyast"))
+    assert installed.files() == {*kept, "etc/hosts"}
+    assert installed.read("etc/hosts") == "127.0.0.1\tlocalhost\n"
+    assert "/etc/sysconfig" not in scripts(answers, "failing-autoyast")[0]
+
+
+# --- who logs in ------------------------------------------------------------------------------------------------------
+
+
+def test_debian_asks_for_no_user(answers):
+    """user-setup goes by root's login: without it, it asks for a user, and with the password "!" for root's."""
+    given = preseeded(answers["root-preseed"])
+    assert (given["passwd/root-login"], given["passwd/root-password-crypted"]) == ("true", "*")
+    assert given["passwd/make-user"] == "false" and "passwd/username" not in given
+    assert preseeded(answers["root-password-preseed"])["passwd/root-password-crypted"] == HASH
+    given = preseeded(answers["keys-preseed"])
+    assert (given["passwd/root-login"], given["passwd/username"]) == ("false", "ops")
+    assert "passwd/root-password-crypted" not in given
+
+
+@pytest.mark.parametrize(("case", "home"), [("keys", "home/ops"), ("root", "root")])
+def test_keys_reach_debian_whole(answers, installed, case, home):
+    installed.write({"etc/hosts": "", "etc/network/interfaces": ""})
+    assert installed.run(scripts(answers, f"{case}-preseed"))
+    assert installed.read(f"{home}/.ssh/authorized_keys") == f"{RESTRICTED}\n"
+    assert (installed.root / home / ".ssh").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("case", "user"), [("keys", "ops"), ("root", "root")])
+def test_keys_reach_the_rhel_family_whole(answers, case, user, version):
+    given = parsed(answers[f"{case}-kickstart"], version)
+    assert [(key.username, key.key) for key in given.sshkey.sshUserList] == [(user, RESTRICTED)]
+    assert [each.name for each in given.user.userList] == ["ops"] * (case == "keys")
+
+
+def test_ubuntu_with_root_alone(answers, installed):
+    auto = yaml.safe_load(answers["root-autoinstall"])["autoinstall"]
+    assert "identity" not in auto and auto["ssh"]["authorized-keys"] == []
+    assert auto["user-data"] == {
+        "preserve_hostname": True,
+        "disable_root": False,
+        "users": [{"name": "root", "ssh_authorized_keys": [RESTRICTED]}],
+    }
+    assert installed.run(scripts(answers, "root-autoinstall"))
+    assert installed.read("etc/hostname") == "web\n"
+    users = yaml.safe_load(answers["root-password-autoinstall"])["autoinstall"]["user-data"]["users"]
+    assert users == [
+        {"name": "root", "ssh_authorized_keys": [KEY], "hashed_passwd": HASH, "lock_passwd": False},
+    ]
+    assert "user-data" not in yaml.safe_load(answers["keys-autoinstall"])["autoinstall"]
+
+
+def test_opensuse_with_root_alone(answers):
+    root = ET.fromstring(answers["root-autoyast"])
+    assert [each.text for each in root.iterfind(".//{*}users/{*}user/{*}username")] == ["root"]
+    assert [each.text for each in root.iterfind(".//{*}authorized_keys/{*}listentry")] == [RESTRICTED]
+
+
+# --- values that no installer takes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("preseed", {"user": "admin"}, "user admin: installers keep this name for the system. Choose another one"),
+        ("autoinstall", {"user": "sudo"}, "user sudo: installers keep"),
+        ("kickstart", {"user": "systemd-network"}, "user systemd-network: installers keep"),
+        ("autoyast", {"user": "Ops"}, "user: installers accept no such name. Use up to 32 characters"),
+        ("preseed", {"user": "1ops"}, "user: installers accept"),
+        ("preseed", {"user": "ops.one"}, "user: installers accept"),
+        ("preseed", {"user": "o" * 33}, "user: installers accept"),
+        ("autounattend", {"user": "o" * 21}, "user: Windows gives no account such a name. Use 1 to 20 characters"),
+        ("autounattend", {"user": "ops@here"}, "user: Windows gives"),
+        ("autounattend", {"user": "a\\b"}, "user: Windows gives"),
+        ("autounattend", {"user": ""}, "user: Windows gives"),
+        ("preseed", {"hostname": "web.example.org"}, "hostname: it has a dot. Give .* the rest into domain"),
+        ("autounattend", {"hostname": "web.example.org"}, "hostname: it has a dot. Give .* its first dot$"),
+        ("preseed", {"hostname": "my web"}, "hostname: it is no host name. Use up to 63"),
+        ("preseed", {"hostname": "web-"}, "hostname: it is no host name"),
+        ("preseed", {"hostname": "w" * 64}, "hostname: it is no host name"),
+        ("kickstart", {"domain": "example..org"}, "domain: it is no domain. Join labels"),
+        ("kickstart", {"domain": ".org"}, "domain: it is no domain"),
+        ("kickstart", {"gateway": "router"}, "gateway: it is no IP address. Write it as 192.0.2.10"),
+        ("kickstart", {"gateway": "10.66.0.1 --nodefroute"}, "gateway: it is no IP address"),
+        ("preseed", {"nameservers": ["10.66.0.1", "dns"]}, "nameservers: it is no IP address"),
+        ("preseed", {"nameservers": [""]}, "nameservers: it is no IP address"),
+        ("preseed", {"address": "10.66.0.20/24"}, "address: it has a prefix. Give the mask by netmask"),
+        ("preseed", {"address": "10.66.0"}, "address: it is no IP address"),
+    ],
+)  # fmt: skip
+def test_values_that_no_installer_takes(kind, given, said):
+    with pytest.raises(InvalidValue, match=f"install x: answers: {said}"):
+        installers.variables_of(installers.KINDS[kind], {"kind": kind, **given}, "install x: answers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("preseed", {"user": "my-user_1", "hostname": "3Com-Web", "domain": "a.example.org"}),
+        ("kickstart", {"user": "", "gateway": "10.66.0.1", "nameservers": ["2001:db8::1"], "address": "10.66.0.20"}),
+        ("autounattend", {"user": "Administrator", "hostname": "WEB"}),
+        ("autounattend", {"user": "An Operator"}),
+    ],
+)  # fmt: skip
+def test_values_that_installers_take(kind, given):
+    values = installers.variables_of(installers.KINDS[kind], {"kind": kind, **given}, "install x: answers")
+    assert {key: values[key] for key in given} == given
+
+
+def test_no_default_is_refused():
+    for kind in installers.KINDS.values():
+        assert installers.variables_of(kind, {}, "x")["user"] == "ops"
+    # What Debian's says of one that slips through.
+    assert any(re.search(pattern, "!! ERROR: Reserved username") for pattern in installers.KINDS["preseed"].failures)
+
+
+def test_the_password_of_no_user_logs_nobody_in():
+    kind = installers.KINDS["preseed"]
+    values = installers.variables_of(kind, {"user": "", "password_hash": HASH}, "x")
+    with pytest.raises(InvalidValue, match=r"nobody could log in: none of root_password_hash, ssh_keys is given"):
+        installers.check_accounts(kind, values, "x")
+    installers.check_accounts(kind, {**values, "ssh_keys": [KEY]}, "x")
