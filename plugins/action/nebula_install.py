@@ -29,11 +29,17 @@ class ActionModule(PackingAction):
             # What is wrong with it is the module's to say.
             return arguments
         local = self._connection.transport == "local" or self._connection.transport.endswith(".local")
-        found = {}
+        found: dict[str, Any] = {}
+        seen: set[str] = set()
         for install in installs if isinstance(installs, list) else []:
+            name = str(install.get("name") or "") if isinstance(install, Mapping) else ""
             path = _local_path(install)
-            if path:
-                found[str(install.get("name"))] = self._look(path, local)
+            if name and name in seen:
+                # The module refuses both, also where it can't read one of them.
+                found[name] = {"twice": True}
+            elif path:
+                found[name] = self._look(path, local)
+            seen.add(name)
         return {**arguments, "_local": json.dumps(found)}
 
     def _look(self, path: str, local: bool) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def installer_isos(isos, installs):
     given = {}
     for install in installs:
         if hasattr(install, "get"):
-            # Of two of one name the second is refused.
+            # Of two of one name neither is installed.
             given.setdefault(install.get("name"), install.get("iso"))
     images = []
     for iso in isos:

@@ -67,7 +67,8 @@ class LookupModule(LookupBase):
                     continue
                 text = self._answers(install, variables or {})
                 if text is not None:
-                    found[str(install["name"])] = text
+                    # Of two of one name neither is installed.
+                    found.setdefault(str(install["name"]), text)
         return [json.dumps(found)]
 
     def _answers(self, install, variables):

@@ -574,6 +574,12 @@ def test_what_can_not_be_is_refused_before_anything_is_made() -> None:
             "kernel", flow.isos / "one.iso", answers={"kind": "preseed", "password_hash": "x"}, size=9000, template={}
         )
         flow.add("kind", flow.isos / "one.iso", answers={"kind": "preseeed"})
+        flow.add("memory", one, template={"MEMORY": 0})
+        flow.add("port", one, template={**TEMPLATE, "GRAPHICS": {"PORT": "abc"}})
+        flow.add("network", one, template={**TEMPLATE, "NIC": {"NETWORK": "nosuch"}})
+        flow.add("said", one, verify={"pattern": "("})
+        flow.add("twice", one)
+        flow.add("twice", dead)
         del flow.list[0]
         answer = flow.call("begun", observed=flow.polled())
         assert answer["going"] == ["first"] and [each["name"] for each in answer["isos"]] == ["other.iso"]
@@ -593,8 +599,13 @@ def test_what_can_not_be_is_refused_before_anything_is_made() -> None:
             "install taken: image taken: there is one of that name",
             "needs 2048 MB at least", "it has no installer's kernel at install.amd/vmlinuz",
             "Did you mean 'preseed'?",
+            "install memory: template: MEMORY = '0': it is not a whole number of at least 1",
+            "install port: template: GRAPHICS/PORT = 'abc'",
+            "install network: template: NIC 0: network 'nosuch': the catalog has none",
+            "install said: verify: pattern '(': it is not a regular expression",
         ):  # fmt: skip
             assert words in said, (words, said)
+        assert said.count("install twice: the list has it twice") == 2
         assert flow.run("nebula_info", gather=["images"])["images"] == before
 
 
@@ -713,6 +724,71 @@ def test_an_end_that_nobody_can_tell_is_asked_for() -> None:
         shown = flow.call("shown")
         assert not shown["changed"] and [each["due"] for each in shown["installs"]] == ["done"]
         assert flow.run("nebula_info", gather=["images"])["images"] == before
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@in_world
+def test_a_machine_that_is_removed_takes_no_humans_work_with_it(carried_out: bool) -> None:
+    """Installed by hand, switched off, and removed: by a run that did so, or by one that was killed before it could."""
+    with installs() as flow:
+        flow.list[0].update(end="manual", marker=False)
+        _until(flow, "machines")
+        kept = flow.identity("one")
+        wait_for(lambda: flow.polled()[0]["vms"][0]["ended"] == "guest", "the end of the installation")
+        gone = {"name": "install-one", "state": "absent", "hard": True}
+        flow.bring(gone) if carried_out else flow.decide(gone)
+        flow.all()
+        assert "its machine is gone, or going" in flow.errors[0] and "state: installed" in flow.errors[0], flow.errors
+        assert flow.identity("one") == kept and flow.image("one")["type"] == "DATABLOCK"
+        flow.errors.clear()
+        flow.list[0]["state"] = "installed"
+        flow.all()
+        flow.assert_ready("one")
+        assert flow.identity("one") == kept
+
+
+@in_world
+def test_what_is_heard_to_be_installed_is_not_asked_to_switch_off() -> None:
+    """Killed between the record of that and the end of its machine, which obeys no power button."""
+    with installs(end="stay", marker=False) as flow:
+        flow.list[0].update(end={"pattern": "^done"}, marker=False)
+        _until(flow, "machines")
+        kept = flow.identity("one")
+        console = next(Path(flow.root, "datastores/0").glob("*/console.log"))
+        wait_for(lambda: "done" in console.read_text(), "the end of the installation")
+        # What the node says once all is silent.
+        vm_id = flow.polled()[0]["vms"][0]["vm_id"]
+        heard = [{"name": "one", "vm_id": vm_id, "installed": True, "how": "its console said 'done'"}]
+        (ended,) = flow.call("recorded", only=["one"], waited=heard)["vms"]
+        assert ended["hard"]
+        assert flow.call("begun", observed=flow.polled())["vms"] == [ended]
+        # Of what a human says only, nobody knows whether it is still written to.
+        flow.list[0]["state"] = "installed"
+        assert flow.call("begun", observed=flow.polled())["vms"] == [{**ended, "hard": False}]
+        flow.list[0]["state"] = "present"
+        flow.all()
+        flow.assert_ready("one")
+        assert flow.identity("one") == kept
+
+
+@in_world
+def test_what_is_finished_stays_so_without_its_inputs() -> None:
+    with installs() as flow:
+        small = flow.place / "small.template"
+        small.write_text("CPU = 0.1\nMEMORY = 32\n")
+        flow.list[0].update(template=None, template_file=str(small))
+        flow.all()
+        flow.assert_ready("one")
+        small.unlink()
+        flow.run("nebula_image", images=json.dumps([{"name": "one.iso", "state": "absent"}]))
+        # As a file that the play had.
+        flow.list[0]["iso"] = "one.iso"
+        before = flow.run("nebula_info", gather=["images"])["images"]
+        began = flow.call("begun", observed=flow.polled())
+        assert not began["changed"] and began["going"] == [] and not flow.errors, flow.errors
+        flow.all()
+        assert [each["step"] for each in flow.call("shown")["installs"]] == ["ready, verified"]
+        assert not flow.errors and flow.run("nebula_info", gather=["images"])["images"] == before
 
 
 def test_a_real_installer_that_fails_or_stays() -> None:

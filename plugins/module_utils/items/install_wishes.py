@@ -14,7 +14,7 @@ from typing import Any
 from ..arguments import check_keys
 from ..engines.base import Engine
 from ..engines.template_items import template_of
-from ..errors import Conflict, ImageRefused, InvalidValue
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
 from ..host.download import is_url, without_secrets
 from ..model import installers, installs
 from ..model.flags import flag
@@ -80,8 +80,9 @@ class Iso:
 
 @dataclass(frozen=True)
 class Wish:
-    """One item. size: MiB of the disk. own: the user's template. kind: None without answers. way: how they are given.
-    pattern: the line that is the end. trial: the line by which the guest is believed. end: as installs has it."""
+    """One item. size: MiB of the disk. own: the user's template. missing: why there is none, which matters only as long
+    as anything is to be made of it. kind: None without answers. way: how they are given. pattern: the line that is the
+    end. trial: the line by which the guest is believed. end: as installs has it."""
 
     name: str
     state: str
@@ -89,6 +90,7 @@ class Wish:
     size: int = 0
     format: str = "raw"
     own: Template = field(default_factory=Template, repr=False)
+    missing: NebulaError | None = None
     kind: Kind | None = None
     way: str = ""
     hostname: str = ""
@@ -142,14 +144,16 @@ def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     boot = _choice(item, "boot", (installers.FROM_ISO, installers.FROM_KERNEL), where) or (
         kind.boots[0] if kind else installers.FROM_ISO
     )
-    iso = _iso(item["iso"], where, engine, local)
+    iso = _iso(item["iso"], name, engine, local)
+    own, missing = _template(item, where, engine)
     wish = Wish(
         name=name,
         state=state,
         iso=iso,
         size=_number(item, "size", where, 1 << 40) or 0,
         format=_choice(item, "format", FORMATS, where) or "raw",
-        own=_template(item, where, engine),
+        own=own,
+        missing=missing,
         kind=kind,
         boot=boot,
         kernel=_text(item, "kernel", where),
@@ -178,7 +182,8 @@ def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     return replace(wish, shape=replace(wish.shape, memory=memory))
 
 
-def _iso(given: Any, where: str, engine: Engine, local: Mapping[str, Any]) -> Iso:
+def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> Iso:
+    where = f"install {install}"
     parts = {"path": given} if isinstance(given, str) else given
     if not isinstance(parts, Mapping):
         raise InvalidValue(f"{where}: iso", f"it is a {type(given).__name__}", "Give a path, a URL, or a dict")
@@ -191,9 +196,14 @@ def _iso(given: Any, where: str, engine: Engine, local: Mapping[str, Any]) -> Is
     remote = parts.get("remote_src") is not None and flag(parts["remote_src"], f"{where}: iso: remote_src")
     if isinstance(given, str) and not is_url(path) and not local.get("path") and "/" not in path:
         # No such file: the name of an image, then.
-        known = [each.name for each in engine.image_pool()]
+        pool = {each.name: each for each in engine.image_pool()}
+        known = [*pool]
         if path in known:
             return Iso(path)
+        origin = pool[install].attributes.get(installs.FROM) if install in pool else ""
+        if origin and origin in (path, _name_of(path)):
+            # It is not asked for once the image is made.
+            return Iso(origin)
         near = nearest(path, known)
         raise InvalidValue(
             f"{where}: iso {path!r}",
@@ -213,13 +223,17 @@ def _name_of(path: str) -> str:
     return "".join(c if c.isprintable() else "_" for c in last).strip()[:LONGEST] or "iso"
 
 
-def _template(item: Mapping[str, Any], where: str, engine: Engine) -> Template:
+def _template(item: Mapping[str, Any], where: str, engine: Engine) -> tuple[Template, NebulaError | None]:
+    """The template, or why it is not there."""
     given, file = item.get("template"), item.get("template_file")
     if given is None and file is None:
-        return Template()
-    if isinstance(given, str) and file is None and "=" not in given:
-        return engine.template_info(given).template
-    return template_of({"name": where, "template": given, "template_file": file})[1]
+        return Template(), None
+    try:
+        if isinstance(given, str) and file is None and "=" not in given:
+            return engine.template_info(given).template, None
+        return template_of({"name": where, "template": given, "template_file": file})[1], None
+    except NotFound as error:
+        return Template(), error
 
 
 def _with_answers(wish: Wish, answers: Mapping[str, Any] | None, where: str) -> Wish:
@@ -270,12 +284,7 @@ def _with_end(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
     if end == installs.PATTERN:
         if not pattern:
             raise InvalidValue(f"{where}: end", "it is pattern, and none is given", 'Write end: {pattern: "…"}')
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise InvalidValue(
-                f"{where}: end: pattern {pattern!r}", f"it is not a regular expression: {error}", "Escape what is meant"
-            ) from None
+        _check_pattern(pattern, f"{where}: end")
     if end == installs.REBOOT and wish.shape.profile == "windows":
         raise InvalidValue(
             f"{where}: end reboot", "Windows reboots several times while it installs", "Use end: poweroff"
@@ -297,8 +306,18 @@ def _with_verify(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
         # The special administration console, which our answers switch on.
         usual = r"SAC>|SAC started"
     pattern = _text(parts, "pattern", f"{where}: verify") or usual
+    _check_pattern(pattern, f"{where}: verify")
     timeout = _number(parts, "timeout", f"{where}: verify", LONGEST_TIMEOUT) or wish.trial_timeout
     return replace(wish, verify=verify, trial=pattern, trial_timeout=timeout)
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidValue(
+            f"{where}: pattern {pattern!r}", f"it is not a regular expression: {error}", "Escape what is meant"
+        ) from None
 
 
 def _check(wish: Wish) -> None:
@@ -360,7 +379,8 @@ def _check(wish: Wish) -> None:
             raise InvalidValue(
                 f"{wish.where}: template: OS/{key}", "the image has to know of it", "Use the key firmware instead"
             )
-    if shape.cdrom == "ide" and "pc" not in (shape.machine or wish.own.vector("OS").get("MACHINE", "")):
+    machine = shape.machine or wish.own.vector("OS").get("MACHINE", "")
+    if shape.cdrom == "ide" and "pc" not in machine and wish.missing is None:
         raise InvalidValue(f"{wish.where}: cdrom ide", "machine q35 has no IDE", "Set machine: pc, or cdrom: sata")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ..engines.base import Engine, VmRecord
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound, WrongState
 from ..host import files
 from ..host.files import explain, explained
-from ..model import installers, installs
+from ..model import installers, installs, instantiate
 from ..model.datastore import default_for
 from ..model.image import Image
 from ..model.installs import INSTALLED, INSTALLING, Machine, Media, machine_name, media_name, trial_name
@@ -143,6 +144,8 @@ def row(work: Work) -> dict[str, Any]:
     """An installation as results show it."""
     image = work.image
     step = WORDS.get(work.step, "")
+    if work.step == installs.UNSURE and work.machine is None:
+        step = "left without its machine, and nobody knows whether it is installed"
     if work.wish is not None and work.wish.state == "absent":
         step = "given up" if not _is_there(work) else "to be given up"
         step = "ready, and left as it is" if work.step in (installs.DONE, installs.VERIFY) else step
@@ -190,16 +193,17 @@ def _explained(work: Work, problem: NebulaError | OSError) -> NebulaError:
 # -- looking ----------------------------------------------------------------------------------------------------------
 def _looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> list[Work]:
     works: list[Work] = []
-    seen: set[str] = set()
+    times = Counter(str(item["name"]) for item in items if item.get("name"))
     with engine.session():
         for item in items:
             work = Work(str(item.get("name") or "?"))
             works.append(work)
+            local = settings.local.get(work.name, {})
             try:
-                work.wish = wish_of(item, engine, settings.local.get(work.name, {}))
-                if work.name in seen:
+                # ISO and answers come by the name: which of the two they are of, nobody can tell.
+                if times[work.name] > 1 or local.get("twice"):
                     raise InvalidValue(f"install {work.name}", "the list has it twice", "Give each image one entry")
-                seen.add(work.name)
+                work.wish = wish_of(item, engine, local)
             except (NebulaError, OSError) as problem:
                 work.error = _explained(work, problem)
         names = [name for work in works for name in (machine_name(work.name), trial_name(work.name))]
@@ -264,9 +268,12 @@ def _find(
     if image is not None and not image.attributes.get(installs.FROM):
         work.image = None  # not ours to give up
     work.machine = _machine(work, settings)
+    written = work.image is not None and work.machine is None and _is_written(work.image)
     work.step = installs.step(
-        work.image, work.machine, wish.state == "installed", wish.verify, wish.shape.end, wish.marker
+        work.image, work.machine, wish.state == "installed", wish.verify, wish.shape.end, wish.marker, written
     )
+    if wish.missing is not None and work.step != installs.DONE:
+        raise wish.missing
     if wish.state != "absent":
         _refuse_changes(wish, work)
     took = work.image.attributes.get(installs.TOOK, "") if work.image is not None else ""
@@ -331,7 +338,7 @@ def _machine(work: Work, settings: Settings) -> Machine | None:
     if record is None or record.id is None:
         # One that is on its way out has no name any more; its plan is still to be carried out.
         if image is not None and image.vms and image.unfinished:
-            return Machine(-1, "EPILOG", "DONE")
+            return Machine(-1, "EPILOG", "DONE", written=_is_written(image))
         return None
     if not settings.observed:
         # Not the first call of a run: role vm has looked meanwhile, and has recorded what it saw.
@@ -365,38 +372,18 @@ def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: 
         work.changed = _has_something(engine, work)
         outcome.vms += _ends(work)
         return
-    if wish.state == "installed" and work.step in (installs.MAKE, installs.START):
-        raise WrongState(
-            f"{wish.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
-        )
-    if work.step == installs.UNREACHED and work.record is not None:
-        raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
-            f"host {work.record.host} did not answer",
-            "Run again when it does: nothing is begun anew until it is known what it has",
-        )
-    if work.step == installs.UNSURE and work.record is not None and work.image is None:
-        raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
-            f"it is {work.record.state}, and the catalog has no image {wish.name} that it could be installing",
-            "Was it renamed or removed? Look at the machine; state: absent gives the installation up, machine and all",
-        )
-    if work.step == installs.UNSURE and work.record is not None:
-        raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
-            "it is off, and nothing tells whether its guest ended it when it was finished",
-            "Look at its console and its disk. Then say state: installed if it is finished, or state: absent to give "
-            "it up, after which a run begins anew",
-        )
+    _refuse_undecided(work, wish)
     if work.step in (installs.MAKE, installs.START, installs.END, installs.WAIT, installs.CONVERT, installs.VERIFY):
         _refuse_taken(engine, wish)
     if work.step in (installs.MAKE, installs.START, installs.END):
         _check_answers(wish, settings, needed=False)
         _check_host(engine, wish)
         _check_drivers(engine, wish)
+        _check_templates(engine, work, wish, settings)
         _check_iso(engine, work, wish, settings, outcome)
         work.changed = True
     elif work.step == installs.FINISH:
+        heard = _was_heard(work, wish)
         with engine.session():
             engine.image_update(_id(work.image), unfinished=INSTALLED)
         work.changed = True
@@ -407,12 +394,52 @@ def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: 
     elif work.step == installs.FINISH:
         # What runs may have something in memory that belongs on the disk.
         off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
-        outcome.vms += _ends(work, hard=off)
+        outcome.vms += _ends(work, hard=off or heard)
     elif work.step == installs.DONE:
         # What a run left that was killed.
         work.changed = _has_left(engine, work, wish)
         if work.trial is not None and not wish.keep:
             outcome.vms += _ends(work)
+
+
+def _refuse_undecided(work: Work, wish: Wish) -> None:
+    """WrongState where a human has to say first what is to become of it, or has said what can't be."""
+    if wish.state == "installed" and work.step in (installs.MAKE, installs.START, installs.END):
+        raise WrongState(
+            f"{wish.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
+        )
+    if work.step == installs.UNREACHED and work.record is not None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"host {work.record.host} did not answer",
+            "Run again when it does: nothing is begun anew until it is known what it has",
+        )
+    if work.step != installs.UNSURE:
+        return
+    if work.record is None or (work.image is not None and work.record.wanted == "DONE"):
+        raise WrongState(
+            f"{wish.where}: image {wish.name}",
+            "something is on its disk, and its machine is gone, or going, without a word whether it is finished",
+            "Say state: installed if it is finished, or state: absent to give it up, after which a run begins anew",
+        )
+    if work.image is None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and the catalog has no image {wish.name} that it could be installing",
+            "Was it renamed or removed? Look at the machine; state: absent gives the installation up, machine and all",
+        )
+    raise WrongState(
+        f"{wish.where}: machine {work.record.name}",
+        "it is off, and nothing tells whether its guest ended it when it was finished",
+        "Look at its console and its disk. Then say state: installed if it is finished, or state: absent to give "
+        "it up, after which a run begins anew",
+    )
+
+
+def _was_heard(work: Work, wish: Wish) -> bool:
+    """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
+    told = work.image is not None and work.image.unfinished == INSTALLED and installs.TOOK in work.image.attributes
+    return told and wish.shape.end == installs.PATTERN and wish.state != "installed"
 
 
 def _has_left(engine: Engine, work: Work, wish: Wish) -> bool:
@@ -465,6 +492,40 @@ def _check_drivers(engine: Engine, wish: Wish) -> None:
     if known is None:
         raise NotFound(f"{wish.where}: drivers {wish.drivers}", "there is no such image", "Store it first")
     _refuse_no_cd(f"{wish.where}: drivers {wish.drivers}", known)
+
+
+def _check_templates(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
+    """What machines will be made of, as far as that can be told before there are answers."""
+    own = f"{wish.where}: template"
+    made = [installs.template(wish.shape, _foreseen(wish), wish.own)]
+    made += [installs.trial(wish.shape, wish.own)] if wish.verify else []
+    warnings = [text for template in made for text in instantiate.validate(template, where=own)]
+    for index, nic in enumerate(instantiate.demands(made[0], own).nics):
+        try:
+            engine.vn_info(nic.network)
+        except NotFound as error:
+            if not settings.check_mode:
+                error.asked = f"{own}: NIC {index}: {error.asked}"
+                raise
+            # Role network may be about to make it.
+            warnings.append(f"NIC {index}: there is no {error.asked} yet, which is taken as given in check mode")
+    if settings.check_mode:
+        # Otherwise said when they are stored.
+        work.warnings += [f"{own}: {text}" for text in dict.fromkeys(warnings)]
+
+
+def _foreseen(wish: Wish) -> Media:
+    """What _make_media() will make."""
+    names = {what: media_name(wish.name, what) for what in installs.MEDIA}
+    boots = wish.boot == installers.FROM_KERNEL
+    return Media(
+        kernel=names["kernel"] if boots else "",
+        initrd=names["initrd"] if boots else "",
+        command=wish.kernel_cmd,
+        answers=names["answers"] if wish.way == installers.ISO else "",
+        drivers=wish.drivers,
+        floppy=f"/{names['floppy']}" if wish.way == installers.FLOPPY else "",
+    )
 
 
 def _refuse_no_cd(asked: str, image: Image) -> None:
@@ -623,6 +684,7 @@ def _look_again(engine: Engine, work: Work, wish: Wish, settings: Settings) -> N
 
 
 def _prepare_alone(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    _refuse_undecided(work, wish)
     if work.step == installs.WAIT:
         # Its plan may not have been carried out yet.
         outcome.vms.append({"name": machine_name(wish.name), "state": "present"})

@@ -111,9 +111,11 @@ def step(
     verify: bool,
     end: str = POWEROFF,
     marker: bool = False,
+    written: bool = False,
 ) -> str:
     """What is due. said: a human says that it is installed. verify: a guest of the image is to be believed. end,
-    marker: how the installation ends, and whether its console tells."""
+    marker: how the installation ends, and whether its console tells. written: whether anything is on the disk, where
+    no machine is there to say so."""
     if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
         # Somebody wanted it gone, and was killed: the rest goes before another one is made.
         return MAKE
@@ -127,12 +129,15 @@ def step(
         # Whatever it holds, it is not an installation's.
         return FOREIGN
     if machine is None:
-        if image is None or image.state != ImageState.READY:
-            # What a machine has written to, and is not finished, is not READY once that machine is gone.
+        if image is None:
             return MAKE
-        return START if is_blank(image) else FOREIGN
+        if image.state == ImageState.READY:
+            return START if is_blank(image) else FOREIGN
+        # What a machine has written to, and is not finished, is not READY once that machine is gone.
+        left = written and bool(image.generation) and image.state != ImageState.DELETE
+        return _without_machine(left, said, end, MAKE)
     if machine.wanted == "DONE":
-        return END
+        return _without_machine(machine.written and image is not None, said, end, END)
     if image is None:
         # What it installs has another name now, or has been taken from the catalog: nobody asked for its end.
         return END if machine.seen in ("", "POWEROFF") and machine.reached else UNSURE
@@ -150,6 +155,13 @@ def step(
             return WAIT
         return _given_up(machine, end)
     return WAIT if machine.on_its_way else _given_up(machine, end)
+
+
+def _without_machine(written: bool, said: bool, end: str, otherwise: str) -> str:
+    """Its machine is gone, or going: whoever wanted that said nothing of the disk, which may be a human's work."""
+    if written and said:
+        return FINISH
+    return UNSURE if written and end == MANUAL else otherwise
 
 
 def _given_up(machine: Machine, end: str) -> str:

@@ -24,6 +24,6 @@ def test_a_file_is_as_it_was_found():
 
 
 def test_of_two_of_one_name_the_first_one_counts():
-    """The module refuses the second."""
+    """The module refuses both."""
     installs = [{"name": "debian", "iso": WHOLE}, {"name": "debian", "iso": "https://elsewhere.example.org/x.iso"}]
     assert installer_isos([ISO], installs)[0]["path"] == WHOLE

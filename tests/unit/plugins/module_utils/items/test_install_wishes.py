@@ -16,8 +16,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ImageRefused,
     InvalidValue,
     NebulaError,
+    NotFound,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.items.install_wishes import check_media, wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.items.install_wishes import Iso, check_media, wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.model import installs
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -150,6 +152,7 @@ def test_ends(engine, end, shape, pattern):
         ({"end": {"patern": "x"}}, "Did you mean 'pattern'"),
         ({"end": "reboot", "profile": "windows"}, "Windows reboots several times"),
         ({"verify": {"patern": "x"}}, "Did you mean 'pattern'"),
+        ({"verify": {"pattern": "("}}, "verify: pattern '(': it is not a regular expression"),
         ({"verify": "perhaps"}, "neither true nor false"),
         ({"name": "x" * 120}, "the name has 120 characters"),
         ({"name": "debian.iso"}, "would have the same name"),
@@ -189,6 +192,22 @@ def test_an_iso_that_is_nowhere(engine):
     with pytest.raises(InvalidValue, match="neither such a file on the control node nor an image") as error:
         wish_of({**BASE, "iso": "storde"}, engine, {})
     assert "Did you mean 'stored'" in str(error.value)
+
+
+def test_an_iso_of_which_the_image_was_installed_may_be_gone(engine):
+    with engine.session():
+        engine.image_allocate(Image(None, "debian", attributes={installs.FROM: "gone.iso"}))
+    assert wish_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
+    for item in ({"iso": "other.iso"}, {"iso": "gone.iso", "name": "another"}):
+        with pytest.raises(InvalidValue, match="neither such a file"):
+            wish_of({**BASE, **item}, engine, {})
+
+
+@pytest.mark.parametrize("keys", [{"template": "gone"}, {"template_file": "/nowhere/gone.template"}])
+def test_a_template_that_is_gone_is_told_to_whoever_wants_it(engine, keys):
+    found = wish(engine, **keys, cdrom="ide")
+    assert found.own == Template() and isinstance(found.missing, NotFound) and "gone" in str(found.missing)
+    assert wish(engine, template="small").missing is None
 
 
 @pytest.mark.parametrize(

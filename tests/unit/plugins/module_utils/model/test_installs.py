@@ -111,6 +111,30 @@ def test_what_a_human_installs_is_not_thrown_away():
         assert installs.step(WRITTEN, untouched, False, True, installs.MANUAL) == installs.END
 
 
+LEFT = replace(HALF, generation=1)
+ENDED = Machine(-1, "EPILOG", "DONE")
+
+
+@pytest.mark.parametrize("machine", [None, ENDING, ENDED, replace(ENDING, reached=False)])
+def test_what_a_human_wrote_outlives_its_machine(machine):
+    anew = installs.MAKE if machine is None else installs.END
+    assert installs.step(LEFT, machine, False, True, installs.MANUAL, written=True) == installs.UNSURE
+    for end in installs.ENDS:
+        assert installs.step(LEFT, machine, True, True, end, written=True) == installs.FINISH
+    # What an installer was at by itself is begun anew, and so is what nobody has written to.
+    assert installs.step(LEFT, machine, False, True, written=True) == anew
+    blank = None if machine is None else replace(machine, written=False)
+    for said in (False, True):
+        assert installs.step(LEFT, blank, said, True, installs.MANUAL) == anew
+
+
+def test_what_no_machine_has_had_is_nobodys_work():
+    """Killed while it was made, or removed on purpose."""
+    for image in (HALF, replace(LEFT, state=ImageState.DELETE)):
+        for said in (False, True):
+            assert installs.step(image, None, said, True, installs.MANUAL, written=True) == installs.MAKE
+
+
 def test_a_console_tells_where_nothing_else_does():
     assert installs.step(WRITTEN, UNKNOWN, False, True, marker=True) == installs.WAIT
     assert installs.step(WRITTEN, CRASHED, False, True, marker=True) == installs.END
