@@ -12,7 +12,12 @@ import subprocess
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    ImageRefused,
+    InvalidValue,
+    NotFound,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, disks, formats
@@ -98,6 +103,14 @@ def test_a_copy_of_its_own(image, directory, format):
     found = directory / "disk.0"
     assert found.read_bytes() == image.read_bytes() + bytes(8 * MIB)
     assert found.stat().st_blocks * 512 < MIB
+
+
+def test_a_persistent_image_that_is_lost_is_no_blank_disk(image, directory):
+    image.chmod(0o600)
+    image.write_bytes(b"")
+    with pytest.raises(ImageRefused, match="it is empty"):
+        disks.prepare(vm(of_image(image, clone=False, save=True, size=12)), str(directory))
+    assert os.listdir(directory) == [] and image.stat().st_size == 0
 
 
 def test_a_persistent_image_is_used_in_place(image, directory):

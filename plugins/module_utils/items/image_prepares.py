@@ -172,6 +172,7 @@ def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Sett
     if engine is None:
         raise NotFound(f"image {name}", "there is no catalog", "Give its path")
     place = image_edits.catalogued(image.source, image.format, f"image {name}")
+    image_edits.refuse_missing(place)
     if settings.check_mode:
         if _is_ours(image) and image_edits.interrupted(place):
             return _item(name, Outcome("", ()), True)
@@ -185,7 +186,7 @@ def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Sett
         try:
             outcome, resumed = _work(place, wishes, check_mode=False, announce=lambda: _announce(engine, held))
         except BaseException:
-            # Half of it in the file: it stays LOCKED for the next run.
+            # Half of it in the file, or that is gone and nobody can tell: it stays LOCKED for the next run.
             if not image_edits.interrupted(place):
                 _let_go(engine, held)
             raise

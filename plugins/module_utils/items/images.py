@@ -584,10 +584,10 @@ def _look(request: Request | None, wish: Wish, settings: Settings, warnings: lis
         )
     try:
         return importer.look(request)
-    except NotFound as error:
+    except (NotFound, WrongState) as error:
         if not settings.check_mode:
             raise
-        # An earlier task of this run may be what makes it.
+        # An earlier task of this run may be what makes it, or finishes it.
         warnings.append(f"{error}; taken as given in check mode")
     except MissingDependency:
         # Would be installed.

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional, Union
 
 from . import linux_guest, linux_points
-from .image_facts import FAIL, FILE, LINK, Facts
+from .image_facts import FAIL, FILE, LINK, LINUX, Facts, Node
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """pattern: a path, in which a star stands for names. With all that is below it."""
+    """pattern: a path, in which a star stands for names. With all that is below it. but: files that stay."""
 
     pattern: str
+    but: tuple[str, ...] = ()
+
+    def spares(self, path: str) -> bool:
+        """Whether this one of the pattern's paths stays, for what it is or holds."""
+        return any(_is_or_holds(path, file) for file in self.but)
 
 
 @dataclass(frozen=True)
@@ -93,15 +98,56 @@ case $1 in start | restart) [ -e /etc/ssh/ssh_host_ed25519_key ] || /usr/bin/ssh
 _CONSOLES = "console=tty0 console=ttyS0,115200"
 
 
-def plan(facts: Facts, steps: Sequence[str] = ()) -> list[Step]:
-    """Those that have something to do, in their order. steps: names, all of them if there are none."""
+def plan(facts: Facts, steps: Sequence[str] = (), kept: Sequence[str] = ()) -> list[Step]:
+    """Those that have something to do, in their order. steps: names, all of them if there are none. kept: files that
+    are as they are to be, and stay so."""
     planned = []
     for name, work in STEPS.items():
         if not steps or name in steps:
             step = work(facts)
+            spared = reached([step], kept) if step is not None else []
+            if spared:
+                step = _sparing(work(_without(facts, spared)), kept)
             if step is not None and step.edits:
                 planned.append(step)
     return planned
+
+
+def reached(steps: Sequence[Step], paths: Sequence[str]) -> list[str]:
+    """Those of the paths that the steps would change or remove."""
+    edits = [edit for step in steps for edit in step.edits]
+    return [path for path in paths if any(_reaches(edit, path) for edit in edits)]
+
+
+def _reaches(edit: Edit, path: str) -> bool:
+    if not isinstance(edit, Remove):
+        return edit.path == path
+    # As much of the path as the pattern tells: what lies below goes with it.
+    above = "/".join(path.split("/")[: edit.pattern.count("/") + 1])
+    return above == edit.pattern or any(Facts(LINUX, tree={above: Node()}).matching(edit.pattern))
+
+
+def _is_or_holds(path: str, file: str) -> bool:
+    return path == file or file.startswith(f"{path}/")
+
+
+def _without(facts: Facts, files: Sequence[str]) -> Facts:
+    """As if they were not there: a step that counts them among its faults would have something to do for ever."""
+    tree = {path: node for path, node in facts.tree.items() if not any(_is_or_holds(path, file) for file in files)}
+    return replace(facts, tree=tree)
+
+
+def _sparing(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
+    if step is None:
+        return None
+    edits: list[Edit] = []
+    for edit in step.edits:
+        held = tuple(path for path in kept if _reaches(edit, path))
+        if isinstance(edit, Remove):
+            edits.append(replace(edit, but=held))
+        elif not held:
+            edits.append(edit)
+    return replace(step, edits=tuple(edits))
 
 
 def _ssh_server(facts: Facts) -> Optional[Step]:

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable
 
-from ..errors import Conflict, InvalidValue, NebulaError
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
 from ..model.inject import Injected
@@ -175,6 +175,7 @@ def _link(path: str, source: str, disk: Disk) -> bool:
     if kind not in ("", "link"):
         raise _in_the_way(path, kind, f"a link to image {disk.image}")
     if disk.save and not disk.readonly:
+        _refuse_empty(disk, source)
         protect(source, writable=True)
         if not disk.luks_secret:
             # The size of an encrypted one is in its header's keeping: it is as large as its image, rounded up or not.
@@ -185,6 +186,18 @@ def _link(path: str, source: str, disk: Disk) -> bool:
         os.symlink(source, new)
         os.rename(new, path)
     return True
+
+
+def _refuse_empty(disk: Disk, source: str) -> None:
+    """Made as large as the disk, a file that holds nothing any more would be a blank one, and nobody told."""
+    with explained(source):
+        empty = os.path.getsize(source) == 0
+    if empty:
+        raise ImageRefused(
+            f"image {disk.image}: its file {source}",
+            "it is empty",
+            "Put a whole copy of it back, from a backup, or remove the image and store it again",
+        )
 
 
 def _kind(path: str) -> str:

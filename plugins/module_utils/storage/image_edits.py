@@ -70,7 +70,10 @@ class Image:
 
     @property
     def complete(self) -> str:
-        return os.path.join(self.directory, f"{COMPLETE}-{os.stat(self.path).st_ino}-{self.format}")
+        return self.complete_of(os.stat(self.path).st_ino)
+
+    def complete_of(self, inode: int) -> str:
+        return os.path.join(self.directory, f"{COMPLETE}-{inode}-{self.format}")
 
 
 def locate(path: str, format: str, trusted: bool) -> Image:
@@ -98,7 +101,7 @@ def catalogued(path: str, format: str, what: str) -> Image:
 
 
 def reading(path: str, format: str, trusted: bool, what: str) -> Image:
-    """An image that is only read, wherever it lies."""
+    """An image that is only read, wherever it lies, and is whole."""
     if not os.path.isabs(path):
         raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
     real = os.path.realpath(path)
@@ -109,6 +112,29 @@ def reading(path: str, format: str, trusted: bool, what: str) -> Image:
     _refuse_written(image)
     refuse_strange(image)
     return image
+
+
+def hold(fd: int, path: str, what: str) -> None:
+    """Keep runs that would write to the file at `path` waiting while `fd` has it open for reading; an error if one
+    writes to it, or was ended while it did."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse(what, "another run prepares it, and writes to it", "Wait for it to end, then run again") from None
+    except OSError:
+        # Where the file system knows no such locks, nobody holds one.
+        pass
+    # The name of what is left has the inode: another file that has the path by now is not meant.
+    inode = os.fstat(fd).st_ino
+    real = os.path.realpath(path)
+    for format in formats.FORMATS:
+        image = Image(real, format, False, what)
+        if os.path.lexists(image.complete_of(inode)):
+            raise WrongState(
+                what,
+                "it is half written: the run that prepared it was ended before it was done",
+                f"Run nebula_image_prepare for it again, which finishes it; what it lacks is kept in {image.directory}",
+            )
 
 
 def overlay(image: Image, path: str) -> None:
@@ -123,6 +149,7 @@ def begun(image: Image) -> Iterator[bool]:
     """Hold the image against other runs, and have an overlay of it in its directory, which is gone afterwards.
 
     Yields whether a run before left a complete one, which is in the image now."""
+    refuse_missing(image)
     with files.lock(image.path, timeout=LOCK_TIMEOUT):
         refuse_used(image)
         resumed = interrupted(image)
@@ -142,8 +169,10 @@ def begun(image: Image) -> Iterator[bool]:
 
 
 def interrupted(image: Image) -> bool:
-    """Whether a run before was ended while it wrote to this image's file. Another file of its name is not meant."""
-    return os.path.lexists(image.complete)
+    """Whether a run before was ended while it wrote to this image's file. Another file of its name is not meant.
+    NotFound if there is no file, and so nobody can tell."""
+    with files.explained(image.path):
+        return os.path.lexists(image.complete)
 
 
 def discard(image: Image) -> None:
@@ -224,6 +253,20 @@ def _format(what: str, path: str, format: str) -> str:
     return found
 
 
+def refuse_missing(image: Image) -> None:
+    """Before it is locked, since that makes the file: an empty one below the mount point of a datastore."""
+    try:
+        os.stat(image.path)
+    except FileNotFoundError:
+        raise NotFound(
+            f"{image.what}: its file {image.path}",
+            "there is none on this host",
+            "Mount its datastore, if that is a file system of its own; if the file is lost, import the image again",
+        ) from None
+    except OSError as error:
+        raise files.explain(error, image.path) from error
+
+
 def refuse_strange(image: Image) -> None:
     if image.trusted:
         return
@@ -257,12 +300,13 @@ def refuse_used(image: Image) -> None:
 
 
 def _refuse_written(image: Image) -> None:
-    """The same, for those who write alone."""
+    """The same, for those who write alone; and by runs that prepare it."""
     with files.explained(image.path):
         fd = os.open(image.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _is_locked(fd, *_WRITING_BYTE):
             raise InUse(image.what, "QEMU has it open: a machine writes to it", "Power that machine off first")
+        hold(fd, image.path, image.what)
     finally:
         os.close(fd)
 

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
 from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
-from . import datastore, formats, pipeline, unpacking
+from . import datastore, formats, image_edits, pipeline, unpacking
 from .unpacking import Blocks
 
 MIB = 1024 * 1024
@@ -427,12 +427,17 @@ def _open_source(request: Request) -> tuple[int, int]:
         error_ = files.explain(error, path)
         error_.asked = f"{request.what}: path {path}"
         raise error_ from error
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
+        if not request.upload:
+            image_edits.hold(fd, path, f"{request.what}: path {path}")
+        return fd, os.fstat(fd).st_size
+    except BaseException:
         os.close(fd)
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
-    return fd, found.st_size
+        raise
 
 
 def _peek(blocks: Blocks) -> tuple[bytes, Blocks]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ..errors import CommandFailed, Unsupported
 from ..model import image_repairs, linux_guest
+from ..model.image_facts import Facts
 from ..model.image_repairs import Empty, Link, Remove, Step, Write
 from . import appliance, guest_program, guest_root, guestfish, injection, inspection
 from .guestfish import Session
@@ -67,7 +68,7 @@ def prepare(disk: str, format: str, directory: str, wishes: Wishes, what: str) -
             facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         names = [name for name in image_repairs.STEPS if wishes.asks(name) and (name != "timezone" or wishes.timezone)]
         # None of them is not all of them.
-        for step in image_repairs.plan(facts, names) if names else ():
+        for step in _planned(talk, facts, names, wishes, root) if names else ():
             for edit in step.edits:
                 _apply(talk, edit, root, what)
             done.append(step)
@@ -108,10 +109,20 @@ def _program(talk: Session, directory: str, program: str, what: str) -> list[Ste
     return [Step(CONTEXT, (), "not there, or not as it is now", after)]
 
 
+def _planned(
+    talk: Session, facts: Facts, names: Sequence[str], wishes: Wishes, root: guest_root.Root
+) -> Sequence[Step]:
+    """What files are to be there, and are, no step clears away: each run would write them again."""
+    steps = image_repairs.plan(facts, names)
+    entries = {entry.path: entry for entry in wishes.files if wishes.asks(FILES)}
+    kept = [path for path in image_repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
+    return image_repairs.plan(facts, names, kept) if kept else steps
+
+
 def _apply(talk: Session, edit: image_repairs.Edit, root: guest_root.Root, what: str) -> None:
     try:
         if isinstance(edit, Remove):
-            _remove(talk, edit.pattern)
+            _remove(talk, edit)
         elif isinstance(edit, Empty):
             talk.ask("truncate", edit.path)
         elif isinstance(edit, Link):
@@ -127,12 +138,12 @@ def _apply(talk: Session, edit: image_repairs.Edit, root: guest_root.Root, what:
         ) from error
 
 
-def _remove(talk: Session, pattern: str) -> None:
-    paths = [pattern]
-    if re.search(r"[*?\[]", pattern):
-        paths = [path.rstrip("/") for path in talk.lines("glob-expand", pattern)]
+def _remove(talk: Session, edit: Remove) -> None:
+    paths = [edit.pattern]
+    if re.search(r"[*?\[]", edit.pattern):
+        paths = [path.rstrip("/") for path in talk.lines("glob-expand", edit.pattern)]
     for path in paths:
-        if posixpath.basename(path) != "lost+found":
+        if posixpath.basename(path) != "lost+found" and not edit.spares(path):
             talk.ask("rm-rf", path)
 
 
