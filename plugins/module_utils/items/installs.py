@@ -382,19 +382,18 @@ def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: 
         _check_templates(engine, work, wish, settings)
         _check_iso(engine, work, wish, settings, outcome)
         work.changed = True
+        if work.step == installs.END:
+            outcome.vms += _ends(work)
     elif work.step == installs.FINISH:
         heard = _was_heard(work, wish)
         with engine.session():
             engine.image_update(_id(work.image), unfinished=INSTALLED)
         work.changed = True
-    elif work.step in (installs.CONVERT, installs.VERIFY):
-        work.changed = True
-    if work.step == installs.END:
-        outcome.vms += _ends(work)
-    elif work.step == installs.FINISH:
         # What runs may have something in memory that belongs on the disk.
         off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
         outcome.vms += _ends(work, hard=off or heard)
+    elif work.step in (installs.CONVERT, installs.VERIFY):
+        work.changed = True
     elif work.step == installs.DONE:
         # What a run left that was killed.
         work.changed = _has_left(engine, work, wish)
