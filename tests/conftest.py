@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-# Those that look at all loop devices, measure memory, have the stock host, or load the machine as much as it bears: one
-# after another. What all others share they have in worlds, namespaces and directories of their own.
+# Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
+# machine as much as it bears: one after another. What all others share they have in worlds, namespaces and directories of their own.
 ALONE = {
-    "test_capacity", "test_file_injection", "test_guest_context_offline", "test_image_check", "test_importer",
-    "test_inject", "test_kills", "test_late_runs", "test_molecule", "test_power_cut", "test_runs_at_once",
-    "test_stock_host", "test_stock_injection", "test_world",
+    "test_capacity", "test_file_injection", "test_guest_context_offline", "test_image_check", "test_image_edits",
+    "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs", "test_molecule",
+    "test_power_cut", "test_runs_at_once", "test_stock_host", "test_stock_injection", "test_world",
 }  # fmt: skip
 MACHINE = "machine"
 
