@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 # Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
-# machine as much as it bears: one after another. What all others share they have in worlds, namespaces and directories of their own.
+# machine as much as it bears: one after another. What the others need they have in worlds, namespaces and directories
+# of their own.
 ALONE = {
     "test_capacity", "test_file_injection", "test_guest_context_offline", "test_image_check", "test_image_edits",
     "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs", "test_molecule",
