@@ -20,6 +20,11 @@ ALONE = {
     "test_power_cut", "test_runs_at_once", "test_stock_host", "test_stock_injection", "test_world",
 }  # fmt: skip
 MACHINE = "machine"
+# What takes minutes begins before what takes seconds: else one of the two processes waits at the end for the other.
+LONG = (
+    "test_tools", "test_install", "test_site", "test_bad_input", "test_image_check_live", "test_cloud_init",
+    "test_ansible", "test_image_life", "test_role_install_os", "test_disk_full", "test_secrets", "test_demo_image",
+)  # fmt: skip
 
 
 def group(nodeid: str) -> str:
@@ -32,7 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What takes longest begins at once. The tools come first of the others: the oldest Ansible, which tests of these
     need, is installed by one of them."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: group(item.nodeid) != MACHINE)
+        items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    stem = Path(nodeid.split("::", maxsplit=1)[0]).stem
+    return -1 if group(nodeid) == MACHINE else LONG.index(stem) if stem in LONG else len(LONG)
 
 
 @pytest.hookimpl(optionalhook=True)

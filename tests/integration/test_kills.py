@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.tests.torture.torture import table, torture
 
-KILLS = 20
+KILLS = 12
 
 
 @pytest.mark.timeout(5400)
