@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.tests.torture.torture import table, torture
 
-KILLS = 12
+KILLS = 6
 
 
 @pytest.mark.timeout(5400)
