@@ -29,8 +29,12 @@ LONG = (
 
 def group(nodeid: str) -> str:
     """What runs in one process, one after another: those of ALONE, or a file's own."""
-    path = Path(nodeid.split("::", maxsplit=1)[0])
+    path = _file(nodeid)
     return MACHINE if path.stem in ALONE else str(path)
+
+
+def _file(nodeid: str) -> Path:
+    return Path(nodeid.split("::", maxsplit=1)[0])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,8 +45,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(nodeid: str) -> int:
-    stem = Path(nodeid.split("::", maxsplit=1)[0]).stem
-    return -1 if group(nodeid) == MACHINE else LONG.index(stem) if stem in LONG else len(LONG)
+    """What has the machine to itself, then the long ones in their order, then all others."""
+    if group(nodeid) == MACHINE:
+        return -1
+    stem = _file(nodeid).stem
+    return LONG.index(stem) if stem in LONG else len(LONG)
 
 
 @pytest.hookimpl(optionalhook=True)

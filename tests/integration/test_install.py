@@ -312,7 +312,7 @@ def test_a_run_that_ends_after_any_step_is_gone_on_with() -> None:
         ]
 
 
-@pytest.mark.parametrize("moment", [0.05, 0.6])
+@pytest.mark.parametrize("moment", [0.05, 0.4, 0.8])
 @in_world
 def test_a_module_that_is_killed_at_any_moment(moment: float) -> None:
     """SIGKILL for whatever runs, in the middle of each step in turn, some way into it."""

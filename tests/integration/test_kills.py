@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.tests.torture.torture import table, torture
 
-KILLS = 6
+KILLS = 20
 
 
 @pytest.mark.timeout(5400)
