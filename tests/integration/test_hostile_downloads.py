@@ -16,7 +16,7 @@ from web_server import answering
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, ImageRefused, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.host.download import Download
+from ansible_collections.nebula.provision.plugins.module_utils.host.download import WINDOW, Download
 from ansible_collections.nebula.provision.plugins.module_utils.items import images
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
@@ -123,16 +123,16 @@ def test_a_byte_for_each_connection():
 
 def test_a_slow_server_that_is_wanted():
     def answer(connection, _head):
-        connection.sendall(OK + b"Content-Length: 60\r\n\r\n")
-        for _byte in range(60):
+        connection.sendall(OK + b"Content-Length: 40\r\n\r\n")
+        for _byte in range(40):
             connection.sendall(b"x")
-            time.sleep(0.02)
+            time.sleep(STALL / 3)
 
     with answering(answer) as (url, _heads):
         with pytest.raises(DownloadFailed, match="min_speed"):
-            fetch(url + "/image", stall=0.06)
-        assert fetch(url + "/image", stall=0.06, min_speed=0) == b"x" * 60
-        assert fetch(url + "/image", stall=0.06, min_speed=1) == b"x" * 60
+            fetch(url + "/image")
+        assert fetch(url + "/image", min_speed=0) == b"x" * 40
+        assert fetch(url + "/image", min_speed=1) == b"x" * 40
 
 
 def test_the_time_of_writing_is_not_the_servers():
@@ -142,11 +142,11 @@ def test_the_time_of_writing_is_not_the_servers():
         connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % (4 * MIB) + bytes(4 * MIB))
 
     with answering(answer) as (url, _heads):
-        taken = 0
-        for block in Download(url + "/image", stall=0.02, retries=0).blocks():
-            taken += len(block)
-            if taken <= 3 * MIB:
-                time.sleep(0.25)
+        blocks = Download(url + "/image", stall=STALL, retries=0, min_speed=4 * MIB).blocks()
+        taken = len(next(blocks))
+        # Longer than that over which the speed is measured.
+        time.sleep((WINDOW + 1) * STALL)
+        taken += sum(map(len, blocks))
     assert taken == 4 * MIB
 
 
