@@ -407,6 +407,28 @@ def test_check_mode_foresees_changes_that_leave_the_state_as_it_is() -> None:
 
 
 @in_world
+def test_a_guest_that_boots_takes_another_context() -> None:
+    """It looks for media meanwhile, and draws the tray in."""
+    with a_node() as node:
+        vm = node.vm(1)
+        node.one(vm)
+        for boot in range(10):
+            assert node.one(vm, operation="reset").error is None
+            for number in range(3):
+                context = Context(disk_id=1, target="hda", variables={"HOSTNAME": f"web-{boot}-{number}"})
+                vm = replace(vm, context=context)
+                outcome = node.one(vm)
+                assert (outcome.state, outcome.error, outcome.changed) == ("RUNNING", None, True)
+        # What is done where libvirt takes a tray for open that is not: it is opened, whatever libvirt takes it for.
+        driver, domain = node.driver, node.domain(vm)
+        driver._open_tray(domain, vm)
+        wait_for(lambda: "tray='open'" in domain.XMLDesc(0), "libvirt to hear of the open tray")
+        driver._open_tray(domain, vm)
+        assert node.one(replace(vm, context=Context(disk_id=1, target="hda"))).error is None
+        wait_for(lambda: "tray='open'" not in domain.XMLDesc(0), "libvirt to hear of the closed tray")
+
+
+@in_world
 def test_what_the_driver_can_not_do_leaves_the_machine_running() -> None:
     with a_node() as node:
         vm = node.vm(1)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 import time
@@ -44,9 +45,10 @@ PRESS_AGAIN = 10.0
 # libvirt writes this first into a saved machine, and only when all the rest is in the file.
 SAVED = b"LibvirtQemudSave"
 # What libvirt says, and what to do about it.
-# How often a context is put in again before a guest that keeps drawing the tray in is an error; QEMU's words for that.
+# How often a context is put in again before a guest that keeps drawing the tray in is an error; QEMU's words for that,
+# which name the device only where it has one to name.
 TRAY_TRIES = 50
-TRAY_CLOSED = "Tray of the device is not open"
+TRAY_CLOSED = re.compile(r"Tray of (?:the device|device '[^']*') is not open")
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
     ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
@@ -383,8 +385,18 @@ class KvmDriver(Driver):
                     return
                 except lv.libvirtError as error:
                     # A guest that looks for media, as it does while it boots, has drawn the tray in meanwhile.
-                    if left == 1 or TRAY_CLOSED not in str(error):
+                    if left == 1 or not TRAY_CLOSED.search(str(error)):
                         raise
+                    self._open_tray(domain, vm)
+
+    def _open_tray(self, domain: Any, vm: Vm) -> None:
+        """Past libvirt: of a guest that was reset it has been seen to take a closed tray for an open one, and then it
+        opens none, until the tray moves again."""
+        place = f".//disk/target[@dev='{vm.context.target if vm.context is not None else ''}']/../alias"
+        alias = ET.fromstring(domain.XMLDesc(0)).find(place)
+        if alias is not None:
+            command = {"execute": "blockdev-open-tray", "arguments": {"id": alias.get("name"), "force": True}}
+            require("libvirt_qemu").qemuMonitorCommand(domain, json.dumps(command), 0)
 
     def remove(self, mark: Mark) -> bool:
         lv = self._libvirt

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import (
+    TRAY_CLOSED,
     _hypervisor_error,
     lost_the_race_for_cgroups,
 )
@@ -48,3 +49,16 @@ class Told:
 )
 def test_what_is_missing_is_named(message, remedy):
     assert remedy in _hypervisor_error("starting it", Told(message)).remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "closed"),
+    [
+        # As QEMU 7.2 said it, of a device that it knows by a name and of one that it does not.
+        ("unable to execute QEMU command 'blockdev-remove-medium': Tray of device 'ide0-0-0' is not open", True),
+        ("unable to execute QEMU command 'blockdev-remove-medium': Tray of the device is not open", True),
+        ("unable to execute QEMU command 'blockdev-open-tray': Device 'ide0-0-0' is locked", False),
+    ],
+)
+def test_a_tray_that_the_guest_has_drawn_in_is_opened_again(message, closed):
+    assert bool(TRAY_CLOSED.search(message)) is closed
