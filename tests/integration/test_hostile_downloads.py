@@ -142,7 +142,7 @@ def test_the_time_of_writing_is_not_the_servers():
         connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % (4 * MIB) + bytes(4 * MIB))
 
     with answering(answer) as (url, _heads):
-        blocks = Download(url + "/image", stall=STALL, retries=0, min_speed=4 * MIB).blocks()
+        blocks = Download(url + "/image", stall=STALL, retries=0, min_speed=MIB).blocks()
         taken = len(next(blocks))
         # Longer than that over which the speed is measured.
         time.sleep((WINDOW + 1) * STALL)

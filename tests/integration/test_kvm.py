@@ -23,8 +23,14 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ForeignObject,
+    NotFound,
+    StalePlan,
+    WrongState,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import kvm
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt_disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -409,6 +415,8 @@ def test_check_mode_foresees_changes_that_leave_the_state_as_it_is() -> None:
 @in_world
 def test_a_guest_that_boots_takes_another_context() -> None:
     """It looks for media meanwhile, and draws the tray in."""
+    import libvirt
+
     with a_node() as node:
         vm = node.vm(1)
         node.one(vm)
@@ -420,10 +428,13 @@ def test_a_guest_that_boots_takes_another_context() -> None:
                 outcome = node.one(vm)
                 assert (outcome.state, outcome.error, outcome.changed) == ("RUNNING", None, True)
         # What is done where libvirt takes a tray for open that is not: it is opened, whatever libvirt takes it for.
-        driver, domain = node.driver, node.domain(vm)
-        driver._open_tray(domain, vm)
+        domain = node.domain(vm)
+        drives = RunningDisks(libvirt, kvm.URI, domain, "a tray")
+        drives.open_tray("hda")
         wait_for(lambda: "tray='open'" in domain.XMLDesc(0), "libvirt to hear of the open tray")
-        driver._open_tray(domain, vm)
+        drives.open_tray("hda")
+        with pytest.raises(NotFound, match="hdd"):
+            drives.open_tray("hdd")
         assert node.one(replace(vm, context=Context(disk_id=1, target="hda"))).error is None
         wait_for(lambda: "tray='open'" not in domain.XMLDesc(0), "libvirt to hear of the closed tray")
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import threading
 import time
@@ -376,7 +375,8 @@ class KvmDriver(Driver):
         lv = self._libvirt
         domain = self._found(mark)
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
-        with self._explained(f"changing the context of {_called(mark)}"):
+        asked = f"changing the context of {_called(mark)}"
+        with self._explained(asked):
             for left in range(TRAY_TRIES, 0, -1):
                 try:
                     # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
@@ -387,16 +387,7 @@ class KvmDriver(Driver):
                     # A guest that looks for media, as it does while it boots, has drawn the tray in meanwhile.
                     if left == 1 or not TRAY_CLOSED.search(str(error)):
                         raise
-                    self._open_tray(domain, vm)
-
-    def _open_tray(self, domain: Any, vm: Vm) -> None:
-        """Past libvirt: of a guest that was reset it has been seen to take a closed tray for an open one, and then it
-        opens none, until the tray moves again."""
-        place = f".//disk/target[@dev='{vm.context.target if vm.context is not None else ''}']/../alias"
-        alias = ET.fromstring(domain.XMLDesc(0)).find(place)
-        if alias is not None:
-            command = {"execute": "blockdev-open-tray", "arguments": {"id": alias.get("name"), "force": True}}
-            require("libvirt_qemu").qemuMonitorCommand(domain, json.dumps(command), 0)
+                    RunningDisks(lv, self._uri, domain, asked).open_tray(vm.context.target if vm.context else "")
 
     def remove(self, mark: Mark) -> bool:
         lv = self._libvirt

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a QEMU machine while it runs: copied as they are at one moment, and snapshots within their files."""
+"""Disks of a QEMU machine while it runs: copied as they are at one moment, snapshots within their files, and the trays
+of its drives."""
 
 from __future__ import annotations
 
@@ -149,11 +150,15 @@ class RunningDisks:
 
     def _node(self, disk: Disk) -> str:
         """What QEMU calls the disk: libvirt numbers them."""
+        return f"libvirt-{self._part(disk.target, 'source').get('index', '')}-format"
+
+    def _part(self, name: str, part: str) -> ET.Element:
+        """Of the disk with that target, as the running machine has it."""
         for each in ET.fromstring(self._domain.XMLDesc(0)).iterfind("./devices/disk"):
-            target, source = each.find("target"), each.find("source")
-            if target is not None and source is not None and target.get("dev") == disk.target:
-                return f"libvirt-{source.get('index', '')}-format"
-        raise NotFound(f"{self._asked}: {disk.target}", "the running machine has none", "Run again")
+            target, found = each.find("target"), each.find(part)
+            if target is not None and found is not None and target.get("dev") == name:
+                return found
+        raise NotFound(f"{self._asked}: {name}", "the running machine has none", "Run again")
 
     def _tags(self, node: str) -> list[str]:
         for each in self._monitor("query-named-block-nodes", flat=True):
@@ -168,6 +173,12 @@ class RunningDisks:
         if "error" in answer:
             raise HypervisorError(f"{self._asked}: {command}", str(answer["error"].get("desc", answer["error"])))
         return answer.get("return")
+
+    # -- a drive ------------------------------------------------------------------------------------------------------
+    def open_tray(self, target: str) -> None:
+        """Past libvirt: of a guest that was reset it has been seen to take a closed tray for an open one, and then it
+        opens none, until the tray moves again."""
+        self._monitor("blockdev-open-tray", id=self._part(target, "alias").get("name"), force=True)
 
     # -- the moment ---------------------------------------------------------------------------------------------------
     def _at_a_moment(self, consistency: str, act: Callable[[], None], undo: Callable[[], None]) -> None:
