@@ -157,6 +157,13 @@ def running(
         process.wait()
 
 
+def bound() -> list[str]:
+    """Before a program that is to end with this process, however that ends."""
+    # Whoever is killed before the kernel was asked for that leaves a program that finds itself with another parent.
+    begin = 'test "$PPID" = "$0" || exit; exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", begin, str(os.getpid())]
+
+
 def failure(done: Completed) -> NebulaError:
     """The error that a program's end means."""
     asked = f"command {shown(done.argv)}"

@@ -61,7 +61,7 @@ class View:
     block: bool = False
 
     def run(self, *argv: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
-        return command.run([*bound(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
+        return command.run([*command.bound(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
                            timeout=timeout, check=check)  # fmt: skip
 
     def path(self, name: str) -> str:
@@ -114,7 +114,7 @@ def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View
         make(os.path.join(directory, name))
     node = {"driver": format, "node-name": "disk", "file": {"driver": "file", "filename": disk}}
     argv = [
-        *bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
+        *command.bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
         "--monitor", "chardev=talk", "--blockdev", json.dumps(node),
     ]  # fmt: skip
     pipe = subprocess.PIPE
@@ -134,7 +134,7 @@ def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View
 @contextlib.contextmanager
 def namespace(parent: int, wanted: View) -> Iterator[View]:
     """As wanted, in a mount namespace below that of this process."""
-    argv = [*bound(), "nsenter", f"--mount=/proc/{parent}/ns/mnt", "--", "unshare", "--mount", "--"]
+    argv = [*command.bound(), "nsenter", f"--mount=/proc/{parent}/ns/mnt", "--", "unshare", "--mount", "--"]
     pipe = subprocess.PIPE
     with command.running([*argv, "sh", "-c", "echo; exec cat"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
         out, err = process.stdout, process.stderr
@@ -203,11 +203,6 @@ class _Daemon:
 
 def _make_file(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def bound() -> list[str]:
-    """Before a program that is to end with this process, however that ends."""
-    return ["setpriv", "--pdeathsig", "KILL"]
 
 
 # --- the root file system --------------------------------------------------------------------------------------------

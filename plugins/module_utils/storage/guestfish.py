@@ -68,7 +68,7 @@ def environment(directory: str) -> dict[str, str]:
 
 def argv(disk: str, format: str) -> list[str]:
     # Ended with us, so that a kill leaves no appliance behind.
-    return ["setpriv", "--pdeathsig", "KILL", "guestfish", "--rw", f"--format={format}", "-a", disk]
+    return [*command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
 
 
 class Session:

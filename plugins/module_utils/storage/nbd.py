@@ -21,7 +21,7 @@ from pathlib import Path
 from ..errors import CommandFailed, InUse, MissingDependency, TimedOut
 from ..host import command
 from . import guest_program
-from .guest_mount import ROOT, TIMEOUT, View, bound, namespace, require
+from .guest_mount import ROOT, TIMEOUT, View, namespace, require
 
 _PAUSE = 0.05
 
@@ -48,7 +48,7 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
     os.mkdir(os.path.join(directory, ROOT))
     with _free_device(what) as device:
         # --verbose: it stays the process that was started, and ends with us.
-        argv = [*bound(), "qemu-nbd", "--verbose", f"--connect={device}", f"--format={format}", "--cache=writeback"]
+        argv = [*command.bound(), "qemu-nbd", "--verbose", f"--connect={device}", f"--format={format}", "--cache=writeback"]
         null = subprocess.DEVNULL
         with command.running([*argv, disk], stdin=null, stdout=null, stderr=subprocess.PIPE) as process:
             try:

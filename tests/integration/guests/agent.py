@@ -36,7 +36,10 @@ done
 number=0
 while true; do
     number=$((number + 1))
-    [ -d /mnt/lost+found ] && echo $number > /mnt/first && echo $number > /mnt/second && sync
+    # By renaming: whoever copies the disk finds one number or the other, and never none.
+    [ -d /mnt/lost+found ] && for name in first second; do
+        echo $number > /mnt/new && mv /mnt/new /mnt/$name
+    done && sync
     read -r up _ < /proc/uptime
     echo "tick $number $up"
     sleep 0.2

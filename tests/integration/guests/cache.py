@@ -29,7 +29,7 @@ def cached(name: str, inputs: Any, make: Callable[[Path], None]) -> Path:
     with (directory() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.is_dir():
-            for old in directory().glob(f"{name}-*"):
+            for old in directory().glob(f"{name}-{'[0-9a-f]' * 16}"):
                 shutil.rmtree(old)
             scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory()))
             try:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -134,3 +136,29 @@ def test_many_at_once():
 def test_the_shown_command_is_quoted_and_short():
     assert command.shown(["a b", "c"]) == "'a b' c"
     assert len(command.shown(["x" * 1000])) == 400
+
+
+def test_bound_to_this_process_and_to_no_other(tmp_path: Path) -> None:
+    """What is started while its parent is killed finds another one, and does nothing."""
+    assert command.run([*command.bound(), "echo", "begun"], timeout=20).stdout == "begun\n"
+    orphan = f"import subprocess; subprocess.run({[*command.bound(), 'touch', str(tmp_path / 'begun')]!r})"
+    python(orphan)
+    assert not (tmp_path / "begun").exists()
+    parent = (
+        "import os, subprocess\n"
+        f"from {command.__name__} import bound\n"
+        "child = subprocess.Popen([*bound(), 'cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdin.write(b'.'); child.stdin.flush(); child.stdout.read(1)\n"
+        "print(child.pid, flush=True)\n"
+        # Its end of the pipe is kept open by one that is not bound, so that it is no end of input that ends it.
+        "subprocess.Popen(['sleep', '5'], pass_fds=[child.stdin.fileno()], stdout=subprocess.DEVNULL)\n"
+        "os._exit(0)\n"
+    )
+    pid = int(subprocess.run(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, check=True, timeout=20,
+        env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
+    ).stdout)  # fmt: skip
+    end = time.monotonic() + 3
+    while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < end, "it goes on without its parent"
+        time.sleep(0.02)
