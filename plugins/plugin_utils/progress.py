@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A module that takes long, run in the background of its host, while a line at most every 2 s says how far it is.
+A host on which a look is work (far away, slow) is looked at less often.
 
 Ansible's own `async` would do too, but leaves the module with its arguments (they may hold secrets) in a file until
 seconds after its end, its result in another, and another start of Python per look. So only the last step of a plain
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shlex
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,14 +22,19 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-# How long one look lasts at most, in seconds. It ends when the module does.
-LOOK = 2.0
+# How long one look lasts at most, in seconds: as many times what the last one cost, within these. It ends when the
+# module does.
+TIMES_ITS_COST = 20
+SHORTEST, LONGEST = 2.0, 30.0
+# Where the host has no flock(1).
 STEP = 0.1
 # A network may fail for a moment; the module does not notice.
 LOST_LOOKS = 5
 
 # $d is a directory of its own below the remote temporary one, $t a word that nothing else prints. The input, which may
 # hold secrets, goes into a file that has no name any more: whatever is killed when, it is not left on the disk.
+# The job's shell, and nothing else, holds a lock on the file with its number until it ends: one process can wait for
+# that without looking again and again.
 _START = """
 umask 077
 mkdir "$d" && : >"$d/in" || exit 90
@@ -35,31 +42,42 @@ exec 3<"$d/in" 4>"$d/in"
 rm -f "$d/in"
 {input}
 exec 4>&-
+exec 5>"$d/pid"
+command -v flock >/dev/null && flock -x 5
 s=$(command -v setsid || command -v nohup)
 $s /bin/sh -c {job} >/dev/null 2>&1 </dev/null &
-exec 3<&-
+exec 3<&- 5>&-
 """
 _JOB = """
 d={directory}
 echo $$ >"$d/pid"
 trap '' HUP
-( {command} ) <&3 >"$d/out" 2>"$d/err"
+( {command} ) <&3 5>&- >"$d/out" 2>"$d/err"
 echo $? >"$d/code.new"
 mv "$d/code.new" "$d/code"
 """
 _LOOK = """
-n=0
-while [ ! -e "$d/code" ] && [ $n -lt {steps} ]; do
-  if [ -s "$d/pid" ] && ! kill -0 "$(cat "$d/pid")" 2>/dev/null; then break; fi
-  sleep {step}
-  n=$((n+1))
-done
+if command -v flock >/dev/null; then
+  flock -s -E 124 -w {seconds} 6 6<"$d/pid"
+  waited=$?
+  # Where it was killed itself, the job may well live.
+  if [ $waited != 0 ] && kill -0 "$(cat "$d/pid")" 2>/dev/null; then waited=124; fi
+else
+  n=0
+  while [ ! -e "$d/code" ] && [ $n -lt {steps} ]; do
+    if [ -s "$d/pid" ] && ! kill -0 "$(cat "$d/pid")" 2>/dev/null; then break; fi
+    sleep {step}
+    n=$((n+1))
+  done
+  waited=0
+  if [ $n -ge {steps} ]; then waited=124; fi
+fi
 if [ -e "$d/code" ]; then
   echo "$t done $(cat "$d/code")"; cat "$d/out"; echo; echo "$t errors"; cat "$d/err"; echo; echo "$t end"
-elif [ $n -lt {steps} ] || [ ! -s "$d/pid" ]; then
-  echo "$t lost"; cat "$d/err" 2>/dev/null; echo; echo "$t end"
-else
+elif [ $waited = 124 ]; then
   echo "$t running"; cat "$d/progress" 2>/dev/null; echo; echo "$t end"
+else
+  echo "$t lost"; cat "$d/err" 2>/dev/null; echo; echo "$t end"
 fi
 """
 
@@ -115,6 +133,7 @@ class _Job:
         self._say = say
         self._said = ""
         self._token = f"nebula-{secrets.token_hex(8)}"
+        self._seconds = SHORTEST
 
     def execute(self, cmd: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         in_data = options.get("in_data")
@@ -141,7 +160,9 @@ class _Job:
                 return result
             self._tell(body.strip())
             try:
+                began = time.monotonic()
                 result = self._execute(self._script(self._look()), **options)
+                self._seconds = next_look(time.monotonic() - began - self._seconds)
                 lost = 0
             except AnsibleConnectionFailure:
                 lost += 1
@@ -165,7 +186,7 @@ class _Job:
         return f"d={shlex.quote(self._directory)}\nt={self._token}\n{text}".strip()
 
     def _look(self) -> str:
-        return _LOOK.format(steps=int(LOOK / STEP), step=STEP)
+        return _LOOK.format(seconds=f"{self._seconds:.1f}", steps=int(self._seconds / STEP), step=STEP)
 
     def _parse(self, result: Mapping[str, Any]) -> tuple[str, str, str]:
         """State, exit code and what was printed. Anything may stand around it (a message of the day)."""
@@ -181,6 +202,11 @@ class _Job:
         if text and text != self._said:
             self._said = text
             self._say(text)
+
+
+def next_look(cost: float) -> float:
+    """How many seconds one look lasts after another that took `cost` seconds more than it waited."""
+    return min(max(cost * TIMES_ITS_COST, SHORTEST), LONGEST)
 
 
 def _completed(code: int, out: str, err: str) -> dict[str, Any]:

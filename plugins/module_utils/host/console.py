@@ -43,6 +43,9 @@ LINE_LIMIT = 4096
 # One guest that floods its console holds up no other.
 READ_LIMIT = 4 << 20
 POLL_INTERVAL = 0.2
+# What looking may take of a host that has guests to boot: a tenth of its time, unless that were a look in two seconds.
+SHARE = 10
+LONGEST_INTERVAL = 2.0
 # Seconds of silence after which a guest that is ready, but not as wanted, is not waited for any longer.
 SETTLED_AFTER = 30.0
 
@@ -548,7 +551,8 @@ def wait(
 ) -> list[Verdict]:
     """Wait until every guest is believed or given up; one verdict each, in the order given.
 
-    timeout: seconds for all of them together. report(done, failed, total) is called at every look, about each 0.2 s.
+    timeout: seconds for all of them together. report(done, failed, total) is called at every look, about each 0.2 s;
+    each 2 s at most where a look takes long (many machines, a slow host).
     keep: remember who was believed, for the time when the console has rotated its report away.
     """
     began = time.monotonic()
@@ -569,7 +573,8 @@ def wait(
         report(done, len(verdicts) - done, len(machines))
         if not waiting:
             return [verdicts[index] for index in range(len(machines))]
-        time.sleep(POLL_INTERVAL)
+        cost = time.monotonic() - began - now
+        time.sleep(min(max(cost * SHARE, POLL_INTERVAL), LONGEST_INTERVAL))
 
 
 def attempt(guest: Guest, now: float) -> Verdict | None:
