@@ -30,6 +30,13 @@ options:
     description: Take a directory that ends with the container.
     type: bool
     default: false
+  transfer_key:
+    description:
+      - Whether nodes do not see the front-end's datastores. Then it makes the key pair by which it exchanges files of
+        images with them.
+    type: bool
+    default: false
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -52,6 +59,10 @@ frontend:
   contains:
     root: {description: Directory below which its files lie., type: str}
     catalog: {description: "UUID of the catalog, empty if there is none (yet).", type: str}
+    transfer_key:
+      description: The public half of its key. Empty without O(transfer_key), or if it is not there yet.
+      type: str
+      version_added: 0.2.0
 repaired:
   description: What was not as it follows from the virtual machines, a sentence for each.
   returned: when O(state=repaired)
@@ -74,6 +85,7 @@ def main() -> None:
             "state": {"type": "str", "choices": [*RUN], "default": "present"},
             "local": {"type": "bool", "default": False},
             "allow_ephemeral": {"type": "bool", "default": False},
+            "transfer_key": {"type": "bool", "default": False},
             **ENGINE,
         },
         supports_check_mode=True,

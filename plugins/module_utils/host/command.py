@@ -39,12 +39,18 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "rrsync": "rsync",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "syslinux": "syslinux",
     "sysctl": "procps",
     "unxz": "xz-utils",
+    "useradd": "passwd",
+    "userdel": "passwd",
     "virsh": "libvirt-clients",
     "virtlogd": "libvirt-daemon",
     "xl": "xen-utils",
+    "xm": "xen-utils",
     "xz": "xz-utils",
 }
 MIB = 1024 * 1024

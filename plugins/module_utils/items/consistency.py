@@ -27,6 +27,7 @@ from ..model.network import Network
 from ..model.plain import to_plain
 from ..model.plan import Observed
 from ..model.states import FAILURES
+from ..model.transfer import OWN_PREFIX, comes_from, is_past, name_of
 from ..network.bridge import VN_MAD, Wanted
 
 MIB = 1024 * 1024
@@ -99,6 +100,7 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
     yield from _directories(ledger, host, seen, here)
     yield from _attachments(ledger, host, seen)
     yield from _networks(ledger, host, seen)
+    yield from _written(ledger, node)
 
 
 # -- domains -------------------------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
             yield f"is a {file.kind}, not a link to image {disk.image}"
         elif file.lost:
             yield f"leads to {file.target}, which is not there"
-        elif file.target.rpartition("/")[2] != disk.source.rpartition("/")[2]:
+        elif not _is_image(file.target, disk):
             yield f"leads to {file.target}, and image {disk.image} is {disk.source}"
         return
     if file.kind != "file":
@@ -295,10 +297,49 @@ def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
         yield f"has {file.virtual_size} bytes, and is to have {size}"
     elif (not disk.source or disk.luks_secret) and file.backing:
         yield f"rests on {file.backing}, and is to rest on nothing"
-    elif disk.source and not disk.luks_secret and file.backing.rpartition("/")[2] != disk.source.rpartition("/")[2]:
+    elif disk.source and not disk.luks_secret and not _is_image(file.backing, disk):
         yield f"rests on {file.backing or 'nothing'}, and image {disk.image} is {disk.source}"
     elif file.lost:
         yield f"rests on {file.backing}, which is not there"
+
+
+def _is_image(path: str, disk: Disk) -> bool:
+    """Whether that is the file of the disk's image: the front-end's own, or the node's copy of it."""
+    name = path.rpartition("/")[2]
+    copy = name_of(disk.image_uuid, disk.generation)
+    return name in (disk.source.rpartition("/")[2], copy, OWN_PREFIX + copy)
+
+
+# -- what machines wrote, where the front-end has to fetch it --------------------------------------------------------
+def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
+    """By now it is in no machine's directory."""
+    images = {image.uuid: image for image in ledger.images}
+    generations = {uuid: image.generation for uuid, image in images.items()}
+    used = {
+        name_of(disk.image_uuid, disk.generation)
+        for vm in ledger.vms
+        if vm.host == node.host
+        for disk in vm.vm.disks
+        if disk.save
+    }
+    busy = any(vm.host == node.host and not vm.settled for vm in ledger.vms)
+    for local in (*node.returns, *(name for name in node.images if name.startswith(OWN_PREFIX))):
+        name = local.removeprefix(OWN_PREFIX)
+        image = images.get(name.rpartition("-")[0])
+        what = f"file {'cache' if local != name else 'transfer/out'}/{local} below nebula_root"
+        if (local != name and name in used) or busy:
+            continue
+        if image is None:
+            remedy = "See that nobody needs what is in it, then remove it there"
+            yield Finding("file-left", node.host, what, "it is of an image that the catalog does not have", remedy)
+        elif is_past(name, generations):
+            found = f"it is an old state of image {image.name}, which is on the front-end again"
+            remedy = f"{SITE}: it is removed; if it stays, remove it there"
+            yield Finding("file-left", node.host, what, found, remedy, UNFINISHED)
+        elif comes_from(image.operation) != node.host:
+            found = f"what a machine wrote to image {image.name}, and nothing waits for it"
+            remedy = "See that nobody needs what is in it, then remove it there"
+            yield Finding("file-left", node.host, what, found, remedy)
 
 
 def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile]) -> Iterator[Finding]:

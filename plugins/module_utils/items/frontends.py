@@ -22,7 +22,7 @@ from ..storage import uploads
 from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
 from ..storage.importer import NEW, PART, reserved
 from ..sync import Item, Result
-from . import image_storing
+from . import image_storing, node_transfer, transfers
 
 # How long the end of a catalog waits for an image that is being stored.
 IMPORT_SECONDS = 60.0
@@ -38,9 +38,16 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
         prepare_directories(root, IMAGES)
     with contextlib.closing(open_engine(params, check_mode, create=True)) as engine:
         catalog = engine.catalog() if begun or not check_mode else ""
-    before = {"catalog": begun, "directories": not missing}
-    item = Item("frontend", before, {"catalog": True, "directories": True})
-    return Result([item], {"frontend": {"root": root, "catalog": catalog}})
+    before: dict[str, Any] = {"catalog": begun, "directories": not missing}
+    after: dict[str, Any] = {"catalog": True, "directories": True}
+    if not check_mode:
+        # Of one that an older version began it is no change to be told.
+        node_transfer.mark(root, catalog)
+    told = {"root": root, "catalog": catalog, "transfer_key": ""}
+    if params.get("transfer_key"):
+        before["transfer_key"], after["transfer_key"] = transfers.has_key(root), True
+        told["transfer_key"] = transfers.public_key(root, check_mode)
+    return Result([Item("frontend", before, after)], {"frontend": told})
 
 
 def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -111,6 +118,8 @@ def tidy(params: Mapping[str, Any]) -> None:
     here, that there is something left."""
     root = params["root"]
     sources.remove_kept(root)
+    transfers.remove_key(root)
+    node_transfer.unmark(root)
     images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
     for directory in (*images, os.path.join(root, "datastores")):
         # One that holds something is a node's, or somebody's.

@@ -34,6 +34,7 @@ from ..model.image import Image, refuse_unfinished
 from ..model.installs import OF_ONE
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
+from ..model.transfer import comes_from
 from ..storage import datastore, formats, importer, recipes
 from ..storage.importer import Request
 from ..sync import Item, differences
@@ -241,6 +242,12 @@ def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
     if wish.state == "absent":
         _decide_absent(engine, work, wish, image)
         return
+    if image is not None and image.state == ImageState.LOCKED and comes_from(image.operation):
+        raise WrongState(
+            f"image {wish.name}",
+            f"what was saved as it is on host {comes_from(image.operation)}, and has not come back yet",
+            "Run site.yml once that host answers: it fetches that",
+        )
     if image is not None and image.state == ImageState.LOCKED and is_reworked(image):
         work.image = image
         if not settings.check_mode:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ..errors import WrongState
+from .flags import TRUE
 from .states import ImageState, ImageType
 
+# An attribute: its administrator knows what is in it.
+TRUSTED = "TRUSTED"
 NOT_FINISHED = "the installation into it is not finished"
 
 
@@ -55,6 +58,13 @@ class Image:
     operation: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether this host may read its file systems. That was said of what it held then: not of what a guest wrote
+        since."""
+        said = self.attributes.get(TRUSTED, "").upper() in TRUE
+        return said and self.notes.get("trusted", 0) == self.generation
 
 
 def refuse_unfinished(asked: str, image: Image) -> None:

@@ -15,8 +15,9 @@ from ..errors import NebulaError
 from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.states import ImageState, ImageType
+from ..model.transfer import comes_from
 from . import formats, uploads
-from .datastore import IMAGES, MIB, SYSTEM, hypervisor_group, image_directory, numbers
+from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .importer import NEW, PART
 from .reworks import BESIDE, WORK
 
@@ -44,7 +45,14 @@ def findings(images: Sequence[Image], root: str, deep: bool = False) -> list[Fin
 
 def _image(image: Image, deep: bool) -> Iterator[Finding]:
     what = f"image {image.name} (id {image.id})"
-    if image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
+    host = comes_from(image.operation)
+    if host:
+        found = f"it is {image.state.name}: what its last machine wrote, or was saved as it, is on host {host}"
+        remedy = (
+            "Run site.yml once that host answers: it fetches that; if the host is gone: nebula.provision.forget_host"
+        )
+        yield Finding("image-unfinished", "", what, found, remedy, UNFINISHED)
+    elif image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
         going = _held(image.source + PART)
         prepared = image.operation.startswith("prepare ")
         changed = prepared or image.operation[:1] == "{"
@@ -126,7 +134,7 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
         return
     for name in names:
         path = os.path.join(place, name)
-        if path in known:
+        if path in known or name == MARKER:
             continue
         found, remedy = "it belongs to no image of the catalog", f"See what it is; if it can go: rm -r {path}"
         severity = DIFFERENCE
@@ -139,12 +147,23 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
             found = "a file that a run is storing" if held else "what a run that was killed had stored of an image"
             remedy = "Wait for that run" if held else f"Run site.yml again; if it stays: rm {path}"
             severity = UNFINISHED
+        elif _returns(path, known):
+            found = "what comes back of an image from a host, or an earlier run had begun to fetch"
+            remedy = f"Run site.yml again; if it stays, and the image is READY: rm {path}"
+            severity = UNFINISHED
         elif name.startswith(".") and name.endswith(".context") and os.path.join(place, name[1:-8]) in known:
             held = _held(os.path.join(place, name[1:-8]) + PART)
             found = "what a run changes in an image" if held else "what a run that was killed changed in an image"
             remedy = "Wait for that run" if held else "Run nebula_image_prepare for that image again, which finishes it"
             severity = UNFINISHED
         yield Finding("image-left", "", f"file {path}", found, remedy, severity)
+
+
+def _returns(path: str, known: set[str]) -> bool:
+    """RETURN beside an image, or what rsync writes of it: .NAME.return.abc."""
+    place, name = os.path.split(path)
+    image, found, _rest = name.lstrip(".").partition(RETURN)
+    return bool(found) and os.path.join(place, image) in known
 
 
 def _held(path: str) -> bool:

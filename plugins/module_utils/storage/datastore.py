@@ -19,6 +19,10 @@ MIB = 1024 * 1024
 # Kept free on the file system of a datastore: a full one stops running machines, not just us.
 RESERVE = 64 * MIB
 GROUP = "kvm"
+# A file while it comes back from a node, beside the image's that it is to replace.
+RETURN = ".return"
+# In the image datastore: whose it is, so that a node sees whether it has this front-end's.
+MARKER = ".nebula-catalog"
 
 
 def image_directory(root: str, datastore_id: int = IMAGES) -> str:

@@ -30,6 +30,9 @@ KERNEL_MODULES: tuple[tuple[str, str], ...] = (
     ("virtio_scsi", ""),
     ("ata_piix", ""),
     ("virtio_net", ""),
+    # A machine of Xen has these in place of virtio's.
+    ("xen_blkfront", ""),
+    ("xen_netfront", ""),
     ("virtio_balloon", ""),
     ("isofs", ""),
     ("button", ""),
@@ -39,11 +42,21 @@ KERNEL_MODULES: tuple[tuple[str, str], ...] = (
 # The last console= is /dev/console; a guest without a serial port falls back to the screen by itself.
 KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 quiet loglevel=3 net.ifnames=0 mitigations=off"
 
+# hvc0 is the console of a paravirtualised machine, which has no serial port.
 INITTAB = """\
 ::sysinit:/etc/nebula/boot
-ttyS0::respawn:-/bin/sh
-tty1::respawn:-/bin/sh
+::respawn:/etc/nebula/shell ttyS0
+::respawn:/etc/nebula/shell hvc0
+::respawn:/etc/nebula/shell tty1
 ::ctrlaltdel:/bin/reboot -f
+"""
+
+# On a terminal that is there; of one that is not, nothing is to be said each second. init has made it the leader of a
+# session that has no terminal yet: the first that it opens becomes that.
+SHELL = """\
+#!/bin/sh
+[ -c "/dev/$1" ] || exec sleep 2147483647
+exec sh -l < "/dev/$1" > "/dev/$1" 2>&1
 """
 
 PROFILE = r"""
@@ -71,6 +84,11 @@ fault() { echo "$*" >> /run/faults; }
 try() {
     message=$("$@" 2>&1) || fault "$* failed: $(echo "$message" | head -n 1)"
 }
+# A driver of what this machine does not have says so, and that is no fault.
+load() {
+    message=$(insmod "$@" 2>&1) && return 0
+    case $message in *'No such device'*) ;; *) fault "insmod $* failed: $message" ;; esac
+}
 
 # The targets that sda to sdz may sit on, and nothing but these.
 scan_scsi() {
@@ -91,7 +109,7 @@ start_system() {
     hostname localhost
     while read -r module options; do
         # shellcheck disable=SC2086
-        try insmod "/lib/modules/$module.ko" $options
+        load "/lib/modules/$module.ko" $options
     done < /lib/modules/order
     scan_scsi
     ip link set lo up
@@ -101,7 +119,7 @@ start_system() {
 # --- the context ISO: found by its label, whatever bus it sits on
 
 find_context() {
-    for block in /sys/block/sr* /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
+    for block in /sys/block/sr* /sys/block/xvd* /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
         [ -e "$block" ] || continue
         device=/dev/${block##*/}
         # The volume label of ISO 9660: 32 bytes at 32808.
@@ -300,7 +318,7 @@ report() {
     [ -f /root/.ssh/authorized_keys ] && say "ssh_keys=$(grep -c . /root/.ssh/authorized_keys)"
     say "cpus=$(nproc)"
     say "memory_kib=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)"
-    for block in /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
+    for block in /sys/block/xvd* /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
         [ -e "$block/size" ] && say "disk ${block##*/} bytes=$(($(cat "$block/size") * 512))"
     done
     [ -f /run/faults ] && sed 's/^/nebula-guest: error /' /run/faults

@@ -30,7 +30,7 @@ from ..host import command, files
 from . import demo_guest
 
 # Raised when the way of building changes what comes out.
-BUILDER = 1
+BUILDER = 2
 SECTOR = 512
 PARTITION_START = 2048
 FAT16_LBA = 0x0E
@@ -85,6 +85,7 @@ def inputs(arch: str) -> dict[str, Any]:
             demo_guest.BOOT,
             demo_guest.INITTAB,
             demo_guest.PROFILE,
+            demo_guest.SHELL,
             demo_guest.POWER_BUTTON,
         ]
     )
@@ -242,6 +243,7 @@ def guest_tree(root: Path, modules: Sequence[tuple[str, str]] = demo_guest.KERNE
         "etc/group": file(b"root:x:0:\nnogroup:x:65534:\n"),
         "etc/acpi/PWRF/00000080": file(demo_guest.POWER_BUTTON.encode(), 0o755),
         "etc/nebula/boot": file(demo_guest.BOOT.encode(), 0o755),
+        "etc/nebula/shell": file(demo_guest.SHELL.encode(), 0o755),
         "lib/modules/order": file("".join(f"{name} {options}\n" for name, options in order).encode()),
     }
     for name, _options in order:

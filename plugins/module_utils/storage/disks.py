@@ -9,15 +9,17 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Optional
 
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
 from ..model.inject import Injected
 from ..model.vm import Vm
-from . import formats, injection, saving, transfer
+from . import formats, injection, saving
 from .datastore import disk_path, hypervisor_group, protect, require_space
+from .transfer import is_drive, shared
 
 MIB = 1024 * 1024
 # Bytes that a new file system takes at most.
@@ -27,6 +29,8 @@ _OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
 
 Contents = Callable[[Injected], injection.Entry]
 """What a file that is to be in a disk holds."""
+Find = Callable[[Disk], str]
+"""The file on this node that a disk is made of."""
 
 
 def _no_contents(entry: Injected) -> injection.Entry:
@@ -40,13 +44,12 @@ def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injec
     return injection.Entry(entry.path, content, mode, entry.uid, entry.gid)
 
 
-def prepare(vm: Vm, directory: str, method: str = "shared", contents: Contents = _no_contents) -> dict[int, DiskFiles]:
+def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents) -> dict[int, DiskFiles]:
     """Make the disks that the machine does not have yet; where each of them is, by disk id (without the context's).
 
     The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
     Raises NebulaError that names the machine and the disk.
     """
-    find = transfer.method(method)
     files: dict[int, DiskFiles] = {}
     made = False
     for disk in vm.disks:
@@ -62,19 +65,20 @@ def prepare(vm: Vm, directory: str, method: str = "shared", contents: Contents =
     return files
 
 
-def remove(directory: str) -> bool:
-    """Remove the machine's own disks, and the links to images; True if there was one. Images stay."""
+def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
+    """Remove the machine's own disks, and the links to images; True if there was one. Images stay. ids: of those disks
+    that it is about; None: of all."""
     removed = False
+    names = None if ids is None else {os.path.basename(disk_path(directory, disk_id)) for disk_id in ids}
     with contextlib.suppress(FileNotFoundError), explained(directory):
         for name in os.listdir(directory) if os.path.isdir(directory) else []:
-            if _OURS.fullmatch(name):
+            if _OURS.fullmatch(name) and (names is None or name in names):
                 removed = remove_file(os.path.join(directory, name)) or removed
     return removed
 
 
-def locate(vm: Vm, directory: str, method: str = "shared") -> dict[int, DiskFiles]:
+def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
     """Where prepare() would have each of the disks, by disk id; nothing is made."""
-    find = transfer.method(method)
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
 
 
@@ -83,13 +87,13 @@ def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     if not disk.source:
         return DiskFiles(path, disk.driver)
     if not disk.clone:
-        return DiskFiles(source, disk.format)
+        return DiskFiles(source, disk.format, block=disk.type == "CDROM" and is_drive(source))
     if disk.driver == "raw" or disk.luks_secret:
         return DiskFiles(path, disk.driver)
     return DiskFiles(path, "qcow2", ((source, disk.format),))
 
 
-def _prepare(disk: Disk, directory: str, find: transfer.Method, contents: Contents) -> tuple[DiskFiles, bool]:
+def _prepare(disk: Disk, directory: str, find: Find, contents: Contents) -> tuple[DiskFiles, bool]:
     path = disk_path(directory, disk.disk_id)
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)

@@ -429,6 +429,11 @@ def _open_source(request: Request) -> tuple[int, int]:
         raise error_ from error
     try:
         mode = os.fstat(fd).st_mode
+        if request.cdrom and stat.S_ISBLK(mode):
+            # What is in a drive: it is copied, as from a file.
+            size = os.lseek(fd, 0, os.SEEK_END)
+            os.lseek(fd, 0, os.SEEK_SET)
+            return fd, size
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")

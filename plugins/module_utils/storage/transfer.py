@@ -1,39 +1,157 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How an image's file reaches a node. A method is a function and a line in METHODS."""
+"""How the files of images get to a node and back. A method is a class and a line in METHODS."""
 
 from __future__ import annotations
 
+import abc
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
-from ..errors import NotFound, Unsupported
+from ..errors import NebulaError, NotFound, Unsupported
 from ..model.disk import Disk
+from ..model.plan import Plan, PlannedVm
+from ..model.transfer import SAVED, SHARED, SSH
+from ..model.vm import Vm
+from . import arrivals
 
-# A disk whose source is on the front-end → the path of the same content on this node.
-Method = Callable[[Disk], str]
+
+class Transfer(abc.ABC):
+    """On a node, for one plan. Called from several threads, for different machines."""
+
+    def __init__(self, root: str, plan: Plan) -> None:
+        self.root = root
+        self.plan = plan
+
+    def take_in(self) -> bool:
+        """See to what came for this plan; True if there was something new."""
+        return False
+
+    def localized(self, planned: PlannedVm) -> PlannedVm:
+        """The machine with the paths that its files have on this node."""
+        return planned
+
+    @abc.abstractmethod
+    def find(self, disk: Disk) -> str:
+        """The file that a disk of a localized machine is made of; an error that says why it is not here."""
+
+    def require(self, vm: Vm) -> None:  # noqa: B027 (what is here need not come)
+        """The error that says why the kernel or the initrd of a localized machine did not come here."""
+
+    def used(self, vm: Vm) -> tuple[str, ...]:
+        """What of the node's own copies the machine rests on, by PlannedImage.local."""
+        return ()
+
+    def give_up(self, directory: str, vm: Vm | None, disks: Collection[int] | None = None) -> bool:
+        """Have what the machine wrote brought back; True if there is something. vm: what it goes on as, localized;
+        None: it has ended. disks: ids of those that it is about; None: of all."""
+        return False
+
+    def saved(self, path: str) -> None:  # noqa: B027
+        """A disk was saved as the file `path` of a localized task."""
+
+    def prune(self, used: Callable[[], set[str]]) -> None:  # noqa: B027
+        """Remove copies that nothing needs. used: tells what machines of this node rest on."""
 
 
 def shared(disk: Disk) -> str:
-    """The datastore is on this node under the front-end's own path: it is the front-end, or mounts it."""
+    """Where a link leads: an administrator may have put one to a drive in an image's place."""
     path = os.path.realpath(disk.source)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) and not (disk.type == "CDROM" and is_drive(path)):
         raise NotFound(
             f"image {disk.image} (id {disk.image_id}): its file {disk.source} on this node",
             "there is none",
-            "Mount the front-end's datastores here under the same path; if the file is lost, import the image again",
+            "Mount the front-end's datastores here under the same path, or have it sent: nebula_transfer: ssh. If the "
+            "file is lost, import the image again",
         )
     return path
 
 
-METHODS: dict[str, Method] = {"shared": shared}
-
-
-def method(name: str) -> Method:
+def is_drive(path: str) -> bool:
     try:
-        return METHODS[name]
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+class Shared(Transfer):
+    """The datastores are on this node under the front-end's own paths: it is the front-end, or mounts them."""
+
+    def find(self, disk: Disk) -> str:
+        return shared(disk)
+
+
+class Ssh(Transfer):
+    """The front-end sends each file once, checked, and fetches what machines wrote: storage/arrivals.py."""
+
+    def __init__(self, root: str, plan: Plan) -> None:
+        super().__init__(root, plan)
+        self._images = {image.path: image for image in plan.images}
+        self._by_place = {arrivals.path_of(root, image): image for image in plan.images}
+        self._faults: Mapping[str, NebulaError] = {}
+
+    def take_in(self) -> bool:
+        arrived = arrivals.take_in(self.root, self.plan)
+        self._faults = arrived.faults
+        return bool(arrived.new)
+
+    def localized(self, planned: PlannedVm) -> PlannedVm:
+        vm = planned.vm
+        os_ = replace(vm.os, kernel=self._here(vm.os.kernel), initrd=self._here(vm.os.initrd))
+        disks = tuple(replace(disk, source=self._here(disk.source)) for disk in vm.disks)
+        tasks = tuple(replace(task, target=self._here(task.target)) for task in planned.tasks)
+        return replace(planned, vm=replace(vm, os=os_, disks=disks), tasks=tasks)
+
+    def _here(self, path: str) -> str:
+        image = self._images.get(path)
+        return path if image is None else arrivals.path_of(self.root, image)
+
+    def find(self, disk: Disk) -> str:
+        self._check(disk.source)
+        if not os.path.isfile(disk.source):
+            raise NotFound(
+                f"image {disk.image} (id {disk.image_id}) on this node",
+                f"there is no {disk.source}",
+                "Run again: it is sent again. If it can't be: what a machine wrote to it since is lost",
+            )
+        return disk.source
+
+    def require(self, vm: Vm) -> None:
+        for path in (vm.os.kernel, vm.os.initrd):
+            self._check(path)
+
+    def _check(self, path: str) -> None:
+        image = self._by_place.get(path)
+        if image is not None and image.local in self._faults:
+            raise self._faults[image.local]
+
+    def used(self, vm: Vm) -> tuple[str, ...]:
+        paths = [vm.os.kernel, vm.os.initrd, *(disk.source for disk in vm.disks)]
+        found = {self._by_place[path].local for path in paths if path in self._by_place}
+        return tuple(sorted(found))
+
+    def give_up(self, directory: str, vm: Vm | None, disks: Collection[int] | None = None) -> bool:
+        return arrivals.give_up(self.root, directory, set() if vm is None else set(self.used(vm)), disks)
+
+    def saved(self, path: str) -> None:
+        image = self._by_place.get(path)
+        if image is not None and image.kind == SAVED:
+            arrivals.hand_over_saved(self.root, image)
+
+    def prune(self, used: Callable[[], set[str]]) -> None:
+        arrivals.prune(self.root, self.plan, used)
+
+
+METHODS: dict[str, type[Transfer]] = {SHARED: Shared, SSH: Ssh}
+
+
+def of_plan(root: str, plan: Plan) -> Transfer:
+    try:
+        return METHODS[plan.transfer](root, plan)
     except KeyError:
         raise Unsupported(
-            f"transfer method {name!r}", "there is none of that name", f"Known are {', '.join(METHODS)}"
+            f"transfer method {plan.transfer!r}", "there is none of that name", f"Known are {', '.join(METHODS)}"
         ) from None

@@ -24,6 +24,7 @@ from ...model.plain import from_plain, to_plain
 from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
 from ...model.snapshots import Snapshot, Tree
 from ...model.states import ImageState, ImageType, LcmState, vm_state_name
+from ...model.transfer import comes_from
 from ...model.vm import Vm
 from ..disk_items import SAVING, is_being_saved, is_saved, origin_of
 from .images import Images, image_of
@@ -67,6 +68,8 @@ class Disks:
         if found is not None and found.state == ImageState.DELETE:
             raise Conflict(f"{asked} as image {image.name}", "it is being removed", "Wait for that, or choose another")
         pending = {task.image_id for task in self.pending(row)}
+        if found is not None and comes_from(found.operation):
+            return None
         if found is not None and (found.id in pending or is_saved(found, origin)):
             return None
         if found is not None and found.operation != f"{SAVING}{origin}" and _holds_content(found):
@@ -233,20 +236,21 @@ class Disks:
             raise Unsupported(asked, "it is a raw disk, which has no place for them", remedy)
 
     # -- remembering ------------------------------------------------------------------------------------------------
-    def record(self, row: sqlite3.Row, outcome: VmOutcome) -> None:
-        """Take over what became of the machine's tasks; those of which nothing is said failed with the machine."""
+    def record(self, row: sqlite3.Row, outcome: VmOutcome, back: str = "") -> None:
+        """Take over what became of the machine's tasks; those of which nothing is said failed with the machine. back:
+        the operation by which what it saved comes back, "" if that is where it belongs."""
         said = {each.token: each for each in outcome.tasks}
         for task in self.pending(row):
             error = outcome.error or {"asked": "disk", "found": "its node does not say what became of it"}
-            self._record(row, task, said.get(task.token) or TaskOutcome(task.token, error=error))
+            self._record(row, task, said.get(task.token) or TaskOutcome(task.token, error=error), back)
 
-    def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome) -> None:
+    def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: str) -> None:
         if task.kind == SAVE_AS:
-            self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id))
+            self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id), back)
         elif outcome.error is None:
             self._record_tree(row["id"], task)
 
-    def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str) -> None:
+    def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str, back: str) -> None:
         image = self._image("id", task.image_id)
         if image is None or image.source != task.target:
             # It was removed meanwhile, and its file came after that.
@@ -255,8 +259,11 @@ class Disks:
             # It is being stored of something else by now, or was.
             return
         elif outcome.error is None:
-            facts = {"size": outcome.size, "format": outcome.format, "error": "", "operation": ""}
-            self.images.update(image.id or 0, state=ImageState.READY, **facts)
+            facts: dict[str, Any] = {"size": outcome.size, "format": outcome.format, "error": "", "operation": ""}
+            state = ImageState.READY
+            if back:
+                facts["operation"], state = back, ImageState.LOCKED
+            self.images.update(image.id or 0, state=state, **facts)
         else:
             self.images.update(image.id or 0, state=ImageState.ERROR, error=text_of(outcome.error), operation="")
 

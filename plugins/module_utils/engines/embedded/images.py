@@ -10,14 +10,14 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue, WrongState
-from ...model.image import NOT_FINISHED, Image, refuse_unfinished
-from ...model.instantiate import is_trusted
+from ...model.image import NOT_FINISHED, TRUSTED, Image, refuse_unfinished
 from ...model.names import check_name
 from ...model.states import ImageState, ImageType
+from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
 from ..base import Ref
 from .references import resolve
@@ -72,6 +72,8 @@ _REMEDIES = {
     ImageState.LOCKED: "It is still being stored: wait for that, or run nebula_image for it again",
     ImageState.ERROR: "Remove its cause, then run nebula_image for it again with its path",
     ImageState.DELETE: "It is being removed, or its removal was interrupted: run nebula_image for it again",
+    ImageState.LOCKED_USED_PERS: "Run site.yml once that host answers: it fetches that. If the host is gone for good: "
+    "nebula.provision.forget_host",
 }
 
 
@@ -136,7 +138,7 @@ class Images:
             raise WrongState(what, found, _REMEDIES.get(source.state, ""))
         refuse_unfinished(what, source)
         _refuse_snapshots(what, source)
-        if not is_trusted(source):
+        if not source.is_trusted:
             # Nor is what is made of it, whatever attributes it takes over.
             image = dataclasses.replace(image, notes={**image.notes, "trusted": -1})
         clone = self.allocate(dataclasses.replace(image, operation=f"{_CLONE}{source.id}"))
@@ -149,6 +151,7 @@ class Images:
         self._refuse_used(image, "delete", "End these machines first")
         if image.state == ImageState.CLONE:
             raise WrongState(f"image {image.name}: delete", _BEING_CLONED, _CLONE_REMEDY)
+        _refuse_away(f"image {image.name}: delete", image.state, image.operation)
         self.store.db.execute("DELETE FROM images WHERE id = ?", (image.id,))
         self._cloned(image)
         return image
@@ -169,9 +172,11 @@ class Images:
         """
         # No count of users here: thousands of machines may share an image, and each of a batch comes by.
         row = self.store.rows(
-            "SELECT name, state, error, persistent, sha256, unfinished FROM images WHERE id = ?", image_id
+            "SELECT name, state, error, persistent, sha256, unfinished, operation FROM images WHERE id = ?", image_id
         )[0]
         state = ImageState(row["state"])
+        if comes_from(row["operation"]):
+            _refuse_away(self._wish(row["name"], image_id, vm_id, disk_id), state, row["operation"])
         if state in _REMEDIES:
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
             raise WrongState(self._wish(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
@@ -220,18 +225,76 @@ class Images:
                 "UPDATE images SET size = ?1 WHERE id = ?2 AND size < ?1", (sizes().get(disk_id, 0), image_id)
             )
 
-    def release(self, vm_id: int, written: bool) -> None:
-        """Forget all that a machine uses. written: it may have written to its writable disks."""
-        rows = self.store.rows("SELECT image_id, max(writable) FROM vm_images WHERE vm_id = ? GROUP BY image_id", vm_id)
-        self.store.db.execute("DELETE FROM vm_images WHERE vm_id = ?", (vm_id,))
+    def release(
+        self,
+        vm_id: int,
+        written: bool,
+        back: str = "",
+        stay: Collection[int] = (),
+        disks: Sequence[int] | None = None,
+    ) -> None:
+        """Forget all that a machine uses. written: it may have written to its writable disks. back: the operation by
+        which their files come back, "" if they are the front-end's own. stay: images whose files it goes on with at
+        once. disks: ids of those that it is about; None: of all."""
+        which: str = "vm_id = ?"
+        values: tuple[int, ...] = (vm_id,)
+        if disks is not None:
+            which, values = f"vm_id = ? AND disk_id IN ({', '.join('?' * len(disks))})", (vm_id, *disks)
+        rows = self.store.rows(
+            f"SELECT image_id, max(writable) FROM vm_images WHERE {which} GROUP BY image_id", *values
+        )
+        self.store.db.execute(f"DELETE FROM vm_images WHERE {which}", values)
         for image_id, writable in rows:
-            self.store.db.execute(
-                "UPDATE images SET generation = generation + ? WHERE id = ?",
-                (int(bool(writable) and written), image_id),
-            )
+            if image_id in stay:
+                continue
+            if writable and written and back:
+                self.store.db.execute(
+                    "UPDATE images SET state = ?, operation = ? WHERE id = ?",
+                    (int(ImageState.LOCKED_USED_PERS), back, image_id),
+                )
+                continue
+            self._raise_generation(image_id, int(bool(writable) and written))
             self._rest(image_id)
 
-    def _rest(self, image_id: int) -> None:
+    def returned(self, ref: Ref, error: str = "") -> Image:
+        """Note that the file of an image is back on the front-end. error: why it is not, and never will be; of a
+        machine that is not known to have run that is all right."""
+        image = self.uncounted(ref)
+        if comes_from(image.operation):
+            self._came(image, error if surely_comes(image.operation) else "")
+        return self._get(image.id)
+
+    def forget_host(self, host: str) -> None:
+        """What was to come from there never will."""
+        for operation in (way_back(host), way_back(host, ran=False)):
+            for row in self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE operation = ?", operation):
+                error = (
+                    f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
+                )
+                self._came(image_of(row), error)
+
+    def coming_from(self, host: str) -> list[str]:
+        """Names of images whose files are on their way from there."""
+        rows = self.store.rows(
+            "SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", way_back(host), way_back(host, ran=False)
+        )
+        return [row["name"] for row in rows]
+
+    def _came(self, image: Image, error: str) -> None:
+        self.store.db.execute("UPDATE images SET operation = '' WHERE id = ?", (image.id,))
+        # All that is of it on nodes is of no use any more.
+        self._raise_generation(image.id, 1)
+        if error:
+            self.store.db.execute(
+                "UPDATE images SET state = ?, error = ? WHERE id = ?", (int(ImageState.ERROR), error, image.id)
+            )
+        else:
+            self._rest(image.id)
+
+    def _raise_generation(self, image_id: int | None, steps: int) -> None:
+        self.store.db.execute("UPDATE images SET generation = generation + ? WHERE id = ?", (steps, image_id))
+
+    def _rest(self, image_id: int | None) -> None:
         """Note the state of an image that is not used by a machine any more, or not cloned any more."""
         self.store.db.execute(
             "UPDATE images SET error = CASE WHEN unfinished != '' THEN ?1 ELSE error END, "
@@ -264,6 +327,7 @@ class Images:
             value = wanted[key].name if key == "type" else str(wanted[key]).lower()
             if image.state == ImageState.CLONE:
                 raise WrongState(f"{what}: {key} {value}", _BEING_CLONED, _CLONE_REMEDY)
+            _refuse_away(f"{what}: {key} {value}", image.state, image.operation)
             if image.state == ImageState.LOCKED and image.operation and not image.operation.startswith(_CLONE):
                 raise WrongState(f"{what}: {key} {value}", "its content is being changed", _REMEDIES[image.state])
             if rested["unfinished"]:
@@ -293,6 +357,7 @@ class Images:
             if new in IN_USE:
                 raise InvalidValue(f"{what}: state {new.name}", "it is reached by use, not by request")
             self._refuse_used(image, f"state {_WORDS.get(new, new.name)}", "End these machines first")
+            _refuse_away(f"{what}: state {_WORDS.get(new, new.name)}", image.state, image.operation)
             if new != ImageState.ERROR and image.state == ImageState.CLONE:
                 raise WrongState(f"{what}: state {_WORDS.get(new, new.name)}", _BEING_CLONED, _CLONE_REMEDY)
             if new == ImageState.READY and rested["unfinished"]:
@@ -339,6 +404,18 @@ def _refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
         )
 
 
+def _refuse_away(asked: str, state: ImageState, operation: str) -> None:
+    """WrongState where what is newest of it is on a host."""
+    host = comes_from(operation)
+    if host:
+        raise WrongState(
+            asked,
+            f"it is in state {state.name}: what its last machine wrote, or was saved as it, is on host {host}, and has "
+            "not come back yet",
+            _REMEDIES[ImageState.LOCKED_USED_PERS],
+        )
+
+
 def _refuse_snapshots(asked: str, image: Image) -> None:
     if image.snapshots:
         raise Conflict(
@@ -353,8 +430,8 @@ def _trust(image: Image, wanted: Mapping[str, Any]) -> dict[str, Any]:
     those by machines that wrote to it come by release()."""
     notes, generation = wanted.get("notes", image.notes), wanted.get("generation", image.generation)
     trusted = image.notes.get("trusted", 0)
-    said = wanted.get("attributes", image.attributes).get("TRUSTED", "")
-    if said != image.attributes.get("TRUSTED", "") or is_trusted(image):
+    said = wanted.get("attributes", image.attributes).get(TRUSTED, "")
+    if said != image.attributes.get(TRUSTED, "") or image.is_trusted:
         trusted = generation
     return {"notes": {**notes, "trusted": trusted}} if trusted != notes.get("trusted", 0) else {}
 

@@ -91,5 +91,8 @@ MIGRATIONS = (
         attributes TEXT NOT NULL DEFAULT '{}');
     INSERT INTO datastores (id, name, type) VALUES (0, 'system', 1), (1, 'default', 0), (2, 'files', 2);
     """,
+    """
+    ALTER TABLE hosts ADD COLUMN transfer TEXT NOT NULL DEFAULT 'shared';
+    """,
 )
 VERSION = len(MIGRATIONS)

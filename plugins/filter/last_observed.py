@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: last_observed
+short_description: What each node said last in this run, as front-end modules take it
+version_added: 0.2.0
+description:
+  - Of each host, the answer of what was done on it, else that of its poll, for the option C(observed).
+options:
+  _input:
+    description: The variables of each host, as C(hostvars) has them.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Fetch what machines wrote
+  nebula.provision.nebula_transfer:
+    state: fetched
+    observed: "{{ ansible_play_hosts_all | map('extract', hostvars) | nebula.provision.last_observed }}"
+    hosts: "{{ ansible_play_hosts_all | map('extract', hostvars) | nebula.provision.peers }}"
+"""
+
+RETURN = r"""
+_value:
+  description: One answer for each host.
+  type: list
+  elements: dict
+"""
+
+
+def last_observed(variables):
+    found = []
+    for each in variables:
+        name = each["inventory_hostname"]
+        answers = [(each.get(key) or {}).get("observed") for key in ("__nebula_deployed", "__nebula_observed")]
+        answer = next((answer for answer in answers if answer), None)
+        found.append(dict(answer, host=name) if answer else {"host": name, "reached": False})
+    return found
+
+
+class FilterModule:
+    def filters(self):
+        return {"last_observed": last_observed}

@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: peers
+short_description: How the front-end reaches each node
+version_added: 0.2.0
+description:
+  - Makes the option C(hosts) of M(nebula.provision.nebula_transfer) out of the variables of hosts.
+  - The address is C(nebula_transfer_address), else C(ansible_host), else the name. The port is C(nebula_transfer_port),
+    else C(ansible_port), else 22.
+options:
+  _input:
+    description: The variables of each host, as C(hostvars) has them.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Send what the nodes lack
+  nebula.provision.nebula_transfer:
+    state: sent
+    transfers: "{{ decided.transfers }}"
+    hosts: "{{ ansible_play_hosts_all | map('extract', hostvars) | nebula.provision.peers }}"
+"""
+
+RETURN = r"""
+_value:
+  description: By the name of the host, C(address), C(port) and C(keys).
+  type: dict
+"""
+
+
+def peers(variables):
+    found = {}
+    for each in variables:
+        name = each["inventory_hostname"]
+        node = (each.get("__nebula_node") or {}).get("node") or {}
+        found[name] = {
+            "address": str(each.get("nebula_transfer_address") or each.get("ansible_host") or name),
+            "port": int(each.get("nebula_transfer_port") or each.get("ansible_port") or 22),
+            "keys": list(node.get("host_keys") or ()),
+        }
+    return found
+
+
+class FilterModule:
+    def filters(self):
+        return {"peers": peers}

@@ -1,0 +1,290 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On the front-end: files of images sent to nodes that lack them, and what machines wrote fetched from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..engines.base import Engine
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
+from ..host.files import (
+    explain,
+    explained,
+    lock,
+    make_directory,
+    remove_empty_directory,
+    remove_file,
+    settle,
+    sync_directory,
+    write_atomically,
+)
+from ..host.rsync import KEY, KNOWN, SENDING, Exchange, Peer, key
+from ..model.deliveries import generations_of, returning
+from ..model.image import Image
+from ..model.plain import from_plain
+from ..model.plan import Observed
+from ..model.states import ImageState
+from ..model.transfer import OWN_PREFIX, PlannedImage, comes_from, is_past, name_of
+from ..storage import arrivals, formats
+from ..storage.datastore import MIB, RETURN, protect, require_space
+from ..sync import Item, Result
+
+DIRECTORY = "ssh"
+LOCK_SECONDS = 4 * 3600
+# Hosts that are sent to or fetched from at once.
+AT_ONCE = 4
+_BLOCK = 1 << 20
+
+
+def place(root: str) -> str:
+    return os.path.join(root, DIRECTORY)
+
+
+def has_key(root: str) -> bool:
+    return os.path.exists(os.path.join(place(root), f"{KEY}.pub"))
+
+
+def public_key(root: str, check_mode: bool) -> str:
+    """The front-end's own; "" in check mode where there is none yet."""
+    return "" if check_mode and not has_key(root) else key(place(root))
+
+
+def remove_key(root: str) -> None:
+    """With the host keys that were told. Whatever else is there stays."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(place(root)):
+            if name in (KEY, f"{KEY}.pub") or name.startswith(f"{KNOWN}.") or name.endswith(arrivals.CHECK):
+                remove_file(os.path.join(place(root), name))
+            elif name.startswith(SENDING):
+                shutil.rmtree(os.path.join(place(root), name), ignore_errors=True)
+    remove_empty_directory(place(root))
+
+
+def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
+    found = {}
+    for name, told in hosts.items():
+        if not isinstance(told, Mapping) or not told.get("address"):
+            raise InvalidValue(f"host {name}", "its address is not given", "Give address, port and keys of each host")
+        port = str(told.get("port") or 22)
+        if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise InvalidValue(
+                f"host {name}: port {port!r}", "it is no port", "Set nebula_transfer_port to that of its sshd"
+            )
+        found[name] = Peer(name, str(told["address"]), int(port), keys=tuple(told.get("keys") or ()))
+    return found
+
+
+def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_mode: bool) -> Result:
+    """wanted: what model.deliveries.lacking() found."""
+    work = {host: [from_plain(PlannedImage, image) for image in told["images"]] for host, told in wanted.items()}
+    known = peers({host: hosts.get(host) for host in work})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = [
+            pool.submit(_send, root, known[host], images, int(wanted[host]["room"]), check_mode)
+            for host, images in work.items()
+        ]
+        items = [item for job in jobs for item in job.result()]
+    return Result(items, {"hosts": sorted(work)})
+
+
+def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, check_mode: bool) -> list[Item]:
+    """Smallest first, as long as they fit: one that is too large keeps no other machine from being made."""
+    exchange = Exchange(place(root), peer)
+    items, left = [], room * MIB
+    sizes = {image.local: _takes(image.path) for image in images}
+    for image in sorted(images, key=lambda image: (sizes[image.local], image.local)):
+        name, taken = f"image {image.image} to host {peer.name}", sizes[image.local]
+        try:
+            if taken > left:
+                raise NoSpace(
+                    f"{name}: {taken / MIB:.1f} MiB",
+                    f"{left / MIB:.1f} MiB are left below its nebula_root, besides what else is sent there",
+                    "Make room there; what no machine there uses is removed with the next plan once the catalog has it "
+                    "no more",
+                )
+            if not check_mode:
+                _send_one(exchange, image, root)
+            left -= taken
+            items.append(Item(name, {"state": "absent"}, {"state": "sent"}))
+        except NebulaError as error:
+            items.append(Item(name, error=_named(error, image.image), changed=False))
+    return items
+
+
+def _named(error: NebulaError, image: str) -> NebulaError:
+    """Paths and names of files say nothing to who wants to know which image it is."""
+    if f"image {image}" not in error.asked:
+        error.asked = f"image {image}: {error.asked}"
+    return error
+
+
+def _takes(path: str) -> int:
+    """Bytes: holes take none."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _send_one(exchange: Exchange, image: PlannedImage, root: str) -> None:
+    with explained(image.path):
+        size = os.path.getsize(image.path)
+    digest = image.sha256 or _digest(image.path)
+    exchange.push(image.path, f"in/{image.name}")
+    # The same image may be on its way to another host.
+    check = os.path.join(place(root), f"{exchange.peer.name}.{image.name}{arrivals.CHECK}")
+    try:
+        # Last: where it is, the other is whole.
+        write_atomically(check, json.dumps({"size": size, "sha256": digest}), mode=0o600, sync=False)
+        exchange.push(check, f"in/{image.name}{arrivals.CHECK}")
+    finally:
+        remove_file(check)
+
+
+def _digest(path: str) -> str:
+    hashed = hashlib.sha256()
+    with explained(path), Path(path).open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+# -- what comes back ------------------------------------------------------------------------------------------------
+def fetch(
+    engine: Engine, root: str, observed: Sequence[Observed], hosts: Mapping[str, Any], check_mode: bool
+) -> Result:
+    """All that images wait for from hosts of this run, and the end of what an earlier run fetched."""
+    if check_mode:
+        awaited = [image for image in _pool(engine) if comes_from(image.operation) in {node.host for node in observed}]
+        items = [Item(image.name, _shown(image), {"state": ImageState.READY.name}) for image in awaited]
+        return Result(items, {"images": [image.name for image in awaited]})
+    if not returning(_pool(engine), observed):
+        return Result(payload={"images": []})
+    make_directory(place(root), 0o700)
+    with lock(os.path.join(place(root), ""), LOCK_SECONDS):
+        # Only now: what another run fetched meanwhile may belong to a machine again.
+        pool = _pool(engine)
+        by_host = {
+            node.host: [image for image in pool if comes_from(image.operation) == node.host] for node in observed
+        }
+        known = peers({node.host: hosts.get(node.host) for node in observed if node.reached and by_host[node.host]})
+        items = []
+        with ThreadPoolExecutor(AT_ONCE) as workers:
+            jobs = [workers.submit(_fetch_from, root, node, known, by_host[node.host]) for node in observed]
+            for image, found in (each for job in jobs for each in job.result()):
+                items.append(found if isinstance(found, Item) else _record(engine, image, found))
+        generations = generations_of(_pool(engine))
+        for node in observed:
+            if node.reached and node.host in hosts:
+                _release_past(root, peers({node.host: hosts[node.host]})[node.host], node, pool, generations)
+    return Result(items, {"images": [item.name for item in items if item.error is None]})
+
+
+def _pool(engine: Engine) -> list[Image]:
+    with engine.session():
+        return engine.image_pool()
+
+
+def _fetch_from(
+    root: str, node: Observed, known: Mapping[str, Peer], images: Sequence[Image]
+) -> list[tuple[Image, Item | str]]:
+    """For each image what became of it, or why its file never will come, "" if it is in its place."""
+    found: list[tuple[Image, Item | str]] = []
+    for image in images:
+        try:
+            if not node.reached:
+                raise StorageFailed(
+                    f"image {image.name}: what its last machine wrote",
+                    f"it is on host {node.host}, which did not answer",
+                    "Run again once it answers; until then the image can't be used. If it is gone for good: "
+                    "nebula.provision.forget_host, then the image is as it was before that machine",
+                )
+            found.append((image, _fetch(Exchange(place(root), known[node.host]), node, image)))
+        except (NebulaError, OSError) as problem:
+            error = problem if isinstance(problem, NebulaError) else explain(problem, image.source)
+            found.append((image, Item(image.name, _shown(image), error=_named(error, image.name), changed=False)))
+    return found
+
+
+def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
+    """Bring the file into the image's place; "" if that was done, or why it never will be."""
+    name, asked = name_of(image.uuid, image.generation), f"image {image.name} from host {node.host}"
+    directory, base = os.path.split(image.source)
+    new = image.source + RETURN
+    _tidy(directory, base)
+    if not exchange.has(f"out/{name}"):
+        if OWN_PREFIX + name in node.images:
+            raise Conflict(asked, "its machine is not at its end there", "Run again: what is unfinished is carried on")
+        return f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
+    # Even where the other half is here already, it is written whole before it gets its name.
+    require_space(directory, node.returns.get(name, 0), asked)
+    exchange.pull(f"out/{name}", new, node.returns.get(name, 0))
+    try:
+        formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
+    except ImageRefused as error:
+        error.asked = asked
+        error.remedy = (
+            f"What the machine wrote is transfer/out/{name} below nebula_root on {node.host}, and stays there. Mend it "
+            "there, then run again. To give it up, so that the image is as it was before that machine: remove it "
+            "there, then run again"
+        )
+        raise
+    protect(new, writable=False)
+    with explained(image.source):
+        settle(new)
+        os.rename(new, image.source)
+        sync_directory(directory)
+    return ""
+
+
+def _tidy(directory: str, base: str) -> None:
+    """Remove what an rsync that was killed was writing. What it had kept as RETURN it goes on with."""
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        if name.startswith(f".{base}{RETURN}."):
+            remove_file(os.path.join(directory, name))
+
+
+def _release_past(
+    root: str, peer: Peer, node: Observed, images: Sequence[Image], generations: Mapping[str, int]
+) -> None:
+    """Remove on a host what is recorded as here. If that fails, or this run ends before, a later one does it."""
+    sources = {image.uuid: image.source for image in images}
+    for name in node.returns:
+        uuid = name.rpartition("-")[0]
+        if not is_past(name, generations) or uuid not in sources:
+            continue
+        new = sources[uuid] + RETURN
+        # Not the image's file itself: by now a machine may be writing to that, and it would be replaced.
+        with contextlib.suppress(NebulaError, OSError):
+            remove_file(new)
+            try:
+                os.link(sources[uuid], new)
+                Exchange(place(root), peer).release(f"out/{name}", new)
+            finally:
+                remove_file(new)
+
+
+def _record(engine: Engine, image: Image, error: str) -> Item:
+    try:
+        with engine.session():
+            after = engine.image_returned(image.id if image.id is not None else image.name, error)
+    except NotFound as problem:
+        return Item(image.name, _shown(image), error=problem, changed=False)
+    problem_: NebulaError | None = None
+    if error and after.state == ImageState.ERROR:
+        problem_ = NotFound(f"image {image.name}", error, "Take it as it is: nebula_image with state: enabled")
+    return Item(image.name, _shown(image), _shown(after), problem_)
+
+
+def _shown(image: Image) -> dict[str, Any]:
+    return {"state": image.state.name, "generation": image.generation}

@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files of images are to be sent to nodes, and whether any is to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .image import Image
+from .plain import to_plain
+from .plan import Observed, Plan
+from .transfer import SENT, SHARED, comes_from, is_past
+
+
+def lacking(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> dict[str, Any]:
+    """By host, what the machines of its plan need and it does not have, and the MiB that it has room for."""
+    said = {node.host: node for node in observed}
+    found = {}
+    for host, plan in plans.items():
+        if plan.transfer == SHARED or host not in said or not said[host].reached:
+            continue
+        there = set(said[host].images)
+        images = [image for image in plan.images if image.kind in SENT and image.local not in there]
+        if images:
+            found[host] = {"images": to_plain(images), "room": said[host].room}
+    return found
+
+
+def returning(images: Sequence[Image], observed: Sequence[Observed] = ()) -> bool:
+    """Whether something is to be fetched."""
+    generations = generations_of(images)
+    past = (name for node in observed for name in node.returns if is_past(name, generations))
+    return any(comes_from(image.operation) for image in images) or any(past)
+
+
+def generations_of(images: Sequence[Image]) -> dict[str, int]:
+    return {image.uuid: image.generation for image in images}
