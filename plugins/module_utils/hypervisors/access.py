@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CONSOLES = {"kvm": "virsh console {domain}"}
+CONSOLES = {"kvm": "virsh console {domain}", "xen": "xl console {domain}", "xen_libvirt": "xl console {domain}"}
 
 
 def ways_in(hypervisor: str, domain: str, graphics: Mapping[str, Any]) -> str:

@@ -7,11 +7,13 @@ new one needs."""
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
 from ..errors import Unsupported
+from ..host import node
 from ..host.node import Changes, NodeFile, Remember
 from ..host.services import Service
 from ..model.audit import Domain
@@ -32,6 +34,22 @@ class Mark:
     vm_id: int
     uuid: str = ""
     generation: int = 0
+
+
+def domain_name(vm_id: int) -> str:
+    """How a hypervisor calls a machine."""
+    return f"one-{vm_id}"
+
+
+def ids_of(name: str) -> set[int]:
+    """The id of the machine that is called so; nothing for other names."""
+    named = re.fullmatch(r"one-(0|[1-9]\d{0,17})", name)
+    return {int(named[1])} if named else set()
+
+
+def called(mark: Mark) -> str:
+    """How a person does."""
+    return f"virtual machine {mark.vm_id}"
 
 
 @dataclass(frozen=True)
@@ -94,8 +112,8 @@ class Driver(abc.ABC):
 
     capabilities: the operations that it has beyond the abstract methods, by the methods' names (OPTIONAL). A plan that
     asks for another one is refused for that machine, with its name, before anything of the machine is touched.
-    programs, libraries: what it needs on a node, beside what every node does. services: its daemons, in the order of
-    their start.
+    programs, libraries: what it needs on a node, beside what every node does; "xl|xm": one of them, the first if it
+    lacks both. services: its daemons, in the order of their start.
     States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed).
     All methods are called from several threads at once, for different machines. Class methods are for a node that is
     being made ready: there is nothing to connect to yet.
@@ -103,6 +121,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
+        "adjust", "migrate",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -140,6 +159,11 @@ class Driver(abc.ABC):
         """What a machine takes of this node beside its memory, at most. accelerator: as chosen, "" if that is not known
         yet."""
         return Overhead()
+
+    @classmethod
+    def capacity(cls) -> tuple[int, float]:
+        """MiB and processors of this node that machines could have."""
+        return node.memory(), float(node.processors())
 
     def site(self, common: Site) -> Site:
         """What all machines of the node have in common, with what this hypervisor adds."""
@@ -182,8 +206,8 @@ class Driver(abc.ABC):
         """Boot it; one that was only paused goes on."""
 
     @abc.abstractmethod
-    def change_medium(self, vm: Vm, mark: Mark, path: str) -> None:
-        """Make a running machine read its context anew from `path`."""
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
+        """Make a running machine read its context anew from `path`; False if it does so at its next start."""
 
     @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
@@ -226,6 +250,16 @@ class Driver(abc.ABC):
     def resume(self, mark: Mark, checkpoint: str) -> None:
         """Go on from the checkpoint file; the caller removes it."""
         raise self.lacks("resume")
+
+    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+        """Make disks, NICs and memory of the running machine those that it was defined with; True if one was not."""
+        raise self.lacks("change a running machine's disks, NICs or memory")
+
+    def migrate(self, mark: Mark, login: str) -> None:
+        """Move the running machine, live, to another host of the same hypervisor that sees the same files, and where
+        it is defined; its definition here goes. login: a command line of sh that runs what is behind it on that host,
+        as root. The machine runs on here if that fails."""
+        raise self.lacks("migrate")
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that format

@@ -63,7 +63,7 @@ from ..model.plan import (
     VmOutcome,
 )
 from ..model.vm import Vm
-from ..storage import disks, injection
+from ..storage import arrivals, disks, injection, transfer
 from ..storage.datastore import disk_path, vm_directory
 from . import disk_tasks
 from .base import Driver, Mark, Site
@@ -90,7 +90,7 @@ class Record:
     that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
     of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
     were done, as long as plans name them. started: of machines that install, the generation whose start was last
-    begun; -1: of none."""
+    begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local."""
 
     catalog: str
     vm_id: int
@@ -102,6 +102,7 @@ class Record:
     port: int = 0
     tasks: tuple[TaskOutcome, ...] = ()
     started: int = -1
+    images: tuple[str, ...] = ()
 
 
 @dataclass
@@ -133,7 +134,8 @@ class Batch:
     """threads: how many machines are built at once; 0 or less: as many as this node's processors can keep busy."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0) -> None:
-        self.plan = plan
+        self._transfer = transfer.of_plan(root, plan)
+        self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
         threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
@@ -153,6 +155,7 @@ class Batch:
         self._site = self._survey_site(known)
         self._room = self._room_left()
         self._filled = cache.fill(self.root, self.plan)
+        self._transfer.take_in()
         place = os.path.dirname(vm_directory(self.root, 0))
         make_directory(place, 0o711)
         outcomes: dict[int, VmOutcome] = {}
@@ -169,6 +172,7 @@ class Batch:
         with explained(place):
             sync_directory(place)
         cache.prune(self.root, self.plan)
+        self._transfer.prune(lambda: _images_in_use(self.root))
         node.finished(self.root, self.plan.catalog, self.plan.number)
         return [outcomes[planned.vm.vm_id] for planned in self.plan.vms]
 
@@ -253,7 +257,7 @@ class Batch:
                 return self._is_astray(planned)
             if not known.accelerator or self._is_astray(planned):
                 return True
-            files, context = disks.locate(vm, directory), ""
+            files, context = disks.locate(vm, directory, self._transfer.find), ""
             if vm.context is not None:
                 files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
                 sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
@@ -413,7 +417,7 @@ class Batch:
     def _remember(self, job: _Job) -> None:
         if job.planned.wanted == "DONE":
             return
-        record = replace(job.record, generation=job.planned.generation)
+        record = replace(job.record, generation=job.planned.generation, images=self._transfer.used(job.vm))
         if job.vm.graphics is not None:
             record = replace(record, port=job.vm.graphics.port)
         self._write_record(job.directory, record)
@@ -432,7 +436,7 @@ class Batch:
                 self._take_room(job)
             if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
                 cache.gathered(self.root, self.plan, job.vm.context.files, self._filled)
-            self._unmake(job)
+            self._unmake(job, anew=True)
             state = None
             self._operated(job)
         if job.planned.wanted == "SUSPENDED":
@@ -516,7 +520,8 @@ class Batch:
         job.stage = "PROLOG_FAILURE"
         vm, known = job.vm, job.record
         # The digests tell what is new, as what is there already is left as it is.
-        job.files = dict(disks.prepare(vm, job.directory, contents=self._content_of))
+        self._transfer.require(vm)
+        job.files = dict(disks.prepare(vm, job.directory, self._transfer.find, self._content_of))
         context = ""
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
@@ -535,20 +540,28 @@ class Batch:
             self.driver.define(vm, deployment, job.mark)
             job.record = replace(job.record, definition=deployment.digest)
             job.changed = True
+        if running and "adjust" in self.driver.capabilities:
+            job.changed = self.driver.adjust(vm, self._site_of(job), job.mark) or job.changed
+        self._take_away(job)
         if context != job.record.context:
-            if running and vm.context is not None and vm.context.device == "disk":
-                # The medium of a disk can't be changed, and bytes that change below a mounted one are a damaged one to
-                # the guest. QEMU keeps the file that it has open.
-                job.log("VMM", "I", "The context was changed: the machine has it when it is started the next time")
-            elif running and vm.context is not None:
-                self.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
-                job.log("VMM", "I", "The context was changed")
+            if running and vm.context is not None:
+                at_once = self.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
+                later = "" if at_once else ": the machine has it when it is started the next time"
+                job.log("VMM", "I", f"The context was changed{later}")
             job.record = replace(job.record, context=context)
             job.changed = True
         if job.record != known:
             # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
             # has just begun to boot.
             self._write_record(job.directory, job.record)
+
+    def _take_away(self, job: _Job) -> None:
+        """The files of disks that the machine has no more."""
+        there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
+        gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
+        if gone:
+            given = self._transfer.give_up(job.directory, job.vm, gone)
+            job.changed = disks.remove(job.directory, gone) or given or job.changed
 
     def _content_of(self, entry: Injected) -> injection.Entry:
         if entry.file is None:
@@ -608,7 +621,7 @@ class Batch:
             return
         tokens = {task.token for task in job.planned.tasks}
         done = {each.token: each for each in job.record.tasks if each.token in tokens}
-        files = job.files or disks.locate(job.vm, job.directory)
+        files = job.files or disks.locate(job.vm, job.directory, self._transfer.find)
         for task in job.planned.tasks:
             if task.token in done:
                 job.told.append(done[task.token])
@@ -623,6 +636,8 @@ class Batch:
                     job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
                     raise error from problem
                 continue
+            if task.kind == SAVE_AS:
+                self._transfer.saved(task.target)
             job.log("VMM", "I", f"Successfully executed: {task.kind} {task.name or task.image}")
             job.changed = True
             job.told.append(outcome)
@@ -738,11 +753,12 @@ class Batch:
             self._moved(job, "DIM", "DONE")
         return "DONE"
 
-    def _unmake(self, job: _Job, domain: bool = True) -> None:
-        """Domain and disks; images stay."""
+    def _unmake(self, job: _Job, domain: bool = True, anew: bool = False) -> None:
+        """Domain and disks; images stay. anew: both are about to be made again."""
         if domain:
             job.changed = self.driver.remove(job.mark) or job.changed
         if os.path.isdir(job.directory):
+            job.changed = self._transfer.give_up(job.directory, job.vm if anew else None) or job.changed
             job.changed = disks.remove(job.directory) or job.changed
             for name in (CHECKPOINT, PARTIAL):
                 remove_file(job.path(name))
@@ -816,6 +832,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
     """
     known = node.read(root)
     catalog = catalog or known.catalog
+    memory, cpu = driver.capacity() if driver is not None else (node.memory(), float(node.processors()))
     survey = driver.survey(catalog) if driver is not None else None
     vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
     running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
@@ -826,8 +843,8 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         catalog=known.catalog,
         plan_number=known.plan,
         done_number=known.done,
-        memory=node.memory(),
-        cpu=float(node.processors()),
+        memory=memory,
+        cpu=cpu,
         foreign_memory=survey.foreign_memory if survey is not None else 0,
         foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
         ports=tuple(sorted(node.listening_ports() - ours)),
@@ -835,7 +852,21 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         as_of=int(time.time()),
         facts=node.facts(known),
         contents=cache.digests(root),
+        images=arrivals.kept(root),
+        returns=arrivals.returns(root),
+        room=arrivals.free(root),
     )
+
+
+def _images_in_use(root: str) -> set[str]:
+    """What the machines of this node rest on of its copies of images."""
+    found: set[str] = set()
+    place = os.path.dirname(vm_directory(root, 0))
+    for name in os.listdir(place):
+        if name.isdigit():
+            record = read_record(os.path.join(place, name))
+            found.update(record.images if record is not None else ())
+    return found
 
 
 def foreign_directories(root: str, catalog: str) -> frozenset[int]:

@@ -15,11 +15,12 @@ from xml.etree import ElementTree as ET
 from ..errors import InvalidValue
 from ..model import targets
 from ..model.disk import Disk, DiskFiles
+from ..model.flags import TRUE
 from ..model.nic import Nic
 from ..model.numbers import whole
 from ..model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ..model.vm import Graphics, Vm
-from .base import Deployment, Site
+from .base import Deployment, Site, domain_name
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -44,61 +45,56 @@ TIMERS = (
 # MiB of translated code that an emulated machine keeps: a Linux guest boots with no more.
 TRANSLATED = 128
 FIRMWARE_WORDS = ("UEFI", "EFI")
-TRUE = ("YES", "TRUE", "ON", "1")
-
-
-def domain_name(vm_id: int) -> str:
-    return f"one-{vm_id}"
 
 
 def render(vm: Vm, site: Site) -> Deployment:
     """The deployment file of a machine on this site. Raises InvalidValue for RAW data that is no XML fragment."""
     domain = ET.Element("domain", {"type": site.accelerator})
     raw = _raw_fragment(vm)
-    _text(domain, "name", domain_name(vm.vm_id))
-    _text(domain, "uuid", vm.uuid)
-    _text(domain, "title", vm.name)
-    mark = _metadata(domain, vm, site)
-    _text(domain, "memory", str(vm.memory * 1024), unit="KiB")
-    _text(domain, "vcpu", str(vm.vcpu or 1))
+    put(domain, "name", domain_name(vm.vm_id))
+    put(domain, "uuid", vm.uuid)
+    put(domain, "title", vm.name)
+    mark = metadata(domain, vm, site)
+    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    put(domain, "vcpu", str(vm.vcpu or 1))
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
-        _text(domain, "iothreads", str(threads))
+        put(domain, "iothreads", str(threads))
     if site.cpu_shares:
-        _text(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
+        put(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
     _os(domain, vm, site)
     _features(domain, vm, site)
     _cpu(domain, vm, site)
     _clock(domain, vm, site)
     devices = ET.SubElement(domain, "devices")
-    _text(devices, "emulator", site.emulator)
+    put(devices, "emulator", site.emulator)
     iothreads = _iothreads(vm)
     _disks(devices, vm, site, iothreads[0])
     _controllers(devices, vm, iothreads[1])
     for nic in vm.nics:
         _interface(devices, nic, vm)
     _console(devices, site, raw)
-    if _flag(vm.features, "GUEST_AGENT", default=True):
+    if flag(vm.features, "GUEST_AGENT", default=True):
         channel = ET.SubElement(devices, "channel", {"type": "unix"})
         ET.SubElement(channel, "source", {"mode": "bind"})
         ET.SubElement(channel, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
     for device in vm.inputs:
-        ET.SubElement(devices, "input", _given(type=device.type.lower(), bus=device.bus.lower()))
+        ET.SubElement(devices, "input", given(type=device.type.lower(), bus=device.bus.lower()))
     if vm.tpm is not None:
         tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
         ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
     if vm.graphics is not None:
         _graphics(devices, vm.graphics)
     if raw is not None:
-        _merge(domain, raw)
-    _check_writable(domain, vm)
+        merge(domain, raw)
+    check_domain(domain, vm)
     ET.indent(domain)
     digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
     mark.set("generation", str(site.generation))
     return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
 
 
-def _check_writable(domain: ET.Element, vm: Vm) -> None:
+def check_domain(domain: ET.Element, vm: Vm) -> None:
     for element in domain.iter():
         for name, text in (("", element.text or ""), *element.attrib.items()):
             check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
@@ -120,10 +116,10 @@ def context_medium(vm: Vm, path: Optional[str]) -> str:
     return ET.tostring(devices[0], encoding="unicode")
 
 
-def _metadata(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
-    metadata = ET.SubElement(domain, "metadata")
+def metadata(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
+    parent = ET.SubElement(domain, "metadata")
     return ET.SubElement(
-        metadata,
+        parent,
         f"{{{NAMESPACE}}}vm",
         {"catalog": site.catalog, "id": str(vm.vm_id), "generation": "0", "directory": site.directory},
     )
@@ -135,26 +131,26 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
     if by_word:
         # libvirt picks the files itself, by the descriptors that the firmware's package brings: no path of ours.
         os_.set("firmware", "efi")
-    _text(os_, "type", "hvm", arch=vm.os.arch or "x86_64", machine=machine(vm))
+    put(os_, "type", "hvm", arch=vm.os.arch or "x86_64", machine=machine(vm))
     nvram = f"{site.directory}/{domain_name(vm.vm_id)}_VARS.fd"
     if by_word:
         firmware = ET.SubElement(os_, "firmware")
         secure = "yes" if vm.os.firmware_secure else "no"
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "enrolled-keys"})
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "secure-boot"})
-        _text(os_, "nvram", nvram)
+        put(os_, "nvram", nvram)
     elif vm.os.firmware and vm.os.firmware.upper() != "BIOS":
         secure = "yes" if vm.os.firmware_secure else "no"
-        _text(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
+        put(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
         template = vm.os.firmware.replace("_CODE", "_VARS").replace(".secboot", "")
-        _text(os_, "nvram", nvram, **({"template": template} if template != vm.os.firmware else {}))
+        put(os_, "nvram", nvram, **({"template": template} if template != vm.os.firmware else {}))
     if vm.os.kernel:
-        _text(os_, "kernel", vm.os.kernel)
+        put(os_, "kernel", vm.os.kernel)
         if vm.os.initrd:
-            _text(os_, "initrd", vm.os.initrd)
+            put(os_, "initrd", vm.os.initrd)
         command = " ".join(part for part in (f"root=/dev/{vm.os.root}" * bool(vm.os.root), vm.os.kernel_cmd) if part)
         if command:
-            _text(os_, "cmdline", command)
+            put(os_, "cmdline", command)
 
 
 def machine(vm: Vm) -> str:
@@ -168,7 +164,7 @@ def _is_q35(vm: Vm) -> bool:
 def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
     features = ET.SubElement(domain, "features")
     for name, default in (("ACPI", True), ("APIC", False), ("PAE", False)):
-        if _flag(vm.features, name, default):
+        if flag(vm.features, name, default):
             ET.SubElement(features, name.lower())
     if vm.os.firmware_secure and vm.os.firmware:
         ET.SubElement(features, "smm", {"state": "on"})
@@ -177,7 +173,7 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
         cache = ET.SubElement(ET.SubElement(features, "tcg"), "tb-cache", {"unit": "MiB"})
         cache.text = str(TRANSLATED)
     # Emulation has none of these, and libvirt refuses a domain that asks for them there.
-    if _flag(vm.features, "HYPERV") and site.accelerator == "kvm":
+    if flag(vm.features, "HYPERV") and site.accelerator == "kvm":
         hyperv = ET.SubElement(features, "hyperv")
         for name, state in HYPERV:
             ET.SubElement(hyperv, name, {"state": state, **({"retries": "8191"} if name == "spinlocks" else {})})
@@ -194,14 +190,14 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
         cpu = ET.SubElement(domain, "cpu", {"mode": model})
     else:
         cpu = ET.SubElement(domain, "cpu", {"mode": "custom", "match": "exact"})
-        _text(cpu, "model", model, fallback="forbid")
+        put(cpu, "model", model, fallback="forbid")
     for feature in vm.cpu_model.get("FEATURES", "").split(","):
         if feature.strip():
             ET.SubElement(cpu, "feature", {"policy": "require", "name": feature.strip()})
 
 
 def _clock(domain: ET.Element, vm: Vm, site: Site) -> None:
-    if not _flag(vm.features, "LOCALTIME"):
+    if not flag(vm.features, "LOCALTIME"):
         return
     clock = ET.SubElement(domain, "clock", {"offset": "localtime"})
     for timer in TIMERS:
@@ -243,11 +239,13 @@ def _context_disk(vm: Vm) -> Disk:
 
 def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, iothread: str = "") -> None:
     cdrom = disk.type == "CDROM"
-    element = ET.SubElement(devices, "disk", {"type": "file", "device": "cdrom" if cdrom else "disk"})
+    block = files is not None and files.block
+    kind = {"type": "block" if block else "file", "device": "cdrom" if cdrom else "disk"}
+    element = ET.SubElement(devices, "disk", kind)
     options = disk.options
     format_ = "raw" if cdrom or files is None else files.format
     bus = bus_of(disk, vm)
-    driver = _given(
+    driver = given(
         name="qemu",
         type=format_,
         cache=options.get("CACHE", "none").lower(),
@@ -261,7 +259,7 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
     )
     ET.SubElement(element, "driver", driver)
     if files is not None:
-        source = ET.SubElement(element, "source", {"file": files.path})
+        source = ET.SubElement(element, "source", {"dev" if block else "file": files.path})
         if disk.luks_secret:
             encryption = ET.SubElement(source, "encryption", {"format": "luks"})
             ET.SubElement(encryption, "secret", {"type": "passphrase", "uuid": disk.luks_secret})
@@ -280,10 +278,10 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
     _iotune(element, options)
     if disk.readonly or cdrom:
         ET.SubElement(element, "readonly")
-    if _flag(options, "SHAREABLE"):
+    if flag(options, "SHAREABLE"):
         ET.SubElement(element, "shareable")
     if options.get("SERIAL"):
-        _text(element, "serial", options["SERIAL"])
+        put(element, "serial", options["SERIAL"])
     if disk.boot_order:
         ET.SubElement(element, "boot", {"order": str(disk.boot_order)})
     if bus == "scsi":
@@ -323,13 +321,13 @@ def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
     if wanted:
         iotune = ET.SubElement(element, "iotune")
         for tag, value in wanted:
-            _text(iotune, tag, value)
+            put(iotune, tag, value)
 
 
 def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
     scsi = ET.SubElement(devices, "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
     queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
-    ET.SubElement(scsi, "driver", _given(queues=queues, iothread=iothread))
+    ET.SubElement(scsi, "driver", given(queues=queues, iothread=iothread))
     if _is_q35(vm):
         ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
         for index in range(1, ROOT_PORTS + 1):
@@ -415,7 +413,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
     element = ET.SubElement(
         devices,
         "graphics",
-        _given(
+        given(
             type=kind,
             port=str(graphics.port) if graphics.port else "-1",
             autoport="no" if graphics.port else "yes",
@@ -436,7 +434,7 @@ def _raw_fragment(vm: Vm) -> Optional[ET.Element]:
 SECTIONS = ("devices", "features", "os", "cputune", "clock", "metadata", "cpu")
 
 
-def _merge(domain: ET.Element, raw: ET.Element) -> None:
+def merge(domain: ET.Element, raw: ET.Element) -> None:
     for extra in list(raw):
         ours = domain.find(extra.tag) if extra.tag in SECTIONS else None
         if ours is None:
@@ -454,17 +452,17 @@ def _merge(domain: ET.Element, raw: ET.Element) -> None:
             ours.append(child)
 
 
-def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
+def put(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
     element = ET.SubElement(parent, tag, attributes)
     element.text = text
     return element
 
 
-def _given(**attributes: str) -> dict[str, str]:
+def given(**attributes: str) -> dict[str, str]:
     return {key: value for key, value in attributes.items() if value}
 
 
-def _flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
+def flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
     value = values.get(name, "")
     return value.upper() in TRUE if value else default
 

@@ -1,15 +1,52 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hypervisors there are. A new one is a file and a line here."""
+"""The hypervisors there are. A new one is a file, and here a function and a line."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 from ..errors import Unsupported
 from .base import Driver
-from .kvm import KvmDriver
 
-DRIVERS: dict[str, type[Driver]] = {"kvm": KvmDriver}
+
+# Each is imported where it is used: a module comes to a node without compiled files, and a node has one hypervisor.
+def _kvm() -> type[Driver]:
+    from .kvm import KvmDriver
+
+    return KvmDriver
+
+
+def _xen() -> type[Driver]:
+    from .xen import XenDriver
+
+    return XenDriver
+
+
+def _xen_libvirt() -> type[Driver]:
+    from .xen_libvirt import XenLibvirtDriver
+
+    return XenLibvirtDriver
+
+
+class _Drivers(Mapping[str, type[Driver]]):
+    """Classes by name; found when they are asked for."""
+
+    def __init__(self, find: Mapping[str, Callable[[], type[Driver]]]) -> None:
+        self._find = find
+
+    def __getitem__(self, name: str) -> type[Driver]:
+        return self._find[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._find)
+
+    def __len__(self) -> int:
+        return len(self._find)
+
+
+DRIVERS: Mapping[str, type[Driver]] = _Drivers({"kvm": _kvm, "xen": _xen, "xen_libvirt": _xen_libvirt})
 
 
 def open_driver(name: str) -> Driver:

@@ -7,10 +7,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import (
+    REMEDIES,
     TRAY_CLOSED,
-    _hypervisor_error,
     lost_the_race_for_cgroups,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt_domains import explained
 
 
 @pytest.mark.parametrize(
@@ -26,16 +27,6 @@ def test_only_the_race_for_the_common_group_is_tried_twice(message, lost):
     assert lost_the_race_for_cgroups(message) is lost
 
 
-class Told:
-    """libvirt's error, as far as it is looked at."""
-
-    def __init__(self, message):
-        self.message = message
-
-    def get_error_message(self):
-        return self.message
-
-
 @pytest.mark.parametrize(
     ("message", "remedy"),
     [
@@ -48,7 +39,7 @@ class Told:
     ],
 )
 def test_what_is_missing_is_named(message, remedy):
-    assert remedy in _hypervisor_error("starting it", Told(message)).remedy
+    assert remedy in explained("starting it", message, REMEDIES).remedy
 
 
 @pytest.mark.parametrize(
