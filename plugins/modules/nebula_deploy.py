@@ -43,7 +43,7 @@ options:
   hypervisor:
     description: What runs virtual machines on this node.
     type: str
-    choices: [kvm]
+    choices: [kvm, xen, xen_libvirt]
     default: kvm
   threads:
     description:

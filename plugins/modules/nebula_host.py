@@ -19,7 +19,7 @@ options:
   hypervisor:
     description: What runs machines there.
     type: str
-    choices: [kvm]
+    choices: [kvm, xen, xen_libvirt]
     default: kvm
   memory:
     description: Memory in MiB that the host has.
@@ -27,6 +27,14 @@ options:
   cpu:
     description: Processors that the host has.
     type: float
+  transfer:
+    description:
+      - How files of images get there. V(shared) for a host that has the front-end's datastores, V(ssh) for one that
+        each file is sent to. M(nebula.provision.nebula_node) tells it.
+      - It can't be changed while the host has virtual machines.
+    type: str
+    choices: [shared, ssh]
+    version_added: 0.2.0
   reserved_memory:
     description: Memory in MiB that is kept from machines, for the host itself.
     type: int
@@ -149,6 +157,7 @@ def main():
         memory_overcommit={"type": "float"},
         cpu_overcommit={"type": "float"},
         overhead={"type": "dict"},
+        transfer={"type": "str", "choices": ["shared", "ssh"]},
         attributes={"type": "dict"},
         catalog={"type": "str"},
         state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent", "lost"]},

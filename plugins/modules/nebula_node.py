@@ -28,9 +28,10 @@ options:
     choices: [present, absent]
     default: present
   hypervisor:
-    description: What runs virtual machines on this node.
+    description:
+      - What runs virtual machines on this node. V(xen) makes them by C(xl), V(xen_libvirt) by libvirt.
     type: str
-    choices: [kvm]
+    choices: [kvm, xen, xen_libvirt]
     default: kvm
   accelerator:
     description:
@@ -52,6 +53,22 @@ options:
       - Without this option they are left as they are. O(state=absent) removes them.
       - It is taken as JSON text, so that no passphrase reaches a log.
     type: json
+    version_added: 0.2.0
+  transfer:
+    description:
+      - How files of images get here.
+      - V(shared) if the front-end's datastores are here, since this host is the front-end or mounts them under the same
+        path. V(ssh) if the front-end is to send each file, and to fetch what machines wrote.
+      - V(auto) is V(shared) if the datastore of the catalog is here, else V(ssh).
+      - With V(ssh) there is a user C(nebula), whom the front-end's key lets in, to exchange files below C(transfer) in
+        O(root) and nothing else. O(state=absent) removes both, and is refused while something is to be fetched.
+    type: str
+    choices: [auto, shared, ssh]
+    default: shared
+    version_added: 0.2.0
+  transfer_key:
+    description: The front-end's public key, as M(nebula.provision.nebula_frontend) returned it.
+    type: str
     version_added: 0.2.0
   catalog:
     description:
@@ -109,6 +126,15 @@ node:
     started: {description: The daemons that this run started or enabled itself., type: list, elements: str}
     catalog: {description: UUID of the catalog whose marks are here. Empty if there are none., type: str}
     root: {description: The directory that virtual machines live below., type: str}
+    transfer:
+      description: How files of images get here, V(shared) or V(ssh).
+      type: str
+      version_added: 0.2.0
+    host_keys:
+      description: The public host keys of its ssh server.
+      type: list
+      elements: str
+      version_added: 0.2.0
   sample:
     hypervisor: kvm
     accelerator: kvm
@@ -127,7 +153,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
-from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
+from ansible_collections.nebula.provision.plugins.module_utils.items import node_transfer, nodes
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
@@ -140,6 +166,8 @@ def main() -> None:
             "manage_services": {"type": "bool", "default": True},
             "catalog": {"type": "str"},
             "luks_secrets": {"type": "json", "no_log": True},
+            "transfer": {"type": "str", "choices": [*node_transfer.CHOICES], "default": "shared"},
+            "transfer_key": {"type": "str", "no_log": False},
             **ROOT,
         },
         supports_check_mode=True,

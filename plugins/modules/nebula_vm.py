@@ -189,6 +189,13 @@ options:
         error.
     type: int
     default: 120
+  detach:
+    description:
+      - Take away a disk that the list does not have any more although what it holds is the machine's own, and lost with
+        it. Disks of persistent images, CDROMs and NICs are taken away without this.
+    type: bool
+    default: false
+    version_added: 0.2.0
   strict:
     description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
     type: bool
@@ -344,6 +351,18 @@ plans:
   description: For each host that has something to do, the plan as JSON text.
   returned: when O(return_plans=true)
   type: dict
+transfers:
+  description:
+    - For each host that does not see the front-end's datastores, the files of images that its plan needs and it lacks
+      (C(images)), and the MiB that it has room for (C(room)). It is for M(nebula.provision.nebula_transfer).
+  returned: when O(return_plans=true)
+  type: dict
+  version_added: 0.2.0
+returning:
+  description: Whether the files of images are on their way back from hosts.
+  returned: when O(return_plans=true)
+  type: bool
+  version_added: 0.2.0
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -374,6 +393,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
     vm_items,
     vm_view,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
@@ -405,9 +425,10 @@ def run(params, check_mode):
             moved = engine.vm_observe(observed)
             outcomes, warnings = reconcile(engine, items, params["hosts"])
             plans = engine.vm_plans(params["hosts"]) if params["return_plans"] else None
-            return moved, outcomes, warnings, plans
+            returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
+            return moved, outcomes, warnings, plans, observed, returning
 
-        moved, outcomes, warnings, plans = engine.decide(work)
+        moved, outcomes, warnings, plans, observed, returning = engine.decide(work)
         differs = [text for outcome in outcomes for text in outcome.differs]
         records = [outcome.after for outcome in outcomes if outcome.after is not None]
         result = Result([*refused, *vm_items(outcomes, moved)], warnings=warnings + differs)
@@ -419,6 +440,8 @@ def run(params, check_mode):
         }
     if plans is not None:
         result.payload["plans"] = as_plans(plans)
+        result.payload["transfers"] = deliveries.lacking(plans, observed)
+        result.payload["returning"] = returning
     if params["vms"] is None and len(records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
@@ -449,6 +472,7 @@ def main():
         attributes={"type": "json", "no_log": True},
         host={"type": "str"},
         recreate={"type": "bool", "default": False},
+        detach={"type": "bool", "default": False},
         hard={"type": "bool", "default": False},
         shutdown_timeout={"type": "int", "default": 120},
         strict={"type": "bool", "default": False},

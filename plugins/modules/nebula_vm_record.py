@@ -50,6 +50,11 @@ vms:
   returned: always
   type: list
   elements: dict
+returning:
+  description: Whether the files of images are on their way back from hosts.
+  returned: always
+  type: bool
+  version_added: 0.2.0
 failed_vms:
   description: Those whose last operation failed, a sentence each.
   returned: always
@@ -67,6 +72,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
     outcomes_of,
     vm_view,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -82,6 +88,7 @@ def run(params, check_mode):
             for record in engine.vm_record(host, outcomes_of(answer or {}), done_number_of(answer)):
                 moved[record.id] = record
         shown = {record.id: record for record in engine.vm_pool(ids=params["ids"] or [])}
+        returning = deliveries.returning(engine.image_pool())
     shown.update(moved)
     items = [
         Item(
@@ -95,6 +102,7 @@ def run(params, check_mode):
     result = Result(items)
     result.payload = {
         "vms": [vm_view(shown[vm_id], params["root"]) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
+        "returning": returning,
         "failed_vms": [f"VM {r.name} (id {r.id}) is {r.state}: {r.error}" for r in shown.values() if r.error],
     }
     return result

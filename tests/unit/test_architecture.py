@@ -517,5 +517,7 @@ def test_the_files_that_tests_are_ordered_by_are_there() -> None:
     order = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(order)
     files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    assert set(order.ALONE) | set(order.LONG) <= files
-    assert not set(order.ALONE) & set(order.LONG)
+    beside = [*order.LONGEST, *order.LONG]
+    assert {*order.ALONE, *beside, *order.MINUTES} <= files
+    assert {order.SCENARIOS, *order.TORTURES} <= order.ALONE
+    assert not order.ALONE & set(beside) and len(beside) == len(set(beside))

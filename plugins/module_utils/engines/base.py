@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, TypeVar, Union
 
 from ..errors import Unsupported
+from ..model import rules
 from ..model.audit import Ledger
 from ..model.backup import Copy, Restored
 from ..model.datastore import Datastore
@@ -207,6 +208,11 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def image_delete(self, ref: Ref) -> Image: ...
 
+    def image_returned(self, ref: Ref, error: str = "") -> Image:
+        """Note that the file of an image that was on its way back from a host is here. error: why it never will be: the
+        image is ERROR then, with the file that it had before. Of engines with "plans"."""
+        raise Unsupported(f"image {ref}: its file from a host", "this engine fetches files by its own drivers")
+
     # -- datastores -----------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def datastore_pool(self) -> list[Datastore]: ...
@@ -268,6 +274,10 @@ class Engine(abc.ABC):
     # -- hosts ----------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def host_pool(self) -> list[Host]: ...
+
+    def hypervisors(self) -> tuple[str, ...]:
+        """What its hosts run; before there is any, all that they might."""
+        return tuple(dict.fromkeys(host.hypervisor for host in self.host_pool())) or tuple(rules.RULES)
 
     @abc.abstractmethod
     def host_info(self, ref: Ref) -> Host: ...

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Ambiguous, Conflict, InvalidValue, NebulaError, NotFound, WrongState
-from ..model import inject, instantiate
-from ..model.changes import Change
+from ..model import inject, instantiate, rules
+from ..model.changes import HOTPLUG, RECREATE, Change, matched
 from ..model.flags import flag
 from ..model.names import check_name, nearest
 from ..model.numbers import whole
-from ..model.states import FAILURES
+from ..model.states import FAILURES, ImageType
 from ..model.template import Template
 from ..text import context_sh
 from .base import Engine, VmOrders, VmRecord, VmRequest
@@ -28,7 +28,7 @@ STATES = (*WANTED, *OPERATIONS, "present", "recovered")
 KEYS = (
     "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
     "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
-    "inject", "inject_via",
+    "inject", "inject_via", "detach",
 )  # fmt: skip
 INDEX = "%i"
 MAX_COUNT = 100_000
@@ -50,6 +50,7 @@ class Wish:
     template: Template | None = None
     host: str = ""
     recreate: bool = False
+    detach: bool = False
     save_as: Sequence[SaveAs] = ()
     disk_snapshots: Sequence[DiskSnapshot] = ()
     orders: VmOrders = VmOrders()
@@ -118,6 +119,7 @@ class _Templates:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.known: dict[Any, tuple[str, Template]] = {}
+        self.hypervisors = engine.hypervisors()
 
     def get(self, ref: Any) -> tuple[str, Template]:
         if ref not in self.known:
@@ -166,6 +168,7 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
         )
     check_name("VM", name.replace(INDEX, "0"))
     wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
+    wish.detach = _flag(item, "detach", where)
     wish.count = _count(item, where)
     if wish.count is None:
         wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
@@ -194,10 +197,10 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
             raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
         wish.template_name, base = templates.get(item["template"])
         wish.template = _merged(base, item, where)
-        notes = instantiate.validate(wish.template, strict=_flag(item, "strict", where), where=where)
+        notes = instantiate.validate(wish.template, _flag(item, "strict", where), where, templates.hypervisors)
         if notes:
             # The template's own storing has warned of its own already.
-            known = instantiate.validate(base)
+            known = instantiate.validate(base, hypervisors=templates.hypervisors)
             warnings.extend(f"{where}: {note}" for note in notes if note not in known)
     return wish
 
@@ -349,7 +352,8 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
             f"VM {record.name} (id {record.id}) differs in host: it is on {record.host}, the list says {wish.host}; "
             "left as it is: remove it (state: absent) to have it made there anew"
         )
-    changes = instantiate.changes(record.request, wish.template)
+    rule = rules.of(record.hypervisor)
+    changes = instantiate.changes(record.request, wish.template, rule.live)
     if not changes:
         if record.outdated:
             outcome.after = engine.vm_update(_id(record), record.request)
@@ -360,16 +364,24 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         outcome.changes = changes
         return
     off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
-    possible = {"catalog", "live"} | ({"poweroff"} if off else set())
+    possible = {"catalog", "live"} | ({"poweroff", HOTPLUG} if off else set())
+    live = rule.live if record.state == "RUNNING" else ()
     template = record.request
     for change in changes:
-        if change.how in possible:
+        lost = _lost(engine, record.request, wish.template) if change.attribute == "DISK" else ""
+        if change.how == HOTPLUG and lost and not wish.detach:
+            outcome.differs.append(
+                f"VM {record.name} (id {record.id}) has a disk that the list does not: {lost}; left as it is: what it "
+                "holds is the machine's own, and would be lost. Set detach: true to have it taken away"
+            )
+            continue
+        if change.how in possible or (change.how != RECREATE and change.attribute in live):
             template = _with_attribute(template, wish.template, change.attribute)
             outcome.changes.append(change)
             continue
         remedy = (
             "power it off first (state: poweroff), or set recreate: true"
-            if change.how == "poweroff"
+            if change.how in ("poweroff", HOTPLUG)
             else "set recreate: true to make it anew (its own disks are lost)"
         )
         outcome.differs.append(
@@ -379,6 +391,21 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     if template != record.request:
         outcome.after = engine.vm_update(_id(record), template)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _lost(engine: Engine, old: Template, new: Template) -> str:
+    """The first disk that goes, if what it holds goes with it: an image's own file stays. "" if there is none."""
+    numbers = matched("DISK", old, new)
+    vectors = old.vectors("DISK")
+    for number in sorted(set(range(len(vectors))) - {index for index in numbers or () if index is not None}):
+        reference = vectors[number].get("IMAGE_ID") or vectors[number].get("IMAGE") or ""
+        try:
+            image = engine.image_info(int(reference) if vectors[number].get("IMAGE_ID") else reference)
+        except (NebulaError, ValueError):
+            image = None
+        if image is None or not (image.persistent or image.type == ImageType.CDROM):
+            return f"disk {number}" + (f", of image {reference}" if reference else "")
+    return ""
 
 
 def _never_ran(engine: Engine, record: VmRecord) -> bool:

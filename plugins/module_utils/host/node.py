@@ -61,7 +61,7 @@ class NodeFile:
     started and changed here is still being undone.
     done: the highest plan that was carried out to its end. networks: when the list was made, by the front-end's clock,
     for which a bridge was last made. secrets: of encrypted disks, by UUID, what they are in a form that does not tell
-    them."""
+    them. user: the one that the front-end comes as is there because of us."""
 
     catalog: str = ""
     plan: int = 0
@@ -74,6 +74,7 @@ class NodeFile:
     directories: tuple[str, ...] = ()
     given_back: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user: bool = False
 
 
 @dataclass

@@ -17,13 +17,14 @@ from ..model.names import check_name
 from ..model.plain import to_plain
 from ..model.states import HostState
 from ..model.template import vector_key
+from ..model.transfer import METHODS
 from ..sync import Item, differences
 
 KEYS = (
     "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "overhead",
-    "attributes", "catalog", "state",
+    "transfer", "attributes", "catalog", "state",
 )  # fmt: skip
-_SETTABLE = KEYS[1:9]
+_SETTABLE = KEYS[1:10]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
 
@@ -73,7 +74,11 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
 
 
 def _checked(name: str, key: str, value: Any) -> Any:
-    if key in ("hypervisor",):
+    if key == "hypervisor":
+        return str(value)
+    if key == "transfer":
+        if value not in METHODS:
+            raise InvalidValue(f"host {name}: transfer {value!r}", "there is none", f"Known are {', '.join(METHODS)}")
         return str(value)
     if key == "overhead":
         return _overhead(name, value)
@@ -115,5 +120,6 @@ def host_view(host: Host) -> dict[str, Any]:
         "cpu_used": host.cpu_used,
         "cpu_overcommit": host.cpu_overcommit,
         "vms": host.vms,
+        "transfer": host.transfer,
         "attributes": dict(host.attributes),
     }

@@ -498,7 +498,7 @@ def _check_templates(engine: Engine, work: Work, wish: Wish, settings: Settings)
     own = f"{wish.where}: template"
     made = [installs.template(wish.shape, _foreseen(wish), wish.own)]
     made += [installs.trial(wish.shape, wish.own)] if wish.verify else []
-    warnings = [text for template in made for text in instantiate.validate(template, where=own)]
+    warnings = [text for template in made for text in instantiate.validate(template, False, own, engine.hypervisors())]
     for index, nic in enumerate(instantiate.demands(made[0], own).nics):
         try:
             engine.vn_info(nic.network)

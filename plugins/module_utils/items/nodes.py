@@ -23,10 +23,11 @@ from ..hypervisors.base import Driver
 from ..hypervisors.batch import foreign_directories, read_record
 from ..hypervisors.registry import DRIVERS, open_driver
 from ..model.plain import to_plain
+from ..model.transfer import SHARED, SSH
 from ..network import boot as network_boot
 from ..storage.datastore import SYSTEM, image_directory
 from ..sync import Item, Result
-from . import node_secrets
+from . import node_secrets, node_transfer
 
 # What a node needs whatever runs its machines; the driver names the rest.
 PROGRAMS = ("qemu-img",)
@@ -75,8 +76,16 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         _remember(root, driver, chosen)
     if params.get("luks_secrets") is not None:
         _secrets(params, root, changes)
+    method = node_transfer.method_of(params.get("transfer") or SHARED, root, params["catalog"] or catalog)
+    key = params.get("transfer_key") or ""
+    if params.get("transfer") == node_transfer.AUTO and not (check_mode or node_transfer.can_be_told(root, key)):
+        # A first run without the front-end: what can't be decided yet is decided by a later one.
+        method = SHARED
+    if method == SSH:
+        node_transfer.present(root, key, changes)
     changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    return _result(changes, dict(_shown(params, chosen, started), catalog=catalog))
+    told = {"catalog": catalog, "transfer": method, "host_keys": node_transfer.host_keys()}
+    return _result(changes, {**_shown(params, chosen, started), **told})
 
 
 def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> None:
@@ -155,6 +164,7 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     driver.give_back(changes, known)
     if not check_mode:
         cache.remove(root)
+    node_transfer.absent(root, known, changes)
     _remove_directories(root, known, changes)
     return _result(changes, {"hypervisor": params["hypervisor"]})
 
@@ -200,11 +210,17 @@ def _result(changes: node.Changes, shown: Mapping[str, Any]) -> Result:
 def _lacking(driver: type[Driver]) -> list[str]:
     programs = []
     for program in (*driver.programs, *PROGRAMS):
-        try:
-            find(program)
-        except MissingDependency:
-            programs.append(program)
+        names = program.split("|")
+        if not any(map(_is_there, names)):
+            programs.append(names[0])
     return [*programs, *(f"Python library {name}" for name in missing(*driver.libraries, *LIBRARIES))]
+
+
+def _is_there(program: str) -> bool:
+    try:
+        return bool(find(program))
+    except MissingDependency:
+        return False
 
 
 def _package(name: str) -> str:
@@ -304,14 +320,17 @@ def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> Non
 def _shown(
     params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[Union[node.Daemon, node.Unit]]
 ) -> dict[str, Any]:
+    driver = DRIVERS[params["hypervisor"]]
+    # Without its packages a hypervisor does not tell.
+    memory, cpu = driver.capacity() if chosen["accelerator"] else (node.memory(), float(node.processors()))
     return {
         "hypervisor": params["hypervisor"],
         "accelerator": chosen["accelerator"],
         "reason": chosen["reason"],
-        "memory": node.memory(),
-        "overhead": to_plain(DRIVERS[params["hypervisor"]].overhead(chosen["accelerator"])),
-        "cpu": float(node.processors()),
-        "versions": DRIVERS[params["hypervisor"]].versions(),
+        "memory": memory,
+        "overhead": to_plain(driver.overhead(chosen["accelerator"])),
+        "cpu": cpu,
+        "versions": driver.versions(),
         "started": [daemon.name for daemon in started],
         "root": params["root"],
     }

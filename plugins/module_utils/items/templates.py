@@ -33,10 +33,11 @@ def apply_all(
     warnings: list[str] = []
     current = {stored.name: stored for stored in engine.template_pool()}
     seen: set[str] = set()
+    hypervisors = engine.hypervisors()
     for item in items:
         try:
             with engine.attempt():
-                before, after = _apply(engine, item, current, seen, warnings)
+                before, after = _apply(engine, item, current, seen, hypervisors, warnings)
         except NebulaError as error:
             done.append(Item(str(item.get("name") or "?"), error=error, changed=False))
             continue
@@ -55,6 +56,7 @@ def _apply(
     item: Mapping[str, Any],
     current: Mapping[str, StoredTemplate],
     seen: set[str],
+    hypervisors: Sequence[str],
     warnings: list[str],
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
     """The template before and after; the same object where nothing was to be done."""
@@ -77,7 +79,7 @@ def _apply(
     if word not in _YES + _NO:
         raise InvalidValue(f"template {name}: strict {item['strict']!r}", "it is neither true nor false", "Give one")
     strict = word in _YES
-    doubts = validate(template, strict=strict, where=f"template {name}")
+    doubts = validate(template, strict=strict, where=f"template {name}", hypervisors=hypervisors)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is None:
         return None, engine.template_allocate(name, template)

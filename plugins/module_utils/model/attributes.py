@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from .template import Template
 
 
@@ -164,10 +166,12 @@ def near_misses(template: Template) -> list[str]:
     return found
 
 
-def without_effect(template: Template) -> list[str]:
-    """A sentence for each known attribute that nothing acts on."""
+def without_effect(template: Template, but: Collection[str] = ()) -> list[str]:
+    """A sentence for each known attribute that nothing acts on. but: those that its hypervisor does act on."""
     found = []
     for name, keys in WITHOUT_EFFECT.items():
+        if name in but:
+            continue
         if "" in keys and template.has(name):
             found.append(f"{name} is kept, and nothing acts on it yet")
         given = {key for vector in template.vectors(name) for key, value in vector.items() if value}

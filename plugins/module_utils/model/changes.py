@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from . import context
 from .attributes import NOTES, SINGLES, VECTORS, WITHOUT_EFFECT
@@ -33,8 +33,13 @@ CHANGEABLE = {
     **dict.fromkeys(NOTES, "catalog"),
     # What nothing acts on needs no other machine to change.
     **dict.fromkeys((name for name, keys in WITHOUT_EFFECT.items() if "" in keys), "catalog"),
+    # Which some hypervisors do act on; to the others it is one of these.
+    "CPULIMIT": "live",
 }
 RECREATE = "recreate"
+# Devices that come and go, where the hypervisor has that done: at once if the machine runs, else by its next start.
+HOTPLUG = "hotplug"
+DEVICES = ("DISK", "NIC")
 
 # Names of the machine itself, not of what it is made of.
 _IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
@@ -54,7 +59,8 @@ _Normal = Union[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class Change:
-    """old, new: for people, without secrets. how: live, poweroff, catalog, or recreate where nothing else will do."""
+    """old, new: for people, without secrets. how: live, hotplug, poweroff, catalog, or recreate where nothing else will
+    do."""
 
     attribute: str
     old: str
@@ -62,8 +68,8 @@ class Change:
     how: str
 
 
-def changes(old: Template, new: Template) -> list[Change]:
-    """What has to change for `old` to say what `new` says.
+def changes(old: Template, new: Template, live: Collection[str] = ()) -> list[Change]:
+    """What has to change for `old` to say what `new` says. live: see model.rules.Rules.
 
     No difference are the case of words without one, the order of keys in a vector and of attributes of different
     names, numbers written in two ways, an empty value for none.
@@ -76,11 +82,13 @@ def changes(old: Template, new: Template) -> list[Change]:
             continue
         before, after = _normal(old, name), _normal(new, name)
         if before != after:
-            found.append(Change(name, _shown(name, before, after), _shown(name, after, before), how(name, old, new)))
+            found.append(
+                Change(name, _shown(name, before, after), _shown(name, after, before), how(name, old, new, live))
+            )
     return found
 
 
-def how(name: str, old: Template, new: Template) -> str:
+def how(name: str, old: Template, new: Template, live: Collection[str] = ()) -> str:
     """What it takes to change that attribute from old to new."""
     if name == "CONTEXT":
         if old.has(name) != new.has(name):
@@ -93,7 +101,24 @@ def how(name: str, old: Template, new: Template) -> str:
         return RECREATE
     if name in CHANGEABLE:
         return CHANGEABLE[name]
+    if name in DEVICES and name in live and matched(name, old, new) is not None:
+        return HOTPLUG
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
+
+
+def matched(name: str, old: Template, new: Template) -> Optional[list[Optional[int]]]:
+    """For each vector of that name in `new`, which of `old` it is, by number, None for one that came. None if they
+    differ in more than that some came, or some went: what only changed is not told from another in its place."""
+    before, after = _normal(old, name), _normal(new, name)
+    found: list[Optional[int]] = []
+    start = 0
+    for value in after:
+        index = next((number for number in range(start, len(before)) if before[number] == value), None)
+        found.append(index)
+        start = start if index is None else index + 1
+    gone = len(before) - sum(index is not None for index in found)
+    came = sum(index is None for index in found)
+    return None if gone and came else found
 
 
 def _is_disk(template: Template) -> bool:

@@ -59,9 +59,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class DiskFiles:
-    """Where a disk of a machine really is on the node. path: the file the hypervisor opens;
-    backing: the chain below it, nearest first, as (path, format)."""
+    """Where a disk of a machine really is on the node. path: the file the hypervisor opens; block: it is a block
+    device; backing: the chain below it, nearest first, as (path, format)."""
 
     path: str
     format: str
     backing: tuple[tuple[str, str], ...] = ()
+    block: bool = False

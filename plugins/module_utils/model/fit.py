@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Optional
 
 from ..errors import InvalidValue
+from .flags import TRUE
 from .image import Image
 from .states import ImageType
 from .template import Template
@@ -21,7 +22,6 @@ FIRMWARES = (BIOS, UEFI, SECURE)
 PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
 # Attributes of an image in which users say what system is in it.
 _SYSTEM = ("GUEST_OS", "OS", "OS_FAMILY")
-_TRUE = ("YES", "TRUE", "ON", "1")
 
 
 def boot_disk(os: Os, images: Mapping[int, Image]) -> Optional[int]:
@@ -73,7 +73,7 @@ def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: st
     if image is None or index is None or image.bus not in PREFIXES:
         return []
     disk, vector = vm.disks[index], template.vectors("DISK")[index]
-    if disk.bus == image.bus or vector.get("FORCE_BUS", "").upper() in _TRUE:
+    if disk.bus == image.bus or vector.get("FORCE_BUS", "").upper() in TRUE:
         return []
     asked = f"{where}: DISK {index}: TARGET = {disk.target}, which is on {disk.bus}"
     found = f"image {image.name} was installed on {image.bus}"
@@ -97,4 +97,4 @@ def is_windows(template: Template, image: Image) -> bool:
 
 
 def _enlightened(vectors: Sequence[Mapping[str, str]]) -> bool:
-    return any(vector.get("HYPERV", "").upper() in _TRUE for vector in vectors)
+    return any(vector.get("HYPERV", "").upper() in TRUE for vector in vectors)

@@ -1,13 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people write for yes and no in the keys of an item. (In templates it is OpenNebula's YES and NO.)"""
+"""What people write for yes and no: in the keys of an item by flag(), in templates by OpenNebula's words."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..errors import InvalidValue
+
+# In upper case.
+TRUE, FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
 
 
 def flag(value: Any, where: str) -> bool:

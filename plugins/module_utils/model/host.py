@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from .states import HostState
+from .transfer import SHARED
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Overhead:
 class Host:
     """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its
     machines were promised, overhead_used what their hypervisor takes besides, by `overhead`. overcommit: factors on
-    what may be promised (1.0: memory is never promised twice)."""
+    what may be promised (1.0: memory is never promised twice). transfer: how files of images get there, by
+    model/transfer.py."""
 
     id: Optional[int]
     name: str
@@ -46,4 +48,5 @@ class Host:
     overhead_used: int = 0
     cpu_used: float = 0.0
     vms: int = 0
+    transfer: str = SHARED
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
+from . import rules, values
 from .image import Image
 from .states import ImageState, ImageType
 from .template import Template
@@ -58,8 +59,6 @@ PROFILES = ("linux", "windows")
 BUSES = ("virtio", "scsi", "sata", "ide")
 CDROMS = BUSES[1:]
 _TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
-# A domain that ends where its guest reboots: the installer's kernel would be booted again.
-ENDS_AT_REBOOT = "<on_reboot>destroy</on_reboot>"
 
 
 @dataclass(frozen=True)
@@ -380,7 +379,9 @@ def _bus(shape: Shape) -> dict[str, str]:
 def _raw(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:
     found = []
     if shape.end == REBOOT or media.kernel:
-        found.append({"TYPE": "kvm", "DATA": ENDS_AT_REBOOT})
+        # Or the installer's kernel would be booted again.
+        ends = {name: rules.of(name).ends_at_reboot for name in values.RAW_TYPES}
+        found += [{"TYPE": name, "DATA": text} for name, text in ends.items() if text]
     if media.floppy:
         found.append({"TYPE": "kvm", "DATA": _floppy(media.floppy)})
     return found

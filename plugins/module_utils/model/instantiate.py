@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
-from ..errors import InvalidValue
-from . import fit, inject, snapshots, targets, values
+from ..errors import InvalidValue, NebulaError
+from . import fit, inject, rules, snapshots, targets, values
 from .attributes import SINGLES, near_misses, without_effect
 from .changes import CHANGEABLE, Change, changes
 from .context import DEVICES, Context
 from .context import FORMATS as CONTEXT_FORMATS
 from .disk import Disk
+from .flags import FALSE, TRUE
 from .image import Image
 from .names import nearest
 from .nic import Nic
@@ -32,9 +33,6 @@ Ref = Union[str, int]
 
 # Half a processor is 0.5; a machine that does not say gets a whole one, as a physical machine has.
 DEFAULT_CPU = 1.0
-# As a real oned has it in its defaults for KVM.
-DEFAULT_MACHINE = {"kvm": "q35", "qemu": "q35"}
-DEFAULT_HYPERVISOR = "kvm"
 FORMATS = ("raw", "qcow2")
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 GRAPHICS_TYPES = ("vnc", "spice")
@@ -51,13 +49,22 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 _VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW", "INJECT", "TPM")
-_SINGLES_ONLY = ("NAME", "CPU", "VCPU", "MEMORY", "HYPERVISOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE", "INJECT_VIA")
+_SINGLES_ONLY = (
+    "NAME",
+    "CPU",
+    "CPULIMIT",
+    "VCPU",
+    "MEMORY",
+    "HYPERVISOR",
+    "CONTEXT_FORMAT",
+    "CONTEXT_DEVICE",
+    "INJECT_VIA",
+)
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
     "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE", "FORCE_BUS"),
     "OS": ("FIRMWARE_SECURE",),
 }
-_TRUE, _FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
 
 # Attributes that become fields of the model; whatever else a DISK or NIC says are its options.
 _DISK_FIELDS = frozenset((
@@ -97,9 +104,22 @@ class Demands:
     graphics_port: int = 0
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a machine that is there goes on with. disks: per DISK of the template, its own, None for one that comes.
+    context: the place that its context has. next_disk: id of the first that comes."""
+
+    disks: tuple[Optional[Disk], ...]
+    context: Optional[Context] = None
+    next_disk: int = 0
+
+
 # -- what a template must not say -------------------------------------------------------------------------------------
-def validate(template: Template, strict: bool = False, where: str = "template") -> list[str]:
-    """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web").
+def validate(
+    template: Template, strict: bool = False, where: str = "template", hypervisors: Sequence[str] = ()
+) -> list[str]:
+    """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web"). hypervisors: those
+    that its machines may come to, where it does not say itself; one that takes it is enough.
 
     All that can be known without the images: those are looked at by build(). strict: a near miss of a known
     attribute is an error too.
@@ -107,24 +127,15 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
     warnings = near_misses(template)
     if strict and warnings:
         raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
-    warnings += without_effect(template)
     _check_shapes(template, where)
     if not template.has("MEMORY"):
         warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
     else:
         _memory(template, where)
     _cpu(template, where)
+    _cpu_limit(template, where)
     _vcpu(template, where)
-    kinds, doubts = _check_disks(template, where)
-    warnings += doubts
-    _check_nics(template, where)
-    _os(template, where, kinds, template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR)
-    _check_bootable(template, kinds, where)
-    graphics = _graphics(template, where, None)
-    if graphics is not None:
-        warnings += _doubts_of_graphics(graphics)
-    if (template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR) in values.HYPERVISORS:
-        values.check(template, where)
+    warnings += _first_that_takes(template, where, hypervisors)
     _word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
     _word(template, "CONTEXT_DEVICE", DEVICES, where)
     inject.of_template(template, where)
@@ -132,6 +143,41 @@ def validate(template: Template, strict: bool = False, where: str = "template") 
     if len(template.vectors("CONTEXT")) > 1:
         raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
     return warnings
+
+
+def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+    """By hypervisor, why it can have no machine of the template; nothing for those that can."""
+    found: dict[str, NebulaError] = {}
+    for hypervisor in hypervisors:
+        try:
+            _check_for(template, where, hypervisor)
+        except NebulaError as error:
+            found[hypervisor] = error
+    return found
+
+
+def _first_that_takes(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
+    own = template.get("HYPERVISOR").lower()
+    errors = []
+    for hypervisor in [own] if own else hypervisors or [rules.DEFAULT]:
+        try:
+            return _check_for(template, where, hypervisor)
+        except NebulaError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
+    """What depends on where it runs. Warnings."""
+    kinds, warnings = _check_disks(template, where, hypervisor)
+    _check_nics(template, where)
+    _os(template, where, kinds, hypervisor)
+    _check_bootable(template, kinds, where)
+    graphics = _graphics(template, where, None)
+    if graphics is not None:
+        warnings += _doubts_of_graphics(graphics)
+    rules.of(hypervisor).check(template, where)
+    return warnings + without_effect(template, rules.of(hypervisor).acts)
 
 
 def _check_shapes(template: Template, where: str) -> None:
@@ -148,9 +194,8 @@ def _check_shapes(template: Template, where: str) -> None:
             _flag(dict(value), flag, f"{where}: {name}")
 
 
-def _check_disks(template: Template, where: str) -> tuple[list[str], list[str]]:
+def _check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[str], list[str]]:
     """The kind of each DISK as far as the template tells, and warnings."""
-    hypervisor = template.get("HYPERVISOR").lower() or DEFAULT_HYPERVISOR
     board = _board(template, hypervisor)
     kinds, places = [], []
     for index, vector in enumerate(template.vectors("DISK")):
@@ -164,12 +209,14 @@ def _check_disks(template: Template, where: str) -> tuple[list[str], list[str]]:
                 "Register the image with nebula_image and name it" if vector.get("SOURCE") else "Name its IMAGE",
             )
         _size(vector, here, required=volatile)
+        _driver(vector, here)
         kinds.append(kind)
         places.append(_place(vector, _named(here, vector), kind))
     context = template.vectors("CONTEXT")
     if context:
         places.append(_context_place(template, where))
-    targets.explicit(places)
+    places = [targets.translated(place, board) for place in places]
+    targets.explicit(places, board)
     fixed = [place for place in places if place.target]
     assigned = [(place.target, targets.check(place, place.target, board)) for place in fixed]
     targets.count(assigned, [place.where for place in fixed])
@@ -256,8 +303,9 @@ def build(
     images: Mapping[int, Image],
     nics: Sequence[Nic],
     vnc_port: Optional[int] = None,
+    kept: Optional[Kept] = None,
 ) -> Vm:
-    """The machine. name: "" becomes one-<vmid>.
+    """The machine. name: "" becomes one-<vmid>. kept: of one that is there; None for one that is made.
 
     images: by index of Demands.images. nics: one per NIC, with network and lease; the rest is filled in here.
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
@@ -271,8 +319,7 @@ def build(
     os = replace(os, kernel=_file(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
     os = replace(os, initrd=_file(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     _check_boots(os, kinds, where)
-    if hypervisor in values.HYPERVISORS:
-        os = fit.with_firmware(os, template, _disk_images(images, vectors), where)
+    os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
 
     places = [
         _place(vector, f"{where}: {_named(f'DISK {index}', vector)}", kinds[index], images.get(index))
@@ -281,6 +328,9 @@ def build(
     contexts = template.vectors("CONTEXT")
     if contexts:
         places.append(_context_place(template, where))
+    ids, context_id = list(range(len(vectors))), len(vectors)
+    if kept is not None:
+        places, ids, context_id = _as_kept(places, kept, context_id)
     assigned = targets.assign(places, _board(template, hypervisor))
     order = {device: number for number, device in enumerate(os.boot, 1)}
     return Vm(
@@ -295,7 +345,7 @@ def build(
         disks=_with_files(
             tuple(
                 replace(
-                    _disk(index, vector, images.get(index), f"{where}: DISK {index}"),
+                    _disk(ids[index], vector, images.get(index), hypervisor, f"{where}: DISK {index}"),
                     target=assigned[index][0],
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
@@ -307,18 +357,40 @@ def build(
             where,
         ),
         nics=tuple(
-            _nic(nic, vector, vm_id, order.get(f"nic{nic.nic_id}", 0))
-            for nic, vector in zip(nics, template.vectors("NIC"))
+            _nic(nic, vector, vm_id, order.get(f"nic{index}", 0))
+            for index, (nic, vector) in enumerate(zip(nics, template.vectors("NIC")))
         ),
-        context=_context(template, len(vectors), assigned[-1], where) if contexts else None,
+        context=_context(template, context_id, assigned[-1], where) if contexts else None,
         graphics=_graphics(template, where, vnc_port),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
         tpm=_tpm(template, where),
         features=template.vector("FEATURES"),
         cpu_model=template.vector("CPU_MODEL"),
+        cpu_limit=_cpu_limit(template, where),
         raw=_raw(template),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
+        next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
+        next_nic=max((nic.nic_id + 1 for nic in nics), default=0),
     )
+
+
+def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
+    """Places with the targets that they have, ids of disks, and of the context."""
+    found, ids, new = list(places), [], kept.next_disk
+    for index, disk in enumerate(kept.disks):
+        if disk is None:
+            ids.append(new)
+            new += 1
+            continue
+        ids.append(disk.disk_id)
+        found[index] = replace(found[index], target=disk.target, dev_prefix="")
+    if kept.context is not None and len(places) > len(kept.disks):
+        context_id = kept.context.disk_id
+        if not found[-1].target and not found[-1].dev_prefix:
+            found[-1] = replace(found[-1], target=kept.context.target)
+    elif len(places) > len(kept.disks):
+        context_id = new
+    return found, ids, context_id
 
 
 def doubts(template: Template, vm: Vm, images: Mapping[int, Image]) -> list[str]:
@@ -362,13 +434,13 @@ def _check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
     )
 
 
-def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], where: str) -> Disk:
+def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str) -> Disk:
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
     if wanted and wanted not in FORMATS:
         # Not a format of ours, but some hypervisors' own word: file:, tap:aio:
         options["DRIVER"] = vector["DRIVER"]
-        wanted = ""
+        wanted = rules.of(hypervisor).format_of(wanted)
     size = _size(vector, where)
     readonly = _flag(vector, "READONLY", where)
     if image is None:
@@ -399,23 +471,17 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], where: 
         generation=image.generation,
         source=image.source,
         format=image.format,
-        driver=image.format if in_place else wanted or "qcow2",
+        driver=image.format if in_place else wanted or rules.of(hypervisor).driver,
         size=image.size if cdrom else max(size, image.size),
         clone=not in_place,
         save=image.persistent and not cdrom,
         readonly=cdrom or readonly,
         luks_secret=image.luks_secret,
         # What its own file holds goes with it, and an overlay begins with nothing.
-        trusted=is_trusted(image),
+        trusted=image.is_trusted,
         snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
         options=options,
     )
-
-
-def is_trusted(image: Image) -> bool:
-    """Whether this host's kernel may mount it. That was said of what it held then: not of what a guest wrote since."""
-    said = image.attributes.get("TRUSTED", "").upper() in _TRUE
-    return said and image.notes.get("trusted", 0) == image.generation
 
 
 def _with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
@@ -446,8 +512,8 @@ def _with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int]
         wanted.setdefault(place, []).append(entry)
     via = inject.via(template, where)
     return tuple(
-        replace(disk, inject=tuple(wanted[disk.disk_id]), inject_via=via) if disk.disk_id in wanted else disk
-        for disk in disks
+        replace(disk, inject=tuple(wanted[index]), inject_via=via) if index in wanted else disk
+        for index, disk in enumerate(disks)
     )
 
 
@@ -492,6 +558,18 @@ def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
     return ("swap" if vector.get("TYPE", "").upper() == "SWAP" else fs), format_
 
 
+def _driver(vector: Mapping[str, str], where: str) -> None:
+    """A word that no hypervisor knows would be found out when the machine starts, and its error names no disk."""
+    word = vector.get("DRIVER", "").strip()
+    if word and word.lower() not in rules.DRIVERS:
+        near = nearest(word.lower(), rules.DRIVERS)
+        raise InvalidValue(
+            f"{where}: DRIVER = {word}",
+            "there is no such driver of block devices",
+            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(rules.DRIVERS),
+        )
+
+
 def _image_ref(vector: Mapping[str, str], where: str) -> Optional[Ref]:
     if vector.get("IMAGE_ID"):
         return _whole(vector["IMAGE_ID"], f"{where}: IMAGE_ID", "Give the image's id, or its name as IMAGE")
@@ -527,7 +605,7 @@ def _place(
         target=target,
         dev_prefix=prefix,
         bus=bus,
-        readonly=vector.get("READONLY", "").upper() in _TRUE,
+        readonly=vector.get("READONLY", "").upper() in TRUE,
         context=context,
     )
 
@@ -565,9 +643,11 @@ def _word(template: Template, name: str, known: Sequence[str], where: str) -> st
 def _board(template: Template, hypervisor: str) -> Board:
     vector = template.vector("OS")
     return Board(
-        machine=vector.get("MACHINE") or DEFAULT_MACHINE.get(hypervisor, ""),
+        machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
         sd_disk_bus=vector.get("SD_DISK_BUS", ""),
         hypervisor=hypervisor,
+        devices=rules.of(hypervisor).devices,
+        firmware=rules.of(hypervisor).firmware(vector),
     )
 
 
@@ -589,7 +669,7 @@ def _os(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -
             )
     return Os(
         arch=vector.get("ARCH") or "x86_64",
-        machine=vector.get("MACHINE") or DEFAULT_MACHINE.get(hypervisor, ""),
+        machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
         boot=_boot(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
         kernel=vector.get("KERNEL_DS") or vector.get("KERNEL", ""),
         initrd=vector.get("INITRD_DS") or vector.get("INITRD", ""),
@@ -669,9 +749,9 @@ def _tpm(template: Template, where: str) -> Optional[Tpm]:
     """TPM = [ MODEL, VERSION ], or a model (or YES) as TPM in OS."""
     vectors = template.vectors("TPM")
     word = template.vector("OS").get("TPM", "").strip().lower()
-    if not vectors and word.upper() in _FALSE:
+    if not vectors and word.upper() in FALSE:
         return None
-    vector = vectors[0] if vectors else {"MODEL": "" if word.upper() in _TRUE else word}
+    vector = vectors[0] if vectors else {"MODEL": "" if word.upper() in TRUE else word}
     model = vector.get("MODEL", "").strip().lower() or TPM_MODELS[0]
     version = vector.get("VERSION", "").strip() or "2.0"
     if model not in TPM_MODELS:
@@ -693,7 +773,7 @@ def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[G
     type_ = vector.get("TYPE", "vnc").lower()
     if type_ not in GRAPHICS_TYPES:
         raise InvalidValue(f"{here}/TYPE = {vector.get('TYPE')}", "no such graphics", "Use vnc or spice")
-    if vector.get("RANDOM_PASSWD", "").upper() in _TRUE:
+    if vector.get("RANDOM_PASSWD", "").upper() in TRUE:
         raise InvalidValue(f"{here}/RANDOM_PASSWD", "passwords are not made up here", "Give one as PASSWD")
     fixed = 0
     if vector.get("PORT"):
@@ -755,6 +835,11 @@ def _cpu(template: Template, where: str) -> float:
     )
 
 
+def _cpu_limit(template: Template, where: str) -> int:
+    text = template.get("CPULIMIT").strip() or "0"
+    return _whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
+
+
 def _vcpu(template: Template, where: str) -> Optional[int]:
     text = template.get("VCPU").strip()
     return _whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
@@ -783,6 +868,6 @@ def _whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
 
 def _flag(vector: Mapping[str, str], key: str, where: str) -> bool:
     word = vector.get(key, "").strip().upper()
-    if word not in _TRUE + _FALSE:
+    if word not in TRUE + FALSE:
         raise InvalidValue(f"{where}/{key} = {vector[key]!r}", "it is neither YES nor NO", "Write YES or NO")
-    return word in _TRUE
+    return word in TRUE

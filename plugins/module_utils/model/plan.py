@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .audit import Inventory
+from .transfer import SHARED, PlannedImage
 from .vm import Vm
 
 FORMAT = 2
@@ -62,7 +63,7 @@ class PlannedVm:
     `wanted`. decided: the generation that it came with, where a later decision took it along; 0 for this one.
     hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
     seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
-    a machine starts and after it ended.
+    a machine starts and after it ended. detached: ids of disks that it had and is to have no more.
     """
 
     vm: Vm
@@ -75,6 +76,7 @@ class PlannedVm:
     previous: str = ""
     tasks: tuple[DiskTask, ...] = ()
     decided: int = 0
+    detached: tuple[int, ...] = ()
 
     def is_due(self, operated: int) -> bool:
         """Whether the operation is still to be carried out. operated: the generation whose operation was, last."""
@@ -114,6 +116,9 @@ class Plan:
     memory: MiB that machines may take on this node altogether, 0 if that is not known. foreign_memory: of these, what
     machines that are not the catalog's held when it was decided. sources: all that FILES of these machines name, by
     ContextFile.key. contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
+    transfer: how files of images get to the node. images: those that its machines need or make, if it does not see the
+    front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
+    taken: of files that the node has no more to keep, as they are back on the front-end.
     """
 
     catalog: str
@@ -125,6 +130,10 @@ class Plan:
     foreign_memory: int = 0
     sources: Mapping[str, PlannedSource] = field(default_factory=dict)
     contents: Mapping[str, str] = field(default_factory=dict, repr=False)
+    transfer: str = SHARED
+    images: tuple[PlannedImage, ...] = ()
+    current: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,9 @@ class Observed:
     something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
     machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
     plan that it accepted; done_number: that it carried out to its end. contents: SHA-256 of the files for contexts that
-    it keeps."""
+    it keeps. images: what it has of the front-end's images, by PlannedImage.local; returns: what is to come back of it,
+    by name and bytes; room: MiB that may still be written below its nebula_root. These three are of nodes that don't
+    see the front-end's datastores."""
 
     host: str
     hypervisor: str = "kvm"
@@ -184,3 +195,6 @@ class Observed:
     facts: Mapping[str, Any] = field(default_factory=dict)
     inventory: Optional[Inventory] = None
     contents: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    returns: Mapping[str, int] = field(default_factory=dict)
+    room: int = 0

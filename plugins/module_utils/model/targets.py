@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from ..errors import InvalidValue
 
@@ -18,8 +19,22 @@ _BUSES = ("virtio", "scsi", "ide", "sata", "usb", "fdc", "xen", "uml")
 _PREFIX_BUS = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
 # Devices that one machine can have on a bus.
 _MOST = {"ide": 4, "scsi": 256, "fdc": 2}
-# What a hypervisor has no device model for. Those that are not listed say so themselves.
-_NOT_ON = {"kvm": ("xen", "uml"), "qemu": ("xen", "uml")}
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What a hypervisor has of disks. lacks: buses that it has no device model for. prefix: of a disk that says
+    nothing; "" for what its board has. renamed: prefixes of others that stand for one of its own, cdroms: those of
+    CDROMs, before these; buses likewise. shared: a letter stands for one device, whatever its prefix. emulated: so
+    many devices from the first letter on are what a firmware sees, and none of them can be a disk that is read-only."""
+
+    lacks: tuple[str, ...] = ()
+    prefix: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    cdroms: Mapping[str, str] = field(default_factory=dict)
+    buses: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
+    emulated: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,11 +55,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """What of a machine decides about its buses. machine: OS/MACHINE with its default."""
+    """What of a machine decides about its buses. machine: OS/MACHINE with its default. devices: its hypervisor's.
+    firmware: whether it has one, that boots from them."""
 
     machine: str = ""
     sd_disk_bus: str = ""
     hypervisor: str = ""
+    devices: Devices = Devices()
+    firmware: bool = True
 
     @property
     def has_ide(self) -> bool:
@@ -66,24 +84,58 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
     last, and to all others: the first letter that is free for the prefix. What no machine can have is InvalidValue.
     """
+    places = [translated(place, board) for place in places]
     targets = {index: place.target for index, place in enumerate(places) if place.target}
-    used = explicit(places)
+    used = explicit(places, board)
     for index in _order(places):
         prefix = places[index].dev_prefix or default_prefix(places[index], board)
         if not _TARGET.fullmatch(prefix + "a"):
             raise InvalidValue(
                 f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
             )
-        target = next(prefix + letters for letters in _letters() if prefix + letters not in used)
-        used[target] = places[index].where
+        target = next(
+            prefix + letters
+            for letters in _letters()
+            if _unit(prefix + letters, board) not in used and _suits(places[index], prefix + letters, board)
+        )
+        used[_unit(target, board)] = places[index].where
         targets[index] = target
     assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
     count(assigned, [place.where for place in places])
     return assigned
 
 
-def explicit(places: Sequence[Place]) -> dict[str, str]:
+def translated(place: Place, board: Board) -> Place:
+    """What was said in the words of another hypervisor, in those of this one."""
+    devices, prefix = board.devices, prefix_of(place.target)
+    renamed = {**devices.renamed, **devices.cdroms} if place.kind == CDROM else devices.renamed
+    return replace(
+        place,
+        # What xl wants to hear of a CDROM is no part of its name.
+        target=renamed.get(prefix, prefix) + bare(place.target)[len(prefix) :] if prefix else place.target,
+        dev_prefix=renamed.get(place.dev_prefix, place.dev_prefix),
+        bus=devices.buses.get(place.bus, place.bus),
+    )
+
+
+def _unit(target: str, board: Board) -> str:
+    """What two targets that are one device have in common."""
+    return str(letter_index(target)) if board.devices.shared else bare(target)
+
+
+def _suits(place: Place, target: str, board: Board) -> bool:
+    """Whether it can be there: an emulated disk of some hypervisors is never read-only, and a CDROM always emulated."""
+    emulated = board.devices.emulated if board.firmware else 0
+    if not emulated or place.kind == UNKNOWN:
+        return True
+    if place.kind == CDROM:
+        return letter_index(target) < emulated
+    return not place.readonly or letter_index(target) >= emulated
+
+
+def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str, str]:
     """The targets that are given, with what has each; two that want the same one are InvalidValue."""
+    board = board or Board()
     used: dict[str, str] = {}
     for place in places:
         if not place.target:
@@ -95,13 +147,13 @@ def explicit(places: Sequence[Place]) -> dict[str, str]:
                 "it is no name of a disk device",
                 "Use a prefix and letters: vda, sdb, hdc; or leave it out",
             )
-        if device in used:
+        if _unit(device, board) in used:
             raise InvalidValue(
                 f"{place.where}: TARGET = {place.target}",
-                f"{used[device]} has the same",
+                f"{used[_unit(device, board)]} has the same",
                 "Give them different targets, or leave one out to get the next free letter",
             )
-        used[device] = place.where
+        used[_unit(device, board)] = place.where
     return used
 
 
@@ -112,8 +164,17 @@ def check(place: Place, target: str, board: Board) -> str:
     machine = f"machine {board.machine}"
     if bus not in _BUSES:
         raise InvalidValue(shown, "no such bus", "Use one of " + ", ".join(_BUSES[:4]))
-    if bus in _NOT_ON.get(board.hypervisor, ()):
-        raise InvalidValue(shown, f"{board.hypervisor} has no bus {bus}", "Use a target such as vda or sda")
+    if bus in board.devices.lacks:
+        examples = "xvda or hda" if board.devices.prefix == "xvd" else "vda or sda"
+        raise InvalidValue(shown, f"{board.hypervisor} has no bus {bus}", f"Use a target such as {examples}")
+    if not _suits(place, target, board):
+        most = board.devices.emulated
+        raise InvalidValue(
+            shown,
+            f"the first {most} devices of a machine with a firmware are emulated IDE, where "
+            + ("CDROMs have to be" if place.kind == CDROM else "no disk can be read-only"),
+            f"Use a target with letter {'a to d' if place.kind == CDROM else 'e or later'}, or leave it out",
+        )
     if bus == "ide" and not board.has_ide:
         raise InvalidValue(
             shown, f"{machine} has no IDE", 'Use TARGET = "sda" (SCSI) or "vda" (virtio), or MACHINE = "pc"'
@@ -155,6 +216,8 @@ def count(assigned: Sequence[Assigned], names: Sequence[str]) -> None:
 
 
 def default_prefix(place: Place, board: Board) -> str:
+    if board.devices.prefix:
+        return board.devices.prefix
     if place.kind == CDROM:
         # Where hd would be SATA: Debian's cloud kernel, for one, has no driver for that.
         return "sd" if board.cdrom_on_sd else "hd"

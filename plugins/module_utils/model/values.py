@@ -12,6 +12,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
+from .flags import TRUE
 from .numbers import whole
 from .template import Template
 
@@ -50,7 +51,7 @@ _MACHINE = re.compile(r"(pc|q35|pc-(i440fx|q35)-\S+)?")
 # What libvirt lets into QEMU's arguments.
 _SERIAL = re.compile(r"[A-Za-z0-9_ .+-]*")
 # RAW says which hypervisor it is for; OpenNebula calls KVM with and without acceleration the same.
-_RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
+RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
 # Asynchronous I/O of the kernel's own kind goes past the page cache or not at all.
 _UNCACHED = ("none", "directsync")
 # Vectors whose values deployment files hold.
@@ -82,7 +83,7 @@ def check(template: Template, where: str) -> None:
             'Name one: MODEL = "host-model", or a name as in `virsh cpu-models x86_64`',
         )
     listen = template.vector("GRAPHICS").get("LISTEN", "")
-    if listen and not _is_address(listen):
+    if listen and not is_address(listen):
         raise InvalidValue(
             f"{where}: GRAPHICS/LISTEN = {listen!r}",
             "it is no address, and names are not looked up",
@@ -90,11 +91,11 @@ def check(template: Template, where: str) -> None:
         )
     for vector in template.vectors("RAW"):
         kind = vector.get("TYPE", "").lower()
-        if kind not in _RAW_TYPES:
+        if kind not in RAW_TYPES:
             raise InvalidValue(
                 f"{where}: RAW/TYPE = {vector.get('TYPE', '')!r}",
                 "it tells for which hypervisor DATA is, and there is none of that name",
-                f"Use one of {', '.join(_RAW_TYPES)}",
+                f"Use one of {', '.join(RAW_TYPES)}",
             )
         if kind in HYPERVISORS:
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
@@ -196,7 +197,7 @@ def _check_os(vector: Mapping[str, str], where: str) -> None:
             "KVM has none beside the one on the disk",
             "Leave it out, or name KERNEL and INITRD",
         )
-    if vector.get("FIRMWARE_SECURE", "").upper() in ("YES", "TRUE", "ON", "1"):
+    if vector.get("FIRMWARE_SECURE", "").upper() in TRUE:
         firmware = vector.get("FIRMWARE", "")
         if not firmware or firmware.upper() == "BIOS":
             raise InvalidValue(
@@ -224,7 +225,7 @@ def _check_nic(vector: Mapping[str, str], where: str) -> None:
         for key in keys:
             if not vector.get(key):
                 continue
-            if not _is_address(vector[key], version):
+            if not is_address(vector[key], version):
                 raise InvalidValue(
                     f"{where}: {key} = {vector[key]!r}",
                     f"it is no IPv{version} address",
@@ -241,7 +242,7 @@ def _check_nic(vector: Mapping[str, str], where: str) -> None:
                 raise InvalidValue(f"{where}: {key} = {vector[key]}", f"there is no {average}", f"Set {average} too")
 
 
-def _is_address(text: str, version: int = 0) -> bool:
+def is_address(text: str, version: int = 0) -> bool:
     # A scope (fe80::1%eth0) may be any text to ipaddress.
     if "%" in text:
         return False

@@ -61,7 +61,9 @@ class Vm:
     """One machine.
 
     cpu: share of physical processors (0.5 is half a one); vcpu: virtual processors, None for the hypervisor's default;
-    memory: MiB. Disks are in the order of their ids, without the context, whose place is context.disk_id.
+    memory: MiB. Disks are in the order of the template, without the context, whose place is context.disk_id.
+    next_disk, next_nic: ids that no disk or NIC of it ever had, 0 for those after the last.
+    cpu_limit: percents of one processor that it gets at most, 0 for no limit.
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
     attributes: the user's own attributes, single values only.
     """
@@ -82,5 +84,8 @@ class Vm:
     tpm: Optional[Tpm] = None
     features: Mapping[str, str] = field(default_factory=dict)
     cpu_model: Mapping[str, str] = field(default_factory=dict)
+    cpu_limit: int = 0
     raw: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    next_disk: int = 0
+    next_nic: int = 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from ...context import sources
-from ...errors import CatalogError, ForeignObject
+from ...errors import CatalogError, ForeignObject, InUse
 from ...model.audit import Ledger
 from ...model.backup import Copy, Restored
 from ...model.datastore import Datastore
@@ -171,6 +171,9 @@ class EmbeddedEngine(Engine):
     def image_delete(self, ref: Ref) -> Image:
         return self.images.delete(ref)
 
+    def image_returned(self, ref: Ref, error: str = "") -> Image:
+        return self.images.returned(ref, error)
+
     def datastore_pool(self) -> list[Datastore]:
         return self.datastores.pool()
 
@@ -242,6 +245,14 @@ class EmbeddedEngine(Engine):
         return self.hosts.delete(ref)
 
     def host_delete(self, ref: Ref) -> Host:
+        host = self.hosts.info(ref)
+        coming = self.images.coming_from(host.name)
+        if coming:
+            raise InUse(
+                f"host {host.name}: delete",
+                f"what machines wrote to {', '.join(coming[:5])}{' …' * (len(coming) > 5)} is still there",
+                "Run site.yml, which fetches it; if the host is gone for good: nebula.provision.forget_host",
+            )
         return self.hosts.delete(ref)
 
     def host_check(self, observed: Sequence[Observed]) -> None:

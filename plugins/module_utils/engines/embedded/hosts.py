@@ -15,6 +15,7 @@ from ...model.host import Host, Overhead
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
 from ...model.states import HostState
+from ...model.transfer import SHARED
 from ..base import Ref
 from .references import resolve
 from .store import Store
@@ -27,6 +28,7 @@ COLUMNS = (
     "reserved_memory",
     "memory_overcommit",
     "cpu_overcommit",
+    "transfer",
 )
 
 
@@ -56,6 +58,13 @@ class Hosts:
 
     def update(self, ref: Ref, **changes: Any) -> Host:
         host = self.info(ref)
+        if changes.get("transfer", host.transfer) != host.transfer and host.vms:
+            raise InUse(
+                f"host {host.name}: transfer {changes['transfer']} instead of {host.transfer}",
+                f"its {host.vms} machines have what they write where {host.transfer} has it",
+                f"End these machines first, or set nebula_transfer: {host.transfer} for it. If the front-end's "
+                "datastores are mounted there as a rule, see why they aren't now",
+            )
         for column, value in changes.items():
             stored = json.dumps(to_plain(value)) if column in ("attributes", "overhead") else value
             stored = int(value) if column == "state" else stored
@@ -99,6 +108,7 @@ class Hosts:
                     reserved_memory=int(item.get("reserved_memory") or 0),
                     memory_overcommit=float(item.get("memory_overcommit") or 1),
                     cpu_overcommit=float(item.get("cpu_overcommit") or 1),
+                    transfer=item.get("transfer") or SHARED,
                 )
             )
 
@@ -127,5 +137,6 @@ def _host(row: sqlite3.Row) -> Host:
         overhead_used=row["overhead_used"],
         cpu_used=row["cpu_used"],
         vms=row["vms"],
+        transfer=row["transfer"],
         attributes=json.loads(row["attributes"]),
     )

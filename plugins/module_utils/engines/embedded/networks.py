@@ -265,22 +265,23 @@ class Networks:
                 leases[i] = ranges[ar_id].lease(network_id, offset, requests[i].vm_id, requests[i].nic_id)
         return [leases[i] for i in range(len(requests))]
 
-    def release(self, vm_ids: Iterable[int]) -> None:
-        """Give back all that these machines lease."""
+    def release(self, vm_ids: Iterable[int], nics: Sequence[int] | None = None) -> None:
+        """Give back all that these machines lease. nics: ids of those that it is about; None: of all."""
         wanted = list(vm_ids)
         for start in range(0, len(wanted), _CHUNK):
             part = wanted[start : start + _CHUNK]
-            marks = ", ".join("?" * len(part))
+            which = f"vm_id IN ({', '.join('?' * len(part))})"
+            if nics is not None:
+                which, part = f"{which} AND nic_id IN ({', '.join('?' * len(nics))})", [*part, *nics]
             rows = self.store.rows(
-                "SELECT COUNT(*), MIN(offset), network_id, ar_id FROM leases"
-                f" WHERE vm_id IN ({marks}) GROUP BY network_id, ar_id",
+                f"SELECT COUNT(*), MIN(offset), network_id, ar_id FROM leases WHERE {which} GROUP BY network_id, ar_id",
                 *part,
             )
             self.store.db.executemany(
                 f"UPDATE address_ranges SET used = used - ?, first_free = MIN(first_free, ?) WHERE {_IN_RANGE}",
                 [tuple(row) for row in rows],
             )
-            self.store.db.execute(f"DELETE FROM leases WHERE vm_id IN ({marks})", part)
+            self.store.db.execute(f"DELETE FROM leases WHERE {which}", part)
 
     def release_held(self, seen: Collection[int], complete: bool) -> None:
         """Give back what was held for machines that the catalog does not know, once they are on no node any more. A

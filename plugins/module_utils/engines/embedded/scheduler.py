@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...errors import NoCapacity, NotFound, WrongState
+from ...errors import NebulaError, NoCapacity, NotFound, WrongState
+from ...model import rules
 from ...model.host import Host
 from ...model.states import HostState
 
@@ -52,10 +53,18 @@ class Scheduler:
         ]
 
     def place(
-        self, vm: str, cpu: float, memory: int, vcpu: int | None = None, hypervisor: str = "", pinned: str = ""
+        self,
+        vm: str,
+        cpu: float,
+        memory: int,
+        vcpu: int | None = None,
+        hypervisor: str = "",
+        pinned: str = "",
+        refusals: Mapping[str, NebulaError] | None = None,
     ) -> Host:
-        """Promise room for one machine; NoCapacity says what each host lacks."""
-        rooms = self._candidates(vm, hypervisor, pinned)
+        """Promise room for one machine; NoCapacity says what each host lacks. refusals: by hypervisor, why it can't
+        have this machine."""
+        rooms = self._candidates(vm, hypervisor, pinned, refusals or {})
         best: Room | None = None
         for room in rooms:
             if room.memory < memory + room.host.overhead.of(memory, vcpu) or room.cpu + CPU_ROUNDING < cpu:
@@ -72,7 +81,7 @@ class Scheduler:
         best.cpu -= cpu
         return best.host
 
-    def _candidates(self, vm: str, hypervisor: str, pinned: str) -> list[Room]:
+    def _candidates(self, vm: str, hypervisor: str, pinned: str, refusals: Mapping[str, NebulaError]) -> list[Room]:
         if pinned and pinned not in self.hosts:
             raise NotFound(
                 f"VM {vm}: host {pinned!r}",
@@ -87,8 +96,12 @@ class Scheduler:
                 continue
             if self.only is not None and host.name not in self.only:
                 reasons.append(f"{host.name} is not part of this run")
-            elif hypervisor and host.hypervisor != hypervisor:
+            elif hypervisor and not rules.alike(hypervisor, host.hypervisor):
                 reasons.append(f"{host.name} runs {host.hypervisor}")
+            elif host.hypervisor in refusals:
+                if pinned:
+                    raise refusals[host.hypervisor]
+                reasons.append(f"{host.name} runs {host.hypervisor}: {refusals[host.hypervisor]}")
             elif host.name in self.unreached:
                 reasons.append(f"{host.name} did not answer")
             elif host.state != HostState.MONITORED:

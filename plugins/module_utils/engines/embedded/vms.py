@@ -19,25 +19,28 @@ from typing import Any, Callable
 from ...context import formats, variables
 from ...context.sources import Sources
 from ...errors import Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
-from ...model import instantiate
-from ...model.context import ContextFile
+from ...model import instantiate, rules
 from ...model.disk import Disk
 from ...model.host import Host
 from ...model.image import Image
-from ...model.instantiate import Demands
+from ...model.instantiate import Demands, Kept
 from ...model.names import check_name
 from ...model.network import Network
 from ...model.nic import Nic
 from ...model.plain import from_plain, to_plain
-from ...model.plan import DiskTask, Observed, Plan, PlannedVm, VmOutcome
+from ...model.plan import DiskTask, Observed, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
+from ...model.transfer import SHARED, way_back
 from ...model.vm import Vm
 from ..base import VmOrders, VmRecord, VmRequest
+from .devices import compare, with_gone
+from .devices import gone as devices_gone
 from .disks import WAYS, Disks, text_of
 from .hosts import Hosts
 from .images import Images
 from .networks import LeaseRequest, Networks
+from .plans import Plans, Said, files_of
 from .scheduler import Scheduler
 from .store import Store
 
@@ -59,10 +62,6 @@ _ENDING = {
 
 # $USER: as the first user of an OpenNebula, who owns all machines here.
 _OWNER = {"ID": "0", "UID": "0", "GID": "0", "NAME": "oneadmin", "UNAME": "oneadmin", "GNAME": "oneadmin"}
-# States in which all of a machine's disks are there.
-_WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
-# States in which a machine's context is not made anew.
-_WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
 class Vms:
@@ -82,12 +81,9 @@ class Vms:
         self.sources = sources
         self.now = now
         self.disks = Disks(store, images, now)
-        # What the nodes said in this run, by host name.
-        self.foreign_memory: dict[str, int] = {}
-        self.taken_ports: dict[str, set[int]] = {}
-        self.unreached: set[str] = set()
-        self.foreign_ids: set[int] = set()
-        self.contents: dict[str, frozenset[str]] = {}
+        self.said = Said()
+        self._plans = Plans(store, hosts, sources, self.disks, self.said)
+        self.plans = self._plans.plans
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def pool(
@@ -146,14 +142,25 @@ class Vms:
             return []
         now = self.now()
         references = _References(self.images, self.networks)
-        scheduler = Scheduler(self.hosts.pool(), self.foreign_memory, hosts, self.unreached)
+        pool = self.hosts.pool()
+        scheduler = Scheduler(pool, self.said.foreign_memory, hosts, self.said.unreached)
+        hypervisors = {host.hypervisor for host in pool}
         ids = self._new_ids(len(requests))
         placed: list[tuple[int, VmRequest, Demands, Host]] = []
         for vm_id, request in zip(ids, requests):
             check_name("VM", request.name)
             demands = references.demands(request.name, request.template)
             hypervisor = request.template.get("HYPERVISOR").lower()
-            host = scheduler.place(request.name, demands.cpu, demands.memory, demands.vcpu, hypervisor, request.host)
+            wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
+            host = scheduler.place(
+                request.name,
+                demands.cpu,
+                demands.memory,
+                demands.vcpu,
+                hypervisor,
+                request.host,
+                references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
+            )
             placed.append((vm_id, request, demands, host))
         identities = self._identities([(vm_id, request) for vm_id, request, _d, _h in placed])
         self.store.db.executemany(
@@ -166,7 +173,7 @@ class Vms:
                 for vm_id, r, d, host in placed
             ],
         )  # fmt: skip
-        nics = self._lease([(vm_id, r.name, d, 0) for vm_id, r, d, _h in placed], references)
+        nics = self._lease([(vm_id, r.name, d, None) for vm_id, r, d, _h in placed], references)
         ports = self._vnc_ports([(vm_id, r.name, d, host) for vm_id, r, d, host in placed])
         bodies, warnings = [], {}
         for vm_id, request, demands, host in placed:
@@ -197,7 +204,7 @@ class Vms:
         while len(ids) < count:
             lacking = count - len(ids)
             first = self.store.take_ids("vms", lacking)
-            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.foreign_ids]
+            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.said.foreign_ids]
         return ids
 
     def _identities(self, wanted: Sequence[tuple[int, VmRequest]]) -> dict[int, str]:
@@ -228,8 +235,9 @@ class Vms:
         vnc_port: int | None,
         references: _References,
         fetched: Mapping[str, str] | None = None,
+        kept: Kept | None = None,
     ) -> tuple[Vm, list[str]]:
-        """fetched: of files from URLs, what the machine has and keeps."""
+        """fetched: of files from URLs, what the machine has and keeps. kept: disks and context that it has."""
         vm = instantiate.build(
             template,
             vm_id=vm_id,
@@ -239,6 +247,7 @@ class Vms:
             images=images,
             nics=nics,
             vnc_port=vnc_port,
+            kept=kept,
         )
         doubts = instantiate.doubts(template, vm, images)
         if fetched is None:
@@ -285,21 +294,25 @@ class Vms:
         return {
             file.sha256
             for row in self.store.rows("SELECT body FROM vms WHERE state != 6 AND body LIKE '%\"sha256\"%'")
-            for file in _files_of(from_plain(Vm, json.loads(row["body"])), disks=True)
+            for file in files_of(from_plain(Vm, json.loads(row["body"])), disks=True)
             if file.sha256
         }
 
-    def _lease(self, wanted: Sequence[tuple[int, str, Demands, int]], references: _References) -> dict[int, list[Nic]]:
-        """NICs with their leases for each machine, from the NIC id given on; all leases of the batch in one go."""
+    def _lease(
+        self, wanted: Sequence[tuple[int, str, Demands, Mapping[int, int] | None]], references: _References
+    ) -> dict[int, list[Nic]]:
+        """NICs with their leases for each machine, all leases of the batch in one go. wanted: with the ids of those
+        that are to be leased, by number; None for all, whose ids are their numbers."""
         requests, places = [], []
         nics: dict[int, list[Nic]] = {vm_id: [] for vm_id, _n, _d, _f in wanted}
-        for vm_id, name, demands, first in wanted:
+        for vm_id, name, demands, ids in wanted:
             for index, demand in enumerate(demands.nics):
-                if index < first:
+                nic_id = index if ids is None else ids.get(index)
+                if nic_id is None:
                     continue
                 network = references.network(f"VM {name}, NIC {index}", demand.network)
-                requests.append(LeaseRequest(_id(network), vm_id, index, ip=demand.ip, mac=demand.mac, ip6=demand.ip6))
-                places.append((vm_id, index, network))
+                requests.append(LeaseRequest(_id(network), vm_id, nic_id, ip=demand.ip, mac=demand.mac, ip6=demand.ip6))
+                places.append((vm_id, nic_id, network))
         for (vm_id, index, network), lease in zip(places, self.networks.lease(requests)):
             nics[vm_id].append(
                 Nic(
@@ -343,7 +356,7 @@ class Vms:
         return next((port for port in itertools.chain(beyond, before) if self._is_free(host, port)), None)
 
     def _is_free(self, host: Host, port: int) -> bool:
-        if port in self.taken_ports.get(host.name, ()):
+        if port in self.said.taken_ports.get(host.name, ()):
             return False
         return self.store.row("SELECT 1 FROM vnc_ports WHERE host_id = ? AND port = ?", _id(host), port) is None
 
@@ -371,7 +384,7 @@ class Vms:
         template fixes stays: its node says what is wrong."""
         graphics = json.loads(row["body"]).get("graphics") or {}
         host = self._hosts_by_id()[row["host_id"]]
-        if graphics.get("port") not in self.taken_ports.get(host.name, ()):
+        if graphics.get("port") not in self.said.taken_ports.get(host.name, ()):
             return
         demands = _References(self.images, self.networks).demands(row["name"], _request(row))
         if demands.graphics and not demands.graphics_port:
@@ -403,7 +416,7 @@ class Vms:
     def update(self, vm_id: int, template: Template) -> VmRecord:
         row = self._row(vm_id)
         vm = from_plain(Vm, json.loads(row["body"]))
-        changes = instantiate.changes(_request(row), template)
+        changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live)
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
         demands = references.demands(row["name"], template)
@@ -415,7 +428,12 @@ class Vms:
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         self._repromise(row, host, demands)
-        nics = self._refreshed(vm.nics, references)
+        devices = compare(vm, _request(row), template, self._next_disk(vm))
+        came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
+        self._acquire(vm_id, row["name"], came)
+        leased = iter(self._lease([(vm_id, row["name"], demands, devices.new_nics)], references)[vm_id])
+        staying = dict(zip(devices.nics, self._refreshed(tuple(devices.nics.values()), references)))
+        nics = [staying.get(index) or next(leased) for index in range(len(demands.nics))]
         body, said = self._assemble(
             vm_id,
             row["uuid"],
@@ -427,13 +445,21 @@ class Vms:
             port,
             references,
             {} if any(change.attribute == "CONTEXT" for change in changes) else _fetched(vm),
+            devices.kept,
         )
-        body = replace(body, disks=_keep_sources(vm, body))
+        body = replace(body, disks=_keep_sources(vm, body), next_nic=max(body.next_nic, vm.next_nic))
         self._store(vm_id, references.as_json(template), body, demands, host)
         if body.context != vm.context or any(change.how != "catalog" for change in changes):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
-            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1)
+            gone = with_gone(row, devices)
+            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1, gone=gone)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def _next_disk(self, vm: Vm) -> int:
+        """An id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
+        used = self.store.rows("SELECT max(disk_id) FROM vm_images WHERE vm_id = ?", vm.vm_id)[0][0]
+        ids = [disk.disk_id for disk in vm.disks] + ([vm.context.disk_id] if vm.context is not None else [])
+        return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
 
     def _store(self, vm_id: int, request: str, body: Vm, demands: Demands, host: Host) -> None:
         """What the machine was asked to be, is to be, and takes of its host."""
@@ -469,13 +495,16 @@ class Vms:
         references = _References(self.images, self.networks)
         demands = references.demands(row["name"], template)
         self._repromise(row, host, demands)
-        self.images.release(vm_id, written=True)
         images = references.images_of(row["name"], template, demands)
+        away = self._away(row)
+        # What the machine goes on with stays where it is.
+        stay = {_id(image) for image in images.values() if image.persistent} if away else ()
+        self.images.release(vm_id, written=True, back=self._back(row), stay=stay)
         self._acquire(vm_id, row["name"], images)
         nics = list(old.nics) if _same_networks(old, demands, references) else []
         if not nics:
             self.networks.release([vm_id])
-            nics = self._lease([(vm_id, row["name"], demands, 0)], references)[vm_id]
+            nics = self._lease([(vm_id, row["name"], demands, None)], references)[vm_id]
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
@@ -496,7 +525,7 @@ class Vms:
                 overhead_used=host.overhead_used - row["overhead"],
                 cpu_used=host.cpu_used - row["cpu"],
             )
-            scheduler = Scheduler([without], self.foreign_memory)
+            scheduler = Scheduler([without], self.said.foreign_memory)
             scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
         if memory or cpu or overhead != row["overhead"]:
             self.hosts.promise(_id(host), memory, overhead - row["overhead"], cpu, 0)
@@ -510,8 +539,10 @@ class Vms:
         action: str,
         seq: int | None = None,
         task: DiskTask | None = None,
+        gone: Mapping[str, list[int]] | None = None,
     ) -> None:
-        """task: one more thing to be done with a disk, besides those that were not done yet."""
+        """gone: ids of the disks and NICs that it is to have no more, None for those of before. task: one more thing to
+        be done with a disk, besides those that were not done yet."""
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
@@ -527,6 +558,9 @@ class Vms:
             tasks = ()
         if tasks or task is not None:
             kept["tasks"] = to_plain((*tasks, *([task] if task is not None else [])))
+        gone = devices_gone(row) if gone is None else gone
+        if gone and not anew and wanted != "DONE":
+            kept["detached"] = gone
         kept["found"] = self.disks.found_state(row)
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
@@ -536,66 +570,6 @@ class Vms:
         host = self._host_name(row["host_id"])
         self._remember([(row["id"], host, vm_state_name(state, lcm), action, "")], self.now())
 
-    def plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
-        rows = self.store.rows(
-            # Left to itself, SQLite walks through all machines to have them in order.
-            "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
-            " WHERE settled = 0 ORDER BY vms.id"
-        )
-        planned: dict[str, list[PlannedVm]] = {}
-        unmade = set()
-        for row in rows:
-            if hosts is not None and row["host"] not in hosts:
-                continue
-            orders = json.loads(row["orders"])
-            if orders.get("operation") == "recreate" or self.disks.found_state(row) not in _WITH_DISKS:
-                unmade.add(row["id"])
-            planned.setdefault(row["host"], []).append(
-                PlannedVm(
-                    vm=from_plain(Vm, json.loads(row["body"])),
-                    generation=row["generation"],
-                    wanted=row["wanted"],
-                    operation=orders.get("operation", ""),
-                    hard=orders.get("hard", False),
-                    shutdown_timeout=orders.get("shutdown_timeout", 120),
-                    seq=row["seq"],
-                    previous=orders.get("previous", ""),
-                    tasks=self.disks.pending(row),
-                    decided=orders.get("decided", 0),
-                )
-            )
-        if not planned:
-            return {}
-        self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
-        number = int(self.store.meta("plan"))
-        catalog = self.store.meta("catalog")
-        known = {host.name: host for host in self.hosts.pool()}
-        # By the catalog of now: machines of older versions do not say which of their files are images.
-        names = {
-            row["source"]: row["name"]
-            for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
-        }
-        plans = {}
-        for host, vms in planned.items():
-            sources = self.sources.planned(
-                replace(file, image=names.get(file.source, ""))
-                for each in vms
-                if each.wanted not in _WITHOUT_CONTEXT
-                # Disks that are there are not made.
-                for file in _files_of(each.vm, each.vm.vm_id in unmade)
-            )
-            plans[host] = Plan(
-                catalog,
-                number,
-                host,
-                tuple(vms),
-                memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
-                foreign_memory=self.foreign_memory.get(host, 0),
-                contents=self.sources.contents(sources, self.contents.get(host, ())),
-                sources=sources,
-            )
-        return plans
-
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         moved: list[tuple[int, str, str]] = []
@@ -603,12 +577,7 @@ class Vms:
             host = self.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
             if host is None:
                 continue
-            self.foreign_memory[node.host] = node.foreign_memory
-            self.taken_ports[node.host] = set(node.ports)
-            self.foreign_ids.update(node.foreign_ids)
-            self.contents[node.host] = frozenset(node.contents)
-            if not node.reached:
-                self.unreached.add(node.host)
+            self.said.hear(node)
             if node.reached and self._is_stale(host["id"], node):
                 continue
             seen = {vm.vm_id: vm for vm in node.vms}
@@ -652,13 +621,15 @@ class Vms:
             if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
                 continue  # the run whose plan is newer does it, and records it
             touched.append(outcome.vm_id)
-            self.disks.record(row, outcome)
+            self.disks.record(row, outcome, way_back(away) if (away := self._away(row)) else "")
             if outcome.state == "DONE":
                 self._end(row, host)
                 continue
             if outcome.state != "PROLOG_FAILURE":
                 # Disks come first: they are there, grown to their SIZE.
                 self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+            if outcome.error is None:
+                self._detach(row)
             error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
@@ -670,6 +641,14 @@ class Vms:
                 (wanted, error, outcome.vm_id),
             )
         return self.pool(ids=touched, done=True)
+
+    def _detach(self, row: sqlite3.Row) -> None:
+        """Let go of what the machine has no more."""
+        gone = devices_gone(row)
+        if gone.get("disks"):
+            self.images.release(row["id"], written=True, back=self._back(row), disks=gone["disks"])
+        if gone.get("nics"):
+            self.networks.release([row["id"]], gone["nics"])
 
     def _left_as(self, state: str, row: sqlite3.Row) -> str:
         """What is wanted of a machine after it failed to get where it should. One that lives on after all is wanted as
@@ -697,11 +676,23 @@ class Vms:
         for row in self.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
             self._end(row, host.name, f"host {host.name} was forgotten")
             self.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
+        self.images.forget_host(host.name)
+
+    def _away(self, row: sqlite3.Row) -> str:
+        """The host from which what the machine wrote has to come back, "" if it writes to the front-end's own files."""
+        host = self._hosts_by_id().get(row["host_id"])
+        return "" if host is None or host.transfer == SHARED else host.name
+
+    def _back(self, row: sqlite3.Row) -> str:
+        """The operation by which that comes back."""
+        away = self._away(row)
+        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'BOOT_FAILURE')"
+        return way_back(away, ran=self.store.row(ran, row["id"]) is not None) if away else ""
 
     def _end(self, row: sqlite3.Row, host: str, reason: str = "") -> None:
         now = self.now()
         self.disks.abandon(self.disks.pending(row))
-        self.images.release(row["id"], written=True)
+        self.images.release(row["id"], written=True, back=self._back(row))
         self.networks.release([row["id"]])
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
         self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
@@ -756,6 +747,7 @@ class _References:
         self._network: dict[Any, Network] = {}
         self._demands: dict[int, tuple[Template, Demands]] = {}
         self._values: dict[tuple[int, int], Mapping[str, str]] = {}
+        self._refusals: dict[int, dict[str, NebulaError]] = {}
         self._json: dict[int, str] = {}
         self._context: dict[int, tuple[list[Network], list[Image]]] = {}
 
@@ -765,6 +757,11 @@ class _References:
         if known is None:
             known = self._demands[id(template)] = (template, instantiate.demands(template, f"VM {name}"))
         return known[1]
+
+    def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+        if id(template) not in self._refusals:
+            self._refusals[id(template)] = instantiate.refusals(template, f"VM {name}", hypervisors)
+        return self._refusals[id(template)]
 
     def as_json(self, template: Template) -> str:
         if id(template) not in self._json:
@@ -866,14 +863,6 @@ def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
         if (demand.ip and demand.ip != nic.ip) or (demand.mac and demand.mac.lower() != nic.mac):
             return False
     return True
-
-
-def _files_of(vm: Vm, disks: bool) -> list[ContextFile]:
-    """What is read on the front-end for its context and, if these are to be made, its disks."""
-    files = list(vm.context.files) if vm.context is not None else []
-    if disks:
-        files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
-    return files
 
 
 def _recreation(row: sqlite3.Row) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.items import images
-from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
@@ -408,7 +407,7 @@ def test_what_a_guest_wrote_is_not_trusted(engine):
     said = {"TRUSTED": "yes"}
 
     def is_trusted(name="demo"):
-        return instantiate.is_trusted(engine.image_info(name))
+        return engine.image_info(name).is_trusted
 
     with engine.session():
         engine.image_update("demo", persistent=True, attributes=said)

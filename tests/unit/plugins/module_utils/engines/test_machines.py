@@ -609,3 +609,22 @@ def test_addresses_of_machines_that_are_being_ended_are_said_to_be_theirs_yet(cr
     assert "1 wanted, 0 free of 3; 3 are held by machines that are being ended. Run again when these are gone" in text
     carry_out(engine, plans)
     assert not failed(want(engine, {"name": "new", "template": "web"})[0])
+
+
+def test_a_machine_comes_to_a_host_that_can_have_it(engine):
+    """Its template says nothing of hypervisors, and one host's has no such machines."""
+    pvh = {"OS": {"MACHINE": "xenpvh", "KERNEL": "/boot/vmlinuz"}}
+    item = {"name": "pvh", "template": "web", "attributes": pvh}
+    (text,) = failed(want(engine, item)[0])
+    assert "VM pvh: OS" in text and "xenpvh" in text and "no such machine type" in text
+    with engine.session():
+        small = Host(None, "xen1", state=HostState.MONITORED, hypervisor="xen", memory=1024, cpu=8.0)
+        engine.host_allocate(small)
+    run(engine, item)
+    assert machines(engine)["pvh"].host == "xen1"
+    (text,) = failed(want(engine, {**item, "name": "pinned", "host": "node1"})[0])
+    assert "VM pinned: OS" in text and "no such machine type" in text
+    (text,) = failed(want(engine, {**item, "name": "here", "attributes": {**pvh, "HYPERVISOR": "kvm"}})[0])
+    assert "no such machine type" in text
+    (text,) = failed(want(engine, {**item, "name": "large", "memory": 2048})[0])
+    assert "xen1 has" in text, "and it is not put where it can't be"

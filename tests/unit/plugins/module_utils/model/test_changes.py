@@ -102,6 +102,29 @@ def test_difference(text: str) -> None:
     assert "hunter" not in f"{change}".lower()
 
 
+COMES = "DISK = [ IMAGE = debian, TARGET = vda ] DISK = [ TYPE = swap, SIZE = 5 ]"
+
+
+@pytest.mark.parametrize(
+    ("text", "live", "how"),
+    [
+        (COMES, ("DISK", "NIC"), "hotplug"),
+        (COMES, ("NIC",), "recreate"),
+        (COMES, (), "recreate"),
+        ("NIC = [ NETWORK = Public, MODEL = virtio ] NIC = [ NETWORK = Other ]", ("DISK", "NIC"), "hotplug"),
+        ("NIC = [ NETWORK = Public, MODEL = virtio ] NIC = [ NETWORK = Other ]", (), "recreate"),
+        # What only changed is not told from another in its place.
+        ("DISK = [ IMAGE = Debian, TARGET = vda ]", ("DISK", "NIC"), "recreate"),
+        ("NIC = [ NETWORK = Public ]", ("DISK", "NIC"), "recreate"),
+        ("VCPU = 2", ("DISK", "NIC", "MEMORY"), "poweroff"),
+    ],
+)
+def test_devices_come_and_go_where_the_hypervisor_has_that_done(text: str, live: tuple[str, ...], how: str) -> None:
+    assert [change.how for change in changes(WEB, put(text), live)] == [how]
+    if how == "hotplug":
+        assert [change.how for change in changes(put(text), WEB, live)] == [how]
+
+
 def test_the_context_of_a_disk_changes_while_the_machine_is_off() -> None:
     disk = Template((*WEB.attributes, ("CONTEXT_DEVICE", "DISK")))
     for other in (disk.merge_context({"A": "b"}), Template((*disk.attributes, ("CONTEXT_FORMAT", "nocloud")))):

@@ -121,6 +121,32 @@ def test_another_bus_is_told_and_for_windows_refused(disk: str) -> None:
     assert machine(f"DISK = [ IMAGE = sys, {disk} ]", system())[1] == []
 
 
+def test_xen_takes_the_firmware_where_its_machine_has_one() -> None:
+    disk = "DISK = [ IMAGE = sys, TARGET = xvda ]\n"
+    vm, said = machine(disk, system(firmware="UEFI", bus="virtio"), hypervisor="xen")
+    assert (vm.os.firmware, said) == ("UEFI", [])
+    vm, said = machine(disk + "OS = [ KERNEL = /k ]", system(firmware="UEFI"), hypervisor="xen")
+    assert (vm.os.firmware, said) == ("", [])
+    with pytest.raises(InvalidValue) as error:
+        machine(disk, system(firmware="UEFI_SECURE"), hypervisor="xen")
+    assert "image sys" in str(error.value) and "secure boot" in str(error.value) and "KVM" in str(error.value)
+
+
+def test_only_trusted_images_are_read_on_the_host_itself() -> None:
+    text = "DISK = [ IMAGE = sys ]\nOS = [ BOOTLOADER = pygrub ]"
+    assert machine(text, system(attributes={"TRUSTED": "yes"}), hypervisor="xen")[0].os.bootloader == "pygrub"
+    with pytest.raises(InvalidValue, match="written to since"):
+        machine(text, system(attributes={"TRUSTED": "yes"}, generation=3), hypervisor="xen")
+    for attributes in ({}, {"TRUSTED": "no"}):
+        with pytest.raises(InvalidValue) as error:
+            machine(text, system(attributes=attributes), hypervisor="xen")
+        assert "image sys is not marked as trusted" in str(error.value) and "TRUSTED" in error.value.remedy
+    second = "DISK = [ IMAGE = data ]\n" + text.replace("pygrub", "pygrub, BOOT = disk1")
+    assert machine(second, DATA, system(attributes={"TRUSTED": "YES"}), hypervisor="xen")[0].os.bootloader
+    with pytest.raises(InvalidValue, match="image data is not marked"):
+        machine(second.replace("disk1", "disk0"), DATA, system(attributes={"TRUSTED": "YES"}), hypervisor="xen")
+
+
 def test_other_hypervisors_have_no_firmware_to_choose() -> None:
-    vm, said = machine("DISK = [ IMAGE = sys, TARGET = xvda ]", system(firmware="UEFI", bus="virtio"), hypervisor="xen")
+    vm, said = machine("DISK = [ IMAGE = sys, TARGET = sda ]", system(firmware="UEFI", bus="virtio"), hypervisor="lxc")
     assert (vm.os.firmware, said) == ("", [])

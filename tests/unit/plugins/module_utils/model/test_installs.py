@@ -270,7 +270,10 @@ def test_a_kernel_that_is_booted_directly_is_booted_once():
     media = Media(kernel="k", initrd="i", command="auto=true", answers="a")
     made = installs.template(Shape("debian", "debian.iso", end="poweroff"), media, Template())
     assert made.vector("OS")["KERNEL_DS"] == '$FILE[IMAGE="k"]' and made.vector("OS")["KERNEL_CMD"] == "auto=true"
-    assert made.vectors("RAW") == [{"TYPE": "kvm", "DATA": installs.ENDS_AT_REBOOT}]
+    assert made.vectors("RAW") == [
+        {"TYPE": "kvm", "DATA": "<on_reboot>destroy</on_reboot>"},
+        {"TYPE": "xen", "DATA": "on_reboot = 'destroy'"},
+    ]
     later = installs.trial(Shape("debian", "debian.iso"), Template())
     assert "KERNEL_DS" not in later.vector("OS") and not later.vectors("RAW") and "BOOT" not in later.vector("OS")
 
@@ -286,7 +289,10 @@ def test_the_users_template_goes_over_the_defaults():
     )
     made = installs.template(Shape("debian", "debian.iso", end="reboot"), Media(), own)
     assert made.get("MEMORY") == "512" and made.vector("NIC") == {"NETWORK": "Public"}
-    assert [raw["DATA"] for raw in made.vectors("RAW")] == ["<a/>", installs.ENDS_AT_REBOOT]
+    assert [raw["DATA"] for raw in made.vectors("RAW") if raw["TYPE"] == "kvm"] == [
+        "<a/>",
+        "<on_reboot>destroy</on_reboot>",
+    ]
     assert installs.trial(Shape("debian", ""), own).vectors("RAW") == [{"TYPE": "kvm", "DATA": "<a/>"}]
 
 

@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
     NicDemand,
     build,
     demands,
+    refusals,
     validate,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -50,6 +51,7 @@ IMAGES = {
 }
 IMAGES["blank"] = Image(7, "blank", ImageType.DATABLOCK, size=100, format="qcow2", persistent=True)
 IMAGES["second"] = Image(8, "second", ImageType.OS, size=100)
+IMAGES["trusted"] = Image(11, "trusted", ImageType.OS, size=100, attributes={"TRUSTED": "YES"})
 IMAGES["kernel"] = Image(9, "kernel", ImageType.KERNEL, source="/datastore/kernel")
 IMAGES["initrd"] = Image(10, "initrd", ImageType.RAMDISK, source="/datastore/initrd")
 BY_ID = {image.id: image for image in IMAGES.values()}
@@ -257,14 +259,31 @@ TARGETS = {
         PC + "DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = sdc ] CONTEXT_DEVICE = disk",
         ["vda", "sdc"],
     ),
-    "Xen's word for CDROM": ("DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = xvdc:cdrom ]", ["vda", "xvdc:cdrom"]),
+    "Xen's word for CDROM": ("DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = xvdc:cdrom ]", ["xvda", "xvdc"]),
+    "Xen's word for CDROM, elsewhere": ("DISK = [ IMAGE = debian ] CONTEXT = [ TARGET = xvdc:cdrom ]", ["vda", "sdc"]),
+    "Xen: the names of others are its own": (
+        "DISK = [ IMAGE = debian ] DISK = [ IMAGE = iso ] DISK = [ IMAGE = second, TARGET = vdb ] CONTEXT = []",
+        ["xvda", "xvdc", "xvdb", "xvdd"],
+    ),
+    "Xen: no emulated disk is read-only": (
+        "DISK = [ IMAGE = debian ] CONTEXT = [] CONTEXT_DEVICE = disk",
+        ["xvda", "xvde"],
+    ),
+    "Xen: a machine without firmware has none that is emulated": (
+        'OS = [ BOOTLOADER = "pygrub" ] DISK = [ IMAGE = trusted ] CONTEXT = [] CONTEXT_DEVICE = disk',
+        ["xvda", "xvdb"],
+    ),
+    "the names of Xen's disks": ("DISK = [ IMAGE = debian, TARGET = xvdb ] CONTEXT = []", ["vdb", "sda"]),
 }
 
 
 @pytest.mark.parametrize("case", TARGETS)
 def test_targets(case: str) -> None:
     text, expected = TARGETS[case]
-    assert targets(text, hypervisor="xen" if "Xen" in case else "kvm") == expected
+    assert (
+        targets(text, hypervisor="xen" if case.startswith("Xen:") or case == "Xen's word for CDROM" else "kvm")
+        == expected
+    )
 
 
 def test_targets_go_on_behind_z() -> None:
@@ -343,7 +362,15 @@ REFUSED = {
     DEBIAN + "DISK = [ IMAGE = a, TARGET = foo ]": ("TARGET = foo", "no name of a disk device", "vda"),
     DEBIAN + "DISK = [ IMAGE = a, TARGET = sda, BUS = ide ]": ("BUS = ide", "machine q35 has no IDE", "pc"),
     DEBIAN + "DISK = [ IMAGE = a, TARGET = sda, BUS = foo ]": ("BUS = foo", "no such bus", "virtio"),
-    DEBIAN + "DISK = [ IMAGE = a, TARGET = xvda ]": ("TARGET = xvda", "kvm has no bus xen", "vda"),
+    DEBIAN + "DISK = [ IMAGE = a, TARGET = ubda ]": ("TARGET = ubda", "kvm has no bus uml", "vda"),
+    DEBIAN + "DISK = [ IMAGE = a, TARGET = xvda ] DISK = [ IMAGE = b, TARGET = vda ]": (
+        "TARGET = vda", "DISK 1 (image a) has the same", "different"),
+    DEBIAN + "DISK = [ IMAGE = a, DRIVER = rwa ]": ("DRIVER = rwa", "no such driver", "raw"),
+    'HYPERVISOR = xen OS = [ MACHINE = q35 ]' + DEBIAN: ("MACHINE = q35", "Xen has no such machines", "xenpvh"),
+    'HYPERVISOR = xen OS = [ MACHINE = xenpvh ]' + DEBIAN: ("MACHINE = xenpvh", "neither KERNEL nor", "pygrub"),
+    'HYPERVISOR = xen GRAPHICS = [ TYPE = spice ]' + DEBIAN: ("TYPE = spice", "are VNC", "vnc"),
+    "HYPERVISOR = xen DISK = [ IMAGE = a, TARGET = xvda ] DISK = [ IMAGE = b, TARGET = hda ]" + DEBIAN: (
+        "TARGET = hda", "has the same", "different"),
     DEBIAN + "CONTEXT = [] CONTEXT_FORMAT = nocluod": ("CONTEXT_FORMAT = nocluod", "no such word", "nocloud"),
     DEBIAN + "CONTEXT = [] CONTEXT_DEVICE = tape": ("CONTEXT_DEVICE = tape", "no such word", "cdrom, disk"),
     DEBIAN + "CONTEXT = [] CONTEXT_DEVICE = [ A = b ]": ("CONTEXT_DEVICE", "single value", "CONTEXT_DEVICE ="),
@@ -501,3 +528,31 @@ def test_a_drivers_own_word_is_kept_for_the_hypervisor() -> None:
 
 def test_the_file_systems_are_those_that_can_be_made() -> None:
     assert set(FILE_SYSTEMS) == set(formats.FILE_SYSTEMS)
+
+
+# -- what hypervisors have in common, and what not ---------------------------------------------------------------------
+PVH = "MEMORY = 64 DISK = [ IMAGE = a ] OS = [ MACHINE = xenpvh, KERNEL = /k ]"
+
+
+def test_one_hypervisor_that_takes_it_is_enough() -> None:
+    with pytest.raises(InvalidValue, match="no such machine type"):
+        validate(parse(PVH))
+    assert validate(parse(PVH), hypervisors=("kvm", "xen")) == []
+    with pytest.raises(InvalidValue, match="no such machine type"):
+        validate(parse(PVH + " HYPERVISOR = kvm"), hypervisors=("kvm", "xen"))
+    # The first one's words, where none does.
+    with pytest.raises(InvalidValue, match="Xen has no such machines"):
+        validate(parse(PVH.replace("xenpvh", "microvm2")), hypervisors=("xen", "kvm"))
+    refused = refusals(parse(PVH), "VM web", ("kvm", "xen"))
+    assert set(refused) == {"kvm"} and "VM web" in str(refused["kvm"])
+
+
+def test_a_limit_is_acted_on_where_it_can_be() -> None:
+    limited = PVH + " CPULIMIT = 80"
+    assert validate(parse(limited), hypervisors=("xen",)) == []
+    [said] = validate(parse("MEMORY = 64 DISK = [ IMAGE = a ] CPULIMIT = 80"))
+    assert "CPULIMIT is kept" in said
+    assert machine("MEMORY = 1 DISK = [ IMAGE = debian ] CPULIMIT = 80", hypervisor="xen").cpu_limit == 80
+    assert machine("MEMORY = 1 DISK = [ IMAGE = debian ]", hypervisor="xen").cpu_limit == 0
+    with pytest.raises(InvalidValue, match=r"CPULIMIT = 'half'.*percents"):
+        validate(parse(limited.replace("80", "half")))

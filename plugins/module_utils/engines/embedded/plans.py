@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans: of each node, all that was decided about its machines and is not done yet."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ...context.sources import Sources
+from ...model.context import ContextFile
+from ...model.host import Host
+from ...model.plain import from_plain
+from ...model.plan import SAVE_AS, Observed, Plan, PlannedVm
+from ...model.states import ImageType
+from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
+from ...model.vm import Vm
+from .disks import Disks
+from .hosts import Hosts
+from .store import Store
+
+CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
+# States in which all of a machine's disks are there.
+_WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
+# States in which a machine's context is not made anew.
+_WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
+
+
+@dataclass
+class Said:
+    """What the nodes said in this run, by host name. foreign_ids: of all of them. written: what machines wrote
+    to there, as files are called on the node."""
+
+    foreign_memory: dict[str, int] = field(default_factory=dict)
+    taken_ports: dict[str, set[int]] = field(default_factory=dict)
+    unreached: set[str] = field(default_factory=set)
+    foreign_ids: set[int] = field(default_factory=set)
+    contents: dict[str, frozenset[str]] = field(default_factory=dict)
+    written: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def hear(self, node: Observed) -> None:
+        self.foreign_memory[node.host] = node.foreign_memory
+        self.taken_ports[node.host] = set(node.ports)
+        self.foreign_ids.update(node.foreign_ids)
+        self.contents[node.host] = frozenset(node.contents)
+        # Bases are not among them: machines may rest on an old one, and the node knows when none does.
+        own = (name for name in node.images if name.startswith(OWN_PREFIX))
+        self.written[node.host] = frozenset((*own, *node.returns))
+        if not node.reached:
+            self.unreached.add(node.host)
+
+
+class Plans:
+    def __init__(self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, said: Said) -> None:
+        self.store = store
+        self.hosts = hosts
+        self.sources = sources
+        self.disks = disks
+        self.said = said
+
+    def plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
+        rows = self.store.rows(
+            # Left to itself, SQLite walks through all machines to have them in order.
+            "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
+            " WHERE settled = 0 ORDER BY vms.id"
+        )
+        planned: dict[str, list[PlannedVm]] = {}
+        unmade = set()
+        for row in rows:
+            if hosts is not None and row["host"] not in hosts:
+                continue
+            if self._is_unmade(row):
+                unmade.add(row["id"])
+            planned.setdefault(row["host"], []).append(self._planned(row))
+        if not planned:
+            return {}
+        self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
+        number = int(self.store.meta("plan"))
+        catalog = self.store.meta("catalog")
+        known = {host.name: host for host in self.hosts.pool()}
+        # By the catalog of now: machines of older versions do not say which of their files are images.
+        names = {
+            row["source"]: row["name"]
+            for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
+        }
+        plans = {}
+        for host, vms in planned.items():
+            sources = self.sources.planned(
+                replace(file, image=names.get(file.source, ""))
+                for each in vms
+                if each.wanted not in _WITHOUT_CONTEXT
+                # Disks that are there are not made.
+                for file in files_of(each.vm, each.vm.vm_id in unmade)
+            )
+            plans[host] = self._with_images(
+                Plan(
+                    catalog,
+                    number,
+                    host,
+                    tuple(vms),
+                    memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
+                    foreign_memory=self.said.foreign_memory.get(host, 0),
+                    contents=self.sources.contents(sources, self.said.contents.get(host, ())),
+                    sources=sources,
+                ),
+                known[host],
+            )
+        return plans
+
+    def _is_unmade(self, row: sqlite3.Row) -> bool:
+        """Whether the machine's disks are to be made."""
+        anew = json.loads(row["orders"]).get("operation") == "recreate"
+        return anew or self.disks.found_state(row) not in _WITH_DISKS
+
+    def _planned(self, row: sqlite3.Row) -> PlannedVm:
+        orders = json.loads(row["orders"])
+        return PlannedVm(
+            vm=from_plain(Vm, json.loads(row["body"])),
+            generation=row["generation"],
+            wanted=row["wanted"],
+            operation=orders.get("operation", ""),
+            hard=orders.get("hard", False),
+            shutdown_timeout=orders.get("shutdown_timeout", 120),
+            seq=row["seq"],
+            previous=orders.get("previous", ""),
+            tasks=self.disks.pending(row),
+            decided=orders.get("decided", 0),
+            detached=tuple(orders.get("detached", {}).get("disks", ())),
+        )
+
+    # -- files of images on nodes that do not see the datastores -----------------------------------------------------
+    def _with_images(self, plan: Plan, host: Host) -> Plan:
+        if host.transfer == SHARED:
+            return plan
+        known = {row["uuid"]: row["generation"] for row in self.store.rows("SELECT uuid, generation FROM images")}
+        images = {image.path: image for image in self._images_of(plan)}
+        past = (name for name in self.said.written.get(host.name, ()) if is_past(name, known))
+        return replace(
+            plan,
+            transfer=host.transfer,
+            images=tuple(images.values()),
+            current=tuple(name_of(uuid, generation) for uuid, generation in known.items()),
+            taken=tuple(sorted(past)),
+        )
+
+    def _images_of(self, plan: Plan) -> Iterable[PlannedImage]:
+        """Of the same file, what comes last counts."""
+        for row in self.store.rows(
+            "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
+            *(way_back(plan.host, ran) for ran in (True, False)),
+        ):
+            yield _planned_image(ENDED, row)
+        machines = {planned.vm.vm_id: planned for planned in plan.vms}
+        ids = sorted(machines)
+        for start in range(0, len(ids), CHUNK):
+            part = ids[start : start + CHUNK]
+            for row in self.store.rows(
+                "SELECT vm_id, disk_id, images.uuid, generation, name, source, sha256, writable FROM vm_images"
+                f" JOIN images ON images.id = image_id WHERE vm_id IN ({', '.join('?' * len(part))}) ORDER BY vm_id",
+                *part,
+            ):
+                planned = machines[row["vm_id"]]
+                ends = planned.wanted == "DONE" or row["disk_id"] in planned.detached
+                if row["writable"]:
+                    yield _planned_image(ENDED if ends else OWN, row, row["sha256"])
+                elif not ends:
+                    yield _planned_image(BASE, row, row["sha256"])
+        for task in (task for planned in plan.vms for task in planned.tasks if task.kind == SAVE_AS):
+            for row in self.store.rows("SELECT uuid, generation, name, source FROM images WHERE id = ?", task.image_id):
+                yield _planned_image(SAVED, row)
+
+
+def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImage:
+    return PlannedImage(kind, name_of(row["uuid"], row["generation"]), row["name"], row["source"], sha256)
+
+
+def files_of(vm: Vm, disks: bool) -> list[ContextFile]:
+    """What is read on the front-end for its context and, if these are to be made, its disks."""
+    files = list(vm.context.files) if vm.context is not None else []
+    if disks:
+        files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
+    return files
