@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status audit test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context test-install test-installer torture test-stock \
+	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context test-install test-installer test-xen xen torture test-stock \
 	clean
 
 help:  ## this list
@@ -131,6 +131,15 @@ test-context: packages venv  ## guests of eight kinds and their contexts, emulat
 
 test-install: packages venv  ## two installations from an ISO at once, and machines of their images; scenario install_os (root)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name install_os $(ARGS)
+
+xen: packages venv  ## KVM, and PV on a Xen host, emulated, in one play; scenario xen, part of make test (root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name xen $(ARGS)
+
+test-xen: export NEBULA_XEN := all
+test-xen: xen  ## on a real Xen: each operation on each kind by xl and libvirt, migration, troubles, an installation; hours (root)
+	$(BIN)/pytest -s tests/integration/test_xen.py tests/integration/test_xen_libvirt.py \
+		tests/integration/test_xen_migration.py $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name xen_install
 
 test-installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulated: half an hour (root)
 	@PYTHONPATH=collections $(BIN)/python tests/installer/run.py $(ARGS)

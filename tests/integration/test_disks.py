@@ -130,6 +130,29 @@ def test_a_cdrom_is_linked_and_stays_read_only(image, directory):
     assert image.stat().st_mode & 0o777 == 0o440
 
 
+def test_a_cdrom_that_links_to_a_drive(image, directory, tmp_path):
+    """As an administrator of OpenNebula may have it: the image is a link to /dev/sr0, or to a link to it."""
+    if os.geteuid() != 0:
+        pytest.skip("a drive takes root")
+    disc = tmp_path / "disc"
+    disc.write_bytes(b"disc" * MIB)
+    drive = subprocess.run(
+        ["losetup", "--find", "--show", "--read-only", disc], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        links = [image.with_name("cd"), image.with_name("sr0")]
+        links[0].symlink_to(links[1])
+        links[1].symlink_to(drive)
+        cdrom = of_image(links[0], type="CDROM", clone=False, readonly=True)
+        assert disks.prepare(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
+        assert disks.locate(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
+        # What machines write is in files.
+        with pytest.raises(NotFound):
+            disks.prepare(vm(of_image(links[0], clone=False)), str(directory))
+    finally:
+        subprocess.run(["losetup", "--detach", drive], check=True)
+
+
 def test_another_cdrom_replaces_the_link(image, directory):
     other = image.parent / "other"
     other.write_bytes(b"x" * 2048)

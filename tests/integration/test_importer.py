@@ -284,6 +284,15 @@ def test_cdrom_images(store, tmp_path):
     disc = tmp_path / "disc.iso"
     subprocess.run(["genisoimage", "-quiet", "-J", "-R", "-o", disc, tmp_path / "content"], check=True)
     assert store(disc, cdrom=True).format == "raw"
+    if os.geteuid() == 0:
+        options = ["--find", "--show", "--read-only"]
+        drive = subprocess.run(["losetup", *options, disc], check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            assert store(drive, cdrom=True).sha256 == sha256(disc.read_bytes())
+            with pytest.raises(InvalidValue, match="not a regular file"):
+                store(drive)
+        finally:
+            subprocess.run(["losetup", "--detach", drive], check=True)
     disc.write_bytes(b"no iso" * 100_000)
     with pytest.raises(ImageRefused, match="not an ISO file system"):
         store(disc, cdrom=True)

@@ -87,8 +87,9 @@ def test_fails_where_the_disk_is_too_small(tmp_path):
     disk = blank_disk(tmp_path, "64M")
     before = content(disk)
     with machine(tmp_path, disk, installer_iso.build()) as failing:
-        said = failing.wait_for(installer_iso.FAILED, LIMIT)
-        assert "/dev/vda is too small: it has 64 MiB" in said
+        # To the end of that line.
+        said = failing.wait_for("MiB, and ", LIMIT)
+        assert f"{installer_iso.FAILED}: /dev/vda is too small: it has 64 MiB" in said
         assert failing.process.poll() is None
     assert content(disk) == before
 

@@ -7,6 +7,7 @@ machine through that this refuses."""
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_golden(case: str) -> None:
         for each in secrets:
             each.undefine()
         connection.close()
+
+
+@pytest.mark.parametrize("golden", sorted(FIXTURES.parent.glob("xen/*.xml")), ids=lambda path: path.stem)
+def test_the_schema_lets_machines_of_xen_through(golden: Path) -> None:
+    """That its driver does, too, is tested where it runs: test_xen_libvirt.py."""
+    told = subprocess.run(["virt-xml-validate", golden, "domain"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
 
 
 @in_world

@@ -34,13 +34,15 @@ OURS, QEMUS = (
 )
 # Every kind of file that may be below nebula_root: owner, group and mode, and the words that it may hold.
 KEPT: dict[str, tuple[set[str], set[str]]] = {
-    r"|cache|files|datastores|datastores/[012]|datastores/0/\d+|datastores/1/uploads": (
+    r"|cache|files|datastores|datastores/[012]|datastores/0/\d+|datastores/1/uploads|ssh": (
         {"root:root 0711", "root:root 0700"},
         set(),
     ),
     r"cache/context-[0-9a-f]{64}": (OURS, {"file"}),
     r"nebula\.db(-wal|-shm)?": (OURS, NEEDED | {"raw", "vnc"}),
     r"nebula\.node": (OURS, set()),
+    r"ssh/(id_ed25519(\.pub)?|known_hosts\.[^/]+)": (OURS, set()),
+    r"datastores/1/\.nebula-catalog": ({"root:root 0444"}, set()),
     r"datastores/[12]/[0-9a-f]{32}": ({"root:kvm 0440"}, {"file"}),
     r"datastores/[12]/[0-9a-f]{32}\.part": (OURS, {"file"}),
     r"datastores/0/\d+/disk\.0": (QEMUS, set()),

@@ -13,7 +13,9 @@ import argparse
 import subprocess
 from pathlib import Path
 
-from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, debian, fitness
+from xen_host import XenHost
+
+from ansible_collections.nebula.provision.tests.integration.guests import cloud_init, debian, demo, fitness
 
 
 def main() -> None:
@@ -23,6 +25,8 @@ def main() -> None:
     guests = debian.images()
     if place is None:
         fitness.image()
+        XenHost.image()
+        demo.parts()
         return
     place.mkdir(parents=True, exist_ok=True)
     files = {f"{name}.qcow2": path for name, path in guests.disks.items()}

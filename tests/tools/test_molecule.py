@@ -28,3 +28,10 @@ def test_scenario_install_os():
     returncode, output = make("test-install")
     print(output)
     assert returncode == 0, "make test-install"
+
+
+@pytest.mark.timeout(1800)
+def test_scenario_xen():
+    returncode, output = make("xen")
+    print(output)
+    assert returncode == 0, "make xen"

@@ -26,6 +26,8 @@ from ansible_collections.nebula.provision.tests.torture.scene import BRIDGE, PAS
 DONE = 6
 STATES = {(3, 3): "running", (8, 0): "poweroff"}
 OF_A_MACHINE = re.compile(r"disk\.\d+|deployment\.\d+|vm\.json|vm\.log|console\.log(\.\d+)?")
+# Beside the images: it tells nodes that mount them whose they are.
+OF_THE_CATALOG = ".nebula-catalog"
 OF_A_JOB = re.compile(r"pid|out|err|code|progress|(code|progress)\.new")
 
 
@@ -113,7 +115,7 @@ def check(root: Path, expected: dict[str, Expected], memory: Memory) -> list[str
     bodies = {vm_id: json.loads(row["body"]) for vm_id, row in live.items()}
     _leases(problems, bodies, leases, ranges)
     problems.same("ports", {row["vm_id"]: row["port"] for row in ports}, _ports_of(bodies))
-    _images(problems, root, images, uses, bodies, memory)
+    _images(problems, root, catalog, images, uses, bodies, memory)
     problems.same("promised to machines", _sums(hosts), _promised(live))
     domains = _domains(problems, catalog)
     running = {vm_id for vm_id, row in live.items() if row["wanted"] == "RUNNING"}
@@ -190,14 +192,22 @@ def _promised(live: dict[int, sqlite3.Row]) -> tuple[int, int]:
 
 
 def _images(
-    problems: Problems, root: Path, images: list[Any], uses: list[Any], bodies: dict[int, Any], memory: Memory
+    problems: Problems,
+    root: Path,
+    catalog: str,
+    images: list[Any],
+    uses: list[Any],
+    bodies: dict[int, Any],
+    memory: Memory,
 ) -> None:
     directory = root / "datastores" / "1"
     problems.same(
         "files of images",
         sorted(path.name for path in directory.iterdir()),
-        sorted(Path(i["source"]).name for i in images),
+        sorted([*(Path(i["source"]).name for i in images), OF_THE_CATALOG]),
     )
+    with contextlib.suppress(FileNotFoundError):
+        problems.same("whose the images are", (directory / OF_THE_CATALOG).read_text(), f"{catalog}\n")
     names = {row["id"]: row["name"] for row in images}
     problems.same(
         "images used",

@@ -97,6 +97,12 @@ BUSYBOX = {
     "etc/hostname": "busybox\n",
     "etc/os-release": 'ID=busybox\nNAME="busybox"\n',
 }
+XEN_MENU = """menuentry 'Debian' {{
+    linux /boot/{kernel} root=/dev/xvda rw console=hvc0 net.ifnames=0 mitigations=off
+    initrd /boot/{initrd}
+}}
+"""
+XEN_EDITS = ("mkdir /boot/grub", "write grub.cfg /boot/grub/grub.cfg", "rm /etc/fstab", "write fstab /etc/fstab")
 APPEND = "root=/dev/vda rw console=ttyS0,115200 net.ifnames=0 mitigations=off"
 
 
@@ -154,6 +160,24 @@ def make(place: Path) -> None:
     modules.rename(root / "lib/modules")
     file_system(root, SIZE).rename(place / "busybox.raw")
     to_qcow2(place / "busybox.raw")
+
+
+def for_xen() -> Path:
+    """The one with systemd-networkd as a disk of a PV machine (raw, a file system and no partitions), with a menu for a
+    boot loader outside of the machine."""
+
+    def make_it(place: Path) -> None:
+        raw = place / "debian.raw"
+        convert = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(images().disks["networkd"]), str(raw)]
+        subprocess.run(convert, check=True)
+        listed = ["debugfs", "-R", "ls -p /boot", str(raw)]
+        names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("/")
+        kernel, initrd = (next(name for name in names if name.startswith(kind)) for kind in ("vmlinuz-", "initrd.img-"))
+        (place / "grub.cfg").write_text(XEN_MENU.format(kernel=kernel, initrd=initrd))
+        (place / "fstab").write_text("/dev/xvda / ext4 defaults 0 1\n")
+        edit(raw, XEN_EDITS)
+
+    return cached("debian_xen", [XEN_MENU, XEN_EDITS, str(images().kernel.parent)], make_it) / "debian.raw"
 
 
 def busybox(root: Path) -> None:

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo image, and its double that boots and looks at no context."""
+"""The demo image, its kernel and initrd by themselves, and its double that boots and looks at no context."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_guest, demo_image
@@ -31,6 +32,21 @@ def image() -> Path:
         demo_image.build(place / "demo.qcow2", directory() / "packages")
 
     return cached("demo", demo_image.inputs("amd64"), make) / "demo.qcow2"
+
+
+def parts() -> dict[str, Path]:
+    """Its kernel and initrd, for a machine that is started from outside of its disk."""
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            root = Path(scratch) / "root"
+            demo_image.fetch("amd64", directory() / "packages", root)
+            (place / "vmlinuz").write_bytes(max(root.glob("boot/vmlinuz-*")).read_bytes())
+            (place / "initrd").write_bytes(demo_image.cpio(demo_image.guest_tree(root)))
+
+    (directory() / "packages").mkdir(parents=True, exist_ok=True)
+    place = cached("guest-parts", demo_image.inputs("amd64"), make)
+    return {"kernel": place / "vmlinuz", "initrd": place / "initrd"}
 
 
 def ignoring_image() -> Path:

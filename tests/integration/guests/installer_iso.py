@@ -35,7 +35,7 @@ KINDS = ("poweroff", "reboot", "stay", "fail")
 # Where Debian's own ISOs have them.
 KERNEL, INITRD = "install.amd/vmlinuz", "install.amd/initrd.gz"
 # Raised when the way of building changes what comes out.
-BUILDER = 2
+BUILDER = 3
 SMALLEST = 160  # MiB
 EFI_SIZE = 6 << 20
 ROOT_PACKAGES = ["base-files", "busybox-static"]
@@ -51,6 +51,8 @@ MODULES = (
     ("virtio_blk", ""),
     ("virtio_scsi", ""),
     ("ata_piix", ""),
+    ("xen_blkfront", ""),
+    ("xen_netfront", ""),
     ("virtio_net", ""),
     ("virtio_balloon", ""),
     ("isofs", ""),
@@ -144,7 +146,7 @@ medium=$(with @LABEL@) && mount -t iso9660 -o ro "$medium" /cdrom || fail 'the i
 
 disk=
 seen=
-for path in /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
+for path in /sys/block/vd* /sys/block/xvd* /sys/block/sd* /sys/block/hd*; do
     [ -e "$path" ] && [ "$(cat "$path/ro")" = 0 ] && [ "$(cat "$path/removable")" = 0 ] || continue
     seen="$seen ${path##*/}"
     if [ "$force" != 0 ] || blank "${path##*/}"; then

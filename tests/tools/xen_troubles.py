@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong on a Xen host, and is to be told and cleared away. Runs in dom0, as root:
+
+    PYTHONPATH=COLLECTIONS xen_troubles.py DEMO [NAME...]      a line of JSON for each: trouble, said, error
+
+`said` is what a person reads; `error` what should have been otherwise. After each of them nothing of the machine is
+left: no domain, loop device, interface, or backend in xenstore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from xen_operations import SECONDS, Guest, bridge
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen as driver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xl
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+
+# As the scripts of Xen's interfaces say that they failed.
+VIF = """#!/bin/sh
+xenstore-write "$XENBUS_PATH/hotplug-error" 'no such VLAN here' "$XENBUS_PATH/hotplug-status" error
+exit 1
+"""
+HOLDER = "import fcntl, signal; fcntl.lockf(0, fcntl.LOCK_EX); print(1, flush=True); signal.pause()"
+NOT_A_KERNEL = b"no kernel at all\n" * 4096
+STARTED: list[Guest] = []
+
+
+class Trouble(Guest):
+    def __init__(self, demo: Path, vm_id: int = 1, kind: str = "pv") -> None:
+        super().__init__(kind, demo, Path(tempfile.mkdtemp(prefix="trouble-", dir="/var/tmp")), vm_id)
+        self.demo = demo
+        STARTED.append(self)
+
+    def refused(self, doing: Callable[[], object], *words: str) -> str:
+        """What it said, which has all the words, in any case."""
+        try:
+            doing()
+        except NebulaError as error:
+            said = str(error)
+            missing = [word for word in words if word.lower() not in said.lower()]
+            assert not missing, f"{missing} not in: {said}"
+            return said
+        raise AssertionError("it was not refused")
+
+    def start_it(self) -> None:
+        self.define()
+        self.driver.start(self.mark)
+
+
+def memory(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.vm = replace(guest.vm, memory=16384)
+    return guest.refused(guest.start_it, "virtual machine 1", "MiB to give", "less MEMORY")
+
+
+def processors(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.vm = replace(guest.vm, vcpu=64)
+    return guest.refused(guest.start_it, "64 VCPU", "Ask for fewer")
+
+
+def no_bridge(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.vm = replace(guest.vm, nics=(replace(guest.nic(0), bridge="nbrnone"),))
+    return guest.refused(guest.start_it, "no bridge nbrnone", "nebula.provision.network")
+
+
+def no_kernel(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.vm = replace(guest.vm, os=replace(guest.vm.os, kernel="/boot/none"))
+    return guest.refused(guest.start_it, "/boot/none", "OS KERNEL")
+
+
+def not_a_kernel(demo: Path) -> str:
+    guest = Trouble(demo)
+    path = guest.directory / "kernel"
+    path.write_bytes(NOT_A_KERNEL)
+    guest.vm = replace(guest.vm, os=replace(guest.vm.os, kernel=str(path)))
+    return guest.refused(guest.start_it, "OS KERNEL")
+
+
+def no_disk(demo: Path) -> str:
+    guest = Trouble(demo)
+    (guest.directory / "disk.0").unlink()
+    return guest.refused(guest.start_it, "disk.0", "recreate: true")
+
+
+def held_disk(demo: Path) -> str:
+    """By a domain that is not ours: what both write would be lost."""
+    holder, guest = Trouble(demo, 2), Trouble(demo)
+    guest.site = replace(guest.site, disks={0: holder.site.disks[0]})
+    holder.start_it()
+    said = guest.refused(guest.start_it, "disk.0", "End the other domain")
+    assert holder.listed() is not None, "it ended the other"
+    return said
+
+
+def failing_script(demo: Path) -> str:
+    """The domain is there, and its interface never comes."""
+    guest = Trouble(demo)
+    script = guest.directory / "vif"
+    script.write_text(VIF)
+    script.chmod(0o755)
+    guest.vm = replace(guest.vm, nics=(replace(guest.nic(0), options={"SCRIPT": str(script)}),))
+    return guest.refused(guest.start_it, "no such VLAN here", "xen-hotplug.log")
+
+
+def nonsense(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.vm = replace(guest.vm, raw={"xen": "bootloader = ["})
+    return guest.refused(guest.start_it, "virtual machine 1")
+
+
+def foreign_name(demo: Path) -> str:
+    """Somebody's own domain, of a name as ours have."""
+    guest = Trouble(demo, 3)
+    config = guest.directory / "theirs.cfg"
+    lines = [f"name = '{guest.name}'", f"kernel = '{demo / 'kernel'}'", "memory = 128", "vcpus = 1"]
+    config.write_text("\n".join(lines) + "\n")
+    subprocess.run(["xl", "create", "-p", str(config)], check=True, capture_output=True)
+    try:
+        before = guest.listed()
+        said = guest.refused(guest.define, "another UUID", "will not be touched")
+        guest.refused(lambda: guest.driver.remove(guest.mark), "another UUID")
+        guest.refused(lambda: guest.driver.cancel(guest.mark))
+        assert before is not None and guest.listed() == before, (before, guest.listed())
+        assert not (driver.DEFINITIONS / f"{guest.name}.cfg").exists(), "its name was taken"
+        return said
+    finally:
+        subprocess.run(["xl", "destroy", guest.name], check=True)
+
+
+def foreign_file(demo: Path) -> str:
+    guest = Trouble(demo, 3)
+    path = driver.DEFINITIONS / f"{guest.name}.cfg"
+    path.write_text("name = 'somebody'\n")
+    try:
+        said = guest.refused(guest.define, "no mark of ours", "will not be touched")
+        guest.refused(lambda: guest.driver.remove(guest.mark), "no mark of ours")
+        assert path.read_text() == "name = 'somebody'\n"
+        return said
+    finally:
+        path.unlink()
+
+
+def lock_held(demo: Path) -> str:
+    guest = Trouble(demo)
+    guest.define()
+    wait, xl.Tool.wait_for_lock.__defaults__ = xl.Tool.wait_for_lock.__defaults__, (2.0,)
+    with xl.LOCK.open("a") as file:
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=file, stdout=subprocess.PIPE)
+        try:
+            assert holder.stdout is not None and holder.stdout.readline()
+            return guest.refused(lambda: guest.driver.start(guest.mark), f"process {holder.pid}", f"kill {holder.pid}")
+        finally:
+            holder.kill()
+            holder.wait()
+            xl.Tool.wait_for_lock.__defaults__ = wait
+
+
+def without_xen(demo: Path) -> str:
+    """The same host, as a kernel that was booted without Xen shows itself."""
+    program = (
+        "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import XenDriver\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError\n"
+        "try:\n    XenDriver()\nexcept NebulaError as error:\n    print(error)\n"
+    )
+    hide = 'mount -t tmpfs none /proc/xen && exec python3 -c "$0"'
+    told = subprocess.run(["unshare", "--mount", "sh", "-c", hide, program], check=True, capture_output=True, text=True)
+    assert "booted without Xen" in told.stdout and "xen-system-amd64" in told.stdout, told.stdout
+    return told.stdout
+
+
+def deaf(demo: Path) -> str:
+    """A guest whose first program is a shell: nobody there switches it off."""
+    guest = Trouble(demo)
+    command = guest.vm.os.kernel_cmd + " rdinit=/bin/sh"
+    guest.vm = replace(guest.vm, os=replace(guest.vm.os, kernel_cmd=command))
+    guest.start_it()
+    guest.wait_for("its shell", lambda: "#" in guest.said())
+    said = guest.refused(lambda: guest.driver.shutdown(guest.mark, 15), "within 15 s", "it runs on", "hard: true")
+    assert guest.listed() is not None
+    return said
+
+
+def drive(demo: Path) -> str:
+    """A CDROM in a drive of the host."""
+    guest = Trouble(demo)
+    disc = guest.directory / "disc"
+    disc.write_bytes(b"disc" * 1024 * 1024)
+    options = ["--find", "--show", "--read-only"]
+    device = subprocess.run(["losetup", *options, disc], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        guest.vm = replace(guest.vm, disks=(*guest.vm.disks, Disk(1, "xvdb", bus="xen", type="CDROM", readonly=True)))
+        guest.site = replace(guest.site, disks={**guest.site.disks, 1: DiskFiles(device, "raw", block=True)})
+        guest.start_it()
+        text = (driver.DEFINITIONS / f"{guest.name}.cfg").read_text()
+        assert f"'phy:{device},xvdb:cdrom,r'" in text, text
+        guest.wait_for("two disks", lambda: guest.states("vbd").count("4") == 2)
+        guest.driver.remove(guest.mark)
+        return f"phy:{device}"
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+ALL = {
+    made.__name__: made
+    for made in (
+        memory, processors, no_bridge, no_kernel, not_a_kernel, no_disk, held_disk, failing_script, nonsense,
+        foreign_name, foreign_file, lock_held, without_xen, deaf, drive,
+    )
+}  # fmt: skip
+# What a person asks for that can't be had, and what somebody else has.
+ASKED = (
+    "memory", "processors", "no_bridge", "no_kernel", "held_disk", "failing_script", "foreign_name", "lock_held",
+    "without_xen",
+)  # fmt: skip
+# They end with a machine that runs.
+RUNNING = ("held_disk", "deaf")
+
+
+def left() -> dict[str, list[str]]:
+    """What machines have on a host while they run."""
+
+    def lines(*argv: str) -> list[str]:
+        return subprocess.run(argv, capture_output=True, text=True).stdout.split("\n")
+
+    interfaces = [name for name in os.listdir("/sys/class/net") if re.match(r"one-|vif", name)]
+    # One question for all of them: each is a program, and here that takes its time.
+    paths = (line.partition(" = ")[0].split("/") for line in lines("xenstore-ls", "-f", "/local/domain/0/backend"))
+    backends = sorted({"/".join(path[5:7]) for path in paths if len(path) > 6 and path[6] != "0"})
+    return {
+        "domains": [domain.name for domain in xl.Tool().listed() if domain.domid],
+        "interfaces": interfaces,
+        "loops": [line for line in lines("losetup", "--list", "--noheadings", "--output", "BACK-FILE") if line],
+        "backends": backends,
+    }
+
+
+def wait_for_nothing() -> None:
+    """xl takes away what a domain had beside its answer."""
+    limit = time.monotonic() + SECONDS / 10
+    while any((found := left()).values()):
+        assert time.monotonic() < limit, f"left: {found}"
+        time.sleep(0.2)
+
+
+def tell(name: str, demo: Path) -> dict[str, str]:
+    said, error = "", ""
+    try:
+        said = ALL[name](demo)
+        if name not in RUNNING:
+            wait_for_nothing()
+    except (NebulaError, AssertionError, TimeoutError, subprocess.CalledProcessError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    finally:
+        for guest in STARTED:
+            try:
+                guest.driver.remove(guest.mark)
+            except NebulaError as problem:
+                error = error or str(problem)
+            shutil.rmtree(guest.directory)
+        STARTED.clear()
+        try:
+            wait_for_nothing()
+        except AssertionError as problem:
+            error = error or str(problem)
+    return {"trouble": name, "said": said, "error": error}
+
+
+def main(demo: str, *names: str) -> None:
+    with bridge():
+        for name in names or ALL:
+            print(json.dumps(tell(name, Path(demo))), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
