@@ -41,6 +41,7 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
         "nebula_node": {"root": root, "accelerator": "qemu"},
         "nebula_node_network": {"networks": [], "catalog": catalog, "root": root},
         "nebula_template": {"templates": "[]", "root": root},
+        "nebula_transfer": {"state": "fetched", "observed": [], "hosts": {}, "root": root},
         "nebula_verify": {"vms": "[]"},
         "nebula_vm": {"vms": "[]", "root": root},
         "nebula_vm_record": {"outcomes": "{}", "root": root},

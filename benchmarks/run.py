@@ -29,6 +29,7 @@ import images
 import modules
 import planning
 import provisioning
+import xen
 from measure import MeasurementFailed, Row, run, table, tell
 from setting import CHECKOUT, HERE
 
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "images": images.rows,
     "image_formats": image_formats.rows,
     "modules": modules.rows,
+    "xen": xen.rows,
 }
 
 
