@@ -48,7 +48,14 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
     os.mkdir(os.path.join(directory, ROOT))
     with _free_device(what) as device:
         # --verbose: it stays the process that was started, and ends with us.
-        argv = [*command.bound(), "qemu-nbd", "--verbose", f"--connect={device}", f"--format={format}", "--cache=writeback"]
+        argv = [
+            *command.bound(),
+            "qemu-nbd",
+            "--verbose",
+            f"--connect={device}",
+            f"--format={format}",
+            "--cache=writeback",
+        ]
         null = subprocess.DEVNULL
         with command.running([*argv, disk], stdin=null, stdout=null, stderr=subprocess.PIPE) as process:
             try:
