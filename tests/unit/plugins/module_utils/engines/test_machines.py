@@ -628,3 +628,19 @@ def test_a_machine_comes_to_a_host_that_can_have_it(engine):
     assert "no such machine type" in text
     (text,) = failed(want(engine, {**item, "name": "large", "memory": 2048})[0])
     assert "xen1 has" in text, "and it is not put where it can't be"
+
+
+def test_a_machine_for_xen_comes_to_a_host_of_xen_by_whosever_hand(engine):
+    """HYPERVISOR tells what machine it is, not by which of the drivers it is made; pinned or not."""
+    xen = {"OS": {"MACHINE": "xenpvh", "KERNEL": "/boot/vmlinuz"}, "HYPERVISOR": "xen"}
+    item = {"name": "pvh", "template": "web", "attributes": xen}
+    with engine.session():
+        engine.host_allocate(
+            Host(None, "virsh1", state=HostState.MONITORED, hypervisor="xen_libvirt", memory=4096, cpu=8.0)
+        )
+    run(engine, item, {**item, "name": "pinned", "host": "virsh1"})
+    assert {machines(engine)[name].host for name in ("pvh", "pinned")} == {"virsh1"}
+    (text,) = failed(
+        want(engine, {"name": "kvm", "template": "web", "host": "virsh1", "attributes": {"HYPERVISOR": "kvm"}})[0]
+    )
+    assert "xen_libvirt" in text

@@ -390,6 +390,29 @@ def test_waiting_ends_when_the_last_guest_is_up_and_counts_on_the_way(log: Path,
     assert verdicts[0].seconds < 30
 
 
+@pytest.mark.parametrize(("cost", "expected"), [(0.0, 0.2), (0.02, 0.2), (0.1, 1.0), (3.0, 2.0)])
+def test_looking_takes_a_tenth_of_the_time_where_a_look_is_dear(
+    log: Path, monkeypatch: pytest.MonkeyPatch, cost: float, expected: float
+) -> None:
+    clock = [0.0]
+    slept: list[float] = []
+
+    def attempt(guest: console.Guest, now: float) -> console.Verdict | None:
+        clock[0] += cost
+        return guest.given_up(now) if now >= 20 else None
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(console, "attempt", attempt)
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(console.time, "sleep", sleep)
+    assert not wait([wanted(log)], 60)[0].verified
+    assert slept == pytest.approx([expected] * len(slept))
+    assert len(slept) > 3
+
+
 def test_a_guest_that_is_ready_and_silent_is_not_waited_for_to_the_end(log: Path) -> None:
     feed(log, DEMO)
     guest = console.Guest(wanted(log, hostname="other"))
