@@ -23,6 +23,7 @@ import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from auditor import assert_consistent_here
 from in_world import in_bare_world
+from make_target import OUTER
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_bad_input import RUNNING, TEMPLATE, Case
@@ -256,7 +257,7 @@ class Elsewhere(Case):
     def runs_with(self) -> dict[str, str]:
         environment = super().runs_with()
         environment.pop("ANSIBLE_CONFIG")
-        return environment
+        return {name: value for name, value in environment.items() if name not in OUTER}
 
     def make(self, target: str) -> str:
         folder = self.directory / "an inventory"

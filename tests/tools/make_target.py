@@ -11,15 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 20_000  # characters of a failing target's output; the end says why
+# The outer make's flags and variables (ARGS above all), which are meant for pytest.
+OUTER = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 
 
 def make(target: str) -> tuple[int, str]:
     """Exit code and the end of what was printed; all of it is in build/logs/TARGET.log."""
     log = ROOT / "build/logs" / f"{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    # The outer make's flags and variables (ARGS above all) are meant for pytest.
-    outer = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
-    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment = {name: value for name, value in os.environ.items() if name not in OUTER}
     environment["NO_COLOR"] = environment["ANSIBLE_NOCOLOR"] = "1"
     with log.open("wb") as output:
         run = subprocess.run(
