@@ -209,7 +209,9 @@ class Guest:
     def remove(self) -> None:
         assert self.driver.remove(self.mark) and not self.driver.remove(self.mark)
         left = [*DEFINITIONS.rglob(f"*{self.name}.*"), *CONSOLES.glob(f"*{self.name}.*")]
-        left += [path for path in xl.LOGS.iterdir() if f"-{self.name}.log" in path.name]
+        left += [
+            path for path in xl.LOGS.iterdir() if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
+        ]
         assert not left, left
         loops = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)
         assert str(self.directory).encode() not in loops.stdout, loops.stdout

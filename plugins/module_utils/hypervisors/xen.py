@@ -466,6 +466,7 @@ class XenDriver(XenNode, Driver):
                 words = f"It stands still here: {self._tool.name} unpause {name}, if it is not on the other host"
             error.found = f"{error.found}\n{words}"
             raise
+        xen_logs.remove(name)
         self._forget(name)
 
     def _check_there(self, asked: str, definition: Definition, login: str) -> None:

@@ -21,14 +21,21 @@ _LIMIT = 64 * 1024
 _START = re.compile(r"Waiting for domain \S+ \(domid (\d+)\) to die \[pid (\d+)\]")
 _END = re.compile(r"Domain \d+ has shut down, reason code (\d+)")
 _POWEROFF, _REBOOT = 0, 1
+# A domain that comes from another host has this behind its name until it runs, and its tool's file keeps it.
+INCOMING = "--incoming"
 SHOWN = 3
 
 
 def _said(name: str) -> str:
-    with contextlib.suppress(OSError), (LOGS / f"xl-{name}.log").open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _LIMIT))
-        return file.read(_LIMIT).decode("utf-8", "replace")
-    return ""
+    """By the tool that was the last to have it."""
+    newest, said = -1, b""
+    for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mtime_ns > newest:
+                file.seek(max(0, status.st_size - _LIMIT))
+                newest, said = status.st_mtime_ns, file.read(_LIMIT)
+    return said.decode("utf-8", "replace")
 
 
 def _since_start(name: str) -> str:
@@ -80,5 +87,5 @@ def remove(name: str) -> None:
     """What there is about this domain."""
     with contextlib.suppress(OSError):
         for path in LOGS.iterdir():
-            if re.fullmatch(rf"(xl|qemu-dm)-{re.escape(name)}\.log(\.\d+)?", path.name):
+            if re.fullmatch(rf"(xl|qemu-dm)-{re.escape(name)}({INCOMING})?\.log(\.\d+)?", path.name):
                 remove_file(str(path))
