@@ -48,6 +48,7 @@ def pair(directory: Path) -> Iterator[Pair]:
 
 def _name(host: MoreXenHost, number: int) -> None:
     commands = (
+        f"echo 127.0.1.1 dom0-{number} >> /etc/hosts",
         f"hostnamectl set-hostname dom0-{number}",
         "rm -f /etc/machine-id && systemd-machine-id-setup",
         "ip link set eth1 down",
