@@ -87,4 +87,4 @@ def test_one_that_fails_runs_on(hosts, journey):
     said = journey.does(0, "migrate", hosts.login(1))
     assert "The machine runs on here" in said, said
     assert "one-" not in hosts.second.sudo(["xl", "list"]).stdout
-    assert journey.does(0, "live") == ""
+    assert journey.does(0, "stays") == ""

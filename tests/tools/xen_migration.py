@@ -7,7 +7,8 @@
     PYTHONPATH=COLLECTIONS xen_migration.py DEMO DIRECTORY KIND STEP [LOGIN]
 
 start: make the machine and wait for its guest. expect: define it. migrate: to where LOGIN leads. live: it runs here,
-and its guest, which was not booted anew, shuts down when it is asked to. remove: end it.
+and its guest, which was not booted anew, shuts down when it is asked to. stays: so it does where it could not go away.
+remove: end it.
 DIRECTORY is one that both hosts see.
 """
 
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from xen_operations import BRIDGE, KINDS, Guest
+from xen_operations import BRIDGE, KINDS, SECONDS, Guest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 
@@ -45,10 +46,22 @@ class Traveller(Guest):
         assert self.driver.survey(self.mark.catalog).vms == (), "it is defined here still"
 
     def live(self) -> None:
-        (seen,) = self.driver.survey(self.mark.catalog).vms
-        assert seen.state == "RUNNING", seen
+        self.runs()
         self.shutdown()
         assert self.said().count("nebula-guest: booting") == 1, "it was booted anew"
+
+    def stays(self) -> None:
+        self.runs()
+        self.driver.shutdown(self.mark, SECONDS)
+        assert self.listed() is None
+        # Nobody waits for its end any more who would write down how that was.
+        (seen,) = self.driver.survey(self.mark.catalog).vms
+        assert (seen.state, seen.ended) == ("POWEROFF", "unknown"), seen
+        assert self.said().count("nebula-guest: booting") == 1, "it was booted anew"
+
+    def runs(self) -> None:
+        (seen,) = self.driver.survey(self.mark.catalog).vms
+        assert seen.state == "RUNNING", seen
 
     def remove(self) -> None:
         self.driver.remove(self.mark)

@@ -20,7 +20,7 @@ LOGS = Path("/var/log/xen")
 _LIMIT = 64 * 1024
 _START = re.compile(r"Waiting for domain \S+ \(domid (\d+)\) to die \[pid (\d+)\]")
 _END = re.compile(r"Domain \d+ has shut down, reason code (\d+)")
-_POWEROFF, _REBOOT = 0, 1
+_POWEROFF, _REBOOT, _SUSPEND = 0, 1, 2
 # A domain that comes from another host has this behind its name until it runs, and its tool's file keeps it.
 INCOMING = "--incoming"
 SHOWN = 3
@@ -50,8 +50,12 @@ def ended_by(name: str) -> str:
     if not said:
         return "unknown"
     end = _END.search(said)
+    reason = int(end[1]) if end else None
+    if reason == _SUSPEND:
+        # Then its tool has gone, also where the domain went on since it could not go to another host.
+        return "unknown"
     # A reboot ends the machine where that is what was wanted.
-    return "guest" if end and int(end[1]) in (_POWEROFF, _REBOOT) else ""
+    return "guest" if reason in (_POWEROFF, _REBOOT) else ""
 
 
 def is_rebooting(name: str) -> bool:

@@ -16,8 +16,8 @@ END = "Domain {domid} has shut down, reason code {code} {code:#x}\nAction for sh
 DONE = "Done. Exiting now\n"
 POWEROFF = END.format(domid=3, code=0, action="destroy") + DONE
 REBOOT = END.format(domid=3, code=1, action="restart")
-# By a migration away, and by a crash.
-SUSPENDED = "Domain 3 has been destroyed.\n"
+SUSPENDED = END.format(domid=3, code=2, action="destroy") + "Domain has suspended.\n" + DONE
+DESTROYED = "Domain 3 has been destroyed.\n"
 CRASH = END.format(domid=3, code=3, action="destroy") + DONE
 
 
@@ -35,7 +35,15 @@ def write(path: Path, text: str, age: int = 0, pid: int = 1 << 22) -> None:
 
 @pytest.mark.parametrize(
     ("text", "ended"),
-    [(POWEROFF, "guest"), (REBOOT, "guest"), (CRASH, ""), (SUSPENDED, ""), ("", ""), (None, "unknown")],
+    [
+        (POWEROFF, "guest"),
+        (REBOOT, "guest"),
+        (CRASH, ""),
+        (SUSPENDED, "unknown"),
+        (DESTROYED, ""),
+        ("", ""),
+        (None, "unknown"),
+    ],
 )
 @pytest.mark.parametrize("file", ["xl-one-1.log", "xl-one-1--incoming.log"])
 def test_how_it_ended(logs: Path, file: str, text: str | None, ended: str) -> None:
