@@ -40,6 +40,8 @@ _LINE = re.compile(
 # What xl or the hypervisor say, and what to do about it.
 LESS_MEMORY = "Ask for less MEMORY, end another machine, or give dom0 less (dom0_mem, xl mem-set 0)"
 REMEDIES = (
+    # What follows is of the other host, which got nothing.
+    ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: shut it down, and start it there"),
     ("segment kernel too large", "Give it more MEMORY: its kernel does not fit into what it has"),
     ("segment ramdisk too large", "Give it more MEMORY: its initrd does not fit into what it has"),
     ("not enough memory for initial mapping", "Give it more MEMORY: its kernel and initrd do not fit into what it has"),
@@ -220,7 +222,11 @@ class Tool:
 
     def migrate(self, asked: str, name: str, login: str) -> None:
         """Move it to the host where `login` runs what is behind it."""
-        self.ask(asked, "migrate", "-s", "", name, f"{login} {self.name} migrate-receive", timeout=MIGRATE_SECONDS)
+        argv = [self.name, "migrate", "-s", "", name, f"{login} {self.name} migrate-receive"]
+        done = run(argv, timeout=MIGRATE_SECONDS, check=False)
+        if done.returncode != 0:
+            # The cause is far above the last lines: both hosts speak here.
+            raise explained(asked, done.stderr)
 
     def written(self, text: str) -> str:
         """A deployment file as it reads it."""
@@ -304,11 +310,12 @@ def _called(pid: int) -> str:
 
 def explained(asked: str, text: str) -> NebulaError:
     """The error that xl's words mean."""
-    remedy = next((remedy for pattern, remedy in REMEDIES if pattern.lower() in text.lower()), "")
+    pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
     kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
     lines = [_CODE.sub("", line.strip()) for line in text.splitlines()]
-    said = [line for line in lines if not any(words in line for words in _AFTER)]
-    return kind(asked, last_lines("\n".join(said or lines), SHOWN), remedy)
+    said = [line for line in lines if not any(words in line for words in _AFTER)] or lines
+    cause = [line for line in said[:-SHOWN] if pattern and pattern.lower() in line.lower()][-1:]
+    return kind(asked, last_lines("\n".join([*cause, *said[-SHOWN:]]), SHOWN + 1), remedy)
 
 
 def of_hypervisor(text: str, log: str) -> list[str]:

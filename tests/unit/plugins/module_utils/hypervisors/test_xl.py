@@ -83,6 +83,18 @@ def test_remedies(text: str, remedy: str) -> None:
     assert not error.found.startswith(("libxl:", "xc:"))
 
 
+def test_the_cause_is_shown_however_far_above_the_end_it_is() -> None:
+    """As it is with both hosts of a migration speaking."""
+    cause = "xc: error: Failed to enable logdirty: 95,22,0 (22 = Invalid argument): Internal error"
+    more = [f"libxl: error: libxl_stream_read.c:{number}:f: more {number}" for number in range(20)]
+    error = xl.explained("a", "\n".join(["migration target: Ready to receive domain.", cause, *more]))
+    assert "can't follow what a PV machine writes" in error.remedy
+    assert error.found.splitlines() == [
+        "Failed to enable logdirty: 95,22,0 (22 = Invalid argument): Internal error",
+        *(f"more {number}" for number in range(15, 20)),
+    ]
+
+
 def test_what_the_hypervisor_itself_said_of_them() -> None:
     log = (
         "(XEN) d3v0 Triple fault\n(XEN) d33v0 other\n(XEN) Domain 3 (vcpu#0) crashed on cpu#0:\n(XEN) Dom0 has 1 VCPU\n"
