@@ -33,7 +33,7 @@ SAMPLE = {**dict.fromkeys(KINDS, ()), "pv": MOST, "pvh": FEW, "hvm": FEW}
 # A Debian of its own says nothing of what the demo guest does.
 WHOLE = {
     **dict.fromkeys(KINDS, ALL),
-    "debian": ("deploy", "poll", "reboot", "save", "shutdown", "start", "cancel", "remove"),
+    "debian": ("deploy", "poll", "reboot", "save", "restore", "shutdown", "start", "cancel", "remove"),
 }
 WANTED = WHOLE if os.environ.get("NEBULA_XEN") == "all" else SAMPLE
 
