@@ -39,8 +39,9 @@ KERNEL_MODULES: tuple[tuple[str, str], ...] = (
     ("evdev", ""),
 )
 
-# The last console= is /dev/console; a guest without a serial port falls back to the screen by itself.
-KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 quiet loglevel=3 net.ifnames=0 mitigations=off"
+# The last console= is /dev/console; a guest without a serial port falls back to the screen by itself. Linux panics
+# where the timer that it tries is late, as it is below an emulated hypervisor whose host has much to do.
+KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 quiet loglevel=3 net.ifnames=0 mitigations=off no_timer_check"
 
 # hvc0 is the console of a paravirtualised machine, which has no serial port.
 INITTAB = """\

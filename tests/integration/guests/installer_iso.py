@@ -65,7 +65,8 @@ MODULES = (
     ("button", ""),
     ("evdev", ""),
 )
-CONSOLES = "console=tty0 console=ttyS0,115200 quiet loglevel=3 net.ifnames=0 mitigations=off"
+# As in demo_guest.py.
+CONSOLES = "console=tty0 console=ttyS0,115200 quiet loglevel=3 net.ifnames=0 mitigations=off no_timer_check"
 
 # Of both, the installer and the system that it installs.
 START = r"""#!/bin/sh
