@@ -36,9 +36,10 @@ def hosts(tmp_path_factory):
 
 
 class Journey:
-    def __init__(self, hosts, kind):
+    def __init__(self, hosts, kind, name):
         self.hosts, self.kind = hosts, kind
-        self.directory = f"{SHARED}/{kind}"
+        # Its own: what a guest said in another test is not what this one says.
+        self.directory = f"{SHARED}/{name}-{kind}"
 
     def does(self, number, step, *arguments):
         """What went wrong, "" if nothing did."""
@@ -53,7 +54,7 @@ class Journey:
 
 @pytest.fixture
 def journey(hosts, request):
-    made = Journey(hosts, request.param)
+    made = Journey(hosts, request.param, request.node.originalname)
     yield made
     for number in (0, 1):
         made.does(number, "remove")
