@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_logs, xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import CONSOLES, DEFINITIONS
@@ -210,7 +210,9 @@ class Guest:
         assert self.driver.remove(self.mark) and not self.driver.remove(self.mark)
         left = [*DEFINITIONS.rglob(f"*{self.name}.*"), *CONSOLES.glob(f"*{self.name}.*")]
         left += [
-            path for path in xl.LOGS.iterdir() if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
+            path
+            for path in xen_logs.LOGS.iterdir()
+            if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
         ]
         assert not left, left
         loops = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)

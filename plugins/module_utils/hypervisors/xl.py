@@ -19,10 +19,10 @@ from typing import BinaryIO
 
 from ..errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
 from ..host.command import Completed, find, last_lines, run
+from .xen_logs import LOGS
 
 PROGRAMS = ("xl", "xm")
 CAPABILITIES = Path("/proc/xen/capabilities")
-LOGS = Path("/var/log/xen")
 # Held by an xl that makes a domain, or gives memory to one: there is one at a time.
 LOCK = Path("/var/lock/xl")
 LOCK_SECONDS = 120
