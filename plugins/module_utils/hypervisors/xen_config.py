@@ -40,7 +40,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     kind = xen.kind_of(vm)
     lines = [f"name = {quoted(domain_name(vm.vm_id))}", f"uuid = {quoted(vm.uuid)}"]
     lines += [f"#O CPU_CREDITS = {credits(vm.cpu)}", f"cpu_weight = {quoted(str(credits(vm.cpu)))}"]
-    lines += [f"cpu_cap = {quoted(str(vm.cpu_limit))}"] * bool(vm.cpu_limit)
+    lines += [f"cap = {quoted(str(vm.cpu_limit))}"] * bool(vm.cpu_limit)
     lines += [f"memory  = {quoted(str(vm.memory))}", f"vcpus  = {quoted(str(vm.vcpu or 1))}"]
     lines += _boot(vm, kind, where)
     lines += _list("disk", _disks(vm, site, kind, where))
@@ -234,6 +234,9 @@ def _flag(values: Mapping[str, str], name: str) -> bool:
 
 # -- what stands in such a file ----------------------------------------------------------------------------------------
 _PORT = re.compile(r"\bvncdisplay ?= ?'?(\d+)")
+_WEIGHT = re.compile(r"^cpu_weight = '(\d+)'$", re.MULTILINE)
+# The second word is xm's.
+_CAP = re.compile(r"^(?:cap|cpu_cap) = '(\d+)'$", re.MULTILINE)
 _MAC = re.compile(r"\bmac=([0-9a-f]{2}(?::[0-9a-f]{2}){5})\b")
 _BRIDGE = re.compile(r"\bbridge=([^,'\n]+)")
 _VCPUS = re.compile(r"^vcpus  = '(\d+)'$", re.MULTILINE)
@@ -249,6 +252,12 @@ def port_of(text: str) -> int:
     """The port of its console, 0 if it has none."""
     found = _PORT.search(text)
     return FIRST_PORT + int(found[1]) if found else 0
+
+
+def weights_of(text: str) -> tuple[int, int]:
+    """Weight and cap (0: none) that it is to have."""
+    weight, cap = _WEIGHT.search(text), _CAP.search(text)
+    return int(weight[1]) if weight else CREDIT, int(cap[1]) if cap else 0
 
 
 def macs_of(text: str) -> list[str]:

@@ -165,6 +165,12 @@ def test_what_stands_in_it_is_read_back() -> None:
     assert xen_config.disks_of(text) == [f"{place}/disk.0", "/dev/sr0", f"{place}/disk.2"]
 
 
+def test_weight_and_cap_are_read_back() -> None:
+    assert xen_config.weights_of(xen_config.render(*load("pv_kernel")).text) == (128, 50)
+    assert xen_config.weights_of(xen_config.render(*load("hvm_everything")).text) == (384, 0)
+    assert xen_config.weights_of("name = 'somebody'") == (256, 0)
+
+
 def test_lists_take_no_comma() -> None:
     vm, site = load("pv_kernel")
     with pytest.raises(InvalidValue, match="PASSWD"):
