@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_logs, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_config, xen_logs, xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import CONSOLES, DEFINITIONS
@@ -67,15 +67,17 @@ class Guest:
             name=kind,
             hypervisor="xen",
             cpu=0.5,
+            cpu_limit=90,
             memory=256 if kind == "debian" else 160,
             os=boot,
-            disks=(Disk(0, "xvda", bus="xen", driver="raw"),),
+            # By IDE, each word that the firmware of an HVM machine reads is a trap into an emulated hypervisor: by AHCI
+            # where RAW can say so, by SCSI where not.
+            disks=(Disk(0, "sda" if kind == "hvm" and driver != "xen" else "xvda", bus="xen", driver="raw"),),
             nics=(self.nic(0),),
-            # Its firmware reads the disk by AHCI: by IDE, each word is a trap into an emulated hypervisor.
             raw={"xen": "hdtype = 'ahci'"} if kind == "hvm" and driver == "xen" else {},
         )
         files = {number: DiskFiles(str(path), "raw") for number, path in enumerate(paths)}
-        self.site = Site(str(directory), CATALOG, 1, files, "xen")
+        self.site = self.driver.site(Site(str(directory), CATALOG, 1, files, "xen"))
 
     def make_disks(self, demo: Path, first: Path, second: Path) -> None:
         if self.kind == "debian":
@@ -122,6 +124,7 @@ class Guest:
     def deploy(self) -> None:
         self.define()
         self.driver.start(self.mark)
+        self.check_weights()
         self.wait_for_ready()
 
     def poll(self) -> None:
@@ -135,9 +138,14 @@ class Guest:
     def weigh(self) -> None:
         self.vm = replace(self.vm, cpu=0.25, cpu_limit=80)
         self.define()
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """Xen has what its definition says."""
         verb = "sched-credit2" if xl.Tool().information()["xen_scheduler"] == "credit2" else "sched-credit"
         told = subprocess.run(["xl", verb, "-d", self.name], check=True, capture_output=True, text=True).stdout
-        assert told.split("\n")[1].split()[2:4] == ["64", "80"], told
+        wanted = [str(xen_config.credits(self.vm.cpu)), str(self.vm.cpu_limit)]
+        assert told.split("\n")[1].split()[2:4] == wanted, told
 
     def attach(self) -> None:
         more = replace(
@@ -174,6 +182,7 @@ class Guest:
         self.driver.reboot(self.mark, SECONDS)
         after = self.listed()
         assert before and after and before.domid != after.domid, (before, after)
+        self.check_weights()
         self.wait_for_boot(times + 1)
 
     def save(self) -> None:
@@ -183,6 +192,7 @@ class Guest:
     def restore(self) -> None:
         boots = self.boots()
         self.driver.resume(self.mark, str(self.directory / "checkpoint"))
+        self.check_weights()
         self.wait_for("its devices", lambda: self.states("vif") == ["4"] or self.kind == "hvm")
         assert self.boots() == boots, "it booted instead"
 
@@ -200,6 +210,7 @@ class Guest:
     def start(self) -> None:
         times = self.boots()
         self.driver.start(self.mark)
+        self.check_weights()
         self.wait_for_boot(times + 1)
 
     def cancel(self) -> None:

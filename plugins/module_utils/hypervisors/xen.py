@@ -94,17 +94,8 @@ class XenDriver(XenNode, Driver):
                 continue
             running.pop(name, None)
             state = self._state_of(domain)
-            vms.append(
-                ObservedVm(
-                    vm_id=mark.vm_id,
-                    uuid=mark.uuid,
-                    state=state,
-                    generation=mark.generation,
-                    cpu_time=domain.seconds if domain is not None else 0.0,
-                    memory=domain.memory if domain is not None and state != "POWEROFF" else 0,
-                    ended=xen_logs.ended_by(name) if state == "POWEROFF" else "",
-                )
-            )
+            ended = xen_logs.ended_by(name) if state == "POWEROFF" else ""
+            vms.append(self._observed(mark, state, domain, ended))
         return self._surveyed(vms, ids, running.values())
 
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
@@ -143,7 +134,7 @@ class XenDriver(XenNode, Driver):
         if definition is not None:
             found = definition.mark
             return (found is None or found.catalog != mark.catalog) and f"{directory}/" not in definition.text
-        domain = self._listed(name)
+        domain = self._tool.named(name)
         return domain is not None and not _is_its(domain, mark)
 
     def state(self, mark: Mark) -> Optional[str]:
@@ -155,7 +146,7 @@ class XenDriver(XenNode, Driver):
         limit = time.monotonic() + PASSING_SECONDS
         while self._is_passing(name, domain) and time.monotonic() < limit:
             time.sleep(STEP)
-            domain = self._listed(name)
+            domain = self._tool.named(name)
         return self._state_of(domain)
 
     def _is_passing(self, name: str, domain: Optional[Listed]) -> bool:
@@ -171,9 +162,6 @@ class XenDriver(XenNode, Driver):
             return "UNKNOWN"
         # Shut down, and nobody there to take it away: its tool was killed.
         return "POWEROFF" if "s" in domain.flags else "RUNNING"
-
-    def _listed(self, name: str) -> Optional[Listed]:
-        return next((domain for domain in self._tool.listed() if domain.name == name), None)
 
     def _definition(self, mark: Mark) -> Optional[Definition]:
         """The machine's, None if there is none; ForeignObject if what has its name is not ours."""
@@ -203,7 +191,7 @@ class XenDriver(XenNode, Driver):
         """The machine's definition and its domain, None if there is neither; ForeignObject if they are not ours."""
         name = domain_name(mark.vm_id)
         definition = self._definition(mark)
-        domain = self._listed(name)
+        domain = self._tool.named(name)
         if definition is None and domain is None:
             return None
         if definition is not None and definition.mark is not None:
@@ -364,7 +352,9 @@ class XenDriver(XenNode, Driver):
     def _clear_away(self, name: str, mark: Mark, definition: Definition) -> None:
         """What a start that failed left: xl mostly does that itself."""
         with contextlib.suppress(NebulaError):
-            if self._listed(name) is not None:
+            domain = self._tool.named(name)
+            # Its name may be what it failed for: somebody's who was there first.
+            if domain is not None and _is_its(domain, definition.mark or mark):
                 self._destroy(name, mark)
         for path in xen_config.disks_of(definition.text):
             with contextlib.suppress(NebulaError):
@@ -377,7 +367,7 @@ class XenDriver(XenNode, Driver):
         with contextlib.suppress(HypervisorError):
             self._tool.ask(f"ending {called(mark)}", "destroy", name)
         limit = time.monotonic() + PASSING_SECONDS
-        while (domain := self._listed(name)) is not None:
+        while (domain := self._tool.named(name)) is not None:
             if time.monotonic() > limit:
                 raise TimedOut(
                     f"ending {called(mark)}",
@@ -394,7 +384,7 @@ class XenDriver(XenNode, Driver):
     def shutdown(self, mark: Mark, timeout: int) -> None:
         name, asked = domain_name(mark.vm_id), f"shutting {called(mark)} down"
         self._wait_for(mark, asked, "shutdown", timeout, lambda: self.state(mark) == "POWEROFF")
-        if self._listed(name) is not None:
+        if self._tool.named(name) is not None:
             # Its tool is not there to take it away.
             self._destroy(name, mark)
 
@@ -403,10 +393,14 @@ class XenDriver(XenNode, Driver):
         name, asked = domain_name(mark.vm_id), f"rebooting {called(mark)}"
 
         def rebooted() -> bool:
-            domain = self._listed(name)
+            domain = self._tool.named(name)
             return domain is not None and domain.domid != before and self._state_of(domain) == "RUNNING"
 
         self._wait_for(mark, asked, "reboot", timeout, rebooted)
+        # xl makes it anew as it was made first, whatever was changed since.
+        definition = self._definition(mark)
+        if definition is not None:
+            self._weigh(name, *xen_config.weights_of(definition.text))
 
     def _wait_for(self, mark: Mark, asked: str, verb: str, timeout: int, happened: Callable[[], bool]) -> None:
         name, first = domain_name(mark.vm_id), self._running(mark).domid
@@ -423,7 +417,7 @@ class XenDriver(XenNode, Driver):
                 )
             if now >= again:
                 again = now + ASK_AGAIN
-                domain = self._listed(name)
+                domain = self._tool.named(name)
                 # Not of the one that comes after it, nor of one that is at its end.
                 if domain is not None and domain.domid == first and not set(domain.flags) & set("scd"):
                     with contextlib.suppress(HypervisorError):
@@ -456,7 +450,7 @@ class XenDriver(XenNode, Driver):
         try:
             self._tool.migrate(asked, name, login)
         except NebulaError as error:
-            domain = self._listed(name)
+            domain = self._tool.named(name)
             if self._state_of(domain) == "RUNNING":
                 words = "The machine runs on here"
             elif domain is None:

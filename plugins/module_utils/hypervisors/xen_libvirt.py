@@ -75,21 +75,11 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
                 if mark is None or mark.catalog != catalog:
                     ids |= ids_of(domain.name())
                     continue
-                uuid = domain.UUIDString()
-                listed = running.pop(uuid, None)
+                own = replace(mark, uuid=domain.UUIDString())
+                listed = running.pop(own.uuid, None)
                 state, reason = domain.state()
                 name = self._state_name(state)
-                vms.append(
-                    ObservedVm(
-                        vm_id=mark.vm_id,
-                        uuid=uuid,
-                        state=name,
-                        generation=mark.generation,
-                        cpu_time=listed.seconds if listed is not None else 0.0,
-                        memory=listed.memory if listed is not None and name != "POWEROFF" else 0,
-                        ended=self._ended_by(reason) if name == "POWEROFF" else "",
-                    )
-                )
+                vms.append(self._observed(own, name, listed, self._ended_by(reason) if name == "POWEROFF" else ""))
         return self._surveyed(vms, ids, running.values())
 
     def _ended_by(self, reason: int) -> str:
@@ -120,8 +110,8 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
 
     def _stranger(self, mark: Mark) -> Optional[xl.Listed]:
         """A domain of the machine's name that libvirt did not make."""
-        name = domain_name(mark.vm_id)
-        return next((each for each in self._tool.listed() if each.name == name and each.uuid != mark.uuid), None)
+        found = self._tool.named(domain_name(mark.vm_id))
+        return found if found is not None and found.uuid != mark.uuid else None
 
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:

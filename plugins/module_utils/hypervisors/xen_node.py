@@ -10,18 +10,18 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Optional
 
 from ..errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFound
 from ..host import console
-from ..host.command import run
 from ..host.files import explained, make_directory, remove_file
 from ..host.node import Changes, NodeFile, Remember
 from ..model import xen as model
 from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
-from . import xen_console, xl
-from .base import Survey, ids_of
+from . import xen_console, xenstore, xl
+from .base import Mark, Survey, ids_of
 from .xen_config import Needs
 from .xl import Listed, require_dom0
 from .xm import tool
@@ -71,6 +71,18 @@ class XenNode:
     def overhead(cls, accelerator: str) -> Overhead:
         return Overhead(fixed=8, vcpu=1, share=1 / 64)
 
+    def _observed(self, mark: Mark, state: str, domain: Optional[Listed], ended: str) -> ObservedVm:
+        """domain: what Xen has of it."""
+        return ObservedVm(
+            vm_id=mark.vm_id,
+            uuid=mark.uuid,
+            state=state,
+            generation=mark.generation,
+            cpu_time=domain.seconds if domain is not None else 0.0,
+            memory=domain.memory if domain is not None and state != "POWEROFF" else 0,
+            ended=ended,
+        )
+
     def _surveyed(self, vms: Iterable[ObservedVm], ids: set[int], others: Iterable[Listed]) -> Survey:
         """ids: of names that are somebody else's; others: what runs beside `vms`."""
         foreign, found = 0, set(ids)
@@ -101,16 +113,14 @@ class XenNode:
 
     def _is_asked(self, domid: int, otherwise: int) -> int:
         """MiB that a guest has been asked to have: it takes its time to give any back, and may not."""
-        keys = (f"/local/domain/{domid}/memory/{name}" for name in ("target", "videoram"))
-        told = [run(["xenstore-read", key], timeout=30, check=False).stdout.strip() for key in keys]
+        place = f"{xenstore.DOMAINS}/{domid}/memory"
+        target, screen = (xenstore.read(f"{place}/{name}") for name in ("target", "videoram"))
         # Of an emulated screen its memory is no part of the target; -1 where there is none.
-        found = [max(int(text), 0) for text in told if text.lstrip("-").isdigit()]
-        return sum(found) >> 10 if told[0].isdigit() else otherwise
+        return (int(target) + max(int(screen or 0), 0)) >> 10 if target else otherwise
 
     def _is_deaf(self, domid: int) -> bool:
         """Whether nobody in the guest has taken what was asked of it out of xenstore."""
-        told = run(["xenstore-read", f"/local/domain/{domid}/control/shutdown"], timeout=30, check=False)
-        return told.returncode == 0 and bool(told.stdout.strip())
+        return bool(xenstore.read(f"{xenstore.DOMAINS}/{domid}/control/shutdown"))
 
     def _words_of_hypervisor(self, said: str) -> list[str]:
         """Its own last ones, about the domains that these are about."""
@@ -145,7 +155,7 @@ class XenNode:
 
     def _refuse_shared(self, asked: str, disks: tuple[tuple[str, bool], ...]) -> None:
         """xl's own script for disks that are files does not see that another domain has one."""
-        used = xl.disks_in_use()
+        used = xenstore.disks_in_use()
         for path, writes in disks:
             for domid, other, written in used:
                 if (writes or written) and _same(path, other):

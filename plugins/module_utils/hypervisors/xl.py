@@ -15,10 +15,11 @@ import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Optional
 
 from ..errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
 from ..host.command import Completed, find, last_lines, run
+from . import xenstore
 from .xen_logs import LOGS
 
 PROGRAMS = ("xl", "xm")
@@ -79,9 +80,6 @@ _CODE = re.compile(
 )
 _AFTER = ("Non-existant domain", "Unable to destroy guest", "Destruction of domain failed", "cannot (re-)build domain")
 _DOMAIN = re.compile(r"\bDomain (\d+):")
-_BACKEND = re.compile(
-    r"/local/domain/\d+/backend/(?P<key>[^/]+/(?P<domain>\d+)/\d+)/(?P<name>params|mode) = \"(?P<value>.*)\""
-)
 
 
 @dataclass(frozen=True)
@@ -159,28 +157,6 @@ def macs(text: str) -> set[str]:
     return {words[2].lower() for words in map(str.split, text.splitlines()[1:]) if len(words) > 2}
 
 
-def backends(text: str) -> list[tuple[int, str, bool]]:
-    """Of `xenstore-ls -f` of a host's backends: the domain, what it has as a disk, and whether it may write to that."""
-    found: dict[str, dict[str, str]] = {}
-    domains: dict[str, int] = {}
-    for line in text.splitlines():
-        match = _BACKEND.match(line)
-        if match:
-            found.setdefault(match["key"], {})[match["name"]] = match["value"]
-            domains[match["key"]] = int(match["domain"])
-    # QEMU's have the format before the path.
-    return [
-        (domains[key], values["params"][values["params"].find("/") :], values.get("mode", "w") != "r")
-        for key, values in found.items()
-        if "/" in values.get("params", "")
-    ]
-
-
-def disks_in_use() -> list[tuple[int, str, bool]]:
-    """See backends()."""
-    return backends(run(["xenstore-ls", "-f", "/local/domain/0/backend"], timeout=SECONDS, check=False).stdout)
-
-
 class Tool:
     """xl. All that is asked is in its words, and Xm, which is one too, spells them in its own. Every call is a process,
     and may be made from several threads.
@@ -202,6 +178,13 @@ class Tool:
     def listed(self) -> list[Listed]:
         """All domains, dom0 too."""
         return parsed(self.ask("listing the machines of this node", "list", "-v").stdout)
+
+    def named(self, name: str) -> Optional[Listed]:
+        """The domain of this name."""
+        # To list them takes a hundred times as long.
+        if not xenstore.is_named(name):
+            return None
+        return next((domain for domain in self.listed() if domain.name == name), None)
 
     def information(self) -> dict[str, str]:
         return information(self.ask("asking Xen what this host has", "info").stdout)

@@ -10,11 +10,11 @@ import ast
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, Callable, Union
+from typing import BinaryIO, Callable, Optional, Union
 
 from ..errors import Unsupported
-from ..host.command import Completed, run
-from . import xl
+from ..host.command import Completed
+from . import xenstore, xl
 from .xen_config import device_number
 from .xl import Listed, Tool
 
@@ -153,6 +153,10 @@ class Xm(Tool):
     def listed(self) -> list[Listed]:
         return parsed(self._domains())
 
+    def named(self, name: str) -> Optional[Listed]:
+        # One that is being saved is called otherwise in xenstore.
+        return next((domain for domain in self.listed() if domain.name == name), None)
+
     def information(self) -> dict[str, str]:
         told = super().information()
         version = "{}.{}{}".format(*(told.get(f"xen_{part}", "") for part in ("major", "minor", "extra")))
@@ -179,6 +183,7 @@ class Xm(Tool):
         before. A machine that crashed would be started again, by default."""
         mark, _end, rest = text.partition("\n")
         rest = re.sub(r"^( {4}')qcow2:", r"\g<1>tap:qcow2:", rest, flags=re.MULTILINE)
+        rest = re.sub(r"^cap = ", "cpu_cap = ", rest, flags=re.MULTILINE)
         rest = _SERIAL.sub(r"serial = 'file:\g<path>'", rest)
         return f"{mark}\non_crash = 'destroy'\n{rest}"
 
@@ -213,9 +218,7 @@ class Xm(Tool):
         if domain is None or not any(_children(image[1:], "hvm") for image in _children(domain, "image")):
             return True
         # One that has connected a disk or a NIC.
-        path = f"/local/domain/{_value(domain, 'domid')}/device"
-        told = run(["xenstore-ls", "-f", path], timeout=xl.SECONDS, check=False).stdout
-        return re.search(r'/(?:vbd|vif)/\d+/state = "4"', told) is not None
+        return xenstore.has_drivers(int(_value(domain, "domid")))
 
     def is_saved(self, file: BinaryIO) -> bool:
         # A domain goes only when all of it is written.

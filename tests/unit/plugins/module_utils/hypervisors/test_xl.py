@@ -20,17 +20,6 @@ one-1                                        7   160     1     -b----       5.2 
 a name with blanks                           8    64     2     --p---       0.0 5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d02        -                -
 (null)                                       9     0     1     --ps-d       1.4 5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d03        1                -
 """  # noqa: E501 (as it is printed)
-BACKENDS = """\
-/local/domain/0/backend/vbd = ""
-/local/domain/0/backend/vbd/7/51712/frontend-id = "7"
-/local/domain/0/backend/vbd/7/51712/params = "/var/lib/nebula/datastores/0/1/disk.0"
-/local/domain/0/backend/vbd/7/51712/mode = "w"
-/local/domain/0/backend/vbd/8/51744/params = "/dev/sr0"
-/local/domain/0/backend/vbd/8/51744/mode = "r"
-/local/domain/0/backend/qdisk/9/51712/params = "qcow2:/var/lib/nebula/a b"
-/local/domain/0/backend/qdisk/9/51728/params = ""
-/local/domain/0/backend/vif/7/0/mode = "bridge"
-"""
 NO_MEMORY = """\
 ended with code 3: libxl: error: libxl_dom.c:586:libxl__build_dom: xc_dom_boot_mem_init failed: Cannot allocate memory
 libxl: error: libxl_create.c:1640:domcreate_rebuild_done: Domain 3:cannot (re-)build domain: -3
@@ -45,14 +34,6 @@ def test_list() -> None:
     assert found["one-1"] == xl.Listed("one-1", 7, 160, 1, "-b----", 5.2, "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01")
     assert found["a name with blanks"].vcpus == 2 and found["(null)"].flags == "--ps-d"
     assert len(found) == 4
-
-
-def test_disks_of_all_domains() -> None:
-    assert xl.backends(BACKENDS) == [
-        (7, "/var/lib/nebula/datastores/0/1/disk.0", True),
-        (8, "/dev/sr0", False),
-        (9, "/var/lib/nebula/a b", True),
-    ]
 
 
 def test_what_it_says_is_the_cause_alone() -> None:
