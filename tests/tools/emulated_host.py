@@ -36,6 +36,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from ansible_collections.nebula.provision.plugins.module_utils.host.command import bound
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import start_time
 from ansible_collections.nebula.provision.tests.integration.guests import demo, sources
 from ansible_collections.nebula.provision.tests.integration.guests.cache import cached
@@ -326,7 +327,7 @@ class EmulatedHost:
         # A socket's path is short: the directory of a test may not be.
         with tempfile.TemporaryDirectory(prefix="host-") as short:
             monitor = Path(short) / "monitor"
-            argv = ["setpriv", "--pdeathsig", "KILL"] if self.owned else []
+            argv = bound() if self.owned else []
             argv += [EMULATOR, *self.hardware, "-nodefaults", "-no-user-config", "-display", "none"]
             argv += self.boots(self.place)
             argv += ["-drive", f"file={disk},if=virtio,format=qcow2", "-device", "virtio-rng-pci"]
