@@ -25,7 +25,7 @@ from ansible.utils.display import Display
 # How long one look lasts at most, in seconds: as many times what the last one cost, within these. It ends when the
 # module does.
 TIMES_ITS_COST = 20
-SHORTEST, LONGEST = 2.0, 30.0
+SHORTEST, LONGEST = 2.0, 60.0
 # Where the host has no flock(1).
 STEP = 0.1
 # A network may fail for a moment; the module does not notice.
