@@ -788,6 +788,15 @@ def test_the_power_button(machine: str, demo: str) -> None:
         assert [(o.state, o.error) for o in outcomes] == [("POWEROFF", None)] * 2
         assert node.states() == {1: "POWEROFF", 2: "POWEROFF"}
         assert node.one(vm, "DONE", shutdown_timeout=60).state == "DONE"
+    # Where nobody runs it any more, libvirtd ends connections that are idle for half a minute, of this process and all.
+    import libvirt
+
+    runs = threading.Event()
+    timer = libvirt.virEventAddTimeout(0, lambda _timer, _opaque: runs.set(), None)
+    try:
+        assert runs.wait(30), "libvirt's event loop ended with the driver that began it"
+    finally:
+        libvirt.virEventRemoveTimeout(timer)
 
 
 @in_world

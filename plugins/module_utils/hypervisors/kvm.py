@@ -291,29 +291,37 @@ class KvmDriver(LibvirtDomains, Driver):
             return False
 
 
-class _Events:
-    """Waits for guests to reboot: nothing but an event tells. Has a thread and a connection of its own, since libvirt
-    gives events only to connections that were opened after the event loop was registered."""
+class _Loop:
+    """libvirt's event loop, of which a process has one. It begins with the first need of it and never ends: once there
+    is one, libvirtd ends each connection, of any use, whose keepalive nobody has answered for half a minute."""
 
-    _registered = False
+    _lock = threading.Lock()
+    _begun = False
+
+    @classmethod
+    def begin(cls, libvirt: Any) -> None:
+        with cls._lock:
+            if not cls._begun:
+                libvirt.virEventRegisterDefaultImpl()
+                threading.Thread(target=cls._run, args=(libvirt,), name="libvirt-events", daemon=True).start()
+                cls._begun = True
+
+    @staticmethod
+    def _run(libvirt: Any) -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+
+class _Events:
+    """Waits for guests to reboot: nothing but an event tells. Has a connection of its own, since libvirt gives events
+    only to connections that were opened after the event loop was registered."""
 
     def __init__(self, libvirt: Any, connect: Any) -> None:
         self._libvirt = libvirt
-        if not _Events._registered:
-            libvirt.virEventRegisterDefaultImpl()
-            _Events._registered = True
         self._waiting: dict[str, threading.Event] = {}
-        self._ended = False
-        # The loop sleeps in poll() until something happens; a timer wakes it, so that it sees that it is to end.
-        self._timer = libvirt.virEventAddTimeout(500, lambda _timer, _opaque: None, None)
+        _Loop.begin(libvirt)
         self._connection = connect()
         self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._happened, None)
-        self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended:
-            self._libvirt.virEventRunDefaultImpl()
 
     def _happened(self, _connection: Any, domain: Any, _opaque: Any) -> None:
         event = self._waiting.get(domain.UUIDString())
@@ -329,9 +337,6 @@ class _Events:
             del self._waiting[uuid]
 
     def close(self) -> None:
-        self._ended = True
-        self._thread.join(5)
-        self._libvirt.virEventRemoveTimeout(self._timer)
         with contextlib.suppress(self._libvirt.libvirtError):
             self._connection.close()
 
