@@ -144,7 +144,7 @@ class Watch:
         seen = installs.Seen(*state, self._marker, self._matched, self._failure, now - self._moved)
         verdict = installs.verdict(seen, self.watched.end, self.watched.marker)
         if verdict is None and now >= self.watched.timeout:
-            verdict = installs.too_late(seen, now)
+            verdict = installs.too_late(seen, self.watched.timeout)
             return self._ended(verdict, now, TimedOut)
         return None if verdict is None else self._ended(verdict, now, WrongState)
 
