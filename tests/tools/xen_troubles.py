@@ -12,6 +12,7 @@ left: no domain, loop device, interface, or backend in xenstore.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,23 +128,43 @@ def nonsense(demo: Path) -> str:
     return guest.refused(guest.start_it, "virtual machine 1")
 
 
-def foreign_name(demo: Path) -> str:
-    """Somebody's own domain, of a name as ours have."""
-    guest = Trouble(demo, 3)
+@contextlib.contextmanager
+def theirs(guest: Trouble) -> Iterator[Callable[[], None]]:
+    """What makes somebody's own domain, of a name as ours have. It must still be there at the end."""
     config = guest.directory / "theirs.cfg"
-    lines = [f"name = '{guest.name}'", f"kernel = '{demo / 'kernel'}'", "memory = 128", "vcpus = 1"]
+    lines = [f"name = '{guest.name}'", f"kernel = '{guest.demo / 'kernel'}'", "memory = 128", "vcpus = 1"]
     config.write_text("\n".join(lines) + "\n")
-    subprocess.run(["xl", "create", "-p", str(config)], check=True, capture_output=True)
+    made = []
+
+    def make() -> None:
+        subprocess.run(["xl", "create", "-p", str(config)], check=True, capture_output=True)
+        made.append(guest.listed())
+
     try:
-        before = guest.listed()
+        yield make
+        assert made and made[0] is not None and guest.listed() == made[0], (made, guest.listed())
+    finally:
+        subprocess.run(["xl", "destroy", guest.name], check=bool(made), capture_output=True)
+
+
+def foreign_name(demo: Path) -> str:
+    guest = Trouble(demo, 3)
+    with theirs(guest) as make:
+        make()
         said = guest.refused(guest.define, "another UUID", "will not be touched")
         guest.refused(lambda: guest.driver.remove(guest.mark), "another UUID")
         guest.refused(lambda: guest.driver.cancel(guest.mark))
-        assert before is not None and guest.listed() == before, (before, guest.listed())
         assert not (driver.DEFINITIONS / f"{guest.name}.cfg").exists(), "its name was taken"
-        return said
-    finally:
-        subprocess.run(["xl", "destroy", guest.name], check=True)
+    return said
+
+
+def foreign_name_meanwhile(demo: Path) -> str:
+    """Somebody takes the name after it was looked for and before xl makes the domain."""
+    guest = Trouble(demo, 3)
+    guest.define()
+    with theirs(guest) as make:
+        guest.driver._tool.wait_for_lock = lambda _asked: make()
+        return guest.refused(lambda: guest.driver.start(guest.mark), "virtual machine 3", guest.name)
 
 
 def foreign_file(demo: Path) -> str:
@@ -223,7 +244,7 @@ ALL = {
     made.__name__: made
     for made in (
         memory, processors, no_bridge, no_kernel, not_a_kernel, no_disk, held_disk, failing_script, nonsense,
-        foreign_name, foreign_file, lock_held, without_xen, deaf, drive,
+        foreign_name, foreign_name_meanwhile, foreign_file, lock_held, without_xen, deaf, drive,
     )
 }  # fmt: skip
 # What a person asks for that can't be had, and what somebody else has.
