@@ -342,4 +342,6 @@ class _Events:
 
 
 def lost_the_race_for_cgroups(message: str) -> bool:
-    return "cpuset." in message and "No such file or directory" in message
+    """Its settings are not there yet; or they are empty still, and no process fits into a group below it."""
+    found_none = "cpuset." in message and "No such file or directory" in message
+    return found_none or ("/cpuset/" in message and "/tasks'" in message and "No space left on device" in message)

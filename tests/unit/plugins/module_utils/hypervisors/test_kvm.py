@@ -19,6 +19,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     [
         # As libvirt 9.0 said it.
         ("Unable to write to '/sys/fs/cgroup/cpuset/machine/cpuset.memory_migrate': No such file or directory", True),
+        (
+            "Unable to write to '/sys/fs/cgroup/cpuset/machine/qemu-3-one-0/emulator/tasks': No space left on device",
+            True,
+        ),
+        ("Unable to write to '/var/lib/libvirt/qemu/save/one-0.save': No space left on device", False),
         ("Cannot access storage file '/var/lib/nebula/datastores/0/0/disk.0': No such file or directory", False),
         ("Unable to write to '/sys/fs/cgroup/cpuset/machine/cpuset.mems': Permission denied", False),
     ],
