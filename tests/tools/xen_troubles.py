@@ -164,7 +164,7 @@ def foreign_name_meanwhile(demo: Path) -> str:
     guest.define()
     with theirs(guest) as make:
         guest.driver._tool.wait_for_lock = lambda _asked: make()
-        return guest.refused(lambda: guest.driver.start(guest.mark), "virtual machine 3", guest.name)
+        return guest.refused(lambda: guest.driver.start(guest.mark), guest.name, "will not be touched")
 
 
 def foreign_file(demo: Path) -> str:

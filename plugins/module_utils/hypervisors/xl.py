@@ -43,6 +43,8 @@ LESS_MEMORY = "Ask for less MEMORY, end another machine, or give dom0 less (dom0
 REMEDIES = (
     # What follows is of the other host, which got nothing.
     ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: shut it down, and start it there"),
+    # It was made while ours was.
+    ("Domain with name", "End or rename the one that is there (xl rename): it will not be touched"),
     ("segment kernel too large", "Give it more MEMORY: its kernel does not fit into what it has"),
     ("segment ramdisk too large", "Give it more MEMORY: its initrd does not fit into what it has"),
     ("not enough memory for initial mapping", "Give it more MEMORY: its kernel and initrd do not fit into what it has"),
@@ -78,7 +80,10 @@ REMEDIES = (
 _CODE = re.compile(
     r"^(?:ended with code \d+: )?(?:libxl|xc): error: (?:panic: )?(?:[\w.]+:\d+: ?\w+: )?(?:Domain \d+:)?"
 )
-_AFTER = ("Non-existant domain", "Unable to destroy guest", "Destruction of domain failed", "cannot (re-)build domain")
+_AFTER = (
+    "Non-existant domain", "Unable to destroy guest", "Destruction of domain failed", "cannot (re-)build domain",
+    "cannot make domain",
+)  # fmt: skip
 _DOMAIN = re.compile(r"\bDomain (\d+):")
 
 

@@ -53,6 +53,7 @@ def test_what_it_says_is_the_cause_alone() -> None:
         ("Device 51728 (vbd) could not be connected. disk.2 is not a block device.", "recreate"),
         ("xc: error: panic: xg_dom_core.c:5: f: segment kernel too large (0x2e00): Out of memory", "more MEMORY"),
         ("libxl: error: x.c:1:f: xc_dom_parse_image failed", "OS KERNEL"),
+        ('libxl: error: libxl_create.c:1:f: Domain 3:Domain with name "one-3" already exists.', "will not be touched"),
         ("/etc/xen/one-1.cfg:17: config parsing error near `'", "RAW"),
         ("libxl: error: libxl_device.c:1:f: script: no such VLAN; hotplug", "xen-hotplug.log"),
         ("Could not find bridge, and none was specified", "nebula.provision.network"),
