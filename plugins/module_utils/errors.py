@@ -26,7 +26,9 @@ class NebulaError(Exception):
 
     def __str__(self) -> str:
         asked, found, remedy = (harmless(part) for part in (self.asked, self.found, self.remedy))
-        return f"{asked}: {found}. {remedy}" if remedy else f"{asked}: {found}"
+        # What a program said may end with one by itself.
+        end = "" if found.endswith(".") else "."
+        return f"{asked}: {found}{end} {remedy}" if remedy else f"{asked}: {found}"
 
     def as_dict(self) -> dict[str, str]:
         """The form in which errors travel in results and plans."""

@@ -65,6 +65,11 @@ def test_remedies(text: str, remedy: str) -> None:
     assert not error.found.startswith(("libxl:", "xc:"))
 
 
+def test_what_ends_with_a_full_stop_has_one() -> None:
+    said = str(xl.explained("a", 'Domain with name "one-3" already exists.'))
+    assert said.startswith('a: Domain with name "one-3" already exists. End or')
+
+
 def test_the_cause_is_shown_however_far_above_the_end_it_is() -> None:
     """As it is with both hosts of a migration speaking."""
     cause = "xc: error: Failed to enable logdirty: 95,22,0 (22 = Invalid argument): Internal error"
