@@ -300,7 +300,4 @@ def _holds_content(image: Image) -> bool:
 
 def text_of(error: Mapping[str, str] | None) -> str:
     """An error in one sentence or two."""
-    if error is None:
-        return ""
-    text = f"{error.get('asked', '')}: {error.get('found', '')}"
-    return f"{text}. {error['remedy']}" if error.get("remedy") else text
+    return "" if error is None else str(NebulaError(*(error.get(part, "") for part in ("asked", "found", "remedy"))))
