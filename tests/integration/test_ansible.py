@@ -26,11 +26,13 @@ from in_world import in_bare_world
 from make_target import OUTER
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
-from ansible_collections.nebula.provision.tests.integration.test_bad_input import RUNNING, TEMPLATE, Case
-from ansible_collections.nebula.provision.tests.integration.test_site import (
+from ansible_collections.nebula.provision.tests.integration.site_runs import (
+    HALTS,
     NETWORK,
     ONLY_REAL,
     ROOT,
+    RUNNING,
+    Case,
     changed_tasks,
     recap,
 )
@@ -103,7 +105,7 @@ def literal(programs: str) -> None:
         "NOTE": f"!unsafe {LITERAL}",
         "CONTEXT": {"NETWORK": "YES", "TEMPLATE": f"!unsafe {LITERAL}", "VAULT": "!vault {{ vaulted }} $NAME"},
     }
-    text = TEMPLATE.replace('"halt"', '"a {{ b }} {% c %} $(d)"').replace('"Public"', '"a {{ b }} {% c %} $(d)"')
+    text = HALTS.replace('"halt"', '"a {{ b }} {% c %} $(d)"').replace('"Public"', '"a {{ b }} {% c %} $(d)"')
     text = text.replace('"YES" ]', '"YES", TEXT = "{{ text }} {% %} `id`" ]')
     site.variables |= {
         "nebula_images": [{**halt, "name": odd}],
@@ -201,7 +203,7 @@ def parts() -> None:
     )
     late = {
         "nebula_images": [{"name": "late", "path": site.variables["nebula_images"][0]["path"]}],
-        "nebula_templates": [{"name": "late", "template": TEMPLATE}],
+        "nebula_templates": [{"name": "late", "template": HALTS}],
         "nebula_vms": [bad],
     }
     names = "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM templates)"

@@ -6,80 +6,25 @@ others are done, and the next run with it corrected needs nobody's hand."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import sqlite3
 import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
 from auditor import findings, refuse
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.tests.integration.test_site import NETWORK, Site, changed_tasks, program
-
-# A boot sector that halts: what is tested is said by hypervisor and catalog, not by guests.
-HALTING = b"\xfa\xf4\xeb\xfc".ljust(510, b"\0") + b"\x55\xaa" + b"\0" * (1 << 20)
-TEMPLATE = """
-CPU = 0.05
-MEMORY = 32
-DISK = [ IMAGE = "halt", DEV_PREFIX = "vd" ]
-NIC = [ NETWORK = "Public" ]
-CONTEXT = [ NETWORK = "YES" ]
-"""
-SECRET = 47.25
-# Words of Python, SQLite and Ansible that tell users nothing.
-UNTOLD = ("Traceback", "sqlite3", "Error:", "<class", "NoneType'", "is undefined")
-
-
-class Case(Site):
-    """A site of machines that boot at once and say nothing."""
-
-    def __init__(self) -> None:
-        image = Path(os.environ["NEBULA_WORLD"]) / "halt.raw"
-        image.write_bytes(HALTING)
-        super().__init__(str(image))
-        self.variables |= {
-            "nebula_accelerator": "qemu",
-            "nebula_manage_packages": False,
-            "nebula_verify": False,
-            "nebula_images": [{"name": "halt", "path": str(image)}],
-            "nebula_templates": [{"name": "web", "template": TEMPLATE}],
-            "nebula_vms": [],
-        }
-
-    def refused(self, *texts: str, arguments: tuple[str, ...] = (), **changes: Any) -> str:
-        """The output of a run that fails with all these texts."""
-        code, output = self.run("site.yml", *arguments, **changes)
-        assert code != 0, output
-        for text in texts:
-            assert text in output, f"{text} in\n{output}"
-        for text in (*UNTOLD, str(SECRET)):
-            assert text not in output, f"{text} in\n{output}"
-        return output
-
-    def done(self, **changes: Any) -> str:
-        code, output = self.run("site.yml", **changes)
-        assert code == 0, output
-        return output
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(self.root / "nebula.db")) as catalog:
-            return catalog.execute(sql).fetchall()
-
-    def machines(self) -> dict[str, int]:
-        """LCM states by name, after a look that the catalog holds as much for them as there are machines."""
-        found = {str(name): int(state) for name, state in self.rows("SELECT name, lcm_state FROM vms WHERE state != 6")}
-        assert self.rows("SELECT vms, memory_used FROM hosts WHERE name = 'node1'") == [(len(found), 32 * len(found))]
-        directories = [path for path in (self.root / "datastores/0").glob("*") if path.name.isdigit()]
-        assert len(directories) == len(found)
-        return found
-
-
-RUNNING, BOOT_FAILURE = 3, 36
+from ansible_collections.nebula.provision.tests.integration.site_runs import (
+    BOOT_FAILURE,
+    HALTS,
+    NETWORK,
+    NUMBER,
+    RUNNING,
+    UNTOLD,
+    Case,
+    changed_tasks,
+    program,
+)
 
 
 @in_bare_world
@@ -150,13 +95,16 @@ def images(case: Case) -> None:
 
 
 def templates(case: Case) -> None:
-    web = {"name": "web", "template": TEMPLATE}
+    web = {"name": "web", "template": HALTS}
     bad = [
-        {"name": "pair", "template": TEMPLATE.replace("DEV_PREFIX", "CACHE = writeback, IO = native, DEV_PREFIX")},
-        {"name": "raw", "template": TEMPLATE + 'RAW = [ TYPE = kvm, DATA = "<devices>" ]'},
-        {"name": "pin", "template": {"MEMORY": 32, "DISK": {"IMAGE": "halt"}, "CONTEXT": {"PIN": SECRET}}},
+        {
+            "name": "pair",
+            "template": HALTS.replace("DEV_PREFIX", "CACHE = writeback, IO = native, DEV_PREFIX"),
+        },
+        {"name": "raw", "template": HALTS + 'RAW = [ TYPE = kvm, DATA = "<devices>" ]'},
+        {"name": "pin", "template": {"MEMORY": 32, "DISK": {"IMAGE": "halt"}, "CONTEXT": {"PIN": NUMBER}}},
         {"name": "file", "template_file": "/"},
-        {"name": "slip", "tmplate": TEMPLATE},
+        {"name": "slip", "tmplate": HALTS},
     ]
     case.refused(
         "template pair: DISK 0: IO = native, CACHE = writeback",
@@ -171,13 +119,13 @@ def templates(case: Case) -> None:
 
 def a_machine_beside_bad_images_and_templates(case: Case) -> None:
     """It needs none of them, and is there when they are told."""
-    halt, web = case.variables["nebula_images"][0], {"name": "web", "template": TEMPLATE}
+    halt, web = case.variables["nebula_images"][0], {"name": "web", "template": HALTS}
     case.refused(
         "image lost: path /nowhere/x.raw",
         "template slip: key 'tmplate'",
         "VM none, DISK 0: image 'lost'",
         nebula_images=[halt, {"name": "lost", "path": "/nowhere/x.raw"}],
-        nebula_templates=[web, {"name": "slip", "tmplate": TEMPLATE}],
+        nebula_templates=[web, {"name": "slip", "tmplate": HALTS}],
         nebula_vms=[
             {"name": "well", "template": "web", "hard": True},
             {"name": "none", "template": "web", "disks": [{"IMAGE": "lost"}]},
@@ -195,7 +143,7 @@ def machines(case: Case) -> None:
         {"name": "state", "template": "web", "state": "runing"},
         {"name": "size", "template": "web", "memory": "lots"},
         {"name": "list", "template": ["web"]},
-        {"name": "pin", "template": "web", "context": {"PIN": SECRET}},
+        {"name": "pin", "template": "web", "context": {"PIN": NUMBER}},
         {"name": "many-%i", "count": 50, "template": "web", "cpu": 0.001},
         {"name": "diskless", "template": "web", "disks": []},
         {"name": "../up", "template": "web"},

@@ -21,7 +21,7 @@ from auditor import findings
 from in_world import in_world
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST
-from ansible_collections.nebula.provision.tests.integration.test_site import NETWORK, Site, recap
+from ansible_collections.nebula.provision.tests.integration.site_runs import NETWORK, Site, recap
 
 DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>{metadata}<memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""site.yml and teardown, killed anywhere and run again at once: a sample of what `make torture` does."""
+"""site.yml and teardown, killed anywhere and run again at once: a sample of what `make torture` does, chosen by a seed
+that TORTURE_SEED replaces."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ import pytest
 
 from ansible_collections.nebula.provision.tests.torture.torture import table, torture
 
-KILLS = 20
+# So many that each way of killing has its turn.
+KILLS = 6
 
 
-@pytest.mark.timeout(5400)
+@pytest.mark.timeout(1800)
 def test_a_sample_of_kills():
     if os.geteuid() != 0:
         pytest.skip("a world needs root")

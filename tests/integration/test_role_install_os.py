@@ -21,7 +21,7 @@ from in_world import in_bare_world
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.tests.integration.guests import fake_installer
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
-from ansible_collections.nebula.provision.tests.integration.test_site import Site, changed_tasks, recap
+from ansible_collections.nebula.provision.tests.integration.site_runs import Site, changed_tasks, recap
 
 PLAYBOOK = "playbooks/install_os.yml"
 SECRET = "s3cr3t-Installed"

@@ -21,7 +21,7 @@ from canaries import Canaries, job_events, syslog, watched
 from in_world import in_bare_world
 from web_server import serve
 
-from ansible_collections.nebula.provision.tests.integration.test_bad_input import HALTING, RUNNING, Case
+from ansible_collections.nebula.provision.tests.integration.site_runs import HALTING, RUNNING, Case
 
 PLACES = (
     "context_of_template", "context_of_vm", "start_script", "file", "raw", "url_user", "url_password", "url_query",

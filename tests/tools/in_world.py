@@ -30,6 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from covered import name_context
+
 HERE = Path(__file__).parent
 # The distribution's libvirt: built for the very interpreter that .venv is made of.
 DISTRIBUTION = "/usr/lib/python3/dist-packages"
@@ -41,12 +43,22 @@ class World:
             [sys.executable, str(HERE / "world.py"), *options, sys.executable, "-u", str(Path(__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                # It is there for many tests, each of which says its name with its request.
+                "PYTEST_CURRENT_TEST": "",
+            },
             text=True,
         )
 
     def call(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        request = {"file": function.__code__.co_filename, "name": function.__name__, "arguments": arguments}
+        request = {
+            "file": function.__code__.co_filename,
+            "name": function.__name__,
+            "arguments": arguments,
+            "test": os.environ.get("PYTEST_CURRENT_TEST", ""),
+        }
         if self.process.stdin is None or self.process.stdout is None:
             raise RuntimeError("the world has no pipes")
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -107,6 +119,9 @@ def serve() -> None:
         request = json.loads(line)
         # One process for many tests: what one set as a module sets it must not reach the next.
         os.umask(0o022)
+        os.environ["PYTEST_CURRENT_TEST"] = request["test"]
+        if "coverage" in sys.modules:
+            name_context(request["test"])
         try:
             module = modules.get(request["file"]) or modules.setdefault(request["file"], load(request["file"]))
             answer = {"result": getattr(module, request["name"])(**request["arguments"])}

@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of a site that people change, audit and break: what test_site.py has in short."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+import subprocess
+
+import pytest
+from auditor import assert_consistent, findings
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import EMULATED
+from ansible_collections.nebula.provision.tests.integration.guests import demo
+from ansible_collections.nebula.provision.tests.integration.site_runs import (
+    ONLY_REAL,
+    SECRET,
+    Site,
+    changed_tasks,
+    host_state,
+    recap,
+)
+
+
+@in_bare_world
+def flow(image: str) -> None:
+    site = Site(image)
+    before = host_state()
+    code, output = site.run("site.yml")
+    assert code == 0, output
+    tasks = output.count("TASK [")
+
+    differing(site)
+    more(site, tasks)
+    audited(site)
+    # The machines that would be ended are there; nothing is done, and nothing fails.
+    there = host_state()
+    code, output = site.run("playbooks/teardown.yml", "--check")
+    assert code == 0 and "taken as ended in check mode" in output, output
+    assert host_state() == there != before
+    not_given_back(site)
+
+    code, output = site.run("playbooks/teardown.yml")
+    assert code == 0, output
+    assert not site.root.exists(), sorted(site.root.rglob("*"))
+    assert host_state() == before
+    code, output = site.run("playbooks/teardown.yml")
+    assert code == 0 and recap(output)["changed"] == 0, output
+
+
+def differing(site: Site) -> None:
+    """What can't be changed on the living machine is told, whatever hides the plans; what can is forecast and done."""
+    vms = [{"name": "web-%i", "count": 2, "template": "web", "memory": 160, "cpu": 0.2, "context": {"TOKEN": SECRET}}]
+    code, checked = site.run("site.yml", "--check", "--diff", nebula_vms=vms)
+    assert code == 0 and '+  "cpu": 0.2' in checked, checked
+    code, output = site.run("site.yml", "--diff", nebula_vms=vms)
+    assert code == 0, output
+    assert set(changed_tasks(output)) - ONLY_REAL == set(changed_tasks(checked))
+    for text in (checked, output):
+        assert '+    "CONTEXT": "[ TOKEN = (secret) ]"' in text and SECRET not in text, text
+        assert re.search(r"WARNING.*VM web-0 \(id 0\) differs in MEMORY: it has 128, the list says 160", text), text
+
+
+def more(site: Site, tasks: int) -> None:
+    """More machines are no more tasks; braces stay what they are."""
+    vms = [{"name": "web-%i", "count": 4, "template": "web", "cpu": 0.2}]
+    code, output = site.run("site.yml", nebula_vms=vms)
+    assert code == 0, output
+    code, output = site.run("site.yml", nebula_vms=vms)
+    assert code == 0 and recap(output)["changed"] == 0, output
+    assert output.count("TASK [") == tasks
+    directory = next(iter(re.findall(r"(\S+)/console.log", output)))
+    read = ["isoinfo", "-R", "-x", "/context.sh", "-i", f"{directory}/disk.1"]
+    context = subprocess.run(read, capture_output=True, text=True, check=True).stdout
+    assert "BRACES='{{ not_a_variable }}'" in context
+
+
+def audited(site: Site) -> None:
+    """What is not as it should be is told with what to do, and what is not ours is told by the status."""
+
+    def virsh(*arguments: str) -> None:
+        subprocess.run(["virsh", "-c", "qemu:///system", *arguments], check=True, capture_output=True)
+
+    assert_consistent(site)
+    stranger = (
+        "<domain type='qemu'><name>stranger</name><memory unit='MiB'>37</memory><os><type>hvm</type></os></domain>"
+    )
+    path = site.directory / "stranger.xml"
+    path.write_text(stranger)
+    virsh("create", str(path))
+    code, output = site.run("playbooks/status.yml")
+    foreign = 37 + EMULATED.of(37, 1)
+    assert code == 0 and re.search(rf"node1 +[0-9a-f-]{{36}} +{foreign}\b", output), output
+    virsh("destroy", "stranger")
+    with contextlib.closing(sqlite3.connect(site.root / "nebula.db")) as db, db:
+        (vm_id,) = db.execute("SELECT max(id) FROM vms WHERE state != 6").fetchone()
+        db.execute("UPDATE hosts SET vms = vms + 3")
+    virsh("destroy", f"one-{vm_id}")
+    virsh("undefine", f"one-{vm_id}")
+    code, output = site.run("playbooks/audit.yml")
+    assert code != 0 and "its hypervisor has no domain of it. Run site.yml again" in output, output
+    assert "nebula_audit_repair=true" in output
+    assert [each["kind"] for each in findings(site, "-e", "nebula_audit_repair=true")] == ["domain-missing"]
+    vms = [{"name": "web-%i", "count": 4, "template": "web", "cpu": 0.2}]
+    code, output = site.run("site.yml", nebula_vms=vms)
+    assert code == 0, output
+    assert_consistent(site)
+
+
+def not_given_back(site: Site) -> None:
+    """The catalog stays until every node was given back: without it nobody knows what such a node still has."""
+    unknown = site.root / "datastores" / "0" / "4242"
+    unknown.mkdir()
+    # The front-end and another node, which do not fail.
+    node2 = {**site.variables, "nebula_root": str(site.directory / "second")}
+    nodes = {"hosts": {"node1": site.variables, "node2": node2}}
+    inventory = site.directory / "apart.yml"
+    inventory.write_text(json.dumps({"nebula_frontend": {"hosts": {"front": site.variables}}, "nebula_nodes": nodes}))
+    command = [str(site.programs / "ansible-playbook"), "-i", str(inventory), "playbooks/teardown.yml"]
+    code, output = site.execute(command)
+    assert code != 0 and "one-4242" in output, output
+    assert "node1 did not answer, was not in this run or was not given" in output, output
+    assert (site.root / "nebula.db").exists()
+    unknown.rmdir()
+
+
+@pytest.mark.timeout(900)
+def test_a_site_that_people_change():
+    flow(image=str(demo.image()))
