@@ -20,12 +20,13 @@ export PIP_NO_INPUT := 1
 
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
-.PHONY: help site teardown status audit test bench venv run-venv floor-venv bench-venv packages constraints \
-	lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor changelog artifact unit integration molecule test-context test-install test-installer test-xen xen torture test-stock \
-	clean
+.PHONY: help site teardown status audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
+	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor newest matrix \
+	changelog artifact unit integration molecule suites touched coverage mutants \
+	installer torture clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z%-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
@@ -52,6 +53,12 @@ venv:  ## the environment with all tools, .venv
 floor-venv:
 	@tests/tools/venv.sh .venv-floor requirements/floor.txt
 
+newest-venv:
+	@PYTHON="$$(tests/tools/newer_python.sh)" && export PYTHON && tests/tools/venv.sh .venv-newest requirements/newest.txt
+
+mutants-venv:
+	@tests/tools/venv.sh .venv-mutants requirements/mutants.txt
+
 bench-venv:
 	@tests/tools/venv.sh .venv-bench requirements/bench.txt
 
@@ -60,16 +67,38 @@ packages:  ## the Debian packages that tests need (root)
 	@[ -d /run/systemd/system ] || tests/tools/packages.sh requirements/firewalls.txt
 
 constraints:  ## write requirements/constraints.txt anew, after a change of a list
-	tests/tools/constraints.sh requirements/constraints.txt requirements/test.txt requirements/bench.txt
+	tests/tools/constraints.sh requirements/constraints.txt requirements/test.txt requirements/bench.txt requirements/mutants.txt
+
+hooks: venv  ## have git check what takes seconds before each commit
+	$(BIN)/pre-commit install
 
 # --- tests -----------------------------------------------------------------------------------------------------------
+
+# Three tiers; tests/tiers.py says what is in each, and CONTRIBUTING.md how long each takes.
+SUITES := $(BIN)/python tests/tools/suites.py
+# What is named in ARGS, else all of it.
+FILES = $(or $(filter tests/%,$(ARGS)),$(1)) $(filter-out tests/%,$(ARGS))
+
+quick: packages venv ruff mypy  ## before each commit: ruff, mypy, unit tests, and integration tests that take seconds
+	@$(BIN)/pytest -n 2 -q $$($(SUITES) files quick) $(ARGS)
 
 # One pytest run over all of them, so that one failing tool hides no other and the last line counts everything:
 # the tools below are tests too (tests/tools/test_tools.py). tests/conftest.py says what its two processes share;
 # ARGS="-n 0" runs all tests one after another.
-test: packages venv  ## everything below: lint, sanity, importer, docs, unit, integration, molecule
-	@$(BIN)/pytest -n 2 --durations=15 \
-		tests/tools/test_tools.py tests/unit tests/integration tests/tools/test_molecule.py $(ARGS)
+test: packages venv  ## what CI runs: quick, sanity, importer, docs, and one whole life of every world
+	@$(BIN)/pytest -n 2 --durations=30 $$($(SUITES) files test) $(ARGS)
+
+test-all: test  ## everything: test, and each long suite; hours
+	@$(SUITES) all
+
+suites: venv  ## the long suites: their names, minutes and subjects
+	@$(SUITES) list
+
+touched: packages venv  ## of the long suites those whose subject was changed, the most touched first
+	@$(SUITES) touched $(ARGS)
+
+test-%: packages venv  ## one of the long suites by its name, such as test-images
+	@$(SUITES) run $* $(ARGS)
 
 lint: ruff mypy yamllint ansible-lint  ## ruff, mypy, yamllint, ansible-lint
 
@@ -111,49 +140,56 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 variables: venv  ## docs/variables.md out of the roles' argument_specs
 	$(BIN)/python tests/tools/variables.py
 
-floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml in check mode (root)
+# Of the cheap tests those that know Ansible, and what every playbook goes through.
+OF_ANSIBLE := $(addprefix tests/unit/plugins/,action filter lookup modules plugin_utils test module_utils/test_runner.py)
+define cheap_tests
 	@mkdir -p build
-	.venv-floor/bin/ansible-doc --metadata-dump nebula.provision >build/floor.json
-	.venv-floor/bin/ansible-playbook -i '$(INVENTORY)' --syntax-check playbooks/*.yml
-	.venv-floor/bin/ansible-playbook -i '$(INVENTORY)' site.yml --check $(ARGS)
+	$(1)/bin/ansible-doc --metadata-dump nebula.provision >build/documentation$(1).json
+	$(1)/bin/ansible-playbook -i '$(INVENTORY)' --syntax-check playbooks/*.yml
+	$(1)/bin/ansible-playbook -i '$(INVENTORY)' site.yml --check $(ARGS)
+	$(1)/bin/python -m pytest -q -p no:cacheprovider $(OF_ANSIBLE)
+endef
 
-unit: venv  ## the pure layers, and everything that needs no root
-	$(BIN)/pytest tests/unit $(ARGS)
+floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml --check, its unit tests (root)
+	$(call cheap_tests,.venv-floor)
 
-integration: packages venv  ## against the real libvirtd, qemu-img, … (root)
-	$(BIN)/pytest tests/integration $(ARGS)
+newest: packages newest-venv  ## the same by the newest ansible-core, where a Python for it is (root)
+	$(call cheap_tests,.venv-newest)
+
+matrix: floor newest  ## the cheap tests by the oldest ansible-core, ours, and the newest (root)
+	$(call cheap_tests,.venv)
+
+unit: venv  ## the pure layers, and everything that needs no root; ARGS names a file, or options of pytest
+	$(BIN)/pytest $(call FILES,tests/unit)
+
+integration: packages venv  ## against the real libvirtd, qemu-img, …; ARGS names a file, or options of pytest (root)
+	$(BIN)/pytest $(call FILES,tests/integration)
 
 molecule: packages venv  ## the roles from prepare to cleanup, scenario default (root)
 	PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name default $(ARGS)
 
-test-context: packages venv  ## guests of eight kinds and their contexts, emulated; scenario context (root)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name context $(ARGS)
+scenario-%: packages venv  ## one of molecule's scenarios (extensions/molecule), such as scenario-xen (root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name $* $(ARGS)
 
-test-install: packages venv  ## two installations from an ISO at once, and machines of their images; scenario install_os (root)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name install_os $(ARGS)
-
-xen: packages venv  ## KVM, and PV on a Xen host, emulated, in one play; scenario xen, part of make test (root)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name xen $(ARGS)
-
-test-xen: export NEBULA_XEN := all
-test-xen: xen  ## on a real Xen: each operation on each kind by xl and libvirt, migration, troubles, an installation; hours (root)
-	$(BIN)/pytest -s tests/integration/test_xen.py tests/integration/test_xen_libvirt.py \
-		tests/integration/test_xen_migration.py $(ARGS)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name xen_install
-
-test-installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulated: half an hour (root)
+installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulated: half an hour (root)
 	@PYTHONPATH=collections $(BIN)/python tests/installer/run.py $(ARGS)
 
+# Another seed each time; TORTURE_SEED repeats one.
+TORTURE_SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 torture: packages venv  ## 200 kills anywhere, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
 	@mkdir -p build
-	$(BIN)/python tests/torture/torture.py --kills 200 --seed 1 --jobs 2 --report build/torture.jsonl $(ARGS)
+	$(BIN)/python tests/torture/torture.py --kills 200 --seed $(TORTURE_SEED) --jobs 2 --report build/torture.jsonl $(ARGS)
 	ROUNDS=6 $(BIN)/pytest -s tests/integration/test_runs_at_once.py
 	NEBULA_TORTURE=1 $(BIN)/pytest tests/integration/test_disk_full.py tests/integration/test_power_cut.py
 	NEBULA_FUZZ=2000 $(BIN)/pytest tests/unit/test_hostile_text.py tests/unit/test_injection.py tests/integration/test_hostile_images.py \
 	    tests/integration/test_injection.py
 
-test-stock: packages venv  ## a Debian with systemd and AppArmor, emulated: site.yml, reboot, teardown; scenario stock (root)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name stock $(ARGS)
+coverage: packages mutants-venv  ## lines of the plugins that `make test` reaches, by package and by test: build/coverage; ARGS=SUITE (root)
+	@tests/tools/packages.sh requirements/coverage.txt
+	.venv-mutants/bin/python tests/tools/measure_coverage.py $(or $(ARGS),test)
+
+mutants: packages mutants-venv  ## small faults put into the plugins: which of them do the tests notice? after `make coverage` (root)
+	.venv-mutants/bin/python tests/tools/mutants.py $(ARGS)
 
 bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
 	@mkdir -p build

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests have in common: their umask, which of them may run beside which (pytest -n 2), and what is left out
-where time runs out (NEBULA_DEADLINE)."""
+"""What all tests have in common: their umask, their marks, which of them may run beside which (pytest -n 2), and what
+is left out where time runs out (NEBULA_DEADLINE). Which test runs when is in tiers.py."""
 
 from __future__ import annotations
 
@@ -13,37 +13,18 @@ from typing import Any
 
 import pytest
 
-# Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
-# machine as much as it bears: one after another. What the others need they have in worlds, namespaces and directories
-# of their own.
-ALONE = {
-    "test_capacity", "test_disks", "test_file_injection", "test_guest_context_offline", "test_image_check",
-    "test_image_edits", "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs",
-    "test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_host", "test_stock_injection", "test_world",
-}  # fmt: skip
+from ansible_collections.nebula.provision.tests import tiers
+
 MACHINE = "machine"
-# What takes ten minutes and more begins first, else one of the two processes waits at the end for the other; then what
-# takes seconds; what takes minutes last. Where there is a deadline, it comes too early for the last of these, if any.
-LONGEST = ("test_tools", "test_xen", "test_install", "test_role_transfer", "test_site")
-LONG = (
-    "test_bad_input", "test_transfer_lives", "test_image_check_live", "test_ansible", "test_secrets", "test_image_life",
-    "test_role_install_os", "test_cloud_init", "test_disk_full", "test_demo_image",
-)  # fmt: skip
-# Of those of ALONE the first and the last.
-SCENARIOS = "test_molecule"
-TORTURES = ("test_stock_injection", "test_stock_host", "test_power_cut", "test_kills")
-# Minutes that one test may take on a slow machine, with what it sets up: those of the tables above 6, all others 3, but
-MINUTES = {
-    "test_bad_input": 8, "test_cloud_init": 9, "test_install": 9, "test_kills": 15, "test_molecule": 20,
-    "test_role_install_os": 9, "test_role_transfer": 12, "test_stock_host": 9, "test_xen": 8,
-}  # fmt: skip
+# Minutes that one test may take on a slow machine, with what it sets up.
+MINUTES, MINUTES_OF_LONG = 3, 8
 DEADLINE = float(os.environ.get("NEBULA_DEADLINE") or "inf")
 
 
 def group(nodeid: str) -> str:
     """What runs in one process, one after another: those of ALONE, or a file's own."""
     path = _file(nodeid)
-    return MACHINE if path.stem in ALONE else str(path)
+    return MACHINE if path.stem in tiers.ALONE else str(path)
 
 
 def _file(nodeid: str) -> Path:
@@ -51,27 +32,29 @@ def _file(nodeid: str) -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins at once. The tools come first of the others: the oldest Ansible, which tests of these
-    need, is installed by one of them."""
+    """What takes longest begins at once, else one of the two processes waits at the end for the other."""
+    for item in items:
+        for mark, files in tiers.NEEDS.items():
+            if _file(item.nodeid).stem in files:
+                item.add_marker(mark)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _turn(item.nodeid))
 
 
 def _turn(nodeid: str) -> tuple[int, int]:
-    """What has the machine to itself, the longest, all others, the long ones; each in the order above."""
+    """What has the machine to itself, the longest, all others; each in the order of the tables."""
     stem = _file(nodeid).stem
     if group(nodeid) == MACHINE:
-        return 0, -1 if stem == SCENARIOS else TORTURES.index(stem) + 1 if stem in TORTURES else 0
-    if stem in LONGEST:
-        return 1, LONGEST.index(stem)
-    return (3, LONG.index(stem)) if stem in LONG else (2, 0)
+        return 0, tiers.FIRST_ALONE.index(stem) if stem in tiers.FIRST_ALONE else len(tiers.FIRST_ALONE)
+    return (1, tiers.LONGEST.index(stem)) if stem in tiers.LONGEST else (2, 0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A run that is ended from outside says nothing of what it found."""
-    stem = _file(item.nodeid).stem
-    minutes = MINUTES.get(stem, 6 if stem in {*ALONE, *LONGEST, *LONG} else 3)
-    if time.time() + 60 * minutes > DEADLINE:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("it needs root")
+    # A run that is ended from outside says nothing of what it found.
+    long = _file(item.nodeid).stem in {*tiers.ALONE, *tiers.LONGEST}
+    if time.time() + 60 * (MINUTES_OF_LONG if long else MINUTES) > DEADLINE:
         pytest.skip("no time left for it before NEBULA_DEADLINE")
 
 

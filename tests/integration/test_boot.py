@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.tests.integration.test_node_network im
 
 OTHER_CATALOG = "11111111-2222-3333-4444-555555555555"
 __all__ = ["namespaces", "node"]
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = pytest.mark.root
 # systemd is left out: what lies below the node's root is the same without it.
 KEEP = """
 import sys

@@ -139,7 +139,7 @@ def test_images_lie_where_they_belong(root, tmp_path):
     assert "3 images lie in it: f, n, c" in str(refused.errors[0].error)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.root
 @pytest.mark.parametrize("how", ["mount", "link"])
 def test_room_is_that_of_its_own_file_system(root, small, tmp_path, how):
     shown = run(root, name="small").payload["datastore"]
@@ -216,7 +216,7 @@ def a_copy(image, directory):
     return lambda: disks.prepare(machine, str(directory))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.root
 def test_a_copy_of_a_compressed_image_needs_the_room_of_what_it_holds(small, tmp_path, programs):
     image = image_file(tmp_path / "image", 24, 1024, "-c")
     assert image.stat().st_blocks * 512 < 2 * MIB
@@ -226,7 +226,7 @@ def test_a_copy_of_a_compressed_image_needs_the_room_of_what_it_holds(small, tmp
     assert os.listdir(place) == [] and ["qemu-img", "convert"] not in programs
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.root
 @pytest.mark.parametrize("options", [[], ["-c"]], ids=["plain", "compressed"])
 def test_a_copy_of_a_large_image_with_little_in_it_fits(small, tmp_path, options):
     place = small(80)

@@ -42,7 +42,7 @@ ENTRIES = [
 ]
 DIRECT = {"via": "loop", "trusted": True}
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+pytestmark = pytest.mark.root
 
 
 def sh(*argv, **options):

@@ -25,7 +25,7 @@ OFFSET = 1 << 20
 DEFAULTS = {"path": None, "format": "auto", "trusted": False, "via": "auto", "images": None}
 MOUNTED = {"trusted": True, "via": "mount"}
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and guests' files need root")
+pytestmark = pytest.mark.root
 
 
 def sh(*argv, **options):

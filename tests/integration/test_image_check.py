@@ -58,7 +58,7 @@ LIVE = {point.name for point in image_points.POINTS if point.hear is not None}
 SECRET = "a word for nobody"
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="images are root's"),
+    pytest.mark.root,
     pytest.mark.timeout(900),
 ]
 

@@ -55,7 +55,7 @@ EXPECTED = {
 EXPECTED_OF_CLOUD = {**EXPECTED, "key-login": "not tested"}
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a node of one's own needs root"),
+    pytest.mark.root,
     pytest.mark.timeout(900),
 ]
 

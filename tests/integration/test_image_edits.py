@@ -48,7 +48,7 @@ PREPARE = {
 HALF = "half written.*Run nebula_image_prepare for it again, which finishes it"
 BUSY = "another run prepares it"
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="images are root's"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 def sh(*argv):

@@ -17,9 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items import imag
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.tests.integration.guests import debian
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="an appliance reads the host's kernel, and datastores are root's"
-)
+pytestmark = pytest.mark.root
 MOTD = "a 'web' server\nof ours \\ $HOME\n"
 REPOSITORY = "/srv/repository"
 

@@ -31,7 +31,7 @@ nebula_node_network.main()
 """
 COUNTER = itertools.count()
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = pytest.mark.root
 
 
 def network(name="Public", number=1, bridge="nbr0", **values):

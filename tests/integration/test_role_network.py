@@ -25,7 +25,7 @@ PUBLIC = {
     "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 100}],
 }
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

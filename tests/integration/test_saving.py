@@ -148,7 +148,7 @@ def seen(path: Path) -> list[tuple[bytes, int]]:
     return [(each.read_bytes(), each.stat().st_mtime_ns) for each in sorted(path.glob("*.qcow2"))]
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+needs_root = pytest.mark.root
 
 
 @needs_root

@@ -32,7 +32,7 @@ LIBVIRT = ("libvirtd.service", "libvirtd.socket", "libvirtd-ro.socket", "libvirt
 FOREIGN = "[NetDev]\nName=nbr0\nKind=bridge\nMACAddress=06:11:22:33:44:55\n"
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a root file system is made by root"),
+    pytest.mark.root,
     pytest.mark.timeout(3600),
 ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 
@@ -69,7 +68,7 @@ print(json.dumps(said))
 """
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a root file system is made by root"),
+    pytest.mark.root,
     pytest.mark.timeout(1800),
 ]
 

@@ -33,7 +33,7 @@ UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 CONTENT = random.Random(7).randbytes(3 * MIB) + bytes(5 * MIB) + b"end"
 
 needs = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a node is root's"),
+    pytest.mark.root,
     pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin") is None, reason="needs openssh-server"),
     pytest.mark.skipif(shutil.which("rrsync") is None, reason="needs rsync"),
 ]

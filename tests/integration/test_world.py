@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import world
 
 PROGRAM = [sys.executable, world.__file__]
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a world needs root")
+pytestmark = pytest.mark.root
 
 
 def in_world(*command: str) -> subprocess.CompletedProcess[str]:

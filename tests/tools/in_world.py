@@ -30,8 +30,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from covered import name_context
-
 HERE = Path(__file__).parent
 # The distribution's libvirt: built for the very interpreter that .venv is made of.
 DISTRIBUTION = "/usr/lib/python3/dist-packages"
@@ -107,7 +105,16 @@ def in_world(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
             pytest.skip("a world needs root")
         return the_world(*options).call(function, arguments)
 
-    return called
+    return marked(called)
+
+
+def marked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With pytest's mark root, where pytest is."""
+    try:
+        import pytest
+    except ImportError:
+        return function
+    return pytest.mark.root(function)
 
 
 def serve() -> None:
@@ -121,6 +128,8 @@ def serve() -> None:
         os.umask(0o022)
         os.environ["PYTEST_CURRENT_TEST"] = request["test"]
         if "coverage" in sys.modules:
+            from covered import name_context
+
             name_context(request["test"])
         try:
             module = modules.get(request["file"]) or modules.setdefault(request["file"], load(request["file"]))

@@ -73,7 +73,7 @@ def measure(tier: str, arguments: list[str]) -> int:
         "NEBULA_COVERED": str(place),
     }
     python = str(Path(sys.executable))
-    command = [python, "-m", "pytest", "-p", "covered", "-n", "2", *tiers.arguments(tier), *arguments]
+    command = [python, "-m", "pytest", "-p", "covered", "-n", "2", *tiers.names(tier), *arguments]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     combine(tier, place)
     return status

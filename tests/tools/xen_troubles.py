@@ -247,11 +247,8 @@ ALL = {
         foreign_name, foreign_name_meanwhile, foreign_file, lock_held, without_xen, deaf, drive,
     )
 }  # fmt: skip
-# What a person asks for that can't be had, and what somebody else has.
-ASKED = (
-    "memory", "processors", "no_bridge", "no_kernel", "held_disk", "failing_script", "foreign_name", "lock_held",
-    "without_xen",
-)  # fmt: skip
+# One each of what a person asks for that can't be had, what the host lacks, and what somebody else has.
+MET = ("memory", "no_bridge", "foreign_name")
 # They end with a machine that runs.
 RUNNING = ("held_disk", "deaf")
 
