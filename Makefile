@@ -147,7 +147,7 @@ define cheap_tests
 	$(1)/bin/ansible-doc --metadata-dump nebula.provision >build/documentation$(1).json
 	$(1)/bin/ansible-playbook -i '$(INVENTORY)' --syntax-check playbooks/*.yml
 	$(1)/bin/ansible-playbook -i '$(INVENTORY)' site.yml --check $(ARGS)
-	$(1)/bin/python -m pytest -q -p no:cacheprovider $(OF_ANSIBLE)
+	$(1)/bin/python -m pytest -q $(OF_ANSIBLE)
 endef
 
 floor: packages floor-venv  ## the oldest ansible-core promised: documentation, syntax, site.yml --check, its unit tests (root)

@@ -7,7 +7,7 @@
 An ISO of the installer's kernel and initrd goes in; an OS image has to come out, and two machines of it run at once,
 each saying its own name. All of it runs in a world (tests/tools/world.py), where nothing is reached but loopback: there
 a relay leads to a server outside, which fetches by apt what the installer asks for. Consoles are kept in
-build/logs/test-installer.
+build/logs/installer.
 
 usage: run.py [--firmware BIOS|UEFI] [--timeout SECONDS]        (as root)
 """
@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.tests.integration.guests import instal
 from ansible_collections.nebula.provision.tests.integration.guests.cache import directory
 
 ROOT = Path(__file__).resolve().parents[2]
-LOGS = ROOT / "build/logs/test-installer"
+LOGS = ROOT / "build/logs/installer"
 CONTEXT_PROGRAM = "/context-program"
 # QEMU's user network: the host's loopback, as the guest sees it.
 HOST = "10.0.2.2"

@@ -142,7 +142,7 @@ class Place:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
             listed.write("\n".join(tests))
             listed.flush()
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+            command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=no"]
             environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
             process = subprocess.Popen(
                 [*command, f"@{listed.name}"],
