@@ -33,6 +33,7 @@ from .expressions import CDATA_END, refused
 
 _BLANK = " \t\r"
 _SPACE = " \t\r\n"
+# What OpenNebula takes from the ends of what it is given: isspace() of C.
 _ENDS = " \t\r\n\v\f"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _ENDS_VALUE = frozenset(" \t\r\n=#,[]")
@@ -48,7 +49,8 @@ _UNQUOTED = re.compile(r'(=[ \t]*)[^\s"\[=,\]][^"=,\]]*')
 def parse(text: str, what: str = "template", as_opennebula: bool = False) -> Template:
     """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError.
 
-    as_opennebula: so does what a real OpenNebula refuses in the values of CONTEXT.
+    as_opennebula: as a real OpenNebula takes it from its users: what that refuses in the values of CONTEXT raises too,
+    and they lose the blanks and line ends at their ends. What was stored is read without.
     """
     return _Scanner(text, what, as_opennebula).template()
 
@@ -60,7 +62,7 @@ def as_template(given: Any, what: str) -> Template:
     if not isinstance(given, str):
         raise InvalidValue(what, f"it is a {type(given).__name__}", "Give OpenNebula's text, or a dict of attributes")
     if not given.lstrip().startswith("{"):
-        return _trimmed(parse(given, what, as_opennebula=True))
+        return parse(given, what, as_opennebula=True)
     try:
         mapping = json_value(given)
     except ValueError as error:
@@ -68,15 +70,6 @@ def as_template(given: Any, what: str) -> Template:
         place = f"character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InvalidValue(what, f"it begins with a brace, and is no JSON ({place})", "Correct it") from None
     return _from_mapping(mapping, what)
-
-
-def _trimmed(template: Template) -> Template:
-    """Without blanks at the ends of CONTEXT's values, as OpenNebula has them."""
-    contexts = template.vectors("CONTEXT")
-    if not contexts:
-        return template
-    trimmed = [{name: value.strip(_ENDS) for name, value in context.items()} for context in contexts]
-    return template.with_vectors("CONTEXT", trimmed)
 
 
 def _from_mapping(mapping: Mapping[Any, Any], what: str) -> Template:
@@ -219,8 +212,7 @@ class _Scanner:
             self.fail(f"{self.seen()} where the value of {name} is expected", 'Put the value in "quotes"')
         value = self.text[start : self.at]
         self.nothing_follows(name)
-        self.takes(name, value, start)
-        return value.replace('\\"', '"')
+        return self.taken(name, value, start)
 
     def nothing_follows(self, name: str) -> None:
         """After an unquoted value: a blank within it, an = or a [ is a value that wanted quotes."""
@@ -270,8 +262,7 @@ class _Scanner:
             self.shown_from = end
         if self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
             self.fail(f"{self.seen()} right after the closing quote", 'Write a quote inside a value as \\"')
-        self.takes(name, value, start)
-        return value.replace('\\"', '"')
+        return self.taken(name, value, start)
 
     def refuse_binary(self, what: str, position: int) -> None:
         if position >= 0:
@@ -279,11 +270,18 @@ class _Scanner:
             show = "CONTEXT" not in self.text[:position].upper()
             self.fail(what, "Encode binary values in base64", position, show)
 
-    def takes(self, name: str, written: str, start: int) -> None:
-        """Refuse a value of CONTEXT, written there, that a real OpenNebula refuses."""
-        if not self.as_opennebula or self.name != "CONTEXT" or ("$" not in written and CDATA_END not in written):
-            return
+    def taken(self, name: str, written: str, start: int) -> str:
+        """The value that is written there."""
         value = written.replace('\\"', '"')
+        if not self.as_opennebula or self.name != "CONTEXT":
+            return value
+        self.refuse_what_opennebula_does(name, value, start)
+        return value.strip(_ENDS)
+
+    def refuse_what_opennebula_does(self, name: str, value: str, start: int) -> None:
+        """Refuse a value of CONTEXT, written there, that a real OpenNebula refuses."""
+        if "$" not in value and CDATA_END not in value:
+            return
         found = refused(value.replace("$", "_") if name in _SCRIPTS else value)
         if found is None:
             return
