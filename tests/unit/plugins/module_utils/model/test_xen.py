@@ -247,7 +247,7 @@ def test_what_a_machine_of_xen_can_t_have_is_refused(case: str) -> None:
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("character", xen.ENDS)
+@pytest.mark.parametrize("character", [",", "'", '"', "[", "]", "\n"])
 def test_a_password_of_a_paravirtual_console_may_not_end_its_list_and_is_not_shown(character: str) -> None:
     given = template("OS", KERNEL="/k").with_vector("GRAPHICS", {"TYPE": "vnc", "PASSWD": f"hunter2{character}"})
     with pytest.raises(InvalidValue) as caught:
