@@ -32,7 +32,7 @@ DISK = Disk(
     boot_order=1,
     luks_secret="0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001",
     snapshots=(Snapshot(0, "first"), Snapshot(1, "second", parent=0, active=True, mark="ab")),
-    inject=(Injected("/etc/motd", "hunter2"), Injected("/b", file=ContextFile("/srv/b", "b"), mode=0o600, uid=1)),
+    inject=(Injected("/etc/hunter1", "hunter2"), Injected("/b", file=ContextFile("/srv/b", "b"), mode=0o600, uid=1)),
     inject_via="nbd",
     trusted=True,
     options={"CACHE": "none"},
@@ -56,7 +56,7 @@ def test_a_disk_that_says_nothing_is_an_overlay_that_ends_with_its_machine() -> 
 
 
 def test_what_is_written_into_a_disk_is_not_shown_with_it() -> None:
-    assert "hunter2" not in repr(DISK)
+    assert "hunter" not in repr(DISK)
     assert "debian" in repr(DISK)
 
 
