@@ -20,32 +20,175 @@ ROOT = Path(__file__).resolve().parents[1]
 INTEGRATION = "tests/integration"
 
 # They take seconds each.
-QUICK: tuple[str, ...] = ()
+QUICK = (
+    *("test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download", "test_formats"),
+    *("test_guest_context", "test_hostile_archives", "test_hostile_downloads", "test_hostile_images", "test_images"),
+    *("test_injection", "test_installer_iso", "test_kvm_deployment_files", "test_nebula_context_iso"),
+    *("test_nebula_image", "test_nebula_template", "test_planted_links", "test_node_network", "test_transfer_ssh"),
+)
 
 # One whole life of every world, and what a change must not break.
-TEST: tuple[str, ...] = ()
+TEST = (
+    *("test_at_once", "test_audit", "test_backup", "test_boot", "test_cloud_init", "test_demo_image"),
+    *("test_disk_frozen", "test_disk_tasks", "test_disks", "test_encrypted_disks", "test_file_injection"),
+    *("test_firewalls", "test_hostile_disks", "test_image_life", "test_importer", "test_inject", "test_install"),
+    *("test_kills", "test_kvm", "test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs"),
+    *("test_power_cut", "test_progress", "test_role_network", "test_role_transfer", "test_saving", "test_site"),
+    *("test_verify", "test_world", "test_xen", "test_capacity"),
+)
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
+TEST_SCENARIOS = ("default",)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """subjects: files and directories whose change wants it. files: of tests/integration; they run at two at a time.
-    target: what `make` runs instead or besides. minutes: what it takes on two slow cores, with nothing cached."""
+    """subjects: files and directories whose change wants it. files: of tests/integration. scenarios: of molecule.
+    targets: of the Makefile. environment: for all of these. again: files of another tier, which do more in this one's
+    environment. minutes: what it takes on two slow cores, nothing cached.
+    """
 
     subjects: tuple[str, ...]
     minutes: int
     files: tuple[str, ...] = ()
-    target: str = ""
     scenarios: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    again: tuple[str, ...] = ()
 
 
-SUITES: dict[str, Suite] = {}
+UTILS = "plugins/module_utils"
+SUITES = {
+    "site": Suite(
+        subjects=(
+            *("playbooks", "site.yml", "ansible.cfg", "inventories", "meta", "plugins/action", "plugins/filter"),
+            *("plugins/plugin_utils", "plugins/modules", "plugins/doc_fragments", "plugins/test", f"{UTILS}/items"),
+            *(f"{UTILS}/{name}" for name in ("engines", "hypervisors", "model", "text", "runner.py", "arguments.py")),
+            *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
+            *("roles/demo_image",),
+        ),
+        files=("test_site_life", "test_bad_input", "test_ansible", "test_secrets", "test_foreign", "test_lost_catalog"),
+        minutes=20,
+    ),
+    "transfer": Suite(
+        subjects=(
+            *(f"{UTILS}/storage/{name}.py" for name in ("transfer", "arrivals", "uploads", "datastore")),
+            *(f"{UTILS}/items/{name}.py" for name in ("transfers", "node_transfer", "datastores", "node_secrets")),
+            *(f"{UTILS}/host/rsync.py", "plugins/modules/nebula_transfer.py", "plugins/modules/nebula_datastore.py"),
+        ),
+        files=("test_role_transfer_life", "test_transfer_lives"),
+        minutes=12,
+    ),
+    "images": Suite(
+        subjects=(
+            *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
+            *(f"{UTILS}/model/{name}.py" for name in ("image_points", "image_facts", "image_repairs", "linux_points")),
+            *(f"{UTILS}/model/{name}.py" for name in ("linux_guest", "windows_points", "live_points", "inject")),
+            *(f"{UTILS}/items/{name}.py" for name in ("images", "image_checks", "image_prepares", "image_reworks")),
+            *(f"plugins/modules/nebula_image{name}.py" for name in ("", "_check", "_prepare")),
+        ),
+        files=(
+            *("test_image_check", "test_image_check_live", "test_image_recipes", "test_image_edits"),
+            *("test_image_reworks",),
+        ),
+        minutes=25,
+    ),
+    "install": Suite(
+        subjects=(
+            *("roles/install_os", "plugins/lookup", "plugins/modules/nebula_install.py"),
+            *("plugins/modules/nebula_install_wait.py", f"{UTILS}/model/installers.py", f"{UTILS}/model/installs.py"),
+            *(f"{UTILS}/items/{name}.py" for name in ("installs", "install_wishes", "install_waits", "isos")),
+            f"{UTILS}/storage/installer_media.py",
+        ),
+        files=("test_install_life", "test_role_install_os"),
+        scenarios=("install_os",),
+        minutes=25,
+    ),
+    "context": Suite(
+        subjects=(
+            *("roles/guest_context", f"{UTILS}/context", f"{UTILS}/model/context.py", f"{UTILS}/text/context_sh.py"),
+            *(f"{UTILS}/storage/guest_program.py", f"{UTILS}/storage/guest_root.py", f"{UTILS}/host/console.py"),
+            *(f"{UTILS}/items/verify.py", "plugins/modules/nebula_verify.py", "extensions/molecule/context"),
+        ),
+        files=("test_guest_context_offline",),
+        scenarios=("context",),
+        minutes=25,
+    ),
+    "xen": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("xen", "xen_config", "xen_console", "xen_libvirt")),
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("xen_logs", "xen_node", "xen_xml", "xenstore", "xl", "xm")),
+            *(f"{UTILS}/hypervisors/base.py", f"{UTILS}/hypervisors/registry.py", f"{UTILS}/model/xen.py"),
+            *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
+            *("extensions/molecule/xen", "extensions/molecule/xen_install"),
+        ),
+        files=("test_xen_libvirt", "test_xen_migration"),
+        # test_xen belongs to `make test`, and is here once more, with each operation on each kind.
+        again=("test_xen",),
+        scenarios=("xen", "xen_install"),
+        environment=(("NEBULA_XEN", "all"),),
+        minutes=100,
+    ),
+    "stock": Suite(
+        subjects=(
+            *(f"{UTILS}/network", f"{UTILS}/host", "roles/node", "roles/network", "tests/tools/stock_host.py"),
+            *(f"{UTILS}/storage/injection.py", f"{UTILS}/storage/guest_mount.py", "extensions/molecule/stock"),
+        ),
+        files=("test_stock_host", "test_stock_injection"),
+        scenarios=("stock",),
+        minutes=30,
+    ),
+    "together": Suite(
+        subjects=(
+            *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backups.py"),
+            *(f"{UTILS}/hypervisors/batch.py", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
+        ),
+        files=("test_runs_at_once", "test_disk_full"),
+        minutes=15,
+    ),
+    "torture": Suite(
+        subjects=("tests/torture",),
+        targets=("torture",),
+        minutes=240,
+    ),
+    "installer": Suite(
+        subjects=("tests/installer",),
+        targets=("installer",),
+        minutes=60,
+    ),
+}
+# Rooms of the product that no suite has as its subject, since `make test` has all that there is of them.
+WITHOUT_SUITE: frozenset[str] = frozenset()
 
 # Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
 # machine as much as it bears: one after another. What the others need they have in worlds, namespaces and directories
 # of their own.
-ALONE = frozenset(())
+ALONE = frozenset(
+    (
+        *("test_capacity", "test_disks", "test_file_injection", "test_guest_context_offline", "test_image_check"),
+        *("test_image_edits", "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs"),
+        *("test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_host", "test_stock_injection"),
+        *("test_world",),
+    )
+)
+# Of these the first; and of the others what takes longest, which begins first.
+FIRST_ALONE = ("test_molecule",)
+LONGEST = ("test_tools", "test_xen", "test_install", "test_cloud_init", "test_role_transfer", "test_site")
+
+# pytest's marks by file; `root` is said by the tests themselves.
+NEEDS = {
+    "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration"),
+    "guests": (
+        *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
+        *("test_cloud_init", "test_demo_image", "test_disk_frozen", "test_disk_full", "test_disk_tasks"),
+        *("test_encrypted_disks", "test_foreign", "test_guest_context_offline", "test_image_check"),
+        *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
+        *("test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs", "test_lost_catalog"),
+        *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
+        *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
+        *("test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt", "test_xen_migration"),
+    ),
+}
 
 
 def names(tier: str) -> tuple[str, ...]:
@@ -54,7 +197,7 @@ def names(tier: str) -> tuple[str, ...]:
         return ("tests/unit", *_paths(QUICK))
     if tier == "test":
         return ("tests/unit", *_paths((*QUICK, *TEST)), *TEST_TOOLS)
-    return tuple(_paths(SUITES[tier].files))
+    return tuple(_paths((*SUITES[tier].files, *SUITES[tier].again)))
 
 
 def _paths(files: tuple[str, ...]) -> Iterator[str]:

@@ -225,13 +225,13 @@ def static_addresses(facts: Facts) -> list[str]:
                 else []
             )
         elif name.startswith("ifcfg-") and name != "ifcfg-lo":
-            told = re.search(r"""^\s*IPADDR\d*\s*=\s*["']?([0-9][^"'\s]*)""", text, re.MULTILINE)
+            told = re.search(r"""^[ \t]*IPADDR\d*[ \t]*=[ \t]*(["']?)[0-9][^"'\s]*\1""", text, re.MULTILINE)
             found += [f"{path}: {told[0].strip()}"] if told else []
         elif path.startswith("/etc/systemd/"):
-            told = re.search(r"^\s*Address\s*=\s*(?!127\.)\S+", text, re.MULTILINE)
+            told = re.search(r"^[ \t]*Address[ \t]*=[ \t]*(?!127\.)\S+", text, re.MULTILINE)
             found += [f"{path}: {told[0].strip()}"] if told else []
         elif path.startswith("/etc/NetworkManager/"):
-            told = re.search(r"^\s*address\d*\s*=\s*\S+", text, re.MULTILINE)
+            told = re.search(r"^[ \t]*address\d*[ \t]*=[ \t]*\S+", text, re.MULTILINE)
             found += [f"{path}: {told[0].strip()}"] if told and "type=loopback" not in text else []
     return found
 
@@ -244,8 +244,8 @@ def _no_dns(text: str) -> str:
 def automatic_addresses(facts: Facts) -> list[str]:
     """Files that ask for an address by DHCP."""
     forms = re.compile(
-        r"^\s*(iface (?!lo\b)\S+ inet6? (dhcp|auto)|dhcp[46]?\s*:\s*(true|yes)|BOOTPROTO\s*=\s*[\"']?dhcp|DHCP\s*=\s*"
-        r"(yes|ipv4|ipv6|true)|method\s*=\s*auto)",
+        r"^[ \t]*(iface (?!lo\b)\S+ inet6? (dhcp|auto)|dhcp[46]?[ \t]*:[ \t]*(true|yes)|"
+        r"BOOTPROTO[ \t]*=[ \t]*[\"']?dhcp|DHCP[ \t]*=[ \t]*(yes|ipv4|ipv6|true)|method[ \t]*=[ \t]*auto)",
         re.MULTILINE | re.IGNORECASE,
     )
     return [path for path, node in facts.matching(*NETWORK_FILES) if forms.search(node.text)]

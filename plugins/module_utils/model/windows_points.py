@@ -146,7 +146,7 @@ def serial_console(facts: Facts) -> Answer:
 
 
 def sysprep(facts: Facts) -> Answer:
-    told = re.search(r"ImageState\s*=\s*(\S+)", facts.text(_STATE))
+    told = re.search(r"ImageState[ \t]*=[ \t]*(\S+)", facts.text(_STATE))
     state = (
         told[1]
         if told

@@ -297,6 +297,7 @@ STATIC = {
     "netplan as a list": ("/etc/netplan/a.yaml", "e:\n  addresses:\n  - 10.0.0.1/24\n", "addresses"),
     "ifcfg": ("/etc/sysconfig/network-scripts/ifcfg-eth0", "IPADDR=10.0.0.1\n", "IPADDR=10.0.0.1"),
     "ifcfg with a number": ("/etc/sysconfig/network/ifcfg-eth0", "IPADDR1=10.0.0.1\n", "IPADDR1=10.0.0.1"),
+    "ifcfg in quotes": ("/etc/sysconfig/network/ifcfg-eth0", "IPADDR='10.0.0.1'\n", "IPADDR='10.0.0.1'"),
     "networkd": ("/etc/systemd/network/a.network", "[Network]\nAddress=10.0.0.1/24\n", "Address=10.0.0.1/24"),
     "NetworkManager": ("/etc/NetworkManager/system-connections/a", "address1=10.0.0.1/24\n", "address1=10.0.0.1/24"),
 }
@@ -317,6 +318,8 @@ def test_an_address_that_is_written_down_is_named_with_its_file(case: str) -> No
         ("/etc/sysconfig/network-scripts/ifcfg-lo", "IPADDR=127.0.0.1\n"),
         ("/etc/sysconfig/network-scripts/ifcfg-eth0", "IPADDR=\nBOOTPROTO=dhcp\n"),
         ("/etc/systemd/network/a.network", "[Network]\nAddress=127.0.0.1/8\nDHCP=yes\n"),
+        ("/etc/systemd/network/a.network", "[Network]\nAddress=\nDHCP=yes\n"),
+        ("/etc/NetworkManager/system-connections/a", "[ipv4]\naddress1=\nmethod=auto\n"),
         ("/etc/NetworkManager/system-connections/lo", "type=loopback\naddress1=127.0.0.1/8\n"),
     ],
 )
@@ -340,7 +343,10 @@ def test_a_file_that_asks_for_an_address_is_found(path: str, content: str) -> No
     assert linux_guest.automatic_addresses(facts({path: text(content)})) == [path]
 
 
-@pytest.mark.parametrize("content", ["iface lo inet dhcp\n", "dhcp4: false\n", "#BOOTPROTO=dhcp\n", "DHCP=no\n", ""])
+@pytest.mark.parametrize(
+    "content",
+    ["iface lo inet dhcp\n", "dhcp4: false\n", "#BOOTPROTO=dhcp\n", "DHCP=no\n", "DHCP=\nyes\n", ""],
+)
 def test_a_file_that_asks_for_none_is_not(content: str) -> None:
     assert linux_guest.automatic_addresses(facts({"/etc/network/interfaces": text(content)})) == []
 
