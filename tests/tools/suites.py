@@ -62,14 +62,18 @@ def changed_lines(since: str) -> Counter[str]:
 
 
 def touched(lines: Counter[str]) -> list[tuple[str, int]]:
-    """Suites and how many lines of their subjects were changed, the most touched first."""
+    """Suites and how many lines of their subjects were changed: the most touched first, of equals the one whose subject
+    says more exactly what was touched."""
     counts: Counter[str] = Counter()
+    exact: Counter[str] = Counter()
     for name, suite in tiers.SUITES.items():
         subjects = (*suite.subjects, *tiers.names(name))
         for path, count in lines.items():
-            if any(path == subject or path.startswith(subject.rstrip("/") + "/") for subject in subjects):
+            met = [subject for subject in subjects if path == subject or path.startswith(f"{subject}/")]
+            if met:
                 counts[name] += count
-    return counts.most_common()
+                exact[name] += count * max(map(len, met))
+    return sorted(counts.items(), key=lambda item: (-item[1], -exact[item[0]]))
 
 
 def run(name: str, arguments: list[str]) -> int:
