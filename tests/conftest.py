@@ -23,19 +23,20 @@ DEADLINE = float(os.environ.get("NEBULA_DEADLINE") or "inf")
 
 def group(nodeid: str) -> str:
     """What runs in one process, one after another: those of ALONE, or a file's own."""
-    path = _file(nodeid)
-    return MACHINE if path.stem in tiers.ALONE else str(path)
+    return MACHINE if _name(nodeid) in tiers.ALONE else nodeid.split("::", maxsplit=1)[0]
 
 
-def _file(nodeid: str) -> Path:
-    return Path(nodeid.split("::", maxsplit=1)[0])
+def _name(nodeid: str) -> str:
+    """What the tables call the file. Unit tests, some of which have the name of another, are in none."""
+    path = Path(nodeid.split("::", maxsplit=1)[0])
+    return "" if "unit" in path.parts else path.stem
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins at once, else one of the two processes waits at the end for the other."""
     for item in items:
         for mark, files in tiers.NEEDS.items():
-            if _file(item.nodeid).stem in files:
+            if _name(item.nodeid) in files:
                 item.add_marker(mark)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _turn(item.nodeid))
@@ -43,17 +44,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _turn(nodeid: str) -> tuple[int, int]:
     """What has the machine to itself, the longest, all others; each in the order of the tables."""
-    stem = _file(nodeid).stem
+    name = _name(nodeid)
     if group(nodeid) == MACHINE:
-        return 0, tiers.FIRST_ALONE.index(stem) if stem in tiers.FIRST_ALONE else len(tiers.FIRST_ALONE)
-    return (1, tiers.LONGEST.index(stem)) if stem in tiers.LONGEST else (2, 0)
+        return 0, tiers.FIRST_ALONE.index(name) if name in tiers.FIRST_ALONE else len(tiers.FIRST_ALONE)
+    return (1, tiers.LONGEST.index(name)) if name in tiers.LONGEST else (2, 0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("it needs root")
     # A run that is ended from outside says nothing of what it found.
-    long = _file(item.nodeid).stem in {*tiers.ALONE, *tiers.LONGEST}
+    long = _name(item.nodeid) in {*tiers.ALONE, *tiers.LONGEST}
     if time.time() + 60 * (MINUTES_OF_LONG if long else MINUTES) > DEADLINE:
         pytest.skip("no time left for it before NEBULA_DEADLINE")
 

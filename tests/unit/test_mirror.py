@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unit tests mirror the tree: each file of the plugins has tests of its name at its place, and each test says by its name
+which file it is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = ROOT / "tests/unit"
+# What Ansible's documentation takes in: text, which `make docs` reads.
+TEXT_ONLY = ("plugins/doc_fragments",)
+
+
+def sources() -> list[Path]:
+    """Files of the plugins, from the root of the checkout."""
+    found = (path.relative_to(ROOT) for path in (ROOT / "plugins").rglob("*.py") if path.name != "__init__.py")
+    return sorted(path for path in found if str(path.parent) not in TEXT_ONLY)
+
+
+def is_about(test: Path, source: Path) -> bool:
+    """test_NAME.py, or test_NAME_ASPECT.py where one file is too little."""
+    return test.stem == f"test_{source.stem}" or test.stem.startswith(f"test_{source.stem}_")
+
+
+def test_every_file_has_tests_of_its_name() -> None:
+    lacking = [
+        str(source)
+        for source in sources()
+        if not any(is_about(test, source) for test in (UNIT / source.parent).glob("test_*.py"))
+    ]
+    assert lacking == []
+
+
+def test_every_test_is_named_after_a_file() -> None:
+    known = sources()
+    tests = (path.relative_to(UNIT) for path in (UNIT / "plugins").rglob("test_*.py"))
+    astray = [
+        str(test)
+        for test in tests
+        if not any(source.parent == test.parent and is_about(test, source) for source in known)
+    ]
+    assert astray == []
