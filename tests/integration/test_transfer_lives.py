@@ -38,7 +38,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import ar
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit as storage_audit
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.tests.integration.test_transfer_ssh import MIB, failed, needs, sshd_for
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.test_killed import Killer
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.test_store_killed import (
+    Killer,
+)
 
 pytestmark = needs
 TEMPLATE = 'CPU = 0.1\nMEMORY = 32\nDISK = [ IMAGE = "data", TARGET = "vda" ]\n'
