@@ -75,12 +75,13 @@ def test_the_processors_of_a_host_are_promised_once(values, left):
         scheduler(host(**values)).place("vm", left + 0.01, 64)
 
 
-def test_tenths_of_processors_fill_a_host_to_the_last():
-    """Ten times 0.1 is not 1.0 in binary."""
-    made = scheduler(host(cpu=1.0))
-    for _ in range(10):
+@pytest.mark.parametrize("tenths", [3, 10])
+def test_tenths_of_processors_fill_a_host_to_the_last(tenths):
+    """Three times 0.1 is more than 0.3 in binary."""
+    made = scheduler(host(cpu=tenths / 10))
+    for _ in range(tenths):
         made.place("vm", 0.1, 1)
-    with pytest.raises(NoCapacity, match="CPU left of 1"):
+    with pytest.raises(NoCapacity, match=f"CPU left of {tenths / 10:g}"):
         made.place("vm", 0.1, 1)
 
 

@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks and NICs that come to a machine, stay or go are told apart, and each keeps its id for good."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.devices import (
+    compare,
+    gone,
+    with_gone,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+
+def template(disks="", nics=""):
+    """A letter is the image of a disk, or the network of a NIC."""
+    return Template(
+        (
+            *(("DISK", (("IMAGE", letter),)) for letter in disks),
+            *(("NIC", (("NETWORK", letter),)) for letter in nics),
+        )
+    )
+
+
+def machine(disks=(), nics=(), **values):
+    """disks, nics: the ids that they have."""
+    return Vm(
+        7,
+        "u",
+        "web",
+        "kvm",
+        1.0,
+        64,
+        disks=tuple(Disk(number, f"vd{number}") for number in disks),
+        nics=tuple(Nic(number, 0, "n", "br0", f"02:00:00:00:00:{number:02x}") for number in nics),
+        **values,
+    )
+
+
+def kept(devices):
+    return [None if disk is None else disk.disk_id for disk in devices.kept.disks]
+
+
+# -- who stays ---------------------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_comes_or_goes_all_stays():
+    vm = machine((0, 1), (0,), context=Context(2, "hdb"))
+    devices = compare(vm, template("ab", "n"), template("ab", "n"), 3)
+    assert (kept(devices), devices.new_disks, devices.gone_disks) == ([0, 1], {}, ())
+    assert (dict(devices.nics), devices.new_nics, devices.gone_nics) == ({0: vm.nics[0]}, {}, ())
+    assert (devices.kept.context, devices.kept.next_disk) == (vm.context, 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stays", "comes", "goes"),
+    [
+        ("a", "ab", [0, None], {1: 9}, ()),
+        ("a", "ba", [None, 0], {0: 9}, ()),
+        ("a", "bac", [None, 0, None], {0: 9, 2: 10}, ()),
+        ("ab", "b", [1], {}, (0,)),
+        ("abc", "ac", [0, 2], {}, (1,)),
+        ("ab", "", [], {}, (0, 1)),
+        ("", "ab", [None, None], {0: 9, 1: 10}, ()),
+        # Two of the same image: the last one is the new one, or the one that goes.
+        ("aa", "a", [0], {}, (1,)),
+        ("a", "aa", [0, None], {1: 9}, ()),
+        # One in the place of another is not told from one that changed.
+        ("ab", "ac", [0, 1], {}, ()),
+    ],
+)
+def test_disks_that_come_stay_and_go(old, new, stays, comes, goes):
+    devices = compare(machine(range(len(old))), template(old), template(new), 9)
+    assert (kept(devices), devices.new_disks, devices.gone_disks) == (stays, comes, goes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stays", "comes", "goes"),
+    [
+        ("n", "nm", [0], {1: 1}, ()),
+        ("n", "mn", [1], {0: 1}, ()),
+        ("nm", "m", [0], {}, (0,)),
+        ("", "nm", [], {0: 0, 1: 1}, ()),
+        ("nm", "", [], {}, (0, 1)),
+    ],
+)
+def test_nics_that_come_stay_and_go(old, new, stays, comes, goes):
+    devices = compare(machine(nics=range(len(old))), template(nics=old), template(nics=new), 0)
+    assert (list(devices.nics), devices.new_nics, devices.gone_nics) == (stays, comes, goes)
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_keeps_the_ids_that_it_has_by_now():
+    """Disk 1 and NIC 0 went before."""
+    devices = compare(machine((0, 2), (1,)), template("ac", "m"), template("acd", "mo"), 5)
+    assert (kept(devices), devices.new_disks) == ([0, 2, None], {2: 5})
+    assert ([nic.nic_id for nic in devices.nics.values()], devices.new_nics) == ([1], {1: 2})
+
+
+def test_the_id_of_a_nic_that_went_is_no_other_ones():
+    devices = compare(machine(nics=(0,), next_nic=4), template(nics="n"), template(nics="nmo"), 0)
+    assert devices.new_nics == {1: 4, 2: 5}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 3)), min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_no_id_is_used_twice_however_often_they_come_and_go(steps):
+    """Each step adds a disk and a NIC somewhere, or takes one away."""
+    vm, before, next_disk = machine(), "", 0
+    seen_disks: set[int] = set()
+    seen_nics: set[int] = set()
+    for letter, comes, place in steps:
+        wanted = before[:place] + letter + before[place:] if comes else before[:place] + before[place + 1 :]
+        devices = compare(vm, template(before, before), template(wanted, wanted), next_disk)
+        assert seen_disks.isdisjoint(devices.new_disks.values())
+        assert seen_nics.isdisjoint(devices.new_nics.values())
+        disks = [
+            devices.new_disks[number] if disk is None else disk.disk_id
+            for number, disk in enumerate(devices.kept.disks)
+        ]
+        nics = [
+            devices.nics[number].nic_id if number in devices.nics else devices.new_nics[number]
+            for number in range(len(wanted))
+        ]
+        assert len(set(disks)) == len(set(nics)) == len(disks) == len(wanted)
+        assert {*disks, *devices.gone_disks} == {*(disk.disk_id for disk in vm.disks), *devices.new_disks.values()}
+        assert {*nics, *devices.gone_nics} == {*(nic.nic_id for nic in vm.nics), *devices.new_nics.values()}
+        seen_disks.update(disks)
+        seen_nics.update(nics)
+        next_disk = max([next_disk, *(number + 1 for number in disks)])
+        vm = machine(disks, nics, next_nic=max([vm.next_nic, *(number + 1 for number in nics)]))
+        before = wanted
+
+
+# -- what a machine is to have no more ---------------------------------------------------------------------------------
+
+
+def row(settled=0, **orders):
+    return {"settled": settled, "orders": json.dumps(orders)}
+
+
+def test_what_is_decided_and_not_done_is_known():
+    assert gone(row(detached={"disks": [1], "nics": [0]})) == {"disks": [1], "nics": [0]}
+    assert gone(row()) == {}
+
+
+def test_what_is_done_is_no_more_to_be_done():
+    assert gone(row(settled=1, detached={"disks": [1]})) == {}
+
+
+def test_what_goes_now_goes_besides_what_is_to_go_already():
+    now = compare(machine((0, 2), (3,)), template("ab", "n"), template("a", ""), 3)
+    assert with_gone(row(detached={"disks": [1]}), now) == {"disks": [1, 2], "nics": [3]}
+    assert with_gone(row(settled=1, detached={"disks": [1]}), now) == {"disks": [2], "nics": [3]}
+
+
+def test_where_nothing_goes_nothing_is_noted():
+    assert with_gone(row(), compare(machine((0,)), template("a"), template("ab"), 1)) == {}
