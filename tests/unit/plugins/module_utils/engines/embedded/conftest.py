@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A furnished catalog for tests of the embedded engine's parts, which leave it as they found it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.conftest import furnish
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory):
+    """The directory of a catalog in which is what furnish() makes."""
+    root = tmp_path_factory.mktemp("furnished")
+    with contextlib.closing(EmbeddedEngine(str(root), create=True)) as engine:
+        furnish(engine)
+    return root
+
+
+@pytest.fixture
+def inside(furnished):
+    """An engine within a session, of which nothing stays when the test ends."""
+    with contextlib.closing(EmbeddedEngine(str(furnished))) as engine:
+        engine.store.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield engine
+        finally:
+            engine.store.db.execute("ROLLBACK")
+
+
+def decide(engine, *items, observed=(), hosts=None):
+    """The plans for these items of a list; every item has to be as it is wanted."""
+    engine.vm_observe(observed)
+    outcomes, _warnings = reconcile(engine, items, hosts)
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    return engine.vm_plans(hosts)
+
+
+def obey(engine, plans):
+    """What nodes would report that do all that is planned."""
+    for host, plan in plans.items():
+        engine.vm_record(host, [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms])
+
+
+def row(engine, vm_id=0):
+    return engine.store.rows("SELECT * FROM vms WHERE id = ?", vm_id)[0]
