@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tasks with a machine's disks are decided once, for the state that it will be in, and recorded by what came of them."""
+"""Tasks with a machine's disks: decided once for the state that it will be in, and recorded by what came of them."""
 
 from __future__ import annotations
 
@@ -355,7 +355,7 @@ def test_a_task_of_which_nothing_is_said_failed_with_its_machine(catalog, error,
 
 
 def test_a_snapshot_is_there_once_it_was_made(catalog):
-    catalog.machine(qcow2("a"), Disk(1, "vdb"))
+    catalog.machine(qcow2("a", image_id=catalog.demo.id), Disk(1, "vdb"))
     catalog.came(DiskTask(CREATE, "5.0", 0, snapshot_id=1, name="b", mark="m1"))
     assert catalog.vm().disks[0].snapshots == (
         Snapshot(0, "a", mark="m0"),
