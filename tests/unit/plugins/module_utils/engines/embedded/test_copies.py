@@ -130,6 +130,12 @@ def test_a_file_that_is_not_there_is_told_and_not_made(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_machines_that_ended_are_not_among_those_of_a_copy(place, copy, tmp_path):
+    found = copies.look(spoiled(place, tmp_path / "ended", "UPDATE vms SET state = 6 WHERE id = 1"))
+    assert found.machines == 1
+    assert found.known < copy.known
+
+
 def test_a_newer_copy_is_for_a_newer_collection(place, tmp_path):
     path = spoiled(place, tmp_path / "newer", f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(CatalogError) as caught:

@@ -1,0 +1,264 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The embedded engine joins its parts: how it is opened by a module's options, whom it obeys, and what it undoes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import sources
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, ENDED
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CatalogError,
+    Conflict,
+    ForeignObject,
+    InUse,
+    InvalidValue,
+    NotFound,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import way_back
+
+# The options of the module that decides about machines, beside the place.
+OPTIONS = {
+    "safe_dirs": ["/srv"],
+    "restricted_dirs": ["/etc", "/root"],
+    "validate_certs": False,
+    "timeout": 7,
+    "min_speed": 3,
+}
+
+
+def opened(root, check_mode=False, create=True, **options):
+    return contextlib.closing(EmbeddedEngine.from_params({"root": str(root), **options}, check_mode, create))
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_deploys_nothing_and_stores_no_files():
+    assert EmbeddedEngine.capabilities == {"plans", "stores_images"}
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({}, sources.USUAL),
+        ({"restricted_dirs": None}, sources.USUAL),
+        (OPTIONS, sources.Limits(("/srv",), ("/etc", "/root"), False, 7.0, 3072.0)),
+        ({**OPTIONS, "restricted_dirs": [], "safe_dirs": []}, sources.Limits((), (), False, 7.0, 3072.0)),
+    ],
+)
+def test_the_limits_of_files_are_the_modules_options(tmp_path, options, limits):
+    with opened(tmp_path, check_mode=True, create=False, **options) as engine:
+        assert engine.sources._limits == limits
+
+
+def test_a_catalog_is_begun_ended_and_forgotten(tmp_path):
+    params = {"root": str(tmp_path)}
+    assert (EmbeddedEngine.begun(params), EmbeddedEngine.is_left(params)) == (False, False)
+    with opened(tmp_path) as engine:
+        assert (EmbeddedEngine.begun(params), EmbeddedEngine.is_left(params)) == (True, False)
+        engine.end(lambda: None)
+        assert (EmbeddedEngine.begun(params), EmbeddedEngine.is_left(params)) == (False, True)
+    EmbeddedEngine.forget(params)
+    assert not EmbeddedEngine.is_left(params)
+    assert not any(name.startswith(CATALOG) for name in os.listdir(tmp_path))
+    # Nothing is left to forget.
+    EmbeddedEngine.forget(params)
+
+
+def test_what_a_killed_run_left_of_an_ended_catalog_goes_as_the_next_one_is_begun(tmp_path):
+    (tmp_path / ENDED).write_bytes(b"old")
+    with opened(tmp_path) as engine:
+        assert len(engine.catalog()) == 36
+    assert not EmbeddedEngine.is_left({"root": str(tmp_path)})
+
+
+# -- what stays --------------------------------------------------------------------------------------------------------
+
+
+def test_of_attempts_one_after_another_only_the_failed_one_is_undone(inside):
+    def make(name, fails=False):
+        with inside.attempt():
+            inside.image_allocate(Image(None, name))
+            if fails:
+                raise InvalidValue("image", "it is not wanted")
+
+    make("a")
+    with pytest.raises(InvalidValue):
+        make("b", fails=True)
+    make("c")
+    assert [image.name for image in inside.image_pool()] == ["demo", "a", "c"]
+    # The id of what was undone was never anybody's.
+    assert [image.id for image in inside.image_pool()] == [0, 1, 2]
+
+
+def test_what_is_decided_is_kept_and_what_raises_is_not(tmp_path):
+    with opened(tmp_path) as engine:
+        assert engine.decide(lambda: engine.image_allocate(Image(None, "a")).name) == "a"
+
+        def work():
+            engine.image_allocate(Image(None, "b"))
+            engine.image_info("nosuch")
+
+        with pytest.raises(NotFound):
+            engine.decide(work)
+        assert [image.name for image in engine.image_pool()] == ["a"]
+
+
+def test_what_is_declared_is_taken_in_the_order_in_which_it_is_needed(tmp_path):
+    """An image may lie in a datastore of the same run, whatever comes first in its results."""
+    with opened(tmp_path, check_mode=True, create=False) as engine, engine.session():
+        engine.declare(
+            {
+                "images": [{"name": "vmlinuz", "type": "KERNEL", "state": "READY", "datastore": "kernels"}],
+                "datastores": [{"name": "kernels", "type": "FILE"}],
+                "hosts": None,
+                "nosuch": [{"name": "x"}],
+            }
+        )
+        assert [datastore.name for datastore in engine.datastore_pool()] == ["system", "default", "files", "kernels"]
+        assert [image.name for image in engine.image_pool()] == ["vmlinuz"]
+        assert engine.host_pool() == []
+
+
+# -- nodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_that_follow_this_catalog_or_none_are_obeyed(inside):
+    inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
+    inside.host_check([Observed("a"), Observed("b", catalog=inside.catalog(), plan_number=5)])
+
+
+def test_a_node_of_another_catalog_is_told_with_both(inside):
+    with pytest.raises(ForeignObject) as caught:
+        inside.host_check([Observed("a", catalog=inside.catalog()), Observed("b", catalog="other")])
+    assert caught.value.asked == "host b"
+    assert caught.value.found == f"it carries the marks of catalog other, and this is catalog {inside.catalog()}"
+    assert "Restore that catalog's nebula.db" in caught.value.remedy
+
+
+def test_a_node_that_knows_more_shows_that_the_catalog_is_an_older_copy(inside):
+    inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
+    with pytest.raises(CatalogError) as caught:
+        inside.host_check([Observed("b", catalog=inside.catalog(), plan_number=6)])
+    assert caught.value.asked == f"catalog {inside.store.path}"
+    assert "its newest plan is 5, and host b has followed plan 6 of it" in caught.value.found
+    assert "Restore the newest copy" in caught.value.remedy
+
+
+def test_a_catalog_that_check_mode_made_up_is_older_than_nothing(tmp_path):
+    with opened(tmp_path, check_mode=True, create=False) as engine:
+        engine.host_check([Observed("b", catalog="other", plan_number=6)])
+
+
+# -- hosts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "i0 is"), (6, "i0, i1, i2, i3, i4 … is")])
+def test_a_host_that_still_has_what_machines_wrote_stays(inside, count, told):
+    for number in range(count):
+        image = inside.image_allocate(Image(None, f"i{number}"))
+        inside.image_update(image.id, operation=way_back("node1"))
+    with pytest.raises(InUse) as caught:
+        inside.host_delete("node1")
+    assert caught.value.asked == "host node1: delete"
+    assert told in caught.value.found
+    assert "nebula.provision.forget_host" in caught.value.remedy
+    assert inside.host_info("node1")
+
+
+def test_what_is_on_another_host_holds_none_back(inside):
+    image = inside.image_allocate(Image(None, "away"))
+    inside.image_update(image.id, operation=way_back("node2"))
+    assert inside.host_delete("node1").name == "node1"
+    assert inside.host_pool() == []
+
+
+def test_hypervisors_are_those_of_its_hosts(inside):
+    inside.host_allocate(Host(None, "x", hypervisor="xen"))
+    assert inside.hypervisors() == ("kvm", "xen")
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A catalog with one image, and a copy of it from before a second one came."""
+    root = tmp_path / "root"
+    root.mkdir()
+    with opened(root) as engine:
+        engine.decide(lambda: engine.image_allocate(Image(None, "kept")))
+        engine.copy(str(tmp_path / "copy"))
+        engine.decide(lambda: engine.image_allocate(Image(None, "later")))
+    return root
+
+
+def restore(place, check_mode=False, path=None, observed=(), force=False):
+    path = str(place.parent / "copy") if path is None else path
+    return EmbeddedEngine.restore({"root": str(place), "unknown": "keep"}, check_mode, path, observed, force)
+
+
+def names(place):
+    with opened(place, create=False) as engine:
+        return [image.name for image in engine.image_pool()]
+
+
+def test_a_copy_becomes_the_catalog_and_what_was_there_is_kept(place):
+    restored, changed, aside = restore(place)
+    assert changed
+    assert os.path.basename(aside).startswith(f"{CATALOG}.before-")
+    assert [image.name for image in EmbeddedEngine.look_at(aside).images] == ["kept", "later"]
+    assert names(place) == ["kept"]
+    assert EmbeddedEngine.look_at(str(place.parent / "copy")).catalog == restored.catalog
+    # Again there is nothing to do.
+    assert restore(place)[1:] == (False, "")
+
+
+def test_check_mode_tells_what_would_come_of_it_and_changes_nothing(place):
+    before = sorted(os.listdir(place))
+    _restored, changed, aside = restore(place, check_mode=True)
+    assert (changed, aside) == (True, "")
+    assert sorted(os.listdir(place)) == before
+    assert names(place) == ["kept", "later"]
+
+
+def test_check_mode_restores_to_a_place_that_is_not_there_yet(place, tmp_path):
+    restored, changed, aside = restore(tmp_path / "nosuch", check_mode=True, path=str(tmp_path / "copy"))
+    assert (changed, aside, len(restored.catalog)) == (True, "", 36)
+    assert not (tmp_path / "nosuch").exists()
+
+
+def test_nothing_is_restored_against_a_node_of_another_catalog(place):
+    with pytest.raises(ForeignObject, match="host a carries the marks of catalog other"):
+        restore(place, observed=[Observed("a", catalog="other")])
+    assert names(place) == ["kept", "later"]
+
+
+def test_without_a_copy_one_is_begun_that_the_nodes_follow(tmp_path):
+    node = Observed("a", catalog="01234567-89ab-4cde-8f01-23456789abcd", plan_number=7)
+    restored, changed, aside = restore(tmp_path, path="", observed=[node])
+    assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + copies.PLANS_APART, True, "")
+    with opened(tmp_path, create=False) as engine:
+        assert engine.catalog() == node.catalog
+        engine.host_check([node])
+
+
+def test_a_sound_catalog_does_not_give_way_to_an_empty_one_unless_forced(place):
+    with opened(place, create=False) as engine:
+        node = Observed("a", catalog=engine.catalog())
+    with pytest.raises(Conflict, match="it is there, and sound"):
+        restore(place, path="", observed=[node])
+    assert names(place) == ["kept", "later"]
+    assert restore(place, path="", observed=[node], force=True)[1]
+    assert names(place) == []
