@@ -115,8 +115,7 @@ def test_what_is_decided_is_kept_and_what_raises_is_not(tmp_path):
         assert [image.name for image in engine.image_pool()] == ["a"]
 
 
-def test_what_is_declared_is_taken_in_the_order_in_which_it_is_needed(tmp_path):
-    """An image may lie in a datastore of the same run, whatever comes first in its results."""
+def test_what_earlier_tasks_would_have_made_is_taken_as_given_and_what_is_no_kind_is_passed_over(tmp_path):
     with opened(tmp_path, check_mode=True, create=False) as engine, engine.session():
         engine.declare(
             {

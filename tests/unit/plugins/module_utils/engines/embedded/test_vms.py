@@ -1,0 +1,470 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of the catalog, verb by verb: what each decision writes, what nodes report, and what goes when one ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders, VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import vms
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    InvalidValue,
+    NebulaError,
+    NoCapacity,
+    NotFound,
+    WrongState,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
+    HostState,
+    ImageState,
+    ImageType,
+    LcmState,
+    VmState,
+    vm_state_name,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH, comes_from, surely_comes
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    decide,
+    obey,
+    row,
+)
+
+WEB = {"name": "web", "template": "web"}
+PLAIN = parse('CPU = 0.5\nMEMORY = 128\nDISK = [ IMAGE = "demo" ]\nNIC = [ NETWORK = "Public" ]\n')
+VNC = replace(PLAIN, attributes=(*PLAIN.attributes, ("GRAPHICS", (("TYPE", "VNC"),))))
+ERROR = {"kind": "HypervisorError", "asked": "VM web", "found": "it broke", "remedy": "Mend it"}
+
+
+@pytest.fixture
+def web(inside):
+    """A machine that runs."""
+    obey(inside, decide(inside, WEB))
+    return inside
+
+
+def record(engine, vm_id=0):
+    (found,) = engine.vm_pool(ids=[vm_id], done=True)
+    return found
+
+
+def say(engine, state, error=None, vm_id=0, generation=None, **values):
+    """What a node reports of one machine."""
+    generation = record(engine, vm_id).generation if generation is None else generation
+    return engine.vm_record("node1", [VmOutcome(vm_id, generation, state, True, error)], **values)
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+def test_of_no_requests_nothing_comes(inside):
+    assert inside.vm_instantiate([]) == []
+    assert inside.store.rows("SELECT * FROM sequences WHERE name = 'vms'") == []
+
+
+def test_a_machine_is_stored_as_it_is_asked_for(inside):
+    (made,) = inside.vm_instantiate(
+        [VmRequest("a-3", PLAIN, template_name="plain", pattern="a-%i", position=3, wanted="POWEROFF")]
+    )
+    assert (made.id, made.name, made.template, made.pattern, made.position) == (0, "a-3", "plain", "a-%i", 3)
+    assert (made.state, made.wanted, made.host, made.hypervisor) == ("PROLOG", "POWEROFF", "node1", "kvm")
+    assert (made.cpu, made.memory, made.vcpu, made.generation) == (0.5, 128, None, 1)
+    assert made.request == PLAIN
+    assert made.disks[0]["image"] == "demo"
+    assert (made.nics[0]["ip"], made.nics[0]["network"]) == ("10.66.0.10", "Public")
+    # It has no context, and so is told nothing.
+    assert (made.hostname, made.addresses) == ("", None)
+    assert list(made.warnings) == []
+    assert replace(made, warnings=()) == record(inside)
+    host = inside.host_info("node1")
+    assert (host.memory_used, host.cpu_used, host.vms) == (128, 0.5, 1)
+
+
+def test_ids_that_a_host_has_for_somebody_else_are_passed_over(inside):
+    inside.vm_observe([Observed("node1", foreign_ids=(0, 1, 3))])
+    made = inside.vm_instantiate([VmRequest(name, PLAIN) for name in "ab"])
+    assert [each.id for each in made] == [2, 4]
+    assert [each.id for each in inside.vm_instantiate([VmRequest("c", PLAIN)])] == [5]
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (PLAIN.with_vector("DISK", {"IMAGE": "nosuch"}), "VM a, DISK 0: image 'nosuch'"),
+        (PLAIN.with_vector("NIC", {"NETWORK": "nosuch"}), "VM a, NIC 0: network 'nosuch'"),
+        (PLAIN.with_vector("CONTEXT", {"FILES_DS": '$FILE[IMAGE="nosuch"]'}), "image 'nosuch'"),
+    ],
+)
+def test_what_a_template_names_has_to_be_there(inside, template, says):
+    with pytest.raises(NotFound, match=says), inside.attempt():
+        inside.vm_instantiate([VmRequest("a", template)])
+
+
+def test_an_image_that_no_machine_may_have_names_the_machine_and_the_disk(inside):
+    inside.image_update("demo", state=ImageState.DISABLED)
+    with pytest.raises(WrongState, match="VM a, disk 0: image demo"), inside.attempt():
+        inside.vm_instantiate([VmRequest("a", PLAIN)])
+
+
+# -- console ports -----------------------------------------------------------------------------------------------------
+
+
+def ports(engine):
+    return [tuple(each) for each in engine.store.rows("SELECT port, vm_id FROM vnc_ports ORDER BY port")]
+
+
+def test_a_port_follows_the_id_and_steps_aside_for_one_that_is_taken(inside):
+    inside.vm_observe([Observed("node1", ports=(5901, 5902))])
+    inside.vm_instantiate([VmRequest(name, VNC) for name in "ab"])
+    assert ports(inside) == [(5900, 0), (5903, 1)]
+    # What the catalog itself gave to a machine is taken too.
+    inside.vm_observe([Observed("node1", ports=(5902,))])
+    inside.vm_instantiate([VmRequest("c", VNC)])
+    assert ports(inside) == [(5900, 0), (5903, 1), (5904, 2)]
+
+
+def test_after_the_last_port_comes_the_first_and_then_none(inside):
+    taken = tuple(range(5901, vms.LAST_VNC_PORT + 1))
+    inside.vm_observe([Observed("node1", ports=taken, foreign_ids=(0,))])
+    inside.vm_instantiate([VmRequest("a", VNC)])
+    assert ports(inside) == [(5900, 1)]
+    with pytest.raises(NoCapacity) as caught, inside.attempt():
+        inside.vm_instantiate([VmRequest("b", VNC)])
+    assert caught.value.asked == "VM b: graphics port above 5900 on host node1"
+    assert caught.value.found == "all are taken"
+    assert "Leave GRAPHICS/PORT out" in caught.value.remedy
+
+
+def test_a_port_that_is_asked_for_is_had_or_refused(inside):
+    fixed = replace(PLAIN, attributes=(*PLAIN.attributes, ("GRAPHICS", (("TYPE", "VNC"), ("PORT", "6000")))))
+    inside.vm_instantiate([VmRequest("a", fixed)])
+    assert ports(inside) == [(6000, 0)]
+    with pytest.raises(NoCapacity, match="VM b: graphics port 6000 on host node1: it is taken"), inside.attempt():
+        inside.vm_instantiate([VmRequest("b", fixed)])
+    # On another host it is free.
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    inside.vm_instantiate([VmRequest("b", fixed, host="node2")])
+    assert ports(inside) == [(6000, 0), (6000, 1)]
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "way"),
+    [
+        ("POWEROFF", "RUNNING", "BOOT_POWEROFF"),
+        ("SUSPENDED", "RUNNING", "BOOT_SUSPENDED"),
+        ("UNKNOWN", "RUNNING", "BOOT_UNKNOWN"),
+        ("BOOT_FAILURE", "RUNNING", "BOOT"),
+        ("RUNNING", "POWEROFF", "SHUTDOWN_POWEROFF"),
+        ("RUNNING", "SUSPENDED", "SAVE_SUSPEND"),
+        ("POWEROFF", "DONE", "EPILOG"),
+    ],
+)
+def test_a_machine_shows_on_which_way_it_is(web, before, wanted, way):
+    web.vm_action(0, "POWEROFF", VmOrders())
+    say(web, before)
+    found = web.vm_action(0, wanted, VmOrders())
+    assert (found.state, found.wanted) == (way, wanted)
+    orders = json.loads(row(web)["orders"])
+    assert (orders["found"], orders["previous"]) == (before, before)
+
+
+def test_an_operation_leaves_a_machine_running(web):
+    found = web.vm_action(0, "RUNNING", VmOrders(operation="reboot"))
+    assert (found.state, found.wanted) == ("RUNNING", "RUNNING")
+    assert web.vm_history(0)[-1]["action"] == "reboot"
+
+
+def test_each_decision_is_a_generation_and_clears_the_error(web):
+    web.vm_action(0, "POWEROFF", VmOrders())
+    say(web, "RUNNING", ERROR)
+    before = record(web)
+    assert before.error == "VM web: it broke. Mend it"
+    after = web.vm_action(0, "POWEROFF", VmOrders())
+    assert (after.generation, after.error) == (before.generation + 1, "")
+
+
+@pytest.mark.parametrize("verb", [
+    lambda engine: engine.vm_action(99, "RUNNING", VmOrders()),
+    lambda engine: engine.vm_update(99, PLAIN),
+    lambda engine: engine.vm_recreate(99, PLAIN),
+    lambda engine: engine.vm_disk_snapshot(99, 0, "a", "present"),
+    lambda engine: engine.vm_disk_save_as(99, 0, Image(None, "a"), "agent"),
+])  # fmt: skip
+def test_a_machine_that_is_not_there_is_told(inside, verb):
+    with pytest.raises(NotFound, match=r"VM 99: the catalog has none of this id\. List them with"):
+        verb(inside)
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_only_the_catalog_remembers_needs_no_node(web):
+    before = record(web)
+    described = replace(before.request, attributes=(*before.request.attributes, ("DESCRIPTION", "of the web")))
+    after = web.vm_update(0, described)
+    assert (after.request, after.generation, after.state) == (described, before.generation, "RUNNING")
+    assert web.vm_plans() == {}
+
+
+def test_what_a_machine_takes_more_of_has_to_be_there(web):
+    with pytest.raises(NoCapacity, match="VM web: 5000 MiB"), web.attempt():
+        web.vm_update(0, record(web).request.with_single("MEMORY", "5000"))
+    assert web.host_info("node1").memory_used == 128
+    # What it has itself counts for it.
+    web.vm_update(0, record(web).request.with_single("MEMORY", "4096"))
+    assert web.host_info("node1").memory_used == 4096
+    # It keeps what it has even where that is more than there is by now.
+    web.host_update("node1", memory=1000)
+    web.vm_update(0, record(web).request.with_single("MEMORY", "2000"))
+    assert web.host_info("node1").memory_used == 2000
+
+
+def test_a_console_comes_and_goes_with_its_port(web):
+    request = record(web).request
+    with_console = web.vm_update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC"}))
+    assert with_console.graphics["port"] == 5900
+    assert ports(web) == [(5900, 0)]
+    moved = web.vm_update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC", "PORT": "6001"}))
+    assert (moved.graphics["port"], ports(web)) == (6001, [(6001, 0)])
+    web.vm_update(0, request)
+    assert ports(web) == []
+
+
+def test_a_disk_that_is_there_stays_as_it_was_made(web):
+    """Its image went on since."""
+    before = json.loads(row(web)["body"])["disks"][0]
+    web.image_update("demo", generation=5, format="raw", source="/elsewhere")
+    web.vm_update(0, record(web).request.with_single("CPU", "1"))
+    assert json.loads(row(web)["body"])["disks"][0] == before
+
+
+def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
+    before = record(web)
+    web.image_update("demo", generation=5)
+    after = web.vm_recreate(0, before.request.with_single("MEMORY", "256"))
+    assert (after.id, after.uuid, after.state, after.memory) == (before.id, before.uuid, "PROLOG", 256)
+    assert after.nics == before.nics
+    assert json.loads(row(web)["body"])["disks"][0]["generation"] == 5
+    assert row(web)["seq"] == 1
+    orders = json.loads(row(web)["orders"])
+    assert (orders["operation"], orders["hard"]) == ("recreate", True)
+
+
+def test_a_machine_with_other_nics_gets_other_addresses(web):
+    nic = {"NETWORK": "Public", "IP": "10.66.0.50"}
+    after = web.vm_recreate(0, record(web).request.with_vectors("NIC", [nic]))
+    assert [each["ip"] for each in after.nics] == ["10.66.0.50"]
+    assert web.vn_info("Public").address_ranges[0].used == 1
+
+
+# -- what nodes report -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_node_reports_of_an_older_decision_is_passed_over(web):
+    generation = record(web).generation
+    web.vm_action(0, "POWEROFF", VmOrders())
+    assert say(web, "POWEROFF", generation=generation) == []
+    assert record(web).state == "SHUTDOWN_POWEROFF"
+    assert [each.state for each in say(web, "POWEROFF")] == ["POWEROFF"]
+    # It is recorded once.
+    assert say(web, "RUNNING") == []
+    assert record(web).state == "POWEROFF"
+    assert say(web, "POWEROFF", vm_id=0, generation=99) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "left"),
+    [
+        ("POWEROFF", "RUNNING", "RUNNING"),
+        ("SUSPENDED", "RUNNING", "RUNNING"),
+        ("RUNNING", "BOOT_FAILURE", "RUNNING"),
+        ("DONE", "RUNNING", "RUNNING"),
+        ("DONE", "EPILOG_FAILURE", "DONE"),
+    ],
+)
+def test_what_could_not_be_reached_is_not_wanted_for_ever(web, wanted, state, left):
+    web.vm_action(0, wanted, VmOrders())
+    say(web, state, ERROR)
+    assert (record(web).state, record(web).wanted) == (state, left)
+    # What is half taken away goes on with every plan.
+    assert row(web)["settled"] == (left != "DONE")
+
+
+def test_a_machine_that_did_not_end_gives_its_name_to_the_one_that_has_it_by_now(web):
+    web.vm_action(0, "DONE", VmOrders())
+    web.vm_instantiate([VmRequest("web", PLAIN)])
+    say(web, "RUNNING", ERROR)
+    assert record(web).wanted == "DONE"
+    assert [each.id for each in web.vm_pool(names=["web"])] == [1]
+
+
+def test_a_host_that_is_silent_leaves_all_to_the_next_run(web):
+    web.vm_action(0, "POWEROFF", VmOrders())
+    assert [each.error for each in web.vm_record("node1", None)] == ["host node1 did not answer"]
+    assert (record(web).state, row(web)["settled"]) == ("SHUTDOWN_POWEROFF", 0)
+    # It is told once.
+    assert web.vm_record("node1", None) == []
+    assert web.vm_record("node2", None) == []
+
+
+def test_the_reason_of_a_failure_outlives_a_poll_that_knows_less(inside):
+    decide(inside, WEB)
+    say(inside, "BOOT_FAILURE", ERROR)
+    uuid = record(inside).uuid
+    for seen in ((), (ObservedVm(0, uuid, "POWEROFF"),)):
+        assert inside.vm_observe([Observed("node1", vms=seen)]) == []
+    assert record(inside).error == "VM web: it broke. Mend it"
+    (moved,) = inside.vm_observe([Observed("node1", vms=(ObservedVm(0, uuid, "RUNNING"),))])
+    assert (moved.state, moved.error) == ("RUNNING", "")
+
+
+def test_what_a_host_says_that_the_catalog_does_not_know_is_nothing(web):
+    assert web.vm_observe([Observed("stranger", reached=False)]) == []
+    assert record(web).state == "RUNNING"
+    (_made,) = web.vm_instantiate([VmRequest("a", PLAIN)])
+
+
+# -- ending ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_ended_gives_back_all_that_it_had(inside):
+    before = (inside.host_info("node1"), inside.vn_info("Public"), inside.image_info("demo"))
+    (made,) = inside.vm_instantiate([VmRequest("a", VNC)])
+    inside.vm_action(0, "DONE", VmOrders())
+    (ended,) = say(inside, "DONE")
+    assert (ended.state, ended.wanted, ended.error, ended.etime >= made.stime) == ("DONE", "DONE", "", True)
+    assert (inside.host_info("node1"), inside.vn_info("Public"), inside.image_info("demo")) == before
+    assert ports(inside) == []
+    assert inside.vm_pool() == []
+    assert ended.request == Template()
+    assert [step["state"] for step in inside.vm_history(0)] == ["PROLOG", "EPILOG", "DONE"]
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_what_a_machine_wrote_on_a_host_of_its_own_comes_back_from_there(inside, ran):
+    inside.host_update("node1", transfer=SSH)
+    inside.image_update("demo", persistent=True)
+    plans = decide(inside, WEB)
+    if ran:
+        obey(inside, plans)
+    inside.vm_action(0, "DONE", VmOrders())
+    say(inside, "DONE")
+    operation = inside.image_info("demo").operation
+    assert comes_from(operation) == "node1"
+    assert surely_comes(operation) == ran
+
+
+def test_nothing_that_is_secret_outlives_a_machine():
+    secret = "s3cr3t"
+    body = {
+        "context": {"variables": {"PASSWORD": secret}, "files": [{"source": secret}]},
+        "graphics": {"type": "vnc", "password": secret},
+        "raw": {"kvm": secret},
+        "disks": [{"disk_id": 0, "inject": [{"content": secret}]}],
+        "name": "web",
+    }
+    assert secret not in json.dumps(vms._without_secrets(body))
+    assert (body["name"], body["graphics"]["type"], body["disks"][0]["disk_id"]) == ("web", "vnc", 0)
+    assert vms._without_secrets({"context": None}) == {"context": None, "raw": {}}
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_is_the_machines_that_is_not_on_its_way_out(web):
+    web.vm_action(0, "DONE", VmOrders())
+    assert web.vm_pool(names=["web"]) == []
+    assert [each.id for each in web.vm_pool(ids=[0])] == [0]
+    assert [each.id for each in web.vm_pool()] == [0]
+    say(web, "DONE")
+    assert web.vm_pool() == web.vm_pool(ids=[0]) == web.vm_pool(names=["web"]) == []
+    for selected in ({}, {"ids": [0]}, {"names": ["web"]}):
+        assert [each.id for each in web.vm_pool(**selected, done=True)] == [0]
+
+
+def test_more_machines_are_selected_than_one_statement_has_room_for(web):
+    wanted = [f"n{number}" for number in range(3 * vms.CHUNK)]
+    assert [each.name for each in web.vm_pool(names=[*wanted, "web", "web"])] == ["web"]
+    assert [each.name for each in web.vm_pool(ids=range(3 * vms.CHUNK))] == ["web"]
+
+
+def test_a_machine_is_outdated_where_its_networks_say_something_else_by_now(web):
+    assert not record(web).outdated
+    attributes = web.vn_info("Public").attributes
+    web.vn_update("Public", attributes={**attributes, "DNS": "10.66.0.2"})
+    assert record(web).outdated
+    web.vn_update("Public", attributes=attributes)
+    assert not record(web).outdated
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        ({"SET_HOSTNAME": "a", "HOSTNAME": "b"}, "a"),
+        ({"HOSTNAME": "b"}, "b"),
+        ({"HOSTNAME": ""}, ""),
+    ],
+)
+def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told):
+    template = PLAIN.with_vector("CONTEXT", context)
+    (made,) = inside.vm_instantiate([VmRequest("a", template)])
+    assert made.hostname == told
+    assert made.addresses == []
+
+
+# -- the file of a context ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "says"),
+    [
+        (ImageType.OS, ImageState.READY, r"\$FILE of image f: it is of type OS. Name an image of type CONTEXT"),
+        (ImageType.CONTEXT, ImageState.ERROR, r"\$FILE of image f: it is in state ERROR \(no room\)"),
+    ],
+)
+def test_a_file_of_a_context_is_an_image_for_that_which_is_ready(inside, kind, state, says):
+    made = inside.image_allocate(Image(None, "f", type=kind))
+    inside.image_update(made.id, state=state, error="no room")
+    template = PLAIN.with_vector("CONTEXT", {"FILES_DS": '$FILE[IMAGE="f"]'})
+    with pytest.raises((InvalidValue, WrongState), match=says), inside.attempt():
+        inside.vm_instantiate([VmRequest("a", template)])
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in (*VmState.__members__, *LcmState.__members__) if name not in ("ACTIVE", "LCM_INIT")]
+)
+def test_a_states_name_comes_back_from_its_numbers(name):
+    state, lcm = vms._numbers(name)
+    assert vm_state_name(state, lcm) == name
+
+
+def test_a_state_that_is_none_is_no_other():
+    with pytest.raises(KeyError):
+        vms._numbers("NOSUCH")
+
+
+def test_a_thing_without_an_id_was_not_stored():
+    with pytest.raises(NebulaError, match=r"image a: it has no id\. It was not stored"):
+        vms._id(Image(None, "a"))
+    assert vms._id(Image(0, "a")) == 0
+
+
+@pytest.mark.parametrize(("given", "uuid"), [({"UUID": "ABCD"}, "abcd"), ({"ARCH": "x86_64"}, ""), (None, "")])
+def test_a_template_may_fix_the_uuid(given, uuid):
+    template = Template() if given is None else Template((("OS", tuple(given.items())),))
+    assert vms.template_uuid(template) == uuid
