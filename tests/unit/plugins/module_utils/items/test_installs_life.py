@@ -183,6 +183,8 @@ def test_what_is_to_be_kept_is_kept(engine: EmbeddedEngine) -> None:
     deploy(engine, outcome.vms)
     outcome = well(call(engine, "concluded", keep, verified=[{"name": TRIAL, "verified": True}]))
     assert outcome.vms == [] and sorted(templates(engine)) == [NAME, TRIAL]
+    again = well(call(engine, "concluded", keep, verified=[{"name": TRIAL, "verified": True}]))
+    assert not again.works[0].changed
     # Not any more: both go.
     outcome = well(call(engine, "begun"))
     assert outcome.works[0].changed and [vm["name"] for vm in outcome.vms] == [TRIAL]
@@ -242,6 +244,29 @@ def test_what_nobody_knows_is_not_begun_anew(
     said = refused(outcome, WrongState)
     assert outcome.works[0].step == step and said.startswith(f"install debian: machine {NAME}: {words}"), said
     assert outcome.vms == [] and not outcome.works[0].changed
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_a_blank_disk_is_nobody_s_work(engine: EmbeddedEngine, format: str) -> None:
+    keys = {"end": "manual", "format": format}
+    deploy(engine, well(call(engine, "prepared", keys)).vms)
+    outcome = well(call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown")))
+    assert outcome.works[0].step == installs.END
+    with Path(engine.image_info("debian").source).open("ab") as file:
+        file.write(os.urandom(2 * MIB))
+    outcome = call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown"))
+    assert outcome.works[0].step == installs.UNSURE
+
+
+def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
+    installing(engine)
+    deploy(engine, well(call(engine, "recorded", waited=heard(engine))).vms)
+    image = engine.image_info("debian")
+    for state in ("recorded", "converted", "concluded"):
+        outcome = well(call(engine, state, {"state": "absent"}))
+        assert not outcome.works[0].changed and outcome.vms == []
+    assert engine.image_info("debian") == image and image.unfinished == installs.INSTALLED
 
 
 def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -> None:
