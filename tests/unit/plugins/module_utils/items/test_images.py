@@ -7,6 +7,7 @@ before anything is copied."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -212,6 +213,39 @@ def test_persistence_opens_and_closes_the_file(engine: EmbeddedEngine, apply: Ap
         assert bool(os.stat(source).st_mode & 0o222) is persistent
     # A machine may have written to it meanwhile.
     assert engine.image_info("demo").generation == 1
+
+
+@needs_qemu_img
+def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: Apply, tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(b"content" + bytes(MIB))
+    wanted = {"name": "demo", "path": str(path), "remote_src": True, "size": 5, "type": "DATABLOCK"}
+    predicted, made = apply(wanted, check=True)["demo"], apply(wanted)["demo"]
+    assert made.error is None and made.after is not None and predicted.after is not None
+    assert predicted.after["size"] == made.after["size"] == 5 and made.after["state"] == "READY"
+    now = engine.image_info("demo")
+    assert os.path.getsize(now.source) == 5 * MIB and Path(now.source).read_bytes().startswith(b"content")
+    larger = {"name": "demo", "size": 7, "state": "disabled", "description": "d"}
+    predicted, done = apply(larger, check=True)["demo"], apply(larger)["demo"]
+    assert done.error is None and done.is_changed and done.after == predicted.after and done.before == made.after
+    assert done.after is not None and (done.after["size"], done.after["state"]) == (7, "DISABLED")
+    assert not apply(larger)["demo"].is_changed
+
+
+def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEngine, apply: Apply) -> None:
+    apply(BLANK)
+    image = engine.image_info("demo")
+    note = {"do": "grow", "was": "READY", "to": {"size": 6, "generation": 1, "sha256": "", "notes": {}}}
+    for done in (False, True):
+        with engine.session():
+            engine.image_update("demo", state=ImageState.LOCKED, operation=json.dumps(note))
+        if done:
+            # The file is larger already, and only the catalog does not know.
+            os.truncate(image.source, 6 * MIB)
+        predicted, made = apply({"name": "demo"}, check=True)["demo"], apply({"name": "demo"})["demo"]
+        assert made.error is None and made.is_changed and made.after == predicted.after
+        now = engine.image_info("demo")
+        assert (now.state, now.size, now.operation) == (ImageState.READY, 6 if done else 4, "")
 
 
 # -- images made of each other ----------------------------------------------------------------------------------------
