@@ -219,7 +219,7 @@ def test_persistence_opens_and_closes_the_file(engine: EmbeddedEngine, apply: Ap
 def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: Apply, tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
     path.write_bytes(b"content" + bytes(MIB))
-    wanted = {"name": "demo", "path": str(path), "remote_src": True, "size": 5, "type": "DATABLOCK"}
+    wanted = {"name": "demo", "path": str(path), "remote_src": True, "size": 5, "persistent": True}
     predicted, made = apply(wanted, check=True)["demo"], apply(wanted)["demo"]
     assert made.error is None and made.after is not None and predicted.after is not None
     assert predicted.after["size"] == made.after["size"] == 5 and made.after["state"] == "READY"
@@ -233,7 +233,7 @@ def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: 
 
 
 def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEngine, apply: Apply) -> None:
-    apply(BLANK)
+    apply({**BLANK, "persistent": True})
     image = engine.image_info("demo")
     note = {"do": "grow", "was": "READY", "to": {"size": 6, "generation": 1, "sha256": "", "notes": {}}}
     for done in (False, True):

@@ -15,17 +15,25 @@ import pytest
 from ansible_collections.nebula.provision.plugins.action import nebula_install
 from ansible_collections.nebula.provision.plugins.lookup import install_answers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.items.installs import Settings, goes_on, row, run
 from ansible_collections.nebula.provision.plugins.module_utils.model import installs
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import NOT_FINISHED, Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
 
 ITEM = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": True}, "size": 4}
 WRITTEN = {
     "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": installs.INSTALLING,
     "error": NOT_FINISHED, "generation": 1,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    """Files get their modes, and stay whose they are: only root can give them away."""
+    monkeypatch.setattr(datastore, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
 
 
 @pytest.fixture
