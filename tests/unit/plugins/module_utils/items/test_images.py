@@ -248,6 +248,43 @@ def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEn
         assert (now.state, now.size, now.operation) == (ImageState.READY, 6 if done else 4, "")
 
 
+@needs_qemu_img
+def test_an_image_in_error_is_enabled_with_the_file_that_it_has(engine: EmbeddedEngine, apply: Apply) -> None:
+    apply(BLANK)
+    source = engine.image_info("demo").source
+    with engine.session():
+        engine.image_update("demo", state=ImageState.ERROR, error="its host was forgotten")
+    enabled = {**BLANK, "state": "enabled"}
+    assert not apply({"name": "demo"})["demo"].is_changed
+    os.chmod(source, 0o600)
+    os.truncate(source, 0)
+    said = error_of(apply(enabled), ImageRefused)
+    assert said.startswith("image demo (id 0): enable: it is empty") and engine.image_info("demo").error
+    os.truncate(source, 6 * MIB)
+    os.chmod(source, 0o400)
+    predicted, done = apply(enabled, check=True)["demo"], apply(enabled)["demo"]
+    assert done.error is None and done.is_changed and done.after == predicted.after and done.after is not None
+    assert (done.after["state"], done.after["error"], done.after["size"]) == ("READY", "", 6)
+    assert engine.image_info("demo").source == source
+
+
+def test_what_is_added_may_come_later_in_check_mode(
+    engine: EmbeddedEngine, apply: Apply, warnings: list[str], tmp_path: Path
+) -> None:
+    registered(engine, ImageState.READY, name="base")
+    additions = {"packages": ["/nowhere/a.deb"], "files": [{"path": "/x", "src": "/nowhere/x"}]}
+    wanted = {"name": "demo", "from": "base", **additions}
+    foreseen = apply(wanted, check=True)["demo"]
+    assert foreseen.error is None and foreseen.is_changed and foreseen.after is not None
+    assert (foreseen.after["sha256"], foreseen.after["checksum"], foreseen.after["origin"]) == ("", "", "image base")
+    assert warnings == [
+        f"image demo: /nowhere/{name} is not there; taken as given in check mode" for name in ("a.deb", "x")
+    ]
+    assert "/nowhere/a.deb" in error_of(apply(wanted), NotFound)
+    assert [image.name for image in engine.image_pool()] == ["base"]
+    assert engine.image_info("base").state == ImageState.READY
+
+
 # -- images made of each other ----------------------------------------------------------------------------------------
 
 
