@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible.errors import AnsibleError, AnsibleFilterError
+from ansible.errors import AnsibleError
 
-from ansible_collections.nebula.provision.plugins.filter.packed import FilterModule
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction, pack
 
 LISTS = {
@@ -66,10 +65,3 @@ def test_only_the_packed_options_are_packed():
             self._task = SimpleNamespace(args={"vms": [1], "hosts": ["a"], "name": "x"})
 
     assert Action().packed_arguments() == {"vms": "[1]", "hosts": ["a"], "name": "x"}
-
-
-def test_filter():
-    packed = FilterModule().filters()["packed"]
-    assert packed([{"a": "b"}]) == '[{"a": "b"}]'
-    with pytest.raises(AnsibleFilterError, match="Write it in quotes"):
-        packed(yaml.safe_load("[2026-11-20 10:00:00]"))
