@@ -151,7 +151,9 @@ def test_a_refused_change_leaves_the_host_as_it_was(apply, engine):
 
 
 def test_a_host_is_shown_with_plain_values(engine):
-    shown = hosts.host_view(Host(0, "node1", state=HostState.ERROR, overhead=Overhead(fixed=1.5), attributes={"A": "b"}))
+    shown = hosts.host_view(
+        Host(0, "node1", state=HostState.ERROR, overhead=Overhead(fixed=1.5), attributes={"A": "b"})
+    )
     assert shown["id"] == 0
     assert shown["state"] == "ERROR"
     assert shown["overhead"] == {"fixed": 1.5, "vcpu": 0.0, "share": 0.0}

@@ -174,7 +174,9 @@ def test_a_node_that_was_not_reached_says_its_name():
     assert (node.host, node.reached) == ("node1", False)
 
 
-@pytest.mark.parametrize(("answer", "kind"), [("x", "str"), (None, "NoneType"), ({"observed": [1]}, "list"), (5, "int")])
+@pytest.mark.parametrize(
+    ("answer", "kind"), [("x", "str"), (None, "NoneType"), ({"observed": [1]}, "list"), (5, "int")]
+)
 def test_what_is_no_poll_is_refused(answer, kind):
     with pytest.raises(InvalidValue) as caught:
         vms.observed_of([answer])
