@@ -107,7 +107,7 @@ def test_an_image_that_a_machine_writes_to_is_not_copied_and_that_is_said(root):
 
 
 def test_a_number_to_keep_below_zero_is_refused(root):
-    with pytest.raises(InvalidValue, match="keep -1: it is below zero. 0 keeps all"):
+    with pytest.raises(InvalidValue, match=r"keep -1: it is below zero\. 0 keeps all"):
         backup(root, keep=-1)
 
 
@@ -266,9 +266,9 @@ def test_one_that_the_catalog_in_place_has_is_no_leftover():
     restored = Restored("c", 9, 8, missing=("VM web (id 0)",), strangers=(known,), rested=("image demo is used",))
     assert backups._plans(restored, "remove") == {}
     said = backups._said(restored, {"demo": "restored"}, "remove")
+    left = "left as it is (the catalog that gave way has it). To end it: virsh undefine one-7"
     assert said == [
-        "host node1 has one-7 (id 7, RUNNING), which this catalog does not know: left as it is (the catalog that gave "
-        "way has it). To end it: virsh undefine one-7",
+        f"host node1 has one-7 (id 7, RUNNING), which this catalog does not know: {left}",
         "VM web (id 0) is not there: state: running makes it anew from its image, state: absent forgets it",
         "image demo is used",
         "image demo: restored",

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A node made ready and given back, with a hypervisor that runs nothing: what is foreseen, refused, kept and removed.
 
-Which hypervisors there are, and where the host's lock lies, is set by monkeypatch: the first are of this host, the second
-is root's."""
+Which hypervisors there are, and where the host's lock lies, is set by monkeypatch: the first are this host's, the
+second is root's."""
 
 from __future__ import annotations
 
@@ -285,6 +285,7 @@ def test_only_what_was_made_and_is_empty_is_removed(driver, root):
     known(root, catalog=CATALOG, directories=ours)
     foreseen = nodes.absent(params(root, catalog=CATALOG), check_mode=True)
     assert foreseen.items[0].after == {**dict.fromkeys(ours, "absent if empty"), f"{root}/{node.NAME}": "absent"}
+    assert list(foreseen.items[0].after)[-2:] == [f"{root}/{node.NAME}", str(root)], "the root goes last"
     assert (root / "datastores/0").exists()
     result = nodes.absent(params(root, catalog=CATALOG), check_mode=False)
     assert result.items[0].after == {f"{root}/datastores/0": "absent", f"{root}/{node.NAME}": "absent"}

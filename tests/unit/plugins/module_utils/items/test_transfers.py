@@ -94,7 +94,7 @@ def test_hosts_are_reached_as_they_are_told():
 
 @pytest.mark.parametrize("told", [None, {}, {"port": 22}, {"address": ""}, "192.0.2.1"])
 def test_a_host_without_an_address_is_named(told):
-    with pytest.raises(InvalidValue, match="host node1: its address is not given. Give address, port and keys"):
+    with pytest.raises(InvalidValue, match=r"host node1: its address is not given\. Give address, port and keys"):
         transfers.peers({"node1": told})
 
 
