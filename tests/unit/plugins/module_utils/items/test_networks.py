@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Items of a list of networks, applied to a real catalog: which range an entry means, which attributes it sets, and what
-is doubted. tests/unit/plugins/modules/test_nebula_network.py shows the rest, as users meet it."""
+"""Items of a list of networks, applied to a real catalog: which range an entry means, which attributes it sets, and
+what is doubted. tests/unit/plugins/modules/test_nebula_network.py shows the rest, as users meet it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a real catalog: it reads, takes what polls say into account, and changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS
+from ansible_collections.nebula.provision.plugins.modules import nebula_info
+
+
+def test_options_are_documented_as_they_are(agree):
+    agree(nebula_info)
+
+
+def test_info_shows_polls_without_recording_them(furnished, vm, obey, options):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    gather = ["hosts", "images", "networks", "leases", "templates", "vms", "history"]
+    seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
+    info = nebula_info.run(options(nebula_info, root=furnished, gather=gather, observed=[seen]), False)
+    assert not info.changed and info.payload["as_of"] == 1700000000
+    assert info.payload["vms"][0]["state"] == "POWEROFF"
+    assert info.payload["leases"][0]["ip"] == "10.66.0.10" and info.payload["leases"][0]["vm"] == "a"
+    assert [step["state"] for step in info.payload["history"]["0"]] == ["PROLOG", "RUNNING", "POWEROFF"]
+    later = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"]), False)
+    assert later.payload["vms"][0]["state"] == "RUNNING"
+
+
+def test_info_can_name_machines_and_show_those_that_ended(furnished, vm, obey, options):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    obey(furnished, vm(furnished, name="b", template="web"))
+    obey(furnished, vm(furnished, name="a", state="absent"))
+
+    def names(**given):
+        info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"], **given), False)
+        return [view["name"] for view in info.payload["vms"]]
+
+    assert names() == ["b"] and names(done=True) == ["a", "b"] and names(vms=["b"]) == ["b"]
+
+
+def info(options, root, **given):
+    return nebula_info.run(options(nebula_info, root=root, **given), False)
+
+
+def test_what_is_gathered_unless_something_is_asked_for(furnished, options):
+    told = info(options, furnished)
+    assert sorted(told.payload) == ["as_of", "catalog", "hosts", "images", "networks", "vms"]
+    assert told.payload["as_of"] == 0
+    assert not told.changed
+    for what in GATHERERS:
+        assert what in info(options, furnished, gather=[what]).payload
+    assert "value of gather must be one or more of" in options(nebula_info, refused=True, gather=["everything"])
+
+
+def test_an_audit_is_told_beside_what_else_is_gathered(furnished, options):
+    told = info(options, furnished, gather=["consistency", "hosts"])
+    assert [host["name"] for host in told.payload["hosts"]] == ["node1"]
+    assert ("host-unknown", "node1") in [(each["kind"], each["host"]) for each in told.payload["consistency"]]
+    alone = info(options, furnished, gather=["consistency"])
+    assert sorted(alone.payload) == ["as_of", "catalog", "consistency"]
+
+
+def test_the_oldest_poll_of_those_that_were_answered_says_how_old_all_is(furnished, options):
+    seen = [
+        {"host": "node1", "as_of": 200},
+        {"host": "node2", "as_of": 100},
+        {"host": "node3", "as_of": 5, "reached": False},
+    ]
+    assert info(options, furnished, observed=seen).payload["as_of"] == 100
+
+
+def test_of_no_catalog_everything_is_empty_and_nothing_is_made(tmp_path, options):
+    told = info(options, str(tmp_path / "none"), gather=[*GATHERERS, "consistency"])
+    assert told.payload["vms"] == told.payload["hosts"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_poll_is_refused(furnished, options):
+    with pytest.raises(InvalidValue, match="what a node observed"):
+        info(options, furnished, observed=[{"observed": "x"}])

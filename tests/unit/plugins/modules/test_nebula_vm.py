@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a real catalog: {create, again, update, absent, again} × {real, check}. Where a plan has to be
+carried out, the test reports what an obedient node would."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.modules import nebula_info, nebula_vm
+
+HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
+
+
+def test_options_are_documented_as_they_are(agree):
+    agree(nebula_vm)
+
+
+def test_vm_life(furnished, vm, obey):
+    web = {"name": "web-%i", "count": 2, "template": "web"}
+    checked = vm(furnished, check=True, **web)
+    assert checked.changed and [view["id"] for view in checked.payload["vms"]] == [None, None]
+    assert [view["ip"] for view in checked.payload["vms"]] == ["10.66.0.10", "10.66.0.11"]
+
+    made = vm(furnished, **web)
+    assert made.changed and [view["state"] for view in made.payload["vms"]] == ["PROLOG", "PROLOG"]
+    recorded = obey(furnished, made)
+    assert recorded.changed and [view["state"] for view in recorded.payload["vms"]] == ["RUNNING", "RUNNING"]
+    assert recorded.payload["vms"][0]["access"] == "virsh console one-0"
+    assert recorded.payload["vms"][1]["console"] == f"{furnished}/datastores/0/1/console.log"
+
+    again = vm(furnished, **web)
+    assert not again.changed and again.payload["plans"] == {} and again.diff() == []
+    assert not vm(furnished, check=True, **web).changed
+    assert not obey(furnished, again).changed
+
+    more = dict(web, cpu=1.0)
+    assert vm(furnished, check=True, **more).changed
+    updated = vm(furnished, **more)
+    assert updated.changed and '"cpu": 1.0' in updated.diff()[0]["after"]
+    obey(furnished, updated)
+    assert not vm(furnished, **more).changed
+
+    gone = {"name": "web-%i", "state": "absent"}
+    assert vm(furnished, check=True, **gone).changed
+    obey(furnished, vm(furnished, **gone))
+    assert not vm(furnished, **gone).changed
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "after"),
+    [
+        ({"context": '{"PASSWORD": "s3cr3t-2"}'}, "CONTEXT", "[ PASSWORD = (secret) ], another"),
+        ({"context": '{"PASSWORD": "s3cr3t-1", "USER_DATA": "s3cr3t-3"}'}, "CONTEXT", "USER_DATA = (secret)"),
+        ({"attributes": '{"DESCRIPTION": "the new one"}'}, '"DESCRIPTION": "nothing"', '"DESCRIPTION": "the new one"'),
+        (
+            {"state": "poweroff", "attributes": '{"GRAPHICS": {"TYPE": "VNC", "PASSWD": "s3cr3t-4"}}'},
+            '"GRAPHICS": "nothing"',
+            "PASSWD = (secret)",
+        ),
+        ({"cpu": 2.0}, '"CPU": "0.5"', '"CPU": "2"'),
+        ({"memory": 256, "recreate": True}, '"MEMORY": "128"', '"MEMORY": "256"'),
+        ({"state": "reset"}, '"generation": 1', '"generation": 2'),
+    ],
+)
+def test_a_diff_shows_what_changes_and_check_mode_the_same(furnished, given, before, after, vm, obey):
+    secret = json.dumps({"PASSWORD": "s3cr3t-1"})
+    made = "poweroff" if given.get("state") == "poweroff" else "running"
+    obey(furnished, vm(furnished, name="a", template="web", context=secret, state=made))
+    item = {"name": "a", "template": "web", "context": secret, **given}
+    checked, real = vm(furnished, check=True, **item), vm(furnished, **item)
+    assert checked.changed and real.changed and checked.diff() == real.diff()
+    (shown,) = real.diff()
+    assert before in shown["before"] and after in shown["after"], shown
+    assert shown["before"] != shown["after"] and "s3cr3t" not in str(shown)
+    obey(furnished, real)
+    assert given.get("state") == "reset" or vm(furnished, **item).diff() == []
+
+
+def test_check_mode_on_a_bare_front_end_takes_declared_things_as_given(root, vm):
+    declared = {
+        "hosts": [dict(HOST, id=None)],
+        "images": [{"id": None, "name": "demo", "type": "OS", "state": "READY", "size": 16, "format": "qcow2"}],
+        "networks": [],
+        "templates": [{"name": "web", "template": 'MEMORY=128\nDISK=[IMAGE="demo"]\n'}],
+    }
+    result = vm(root, check=True, name="a", template="web", declared=json.dumps(declared))
+    assert not result.errors and result.changed and result.payload["vms"][0]["id"] is None
+
+
+def test_without_a_catalog_the_error_says_what_to_run(root, vm):
+    with pytest.raises(NotFound, match=r"nebula\.provision\.frontend"):
+        vm(root, name="a", template="web")
+
+
+def test_results_hold_no_secret(furnished, vm, obey, options):
+    result = vm(furnished, name="a", template="web", context=json.dumps({"PASSWORD": "s3cr3t-1"}))
+    assert "s3cr3t-1" in json.dumps(result.payload["plans"])
+    shown = json.dumps([result.payload["vms"], result.diff(), result.warnings])
+    assert "s3cr3t-1" not in shown
+    recorded = obey(furnished, result)
+    assert "s3cr3t-1" not in json.dumps([recorded.payload, recorded.diff()])
+    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
+    assert "s3cr3t-1" not in json.dumps(info.payload)
+    changed = vm(furnished, name="a", template="web", context=json.dumps({"PASSWORD": "s3cr3t-2"}))
+    assert changed.changed and "s3cr3t" not in json.dumps([changed.payload["vms"], changed.diff(), changed.warnings])
+
+
+def test_malformed_json_is_named_and_not_shown(furnished, vm):
+    with pytest.raises(InvalidValue) as caught:
+        vm(furnished, vms='[{"name": "a", "context": {"PASSWORD": "s3cr3t"')
+    assert "vms" in str(caught.value) and "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("vms", ['{"name": "a"}', '"a"', "null"])
+def test_lists_that_are_none(furnished, vms, vm):
+    with pytest.raises(InvalidValue):
+        vm(furnished, vms=vms)
+
+
+@pytest.mark.parametrize(
+    ("item", "parts"),
+    [
+        ("a", ["vms[1]", "it is a str"]),
+        ([], ["vms[1]", "it is a list"]),
+        ({"name": "a", "tempalte": "web"}, ["VM a", "'tempalte'", "'template'"]),
+        ({"name": 13, "template": "web"}, ["VM 13", "in quotes if it is a number"]),
+        ({"name": ["a"], "template": "web"}, ["VM", "the name is a list"]),
+        ({"template": "web"}, ["VM", "the name is empty"]),
+        ({"name": "a", "template": ["web"]}, ["VM a: template", "it is a list", "name or the id"]),
+        ({"name": "a", "template": "web", "memory": 1.5}, ["VM a: MEMORY = 1.5", "whole number"]),
+        ({"name": "a", "template": "web", "context": {"PIN": 47.25}}, ["VM a: CONTEXT/PIN", "quotes"]),
+        ({"name": "a", "template": "web", "disks": []}, ["VM a", "nothing to boot from"]),
+    ],
+)
+def test_one_bad_item_does_not_keep_the_others(furnished, item, parts, vm):
+    result = vm(furnished, vms=json.dumps([{"name": "good", "template": "web"}, item]))
+    text = str(result.errors[0].error)
+    for part in parts:
+        assert part in text
+    assert "47.25" not in text, "any variable of a context may be a secret"
+    assert [view["name"] for view in result.payload["vms"]] == ["good"]
+
+
+def test_no_nics_are_asked_for(furnished, vm):
+    assert vm(furnished, name="a", template="web", nics=[]).payload["vm"]["nics"] == []
+
+
+def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey):
+    wrong = {"OS": {"MACHINE": "pc-q35-0.1"}}
+    made = vm(furnished, name="a", template="web", attributes=json.dumps(wrong))
+    obey(furnished, made, state="BOOT_FAILURE")
+    corrected = vm(furnished, name="a", template="web", nics=[])
+    (planned,) = json.loads(corrected.payload["plans"]["node1"])["vms"]
+    assert (planned["operation"], planned["vm"]["nics"], corrected.payload["differs"]) == ("recreate", [], [])
+    assert obey(furnished, corrected).payload["vms"][0]["state"] == "RUNNING"
+    # Once it has run, its disks are somebody's.
+    again = vm(furnished, name="a", template="web")
+    assert "differs in NIC" in again.payload["differs"][0] and not again.changed
+
+
+def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
+    assert "mutually exclusive" in options(nebula_vm, refused=True, name="a", vms="[]")
+    assert "one of the following is required: name, vms" in options(nebula_vm, refused=True)
+    assert "value of state must be one of" in options(nebula_vm, refused=True, name="a", state="gone")
+
+
+def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
+    """They hold what contexts hold."""
+    told = nebula_vm.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
+    assert set(told.payload) == {"vms", "vm", "differs", "changed_vms", "catalog"}
+    assert told.payload["changed_vms"] == ["a"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_check_mode_writes_nothing_and_a_real_run_does(furnished, vm, check):
+    vm(furnished, check=check, name="a", template="web")
+    again = vm(furnished, check=True, name="a", template="web")
+    assert again.changed == check
+
+
+def test_a_plan_is_told_for_each_host_that_has_something_to_do(furnished, vm):
+    made = vm(furnished, name="a", template="web")
+    assert list(made.payload["plans"]) == ["node1"]
+    assert (made.payload["transfers"], made.payload["returning"]) == ({}, False)
+    # One whose outcome was never heard of is told again.
+    assert list(vm(furnished, vms="[]").payload["plans"]) == ["node1"]
+    assert vm(furnished, vms="[]", hosts=["node2"]).payload["plans"] == {}
+
+
+def test_what_a_poll_says_is_recorded_and_counts_as_a_change(furnished, vm, obey):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
+    result = vm(furnished, vms="[]", observed=[seen])
+    assert result.changed
+    assert result.payload["changed_vms"] == ["a"]
+    assert '"state": "POWEROFF"' in result.diff()[0]["after"]
+    assert not vm(furnished, vms="[]", observed=[seen]).changed

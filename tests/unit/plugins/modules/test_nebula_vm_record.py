@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a real catalog: what nodes answered is recorded once, and those that failed are named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.modules import nebula_vm_record
+
+
+def test_options_are_documented_as_they_are(agree):
+    agree(nebula_vm_record)
+
+
+def test_failed_machines_are_named_by_the_record(furnished, vm, options):
+    result = vm(furnished, name="a", template="web")
+    plan = json.loads(result.payload["plans"]["node1"])
+    outcome = {
+        "vm_id": 0,
+        "generation": plan["vms"][0]["generation"],
+        "state": "BOOT_FAILURE",
+        "error": {"asked": "VM a: start", "found": "no such bridge nbr0", "remedy": "Run role network"},
+    }
+    answer = {"node1": {"outcomes": [outcome]}}
+    recorded = nebula_vm_record.run(
+        options(nebula_vm_record, root=furnished, outcomes=json.dumps(answer), ids=[0]), False
+    )
+    assert recorded.payload["failed_vms"] == [
+        "VM a (id 0) is BOOT_FAILURE: VM a: start: no such bridge nbr0. Run role network"
+    ]
+
+
+def test_a_node_without_an_answer(furnished, vm, options):
+    vm(furnished, name="a", template="web")
+    answer = {"node1": {"unreachable": True, "msg": "no route"}}
+    recorded = nebula_vm_record.run(
+        options(nebula_vm_record, root=furnished, outcomes=json.dumps(answer), ids=[0]), False
+    )
+    assert "host node1 did not answer" in recorded.payload["failed_vms"][0]
+
+
+def test_a_node_that_follows_a_newer_plan_has_answered(furnished, vm, options):
+    made = vm(furnished, name="a", template="web")
+    stale = {"failed": True, "error": {"kind": "StalePlan", "asked": "plan 1", "found": "x", "remedy": "y"}}
+    ids = [made.payload["vms"][0]["id"]]
+    answers = json.dumps({"node1": stale})
+    recorded = nebula_vm_record.run(options(nebula_vm_record, root=furnished, outcomes=answers, ids=ids), False)
+    assert recorded.payload["failed_vms"] == [] and not recorded.changed
+    silent = nebula_vm_record.run(
+        options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": {}}), ids=ids), False
+    )
+    assert "did not answer" in silent.payload["failed_vms"][0]
+
+
+def test_all_is_recorded_once(furnished, vm, options):
+    made = vm(furnished, name="a", template="web")
+    plan = json.loads(made.payload["plans"]["node1"])
+    outcome = {"vm_id": 0, "generation": plan["vms"][0]["generation"], "state": "RUNNING", "changed": True}
+    given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": {"outcomes": [outcome]}}), ids=[0])
+    foreseen = nebula_vm_record.run(given, True)
+    assert foreseen.changed
+    assert nebula_vm_record.run(given, True).changed, "check mode kept it"
+    recorded = nebula_vm_record.run(given, False)
+    assert recorded.changed
+    assert [view["state"] for view in recorded.payload["vms"]] == ["RUNNING"]
+    (shown,) = recorded.diff()
+    assert '"state": "PROLOG"' in shown["before"] and '"state": "RUNNING"' in shown["after"]
+    again = nebula_vm_record.run(given, False)
+    assert not again.changed
+    assert again.payload == {**recorded.payload}
+
+
+def test_a_poll_alone_can_be_recorded(furnished, vm, obey, options):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
+    result = nebula_vm_record.run(options(nebula_vm_record, root=furnished, observed=[seen]), False)
+    assert result.changed
+    assert [(view["name"], view["state"]) for view in result.payload["vms"]] == [("a", "POWEROFF")]
+
+
+def test_nothing_to_record_changes_nothing(furnished, options):
+    result = nebula_vm_record.run(options(nebula_vm_record, root=furnished), False)
+    assert (result.changed, result.payload) == (False, {"vms": [], "returning": False, "failed_vms": []})
+
+
+@pytest.mark.parametrize("answer", ["x", [1], {"outcomes": "x"}])
+def test_what_is_no_answer_of_a_node_is_refused(furnished, options, answer):
+    given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": answer}))
+    with pytest.raises(InvalidValue, match="Give the registered result of nebula_deploy"):
+        nebula_vm_record.run(given, False)
