@@ -7,6 +7,7 @@ what machines are made of."""
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -98,6 +99,24 @@ def options(monkeypatch):
         return result.validated_parameters
 
     return validated
+
+
+@pytest.fixture
+def main(options, monkeypatch):
+    """What main() has carried out, with what it chose for it: AnsibleModule, its exit and another interpreter are Ansible's
+    and the host's."""
+
+    def run(module, check=False, **given):
+        params = options(module, **given)
+        done = []
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "AnsibleModule", lambda **_told: SimpleNamespace(params=params, check_mode=check))
+            patched.setattr(module, "execute", lambda called, work: done.append(work(called.params, called.check_mode)))
+            patched.setattr(module, "respawn_if_missing", lambda *_needed: None, raising=False)
+            module.main()
+        return done[0]
+
+    return run
 
 
 @pytest.fixture
