@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module is its action plugin: it prints rows as a table, and returns what it printed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.nebula.provision.plugins.action.nebula_table import ActionModule
+from ansible_collections.nebula.provision.plugins.modules import nebula_table
+
+
+@pytest.fixture
+def run():
+    """The plugin with a task's arguments; nothing else of a play is asked for."""
+
+    def called(check=False, **arguments):
+        task = SimpleNamespace(args=arguments, async_val=0, check_mode=check, action="nebula_table")
+        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
+        plugin = ActionModule(task, connection, SimpleNamespace(), None, None, None)
+        return plugin.run(None, {})
+
+    return called
+
+
+def test_options_are_documented_as_the_plugin_takes_them():
+    documented = yaml.safe_load(nebula_table.DOCUMENTATION)
+    assert documented["module"] == "nebula_table"
+    assert set(documented["options"]) == set(ActionModule._VALID_ARGS)
+    (task, *_others) = [
+        value
+        for each in yaml.safe_load(nebula_table.EXAMPLES)
+        for key, value in each.items()
+        if key.endswith("nebula_table")
+    ]
+    assert set(task) <= set(documented["options"])
+
+
+ROWS = [
+    {"id": 0, "name": "web", "console_log": "/a/b", "ips": ["10.0.0.1", "fd00::1"], "ok": True},
+    {"id": 12, "name": "a\nb\x1b[31m", "console_log": "", "ips": [], "ok": False},
+]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_rows_are_aligned_with_numbers_to_the_right(run, capsys, check):
+    told = run(check, rows=ROWS, columns=["id", "name", "console_log=LOG", "ips", "ok", "none_such"])
+    assert told["lines"] == [
+        "ID  NAME      LOG   IPS               OK   NONE SUCH",
+        " 0  web       /a/b  10.0.0.1,fd00::1  yes          -",
+        "12  a b [31m  -     -                 no           -",
+    ]
+    assert told["changed"] is False
+    assert capsys.readouterr().out.splitlines() == ["", *told["lines"]]
+
+
+def test_title_and_notes_stand_around_it(run, capsys):
+    told = run(title="Machines", rows=ROWS[:1], columns=["name"], notes=["One more", 5])
+    assert told["lines"] == ["NAME", "web"]
+    assert capsys.readouterr().out.splitlines() == ["", "Machines", "NAME", "web", "One more", "5"]
+
+
+@pytest.mark.parametrize(("given", "line"), [({}, "none"), ({"empty": "no machines"}, "no machines")])
+def test_without_rows_that_is_said(run, given, line):
+    assert run(columns=["name"], rows=[], **given)["lines"] == [line]
+
+
+@pytest.mark.parametrize("wrong", [{"rows": {"a": 1}, "columns": ["a"]}, {"rows": ROWS, "columns": "id"}])
+def test_what_is_no_list_is_refused(run, wrong):
+    with pytest.raises(AnsibleActionFail, match="rows and columns are lists"):
+        run(**wrong)
+
+
+def test_what_is_returned_is_documented(run):
+    documented = yaml.safe_load(nebula_table.RETURN)
+    assert set(documented) == set(run(columns=["a"])) - {"changed"}
