@@ -15,8 +15,12 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.nebula.provision.plugins.doc_fragments import attributes, engine, progress
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Survey
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.plugins.modules import nebula_host, nebula_vm, nebula_vm_record
@@ -32,7 +36,7 @@ class Declared(Exception):
 
 
 def declared(module, monkeypatch):
-    """What main() hands to AnsibleModule, which is Ansible's and of which there is none without a process of its own."""
+    """What main() hands to AnsibleModule, of which there is none without a process of its own."""
 
     def stop(**given):
         raise Declared(given)
@@ -103,8 +107,8 @@ def options(monkeypatch):
 
 @pytest.fixture
 def main(options, monkeypatch):
-    """What main() has carried out, with what it chose for it: AnsibleModule, its exit and another interpreter are Ansible's
-    and the host's."""
+    """What main() has carried out, with what it chose for it: AnsibleModule, its exit and another interpreter are
+    Ansible's and the host's."""
 
     def run(module, check=False, **given):
         params = options(module, **given)
@@ -190,3 +194,45 @@ def furnished(root, host):
         )
     engine.close()
     return root
+
+
+class Still(Driver):
+    """A hypervisor that has the machines of `states`, and answers unless it is told not to; it carries nothing out."""
+
+    name = "kvm"
+    states = {}
+    answers = True
+
+    def __init__(self):
+        if not self.answers:
+            raise HypervisorError("connecting to the hypervisor", "it does not answer", "Start it")
+
+    @classmethod
+    def choose_accelerator(cls, wanted, cached):
+        return {"accelerator": "kvm", "reason": "there is no other", "key": "1"}
+
+    @classmethod
+    def capacity(cls):
+        return 4096, 8.0
+
+    def survey(self, catalog):
+        return Survey(tuple(ObservedVm(vm_id, f"uuid-{vm_id}", state) for vm_id, state in self.states.items()))
+
+    def inventory(self):
+        return (), ("somebodys",)
+
+    def close(self):
+        pass
+
+    render = state = define = start = change_medium = cancel = remove = None
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """This host's hypervisor, by the name kvm; which there are is of the host, so the registry's are replaced."""
+
+    class Fresh(Still):
+        pass
+
+    monkeypatch.setattr(registry, "DRIVERS", {"kvm": Fresh})
+    return Fresh

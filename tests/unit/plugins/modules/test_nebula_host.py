@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a real catalog: {create, again, update, absent, again} × {real, check}, what it says and refuses."""
+"""The module against a real catalog: {create, again, update, absent, again} × {real, check}, and what it refuses."""
 
 from __future__ import annotations
 
