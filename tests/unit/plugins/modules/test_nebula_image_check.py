@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module where no disk has to be opened: what its guests said, images that are not there, and the page of them all."""
+"""The module where no disk has to be opened: what guests said, images that are not there, and the page of them all."""
 
 from __future__ import annotations
 
