@@ -380,6 +380,13 @@ def test_a_guest_that_does_not_obey_runs_on_and_starts_with_its_host(here: Node)
     assert here.driver.names() == ["no autostart", "shutdown", "autostart"]
 
 
+def test_a_machine_that_ended_before_something_failed_does_not_start_with_its_host(here: Node) -> None:
+    here.one("RUNNING")
+    here.driver.fails["define"] = HypervisorError("defining it", "no")
+    assert told(here.one("POWEROFF", 2, machine(memory=128)))[2] == "HypervisorError"
+    assert not here.driver.machines[0].autostart
+
+
 @pytest.mark.parametrize(("hard", "asked"), [(False, ["shutdown", "remove"]), (True, ["remove"])])
 def test_a_machine_that_ends_leaves_nothing(here: Node, tmp_path: Path, hard: bool, asked: list[str]) -> None:
     image = tmp_path / "image"
@@ -574,6 +581,12 @@ def test_what_others_took_since_the_plan_was_made_is_not_given_twice(here: Node,
         if each.error is not None:
             assert each.error["kind"] == "NoCapacity" and "64 MiB + 10 MiB overhead" in each.error["asked"]
             assert "host node1 has " in each.error["found"] and each.state == "PROLOG_FAILURE"
+
+
+def test_what_others_held_already_when_it_was_decided_is_not_counted_again(here: Node) -> None:
+    here.driver.foreign_memory = 100
+    (outcome,) = here.apply(Planned(machine(), 1, "RUNNING"), memory=110, foreign_memory=100)
+    assert told(outcome) == ("RUNNING", True, "")
 
 
 def test_a_machine_that_is_made_anew_has_room_where_it_was(here: Node) -> None:
