@@ -240,9 +240,10 @@ def test_an_inventory_tells_what_a_machine_has_and_what_would_end_it(world: Worl
 def test_an_inventory_of_machines_that_are_off_or_go_with_their_end(world: World) -> None:
     transient = Domain("one-0", "0", metadata(OTHER, 0), RUNNING)
     transient.persistent = False
+    transient.xml = "<domain><devices><graphics type='vnc' port='-1'/></devices></domain>"
     world.connection.domains = [world.domain, transient]
     (first, second), _foreign = world.driver.inventory()
-    assert (first.vm_id, first.catalog, first.persistent, first.autostart) == (0, OTHER, False, False)
+    assert (first.vm_id, first.catalog, first.persistent, first.autostart, first.port) == (0, OTHER, False, False, 0)
     assert first.undefine == f"virsh -c {URI} destroy one-0" == first.forget
     assert second.turn == f"virsh -c {URI} autostart one-1"
     assert second.undefine == f"virsh -c {URI} undefine --keep-nvram one-1" and second.port == 0
