@@ -154,6 +154,7 @@ def test_only_the_disk_that_is_meant_is_copied_to_the_file_that_is_there(disks: 
     assert backup.tag == "domainbackup" and backup.get("mode") == "push"
     found = {each.get("name"): each for each in backup.iterfind("disks/disk")}
     # A drive is no disk that libvirt would copy.
+    assert len(backup.findall("disks/disk")) == len(found)
     assert {name: each.get("backup") for name, each in found.items()} == {"vda": "yes", "vdb": "no"}
     driver, target = found["vda"].find("driver"), found["vda"].find("target")
     assert driver is not None and driver.get("type") == "qcow2"

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest is frozen for a moment, and thawed whatever becomes of it. The process that watches over that is the real one;
-it imports a library libvirt of the test's own from a directory (by the reference of virDomainFSThaw), which writes down
-what it is asked. A guest with a real agent is frozen in tests/integration/test_disk_frozen.py."""
+"""A guest is frozen for a moment, and thawed whatever becomes of it. The process that watches over that is the real
+one; it imports a library libvirt of the test's own from a directory (by the reference of virDomainFSThaw), which writes
+down what it is asked. A guest with a real agent is frozen in tests/integration/test_disk_frozen.py."""
 
 from __future__ import annotations
 
@@ -118,17 +118,21 @@ def test_a_guest_is_frozen_for_the_time_of_the_block(host: Host) -> None:
 
 def test_a_guest_without_an_agent_is_left_as_it_is(host: Host) -> None:
     host.guest.agent = False
-    with pytest.raises(Unsupported, match=r"disk 0: no guest agent answers \(.*not connected\).*consistency: crash"):
-        with host.frozen():
-            pytest.fail("it was not frozen")
+    with (
+        pytest.raises(Unsupported, match=r"disk 0: no guest agent answers \(.*not connected\).*consistency: crash"),
+        host.frozen(),
+    ):
+        pytest.fail("it was not frozen")
     assert host.guest.did == [] and host.watched() == []
 
 
 def test_file_systems_of_which_some_may_be_frozen_are_thawed(host: Host) -> None:
     host.guest.freezes = LibvirtError("guest agent command timed out")
-    with pytest.raises(HypervisorError, match=r"could not be frozen: guest agent command timed out.*agent's log"):
-        with host.frozen():
-            pytest.fail("it was not frozen")
+    with (
+        pytest.raises(HypervisorError, match=r"could not be frozen: guest agent command timed out.*agent's log"),
+        host.frozen(),
+    ):
+        pytest.fail("it was not frozen")
     assert host.watched() == [*HELLO, "thaw"]
     assert host.guest.did == [quiesce.PATIENCE, "freeze", -2]
 
@@ -151,9 +155,11 @@ def test_a_thaw_that_fails_is_left_to_the_process_that_watches(host: Host, monke
 
 def test_what_somebody_else_thawed_meanwhile_can_not_be_believed(host: Host) -> None:
     host.guest.thawed = 0
-    with pytest.raises(quiesce.Thawed, match="disk 0: somebody else has thawed its file systems meanwhile"):
-        with host.frozen():
-            pass
+    with (
+        pytest.raises(quiesce.Thawed, match="disk 0: somebody else has thawed its file systems meanwhile"),
+        host.frozen(),
+    ):
+        pass
 
 
 def test_a_guest_without_file_systems_to_freeze_needs_no_thaw(host: Host) -> None:
@@ -166,19 +172,23 @@ def test_a_guest_without_file_systems_to_freeze_needs_no_thaw(host: Host) -> Non
 def test_nobody_is_frozen_for_longer_than_is_promised(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiesce, "LONGEST", 0.02)
     host.guest.thawed = 0
-    with pytest.raises(HypervisorError, match=r"it took \d.* file systems are frozen for 0.02 s at most") as caught:
-        with host.frozen():
-            limit = time.monotonic() + 10
-            while "thaw" not in host.watched() and time.monotonic() < limit:
-                time.sleep(0.005)
-            assert host.watched() == [*HELLO, "thaw"]
+    with (
+        pytest.raises(HypervisorError, match=r"it took \d.* file systems are frozen for 0.02 s at most") as caught,
+        host.frozen(),
+    ):
+        limit = time.monotonic() + 10
+        while "thaw" not in host.watched() and time.monotonic() < limit:
+            time.sleep(0.005)
+        assert host.watched() == [*HELLO, "thaw"]
     # It is not begun anew: it would take as long again.
     assert not isinstance(caught.value, quiesce.Thawed)
 
 
 def test_without_its_watchdog_nothing_is_frozen(host: Host) -> None:
     host.write("raise ImportError('it was built for another Python')")
-    with pytest.raises(HypervisorError, match="a watchdog over the freezing of file systems: it did not start"):
-        with host.frozen():
-            pytest.fail("it was not frozen")
+    with (
+        pytest.raises(HypervisorError, match="a watchdog over the freezing of file systems: it did not start"),
+        host.frozen(),
+    ):
+        pytest.fail("it was not frozen")
     assert "freeze" not in host.guest.did
