@@ -139,7 +139,7 @@ def test_snapshots_of_a_machine_that_is_off_are_in_its_file(place: Place) -> Non
         assert place.carry_out(CREATE, "POWEROFF", "qcow2") == TaskOutcome("t1")
         assert place.tags() == ["nebula-3-m"]
     place.carry_out(REVERT, "POWEROFF", "qcow2")
-    with pytest.raises(NotFound, match="disk 0: snapshot-revert before: .* holds none of that name"):
+    with pytest.raises(NotFound, match=r"disk 0: snapshot-revert before: .* holds none of that name"):
         place.carry_out(REVERT, "POWEROFF", "qcow2", snapshot_id=4)
     for _ in range(2):
         place.carry_out(DELETE, "POWEROFF", "qcow2")
