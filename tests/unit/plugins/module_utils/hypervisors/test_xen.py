@@ -430,7 +430,7 @@ def test_what_only_a_running_machine_can_do_is_refused_to_others(host: Host) -> 
     host.define()
     driver = host.driver
     for act in (lambda: driver.reboot(MARK, 1), lambda: driver.reset(MARK), lambda: driver.suspend(MARK, "/x")):
-        with pytest.raises(NotFound, match="virtual machine 1: Xen has no domain of it. Start it first"):
+        with pytest.raises(NotFound, match=r"virtual machine 1: Xen has no domain of it\. Start it first"):
             act()
     assert host.dom0.did() == []
 
@@ -474,13 +474,15 @@ def test_a_machine_that_has_moved_is_not_defined_here_any_more(host: Host) -> No
     assert not host.path.exists() and "one-1" in host.dom0.domains
 
 
-@pytest.mark.parametrize("lacks", ["disk", "login", "machine"])
+@pytest.mark.parametrize("lacks", ["disk", "login", "machine", "success"])
 def test_a_host_that_does_not_expect_the_machine_does_not_get_it(host: Host, lacks: str) -> None:
     disk, login = moving(host), "env A=b"
     if lacks == "disk":
         disk.unlink()
     elif lacks == "login":
         login = "cd /nowhere-at-all &&"
+    elif lacks == "success":
+        login = f"cat {host.path}; false"
     else:
         login = f"sed s/{UUID}/{STRANGER}/ {host.path};:"
     with pytest.raises(WrongState, match=r"the other host does not expect it: .*Define it there"):
