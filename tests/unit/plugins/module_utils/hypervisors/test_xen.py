@@ -356,6 +356,16 @@ def test_what_the_host_lacks_is_said_before_anything_is_done(host: Host) -> None
     assert host.dom0.did() == []
 
 
+def test_a_tool_that_hangs_is_waited_for_and_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.define()
+    monkeypatch.setattr(xl, "time", host.clock)
+    monkeypatch.setattr(xl, "lock_holder", lambda: 4242)
+    for act in (host.driver.start, lambda mark: host.driver.resume(mark, "/a/checkpoint")):
+        with pytest.raises(TimedOut, match=r"virtual machine 1: process 4242 .*has held the lock.*kill 4242"):
+            act(MARK)
+    assert host.dom0.did() == []
+
+
 def test_a_start_that_fails_is_told_in_all_words_there_are_and_cleared_away(host: Host) -> None:
     host.define()
     said = "libxl: error: libxl_create.c:722:libxl__domain_make: Domain 9:Cannot allocate memory"

@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_domains, xen_libvirt
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_domains, xen_libvirt, xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
@@ -234,6 +234,15 @@ def test_what_the_host_lacks_is_said_before_a_start(host: Host) -> None:
     host.kernel.unlink()
     with pytest.raises(NotFound, match=f"starting virtual machine 1: {host.kernel} is not on this host"):
         host.driver.start(MARK)
+    assert host.domain.did == []
+
+
+def test_a_tool_that_hangs_is_waited_for_and_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xl, "time", host.clock)
+    monkeypatch.setattr(xl, "lock_holder", lambda: 4242)
+    for act in (host.driver.start, lambda mark: host.driver.resume(mark, "/a/checkpoint")):
+        with pytest.raises(TimedOut, match=r"virtual machine 1: process 4242 .*has held the lock.*kill 4242"):
+            act(MARK)
     assert host.domain.did == []
 
 
