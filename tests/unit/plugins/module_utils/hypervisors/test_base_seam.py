@@ -95,8 +95,9 @@ class Shelf(Driver):
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> type[Driver]:
-    """The shelf is the only hypervisor, and nobody may look for KVM."""
+def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Driver]:
+    """The shelf is the only hypervisor, and nobody may look for KVM. The lock of the host is one of the test's own."""
+    monkeypatch.setattr(node, "HOST_LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(Shelf, "machines", {})
     monkeypatch.setattr(Shelf, "sites", [])
     monkeypatch.setattr(registry, "DRIVERS", {"shelf": Shelf})
