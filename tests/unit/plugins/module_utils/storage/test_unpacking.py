@@ -72,7 +72,9 @@ def test_a_packed_file_is_known_by_its_first_bytes(packing):
     assert unpacking.detect(packed(packing)[:MAGIC_LENGTH]) == packing
 
 
-@pytest.mark.parametrize("head", [b"", b"\x1f\x8b", b"QFI\xfb\0\0", b"PK\3\4\0\0", b"\xfd7zX", bytes(6), b"\x1f\x8b\x09\0\0\0"])
+@pytest.mark.parametrize(
+    "head", [b"", b"\x1f\x8b", b"QFI\xfb\0\0", b"PK\3\4\0\0", b"\xfd7zX", bytes(6), b"\x1f\x8b\x09\0\0\0"]
+)
 def test_what_is_not_packed_so_is_not_unpacked(head):
     assert unpacking.detect(head) == ""
 
