@@ -278,9 +278,7 @@ def test_a_qcow2_header_that_is_refused(disk, content, found):
 
 
 def test_a_file_that_names_another_is_to_be_made_whole(disk):
-    with pytest.raises(
-        ImageRefused, match="It would read that file on any host. Make it whole first: qemu-img convert"
-    ):
+    with pytest.raises(ImageRefused, match=r"on any host\. Make it whole first: qemu-img convert"):
         formats.inspect(disk(qcow2(incompatible=4)))
 
 

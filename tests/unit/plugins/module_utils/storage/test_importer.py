@@ -1,0 +1,414 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A source becomes a file of a datastore, hashed and checked, or nothing is there and the error says why.
+
+Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing.
+"""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import hashlib
+import lzma
+import os
+import random
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import web_server
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ChecksumMismatch,
+    ImageRefused,
+    InvalidValue,
+    NebulaError,
+    NoSpace,
+    NotFound,
+    TimedOut,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import (
+    ALGORITHMS,
+    MIB,
+    NEW,
+    PART,
+    Checksum,
+    Request,
+    Stored,
+)
+
+needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
+# Content, a hole, content that ends within a block.
+CONTENT = random.Random(1).randbytes(MIB + 700) + bytes(2 * MIB) + b"end" * 1000
+PACKERS = {
+    "gz": gzip.compress,
+    "bz2": lambda data: bz2.compress(data, 1),
+    "xz": lambda data: lzma.compress(data, preset=0),
+}
+WHAT = "image demo"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def no_owners(monkeypatch):
+    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "datastores" / "1"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def store(place):
+    def run(source, **options) -> Stored:
+        say = options.pop("say", None)
+        with importer.reserved(str(place / "image"), 0):
+            return importer.store(Request(WHAT, str(source), **options), str(place / "image"), say)
+
+    return run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def site(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with web_server.serve() as served:
+        yield served
+
+
+# -- checksums -------------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(sorted(ALGORITHMS)), st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_checksum_reads_back_as_it_is_written(algorithm, data):
+    digits = st.text("0123456789abcdef", min_size=ALGORITHMS[algorithm], max_size=ALGORITHMS[algorithm])
+    checksum = Checksum(algorithm, data.draw(digits))
+    assert Checksum.parse(str(checksum), WHAT) == checksum
+    assert Checksum.parse(f"  {str(checksum).upper()}\n", WHAT) == checksum
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_each_algorithm_has_the_digits_that_it_has(algorithm):
+    digest = hashlib.new(algorithm, b"", usedforsecurity=False).hexdigest()
+    assert Checksum.parse(f"{algorithm}:{digest}", WHAT) == Checksum(algorithm, digest)
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "remedy"),
+    [
+        ("", "it names no algorithm", "Write it as sha256:DIGEST; known are sha256, sha512"),
+        ("a" * 64, "it names no algorithm", "Write it as sha256:DIGEST"),
+        ("crc32:abcd", "'crc32' is no algorithm known here", "known are sha256, sha512"),
+        (":abcd", "'' is no algorithm known here", "Write it as sha256:DIGEST"),
+        ("md5:abc", "not a digest of this algorithm", "md5 has 32 hexadecimal digits"),
+        ("sha256:" + "a" * 63, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
+        ("sha256:" + "g" * 64, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
+        ("sha256:" + "a" * 65, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
+    ],
+)
+def test_a_checksum_that_is_none(text, found, remedy):
+    with pytest.raises(InvalidValue) as caught:
+        Checksum.parse(text, WHAT)
+    assert caught.value.asked == f"{WHAT}: checksum {text!r}"
+    assert found in caught.value.found and remedy in caught.value.remedy
+
+
+# -- one run at a time -----------------------------------------------------------------------------------------------
+
+
+def test_a_destination_is_held_and_nothing_of_it_stays(place):
+    destination = place / "image"
+    Path(str(destination) + NEW).write_bytes(b"what a killed run had stored")
+    with importer.reserved(str(destination), 0):
+        assert os.listdir(place) == ["image" + PART]
+        with pytest.raises(TimedOut, match="another run holds it"), importer.reserved(str(destination), 0):
+            pytest.fail("two runs have it")
+    assert os.listdir(place) == []
+
+
+def test_a_failed_run_gives_its_destination_back(place):
+    with pytest.raises(KeyError), importer.reserved(str(place / "image"), 0):
+        raise KeyError
+    assert os.listdir(place) == []
+
+
+# -- what is stored --------------------------------------------------------------------------------------------------
+
+
+@needs_qemu_img
+def test_a_path_is_stored_with_its_hashes_and_its_holes(store, place, source):
+    said: list[str] = []
+    given_ = Checksum("md5", hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
+    stored = store(source, checksum=given_, say=said.append)
+    image = place / "image"
+    assert stored == Stored("raw", 4, sha256(CONTENT), f"{given_} sha256:{sha256(CONTENT)}", len(CONTENT))
+    assert image.read_bytes() == CONTENT == source.read_bytes()
+    assert image.stat().st_blocks * 512 < len(CONTENT) - MIB
+    assert not image.stat().st_mode & (stat.S_IWUSR | stat.S_IRWXO)
+    assert said[-1].startswith("100 % at ") and os.listdir(place) == ["image"]
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("packing", PACKERS)
+def test_a_packed_disk_is_unpacked_and_both_are_hashed(store, place, source, packing):
+    packed = PACKERS[packing](CONTENT)
+    source.write_bytes(packed)
+    stored = store(source, checksum=Checksum("sha256", sha256(packed)))
+    assert (place / "image").read_bytes() == CONTENT
+    assert (stored.sha256, stored.checksums) == (sha256(CONTENT), f"sha256:{sha256(packed)}")
+
+
+def test_what_is_no_disk_is_stored_as_it_is(store, place, source):
+    """A kernel, an initial RAM disk, a file for a context: what looks packed or like a qcow2 is its own business."""
+    packed = gzip.compress(b"QFI\xfb initrd")
+    source.write_bytes(packed)
+    stored = store(source, disk=False)
+    assert (place / "image").read_bytes() == packed
+    assert stored == Stored("raw", 1, sha256(packed), f"sha256:{sha256(packed)}", len(packed))
+
+
+def test_an_upload_is_renamed_and_not_copied(store, place):
+    upload = place / ".upload-1"
+    upload.write_bytes(CONTENT)
+    inode = upload.stat().st_ino
+    assert store(upload, disk=False, upload=True).sha256 == sha256(CONTENT)
+    assert (place / "image").stat().st_ino == inode and os.listdir(place) == ["image"]
+
+
+@needs_qemu_img
+def test_a_packed_upload_is_gone_once_it_is_unpacked(store, place):
+    (place / ".upload-1").write_bytes(gzip.compress(CONTENT))
+    store(place / ".upload-1", upload=True)
+    assert os.listdir(place) == ["image"] and (place / "image").read_bytes() == CONTENT
+
+
+def test_an_upload_stays_where_it_does_not_fit_its_checksum(store, place):
+    """It is what the next run would have to send again."""
+    (place / ".upload-1").write_bytes(CONTENT)
+    with pytest.raises(ChecksumMismatch):
+        store(place / ".upload-1", disk=False, upload=True, checksum=Checksum("sha256", "0" * 64))
+    assert os.listdir(place) == [".upload-1"]
+
+
+def test_a_url_is_stored_and_taken_up_where_it_broke(store, place, site):
+    site.files["/kernel"] = CONTENT
+    site.breaks = [MIB + 5]
+    stored = store(site.url + "/kernel", disk=False, stall=5.0)
+    assert (place / "image").read_bytes() == CONTENT and stored.sha256 == sha256(CONTENT)
+
+
+def test_progress_of_what_has_no_known_length_is_told_in_mib(store, site):
+    site.files["/kernel"] = CONTENT
+    site.lengths = False
+    said: list[str] = []
+    store(site.url + "/kernel", disk=False, say=said.append)
+    assert said[-1].startswith("3 MiB at ")
+
+
+def test_a_source_may_be_a_link(store, place, source, tmp_path):
+    (tmp_path / "link").symlink_to(source)
+    store(tmp_path / "link", disk=False)
+    assert (place / "image").read_bytes() == CONTENT and not (place / "image").is_symlink()
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_an_empty_disk_is_made(place, format):
+    stored = importer.make_empty(str(place / "image"), 3, format, "")
+    assert (stored.format, stored.size, stored.sha256, stored.checksums) == (format, 3, "", "")
+    assert stored.bytes == (place / "image").stat().st_size and os.listdir(place) == ["image"]
+
+
+def test_what_could_not_be_made_leaves_nothing(place):
+    def fail(temporary: str) -> None:
+        Path(temporary).write_bytes(b"half")
+        raise InvalidValue("x", "y")
+
+    with pytest.raises(InvalidValue):
+        importer.make(str(place / "image"), fail)
+    assert os.listdir(place) == []
+
+
+# -- what is looked at without storing it ----------------------------------------------------------------------------
+
+
+@needs_qemu_img
+def test_a_local_disk_is_looked_at(source):
+    facts = importer.look(Request(WHAT, str(source)))
+    assert facts is not None and (facts.format, facts.iso) == ("raw", False) and facts.virtual_size >= len(CONTENT)
+
+
+@pytest.mark.parametrize(("content", "disk"), [(gzip.compress(b"x"), True), (b"kernel", False)])
+def test_nothing_is_seen_of_a_packed_disk_or_of_what_is_none(source, content, disk):
+    source.write_bytes(content)
+    assert importer.look(Request(WHAT, str(source), disk=disk)) is None
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["look", "store"])
+@pytest.mark.parametrize(
+    ("name", "error", "found"),
+    [
+        ("source", InvalidValue, "it is not absolute"),
+        ("/nowhere/disk", NotFound, "No such file or directory"),
+        ("{}", InvalidValue, "it is a directory"),
+        ("{}/pipe", InvalidValue, "it is not a regular file"),
+    ],
+)
+def test_a_path_that_is_no_file(store, place, tmp_path, act, name, error, found):
+    os.mkfifo(tmp_path / "pipe")
+    path = name.format(tmp_path)
+    with pytest.raises(error) as caught:
+        importer.look(Request(WHAT, path)) if act == "look" else store(path)
+    assert caught.value.asked == f"{WHAT}: path {path}" and caught.value.found == found and caught.value.remedy
+    assert os.listdir(place) == []
+
+
+def test_an_upload_is_no_link(store, place, source):
+    (place / ".upload-1").symlink_to(source)
+    with pytest.raises(InvalidValue, match=rf"{WHAT}: path .*a symbolic link is there"):
+        store(place / ".upload-1", upload=True, disk=False)
+
+
+def test_a_wrong_checksum_tells_both_and_leaves_nothing(store, place, source):
+    checksum = Checksum("sha1", "0" * 40)
+    with pytest.raises(ChecksumMismatch) as caught:
+        store(source, checksum=checksum, disk=False)
+    assert caught.value.asked == f"{WHAT}: checksum {checksum}"
+    found = hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()
+    assert caught.value.found == f"the file has sha1:{found} ({len(CONTENT)} bytes)"
+    assert os.listdir(place) == []
+
+
+def test_an_error_about_a_url_shows_no_password(store, site):
+    site.files["/kernel"] = b"content"
+    url = site.url.replace("://", "://me:hidden@") + "/kernel?sig=hidden"
+    with pytest.raises(ChecksumMismatch) as caught:
+        store(url, disk=False, checksum=Checksum("sha256", "0" * 64))
+    assert f"{site.url}/kernel?... has sha256:{sha256(b'content')}" in caught.value.found
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("disk", [False, pytest.param(True, marks=needs_qemu_img)])
+def test_an_empty_file_is_refused(store, place, source, disk):
+    source.write_bytes(b"")
+    with pytest.raises(ImageRefused, match=rf"^{WHAT}: (the file|it) is empty"):
+        store(source, disk=disk)
+    assert os.listdir(place) == []
+
+
+@needs_qemu_img
+def test_a_disk_of_another_format_than_asked_for(store, place, source):
+    with pytest.raises(ImageRefused, match=f"{WHAT}: format qcow2: the file's format is raw. Leave format out"):
+        store(source, format="qcow2")
+    assert os.listdir(place) == []
+
+
+@needs_qemu_img
+def test_a_cdrom_has_to_be_an_iso(store, source):
+    with pytest.raises(ImageRefused, match=r"type CDROM: it is not an ISO file system \(its format is raw\)"):
+        store(source, cdrom=True)
+
+
+@pytest.mark.parametrize("packing", ["", "gz"])
+def test_what_is_larger_than_the_limit_is_refused(store, place, source, packing):
+    """Packed, only what comes out is too large, and it is not all written before that is seen."""
+    content = random.Random(2).randbytes(1000) + bytes(4 * MIB)
+    source.write_bytes(gzip.compress(content) if packing else content)
+    with pytest.raises(ImageRefused) as caught:
+        store(source, max_size=2 * MIB)
+    assert caught.value.asked == WHAT and "or more, the limit is 2 MiB" in caught.value.found
+    assert "max_size (nebula_image_max_size)" in caught.value.remedy and os.listdir(place) == []
+
+
+def test_a_stream_that_goes_on_for_ever_ends_at_the_limit(store, place, site):
+    site.files["/kernel"] = bytes(4 * MIB)
+    site.lengths = False
+    with pytest.raises(ImageRefused, match="the limit is 2 MiB"):
+        store(site.url + "/kernel", disk=False, max_size=2 * MIB)
+    assert os.listdir(place) == []
+
+
+@needs_qemu_img
+def test_a_small_file_of_a_large_disk_is_held_to_the_limit(store, source):
+    header = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(16) + (3 * MIB).to_bytes(8, "big")
+    source.write_bytes(header.ljust(104, b"\0"))
+    with pytest.raises(ImageRefused):
+        store(source, max_size=2 * MIB)
+
+
+def test_a_file_that_changes_while_it_is_read(store, place):
+    upload = place / ".upload-1"
+    upload.write_bytes(CONTENT)
+
+    def grow(_text: str) -> None:
+        os.truncate(upload, len(CONTENT) + 4)
+
+    with pytest.raises(ImageRefused) as caught:
+        store(upload, disk=False, upload=True, say=grow)
+    assert f"it had {len(CONTENT)} bytes, then {len(CONTENT) + 4}" in caught.value.found
+    assert caught.value.remedy == "Run again when it is complete"
+    assert "image" not in os.listdir(place)
+
+
+def test_a_full_disk_is_told_with_how_far_it_came(store, place, source, monkeypatch):
+    """os.pwrite, the seam to the operating system, fails as on a full disk; a clone would write nothing."""
+    monkeypatch.setattr(files, "clone", lambda _source, _target: False)
+
+    def full(_fd: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(NoSpace) as caught:
+        store(source, disk=False)
+    assert caught.value.asked == f"{WHAT}: storing it in {place}"
+    assert caught.value.found == "the file system is full after 0 MiB"
+    assert "nebula_root" in caught.value.remedy and os.listdir(place) == []
+
+
+def test_any_other_error_of_the_disk_is_told_as_it_is(store, place, source, monkeypatch):
+    """As above, where the disk itself fails."""
+    monkeypatch.setattr(files, "clone", lambda _source, _target: False)
+
+    def fail(_fd: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(NebulaError, match="Input/output error"):
+        store(source, disk=False)
+    assert os.listdir(place) == []
+
+
+def test_there_has_to_be_room_before_anything_is_written(store, place, source, monkeypatch):
+    """os.statvfs, the seam to the operating system, tells of a file system with a MiB beside what is kept free."""
+    found = os.statvfs(place)
+    full = os.statvfs_result((4096, 4096, found.f_blocks, 65 * 256, 65 * 256, *tuple(found)[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _path: full)
+    source.write_bytes(b"x" * 2 * MIB)
+    with pytest.raises(NoSpace, match=rf"{WHAT}: storing it: 2.0 MiB in {place}: 1.0 MiB are free"):
+        store(source, disk=False)
+    assert os.listdir(place) == []
