@@ -75,7 +75,7 @@ def test_a_backup_is_called_after_its_catalog_plan_and_time():
     [
         (),
         (ImageFile("demo", UUID, "/x"), ImageFile("", "", "", 0)),
-        (ImageFile('\u00e4\n"\0', UUID, "/x y", 1 << 60, "ab", "images/1"),),
+        (ImageFile('\u00e4\n"', UUID, "/x y", 1 << 60, "ab", "images/1"),),
     ],
 )
 def test_a_manifest_reads_back_as_it_was_written(place, images):
