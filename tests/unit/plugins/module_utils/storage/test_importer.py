@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import errno
+import fcntl
 import gzip
 import hashlib
 import lzma
@@ -27,11 +28,13 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ChecksumMismatch,
     ImageRefused,
+    InUse,
     InvalidValue,
     NebulaError,
     NoSpace,
     NotFound,
     TimedOut,
+    WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
@@ -291,6 +294,23 @@ def test_an_upload_is_no_link(store, place, source):
     (place / ".upload-1").symlink_to(source)
     with pytest.raises(InvalidValue, match=rf"{WHAT}: path .*a symbolic link is there"):
         store(place / ".upload-1", upload=True, disk=False)
+
+
+@pytest.mark.parametrize("act", ["look", "store"])
+def test_a_source_that_another_run_writes_to_is_not_read(store, source, act):
+    with source.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InUse, match=f"^{WHAT}: path {source}: another run prepares it"):
+            importer.look(Request(WHAT, str(source))) if act == "look" else store(source)
+
+
+def test_a_source_that_was_left_half_written_is_not_read(store, source):
+    left = source.parent / f".{source.name}.context"
+    left.mkdir()
+    (left / f"complete-{source.stat().st_ino}-raw").write_bytes(b"x")
+    with pytest.raises(WrongState, match="half written") as caught:
+        store(source)
+    assert str(left) in caught.value.remedy
 
 
 def test_a_wrong_checksum_tells_both_and_leaves_nothing(store, place, source):

@@ -78,6 +78,9 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     shutil.copy(SLEEP, path)
     # Called sleep, as some are one program with many names.
     with subprocess.Popen(["sleep", "60"], executable=path) as process:
+        # The kernel gives it its name a little after Popen() has heard that it runs.
+        while Path(f"/proc/{process.pid}/comm").read_text() != "qemu-nbd\n":
+            pass
         yield process
         process.kill()
 

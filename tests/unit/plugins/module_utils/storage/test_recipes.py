@@ -37,6 +37,8 @@ class Guestfish:
         path = place / "guestfish"
         path.write_text(
             f'#!/bin/sh\ncat > {place}/said\nprintf "%s\\n" "$@" > {place}/options\nls -A > {place}/files\n'
+            f'echo "settings: ${{{guestfish.SETTINGS}}}" >> {place}/sessions\n'
+            f'[ -e {place}/broken ] && [ -z "${{{guestfish.SETTINGS}}}" ] && echo guestfs_launch failed >&2 && exit 1\n'
             f"cat {place}/err >&2\nexit $(cat {place}/code)\n"
         )
         path.chmod(0o755)
@@ -251,6 +253,31 @@ def test_what_went_wrong_is_told_of_the_image(fish, disk, err, found, remedy):
     assert caught.value.asked == "image demo: adding packages and files"
     assert caught.value.found == found and caught.value.remedy.startswith(remedy)
     assert os.listdir(os.path.dirname(disk)) == ["demo.new"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "sessions"), [(False, ["settings: "] * 2), (True, ["settings: ", "settings: force_tcg"])]
+)
+def test_where_kvm_does_not_work_the_appliance_is_emulated(fish, disk, tmp_path, monkeypatch, broken, sessions):
+    """It is tried by an appliance alone, before anything is written; /dev/kvm, which this host may lack, is a file."""
+    monkeypatch.delenv(guestfish.SETTINGS)
+    monkeypatch.setattr(guestfish, "_KVM", str(tmp_path))
+    monkeypatch.setattr(guestfish, "emulation", {})
+    if broken:
+        (fish.place / "broken").touch()
+    recipes.add(WHOLE, disk, "raw", "image demo")
+    assert fish.read("sessions") == sessions and fish.read("said")[-1] == "shutdown"
+
+
+def test_another_error_of_the_first_appliance_is_told(fish, disk, tmp_path, monkeypatch):
+    """As above."""
+    monkeypatch.delenv(guestfish.SETTINGS)
+    monkeypatch.setattr(guestfish, "_KVM", str(tmp_path))
+    monkeypatch.setattr(guestfish, "emulation", {})
+    fish.ends("libguestfs: error: could not open the disk\n", 1)
+    with pytest.raises(CommandFailed, match="could not open the disk"):
+        recipes.add(WHOLE, disk, "raw", "image demo")
+    assert fish.read("said") == ["run"] and len(fish.read("sessions")) == 1
 
 
 def test_a_host_without_guestfish_is_told_what_to_install(tmp_path, monkeypatch, disk):
