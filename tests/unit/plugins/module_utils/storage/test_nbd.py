@@ -244,7 +244,7 @@ TABLE = """{{
       "partitions": [
          {{"node": "{0}p1", "start": 2048, "size": 4096}},
          {{"node": "{0}p15", "start": 8192, "size": 4096}},
-         {{"node": "{0}x", "start": 16384, "size": 4096}}
+         {{"node": "{0}1", "start": 16384, "size": 4096}}
       ]
    }}
 }}"""
