@@ -1,0 +1,17 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The programs of a host that the tests of this directory call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stand_ins import Programs
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """A host without any program until they are added."""
+    return Programs(tmp_path / "programs", monkeypatch)

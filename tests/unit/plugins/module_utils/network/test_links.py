@@ -1,0 +1,239 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bridges carry a mark that says whose they are, and become what they are to be by as few steps as possible."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stand_ins import Programs
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, ForeignObject
+from ansible_collections.nebula.provision.plugins.module_utils.network import links
+from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
+
+CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
+NETWORK = "aaaaaaaa-0000-4000-8000-000000000001"
+MARK = Mark(CATALOG, NETWORK, "10.66.0.1/24")
+COMPLETE = Link("nbr0", "bridge", str(MARK), True, False, ("10.66.0.1/24",))
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        (MARK, f"nebula:{CATALOG}:{NETWORK}:10.66.0.1/24"),
+        (replace(MARK, address=""), f"nebula:{CATALOG}:{NETWORK}"),
+        (Mark("", "", ""), "nebula::"),
+    ],
+)
+def test_a_mark_comes_back_as_it_was_written(mark: Mark, text: str) -> None:
+    assert str(mark) == text
+    assert Mark.read(text) == mark
+
+
+@pytest.mark.parametrize("alias", ["", "uplink", "nebula", "nebula:x", "nebulae:a:b", "nebula:a:b:c:d", "x:nebula:a:b"])
+def test_an_alias_of_somebody_else_is_no_mark(alias: str) -> None:
+    assert Mark.read(alias) is None
+    assert Link("nbr0", "bridge", alias).mark is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
+def test_no_alias_is_too_odd_to_be_read(alias: str) -> None:
+    assert Mark.read(alias) is None or alias.startswith("nebula:")
+
+
+# -- what is there ----------------------------------------------------------------------------------------------------
+def entry(name: str, kind: str = "", up: bool = True, **more: Any) -> dict[str, Any]:
+    """An interface as `ip -json -details address show` has it."""
+    flags = ["BROADCAST", "MULTICAST", *(["UP", "LOWER_UP"] if up else [])]
+    info = {"linkinfo": {"info_kind": kind, **more.pop("linkinfo", {})}} if kind else {}
+    plain = {"ifindex": 7, "ifname": name, "flags": flags, "mtu": 1500, "link_type": "ether", "address": "06:00:00:00:00:07"}
+    return {**plain, **info, "addr_info": [], **more}
+
+
+def test_interfaces_as_ip_shows_them(programs: Programs) -> None:
+    addresses = [
+        {"family": "inet", "local": "10.66.0.1", "prefixlen": 24, "scope": "global", "label": "nbr0"},
+        {"family": "inet", "local": "10.66.9.1", "prefixlen": 32, "scope": "global", "label": "nbr0"},
+        {"family": "inet6", "local": "fe80::1445:8eff:fea1:97e", "prefixlen": 64, "scope": "link"},
+    ]
+    quiet = {"info_data": {"forward_delay": 0, "hello_time": 200, "stp_state": 0}}
+    listed = [
+        entry("lo", address="00:00:00:00:00:00"),
+        entry("nbr0", "bridge", ifalias=str(MARK), addr_info=addresses, linkinfo=quiet),
+        entry("one-7-1", "tun", master="nbr0"),
+        entry("one-7-0", "tun", master="nbr0", up=False),
+        {},
+    ]
+    programs.answer("ip", "-json -details address show", json.dumps(listed))
+    found = links.observe()
+    assert list(found) == ["lo", "nbr0", "one-7-1", "one-7-0"]
+    assert found["nbr0"] == Link(
+        "nbr0",
+        "bridge",
+        str(MARK),
+        True,
+        False,
+        ("10.66.0.1/24", "10.66.9.1/32"),
+        ("one-7-0", "one-7-1"),
+        "06:00:00:00:00:07",
+    )
+    assert found["nbr0"].mark == MARK
+    assert found["lo"] == Link("lo", up=True, mac="00:00:00:00:00:00")
+    assert (found["one-7-0"].up, found["one-7-1"].up) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("data", "stp"),
+    [
+        ({"stp_state": 0, "forward_delay": 0}, False),
+        ({"stp_state": 1, "forward_delay": 0}, True),
+        ({"stp_state": 0, "forward_delay": 1500}, True),
+        ({}, False),
+    ],
+)
+def test_a_bridge_that_waits_before_it_forwards_counts_as_one_with_a_spanning_tree(
+    programs: Programs, data: dict[str, int], stp: bool
+) -> None:
+    listed = [entry("nbr0", "bridge", linkinfo={"info_data": data})]
+    programs.answer("ip", "-json -details address show", json.dumps(listed))
+    assert links.observe()["nbr0"].stp is stp
+
+
+def test_a_namespace_without_interfaces_prints_nothing(programs: Programs) -> None:
+    programs.answer("ip", "-json -details address show")
+    assert links.observe() == {}
+
+
+# -- what is somebody else's ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("link", "found", "remedy"),
+    [
+        (Link("nbr0"), "there is an interface of that name", "vn_mad: dummy"),
+        (Link("nbr0", "bridge"), "there is a bridge interface of that name", "vn_mad: dummy"),
+        (Link("nbr0", "dummy", str(MARK)), "there is a dummy interface of that name", "Choose another bridge"),
+        (
+            replace(COMPLETE, alias=str(replace(MARK, catalog="other"))),
+            f"it carries the mark of catalog other, and this is catalog {CATALOG}",
+            "ip link delete nbr0",
+        ),
+        (
+            replace(COMPLETE, alias=str(replace(MARK, network="other"))),
+            "it was made for another network, other, of this catalog",
+            "Choose another bridge",
+        ),
+    ],
+)
+def test_a_bridge_of_somebody_else_is_refused(link: Link, found: str, remedy: str) -> None:
+    with pytest.raises(ForeignObject) as caught:
+        links.refuse_foreign("Public", "nbr0", link, MARK, forgotten=False)
+    assert caught.value.asked == "network Public: bridge nbr0"
+    assert caught.value.found.startswith(found)
+    assert remedy in caught.value.remedy
+
+
+def test_where_no_catalog_is_there_yet_the_error_says_so() -> None:
+    with pytest.raises(ForeignObject, match=r"this is catalog \(none yet\)"):
+        links.refuse_foreign("Public", "nbr0", COMPLETE, Mark("", ""), forgotten=False)
+
+
+def test_our_own_bridge_is_taken_and_one_of_a_forgotten_network_may_be() -> None:
+    links.refuse_foreign("Public", "nbr0", COMPLETE, MARK, forgotten=False)
+    links.refuse_foreign("Public", "nbr0", COMPLETE, replace(MARK, network="new"), forgotten=True)
+    # Whatever this catalog has forgotten, another one's bridge stays another one's.
+    with pytest.raises(ForeignObject):
+        links.refuse_foreign("Public", "nbr0", COMPLETE, replace(MARK, catalog="other"), forgotten=True)
+
+
+def test_only_bridges_with_the_mark_of_the_catalog_are_ours() -> None:
+    present = {
+        "nbr0": COMPLETE,
+        "nbr1": replace(COMPLETE, name="nbr1", alias=str(replace(MARK, catalog="other"))),
+        "br0": Link("br0", "bridge"),
+        "eth0": Link("eth0", "", str(MARK)),
+    }
+    assert list(links.marked(present, CATALOG)) == ["nbr0"]
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+def test_the_steps_that_make_a_bridge() -> None:
+    assert links.bridge_steps("nbr0", MARK, None, "06:11:22:33:44:55") == [
+        "link add name nbr0 address 06:11:22:33:44:55 type bridge stp_state 0 forward_delay 0",
+        f"link set dev nbr0 alias {MARK}",
+        "address add 10.66.0.1/24 broadcast + dev nbr0",
+        "link set dev nbr0 up",
+    ]
+
+
+def test_a_new_bridge_has_an_address_of_its_own_that_no_vendor_gives() -> None:
+    made = [links.bridge_steps("nbr0", MARK, None)[0] for _ in range(2)]
+    macs = [re.search(r"address (06(?::[0-9a-f]{2}){5}) type", step) for step in made]
+    assert all(macs) and made[0] != made[1]
+
+
+def test_a_bridge_that_is_as_it_should_be_needs_nothing() -> None:
+    assert links.bridge_steps("nbr0", MARK, COMPLETE) == []
+    with_more = replace(COMPLETE, addresses=("192.168.9.1/24", "10.66.0.1/24"), ports=("one-1-0",))
+    assert links.bridge_steps("nbr0", MARK, with_more) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "steps"),
+    [
+        (replace(COMPLETE, up=False), ["link set dev nbr0 up"]),
+        (replace(COMPLETE, addresses=()), ["address add 10.66.0.1/24 broadcast + dev nbr0"]),
+        (replace(COMPLETE, alias=""), [f"link set dev nbr0 alias {MARK}"]),
+        (
+            replace(COMPLETE, stp=True),
+            ["link set dev nbr0 type bridge stp_state 0", "link set dev nbr0 type bridge forward_delay 0"],
+        ),
+    ],
+)
+def test_only_what_is_wrong_is_mended(link: Link, steps: list[str]) -> None:
+    assert links.bridge_steps("nbr0", MARK, link) == steps
+
+
+def test_a_former_address_of_ours_goes_and_those_of_others_stay() -> None:
+    former = replace(MARK, address="10.65.0.1/24")
+    link = replace(COMPLETE, alias=str(former), addresses=("10.65.0.1/24", "192.168.9.1/24"))
+    assert links.bridge_steps("nbr0", MARK, link) == [
+        "address delete 10.65.0.1/24 dev nbr0",
+        f"link set dev nbr0 alias {MARK}",
+        "address add 10.66.0.1/24 broadcast + dev nbr0",
+    ]
+    # Somebody took it away already.
+    link = replace(link, addresses=("10.66.0.1/24",))
+    assert links.bridge_steps("nbr0", MARK, link) == [f"link set dev nbr0 alias {MARK}"]
+
+
+def test_a_bridge_whose_network_lost_its_gateway_loses_the_address() -> None:
+    bare = replace(MARK, address="")
+    assert links.bridge_steps("nbr0", bare, COMPLETE) == [
+        "address delete 10.66.0.1/24 dev nbr0",
+        f"link set dev nbr0 alias {bare}",
+    ]
+
+
+def test_steps_are_carried_out_by_one_process(programs: Programs) -> None:
+    programs.answer("ip", "-batch -")
+    steps = [*links.bridge_steps("nbr0", MARK, None, "06:11:22:33:44:55"), *links.delete_steps("nbr9")]
+    links.carry_out(steps)
+    assert programs.calls("ip") == ["-batch -"]
+    assert programs.read("ip") == steps
+    assert steps[-1] == "link delete dev nbr9 type bridge"
+
+
+def test_where_there_is_nothing_to_do_no_process_is_started(programs: Programs) -> None:
+    links.carry_out([])
+    programs.answer("ip", "-batch -", err="RTNETLINK answers: File exists\nCommand failed -:1\n", code=1)
+    with pytest.raises(CommandFailed, match="File exists"):
+        links.carry_out(["link add name nbr0 type bridge"])
