@@ -1,0 +1,417 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node is brought to what its networks say, in check mode by decisions alone, and what is not ours is left alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_ins import Programs
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    ForeignObject,
+    InUse,
+    InvalidValue,
+    MissingDependency,
+    TrafficBlocked,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
+from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, bridge, filter, firewall
+
+CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
+PUBLIC, QUIET, LOST = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
+TABLE = filter.table_name(CATALOG)
+ATTRIBUTES = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
+WITH_NAT = Network(0, "Public", PUBLIC, bridge="nbr0", nat=True, attributes=ATTRIBUTES)
+PLAIN = Network(1, "Quiet", QUIET, bridge="nbr1")
+NAT = filter.Nat(PUBLIC, "nbr0", ip_network("10.66.0.0/24"))
+
+
+class Host:
+    """What a host's `ip` and `nft` show, and what they were told to do."""
+
+    def __init__(self, programs: Programs) -> None:
+        self.programs = programs
+        self.links: list[dict[str, Any]] = []
+        self.routes: list[dict[str, Any]] = []
+        self.rules: list[dict[str, Any]] | None = None
+        self.others: list[dict[str, Any]] = []
+        programs.answer("ip", "-batch -")
+        programs.answer("nft", "-f -")
+        self.show()
+
+    def show(self) -> None:
+        """From now on, what it has."""
+        self.programs.answer("ip", "-json -details address show", json.dumps(self.links))
+        self.programs.answer("ip", "-json -4 route show table all", json.dumps(self.routes))
+        self.programs.answer("ip", "-json -6 route show table all", "[]")
+        self.programs.answer("nft", "-j -t list ruleset", json.dumps({"nftables": self.others}))
+        words = f"-j list table inet {TABLE}"
+        if self.rules is None:
+            self.programs.answer("nft", words, err="Error: No such file or directory\n", code=1)
+        else:
+            mark = rule("nebula", 4, f"nebula:{CATALOG}:ip_forward=0")
+            self.programs.answer("nft", words, json.dumps({"nftables": [mark, *self.rules]}))
+
+    def has(self, *entries: dict[str, Any]) -> None:
+        self.links += entries
+        self.show()
+
+    def has_nat(self, nat: filter.Nat = NAT) -> None:
+        rules = [rule(chain, 10 + n, nat.comment) for n, (chain, _text) in enumerate(nat.rules)]
+        self.rules = [*(self.rules or []), *rules]
+        self.show()
+
+    @property
+    def done(self) -> tuple[list[str], list[str]]:
+        """What `ip` and `nft` were told to do."""
+        return self.programs.read("ip"), self.programs.read("nft")
+
+
+def rule(chain: str, handle: int, comment: str) -> dict[str, Any]:
+    return {"rule": {"family": "inet", "table": TABLE, "chain": chain, "handle": handle, "comment": comment}}
+
+
+def link(name: str, network: str = "", address: str = "", **more: Any) -> dict[str, Any]:
+    """A bridge of ours, unless told otherwise, that is up and has the address of its mark."""
+    alias = ":".join(["nebula", CATALOG, network, *([address] if address else [])]) if network else ""
+    local, _slash, length = address.partition("/")
+    has = [{"family": "inet", "local": local, "prefixlen": int(length)}] if address else []
+    quiet = {"info_kind": "bridge", "info_data": {"stp_state": 0, "forward_delay": 0}}
+    return {"ifname": name, "flags": ["UP"], "ifalias": alias, "addr_info": has, "linkinfo": quiet, **more}
+
+
+def port(name: str, master: str) -> dict[str, Any]:
+    return {"ifname": name, "flags": ["UP"], "master": master, "linkinfo": {"info_kind": "tun"}}
+
+
+OURS = link("nbr0", PUBLIC, "10.66.0.1/24")
+
+
+@pytest.fixture
+def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """The kernel's switches are files of the test's own."""
+    for module, name, text in ((filter, "FORWARDING", "1\n"), (firewall, "BRIDGED_TOO", "0\n")):
+        (tmp_path / name).write_text(text, encoding="ascii")
+        monkeypatch.setattr(module, name, tmp_path / name)
+    monkeypatch.setattr(firewall, "LEGACY_TABLES", tmp_path / "none")
+    return Host(programs)
+
+
+def view(name: str, network: str, address: str = "", nat: bool = False, **more: bool) -> dict[str, Any]:
+    shown = {"bridge": name, "network": network, "up": True, "stp": False, "address": address, "nat": nat}
+    return {**shown, **more}
+
+
+VIEW = view("nbr0", PUBLIC, "10.66.0.1/24", True)
+
+
+# -- what a network wants ---------------------------------------------------------------------------------------------
+def test_a_network_with_nat_wants_the_gateway_on_its_bridge() -> None:
+    wanted = bridge.Wanted.of(WITH_NAT)
+    assert wanted == bridge.Wanted("Public", PUBLIC, "nbr0", "10.66.0.1/24", NAT, [ip_network("10.66.0.0/24")])
+
+
+def test_a_gateway_elsewhere_is_not_put_on_the_bridge() -> None:
+    wanted = bridge.Wanted.of(replace(WITH_NAT, nat=False))
+    assert (wanted.address, wanted.nat) == ("", None)
+    on_bridge = replace(WITH_NAT, nat=False, attributes={**ATTRIBUTES, "GATEWAY_ON_BRIDGE": "yes"})
+    wanted = bridge.Wanted.of(on_bridge)
+    assert (wanted.address, wanted.nat) == ("10.66.0.1/24", None)
+
+
+def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
+    ranges = [
+        AddressRange(NEW_AR, "IP4", 6, ip="10.66.0.10"),
+        AddressRange(NEW_AR, "IP6", 9, global_prefix="2001:db8:1::", ula_prefix="fd00:66::", mac="02:00:00:00:00:01"),
+        AddressRange(NEW_AR, "ETHER", 3, mac="02:00:00:00:01:01"),
+    ]
+    normalised = tuple(addresses.normalised(each, "Plain", 0) for each in ranges)
+    spans = bridge.Wanted.of(replace(PLAIN, address_ranges=normalised)).spans
+    assert [str(span) for span in spans] == [
+        "10.66.0.10/31",
+        "10.66.0.12/30",
+        "2001:db8:1::/64",
+        "fd00:66::/64",
+    ]
+
+
+@pytest.mark.parametrize("uuid", ["x", PUBLIC[:-1], PUBLIC.upper(), f"{PUBLIC}\n", f"{PUBLIC} up"])
+def test_what_is_no_uuid_reaches_no_command_line(uuid: str, host: Host) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        bridge.Wanted.of(replace(WITH_NAT, uuid=uuid))
+    assert caught.value.asked == f"network Public: uuid = {uuid!r}"
+    assert caught.value.remedy == "Pass on what nebula_network returned"
+    with pytest.raises(InvalidValue, match="catalog = "):
+        bridge.Node(uuid, act=True)
+
+
+# -- networks are made ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("act", [False, True])
+def test_a_network_is_made(host: Host, act: bool) -> None:
+    done = bridge.Node(CATALOG, act).ensure([WITH_NAT], [PUBLIC])
+    assert done == [bridge.Done("Public", "nbr0", None, VIEW)]
+    steps, script = host.done
+    if not act:
+        assert (steps, script) == ([], [])
+        return
+    assert steps[0].startswith("link add name nbr0 address 06:")
+    assert steps[1:] == [
+        f"link set dev nbr0 alias nebula:{CATALOG}:{PUBLIC}:10.66.0.1/24",
+        "address add 10.66.0.1/24 broadcast + dev nbr0",
+        "link set dev nbr0 up",
+    ]
+    assert script[0] == f"add table inet {TABLE}"
+    assert sum(line.startswith("add rule") and NAT.comment in line for line in script) == 3
+
+
+@pytest.mark.parametrize("act", [False, True])
+def test_what_is_as_it_should_be_is_left_alone(host: Host, act: bool) -> None:
+    host.has(OURS, link("nbr1", QUIET))
+    host.has_nat()
+    done = bridge.Node(CATALOG, act).ensure([WITH_NAT, PLAIN], [PUBLIC, QUIET])
+    assert done == [
+        bridge.Done("Public", "nbr0", VIEW, VIEW),
+        bridge.Done("Quiet", "nbr1", view("nbr1", QUIET), view("nbr1", QUIET)),
+    ]
+    assert host.done == ([], [])
+
+
+def test_a_bridge_that_was_changed_is_mended(host: Host) -> None:
+    host.has({**OURS, "flags": [], "addr_info": []})
+    host.has_nat()
+    (done,) = bridge.Node(CATALOG, act=True).ensure([WITH_NAT], None)
+    assert (done.before, done.after) == (view("nbr0", PUBLIC, "", True, up=False), VIEW)
+    assert host.done == (["address add 10.66.0.1/24 broadcast + dev nbr0", "link set dev nbr0 up"], [])
+
+
+def test_rules_go_when_a_network_has_no_nat_any_more(host: Host) -> None:
+    host.has(OURS)
+    host.has_nat()
+    (done,) = bridge.Node(CATALOG, act=True).ensure([replace(WITH_NAT, nat=False)], None)
+    assert (done.before, done.after) == (VIEW, view("nbr0", PUBLIC))
+    assert host.done[0] == [
+        "address delete 10.66.0.1/24 dev nbr0",
+        f"link set dev nbr0 alias nebula:{CATALOG}:{PUBLIC}",
+    ]
+    assert host.done[1] == [f"delete table inet {TABLE}"]
+
+
+def test_a_network_that_has_another_bridge_now_loses_the_former(host: Host) -> None:
+    host.has(link("old", QUIET))
+    done = bridge.Node(CATALOG, act=True).ensure([PLAIN], [QUIET])
+    assert done == [
+        bridge.Done("Quiet", "old", view("old", QUIET)),
+        bridge.Done("Quiet", "nbr1", None, view("nbr1", QUIET)),
+    ]
+    assert host.done[0][0] == "link delete dev old type bridge"
+
+
+def test_a_former_bridge_that_machines_use_stays(host: Host) -> None:
+    host.has(link("old", QUIET), port("one-3-0", "old"))
+    (done,) = bridge.Node(CATALOG, act=True).ensure([PLAIN], [QUIET])
+    assert isinstance(done.error, InUse)
+    assert done.error.asked == "network Quiet: bridge nbr1 instead of old"
+    assert done.error.found == "attached to old are one-3-0"
+    assert host.done == ([], [])
+
+
+def test_a_network_with_another_driver_is_only_looked_for(host: Host) -> None:
+    host.has(link("br0"))
+    node = bridge.Node(CATALOG, act=True)
+    both = [replace(PLAIN, vn_mad="dummy", bridge=name) for name in ("br0", "br9")]
+    assert node.ensure(both, [QUIET]) == []
+    (warning,) = node.warnings
+    assert warning.startswith("network Quiet: there is no bridge br9 on this host; with vn_mad dummy ")
+
+
+# -- networks are refused ---------------------------------------------------------------------------------------------
+def test_one_network_that_is_refused_does_not_stop_the_others(host: Host) -> None:
+    host.has(link("nbr0"))
+    first, second = bridge.Node(CATALOG, act=True).ensure([WITH_NAT, PLAIN], None)
+    assert isinstance(first.error, ForeignObject)
+    assert first.before == first.after == view("nbr0", "")
+    assert (second.bridge, second.error) == ("nbr1", None)
+    assert all("nbr0" not in step for step in host.done[0])
+
+
+def test_a_bridge_of_a_network_that_the_catalog_forgot_is_taken_over(host: Host) -> None:
+    host.has(link("nbr1", LOST))
+    (refused,) = bridge.Node(CATALOG, act=True).ensure([PLAIN], None)
+    assert isinstance(refused.error, ForeignObject)
+    (refused,) = bridge.Node(CATALOG, act=True).ensure([PLAIN], [LOST, QUIET])
+    assert isinstance(refused.error, ForeignObject)
+    taken = bridge.Node(CATALOG, act=False).ensure([PLAIN], [QUIET])
+    assert taken == [bridge.Done("Quiet", "nbr1", view("nbr1", LOST), view("nbr1", QUIET))]
+
+
+def test_addresses_that_the_host_reaches_otherwise_are_refused_before_the_bridge_has_one(host: Host) -> None:
+    host.routes = [{"dst": "10.66.0.0/16", "dev": "eth0"}]
+    host.show()
+    (refused,) = bridge.Node(CATALOG, act=True).ensure([WITH_NAT], None)
+    assert isinstance(refused.error, Conflict)
+    assert (refused.before, refused.after, host.done) == (None, None, ([], []))
+    # A route that came later must not end what works.
+    host.has(OURS)
+    (done,) = bridge.Node(CATALOG, act=False).ensure([WITH_NAT], None)
+    assert done.error is None
+
+
+def test_the_route_of_its_own_bridge_is_no_overlap_nor_that_of_its_former(host: Host) -> None:
+    host.routes = [{"dst": "10.66.0.0/24", "dev": "old"}, {"dst": "10.66.0.0/24", "dev": "nbr0"}]
+    host.has(link("old", PUBLIC, "10.66.0.1/24"))
+    done = bridge.Node(CATALOG, act=False).ensure([WITH_NAT], None)
+    assert [each.error for each in done] == [None, None]
+
+
+def test_check_mode_knows_what_earlier_networks_would_have_made(host: Host) -> None:
+    again = replace(WITH_NAT, name="Again", uuid=QUIET, bridge="nbr1")
+    same_bridge = replace(PLAIN, uuid=LOST, bridge="nbr0")
+    first, second, third = bridge.Node(CATALOG, act=False).ensure([WITH_NAT, again, same_bridge], None)
+    assert first.error is None
+    assert isinstance(second.error, Conflict) and "10.66.0.0/24 on device nbr0" in second.error.found
+    assert isinstance(third.error, ForeignObject) and PUBLIC in third.error.found
+
+
+# -- firewalls --------------------------------------------------------------------------------------------------------
+CLOSED = {"family": "inet", "table": "f", "name": "forward", "hook": "forward", "policy": "drop"}
+
+
+@pytest.mark.parametrize("act", [False, True])
+def test_a_network_that_would_reach_nothing_is_not_made(host: Host, act: bool) -> None:
+    host.others = [{"chain": CLOSED}]
+    host.show()
+    (refused,) = bridge.Node(CATALOG, act).ensure([WITH_NAT], None)
+    assert isinstance(refused.error, TrafficBlocked) and "policy drop" in refused.error.found
+    assert host.done == ([], [])
+
+
+def test_drops_that_are_ignored_are_warnings(host: Host) -> None:
+    host.others = [{"chain": CLOSED}]
+    host.show()
+    node = bridge.Node(CATALOG, act=False, ignore_drops=True)
+    (done,) = node.ensure([WITH_NAT], None)
+    assert done.error is None
+    (warning,) = node.warnings
+    assert warning.startswith("network Public: forwarding: a firewall of the host is in the way: nft table inet f")
+    assert warning.endswith("ignored, as nebula_ignore_forward_drop says")
+
+
+def test_a_network_without_nat_needs_only_what_is_bridged(host: Host) -> None:
+    host.others = [{"chain": CLOSED}]
+    host.show()
+    (done,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
+    assert done.error is None
+    firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
+    (refused,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
+    assert isinstance(refused.error, TrafficBlocked)
+
+
+# -- networks go ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("act", [False, True])
+def test_a_network_that_is_done_goes_with_its_rules(host: Host, act: bool) -> None:
+    host.has(OURS)
+    host.has_nat()
+    node = bridge.Node(CATALOG, act)
+    done = node.ensure([replace(WITH_NAT, state=NetworkState.DONE)], None)
+    assert done == [bridge.Done(f"network {PUBLIC}", "nbr0", VIEW)]
+    assert host.done == ((["link delete dev nbr0 type bridge"], [f"delete table inet {TABLE}"]) if act else ([], []))
+    assert not node.links
+
+
+def test_a_bridge_in_use_stays_and_keeps_its_rules(host: Host) -> None:
+    host.has(OURS, port("veth7", "nbr0"))
+    host.has_nat()
+    (refused,) = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
+    assert isinstance(refused.error, InUse)
+    assert str(refused.error) == (
+        "remove bridge nbr0: attached to nbr0 are veth7. End the machines that use it first"
+    )
+    assert refused.after == refused.before == VIEW
+    assert host.done == ([], [])
+
+
+def test_check_mode_takes_machines_for_ended_and_nothing_else(host: Host) -> None:
+    host.has(OURS, port("one-7-0", "nbr0"))
+    (done,) = bridge.Node(CATALOG, act=False).remove([WITH_NAT])
+    assert done.error is None
+    (done,) = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
+    assert isinstance(done.error, InUse)
+    host.has(port("veth7", "nbr0"))
+    (done,) = bridge.Node(CATALOG, act=False).remove([WITH_NAT])
+    assert done.error is not None and done.error.found == "attached to nbr0 are veth7"
+
+
+def test_rules_whose_bridge_is_gone_are_removed(host: Host) -> None:
+    host.has_nat()
+    done = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
+    assert done == [bridge.Done(f"network {PUBLIC}", "", {"nat": True})]
+    assert host.done == ([], [f"delete table inet {TABLE}"])
+
+
+def test_everything_of_the_catalog_and_nothing_else_is_removed(host: Host) -> None:
+    theirs = {**link("br1", PUBLIC), "ifalias": f"nebula:{LOST}:{PUBLIC}"}
+    host.has(OURS, link("nbr1", QUIET), link("br0"), theirs)
+    host.has_nat()
+    host.has_nat(replace(NAT, network=LOST))
+    node = bridge.Node(CATALOG, act=False)
+    assert node.left()
+    assert [(done.network, done.bridge) for done in node.remove(None)] == [
+        (f"network {PUBLIC}", "nbr0"),
+        (f"network {QUIET}", "nbr1"),
+        (f"network {LOST}", ""),
+    ]
+    assert not node.left()
+    assert list(node.links) == ["br0", "br1"]
+
+
+def test_rules_alone_are_something_that_is_left(host: Host) -> None:
+    assert not bridge.Node(CATALOG, act=True).left()
+    host.has_nat()
+    assert bridge.Node(CATALOG, act=True).left()
+
+
+def test_what_is_left_over_from_networks_that_the_catalog_forgot_goes(host: Host) -> None:
+    host.has(link("old", LOST), link("nbr1", QUIET))
+    node = bridge.Node(CATALOG, act=True)
+    assert node.ensure([PLAIN], None)[1:] == []
+    assert node.ensure([PLAIN], [QUIET])[1:] == [bridge.Done(f"network {LOST}", "old", view("old", LOST))]
+    assert host.done[0] == ["link delete dev old type bridge"]
+
+
+def test_what_is_left_over_and_in_use_is_a_warning(host: Host) -> None:
+    host.has(link("old", LOST), port("veth7", "old"))
+    node = bridge.Node(CATALOG, act=True)
+    assert node.ensure([], []) == []
+    (warning,) = node.warnings
+    assert warning.startswith("left over from a network that the catalog no longer has: remove bridge old: ")
+
+
+# -- programs that are missing ----------------------------------------------------------------------------------------
+def test_without_ip_check_mode_says_what_has_to_be_installed(host: Host) -> None:
+    host.programs.lose("ip")
+    with pytest.raises(MissingDependency, match="iproute2"):
+        bridge.Node(CATALOG, act=True)
+    node = bridge.Node(CATALOG, act=False)
+    assert node.warnings == ["program ip: it is not on this host; it would have to be installed first"]
+    (done,) = node.ensure([PLAIN], None)
+    assert (done.before, done.after) == (None, view("nbr1", QUIET))
+
+
+def test_nftables_is_needed_for_nat_only(host: Host) -> None:
+    host.programs.lose("nft")
+    plain, with_nat = bridge.Node(CATALOG, act=True).ensure([PLAIN, WITH_NAT], None)
+    assert plain.error is None
+    assert isinstance(with_nat.error, MissingDependency) and "nftables" in with_nat.error.remedy
+    node = bridge.Node(CATALOG, act=False)
+    (forecast,) = node.ensure([WITH_NAT], None)
+    assert forecast.after == VIEW
+    assert node.warnings == ["program nft: it is not on this host; it would have to be installed first"]
