@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The file system that a path is on is found in the kernel's table, and a container is known by its engine's marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import mounts
+
+TABLE = """overlay / overlay rw 0 0
+proc /proc proc rw 0 0
+/dev/vda /var/lib ext4 rw 0 0
+tmpfs /var/lib/nebula\\040two tmpfs rw 0 0
+/dev/vdb /srv ext4 rw 0 0
+tmpfs /srv tmpfs rw 0 0
+/dev/vdc /mnt/back\\134slash xfs rw 0 0
+/dev/vdd /mnt/größe\\040zwei btrfs rw 0 0
+server:/export/a\\040b /mnt/net nfs4 rw,addr=192.0.2.1 0 0
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    (tmp_path / "mounts").write_text(TABLE, encoding="utf-8")
+    return str(tmp_path / "mounts")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/", ("/", "overlay")),
+        ("/opt/x", ("/", "overlay")),
+        ("/var/lib", ("/var/lib", "ext4")),
+        ("/var/lib/nebula", ("/var/lib", "ext4")),
+        ("/var/library", ("/", "overlay")),
+        ("/var/lib/nebula two/a", ("/var/lib/nebula two", "tmpfs")),
+        ("/srv/a", ("/srv", "tmpfs")),
+        ("/mnt/back\\slash/a", ("/mnt/back\\slash", "xfs")),
+        ("/mnt/größe zwei/a", ("/mnt/größe zwei", "btrfs")),
+        ("/mnt/net/x/../y", ("/mnt/net", "nfs4")),
+    ],
+)
+def test_a_path_is_on_the_deepest_and_latest_mount_above_it(path: str, found: tuple[str, str], table: str) -> None:
+    assert mounts.file_system(path, table) == found
+
+
+def test_a_link_is_followed_to_what_it_is_on(tmp_path: Path, table: str) -> None:
+    (tmp_path / "link").symlink_to("/srv/a")
+    assert mounts.file_system(str(tmp_path / "link" / "b"), table) == ("/srv", "tmpfs")
+
+
+def test_the_table_of_this_host_is_read(tmp_path: Path) -> None:
+    assert mounts.file_system("/proc/self")[1] == "proc"
+    assert mounts.file_system(str(tmp_path / "not" / "there"))[0]
+
+
+def test_without_a_table_nothing_can_be_told(tmp_path: Path) -> None:
+    assert mounts.file_system("/", str(tmp_path / "none")) == ("", "")
+
+
+@pytest.mark.parametrize("sign", ["none", "file", "environment"])
+def test_a_container_is_known_by_what_its_engine_leaves(
+    sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The marks are files of the test's own."""
+    monkeypatch.setattr(mounts, "CONTAINER_MARKS", (str(tmp_path / ".dockerenv"), str(tmp_path / ".containerenv")))
+    monkeypatch.delenv("container", raising=False)
+    if sign == "file":
+        (tmp_path / ".containerenv").touch()
+    if sign == "environment":
+        monkeypatch.setenv("container", "lxc")
+    assert mounts.in_container() == (sign != "none")
+
+
+def test_what_is_mounted_into_a_container_is_not_short_lived(table: str) -> None:
+    kinds = {path: mounts.file_system(path, table)[1] in mounts.SHORT_LIVED for path in ("/opt", "/srv", "/var/lib")}
+    assert kinds == {"/opt": True, "/srv": True, "/var/lib": False}
