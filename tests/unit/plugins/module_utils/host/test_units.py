@@ -214,3 +214,10 @@ def test_links_go_with_the_directory_that_was_made_for_them(systemctl: Programs,
     # Nothing is left to do, and systemd is not asked to read all units again.
     assert not units.unlink(paths)
     assert systemctl.calls("systemctl") == ["daemon-reload"]
+
+
+def test_the_directory_of_all_units_stays_when_its_last_link_goes(systemctl: Programs, place: Path) -> None:
+    place.mkdir()
+    (place / "a.service").symlink_to("/lib/systemd/system/a.service")
+    assert units.unlink([str(place / "a.service")])
+    assert os.listdir(place) == []
