@@ -44,11 +44,8 @@ class Programs:
         """What the program does when it is called with exactly these words; with others it fails."""
         answers = self._answers.setdefault(program, {})
         answers[words] = Answer(out, err, code, script)
-        path = self._directory / program
-        noted, read = (shlex.quote(str(path) + end) for end in (".calls", ".read"))
+        noted, read = (shlex.quote(str(self._directory / program) + end) for end in (".calls", ".read"))
         lines = [
-            "#!/bin/sh",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             f"printf '%s\\n' \"$*\" >>{noted}",
             f"case \"$*\" in -|*' -') cat >>{read} ;; esac",
             'case "$*" in',
@@ -58,7 +55,12 @@ class Programs:
             lines += [f"printf %s {shlex.quote(answer.out)}", f"printf %s {shlex.quote(answer.err)} >&2"]
             lines += [f"exit {answer.code} ;;"]
         lines += ["esac", f'echo "{program} was not expected to be called with: $*" >&2', "exit 99"]
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        self.script(program, "\n".join(lines))
+
+    def script(self, program: str, text: str) -> None:
+        """What the program does, whatever it is called with."""
+        path = self._directory / program
+        path.write_text(f"#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{text}\n", encoding="utf-8")
         path.chmod(0o755)
 
     def lose(self, program: str) -> None:
