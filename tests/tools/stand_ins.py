@@ -38,9 +38,7 @@ class Programs:
         directory.mkdir()
         monkeypatch.setattr(command, "_path", lambda: str(directory))
 
-    def answer(
-        self, program: str, words: str, out: str = "", err: str = "", code: int = 0, script: str = ""
-    ) -> None:
+    def answer(self, program: str, words: str, out: str = "", err: str = "", code: int = 0, script: str = "") -> None:
         """What the program does when it is called with exactly these words; with others it fails."""
         answers = self._answers.setdefault(program, {})
         answers[words] = Answer(out, err, code, script)

@@ -45,7 +45,9 @@ class Rsync:
 
     def ends(self, code: int = 0, out: str = "", err: str = "", later: str = "") -> None:
         """later: what it says, with code 0, when it is called for the second time."""
-        script = f"echo again >>{self._ends}; printf '%s\\n' \"$@\" >>{self._noted}; printf '%s\\n' == >>{self._noted}; "
+        script = (
+            f"echo again >>{self._ends}; printf '%s\\n' \"$@\" >>{self._noted}; printf '%s\\n' == >>{self._noted}; "
+        )
         if later:
             script += f"[ $(wc -l <{self._ends}) -lt 2 ] || {{ printf %s {shlex.quote(later)}; exit 0; }}; "
         script += f"printf %s {shlex.quote(out)}; printf %s {shlex.quote(err)} >&2; exit {code}"
@@ -180,9 +182,7 @@ def test_a_file_that_is_not_there_is_not_sent(program: Rsync, place: Path, tmp_p
         (replace(PEER, address="node1.example"), "nebula@node1.example:a/b"),
     ],
 )
-def test_a_file_is_fetched_from_where_the_host_is_reached(
-    program: Rsync, place: Path, peer: Peer, there: str
-) -> None:
+def test_a_file_is_fetched_from_where_the_host_is_reached(program: Rsync, place: Path, peer: Peer, there: str) -> None:
     Exchange(str(place), peer).pull("a/b", "/srv/b", 5)
     assert rest(program.calls[0]) == [*COPYING, there, "/srv/b"]
 
@@ -206,7 +206,7 @@ def test_whether_a_file_is_there(program: Rsync, place: Path, name: str, found: 
 
 
 def test_a_directory_that_can_not_be_listed_is_an_error(program: Rsync, place: Path) -> None:
-    program.ends(23, err="rsync: [sender] change_dir \"/a\" failed: No such file or directory (2)\n")
+    program.ends(23, err='rsync: [sender] change_dir "/a" failed: No such file or directory (2)\n')
     with pytest.raises(CommandFailed, match=r"looking for a/b on host node1: .*No such file") as caught:
         Exchange(str(place), PEER).has("a/b")
     assert caught.value.remedy == "Run again: it goes on where it was"
@@ -218,8 +218,10 @@ def test_a_directory_that_can_not_be_listed_is_an_error(program: Rsync, place: P
     [
         (
             11,
-            'rsync: [receiver] write failed on "/x": No space left on device (28)\n'
-            "rsync error: error in file IO (code 11) at receiver.c(380) [receiver=3.2.7]\n",
+            (
+                'rsync: [receiver] write failed on "/x": No space left on device (28)\n'
+                "rsync error: error in file IO (code 11) at receiver.c(380) [receiver=3.2.7]\n"
+            ),
             NoSpace,
             'rsync: [receiver] write failed on "/x": No space left on device (28)',
             "Make room there, then run again: it goes on where it was",
@@ -324,9 +326,7 @@ def test_it_does_not_wait_for_ever(program: Rsync, place: Path, clock: Clock, mo
     assert 30 < sum(clock.pauses) <= 35
 
 
-def test_one_that_takes_too_long_names_the_host(
-    program: Rsync, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_takes_too_long_names_the_host(program: Rsync, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seam is the start of programs: the limit of a real one is an hour and more."""
     limits = []
 

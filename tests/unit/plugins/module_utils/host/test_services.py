@@ -183,9 +183,7 @@ def test_a_daemon_that_does_not_start_is_explained(service: Service, script: str
     program(service.program, f"#!/bin/sh\n{script}\n")
     with pytest.raises(HypervisorError) as caught:
         services.start(service)
-    assert str(caught.value) == (
-        f"starting testd: {found}. Run `{service.program}` by hand to see what is wrong"
-    )
+    assert str(caught.value) == (f"starting testd: {found}. Run `{service.program}` by hand to see what is wrong")
 
 
 def test_a_program_that_is_not_there_is_named(service: Service, programs: Programs) -> None:
@@ -193,9 +191,7 @@ def test_a_program_that_is_not_there_is_named(service: Service, programs: Progra
         services.start(replace(service, program="libvirtd"))
 
 
-def test_a_daemon_that_never_answers_is_waited_for_no_longer(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_that_never_answers_is_waited_for_no_longer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is the test's own: each pause takes as long as all of the waiting may."""
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _seconds: now.append(now.pop() + 61))

@@ -332,9 +332,7 @@ def test_a_bridge_in_use_stays_and_keeps_its_rules(host: Host) -> None:
     host.has_nat()
     (refused,) = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
     assert isinstance(refused.error, InUse)
-    assert str(refused.error) == (
-        "remove bridge nbr0: attached to nbr0 are veth7. End the machines that use it first"
-    )
+    assert str(refused.error) == ("remove bridge nbr0: attached to nbr0 are veth7. End the machines that use it first")
     assert refused.after == refused.before == VIEW
     assert host.done == ([], [])
 

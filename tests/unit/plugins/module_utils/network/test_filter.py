@@ -69,8 +69,10 @@ def test_the_rules_of_a_network_with_nat() -> None:
         ("forward", 'oifname "nbr0" iifname != "nbr0" ct state != { established, related } drop'),
         (
             "postrouting",
-            "ip saddr 10.66.0.0/24 ip daddr != { 10.66.0.0/24, 224.0.0.0/4, 255.255.255.255 } "
-            'oifname != "nbr0" masquerade',
+            (
+                "ip saddr 10.66.0.0/24 ip daddr != { 10.66.0.0/24, 224.0.0.0/4, 255.255.255.255 } "
+                'oifname != "nbr0" masquerade'
+            ),
         ),
     ]
 

@@ -294,7 +294,10 @@ def test_verdicts_of_nftables(
 def test_a_verdict_map_may_jump_and_continue() -> None:
     states = {"key": ct("state"), "data": {"set": [["new", to("fresh")], ["established", {"continue": None}]]}}
     assert blocked(nft([{"vmap": states}], fresh=[[DROP]]), *KINDS) == [NEW]
-    states = {"key": ct("state"), "data": {"set": [["new", {"queue": None}], ["established", {"goto": {"target": "x"}}]]}}
+    states = {
+        "key": ct("state"),
+        "data": {"set": [["new", {"queue": None}], ["established", {"goto": {"target": "x"}}]]},
+    }
     assert blocked(nft([{"vmap": states}], policy="drop", x=[]), *KINDS) == [ESTABLISHED, ANSWERS]
 
 

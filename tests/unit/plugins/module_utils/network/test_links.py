@@ -56,7 +56,14 @@ def entry(name: str, kind: str = "", up: bool = True, **more: Any) -> dict[str, 
     """An interface as `ip -json -details address show` has it."""
     flags = ["BROADCAST", "MULTICAST", *(["UP", "LOWER_UP"] if up else [])]
     info = {"linkinfo": {"info_kind": kind, **more.pop("linkinfo", {})}} if kind else {}
-    plain = {"ifindex": 7, "ifname": name, "flags": flags, "mtu": 1500, "link_type": "ether", "address": "06:00:00:00:00:07"}
+    plain = {
+        "ifindex": 7,
+        "ifname": name,
+        "flags": flags,
+        "mtu": 1500,
+        "link_type": "ether",
+        "address": "06:00:00:00:00:07",
+    }
     return {**plain, **info, "addr_info": [], **more}
 
 
