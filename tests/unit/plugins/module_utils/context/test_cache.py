@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,10 +109,18 @@ def test_what_is_there_is_not_written_again(root: str) -> None:
     assert os.stat(path).st_ino == before.st_ino
 
 
+EMPTY = replace(plan(), sources={"x": PlannedSource((entry("", b""),))}, contents={digest(b""): packed(b"")})
+
+
 def test_content_of_no_size_is_content_too(root: str) -> None:
-    empty = replace(plan(), sources={"x": PlannedSource((entry("", b""),))}, contents={digest(b""): packed(b"")})
-    assert cache.fill(root, empty).new == {digest(b"")}
-    assert cache.fill(root, empty) == cache.Filled()
+    assert cache.fill(root, EMPTY).new == {digest(b"")}
+    assert cache.fill(root, EMPTY) == cache.Filled()
+    # A pipe is as empty.
+    path = cache.path_of(root, digest(b""))
+    os.unlink(path)
+    os.mkfifo(path)
+    assert cache.fill(root, EMPTY).new == {digest(b"")}
+    assert stat.S_ISREG(os.lstat(path).st_mode)
 
 
 def test_a_machine_without_files_makes_no_cache(root: str) -> None:
@@ -154,6 +163,17 @@ def test_what_a_plan_brings_is_looked_at(root: str, text: str) -> None:
     filled = cache.fill(root, replace(plan(INIT), contents={digest(SCRIPT): text}))
     assert filled == cache.Filled(faults={digest(SCRIPT): "what the plan brought of it is not what was read"})
     assert kept(root) == []
+
+
+def test_of_what_a_plan_brings_no_more_is_unpacked_than_it_is_to_be(root: str) -> None:
+    swollen = replace(plan(INIT), contents={digest(SCRIPT): packed(bytes(20_000_000))})
+    tracemalloc.start()
+    try:
+        cache.fill(root, swollen)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2_000_000
 
 
 @pytest.mark.parametrize("name", ["../../etc/shadow", "x", "A" * 64, digest(A) + "\n"])
@@ -320,7 +340,7 @@ def test_what_the_front_end_found_is_told_as_its_error(root: str) -> None:
     assert caught.value.as_dict() == error.as_dict()
 
 
-@pytest.mark.parametrize("kind", ["", "OfALaterVersion", "annotations", "harmless", "LONGEST"])
+@pytest.mark.parametrize("kind", ["", "OfALaterVersion", "harmless", "LONGEST", "__class__"])
 def test_an_error_of_no_known_kind_is_told_all_the_same(root: str, kind: str) -> None:
     with pytest.raises(NebulaError) as caught:
         cache.gathered(root, told(kind=kind, asked="a", found="b"), [INIT], cache.Filled())
