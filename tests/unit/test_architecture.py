@@ -10,7 +10,6 @@ so that none passes by being blind.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -508,16 +507,3 @@ def test_every_hypervisor_has_a_way_in():
     from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import access, registry
 
     assert set(access.CONSOLES) == set(registry.DRIVERS)
-
-
-def test_the_files_that_tests_are_ordered_by_are_there() -> None:
-    """One that was renamed would run beside what it must not run beside, and nothing would say so."""
-    spec = importlib.util.spec_from_file_location("conftest_of_tests", ROOT / "tests/conftest.py")
-    assert spec is not None and spec.loader is not None
-    order = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(order)
-    files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    beside = [*order.LONGEST, *order.LONG]
-    assert {*order.ALONE, *beside, *order.MINUTES} <= files
-    assert {order.SCENARIOS, *order.TORTURES} <= order.ALONE
-    assert not order.ALONE & set(beside) and len(beside) == len(set(beside))
