@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unit tests mirror the tree: each file of the plugins has tests of its name at its place, and each test says by its name
-which file it is about."""
+"""Unit tests mirror the tree: each file of the plugins has tests of its name at its place, and each test says by its
+name which file it is about."""
 
 from __future__ import annotations
 
