@@ -262,7 +262,7 @@ def test_a_local_disk_is_looked_at(source):
     assert facts is not None and (facts.format, facts.iso) == ("raw", False) and facts.virtual_size >= len(CONTENT)
 
 
-@pytest.mark.parametrize(("content", "disk"), [(gzip.compress(b"x"), True), (b"kernel", False)])
+@pytest.mark.parametrize(("content", "disk"), [(gzip.compress(b"x", mtime=0), True), (b"kernel", False)])
 def test_nothing_is_seen_of_a_packed_disk_or_of_what_is_none(source, content, disk):
     source.write_bytes(content)
     assert importer.look(Request(WHAT, str(source), disk=disk)) is None
