@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.storage.demo_image import PARTITION_START
 from ansible_collections.nebula.provision.plugins.modules import nebula_demo_image
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running
@@ -43,6 +46,16 @@ INIT_SH = b". /mnt/context.sh\necho \"init.sh sees $ETH0_IP\"\nset -u\nprintf 'n
 @pytest.fixture(scope="module")
 def image() -> Path:
     return demo.image()
+
+
+def test_its_boot_loader_reads_it_fast(image: Path, tmp_path: Path) -> None:
+    """Large clusters, and nothing that each small read would unpack anew."""
+    blocks = json.loads(subprocess.check_output(["qemu-img", "map", "--output=json", "-f", "qcow2", image]))
+    assert blocks and not any(block.get("compressed") for block in blocks)
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw], check=True)
+    told = subprocess.check_output(["minfo", "-i", f"{raw}@@{PARTITION_START * 512}"], text=True)
+    assert "cluster size: 64 sectors" in told
 
 
 def snapshot(place: Path) -> dict[str, tuple[int, int]]:

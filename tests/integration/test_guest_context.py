@@ -10,7 +10,10 @@ guests of it; the tools themselves are stand-ins here, which note how they were 
 from __future__ import annotations
 
 import configparser
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +30,10 @@ from ansible_collections.nebula.provision.tests.integration.guests.layouts impor
     layout,
 )
 
-GOLDEN = Path(__file__).resolve().parents[1] / "fixtures/guest_context"
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/fixtures/guest_context"
+# The digest of what each version writes.
+VERSIONS = ROOT / "tests/fixtures/guest_context_versions.json"
 NETWORK = {
     "ETH0_MAC": "02:00:0a:42:00:0a",
     "ETH0_IP": "10.66.0.10",
@@ -87,6 +93,21 @@ def test_each_distribution_finds_its_own_files(tmp_path: Path, name: str) -> Non
     assert found == files(golden)
     # At boot the network is not up yet: it reads what was written by itself.
     assert not (guest.root / "calls").exists() or guest.read("calls") == "netplan generate\n"
+
+
+def test_what_is_written_otherwise_has_another_version() -> None:
+    """Guests write their files anew where the program has another version than that which wrote them."""
+    program = (ROOT / "roles/guest_context/files/nebula-context").read_text(encoding="utf-8")
+    version = re.search(r"^version=(\d+)$", program, re.MULTILINE)
+    assert version
+    digest = hashlib.sha256()
+    for path in sorted(path for path in GOLDEN.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(GOLDEN)}\n".encode() + path.read_bytes())
+    versions = json.loads(VERSIONS.read_text(encoding="utf-8"))
+    if os.environ.get("REGENERATE") and version[1] not in versions:
+        versions[version[1]] = digest.hexdigest()
+        VERSIONS.write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
+    assert versions.get(version[1]) == digest.hexdigest(), f"raise version={version[1]}, then REGENERATE=1"
 
 
 @pytest.mark.parametrize(

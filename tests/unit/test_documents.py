@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -62,3 +63,27 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_readme_shows_the_table_that_is_printed():
+    """Its columns are those of the report, and its recap has Ansible's words."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    report = (ROOT / "roles/vm/tasks/report.yml").read_text(encoding="utf-8")
+    columns = re.search(r"columns: \[(.*)\]", report)
+    assert columns
+    titles = [column.rpartition("=")[2] for column in columns[1].split(", ")]
+    assert "  ".join(title.upper() for title in titles) in re.sub(r" {2,}", "  ", readme)
+    assert re.search(r"^demo +: ok=\d+ +changed=\d+ +unreachable=0 +failed=0 +skipped=\d+ ", readme, re.MULTILINE)
+    shown = re.findall(r"^TASK \[nebula\.provision\.(\w+) : (.*?)\]", readme, re.MULTILINE)
+    assert shown
+    for role, task in shown:
+        told = "".join(path.read_text() for path in (ROOT / "roles" / role / "tasks").glob("*.yml"))
+        assert f"- name: {task}\n" in told, f"role {role} has no task {task!r}"
+
+
+def test_a_checkout_asks_for_facts_once():
+    """By host and run, also of one that is front-end and node."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "ansible.cfg")
+    assert settings["defaults"]["gathering"] == "smart"
+    assert settings.getboolean("connection", "pipelining")

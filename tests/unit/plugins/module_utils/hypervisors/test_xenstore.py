@@ -39,6 +39,9 @@ TREE = {
 def answer(tree: Mapping[str, str], kind: int, path: str) -> tuple[int, bytes]:
     if path == "/forbidden":
         return 16, b"EACCES\0"
+    if path == "/crowded":
+        # What xenstored says of a directory whose names are more than the 4096 bytes of an answer.
+        return 16, b"E2BIG\0"
     if kind == 2 and path in tree:
         return kind, tree[path].encode()
     below = {each[len(path) + 1 :].partition("/")[0] for each in tree if each.startswith(f"{path}/")}
@@ -90,6 +93,8 @@ def test_what_is_there_and_what_is_not(tree: dict[str, str]) -> None:
         assert store.names("/local/domain/99") == []
         with pytest.raises(HypervisorError, match=r"/forbidden in xenstore.*EACCES"):
             store.read("/forbidden")
+        with pytest.raises(HypervisorError, match=r"/crowded in xenstore.*E2BIG"):
+            store.names("/crowded")
     assert xenstore.read(f"{BACKEND}/vbd/8/51744/mode") == "r"
 
 
