@@ -101,7 +101,7 @@ def mutated(mutant: Mutant, source: str) -> str | None:
     return mutate_code(source, get_operator(mutant.operator)(), mutant.occurrence)
 
 
-class Tests:
+class Reaching:
     """Which tests reach a line, the fastest first."""
 
     def __init__(self, tier: str) -> None:
@@ -180,7 +180,7 @@ class Place:
             path.write_text(source, encoding="utf-8")
 
 
-def attempt(place: Place, mutant: Mutant, tests: Tests) -> Mutant:
+def attempt(place: Place, mutant: Mutant, tests: Reaching) -> Mutant:
     reaching = tests.of(mutant)
     began = time.monotonic()
     with place.with_fault(mutant) as change:
@@ -205,7 +205,7 @@ def one_at_a_time(wanted: bool) -> Iterator[None]:
         yield
 
 
-def attempt_all(mutants: list[Mutant], tests: Tests, jobs: int, report: Path) -> list[Mutant]:
+def attempt_all(mutants: list[Mutant], tests: Reaching, jobs: int, report: Path) -> list[Mutant]:
     waiting: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in mutants:
         waiting.put(mutant)
@@ -272,7 +272,7 @@ def main() -> int:
     options = parser.parse_args()
     chance = random.Random(options.seed)
     print(f"seed {options.seed}", flush=True)
-    tests = Tests(options.tier)
+    tests = Reaching(options.tier)
     if options.survivors:
         left: list[Any] = [mutant for mutant in read(options.survivors) if mutant.outcome != "killed"]
         mutants = chance.sample(left, min(options.count, len(left)))
