@@ -138,9 +138,7 @@ class Disks:
         found = snapshots.find(tree, name)
         if (wanted == "absent" and found is None) or (wanted == "present" and found is not None):
             return None
-        if found is not None and (REVERT, disk_id, found.id) in {
-            (task.kind, task.disk_id, task.snapshot_id) for task in self.pending(row)
-        }:
+        if wanted == "reverted" and found is not None and self._reverts_to(row, disk_id) == found.id:
             return None
         if wanted == "reverted" and found is None:
             there = ", ".join(each.name for each in tree) or "none"
@@ -205,6 +203,12 @@ class Disks:
             if task.disk_id == disk.disk_id and task.kind != SAVE_AS:
                 tree = self._after(tree, task, disk.size)
         return tree
+
+    def _reverts_to(self, row: sqlite3.Row, disk_id: int) -> int | None:
+        """The snapshot of the last revert that is decided, None without one. Nothing deletes it after that: it
+        is active then, or has children."""
+        ids = [task.snapshot_id for task in self.pending(row) if (task.kind, task.disk_id) == (REVERT, disk_id)]
+        return ids[-1] if ids else None
 
     def _after(self, tree: Tree, task: DiskTask, size: int) -> Tree:
         if task.kind == CREATE:

@@ -278,6 +278,51 @@ def test_a_task_is_decided_of_what_there_will_be(catalog):
         catalog.disks.snapshot(row, 0, "a", "absent")
 
 
+def reverts(*names):
+    """Pending ones of the disk with the snapshots a, b and c, which are told by their order."""
+    return [DiskTask(REVERT, f"5.{n}", 0, snapshot_id="abc".index(name), name=name) for n, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("pending", "decided"),
+    [
+        ("a", False),
+        ("ba", False),
+        # What was reverted since is what the disk would hold.
+        ("ab", True),
+        ("aba", False),
+        ("b", True),
+    ],
+)
+def test_a_revert_is_on_its_way_if_none_to_another_snapshot_follows(catalog, pending, decided):
+    row = catalog.machine(qcow2("a", "b", "c"), state="POWEROFF", settled=False, tasks=reverts(*pending))
+    task = catalog.disks.snapshot(row, 0, "a", "reverted")
+    assert (task is not None) == decided
+    if task is not None:
+        assert (task.kind, task.token, task.snapshot_id, task.mark) == (REVERT, f"5.{len(pending)}", 0, "m0")
+
+
+def test_a_revert_of_another_disk_or_of_what_is_saved_first_changes_nothing_of_it(catalog):
+    others = [
+        DiskTask(REVERT, "5.1", 1, snapshot_id=1, name="b"),
+        DiskTask(SAVE_AS, "5.2", 0, image_id=7),
+        DiskTask(CREATE, "5.3", 0, snapshot_id=3, name="d"),
+    ]
+    row = catalog.machine(qcow2("a", "b", "c"), state="POWEROFF", settled=False, tasks=[*reverts("a"), *others])
+    assert catalog.disks.snapshot(row, 0, "a", "reverted") is None
+    # Another snapshot may have that id by then.
+    assert catalog.disks.snapshot(row, 0, "d", "reverted").snapshot_id == 3
+
+
+def test_what_is_to_be_reverted_to_is_deleted_only_once_it_is_left(catalog):
+    disk = replace(qcow2("a", "b"), snapshots=(Snapshot(0, "a", active=True), Snapshot(1, "b")))
+    row = catalog.machine(disk, state="POWEROFF", settled=False, tasks=reverts("b", "a"))
+    with pytest.raises(WrongState, match="snapshot a of disk 0: delete: it is the active one"):
+        catalog.disks.snapshot(row, 0, "a", "absent")
+    task = catalog.disks.snapshot(row, 0, "b", "absent")
+    assert (task.kind, task.token, task.snapshot_id) == (DELETE, "5.2", 1)
+
+
 def test_a_snapshot_that_is_needed_is_not_deleted(catalog):
     row = catalog.machine(qcow2("a", "b"))
     for name, why in (("a", "it has children: b"), ("b", "it is the active one")):
