@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -110,15 +110,20 @@ def matched(name: str, old: Template, new: Template) -> Optional[list[Optional[i
     """For each vector of that name in `new`, which of `old` it is, by number, None for one that came. None if they
     differ in more than that some came, or some went: what only changed is not told from another in its place."""
     before, after = _normal(old, name), _normal(new, name)
-    found: list[Optional[int]] = []
-    start = 0
-    for value in after:
-        index = next((number for number in range(start, len(before)) if before[number] == value), None)
-        found.append(index)
-        start = start if index is None else index + 1
-    gone = len(before) - sum(index is not None for index in found)
-    came = sum(index is None for index in found)
-    return None if gone and came else found
+    if len(after) <= len(before):
+        return _places(after, before)
+    places = _places(before, after)
+    if places is None:
+        return None
+    known = {place: index for index, place in enumerate(places) if place is not None}
+    return [known.get(number) for number in range(len(after))]
+
+
+def _places(some: Sequence[_Normal], others: Sequence[_Normal]) -> Optional[list[Optional[int]]]:
+    """Where each of `some` is among the others, in the same order, the first place that can be; None unless all are."""
+    rest = iter(enumerate(others))
+    found = [next((place for place, other in rest if other == value), None) for value in some]
+    return None if None in found else found
 
 
 def _is_disk(template: Template) -> bool:

@@ -5,9 +5,18 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Optional
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.changes import CHANGEABLE, Change, changes
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.changes import (
+    CHANGEABLE,
+    Change,
+    changes,
+    matched,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
@@ -123,6 +132,48 @@ def test_devices_come_and_go_where_the_hypervisor_has_that_done(text: str, live:
     assert [change.how for change in changes(WEB, put(text), live)] == [how]
     if how == "hotplug":
         assert [change.how for change in changes(put(text), WEB, live)] == [how]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "numbers"),
+    [
+        ("ab", "ab", [0, 1]),
+        ("b", "ab", [None, 0]),
+        # One that came is like one that was there behind it.
+        ("ba", "aba", [None, 0, 1]),
+        ("bca", "abca", [None, 0, 1, 2]),
+        ("ba", "abcab", [None, 0, None, 1, None]),
+        ("aba", "ba", [1, 2]),
+        # The first ones of several alike stay.
+        ("a", "aa", [0, None]),
+        ("aa", "a", [0]),
+        ("", "ab", [None, None]),
+        ("ab", "", []),
+        ("", "", []),
+        ("ab", "ba", None),
+        ("ab", "ac", None),
+        ("ab", "cda", None),
+        ("abc", "bd", None),
+    ],
+)
+def test_devices_are_found_among_others(old: str, new: str, numbers: Optional[list[Optional[int]]]) -> None:
+    templates = [WEB.with_vectors("NIC", [{"NETWORK": letter} for letter in letters]) for letters in (old, new)]
+    assert matched("NIC", *templates) == numbers
+    if old != new:
+        (change,) = changes(*templates, live=("NIC",))
+        assert change.how == ("recreate" if numbers is None else "hotplug")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=8))
+def test_whatever_came_or_went_the_others_are_found(devices: list[tuple[str, bool]]) -> None:
+    """The second of each says whether it stays."""
+    every, staying = ([{"NETWORK": letter} for letter, stays in devices if stays or all_] for all_ in (True, False))
+    more, fewer = WEB.with_vectors("NIC", every), WEB.with_vectors("NIC", staying)
+    came, went = matched("NIC", fewer, more), matched("NIC", more, fewer)
+    assert came is not None and went is not None
+    assert [index for index in came if index is not None] == list(range(len(staying)))
+    assert [every[number] for number, index in enumerate(came) if index is not None] == staying
+    assert [every[index] for index in went if index is not None] == staying
 
 
 def test_the_context_of_a_disk_changes_while_the_machine_is_off() -> None:
