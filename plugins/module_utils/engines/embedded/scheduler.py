@@ -130,4 +130,5 @@ def _lack(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
         reserved = f", less {host.reserved_memory} that are reserved" if host.reserved_memory else ""
         others = f", less {room.foreign} of machines that are not this catalog's" if room.foreign else ""
         return f"{host.name} has {max(0, int(room.memory))} MiB left of {host.memory}{reserved}{others}"
-    return f"{host.name} has {max(0.0, room.cpu):g} CPU left of {host.cpu:g}"
+    left = max(0.0, round(room.cpu, 6))
+    return f"{host.name} has {left:g} CPU left of {host.cpu:g}"

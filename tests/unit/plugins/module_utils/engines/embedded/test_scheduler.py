@@ -81,7 +81,7 @@ def test_tenths_of_processors_fill_a_host_to_the_last(tenths):
     made = scheduler(host(cpu=tenths / 10))
     for _ in range(tenths):
         made.place("vm", 0.1, 1)
-    with pytest.raises(NoCapacity, match=f"CPU left of {tenths / 10:g}"):
+    with pytest.raises(NoCapacity, match=f"node1 has 0 CPU left of {tenths / 10:g}"):
         made.place("vm", 0.1, 1)
 
 
