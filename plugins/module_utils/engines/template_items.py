@@ -24,16 +24,15 @@ def template_of(item: Mapping[str, Any]) -> tuple[str, Template]:
     what = f"template {name}" if name else "template"
     given, file = item.get("template"), item.get("template_file")
     if (given is None) == (file is None):
-        raise InvalidValue(
-            what,
-            "it has both a template and a template_file" if file else "it has neither template nor template_file",
-            "Give one of the two",
-        )
+        found = "neither template nor template_file" if file is None else "both a template and a template_file"
+        raise InvalidValue(what, f"it has {found}", "Give one of the two")
     template = as_template(given if file is None else _content(str(file), what), what)
     return check_name("template", name or template.get("NAME")), template
 
 
 def _content(path: str, what: str) -> str:
+    if not path:
+        raise InvalidValue(f"{what}: template_file ''", "the path is empty", "Give that of a file, or leave it out")
     try:
         return read_limited(path, LONGEST_FILE).decode()
     except NebulaError as error:

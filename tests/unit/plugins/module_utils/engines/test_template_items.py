@@ -55,6 +55,9 @@ def test_an_empty_template_is_one():
         ({"name": "web"}, "template web", "neither template nor template_file"),
         ({}, "template", "neither template nor template_file"),
         ({"name": "web", "template": TEXT, "template_file": "/x"}, "template web", "both a template and a"),
+        ({"name": "web", "template": "", "template_file": "/x"}, "template web", "both a template and a"),
+        # An empty path is given, too: as a module's own options have it.
+        ({"name": "web", "template": TEXT, "template_file": ""}, "template web", "both a template and a"),
     ],
 )
 def test_the_content_is_given_once(item, asked, found):
@@ -92,6 +95,14 @@ def test_a_path_with_blanks_is_named_whole(tmp_path):
     with pytest.raises(NotFound) as caught:
         template_of({"name": "web", "template_file": str(tmp_path / "no such file")})
     assert caught.value.asked.endswith(f"template_file {tmp_path}/no such file")
+
+
+def test_an_empty_path_is_told_as_one():
+    with pytest.raises(InvalidValue) as caught:
+        template_of({"name": "web", "template_file": ""})
+    assert str(caught.value) == (
+        "template web: template_file '': the path is empty. Give that of a file, or leave it out"
+    )
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
