@@ -54,26 +54,41 @@ _STEPS = 12
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
     """Bring catalog and datastore to what the items say; one Item each, and warnings. Called without a session."""
     begun: dict[str, Work] = {}
-    order = _sources_first(items)
+    works = [_checked(item) for item in items]
+    order = [works[number] for number in _sources_first([work.wish for work in works])]
     with engine.session():
-        works = {number: _begin(engine, items[number], settings, begun) for number in order}
+        for work in order:
+            _begin(engine, work, settings, begun)
     if not settings.check_mode:
         # Storing takes its time, in which this run may be killed.
-        for work in works.values():
+        for work in order:
             if work.protect is not None:
                 _protect(work, work.protect)
-        for work in works.values():
+        for work in order:
             _finish(engine, work, settings)
-    done = [works[number] for number in range(len(items))]
-    return [work.item for work in done], [text for work in done for text in work.warnings]
+    return [work.item for work in works], [text for work in works for text in work.warnings]
 
 
-def _sources_first(items: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The items' numbers in their order, but that of an image after that of the one it is made of."""
-    places = {str(item.get("name")): number for number, item in enumerate(items)}
-    sources = [places.get(str(item.get("clone_of") or item.get("from"))) for item in items]
+def _checked(item: Mapping[str, Any]) -> Work:
+    """The item with its wish, or with what is wrong about it."""
+    work = Work(Item(str(item.get("name") or "?"), changed=False))
+    try:
+        work.wish = wish_of(item)
+    except NebulaError as error:
+        work.item = Item(work.item.name, error=error, changed=False)
+    return work
+
+
+def _sources_first(wishes: Sequence[Wish | None]) -> list[int]:
+    """The items' numbers in their order, but that of an image after that of the one it is made of. None: of an item
+    that is refused. Of two of one name the second is refused."""
+    places: dict[str, int] = {}
+    for number, wish in enumerate(wishes):
+        if wish is not None:
+            places.setdefault(wish.name, number)
+    sources = [None if wish is None else places.get(wish.clone_of or wish.base) for wish in wishes]
     order: dict[int, None] = {}
-    for number in range(len(items)):
+    for number in range(len(wishes)):
         chain: list[int] = []
         before: int | None = number
         # Those that are made of each other are told when they are decided.
@@ -183,11 +198,12 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
 # -- within the session: decide, and register ----------------------------------------------------------------------
 
 
-def _begin(engine: Engine, item: Mapping[str, Any], settings: Settings, begun: dict[str, Work]) -> Work:
+def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work]) -> None:
     """begun: the items before it, by name."""
-    work = Work(Item(str(item.get("name") or "?"), changed=False))
+    wish = work.wish
+    if wish is None:
+        return
     try:
-        wish = work.wish = wish_of(item)
         if wish.name in begun:
             raise Ambiguous(f"image {wish.name}", "it is in the list twice", "Give each image one entry")
         source = begun.get(wish.clone_of or wish.base)
@@ -195,14 +211,13 @@ def _begin(engine: Engine, item: Mapping[str, Any], settings: Settings, begun: d
         if source is not None and _is_made_first(engine, wish, source):
             if not settings.check_mode:
                 work.source = source
-                return work
+                return
             _foresee(engine, source)
         with engine.attempt():
             _decide(engine, work, wish, settings)
     except NebulaError as error:
         work.item = Item(work.item.name, work.item.before, work.item.before, error, changed=False)
         work.todo = ""
-    return work
 
 
 def _is_made_first(engine: Engine, wish: Wish, source: Work) -> bool:

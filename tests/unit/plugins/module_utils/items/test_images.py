@@ -322,6 +322,10 @@ def test_of_what_was_found_out_of_an_installation_a_clone_takes_nothing(engine: 
     assert done.error is None and done.after is not None and done.after["attributes"] == {"OS": "Debian"}
 
 
+def ordered(*items: Mapping[str, Any]) -> list[int]:
+    return images._sources_first([images._checked(item).wish for item in items])
+
+
 NAMES = st.sampled_from("abcdef")
 
 
@@ -329,7 +333,7 @@ NAMES = st.sampled_from("abcdef")
 @given(st.dictionaries(NAMES, st.one_of(st.none(), NAMES, st.just("elsewhere"))), st.sampled_from(["clone_of", "from"]))
 def test_sources_come_first_whatever_the_list(made_of: dict[str, str | None], key: str) -> None:
     items = [{"name": name, key: source} for name, source in made_of.items()]
-    order = images._sources_first(items)
+    order = ordered(*items)
     assert sorted(order) == list(range(len(items)))
     places = {items[number]["name"]: place for place, number in enumerate(order)}
 
@@ -347,7 +351,35 @@ def test_sources_come_first_whatever_the_list(made_of: dict[str, str | None], ke
 
 def test_the_order_of_a_list_stays_where_nothing_speaks_against_it() -> None:
     items = [{"name": "a", "from": "c"}, {"name": "b"}, {"name": "c"}, {"name": "d", "clone_of": "b"}]
-    assert images._sources_first(items) == [2, 0, 1, 3]
+    assert ordered(*items) == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"clone_of": "copy"},
+        {"name": None, "clone_of": "copy"},
+        {"name": ["demo"], "clone_of": "copy"},
+        {"name": "demo", "clone_of": "copy", "size": "much"},
+        # Of two of one name the first is the image.
+        {"name": "demo", "clone_of": "copy"},
+    ],
+)
+def test_an_item_that_is_refused_changes_nothing_of_the_order(
+    apply: Apply, kernel: dict[str, Any], refused: dict[str, Any]
+) -> None:
+    copy = {"name": "copy", "clone_of": "demo"}
+    assert ordered(kernel, copy, refused) == [0, 1, 2]
+    assert ordered(copy, kernel, refused) == [1, 0, 2]
+    done = apply(copy, kernel, refused)
+    assert done["copy"].error is None and done["copy"].is_changed
+
+
+def test_an_item_without_a_source_is_not_made_of_an_image_called_none(apply: Apply, kernel: dict[str, Any]) -> None:
+    called = {"name": "None", "clone_of": "demo"}
+    assert ordered(kernel, called) == [0, 1]
+    done = apply(kernel, called, {"name": "copy", "clone_of": "None"})
+    assert [item.error for item in done.values()] == [None] * 3
 
 
 # -- which have to be stored first ------------------------------------------------------------------------------------
