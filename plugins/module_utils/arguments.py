@@ -111,6 +111,10 @@ def _whole(value: Any, where: str) -> int:
     raise InvalidValue(f"{where} {value!r}", "it is not a whole number", "Write digits only")
 
 
+def _as_it_is(value: Any, _where: str) -> Any:
+    return value
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if isinstance(value, str):
         return value.split(",") if value else []
@@ -125,7 +129,7 @@ def _dict(value: Any, where: str) -> dict[str, Any]:
     raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict")
 
 
-_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": flag, "list": _list, "dict": _dict}
+_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": flag, "list": _list, "dict": _dict, "raw": _as_it_is}
 
 
 def parse_json(text: str, option: str) -> Any:

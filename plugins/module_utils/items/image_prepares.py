@@ -22,6 +22,7 @@ from ..errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFou
 from ..host import files
 from ..model.image import Image, refuse_unfinished
 from ..model.names import nearest
+from ..model.numbers import file_mode
 from ..model.states import ImageState
 from ..storage import image_edits, importer, injection, preparation
 from ..storage.injection import Entry
@@ -34,7 +35,7 @@ FILE_SPEC: dict[str, Any] = {
     "content": {"type": "str"},
     "content_base64": {"type": "str"},
     "src": {"type": "str"},
-    "mode": {"type": "str", "default": "0644"},
+    "mode": {"type": "raw", "default": "0644"},
     "uid": {"type": "int", "default": 0},
     "gid": {"type": "int", "default": 0},
 }
@@ -268,10 +269,9 @@ def _entry(given: Mapping[str, Any], what: str) -> Entry:
     told = [key for key in ("content", "content_base64", "src") if given[key] is not None]
     if not given["path"] or len(told) != 1:
         raise InvalidValue(asked, "it needs a path, and one of content, content_base64 and src", "Give these two")
-    try:
-        mode = int(given["mode"], 8)
-    except ValueError:
-        raise InvalidValue(f"{asked}: mode {given['mode']!r}", "it is no octal number", "Write it as '0644'") from None
+    mode = file_mode(given["mode"])
+    if mode is None:
+        raise InvalidValue(f"{asked}: mode {given['mode']!r}", "it is no octal number up to 7777", "Write it as '0644'")
     return Entry(given["path"], _content(given, told[0], asked), mode, given["uid"], given["gid"])
 
 

@@ -19,7 +19,7 @@ from ..errors import InvalidValue
 from ..host.download import is_url, without_secrets
 from ..model.flags import flag
 from ..model.names import check_name, nearest
-from ..model.numbers import whole
+from ..model.numbers import file_mode, whole
 from ..model.states import ImageType
 from ..model.template import vector_key
 from ..storage import formats
@@ -330,13 +330,10 @@ def _addition(where: str, value: Any) -> Addition:
     given = [key for key in ("content", "content_base64", "src") if value.get(key) is not None]
     if len(given) != 1:
         raise InvalidValue(f"{where}: path {path}", "its content is not given, or twice", "Give content or src")
-    mode = value.get("mode", 0o644)
-    try:
-        number = int(mode, 8) if isinstance(mode, str) else int(mode)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= 0o7777 or isinstance(mode, bool):
-        raise InvalidValue(f"{where}: mode {mode!r}", "it is no mode of a file", "Write it as '0644', in quotes")
+    given_mode = value.get("mode")
+    mode = file_mode(0o644 if given_mode is None else given_mode)
+    if mode is None:
+        raise InvalidValue(f"{where}: mode {given_mode!r}", "it is no mode of a file", "Write it as '0644', in quotes")
     owner = _text(where, value, "owner") or "0:0"
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", owner):
         raise InvalidValue(f"{where}: owner {owner!r}", "it is no user, nor user:group", "As root, or root:adm")
@@ -347,4 +344,4 @@ def _addition(where: str, value: Any) -> Addition:
         content = _decoded(where, value["content_base64"])
     else:
         content = (_text(where, value, "content") or "").encode()
-    return Addition(path=path, content=content, src=src, mode=number, owner=owner)
+    return Addition(path=path, content=content, src=src, mode=mode, owner=owner)

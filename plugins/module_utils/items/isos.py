@@ -20,7 +20,7 @@ from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
-from ..model.numbers import whole
+from ..model.numbers import file_mode, whole
 from ..model.template import Template
 from ..sync import Item
 from ..text import context_sh
@@ -116,11 +116,8 @@ def _file(dest: str, file: Any) -> ContextFile:
 def _mode(dest: str, mode: Any) -> int:
     if mode is None:
         return iso9660.MODE
-    try:
-        number = mode if isinstance(mode, int) else int(str(mode), 8)
-    except ValueError:
-        number = -1
-    if isinstance(mode, bool) or not 0 <= number <= 0o777:
+    number = file_mode(mode, 0o777)
+    if number is None:
         raise InvalidValue(
             f"ISO {dest}: mode {mode!r}", "it is no octal number up to 0777", 'Write it in quotes, as "0640"'
         )

@@ -1,14 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whole numbers as users write them."""
+"""Whole numbers and modes of files as users write them."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
 # More digits than any size, count or port has; Python takes very long to read thousands of them, or refuses.
 MOST_DIGITS = 18
+_MODE = re.compile(r"(0o)?[0-7]{1,5}")
 
 
 def whole(value: Any) -> Optional[int]:
@@ -19,3 +21,14 @@ def whole(value: Any) -> Optional[int]:
         return value if 0 <= value < 10**MOST_DIGITS else None
     digits = value.strip()
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
+
+
+def file_mode(value: Any, largest: int = 0o7777) -> Optional[int]:
+    """The mode that `value` says in octal digits, or is: YAML reads 0644 without quotes as a number. None if it is no
+    mode, or above `largest`."""
+    if isinstance(value, str):
+        digits = value.strip()
+        number = int(digits, 8) if _MODE.fullmatch(digits) else -1
+    else:
+        number = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    return number if 0 <= number <= largest else None

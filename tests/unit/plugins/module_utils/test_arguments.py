@@ -28,6 +28,7 @@ SPEC: dict[str, Any] = {
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "hosts": {"type": "list", "elements": "str"},
     "attributes": {"type": "dict"},
+    "mode": {"type": "raw"},
     "disks": {"type": "list", "elements": "dict", "options": {"id": {"type": "int"}, "file": {"type": "str"}}},
 }
 DEFAULTS = {key: option.get("default") for key, option in SPEC.items()}
@@ -104,6 +105,7 @@ def test_a_key_that_is_like_none_gets_no_guess() -> None:
         ("hosts", "", []),
         ("hosts", ("a", 1), ["a", "1"]),
         ("attributes", {"A": 1}, {"A": 1}),
+        ("mode", 0o644, 0o644),
         ("disks", [{"id": "4"}], [{"id": 4, "file": None}]),
     ],
 )

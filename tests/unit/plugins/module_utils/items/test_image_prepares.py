@@ -131,6 +131,8 @@ def prepare(engine: EmbeddedEngine | None, settings: Settings = REAL, **keys: An
             ["file /a: it needs a path, and one of"],
         ),
         ({"path": "/x", "files": [{"path": "/a", "content": "", "mode": "rw"}]}, ["mode 'rw'", "Write it as '0644'"]),
+        ({"path": "/x", "files": [{"path": "/a", "content": "", "mode": 1.5}]}, ["file /a: mode 1.5: it is no octal"]),
+        ({"path": "/x", "files": [{"path": "/a", "content": "", "mode": "77777"}]}, ["mode '77777': it is no octal"]),
         ({"path": "/x", "files": [{"path": "/a", "content_base64": "%"}]}, ["content_base64: it is not base64"]),
         ({"path": "/x", "files": [{"path": "a", "content": ""}]}, ["file 'a': it is not an absolute path"]),
         ({"path": "/x", "files": [{"path": "/a", "src": "/nowhere/b"}]}, ["/nowhere/b"]),
@@ -157,11 +159,13 @@ def test_wishes_are_what_the_item_says(appliance: Appliance, disk: Path, tmp_pat
         {"path": "/a", "content": "grüezi"},
         {"path": "/b", "content_base64": base64.b64encode(b"\0").decode(), "mode": "0600", "uid": 1, "gid": "2"},
         {"path": "/c", "src": str(tmp_path / "src")},
+        # As YAML reads 0644 without quotes.
+        {"path": "/d", "content": "", "mode": 0o644},
     ]
     keys = {"steps": ["files", STEPS[1]], "timezone": "Europe/Berlin", "files": files, "trusted": "yes", "via": "loop"}
     done = prepare(None, Settings(program="#!/bin/sh\n"), path=str(disk), **keys)
     assert done.error is None
-    entries = (Entry("/a", "grüezi".encode()), Entry("/b", b"\0", 0o600, 1, 2), Entry("/c", b"\xff"))
+    entries = (Entry("/a", "grüezi".encode()), Entry("/b", b"\0", 0o600, 1, 2), Entry("/c", b"\xff"), Entry("/d", b""))
     assert appliance.asked == [
         Wishes(("files", STEPS[1]), "#!/bin/sh\n", "Europe/Berlin", entries, via="loop", trusted=True)
     ]

@@ -248,6 +248,7 @@ def test_a_recipe_has_its_packages_files_and_commands_in_order() -> None:
             {"path": "/etc/motd", "content": "grüezi"},
             {"path": "/etc/x", "content_base64": content, "mode": "0600", "owner": "root:adm"},
             {"path": "/etc/y", "src": "/srv/y", "mode": 0o755, "owner": 1000},
+            {"path": "/etc/z", "src": "/srv/z", "mode": None, "owner": None},
         ],
         commands=["systemctl enable nginx", "true"],
     )
@@ -258,6 +259,7 @@ def test_a_recipe_has_its_packages_files_and_commands_in_order() -> None:
             Addition(path="/etc/motd", content="grüezi".encode(), mode=0o644, owner="0:0"),
             Addition(path="/etc/x", content=b"\0binary", mode=0o600, owner="root:adm"),
             Addition(path="/etc/y", src="/srv/y", mode=0o755, owner="1000"),
+            Addition(path="/etc/z", src="/srv/z", mode=0o644, owner="0:0"),
         ),
         commands=("systemctl enable nginx", "true"),
     )
@@ -290,6 +292,8 @@ def test_a_recipe_has_its_packages_files_and_commands_in_order() -> None:
         ({"files": [{"path": "/a", "content": "", "mode": "rw"}]}, ["mode 'rw': it is no mode", "'0644', in quotes"]),
         ({"files": [{"path": "/a", "content": "", "mode": 0o10000}]}, ["it is no mode of a file"]),
         ({"files": [{"path": "/a", "content": "", "mode": True}]}, ["mode True"]),
+        ({"files": [{"path": "/a", "content": "", "mode": float("inf")}]}, ["mode inf: it is no mode of a file"]),
+        ({"files": [{"path": "/a", "content": "", "mode": 1.5}]}, ["mode 1.5: it is no mode", "'0644', in quotes"]),
         ({"files": [{"path": "/a", "content": "", "owner": "a:b:c"}]}, ["owner 'a:b:c'", "As root, or root:adm"]),
         ({"files": [{"path": "/a", "content": "", "owner": "-R"}]}, ["owner '-R'"]),
         ({"files": [{"path": "/a", "content": ""}, {}]}, ["files[1]: path ''"]),

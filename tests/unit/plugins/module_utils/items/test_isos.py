@@ -121,6 +121,7 @@ def test_a_damaged_iso_of_ours_is_made_anew(dest: str) -> None:
         ({"mode": "0999"}, "ISO /a.iso: mode '0999': it is no octal number up to 0777. Write it in quotes"),
         ({"mode": 0o1000}, "ISO /a.iso: mode 512: it is no octal number up to 0777"),
         ({"mode": -1}, "ISO /a.iso: mode -1: it is no octal number"),
+        ({"mode": "-0"}, "ISO /a.iso: mode '-0': it is no octal number"),
         ({"mode": True}, "ISO /a.iso: mode True: it is no octal number"),
         ({"files": [{"src": "/a", "name": "b"}]}, "ISO /a.iso: files: {'src': '/a', 'name': 'b'} is no file. Give a"),
         ({"files": [5]}, "ISO /a.iso: files: 5 is no file. Give a path, or a dict with src and target"),
