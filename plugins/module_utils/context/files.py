@@ -296,11 +296,11 @@ class Content(io.RawIOBase):
             raise explain(error, self._entry.source) from error
         if fd is None:
             raise self._changed()
-        file = os.fdopen(fd, "rb")
+        # Looked at before it is opened as a file, which a directory can't be.
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            file.close()
+            os.close(fd)
             raise self._changed()
-        return file
+        return os.fdopen(fd, "rb")
 
     def _close(self) -> None:
         if self._file is not None:

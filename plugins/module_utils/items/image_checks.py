@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,18 +120,27 @@ def catalogued(engine: Engine | None, name: str, opened: bool = True) -> Image:
 
 def heard(consoles: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the console logs of these machines."""
-    found = {}
-    for name, path in consoles.items():
-        try:
-            fd = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            found[name] = ""
-            continue
-        with os.fdopen(fd, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _LONGEST_CONSOLE))
-            found[name] = file.read(_LONGEST_CONSOLE).decode("utf-8", "replace")
-    return found
+    return {name: _end_of(str(path)) for name, path in consoles.items()}
+
+
+def _end_of(console: str) -> str:
+    """ "" for what is no file: the hypervisor writes its log into none of these."""
+    try:
+        fd = os.open(console, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return ""
+    try:
+        found = os.fstat(fd)
+        # Looked at before it is opened as a file, which a directory can't be.
+        if not stat.S_ISREG(found.st_mode):
+            return ""
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            file.seek(max(0, found.st_size - _LONGEST_CONSOLE))
+            return file.read(_LONGEST_CONSOLE).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def write_report(path: str, views: Sequence[Mapping[str, Any]], check_mode: bool) -> Item:

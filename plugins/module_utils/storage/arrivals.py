@@ -187,9 +187,11 @@ def _told(asked: str, check: str) -> tuple[int, str]:
 def _opened(asked: str, path: str) -> Iterator[BinaryIO]:
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    # Looked at before it is opened as a file, which a directory can't be.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidValue(asked, f"{path} is no file", f"Remove it, then run again: rm -r {path}")
     with os.fdopen(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidValue(asked, f"{path} is no file", f"Remove it, then run again: rm -r {path}")
         yield file
 
 

@@ -277,9 +277,11 @@ def read(view: View, name: str) -> str:
         fd = view.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
+    # Looked at before it is opened as a file, which a directory can't be.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return ""
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return ""
         return file.read(_LONGEST_FILE).decode("utf-8", "replace")
 
 

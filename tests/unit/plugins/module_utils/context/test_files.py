@@ -228,7 +228,7 @@ def test_names_within_a_directory(tmp_path, name):
         collect(tmp_path / "top")
 
 
-@pytest.mark.parametrize("change", ["shorter", "longer", "gone", "link", "fifo"])
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone", "link", "fifo", "directory"])
 def test_a_file_that_changes_meanwhile_is_an_error(tmp_path, change):
     place = tmp_path / "x"
     place.write_bytes(b"12345")
@@ -243,6 +243,8 @@ def test_a_file_that_changes_meanwhile_is_an_error(tmp_path, change):
             place.symlink_to("/etc/passwd")
         if change == "fifo":
             os.mkfifo(place)
+        if change == "directory":
+            place.mkdir()
     with pytest.raises((InvalidValue, NotFound)), files.Content(entry) as content:
         while content.read(3):
             pass

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,20 @@ def test_consoles_are_heard_from_their_ends(tmp_path: Path) -> None:
     assert len(found["long"]) == 4 << 20 and found["long"].endswith("last") and "first" not in found["long"]
     # Neither is a log that the hypervisor writes.
     assert found["link"] == found["gone"] == ""
+
+
+def test_what_is_no_file_is_no_console_and_keeps_nothing_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "console").write_bytes(b"boot\r\n")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    others = ["directory", "pipe", "a\0b", "console/x"]
+    found = heard({name: tmp_path / name for name in [*others, "console"]})
+    assert found == {**dict.fromkeys(others, ""), "console": "boot\r\n"}
+    assert len(os.listdir("/proc/self/fd")) == before
+    # It is not waited for one that writes, either.
+    with (tmp_path / "pipe").open("r+b", buffering=0):
+        assert heard({"pipe": tmp_path / "pipe"}) == {"pipe": ""}
 
 
 def view(**keys: Any) -> dict[str, Any]:

@@ -189,10 +189,11 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(root, tmp_path):
     assert names(root)["cache"] == []
 
 
-def test_a_named_pipe_is_told_and_not_waited_for(root):
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_named_pipe_or_a_directory_is_told_and_not_waited_for(root, make):
     came(root)
     (root / arrivals.IN / NAME).unlink()
-    os.mkfifo(root / arrivals.IN / NAME)
+    make(root / arrivals.IN / NAME)
     error = arrivals.take_in(str(root), plan(image())).faults[NAME]
     assert isinstance(error, InvalidValue) and "is no file" in error.found
 

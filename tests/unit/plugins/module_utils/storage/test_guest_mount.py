@@ -176,12 +176,13 @@ def view(tmp_path):
         "etc/odd": b"a\xff",
     })  # fmt: skip
     os.mkfifo(tmp_path / "root/etc/pipe")
+    (tmp_path / "root/etc/directory").mkdir()
     return View(os.getpid(), str(tmp_path), "/x")
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("etc/os-release", "ID=a\n"), ("etc/link", ""), ("etc/gone", ""), ("etc/pipe", ""),
+    [("etc/os-release", "ID=a\n"), ("etc/link", ""), ("etc/gone", ""), ("etc/pipe", ""), ("etc/directory", ""),
      ("etc/odd", "a\ufffd")],
 )  # fmt: skip
 def test_a_file_is_read_and_a_link_is_not_followed(view, name, text):
