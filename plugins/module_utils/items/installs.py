@@ -732,9 +732,11 @@ def _give_up(engine: Engine, work: Work, wish: Wish) -> None:
 
 def _iso_image(engine: Engine, wish: Wish) -> Image:
     known = next((image for image in engine.image_pool() if image.name == wish.iso.image), None)
-    if known is None or known.state in images.UNFINISHED or known.type != ImageType.CDROM:
-        found = "it is not there" if known is None else f"it is {known.type.name} in state {known.state.name}"
-        raise WrongState(f"{wish.where}: iso {wish.iso.image}", found, known.error if known and known.error else "")
+    asked = f"{wish.where}: iso {wish.iso.image}"
+    if known is None:
+        remedy = "Run again: it is stored first" if wish.iso.path else "Store it first, or give its path"
+        raise NotFound(asked, "there is no such image", remedy)
+    _refuse_no_cd(asked, known)
     wish.iso.refuse_other(wish.where, known)
     return known
 

@@ -17,7 +17,13 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError, NotFound, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    ImageRefused,
+    NebulaError,
+    NotFound,
+    WrongState,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.items.installs import Outcome, Settings, row, run
 from ansible_collections.nebula.provision.plugins.module_utils.model import installs
@@ -420,5 +426,32 @@ def test_an_iso_that_changed_between_two_calls_is_not_used(engine: EmbeddedEngin
     with engine.session():
         engine.image_update("debian.iso", state=ImageState.ERROR, error="cut")
     said = refused(call(engine, "prepared"), WrongState)
-    assert said.startswith("install debian: iso debian.iso: it is CDROM in state ERROR") and "cut" in said
+    assert said == (
+        "install debian: iso debian.iso: it is in state ERROR (cut). Store it again: nebula_image with its path"
+    )
     assert [image.name for image in engine.image_pool()] == ["debian.iso"]
+    with engine.session():
+        engine.image_update("debian.iso", state=ImageState.READY)
+        engine.image_update("debian.iso", state=ImageState.DISABLED)
+    said = refused(call(engine, "prepared"), WrongState)
+    assert said == "install debian: iso debian.iso: it is DISABLED. Enable it: nebula_image with state: enabled"
+
+
+@pytest.mark.parametrize(
+    ("iso", "remedy"),
+    [
+        ({"image": "gone.iso"}, "Store it first, or give its path"),
+        ({"path": "/srv/gone.iso", "remote_src": True}, "Run again: it is stored first"),
+    ],
+)
+def test_an_iso_that_is_gone_by_the_next_call_is_told(engine: EmbeddedEngine, iso: dict[str, Any], remedy: str) -> None:
+    said = refused(call(engine, "prepared", {"iso": iso}), NotFound)
+    assert said == f"install debian: iso gone.iso: there is no such image. {remedy}"
+
+
+def test_what_is_no_cd_by_the_next_call_is_not_installed_from(engine: EmbeddedEngine) -> None:
+    with engine.session():
+        image = engine.image_allocate(Image(None, "disk", type=ImageType.DATABLOCK))
+        engine.image_update(image.id, state=ImageState.READY)
+    said = refused(call(engine, "prepared", {"iso": {"image": "disk"}}), ImageRefused)
+    assert said == "install debian: iso disk: that image is of type DATABLOCK. Name one of type CDROM"
