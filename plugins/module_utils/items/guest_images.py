@@ -29,6 +29,8 @@ def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: li
     """Carry the item out; its errors come back in the result."""
     path = str(given.get("path") or "")
     try:
+        if not path:
+            raise InvalidValue("an image", "it has no path", "Give the full path on this host")
         item = typed(given, SPEC, f"image {path}")
         way = _way(path, item)
         return _apply(path, item, way, program, check_mode)
@@ -43,10 +45,12 @@ def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: li
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items are one file."""
+    """InvalidValue if two items are one file; one without a path is told for itself."""
     seen: set[str] = set()
     for item in items:
-        path = os.path.realpath(str(item.get("path") or ""))
+        if not item.get("path"):
+            continue
+        path = os.path.realpath(str(item["path"]))
         if path in seen:
             raise InvalidValue(f"option images: path {item.get('path')}", "two items are this file", "Name it once")
         seen.add(path)

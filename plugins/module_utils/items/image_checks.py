@@ -166,10 +166,12 @@ def _present(path: str) -> str:
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items are one image."""
+    """InvalidValue if two items are one image; one without a name and a path is told for itself."""
     seen: set[str] = set()
     for item in items:
-        key = f"name {item['name']}" if item.get("name") else f"path {os.path.realpath(str(item.get('path') or ''))}"
+        if not item.get("name") and not item.get("path"):
+            continue
+        key = f"name {item['name']}" if item.get("name") else f"path {os.path.realpath(str(item['path']))}"
         if key in seen:
             raise InvalidValue(f"option images: {key}", "two items are this image", "Name it once")
         seen.add(key)

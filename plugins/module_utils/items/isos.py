@@ -62,10 +62,13 @@ def apply(item: Mapping[str, Any], check_mode: bool, warnings: list[str]) -> Ite
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items have one dest: the last would win, and the task never rest."""
+    """InvalidValue if two items have one dest: the last would win, and the task never rest. One without a dest is told
+    for itself."""
     seen: set[str] = set()
     for item in items:
-        dest = os.path.normpath(str(item.get("dest") or ""))
+        if not item.get("dest"):
+            continue
+        dest = os.path.normpath(str(item["dest"]))
         if dest in seen:
             raise InvalidValue(f"option isos: dest {dest}", "two ISOs have it", "Give each a file of its own")
         seen.add(dest)

@@ -157,7 +157,9 @@ def test_the_way_suits_what_is_trusted(
         ({"path": "/x", "trusted": "perhaps"}, ["image /x: trusted 'perhaps': it is neither true nor false"]),
         ({"path": "relative"}, ["image relative: the path is not absolute", "Give the full path on this host"]),
         ({"path": "/dev/null"}, ["image /dev/null: it is not a regular file"]),
-        ({}, ["the path is not absolute"]),
+        ({}, ["an image: it has no path. Give the full path on this host"]),
+        ({"path": "", "via": "mount"}, ["an image: it has no path"]),
+        ({"path": None, "format": "vhd"}, ["an image: it has no path"]),
     ],
 )
 def test_what_can_not_be_meant_is_refused(keys: dict[str, Any], words: list[str]) -> None:
@@ -193,6 +195,8 @@ def test_two_items_of_one_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     refuse_twins([{"path": str(tmp_path / "a")}, {"path": str(tmp_path / "b")}])
+    # Each of these is told for itself.
+    refuse_twins([{"path": None}, {"path": ""}, {}, {"path": os.getcwd()}])
     with pytest.raises(InvalidValue) as caught:
         refuse_twins([{"path": str(tmp_path / "a")}, {"path": str(tmp_path / "link")}])
     assert str(caught.value) == f"option images: path {tmp_path}/link: two items are this file. Name it once"

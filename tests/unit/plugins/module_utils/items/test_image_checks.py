@@ -247,6 +247,8 @@ def test_two_items_of_one_image_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     refuse_twins([{"name": "a"}, {"path": "/a"}, {"name": "b"}, {"path": str(tmp_path / "a")}])
+    # Each of these is told for itself.
+    refuse_twins([{"path": None}, {"name": "", "path": ""}, {}, {"path": os.getcwd()}])
     with pytest.raises(InvalidValue, match=r"option images: name a: two items are this image. Name it once"):
         refuse_twins([{"name": "a"}, {"name": "a", "format": "raw"}])
     with pytest.raises(InvalidValue, match=f"option images: path {tmp_path}/a: two items are this image"):

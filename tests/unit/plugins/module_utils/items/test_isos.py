@@ -177,7 +177,7 @@ def test_a_file_that_is_to_come_is_told_in_check_mode(dest: str) -> None:
 
 
 def test_two_isos_of_one_place_are_refused() -> None:
-    refuse_twins([{"dest": "/a/b"}, {"dest": "/a/c"}, {"dest": None}])
+    refuse_twins([{"dest": "/a/b"}, {"dest": "/a/c"}, {"dest": None}, {"dest": ""}, {"dest": "."}, {}])
     with pytest.raises(InvalidValue) as caught:
         refuse_twins([{"dest": "/a/b"}, {"dest": "/a/./x/..//b"}])
     assert str(caught.value) == "option isos: dest /a/b: two ISOs have it. Give each a file of its own"
