@@ -84,18 +84,25 @@ class ActionModule(ActionBase):
         for item in items:
             if not isinstance(item, dict):
                 continue
-            path, remote = item.get("path"), item.get("remote_src")
+            name, path, remote = item.get("name"), item.get("path"), item.get("remote_src")
+            if not isinstance(name, str) or not name:
+                # The module refuses it.
+                continue
             if not _is_true(remote) and item.get("from"):
                 try:
                     self._take_additions(item, local)
                 except LocalFileError as error:
-                    lost[str(item.get("name"))] = str(error)
+                    lost[name] = str(error)
                     item.update(packages=None, files=None)
             if not isinstance(path, str) or not path or "://" in path or _is_true(remote):
                 continue
             if str(item.get("state") or "present") == "absent":
                 continue
-            name = str(item.get("name"))
+            if not local and (name in files or name in lost):
+                # Files go by the image's name: what is sent for one could be stored for the other.
+                files.pop(name, None)
+                lost[name] = "the list has this image twice, and a file for each"
+                continue
             try:
                 found = self._find_needle("files", path)
             except Exception:

@@ -89,6 +89,28 @@ def test_a_file_that_is_lost_is_told_with_the_others(files):
     assert list(uploads[0]["ask"]) == ["web"] and uploads[1]["lost"] == uploads[0]["lost"]
 
 
+def test_of_an_image_that_is_there_twice_no_file_is_sent(files):
+    """What is sent goes by the image's name: it could be stored for the other item."""
+    items = [{"name": "web", "path": "web.qcow2"}, {"name": "web", "path": "motd"}, {"name": "a", "path": "motd"}]
+    for listed in (items, [{"name": "web", "path": "gone"}, *items[1:]], [*items[:2], items[0], items[2]]):
+        _result, _images, uploads = ran({"images": listed}, files)
+        assert list(uploads[0]["ask"]) == ["a"] and list(uploads[0]["lost"]) == ["web"]
+    assert uploads[0]["lost"]["web"] == "the list has this image twice, and a file for each"
+    # Only one of these has a file.
+    _result, _images, uploads = ran({"images": [items[0], {"name": "web", "size": 4}]}, files)
+    assert list(uploads[0]["ask"]) == ["web"] and "lost" not in uploads[0]
+
+
+@pytest.mark.parametrize("name", [None, 5, ""])
+def test_an_item_without_a_name_sends_nothing_for_an_image_called_so(files, name):
+    items = [{"name": str(name), "path": "web.qcow2"}, {"name": name, "path": "motd"}, {"path": "gone"}]
+    _result, _images, uploads = ran({"images": items[1:]}, files)
+    assert uploads[0] == {"ask": {}}
+    _result, _images, uploads = ran({"images": items}, files)
+    asked = {str(name): LocalFile.of(str(files / "web.qcow2")).identity} if name != "" else {}
+    assert uploads[0] == {"ask": asked}
+
+
 # --- what is added to an image ---------------------------------------------------------------------------------------
 
 
