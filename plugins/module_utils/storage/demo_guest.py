@@ -149,7 +149,7 @@ mount_context() {
 
 # --- what the variables ask for
 
-value() { eval "printf '%s' \"\${$1:-}\""; }
+value() { eval "printf '%s\\n' \"\${$1:-}\""; }
 words() { echo "$*" | tr ',' ' '; }
 lower() { tr 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' 'abcdefghijklmnopqrstuvwxyz'; }
 numbered() { set | sed -n "s/^\($1[0-9][0-9]*\)_[A-Z0-9_]*=.*/\1/p" | sort -u; }

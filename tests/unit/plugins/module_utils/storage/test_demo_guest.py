@@ -111,6 +111,14 @@ def test_an_interface_without_a_mac_is_found_by_its_number(context, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("end", ["", ",", " ", ", "])
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_route_is_set_and_the_last_one_too(context, tmp_path, count, end):
+    routes = [f"10.{number}.0.0/16 via 10.0.0.1" for number in range(count)]
+    assert context(ETH1_ROUTES=",".join(routes) + end) == []
+    assert did(tmp_path)[1:] == [f"ip route add {route} dev eth1" for route in routes]
+
+
 @pytest.mark.parametrize(
     ("variables", "fault"),
     [
