@@ -223,7 +223,7 @@ def _by_guestfs(disk: str, format: str, entries: Sequence[Entry], directory: str
 def write(talk: guestfish.Session, entries: Sequence[Entry], root: guest_root.Root, what: str) -> None:
     """Into a root that is mounted in an appliance."""
     for entry in entries:
-        try:
+        with _writing(entry, what):
             make_directories(talk, posixpath.dirname(entry.path))
             talk.ask("rm-f", entry.path)
             with content(entry.content) as source:
@@ -231,10 +231,9 @@ def write(talk: guestfish.Session, entries: Sequence[Entry], root: guest_root.Ro
             if root.os == guest_root.LINUX:
                 talk.ask("chown", str(entry.uid), str(entry.gid), entry.path)
                 talk.ask("chmod", f"0{entry.mode:o}", entry.path)
-        except CommandFailed as error:
-            raise _failed(entry, error.found, what) from error
     if root.os == guest_root.LINUX and _has_selinux(talk.found("cat", _SELINUX, limit=1 << 20) or ""):
-        talk.ask("touch", RELABEL)
+        with _writing(Entry(RELABEL, b""), what):
+            talk.ask("touch", RELABEL)
 
 
 def make_directories(talk: guestfish.Session, path: str) -> None:
@@ -262,12 +261,17 @@ def _has_selinux(config: str) -> bool:
     return "selinux=enforcing" in lines or "selinux=permissive" in lines
 
 
-def _failed(entry: Entry, found: str, what: str) -> CommandFailed:
-    return CommandFailed(
-        f"{what}: writing {entry.path}",
-        found,
-        "See whether a directory is there, or the file system is full or damaged",
-    )
+@contextlib.contextmanager
+def _writing(entry: Entry, what: str) -> Iterator[None]:
+    """CommandFailed with the entry's path, whoever could not write it."""
+    try:
+        yield
+    except (CommandFailed, OSError) as error:
+        raise CommandFailed(
+            f"{what}: writing {entry.path}",
+            error.found if isinstance(error, CommandFailed) else error.strerror or str(error),
+            "See whether a directory is there, or the file system is full or damaged",
+        ) from error
 
 
 # --- by this host's kernel -------------------------------------------------------------------------------------------
@@ -295,15 +299,15 @@ def _into(view: guest_mount.View, entries: Sequence[Entry], what: str) -> list[E
         root = view.open(".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             for entry in entries:
-                try:
+                with _writing(entry, what):
                     if _is_there(root, entry):
                         continue
                     _write(root, entry)
-                except OSError as error:
-                    raise _failed(entry, error.strerror or str(error), what) from error
                 written.append(entry)
             if written and _has_selinux(guest_mount.read(view, _SELINUX[1:])):
-                _write(root, Entry(RELABEL, b""))
+                mark = Entry(RELABEL, b"")
+                with _writing(mark, what):
+                    _write(root, mark)
         finally:
             os.close(root)
     return written

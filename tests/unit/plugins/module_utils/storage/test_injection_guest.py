@@ -90,6 +90,21 @@ def test_a_directory_in_the_place_of_the_file_is_an_error(talk):
     assert "See whether a directory is there" in said
 
 
+def test_what_is_in_the_way_of_the_mark_for_labels_is_told(talk, tmp_path, monkeypatch):
+    made(tmp_path / "root", {"etc/selinux/config": "SELINUX=enforcing\n"})
+    ask = talk.ask
+
+    def full(verb, *words, **values):
+        if verb == "touch":
+            raise CommandFailed("guestfish: touch /.autorelabel", "No space left on device")
+        return ask(verb, *words, **values)
+
+    monkeypatch.setattr(talk, "ask", full)
+    with pytest.raises(CommandFailed) as caught:
+        injection.write(talk, [Entry("/etc/new", b"")], LINUX, WHAT)
+    assert str(caught.value).startswith(f"{WHAT}: writing /.autorelabel: No space left on device. See whether")
+
+
 def test_content_is_on_no_disk():
     with injection.content(b"secret") as path:
         assert Path(path).read_bytes() == b"secret" and "memfd" in os.readlink(path)

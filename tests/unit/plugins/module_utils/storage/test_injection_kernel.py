@@ -133,6 +133,14 @@ def test_a_guest_with_selinux_labels_its_files_anew(view, root, config, again):
     assert put(view, entry("/etc/new")) == [] and not (root / ".autorelabel").exists()
 
 
+def test_what_is_in_the_way_of_the_mark_for_labels_is_told(view, root):
+    made(root, {"etc/selinux/config": "SELINUX=enforcing\n", ".autorelabel": None})
+    with pytest.raises(CommandFailed) as caught:
+        put(view, entry("/etc/new"))
+    assert str(caught.value).startswith(f"{WHAT}: writing /.autorelabel: ") and "directory" in caught.value.found
+    assert "or the file system is full" in caught.value.remedy
+
+
 def test_no_descriptor_is_left_open(view):
     before = len(os.listdir("/proc/self/fd"))
     put(view, entry("/absolute/a/b"), entry("/up/x"))
