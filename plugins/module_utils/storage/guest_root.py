@@ -92,7 +92,9 @@ def mount(talk: Session, what: str, writable: bool) -> Root:
                     root = Root(os_name, system.device, systems, {"/": system.device}, failed, subvolume)
                     return _with_others(talk, verb, root) if os_name == LINUX else root
                 talk.ask("umount", "/")
-    shown = ", ".join(f"{each.device}: {each.type or 'unknown'}" for each in systems)
+    # Without partitions the whole disk is looked at, and may hold nothing.
+    there = [each for each in systems if each.type or each.device != DISK]
+    shown = ", ".join(f"{each.device}: {each.type or 'unknown'}" for each in there)
     if failed:
         broken = "; ".join(f"{device}: {why}" for device, why in failed.items())
         raise CommandFailed(

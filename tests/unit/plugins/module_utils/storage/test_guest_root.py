@@ -106,8 +106,8 @@ def test_an_appliance_that_breaks_is_no_finding_about_the_disk(linux, said):
         guest_root.mount(talk, WHAT, True)
 
 
-def test_an_empty_disk_is_told_as_one_that_is_not_known():
-    with pytest.raises(NotFound, match=r"no operating system was found in it, but /dev/sda: unknown"):
+def test_an_empty_disk_is_told_as_one():
+    with pytest.raises(NotFound, match=r"no operating system was found in it, nor any file system\. Name an image"):
         guest_root.mount(Appliance({}), WHAT, True)
 
 
