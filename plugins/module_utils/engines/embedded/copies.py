@@ -150,10 +150,13 @@ def raise_above(
             strangers = [replace(each, known=each.uuid in replaced.known) for each in strangers]
         known = dict(replaced.next_ids) if replaced is not None else {}
         known["vms"] = max([known.get("vms", 0), *(each.vm_id + 1 for each in strangers)])
+        above = ahead or bool(strangers) or lost
         for name, following in known.items():
-            db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (name,))
-            db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = ?", (following, name))
-        if ahead or strangers or lost:
+            # Of what there never was any, a catalog has no number, and the same one is to be the same.
+            if following or above:
+                db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (name,))
+                db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = ?", (following, name))
+        if above:
             plan = max(plan, seen) + PLANS_APART
             db.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (str(plan),))
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))

@@ -262,6 +262,33 @@ def test_a_copy_of_all_that_was_decided_goes_on_as_it_is(coming, copy):
     assert coming.meta("restored") == ""
 
 
+@pytest.fixture
+def unused(tmp_path):
+    """A catalog that never had a machine, what is told of its copy, and the copy as it becomes the catalog."""
+    (tmp_path / "unused").mkdir()
+    path = str(tmp_path / "unused/copy")
+    with contextlib.closing(EmbeddedEngine(str(tmp_path / "unused"), create=True)) as engine:
+        furnish(engine)
+        engine.copy(path)
+    copy = copies.look(path)
+    with copies.candidate(str(tmp_path), path, copy.catalog) as store:
+        yield path, copy, store
+
+
+def test_a_copy_without_machines_goes_on_as_it_is_too(unused):
+    path, copy, store = unused
+    found = raised(store, copy, node(copy, plan_number=0), current=copy)
+    assert (found.ahead, found.next_id) == (False, 0)
+    assert copies.digest(store.db) == copies.origin_of(path)
+
+
+@pytest.mark.parametrize("seen", [1, 9])
+def test_a_machine_that_was_lost_with_its_catalog_has_an_id_that_is_not_used_again(unused, seen):
+    _path, copy, store = unused
+    found = raised(store, copy, node(copy, plan_number=seen))
+    assert found.next_id == copies.IDS_APART
+
+
 def test_where_a_node_has_seen_a_newer_plan_numbers_and_ids_go_on_above_it(coming, copy):
     found = raised(coming, copy, node(copy, *known(coming), plan_number=9), current=copy)
     assert (found.ahead, found.plan) == (True, 9 + copies.PLANS_APART)
