@@ -13,7 +13,7 @@ from ..engines.template_items import template_of
 from ..errors import InvalidValue, NebulaError
 from ..model.instantiate import changes, validate
 from ..model.names import check_name
-from ..model.template import StoredTemplate, Template, is_secret
+from ..model.template import StoredTemplate, Template, Value, is_secret
 from ..sync import Item
 
 KEYS = ("name", "template", "template_file", "state", "strict")
@@ -123,18 +123,20 @@ def template_view(stored: StoredTemplate) -> dict[str, Any]:
 
 
 def _redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
-    """The template as a dict, secrets by their names only. previous: secrets that differ from its are said to."""
+    """The template as a dict, secrets by their names only. previous: secrets that differ from its are said to, each
+    compared with the one in its place among the single values, or vectors, of that name."""
+    before: dict[tuple[str, bool], list[Value]] = {}
+    for name, value in (template if previous is None else previous).attributes:
+        before.setdefault((name, isinstance(value, str)), []).append(value)
     shown: dict[str, Any] = {}
-    index: dict[str, int] = {}
     for name, value in template.attributes:
-        at = index[name] = index.get(name, -1) + 1
+        left = before.get((name, isinstance(value, str)))
+        old = left.pop(0) if left else ""
         if isinstance(value, str):
-            old: Any = previous.get(name) if previous is not None else value
-            visible: Any = _visible(name, name, value, old)
+            visible: Any = _visible(name, name, value, str(old))
         else:
-            vectors = previous.vectors(name) if previous is not None else []
-            before = dict(value) if previous is None else vectors[at] if at < len(vectors) else {}
-            visible = {key: _visible(name, key, text, before.get(key)) for key, text in value}
+            known = {} if isinstance(old, str) else dict(old)
+            visible = {key: _visible(name, key, text, known.get(key)) for key, text in value}
         shown.setdefault(name, []).append(visible)
     return {name: values[0] if len(values) == 1 else values for name, values in shown.items()}
 

@@ -153,6 +153,23 @@ def test_a_secret_that_was_not_there_before_is_marked_too(apply):
     assert [each["CONTENT"] for each in done.after["attributes"]["INJECT"]] == ["(another secret)"] * 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = b", "__"),
+        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = c", "_*"),
+        ("T_TOKEN = a", "T_TOKEN = a T_TOKEN = a", "_*"),
+        ("T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "__"),
+        ("T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "*_"),
+        ("T_TOKEN = [ KEY_TOKEN = b ] T_TOKEN = a", "T_TOKEN = [ KEY_TOKEN = c ] T_TOKEN = a", "*_"),
+    ],
+)
+def test_of_several_values_of_one_name_each_is_compared_with_its_own(old, new, shown):
+    found = templates._redacted(parse(new), parse(old))["T_TOKEN"]
+    values = [value if isinstance(value, str) else value["KEY_TOKEN"] for value in found]
+    assert values == [{"_": "(secret)", "*": "(another secret)"}[mark] for mark in shown]
+
+
 def test_a_template_is_shown_in_short():
     shown = templates.template_view(
         stored(
