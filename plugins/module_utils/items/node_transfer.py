@@ -142,7 +142,8 @@ def absent(root: str, known: node.NodeFile, changes: node.Changes) -> None:
     if not os.path.isdir(home):
         _remove_user(root, known, changes)
         return
-    changes.did(_keys(home), "present", "absent")
+    if os.path.lexists(_keys(home)):
+        changes.did(_keys(home), "present", "absent")
     if not changes.check_mode:
         remove_file(_keys(home))
         remove_empty_directory(os.path.dirname(_keys(home)))

@@ -178,6 +178,11 @@ def test_key_and_files_go_and_a_user_that_is_not_ours_stays(used):
     assert not (used / "transfer/.ssh").exists()
     assert list((used / "cache").iterdir()) == []
     assert list((used / "transfer/in").iterdir()) == []
+    # The directory may stay, and nothing is left to be done.
+    for check_mode in (True, False):
+        again = node.Changes(check_mode)
+        node_transfer.absent(str(used), node.NodeFile(user=False), again)
+        assert again.after == {}
 
 
 def test_a_user_that_has_gone_by_itself_is_forgotten(root, no_user):
