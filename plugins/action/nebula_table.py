@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -24,8 +25,14 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         rows = self._task.args.get("rows") or []
         columns = self._task.args.get("columns") or []
-        if not isinstance(rows, list) or not isinstance(columns, list):
-            raise AnsibleActionFail("nebula_table: rows and columns are lists")
+        for name, given in (("rows", rows), ("columns", columns)):
+            if not isinstance(given, list):
+                raise AnsibleActionFail(f"nebula_table: {name}: it is a {type(given).__name__}. Give a list")
+        if not columns:
+            raise AnsibleActionFail("nebula_table: columns: there are none. Give keys of the rows, as [id, name]")
+        for index, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise AnsibleActionFail(f"nebula_table: rows[{index}]: it is a {type(row).__name__}. Give a dict")
         lines = table(rows, columns) if rows else [str(self._task.args.get("empty") or "none")]
         title = self._task.args.get("title")
         text = ([f"\n{title}"] if title else [""]) + lines + [str(n) for n in self._task.args.get("notes") or []]

@@ -86,8 +86,22 @@ def test_no_rows_are_told_in_words(shown, empty, line, rows):
 
 @pytest.mark.parametrize("arguments", [{"rows": "web", "columns": ["a"]}, {"rows": [{}], "columns": "a"}])
 def test_what_is_no_list_is_refused(shown, arguments):
-    with pytest.raises(AnsibleActionFail, match="nebula_table: rows and columns are lists"):
+    with pytest.raises(AnsibleActionFail, match=r"nebula_table: (rows|columns): it is a str\. Give a list"):
         made(ActionModule, arguments).run()
+
+
+@pytest.mark.parametrize("columns", [{}, {"columns": None}, {"columns": []}])
+@pytest.mark.parametrize("rows", [ROWS, []])
+def test_a_table_without_columns_is_refused(shown, columns, rows):
+    with pytest.raises(AnsibleActionFail, match=r"nebula_table: columns: there are none\. Give keys of the rows"):
+        made(ActionModule, {"rows": rows, **columns}).run()
+    assert shown == []
+
+
+def test_a_row_that_is_no_dict_is_refused(shown):
+    with pytest.raises(AnsibleActionFail, match=r"nebula_table: rows\[1\]: it is a str\. Give a dict"):
+        made(ActionModule, {"columns": ["name"], "rows": [{}, "web"]}).run()
+    assert shown == []
 
 
 def test_an_argument_that_there_is_not_is_refused(shown):
