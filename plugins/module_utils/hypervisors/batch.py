@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -342,6 +343,7 @@ class Batch:
                 yield
                 return
             self._make_directory(job)
+            self._refuse_other(job)
             held = contextlib.ExitStack()
             try:
                 # The slash: a directory that is gone again must not come back as a file to be locked.
@@ -352,12 +354,7 @@ class Batch:
                 error.remedy = REMEDY_LOCKED
                 raise
             with held:
-                if os.path.islink(job.directory):
-                    raise ForeignObject(
-                        f"virtual machine {job.vm.name}: directory {job.directory}",
-                        f"it is a symbolic link, to {os.path.realpath(job.directory)}",
-                        "Remove the link: what it leads to will not be touched",
-                    )
+                self._refuse_other(job)
                 self._check_current(job)
                 self._own(job)
                 yield
@@ -372,6 +369,22 @@ class Batch:
                 os.mkdir(job.directory, 0o711)
                 # Not what the umask left of it: QEMU's user has to get through.
                 os.chmod(job.directory, 0o711)
+
+    def _refuse_other(self, job: _Job) -> None:
+        """ForeignObject for what is in the place of the directory: it would be waited for to go, for ever."""
+        asked = f"virtual machine {job.vm.name}: directory {job.directory}"
+        try:
+            mode = os.lstat(job.directory).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(mode):
+            raise ForeignObject(
+                asked,
+                f"it is a symbolic link, to {os.path.realpath(job.directory)}",
+                "Remove the link: what it leads to will not be touched",
+            )
+        if not stat.S_ISDIR(mode):
+            raise ForeignObject(asked, "it is no directory", "Move it away: it will not be touched")
 
     def _check_current(self, job: _Job) -> None:
         if not node.is_current(self.root, self.plan.catalog, self.plan.number):

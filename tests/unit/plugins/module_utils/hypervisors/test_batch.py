@@ -464,6 +464,49 @@ def test_a_directory_that_is_not_ours_is_not_touched(here: Node, make: Any, word
     assert here.driver.names() == []
 
 
+def _file(place: Path) -> None:
+    place.write_text("somebody's", encoding="ascii")
+
+
+def _to_a_file(place: Path) -> None:
+    _file(place.parent / "elsewhere")
+    place.symlink_to("elsewhere")
+
+
+NO_DIRECTORIES = {
+    "file": (_file, "it is no directory"),
+    "pipe": (os.mkfifo, "it is no directory"),
+    "dangling link": (lambda place: place.symlink_to("nowhere"), "it is a symbolic link, to "),
+    "link to a file": (_to_a_file, "it is a symbolic link, to "),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DIRECTORIES)
+@pytest.mark.parametrize("wanted", ["RUNNING", "POWEROFF", "SUSPENDED"])
+@pytest.mark.timeout(60, method="thread")
+def test_what_is_no_directory_is_not_touched_and_keeps_no_other_machine(here: Node, kind: str, wanted: str) -> None:
+    """With a limit of time: nobody waits for it to become one."""
+    make, words = NO_DIRECTORIES[kind]
+    here.directory().parent.mkdir(parents=True)
+    make(here.directory())
+    before = os.lstat(here.directory())
+    outcome, other = here.apply(Planned(machine(), 1, wanted), Planned(machine(1), 1, "RUNNING"))
+    assert told(outcome) == ("PROLOG_FAILURE", False, "ForeignObject")
+    assert outcome.error is not None and words in outcome.error["found"] and outcome.error["remedy"]
+    assert outcome.error["asked"] == f"virtual machine web-0: directory {here.directory()}"
+    assert os.lstat(here.directory()) == before
+    assert told(other) == ("RUNNING", True, "")
+
+
+@pytest.mark.parametrize("kind", NO_DIRECTORIES)
+def test_a_machine_ends_whatever_is_in_the_place_of_its_directory(here: Node, kind: str) -> None:
+    here.directory().parent.mkdir(parents=True)
+    NO_DIRECTORIES[kind][0](here.directory())
+    before = os.lstat(here.directory())
+    assert told(here.one("DONE", hard=True)) == ("DONE", False, "")
+    assert os.lstat(here.directory()) == before
+
+
 def test_an_empty_directory_and_what_killed_writes_left_there_are_ours(here: Node) -> None:
     here.directory().mkdir(parents=True)
     (here.directory() / ".vm.json.abc.tmp").touch()
