@@ -54,7 +54,8 @@ _NO_AGENT = "Start qemu-guest-agent in the guest (FEATURES/GUEST_AGENT = YES), o
 
 
 class Thawed(HypervisorError):
-    """Before it was time, by somebody else: the watchdog of a run that was killed, which is gone in some seconds."""
+    """Before it was time, by somebody else: the watchdog of a run that was killed, which is gone in some seconds; or by
+    our own, as we failed to."""
 
 
 @contextlib.contextmanager
@@ -75,17 +76,25 @@ def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
                 "See the guest agent's log, then run again, or set consistency: crash",
             ) from error
         yield
-        held, thawed = time.monotonic() - begun, 0
-        # Should this fail, the watchdog does it.
-        with contextlib.suppress(libvirt.libvirtError):
+        held, thawed, failed = time.monotonic() - begun, 0, None
+        try:
             thawed = domain.fsThaw()
             _say(watchdog, b"t")
-    if count and not thawed and held <= LONGEST:
-        raise Thawed(asked, "somebody else has thawed its file systems meanwhile", "Run again")
+        except libvirt.libvirtError as error:
+            # Then the watchdog does it.
+            failed = error
     if held > LONGEST:
         raise HypervisorError(
             asked, f"it took {held:.1f} s, and file systems are frozen for {LONGEST:g} s at most", "Run again"
         )
+    if count and failed is not None:
+        raise Thawed(
+            asked,
+            f"its file systems could not be thawed at once: {failed}",
+            "See the guest agent's log; it is tried for ten minutes more. Then run again",
+        )
+    if count and not thawed:
+        raise Thawed(asked, "somebody else has thawed its file systems meanwhile", "Run again")
 
 
 def _ping(libvirt: Any, domain: Any, asked: str) -> None:

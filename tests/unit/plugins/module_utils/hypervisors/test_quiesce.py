@@ -148,9 +148,27 @@ def test_a_thaw_that_fails_is_left_to_the_process_that_watches(host: Host, monke
         raise LibvirtError("the connection broke")
 
     monkeypatch.setattr(host.guest, "fsThaw", refuse)
-    with pytest.raises(HypervisorError), host.frozen():
+    with pytest.raises(quiesce.Thawed) as caught, host.frozen():
         pass
     assert host.watched() == [*HELLO, "thaw"]
+    assert str(caught.value) == (
+        "disk 0: its file systems could not be thawed at once: the connection broke. See the guest agent's log; it is "
+        "tried for ten minutes more. Then run again"
+    )
+    # Where none was frozen, none is to be thawed.
+    host.guest.count = 0
+    with host.frozen():
+        pass
+
+
+def test_a_thaw_that_fails_since_it_took_too_long_is_told_as_that(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise LibvirtError("the connection broke")
+
+    monkeypatch.setattr(quiesce, "LONGEST", 0.0)
+    monkeypatch.setattr(host.guest, "fsThaw", refuse)
+    with pytest.raises(HypervisorError, match=r"file systems are frozen for 0 s at most"), host.frozen():
+        pass
 
 
 def test_what_somebody_else_thawed_meanwhile_can_not_be_believed(host: Host) -> None:
