@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from .. import errors
 from ..errors import NebulaError, StorageFailed
 from ..host import node
-from ..host.files import explain, lock, make_directory, remove_file, write_atomically
+from ..host.files import explain, lock, make_directory, reader, remove_file, write_atomically
 from ..model.context import ContextFile
 from ..model.plan import Plan, PlannedEntry
 from .files import Entry, Gathered, shown
@@ -173,7 +174,12 @@ def _state(path: str, digest: str, size: int) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
-    with os.fdopen(fd, "rb") as file:
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            # What it leads to is not looked at; the link itself goes.
+            return "damaged"
+        raise
+    with reader(fd) as file:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             return "damaged"

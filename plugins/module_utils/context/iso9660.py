@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from ..deps import require
 from ..errors import InvalidValue
-from ..host.files import Owner, explained, write_atomically
+from ..host.files import Owner, explained, reader, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
 from . import formats
@@ -148,7 +148,8 @@ def examine(path: str) -> Found | None:
             return None
         if not stat.S_ISREG(found.st_mode):
             raise InvalidValue(f"ISO {path}", "what is there is not a regular file", "Name another file")
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        # O_NONBLOCK: a named pipe, by now, would wait for its writer.
+        with reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
     label = volume[40:72].decode("latin-1").strip() if volume[1:6] == b"CD001" else ""

@@ -9,7 +9,6 @@ All of it is untrusted text: bounded, and made harmless before anybody sees it.
 from __future__ import annotations
 
 import contextlib
-import io
 import ipaddress
 import json
 import os
@@ -19,10 +18,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Protocol, Union
+from typing import BinaryIO, Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
-from .files import read_limited, remove_file, write_atomically
+from .files import read_limited, reader, remove_file, write_atomically
 from .node import boot_id
 
 # In a machine's directory.
@@ -196,8 +195,8 @@ def last_place(path: str, size: int, mark: bytes) -> int | None:
     return None
 
 
-def _opened(path: str) -> io.FileIO:
-    return io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+def _opened(path: str) -> BinaryIO:
+    return reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), buffering=0)
 
 
 def unreadable(path: str, error: OSError) -> NebulaError:

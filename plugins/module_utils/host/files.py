@@ -15,6 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Callable, Union
 
 from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed, TimedOut
@@ -207,6 +208,15 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
         os.close(fd)
 
 
+def reader(fd: int, buffering: int = -1) -> BinaryIO:
+    """The descriptor as a file to be read. It is closed where it can't be one, as that of a directory."""
+    try:
+        return os.fdopen(fd, "rb", buffering)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
     """The content of a regular file of at most `limit` bytes; NotFound, InvalidValue. follow: it may be a link."""
     # O_NONBLOCK: a named pipe would wait for its writer.
@@ -353,16 +363,15 @@ def _same(path: str, other: str) -> bool:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode) or os.path.getsize(path) != os.path.getsize(other):
             return False
-        first, second = os.open(path, os.O_RDONLY), os.open(other, os.O_RDONLY)
+        with Path(path).open("rb") as a, Path(other).open("rb") as b:
+            while True:
+                block = a.read(_BLOCK)
+                if block != b.read(_BLOCK):
+                    return False
+                if not block:
+                    return True
     except OSError:
         return False
-    with os.fdopen(first, "rb") as a, os.fdopen(second, "rb") as b:
-        while True:
-            block = a.read(_BLOCK)
-            if block != b.read(_BLOCK):
-                return False
-            if not block:
-                return True
 
 
 def _open_for_lock(path: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
 from ..host import command
-from ..host.files import clone, explained, remove_file
+from ..host.files import clone, explained, reader, remove_file
 
 MIB = 1024 * 1024
 SECTOR = 512
@@ -280,7 +280,7 @@ def make_filesystem(path: str, fs: str) -> None:
 
 def open_binary(path: str) -> BinaryIO:
     # O_NONBLOCK: a named pipe would wait for its writer; it has no use here and fails on seek().
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    return reader(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _info(asked: str, path: str, format: str) -> dict[str, Any]:

@@ -325,7 +325,7 @@ def _is_there(root: int, entry: Entry) -> bool:
         if (found.st_mode, found.st_uid, found.st_gid, found.st_size) != wanted:
             return False
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=directory), "rb") as file:
+        with files.reader(os.open(name, flags, dir_fd=directory)) as file:
             return file.read(len(entry.content) + 1) == entry.content
     except FileNotFoundError:
         return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import ImageRefused, NotFound
-from ..host.files import explained
+from ..host.files import explained, reader
 
 SECTOR = 2048
 # Of one directory, and of one file that is taken out: an initrd has some 100 MiB.
@@ -101,7 +101,7 @@ def extract(path: str, inner: str, what: str) -> bytes:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 def _opened(path: str) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+    return reader(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), buffering=0)
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:

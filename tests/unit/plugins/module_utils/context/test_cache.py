@@ -189,9 +189,11 @@ def test_a_digest_that_is_none_names_no_file(root: str, name: str) -> None:
         (lambda path: path.write_bytes(b"#!/bin/rm\n"), "it was damaged on this node"),
         (lambda path: path.write_bytes(b""), "it was damaged on this node"),
         (lambda path: (path.unlink(), os.mkfifo(path)), "it was damaged on this node"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "it was damaged on this node"),
+        (lambda path: (path.unlink(), path.symlink_to("nowhere")), "it was damaged on this node"),
         (lambda path: path.unlink(), "it is not on this node any more"),
     ],
-    ids=["other", "empty", "pipe", "gone"],
+    ids=["other", "empty", "pipe", "link", "dangling link", "gone"],
 )
 def test_what_is_damaged_goes_and_comes_with_the_next_plan(
     root: str, spoil: Callable[[Path], object], told: str
@@ -207,10 +209,12 @@ def test_what_is_damaged_goes_and_comes_with_the_next_plan(
 def test_one_content_that_can_not_be_kept_does_not_stop_the_others(root: str) -> None:
     cache.fill(root, plan())
     os.makedirs(os.path.join(cache.path_of(root, digest(SCRIPT)), "in the way"))
+    before = len(os.listdir("/proc/self/fd"))
     filled = cache.fill(root, plan(*BOTH))
     assert filled.new == {digest(A), digest(B)}
     assert list(filled.faults) == [digest(SCRIPT)]
     assert filled.faults[digest(SCRIPT)].startswith("it can't be kept: ")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_where_the_directory_can_not_be_had_every_content_says_why(root: str) -> None:
@@ -298,15 +302,16 @@ def test_a_root_may_be_a_link_and_what_is_kept_may_not(root: str, tmp_path: Path
         iso9660.write(str(tmp_path / "other.iso"), {"A": "1"}, cache.gathered(root, whole, [INIT], filled))
 
 
-def test_a_link_in_the_cache_is_never_followed(root: str, tmp_path: Path) -> None:
+def test_a_link_in_the_cache_is_never_followed_and_gives_way(root: str, tmp_path: Path) -> None:
     whole = plan(INIT)
     cache.fill(root, whole)
     (tmp_path / "elsewhere").write_bytes(SCRIPT)
     path = Path(cache.path_of(root, digest(SCRIPT)))
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    filled = cache.fill(root, whole)
-    assert filled.new == set() and filled.faults[digest(SCRIPT)].startswith("it can't be kept: ")
+    assert cache.fill(root, whole) == cache.Filled(new={digest(SCRIPT)})
+    assert not path.is_symlink() and path.read_bytes() == SCRIPT
+    assert (tmp_path / "elsewhere").read_bytes() == SCRIPT
 
 
 # -- errors of those who need it --------------------------------------------------------------------------------------

@@ -182,6 +182,17 @@ def test_read_limited(tmp_path):
         files.read_limited(str(tmp_path), 5)
 
 
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_what_can_not_be_read_as_a_file_is_closed(tmp_path, buffering):
+    (tmp_path / "f").write_bytes(b"12345")
+    with files.reader(os.open(tmp_path / "f", os.O_RDONLY), buffering) as file:
+        assert file.read() == b"12345"
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsADirectoryError):
+        files.reader(os.open(tmp_path, os.O_RDONLY), buffering)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_no_directory_keeps_its_mode(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")

@@ -210,6 +210,13 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
         formats.inspect(str(tmp_path / "pipe"))
 
 
+def test_a_directory_is_told_and_closed(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(NebulaError, match=f"path {tmp_path}: Is a directory"):
+        formats.inspect(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(NotFound, match="path /nowhere/disk: "):
         formats.inspect("/nowhere/disk")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -35,6 +36,13 @@ def made(tmp_path: Path, *options: str, program: str = "genisoimage") -> Path:
     command = [program, *(["-as", "mkisofs"] if program == "xorriso" else [])]
     subprocess.run([*command, "-quiet", "-V", "My Installer 1", *options, "-o", str(iso), str(tree)], check=True)
     return iso
+
+
+def test_a_directory_is_told_and_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(NebulaError, match=f"path {tmp_path}: Is a directory"):
+        media.look(str(tmp_path), "iso")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 BIOS = ("-b", "boot/bios.img", "-no-emul-boot", "-boot-load-size", "4", "-c", "boot/boot.cat")
