@@ -136,12 +136,13 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
         # What a link of the image leads to stays within the image.
         yield _line("mkdir-p", posixpath.dirname(file.path))
         yield _line("upload", local, file.path)
-        yield _line("chmod", f"0{file.mode:o}", file.path)
         user, _colon, group = file.owner.partition(":")
         if user.isdigit() and (group or user).isdigit():
             yield _line("chown", user, group or user, file.path)
         else:
-            yield _line("command", f"chown {file.owner} {shlex.quote(file.path)}")
+            yield from _told(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
+        # After its owner, as a change of that takes the bits for other users away.
+        yield _line("chmod", f"0{file.mode:o}", file.path)
     for number, text in enumerate(recipe.commands):
         yield from _told(directory, f"command{number}", text)
     yield _line("rm-rf", _PLACE)
