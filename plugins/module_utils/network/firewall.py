@@ -254,6 +254,8 @@ def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[
 # -- nftables --------------------------------------------------------------------------------------------------------
 _KINDS = ("ip", "inet", "bridge")
 _OPAQUE = "xt"
+# An element for all that no other one is.
+_REST = "*"
 _OF_IPTABLES = ("ip filter", "ip mangle", "ip security")
 
 
@@ -296,12 +298,8 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
         if kind == "match":
             conditions.append(_nft_match(value))
         elif kind == "vmap":
-            return [
-                Rule(
-                    (*conditions, _nft_match({"op": "==", "left": value["key"], "right": key})), *verdict, handle=handle
-                )
-                for key, verdict in _nft_elements(value["data"])
-            ]
+            elements = _nft_elements(value["key"], value["data"])
+            return [Rule((*conditions, condition), *verdict, handle=handle) for condition, verdict in elements]
         elif kind in ("accept", "drop", "return"):
             return [Rule(tuple(conditions), kind, text=text, handle=handle)]
         elif kind == "reject":
@@ -324,21 +322,20 @@ def _only(expression: Any) -> tuple[str, Any]:
     return next(iter(expression.items())) if isinstance(expression, dict) and expression else (str(expression), None)
 
 
-def _nft_elements(data: Any) -> list[tuple[Any, tuple[str, str]]]:
+def _nft_elements(left: Any, data: Any) -> list[tuple[Condition, tuple[str, str]]]:
+    """What each element of a verdict map matches, and its verdict."""
     if not isinstance(data, dict) or "set" not in data:
-        return [(None, ("maybe", ""))]  # a named map, whose elements were not listed
+        return [(_some, ("maybe", ""))]  # a named map, whose elements were not listed
+    keys = [_element(key) for key, _verdict in data["set"]]
+    named = {index: _nft_compared(left, key) for index, key in enumerate(keys) if key != _REST}
     elements = []
-    for key, verdict in data["set"]:
+    for index, (_key, verdict) in enumerate(data["set"]):
         kind, value = next(iter(verdict.items()))
-        kind = (
-            kind
-            if kind in ("accept", "drop", "return", "jump", "goto")
-            else "return"
-            if kind == "continue"
-            else "maybe"
-        )
-        if "continue" not in verdict:
-            elements.append((key, (kind, value["target"] if isinstance(value, dict) else "")))
+        known = kind in ("accept", "drop", "return", "jump", "goto")
+        if kind != "continue":
+            target = value["target"] if isinstance(value, dict) else ""
+            condition = named.get(index) or _not(_any(list(named.values())))
+            elements.append((condition, (kind if known else "maybe", target)))
     return elements
 
 
@@ -369,6 +366,8 @@ def _nft_compared(left: Any, right: Any) -> Condition:
     key = _key_of(left)
     if key in ("iifname", "oifname", "iif", "oif", "ibrname", "obrname"):
         return _interface(key, str(right))
+    if right == _REST:
+        return _constant(ALL)
     if key == "state":
         return _state([str(right)])
     if key == "status":
@@ -453,11 +452,17 @@ _PASSING = (
 )  # fmt: skip
 
 
+# Options whose value may be any text, also one that looks like an option.
+_TEXTS = (
+    "-i", "-o", "-j", "-g", "-m", "--bytecode", "--comment", "--helper", "--hex-string", "--match-set", "--name",
+    "--path", "--string",
+)  # fmt: skip
+
+
 def _iptables_rule(words: Sequence[str], line: str) -> Rule:
     conditions: list[Condition] = []
-    options = list(_options(words))
     verdict, target = "return", ""
-    for negated, name, values in options:
+    for negated, name, values in _options(words):
         if name in ("-j", "--jump", "-g", "--goto"):
             target = values[0] if values else ""
             passing = target in _PASSING
@@ -473,19 +478,22 @@ def _iptables_rule(words: Sequence[str], line: str) -> Rule:
     return Rule(tuple(conditions), verdict, target, line)
 
 
-def _options(words: Sequence[str]) -> Iterable[tuple[bool, str, list[str]]]:
-    negated, name, values = False, "", []
-    for word in [*words, "-"]:
-        if word != "!" and not (word.startswith("-") and (len(word) == 1 or not word[1].isdigit())):
+def _options(words: Sequence[str]) -> list[tuple[bool, str, list[str]]]:
+    """Each option with its values, and whether a ! stands before it."""
+    found: list[tuple[bool, str, list[str]]] = []
+    negated = False
+    for word in words:
+        values = found[-1][2] if found else None
+        if values is not None and not values and found[-1][1] in _TEXTS:
             values.append(word)
-            continue
-        if name:
-            yield negated, name, values
-            negated, name, values = False, "", []
-        if word == "!":
+        elif word == "!":
             negated = True
-        else:
-            name = word
+        elif word.startswith("-") and not word[1:2].isdigit():
+            found.append((negated, word, []))
+            negated = False
+        elif values is not None:
+            values.append(word)
+    return found
 
 
 def _iptables_condition(name: str, values: Sequence[str]) -> Condition | None:

@@ -207,6 +207,15 @@ def test_conditions_of_nftables(condition: dict[str, Any], found: tuple[str, ...
         ("-m set ! --match-set banned src", PART),
         ("-m statistic --mode random --probability 0.5", PART),
         ('-m comment --comment "what machines send"', EVERY),
+        # iptables-save quotes what holds more than letters, digits, _ and -.
+        ("-m comment --comment -j", EVERY),
+        ("-m comment --comment --drop-all", EVERY),
+        ('-m comment --comment "!" -i nbr0', LEAVES),
+        ('-i nbr0 -m comment --comment "! -i nbr0"', LEAVES),
+        ("-m string --string -j --algo bm", PART),
+        ("-m set --match-set -i src,dst", PART),
+        ("-i -x", NOTHING),
+        ("! -f", PART),
     ],
 )
 def test_conditions_of_iptables(condition: str, found: tuple[str, ...]) -> None:
@@ -271,6 +280,25 @@ def to(chain: str, kind: str = "jump") -> dict[str, Any]:
         ([[{"vmap": STATES}]], {"policy": "drop"}, (NEW,)),
         ([[FROM, {"vmap": STATES}], [DROP]], {}, (NEW, ANSWERS)),
         ([[{"vmap": {"key": header("ip", "saddr"), "data": "@sources"}}]], {"policy": "drop"}, ()),
+        # What a named map says of an interface, or of anything else, is not known either.
+        ([[{"vmap": {"key": meta("iifname"), "data": "@zones"}}]], {"policy": "drop"}, ()),
+        ([[{"vmap": {"key": ct("state"), "data": "@states"}}], [DROP]], {}, ()),
+        ([[{"vmap": {"key": meta("mark"), "data": "@marks"}}]], {"policy": "drop"}, ()),
+        ([[FROM, {"vmap": {"key": meta("oifname"), "data": "@zones"}}]], {"policy": "drop"}, (ANSWERS,)),
+        # "*" is what no other element is.
+        (
+            [[{"vmap": {"key": ct("state"), "data": {"set": [["*", DROP], ["new", ACCEPT]]}}}]],
+            {},
+            (ESTABLISHED, ANSWERS),
+        ),
+        ([[{"vmap": {"key": meta("mark"), "data": {"set": [[1, ACCEPT], ["*", DROP]]}}}]], {}, KINDS),
+        ([[{"vmap": {"key": meta("iifname"), "data": {"set": [["*", DROP], ["nbr0", ACCEPT]]}}}]], {}, (ANSWERS,)),
+        (
+            [[{"vmap": {"key": ct("state"), "data": {"set": [["new", {"continue": None}], ["*", DROP]]}}}]],
+            {},
+            (ESTABLISHED, ANSWERS),
+        ),
+        ([[match(ct("state"), {"set": ["new", "*"]}), DROP]], {}, KINDS),
         ([[to("other")]], {"other": [[DROP]]}, KINDS),
         ([[to("other")], [ACCEPT]], {"policy": "drop", "other": [[FROM, RETURN], [DROP]]}, (ANSWERS,)),
         ([[to("other")], [ACCEPT]], {"policy": "drop", "other": []}, ()),
