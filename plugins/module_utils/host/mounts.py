@@ -6,30 +6,43 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+TABLE = "/proc/self/mounts"
 # Container engines leave one of these.
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 # A container's own layer, and memory: both end with it. What is mounted into it from outside is neither.
 SHORT_LIVED = frozenset(("overlay", "aufs", "fuse.fuse-overlayfs", "tmpfs", "ramfs"))
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
 
 
-def file_system(path: str, mounts: str = "/proc/self/mounts") -> tuple[str, str]:
+def file_system(path: str, table: str = "") -> tuple[str, str]:
     """(mount point, type) of what a path is on, or would be if it were made; ("", "") if that can't be told."""
     place = os.path.realpath(path)
     best, kind = "", ""
-    try:
-        lines = Path(mounts).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return "", ""
-    for line in lines:
-        _device, point, fstype = line.split(" ")[:3]
-        # The file writes blanks as \040 and the like.
-        point = point.encode("latin-1", "replace").decode("unicode_escape") if "\\" in point else point
+    for _device, point, fstype, *_rest in _rows(table or TABLE):
         # Of two mounts on one point the later is seen.
         if (place + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
             best, kind = point, fstype
     return best, kind
+
+
+def places(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
+    """Where these devices, by their numbers (7:0), are mounted, in the order in which they were."""
+    return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
+
+
+def _rows(table: str) -> Iterator[list[str]]:
+    """The words of each line; nothing if it can't be read. Names are as they are: a line may hold what other programs
+    take for its end, and the kernel writes blanks, line feeds and backslashes as \\040 and the like."""
+    try:
+        lines = Path(table).read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in filter(None, lines):
+        yield [os.fsdecode(_ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), word)) for word in line.split(b" ")]
 
 
 def in_container() -> bool:

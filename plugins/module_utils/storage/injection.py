@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import CommandFailed, InvalidValue, MissingDependency
-from ..host import command, files
+from ..host import command, files, mounts
 from . import guest_mount, guest_program, guest_root, guestfish, nbd
 from .formats import FORMATS
 
@@ -150,13 +150,8 @@ def _unmount(device: str) -> None:
     with contextlib.suppress(OSError):
         place = Path("/sys/block", os.path.basename(device))
         numbers = {(part / "dev").read_text().strip() for part in (place, *place.glob(f"{place.name}p*"))}
-    points = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        words = line.split(" ")
-        if words[2] in numbers:
-            points.append(words[4].encode("latin-1", "replace").decode("unicode_escape"))
     # What lies below is unmounted first.
-    for point in reversed(points):
+    for point in reversed(mounts.places(numbers)):
         command.run(["umount", point], timeout=_TIMEOUT)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
+from ...host import mounts
 from ...host.files import explained, obstacle, remove_file, sync_directory
 from .schema import MIGRATIONS, VERSION
 
@@ -223,15 +224,7 @@ def _statements(script: str) -> list[str]:
 
 
 def _refuse_network_file_system(root: str) -> None:
-    best, kind = "", ""
-    try:
-        with Path("/proc/self/mounts").open(encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                _device, point, fstype = line.split(" ")[:3]
-                if (os.path.realpath(root) + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
-                    best, kind = point, fstype
-    except OSError:
-        return
+    best, kind = mounts.file_system(root)
     if kind in NETWORK_FILE_SYSTEMS:
         raise CatalogError(
             f"catalog in {root}",

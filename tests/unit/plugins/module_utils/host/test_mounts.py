@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ tmpfs /srv tmpfs rw 0 0
 /dev/vdc /mnt/back\\134slash xfs rw 0 0
 /dev/vdd /mnt/größe\\040zwei btrfs rw 0 0
 server:/export/a\\040b /mnt/net nfs4 rw,addr=192.0.2.1 0 0
+/dev/vde /mnt/日本\\040x ext4 rw 0 0
+/dev/vdf /mnt/a\\134040b ext4 rw 0 0
+/dev/vdg /mnt/form\x0cfeed\x85and\u2028more xfs rw 0 0
+"""
+# As proc(5) has it: no. of the mount, of its parent, the device, the root within it, the mount point, options …
+INFO = """21 1 254:0 / / rw shared:1 - ext4 /dev/vda rw
+22 21 0:20 / /proc rw - proc proc rw
+30 21 7:0 / /mnt/日本\\040x rw - ext4 /dev/loop0 rw
+31 21 7:1 / /mnt/form\x0cfeed rw - ext4 /dev/loop1 rw
+32 30 7:0 /sub /mnt/日本\\040x/sub\\011tab rw - ext4 /dev/loop0 rw
 """
 
 
@@ -42,6 +53,10 @@ def table(tmp_path: Path) -> str:
         ("/mnt/back\\slash/a", ("/mnt/back\\slash", "xfs")),
         ("/mnt/größe zwei/a", ("/mnt/größe zwei", "btrfs")),
         ("/mnt/net/x/../y", ("/mnt/net", "nfs4")),
+        ("/mnt/日本 x/a", ("/mnt/日本 x", "ext4")),
+        # What looks like a blank's number once its backslash is read is none.
+        ("/mnt/a\\040b/a", ("/mnt/a\\040b", "ext4")),
+        ("/mnt/form\x0cfeed\x85and\u2028more/a", ("/mnt/form\x0cfeed\x85and\u2028more", "xfs")),
     ],
 )
 def test_a_path_is_on_the_deepest_and_latest_mount_above_it(path: str, found: tuple[str, str], table: str) -> None:
@@ -60,6 +75,19 @@ def test_the_table_of_this_host_is_read(tmp_path: Path) -> None:
 
 def test_without_a_table_nothing_can_be_told(tmp_path: Path) -> None:
     assert mounts.file_system("/", str(tmp_path / "none")) == ("", "")
+
+
+def test_a_name_that_is_no_utf_8_is_as_python_has_it(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_bytes(b"/dev/vda / ext4 rw 0 0\n/dev/vdb /mnt/\xff\\040x xfs rw 0 0\n")
+    assert mounts.file_system(os.fsdecode(b"/mnt/\xff x/a"), str(tmp_path / "mounts"))[1] == "xfs"
+
+
+def test_where_a_device_is_mounted_in_the_order_in_which_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(INFO, encoding="utf-8")
+    table = str(tmp_path / "mountinfo")
+    assert mounts.places({"7:0"}, table) == ["/mnt/日本 x", "/mnt/日本 x/sub\ttab"]
+    assert mounts.places({"7:1", "254:0"}, table) == ["/", "/mnt/form\x0cfeed"]
+    assert mounts.places(set(), table) == []
 
 
 @pytest.mark.parametrize("sign", ["none", "file", "environment"])

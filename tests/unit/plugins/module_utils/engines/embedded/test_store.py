@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, NoSpace
+from ansible_collections.nebula.provision.plugins.module_utils.host import mounts
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 
 
@@ -69,6 +70,21 @@ def test_a_catalog_of_version_1_counts_overheads_once_they_are_known(tmp_path: P
     with contextlib.closing(EmbeddedEngine(str(tmp_path), check_mode)) as engine:
         # They were never started; the books are right.
         assert {finding.kind for finding in engine.ledger().findings} == {"machine-unfinished"}
+
+
+@pytest.mark.parametrize("name", ["share", "a share"])
+def test_a_catalog_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The kernel's table of mounts is a file of the test's own."""
+    (tmp_path / name).mkdir()
+    point = str(tmp_path / name).replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {point} nfs4 rw 0 0\n")
+    monkeypatch.setattr(mounts, "TABLE", str(tmp_path / "mounts"))
+    with pytest.raises(CatalogError) as caught:
+        EmbeddedEngine(str(tmp_path / name), create=True)
+    assert f"{tmp_path / name} is mounted by nfs4" in caught.value.found and caught.value.remedy
+    assert list((tmp_path / name).iterdir()) == []
 
 
 def test_a_newer_catalog_is_refused(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
