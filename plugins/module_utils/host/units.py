@@ -18,7 +18,7 @@ PLACE = "/etc/systemd/system"
 # Reading all units anew takes a busy host long.
 TIMEOUT = 180.0
 # States of `systemctl is-enabled` in which a unit starts with its host.
-ENABLED = ("enabled", "alias", "static", "indirect", "generated", "linked")
+ENABLED = ("enabled", "alias", "static", "indirect", "generated")
 
 
 def has_systemd() -> bool:

@@ -154,6 +154,12 @@ def test_units_are_found_by_the_beginning_of_their_names(place: Path) -> None:
         ("enabled\n", 0, True),
         ("disabled\nenabled\n", 0, True),
         ("alias\n", 0, True),
+        ("static\n", 0, True),
+        ("indirect\n", 0, True),
+        ("generated\n", 0, True),
+        # The unit's file is found by a link, and nothing starts it.
+        ("linked\n", 1, False),
+        ("linked\nenabled\n", 0, True),
         ("disabled\n", 1, False),
         ("masked\nenabled-runtime\n", 1, False),
         ("", 1, False),
