@@ -183,6 +183,12 @@ class _Range:
             wanted = dataclasses.replace(checked, size=wanted.size, mac=checked.mac if wanted.mac else "")
         return cls(wanted, entry.get("state") == "absent", where)
 
+    @property
+    def says(self) -> tuple[bool, int]:
+        """How much it says of which range it means."""
+        given = (self.wanted.ip, self.wanted.mac, self.wanted.global_prefix, self.wanted.ula_prefix)
+        return self.wanted.ar_id != NEW_AR, sum(map(bool, given))
+
     def fits(self, there: AddressRange) -> bool:
         if self.wanted.ar_id != NEW_AR:
             return self.wanted.ar_id == there.ar_id
@@ -198,10 +204,11 @@ class _Range:
 
 
 def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, AddressRange | None]]:
-    """Each entry with the range of the network that it means; None: there is none yet (or no more)."""
+    """Each entry with the range of the network that it means; None: there is none yet (or no more). Those that say most
+    of theirs choose first: others would take it for their own."""
     left = list(network.address_ranges)
-    pairs: list[tuple[_Range, AddressRange | None]] = []
-    for entry in ranges:
+    pairs: dict[int, tuple[_Range, AddressRange | None]] = {}
+    for number, entry in sorted(enumerate(ranges), key=lambda pair: pair[1].says, reverse=True):
         there = next((r for r in left if entry.fits(r)), None)
         if there is not None:
             left.remove(there)
@@ -210,8 +217,8 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
             raise NotFound(
                 entry.where, "there is no range of that number", f"Leave ar_id out for a new one. There are: {known}"
             )
-        pairs.append((entry, there))
-    return pairs
+        pairs[number] = (entry, there)
+    return [pairs[number] for number in range(len(ranges))]
 
 
 def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:

@@ -67,6 +67,36 @@ def test_each_range_is_meant_once():
     assert [there for _entry, there in networks._matched(network, entries)] == [RANGE, None]
 
 
+ETHER = {"type": "ETHER", "size": 5}
+
+
+@pytest.mark.parametrize(
+    ("entries", "meant"),
+    [
+        ([ETHER, {**ETHER, "mac": "02:00:00:00:01:00"}], [None, 0]),
+        ([{**ETHER, "mac": "02:00:00:00:01:00"}, ETHER], [0, None]),
+        ([ETHER, {"ar_id": 0, "size": 6}], [None, 0]),
+        ([ETHER], [0]),
+    ],
+)
+def test_who_names_a_range_has_it_before_who_takes_any(entries, meant):
+    network = Network(0, "Private", address_ranges=(AddressRange(0, "ETHER", 6, mac="02:00:00:00:01:00"),))
+    wanted = [networks._Range.of("Private", entry) for entry in entries]
+    found = networks._matched(network, wanted)
+    assert [entry for entry, _there in found] == wanted
+    assert [there and there.ar_id for _entry, there in found] == meant
+
+
+def test_a_range_that_comes_before_another_leaves_that_as_it_is(apply):
+    named = {**ETHER, "size": 6, "mac": "02:00:00:00:01:00"}
+    apply({"name": "Private", "bridge": "br0", "address_ranges": [named]})
+    done, views, _warnings = apply({"name": "Private", "bridge": "br0", "address_ranges": [ETHER, named]})
+    assert done[0].error is None
+    assert [(each["ar_id"], each["size"]) for each in views[0]["address_ranges"]] == [(0, 6), (1, 5)]
+    done, _views, _warnings = apply({"name": "Private", "bridge": "br0", "address_ranges": [ETHER, named]})
+    assert done[0].error is None and not done[0].is_changed
+
+
 def test_a_number_that_is_not_there_names_those_that_are():
     network = Network(0, "Public", address_ranges=(RANGE,))
     with pytest.raises(NotFound) as caught:
