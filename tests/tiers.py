@@ -21,20 +21,19 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    *("test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download", "test_formats"),
-    *("test_guest_context", "test_hostile_archives", "test_hostile_downloads", "test_hostile_images", "test_images"),
-    *("test_injection", "test_installer_iso", "test_kvm_deployment_files", "test_nebula_context_iso"),
-    *("test_nebula_image", "test_nebula_template", "test_planted_links", "test_node_network", "test_transfer_ssh"),
+    *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
+    *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
+    *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
+    *("test_nebula_template", "test_planted_links", "test_saving", "test_transfer_ssh"),
 )
 
 # One whole life of every world, and what a change must not break.
 TEST = (
-    *("test_at_once", "test_audit", "test_backup", "test_boot", "test_cloud_init", "test_demo_image"),
-    *("test_disk_frozen", "test_disk_tasks", "test_disks", "test_encrypted_disks", "test_file_injection"),
-    *("test_firewalls", "test_hostile_disks", "test_image_life", "test_importer", "test_inject", "test_install"),
-    *("test_kills", "test_kvm", "test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs"),
-    *("test_power_cut", "test_progress", "test_role_network", "test_role_transfer", "test_saving", "test_site"),
-    *("test_verify", "test_world", "test_xen", "test_capacity"),
+    *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
+    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life", "test_importer"),
+    *("test_install", "test_kills", "test_kvm", "test_kvm_firmware", "test_kvm_modules", "test_late_runs"),
+    *("test_nebula_image", "test_node_network", "test_power_cut", "test_progress", "test_role_transfer", "test_site"),
+    *("test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
@@ -67,8 +66,17 @@ SUITES = {
             *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
             *("roles/demo_image",),
         ),
-        files=("test_site_life", "test_bad_input", "test_ansible", "test_secrets", "test_foreign", "test_lost_catalog"),
+        files=("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
         minutes=20,
+    ),
+    "ansible": Suite(
+        subjects=(
+            *("plugins/action", "plugins/filter", "plugins/lookup", "plugins/plugin_utils", "plugins/test", "meta"),
+            *("requirements", "ansible.cfg"),
+        ),
+        files=("test_ansible",),
+        targets=("matrix",),
+        minutes=12,
     ),
     "transfer": Suite(
         subjects=(
@@ -89,9 +97,26 @@ SUITES = {
         ),
         files=(
             *("test_image_check", "test_image_check_live", "test_image_recipes", "test_image_edits"),
-            *("test_image_reworks",),
+            *("test_image_reworks", "test_nebula_image_sent"),
         ),
         minutes=25,
+    ),
+    "disks": Suite(
+        subjects=(
+            *(
+                f"{UTILS}/storage/{name}.py"
+                for name in ("disks", "saving", "injection", "nbd", "guestfish", "guest_mount")
+            ),
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("disk_tasks", "libvirt_disks", "quiesce")),
+            f"{UTILS}/engines/disk_items.py",
+        ),
+        files=("test_disk_frozen", "test_file_injection", "test_inject"),
+        minutes=8,
+    ),
+    "network": Suite(
+        subjects=(f"{UTILS}/network", "roles/network", "plugins/modules/nebula_node_network.py"),
+        files=("test_firewalls", "test_role_network"),
+        minutes=5,
     ),
     "install": Suite(
         subjects=(
@@ -100,7 +125,7 @@ SUITES = {
             *(f"{UTILS}/items/{name}.py" for name in ("installs", "install_wishes", "install_waits", "isos")),
             f"{UTILS}/storage/installer_media.py",
         ),
-        files=("test_install_life", "test_role_install_os"),
+        files=("test_install_life", "test_role_install_os", "test_installer_iso"),
         scenarios=("install_os",),
         minutes=25,
     ),
@@ -131,7 +156,7 @@ SUITES = {
     ),
     "stock": Suite(
         subjects=(
-            *(f"{UTILS}/network", f"{UTILS}/host", "roles/node", "roles/network", "tests/tools/stock_host.py"),
+            *(f"{UTILS}/network/boot.py", f"{UTILS}/host", "roles/node", "tests/tools/stock_host.py"),
             *(f"{UTILS}/storage/injection.py", f"{UTILS}/storage/guest_mount.py", "extensions/molecule/stock"),
         ),
         files=("test_stock_host", "test_stock_injection"),
@@ -143,7 +168,7 @@ SUITES = {
             *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backups.py"),
             *(f"{UTILS}/hypervisors/batch.py", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
         ),
-        files=("test_runs_at_once", "test_disk_full"),
+        files=("test_runs_at_once", "test_at_once", "test_disk_full"),
         minutes=15,
     ),
     "torture": Suite(
@@ -173,7 +198,7 @@ ALONE = frozenset(
 )
 # Of these the first; and of the others what takes longest, which begins first.
 FIRST_ALONE = ("test_molecule",)
-LONGEST = ("test_tools", "test_xen", "test_install", "test_cloud_init", "test_role_transfer", "test_site")
+LONGEST = ("test_tools", "test_xen", "test_cloud_init", "test_site", "test_role_transfer", "test_install")
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {

@@ -7,15 +7,13 @@ what is refused. test_install_life.py has what goes wrong on the way."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
-import pytest
 import web_server
 from in_world import in_world
 
-from ansible_collections.nebula.provision.tests.integration.guests import fake_installer, installer_iso
+from ansible_collections.nebula.provision.tests.integration.guests import fake_installer
 from ansible_collections.nebula.provision.tests.integration.install_runs import (
     TEMPLATE,
     installs,
@@ -64,42 +62,6 @@ def test_what_the_guest_wrote_names_no_file_of_the_host() -> None:
         whole = flow.place / "whole.raw"
         subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", changed["source"], str(whole)], check=True)
         assert whole.read_bytes()[:510] == hostile[:510] and leaks(flow.root) == []
-
-
-def test_an_installers_kernel_is_booted_directly_and_once() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("a world needs root")
-    # Outside of the world, which has no network.
-    by_its_kernel(iso=str(installer_iso.build("reboot")))
-
-
-@in_world
-def by_its_kernel(iso: str) -> None:
-    """With answers in its initrd, and an end that is a reboot: the kernel would be booted again."""
-    with installs() as flow:
-        flow.list.clear()
-        flow.add(
-            "one", Path(iso), size=2048, template={"CPU": "0.5"}, end="reboot", timeout=240,
-            answers={"kind": "preseed", "root_password_hash": "s3cr3t"},
-            verify={"pattern": "login:|nebula-guest: ready"},
-        )  # fmt: skip
-        flow.rendered = {"one": "d-i s3cr3t/answer string\n"}
-        for name, act in flow.steps():
-            act()
-            if name == "prepared":
-                images = {each["name"]: each for each in flow.run("nebula_info", gather=["images"])["images"]}
-                initrd = Path(images["install-one-initrd"]["source"])
-                assert b"preseed.cfg" in initrd.read_bytes()[-1024:] and initrd.stat().st_mode & 0o007 == 0
-            if name == "machines":
-                assert "<on_reboot>destroy</on_reboot>" in flow.definition("install-one")
-                assert "preseed/file=/preseed.cfg" in flow.definition("install-one")
-            if name == "trials":
-                later = flow.definition("verify-one")
-                assert "<kernel>" not in later and "<on_reboot>destroy" not in later and "cdrom" not in later
-        assert not flow.errors, flow.errors
-        left = flow.run("nebula_info", gather=["images"])["images"]
-        assert [(each["name"], each["type"]) for each in left] == [(Path(iso).name, "CDROM"), ("one", "OS")]
-        assert left[1]["attributes"]["VERIFIED"] == "YES"
 
 
 @in_world

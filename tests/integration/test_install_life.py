@@ -395,6 +395,42 @@ def test_what_is_finished_stays_so_without_its_inputs() -> None:
         assert not flow.errors and flow.run("nebula_info", gather=["images"])["images"] == before
 
 
+def test_an_installers_kernel_is_booted_directly_and_once() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a world needs root")
+    # Outside of the world, which has no network.
+    by_its_kernel(iso=str(installer_iso.build("reboot")))
+
+
+@in_world
+def by_its_kernel(iso: str) -> None:
+    """With answers in its initrd, and an end that is a reboot: the kernel would be booted again."""
+    with installs() as flow:
+        flow.list.clear()
+        flow.add(
+            "one", Path(iso), size=2048, template={"CPU": "0.5"}, end="reboot", timeout=240,
+            answers={"kind": "preseed", "root_password_hash": "s3cr3t"},
+            verify={"pattern": "login:|nebula-guest: ready"},
+        )  # fmt: skip
+        flow.rendered = {"one": "d-i s3cr3t/answer string\n"}
+        for name, act in flow.steps():
+            act()
+            if name == "prepared":
+                images = {each["name"]: each for each in flow.run("nebula_info", gather=["images"])["images"]}
+                initrd = Path(images["install-one-initrd"]["source"])
+                assert b"preseed.cfg" in initrd.read_bytes()[-1024:] and initrd.stat().st_mode & 0o007 == 0
+            if name == "machines":
+                assert "<on_reboot>destroy</on_reboot>" in flow.definition("install-one")
+                assert "preseed/file=/preseed.cfg" in flow.definition("install-one")
+            if name == "trials":
+                later = flow.definition("verify-one")
+                assert "<kernel>" not in later and "<on_reboot>destroy" not in later and "cdrom" not in later
+        assert not flow.errors, flow.errors
+        left = flow.run("nebula_info", gather=["images"])["images"]
+        assert [(each["name"], each["type"]) for each in left] == [(Path(iso).name, "CDROM"), ("one", "OS")]
+        assert left[1]["attributes"]["VERIFIED"] == "YES"
+
+
 def test_a_real_installer_that_fails_or_stays() -> None:
     if os.geteuid() != 0:
         pytest.skip("a world needs root")

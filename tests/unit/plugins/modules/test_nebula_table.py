@@ -66,9 +66,15 @@ def test_without_rows_that_is_said(run, given, line):
     assert run(columns=["name"], rows=[], **given)["lines"] == [line]
 
 
-@pytest.mark.parametrize("wrong", [{"rows": {"a": 1}, "columns": ["a"]}, {"rows": ROWS, "columns": "id"}])
-def test_what_is_no_list_is_refused(run, wrong):
-    with pytest.raises(AnsibleActionFail, match="rows and columns are lists"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rows": {"a": 1}, "columns": ["a"]}, "rows: it is a dict. Give a list"),
+        ({"rows": ROWS, "columns": "id"}, "columns: it is a str. Give a list"),
+    ],
+)
+def test_what_is_no_list_is_refused(run, wrong, told):
+    with pytest.raises(AnsibleActionFail, match=told):
         run(**wrong)
 
 
