@@ -21,6 +21,13 @@ MINUTES, MINUTES_OF_LONG = 3, 8
 DEADLINE = float(os.environ.get("NEBULA_DEADLINE") or "inf")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("NEBULA_COVERED"):
+        import covered
+
+        config.pluginmanager.register(covered, "covered")
+
+
 def group(nodeid: str) -> str:
     """What runs in one process, one after another: those of ALONE, or a file's own."""
     return MACHINE if _name(nodeid) in tiers.ALONE else nodeid.split("::", maxsplit=1)[0]

@@ -217,7 +217,9 @@ NEEDS = {
 
 
 def names(tier: str) -> tuple[str, ...]:
-    """Files of a tier, from the root of the checkout."""
+    """Files of a tier or suite, or of the unit tests alone, from the root of the checkout."""
+    if tier == "unit":
+        return ("tests/unit",)
     if tier == "quick":
         return ("tests/unit", *_paths(QUICK))
     if tier == "test":

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plugin of pytest (-p covered): which lines of the plugins each test reaches, and how long the test takes.
+"""A plugin of pytest: which lines of the plugins each test reaches, and how long the test takes.
 
-It is of use where coverage.py runs already (measure_coverage.py sets that up). Lines are kept by the test that reached
+tests/conftest.py has it run where measure_coverage.py has set NEBULA_COVERED, and coverage.py runs already. Lines are kept by the test that reached
 them, whichever process did: pytest's own, a world's (in_world.py), a module's that Ansible started.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-# Where files with seconds by test go. measure_coverage.py sets it.
+# Where files with seconds by test go.
 PLACE = "NEBULA_COVERED"
 _seconds: Counter[str] = Counter()
 

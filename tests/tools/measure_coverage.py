@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which lines of the plugins the tests of a tier reach: measure_coverage.py TIER [arguments of pytest]
 
-TIER is quick, test, or a suite of tests/tiers.py. build/coverage/TIER keeps the data, lines by test, with
+TIER is unit, quick, test, or a suite of tests/tiers.py. build/coverage/TIER keeps the data, lines by test, with
 TIER.seconds.json beside it; mutants.py reads both. A table of lines by package is printed; `--tables TIER …` prints it
 for data that is there, one column for each TIER, where A+B is one column for both together.
 
@@ -72,8 +72,7 @@ def measure(tier: str, arguments: list[str]) -> int:
         ),
         "NEBULA_COVERED": str(place),
     }
-    python = str(Path(sys.executable))
-    command = [python, "-m", "pytest", "-p", "covered", "-n", "2", *tiers.names(tier), *arguments]
+    command = [sys.executable, "-m", "pytest", "-n", "2", *tiers.names(tier), *arguments]
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     combine(tier, place)
     return status
@@ -83,8 +82,6 @@ def combine(tier: str, place: Path) -> None:
     settings = place / "combined.rc"
     settings.write_text(COMBINED.replace("PLACE", str(DATA / tier)))
     files = [str(path) for path in place.iterdir() if path.name.startswith(("lines.", "module="))]
-    listed = place / "files.txt"
-    listed.write_text("\n".join(files))
     coverage = [sys.executable, "-m", "coverage", "combine", f"--rcfile={settings}", "--quiet"]
     (DATA / tier).unlink(missing_ok=True)
     # As many as a command line holds.
