@@ -41,6 +41,9 @@ def test_only_the_race_for_the_common_group_is_tried_twice(message, lost):
             "Secret not found: no secret with matching uuid '9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11'",
             "nebula_luks_secrets",
         ),
+        # Where ovmf was not installed: the one of a machine whose firmware libvirt chooses, the other of an older one.
+        ("operation failed: Unable to find any firmware to satisfy 'efi'", "ovmf"),
+        ("operation failed: Unable to find 'efi' firmware that is compatible with the current configuration", "ovmf"),
     ],
 )
 def test_what_is_missing_is_named(message, remedy):
