@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ansible_collections.nebula.provision.tests import tiers
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 MACHINE = "machine"
 # Minutes that one test may take on a slow machine, with what it sets up.

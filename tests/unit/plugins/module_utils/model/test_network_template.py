@@ -247,7 +247,7 @@ KEYS = st.sampled_from(
 VECTORS = st.dictionaries(st.sampled_from(["IP", "MAC", "SIZE", "TYPE", "X"]), WORDS).map(lambda d: tuple(d.items()))
 
 
-@settings(max_examples=3000)
+@settings(max_examples=1000)
 @given(st.lists(st.tuples(KEYS, st.one_of(WORDS, VECTORS)), max_size=10))
 def test_any_template_is_read_or_refused(attributes: list[tuple[str, object]]) -> None:
     try:
