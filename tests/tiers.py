@@ -67,7 +67,7 @@ SUITES = {
             *("roles/demo_image",),
         ),
         files=("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-        minutes=20,
+        minutes=15,
     ),
     "ansible": Suite(
         subjects=(
@@ -76,7 +76,7 @@ SUITES = {
         ),
         files=("test_ansible",),
         targets=("matrix",),
-        minutes=12,
+        minutes=15,
     ),
     "transfer": Suite(
         subjects=(
@@ -111,12 +111,12 @@ SUITES = {
             f"{UTILS}/engines/disk_items.py",
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),
-        minutes=8,
+        minutes=5,
     ),
     "network": Suite(
         subjects=(f"{UTILS}/network", "roles/network", "plugins/modules/nebula_node_network.py"),
         files=("test_firewalls", "test_role_network"),
-        minutes=5,
+        minutes=4,
     ),
     "install": Suite(
         subjects=(
@@ -169,7 +169,7 @@ SUITES = {
             *(f"{UTILS}/hypervisors/batch.py", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
         ),
         files=("test_runs_at_once", "test_at_once", "test_disk_full"),
-        minutes=15,
+        minutes=12,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
