@@ -116,6 +116,18 @@ def test_ends(engine, end, shape, pattern):
 
 
 @pytest.mark.parametrize(
+    ("keys", "end"),
+    [
+        ({"state": "installed"}, "manual"),
+        ({"state": "present"}, "poweroff"),
+        ({"state": "installed", "answers": PRESEED}, "poweroff"),
+    ],
+)
+def test_what_is_installed_by_hand_ends_by_hand(engine, keys, end):
+    assert wish(engine, **keys).shape.end == end
+
+
+@pytest.mark.parametrize(
     ("keys", "words"),
     [
         ({"iso": None}, "iso: it is not given"),

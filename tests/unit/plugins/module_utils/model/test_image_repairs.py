@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.nebula.provision.plugins.module_utils.model import image_repairs
 from ansible_collections.nebula.provision.plugins.module_utils.model.image_facts import LINUX, Facts, Node
 
@@ -20,3 +22,19 @@ def test_only_what_is_changed_in_fstab_is_shown_and_no_password():
     assert "# not in the image: /dev/sdb1 /data ext4 user=ann%hunter3" in edit.text and "hunter2" in edit.text
     assert step.before == "/dev/sdb1 /data ext4 user=ann%********,passwd=********,vers=3 0 0"
     assert step.after == f"# not in the image: {step.before}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "links"),
+    [
+        ("/etc/init.d/ssh", {f"/etc/rc{level}.d/S01ssh": "../init.d/ssh" for level in "2345"}),
+        (
+            "/lib/systemd/system/sshd.service",
+            {"/etc/systemd/system/multi-user.target.wants/sshd.service": "/lib/systemd/system/sshd.service"},
+        ),
+    ],
+)
+def test_an_ssh_server_is_started_in_the_way_of_its_init(unit, links):
+    facts = Facts(os=LINUX, tree={"/usr/sbin/sshd": Node(), unit: Node()})
+    (step,) = image_repairs.plan(facts, ["ssh-server"])
+    assert {edit.path: edit.target for edit in step.edits} == links

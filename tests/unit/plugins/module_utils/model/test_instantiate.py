@@ -158,6 +158,8 @@ def test_defaults() -> None:
     assert (vm.name, vm.cpu, vm.vcpu, vm.graphics, vm.context) == ("one-0", 1.0, None, None, None)
     assert (vm.os.machine, vm.os.arch, vm.os.boot) == ("q35", "x86_64", ())
     assert vm.disks[0].driver == "qcow2"
+    # The first NIC that it gets later.
+    assert vm.next_nic == 0
 
 
 def test_half_a_processor() -> None:

@@ -64,6 +64,7 @@ TAKEN = (
     ']\nRAW = [ TYPE = kvm, DATA = "<devices/>"',
     ']\nRAW = [ TYPE = xen, DATA = "a = <b"',
     "]\nOS = [ MACHINE = pc-q35-7.2, FIRMWARE = UEFI, FIRMWARE_SECURE = YES",
+    ", IOTHREAD = 1 ]\nFEATURES = [ IOTHREADS = 2",
     ", IOTHREAD = 2 ]\nFEATURES = [ IOTHREADS = 2",
     ', SERIAL = "WD 1.0-a_b+"',
     ", TOTAL_IOPS_SEC = 5, TOTAL_IOPS_SEC_MAX = 5, TOTAL_IOPS_SEC_MAX_LENGTH = 2, SIZE_IOPS_SEC = 1",

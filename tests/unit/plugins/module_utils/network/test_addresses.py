@@ -87,6 +87,11 @@ def test_a_random_mac_leaves_room_for_its_range(random, size):
     assert (first + size - 1) >> 32 == 0x0200
 
 
+def test_a_random_range_may_be_the_last_that_there_is():
+    assert addresses.base_mac((1 << 32) - 16, 16) == "02:00:ff:ff:ff:f0"
+    assert addresses.base_mac((1 << 32) - 15, 16) == "02:00:00:00:00:00"
+
+
 @pytest.mark.parametrize(
     ("prefix", "mac", "ip6"),
     [

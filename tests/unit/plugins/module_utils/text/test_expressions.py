@@ -73,6 +73,7 @@ SCOPE = Scope(
         ("$NAME[0]", "web-0[0]"),
         ("$NAME[", "web-0["),
         ("$NAME[IP, NETWORK]", "web-0[IP, NETWORK]"),
+        ("$NAME[IP, NETWORK x]", "web-0[IP, NETWORK x]"),
         ('$NAME[IP, NETWORK="x"', 'web-0[IP, NETWORK="x"'),
         ("", ""),
     ],
