@@ -167,6 +167,8 @@ def test_a_template_is_not_quoted():
     ):
         text = install_answers.without_source(said, source)
         assert "S3cret" not in text and len(text) > 20, text
+    # What stands around it stays.
+    assert install_answers.without_source(f"while templating {source!r}: x", source) == "while templating '…': x"
 
 
 def others_of_kind(kind: str) -> list[str]:

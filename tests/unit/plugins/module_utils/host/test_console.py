@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -302,6 +303,11 @@ def test_what_was_believed_is_no_console(log: Path) -> None:
     assert judge(log, DEMO).verified
     log.unlink()
     assert wait([wanted(log)], timeout=0)[0].missing == ("a console log",)
+
+
+def test_what_was_believed_is_for_nobody_else(log: Path) -> None:
+    assert judge(log, DEMO).verified
+    assert stat.S_IMODE(os.stat(f"{log}{console.VERIFIED}").st_mode) == 0o600
 
 
 def test_check_mode_remembers_nothing(log: Path) -> None:

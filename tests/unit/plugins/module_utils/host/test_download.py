@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import io
+import socket
+import urllib.error
+from email.message import Message
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import Download, is_url, without_secrets
 
 
@@ -47,3 +52,33 @@ def test_a_url_that_cannot_be_read_is_refused_and_not_shown(url):
 def test_a_password_is_never_shown_whatever_stands_around_it(rest):
     shown = without_secrets(f"https://me:WORD{rest}@example.org/x")
     assert "WORD" not in shown and "me" not in shown.replace("example", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "times"),
+    [
+        (400, 1), (401, 1), (403, 1), (404, 1), (408, 3), (410, 1), (425, 3), (429, 3), (500, 3), (501, 1), (502, 3),
+        (503, 3), (504, 3), (505, 1),
+    ],
+)  # fmt: skip
+def test_only_what_may_pass_is_asked_for_again(monkeypatch, code, times):
+    asked = []
+
+    def request(_self, offset):
+        asked.append(offset)
+        raise urllib.error.HTTPError("http://example.org/a", code, "", Message(), io.BytesIO())
+
+    monkeypatch.setattr(Download, "_request", request)
+    with pytest.raises(DownloadFailed, match=f"the server answered {code} "):
+        Download("http://example.org/a", retries=2, pause=lambda _seconds: None).open()
+    assert asked == [0] * times
+
+
+def test_a_server_that_is_not_there_is_told_by_the_system_s_own_words():
+    with socket.socket() as bound:
+        # Nothing listens there.
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/a"
+        with pytest.raises(DownloadFailed) as caught:
+            Download(url, retries=0).open()
+    assert str(caught.value).startswith(f"download of {url}: [Errno 111] Connection refused. Check the URL")

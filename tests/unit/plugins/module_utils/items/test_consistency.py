@@ -25,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -121,6 +122,56 @@ def test_a_machine_in_another_state_names_the_run_that_mends_it(attributes, run)
         whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
         found = compare(whole, [node(domains=domains, directories=(directory,))])
         assert kinds(found) == [kind] and run in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("disk", "size", "found"),
+    [
+        (Disk(0, "vda", "SWAP", size=64, driver="raw"), 64 << 20, []),
+        (
+            Disk(0, "vda", "SWAP", size=64, driver="raw"),
+            (64 << 20) - 1,
+            ["its file /d/3/disk.0 has 67108863 bytes, and is to have 67108864"],
+        ),
+        (
+            Disk(0, "vda", "SWAP", size=64, driver="raw"),
+            (64 << 20) + 1,
+            ["its file /d/3/disk.0 has 67108865 bytes, and is to have 67108864"],
+        ),
+    ],
+)
+def test_a_disk_of_another_size_than_it_was_made_with(disk: Disk, size: int, found: list[str]) -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", True, 1)
+    seen = (VmFile("disk.0", size=size), VmFile("vm.json"))
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, seen)
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, disks=("/d/3/disk.0",))
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    told = compare(whole, [node(domains=(domain,), directories=(directory,))])
+    assert [finding.found for finding in told] == found
+
+
+IMAGE = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
+
+
+@pytest.mark.parametrize(
+    ("kept", "settled", "found"),
+    [
+        ({"images": (f"own-{IMAGE}-1",)}, True, []),
+        ({"images": (f"own-{IMAGE}-2",)}, True, [f"file cache/own-{IMAGE}-2 below nebula_root"]),
+        # What nobody wrote to is a copy of the front-end's.
+        ({"images": (f"{IMAGE}-2",)}, True, []),
+        ({"returns": {f"{IMAGE}-1": 9}}, True, [f"file transfer/out/{IMAGE}-1 below nebula_root"]),
+        ({"returns": {f"{IMAGE}-2": 9}}, True, [f"file transfer/out/{IMAGE}-2 below nebula_root"]),
+        ({"returns": {f"{IMAGE}-2": 9}}, False, []),
+    ],
+)
+def test_what_machines_wrote_is_left_where_none_has_it_any_more(kept, settled: bool, found: list[str]) -> None:
+    disk = Disk(0, "vda", image="data", image_uuid=IMAGE, generation=1, clone=False, save=True)
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", settled, 1)
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    told = [finding for finding in compare(whole, [replace(node(), **kept)]) if finding.kind == "file-left"]
+    assert [finding.object for finding in told] == found
+    assert all(finding.found == "it is of an image that the catalog does not have" for finding in told)
 
 
 def test_an_inventory_travels_as_json() -> None:

@@ -6,6 +6,7 @@ before anything is copied."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -201,6 +202,21 @@ def test_a_file_that_machines_rest_on_is_closed_again(engine: EmbeddedEngine, ap
     assert not apply({"name": "demo"})["demo"].is_changed
 
 
+def test_a_file_that_can_not_be_closed_is_told(
+    engine: EmbeddedEngine, apply: Apply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(BLANK)
+    source = engine.image_info("demo").source
+    os.chmod(source, 0o660)
+
+    def refuse(path: str, **_how: bool) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    monkeypatch.setattr(datastore, "protect", refuse)
+    said = error_of(apply({"name": "demo"}), NebulaError)
+    assert said.startswith(f"image demo: path {source}: Operation not permitted"), said
+
+
 @needs_qemu_img
 def test_persistence_opens_and_closes_the_file(engine: EmbeddedEngine, apply: Apply) -> None:
     apply(BLANK)
@@ -230,6 +246,15 @@ def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: 
     assert done.error is None and done.is_changed and done.after == predicted.after and done.before == made.after
     assert done.after is not None and (done.after["size"], done.after["state"]) == (7, "DISABLED")
     assert not apply(larger)["demo"].is_changed
+
+
+def test_check_mode_foresees_another_content_once_snapshots_are_gone_and_once_it_is_closed(
+    engine: EmbeddedEngine, apply: Apply
+) -> None:
+    registered(engine, ImageState.READY, format="qcow2", size=4, persistent=True, snapshots='[{"id": 0}]')
+    done = apply({"name": "demo", "snapshot_flatten": True, "persistent": False}, check=True)["demo"]
+    assert done.error is None and done.after is not None
+    assert (done.after["persistent"], done.after["generation"]) == (False, 2)
 
 
 def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEngine, apply: Apply) -> None:
@@ -320,6 +345,16 @@ def test_of_what_was_found_out_of_an_installation_a_clone_takes_nothing(engine: 
     apply({**BLANK, "attributes": {"OS": "Debian", installs.FROM: "debian.iso", installs.VERIFIED: "YES"}})
     done = apply({"name": "copy", "clone_of": "demo", "type": "DATABLOCK"})["copy"]
     assert done.error is None and done.after is not None and done.after["attributes"] == {"OS": "Debian"}
+
+
+def test_what_was_done_to_the_file_of_an_image_is_noted_of_its_clone(engine: EmbeddedEngine, apply: Apply) -> None:
+    """Notes name the generation that they hold of: what machines wrote to the image since is in the clone too."""
+    apply(BLANK)
+    with engine.session():
+        engine.image_update("demo", generation=2, notes={"compress": 2, "sparse": 1})
+    assert apply({"name": "copy", "clone_of": "demo", "type": "DATABLOCK"})["copy"].error is None
+    notes = engine.image_info("copy").notes
+    assert (notes.get("compress"), notes.get("sparse")) == (0, None)
 
 
 def ordered(*items: Mapping[str, Any]) -> list[int]:
