@@ -22,9 +22,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
     StalePlan,
+    StorageFailed,
     TimedOut,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import (
     CHECKPOINT,
     PARTIAL,
@@ -33,13 +35,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
     Record,
     read_record,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.installs import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CREATE, DELETE, DiskTask, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome as Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import injection
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -724,3 +729,25 @@ def test_a_machine_whose_disk_could_not_be_reverted_is_not_started(here: Node, w
     assert told(outcome)[::2] == ("POWEROFF", "Unsupported")
     assert "start" not in here.driver.names()
     assert [each.token for each in outcome.tasks] == ["t1"]
+
+
+# -- images of the node's own ------------------------------------------------------------------------------------------
+def test_what_machines_rest_on_is_read_from_their_own_directories(here: Node) -> None:
+    here.one("RUNNING")
+    record = replace(here.record(), images=("an image",))
+    text = json.dumps(to_plain(record))
+    (here.directory() / RECORD).write_text(text, encoding="utf-8")
+    # An administrator's copy, of which no machine is.
+    (here.directory().parent / "0.old").mkdir()
+    (here.directory().parent / "0.old" / RECORD).write_text(text.replace("an image", "another"), encoding="utf-8")
+    (here.directory().parent / "1").mkdir()
+    assert batch._images_in_use(str(here.root)) == {"an image"}
+
+
+# -- files of disks ----------------------------------------------------------------------------------------------------
+def test_what_a_plan_holds_is_written_into_a_disk_as_it_is(here: Node) -> None:
+    made = Batch(Plan(CATALOG, 1, "node1", ()), here.driver, str(here.root))
+    assert made._content_of(Injected("/etc/a", "text", mode=0o600)) == injection.Entry("/etc/a", b"text", 0o600)
+    gone = ContextFile("/nowhere/a", "a")
+    with pytest.raises(StorageFailed, match="FILES: '/nowhere/a': the plan does not hold it"):
+        made._content_of(Injected("/etc/a", file=gone))

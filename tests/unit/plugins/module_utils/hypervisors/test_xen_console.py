@@ -66,6 +66,14 @@ def test_what_its_administrator_told_it_stays(settings, line):
     assert not xen_console.give_back(changes)
 
 
+def test_settings_may_be_elsewhere(settings, tmp_path):
+    (tmp_path / "elsewhere").write_text(DEBIAN)
+    settings.symlink_to(tmp_path / "elsewhere")
+    foreseen = Changes(True)
+    xen_console.prepare(foreseen)
+    assert set(foreseen.after) == {str(settings), "xenconsoled"}
+
+
 def test_a_daemon_that_does_not_listen_is_named(settings, monkeypatch):
     settings.write_text(DEBIAN)
     monkeypatch.setattr(xen_console, "_restart", lambda: None)

@@ -8,6 +8,7 @@ own."""
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,12 @@ def test_what_a_machine_says_is_written_to_its_own_directory(dom0: Dom0, tmp_pat
     before = link.lstat().st_mtime_ns
     node._link_console(vm(kernel="/boot/vmlinuz"), "one-1", "/b/1")
     assert link.lstat().st_mtime_ns == before
+
+
+def test_only_root_has_links_made_where_consoles_are(dom0: Dom0) -> None:
+    dom0.consoles.rmdir()
+    XenNode()._link_console(vm(kernel="/boot/vmlinuz"), "one-1", "/a/1")
+    assert stat.S_IMODE(dom0.consoles.stat().st_mode) == 0o755
 
 
 def test_a_machine_with_a_serial_port_needs_no_link(dom0: Dom0) -> None:

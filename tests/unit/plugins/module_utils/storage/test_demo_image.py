@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import struct
 import subprocess
 from pathlib import Path
@@ -52,6 +53,15 @@ def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
     assert (tmp_path / "bin/empty").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "bin").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "init").readlink() == Path("bin/busybox")
+
+
+def test_nobody_but_root_writes_to_the_guests_files(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/busybox").write_bytes(b"busybox")
+    modes = {path: entry.mode for path, entry in demo_image.guest_tree(tmp_path).items()}
+    assert [path for path, mode in modes.items() if mode & 0o022 and not stat.S_ISLNK(mode)] == ["tmp"]
+    programs = {path for path, mode in modes.items() if stat.S_ISREG(mode) and stat.S_IMODE(mode) == 0o755}
+    assert programs == {"bin/busybox", "etc/acpi/PWRF/00000080", "etc/nebula/boot", "etc/nebula/shell"}
 
 
 def test_the_archive_is_the_same_for_the_same_tree() -> None:

@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ImageRefused,
     InUse,
     InvalidValue,
+    NoSpace,
     NotFound,
     WrongState,
 )
@@ -191,6 +192,26 @@ def test_what_could_not_be_finished_is_kept_and_told(image):
     with pytest.raises(CommandFailed) as caught:
         image_edits._write_back(image)
     assert f"it is half written, and what it lacks is kept in {image.directory}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (NoSpace("qemu-img", "no space left", "Make room"), "Make room. "),
+        (CommandFailed("qemu-img", "it broke"), "Mend that, then run again. "),
+    ],
+)
+def test_what_is_to_be_done_before_it_can_be_finished(image, monkeypatch, error, remedy):
+    def fail(*_arguments, **_how):
+        raise error
+
+    monkeypatch.setattr(image_edits, "_qemu_img", fail)
+    with pytest.raises(type(error)) as caught:
+        image_edits._write_back(image)
+    assert caught.value.remedy == (
+        f"{remedy}Until a run has finished it, the image must not be used: it is half written, and what it lacks is "
+        f"kept in {image.directory}"
+    )
 
 
 @needs_qemu

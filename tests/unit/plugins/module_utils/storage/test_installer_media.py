@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -132,6 +133,46 @@ def test_a_directory_that_is_its_own_child_ends(tmp_path):
     struct.pack_into("<I", data, place - 33 + 2, root)
     iso.write_bytes(data)
     assert media.find(str(iso), [("/".join(["install.amd"] * 200),)], "iso") is None
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (media.LARGEST_FILE, "the ISO is damaged or cut off"),
+        (media.LARGEST_FILE + 1, "a file in it has 1073741825 bytes. The limit is 1024 MiB"),
+    ],
+)
+def test_how_large_a_file_of_an_iso_may_be(tmp_path, size, words):
+    path = tmp_path / "x.iso"
+    path.write_bytes(b"")
+    with pytest.raises(ImageRefused, match=words):
+        next(media.content(str(path), media.Place(0, size, False), "iso x"))
+
+
+def test_a_boot_catalog_may_be_full():
+    header = bytearray(b"\1" + bytes(29) + b"\x55\xaa")
+    struct.pack_into("<H", header, 28, -sum(struct.unpack("<16H", header)) & 0xFFFF)
+    section = b"\x91\xef" + struct.pack("<H", 61) + bytes(28)
+    entry = b"\x88" + bytes(31)
+    full = bytes(header) + entry + section + entry * 61
+    assert len(full) == media.SECTOR
+    assert media._catalog(io.BytesIO(full), 0) == (True, True)
+
+
+def test_a_directory_may_end_with_its_last_record():
+    # Where the length, the sector and the size of a file called A are.
+    record = struct.pack("<BBI4xI4x14xB", 34, 0, 7, 5, 1) + b"A"
+    assert len(record) == 34
+    for data in (record, record * 2):
+        found = media._child(io.BytesIO(data), media.Place(0, len(data), True), "a", "iso")
+        assert found == media.Place(7 * media.SECTOR, 5, False)
+
+
+def test_long_names_end_where_a_field_can_not_be():
+    record = bytes(32) + b"\1A" + b"NM\x0b\1\0longer"
+    assert media._names(record) == {"a", "longer"}
+    # No field has three bytes: what follows is none either.
+    assert media._names(bytes(32) + b"\1A" + b"XX\3" + b"NM\x0b\1\0longer") == {"a"}
 
 
 # -- an archive behind an initrd --------------------------------------------------------------------------------------

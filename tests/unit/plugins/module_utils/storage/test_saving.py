@@ -221,6 +221,12 @@ def test_a_disk_whose_content_is_in_another_file_is_refused(tmp_path):
     assert os.listdir(tmp_path) == ["disk.0"]
 
 
+def test_what_stands_behind_an_older_header_says_nothing(tmp_path):
+    path = tmp_path / "disk.0"
+    path.write_bytes(b"QFI\xfb" + struct.pack(">I", 2) + bytes(64) + struct.pack(">Q", 4))
+    saving._refuse_data_file(str(path), "qcow2", "disk 0")
+
+
 @pytest.mark.parametrize(("size", "expected"), [(0, Saved(3, "raw")), (3 * MIB, Saved(3, "raw")), (3 * MIB + 1, None)])
 def test_what_was_saved_is_as_large_as_its_disk(raw, size, expected):
     if expected:
