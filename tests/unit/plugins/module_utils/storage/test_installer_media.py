@@ -149,10 +149,11 @@ def test_how_large_a_file_of_an_iso_may_be(tmp_path, size, words):
         next(media.content(str(path), media.Place(0, size, False), "iso x"))
 
 
-def test_a_boot_catalog_may_be_full():
+@pytest.mark.parametrize("header_id", [b"\x90", b"\x91"], ids=["more to come", "last"])
+def test_a_boot_catalog_may_be_full(header_id):
     header = bytearray(b"\1" + bytes(29) + b"\x55\xaa")
     struct.pack_into("<H", header, 28, -sum(struct.unpack("<16H", header)) & 0xFFFF)
-    section = b"\x91\xef" + struct.pack("<H", 61) + bytes(28)
+    section = header_id + b"\xef" + struct.pack("<H", 61) + bytes(28)
     entry = b"\x88" + bytes(31)
     full = bytes(header) + entry + section + entry * 61
     assert len(full) == media.SECTOR
