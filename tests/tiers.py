@@ -99,7 +99,7 @@ SUITES = {
             *("test_image_check", "test_image_check_live", "test_image_recipes", "test_image_edits"),
             *("test_image_reworks", "test_nebula_image_sent"),
         ),
-        minutes=25,
+        minutes=18,
     ),
     "disks": Suite(
         subjects=(
