@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import subprocess
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +101,50 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guest]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         booting = {name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in formats.FORMATS}
         return {name: guest.result() for name, guest in booting.items()}
+
+
+# What a NIC is told, and the routes that it has then.
+ONE = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1"}
+SIX = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP6": "2001:db8:66::10", "ETH0_IP6_GATEWAY": "2001:db8:66::1"}
+TO_ONE, TO_SIX = ("0.0.0.0/0", "10.66.0.1"), ("::/0", "2001:db8:66::1")
+ROUTED = {
+    "IPv4": (ONE, {TO_ONE}),
+    "IPv6": (SIX, {TO_SIX}),
+    "a router on the link": ({**SIX, "ETH0_IP6_GATEWAY": "fe80::1"}, {("::/0", "fe80::1")}),
+    "both": ({**ONE, **SIX}, {TO_ONE, TO_SIX}),
+    "metrics": ({**ONE, **SIX, "ETH0_METRIC": "5", "ETH0_IP6_METRIC": "6"}, {TO_ONE, TO_SIX}),
+    "more": (
+        {**ONE, **SIX, "ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2"},
+        {TO_ONE, TO_SIX, ("10.67.0.0/16", "10.66.0.2")},
+    ),
+    "more of IPv6": (
+        {**SIX, "ETH0_ROUTES": "2001:db8:77::/48 via 2001:db8:66::2"},
+        {TO_SIX, ("2001:db8:77::/48", "2001:db8:66::2")},
+    ),
+}
+DOCUMENTS = {"configdrive": "openstack/latest/network_data.json", "nocloud": "network-config"}
+ROUTES = Path(__file__).parent / "guests/cloud_init_routes.py"
+
+
+@pytest.mark.parametrize("format", sorted(DOCUMENTS))
+@pytest.mark.parametrize("told", sorted(ROUTED))
+def test_all_that_it_configures_has_the_same_routes(format: str, told: str) -> None:
+    """Whichever program a distribution leaves the network to."""
+    variables, wanted = ROUTED[told]
+    _label, files = formats.documents(format, variables)
+    done = subprocess.run(
+        ["/usr/bin/python3", str(ROUTES), format],
+        input=files[DOCUMENTS[format]].decode(),
+        env={"PYTHONPATH": str(cloud_init.image().python), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) >= {"eni", "networkd", "sysconfig", "network_manager", "netplan"}
+    for renderer, routes in found.items():
+        assert not isinstance(routes, str), f"{renderer}: {routes}"
+        assert {(to, gateway) for to, gateway, _metric in routes} == wanted, renderer
 
 
 FORMATS = pytest.mark.parametrize("format", list(formats.FORMATS))

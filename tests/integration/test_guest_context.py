@@ -194,6 +194,15 @@ def test_dhcp_and_what_is_left_alone(tmp_path: Path) -> None:
     assert "etc/systemd/network/05-nebula-context-eth1.network" not in found
 
 
+def test_what_is_not_said_of_ip6_is_as_it_is_for_ip4(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "networkd")
+    own = {"ETH1_GATEWAY": "192.168.70.1", "ETH1_METRIC": "9"}
+    guest.context(context_sh.render({**CONTEXT, **own, "ETH0_METHOD": "skip", "ETH0_IP6": "2001:db8::7"}))
+    found = written(guest, "network")
+    assert "etc/systemd/network/05-nebula-context-eth0.network" not in found
+    assert b"Gateway=2001:db8::1\nMetric=9\n" in found["etc/systemd/network/05-nebula-context-eth1.network"]
+
+
 @pytest.mark.parametrize("shell", sorted(SHELLS))
 def test_every_shell_does_the_same(tmp_path: Path, shell: str) -> None:
     guest = layout(tmp_path, "plain", shell)

@@ -55,6 +55,7 @@ _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 _NIC = re.compile(r"ETH([0-9]{1,5})_")
 _ALIAS = re.compile(r"ETH([0-9]{1,5})_ALIAS([0-9]{1,5})_")
+_OWN_MAC = re.compile(r"ETH[0-9]{1,5}(?:_ALIAS[0-9]{1,5})?_MAC\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 _METHODS = ("static", "dhcp", "skip")
 _METHODS6 = ("static", "auto", "dhcp", "disable", "skip")
@@ -118,6 +119,7 @@ def documents(
     """
     made = named(format)
     _refuse_reserved(format, made, files)
+    variables = {name: _as_kernel_shows(value) if _OWN_MAC.match(name) else value for name, value in variables.items()}
     text = context_sh.render(variables)
     found = {VARIABLES: text.encode()}
     if made.paths:
@@ -147,6 +149,7 @@ class _Guest:
         self.keys = [line.strip() for line in variables.get("SSH_PUBLIC_KEY", "").splitlines()]
         self.keys = [key for key in self.keys if key and not key.startswith("#")]
         self.username = variables.get("USERNAME", "").strip()
+        self.sudo = variables.get("USERNAME_SUDO", "").strip().upper() != "NO"
         self.password = _text(variables, "PASSWORD")
         self.crypted = _text(variables, "CRYPTED_PASSWORD")
         self.nics = _nics(variables)
@@ -171,7 +174,7 @@ class _Guest:
                 user["ssh_authorized_keys"] = self.keys
             if self.username == "root":
                 config["disable_root"] = False
-            else:
+            elif self.sudo:
                 user["sudo"] = "ALL=(ALL) NOPASSWD:ALL"
             if password:
                 user["hashed_passwd" if self.crypted else "plain_text_passwd"] = password
@@ -343,12 +346,14 @@ def _nic(variables: Mapping[str, str], number: int) -> _Nic | None:
         nic.addresses += _interfaces4(variables, prefix)
         if nic.addresses:
             nic.routes += _gateway(variables, f"{prefix}GATEWAY", 4, metric)
-    method6 = _method(variables, f"{prefix}IP6_METHOD", _METHODS6)
+    # As OpenNebula's guests take it: what IPv6 does not say, it has from IPv4.
+    method6 = _method(variables, f"{prefix}IP6_METHOD", _METHODS6, method)
     if method6 == "static":
         found = _interfaces6(variables, prefix)
         nic.addresses += found
         if found:
             metric6 = _number(variables, f"{prefix}IP6_METRIC", 0, _LARGEST_METRIC)
+            metric6 = metric if metric6 is None else metric6
             nic.routes += _gateway(variables, f"{prefix}IP6_GATEWAY", 6, metric6)
     elif method6 == "dhcp":
         nic.dhcp6, nic.router_advertisements = True, True
@@ -366,7 +371,7 @@ def _nic(variables: Mapping[str, str], number: int) -> _Nic | None:
     nic.mtu = _number(variables, f"{prefix}MTU", _SMALLEST_MTU, _LARGEST_MTU)
     nic.dns = _addresses(variables, f"{prefix}DNS")
     nic.search = _words(variables, f"{prefix}SEARCH_DOMAIN")
-    nic.mac = variables.get(f"{prefix}MAC", "").strip().lower().replace("-", ":")
+    nic.mac = variables.get(f"{prefix}MAC", "")
     if not nic.mac:
         raise InvalidValue(
             f"context variable {prefix}MAC", "it has no value, and the guest finds its NICs by it", "Set it"
@@ -374,6 +379,12 @@ def _nic(variables: Mapping[str, str], number: int) -> _Nic | None:
     if not _MAC.match(nic.mac):
         raise _refused(f"{prefix}MAC", "a MAC address", "02:00:0a:42:00:0a")
     return nic
+
+
+def _as_kernel_shows(mac: str) -> str:
+    """A MAC address in the letters in which guests look for it: many compare texts."""
+    plain = mac.strip().lower().replace("-", ":")
+    return plain if _MAC.match(plain) else mac
 
 
 def _interfaces4(variables: Mapping[str, str], prefix: str) -> list[Interface]:
@@ -451,8 +462,8 @@ def _address(text: str, name: str, version: int = 0) -> Address:
     return address
 
 
-def _method(variables: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    method = variables.get(name, known[0]).strip().lower()
+def _method(variables: Mapping[str, str], name: str, known: Sequence[str], default: str = "static") -> str:
+    method = variables.get(name, default).strip().lower()
     if method not in known:
         raise InvalidValue(f"context variable {name}", "no such method", f"Known are {', '.join(known)}")
     return method
@@ -500,8 +511,16 @@ def _ethernet(nic: _Nic) -> dict[str, Any]:
         entry["accept-ra"] = nic.router_advertisements
     if nic.addresses:
         entry["addresses"] = [str(address) for address in nic.addresses]
-    if nic.routes:
-        entry["routes"] = [_route(nic, route) for route in nic.routes]
+    routes = []
+    for route in nic.routes:
+        told = _route(nic, route)
+        key = f"gateway{route.to.version}"
+        if route.to.prefixlen or "on-link" in told or "metric" in told or key in entry:
+            routes.append(told)
+        else:
+            entry[key] = told["via"]
+    if routes:
+        entry["routes"] = routes
     names = {"addresses": nic.dns, "search": nic.search}
     if nic.dns or nic.search:
         entry["nameservers"] = {key: value for key, value in names.items() if value}
@@ -509,8 +528,11 @@ def _ethernet(nic: _Nic) -> dict[str, Any]:
 
 
 def _route(nic: _Nic, route: _Route) -> dict[str, Any]:
+    """A default route is better said as the NIC's gateway, which all releases of cloud-init write alike for all they
+    configure: as a route, ::/0 is ::/64 to those before 23.1. A metric of IPv6 makes those since 24.4 fail where
+    NetworkManager is configured, and the guest then has no network at all: it has none here."""
     entry: dict[str, Any] = {"to": str(route.to), "via": str(route.via)}
-    if route.metric is not None:
+    if route.metric is not None and route.to.version != 6:
         entry["metric"] = route.metric
     if nic.addresses and not route.via.is_link_local and not any(route.via in own.network for own in nic.addresses):
         entry["on-link"] = True

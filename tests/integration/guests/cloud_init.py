@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,16 @@ HOOKS = [
     'echo "/dev/vda / ext4 defaults 0 1" > "$1/etc/fstab"',
     'rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*',
 ]
+# Of the root, beside what boots: cloud-init itself, and what it imports.
+PYTHON = "usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True)
 class CloudImage:
+    """python: where Debian's interpreter finds the image's cloud-init."""
+
     disk: Path
+    python: Path
     kernel: Path
     initrd: Path
     # net.ifnames=0 as in Debian's cloud images; no `quiet`, as there.
@@ -36,8 +42,8 @@ class CloudImage:
 
 
 def image() -> CloudImage:
-    place = cached("cloud-init", [PACKAGES, HOOKS, SIZE, codename()], make)
-    return CloudImage(place / "disk.qcow2", place / "vmlinuz", place / "initrd")
+    place = cached("cloud-init", [PACKAGES, HOOKS, SIZE, PYTHON, codename()], make)
+    return CloudImage(place / "disk.qcow2", place / "python", place / "vmlinuz", place / "initrd")
 
 
 def make(place: Path) -> None:
@@ -45,6 +51,7 @@ def make(place: Path) -> None:
     mmdebstrap(root, PACKAGES, HOOKS)
     (place / "vmlinuz").write_bytes(next((root / "boot").glob("vmlinuz-*")).read_bytes())
     (place / "initrd").write_bytes(next((root / "boot").glob("initrd.img-*")).read_bytes())
+    shutil.copytree(root / PYTHON, place / "python")
     file_system(root, SIZE).rename(place / "disk.raw")
     to_qcow2(place / "disk.raw")
     os.sync()

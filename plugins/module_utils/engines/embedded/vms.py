@@ -940,8 +940,11 @@ def _told_addresses(variables: Mapping[str, str]) -> list[str]:
     for name in sorted(variables):
         nic = re.match(r"(ETH\d+)_(IP6?|IP6_ULA)$", name)
         if nic and variables[name]:
-            method = variables.get(nic[1] + ("_METHOD" if nic[2] == "IP" else "_IP6_METHOD"), "")
-            if method in ("", "static"):
+            method = variables.get(f"{nic[1]}_METHOD", "")
+            if nic[2] != "IP":
+                # Where it is empty, guests go by the other.
+                method = variables.get(f"{nic[1]}_IP6_METHOD", "") or method
+            if method.strip().lower() in ("", "static"):
                 told.append(variables[name])
     return told
 

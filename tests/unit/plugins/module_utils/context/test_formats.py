@@ -277,7 +277,9 @@ def test_ip6():
                  "ETH0_IP6_GATEWAY": "fe80::1", "ETH0_IP6_METRIC": "7"}  # fmt: skip
     found = ethernet(variables)
     assert found["addresses"] == ["2001:db8::5/48", "fd00::5/56"]
-    assert found["routes"] == [{"to": "::/0", "via": "fe80::1", "metric": 7}]
+    # No metric, which NetworkManager's part of cloud-init 24.4 and later can't take.
+    assert found["gateway6"] == "fe80::1"
+    assert "routes" not in found
     networks = drive({"ETH0_MAC": MAC, **variables})[1]["networks"]
     assert [(n["type"], n["ip_address"], n["netmask"]) for n in networks] == [
         ("ipv6", "2001:db8::5", "ffff:ffff:ffff::"), ("ipv6", "fd00::5", "ffff:ffff:ffff:ff00::")
@@ -288,13 +290,15 @@ def test_ip6():
 @pytest.mark.parametrize(
     ("variables", "entry", "types"),
     [
-        ({"ETH0_METHOD": "dhcp", "ETH0_METRIC": "5"}, {"dhcp4": True, "dhcp4-overrides": {"route-metric": 5}},
-         ["ipv4_dhcp"]),
+        ({"ETH0_METHOD": "dhcp", "ETH0_METRIC": "5", "ETH0_IP6_METHOD": "skip"},
+         {"dhcp4": True, "dhcp4-overrides": {"route-metric": 5}}, ["ipv4_dhcp"]),
+        ({"ETH0_METHOD": "dhcp"}, {"dhcp4": True, "dhcp6": True, "accept-ra": True},
+         ["ipv4_dhcp", "ipv6_dhcpv6-stateful"]),
         ({"ETH0_IP6_METHOD": "dhcp"}, {"dhcp6": True, "accept-ra": True}, ["ipv6_dhcpv6-stateful"]),
         ({"ETH0_IP6_METHOD": "auto"}, {"accept-ra": True}, ["ipv6_slaac"]),
         ({"ETH0_METHOD": "DHCP", "ETH0_IP6_METHOD": "disable"}, {"dhcp4": True, "accept-ra": False}, ["ipv4_dhcp"]),
-        ({"ETH0_METHOD": "dhcp", "ETH0_IP": "10.0.0.5"}, {"dhcp4": True}, ["ipv4_dhcp"]),
-        ({"ETH0_METHOD": "skip", "ETH0_IP": "10.0.0.5", "ETH0_IP6": "2001:db8::5"},
+        ({"ETH0_METHOD": "dhcp", "ETH0_IP": "10.0.0.5", "ETH0_IP6_METHOD": "static"}, {"dhcp4": True}, ["ipv4_dhcp"]),
+        ({"ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "static", "ETH0_IP": "10.0.0.5", "ETH0_IP6": "2001:db8::5"},
          {"addresses": ["2001:db8::5/64"]}, ["ipv6"]),
         ({"ETH0_IP6_METHOD": "skip", "ETH0_IP": "10.0.0.5", "ETH0_IP6": "2001:db8::5"},
          {"addresses": ["10.0.0.5/24"]}, ["ipv4"]),
@@ -308,8 +312,42 @@ def test_methods(variables, entry, types):
 def test_nics_that_are_not_to_be_touched():
     """Not even by the DHCP that a guest does where it is told nothing of its network."""
     variables = {"ETH0_MAC": MAC, "ETH0_IP": "10.0.0.5", "ETH0_METHOD": "skip", "ETH0_MTU": "1400"}
+    variables["ETH0_IP6"] = "2001:db8::5"
     assert nocloud(variables)[1] == {"version": 2, "ethernets": {}}
     assert drive(variables)[1] == {"links": [], "networks": [], "services": []}
+
+
+def test_default_routes_of_both_families():
+    variables = {**NIC, "ETH0_GATEWAY": "10.66.0.1", "ETH0_IP6": "2001:db8::5", "ETH0_IP6_GATEWAY": "2001:db8::1"}
+    found = ethernet(variables)
+    assert (found["gateway4"], found["gateway6"]) == ("10.66.0.1", "2001:db8::1")
+    assert "routes" not in found
+    found = ethernet({**variables, "ETH0_METRIC": "5"})
+    assert found["routes"] == [{"to": "0.0.0.0/0", "via": "10.66.0.1", "metric": 5}]
+    assert found["gateway6"] == "2001:db8::1"
+
+
+def test_ip6_goes_by_what_is_said_of_ip4():
+    variables = {**NIC, "ETH0_METRIC": "5", "ETH0_IP6": "2001:db8::5", "ETH0_IP6_GATEWAY": "2001:db8::1"}
+    assert drive(variables)[1]["networks"][1]["routes"][0]["metric"] == 5
+    assert drive({**variables, "ETH0_IP6_METRIC": "7"})[1]["networks"][1]["routes"][0]["metric"] == 7
+
+
+@pytest.mark.parametrize("mac", ["02:00:0A:42:00:0A", " 02-00-0a-42-00-0A "])
+@pytest.mark.parametrize("format", list(formats.FORMATS))
+def test_mac_addresses_are_written_as_guests_compare_them(format, mac):
+    _label, found = formats.documents(format, {**NIC, "ETH0_MAC": mac, "ETH0_ALIAS0_MAC": mac, "MAC": mac})
+    text = found["context.sh"].decode()
+    assert f"ETH0_MAC='{MAC}'" in text
+    assert f"ETH0_ALIAS0_MAC='{MAC}'" in text
+    assert f"\nMAC='{mac}'" in text
+
+
+@pytest.mark.parametrize(("given", "sudo"), [("NO", False), ("no", False), ("YES", True), ("", True)])
+def test_sudo(given, sudo):
+    for made in (nocloud, drive):
+        config = made({"USERNAME": "admin", "USERNAME_SUDO": given})[2].decode()
+        assert ("NOPASSWD" in config) == sudo
 
 
 def test_aliases_and_routes():

@@ -16,7 +16,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
         ({}, []),
         ({"ETH0_IP": "10.0.0.1", "ETH0_METHOD": "", "ETH0_IP6": ""}, ["10.0.0.1"]),
         ({"ETH0_IP": "10.0.0.1", "ETH0_METHOD": "dhcp", "ETH1_IP": "10.0.1.1"}, ["10.0.1.1"]),
-        ({"ETH0_IP6": "2001:db8::1", "ETH0_IP6_ULA": "fd00::1", "ETH0_METHOD": "dhcp"}, ["2001:db8::1", "fd00::1"]),
+        ({"ETH0_IP6": "2001:db8::1", "ETH0_IP6_ULA": "fd00::1", "ETH0_METHOD": "DHCP"}, []),
+        ({"ETH0_IP": "10.0.0.1", "ETH0_IP6": "2001:db8::1", "ETH0_METHOD": "skip", "ETH0_IP6_METHOD": ""}, []),
+        (
+            {"ETH0_IP6": "2001:db8::1", "ETH0_IP6_ULA": "fd00::1", "ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "Static"},
+            ["2001:db8::1", "fd00::1"],
+        ),
         (
             {"ETH0_IP": "10.0.0.1", "ETH0_METHOD": "static", "ETH0_IP6": "2001:db8::1", "ETH0_IP6_METHOD": "auto"},
             ["10.0.0.1"],
