@@ -149,11 +149,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params, check_mode):
     # What the polls say is taken over for this answer only, and rolled back: reading changes nothing.
     observed = observed_of(params["observed"] or [])
-    payload = {}
+    payload, warnings = {}, []
     with closing(open_engine(params, check_mode=True)) as engine:
         if "consistency" in params["gather"]:
             # Before the polls are taken over, and first: of a damaged catalog nothing else can be read.
-            payload["consistency"] = consistency(engine, observed, params)
+            payload["consistency"] = consistency(engine, observed, params, warnings)
         if {*params["gather"]} - {"consistency"}:
             with engine.session():
                 engine.vm_observe(observed)
@@ -162,7 +162,7 @@ def run(params, check_mode):
                 )
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
-    return Result(payload=payload)
+    return Result(payload=payload, warnings=warnings)
 
 
 def main():

@@ -43,8 +43,8 @@ options:
     type: str
   gateway_on_bridge:
     description:
-      - Whether the bridge on each node carries the address O(gateway), so that the node and its machines reach each
-        other.
+      - Whether the bridge on each node carries the address O(gateway), so that the node reaches its machines, and they
+        reach of the node what O(node_access) says.
     type: bool
   nat:
     description:
@@ -53,6 +53,25 @@ options:
         and O(network_address) and O(network_mask) have to be known.
       - A new network has none.
     type: bool
+  node_access:
+    description:
+      - What machines reach on the node to whose bridge they are attached, at any of its addresses, where the bridge
+        carries the address O(gateway). A list of V(icmp), V(tcp/22), V(udp/53), ranges as V(tcp/8000-8010), or the one
+        word V(all). An empty list means nothing.
+      - Answers to what the node itself began always pass, and so does a ping of O(gateway). Where the bridge carries no
+        address, nothing of the node is reached, whatever this says.
+      - A new network gets nothing. One that is older than this option keeps all, with a warning, until it is set.
+    type: list
+    elements: str
+    version_added: 0.2.0
+  one_node:
+    description:
+      - Whether all machines of the network are to be on the same node. The bridges that V(bridge) makes on several
+        nodes are not connected with each other.
+      - If V(false), machines on more than one node are a warning of each run of M(nebula.provision.nebula_vm).
+      - A new network gets V(false).
+    type: bool
+    version_added: 0.2.0
   dns:
     description: IP addresses of DNS servers, for machines.
     type: list
@@ -153,6 +172,11 @@ EXAMPLES = r"""
     nat: true
     address_ranges:
       - {type: IP4, ip: 10.66.0.10, size: 100}
+
+- name: Its machines may reach a name server and a mirror on their node
+  nebula.provision.nebula_network:
+    name: Public
+    node_access: [udp/53, tcp/53, tcp/8080]
 
 - name: Several networks, one of them on a bridge that the nodes have already
   nebula.provision.nebula_network:
@@ -286,6 +310,8 @@ NETWORK = {
     "gateway6": {"type": "str"},
     "gateway_on_bridge": {"type": "bool"},
     "nat": {"type": "bool"},
+    "node_access": {"type": "list", "elements": "str"},
+    "one_node": {"type": "bool"},
     "dns": {"type": "list", "elements": "str"},
     "search_domain": {"type": "list", "elements": "str"},
     "guest_mtu": {"type": "int"},

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nebula_node_network
-short_description: Bridges and NAT of virtual networks on a node
+short_description: Bridges, rules and NAT of virtual networks on a node
 version_added: 0.1.0
 description:
   - Makes on this node what the virtual networks with driver V(bridge) need, which are the bridge and, where the network
     asks for it, the gateway's address on the bridge, masquerading by nftables, and IPv4 forwarding.
+  - Before the bridge comes up, the kernel is told to take nothing for its own from what machines send on it (no IPv6,
+    no router advertisements, no redirects), and to answer for the bridge's own address alone.
+  - Without the gateway's address on its bridge no packet passes between machines and node. With it, nftables rules drop
+    what C(node_access) of the network does not name, and everything to 169.254.0.0/16.
   - A bridge carries the mark of its catalog and network as its alias, and the nftables rules lie in a table of their
     own. What carries no mark of this catalog is never touched. An interface of the wanted name without the mark is an
     error.
   - With NAT, machines reach what the node reaches, and nothing but answers reaches them from outside. The node itself
     reaches them.
+  - A bridge that is the host's own (V(dummy)) is never changed. If the host believes routers on it, that is a warning
+    with the command that ends it.
   - IPv4 forwarding is switched on with the first network with NAT, and back to what it was with the last.
   - A network whose addresses overlap a route of the node is an error, before anything of it is made. So is one whose
     packets a firewall of the node drops. The rules of nftables, iptables and iptables-legacy are read, and only read.

@@ -603,6 +603,15 @@ def bridge_down_without_its_address(place):
 
 
 @plant
+def bridge_that_believes_routers(place):
+    Path("/proc/sys/net/ipv6/conf/nbraud0/disable_ipv6").write_text("0")
+    Path("/proc/sys/net/ipv6/conf/nbraud0/accept_ra").write_text("1")
+    found = yield {"bridge-differs"}
+    assert ["net.ipv6.conf.nbraud0.accept_ra is 1, and is to be 0" in each["found"] for each in found] == [False, True]
+    place.connect()
+
+
+@plant
 def bridge_of_somebody_else(place):
     alias = json.loads(run("ip", "-j", "link", "show", "nbraud0"))[0]["ifalias"]
     run("ip", "link", "set", "nbraud0", "alias", "")

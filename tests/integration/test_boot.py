@@ -104,6 +104,29 @@ def test_what_guests_said_before_is_parted_from_what_they_say_then(node, files, 
     assert stranger.read_text() == "theirs"
 
 
+@pytest.mark.parametrize("with_nat", [True, False])
+def test_machines_are_kept_from_the_node_from_the_first_moment(node, files, with_nat):
+    wanted = network(nat=with_nat)
+    node.ok(wanted)
+    files.keep()
+    node.run("ip", "link", "delete", "nbr0")
+    node.run("nft", "flush", "ruleset")
+    # What the bridge is when it comes up is what it is told to be before.
+    settings = files.place / "bridge-nbr0.settings"
+    assert "ipv6/conf/nbr0/disable_ipv6 1\n" in settings.read_text()
+    (files.place / "bridge-nbr0.links").write_text(
+        "".join(line for line in (files.place / "bridge-nbr0.links").open() if not line.endswith(" up\n"))
+    )
+    node.forwarding(0)
+    assert files.boot().returncode == 0
+    assert "UP" not in node.link("nbr0")["flags"]
+    read = ["cat", "/proc/sys/net/ipv6/conf/nbr0/disable_ipv6", "/proc/sys/net/ipv4/conf/nbr0/arp_ignore"]
+    assert node.run(*read).split() == ["1", "1" if with_nat else "8"]
+    assert ('iifname "nbr0" drop' in listed(node), node.forwarding()) == (not with_nat, "1" if with_nat else "0")
+    node.run("ip", "link", "set", "nbr0", "up")
+    assert not node.ok(wanted, check=True)["changed"]
+
+
 def test_again_is_nothing(node, files):
     node.ok(WITH_NAT, elsewhere(nat=True))
     files.keep()
@@ -154,12 +177,10 @@ def test_a_table_of_others_is_left_alone_and_named(node, files):
 
 def test_files_of_networks_that_went_go(node, files):
     node.ok(WITH_NAT, elsewhere(nat=True))
-    assert {"bridge-nbr0.nft", "bridge-nbr1.nft", "nat-0.nft"} <= set(files.keep())
-    node.ok(WITH_NAT, elsewhere(), known=[WITH_NAT["uuid"], elsewhere()["uuid"]])
-    assert set(files.keep()) == {"networks.sh", "bridge-nbr0.links", "bridge-nbr0.nft", "bridge-nbr1.links"} | {
-        "nat-0.nft",
-        "nat-1.nft",
-    }
+    of_bridges = {f"bridge-nbr{n}.{kind}" for n in (0, 1) for kind in ("links", "settings", "nft")}
+    assert set(files.keep()) == {"networks.sh", "nat-0.nft", "nat-1.nft", *of_bridges}
+    node.ok(WITH_NAT, known=[WITH_NAT["uuid"]])
+    assert set(files.keep()) == {"networks.sh", "nat-0.nft", "nat-1.nft", *(n for n in of_bridges if "nbr0" in n)}
     assert (files.place.stat().st_mode & 0o777, (files.place / "bridge-nbr0.nft").stat().st_mode & 0o777) == (
         0o700,
         0o600,

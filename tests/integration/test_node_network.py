@@ -12,8 +12,10 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,89 @@ def heard(listener, listen, speaker, connect, source=""):
         server.stdout.close()
 
 
+# What a machine tries: each address in turn, by TCP.
+SERVE = """
+import socket
+servers = [socket.create_server(("::", 8000), family=socket.AF_INET6, dualstack_ipv6=True)]
+print("listening", flush=True)
+while True:
+    servers[0].accept()[0].close()
+"""
+TRY = """
+import socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def reached(address):
+    host, port = address.rsplit("/", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=0.8).close()
+    except OSError:
+        return ""
+    return address
+
+print(*ThreadPoolExecutor().map(reached, sys.argv[1:]))
+"""
+# Says whose datagram came first.
+HEAR = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    server.bind(("", 8000))
+    print("listening", flush=True)
+    print(server.recv(64).decode(), flush=True)
+"""
+SAY = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
+    speaker.sendto(sys.argv[2].encode(), (sys.argv[1], 8000))
+"""
+PING = """
+import socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as pinger:
+    pinger.settimeout(0.8)
+    for address in sys.argv[1:]:
+        head = struct.pack("!BBHHH", 8, 0, 0, 7, 1)
+        low, high = sum(struct.unpack("!4H", head)) & 0xFFFF, sum(struct.unpack("!4H", head)) >> 16
+        pinger.sendto(struct.pack("!BBHHH", 8, 0, ~(low + high) & 0xFFFF, 7, 1), (address, 0))
+        try:
+            while pinger.recv(1024)[20] != 0:
+                pass
+            print(address)
+        except TimeoutError:
+            pass
+"""
+# A machine that says that it is a router of 2001:db8:bad::/64, again and again, on each of its interfaces.
+ADVERTISE = """
+import itertools, socket, struct, sys, time
+head = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 86400, 14400, 0) + bytes.fromhex("20010db80bad" + "00" * 10)
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+    router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    print("begun", flush=True)
+    for name in itertools.cycle(sys.argv[1:]):
+        router.sendto(head + prefix, ("ff02::1", 0, 0, socket.if_nametoindex(name)))
+        time.sleep(0.05)
+"""
+
+
+@contextlib.contextmanager
+def at_work(namespace, code, *arguments):
+    process = subprocess.Popen(
+        namespace.command(sys.executable, "-c", code, *arguments), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def reached(speaker, *addresses):
+    """Those of these addresses, each with its port, that take a connection."""
+    return speaker.python(TRY, *addresses).split()
+
+
 # -- bridges
 
 
@@ -361,7 +446,132 @@ def test_a_driver_that_makes_no_bridge(node):
     assert not result["changed"]
     assert "there is no bridge br0 on this host" in str(result["warnings"])
     node.run("ip", "link", "add", "br0", "type", "bridge")
+    before = node.snapshot()
+    result = node.ok(office)
+    assert not result["changed"] and node.snapshot() == before
+    told = str(result["warnings"])
+    assert "network Public: bridge br0 is this host's own and is left as it is" in told
+    for command in re.findall(r"sysctl -w [^ '\"\\]+", told):
+        node.run(*command.split())
     assert "warnings" not in node.ok(office)
+
+
+# -- what machines do to the node
+
+
+@pytest.mark.parametrize("wanted", [PRIVATE, WITH_GATEWAY, WITH_NAT], ids=["plain", "gateway", "nat"])
+def test_a_machine_that_says_it_is_a_router_is_not_believed(node, machine, wanted):
+    """Beside a bridge with the kernel's defaults, of which the same packets make the node a member."""
+    node.ok(wanted)
+    machine.attach()
+    node.run("ip", "link", "add", "open0", "type", "bridge")
+    node.run("ip", "link", "set", "open0", "up")
+    wire(node, "vnet1", machine, "eth1")
+    node.run("ip", "link", "set", "vnet1", "master", "open0")
+    for name in ("eth0", "eth1"):
+        machine.run("ip", "address", "add", "fe80::bad/64", "dev", name, "nodad")
+    until = time.monotonic() + 20
+    with at_work(machine, ADVERTISE, "eth0", "eth1"):
+        while "2001:db8:bad:" not in node.run("ip", "-6", "address", "show", "dev", "open0"):
+            assert time.monotonic() < until, "the advertisements reach nobody"
+    assert "default" in node.run("ip", "-6", "route", "show", "dev", "open0")
+    assert node.run("ip", "-6", "address", "show", "dev", "nbr0") == ""
+    assert "nbr0" not in node.run("ip", "-6", "route", "show", "table", "all")
+
+
+def eui64(mac):
+    parts = [int(part, 16) for part in mac.split(":")]
+    parts = [parts[0] ^ 2, *parts[1:3], 0xFF, 0xFE, *parts[3:]]
+    return "fe80::" + ":".join(f"{parts[n] << 8 | parts[n + 1]:x}" for n in range(0, 8, 2))
+
+
+def test_a_machine_on_a_bridge_without_the_gateway_reaches_nothing_of_the_node(node, world, machine):
+    """Neither with its link-local address, nor with ARP entries of its own for the node's other addresses."""
+    node.ok(PRIVATE)
+    node.forwarding(1)
+    machine.attach()
+    mac = node.link("nbr0")["address"]
+    machine.run("ip", "route", "del", "default")
+    for address in ("192.0.2.1", "192.0.2.2"):
+        machine.run("ip", "neigh", "add", address, "lladdr", mac, "dev", "eth0")
+        machine.run("ip", "route", "add", address, "dev", "eth0")
+    for there, address in ((node, "192.0.2.1"), (world, "192.0.2.2")):
+        with at_work(there, HEAR) as process:
+            machine.python(SAY, address, "machine")
+            node.python(SAY, address, "node")
+            assert process.stdout.readline() == "node\n"
+    with at_work(node, SERVE):
+        assert reached(node, "192.0.2.1/8000") == ["192.0.2.1/8000"]
+        assert reached(machine, f"{eui64(mac)}%eth0/8000") == []
+    # Nor does the node answer who asks for them.
+    machine.run("ip", "neigh", "del", "192.0.2.1", "dev", "eth0")
+    assert reached(machine, "192.0.2.1/8000") == []
+    assert mac not in machine.run("ip", "neigh", "show", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("access", "ports", "pings"),
+    [
+        ("all", [8000, 8080], ["10.66.0.1", "192.0.2.1"]),
+        ("none", [], ["10.66.0.1"]),
+        ("icmp tcp/7990-8005", [8000], ["10.66.0.1", "192.0.2.1"]),
+        ("tcp/22 tcp/8080 udp/8000", [8080], ["10.66.0.1"]),
+    ],
+)
+def test_what_a_machine_reaches_on_its_node_is_what_its_network_says(node, world, machine, access, ports, pings):
+    wanted = network(nat="icmp" in access, attributes={**WITH_GATEWAY["attributes"], "NODE_ACCESS": access})
+    node.ok(wanted)
+    assert not node.ok(wanted)["changed"]
+    machine.attach()
+    node.forwarding(1)
+    # One that is translated to a host beyond, as Docker does for its containers.
+    node.run("nft", "add table ip pub; add chain ip pub pre { type nat hook prerouting priority dstnat; }")
+    node.run("nft", "add rule ip pub pre ip daddr 192.0.2.1 tcp dport 8080 dnat to 192.0.2.2:8000")
+    with at_work(node, SERVE), at_work(world, SERVE):
+        asked = ["10.66.0.1/8000", "192.0.2.1/8000", "192.0.2.1/8080"]
+        expected = [each for each in asked if int(each.rpartition("/")[2]) in ports]
+        assert reached(machine, *asked) == expected
+    assert machine.python(PING, "10.66.0.1", "192.0.2.1").split() == pings
+    # What the node begins is answered.
+    assert heard(machine, "10.66.0.10", node, "10.66.0.10") == "10.66.0.1"
+
+
+@pytest.mark.parametrize("nat", [True, False])
+def test_link_local_addresses_beyond_the_node_and_on_it_are_not_for_machines(node, world, machine, nat):
+    node.ok(network(nat=nat, attributes={**WITH_GATEWAY["attributes"], "NODE_ACCESS": "all"}))
+    node.forwarding(1)
+    machine.attach()
+    world.run("ip", "address", "add", "169.254.169.254/32", "dev", "eth0")
+    node.run("ip", "route", "add", "169.254.169.254", "via", "192.0.2.2")
+    node.run("ip", "address", "add", "169.254.1.1/32", "dev", "lo")
+    with at_work(node, SERVE), at_work(world, SERVE):
+        assert len(reached(node, "169.254.169.254/8000", "169.254.1.1/8000")) == 2
+        asked = ["192.0.2.2/8000", "169.254.169.254/8000", "169.254.1.1/8000"]
+        assert reached(machine, *asked) == asked[:1]
+
+
+def test_as_many_ports_as_may_be_said_are_taken(node):
+    spans = " ".join(f"{protocol}/{port}-{port + 1}" for protocol in ("tcp", "udp") for port in range(1, 150, 3))
+    wanted = network(nat=True, attributes={**PRIVATE["attributes"], "NODE_ACCESS": spans})
+    assert node.ok(wanted)["changed"]
+    assert not node.ok(wanted)["changed"]
+
+
+def test_a_bridge_that_is_older_than_this_is_mended_once(node):
+    for wanted in (WITH_NAT, PRIVATE):
+        node.ok(wanted)
+        before = node.run("nft", "list", "ruleset")
+        for name, value in (("ipv6/conf/nbr0/disable_ipv6", 0), ("ipv6/conf/nbr0/accept_ra", 1)):
+            node.run("sh", "-c", f"echo {value} > /proc/sys/net/{name}")
+        node.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/nbr0/arp_ignore")
+        node.run("nft", "flush", "chain", "inet", TABLE, "input")
+        node.run("nft", "delete", "chain", "inet", TABLE, "input")
+        predicted = node.ok(wanted, check=True)
+        result = node.ok(wanted)
+        assert (predicted["changed"], predicted["diff"]) == (True, result["diff"])
+        assert "net.ipv6.conf.nbr0.accept_ra" in str(result["diff"])
+        assert not node.ok(wanted)["changed"]
+        assert sorted(node.run("nft", "list", "ruleset").splitlines()) == sorted(before.splitlines())
 
 
 # -- what is left over
@@ -533,6 +743,8 @@ def test_forwarding_goes_back_with_the_last_network(node):
     assert "10.66.0.0/24" not in node.run("nft", "list", "table", "inet", TABLE)
     node.ok(elsewhere())
     assert node.forwarding() == "0"
+    assert "masquerade" not in node.run("nft", "list", "ruleset")
+    node.ok(state="absent")
     assert node.run("nft", "list", "ruleset") == ""
 
 
@@ -583,14 +795,17 @@ def test_a_bare_host(node):
     assert "Install the package iproute2" in real["msg"]
 
 
-def test_nft_is_needed_for_nat_only(node):
+def test_nft_is_needed_for_every_bridge_of_ours(node):
     hidden = {"hidden": ["/usr/sbin/nft"]}
-    assert node.ok(PRIVATE, elsewhere(), **hidden)["changed"]
     before = node.snapshot()
-    result = node.module(PRIVATE, elsewhere(nat=True), **hidden)
-    assert "Install the package nftables" in result["msg"]
-    assert node.snapshot() == before
-    assert node.ok(state="absent", **hidden)["changed"]
+    for wanted in (PRIVATE, WITH_NAT):
+        result = node.module(wanted, **hidden)
+        assert (
+            "Install the package nftables (role nebula.provision.node does): network Public needs it" in result["msg"]
+        )
+        assert node.snapshot() == before
+    assert not node.ok(network(vn_mad="dummy"), **hidden)["changed"]
+    assert not node.ok(state="absent", **hidden)["changed"]
 
 
 def test_marks_are_never_commands(node):

@@ -55,7 +55,8 @@ def as_template(text: str) -> None:
 
 
 def as_network(text: str) -> None:
-    for attribute in ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "INBOUND_AVG_BW"):
+    names = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "INBOUND_AVG_BW")
+    for attribute in (*names, "NODE_ACCESS", "ONE_NODE"):
         refused_or(lambda text, a=attribute: addresses.normalised_attributes("x", {a: text}), text)
 
 

@@ -50,6 +50,11 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             foreign=foreign,
             directories=directories,
             bridges=tuple(_bridge(name, link, link.mark) for name, link in sorted(seen.items()) if link.mark),
+            others=tuple(
+                _bridge(name, link, links.Mark("", ""))
+                for name, link in sorted(seen.items())
+                if link.kind == "bridge" and not link.mark
+            ),
             interfaces=tuple(sorted(seen)),
             table=table.name if table is not None and table.exists else "",
             rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
@@ -75,7 +80,8 @@ def _table(catalog: str) -> Optional[filter.Table]:
 
 
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
-    return Bridge(name, mark.catalog, mark.network, mark.address, link.up, tuple(link.addresses), tuple(link.ports))
+    addresses, ports = tuple(link.addresses), tuple(link.ports)
+    return Bridge(name, mark.catalog, mark.network, mark.address, link.up, addresses, ports, dict(link.settings))
 
 
 def _left(root: str, catalog: str) -> tuple[str, ...]:

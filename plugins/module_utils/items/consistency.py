@@ -28,6 +28,7 @@ from ..model.plain import to_plain
 from ..model.plan import Observed
 from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, comes_from, is_past, name_of
+from ..network import settings
 from ..network.bridge import VN_MAD, Wanted
 
 MIB = 1024 * 1024
@@ -60,6 +61,18 @@ def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
         else:
             found += _node(ledger, node, node.inventory)
     return found
+
+
+def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
+    """What is no difference, as it is not for this collection to decide."""
+    return [
+        f"host {node.host}: {text}"
+        for node in observed
+        for bridge in (node.inventory.others if node.inventory is not None else ())
+        for network in ledger.networks
+        if network.vn_mad != VN_MAD and network.bridge == bridge.name
+        for text in settings.doubts(network.name, bridge.name, bridge.settings)
+    ]
 
 
 def finding_view(finding: Finding) -> dict[str, Any]:
@@ -374,12 +387,12 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
             found = f"it was made for network {known}, which has another bridge" if known else "no network has it"
             remedy = f"{SITE}; if it stays: ip link delete {bridge.name}"
             yield Finding("bridge-left", host, f"bridge {bridge.name}", found, remedy)
-    comments = {comment: len(each.nat.rules) for _network, each in wanted if each.nat for comment in [each.nat.comment]}
+    comments = {each.rules.comment: len(each.rules.rules) for _network, each in wanted}
     for network, each in wanted:
-        if each.nat and seen.rules.get(each.nat.comment) != comments[each.nat.comment]:
+        if seen.rules.get(each.rules.comment) != comments[each.rules.comment]:
             found = "its nftables rules are not there, or not all of them"
             yield Finding("rules-missing", host, f"network {network.name}", found, f"{SITE}: they are made anew")
-    if comments and not seen.forwarding:
+    if any(each.rules.whole is not None for _network, each in wanted) and not seen.forwarding:
         found = "net.ipv4.ip_forward is 0: machines of networks with NAT reach nothing outside"
         yield Finding("rules-missing", host, "IPv4 forwarding", found, f"{SITE}: it is set again")
     for comment in sorted(set(seen.rules) - set(comments)):
@@ -418,6 +431,8 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
         differences.append("it is down")
     if wanted.address and wanted.address not in bridge.addresses:
         differences.append(f"it lacks the address {wanted.address}")
+    for name, value in settings.differing(bridge.settings, bool(wanted.address)).items():
+        differences.append(f"{settings.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
     for found in differences:
         yield Finding("bridge-differs", host, what, found, f"{SITE}: it is made so again")
 

@@ -11,7 +11,7 @@ from typing import Any, Callable
 from ..engines.base import Engine, VmRecord
 from ..model.plan import Observed
 from ..storage import audit
-from .consistency import by_severity, compare, finding_view
+from .consistency import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .hosts import host_view
 from .images import image_view
@@ -59,10 +59,14 @@ GATHERERS: dict[str, Gatherer] = {
 }
 
 
-def consistency(engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How catalog, image datastore and nodes differ."""
+def consistency(
+    engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any], warnings: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """How catalog, image datastore and nodes differ. warnings: of what is not ours to mend."""
     ledger = engine.ledger()
     found = compare(ledger, observed)
+    if warnings is not None:
+        warnings += doubts(ledger, observed)
     if not ledger.damaged and "stores_images" in engine.capabilities:
         found += audit.findings(ledger.images, params["root"], bool(params.get("deep")))
     return [finding_view(finding) for finding in by_severity(found)]

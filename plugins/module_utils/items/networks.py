@@ -13,8 +13,17 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import InvalidValue, NebulaError, NotFound
 from ..model.names import check_name, nearest
-from ..model.network import NEW_AR, AddressRange, Network, to_item
+from ..model.network import (
+    NEW_AR,
+    NOT_FOR_MACHINES,
+    ONE_NODE,
+    AddressRange,
+    Network,
+    to_item,
+)
 from ..model.network_template import with_template
+from ..model.node_access import ATTRIBUTE as NODE_ACCESS
+from ..model.node_access import NOTHING
 from ..model.states import NetworkState
 from ..model.template import vector_key
 from ..network import addresses
@@ -32,6 +41,8 @@ ATTRIBUTES = {
     "search_domain": "SEARCH_DOMAIN",
     "guest_mtu": "GUEST_MTU",
     "metric": "METRIC",
+    "node_access": NODE_ACCESS,
+    "one_node": ONE_NODE,
 }
 # Given as options of the item, never among its attributes.
 OPTIONS = ("NAME", "BRIDGE", "VN_MAD", "AR", "ID", "UUID")
@@ -112,15 +123,14 @@ def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, w
     attributes = _attributes(item, warnings)
     ranges = [_Range.of(name, entry) for entry in item.get("address_ranges") or ()]
     if current is None:
-        network = engine.vn_allocate(
-            Network(
-                id=None,
-                name=name,
-                address_ranges=tuple(r.wanted for r in ranges if not r.absent),
-                attributes={key: value for key, value in attributes.items() if value},
-                **wanted,
-            )
+        new = Network(
+            id=None,
+            name=name,
+            address_ranges=tuple(r.wanted for r in ranges if not r.absent),
+            attributes={key: value for key, value in attributes.items() if value},
+            **wanted,
         )
+        network = engine.vn_allocate(dataclasses.replace(new, attributes=_with_access(new, None)))
     else:
         network = _update(engine, current, wanted, attributes, ranges)
     warnings.extend(_doubts(network))
@@ -140,6 +150,7 @@ def _update(
             network = engine.vn_update_ar(ref, entry.over(there))
     merged = {key: value for key, value in {**network.attributes, **attributes}.items() if value}
     changes = {field: value for field, value in wanted.items() if getattr(network, field) != value}
+    merged = _with_access(dataclasses.replace(network, attributes=merged, **changes), network)
     if merged != network.attributes:
         changes["attributes"] = merged
     if changes:
@@ -152,6 +163,15 @@ def _update(
         elif entry.over(there).size >= there.size and entry.over(there) != there:
             network = engine.vn_update_ar(ref, entry.over(there))
     return network
+
+
+def _with_access(network: Network, before: Network | None) -> dict[str, str]:
+    """The attributes. One by which machines begin to reach a node says what they reach there: nothing, unless it is
+    told otherwise."""
+    attributes = dict(network.attributes)
+    if addresses.carries_gateway(network) and not (before is not None and addresses.carries_gateway(before)):
+        attributes.setdefault(NODE_ACCESS, NOTHING)
+    return attributes
 
 
 @dataclasses.dataclass
@@ -177,6 +197,11 @@ class _Range:
             **identity,
         )
         where = f"network {network}: address range {addresses.shown(wanted)}"
+        for attribute in NOT_FOR_MACHINES:
+            if attribute in wanted.attributes:
+                raise InvalidValue(
+                    f"{where}: {attribute}", "it is of the whole network", "Set it there, not on an address range"
+                )
         if wanted.type:
             # Where no size is set, as in a range that is to go, one stands in for it.
             checked = addresses.normalised(dataclasses.replace(wanted, size=wanted.size or 1), network, 0)
@@ -267,10 +292,19 @@ def _text(value: Any) -> str:
 
 def _doubts(network: Network) -> list[str]:
     """What may be meant, but seldom is."""
+    found = []
     whole, gateway = addresses.cidr(network), network.attributes.get("GATEWAY", "")
     if whole is not None and gateway and not addresses.within(gateway, whole):
-        return [f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"]
-    return []
+        found.append(
+            f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"
+        )
+    if addresses.carries_gateway(network) and NODE_ACCESS not in network.attributes:
+        found.append(
+            f"network {network.name}: its machines reach every service of their nodes, as it is older than the option "
+            "node_access: say there what they are to reach (node_access: [] for nothing, [tcp/22] for ssh, all as "
+            "it is)"
+        )
+    return found
 
 
 def _id(network: Network) -> int:

@@ -126,7 +126,8 @@ class VmDirectory:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge that carries a mark: whose, for which network, with which address of ours."""
+    """A bridge, and of one that carries a mark whose it is, for which network, with which address of ours. settings:
+    the kernel's for it, as network/settings.py names them."""
 
     name: str
     catalog: str
@@ -135,20 +136,22 @@ class Bridge:
     up: bool = True
     addresses: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Inventory:
     """All of this collection that is on a node, of whichever catalog. place: the system datastore below its root.
-    foreign: domains without a mark, by name. interfaces: the names of all network interfaces. rules: what this
-    catalog's nftables rules are called → how many there are. left: files below its root that a
-    killed run was writing. unseen: what could not be looked at, and why."""
+    foreign: domains without a mark, by name. bridges: with a mark; others: without one. interfaces: the names of all
+    network interfaces. rules: what this catalog's nftables rules are called → how many there are. left: files below
+    its root that a killed run was writing. unseen: what could not be looked at, and why."""
 
     place: str = ""
     domains: tuple[Domain, ...] = ()
     foreign: tuple[str, ...] = ()
     directories: tuple[VmDirectory, ...] = ()
     bridges: tuple[Bridge, ...] = ()
+    others: tuple[Bridge, ...] = ()
     interfaces: tuple[str, ...] = ()
     table: str = ""
     rules: Mapping[str, int] = field(default_factory=dict)

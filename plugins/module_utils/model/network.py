@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from .node_access import ATTRIBUTE as NODE_ACCESS
 from .states import NetworkState
 
+ONE_NODE = "ONE_NODE"
+# What is said to nodes and the scheduler alone: no machine's context is made of it.
+NOT_FOR_MACHINES = (NODE_ACCESS, ONE_NODE)
 # The number of a range that has none yet: it gets one from the engine.
 NEW_AR = -1
 
@@ -46,6 +50,22 @@ class Network:
     state: NetworkState = NetworkState.READY
     address_ranges: tuple[AddressRange, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the machines of a network are that has a bridge of its own on each node. hosts: how many on which."""
+
+    network: str
+    hosts: Mapping[str, int]
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{count} on {host}" for host, count in sorted(self.hosts.items()))
+        return (
+            f"network {self.network}: its machines are on {len(self.hosts)} nodes ({told}), whose bridges are not "
+            "connected with each other: a machine reaches those on its own node only. Put them on one (host), and set "
+            "one_node: true on the network to have it stay so"
+        )
 
 
 def to_item(network: Network) -> dict[str, Any]:

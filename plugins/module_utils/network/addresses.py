@@ -15,8 +15,10 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 from typing import Callable
 
 from ..errors import InvalidValue
+from ..model import node_access as access
+from ..model.flags import flag
 from ..model.lease import Lease
-from ..model.network import AddressRange, Network
+from ..model.network import ONE_NODE, AddressRange, Network
 from ..model.numbers import whole
 
 MAC_PREFIX = 0x0200
@@ -30,6 +32,8 @@ LONGEST_BRIDGE = 15
 LARGEST_RANGE = 1 << 24
 # Of a MAC address that YAML read as a number.
 _MOST_DIGITS = 12
+# Of no use beyond one link, and where clouds keep what only the host itself is to know.
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
 _RESERVED = ("lo", "all", "default")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
@@ -206,6 +210,9 @@ def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[s
     """The attributes, those that hold addresses or numbers checked and in their one form. Empty ones stay empty."""
     where = f"network {network}"
     result = dict(attributes)
+    if not result.get(access.ATTRIBUTE, access.NOTHING).strip():
+        # Taken away, it would mean everything.
+        result[access.ATTRIBUTE] = access.NOTHING
     if "/" in result.get("NETWORK_ADDRESS", ""):
         whole = split_cidr(network, result["NETWORK_ADDRESS"], result.get("NETWORK_MASK", ""))
         if whole is not None:
@@ -248,6 +255,14 @@ def _read_number(text: str, asked: str, least: int, most: int, unit: str) -> str
     return str(number)
 
 
+def _read_access(text: str, asked: str) -> str:
+    return str(access.read(text, asked))
+
+
+def _read_flag(text: str, asked: str) -> str:
+    return "YES" if flag(text, asked) else "NO"
+
+
 def _read_bandwidth(text: str, asked: str) -> str:
     return _read_number(text, asked, 1, 0xFFFFFFFF, "kB/s; kB for _PEAK_KB")
 
@@ -260,6 +275,8 @@ _READERS: dict[str, Callable[[str, str], str]] = {
     "GUEST_MTU": _read_mtu,
     "METRIC": _read_metric,
     "IP6_METRIC": _read_metric,
+    access.ATTRIBUTE: _read_access,
+    ONE_NODE: _read_flag,
     **dict.fromkeys(BANDWIDTH, _read_bandwidth),
 }
 
@@ -267,6 +284,20 @@ _READERS: dict[str, Callable[[str, str], str]] = {
 def carries_gateway(network: Network) -> bool:
     """Whether the bridge on each node holds the gateway's address."""
     return network.nat or network.attributes.get("GATEWAY_ON_BRIDGE", "").upper() == "YES"
+
+
+def node_access(network: Network) -> access.NodeAccess:
+    """What its machines may reach on a node. A network that was stored before this could be said keeps what it had."""
+    said = network.attributes.get(access.ATTRIBUTE, "")
+    if not said:
+        return access.NodeAccess(everything=True)
+    return access.read(said, f"network {network.name}: {access.ATTRIBUTE}")
+
+
+def one_node(network: Network) -> bool:
+    """Whether all its machines are to be on the same node."""
+    said = network.attributes.get(ONE_NODE, "")
+    return bool(said) and flag(said, f"network {network.name}: {ONE_NODE}")
 
 
 def check_bridge(name: str, bridge: str) -> None:
@@ -375,6 +406,18 @@ def check(network: Network) -> None:
     gateway_number = ip_number(gateway, f"{where}: GATEWAY") if gateway else None
     if carries_gateway(network):
         _check_gateway(network, whole, gateway_number)
+    elif network.attributes.get(access.ATTRIBUTE, access.NOTHING) != access.NOTHING:
+        raise InvalidValue(
+            f"{where}: {access.ATTRIBUTE} = {network.attributes[access.ATTRIBUTE]}",
+            "its bridge carries no address of a node, so that its machines reach none",
+            "Set nat or gateway_on_bridge, or node_access: []",
+        )
+    if one_node(network) and network.vn_mad == "dummy":
+        raise InvalidValue(
+            f"{where}: {ONE_NODE} = YES",
+            f"its bridge {network.bridge} is the nodes' own (vn_mad dummy), and may span them",
+            "Use vn_mad bridge, or one_node: false",
+        )
     if whole is not None and gateway_number is not None and _is_edge(gateway_number, whole):
         _refuse_gateway(network, whole, gateway_number)
     for address_range in network.address_ranges:
@@ -403,6 +446,12 @@ def _check_gateway(network: Network, whole: IPv4Network | None, gateway: int | N
         )
     if IPv4Address(gateway) not in whole:
         _refuse_gateway(network, whole, gateway)
+    if whole.overlaps(LINK_LOCAL):
+        raise InvalidValue(
+            f"network {network.name}: NETWORK_ADDRESS = {whole}",
+            f"what is sent to {LINK_LOCAL} never leaves its link, and never reaches this host from a machine",
+            "Use addresses of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+        )
 
 
 def _refuse_gateway(network: Network, whole: IPv4Network, gateway: int) -> None:

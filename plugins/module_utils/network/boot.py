@@ -16,7 +16,7 @@ from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
 from ..host.command import run
 from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from . import filter, links
+from . import filter, links, settings
 from .links import Link, Mark
 
 # In it one for each catalog.
@@ -48,8 +48,9 @@ ExecStart=/bin/sh {script} {directory} {catalog} {table}
 WantedBy=multi-user.target
 """
 # Whatever else is in their directory is somebody's.
-_OURS = re.compile(r"\.?(networks\.sh|bridge-[^/]+\.(links|nft)|nat-[01]\.nft)(\.[^.]+\.tmp)?\Z")
-# bridge-NAME.links: its mark as a comment, the line that makes the bridge, lines that may be carried out again.
+_OURS = re.compile(r"\.?(networks\.sh|bridge-[^/]+\.(links|settings|nft)|nat-[01]\.nft)(\.[^.]+\.tmp)?\Z")
+# bridge-NAME.links: its mark as a comment, two lines that make the bridge, lines that may be carried out again.
+# bridge-NAME.settings: files below /proc/sys/net, each with what is to be in it before the bridge is up.
 # bridge-NAME.nft: its network's rules, for a table that nat-VALUE.nft makes, where VALUE is what forwarding was before.
 PROGRAM = r"""#!/bin/sh
 # Brings bridges and NAT of virtual networks back when the host boots. nebula_node_network keeps the files beside it.
@@ -64,20 +65,30 @@ complain() {
     failed=1
 }
 
+settle() {
+    while read -r name value; do
+        # A kernel may be without IPv6 by now.
+        [ ! -e "/proc/sys/net/$name" ] || echo "$value" >"/proc/sys/net/$name" || return 1
+    done <"$1"
+}
+
 filter() {
     rules=$(nft list table inet "$table" 2>/dev/null)
     case $rules in
         "") nft -f "nat-$(cat /proc/sys/net/ipv4/ip_forward).nft" || return 1 ;;
         *"\"nebula:$catalog:"*) ;;
         *)
-            complain "nftables table inet $table is not of catalog $catalog: it is left alone, the networks have no NAT"
+            told="nftables table inet $table is not of catalog $catalog: it is left alone"
+            complain "$told, the networks have no NAT, and nothing keeps their machines from this host"
             return 0 ;;
     esac
     case $rules in
         *"\"nebula:$2:"*) ;;
         *) nft -f "$1" || return 1 ;;
     esac
-    echo 1 >/proc/sys/net/ipv4/ip_forward
+    if grep -q masquerade "$1"; then
+        echo 1 >/proc/sys/net/ipv4/ip_forward
+    fi
 }
 
 # As nebula_deploy does before it starts a machine: what its guest said before the host was booted counts no more.
@@ -91,18 +102,18 @@ for file in bridge-*.links; do
     bridge=${bridge%.links}
     read -r _ mark <"$file"
     if [ ! -e "/sys/class/net/$bridge" ]; then
-        ip -batch "$file" || { complain "bridge $bridge could not be made"; continue; }
-    elif [ "$(cat "/sys/class/net/$bridge/ifalias")" = "$mark" ]; then
-        tail -n +3 "$file" | ip -batch - || { complain "bridge $bridge could not be mended"; continue; }
-    else
+        head -n 3 "$file" | ip -batch - || { complain "bridge $bridge could not be made"; continue; }
+    elif [ "$(cat "/sys/class/net/$bridge/ifalias")" != "$mark" ]; then
         complain "bridge $bridge: an interface of that name that is not of catalog $catalog is there: it is left alone"
         continue
     fi
+    settle "bridge-$bridge.settings" || { complain "bridge $bridge: its settings could not be made"; continue; }
     rules=bridge-$bridge.nft
     if [ -e "$rules" ]; then
         network=$(echo "$mark" | cut -d : -f 3)
-        filter "$rules" "$network" || complain "bridge $bridge: its NAT could not be made"
+        filter "$rules" "$network" || complain "bridge $bridge: its nftables rules could not be made"
     fi
+    tail -n +4 "$file" | ip -batch - || complain "bridge $bridge could not be set up"
 done
 exit "$failed"
 """
@@ -115,9 +126,11 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     by_network = {mark.network: name for name, link in ours.items() for mark in [link.mark] if mark}
     for name, link in ours.items():
         if link.mark is not None:
-            steps = links.bridge_steps(name, link.mark, None, link.mac)
+            steps = links.new_steps(name, link.mark, link.mac) + links.bridge_steps(name, link.mark, None)
             steps = [step.replace("address add", "address replace", 1) for step in steps]
+            kept = settings.lines(name, bool(link.mark.address))
             files[f"bridge-{name}.links"] = "".join(f"{line}\n" for line in [f"# {link.mark}", *steps])
+            files[f"bridge-{name}.settings"] = "".join(f"{line}\n" for line in kept)
     rules = _rules(catalog)
     for network, lines in rules.items():
         if network in by_network:

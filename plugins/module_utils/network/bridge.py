@@ -1,22 +1,25 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node needs for networks with vn_mad bridge: the bridge, the gateway's address on it, NAT."""
+"""What a node needs for networks with vn_mad bridge: the bridge, the gateway's address on it, what keeps its machines
+from the node, NAT."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Any
 
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
 from ..model.network import Network
-from . import addresses, filter, firewall, links, routes
+from . import addresses, filter, firewall, links, routes, settings
 
 VN_MAD = "bridge"
+# What there is of a network's rules.
+_PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
 # What a machine's NIC is called on its host.
 _MACHINES = re.compile(r"one-[0-9]+-[0-9]+\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -41,7 +44,7 @@ class Wanted:
     uuid: str
     bridge: str
     address: str
-    nat: filter.Nat | None
+    rules: filter.Rules
     spans: Sequence[routes.Span]
 
     @classmethod
@@ -53,11 +56,13 @@ class Wanted:
         for r in network.address_ranges:
             spans += [] if whole else _spans(r.ip, r.size)
             spans += [IPv6Network(f"{prefix}/64") for prefix in (r.global_prefix, r.ula_prefix) if prefix]
-        address, nat = "", None
+        address, rules = "", filter.Rules(network.uuid, network.bridge)
         if whole and addresses.carries_gateway(network):
-            address = f"{network.attributes['GATEWAY']}/{whole.prefixlen}"
-            nat = filter.Nat(network.uuid, network.bridge, whole) if network.nat else None
-        return cls(network.name, network.uuid, network.bridge, address, nat, spans)
+            gateway = network.attributes["GATEWAY"]
+            address = f"{gateway}/{whole.prefixlen}"
+            access = addresses.node_access(network)
+            rules = filter.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
+        return cls(network.name, network.uuid, network.bridge, address, rules, spans)
 
 
 class Node:
@@ -91,10 +96,18 @@ class Node:
                 raise
             self.warnings.append(f"{error.asked}: {error.found}; it would have to be installed first")
 
-    def _table(self, needed: bool) -> filter.Table:
-        """Without NAT, nftables need not be there: then there is no table of ours either."""
-        with self._tolerant() if needed else contextlib.suppress(MissingDependency):
-            return filter.observe(self.catalog)
+    def _table(self, needed_by: str = "") -> filter.Table:
+        """Where nftables is not there, there is no table of ours either. needed_by: the network that can't be without
+        its rules."""
+        with self._tolerant() if needed_by else contextlib.suppress(MissingDependency):
+            try:
+                return filter.observe(self.catalog)
+            except MissingDependency as error:
+                error.remedy += (
+                    f" (role nebula.provision.node does): network {needed_by} needs it to keep its machines from this "
+                    "host. A network on a bridge of the host's own (vn_mad: dummy) does without"
+                )
+                raise
         return filter.Table(self.catalog)
 
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
@@ -111,6 +124,8 @@ class Node:
                     f"network {network.name}: there is no bridge {network.bridge} on this host; with vn_mad "
                     f"{network.vn_mad} this collection does not make it, and no machine can start on it before"
                 )
+            else:
+                self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
         if known is not None:
             # In check mode a network that would be created has no UUID yet, and its bridge is here by forecast only.
             done += self._remove_left_over([*known, *(network.uuid for network in networks)])
@@ -137,7 +152,7 @@ class Node:
 
     def _shown(self, network: Network) -> dict[str, Any] | None:
         link = self.links.get(network.bridge)
-        return None if link is None else _view(link, False)
+        return None if link is None else _view(link)
 
     def _ensure(self, wanted: Wanted, known: Sequence[str] | None) -> list[Done]:
         link = self.links.get(wanted.bridge)
@@ -146,29 +161,48 @@ class Node:
             forgotten = known is not None and link.mark is not None and link.mark.network not in known
             links.refuse_foreign(wanted.name, wanted.bridge, link, mark, forgotten)
         former = self._former(wanted)
-        table = self._table(needed=wanted.nat is not None)
-        has_nat = table.has(wanted.nat) if wanted.nat else bool(table.of(wanted.uuid))
+        table = self._table(needed_by=wanted.name)
         if link is None or (wanted.address and wanted.address not in link.addresses):
             routes.refuse_overlap(wanted.name, wanted.spans, {wanted.bridge, *(f.name for f in former)}, self.routes)
         self._refuse_drops(wanted, table)
         expected = links.Link(wanted.bridge, "bridge", str(mark), up=True, addresses=(wanted.address,))
-        steps = [step for f in former for step in links.delete_steps(f.name)]
-        steps += links.bridge_steps(wanted.bridge, mark, link)
+        wrong = settings.differing(link.settings, bool(wanted.address)) if link is not None else {}
+        if link is not None and link.addresses6 and "ipv6/disable_ipv6" in wrong:
+            self.warnings.append(
+                f"network {wanted.name}: bridge {wanted.bridge} had {', '.join(link.addresses6)}, which this "
+                "collection did not give it; it has no IPv6 any more, as this host is no member of the network by IPv6"
+            )
         if not self.act:
             self._expect(expected, former)
-        else:
-            links.carry_out(steps)
-            if wanted.nat and not has_nat:
-                filter.ensure(wanted.nat, table)
-            elif has_nat and not wanted.nat:
-                filter.remove([wanted.uuid], table)
-            if steps:
-                self._look()
-        before = None if link is None else _view(link, has_nat)
+        elif self._act(wanted, mark, link, former, table, wrong):
+            self._look()
+        before = None if link is None else _view(link, *_of_table(table, wanted), {n: link.settings[n] for n in wrong})
         return [
-            *(Done(wanted.name, f.name, _view(f, False)) for f in former),
-            Done(wanted.name, wanted.bridge, before, _view(expected, wanted.nat is not None)),
+            *(Done(wanted.name, f.name, _view(f)) for f in former),
+            Done(wanted.name, wanted.bridge, before, _view(expected, _PRESENT, wanted.rules.whole is not None, wrong)),
         ]
+
+    def _act(
+        self,
+        wanted: Wanted,
+        mark: links.Mark,
+        link: links.Link | None,
+        former: Sequence[links.Link],
+        table: filter.Table,
+        wrong: Mapping[str, str],
+    ) -> bool:
+        """What may come in by the bridge is decided before it is up. Returns whether interfaces are others now."""
+        making = [step for f in former for step in links.delete_steps(f.name)]
+        making += links.new_steps(wanted.bridge, mark) if link is None else []
+        links.carry_out(making)
+        if link is None:
+            wrong = settings.differing(settings.observe(wanted.bridge), bool(wanted.address))
+        settings.write(wanted.bridge, wrong)
+        if not table.has(wanted.rules):
+            filter.ensure(wanted.rules, table)
+        steps = links.bridge_steps(wanted.bridge, mark, link)
+        links.carry_out(steps)
+        return bool(making or wrong or steps)
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
         """Bridges that this network had under other names."""
@@ -191,10 +225,10 @@ class Node:
             self._firewall = []
             with contextlib.suppress(MissingDependency):
                 self._firewall = firewall.observe(table.name)
-        whole = wanted.nat.whole if wanted.nat else None
+        whole = wanted.rules.whole
         kinds = firewall.bridged(wanted.bridge, whole)
-        if wanted.nat:
-            kinds = firewall.routed(wanted.bridge, wanted.nat.whole, routes.uplink(self.routes)) + kinds
+        if whole is not None:
+            kinds = firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
         found = firewall.drops(self._firewall, kinds)
         if found and self.ignore_drops:
             asked, told, _remedy = firewall.explained(wanted.name, found)
@@ -205,7 +239,7 @@ class Node:
     def _present(self) -> list[str]:
         """The UUIDs of networks that have anything of this catalog's here."""
         bridges = [_network_of(link) for link in links.marked(self.links, self.catalog).values()]
-        table = self._table(needed=False)
+        table = self._table()
         return list(dict.fromkeys([*bridges, *table.networks]))
 
     def _remove_left_over(self, known: Sequence[str]) -> list[Done]:
@@ -221,18 +255,18 @@ class Node:
         """Their rules and bridges; a bridge with ports is an error, and keeps its rules."""
         done: list[Done] = []
         for uuid in uuids:
-            table = self._table(needed=False)
-            nat = bool(table.of(uuid))
+            table = self._table()
+            rules, nat = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
             bridges = [b for b in links.marked(self.links, self.catalog).values() if _network_of(b) == uuid]
-            items = [Done(f"network {uuid}", link.name, _view(link, nat)) for link in bridges]
-            if nat and not items:
-                items = [Done(f"network {uuid}", "", {"nat": True})]
+            items = [Done(f"network {uuid}", link.name, _view(link, rules, nat)) for link in bridges]
+            if rules == _PRESENT and not items:
+                items = [Done(f"network {uuid}", "", {"rules": rules, "nat": nat})]
             done += items
             try:
                 for link in bridges:
                     _refuse_ports(f"remove bridge {link.name}", link, forecast=not self.act)
                 if self.act:
-                    if nat:
+                    if rules == _PRESENT:
                         filter.remove([uuid], table)
                     links.carry_out([step for link in bridges for step in links.delete_steps(link.name)])
                 for link in bridges:
@@ -243,16 +277,28 @@ class Node:
         return done
 
 
-def _view(link: links.Link, nat: bool) -> dict[str, Any]:
+def _of_table(table: filter.Table, wanted: Wanted) -> tuple[str, bool]:
+    """What there is of the network's rules, and whether it has NAT."""
+    there = _PRESENT if table.has(wanted.rules) else _OTHERS if table.of(wanted.uuid) else _ABSENT
+    return there, wanted.uuid in table.masquerading and table.forwarding == "1"
+
+
+def _view(
+    link: links.Link, rules: str = _ABSENT, nat: bool = False, differing: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """differing: of the kernel's settings those that are not as they are to be, as they are or are to be."""
     mark = link.mark
     address = mark.address if mark and mark.address in link.addresses else ""
+    shown = {settings.key(link.name, name): value for name, value in (differing or {}).items()}
     return {
         "bridge": link.name,
         "network": _network_of(link),
         "up": link.up,
         "stp": link.stp,
         "address": address,
+        "rules": rules,
         "nat": nat,
+        **({"settings": shown} if shown else {}),
     }
 
 

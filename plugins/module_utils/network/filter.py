@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NAT of a node's networks, by nftables: one table of ours per catalog, and no rule anywhere else.
+"""What passes between a node, its networks and what is beyond them, by nftables: one table of ours per catalog, and no
+rule anywhere else.
 
 The rules only ever drop or translate. An accept would promise too much: what another table drops stays dropped.
-IPv4 forwarding is on while the table is there; what it was before is kept in the table, which is as short-lived as
-that setting.
+IPv4 forwarding is on while a network in the table has NAT; what it was before is kept in the table, which is as
+short-lived as that setting.
 """
 
 from __future__ import annotations
@@ -20,30 +21,79 @@ from typing import Any
 
 from ..errors import CommandFailed, ForeignObject
 from ..host.command import failure, run
+from ..model.node_access import PROTOCOLS, NodeAccess, ports_text
+from .addresses import LINK_LOCAL
 
 TIMEOUT = 30.0
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _MARK_CHAIN = "nebula"
+_NAT = "postrouting"
+
+
+_NEW = "ct state != { established, related }"
 
 
 @dataclass(frozen=True)
-class Nat:
-    """A network that reaches out through the node's other interfaces, with the node's addresses."""
+class Rules:
+    """Those of one network. gateway: the node's address on its bridge, "" if the bridge carries none, and then no
+    packet passes between bridge and node. whole: its addresses, if it has NAT: it reaches out through the node's other
+    interfaces, with the node's addresses. access: what its machines reach on the node."""
 
     network: str
     bridge: str
-    whole: IPv4Network
+    gateway: str = ""
+    whole: IPv4Network | None = None
+    access: NodeAccess = NodeAccess()
 
     @property
     def rules(self) -> list[tuple[str, str]]:
         """Chain and rule. Their order does not matter: networks come and go."""
         inside = f'"{self.bridge}"'
-        kept = f"{self.whole}, 224.0.0.0/4, 255.255.255.255"
-        return [
-            ("forward", f"iifname {inside} oifname != {inside} ip saddr != {self.whole} drop"),
-            ("forward", f"oifname {inside} iifname != {inside} ct state != {{ established, related }} drop"),
-            ("postrouting", f"ip saddr {self.whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"),
+        leaving, coming = f"iifname {inside} oifname != {inside}", f"oifname {inside} iifname != {inside}"
+        if not self.gateway:
+            return [
+                ("input", f"iifname {inside} drop"),
+                ("forward", f"{leaving} drop"),
+                ("forward", f"{coming} drop"),
+            ]
+        found = [
+            ("input", f"iifname {inside} ip daddr {LINK_LOCAL} drop"),
+            # Conntrack may take one for an answer.
+            ("input", f"iifname {inside} icmp type redirect drop"),
+            ("forward", f"{leaving} ip daddr {LINK_LOCAL} drop"),
         ]
+        if not self.access.everything:
+            found += self._of_access(inside, leaving)
+        if self.whole is not None:
+            kept = f"{self.whole}, 224.0.0.0/4, 255.255.255.255"
+            found += [
+                ("forward", f"{leaving} ip saddr != {self.whole} drop"),
+                ("forward", f"{coming} {_NEW} drop"),
+                (_NAT, f"ip saddr {self.whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"),
+            ]
+        return found
+
+    def _of_access(self, inside: str, leaving: str) -> list[tuple[str, str]]:
+        """What is not to be reached. Also by translation: what a program of the node publishes at the node's addresses
+        may be somewhere else, and is forwarded then; the port is the one that was asked for."""
+        here, there = f"iifname {inside} {_NEW}", f"{leaving} {_NEW} ct status dnat"
+        found = [
+            ("input", f"{here} meta nfproto != ipv4 drop"),
+            ("input", f"{here} meta l4proto != {{ icmp, tcp, udp }} drop"),
+            ("forward", f"{there} meta l4proto != {{ tcp, udp }} drop"),
+        ]
+        if not self.access.icmp:
+            found += [
+                ("input", f"{here} icmp type != echo-request drop"),
+                ("input", f"{here} icmp type echo-request ip daddr != {self.gateway} drop"),
+            ]
+        for protocol in PROTOCOLS:
+            ports = [ports_text(span) for span in self.access.ports(protocol)]
+            asked = f"{protocol} dport != {{ {', '.join(ports)} }}" if ports else f"meta l4proto {protocol}"
+            # One by one: nftables 1.0 writes a set of these in a way that it does not read.
+            first = " ".join([f"meta l4proto {protocol}", *(f"ct original proto-dst != {each}" for each in ports)])
+            found += [("input", f"{here} {asked} drop"), ("forward", f"{there} {first} drop")]
+        return found
 
     @property
     def comment(self) -> str:
@@ -75,12 +125,19 @@ class Table:
     def of(self, network: str) -> dict[str, list[tuple[str, int]]]:
         return {c: rules for c, rules in self.rules.items() if c.startswith(f"{_MARK_CHAIN}:{network}:")}
 
-    def has(self, nat: Nat) -> bool:
-        chains = sorted(chain for chain, _handle in self.rules.get(nat.comment, ()))
+    @property
+    def masquerading(self) -> set[str]:
+        """The networks with NAT."""
+        return {
+            comment.split(":")[1] for comment, rules in self.rules.items() for chain, _handle in rules if chain == _NAT
+        }
+
+    def has(self, wanted: Rules) -> bool:
+        chains = sorted(chain for chain, _handle in self.rules.get(wanted.comment, ()))
         return (
-            list(self.of(nat.network)) == [nat.comment]
-            and chains == sorted(chain for chain, _rule in nat.rules)
-            and self.forwarding == "1"
+            list(self.of(wanted.network)) == [wanted.comment]
+            and chains == sorted(chain for chain, _rule in wanted.rules)
+            and (wanted.whole is None or self.forwarding == "1")
         )
 
 
@@ -94,8 +151,9 @@ def frame(catalog: str, forwarding: str) -> list[str]:
     return [
         f"add table inet {table}",
         f"add chain inet {table} {_MARK_CHAIN}",
+        f"add chain inet {table} input {{ type filter hook input priority filter; policy accept; }}",
         f"add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}",
-        f"add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
+        f"add chain inet {table} {_NAT} {{ type nat hook postrouting priority srcnat; policy accept; }}",
         f'add rule inet {table} {_MARK_CHAIN} counter comment "{_MARK_CHAIN}:{catalog}:ip_forward={forwarding}"',
     ]
 
@@ -125,31 +183,41 @@ def observe(catalog: str) -> Table:
     return table
 
 
-def ensure(nat: Nat, table: Table) -> None:
-    """Put this network's rules in, in one transaction of nftables, and let the node forward."""
+def ensure(wanted: Rules, table: Table) -> None:
+    """Put this network's rules in, in one transaction of nftables, and let the node forward if one has NAT."""
     *script, mark = frame(table.catalog, table.forwarding)
-    if not table.exists or table.forwarding == "0":
+    with_nat = table.masquerading
+    # What it was before we set it is known as long as we did not, or somebody has set it since.
+    begins = wanted.whole is not None and (not with_nat or table.forwarding == "0")
+    if not table.exists or (begins and table.found != table.forwarding):
         if table.mark_handle:
             script.append(f"delete rule inet {table.name} {_MARK_CHAIN} handle {table.mark_handle}")
         script.append(mark)
-    script += _deletions(table, nat.network)
-    script += [f'add rule inet {table.name} {chain} {rule} comment "{nat.comment}"' for chain, rule in nat.rules]
+    script += _deletions(table, wanted.network)
+    script += [f'add rule inet {table.name} {chain} {rule} comment "{wanted.comment}"' for chain, rule in wanted.rules]
     _carry_out(script)
-    if table.forwarding != "1":
+    if wanted.whole is None:
+        _end_forwarding(table, [wanted.network])
+    elif table.forwarding != "1":
         _set_forwarding("1")
 
 
 def remove(networks: Sequence[str], table: Table) -> None:
-    """Take these networks' rules out; with the last of them the table goes, and forwarding is what it was before."""
+    """Take these networks' rules out; the table goes with the last of them."""
     if not table.exists:
         return
+    _end_forwarding(table, networks)
     gone = {comment for network in networks for comment in table.of(network)}
     if set(table.rules) - gone:
         _carry_out([line for network in networks for line in _deletions(table, network)])
         return
-    if table.found == "0" and table.forwarding == "1":
-        _set_forwarding("0")
     _carry_out([f"delete table inet {table.name}"])
+
+
+def _end_forwarding(table: Table, networks: Sequence[str]) -> None:
+    """With the last network with NAT forwarding is what it was before."""
+    if table.masquerading and table.masquerading <= set(networks) and (table.found, table.forwarding) == ("0", "1"):
+        _set_forwarding("0")
 
 
 def _deletions(table: Table, network: str) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ForeignObject
 from ..host.command import run
+from . import settings
 
 TIMEOUT = 30.0
 _MARK = "nebula"
@@ -38,7 +39,8 @@ class Mark:
 @dataclass(frozen=True)
 class Link:
     """A network interface. addresses: IPv4, with their prefix lengths. ports: interfaces attached to it. stp: whether
-    it runs the spanning tree protocol, or waits before it forwards."""
+    it runs the spanning tree protocol, or waits before it forwards. settings: of a bridge, as settings.py names them.
+    addresses6: IPv6, those that somebody gave it for good."""
 
     name: str
     kind: str = ""
@@ -48,6 +50,8 @@ class Link:
     addresses: Sequence[str] = ()
     ports: Sequence[str] = ()
     mac: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    addresses6: Sequence[str] = ()
 
     @property
     def mark(self) -> Mark | None:
@@ -68,9 +72,10 @@ def observe() -> dict[str, Link]:
             continue
         info = entry.get("linkinfo") or {}
         data = info.get("info_data") or {}
+        kind = info.get("info_kind", "")
         links[entry["ifname"]] = Link(
             name=entry["ifname"],
-            kind=info.get("info_kind", ""),
+            kind=kind,
             mac=entry.get("address", ""),
             alias=entry.get("ifalias", ""),
             up="UP" in entry.get("flags", ()),
@@ -79,6 +84,13 @@ def observe() -> dict[str, Link]:
                 f"{a['local']}/{a['prefixlen']}" for a in entry.get("addr_info", ()) if a.get("family") == "inet"
             ),
             ports=tuple(sorted(ports.get(entry["ifname"], ()))),
+            settings=settings.observe(entry["ifname"]) if kind == "bridge" else {},
+            addresses6=tuple(
+                f"{a['local']}/{a['prefixlen']}"
+                for a in entry.get("addr_info", ())
+                # What a router advertisement brought is for a while.
+                if a.get("family") == "inet6" and a.get("scope") != "link" and not a.get("dynamic")
+            ),
         )
     return links
 
@@ -107,17 +119,23 @@ def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: b
         )
 
 
-def bridge_steps(name: str, mark: Mark, link: Link | None, mac: str = "") -> list[str]:
-    """The lines for `ip -batch` that make the bridge what it is to be; none if it is so. link: as it is now. mac: of a
-    new one."""
+def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
+    """The lines for `ip -batch` that make a bridge, marked and down: it is set up before anything can come in by it."""
+    # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
+    # Random, since the bridges of several nodes may be joined.
+    mac = mac or ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
+    return [
+        f"link add name {name} address {mac} type bridge stp_state 0 forward_delay 0",
+        f"link set dev {name} alias {mark}",
+    ]
+
+
+def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
+    """The lines that make a bridge that is there what it is to be; none if it is so. link: as it is now, None if
+    new_steps() have just made it."""
+    link = link or Link(name, "bridge", str(mark))
     steps = []
-    if link is None:
-        # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
-        # Random, since the bridges of several nodes may be joined.
-        mac = mac or ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
-        steps += [f"link add name {name} address {mac} type bridge stp_state 0 forward_delay 0"]
-        link = Link(name, "bridge")
-    elif link.stp:
+    if link.stp:
         # One after the other: while the protocol runs, the kernel takes no delay below two seconds.
         steps += [f"link set dev {name} type bridge {setting} 0" for setting in ("stp_state", "forward_delay")]
     former = link.mark.address if link.mark else ""

@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import Conflict, InUse, InvalidValue, NoLease, NotFound, Unsupported
 from ...model.lease import Lease, LeaseRequest
 from ...model.names import check_name
-from ...model.network import AddressRange, Network, from_item
+from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ...model.states import NetworkState
 from ...network import addresses
 from .references import Ref, find, resolve
@@ -239,6 +239,32 @@ class Networks:
             more = " …" if len(rows) > _SHOWN else ""
             raise InUse(asked, f"addresses of it are leased by {names}{more}", "End these machines first")
 
+    # -- where its machines are ------------------------------------------------------------------------------------
+    def spread(self, network: Network | None = None) -> dict[int, Spread]:
+        """By id, of networks with a bridge of their own on each node, those that have machines which are to stay.
+        network: of this one alone."""
+        which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
+        found: dict[int, Spread] = {}
+        for row in self.store.rows(
+            "SELECT n.id, n.name, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
+            " JOIN vms v ON v.id = l.vm_id JOIN hosts h ON h.id = v.host_id JOIN networks n ON n.id = l.network_id"
+            f" WHERE n.vn_mad = 'bridge' AND v.wanted != 'DONE'{which} GROUP BY n.id, h.id ORDER BY n.id",
+            *values,
+        ):
+            hosts = found[row["id"]].hosts if row["id"] in found else {}
+            found[row["id"]] = Spread(row["name"], {**hosts, row["host"]: row["machines"]})
+        return found
+
+    def _refuse_second_node(self, network: Network) -> None:
+        spread = self.spread(network).get(_id(network)) if addresses.one_node(network) else None
+        if spread is not None and len(spread.hosts) > 1:
+            told = ", ".join(f"{count} on {host}" for host, count in sorted(spread.hosts.items()))
+            raise Conflict(
+                f"network {network.name}: one_node",
+                f"its machines would be on {len(spread.hosts)} nodes ({told})",
+                "Keep them on one, end those on the other, or set one_node: false",
+            )
+
     # -- leases ---------------------------------------------------------------------------------------------------
     def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
         """One lease per request, in their order. Addresses asked for go first, then each gets the lowest that is free.
@@ -260,6 +286,7 @@ class Networks:
             free = self._lowest_free(network_id, len(rest))
             offsets.update(zip(rest, free))
             self._store(network_id, [(*offsets[i], requests[i]) for i in rest], lowest=True)
+            self._refuse_second_node(network)
             for i in indexes:
                 ar_id, offset = offsets[i]
                 leases[i] = ranges[ar_id].lease(network_id, offset, requests[i].vm_id, requests[i].nic_id)
@@ -298,7 +325,8 @@ class Networks:
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
         """What a NIC takes from its network: its attributes, and above them those of the range it leases in."""
-        return {**network.attributes, **_range_of(network, ar_id).attributes}
+        values = {key: value for key, value in network.attributes.items() if key not in NOT_FOR_MACHINES}
+        return {**values, **_range_of(network, ar_id).attributes}
 
     def _claim(
         self, network: Network, ranges: Mapping[int, addresses.Calculator], asked: Sequence[tuple[int, LeaseRequest]]

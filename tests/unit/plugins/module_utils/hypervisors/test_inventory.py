@@ -148,14 +148,16 @@ def test_a_node_whose_poll_fails_is_still_looked_at(host: Host) -> None:
 def test_bridges_that_carry_a_mark_are_told_with_what_is_attached(host: Host) -> None:
     alias = f"nebula:{OTHER}:{NETWORK}:192.168.70.1/24"
     host.links["nb1"] = Link("nb1", "bridge", alias, True, addresses=["192.168.70.1/24"], ports=["vnet0"])
-    host.links["br0"] = Link("br0", "bridge", "somebody's", True)
+    host.links["br0"] = Link("br0", "bridge", "somebody's", True, settings={"ipv6/accept_ra": "1"})
+    host.links["eth0"] = Link("eth0", up=True)
     host.links["nb0"] = Link("nb0", "bridge", f"nebula:{CATALOG}:{NETWORK}", False)
     seen = host.seen()
     assert seen.bridges == (
         Bridge("nb0", CATALOG, NETWORK, "", False),
         Bridge("nb1", OTHER, NETWORK, "192.168.70.1/24", True, ("192.168.70.1/24",), ("vnet0",)),
     )
-    assert seen.interfaces == ("br0", "lo", "nb0", "nb1")
+    assert seen.others == (Bridge("br0", "", "", "", True, settings={"ipv6/accept_ra": "1"}),)
+    assert seen.interfaces == ("br0", "eth0", "lo", "nb0", "nb1")
 
 
 @pytest.mark.parametrize(("forwarding", "forwards"), [("1", True), ("0", False)])

@@ -13,10 +13,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.filter.observed import observed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import qcow2_header
-from ansible_collections.nebula.provision.plugins.module_utils.items.consistency import compare
+from ansible_collections.nebula.provision.plugins.module_utils.items.consistency import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     KINDS,
+    Bridge,
     Domain,
     Finding,
     Inventory,
@@ -26,9 +27,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.network import filter, settings
 
 ROOT = Path(__file__).resolve().parents[5]
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -172,6 +175,42 @@ def test_what_machines_wrote_is_left_where_none_has_it_any_more(kept, settled: b
     told = [finding for finding in compare(whole, [replace(node(), **kept)]) if finding.kind == "file-left"]
     assert [finding.object for finding in told] == found
     assert all(finding.found == "it is of an image that the catalog does not have" for finding in told)
+
+
+QUIET = Network(1, "Quiet", "aaaaaaaa-0000-4000-8000-000000000001", bridge="nbr1")
+OFFICE = Network(2, "Office", "aaaaaaaa-0000-4000-8000-000000000002", bridge="br0", vn_mad="dummy")
+
+
+def test_a_bridge_that_takes_from_guests_what_it_should_not_differs_by_each_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for family in ("ipv4", "ipv6"):
+        (tmp_path / family).mkdir()
+    monkeypatch.setattr(settings, "PROC", tmp_path)
+    of_ours = filter.Rules(QUIET.uuid, "nbr1")
+    seen = {
+        "bridges": (Bridge("nbr1", CATALOG, QUIET.uuid, settings={"ipv6/accept_ra": "1", "ipv4/arp_ignore": "8"}),),
+        "rules": {of_ours.comment: len(of_ours.rules)},
+    }
+    (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(**seen)])
+    assert (found.kind, found.object) == ("bridge-differs", "network Quiet, bridge nbr1")
+    assert found.found == "net.ipv6.conf.nbr1.accept_ra is 1, and is to be 0"
+
+
+def test_what_keeps_machines_from_the_node_may_be_missing() -> None:
+    bridge = Bridge("nbr1", CATALOG, QUIET.uuid)
+    (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(bridges=(bridge,))])
+    assert (found.kind, found.object) == ("rules-missing", "network Quiet")
+
+
+def test_a_bridge_of_the_hosts_own_is_no_difference_but_a_doubt() -> None:
+    open_one = Bridge("br0", "", "", settings={"ipv6/accept_ra": "1", "ipv6/disable_ipv6": "0"})
+    whole = replace(ledger(networks=(OFFICE,)), vms=())
+    observed = [node(others=(open_one, replace(open_one, name="br1"))), Observed("node2", reached=False)]
+    assert kinds(compare(whole, observed[:1])) == []
+    (text,) = doubts(whole, observed)
+    assert text.startswith("host node1: network Office: bridge br0 is this host's own")
+    assert "sysctl -w net.ipv6.conf.br0.accept_ra=0" in text
 
 
 def test_an_inventory_travels_as_json() -> None:

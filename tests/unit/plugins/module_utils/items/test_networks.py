@@ -172,6 +172,84 @@ def test_a_gateway_outside_of_its_network_is_doubted(gateway, doubted):
     assert networks._doubts(Network(0, "Public", attributes={"GATEWAY": gateway})) == []
 
 
+# -- what machines reach on their nodes -------------------------------------------------------------------------------
+WHOLE = {"network_address": "10.66.0.0/24", "gateway": "10.66.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({}, "none"),
+        ({"node_access": []}, "none"),
+        ({"node_access": ["udp/53", "tcp/22", "icmp"]}, "icmp tcp/22 udp/53"),
+        ({"node_access": ["all"]}, "all"),
+        ({"attributes": {"node_access": "tcp/22, icmp"}}, "icmp tcp/22"),
+        ({"attributes": {"node_access": ""}}, "none"),
+        ({"template": "NODE_ACCESS = tcp/22"}, "tcp/22"),
+    ],
+)
+@pytest.mark.parametrize("carries", [{"nat": True}, {"gateway_on_bridge": True}])
+def test_a_new_network_says_what_its_machines_reach_on_a_node(apply, given, stored, carries):
+    (done,), (view,), warnings = apply({"name": "Public", **WHOLE, **carries, **given})
+    assert (done.error, view["attributes"]["NODE_ACCESS"], warnings) == (None, stored, [])
+    (done,), (view,), warnings = apply({"name": "Public", **WHOLE, **carries, **given})
+    assert (done.is_changed, warnings) == (False, [])
+
+
+def test_one_whose_bridge_gets_an_address_later_says_it_then(apply):
+    _done, (view,), _warnings = apply({"name": "Public", **WHOLE})
+    assert "NODE_ACCESS" not in view["attributes"]
+    _done, (view,), warnings = apply({"name": "Public", "nat": True})
+    assert (view["attributes"]["NODE_ACCESS"], warnings) == ("none", [])
+
+
+def test_one_that_is_older_keeps_what_it_had_and_every_run_warns(engine, apply):
+    attributes = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
+    with engine.session():
+        engine.vn_allocate(Network(None, "Public", nat=True, attributes=attributes))
+    for _run in range(2):
+        (done,), (view,), (warning,) = apply({"name": "Public", **WHOLE, "nat": True})
+        assert not done.is_changed and "NODE_ACCESS" not in view["attributes"]
+        assert warning.startswith("network Public: its machines reach every service of their nodes")
+        assert "node_access: []" in warning
+    (done,), (view,), warnings = apply({"name": "Public", "node_access": ["all"]})
+    assert (done.is_changed, view["attributes"]["NODE_ACCESS"], warnings) == (True, "all", [])
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ({"nat": True, "node_access": ["ssh"]}, "network Public: NODE_ACCESS: 'ssh': not something that a node has"),
+        ({"nat": True, "node_access": ["tcp/0"]}, "network Public: NODE_ACCESS: 'tcp/0': not a port"),
+        ({"nat": True, "node_access": ["all", "icmp"]}, "beside all there can be nothing else"),
+        ({"node_access": ["tcp/22"]}, "network Public: NODE_ACCESS = tcp/22: its bridge carries no address of a node"),
+        (
+            {"vn_mad": "dummy", "bridge": "br0", "node_access": ["all"]},
+            "network Public: NODE_ACCESS = all: its bridge carries no address of a node",
+        ),
+        ({"vn_mad": "dummy", "bridge": "br0", "one_node": True}, "network Public: ONE_NODE = YES: its bridge br0"),
+        ({"attributes": {"one_node": "perhaps"}}, "network Public: ONE_NODE 'perhaps'"),
+        (
+            {"address_ranges": [{"ip": "10.66.0.10", "size": 5, "attributes": {"node_access": "all"}}]},
+            "NODE_ACCESS: it is of the whole network",
+        ),
+    ],
+)
+def test_what_can_not_be_meant_of_nodes_is_refused_by_name(apply, item, told):
+    (done,), _views, _warnings = apply({"name": "Public", **WHOLE, **item})
+    assert isinstance(done.error, InvalidValue) and told in str(done.error), str(done.error)
+
+
+def test_what_is_said_to_nodes_is_not_said_to_machines(engine, apply):
+    ranges = [{"ip": "10.66.0.10", "size": 5}]
+    apply({"name": "Public", **WHOLE, "nat": True, "one_node": True, "address_ranges": ranges})
+    with engine.session():
+        network = engine.vn_info("Public")
+        values = engine.networks.nic_values(network, 0)
+    assert network.attributes["ONE_NODE"] == "YES"
+    assert set(network.attributes) - set(values) == {"NODE_ACCESS", "ONE_NODE"}
+
+
 # -- what comes back --------------------------------------------------------------------------------------------------
 def test_what_was_done_is_told_item_by_item(apply):
     apply({"name": "Old"})

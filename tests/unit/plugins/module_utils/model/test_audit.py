@@ -44,13 +44,14 @@ DOMAIN = Domain(
 )
 FILE = VmFile("disk.0", "link", 5, "/srv/base", 64, "/srv/older", True)
 DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")))
-BRIDGE = Bridge("onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",))
+BRIDGE = Bridge("onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",), {"a": "1"})
 INVENTORY = Inventory(
     place="/srv",
     domains=(DOMAIN,),
     foreign=("other",),
     directories=(DIRECTORY,),
     bridges=(BRIDGE,),
+    others=(BRIDGE,),
     interfaces=("lo", "onebr0"),
     table="nebula",
     rules={"lan": 2},

@@ -246,6 +246,8 @@ def test_the_prefix_length_may_be_in_the_address(mask):
         ({"GUEST_MTU": "67"}, ["GUEST_MTU = '67'", "68 to 65535"]),
         ({"METRIC": "low"}, ["METRIC = 'low'"]),
         ({"INBOUND_AVG_BW": "fast"}, ["INBOUND_AVG_BW = 'fast'", "kB/s"]),
+        ({"NODE_ACCESS": "tcp/22 ssh"}, ["NODE_ACCESS: 'ssh'", "Write a list"]),
+        ({"ONE_NODE": "perhaps"}, ["ONE_NODE 'perhaps'", "Give true or false"]),
     ],
 )
 def test_attributes_that_cannot_be_meant(attributes, parts):
@@ -284,6 +286,37 @@ def test_the_bridge_carries_no_address_of_elsewhere(gateway):
 
 def test_no_nat_on_a_bridge_that_is_not_ours():
     refused(lambda: addresses.check(network(nat=True, vn_mad="dummy")), "network Public: nat", "vn_mad bridge")
+
+
+def test_link_local_addresses_are_of_no_use_to_machines_that_reach_beyond_their_bridge():
+    local = {"NETWORK_ADDRESS": "169.254.8.0", "GATEWAY": "169.254.8.1"}
+    refused(
+        lambda: addresses.check(network(nat=True, **local)), "NETWORK_ADDRESS = 169.254.8.0/24", "never leaves its link"
+    )
+    addresses.check(network(**local))
+
+
+@pytest.mark.parametrize(
+    ("said", "everything", "tcp"),
+    [({}, True, ()), ({"NODE_ACCESS": "none"}, False, ()), ({"NODE_ACCESS": "tcp/5"}, False, ((5, 5),))],
+)
+def test_what_machines_reach_on_a_node_is_all_where_nothing_is_said(said, everything, tcp):
+    found = addresses.node_access(network(nat=True, **said))
+    assert (found.everything, found.tcp) == (everything, tcp)
+
+
+def test_where_no_node_is_a_member_nothing_of_it_can_be_reached():
+    addresses.check(network(NODE_ACCESS="none"))
+    refused(lambda: addresses.check(network(NODE_ACCESS="all")), "NODE_ACCESS = all", "carries no address of a node")
+
+
+def test_a_network_keeps_to_one_node_if_it_says_so():
+    assert [addresses.one_node(network(**said)) for said in ({}, {"ONE_NODE": "NO"}, {"ONE_NODE": "YES"})] == [
+        False,
+        False,
+        True,
+    ]
+    refused(lambda: addresses.check(network(vn_mad="dummy", ONE_NODE="YES")), "ONE_NODE = YES", "may span them")
 
 
 def test_a_peak_without_an_average_limits_nothing():

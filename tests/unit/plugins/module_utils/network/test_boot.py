@@ -21,7 +21,7 @@ from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import units
-from ansible_collections.nebula.provision.plugins.module_utils.network import boot, filter
+from ansible_collections.nebula.provision.plugins.module_utils.network import boot, filter, settings
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -52,6 +52,14 @@ LISTED = f"""table inet {TABLE} {{
 """
 
 
+@pytest.fixture(autouse=True)
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel with IPv6, whatever this one is."""
+    for family in ("ipv4", "ipv6"):
+        (tmp_path / "proc" / family).mkdir(parents=True)
+    monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
+
+
 @pytest.fixture
 def nft(programs: Programs) -> Programs:
     programs.answer("nft", f"--stateless list table inet {TABLE}", LISTED)
@@ -68,7 +76,9 @@ def test_a_bridge_comes_back_with_its_mark_its_mac_and_its_address(nft: Programs
     assert sorted(files) == [
         "bridge-nbr0.links",
         "bridge-nbr0.nft",
+        "bridge-nbr0.settings",
         "bridge-nbr1.links",
+        "bridge-nbr1.settings",
         "nat-0.nft",
         "nat-1.nft",
         "networks.sh",
@@ -80,8 +90,12 @@ def test_a_bridge_comes_back_with_its_mark_its_mac_and_its_address(nft: Programs
         "address replace 10.66.0.1/24 broadcast + dev nbr0",
         "link set dev nbr0 up",
     ]
-    # From the third line on, everything may be carried out again.
-    assert all("add" not in line for line in lines_of(files, "bridge-nbr1.links")[2:])
+    # From the fourth line on, everything may be carried out again.
+    assert all("add" not in line for line in lines_of(files, "bridge-nbr1.links")[3:])
+    for name, arp in (("nbr0", 1), ("nbr1", 8)):
+        kept = lines_of(files, f"bridge-{name}.settings")
+        assert f"ipv4/conf/{name}/arp_ignore {arp}" in kept
+        assert f"ipv6/conf/{name}/disable_ipv6 1" in kept
 
 
 def test_rules_come_back_as_nftables_writes_them(nft: Programs) -> None:
@@ -97,6 +111,7 @@ def test_rules_come_back_as_nftables_writes_them(nft: Programs) -> None:
 def test_rules_without_a_bridge_are_left_out(nft: Programs) -> None:
     assert sorted(boot.wanted(CATALOG, {"nbr1": PLAIN})) == [
         "bridge-nbr1.links",
+        "bridge-nbr1.settings",
         "nat-0.nft",
         "nat-1.nft",
         "networks.sh",
@@ -108,7 +123,11 @@ def test_without_rules_or_without_nft_there_is_no_nat(programs: Programs, there:
     if there:
         said = "Error: No such file or directory\n"
         programs.answer("nft", f"--stateless list table inet {TABLE}", err=said, code=1)
-    assert sorted(boot.wanted(CATALOG, {"nbr0": WITH_NAT})) == ["bridge-nbr0.links", "networks.sh"]
+    assert sorted(boot.wanted(CATALOG, {"nbr0": WITH_NAT})) == [
+        "bridge-nbr0.links",
+        "bridge-nbr0.settings",
+        "networks.sh",
+    ]
 
 
 def test_files_are_written_and_those_of_networks_that_went_are_removed(tmp_path: Path) -> None:
@@ -149,9 +168,10 @@ def test_the_script_makes_what_is_not_there_and_leaves_alone_what_is_somebody_el
 ) -> None:
     absent = Link("nebula-none0", "bridge", str(Mark(CATALOG, QUIET)), mac="06:00:00:00:00:02")
     loopback = Link("lo", "bridge", str(Mark(CATALOG, PUBLIC)), mac="06:00:00:00:00:01")
-    programs.answer("ip", "-batch bridge-nebula-none0.links")
-    done, _place = carried_out(programs, tmp_path, {"lo": loopback, "nebula-none0": absent})
-    assert programs.calls("ip") == ["-batch bridge-nebula-none0.links"]
+    programs.answer("ip", "-batch -")
+    done, place = carried_out(programs, tmp_path, {"lo": loopback, "nebula-none0": absent})
+    assert programs.calls("ip") == ["-batch -", "-batch -"]
+    assert programs.read("ip") == lines_of({"": (place / "bridge-nebula-none0.links").read_text()}, "")
     assert done.returncode == 1
     assert done.stderr == (
         f"bridge lo: an interface of that name that is not of catalog {CATALOG} is there: it is left alone\n"
@@ -160,13 +180,14 @@ def test_the_script_makes_what_is_not_there_and_leaves_alone_what_is_somebody_el
 
 def test_the_script_goes_on_after_a_bridge_that_could_not_be_made(programs: Programs, tmp_path: Path) -> None:
     names = ("nebula-none0", "nebula-none1")
-    programs.answer("ip", f"-batch bridge-{names[0]}.links", err="RTNETLINK answers: No such device\n", code=1)
-    programs.answer("ip", f"-batch bridge-{names[1]}.links")
+    programs.answer("ip", "-batch -", err="RTNETLINK answers: No such device\n", code=1)
     present = {name: Link(name, "bridge", str(Mark(CATALOG, QUIET)), mac="06:00:00:00:00:02") for name in names}
     done, _place = carried_out(programs, tmp_path, present)
     assert len(programs.calls("ip")) == 2
     assert done.returncode == 1
-    assert done.stderr == "RTNETLINK answers: No such device\nbridge nebula-none0 could not be made\n"
+    assert done.stderr.splitlines() == [
+        line for name in names for line in ("RTNETLINK answers: No such device", f"bridge {name} could not be made")
+    ]
 
 
 def test_the_script_has_nothing_to_complain_of_without_networks(programs: Programs, tmp_path: Path) -> None:
@@ -233,8 +254,10 @@ def test_a_path_can_not_end_a_word_of_the_unit() -> None:
 
 def test_without_systemd_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "RUNS", str(tmp_path / "none"))
-    assert boot.Boot(str(tmp_path), CATALOG).keep(act=True) == (None, None)
-    assert os.listdir(tmp_path) == []
+    root = tmp_path / "nebula"
+    root.mkdir()
+    assert boot.Boot(str(root), CATALOG).keep(act=True) == (None, None)
+    assert os.listdir(root) == []
 
 
 def test_what_the_node_has_is_kept_once(systemd: Systemd, tmp_path: Path) -> None:
@@ -301,7 +324,7 @@ def test_unit_and_files_go_together(systemd: Systemd, tmp_path: Path) -> None:
     kept.keep(act=True)
     shown, nothing = kept.remove(act=False)
     assert nothing is None and shown is not None
-    assert sorted(shown) == ["bridge-nbr1.links", "networks.sh", "unit"]
+    assert sorted(shown) == ["bridge-nbr1.links", "bridge-nbr1.settings", "networks.sh", "unit"]
     assert (root / "boot").exists() and (systemd.place / UNIT).exists()
     assert kept.remove(act=True) == (shown, None)
     assert os.listdir(root) == []

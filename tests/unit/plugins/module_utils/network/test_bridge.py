@@ -23,8 +23,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TrafficBlocked,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.node_access import NodeAccess
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
-from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, bridge, filter, firewall
+from ansible_collections.nebula.provision.plugins.module_utils.network import (
+    addresses,
+    bridge,
+    filter,
+    firewall,
+    settings,
+)
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 PUBLIC, QUIET, LOST = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
@@ -32,7 +39,9 @@ TABLE = filter.table_name(CATALOG)
 ATTRIBUTES = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
 WITH_NAT = Network(0, "Public", PUBLIC, bridge="nbr0", nat=True, attributes=ATTRIBUTES)
 PLAIN = Network(1, "Quiet", QUIET, bridge="nbr1")
-NAT = filter.Nat(PUBLIC, "nbr0", ip_network("10.66.0.0/24"))
+EVERYTHING = NodeAccess(everything=True)
+NAT = filter.Rules(PUBLIC, "nbr0", "10.66.0.1", ip_network("10.66.0.0/24"), EVERYTHING)
+OF_PLAIN = filter.Rules(QUIET, "nbr1")
 
 
 class Host:
@@ -65,8 +74,11 @@ class Host:
         self.links += entries
         self.show()
 
-    def has_nat(self, nat: filter.Nat = NAT) -> None:
-        rules = [rule(chain, 10 + n, nat.comment) for n, (chain, _text) in enumerate(nat.rules)]
+    def has_nat(self, nat: filter.Rules = NAT) -> None:
+        self.has_rules(nat)
+
+    def has_rules(self, of: filter.Rules) -> None:
+        rules = [rule(chain, 10 + n, of.comment) for n, (chain, _text) in enumerate(of.rules)]
         self.rules = [*(self.rules or []), *rules]
         self.show()
 
@@ -103,11 +115,15 @@ def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).write_text(text, encoding="ascii")
         monkeypatch.setattr(module, name, tmp_path / name)
     monkeypatch.setattr(firewall, "LEGACY_TABLES", tmp_path / "none")
+    monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
     return Host(programs)
 
 
-def view(name: str, network: str, address: str = "", nat: bool = False, **more: bool) -> dict[str, Any]:
-    shown = {"bridge": name, "network": network, "up": True, "stp": False, "address": address, "nat": nat}
+def view(
+    name: str, network: str, address: str = "", nat: bool = False, rules: str = "present", **more: Any
+) -> dict[str, Any]:
+    shown = {"bridge": name, "network": network, "up": True, "stp": False, "address": address}
+    shown.update(rules=rules, nat=nat)
     return {**shown, **more}
 
 
@@ -122,10 +138,16 @@ def test_a_network_with_nat_wants_the_gateway_on_its_bridge() -> None:
 
 def test_a_gateway_elsewhere_is_not_put_on_the_bridge() -> None:
     wanted = bridge.Wanted.of(replace(WITH_NAT, nat=False))
-    assert (wanted.address, wanted.nat) == ("", None)
+    assert (wanted.address, wanted.rules) == ("", filter.Rules(PUBLIC, "nbr0"))
     on_bridge = replace(WITH_NAT, nat=False, attributes={**ATTRIBUTES, "GATEWAY_ON_BRIDGE": "yes"})
     wanted = bridge.Wanted.of(on_bridge)
-    assert (wanted.address, wanted.nat) == ("10.66.0.1/24", None)
+    assert (wanted.address, wanted.rules) == ("10.66.0.1/24", replace(NAT, whole=None))
+
+
+@pytest.mark.parametrize(("said", "access"), [("none", NodeAccess()), ("tcp/22", NodeAccess(tcp=((22, 22),)))])
+def test_what_machines_reach_of_the_node_is_what_the_network_says(said: str, access: NodeAccess) -> None:
+    network = replace(WITH_NAT, attributes={**ATTRIBUTES, "NODE_ACCESS": said})
+    assert bridge.Wanted.of(network).rules == replace(NAT, access=access)
 
 
 def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
@@ -170,13 +192,14 @@ def test_a_network_is_made(host: Host, act: bool) -> None:
         "link set dev nbr0 up",
     ]
     assert script[0] == f"add table inet {TABLE}"
-    assert sum(line.startswith("add rule") and NAT.comment in line for line in script) == 3
+    assert sum(line.startswith("add rule") and NAT.comment in line for line in script) == len(NAT.rules)
 
 
 @pytest.mark.parametrize("act", [False, True])
 def test_what_is_as_it_should_be_is_left_alone(host: Host, act: bool) -> None:
     host.has(OURS, link("nbr1", QUIET))
     host.has_nat()
+    host.has_rules(OF_PLAIN)
     done = bridge.Node(CATALOG, act).ensure([WITH_NAT, PLAIN], [PUBLIC, QUIET])
     assert done == [
         bridge.Done("Public", "nbr0", VIEW, VIEW),
@@ -193,23 +216,67 @@ def test_a_bridge_that_was_changed_is_mended(host: Host) -> None:
     assert host.done == (["address add 10.66.0.1/24 broadcast + dev nbr0", "link set dev nbr0 up"], [])
 
 
-def test_rules_go_when_a_network_has_no_nat_any_more(host: Host) -> None:
+def test_rules_are_others_when_a_network_has_no_nat_any_more(host: Host) -> None:
     host.has(OURS)
     host.has_nat()
     (done,) = bridge.Node(CATALOG, act=True).ensure([replace(WITH_NAT, nat=False)], None)
-    assert (done.before, done.after) == (VIEW, view("nbr0", PUBLIC))
+    assert done.before == {**VIEW, "rules": "others than are wanted"}
+    assert done.after == view("nbr0", PUBLIC)
     assert host.done[0] == [
         "address delete 10.66.0.1/24 dev nbr0",
         f"link set dev nbr0 alias nebula:{CATALOG}:{PUBLIC}",
     ]
-    assert host.done[1] == [f"delete table inet {TABLE}"]
+    bare = filter.Rules(PUBLIC, "nbr0")
+    assert [line for line in host.done[1] if bare.comment in line] == [
+        f'add rule inet {TABLE} {chain} {text} comment "{bare.comment}"' for chain, text in bare.rules
+    ]
+    assert sum(line.startswith("delete rule") for line in host.done[1]) == len(NAT.rules)
+
+
+def given_settings(**values: str) -> None:
+    """Of nbr1, in the place of the kernel's."""
+    for name in settings.wanted(False) or ("ipv6/disable_ipv6", "ipv6/accept_ra", "ipv4/arp_ignore"):
+        family, setting = name.split("/")
+        place = settings.PROC / family / "conf" / "nbr1"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / setting).write_text(values.get(setting, "0") + "\n")
+
+
+def test_settings_of_the_kernel_are_mended_once(host: Host) -> None:
+    given_settings(accept_ra="1")
+    host.has(link("nbr1", QUIET, addr_info=[{"family": "inet6", "local": "fd00::1", "prefixlen": 64}]))
+    host.has_rules(OF_PLAIN)
+    forecast = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
+    node = bridge.Node(CATALOG, act=True)
+    (done,) = node.ensure([PLAIN], None)
+    assert [done] == forecast
+    names = [f"net.{name}" for name in ("ipv6.conf.nbr1.disable_ipv6", "ipv6.conf.nbr1.accept_ra")]
+    names.append("net.ipv4.conf.nbr1.arp_ignore")
+    assert done.before == view("nbr1", QUIET, settings=dict(zip(names, ("0", "1", "0"))))
+    assert done.after == view("nbr1", QUIET, settings=dict(zip(names, ("1", "0", "8"))))
+    assert host.done == ([], [])
+    (warning,) = node.warnings
+    assert warning.startswith("network Quiet: bridge nbr1 had fd00::1/64, which this collection did not give it")
+    again = bridge.Node(CATALOG, act=True)
+    assert again.ensure([PLAIN], None) == [bridge.Done("Quiet", "nbr1", view("nbr1", QUIET), view("nbr1", QUIET))]
+    assert again.warnings == []
+
+
+def test_a_bridge_of_the_hosts_own_is_told_of_and_left_as_it_is(host: Host) -> None:
+    given_settings(accept_ra="1")
+    host.has(link("nbr1"))
+    node = bridge.Node(CATALOG, act=True)
+    assert node.ensure([replace(PLAIN, vn_mad="dummy")], None) == []
+    (warning,) = node.warnings
+    assert warning.endswith("sysctl -w net.ipv6.conf.nbr1.accept_ra=0")
+    assert settings.observe("nbr1")["ipv6/accept_ra"] == "1"
 
 
 def test_a_network_that_has_another_bridge_now_loses_the_former(host: Host) -> None:
     host.has(link("old", QUIET))
     done = bridge.Node(CATALOG, act=True).ensure([PLAIN], [QUIET])
     assert done == [
-        bridge.Done("Quiet", "old", view("old", QUIET)),
+        bridge.Done("Quiet", "old", view("old", QUIET, rules="absent")),
         bridge.Done("Quiet", "nbr1", None, view("nbr1", QUIET)),
     ]
     assert host.done[0][0] == "link delete dev old type bridge"
@@ -238,7 +305,7 @@ def test_one_network_that_is_refused_does_not_stop_the_others(host: Host) -> Non
     host.has(link("nbr0"))
     first, second = bridge.Node(CATALOG, act=True).ensure([WITH_NAT, PLAIN], None)
     assert isinstance(first.error, ForeignObject)
-    assert first.before == first.after == view("nbr0", "")
+    assert first.before == first.after == view("nbr0", "", rules="absent")
     assert (second.bridge, second.error) == ("nbr1", None)
     assert all("nbr0" not in step for step in host.done[0])
 
@@ -250,7 +317,7 @@ def test_a_bridge_of_a_network_that_the_catalog_forgot_is_taken_over(host: Host)
     (refused,) = bridge.Node(CATALOG, act=True).ensure([PLAIN], [LOST, QUIET])
     assert isinstance(refused.error, ForeignObject)
     taken = bridge.Node(CATALOG, act=False).ensure([PLAIN], [QUIET])
-    assert taken == [bridge.Done("Quiet", "nbr1", view("nbr1", LOST), view("nbr1", QUIET))]
+    assert taken == [bridge.Done("Quiet", "nbr1", view("nbr1", LOST, rules="absent"), view("nbr1", QUIET))]
 
 
 def test_addresses_that_the_host_reaches_otherwise_are_refused_before_the_bridge_has_one(host: Host) -> None:
@@ -351,7 +418,7 @@ def test_check_mode_takes_machines_for_ended_and_nothing_else(host: Host) -> Non
 def test_rules_whose_bridge_is_gone_are_removed(host: Host) -> None:
     host.has_nat()
     done = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
-    assert done == [bridge.Done(f"network {PUBLIC}", "", {"nat": True})]
+    assert done == [bridge.Done(f"network {PUBLIC}", "", {"rules": "present", "nat": True})]
     assert host.done == ([], [f"delete table inet {TABLE}"])
 
 
@@ -381,7 +448,9 @@ def test_what_is_left_over_from_networks_that_the_catalog_forgot_goes(host: Host
     host.has(link("old", LOST), link("nbr1", QUIET))
     node = bridge.Node(CATALOG, act=True)
     assert node.ensure([PLAIN], None)[1:] == []
-    assert node.ensure([PLAIN], [QUIET])[1:] == [bridge.Done(f"network {LOST}", "old", view("old", LOST))]
+    assert node.ensure([PLAIN], [QUIET])[1:] == [
+        bridge.Done(f"network {LOST}", "old", view("old", LOST, rules="absent"))
+    ]
     assert host.done[0] == ["link delete dev old type bridge"]
 
 
@@ -404,11 +473,16 @@ def test_without_ip_check_mode_says_what_has_to_be_installed(host: Host) -> None
     assert (done.before, done.after) == (None, view("nbr1", QUIET))
 
 
-def test_nftables_is_needed_for_nat_only(host: Host) -> None:
+def test_nftables_is_needed_for_every_bridge_of_ours(host: Host) -> None:
     host.programs.lose("nft")
-    plain, with_nat = bridge.Node(CATALOG, act=True).ensure([PLAIN, WITH_NAT], None)
-    assert plain.error is None
-    assert isinstance(with_nat.error, MissingDependency) and "nftables" in with_nat.error.remedy
+    for wanted in (PLAIN, WITH_NAT):
+        (done,) = bridge.Node(CATALOG, act=True).ensure([wanted], None)
+        assert isinstance(done.error, MissingDependency)
+        assert f"Install the package nftables (role nebula.provision.node does): network {wanted.name} needs it" in (
+            done.error.remedy
+        )
+    assert host.done == ([], [])
+    assert bridge.Node(CATALOG, act=True).ensure([replace(PLAIN, vn_mad="dummy")], None) == []
     node = bridge.Node(CATALOG, act=False)
     (forecast,) = node.ensure([WITH_NAT], None)
     assert forecast.after == VIEW

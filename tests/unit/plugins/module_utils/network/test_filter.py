@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A catalog's table of nftables gets and loses the rules of its networks, and IPv4 forwarding goes with it."""
+"""A catalog's table of nftables gets and loses the rules of its networks, and IPv4 forwarding goes with those of the
+networks with NAT."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     MissingDependency,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import node_access
 from ansible_collections.nebula.provision.plugins.module_utils.network import filter
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 NAME = "nebula_5d2c7a0e"
 PUBLIC = "aaaaaaaa-0000-4000-8000-000000000001"
 OTHER = "aaaaaaaa-0000-4000-8000-000000000002"
-NAT = filter.Nat(PUBLIC, "nbr0", IPv4Network("10.66.0.0/24"))
+EVERYTHING = node_access.NodeAccess(everything=True)
+NAT = filter.Rules(PUBLIC, "nbr0", "10.66.0.1", IPv4Network("10.66.0.0/24"), EVERYTHING)
+PLAIN = filter.Rules(OTHER, "nbr1")
 LIST = f"-j list table inet {NAME}"
 
 
@@ -58,13 +62,16 @@ def listed(*entries: dict[str, Any], found: str = "0") -> str:
     return json.dumps({"nftables": [*whole, *entries]})
 
 
-def whole_of(nat: filter.Nat, first: int) -> list[dict[str, Any]]:
+def whole_of(nat: filter.Rules, first: int) -> list[dict[str, Any]]:
     return [rule(chain, first + n, nat.comment) for n, (chain, _text) in enumerate(nat.rules)]
 
 
 # -- what is rendered -------------------------------------------------------------------------------------------------
 def test_the_rules_of_a_network_with_nat() -> None:
     assert NAT.rules == [
+        ("input", 'iifname "nbr0" ip daddr 169.254.0.0/16 drop'),
+        ("input", 'iifname "nbr0" icmp type redirect drop'),
+        ("forward", 'iifname "nbr0" oifname != "nbr0" ip daddr 169.254.0.0/16 drop'),
         ("forward", 'iifname "nbr0" oifname != "nbr0" ip saddr != 10.66.0.0/24 drop'),
         ("forward", 'oifname "nbr0" iifname != "nbr0" ct state != { established, related } drop'),
         (
@@ -77,15 +84,73 @@ def test_the_rules_of_a_network_with_nat() -> None:
     ]
 
 
+def test_between_a_bridge_without_an_address_and_the_node_nothing_passes() -> None:
+    assert PLAIN.rules == [
+        ("input", 'iifname "nbr1" drop'),
+        ("forward", 'iifname "nbr1" oifname != "nbr1" drop'),
+        ("forward", 'oifname "nbr1" iifname != "nbr1" drop'),
+    ]
+
+
+NEW = "ct state != { established, related }"
+HERE, THERE = f'iifname "nbr0" {NEW}', f'iifname "nbr0" oifname != "nbr0" {NEW} ct status dnat'
+
+
+@pytest.mark.parametrize(
+    ("access", "rules"),
+    [
+        (
+            "none",
+            [
+                ("input", f"{HERE} icmp type != echo-request drop"),
+                ("input", f"{HERE} icmp type echo-request ip daddr != 10.66.0.1 drop"),
+                ("input", f"{HERE} meta l4proto tcp drop"),
+                ("forward", f"{THERE} meta l4proto tcp drop"),
+                ("input", f"{HERE} meta l4proto udp drop"),
+                ("forward", f"{THERE} meta l4proto udp drop"),
+            ],
+        ),
+        (
+            "icmp tcp/22 tcp/8000-8010",
+            [
+                ("input", f"{HERE} tcp dport != {{ 22, 8000-8010 }} drop"),
+                (
+                    "forward",
+                    f"{THERE} meta l4proto tcp ct original proto-dst != 22 ct original proto-dst != 8000-8010 drop",
+                ),
+                ("input", f"{HERE} meta l4proto udp drop"),
+                ("forward", f"{THERE} meta l4proto udp drop"),
+            ],
+        ),
+    ],
+)
+def test_what_machines_may_not_reach_of_the_node(access: str, rules: list[tuple[str, str]]) -> None:
+    wanted = replace(NAT, whole=None, access=node_access.read(access, "x"))
+    assert wanted.rules[3:] == [
+        ("input", f"{HERE} meta nfproto != ipv4 drop"),
+        ("input", f"{HERE} meta l4proto != {{ icmp, tcp, udp }} drop"),
+        ("forward", f"{THERE} meta l4proto != {{ tcp, udp }} drop"),
+        *rules,
+    ]
+    assert wanted.rules[:3] == NAT.rules[:3]
+
+
 def test_rules_never_accept() -> None:
-    assert not any(re.search(r"\baccept\b", text) for _chain, text in NAT.rules)
+    none = replace(NAT, access=node_access.NodeAccess())
+    for rules in (NAT.rules, none.rules, PLAIN.rules):
+        assert not any(re.search(r"\baccept\b", text) for _chain, text in rules)
 
 
 def test_a_comment_says_whose_rules_they_are_and_changes_with_what_they_say() -> None:
     assert re.fullmatch(rf"nebula:{PUBLIC}:[0-9a-f]{{12}}", NAT.comment)
-    assert NAT.comment == filter.Nat(PUBLIC, "nbr0", IPv4Network("10.66.0.0/24")).comment
-    others = [replace(NAT, bridge="nbr1"), replace(NAT, whole=IPv4Network("10.66.0.0/25"))]
-    assert len({nat.comment for nat in (NAT, *others)}) == 3
+    assert NAT.comment == filter.Rules(PUBLIC, "nbr0", "10.66.0.1", IPv4Network("10.66.0.0/24"), EVERYTHING).comment
+    others = [
+        replace(NAT, bridge="nbr1"),
+        replace(NAT, whole=IPv4Network("10.66.0.0/25")),
+        replace(NAT, access=node_access.NodeAccess()),
+        replace(NAT, access=node_access.NodeAccess(tcp=((22, 22),))),
+    ]
+    assert len({rules.comment for rules in (NAT, *others)}) == 5
 
 
 def test_a_table_is_called_after_its_catalog() -> None:
@@ -100,6 +165,7 @@ def test_a_table_without_networks_ends_with_its_mark(before: str) -> None:
     assert lines[-1] == f'add rule inet {NAME} nebula counter comment "nebula:{CATALOG}:ip_forward={before}"'
     # Where nothing of ours drops, everything is as it was without the table.
     assert [line for line in lines if "hook" in line] == [
+        f"add chain inet {NAME} input {{ type filter hook input priority filter; policy accept; }}",
         f"add chain inet {NAME} forward {{ type filter hook forward priority filter; policy accept; }}",
         f"add chain inet {NAME} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
     ]
@@ -120,8 +186,10 @@ def test_a_table_with_rules_of_two_networks(programs: Programs) -> None:
     table = filter.observe(CATALOG)
     assert (table.exists, table.found, table.mark_handle, table.forwarding) == (True, "1", 4, "0")
     assert table.networks == [PUBLIC, OTHER]
-    assert table.of(PUBLIC) == {NAT.comment: [("forward", 10), ("forward", 11), ("postrouting", 12)]}
-    assert table.of(OTHER) == {other.comment: [("forward", 20), ("forward", 21), ("postrouting", 22)]}
+    chains = [chain for chain, _rule in NAT.rules]
+    assert table.of(PUBLIC) == {NAT.comment: list(zip(chains, range(10, 20)))}
+    assert table.of(OTHER) == {other.comment: list(zip(chains, range(20, 30)))}
+    assert table.masquerading == {PUBLIC, OTHER}
     assert table.of("aaaaaaaa-0000-4000-8000-00000000000") == {}
 
 
@@ -149,11 +217,22 @@ def test_without_nft_the_package_is_named(programs: Programs) -> None:
 
 
 # -- whether something has to be done ---------------------------------------------------------------------------------
-COMPLETE = {NAT.comment: [("postrouting", 12), ("forward", 10), ("forward", 11)]}
+COMPLETE = {
+    NAT.comment: [
+        *(("postrouting", 12), ("forward", 10), ("forward", 11)),
+        *(("forward", 15), ("input", 13), ("input", 14)),
+    ]
+}
+OF_PLAIN = {PLAIN.comment: [("input", 30), ("forward", 31), ("forward", 32)]}
 
 
 def test_a_network_is_done_when_all_its_rules_are_there_and_the_node_forwards() -> None:
     assert filter.Table(CATALOG, True, "0", 4, "1", COMPLETE).has(NAT)
+
+
+@pytest.mark.parametrize("forwarding", ["0", "1"])
+def test_without_nat_it_does_not_matter_whether_the_node_forwards(forwarding: str) -> None:
+    assert filter.Table(CATALOG, True, "0", 4, forwarding, OF_PLAIN).has(PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +241,7 @@ def test_a_network_is_done_when_all_its_rules_are_there_and_the_node_forwards() 
         ("0", COMPLETE),
         ("1", {}),
         ("1", {NAT.comment: [("forward", 10), ("postrouting", 12)]}),
-        ("1", {NAT.comment: [*COMPLETE[NAT.comment], ("forward", 13)]}),
+        ("1", {NAT.comment: [*COMPLETE[NAT.comment], ("forward", 19)]}),
         ("1", {replace(NAT, bridge="old").comment: COMPLETE[NAT.comment]}),
         ("1", {**COMPLETE, replace(NAT, bridge="old").comment: [("forward", 5)]}),
     ],
@@ -201,8 +280,35 @@ def test_forwarding_that_is_on_is_left_alone(nft: Programs, forwarding: Path) ->
 
 
 def test_in_a_table_that_is_there_the_mark_stays(nft: Programs) -> None:
-    filter.ensure(NAT, filter.Table(CATALOG, True, "0", 4, "1"))
-    assert nft.read("nft") == [*filter.frame(CATALOG, "1")[:-1], *ADDED]
+    others = {replace(NAT, network=OTHER).comment: [("postrouting", 9)]}
+    expected = [*filter.frame(CATALOG, "1")[:-1], *ADDED]
+    filter.ensure(NAT, filter.Table(CATALOG, True, "1", 4, "1"))
+    filter.ensure(NAT, filter.Table(CATALOG, True, "0", 4, "1", others))
+    assert nft.read("nft") == [*expected, *expected]
+
+
+def test_what_forwarding_was_counts_from_the_first_network_with_nat(nft: Programs) -> None:
+    """The table may be older than that, and somebody may have switched forwarding on in between."""
+    filter.ensure(NAT, filter.Table(CATALOG, True, "0", 4, "1", dict(OF_PLAIN)))
+    *made, mark = filter.frame(CATALOG, "1")
+    assert nft.read("nft") == [*made, f"delete rule inet {NAME} nebula handle 4", mark, *ADDED]
+
+
+def test_without_nat_forwarding_is_left_alone(nft: Programs, forwarding: Path) -> None:
+    filter.ensure(PLAIN, filter.Table(CATALOG, forwarding="0"))
+    assert nft.read("nft")[:6] == filter.frame(CATALOG, "0")
+    assert forwarding.read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("others", "then"), [({}, "0"), ({replace(NAT, network=OTHER).comment: [("postrouting", 9)]}, "1")]
+)
+def test_a_network_that_has_no_nat_any_more_may_have_been_the_last(
+    nft: Programs, forwarding: Path, others: dict[str, list[tuple[str, int]]], then: str
+) -> None:
+    forwarding.write_text("1\n", encoding="ascii")
+    filter.ensure(replace(NAT, whole=None), filter.Table(CATALOG, True, "0", 4, "1", {**COMPLETE, **others}))
+    assert forwarding.read_text() == f"{then}\n"
 
 
 def test_where_somebody_switched_forwarding_off_the_mark_is_replaced(nft: Programs, forwarding: Path) -> None:
@@ -216,7 +322,7 @@ def test_older_rules_of_the_network_go_in_the_same_transaction(nft: Programs) ->
     old, other = replace(NAT, bridge="old").comment, replace(NAT, network=OTHER).comment
     rules = {old: [("forward", 10), ("postrouting", 12)], other: [("forward", 20)]}
     filter.ensure(NAT, filter.Table(CATALOG, True, "0", 4, "1", rules))
-    assert nft.read("nft")[4:] == [
+    assert nft.read("nft")[5:] == [
         f"delete rule inet {NAME} forward handle 10",
         f"delete rule inet {NAME} postrouting handle 12",
         *ADDED,
@@ -241,16 +347,18 @@ def test_a_switch_that_can_not_be_set_is_explained(nft: Programs, forwarding: Pa
     assert "a network without nat" in caught.value.remedy
 
 
-def test_rules_of_one_network_go_and_the_others_stay(nft: Programs, forwarding: Path) -> None:
-    other = replace(NAT, network=OTHER).comment
+@pytest.mark.parametrize(
+    ("others", "then"), [({replace(NAT, network=OTHER).comment: [("postrouting", 20)]}, "1"), (OF_PLAIN, "0")]
+)
+def test_rules_of_one_network_go_and_the_others_stay(
+    nft: Programs, forwarding: Path, others: dict[str, list[tuple[str, int]]], then: str
+) -> None:
     forwarding.write_text("1\n", encoding="ascii")
-    filter.remove([PUBLIC], filter.Table(CATALOG, True, "0", 4, "1", {**COMPLETE, other: [("forward", 20)]}))
+    filter.remove([PUBLIC], filter.Table(CATALOG, True, "0", 4, "1", {**COMPLETE, **others}))
     assert nft.read("nft") == [
-        f"delete rule inet {NAME} postrouting handle 12",
-        f"delete rule inet {NAME} forward handle 10",
-        f"delete rule inet {NAME} forward handle 11",
+        f"delete rule inet {NAME} {chain} handle {handle}" for chain, handle in COMPLETE[NAT.comment]
     ]
-    assert forwarding.read_text() == "1\n"
+    assert forwarding.read_text() == f"{then}\n"
 
 
 def test_a_network_without_rules_has_nothing_to_remove(nft: Programs) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, ForeignObject
-from ansible_collections.nebula.provision.plugins.module_utils.network import links
+from ansible_collections.nebula.provision.plugins.module_utils.network import links, settings
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -45,7 +47,7 @@ def test_an_alias_of_somebody_else_is_no_mark(alias: str) -> None:
     assert Link("nbr0", "bridge", alias).mark is None
 
 
-@settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
 def test_no_alias_is_too_odd_to_be_read(alias: str) -> None:
     assert Mark.read(alias) is None or alias.startswith("nebula:")
@@ -97,6 +99,26 @@ def test_interfaces_as_ip_shows_them(programs: Programs) -> None:
     assert found["nbr0"].mark == MARK
     assert found["lo"] == Link("lo", up=True, mac="00:00:00:00:00:00")
     assert (found["one-7-0"].up, found["one-7-1"].up) == (False, True)
+
+
+def test_a_bridge_has_the_settings_of_the_kernel_and_the_addresses_that_somebody_gave_it(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nbr0", "eth0"):
+        place = tmp_path / "ipv6" / "conf" / name
+        place.mkdir(parents=True)
+        (place / "accept_ra").write_text("1\n")
+    monkeypatch.setattr(settings, "PROC", tmp_path)
+    addresses = [
+        {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
+        {"family": "inet6", "local": "2001:db8::7", "prefixlen": 64, "scope": "global", "dynamic": True},
+        {"family": "inet6", "local": "fd00::1", "prefixlen": 64, "scope": "global"},
+    ]
+    listed = [entry("nbr0", "bridge", addr_info=addresses), entry("eth0")]
+    programs.answer("ip", "-json -details address show", json.dumps(listed))
+    found = links.observe()
+    assert (found["nbr0"].settings, found["nbr0"].addresses6) == ({"ipv6/accept_ra": "1"}, ("fd00::1/64",))
+    assert found["eth0"].settings == {}
 
 
 @pytest.mark.parametrize(
@@ -173,16 +195,19 @@ def test_only_bridges_with_the_mark_of_the_catalog_are_ours() -> None:
 
 # -- steps ------------------------------------------------------------------------------------------------------------
 def test_the_steps_that_make_a_bridge() -> None:
-    assert links.bridge_steps("nbr0", MARK, None, "06:11:22:33:44:55") == [
+    assert links.new_steps("nbr0", MARK, "06:11:22:33:44:55") == [
         "link add name nbr0 address 06:11:22:33:44:55 type bridge stp_state 0 forward_delay 0",
         f"link set dev nbr0 alias {MARK}",
+    ]
+    # What comes in by it is settled in between.
+    assert links.bridge_steps("nbr0", MARK, None) == [
         "address add 10.66.0.1/24 broadcast + dev nbr0",
         "link set dev nbr0 up",
     ]
 
 
 def test_a_new_bridge_has_an_address_of_its_own_that_no_vendor_gives() -> None:
-    made = [links.bridge_steps("nbr0", MARK, None)[0] for _ in range(2)]
+    made = [links.new_steps("nbr0", MARK)[0] for _ in range(2)]
     macs = [re.search(r"address (06(?::[0-9a-f]{2}){5}) type", step) for step in made]
     assert all(macs) and made[0] != made[1]
 
@@ -232,7 +257,7 @@ def test_a_bridge_whose_network_lost_its_gateway_loses_the_address() -> None:
 
 def test_steps_are_carried_out_by_one_process(programs: Programs) -> None:
     programs.answer("ip", "-batch -")
-    steps = [*links.bridge_steps("nbr0", MARK, None, "06:11:22:33:44:55"), *links.delete_steps("nbr9")]
+    steps = [*links.new_steps("nbr0", MARK, "06:11:22:33:44:55"), *links.delete_steps("nbr9")]
     links.carry_out(steps)
     assert programs.calls("ip") == ["-batch -"]
     assert programs.read("ip") == steps

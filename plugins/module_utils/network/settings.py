@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel does by itself on a bridge: what it takes for its own from packets that come in, and for which of the
+node's addresses it answers. With the kernel's defaults whoever is attached to the bridge gives the node an address and
+a default route by a router advertisement, and reaches the node's services by link-local addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import CommandFailed
+
+PROC = Path("/proc/sys/net")
+# No bridge of ours has an IPv6 address of its own, so that none needs IPv6. The others count should somebody switch it
+# on again. IPv6 goes first: nothing is to come in meanwhile.
+_ALWAYS = {
+    "ipv6/disable_ipv6": "1",
+    "ipv6/accept_ra": "0",
+    "ipv6/autoconf": "0",
+    "ipv6/accept_redirects": "0",
+    "ipv4/accept_redirects": "0",
+    "ipv4/send_redirects": "0",
+}
+_ARP = "ipv4/arp_ignore"
+# Answer for the addresses of the interface that was asked alone; for none at all.
+_OWN_ADDRESSES, _NO_ADDRESS = "1", "8"
+# On bridges of others: what would have the node take a route from a guest.
+_TRUSTING = ("ipv6/accept_ra", "ipv6/accept_redirects", "ipv4/accept_redirects")
+_SEEN = (*_ALWAYS, _ARP, "ipv6/forwarding")
+
+
+def wanted(gateway: bool) -> dict[str, str]:
+    """Of a bridge of ours, as far as this kernel has them: without IPv6 it has none of its settings. gateway: whether
+    the bridge carries the gateway's address."""
+    values = {**_ALWAYS, _ARP: _OWN_ADDRESSES if gateway else _NO_ADDRESS}
+    return {name: value for name, value in values.items() if (PROC / name.partition("/")[0]).is_dir()}
+
+
+def observe(bridge: str) -> dict[str, str]:
+    found = {}
+    for name in _SEEN:
+        try:
+            found[name] = _place(bridge, name).read_text(encoding="ascii").strip()
+        except OSError:
+            # The kernel has no IPv6, or the bridge an MTU that is too small for it; or it has just vanished.
+            continue
+    return found
+
+
+def differing(seen: Mapping[str, str], gateway: bool) -> dict[str, str]:
+    """Those of a bridge of ours that are not what they are to be, with what that is."""
+    return {name: value for name, value in wanted(gateway).items() if seen.get(name, value) != value}
+
+
+def trusting(seen: Mapping[str, str]) -> dict[str, str]:
+    """Those of a bridge of somebody else's by which the node believes what a guest says of routes, with the value that
+    ends it."""
+    if not seen:
+        return {}
+    found = [name for name in _TRUSTING if seen.get(name, "0") != "0"]
+    if seen.get("ipv6/disable_ipv6") == "1":
+        found = [name for name in found if not name.startswith("ipv6/")]
+    # A router believes other routers only if it is told to in so many words.
+    if seen.get("ipv6/accept_ra") == "1" and seen.get("ipv6/forwarding", "0") != "0":
+        found = [name for name in found if name != "ipv6/accept_ra"]
+    return dict.fromkeys(found, "0")
+
+
+def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
+    """A sentence about a bridge that somebody else made for the machines of a network, if there is something to say."""
+    found = trusting(seen)
+    if not found:
+        return []
+    told = ", ".join(f"{key(bridge, name)} = {seen[name]}" for name in found)
+    commands = " && ".join(command(bridge, name, value) for name, value in found.items())
+    doubt = (
+        f"network {network}: bridge {bridge} is this host's own and is left as it is ({told}): a machine on it that "
+        f"speaks as a router gives this host addresses and routes. Unless a router is to do so: {commands}"
+    )
+    return [doubt]
+
+
+def write(bridge: str, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        try:
+            _place(bridge, name).write_text(value + "\n", encoding="ascii")
+        except OSError as error:
+            raise CommandFailed(
+                f"set {key(bridge, name)} to {value}",
+                f"{_place(bridge, name)}: {error.strerror}",
+                "In a container it may be read-only: make this node's networks on the host itself",
+            ) from error
+
+
+def key(bridge: str, name: str) -> str:
+    """As `sysctl` calls it. A dot in the bridge's name would be taken for a level of its own."""
+    family, setting = name.split("/")
+    mark = "/" if "." in bridge else "."
+    return mark.join(("net", family, "conf", bridge, setting))
+
+
+def command(bridge: str, name: str, value: str) -> str:
+    return f"sysctl -w {key(bridge, name)}={value}"
+
+
+def lines(bridge: str, gateway: bool) -> list[str]:
+    """For whoever sets them without this module: below /proc/sys/net, each path with its value."""
+    values = wanted(gateway)
+    return [f"{_place(bridge, name).relative_to(PROC)} {value}" for name, value in values.items()]
+
+
+def _place(bridge: str, name: str) -> Path:
+    family, setting = name.split("/")
+    return PROC / family / "conf" / bridge / setting

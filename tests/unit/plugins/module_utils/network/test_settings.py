@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A bridge of ours takes nothing from what comes in by it, and the settings of others are only told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
+from ansible_collections.nebula.provision.plugins.module_utils.network import settings
+
+DEFAULTS = {
+    "ipv6/disable_ipv6": "0",
+    "ipv6/accept_ra": "1",
+    "ipv6/autoconf": "1",
+    "ipv6/accept_redirects": "1",
+    "ipv6/forwarding": "0",
+    "ipv4/accept_redirects": "1",
+    "ipv4/send_redirects": "1",
+    "ipv4/arp_ignore": "0",
+}
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(settings, "PROC", tmp_path)
+    return tmp_path
+
+
+def give(proc: Path, bridge: str, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        family, setting = name.split("/")
+        place = proc / family / "conf" / bridge
+        place.mkdir(parents=True, exist_ok=True)
+        (place / setting).write_text(f"{value}\n")
+
+
+@pytest.mark.parametrize(("gateway", "arp"), [(True, "1"), (False, "8")])
+def test_the_defaults_of_the_kernel_become_what_they_are_to_be(proc: Path, gateway: bool, arp: str) -> None:
+    give(proc, "nbr0", DEFAULTS)
+    seen = settings.observe("nbr0")
+    assert seen == DEFAULTS
+    settings.write("nbr0", settings.differing(seen, gateway))
+    assert settings.observe("nbr0") == {
+        "ipv6/disable_ipv6": "1",
+        "ipv6/accept_ra": "0",
+        "ipv6/autoconf": "0",
+        "ipv6/accept_redirects": "0",
+        "ipv6/forwarding": "0",
+        "ipv4/accept_redirects": "0",
+        "ipv4/send_redirects": "0",
+        "ipv4/arp_ignore": arp,
+    }
+    assert settings.differing(settings.observe("nbr0"), gateway) == {}
+
+
+def test_ipv6_is_off_before_anything_else(proc: Path) -> None:
+    give(proc, "nbr0", DEFAULTS)
+    assert next(iter(settings.differing(DEFAULTS, True))) == "ipv6/disable_ipv6"
+
+
+def test_a_kernel_without_ipv6_has_none_of_its_settings(proc: Path) -> None:
+    give(proc, "nbr0", {name: value for name, value in DEFAULTS.items() if name.startswith("ipv4")})
+    assert set(settings.wanted(True)) == {"ipv4/accept_redirects", "ipv4/send_redirects", "ipv4/arp_ignore"}
+    settings.write("nbr0", settings.differing(settings.observe("nbr0"), False))
+    assert settings.differing(settings.observe("nbr0"), False) == {}
+    assert settings.lines("nbr0", False)[-1] == "ipv4/conf/nbr0/arp_ignore 8"
+
+
+def test_a_bridge_without_ipv6_lacks_nothing(proc: Path) -> None:
+    give(proc, "other", DEFAULTS)
+    seen = {name: "0" for name in DEFAULTS if name.startswith("ipv4")}
+    assert settings.differing(seen, True) == {"ipv4/arp_ignore": "1"}
+    assert settings.observe("gone") == {}
+
+
+def test_what_can_not_be_set_is_told_by_its_name(proc: Path) -> None:
+    (proc / "ipv4" / "conf" / "nbr0" / "arp_ignore").mkdir(parents=True)
+    with pytest.raises(CommandFailed) as caught:
+        settings.write("nbr0", {"ipv4/arp_ignore": "8"})
+    assert caught.value.asked == "set net.ipv4.conf.nbr0.arp_ignore to 8"
+    assert "Is a directory" in caught.value.found
+
+
+def test_a_dot_in_a_name_is_no_level() -> None:
+    assert settings.command("br.0", "ipv6/accept_ra", "0") == "sysctl -w net/ipv6/conf/br.0/accept_ra=0"
+    assert settings.command("br0", "ipv6/accept_ra", "0") == "sysctl -w net.ipv6.conf.br0.accept_ra=0"
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, {"ipv6/accept_ra", "ipv6/accept_redirects", "ipv4/accept_redirects"}),
+        ({"ipv6/disable_ipv6": "1"}, {"ipv4/accept_redirects"}),
+        ({"ipv6/forwarding": "1"}, {"ipv6/accept_redirects", "ipv4/accept_redirects"}),
+        (
+            {"ipv6/forwarding": "1", "ipv6/accept_ra": "2"},
+            {"ipv6/accept_ra", "ipv6/accept_redirects", "ipv4/accept_redirects"},
+        ),
+        ({"ipv6/accept_ra": "0", "ipv6/accept_redirects": "0", "ipv4/accept_redirects": "0"}, set()),
+    ],
+)
+def test_where_a_bridge_of_others_believes_guests(changed: dict[str, str], found: set[str]) -> None:
+    assert set(settings.trusting({**DEFAULTS, **changed})) == found
+
+
+def test_a_doubt_names_settings_and_commands() -> None:
+    (text,) = settings.doubts("Office", "br0", {**DEFAULTS, "ipv4/accept_redirects": "0"})
+    assert text.startswith("network Office: bridge br0 is this host's own and is left as it is")
+    assert "net.ipv6.conf.br0.accept_ra = 1" in text
+    assert "sysctl -w net.ipv6.conf.br0.accept_ra=0 && sysctl -w net.ipv6.conf.br0.accept_redirects=0" in text
+    assert settings.doubts("Office", "br0", {}) == []
