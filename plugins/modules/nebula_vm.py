@@ -424,6 +424,7 @@ def run(params, check_mode):
             engine.host_check(observed)
             moved = engine.vm_observe(observed)
             outcomes, warnings = reconcile(engine, items, params["hosts"])
+            warnings += map(str, engine.vn_spread())
             plans = engine.vm_plans(params["hosts"]) if params["return_plans"] else None
             returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
             return moved, outcomes, warnings, plans, observed, returning

@@ -23,7 +23,7 @@ from ..model.backup import Copy, Restored
 from ..model.datastore import Datastore
 from ..model.host import Host
 from ..model.image import Image
-from ..model.network import AddressRange, Network
+from ..model.network import AddressRange, Network, Spread
 from ..model.plan import Observed, Plan, VmOutcome
 from ..model.template import StoredTemplate, Template
 
@@ -254,6 +254,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def vn_delete(self, ref: Ref) -> Network: ...
+
+    def vn_spread(self) -> list[Spread]:
+        """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
+        connect them."""
+        return []
 
     # -- templates ------------------------------------------------------------------------------------------------
     @abc.abstractmethod

@@ -18,7 +18,7 @@ from ...model.backup import Copy, Restored
 from ...model.datastore import Datastore
 from ...model.host import Host
 from ...model.image import Image
-from ...model.network import AddressRange, Network
+from ...model.network import AddressRange, Network, Spread
 from ...model.plan import Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
@@ -212,6 +212,9 @@ class EmbeddedEngine(Engine):
 
     def vn_delete(self, ref: Ref) -> Network:
         return self.networks.delete(ref)
+
+    def vn_spread(self) -> list[Spread]:
+        return [spread for spread in self.networks.spread().values() if len(spread.hosts) > 1]
 
     def template_pool(self) -> list[StoredTemplate]:
         return self.templates.pool()

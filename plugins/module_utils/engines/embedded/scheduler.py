@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import NebulaError, NoCapacity, NotFound, WrongState
 from ...model import rules
 from ...model.host import Host
+from ...model.network import Network
 from ...model.states import HostState
+from ...network import addresses
 
 CPU_ROUNDING = 1e-6
 
@@ -22,6 +24,29 @@ class Room:
     memory: float
     cpu: float
     foreign: int
+
+
+class Homes:
+    """On which hosts networks have their machines that keep to one node (ONE_NODE), by the networks' ids."""
+
+    def __init__(self) -> None:
+        self.known: dict[int | None, set[str]] = {}
+
+    def of(self, networks: Iterable[Network], look: Callable[[Network], Iterable[str]]) -> dict[str, set[str]]:
+        """The hosts by the names of those of these networks that have any. look: tells them, once for each network."""
+        found = {}
+        for network in networks:
+            if addresses.one_node(network):
+                if network.id not in self.known:
+                    self.known[network.id] = set(look(network))
+                if self.known[network.id]:
+                    found[network.name] = self.known[network.id]
+        return found
+
+    def take(self, networks: Iterable[Network], host: str) -> None:
+        for network in networks:
+            if network.id in self.known:
+                self.known[network.id].add(host)
 
 
 class Scheduler:
@@ -61,10 +86,12 @@ class Scheduler:
         hypervisor: str = "",
         pinned: str = "",
         refusals: Mapping[str, NebulaError] | None = None,
+        homes: Mapping[str, Collection[str]] | None = None,
     ) -> Host:
         """Promise room for one machine; NoCapacity says what each host lacks. refusals: by hypervisor, why it can't
-        have this machine."""
-        rooms = self._candidates(vm, hypervisor, pinned, refusals or {})
+        have this machine. homes: on which hosts its networks are that keep to one node, by name."""
+        homes = homes or {}
+        rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes)
         best: Room | None = None
         for room in rooms:
             if room.memory < memory + room.host.overhead.of(memory, vcpu) or room.cpu + CPU_ROUNDING < cpu:
@@ -74,14 +101,21 @@ class Scheduler:
         if best is None:
             raise NoCapacity(
                 f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
-                "; ".join(_lack(room, cpu, memory, vcpu) for room in rooms[:5]),
+                "; ".join([*(_lack(room, cpu, memory, vcpu) for room in rooms[:5]), *map(_home, homes.items())]),
                 "Ask for less, end other machines, add a host, or set the host's memory_overcommit or cpu_overcommit",
             )
         best.memory -= memory + best.host.overhead.of(memory, vcpu)
         best.cpu -= cpu
         return best.host
 
-    def _candidates(self, vm: str, hypervisor: str, pinned: str, refusals: Mapping[str, NebulaError]) -> list[Room]:
+    def _candidates(
+        self,
+        vm: str,
+        hypervisor: str,
+        pinned: str,
+        refusals: Mapping[str, NebulaError],
+        homes: Mapping[str, Collection[str]],
+    ) -> list[Room]:
         if pinned and pinned not in self.hosts:
             raise NotFound(
                 f"VM {vm}: host {pinned!r}",
@@ -106,16 +140,23 @@ class Scheduler:
                 reasons.append(f"{host.name} did not answer")
             elif host.state != HostState.MONITORED:
                 reasons.append(f"{host.name} is {host.state.name}")
+            elif any(host.name not in hosts for hosts in homes.values()):
+                reasons.append(f"{host.name} is not where they all are")
             else:
                 rooms.append(room)
         if not rooms:
             what = f"host {pinned}" if pinned else f"a host that runs {hypervisor}" if hypervisor else "a host"
             raise WrongState(
                 f"VM {vm}: {what}",
-                "; ".join(reasons) or "the catalog has no hosts",
-                "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit",
+                "; ".join([*map(_home, homes.items()), *reasons]) or "the catalog has no hosts",
+                "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit"
+                + "; or end that network's machines where they are, or set one_node: false" * bool(homes),
             )
         return rooms
+
+
+def _home(home: tuple[str, Collection[str]]) -> str:
+    return f"network {home[0]} keeps to one node (one_node), and its machines are on {', '.join(sorted(home[1]))}"
 
 
 def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:

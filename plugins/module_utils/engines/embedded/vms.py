@@ -41,7 +41,7 @@ from .hosts import Hosts
 from .images import Images
 from .networks import LeaseRequest, Networks
 from .plans import Plans, Said, files_of
-from .scheduler import Scheduler
+from .scheduler import Homes, Scheduler
 from .store import Store
 
 FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
@@ -145,6 +145,7 @@ class Vms:
         pool = self.hosts.pool()
         scheduler = Scheduler(pool, self.said.foreign_memory, hosts, self.said.unreached)
         hypervisors = {host.hypervisor for host in pool}
+        homes = Homes()
         ids = self._new_ids(len(requests))
         placed: list[tuple[int, VmRequest, Demands, Host]] = []
         for vm_id, request in zip(ids, requests):
@@ -152,6 +153,7 @@ class Vms:
             demands = references.demands(request.name, request.template)
             hypervisor = request.template.get("HYPERVISOR").lower()
             wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
+            networks = references.networks_of(request.name, demands)
             host = scheduler.place(
                 request.name,
                 demands.cpu,
@@ -160,7 +162,9 @@ class Vms:
                 hypervisor,
                 request.host,
                 references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
+                homes.of(networks, self._hosts_of),
             )
+            homes.take(networks, host.name)
             placed.append((vm_id, request, demands, host))
         identities = self._identities([(vm_id, request) for vm_id, request, _d, _h in placed])
         self.store.db.executemany(
@@ -197,6 +201,10 @@ class Vms:
         self._remember([(vm_id, h.name, "PROLOG", "instantiate", "") for vm_id, _r, _d, h in placed], now)
         records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
         return [replace(record, warnings=warnings[record.id or 0]) for record in records]
+
+    def _hosts_of(self, network: Network) -> Iterable[str]:
+        spread = self.networks.spread(network).get(_id(network))
+        return [] if spread is None else spread.hosts
 
     def _new_ids(self, count: int) -> list[int]:
         """Ids that no host has for something of somebody else's: a machine of such an id could never start there."""
@@ -824,6 +832,10 @@ class _References:
                 error.asked = f"{where}: {error.asked}"
                 raise
         return self._network[ref]
+
+    def networks_of(self, name: str, demands: Demands) -> list[Network]:
+        where = f"VM {name}, NIC"
+        return [self.network(f"{where} {index}", demand.network) for index, demand in enumerate(demands.nics)]
 
     def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
         return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)

@@ -200,3 +200,14 @@ def test_what_a_poll_says_is_recorded_and_counts_as_a_change(furnished, vm, obey
     assert result.payload["changed_vms"] == ["a"]
     assert '"state": "POWEROFF"' in result.diff()[0]["after"]
     assert not vm(furnished, vms="[]", observed=[seen]).changed
+
+
+def test_machines_that_do_not_reach_each_other_are_warned_of_at_every_run(furnished, host, vm, obey):
+    host(furnished, **dict(HOST, name="node2"))
+    items = [{"name": name, "template": "web", "host": on} for name, on in (("a", "node1"), ("b", "node2"))]
+    told = "network Public: its machines are on 2 nodes (1 on node1, 1 on node2)"
+    made = vm(furnished, vms=json.dumps(items))
+    assert [text for text in made.warnings if text.startswith(told)]
+    obey(furnished, made)
+    again = vm(furnished, vms=json.dumps(items))
+    assert not again.changed and [text for text in again.warnings if text.startswith(told)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.scheduler import Scheduler
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.scheduler import Homes, Scheduler
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
     NebulaError,
@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 
 
@@ -242,3 +243,56 @@ def test_of_many_hosts_five_are_told():
     with pytest.raises(NoCapacity) as caught:
         scheduler(*(host(f"n{number}", 1) for number in range(9))).place("web", 1, 64)
     assert caught.value.found.count(" MiB left") == 5
+
+
+# -- networks that keep to one node ------------------------------------------------------------------------------------
+
+
+def test_where_the_machines_of_such_a_network_are_the_others_go():
+    made = scheduler(host("a", 4096), host("b", 1024))
+    assert made.place("vm", 1, 64, homes={"Public": {"b"}}).name == "b"
+    assert made.place("vm", 1, 64).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "homes", "told"),
+    [
+        (
+            "a",
+            {"Public": {"b"}},
+            "VM vm: host a: network Public keeps to one node (one_node), and its machines are on b",
+        ),
+        (
+            "",
+            {"Public": {"b"}, "Store": {"a"}},
+            "network Store keeps to one node (one_node), and its machines are on a",
+        ),
+        ("", {"Public": {"c"}}, "a is not where they all are; b is not where they all are"),
+    ],
+)
+def test_nowhere_else_do_they_go(pinned, homes, told):
+    with pytest.raises(WrongState) as caught:
+        scheduler(host("a"), host("b")).place("vm", 1, 64, pinned=pinned, homes=homes)
+    assert told in str(caught.value) and "set one_node: false" in str(caught.value)
+
+
+def test_where_there_is_no_room_left_it_says_why_no_other_host_takes_it():
+    with pytest.raises(NoCapacity) as caught:
+        scheduler(host("a", 4096), host("b", 64)).place("vm", 1, 128, homes={"Public": {"b"}})
+    assert "b has 64 MiB left of 64; network Public keeps to one node" in str(caught.value)
+
+
+def test_homes_are_looked_up_once_and_learnt():
+    looked = []
+
+    def look(network):
+        looked.append(network.name)
+        return {"Old": ["a"], "New": []}[network.name]
+
+    old, new = (Network(n, name, attributes={"ONE_NODE": "YES"}) for n, name in enumerate(("Old", "New")))
+    free = Network(2, "Free", attributes={"ONE_NODE": "NO"})
+    homes = Homes()
+    assert homes.of([old, new, free], look) == {"Old": {"a"}}
+    homes.take([new, free], "b")
+    assert homes.of([old, new, free], look) == {"Old": {"a"}, "New": {"b"}}
+    assert looked == ["Old", "New"]

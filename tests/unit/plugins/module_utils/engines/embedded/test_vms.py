@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import vms
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
     InvalidValue,
     NebulaError,
     NoCapacity,
@@ -94,6 +95,43 @@ def test_ids_that_a_host_has_for_somebody_else_are_passed_over(inside):
     made = inside.vm_instantiate([VmRequest(name, PLAIN) for name in "ab"])
     assert [each.id for each in made] == [2, 4]
     assert [each.id for each in inside.vm_instantiate([VmRequest("c", PLAIN)])] == [5]
+
+
+def test_machines_of_one_network_on_two_nodes_are_told_and_may_be_forbidden(inside):
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    inside.vm_instantiate([VmRequest(name, PLAIN, host=host) for name, host in (("a", "node1"), ("b", "node2"))])
+    inside.vm_instantiate([VmRequest("c", PLAIN, host="node2")])
+    (spread,) = inside.vn_spread()
+    assert (spread.network, spread.hosts) == ("Public", {"node1": 1, "node2": 2})
+    assert str(spread).startswith("network Public: its machines are on 2 nodes (1 on node1, 2 on node2), whose bridges")
+    # One that is to end counts no more.
+    inside.vm_action(0, "DONE", VmOrders())
+    assert inside.vn_spread() == []
+    network = inside.vn_info("Public")
+    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    assert [each.host for each in inside.vm_instantiate([VmRequest(name, PLAIN) for name in "def"])] == ["node2"] * 3
+    with pytest.raises(WrongState, match="network Public keeps to one node"), inside.attempt():
+        inside.vm_instantiate([VmRequest("g", PLAIN, host="node1")])
+    assert inside.vn_spread() == []
+
+
+def test_a_network_that_keeps_to_one_node_does_so_from_its_first_batch(inside):
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    network = inside.vn_info("Public")
+    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    assert len({each.host for each in inside.vm_instantiate([VmRequest(name, PLAIN) for name in "abcd"])}) == 1
+
+
+def test_a_nic_that_comes_later_keeps_to_the_node_of_its_network(inside):
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    network = inside.vn_info("Public")
+    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    inside.vm_instantiate([VmRequest("a", PLAIN, host="node1")])
+    bare = PLAIN.without("NIC")
+    (made,) = inside.vm_instantiate([VmRequest("b", bare, host="node2", wanted="POWEROFF")])
+    for change in (inside.vm_update, inside.vm_recreate):
+        with pytest.raises(Conflict, match="network Public: one_node: its machines would be on 2"), inside.attempt():
+            change(made.id, PLAIN)
 
 
 @pytest.mark.parametrize(
