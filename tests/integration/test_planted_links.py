@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Links, pipes and directories that somebody planted below nebula_root, before a run and while it goes on: refused or
-harmless, and what they lead to has the same content, owner and mode afterwards."""
+harmless, and what they lead to has the same content, owner and mode afterwards. Locks that another user of the host
+holds on whatever can be opened: nobody waits for them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, files, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, disks, importer, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    arrivals,
+    datastore,
+    disks,
+    image_edits,
+    importer,
+    uploads,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node
 
@@ -365,3 +373,76 @@ def nothing_for_others() -> None:
             if path.is_dir():
                 assert mode == 0o711 and path.stat().st_uid == 0, path
     assert not Path(given.root).exists()
+
+
+# --- locks of other users --------------------------------------------------------------------------------------------
+HOLD = r"""
+import fcntl, os, sys
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+held = []
+for path in sys.stdin.buffer.readline().split(b"\0"):
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        continue
+    held.append(path)
+sys.stdout.buffer.write(b"\0".join(held) + b"\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held_by_somebody(*places: Path) -> Iterator[set[Path]]:
+    """All that is there and may be opened, locked by another user; what that is."""
+    paths = [each for place in places for each in (place, *place.rglob("*")) if not each.is_symlink()]
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"\0".join(os.fsencode(path) for path in paths) + b"\n")
+        process.stdin.flush()
+        yield {Path(os.fsdecode(path)) for path in process.stdout.readline().rstrip(b"\n").split(b"\0")}
+        process.stdin.close()
+
+
+@in_world
+def test_locks_of_another_user_stop_no_run() -> None:
+    world = Path(os.environ["NEBULA_WORLD"])
+    media = world / "media"
+    media.mkdir()
+    media.chmod(0o755)
+    source = media / "own.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source), "1M"], check=True)
+    source.chmod(0o644)
+    with a_node() as given:
+        root = Path(given.root)
+        # As a root is that was there before, and what an administrator opens to all.
+        for place in (root, root / "transfer", root / "cache", root / "datastores", root / "datastores/1"):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
+        first = given.vm(1)
+        given.one(first)
+        (root / "datastores/0").chmod(0o755)
+        given.directory(first).chmod(0o755)
+        with (
+            contextlib.closing(Store(given.root, create=True)) as catalog,
+            held_by_somebody(root, media, Path("/run")) as held,
+            alive(60),
+        ):
+            assert {root, root / "transfer", root / "cache", given.directory(first), source} <= held
+            assert given.one(first, "POWEROFF", hard=True).state == "POWEROFF"
+            assert given.one(first).state == "RUNNING"
+            assert given.one(given.vm(2)).state == "RUNNING"
+            # What is the host's once, and what comes and goes.
+            with node.alone(True), arrivals._held(given.root):
+                pass
+            # Importing an image that all may read, and changing one.
+            destination = datastore.image_path(given.root, 1, 1)
+            with importer.reserved(destination, 0):
+                importer.store(Request("image own", str(source)), destination)
+            with image_edits.begun(image_edits.locate(str(source), "qcow2", False)):
+                pass
+            with catalog.transaction() as database:
+                database.execute("UPDATE meta SET value = value")
+        given.bring(first, given.vm(2), wanted="DONE", hard=True)
+        os.unlink(destination)

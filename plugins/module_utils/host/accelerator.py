@@ -103,13 +103,16 @@ def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
 
 def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = None) -> Boot:
     """Boot the guest with the accelerator "kvm" or "tcg", as `account` if this process may."""
-    emulator = find(EMULATOR)
+    emulator, identity = find(EMULATOR), _identity(account)
     # QEMU's user has to read it, and /var/tmp or a private TMPDIR may not let it.
     with tempfile.TemporaryDirectory(prefix="nebula-probe-", dir="/tmp") as directory, tempfile.TemporaryFile() as said:
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o711)
         image = os.path.join(directory, "guest")
         Path(image).write_bytes(GUEST)
-        os.chmod(image, 0o644)
+        # Nobody else may open it: whoever holds a lock on it keeps QEMU from starting.
+        os.chmod(image, 0o400)
+        if identity:
+            os.chown(image, identity["user"], -1)
         began = time.monotonic()
         process = subprocess.Popen(
             [
@@ -117,7 +120,7 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
                 "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
                 "-drive", f"file={image},format=raw,if=floppy,readonly=on",
             ],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", start_new_session=True, **_identity(account),
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", start_new_session=True, **identity,
         )  # fmt: skip
         try:
             code = process.wait(limit)

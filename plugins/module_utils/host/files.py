@@ -13,12 +13,12 @@ import os
 import pwd
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Callable, Union
 
-from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed, TimedOut
+from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
+from . import locks
 
 Owner = Union[str, int, None]
 Content = Union[str, bytes, Callable[[BinaryIO], None]]
@@ -174,38 +174,62 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
     """Hold the file or directory at `path` against all who lock it too; yields its descriptor.
 
     A file is made if it is missing, a directory has to be there (NotFound). The kernel gives the lock back when the
-    process ends, however it ends. timeout: seconds to wait (0: do not), then TimedOut.
+    process ends, however it ends. timeout: seconds to wait (0: do not), then TimedOut says who holds it.
     """
-    limit = time.monotonic() + timeout
-    pause = 0.005
+    waiting = locks.Waiting(path, timeout)
+    with _reserved(path, waiting, shared) as alone:
+        fd = _locked(path, waiting, shared, alone)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def shared(fd: int, path: str) -> Iterator[None]:
+    """Hold the file at `path`, which may be anybody's and is open for reading, with others who only read it; TimedOut
+    if a run has it locked."""
+    waiting = locks.Waiting(path, 0)
+    with _reserved(path, waiting, True) as alone:
+        # Where the file system knows no such locks, nobody holds one.
+        with contextlib.suppress(OSError):
+            if not locks.take(fd, True):
+                holders = locks.holders(fd)
+                if not alone or any(map(locks.is_trusted, holders)):
+                    waiting.pause(holders)
+        yield
+
+
+@contextlib.contextmanager
+def _reserved(path: str, waiting: locks.Waiting, shared: bool) -> Iterator[bool]:
+    """Hold the lock file that stands for `path`, which nobody but root can open; whether this user has such files."""
+    with explained(locks.PLACE):
+        mine = locks.reserve(path, waiting, shared)
+    try:
+        yield mine is not None
+    finally:
+        if mine is not None:
+            locks.release(mine)
+
+
+def _locked(path: str, waiting: locks.Waiting, shared: bool, alone: bool) -> int:
+    """The thing itself, locked. alone: against runs of this version nothing more is needed. It is held all the same:
+    by runs of versions before, and where the thing has another path (in a container), it is all there is."""
     while True:
         fd = _open_for_lock(path)
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            if _is_still(path, fd):
-                break
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
-                os.close(fd)
-                raise
+            taken = locks.take(fd, shared)
+            holders = () if taken else locks.holders(fd)
+            # Whoever can open it can lock it too. Other users of the host are not waited for.
+            if (taken or (alone and not any(map(locks.is_trusted, holders)))) and locks.is_still(path, fd):
+                return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
-        left = limit - time.monotonic()
-        if left <= 0:
-            raise TimedOut(
-                f"lock of {path}",
-                f"another run has held it for over {timeout:g} s" if timeout else "another run holds it",
-                "Wait for it to end, then run again",
-            )
-        # The kernel has no flock with a time limit that works in threads: look again, soon at first.
-        time.sleep(min(pause, left))
-        pause = min(pause * 2, 0.1)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+        # What was replaced meanwhile is looked at again at once.
+        if not taken:
+            waiting.pause(holders)
 
 
 def reader(fd: int, buffering: int = -1) -> BinaryIO:
@@ -392,13 +416,3 @@ def _open_for_lock(path: str) -> int:
         os.close(fd)
         raise InvalidValue(f"file {path}", "something else than a file is there", "See who put it there; remove it")
     return fd
-
-
-def _is_still(path: str, fd: int) -> bool:
-    """Whether `path` is the very file that was locked: its last holder may have removed it meanwhile."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(fd)
-    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

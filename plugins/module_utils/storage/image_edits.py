@@ -114,16 +114,22 @@ def reading(path: str, format: str, trusted: bool, what: str) -> Image:
     return image
 
 
-def hold(fd: int, path: str, what: str) -> None:
-    """Keep runs that would write to the file at `path` waiting while `fd` has it open for reading; an error if one
-    writes to it, or was ended while it did."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InUse(what, "another run prepares it, and writes to it", "Wait for it to end, then run again") from None
-    except OSError:
-        # Where the file system knows no such locks, nobody holds one.
-        pass
+@contextlib.contextmanager
+def held(fd: int, path: str, what: str) -> Iterator[None]:
+    """Keep runs that would write to the file at `path` waiting, which is open for reading; an error if one writes to
+    it, or was ended while it did."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.shared(fd, path))
+        except TimedOut:
+            raise InUse(
+                what, "another run prepares it, and writes to it", "Wait for it to end, then run again"
+            ) from None
+        _refuse_half_written(fd, path, what)
+        yield
+
+
+def _refuse_half_written(fd: int, path: str, what: str) -> None:
     # The name of what is left has the inode: another file that has the path by now is not meant.
     inode = os.fstat(fd).st_ino
     real = os.path.realpath(path)
@@ -306,7 +312,8 @@ def _refuse_written(image: Image) -> None:
     try:
         if _is_locked(fd, *_WRITING_BYTE):
             raise InUse(image.what, "QEMU has it open: a machine writes to it", "Power that machine off first")
-        hold(fd, image.path, image.what)
+        with held(fd, image.path, image.what):
+            pass
     finally:
         os.close(fd)
 

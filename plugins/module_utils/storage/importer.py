@@ -111,12 +111,11 @@ def reserved(destination: str, timeout: float) -> Iterator[None]:
 
 def look(request: Request) -> formats.ImageFacts | None:
     """What can be seen of a local source without reading it all, or None; raises what store() would raise of that."""
-    fd, _size = _open_source(request)
-    try:
+    with contextlib.ExitStack() as held:
+        fd, _size = _open_source(request, held)
+        held.callback(os.close, fd)
         if not request.disk or unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0)):
             return None
-    finally:
-        os.close(fd)
     return _inspect(request, request.source, deep=False)
 
 
@@ -215,6 +214,7 @@ class _Pass:
         self.checksums = ""
         self._download: Download | None = None
         self._fd = -1
+        self._held = contextlib.ExitStack()
         self._taken = 0
         self._began = time.monotonic()
         if is_url(request.source):
@@ -228,7 +228,7 @@ class _Pass:
             self.size = self._download.size
             blocks = self._download.blocks()
         else:
-            self._fd, self.size = _open_source(request)
+            self._fd, self.size = _open_source(request, self._held)
             blocks = pipeline.read(self._fd)
         try:
             self._first, self._rest = _peek(blocks)
@@ -331,6 +331,7 @@ class _Pass:
         finally:
             os.close(target)
         os.close(self._fd)
+        self._held.close()
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._first, self._rest = b"", pipeline.read(self._fd)
         return True
@@ -341,6 +342,7 @@ class _Pass:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._held.close()
 
 
 class _SparseFile:
@@ -414,7 +416,8 @@ class _SparseFile:
         )
 
 
-def _open_source(request: Request) -> tuple[int, int]:
+def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int]:
+    """The open file and its size. held: keeps those waiting who would write to it."""
     path = request.source
     if not os.path.isabs(path):
         raise InvalidValue(f"{request.what}: path {path}", "it is not absolute", "Give the full path on the front-end")
@@ -438,7 +441,7 @@ def _open_source(request: Request) -> tuple[int, int]:
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
         if not request.upload:
-            image_edits.hold(fd, path, f"{request.what}: path {path}")
+            held.enter_context(image_edits.held(fd, path, f"{request.what}: path {path}"))
         return fd, os.fstat(fd).st_size
     except BaseException:
         os.close(fd)

@@ -155,11 +155,20 @@ def test_lock_waits_and_then_gets_it(tmp_path):
 
 
 def test_lock_of_a_file_that_was_replaced_meanwhile(tmp_path):
-    path = tmp_path / "lock"
-    with files.lock(str(path)) as fd:
+    """Who waited for what its holder removes gets the file that has its name by then."""
+    path, found = tmp_path / "lock", []
+
+    def second():
+        with files.lock(str(path), timeout=10) as fd:
+            found.append(os.fstat(fd).st_ino == path.stat().st_ino)
+
+    with files.lock(str(path)):
+        thread = threading.Thread(target=second)
+        thread.start()
         path.unlink()
-        with files.lock(str(path), timeout=0) as other:
-            assert os.fstat(fd).st_ino != os.fstat(other).st_ino
+        path.write_text("another")
+    thread.join()
+    assert found == [True]
 
 
 def test_lock_of_a_missing_directory(tmp_path):

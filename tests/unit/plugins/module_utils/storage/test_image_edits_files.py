@@ -24,8 +24,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
     NoSpace,
     NotFound,
+    TimedOut,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.storage import image_edits
 from ansible_collections.nebula.provision.plugins.module_utils.storage.image_edits import Image
 
@@ -320,17 +322,19 @@ def test_who_reads_minds_only_those_who_write(image, held, byte, refused):
 
 
 def test_an_image_that_is_read_is_not_prepared_meanwhile(image):
-    with Path(image.path).open("rb") as file:
-        image_edits.hold(file.fileno(), image.path, WHAT)
+    with Path(image.path).open("rb") as file, image_edits.held(file.fileno(), image.path, WHAT):
         with Path(image.path).open("rb") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(TimedOut), files.lock(image.path, timeout=0):
+            pass
 
 
 def test_an_image_that_is_prepared_is_not_read_meanwhile(image):
     with Path(image.path).open("rb") as preparing, Path(image.path).open("rb") as reading:
         fcntl.flock(preparing, fcntl.LOCK_EX)
-        with pytest.raises(InUse, match=r"image web: another run prepares it, and writes to it. Wait for it to end"):
-            image_edits.hold(reading.fileno(), image.path, WHAT)
+        words = r"image web: another run prepares it, and writes to it. Wait for it to end"
+        with pytest.raises(InUse, match=words), image_edits.held(reading.fileno(), image.path, WHAT):
+            pass
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
@@ -338,8 +342,12 @@ def test_an_image_that_is_half_written_is_not_read(image, format):
     os.mkdir(image.directory)
     left = Path(image.directory, f"complete-{os.stat(image.path).st_ino}-{format}")
     left.write_bytes(b"x")
-    with Path(image.path).open("rb") as file, pytest.raises(WrongState) as caught:
-        image_edits.hold(file.fileno(), image.path, WHAT)
+    with (
+        Path(image.path).open("rb") as file,
+        pytest.raises(WrongState) as caught,
+        image_edits.held(file.fileno(), image.path, WHAT),
+    ):
+        pass
     assert "it is half written" in caught.value.found
     assert "nebula_image_prepare" in caught.value.remedy and image.directory in caught.value.remedy
 
