@@ -85,12 +85,31 @@ def respawn_if_missing(module: Any, names: list[str]) -> None:
         return
     # By name: a virtual environment's python is a link to the system's, and sees other libraries.
     others = [path for path in SYSTEM_INTERPRETERS if path != sys.executable]
-    interpreter = respawn.probe_interpreters_for_module(others, ", ".join(names))
-    if interpreter is None:
-        return
-    module.debug(f"respawn in {interpreter}: {sys.executable} lacks {', '.join(names)}")
-    with _pipe_without_limit():
-        respawn.respawn_module(interpreter)
+    with _nowhere():
+        interpreter = respawn.probe_interpreters_for_module(others, ", ".join(names))
+        if interpreter is None:
+            return
+        module.debug(f"respawn in {interpreter}: {sys.executable} lacks {', '.join(names)}")
+        with _pipe_without_limit():
+            respawn.respawn_module(interpreter)
+
+
+@contextlib.contextmanager
+def _nowhere() -> Iterator[None]:
+    """In the directory /: an interpreter that is asked by -c, or reads its program from a pipe, looks for modules in
+    the working directory first, and that may be anybody's."""
+    try:
+        before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        # It is gone, or may not be read.
+        before = None
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.fchdir(before)
+            os.close(before)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import selectors
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CommandFailed, MissingDependency, NebulaError, NoSpace, StorageFailed, TimedOut
+from .files import refuse_exchangeable
 
 # Which Debian package brings a program; others are assumed to be called as the program is.
 PACKAGES = {
@@ -59,6 +61,7 @@ OUTPUT_LIMIT = 16 * MIB
 ERROR_LIMIT = 64 * 1024
 SHOWN_LINES = 5
 _CHUNK = 64 * 1024
+_SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _BROKEN = ("Input/output error", "Read-only file system")
 
@@ -256,4 +259,19 @@ def _text(data: bytes | bytearray) -> str:
 
 def _path() -> str:
     # mkfs and friends: a login user's PATH often lacks the system directories, and sudo's may too.
-    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"])
+    return os.pathsep.join([*_trusted(os.environ.get("PATH", "")), *_SYSTEM])
+
+
+@functools.lru_cache(maxsize=8)
+def _trusted(path: str) -> tuple[str, ...]:
+    """The directories of a PATH into which nobody else can put a program. The working directory, which an empty one or
+    one without a slash at its beginning would be, may be anybody's."""
+    found = []
+    for directory in path.split(os.pathsep):
+        if directory.startswith("/") and os.path.isdir(directory):
+            try:
+                refuse_exchangeable(directory)
+            except NebulaError:
+                continue
+            found.append(directory)
+    return tuple(dict.fromkeys(found))

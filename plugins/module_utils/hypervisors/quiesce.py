@@ -120,11 +120,13 @@ def _patient(libvirt: Any, domain: Any) -> Iterator[None]:
 def _watched(libvirt: Any, uri: str, domain: Any) -> Iterator[subprocess.Popen[bytes]]:
     library = os.path.dirname(os.path.abspath(libvirt.__file__))
     watchdog = subprocess.Popen(
-        [sys.executable, "-c", _WATCHDOG, library, uri, domain.UUIDString(), str(LONGEST)],
+        # Isolated: Python would look for each module in the working directory first, which may be anybody's.
+        [sys.executable, "-I", "-c", _WATCHDOG, library, uri, domain.UUIDString(), str(LONGEST)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        cwd="/",
         bufsize=0,
     )
     try:

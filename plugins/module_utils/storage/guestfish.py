@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from ..errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
 from ..host import command
+from ..host.files import make_directory
 from . import guest_program
 
 # Seconds for all of it; emulated, an appliance is up after ten. With KVM, which may be there and hang, it takes three.
@@ -28,6 +29,7 @@ KVM_TIMEOUT = 120.0
 SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
 # Bytes of one answer.
 LIMIT = 64 * 1024 * 1024
+CACHE = "/var/cache/nebula-provision"
 _KVM = "/dev/kvm"
 # Bytes of an answer that is too long anyway, which are read to find its end.
 _DISCARDED = 1 << 30
@@ -63,7 +65,17 @@ def emulate() -> None:
 
 
 def environment(directory: str) -> dict[str, str]:
-    return {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_TMPDIR": directory, **emulation}
+    # guestfish reads a file in HOME, and writes one.
+    return {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_TMPDIR": directory, "HOME": directory, **_cache(), **emulation}
+
+
+def _cache() -> dict[str, str]:
+    """Where libguestfs keeps its appliance. By itself it takes a directory in /var/tmp, which everybody may make before
+    it does, and has a lock in it that everybody can hold."""
+    if os.geteuid() != 0:
+        return {}
+    make_directory(CACHE, 0o700)
+    return {"LIBGUESTFS_CACHEDIR": CACHE}
 
 
 def argv(disk: str, format: str) -> list[str]:

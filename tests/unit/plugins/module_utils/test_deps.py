@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from ansible.module_utils.common import respawn
@@ -151,3 +152,38 @@ def test_pipes_are_as_before_where_none_was_made() -> None:
     with pytest.raises(RuntimeError), deps._pipe_without_limit():
         raise RuntimeError
     assert os.pipe is before
+
+
+def test_no_interpreter_is_asked_in_a_directory_that_may_be_anybodys(
+    without: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`python -c` imports what lies in the working directory; so does one that reads its program from a pipe."""
+    without("pycdlib")
+    (tmp_path / "pycdlib.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(respawn, "has_respawned", lambda: False)
+    places: list[str] = []
+    monkeypatch.setattr(respawn, "respawn_module", lambda _path: places.append(os.getcwd()))
+    monkeypatch.setattr(deps, "SYSTEM_INTERPRETERS", ("/usr/bin/python3",))
+    probe = respawn.probe_interpreters_for_module
+
+    def probed(paths: list[str], names: str) -> str:
+        probe(paths, names)
+        return paths[0]
+
+    monkeypatch.setattr(respawn, "probe_interpreters_for_module", probed)
+    deps.respawn_if_missing(Module(), ["pycdlib"])
+    assert places == ["/"] and os.getcwd() == str(tmp_path)
+    assert not (tmp_path / "taken").exists()
+
+
+def test_a_working_directory_that_is_gone(
+    without: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without("pycdlib")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(respawn, "has_respawned", lambda: False)
+    monkeypatch.setattr(respawn, "probe_interpreters_for_module", lambda *_args: None)
+    deps.respawn_if_missing(Module(), ["pycdlib"])

@@ -162,3 +162,26 @@ def test_bound_to_this_process_and_to_no_other(tmp_path: Path) -> None:
     while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < end, "it goes on without its parent"
         time.sleep(0.02)
+
+
+def test_no_program_is_taken_from_where_others_can_put_one(tmp_path, monkeypatch):
+    """The working directory, one that all may write to, and one of another user; below them too."""
+    places = {name: tmp_path / name for name in ("own", "open", "other", "open/deep")}
+    for place in places.values():
+        place.mkdir()
+        (place / "nebula-program").write_text("#!/bin/sh\necho taken\n")
+        (place / "nebula-program").chmod(0o755)
+    places["open"].chmod(0o777)
+    wrong = [places["open"], places["open/deep"]]
+    if os.geteuid() == 0:
+        os.chown(places["other"], 4711, -1)
+        wrong.append(places["other"])
+    monkeypatch.chdir(places["own"])
+    for path in (":".join(map(str, wrong)), ".", "", "./", "../own", str(tmp_path / "missing")):
+        monkeypatch.setenv("PATH", path)
+        with pytest.raises(MissingDependency):
+            command.find("nebula-program")
+    monkeypatch.setenv("PATH", f"{wrong[0]}::{places['own']}:{places['own']}")
+    assert command.find("nebula-program") == str(places["own"] / "nebula-program")
+    done = command.run(["sh", "-c", "echo $PATH"], timeout=5)
+    assert done.stdout.strip().split(":")[0] == str(places["own"]) and str(wrong[0]) not in done.stdout

@@ -210,3 +210,18 @@ def test_without_its_watchdog_nothing_is_frozen(host: Host) -> None:
     ):
         pytest.fail("it was not frozen")
     assert "freeze" not in host.guest.did
+
+
+def test_the_watchdog_takes_nothing_from_the_working_directory(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is root, and the directory may be anybody's; so may what the environment names."""
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        for name in ("select", "time", "libvirt", "sitecustomize"):
+            (tmp_path / place / f"{name}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "there"))
+    with host.frozen():
+        assert host.watched() == HELLO
+    assert not (tmp_path / "taken").exists()

@@ -10,6 +10,7 @@ tests/integration/test_image_check.py starts real ones.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import time
@@ -230,9 +231,20 @@ def test_kvm_is_tried_where_it_may_work(program, tmp_path, monkeypatch, there, s
     assert guestfish.may_have_kvm() is may
     guestfish.emulate()
     assert not guestfish.may_have_kvm()
-    assert guestfish.environment("/x") == {
-        "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_TMPDIR": "/x", guestfish.SETTINGS: "force_tcg",
+    found = guestfish.environment("/x")
+    assert found.pop("LIBGUESTFS_CACHEDIR", "") == (guestfish.CACHE if os.geteuid() == 0 else "")
+    assert found == {
+        "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_TMPDIR": "/x", "HOME": "/x", guestfish.SETTINGS: "force_tcg",
     }  # fmt: skip
+
+
+@pytest.mark.root
+def test_its_appliance_is_kept_where_nobody_else_gets(tmp_path, monkeypatch):
+    """Or else another user could make that directory first, or hold the lock in it."""
+    monkeypatch.setattr(guestfish, "CACHE", str(tmp_path / "cache"))
+    assert guestfish.environment("/x")["LIBGUESTFS_CACHEDIR"] == str(tmp_path / "cache")
+    found = (tmp_path / "cache").stat()
+    assert (found.st_uid, found.st_mode & 0o7777) == (0, 0o700)
 
 
 def test_a_host_without_guestfish(tmp_path, monkeypatch):
