@@ -51,6 +51,31 @@ options:
       - Without it, or with V(0), twice the number of processors, 2 at least and 8 at most.
     type: int
     default: 0
+  safe_dirs:
+    description: Directories below those of O(restricted_dirs) from which virtual machines boot all the same.
+    type: list
+    elements: path
+    default: []
+    version_added: 0.2.0
+  restricted_dirs:
+    description:
+      - Directories of the node from which nothing is booted that KERNEL, INITRD or FIRMWARE name by its path. Symbolic
+        links are followed before a path is looked at.
+      - What is restricted besides, and what is not, is the same as with M(nebula.provision.nebula_image).
+    type: list
+    elements: path
+    default:
+      - /etc
+      - /proc
+      - /sys
+      - /dev
+      - /run
+      - /var/lib/libvirt
+      - /var/cache/libvirt
+      - /var/log/libvirt
+      - /var/lib/xen
+      - /var/log/xen
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine.root
   - nebula.provision.progress
@@ -170,6 +195,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.deps import respa
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, MissingDependency
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
@@ -211,7 +237,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) else "done"
                 report = functools.partial(progress.report, word=word)
-                outcomes = Batch(plan, driver, root, params["threads"]).apply(report)
+                rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
+                outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         if params["state"] == "audited" and driver is not None:
@@ -230,6 +257,8 @@ def main() -> None:
             "catalog": {"type": "str"},
             "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
             "threads": {"type": "int", "default": 0},
+            "safe_dirs": {"type": "list", "elements": "path", "default": []},
+            "restricted_dirs": {"type": "list", "elements": "path", "default": [*RESTRICTED]},
             **ROOT,
             **PROGRESS,
         },

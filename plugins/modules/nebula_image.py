@@ -214,6 +214,35 @@ options:
       - It bounds what a small packed file can become.
     type: int
     default: 262144
+  safe_dirs:
+    description: Directories below those of O(restricted_dirs) from which images are stored all the same.
+    type: list
+    elements: path
+    default: []
+    version_added: 0.2.0
+  restricted_dirs:
+    description:
+      - Directories of the front-end from which no image is stored. Symbolic links are followed before a path is looked
+        at.
+      - Where distributions keep images and media is no part of them, unless it is named itself. These are
+        C(/var/lib/libvirt/images), C(/var/lib/libvirt/boot), C(/var/lib/xen/images) and C(/run/media). What is in a
+        drive may be stored too, as an image of type CDROM.
+      - What the catalog and nodes keep of machines below O(root), and what is below the C(nebula_root) of another
+        catalog or node, is always restricted.
+    type: list
+    elements: path
+    default:
+      - /etc
+      - /proc
+      - /sys
+      - /dev
+      - /run
+      - /var/lib/libvirt
+      - /var/cache/libvirt
+      - /var/log/libvirt
+      - /var/lib/xen
+      - /var/log/xen
+    version_added: 0.2.0
   _upload:
     description: Steps of an upload, as JSON text, between this module and its action plugin. Not for use in tasks.
     type: json
@@ -338,6 +367,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.items.image_wishes import BUSES, FIRMWARES
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import (
@@ -380,6 +410,7 @@ def run(params, check_mode):
             max_size=params["max_size"],
             validate_certs=params["validate_certs"],
             say=Reporter(params["_progress_file"]).say,
+            rules=Rules(params["restricted_dirs"], params["safe_dirs"], params["root"]),
         )
         done, warnings = apply(engine, items, settings)
         if not check_mode and not engine_of(params).begun(params):
@@ -429,6 +460,8 @@ def main():
         min_speed={"type": "int", "default": 16},
         wait_timeout={"type": "int", "default": 600},
         max_size={"type": "int", "default": 262144},
+        safe_dirs={"type": "list", "elements": "path", "default": []},
+        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
         _upload={"type": "json"},
         # A word of Python's.

@@ -218,7 +218,8 @@ options:
     elements: dict
   safe_dirs:
     description:
-      - Directories below those of O(restricted_dirs) from which FILES in CONTEXT may be taken all the same.
+      - Directories below those of O(restricted_dirs) from which FILES in CONTEXT may be taken all the same. So they may
+        be from the C(nebula_root) of another catalog or node.
     type: list
     elements: path
     default: []
@@ -227,10 +228,21 @@ options:
     description:
       - Directories of the front-end from which nothing may be taken by FILES in CONTEXT. Symbolic links are followed
         before a path is looked at.
-      - O(root) is always one of them. Its images of type CONTEXT are named by FILES_DS.
+      - O(root) is always one of them. Its images of type CONTEXT are named by FILES_DS. So is every directory that is
+        the C(nebula_root) of another catalog or node.
     type: list
     elements: path
-    default: [/etc, /proc, /sys, /dev]
+    default:
+      - /etc
+      - /proc
+      - /sys
+      - /dev
+      - /run
+      - /var/lib/libvirt
+      - /var/cache/libvirt
+      - /var/log/libvirt
+      - /var/lib/xen
+      - /var/log/xen
     version_added: 0.2.0
   validate_certs:
     description: Whether certificates of https servers are checked that FILES in CONTEXT names.
@@ -379,7 +391,6 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.context.sources import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_items import (
     CONSISTENCIES,
     IMAGE_TYPES,
@@ -387,6 +398,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_item
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES, reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
     observed_of,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
 from ..host import download
 from ..host.files import explained, lock, make_directory, remove_empty_directory, remove_file, write_atomically
+from ..host.restricted import RESTRICTED, Rules, is_below
 from ..model.context import ContextFile
 from ..model.plan import PlannedEntry, PlannedSource
 from .files import MOST, Content, Entry, collect, shown, too_large, too_many
@@ -28,7 +29,6 @@ LARGEST = 64 * 1024 * 1024
 MOST_SENT = 128 * 1024 * 1024
 # Where what came from the net is kept, below nebula_root.
 DIRECTORY = "files"
-RESTRICTED = ("/etc", "/proc", "/sys", "/dev")
 LOCK_SECONDS = 60
 _KEPT = re.compile(r"[0-9a-f]{64}")
 
@@ -56,8 +56,7 @@ class Sources:
         self._root = root
         self._limits = limits
         self._check_mode = check_mode
-        self._safe = [_directory(path, "safe_dirs") for path in limits.safe]
-        self._restricted = [_directory(path, "restricted_dirs") for path in limits.restricted]
+        self._rules = Rules(limits.restricted, limits.safe)
         self._read: dict[tuple[str, bool], PlannedSource | NebulaError] = {}
         self._fetched: dict[str, str | NebulaError] = {}
         self._contents: dict[str, str] = {}
@@ -195,19 +194,13 @@ class Sources:
     def _check(self, named: str, path: str) -> None:
         # normpath() leaves two slashes at the beginning as they are.
         given = "/" + os.path.normpath(named).lstrip("/")
-        if _is_below(path, self._own) or _is_below(given, self._own):
+        if is_below(path, self._own) or is_below(given, self._own):
             raise InvalidValue(
                 f"FILES: {named!r}",
                 f"{path} is below nebula_root",
                 'Put it elsewhere; an image of type CONTEXT is named by FILES_DS = "$FILE[IMAGE=...]"',
             )
-        below = _is_below(path, self._restricted)
-        if below and not _is_below(path, self._safe):
-            raise InvalidValue(
-                f"FILES: {named!r}",
-                f"{path} is below {below}, which is restricted",
-                "Put it elsewhere, or name its directory in safe_dirs (nebula_safe_dirs)",
-            )
+        self._rules.refuse(f"FILES: {named!r}", path)
 
     @functools.cached_property
     def _own(self) -> list[str]:
@@ -300,17 +293,6 @@ def _files_of(place: str) -> Sequence[str]:
         for name in os.listdir(place)
         if _KEPT.fullmatch(name) or (name.startswith(".") and _KEPT.match(name, 1) and name.endswith(".tmp"))
     ]
-
-
-def _directory(path: str, option: str) -> str:
-    if not path.startswith("/"):
-        raise InvalidValue(f"option {option}: {path!r}", "it is not an absolute path", "Name it from / on")
-    return os.path.realpath(path)
-
-
-def _is_below(path: str, directories: Iterable[str]) -> str:
-    """The first of the directories that the path is or is in, "" if there is none."""
-    return next((d for d in directories if path == d or path.startswith(d.rstrip("/") + "/")), "")
 
 
 def _again(error: NebulaError) -> NebulaError:

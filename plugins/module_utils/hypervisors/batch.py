@@ -46,6 +46,7 @@ from ..host.files import (
     sync_directory,
     write_atomically,
 )
+from ..host.restricted import Rules
 from ..host.vmlog import VmLog
 from ..model.disk import DiskFiles
 from ..model.inject import Injected
@@ -132,15 +133,17 @@ class _Job:
 
 
 class Batch:
-    """threads: how many machines are built at once; 0 or less: as many as this node's processors can keep busy."""
+    """threads: how many machines are built at once; 0 or less: as many as this node's processors can keep busy. rules:
+    which files of this node machines may boot."""
 
-    def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0) -> None:
+    def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
         self._transfer = transfer.of_plan(root, plan)
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
         threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
         self._building = threading.BoundedSemaphore(threads)
+        self._rules = rules if rules is not None else Rules(own=root)
         self._site: Site | None = None
         # MiB left for what this plan starts; None: others hold no more than when it was decided.
         self._room: int | None = None
@@ -536,6 +539,8 @@ class Batch:
         self._transfer.require(vm)
         job.files = dict(disks.prepare(vm, job.directory, self._transfer.find, self._content_of))
         context = ""
+        if not running:
+            self._refuse_restricted(vm)
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
             sources = cache.gathered(self.root, self.plan, vm.context.files, self._filled)
@@ -572,6 +577,13 @@ class Batch:
         """The files of disks that the machine has no more."""
         there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
         gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
+    def _refuse_restricted(self, vm: Vm) -> None:
+        """What its guest could read from then on. One that runs has it already."""
+        for name, path in (("KERNEL", vm.os.kernel), ("INITRD", vm.os.initrd), ("FIRMWARE", vm.os.firmware)):
+            # FIRMWARE may be a word.
+            if path.startswith("/"):
+                self._rules.refuse_medium(f"virtual machine {vm.name}: OS/{name} = {path}", path)
+
         if gone:
             given = self._transfer.give_up(job.directory, job.vm, gone)
             job.changed = disks.remove(job.directory, gone) or given or job.changed

@@ -289,4 +289,5 @@ def request_of(wish: Wish, kind: ImageType, settings: Settings) -> Request | Non
         validate_certs=settings.validate_certs,
         stall=settings.stall,
         min_speed=settings.min_speed * 1024,
+        rules=settings.rules,
     )

@@ -13,6 +13,7 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import NebulaError, NotFound
 from ..host import download, files
+from ..host.restricted import Rules
 from ..model.image import Image
 from ..storage import importer
 from ..sync import Item
@@ -23,7 +24,8 @@ from .image_wishes import Wish
 class Settings:
     """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
     is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
-    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB."""
+    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB. rules: which files of
+    the front-end may be stored; None: all."""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class Settings:
     max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
     validate_certs: bool = True
     say: Callable[[str], None] | None = None
+    rules: Rules | None = None
 
 
 @dataclass

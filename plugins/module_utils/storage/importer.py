@@ -21,6 +21,7 @@ from typing import Any
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
 from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
+from ..host.restricted import Rules
 from . import datastore, formats, image_edits, pipeline, unpacking
 from .unpacking import Blocks
 
@@ -67,7 +68,8 @@ class Request:
     """What is to be stored. source: a path on this host or a URL. upload: source is a file of ours, which may be taken
     as it is. disk: it has to be a disk a machine can have, and is unpacked if it is compressed; cdrom: it has to be an
     ISO file system; format: it has to be of this one, if it is given. encrypted: it may be so, by LUKS. max_size:
-    bytes. min_speed: bytes a second of a download. what: how errors call it."""
+    bytes. min_speed: bytes a second of a download. rules: which files of this host it may be; None: any. what: how
+    errors call it."""
 
     what: str
     source: str
@@ -81,6 +83,7 @@ class Request:
     validate_certs: bool = True
     stall: float = 30.0
     min_speed: float = download.MIN_SPEED
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True)
@@ -441,6 +444,9 @@ def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise InvalidValue(f"{request.what}: path {path}", f"it is {kind}", "Give the path of a file")
         if not request.upload:
+            if request.rules is not None:
+                # Of what was opened, whatever has the path by now.
+                request.rules.refuse_medium(f"{request.what}: path {path}", os.readlink(f"/proc/self/fd/{fd}"))
             held.enter_context(image_edits.held(fd, path, f"{request.what}: path {path}"))
         return fd, os.fstat(fd).st_size
     except BaseException:

@@ -90,6 +90,27 @@ def test_one_bad_item_does_not_keep_the_others(module, file):
     assert [view["name"] for view in result.payload["images"]] == ["good"]
 
 
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("kind", ["CONTEXT", "KERNEL", "OS"])
+def test_what_a_host_keeps_is_no_image(module, tmp_path, check, kind):
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    if not check and os.geteuid() != 0:
+        pytest.skip("files of images are root's")
+    result = module(check, name="x", type=kind, path=str(tmp_path / "link"), remote_src=True)
+    (told,) = texts(result)
+    assert f"image x: path {tmp_path}/link: " in told and "is below /etc, which is restricted" in told
+    assert "nebula_safe_dirs" in told
+
+
+def test_other_directories_and_those_that_are_safe(module, file, tmp_path):
+    given = {"check": True, "name": "x", "path": file, "remote_src": True}
+    assert "is restricted" in texts(module(**given, restricted_dirs=[str(tmp_path)]))[0]
+    assert not module(**given, restricted_dirs=[str(tmp_path)], safe_dirs=[str(tmp_path)]).errors
+    for option in ("restricted_dirs", "safe_dirs"):
+        with pytest.raises(InvalidValue, match=f"option {option}: 'etc'"):
+            module(**given, **{option: ["etc"]})
+
+
 def test_what_is_no_list_is_refused(module):
     with pytest.raises(InvalidValue, match="option images"):
         module(images='{"name": "a"}')

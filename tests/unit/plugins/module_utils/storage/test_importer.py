@@ -37,6 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import (
     ALGORITHMS,
@@ -287,6 +288,19 @@ def test_a_path_that_is_no_file(store, place, tmp_path, act, name, error, found)
     with pytest.raises(error) as caught:
         importer.look(Request(WHAT, path)) if act == "look" else store(path)
     assert caught.value.asked == f"{WHAT}: path {path}" and caught.value.found == found and caught.value.remedy
+    assert os.listdir(place) == []
+
+
+def test_what_was_opened_is_what_is_compared(tmp_path, source, store, place):
+    """Whatever the path leads to a moment later."""
+    (tmp_path / "kept").mkdir()
+    source.rename(tmp_path / "kept/secret")
+    source.symlink_to(tmp_path / "kept/secret")
+    rules = Rules([str(tmp_path / "kept")])
+    with pytest.raises(InvalidValue, match=r"kept/secret is below .*restricted"):
+        importer.look(Request(WHAT, str(source), rules=rules))
+    with pytest.raises(InvalidValue, match=rf"{WHAT}: path {source}: "):
+        store(source, rules=rules)
     assert os.listdir(place) == []
 
 

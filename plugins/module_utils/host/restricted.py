@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories of a host whose files get into no machine, whoever names them: the host's own configuration, what
+hypervisors keep of their machines (memory, passwords, other machines' disks), and what catalogs and nodes keep."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from ..errors import InvalidValue
+
+RESTRICTED = (
+    *("/etc", "/proc", "/sys", "/dev", "/run"),
+    *("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/var/lib/xen", "/var/log/xen"),
+)
+# Below those, where distributions have images, kernels and media.
+_MEDIA = ("/run/media", "/var/lib/libvirt/boot", "/var/lib/libvirt/images", "/var/lib/xen/images")
+# Either makes a directory a nebula_root, of a front-end or of a node.
+_MARKS = ("nebula.db", "nebula.node")
+# What a nebula_root has for all to be used: images, and those that were sent to a node.
+_SHARED = re.compile(r"datastores/[1-9][0-9]*/[^/]+|cache/(?!context-)[^/]+")
+
+
+class Rules:
+    """restricted: directories from which nothing is taken. safe: those below them from which something is, all the
+    same. Both as options name them, by their paths from / on; where links in them lead is what counts. own:
+    nebula_root, whose images may be named."""
+
+    def __init__(self, restricted: Iterable[str] = RESTRICTED, safe: Iterable[str] = (), own: str = "") -> None:
+        self._own = os.path.realpath(own) if own else ""
+        # Machines are often on another disk.
+        self._machines = os.path.realpath(os.path.join(own, "datastores/0")) if own else ""
+        self._restricted = [directory(path, "restricted_dirs") for path in restricted]
+        self._safe = [directory(path, "safe_dirs") for path in safe]
+        self._roots: dict[str, str] = {}
+
+    def refuse(self, asked: str, path: str) -> None:
+        """InvalidValue for the file of a context. path: without symbolic links."""
+        if is_below(path, self._safe):
+            return
+        below, root = is_below(path, self._restricted), self._root_of(path)
+        if below or root:
+            raise _refused(asked, path, below, root)
+
+    def refuse_medium(self, asked: str, path: str) -> None:
+        """InvalidValue for an image, a kernel or a firmware. Of nebula_root it may be what has images, and whatever a
+        user has put there."""
+        real = os.path.realpath(path)
+        if self._own and is_below(real, [self._own, self._machines]):
+            if is_below(real, [self._machines]) or _is_private(os.path.relpath(real, self._own)):
+                raise InvalidValue(
+                    asked, f"{real} is what nebula.provision keeps in its nebula_root, {self._own}", "Name another file"
+                )
+            return
+        if is_below(real, self._safe):
+            return
+        media = is_below(real, map(os.path.realpath, _MEDIA))
+        below, root = "", self._root_of(real)
+        for place in self._restricted:
+            if is_below(real, [place]) and not (media and media != place and is_below(media, [place])):
+                below = place
+        if below or root:
+            raise _refused(asked, real, below, root)
+
+    def _root_of(self, path: str) -> str:
+        """The nebula_root that the path is in, "" if it is in none."""
+        place = os.path.dirname(path)
+        if place not in self._roots:
+            marked = any(map(_is_roots, (os.path.join(place, mark) for mark in _MARKS)))
+            self._roots[place] = place if marked else "" if place == "/" else self._root_of(place)
+        return self._roots[place]
+
+
+def directory(path: str, option: str) -> str:
+    if not path.startswith("/"):
+        raise InvalidValue(f"option {option}: {path!r}", "it is not an absolute path", "Name it from / on")
+    return os.path.realpath(path)
+
+
+def is_below(path: str, directories: Iterable[str]) -> str:
+    """The first of the directories that the path is or is in, "" if there is none."""
+    return next((d for d in directories if path == d or path.startswith(d.rstrip("/") + "/")), "")
+
+
+def _is_roots(path: str) -> bool:
+    # What somebody else has put into /tmp, say, marks nothing.
+    try:
+        return os.lstat(path).st_uid in (0, os.geteuid())
+    except OSError:
+        return False
+
+
+def _is_private(inside: str) -> bool:
+    """inside: a path below a nebula_root, from there on."""
+    first = inside.partition("/")[0]
+    if first in ("datastores", "cache"):
+        return _SHARED.fullmatch(inside) is None
+    return first in ("boot", "files", "transfer") or first.startswith(_MARKS) or first.startswith(".")
+
+
+def _refused(asked: str, path: str, below: str, root: str) -> InvalidValue:
+    found = f"{path} is below {below}, which is restricted"
+    if not below:
+        found = f"{path} is below {root}, which is the nebula_root of a front-end or a node"
+    return InvalidValue(asked, found, "Put it elsewhere, or name its directory in safe_dirs (nebula_safe_dirs)")
