@@ -141,7 +141,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS, consistency
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of, open_consoles
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -160,6 +160,8 @@ def run(params, check_mode):
                 payload.update(
                     {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
                 )
+                if "vms" in params["gather"]:
+                    warnings = open_consoles(engine, observed)
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)

@@ -402,6 +402,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.restricted i
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
     observed_of,
+    open_consoles,
     vm_items,
     vm_view,
 )
@@ -439,7 +440,7 @@ def run(params, check_mode):
             warnings += map(str, engine.vn_spread())
             plans = engine.vm_plans(params["hosts"]) if params["return_plans"] else None
             returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
-            return moved, outcomes, warnings, plans, observed, returning
+            return moved, outcomes, [*warnings, *open_consoles(engine, observed)], plans, observed, returning
 
         moved, outcomes, warnings, plans, observed, returning = engine.decide(work)
         differs = [text for outcome in outcomes for text in outcome.differs]

@@ -334,6 +334,60 @@ def test_paused_goes_on() -> None:
         assert node.boots(vm) == 1
 
 
+def asked_of(port: int) -> set[int]:
+    """The ways to authenticate that a VNC server offers: 1 is none, 2 a password (RFC 6143, 7.1.2)."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as viewer:
+        assert viewer.recv(12, socket.MSG_WAITALL) == b"RFB 003.008\n"
+        viewer.sendall(b"RFB 003.008\n")
+        (count,) = viewer.recv(1)
+        return set(viewer.recv(count, socket.MSG_WAITALL))
+
+
+@in_world
+def test_a_console_that_was_open_gets_its_password_with_the_next_start() -> None:
+    """As a version before has left it: it runs without a password, and nothing was noted of that."""
+
+    def is_open() -> bool:
+        (seen,) = node.observed().vms
+        return seen.open_console
+
+    with a_node() as node:
+        vm = node.vm(1, graphics=Graphics(port=5953))
+        node.one(vm)
+        assert asked_of(5953) == {1} and is_open()
+        closed = replace(vm, graphics=Graphics(port=5953, password="abcdefgh", made_up=True))
+        # With what else is decided about it: defined, and not started anew.
+        process = node.qemu(vm)
+        assert node.one(closed).changed and node.qemu(vm) == process
+        assert asked_of(5953) == {1} and is_open()
+        assert not node.one(closed).changed
+        node.one(closed, "POWEROFF", hard=True)
+        assert not is_open()
+        node.one(closed)
+        assert asked_of(5953) == {2} and not is_open()
+        # One that its host started is asked of libvirt.
+        path = node.directory(vm) / "vm.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "closed": False}))
+        assert not is_open()
+
+
+@in_world
+def test_what_a_host_keeps_is_no_kernel() -> None:
+    with a_node() as node:
+        vm = node.vm(1, os=Os(machine="pc", kernel="/run/libvirt/qemu/one-7.xml"))
+        outcome = node.one(vm)
+        assert outcome.state == "PROLOG_FAILURE" and outcome.error is not None
+        assert outcome.error["asked"] == "virtual machine web-1: OS/KERNEL = /run/libvirt/qemu/one-7.xml"
+        assert "is below /run, which is restricted" in outcome.error["found"]
+        assert "nebula_safe_dirs" in outcome.error["remedy"]
+        # Of its own nebula_root it is an image, or what a user has put there.
+        other = replace(vm, os=Os(machine="pc", initrd=str(node.directory(vm) / "disk.1"), kernel=node.base))
+        outcome = node.one(other)
+        assert outcome.error is not None and "keeps in its nebula_root" in outcome.error["found"]
+        assert "OS/INITRD" in outcome.error["asked"]
+        node.one(vm, "DONE", hard=True)
+
+
 @in_world
 def test_recreated_once_per_decision() -> None:
     with a_node() as node:

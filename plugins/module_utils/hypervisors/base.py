@@ -225,6 +225,11 @@ class Driver(abc.ABC):
         """Only called where starts_with_host() says the opposite."""
         raise self.lacks("start with its host")
 
+    def has_open_console(self, mark: Mark) -> bool:
+        """Whether the graphics of the running machine take anybody in, without a password. Only asked of one that this
+        version has not started: those before gave a password only to those whose template has one."""
+        return True
+
     def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)
         """Press the space bar of the machine's keyboard: an installer's loader may ask for any key."""
 

@@ -92,7 +92,8 @@ class Record:
     that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
     of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
     were done, as long as plans name them. started: of machines that install, the generation whose start was last
-    begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local."""
+    begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local. closed: when it
+    was last started here, its graphics had a password."""
 
     catalog: str
     vm_id: int
@@ -105,6 +106,7 @@ class Record:
     tasks: tuple[TaskOutcome, ...] = ()
     started: int = -1
     images: tuple[str, ...] = ()
+    closed: bool = False
 
 
 @dataclass
@@ -141,9 +143,9 @@ class Batch:
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
+        self._rules = rules if rules is not None else Rules(own=root)
         threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
         self._building = threading.BoundedSemaphore(threads)
-        self._rules = rules if rules is not None else Rules(own=root)
         self._site: Site | None = None
         # MiB left for what this plan starts; None: others hold no more than when it was decided.
         self._room: int | None = None
@@ -497,6 +499,8 @@ class Batch:
                     self._check_port(job)
                     console.mark_start(job.path(console.NAME))
                     self._fence_start(job)
+                    closed = job.vm.graphics is not None and bool(job.vm.graphics.password)
+                    job.record = replace(job.record, closed=closed)
                 self.driver.start(job.mark)
             self._moved(job, "LCM", "RUNNING")
             if state == "UNKNOWN":
@@ -535,12 +539,12 @@ class Batch:
         """Disks, context and definition as they are to be."""
         job.stage = "PROLOG_FAILURE"
         vm, known = job.vm, job.record
+        if not running:
+            self._refuse_restricted(vm)
         # The digests tell what is new, as what is there already is left as it is.
         self._transfer.require(vm)
         job.files = dict(disks.prepare(vm, job.directory, self._transfer.find, self._content_of))
         context = ""
-        if not running:
-            self._refuse_restricted(vm)
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
             sources = cache.gathered(self.root, self.plan, vm.context.files, self._filled)
@@ -573,10 +577,6 @@ class Batch:
             # has just begun to boot.
             self._write_record(job.directory, job.record)
 
-    def _take_away(self, job: _Job) -> None:
-        """The files of disks that the machine has no more."""
-        there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
-        gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
     def _refuse_restricted(self, vm: Vm) -> None:
         """What its guest could read from then on. One that runs has it already."""
         for name, path in (("KERNEL", vm.os.kernel), ("INITRD", vm.os.initrd), ("FIRMWARE", vm.os.firmware)):
@@ -584,6 +584,10 @@ class Batch:
             if path.startswith("/"):
                 self._rules.refuse_medium(f"virtual machine {vm.name}: OS/{name} = {path}", path)
 
+    def _take_away(self, job: _Job) -> None:
+        """The files of disks that the machine has no more."""
+        there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
+        gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
         if gone:
             given = self._transfer.give_up(job.directory, job.vm, gone)
             job.changed = disks.remove(job.directory, gone) or given or job.changed
@@ -873,7 +877,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         foreign_memory=survey.foreign_memory if survey is not None else 0,
         foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
         ports=tuple(sorted(node.listening_ports() - ours)),
-        vms=tuple(seen for seen, _record in vms),
+        vms=tuple(_with_console(driver, catalog, seen, record) for seen, record in vms),
         as_of=int(time.time()),
         facts=node.facts(known),
         contents=cache.digests(root),
@@ -911,6 +915,13 @@ def foreign_directories(root: str, catalog: str) -> frozenset[int]:
 
 def _holds_unmarked(directory: str) -> bool:
     return any(name != RECORD and not left_behind(name) for name in os.listdir(directory))
+
+
+def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:
+    """Whether its console is open is asked of the hypervisor only where that is not known: a poll is cheap."""
+    if driver is None or record is None or not record.port or record.closed or seen.state != "RUNNING":
+        return seen
+    return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))
 
 
 def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None]:

@@ -140,6 +140,18 @@ class LibvirtDomains:
                 return False
             raise self._error(f"looking for domain {name}", error) from error
 
+    def has_open_console(self, mark: Mark) -> bool:
+        lv = self._libvirt
+        domain = self._find(mark)
+        try:
+            text = domain.XMLDesc(lv.VIR_DOMAIN_XML_SECURE) if domain is not None else ""
+        except lv.libvirtError as error:
+            # It may have ended in between.
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return False
+            raise self._error(f"looking at domain {domain_name(mark.vm_id)}", error) from error
+        return bool(text) and any(not each.get("passwd") for each in ET.fromstring(text).iterfind("devices/graphics"))
+
     def state(self, mark: Mark) -> Optional[str]:
         domain = self._find(mark)
         return None if domain is None else self._state(domain, mark)

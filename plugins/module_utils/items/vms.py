@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..engines.base import VmRecord
+from ..engines.base import Engine, VmRecord
 from ..engines.reconcile import Outcome
 from ..errors import InvalidValue, StalePlan
 from ..hypervisors.access import ways_in
+from ..model.instantiate import leaves_password
 from ..model.plain import from_plain, to_plain
 from ..model.plan import Observed, Plan, VmOutcome
 from ..sync import Item
@@ -54,6 +55,21 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "error": record.error,
         "stime": record.stime,
     }
+
+
+def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
+    """A warning that names the machines whose graphics are to have a password, and run without one."""
+    uuids = {seen.uuid for node in observed for seen in node.vms if seen.open_console}
+    # Reading all machines takes its time.
+    records = engine.vm_pool() if uuids else []
+    names = [r.name for r in records if r.uuid in uuids and r.request is not None and leaves_password(r.request)]
+    if not names:
+        return []
+    text = (
+        f"Virtual machines whose graphics have no password before they are started anew: {', '.join(names)}. Until "
+        "then every user of their hosts can use them: power them off and on (state: poweroff, then running)"
+    )
+    return [text]
 
 
 def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:

@@ -265,10 +265,12 @@ def _doubts_of_graphics(graphics: Graphics) -> list[str]:
         doubts.append(
             f"GRAPHICS/PASSWD is longer than {VNC_PASSWORD} characters: VNC uses the first {VNC_PASSWORD} only"
         )
-    if graphics.listen in ("0.0.0.0", "::", "") and not graphics.password:
+    if not graphics.password and not graphics.made_up:
+        everywhere = graphics.listen in ("0.0.0.0", "::", "")
         doubts.append(
-            f"GRAPHICS/LISTEN is {graphics.listen or 'empty'} and there is no PASSWD: whoever reaches the host can use "
-            "the console. Set PASSWD, or LISTEN to 127.0.0.1"
+            f"GRAPHICS/RANDOM_PASSWD is NO, GRAPHICS/LISTEN is {graphics.listen or 'empty'} and there is no PASSWD: "
+            f"whoever {'reaches' if everywhere else 'logs in on'} the host can use the console. Leave RANDOM_PASSWD "
+            "out, or set PASSWD"
         )
     return doubts
 
@@ -773,8 +775,10 @@ def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[G
     type_ = vector.get("TYPE", "vnc").lower()
     if type_ not in GRAPHICS_TYPES:
         raise InvalidValue(f"{here}/TYPE = {vector.get('TYPE')}", "no such graphics", "Use vnc or spice")
-    if vector.get("RANDOM_PASSWD", "").upper() in TRUE:
-        raise InvalidValue(f"{here}/RANDOM_PASSWD", "passwords are not made up here", "Give one as PASSWD")
+    # As in OpenNebula, a password that is given counts.
+    random = vector.get("RANDOM_PASSWD", "").upper() or "YES"
+    if random not in TRUE + FALSE:
+        raise InvalidValue(f"{here}/RANDOM_PASSWD = {random}", "it is neither YES nor NO", "Use YES or NO")
     fixed = 0
     if vector.get("PORT"):
         fixed = _whole(
@@ -792,7 +796,14 @@ def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[G
         port=port or fixed,
         password=vector.get("PASSWD", ""),
         keymap=vector.get("KEYMAP", ""),
+        made_up=random in TRUE and not vector.get("PASSWD"),
     )
+
+
+def leaves_password(template: Template) -> bool:
+    """Whether the password to the machine's console is to be made up."""
+    graphics = _graphics(template, "template", None)
+    return graphics is not None and graphics.made_up
 
 
 # -- NICs and numbers -------------------------------------------------------------------------------------------------

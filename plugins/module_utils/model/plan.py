@@ -158,7 +158,7 @@ class ObservedVm:
     ended: "guest" for a machine in POWEROFF that its guest ended itself, by switching off, or by a reboot where that
     ends the machine (on_reboot = destroy). "unknown" for one in POWEROFF of which nothing tells: it was never started,
     or what was written down at its end is gone. "" for all others: it was ended from outside, or went down with its
-    host."""
+    host. open_console: it runs, and its graphics take anybody in, without a password."""
 
     vm_id: int
     uuid: str
@@ -167,6 +167,7 @@ class ObservedVm:
     cpu_time: float = 0.0
     memory: int = 0
     ended: str = ""
+    open_console: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,15 @@ class Os:
 
 @dataclass(frozen=True)
 class Graphics:
-    """GRAPHICS = [ … ]. type is VNC or SPICE, in lower case; the password is cut by the hypervisor's rule, not here."""
+    """GRAPHICS = [ … ]. type is VNC or SPICE, in lower case; the password is cut by the hypervisor's rule, not here.
+    made_up: the template leaves the password to the catalog, which makes one up and keeps it."""
 
     type: str = "vnc"
     listen: str = "127.0.0.1"
     port: int = 0
     password: str = field(default="", repr=False)
     keymap: str = ""
+    made_up: bool = False
 
 
 @dataclass(frozen=True)

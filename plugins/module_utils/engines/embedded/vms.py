@@ -32,8 +32,9 @@ from ...model.plan import DiskTask, Observed, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.transfer import SHARED, way_back
-from ...model.vm import Vm
+from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
+from . import consoles
 from .devices import compare, with_gone
 from .devices import gone as devices_gone
 from .disks import WAYS, Disks, text_of
@@ -244,8 +245,10 @@ class Vms:
         references: _References,
         fetched: Mapping[str, str] | None = None,
         kept: Kept | None = None,
+        graphics: Graphics | None = None,
     ) -> tuple[Vm, list[str]]:
-        """fetched: of files from URLs, what the machine has and keeps. kept: disks and context that it has."""
+        """fetched: of files from URLs, what the machine has and keeps. kept: disks and context that it has. graphics:
+        those that it has."""
         vm = instantiate.build(
             template,
             vm_id=vm_id,
@@ -258,6 +261,7 @@ class Vms:
             kept=kept,
         )
         doubts = instantiate.doubts(template, vm, images)
+        vm = consoles.closed(vm, graphics)
         if fetched is None:
             vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
@@ -454,6 +458,7 @@ class Vms:
             references,
             {} if any(change.attribute == "CONTEXT" for change in changes) else _fetched(vm),
             devices.kept,
+            vm.graphics,
         )
         body = replace(body, disks=_keep_sources(vm, body), next_nic=max(body.next_nic, vm.next_nic))
         self._store(vm_id, references.as_json(template), body, demands, host)
@@ -515,7 +520,9 @@ class Vms:
             nics = self._lease([(vm_id, row["name"], demands, None)], references)[vm_id]
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
-        body, said = self._assemble(vm_id, row["uuid"], row["name"], host, template, images, nics, port, references)
+        body, said = self._assemble(
+            vm_id, row["uuid"], row["name"], host, template, images, nics, port, references, graphics=old.graphics
+        )
         self._store(vm_id, references.as_json(template), body, demands, host)
         orders = VmOrders(hard=True, operation="recreate")
         self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", seq=row["seq"] + 1)
@@ -575,8 +582,20 @@ class Vms:
             " seq = ?, error = '' WHERE id = ?",
             (state, lcm, wanted, _dumps(kept), row["seq"] if seq is None else seq, row["id"]),
         )
+        if wanted != "DONE":
+            self._close_console(row["id"])
         host = self._host_name(row["host_id"])
         self._remember([(row["id"], host, vm_state_name(state, lcm), action, "")], self.now())
+
+    def _close_console(self, vm_id: int) -> None:
+        """One that was made before passwords were made up gets its own with whatever else is decided about it; it
+        counts when the machine is started anew."""
+        row = self._row(vm_id)
+        body = from_plain(Vm, json.loads(row["body"]))
+        if body.graphics is not None and not body.graphics.password:
+            closed = consoles.closed_at_last(body, instantiate.leaves_password(_request(row)))
+            if closed != body:
+                self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(closed)), vm_id))
 
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:

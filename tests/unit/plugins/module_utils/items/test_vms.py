@@ -228,3 +228,42 @@ def test_what_are_no_outcomes_are_refused(answer, kind):
 )
 def test_the_plan_that_a_node_had_carried_out(answer, number):
     assert vms.done_number_of(answer) == number
+
+
+# -- consoles without a password ---------------------------------------------------------------------------------------
+class Catalog:
+    def __init__(self, *records):
+        self.records, self.asked = records, 0
+
+    def vm_pool(self):
+        self.asked += 1
+        return list(self.records)
+
+
+def polled(*open_consoles):
+    return Observed(
+        "node1", vms=tuple(ObservedVm(0, RECORD.uuid, "RUNNING", open_console=each) for each in open_consoles)
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ("GRAPHICS = [ TYPE = vnc ]", True),
+        ("GRAPHICS = [ TYPE = spice, RANDOM_PASSWD = YES ]", True),
+        ("GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = NO ]", False),
+        ("GRAPHICS = [ TYPE = vnc, PASSWD = chosen ]", False),
+        ("CPU = 1", False),
+    ],
+)
+def test_machines_whose_console_is_open_are_named(template, named):
+    catalog = Catalog(record(request=parse(template)), record(name="other", uuid="another", request=parse(template)))
+    told = vms.open_consoles(catalog, [polled(True)])
+    first = "Virtual machines whose graphics have no password before they are started anew: web"
+    assert [text.partition(". ")[0] for text in told] == [first] * named
+
+
+def test_where_no_console_is_open_the_catalog_is_not_read():
+    catalog = Catalog(record(request=parse("GRAPHICS = [ TYPE = vnc ]")))
+    assert vms.open_consoles(catalog, [polled(False), Observed("node2", reached=False)]) == []
+    assert catalog.asked == 0

@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
     NicDemand,
     build,
     demands,
+    leaves_password,
     refusals,
     validate,
 )
@@ -222,8 +223,26 @@ def test_graphics() -> None:
     vm = machine(disk + 'GRAPHICS = [ TYPE = "VNC", PASSWD = "a" ]', vnc_port=5920)
     assert vm.graphics == Graphics("vnc", "127.0.0.1", 5920, "a", "")
     vm = machine(disk + "GRAPHICS = [ TYPE = spice, PORT = 6000, LISTEN = 0.0.0.0 ]")
-    assert vm.graphics == Graphics("spice", "0.0.0.0", 6000, "", "")
+    assert vm.graphics == Graphics("spice", "0.0.0.0", 6000, "", "", made_up=True)
     assert "a-secret" not in repr(machine(disk + "GRAPHICS = [ PASSWD = a-secret ]"))
+
+
+@pytest.mark.parametrize(
+    ("words", "made_up"),
+    [
+        ("TYPE = vnc", True),
+        ("TYPE = spice, RANDOM_PASSWD = YES", True),
+        ('TYPE = vnc, RANDOM_PASSWD = "", PASSWD = ""', True),
+        ("TYPE = vnc, RANDOM_PASSWD = NO", False),
+        ("TYPE = vnc, RANDOM_PASSWD = YES, PASSWD = chosen", False),
+    ],
+)
+def test_whose_password_is_left_to_the_catalog(words: str, made_up: bool) -> None:
+    assert leaves_password(parse(f"GRAPHICS = [ {words} ]")) is made_up
+
+
+def test_no_graphics_have_no_password() -> None:
+    assert not leaves_password(parse("CPU = 1"))
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------
@@ -400,7 +419,7 @@ REFUSED = {
     DEBIAN + "GRAPHICS = [ TYPE = rdp ]": ("GRAPHICS/TYPE = rdp", "no such graphics", "vnc or spice"),
     DEBIAN + "GRAPHICS = [ TYPE = vnc, PORT = 80 ]": ("GRAPHICS/PORT = 80", "no such port", "5900 to 65535"),
     DEBIAN + "GRAPHICS = [ TYPE = vnc, PORT = 65536 ]": ("GRAPHICS/PORT = 65536", "no such port", "5900"),
-    DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = YES ]": ("RANDOM_PASSWD", "not made up", "PASSWD"),
+    DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = maybe ]": ("RANDOM_PASSWD = MAYBE", "neither", "YES or NO"),
     DEBIAN + "CONTEXT = [ A = 1 ] CONTEXT = [ B = 2 ]": ("CONTEXT", "twice", "into one"),
     "MEMORY = 1 DISK = [ IMAGE = a ]\n" + PC + "DISK = [ IMAGE = a, TARGET = sda, BUS = ide ]\n"
     + "".join(f"DISK = [ IMAGE = a, TARGET = hd{letter} ]" for letter in "abcd"): (
@@ -446,8 +465,9 @@ def test_allowed_without_a_word(text: str) -> None:
         ("DISK = [ IMAGE = a ]", "MEMORY is not set"),
         (DEBIAN + "MEMROY = 3", "MEMROY is not a known attribute: did you mean MEMORY?"),
         (DEBIAN + 'GRAPHICS = [ TYPE = vnc, PASSWD = "123456789" ]', "VNC uses the first 8"),
-        (DEBIAN + "GRAPHICS = [ TYPE = vnc, LISTEN = 0.0.0.0 ]", "LISTEN is 0.0.0.0"),
-        (DEBIAN + 'GRAPHICS = [ TYPE = spice, LISTEN = "::" ]', "LISTEN is ::"),
+        (DEBIAN + "GRAPHICS = [ TYPE = vnc, LISTEN = 0.0.0.0, RANDOM_PASSWD = NO ]", "whoever reaches the host"),
+        (DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = no ]", "whoever logs in on the host"),
+        (DEBIAN + 'GRAPHICS = [ TYPE = spice, LISTEN = "::", RANDOM_PASSWD = FALSE ]', "LISTEN is ::"),
         (DEBIAN + "SCHED_REQUIREMENTS = x", "SCHED_REQUIREMENTS is kept, and nothing acts on it yet"),
         (DEBIAN + "CONTEXT = [ TARGET = hdb ]", "CONTEXT: TARGET = hdb is SATA on machine q35"),
     ],

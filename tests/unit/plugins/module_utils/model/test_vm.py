@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Tpm, Vm
 
 OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata")
-GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de")
+GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de", True)
 TPM = Tpm("tpm-tis", "1.2")
 VM = Vm(
     vm_id=0,
