@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -402,3 +403,100 @@ def test_installed_from_the_artifact(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     artifact = next(tmp_path.glob("*.tar.gz"))
     installed(artifact=str(artifact))
+
+
+# What becomes another host, with a link of its own and its sshd.
+FAR = """
+set -e
+until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
+ip address add 10.78.0.2/24 dev eth0
+ip link set eth0 up
+ip link set lo up
+exec /usr/sbin/sshd -D -e -f {place}/config
+"""
+
+
+@contextlib.contextmanager
+def a_far_host(place: Path) -> Iterator[dict[str, Any]]:
+    """Its variables, and how its link is cut: nothing is answered any more, and nobody is told."""
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / key)], check=True)
+    (place / "config").write_text(
+        f"ListenAddress 10.78.0.2\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\nPidFile none\n"
+        "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    argv = ["unshare", "-n", "sh", "-c", FAR.format(place=place)]
+    with (place / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as host:
+        try:
+            own = os.readlink("/proc/self/ns/net")
+            wait_for(lambda: os.readlink(f"/proc/{host.pid}/ns/net") != own, "a network of its own")
+            for words in (
+                ["link", "add", "far", "type", "veth", "peer", "name", "eth0", "netns", str(host.pid)],
+                ["address", "add", "10.78.0.1/24", "dev", "far"],
+                ["link", "set", "far", "up"],
+            ):
+                subprocess.run(["ip", *words], check=True)
+            yield {
+                "host": {
+                    "ansible_connection": "ssh",
+                    "ansible_host": "10.78.0.2",
+                    "ansible_user": "root",
+                    "ansible_ssh_private_key_file": str(place / "user"),
+                    "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+                    "ansible_python_interpreter": "/usr/bin/python3",
+                },
+                "cut": ["nsenter", "-t", str(host.pid), "-n", "ip", "link", "set", "eth0", "down"],
+            }
+        finally:
+            host.terminate()
+
+
+@in_bare_world
+def a_link_that_drops() -> None:
+    """By the options of the checkout's ansible.cfg, with seconds in the place of their quarters of a minute."""
+    place = Path(os.environ["NEBULA_WORLD"], "far")
+    place.mkdir()
+    options = re.search(r"^ssh_args = (.*)$", (ROOT / "ansible.cfg").read_text(), re.MULTILINE)
+    assert options
+    quick = re.sub(r"(ServerAliveInterval)=15", r"\1=1", options[1])
+    assert quick != options[1]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_SSH_ARGS": quick,
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(place / "kept"),
+    }
+    with a_far_host(place) as far:
+        inventory = place / "hosts.json"
+        inventory.write_text(json.dumps({"all": {"hosts": {"far": far["host"]}}}))
+        argv = [
+            str(CURRENT / "ansible"),
+            "all",
+            "-i",
+            str(inventory),
+            "-m",
+            "ansible.builtin.setup",
+            "-a",
+            "gather_subset=!all",
+        ]
+
+        def run() -> tuple[int, str]:
+            done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=90)
+            return done.returncode, done.stdout + done.stderr
+
+        wait_for(lambda: run()[0] == 0, "the first run")
+        kept = list((place / "kept").iterdir())
+        assert len(kept) == 1, "the connection was not kept, so nothing is proven"
+        subprocess.run(far["cut"], check=True)
+        began = time.monotonic()
+        code, output = run()
+        took = time.monotonic() - began
+        assert code == 4 and "UNREACHABLE" in output, output
+        # Four questions, and the ten seconds that a new connection has.
+        assert took < 40, f"it took {took:.0f} s"
+
+
+@pytest.mark.timeout(300)
+def test_a_run_after_the_link_dropped():
+    a_link_that_drops()

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import ast
 import configparser
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -87,3 +91,38 @@ def test_a_checkout_asks_for_facts_once():
     settings.read(ROOT / "ansible.cfg")
     assert settings["defaults"]["gathering"] == "smart"
     assert settings.getboolean("connection", "pipelining")
+
+
+def seconds_until_a_dead_link_is_noticed(ssh_args):
+    """ssh keeps asking only where it is told to; a connection that is kept outlives the run."""
+    found = dict(re.findall(r"-o (\w+)=(\w+)", ssh_args))
+    assert found["ControlMaster"] == "auto" and found["ControlPersist"] == "60s"
+    return int(found["ServerAliveInterval"]) * int(found["ServerAliveCountMax"])
+
+
+def test_a_checkout_notices_a_dead_link(tmp_path):
+    """As Ansible itself reads it, wherever the user's own settings are."""
+    program = Path(sys.executable).with_name("ansible-config")
+    environment = {
+        **{name: text for name, text in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "HOME": str(tmp_path),
+    }
+    dump = [str(program), "dump", "--type", "connection", "--only-changed", "--format", "json"]
+    done = subprocess.run(dump, capture_output=True, text=True, env=environment, check=True)
+    (ssh,) = (each["ssh"] for kind in json.loads(done.stdout) for each in [kind] if "ssh" in each)
+    (args,) = (option["value"] for option in ssh if option["name"] == "ssh_args")
+    assert seconds_until_a_dead_link_is_noticed(args) == 60
+
+
+def test_each_project_that_is_shown_notices_a_dead_link():
+    """Whatever shows an ansible.cfg, or keeps connections, in documents and examples."""
+    shown = []
+    for place in ("README.md", "docs", "extensions", "inventories", "roles", "playbooks"):
+        paths = [ROOT / place] if place.endswith(".md") else sorted((ROOT / place).rglob("*.*"))
+        for path in paths:
+            if path.suffix in (".md", ".yml", ".cfg", ".ini", ".j2") and path.is_file():
+                text = path.read_text(encoding="utf-8")
+                shown += re.findall(r"^ssh_args *=.*$|^.*ControlPersist=.*$", text, re.MULTILINE)
+    assert shown
+    assert [seconds_until_a_dead_link_is_noticed(line) for line in shown] == [60] * len(shown)
