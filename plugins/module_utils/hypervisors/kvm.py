@@ -40,6 +40,9 @@ SAVED = b"LibvirtQemudSave"
 # which name the device only where it has one to name.
 TRAY_TRIES = 50
 TRAY_CLOSED = re.compile(r"Tray of (?:the device|device '[^']*') is not open")
+_NO_PASSWORD = (
+    'This host\'s QEMU takes no VNC password (FIPS mode): set RANDOM_PASSWD = "NO" in GRAPHICS, and LISTEN to 127.0.0.1'
+)
 # What libvirt says, and what to do about it.
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
@@ -56,6 +59,8 @@ REMEDIES = (
     ("unsupported machine type", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
     ("Maximum CPUs greater", "Ask for fewer VCPU"),
     ("is not a valid device model name", "Check NIC MODEL: virtio, e1000 and rtl8139 are always there"),
+    ("VNC password auth disabled", _NO_PASSWORD),
+    ("does not support DES", _NO_PASSWORD),
     ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )

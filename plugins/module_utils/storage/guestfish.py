@@ -29,7 +29,7 @@ KVM_TIMEOUT = 120.0
 SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
 # Bytes of one answer.
 LIMIT = 64 * 1024 * 1024
-CACHE = "/var/cache/nebula-provision"
+CACHE = "/var/cache/nebula-guestfs"
 _KVM = "/dev/kvm"
 # Bytes of an answer that is too long anyway, which are read to find its end.
 _DISCARDED = 1 << 30

@@ -55,6 +55,7 @@ def program(tmp_path, monkeypatch):
     place.mkdir()
     monkeypatch.setenv("PATH", str(place), prepend=":")
     monkeypatch.setattr(guestfish, "emulation", {})
+    monkeypatch.setattr(guestfish, "CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(guestfish.SETTINGS, raising=False)
 
     def write(**more):

@@ -54,6 +54,7 @@ class Guestfish:
 
 @pytest.fixture
 def fish(tmp_path, monkeypatch):
+    monkeypatch.setattr(guestfish, "CACHE", str(tmp_path / "cache"))
     if shutil.which("setpriv") is None:
         pytest.skip("program setpriv is not on this host")
     made = Guestfish(tmp_path / "bin")
