@@ -110,6 +110,38 @@ def test_results_hold_no_secret(furnished, vm, obey, options):
     assert changed.changed and "s3cr3t" not in json.dumps([changed.payload["vms"], changed.diff(), changed.warnings])
 
 
+def test_a_password_that_nobody_chose_is_in_plans_only(furnished, vm, obey, options):
+    graphics = json.dumps({"GRAPHICS": {"TYPE": "VNC"}})
+    result = vm(furnished, name="a", template="web", attributes=graphics)
+    (plan,) = result.payload["plans"].values()
+    (machine,) = json.loads(plan)["vms"]
+    password = machine["vm"]["graphics"]["password"]
+    assert len(password) == 8
+    recorded = obey(furnished, result)
+    off = vm(furnished, name="a", template="web", attributes=graphics, state="poweroff")
+    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
+    shown = [recorded.payload, recorded.diff(), info.payload, off.payload["vms"], off.diff(), off.warnings]
+    assert password not in json.dumps([result.payload["vms"], result.diff(), result.warnings, *shown])
+
+
+def test_machines_that_run_with_an_open_console_are_named(furnished, vm, obey, options):
+    made = vm(furnished, name="a", template="web", attributes=json.dumps({"GRAPHICS": {"TYPE": "VNC"}}))
+    obey(furnished, made)
+    (view,) = made.payload["vms"]
+    seen = {"vm_id": view["id"], "uuid": view["uuid"], "state": "RUNNING", "generation": 1, "open_console": True}
+    catalog = made.payload["catalog"]
+    observed = [
+        {"host": "node1", "reached": True, "catalog": catalog, "plan_number": 1, "done_number": 1, "vms": [seen]}
+    ]
+    again = vm(
+        furnished, name="a", template="web", attributes=json.dumps({"GRAPHICS": {"TYPE": "VNC"}}), observed=observed
+    )
+    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"], observed=observed), False)
+    assert not again.changed
+    for result in (again, info):
+        assert ["started anew: a. Until then" in text for text in result.warnings] == [True]
+
+
 def test_malformed_json_is_named_and_not_shown(furnished, vm):
     with pytest.raises(InvalidValue) as caught:
         vm(furnished, vms='[{"name": "a", "context": {"PASSWORD": "s3cr3t"')
