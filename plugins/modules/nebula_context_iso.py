@@ -150,7 +150,7 @@ iso:
     changed: {description: Whether this ISO was changed., type: bool}
   sample:
     dest: /var/lib/libvirt/images/web-context.iso
-    size: 65536
+    size: 372736
     sha256: 5d41402abc4b2a76b9719d911017c592e4f0d0d3a6c5b4d2e7a1f8c9b0d3e6f1
     changed: true
 isos:

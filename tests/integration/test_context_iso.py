@@ -9,7 +9,11 @@ import email
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,6 +58,66 @@ def said(*argv):
 def test_label_is_what_guests_look_for(iso):
     assert said("blkid", "-p", "-o", "value", "-s", "LABEL", str(iso)).strip() == b"CONTEXT"
     assert said("blkid", "-p", "-o", "value", "-s", "TYPE", str(iso)).strip() == b"iso9660"
+
+
+# -- found by its label, as guests look for it ------------------------------------------------------------------------
+@pytest.fixture(params=["CONTEXT", "config-2", "cidata", "OEMDRV"])
+def drive(request, tmp_path) -> Iterator[tuple[str, str]]:
+    """(label, device): one of the smallest ISOs there are, in a drive. OEMDRV: of an installer's answers."""
+    if os.geteuid() != 0:
+        pytest.skip("drives need root")
+    formats = {label: format for format, (label, _documents) in DOCUMENTS.items()}
+    # Not below pytest's directory: other tests see to it that no drives of theirs are left.
+    with tempfile.TemporaryDirectory(prefix="nebula-iso-") as place:
+        path = Path(place, "x.iso")
+        if request.param in formats:
+            iso9660.write(str(path), {"A": "1"}, format=formats[request.param])
+        else:
+            with iso9660.labelled(request.param, {"ks.cfg": b"text\n"}) as made, path.open("wb") as file:
+                made.copy(file)
+        device = said("losetup", "--find", "--show", "--read-only", str(path)).decode().strip()
+        try:
+            yield request.param, device
+        finally:
+            said("losetup", "--detach", device)
+
+
+def alone_with(device: str, *argv: str) -> str:
+    """What a program prints where this is the only drive: others have the same labels."""
+    number = device.removeprefix("/dev/loop")
+    script = 'mount -t tmpfs dev /dev && mknod "$1" b 7 "$2" && mknod -m 666 /dev/null c 1 3 && shift 2 && exec "$@"'
+    return said("unshare", "--mount", "sh", "-c", script, "sh", device, number, *argv).decode().strip()
+
+
+# cloud-init's own search is its blkid; test_cloud_init.py has machines that boot with it.
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("busybox", "findfs", "LABEL={label}"),
+        ("findfs", "LABEL={label}"),
+        ("blkid", "-c", "/dev/null", "-L", "{label}"),
+        ("blkid", "-tLABEL={label}", "-odevice"),
+    ],
+    ids=["busybox", "findfs", "blkid", "cloud-init"],
+)
+def test_a_search_by_label_finds_it(drive: tuple[str, str], argv: tuple[str, ...]) -> None:
+    label, device = drive
+    assert alone_with(device, *(word.format(label=label) for word in argv)) == device
+
+
+@pytest.mark.skipif(shutil.which("udevadm") is None, reason="needs udev")
+def test_udev_knows_its_label(drive: tuple[str, str]) -> None:
+    """What makes /dev/disk/by-label."""
+    label, device = drive
+    found = alone_with(device, "udevadm", "test-builtin", "blkid", f"/sys/class/block/{Path(device).name}")
+    assert f"ID_FS_LABEL={label}" in found.splitlines()
+
+
+def test_it_is_as_long_as_its_volume_says(iso):
+    """With the padding, for whoever compares, and copies it by that length."""
+    sectors = int(re.search(r"Volume size is: (\d+)", said("isoinfo", "-d", "-i", str(iso)).decode())[1])
+    assert iso.stat().st_size == sectors * 2048
+    assert said("xorriso", "-indev", str(iso), "-toc").count(b"CONTEXT")
 
 
 def test_both_extensions_are_there(iso):

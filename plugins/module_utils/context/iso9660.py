@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
 import re
-import shutil
 import stat
 import struct
 import tempfile
@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from ..deps import require
 from ..errors import InvalidValue
-from ..host.files import Owner, explained, reader, write_atomically
+from ..host.files import Owner, adopt, explained, group_id, reader, user_id, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
 from . import formats
@@ -34,6 +34,12 @@ VARIABLES = formats.VARIABLES
 _SECTOR = 2048
 _FIRST_DESCRIPTOR = 16
 _PRIMARY, _SUPPLEMENTARY, _LAST = 1, 2, 255
+# Sectors of nothing behind the last file, as many as mkisofs appends. Programs that look for labels read where other
+# kinds of file system have theirs, up to 68 KiB from the beginning, and drives read ahead: busybox's findfs gives up
+# whatever ends before.
+PADDING = 150
+# Where a volume descriptor has its number of sectors, in both byte orders.
+_VOLUME_SIZE = 80
 # What is larger is built in an unnamed file beside the ISO instead of in memory.
 _IN_MEMORY = 16 * 1024 * 1024
 _BLOCK = 1024 * 1024
@@ -51,21 +57,70 @@ _VOLUME_DATES = (813, 830, 864)
 
 @dataclass(frozen=True)
 class Iso:
-    """A finished ISO, not yet in its place. size: bytes. sha256: of all of it, in hex. entries: the user's files."""
+    """A finished ISO, not yet in its place. size: bytes of the file. digest: SHA-256, in hex, of what it had to be
+    made of; the padding is no part of it, so that it is that of the same ISO by releases which did not pad. entries:
+    the user's files. content: the file up to where the padding begins."""
 
     size: int
-    sha256: str
+    digest: str
     entries: Sequence[Entry]
     content: IO[bytes] = field(repr=False)
 
-    def save(self, path: str, mode: int = MODE, owner: Owner = None, group: Owner = None, sync: bool = True) -> bool:
-        """Put it at `path`, whole or not at all; True if anything about that file changed."""
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the whole file, in hex."""
+        digest, left = hashlib.sha256(), self.size
+        for block in self._blocks():
+            digest.update(block)
+            left -= len(block)
+        digest.update(bytes(left))
+        return digest.hexdigest()
+
+    def save(
+        self,
+        path: str,
+        mode: int = MODE,
+        owner: Owner = None,
+        group: Owner = None,
+        sync: bool = True,
+        keep_unpadded: bool = False,
+    ) -> bool:
+        """Put it at `path`, whole or not at all; True if anything about that file changed.
+
+        keep_unpadded: the same ISO without padding, as former releases made it, stays as it is.
+        """
+        if self.is_at(path) or (keep_unpadded and self.is_unpadded_at(path)):
+            return adopt(path, mode, user_id(owner), group_id(group))
+        return write_atomically(path, self.copy, mode, owner, group, sync)
+
+    def copy(self, file: IO[bytes]) -> None:
+        """Write it to an empty file. The padding is a hole: it takes no room."""
+        for block in self._blocks():
+            file.write(block)
+        file.truncate(self.size)
+
+    def is_at(self, path: str) -> bool:
+        """Whether the file at `path` is this one."""
+        with contextlib.suppress(OSError), _opened(path) as file:
+            if not _is_regular(file, self.size):
+                return False
+            for block in self._blocks():
+                if file.read(len(block)) != block:
+                    return False
+            rest = file.read(self.size)
+            return rest == bytes(len(rest))
+        return False
+
+    def is_unpadded_at(self, path: str) -> bool:
+        """Whether the file at `path` is this ISO as it was made before ISOs were padded."""
+        with contextlib.suppress(OSError), _opened(path) as file:
+            return _is_regular(file, self.size - PADDING * _SECTOR) and _digest(file) == self.digest
+        return False
+
+    def _blocks(self) -> Iterator[bytes]:
         self.content.seek(0)
-        if self.size <= _IN_MEMORY:
-            return write_atomically(path, self.content.read(), mode, owner, group, sync)
-        return write_atomically(
-            path, lambda file: shutil.copyfileobj(self.content, file, _BLOCK), mode, owner, group, sync
-        )
+        while block := self.content.read(_BLOCK):
+            yield block
 
 
 @dataclass(frozen=True)
@@ -90,16 +145,17 @@ def write(
     sync: bool = True,
     format: str = formats.DEFAULT,
     identity: str = "",
+    keep_unpadded: bool = False,
 ) -> str:
-    """Make the file at `path` the ISO of these; its SHA-256 in hex.
+    """Make the file at `path` the ISO of these; its digest, as Iso has it.
 
     variables: what context.sh says. files: with their sources on this host. The same ISO already there is left as it is
     but for mode and owner. sync: wait until it is on the disk. format, identity: as formats.documents has them.
-    May be called from several threads at once.
+    keep_unpadded: as Iso.save has it. May be called from several threads at once.
     """
     with built(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
-        iso.save(path, mode, owner, group, sync)
-        return iso.sha256
+        iso.save(path, mode, owner, group, sync, keep_unpadded)
+        return iso.digest
 
 
 @contextlib.contextmanager
@@ -122,10 +178,7 @@ def built(
         total = sum(entry.size for entry in entries) + sum(map(len, documents.values()))
         large = total > _IN_MEMORY // 2
         with tempfile.TemporaryFile(dir=directory) if large else io.BytesIO() as output:
-            _master(output, label, documents, entries)
-            _pin_dates(output)
-            size, digest = _measure(output)
-            yield Iso(size, digest, entries, output)
+            yield _finished(output, label, documents, entries)
 
 
 @contextlib.contextmanager
@@ -133,10 +186,7 @@ def labelled(label: str, documents: Mapping[str, bytes]) -> Iterator[Iso]:
     """The ISO of these small files under a label of the caller's, for the time of the block: for whoever looks for that
     label."""
     with io.BytesIO() as output:
-        _master(output, label, documents, ())
-        _pin_dates(output)
-        size, digest = _measure(output)
-        yield Iso(size, digest, (), output)
+        yield _finished(output, label, documents, ())
 
 
 def examine(path: str) -> Found | None:
@@ -148,8 +198,7 @@ def examine(path: str) -> Found | None:
             return None
         if not stat.S_ISREG(found.st_mode):
             raise InvalidValue(f"ISO {path}", "what is there is not a regular file", "Name another file")
-        # O_NONBLOCK: a named pipe, by now, would wait for its writer.
-        with reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+        with _opened(path) as file:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
     label = volume[40:72].decode("latin-1").strip() if volume[1:6] == b"CD001" else ""
@@ -181,7 +230,25 @@ def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
     return context_sh.parse(text.getvalue().decode(errors="replace")), files
 
 
+def _opened(path: str) -> IO[bytes]:
+    # O_NONBLOCK: a named pipe would wait for its writer.
+    return reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _is_regular(file: IO[bytes], size: int) -> bool:
+    found = os.fstat(file.fileno())
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+
 # -- mastering --------------------------------------------------------------------------------------------------------
+def _finished(output: IO[bytes], label: str, documents: Mapping[str, bytes], entries: Sequence[Entry]) -> Iso:
+    _master(output, label, documents, entries)
+    _pin_dates(output)
+    digest, size = _digest(output), output.seek(0, os.SEEK_END)
+    _announce(output, size // _SECTOR + PADDING)
+    return Iso(size + PADDING * _SECTOR, digest, entries, output)
+
+
 def _master(output: IO[bytes], label: str, documents: Mapping[str, bytes], entries: Sequence[Entry]) -> None:
     pycdlib = require("pycdlib")
     iso = pycdlib.PyCdlib()
@@ -251,16 +318,30 @@ class _Place:
                 return name
 
 
-def _measure(output: IO[bytes]) -> tuple[int, str]:
-    if isinstance(output, io.BytesIO):
-        view = output.getbuffer()
-        return len(view), hashlib.sha256(view).hexdigest()
-    digest, size = hashlib.sha256(), 0
-    output.seek(0)
-    while block := output.read(_BLOCK):
+def _digest(file: IO[bytes]) -> str:
+    if isinstance(file, io.BytesIO):
+        return hashlib.sha256(file.getbuffer()).hexdigest()
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK):
         digest.update(block)
-        size += len(block)
-    return size, digest.hexdigest()
+    return digest.hexdigest()
+
+
+def _announce(file: IO[bytes], sectors: int) -> None:
+    """Have the volume itself say how long it is: there are readers that compare, and whoever copies it by what it says
+    copies the padding too."""
+    for place, _volume in _volumes(file):
+        _put(file, place + _VOLUME_SIZE, struct.pack("<I", sectors) + struct.pack(">I", sectors))
+
+
+def _volumes(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where the descriptors of both trees are, and what they hold."""
+    place = _FIRST_DESCRIPTOR * _SECTOR
+    while (volume := _read(file, place, _SECTOR))[0] != _LAST:
+        if volume[0] in (_PRIMARY, _SUPPLEMENTARY):
+            yield place, volume
+        place += _SECTOR
 
 
 # -- dates ------------------------------------------------------------------------------------------------------------
@@ -268,17 +349,11 @@ def _measure(output: IO[bytes]) -> tuple[int, str]:
 # finished ISO is gone through as ECMA-119 and the Rock Ridge protocol lay it out: that holds for any of them, and for
 # several threads at once.
 def _pin_dates(file: IO[bytes]) -> None:
-    sector = _FIRST_DESCRIPTOR
-    while True:
-        volume = _read(file, sector * _SECTOR, _SECTOR)
-        if volume[0] == _LAST:
-            return
-        if volume[0] in (_PRIMARY, _SUPPLEMENTARY):
-            for offset in _VOLUME_DATES:
-                _put(file, sector * _SECTOR + offset, _VOLUME_DATE)
-            _put(file, sector * _SECTOR + 156 + 18, _RECORD_DATE)
-            _pin_directories(file, volume[156:190])
-        sector += 1
+    for place, volume in _volumes(file):
+        for offset in _VOLUME_DATES:
+            _put(file, place + offset, _VOLUME_DATE)
+        _put(file, place + 156 + 18, _RECORD_DATE)
+        _pin_directories(file, volume[156:190])
 
 
 def _pin_directories(file: IO[bytes], root: bytes) -> None:

@@ -268,7 +268,7 @@ class Batch:
                 files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
                 sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
                 with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
-                    context = iso.sha256
+                    context = iso.digest
             site = replace(self._site_with(known.accelerator), directory=directory, disks=files)
             return (self.driver.render(vm, site).digest, context) != (record.definition, record.context)
         except NebulaError:
@@ -489,7 +489,7 @@ class Batch:
             # As large as its memory, and of no use to anybody: a save that was broken off.
             remove_file(job.path(PARTIAL))
             with self._building:
-                self._prolog(job, running=False, defined=state is not None)
+                self._prolog(job, running=False, defined=state is not None, boots=state != "UNKNOWN")
                 if state != "UNKNOWN":
                     self._see_to_disks(job, "POWEROFF")
                 # Before it starts: a host that dies in the next moment comes back with it.
@@ -535,8 +535,8 @@ class Batch:
             if self.driver.state(job.mark) == "RUNNING" and self.driver.starts_with_host(job.mark) is False:
                 self.driver.set_starts_with_host(job.mark, True)
 
-    def _prolog(self, job: _Job, running: bool, defined: bool = True) -> None:
-        """Disks, context and definition as they are to be."""
+    def _prolog(self, job: _Job, running: bool, defined: bool = True, boots: bool = False) -> None:
+        """Disks, context and definition as they are to be. boots: it is about to be started from its disks."""
         job.stage = "PROLOG_FAILURE"
         vm, known = job.vm, job.record
         if not running:
@@ -551,7 +551,16 @@ class Batch:
             # What check mode foresees too: something of this machine's was not on this node.
             names = {entry.source for source in sources for entry in source.entries}
             job.changed = job.changed or any(cache.path_of(self.root, new) in names for new in self._filled.new)
-            context = iso9660.write(path, vm.context.variables, sources, format=vm.context.format, identity=vm.uuid)
+            # A machine made by a release that did not pad its ISO keeps that until it boots: a guest may have it
+            # mounted, and a machine that nobody touches is not changed.
+            context = iso9660.write(
+                path,
+                vm.context.variables,
+                sources,
+                format=vm.context.format,
+                identity=vm.uuid,
+                keep_unpadded=not boots,
+            )
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
         job.stage = "BOOT_FAILURE"
         deployment = self.driver.render(vm, self._site_of(job))

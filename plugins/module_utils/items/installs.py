@@ -789,8 +789,7 @@ def _make_media(engine: Engine, wish: Wish, iso: Image, facts: Facts, settings: 
     if wish.way == installers.ISO and wish.kind is not None:
         beside = {name: content.encode() for name, content in wish.kind.beside}
         with iso9660.labelled(wish.kind.label, {**given, **beside}) as made:
-            made.content.seek(0)
-            answers = _store(engine, wish, "answers", ImageType.CDROM, [made.content.read()])
+            answers = _store(engine, wish, "answers", ImageType.CDROM, made.copy)
     elif wish.way == installers.FLOPPY:
         name = _store(engine, wish, "floppy", ImageType.CONTEXT, [installer_media.floppy(given)])
         floppy = engine.image_info(name).source
@@ -839,8 +838,12 @@ def _unnamed(directory: str, content: Any) -> Iterator[str]:
 
 
 def _fill(file: IO[bytes], content: Any) -> None:
-    for block in content:
-        file.write(block)
+    """content: blocks, or what writes them to a file."""
+    if callable(content):
+        content(file)
+    else:
+        for block in content:
+            file.write(block)
     file.flush()
 
 

@@ -154,7 +154,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         place = directory if os.path.isdir(directory) else None
         with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
             if found and _is(wanted, iso):
-                same = {"size": iso.size, "sha256": iso.sha256}
+                same = {"size": found.size, "sha256": iso.sha256 if found.size == iso.size else iso.digest}
                 return Item(wanted.dest, same, same, changed=False)
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
@@ -171,16 +171,16 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
 
 
 def _is(wanted: Wanted, iso: iso9660.Iso) -> bool:
-    """Whether what is there is the ISO that is wanted, its owner and mode included."""
+    """Whether what is there is the ISO that is wanted, its owner and mode included. One without padding, as former
+    releases made it, is: the machine that has it may run."""
     with explained(wanted.dest):
         there = os.stat(wanted.dest)
         uid, gid = user_id(wanted.owner), group_id(wanted.group)
         return (
-            there.st_size == iso.size
-            and stat.S_IMODE(there.st_mode) == wanted.mode
+            stat.S_IMODE(there.st_mode) == wanted.mode
             and uid in (-1, there.st_uid)
             and gid in (-1, there.st_gid)
-            and _sha256(wanted.dest) == iso.sha256
+            and (iso.is_at(wanted.dest) or iso.is_unpadded_at(wanted.dest))
         )
 
 

@@ -173,6 +173,22 @@ def test_what_is_no_context_iso_is_neither_replaced_nor_removed(dest, tmp_path):
     assert (tmp_path / "context.iso").read_text() == "precious"
 
 
+def test_an_iso_of_a_former_release_stays_while_it_says_the_same(dest, tmp_path, monkeypatch):
+    """It had no padding; a machine may have it open."""
+    with monkeypatch.context() as former:
+        former.setattr(iso9660, "PADDING", 0)
+        run(dest=dest, context={"A": "1"})
+    content = (tmp_path / "context.iso").read_bytes()
+    for check_mode in (True, False):
+        result = run(check_mode, dest=dest, context={"A": "1"})
+        assert not result.changed
+        assert result.payload["iso"]["size"] == len(content)
+        assert result.payload["iso"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (tmp_path / "context.iso").read_bytes() == content
+    assert run(dest=dest, context={"A": "2"}).changed
+    assert (tmp_path / "context.iso").stat().st_size == len(content) + 150 * 2048
+
+
 def test_another_programs_context_iso_is_replaced_but_not_removed(dest, tmp_path):
     iso9660.write(dest, {"A": "1"})
     content = (tmp_path / "context.iso").read_bytes().replace(iso9660.MARK.encode(), b"GENISOIMAGE".ljust(16))

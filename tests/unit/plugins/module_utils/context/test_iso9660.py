@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,13 +33,16 @@ def tree(top):
 
 def digest(*arguments):
     with iso9660.built(*arguments) as iso:
-        return iso.sha256
+        return iso.digest
 
 
 def test_write(tmp_path):
     path = tmp_path / "context.iso"
     returned = iso9660.write(str(path), VARIABLES)
-    assert returned == hashlib.sha256(path.read_bytes()).hexdigest()
+    with iso9660.built(VARIABLES) as iso:
+        assert returned == iso.digest
+        assert iso.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != iso.digest
+        assert iso.size == path.stat().st_size
     assert path.stat().st_mode & 0o7777 == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
     assert iso9660.read(str(path)) == (VARIABLES, {})
@@ -55,6 +59,78 @@ def test_the_same_is_not_written_again(tmp_path):
     assert path.stat() == before
     iso9660.write(str(path), {**VARIABLES, "NAME": "O'brien"})
     assert path.stat().st_ino != before.st_ino
+
+
+# -- padding ----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def unpadded(tmp_path, monkeypatch):
+    """As a release that did not pad its ISOs made it; (path, what write() said of it)."""
+    path = tmp_path / "context.iso"
+    with monkeypatch.context() as former:
+        former.setattr(iso9660, "PADDING", 0)
+        said = iso9660.write(str(path), VARIABLES)
+    assert said == hashlib.sha256(path.read_bytes()).hexdigest()
+    return path, said
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_an_iso_ends_with_a_hole_that_the_volume_counts(tmp_path, monkeypatch, unpadded, large):
+    if large:
+        monkeypatch.setattr(iso9660, "_IN_MEMORY", 1000)
+    path = tmp_path / "padded.iso"
+    iso9660.write(str(path), VARIABLES)
+    content, former = path.read_bytes(), unpadded[0].read_bytes()
+    assert len(content) == len(former) + 150 * 2048 >= 128 * 1024
+    assert content[len(former) :] == bytes(150 * 2048)
+    assert path.stat().st_blocks * 512 <= len(former) + 4096
+    descriptors = [content[place : place + 2048] for place in (16 * 2048, 17 * 2048)]
+    assert [descriptor[0] for descriptor in descriptors] == [1, 2]
+    for descriptor in descriptors:
+        sizes = struct.unpack_from("<I", descriptor, 80) + struct.unpack_from(">I", descriptor, 84)
+        assert sizes == (len(content) // 2048,) * 2
+
+
+def test_a_label_of_ones_own_is_padded_too(tmp_path):
+    with iso9660.labelled("OEMDRV", {"ks.cfg": b"text\n"}) as iso, (tmp_path / "x.iso").open("w+b") as file:
+        iso.copy(file)
+        file.flush()
+        assert os.fstat(file.fileno()).st_size == iso.size >= 128 * 1024
+        file.seek(0)
+        assert hashlib.sha256(file.read()).hexdigest() == iso.sha256
+
+
+def test_an_unpadded_iso_is_kept_where_that_is_asked_for(unpadded):
+    path, said = unpadded
+    before = path.stat()
+    assert iso9660.write(str(path), VARIABLES, keep_unpadded=True) == said
+    assert path.stat() == before
+    assert iso9660.write(str(path), VARIABLES, mode=0o600, keep_unpadded=True) == said
+    assert (path.stat().st_ino, path.stat().st_mode & 0o777) == (before.st_ino, 0o600)
+    assert iso9660.write(str(path), {**VARIABLES, "NAME": "O'brien"}, keep_unpadded=True) != said
+    assert path.stat().st_size == before.st_size + 150 * 2048
+
+
+def test_an_unpadded_iso_is_replaced_and_counts_as_the_same(unpadded):
+    path, said = unpadded
+    length = path.stat().st_size
+    assert iso9660.write(str(path), VARIABLES) == said
+    assert path.stat().st_size == length + 150 * 2048
+    padded = path.stat()
+    for keep in (True, False):
+        assert iso9660.write(str(path), VARIABLES, keep_unpadded=keep) == said
+        assert path.stat() == padded
+
+
+@pytest.mark.parametrize("place", [1000, -1])
+def test_what_was_damaged_is_written_anew(tmp_path, place):
+    path = tmp_path / "context.iso"
+    iso9660.write(str(path), VARIABLES)
+    good = path.read_bytes()
+    damaged = bytearray(good)
+    damaged[place] ^= 1
+    path.write_bytes(damaged)
+    iso9660.write(str(path), VARIABLES, keep_unpadded=True)
+    assert path.read_bytes() == good
 
 
 def test_the_same_bytes_whenever_and_wherever(tmp_path, monkeypatch):
@@ -199,7 +275,7 @@ def test_the_format_and_who_it_is_for_make_the_bytes():
     found = []
     for format, identity in kinds:
         with iso9660.built(WITH_NIC, format=format, identity=identity) as iso:
-            found.append(iso.sha256)
+            found.append(iso.digest)
     # The identity is nothing to OpenNebula's format.
     assert found[0] == found[1] == digest(WITH_NIC)
     assert len(set(found)) == 4

@@ -180,6 +180,45 @@ def test_a_running_machine_reads_its_context_anew_where_that_has_changed(here: N
     assert "change_medium" not in here.driver.names()
 
 
+@pytest.fixture
+def unpadded(here: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[Vm, Path, int]:
+    """A machine that runs, made by a release that did not pad its ISO; the ISO, and its length."""
+    vm = machine(context=Context(1, "hda", variables={"A": "1"}))
+    with monkeypatch.context() as former:
+        former.setattr(batch.iso9660, "PADDING", 0)
+        here.one("RUNNING", 1, vm)
+    iso = here.directory() / "disk.1"
+    return vm, iso, iso.stat().st_size
+
+
+def test_a_machine_of_a_former_release_keeps_its_iso_until_it_boots(here: Node, unpadded: tuple[Vm, Path, int]) -> None:
+    vm, iso, length = unpadded
+    before = iso.stat(), here.record()
+    here.driver.names()
+    planned = Planned(vm, 1, "RUNNING")
+    plan = Plan(CATALOG, here.number, "node1", (planned,))
+    assert not Batch(plan, here.driver, str(here.root)).would_change(planned)
+    assert told(here.one("RUNNING", 1, vm)) == ("RUNNING", False, "")
+    assert here.driver.names() == ["adjust"]
+    assert (iso.stat(), here.record()) == before
+    # Off, too: nothing is changed by a run that leaves it as it is.
+    here.one("POWEROFF", 2, vm)
+    assert told(here.one("POWEROFF", 2, vm)) == ("POWEROFF", False, "")
+    assert iso.stat() == before[0]
+    here.one("RUNNING", 3, vm)
+    assert iso.stat().st_size == length + 150 * 2048
+    # To the records it is the same, so that nothing else follows from it.
+    assert here.record().context == before[1].context
+    assert told(here.one("RUNNING", 3, vm)) == ("RUNNING", False, "")
+
+
+def test_a_paused_machine_of_a_former_release_goes_on_with_its_iso(here: Node, unpadded: tuple[Vm, Path, int]) -> None:
+    vm, iso, length = unpadded
+    here.driver.machines[0].state = "UNKNOWN"
+    assert told(here.one("RUNNING", 1, vm)) == ("RUNNING", True, "")
+    assert iso.stat().st_size == length
+
+
 def test_a_port_that_another_program_has_taken_is_said_before_the_start(here: Node) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

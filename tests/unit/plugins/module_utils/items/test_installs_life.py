@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -25,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.items import image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.items.installs import Outcome, Settings, row, run
 from ansible_collections.nebula.provision.plugins.module_utils.model import installs
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
@@ -382,8 +384,9 @@ def test_what_can_not_be_is_refused_before_anything_is_made(
 def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEngine) -> None:
     keys = {"iso": {"image": "kernel.iso"}, "boot": "kernel", "kernel": "VMLINUZ", "initrd": "INITRD", "marker": True}
     with iso9660.labelled("KERNEL", {"VMLINUZ": b"kernel" * 500, "INITRD": b"initrd" * 900}) as made:
-        made.content.seek(0)
-        store_iso(engine, "kernel.iso", made.content.read())
+        content = io.BytesIO()
+        made.copy(content)
+    store_iso(engine, "kernel.iso", content.getvalue())
     installing(engine, keys)
     for what, content in (("kernel", b"kernel" * 500), ("initrd", b"initrd" * 900)):
         image = engine.image_info(f"install-debian-{what}")
@@ -396,6 +399,22 @@ def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEn
     assert [image.name for image in engine.image_pool()] == ["debian.iso", "kernel.iso"]
     said = refused(call(engine, "begun", {**keys, "initrd": "INITRD.GZ"}), NebulaError)
     assert "it has no installer's kernel at VMLINUZ and INITRD.GZ. Give kernel and initrd as they are called" in said
+
+
+@needs_qemu_img
+def test_an_iso_of_answers_is_long_enough_for_every_search_by_label(
+    engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """busybox's findfs, which installers have, gives up what ends within its reach."""
+    # The disk that such an installer wants is a hole.
+    monkeypatch.setattr(image_storing, "require_capacity", lambda *_arguments: None)
+    keys = {"answers": {"kind": "kickstart", "password_hash": "x"}, "boot": "iso", "size": 10240}
+    well(call(engine, "prepared", keys, answers={"debian": "text\n"}))
+    source = Path(engine.image_info("install-debian-answers").source)
+    content = source.read_bytes()
+    assert content[32808:32840].rstrip() == b"OEMDRV"
+    assert len(content) == struct.unpack_from("<I", content, 32768 + 80)[0] * 2048 >= 128 * 1024
+    assert source.stat().st_blocks * 512 < 128 * 1024
 
 
 def test_answers_that_are_wrong_are_told(engine: EmbeddedEngine) -> None:
