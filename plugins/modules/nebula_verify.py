@@ -7,24 +7,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nebula_verify
-short_description: Wait until guests themselves say that they are up and contextualised
+short_description: Wait until guests are up and contextualised, by their own signs
 version_added: 0.1.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Reads the serial console logs of virtual machines on the node where it runs, from their last start on, and waits
-    for all of them at once.
-  - Believed is the guest of M(nebula.provision.nebula_demo_image) when it reports that it is ready, without an error,
-    with the wanted name and addresses.
-  - Believed is a guest with cloud-init when its table of network devices (C(ci-info)) has the wanted addresses and its
-    login prompt the wanted name. Where no address is wanted, cloud-init has to name its datasource OpenNebula.
-  - For any other guest a pattern can be given. It then decides alone.
-  - A guest that is not believed in time fails the task, after all others were waited for. The message names what is
-    missing and shows the last lines of the console. They are the guest's own words and may hold what a script of the
-    context printed. Characters that do not print are escaped.
-  - Who was believed is remembered beside the console (C(.verified)) until M(nebula.provision.nebula_deploy) starts or
-    reboots the machine, since consoles rotate. It counts only where the log no longer holds the beginning of a boot,
-    and for the same name, addresses and pattern.
-  - In check mode consoles are read once, and nothing fails.
+  - Waits for the guests of virtual machines on the node where it runs, for all of them at once, until something is
+    found by which they are believed. One of the ways of O(by) is enough.
+  - V(console), lines of the serial console since the last start. The guest of M(nebula.provision.nebula_demo_image), or
+    one with the program of role C(guest_context), has to report that it is ready, without an error, with the wanted
+    name and addresses. As it also tells what goes wrong, nothing else counts once it has begun to report. cloud-init
+    has to show the wanted addresses in its table of network devices (C(ci-info)), and the login prompt the wanted name;
+    where no address is wanted, cloud-init has to name its datasource OpenNebula.
+  - V(login), a login prompt on the serial console since the last start with the machine's host name, or with its name
+    where it is told no host name. Where cloud-init shows other addresses than those that are wanted, it is not enough.
+  - V(agent), the QEMU guest agent, with the wanted host name, and with the wanted addresses where it tells addresses.
+    Hypervisor kvm has that.
+  - V(address), an answer from the machine's own MAC address, and from no other, for each address that the guest is told
+    of, on the node's bridge. Asked is by raw frames (ARP; for IPv6 neighbour solicitation), so that the node needs no
+    address there. A guest that may take the MAC address of another on the same bridge is taken for it.
+  - For any guest a pattern can be given. It then decides alone.
+  - A guest that is not believed in time fails the task, after all others were waited for. The message names what was
+    tried, what was found by each way, and the options, and shows the last lines of the console. They are the guest's
+    own words and may hold what a script of the context printed. Characters that do not print are escaped.
+  - Who was believed by the console is remembered beside it (C(.verified)) until M(nebula.provision.nebula_deploy)
+    starts or reboots the machine, since consoles rotate. It counts only where the log no longer holds the beginning of
+    a boot, and for the same name, addresses and pattern.
+  - In check mode consoles are read once, nobody else is asked, and nothing fails.
 options:
   vms:
     description:
@@ -35,6 +43,9 @@ options:
       - C(hostname), the wanted host name, with or without domain. Empty for any.
       - C(addresses), the wanted IP addresses. Null for a machine without context, which is waited for only if it has a
         pattern.
+      - C(nics), a list of dicts with C(bridge), C(mac), C(ip), C(ip6) and C(ip6_ula). Without it no address is asked
+        for.
+      - C(hypervisor) and C(uuid), for its guest agent.
     type: json
     required: true
   timeout:
@@ -51,6 +62,13 @@ options:
     description: Such regular expressions by the name of the machine. They go before O(pattern).
     type: dict
     default: {}
+  by:
+    description: What counts. One of it is enough. Machines with a pattern are believed by that alone.
+    type: list
+    elements: str
+    choices: [console, login, agent, address]
+    default: [console, login, agent, address]
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.attributes.info
   - nebula.provision.progress
@@ -69,8 +87,13 @@ EXAMPLES = r"""
 - name: Wait for a login prompt
   nebula.provision.nebula_verify:
     vms: "{{ __nebula_vm_records }}"
-    pattern: "^{hostname} login:"
+    by: [login]
     timeout: 300
+
+- name: Wait for an application's own word
+  nebula.provision.nebula_verify:
+    vms: "{{ __nebula_vm_records }}"
+    pattern: "^{name}: ready to serve"
 """
 
 RETURN = r"""
@@ -85,13 +108,21 @@ vms:
     verified: {description: Whether its guest was believed., type: bool, sample: true}
     seconds: {description: Seconds until it was believed or given up., type: float, sample: 3.2}
     evidence:
-      description: What convinced. Empty if nothing did.
+      description: What it was believed by, V(console), V(login), V(agent) or V(address). Empty if nothing convinced.
+      type: str
+      sample: console
+    said:
+      description: What convinced, in words. Empty if nothing did.
       type: str
       sample: "nebula-guest: web-0, 10.66.0.10/24"
     missing:
-      description: What the guest did not say. Empty if it was believed.
+      description: What the guest did not say on its console. Empty if it was believed.
       type: list
       elements: str
+    tried:
+      description: What was found by each way that counts, where the guest was not believed.
+      type: dict
+      sample: {address: "nobody answers for 10.66.0.10 on onebr0"}
     last_lines:
       description: The last lines of the console, up to 20, where the guest was not believed.
       type: list
@@ -103,7 +134,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.items.verify import machines_of
+from ansible_collections.nebula.provision.plugins.module_utils.items.verify import machines_of, sources
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -114,8 +145,11 @@ def run(params, check_mode):
     def report(done, failed, total):
         progress.report(done, failed, total, word="verified")
 
-    machines = machines_of(params["vms"], params["pattern"], params["patterns"])
-    verdicts = console.wait(machines, 0 if check_mode else params["timeout"], report, keep=not check_mode)
+    machines = machines_of(params["vms"], params["pattern"], params["patterns"], params["by"])
+    timeout = 0 if check_mode else params["timeout"]
+    with sources(machines) as others:
+        wanted = [machine.wanted for machine in machines]
+        verdicts = console.wait(wanted, timeout, report, keep=not check_mode, sources=others)
     failed = [] if check_mode else [verdict for verdict in verdicts if verdict.error is not None]
     return Result(
         [Item(verdict.wanted.name, error=verdict.error, changed=False) for verdict in failed],
@@ -130,7 +164,9 @@ def shown(verdict):
         "verified": verdict.verified,
         "seconds": round(verdict.seconds, 1),
         "evidence": verdict.evidence,
+        "said": verdict.said,
         "missing": list(verdict.missing),
+        "tried": dict(verdict.tried),
         "last_lines": list(verdict.last_lines),
     }
 
@@ -141,6 +177,12 @@ def main():
         "timeout": {"type": "int", "default": 180},
         "pattern": {"type": "str", "default": ""},
         "patterns": {"type": "dict", "default": {}},
+        "by": {
+            "type": "list",
+            "elements": "str",
+            "choices": list(console.KINDS),
+            "default": list(console.KINDS),
+        },
         **PROGRESS,
     }
     execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

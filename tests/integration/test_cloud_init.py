@@ -155,7 +155,7 @@ pytestmark = pytest.mark.timeout(900)
 def test_it_is_believed(guests: dict[str, Guest], format: str) -> None:
     verdict = guests[format].verdict
     assert verdict.verified, verdict.error
-    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10, 2001:db8:66::10/64"
+    assert verdict.said == "cloud-init: web-0, 10.66.0.10, 2001:db8:66::10/64"
 
 
 @FORMATS

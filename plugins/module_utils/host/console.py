@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guests say on their serial consoles: read while it is written, through rotation, and weighed as evidence.
+"""What guests say on their serial consoles: read while it is written, through rotation, and weighed as evidence, beside
+what others can find out of them.
 
 All of it is untrusted text: bounded, and made harmless before anybody sees it.
 """
@@ -16,8 +17,8 @@ import re
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
@@ -31,10 +32,24 @@ NAME = "console.log"
 VERIFIED = ".verified"
 # virtlogd's own: console.log at 2 MiB becomes console.log.0, that .1, that .2.
 ROTATED = (".0", ".1", ".2")
+# What can be believed of a guest: what its console says, the login prompt there, its agent, and its address.
+CONSOLE, LOGIN, AGENT, ADDRESS = "console", "login", "agent", "address"
+KINDS = (CONSOLE, LOGIN, AGENT, ADDRESS)
 # Put there by the node before it starts a machine: nothing above it counts, whatever the guest is.
 NODE_STARTING = "nebula-node: starting"
 GUEST_BOOTING = "nebula-guest: booting"
 KERNEL_BANNER = "[    0.000000] Linux version "
+# What firmware and boot loaders write on a serial port: a login prompt before it is of another boot.
+LOADERS = (
+    "SeaBIOS (version ",
+    "BdsDxe: ",
+    "iPXE ",
+    "GNU GRUB ",
+    "Welcome to GRUB",
+    "ISOLINUX ",
+    "SYSLINUX ",
+    "EXTLINUX ",
+)
 SHOWN_LINES = 20
 SHOWN_LENGTH = 300
 # A line that is longer is taken in pieces.
@@ -224,7 +239,7 @@ def mark_start(path: str) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One machine and what its guest has to say. pattern: decides alone where it is given."""
+    """One machine and what its guest has to say. pattern: decides alone where it is given. by: which of KINDS count."""
 
     vm_id: int
     name: str
@@ -232,6 +247,10 @@ class Wanted:
     hostname: str = ""
     addresses: tuple[str, ...] = ()
     pattern: str = ""
+    by: tuple[str, ...] = KINDS
+
+    def counts(self, kind: str) -> bool:
+        return kind == CONSOLE if self.pattern else kind in self.by
 
 
 def remember(wanted: Wanted, evidence: str) -> None:
@@ -251,12 +270,15 @@ def recall(wanted: Wanted) -> str:
 
 
 def _remembered(wanted: Wanted, evidence: str) -> str:
+    asked = (wanted.vm_id, wanted.name, wanted.console, wanted.hostname, wanted.addresses, wanted.pattern)
     # A host that was booted has started its machines by itself.
-    return json.dumps({"wanted": astuple(wanted), "evidence": evidence, "boot": boot_id()}) + "\n"
+    return json.dumps({"wanted": asked, "evidence": evidence, "boot": boot_id()}) + "\n"
 
 
 class Witness(Protocol):
-    """One way in which a guest can say that it is up and contextualised."""
+    """One way in which a guest can say that it is up and contextualised. kind: of KINDS."""
+
+    kind: str
 
     def take(self, line: str) -> None: ...
 
@@ -265,12 +287,33 @@ class Witness(Protocol):
     def heard(self) -> bool:
         """Whether the guest speaks this way at all."""
 
+    def alone(self) -> bool:
+        """Whether nothing else counts, since the guest tells by it also what went wrong."""
+
     def final(self) -> bool:
         """Whether the guest has said its last word until it boots again."""
 
     def missing(self, wanted: Wanted) -> list[str]: ...
 
     def evidence(self) -> str: ...
+
+
+class Source(Protocol):
+    """What can be found out of guests by other means than their consoles, of all of them together. kind: of KINDS."""
+
+    kind: str
+
+    def look(self, waiting: Collection[int], now: float) -> None:
+        """Find out about the machines of these ids; called at each look but the first, and takes no time to speak of.
+        now: seconds since waiting began."""
+
+    def evidence(self, vm_id: int) -> str:
+        """What convinces as of the last look, "" if nothing does."""
+
+    def found(self, vm_id: int) -> str:
+        """What was found instead, for the error."""
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -283,6 +326,7 @@ class DemoGuest:
     errors: list[str] = field(default_factory=list)
     booted: bool = False
     ready: bool = False
+    kind: str = CONSOLE
 
     def take(self, line: str) -> None:
         place = line.find("nebula-guest: ")
@@ -314,6 +358,9 @@ class DemoGuest:
     def heard(self) -> bool:
         return self.booted
 
+    def alone(self) -> bool:
+        return self.booted
+
     def final(self) -> bool:
         return self.ready
 
@@ -338,21 +385,23 @@ class CloudInit:
     datasource: str = ""
     # From a disk or CD: an image may bring a seed of its own.
     read: bool = False
+    # Whether its tables of addresses were seen.
+    told: bool = False
+    kind: str = CONSOLE
     _heard: bool = False
 
     _OURS = ("DataSourceOpenNebula", "DataSourceConfigDrive", "DataSourceNoCloud")
     _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
     _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
-    # Whatever writes to the same console next may go on behind it.
-    _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:(?:\s.*)?$")
 
     def take(self, line: str) -> None:
         if KERNEL_BANNER in line:
-            self.hostname, self.addresses, self.datasource, self.read, self._heard = "", [], "", False, False
+            self.hostname, self.addresses, self.datasource = "", [], ""
+            self.read = self.told = self._heard = False
             return
         row = self._ROW.search(line)
         if row:
-            self._heard = True
+            self._heard = self.told = True
             cells = [cell.strip() for cell in row.group(1).split("|")]
             # Device, Up, Address, Mask, Scope, Hw-Address; the tables of routes and keys have other columns.
             if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo" and cells[4] != "link":
@@ -365,12 +414,13 @@ class CloudInit:
         self.prompt(line)
 
     def prompt(self, partial: str) -> None:
-        login = self._LOGIN.match(partial)
-        if login:
-            self.hostname = login.group(1)
+        self.hostname = prompted(partial) or self.hostname
 
     def heard(self) -> bool:
         return self._heard or bool(self.hostname)
+
+    def alone(self) -> bool:
+        return False
 
     def final(self) -> bool:
         return False
@@ -390,12 +440,63 @@ class CloudInit:
         return harmless(f"cloud-init: {', '.join([self.hostname, *self.addresses])}")
 
 
+# Whatever writes to the same console next may go on behind it.
+_LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:(?:\s.*)?$")
+_PROMPT = "login: "
+
+
+def prompted(line: str) -> str:
+    """The name in a login prompt; "" if the line is none."""
+    login = _LOGIN.match(line)
+    return login.group(1) if login else ""
+
+
+@dataclass
+class Login:
+    """The login prompt of any system, with the name that the machine was given. table: of the same guest; where it was
+    told of addresses, they have to be right too."""
+
+    table: CloudInit
+    hostname: str = ""
+    kind: str = LOGIN
+
+    def take(self, line: str) -> None:
+        if GUEST_BOOTING in line or KERNEL_BANNER in line or any(mark in line for mark in LOADERS):
+            self.hostname = ""
+        self.prompt(line)
+
+    def prompt(self, partial: str) -> None:
+        self.hostname = prompted(partial) or self.hostname
+
+    def heard(self) -> bool:
+        return bool(self.hostname)
+
+    def alone(self) -> bool:
+        return False
+
+    def final(self) -> bool:
+        return False
+
+    def missing(self, wanted: Wanted) -> list[str]:
+        name = wanted.hostname or wanted.name
+        if not self.hostname:
+            return [f"no prompt {name} login:"]
+        if not same_host(name, self.hostname):
+            return [f"the prompt is that of {harmless(self.hostname)}, not of {name}"]
+        contradicting = unlike(wanted, self.hostname, self.table.addresses) if self.table.told else []
+        return [f"the prompt is that of {name}, but its cloud-init lacks {text}" for text in contradicting]
+
+    def evidence(self) -> str:
+        return harmless(f"{_PROMPT}{self.hostname}")
+
+
 @dataclass
 class Pattern:
     """A regular expression of the user's: one line of the console since the last boot."""
 
     expression: re.Pattern[str]
     match: str = ""
+    kind: str = CONSOLE
 
     def take(self, line: str) -> None:
         if GUEST_BOOTING in line or KERNEL_BANNER in line:
@@ -407,6 +508,9 @@ class Pattern:
             self.match = partial
 
     def heard(self) -> bool:
+        return True
+
+    def alone(self) -> bool:
         return True
 
     def final(self) -> bool:
@@ -470,30 +574,48 @@ def address(text: str) -> Address | None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """seconds: until it was believed, or given up. evidence: what convinced, "" if nothing did."""
+    """seconds: until it was believed, or given up. evidence: which of KINDS convinced, or "". said: its own words.
+    missing: what its console did not say. tried: what was found instead, by kind."""
 
     wanted: Wanted
     verified: bool
     seconds: float
     evidence: str = ""
+    said: str = ""
     missing: tuple[str, ...] = ()
+    tried: Mapping[str, str] = field(default_factory=dict)
     last_lines: tuple[str, ...] = ()
     error: NebulaError | None = None
+
+
+OPTIONS = (
+    "Mend the guest or its context. Else nebula_verify_pattern says which line of its console is enough (for one "
+    "machine nebula_verify_patterns), nebula_verify_by what counts, nebula_verify_timeout how long to wait; with "
+    "nebula_verify: false the hypervisor is believed"
+)
 
 
 class Guest:
     """One machine that is waited for."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, sources: Sequence[Source] = ()) -> None:
         self.wanted = wanted
+        self.sources = [source for source in sources if wanted.counts(source.kind)]
         self.log = ConsoleLog(wanted.console)
         self.last: deque[str] = deque(maxlen=SHOWN_LINES)
         self.changed_at = 0.0
         self.witnesses: list[Witness] = []
+        self._begun = False
 
     def _restart(self) -> None:
+        self._begun = True
         self.last.clear()
-        self.witnesses = [Pattern(compiled(self.wanted))] if self.wanted.pattern else [DemoGuest(), CloudInit()]
+        if self.wanted.pattern:
+            self.witnesses = [Pattern(compiled(self.wanted))]
+            return
+        table = CloudInit()
+        known: list[Witness] = [DemoGuest(), table, Login(table)]
+        self.witnesses = [witness for witness in known if self.wanted.counts(witness.kind)]
 
     def _take(self, line: str) -> None:
         if NODE_STARTING in line:
@@ -503,40 +625,71 @@ class Guest:
         for witness in self.witnesses:
             witness.take(line)
 
+    def asks(self, kind: str) -> bool:
+        """Whether what a source of this kind finds would count."""
+        return self.wanted.counts(kind) and not any(witness.alone() for witness in self.witnesses)
+
     def look(self, now: float) -> Verdict | None:
         """Read what is new; a verdict when there is one. now: seconds since waiting began."""
-        if not self.witnesses:
+        if not self._begun:
             self._restart()
         if self.log.read(self._take, self._restart):
             self.changed_at = now
         if self.log.inode is not None and not self.log.has_boot:
-            evidence = recall(self.wanted)
-            if evidence:
-                return Verdict(self.wanted, True, now, evidence=evidence)
+            said = recall(self.wanted)
+            kind = LOGIN if said.startswith(_PROMPT) else CONSOLE
+            if said and self.wanted.counts(kind):
+                return Verdict(self.wanted, True, now, kind, said)
         for witness in self.witnesses:
             witness.prompt(self.log.partial)
+        # Whoever tells what goes wrong is not passed over by what its system does besides.
+        alone = [witness for witness in self.witnesses if witness.alone()]
+        for witness in alone or self.witnesses:
             if witness.heard() and not witness.missing(self.wanted):
-                return Verdict(self.wanted, True, now, evidence=witness.evidence())
+                return Verdict(self.wanted, True, now, witness.kind, witness.evidence())
+        for source in () if alone else self.sources:
+            said = source.evidence(self.wanted.vm_id)
+            if said:
+                return Verdict(self.wanted, True, now, source.kind, said)
         if now - self.changed_at >= SETTLED_AFTER and any(witness.final() for witness in self.witnesses):
             return self.given_up(now)
         return None
 
     def given_up(self, now: float) -> Verdict:
-        missing = self.missing()
+        tried = self.tried()
         heard = [*self.last, self.log.partial] if self.log.partial.strip() else list(self.last)
         lines = [harmless(line) for line in heard[-SHOWN_LINES:]]
         shown = "".join(f"\n    {line}" for line in lines)
         error = TimedOut(
             f"VM {self.wanted.vm_id} ({self.wanted.name}): its guest is up and contextualised",
-            f"not said on its console within {now:.0f} s; missing: {'; '.join(missing)}",
-            f"Last lines of {self.wanted.console}:{shown}" if lines else f"{self.wanted.console} is empty",
+            f"nothing said so within {now:.0f} s; {'; '.join(f'{kind}: {found}' for kind, found in tried.items())}",
+            f"{OPTIONS}. "
+            + (f"Last lines of {self.wanted.console}:{shown}" if lines else f"{self.wanted.console} is empty"),
         )
-        return Verdict(self.wanted, False, now, missing=tuple(missing), last_lines=tuple(lines), error=error)
+        missing = self.missing() if self.wanted.counts(CONSOLE) else list(tried.values())
+        return Verdict(
+            self.wanted, False, now, missing=tuple(missing), tried=tried, last_lines=tuple(lines), error=error
+        )
+
+    def tried(self) -> dict[str, str]:
+        """What was found by each way that counts."""
+        found = {}
+        if self.wanted.counts(CONSOLE):
+            found[CONSOLE] = f"missing {'; '.join(self.missing())}"
+        if any(witness.alone() for witness in self.witnesses):
+            return found
+        for witness in self.witnesses:
+            if witness.kind == LOGIN:
+                found[LOGIN] = "; ".join(witness.missing(self.wanted))
+        for source in self.sources:
+            found[source.kind] = harmless(source.found(self.wanted.vm_id))
+        return found
 
     def missing(self) -> list[str]:
         if self.log.inode is None:
             return ["a console log"]
-        heard = [witness for witness in self.witnesses if witness.heard()]
+        said = [witness for witness in self.witnesses if witness.kind == CONSOLE]
+        heard = [witness for witness in said if witness.heard()]
         if heard:
             return heard[0].missing(self.wanted)
         return unlike(self.wanted, "", ()) or ["a word of its context"]
@@ -547,18 +700,25 @@ def wait(
     timeout: float,
     report: Callable[[int, int, int], None] = lambda *_counts: None,
     keep: bool = True,
+    sources: Sequence[Source] = (),
 ) -> list[Verdict]:
     """Wait until every guest is believed or given up; one verdict each, in the order given.
 
     timeout: seconds for all of them together. report(done, failed, total) is called at every look, about each 0.2 s;
     each 2 s at most where a look takes long (many machines, a slow host).
     keep: remember who was believed, for the time when the console has rotated its report away.
+    sources: what else can tell. They are asked only of machines whose consoles have not told at the first look.
     """
     began = time.monotonic()
     verdicts: dict[int, Verdict] = {}
-    waiting = {index: Guest(wanted) for index, wanted in enumerate(machines)}
+    waiting = {index: Guest(wanted, sources) for index, wanted in enumerate(machines)}
+    first = True
     while True:
         now = time.monotonic() - began
+        for source in () if first else sources:
+            source.look({guest.wanted.vm_id for guest in waiting.values() if guest.asks(source.kind)}, now)
+        first = False
+        # Consoles are read after that: a guest that has begun to tell of itself is heard before what it does meanwhile.
         for index, guest in list(waiting.items()):
             verdict = attempt(guest, now)
             if verdict is None and now >= timeout:
@@ -566,8 +726,9 @@ def wait(
             if verdict is not None:
                 verdicts[index] = verdict
                 del waiting[index]
-                if keep and verdict.verified:
-                    remember(verdict.wanted, verdict.evidence)
+                # An address that answers, and an agent, are asked again the next time.
+                if keep and verdict.evidence in (CONSOLE, LOGIN):
+                    remember(verdict.wanted, verdict.said)
         done = sum(verdict.verified for verdict in verdicts.values())
         report(done, len(verdicts) - done, len(machines))
         if not waiting:

@@ -78,6 +78,14 @@ class Deployment:
 
 
 @dataclass(frozen=True)
+class AgentAnswer:
+    """What a guest's agent says: its host name, "" if it does not tell, and its addresses, None if it does not."""
+
+    hostname: str = ""
+    addresses: Optional[tuple[str, ...]] = None
+
+
+@dataclass(frozen=True)
 class Survey:
     """What runs on this node. vms: the catalog's machines, whatever their state; those of others are never listed.
     foreign_memory: MiB held by running machines that are not this catalog's, with what they take besides.
@@ -121,7 +129,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
-        "adjust", "migrate",
+        "adjust", "migrate", "ask_agent",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -277,6 +285,10 @@ class Driver(abc.ABC):
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")
+
+    def ask_agent(self, mark: Mark) -> AgentAnswer:
+        """What the agent in the running machine says of it; HypervisorError says why none does."""
+        raise self.lacks("ask a guest's agent")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         """Whether a machine could go on from this file: one that was only half written can't."""

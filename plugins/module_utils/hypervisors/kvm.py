@@ -23,8 +23,8 @@ from ..model.disk import Disk
 from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
-from . import libvirt_logs, libvirt_xml
-from .base import Deployment, Driver, Mark, Secrets, Site, Survey, called, domain_name, ids_of
+from . import guest_agent, libvirt_logs, libvirt_xml
+from .base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, domain_name, ids_of
 from .libvirt_disks import RunningDisks
 from .libvirt_domains import PRESS_AGAIN, LibvirtDomains
 from .libvirt_secrets import LibvirtSecrets
@@ -275,6 +275,9 @@ class KvmDriver(LibvirtDomains, Driver):
         domain = self._found(mark)
         with self._explained(f"resetting {called(mark)}"):
             domain.reset()
+
+    def ask_agent(self, mark: Mark) -> AgentAnswer:
+        return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {called(mark)}")
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         self._running_disks(mark, disk).copy(disk, path, format, consistency)

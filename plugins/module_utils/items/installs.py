@@ -953,7 +953,7 @@ def _conclude(engine: Engine, work: Work, wish: Wish, settings: Settings, outcom
             attributes = {**work.image.attributes, installs.VERIFIED: "YES"}
             work.image = engine.image_update(_id(work.image), attributes=attributes)
         work.changed, work.step = True, installs.DONE
-        work.how = str((heard or {}).get("evidence") or "")
+        work.how = str((heard or {}).get("said") or "")
     if work.step == installs.DONE and not wish.keep:
         if work.trial is not None:
             outcome.vms += _ends(work)

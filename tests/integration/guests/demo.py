@@ -24,6 +24,27 @@ while read -r module options; do insmod "/lib/modules/$module.ko" $options; done
 hostname plain
 echo 'All services started.'
 """
+# Somebody else's, which says nothing on its serial port but what it is told to: its address and its name are on the
+# kernel's command line, and with a name it asks for a login there.
+STRANGERS_BOOT = r"""#!/bin/sh
+PATH=/bin
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+while read -r module options; do insmod "/lib/modules/$module.ko" $options; done < /lib/modules/order
+ip link set lo up
+for word in $(cat /proc/cmdline); do
+    case $word in
+        ip.strict=*) echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter ;;
+        ip.address=*) ip link set eth0 up; ip address add "${word#*=}" dev eth0 ;;
+        my.name=*) hostname "${word#*=}"; getty -L 115200 ttyS0 vt100 & ;;
+    esac
+done
+"""
+STRANGERS_INITTAB = "::sysinit:/etc/nebula/boot\n::respawn:/bin/sleep 1000000\n"
+STRANGERS_COMMAND_LINE = "console=tty0 quiet loglevel=0 net.ifnames=0 mitigations=off no_timer_check"
 IGNORING_INITTAB = "::sysinit:/etc/nebula/boot\nttyS0::respawn:/bin/getty -L 115200 ttyS0 vt100\n"
 
 
@@ -64,3 +85,21 @@ def ignoring_image() -> Path:
     (directory() / "packages").mkdir(parents=True, exist_ok=True)
     inputs = [IGNORING_BOOT, IGNORING_INITTAB, demo_image.inputs("amd64")]
     return cached("ignoring", inputs, make) / "ignoring.qcow2"
+
+
+def stranger() -> dict[str, Path]:
+    """Kernel and initrd of one who knows nothing of this project."""
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            root = Path(scratch) / "root"
+            demo_image.fetch("amd64", directory() / "packages", root)
+            tree = demo_image.guest_tree(root)
+            tree["etc/nebula/boot"] = demo_image.file(STRANGERS_BOOT.encode(), 0o755)
+            tree["etc/inittab"] = demo_image.file(STRANGERS_INITTAB.encode())
+            (place / "vmlinuz").write_bytes(max(root.glob("boot/vmlinuz-*")).read_bytes())
+            (place / "initrd").write_bytes(demo_image.cpio(tree))
+
+    (directory() / "packages").mkdir(parents=True, exist_ok=True)
+    place = cached("stranger", [STRANGERS_BOOT, STRANGERS_INITTAB, demo_image.inputs("amd64")], make)
+    return {"kernel": place / "vmlinuz", "initrd": place / "initrd"}

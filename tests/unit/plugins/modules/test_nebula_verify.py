@@ -33,7 +33,8 @@ def vms(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def run(vms: list[dict[str, Any]], check_mode: bool = False, **options: Any) -> Any:
-    given = {"vms": json.dumps(vms), "timeout": 0, "pattern": "", "patterns": {}, "_progress_file": None, **options}
+    given = {"vms": json.dumps(vms), "timeout": 0, "pattern": "", "patterns": {}, "_progress_file": None}
+    given |= {"by": list(console.KINDS), **options}
     return nebula_verify.run(given, check_mode)
 
 
@@ -46,12 +47,20 @@ def test_each_machine_is_judged_and_those_that_failed_are_named(vms: list[dict[s
         "name": "web-0",
         "verified": True,
         "seconds": 0.0,
-        "evidence": "nebula-guest: web-0, 10.66.0.10/24",
+        "evidence": "console",
+        "said": "nebula-guest: web-0, 10.66.0.10/24",
         "missing": [],
+        "tried": {},
         "last_lines": [],
     }
     failed = result.payload["vms"][1]
     assert not failed["verified"]
+    assert failed["tried"] == {
+        "console": "missing hostname web-1 (none said); address 10.66.0.11 (none said)",
+        "login": "no prompt web-1 login:",
+        "agent": "none can be asked here",
+        "address": "no address that could be asked for on a bridge of this node",
+    }
     assert failed["last_lines"] == ["GRUB {{ x }}"]
     assert [item.name for item in result.errors] == ["web-1"]
     assert "GRUB" in str(result.errors[0].error)
@@ -72,6 +81,15 @@ def test_check_mode_looks_once_and_never_fails(vms: list[dict[str, Any]]) -> Non
 def test_patterns_reach_their_machines(vms: list[dict[str, Any]]) -> None:
     assert run(vms, patterns={"web-1": "^GRUB"}).errors == []
     assert [item.name for item in run(vms, pattern="^GRUB").errors] == ["web-0"]
+
+
+def test_what_counts_can_be_chosen(vms: list[dict[str, Any]]) -> None:
+    Path(vms[1]["console"]).write_text("web-1 login: ")
+    assert [vm["evidence"] for vm in run(vms).payload["vms"]] == ["console", "login"]
+    assert [item.name for item in run(vms, by=["console"]).errors] == ["web-1"]
+    result = run(vms, by=["login"])
+    assert [item.name for item in result.errors] == ["web-0"]
+    assert result.payload["vms"][0]["missing"] == ["no prompt web-0 login:"]
 
 
 def test_how_far_it_is_reaches_the_progress_file(vms: list[dict[str, Any]], tmp_path: Path) -> None:

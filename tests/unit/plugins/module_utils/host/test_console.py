@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,8 @@ def judge(log: Path, text: str, **changes: object) -> console.Verdict:
 def test_the_demo_guest_is_believed(log: Path, changes: dict[str, object]) -> None:
     verdict = judge(log, DEMO, **changes)
     assert verdict.verified
-    assert verdict.evidence == "nebula-guest: web-0, 10.66.0.10/24, 2001:db8::10/64, 10.67.0.10/24"
+    assert verdict.evidence == "console"
+    assert verdict.said == "nebula-guest: web-0, 10.66.0.10/24, 2001:db8::10/64, 10.67.0.10/24"
     assert verdict.missing == ()
 
 
@@ -110,7 +112,7 @@ def test_the_demo_guest_is_not_believed(log: Path, text: str, changes: dict[str,
 def test_cloud_init_is_believed(log: Path) -> None:
     verdict = judge(log, CLOUD_INIT)
     assert verdict.verified
-    assert verdict.evidence == "cloud-init: web-0, 10.66.0.10"
+    assert (verdict.evidence, verdict.said) == ("console", "cloud-init: web-0, 10.66.0.10")
     assert judge(log, CLOUD_INIT, addresses=()).verified
     assert judge(log, CLOUD_INIT, addresses=(), hostname="").verified
 
@@ -120,8 +122,8 @@ def test_a_prompt_is_read_with_what_the_kernel_writes_after_it(log: Path) -> Non
     assert judge(log, f"{CLOUD_INIT}{stamp}Cloud-init v. 22.4.2 running 'modules:final'\n").verified
     (finished,) = [line for line in CLOUD_INIT.splitlines() if " finished at " in line]
     begun = CLOUD_INIT.replace(f"{finished}\n", "")
-    assert not judge(log, begun, addresses=()).verified
-    assert judge(log, f"{begun}{stamp}{finished}\n", addresses=()).verified
+    assert not judge(log, begun, addresses=(), by=("console",)).verified
+    assert judge(log, f"{begun}{stamp}{finished}\n", addresses=(), by=("console",)).verified
     # Nor does what a script says, or somebody types.
     assert judge(log, f"{CLOUD_INIT}fact: starts=1\n").verified
     assert not judge(log, f"{CLOUD_INIT}web-1 login: \n", hostname="web-1").verified
@@ -151,9 +153,170 @@ def test_a_prompt_is_read_with_what_the_kernel_writes_after_it(log: Path) -> Non
     ],
 )
 def test_cloud_init_is_not_believed(log: Path, text: str, changes: dict[str, object], missing: str) -> None:
-    verdict = judge(log, text, **changes)
+    verdict = judge(log, text, by=("console",), **changes)
     assert not verdict.verified
     assert missing in "; ".join(verdict.missing)
+
+
+# -- the login prompt -------------------------------------------------------------------------------------------------
+STRANGER = "Welcome to Alpine Linux 3.19\r\nKernel 6.6 on an x86_64 (/dev/ttyS0)\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        (f"{STRANGER}web-0 login: ", {}),
+        (f"{STRANGER}web-0.example.org login: \r\n[   12.0] a word of the kernel's\r\n", {}),
+        # It is told no host name: its own has to be that of the machine.
+        (f"{STRANGER}web login: ", {"hostname": ""}),
+        (f"{STRANGER}web-0 login: ", {"addresses": ()}),
+        # cloud-init tells the right addresses, and nothing of where it has them from.
+        (CLOUD_INIT.replace("OpenNebula", "Ec2"), {"addresses": ()}),
+    ],
+)
+def test_a_login_prompt_with_the_name_is_believed(log: Path, text: str, changes: dict[str, object]) -> None:
+    verdict = judge(log, text, **changes)
+    assert (verdict.verified, verdict.evidence) == (True, "login")
+    assert verdict.said.startswith("login: web")
+    assert not judge(log, text, by=("console", "agent", "address"), **changes).verified
+    assert judge(log, text, by=("login",), **changes).verified
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "found"),
+    [
+        (STRANGER, {}, "no prompt web-0 login:"),
+        (f"{STRANGER}localhost login: ", {}, "the prompt is that of localhost, not of web-0"),
+        (f"{STRANGER}web-0 login: ", {"hostname": ""}, "the prompt is that of web-0, not of web"),
+        (f"{STRANGER}user@web-0 login: ", {}, "no prompt web-0 login:"),
+        # An older boot's.
+        (f"web-0 login: \r\n{console.NODE_STARTING}\r\n", {}, "no prompt web-0 login:"),
+        (f"web-0 login: \r\n{console.KERNEL_BANNER}6.1\r\n", {}, "no prompt web-0 login:"),
+        ("web-0 login: \r\nSeaBIOS (version 1.16)\r\n", {}, "no prompt web-0 login:"),
+        ("web-0 login: \r\nBdsDxe: starting Boot0001\r\n", {}, "no prompt web-0 login:"),
+        # Its cloud-init has told other addresses.
+        (
+            CLOUD_INIT,
+            {"addresses": ("10.66.0.99",)},
+            "the prompt is that of web-0, but its cloud-init lacks address 10.66.0.99 (it has 10.66.0.10)",
+        ),
+    ],
+)
+def test_a_login_prompt_is_not_believed(log: Path, text: str, changes: dict[str, object], found: str) -> None:
+    verdict = judge(log, text, **changes)
+    assert not verdict.verified
+    assert verdict.tried["login"] == found
+
+
+def test_a_login_that_was_believed_is_so_when_it_has_been_rotated_away(log: Path) -> None:
+    assert judge(log, "web-0 login: ").verified
+    for number in range(4):
+        rotate(log)
+        feed(log, f"noise {number}\n")
+    (verdict,) = wait([wanted(log)], timeout=0)
+    assert (verdict.verified, verdict.evidence, verdict.said) == (True, "login", "login: web-0")
+    assert not wait([wanted(log, by=("console",))], timeout=0)[0].verified
+
+
+# -- other sources ----------------------------------------------------------------------------------------------------
+class Other:
+    """Convinced of a machine from the first look on at which `tells` says so."""
+
+    def __init__(self, kind: str = "address", tells: str = "address: 10.66.0.10") -> None:
+        self.kind = kind
+        self.tells = tells
+        self.looks: list[set[int]] = []
+
+    def look(self, waiting: Collection[int], now: float) -> None:
+        self.looks.append(set(waiting))
+
+    def evidence(self, vm_id: int) -> str:
+        return self.tells if self.looks else ""
+
+    def found(self, vm_id: int) -> str:
+        return f"nothing of {vm_id}\x1b[2J"
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "POLL_INTERVAL", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["agent", "address"])
+@pytest.mark.parametrize("text", ["", "GRUB\r\n", "localhost login: ", CLOUD_INIT.replace("web-0", "debian")])
+def test_another_source_is_enough(log: Path, kind: str, text: str) -> None:
+    log.write_bytes(text.encode())
+    source = Other(kind)
+    (verdict,) = wait([wanted(log)], timeout=60, sources=[source])
+    assert (verdict.verified, verdict.evidence, verdict.said) == (True, kind, "address: 10.66.0.10")
+    assert source.looks == [{3}]
+    # It is asked again the next time: nothing of it is remembered.
+    assert not Path(f"{log}{console.VERIFIED}").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_machine_without_a_console_can_be_believed(log: Path) -> None:
+    (verdict,) = wait([wanted(log)], timeout=60, sources=[Other()])
+    assert verdict.verified
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        (DEMO.replace("nebula-guest: ready", "nebula-guest: error init.sh exit 3\r\nnebula-guest: ready"), {}),
+        (DEMO, {"hostname": "other"}),
+        ("nebula-guest: booting\r\n", {}),
+        ("web-0 login: ", {"pattern": "^up"}),
+        ("", {"by": ("console", "login")}),
+    ],
+)
+def test_who_tells_what_goes_wrong_is_not_passed_over(log: Path, text: str, changes: dict[str, object]) -> None:
+    log.write_bytes(text.encode())
+    source = Other()
+    (verdict,) = wait([wanted(log, **changes)], timeout=0.1, sources=[source])
+    assert not verdict.verified
+    assert not any(source.looks)
+    assert "address" not in verdict.tried
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_guest_that_begins_to_report_meanwhile_is_heard_first(log: Path) -> None:
+    class Late(Other):
+        def look(self, waiting: Collection[int], now: float) -> None:
+            super().look(waiting, now)
+            feed(log, "nebula-guest: booting\n")
+
+    (verdict,) = wait([wanted(log)], timeout=0.1, sources=[Late()])
+    assert not verdict.verified
+
+
+def test_nobody_is_asked_of_a_guest_that_has_told_already(log: Path) -> None:
+    log.write_bytes(DEMO.encode())
+    source = Other()
+    assert wait([wanted(log)], timeout=60, sources=[source])[0].verified
+    assert source.looks == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_error_says_what_was_tried_and_what_can_be_done(log: Path) -> None:
+    log.write_bytes(b"GRUB\r\n")
+    sources = [Other("agent", ""), Other("address", "")]
+    (verdict,) = wait([wanted(log)], timeout=0.05, sources=sources)
+    assert list(verdict.tried) == list(console.KINDS)
+    message = str(verdict.error)
+    for part in (
+        "console: missing hostname web-0 (none said); address 10.66.0.10 (none said); login: no prompt web-0 login:; ",
+        "agent: nothing of 3; address: nothing of 3. ",
+        *("nebula_verify_pattern ", "nebula_verify_patterns", "nebula_verify_by", "nebula_verify_timeout"),
+        "nebula_verify: false",
+        f"Last lines of {log}:\n    GRUB",
+    ):
+        assert part in message, message
 
 
 @pytest.mark.parametrize("source", ["ConfigDrive [net,ver=2][source=/dev/sr0]", "NoCloud [seed=/dev/sr0][dsmode=net]"])
@@ -166,7 +329,10 @@ def test_a_pattern_decides_alone(log: Path) -> None:
     assert not judge(log, DEMO, pattern="application up").verified
     assert judge(log, DEMO + "\napplication up on 10.66.0.10\n", pattern=r"application up on {ip}$").verified
     assert not judge(log, DEMO + "\non 10x66x0x10\n", pattern=r"on {ip}").verified
-    assert judge(log, "boot\nweb up: ", pattern="^{name} up").evidence == "pattern: web up: "
+    assert judge(log, "boot\nweb up: ", pattern="^{name} up").said == "pattern: web up: "
+    # Nor does anything else count.
+    verdict = judge(log, "web-0 login: ", pattern="application up")
+    assert list(verdict.tried) == ["console"]
     assert not judge(log, "web up\n" + DEMO, pattern="^{name} up").verified
 
 
@@ -272,7 +438,7 @@ def test_who_was_believed_is_so_when_the_report_has_been_rotated_away(log: Path)
         rotate(log)
         feed(log, f"noise {number}\nnebula-guest: ready\n")
     (verdict,) = wait([wanted(log)], timeout=0)
-    assert verdict.verified and verdict.evidence.startswith("nebula-guest: web-0")
+    assert verdict.verified and verdict.said.startswith("nebula-guest: web-0")
     assert not wait([wanted(log, hostname="web-1")], timeout=0)[0].verified, "another is wanted now"
     assert not wait([wanted(log, pattern="login:")], timeout=0)[0].verified
     assert wait([wanted(log)], timeout=0)[0].verified

@@ -89,6 +89,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "copy_disk": (MARK, Disk(0, "vda"), "/x", "raw", ""),
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
     "delete_disk_snapshot": (MARK, Disk(0, "vda"), "tag"),
+    "ask_agent": (MARK,),
 }
 
 

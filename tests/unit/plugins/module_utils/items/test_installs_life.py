@@ -169,7 +169,7 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     # One who does not say the word is not believed, and is kept.
     outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": False}]))
     assert outcome.vms == [] and row(outcome.works[0])["step"] == "OS image, its guest is not believed yet"
-    outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": True, "evidence": "login:"}]))
+    outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": True, "said": "login:"}]))
     assert outcome.vms == [{"name": TRIAL, "state": "absent", "hard": True}] and outcome.works[0].how == "login:"
     deploy(engine, outcome.vms)
     assert templates(engine) == [] and engine.vm_pool() == []
