@@ -107,7 +107,7 @@ SUITES = {
                 f"{UTILS}/storage/{name}.py"
                 for name in ("disks", "saving", "injection", "nbd", "guestfish", "guest_mount")
             ),
-            *(f"{UTILS}/hypervisors/{name}.py" for name in ("disk_tasks", "libvirt_disks", "quiesce")),
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("disk_tasks", "guest_agent", "libvirt_disks", "quiesce")),
             f"{UTILS}/engines/disk_items.py",
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),

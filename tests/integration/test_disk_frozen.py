@@ -22,7 +22,10 @@ from typing import Any
 import pytest
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, wait
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import quiesce
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
+from ansible_collections.nebula.provision.plugins.module_utils.items.verify import machines_of, sources
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import AGENT, CREATE, SAVE_AS, DiskTask
@@ -122,6 +125,20 @@ def goes_on(node: Node, vm: Vm, seconds: float = PROMISED) -> None:
 
 def job_of(node: Node, vm: Vm) -> int:
     return int(node.domain(vm).jobStats()["type"])
+
+
+@in_world
+def test_a_guest_is_believed_for_what_its_agent_says(agent: str) -> None:
+    with a_guest(agent) as (node, vm):
+        # The name of one that was given none.
+        answer = node.driver.ask_agent(Mark(node.catalog, vm.vm_id, vm.uuid))
+        assert answer == AgentAnswer("(none)", ())
+        record = {"id": vm.vm_id, "name": vm.name, "uuid": vm.uuid, "hypervisor": "kvm", "hostname": "(none)"}
+        machines = machines_of(json.dumps([{**record, "console": str(node.directory(vm) / NAME), "addresses": []}]))
+        wanted = [machine.wanted for machine in machines]
+        with sources(machines) as others:
+            (verdict,) = wait(wanted, 30, sources=others)
+        assert (verdict.evidence, verdict.said) == ("agent", "agent: (none)")
 
 
 @in_world

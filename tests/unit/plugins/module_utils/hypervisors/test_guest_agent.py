@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What agents say, and how many are asked at once. A real one is asked in tests/integration/test_verify.py; the errors
-here are those of libvirt 9."""
+"""What agents say, and how many are asked at once. A real one is asked in tests/integration/test_disk_frozen.py; the
+errors here are those of libvirt 9."""
 
 from __future__ import annotations
 
