@@ -536,6 +536,25 @@ def test_what_a_machine_reaches_on_its_node_is_what_its_network_says(node, world
     assert heard(machine, "10.66.0.10", node, "10.66.0.10") == "10.66.0.1"
 
 
+@pytest.mark.parametrize(
+    "wanted", [PRIVATE, network(nat=True, attributes={**PRIVATE["attributes"], "NODE_ACCESS": "none"})]
+)
+def test_frames_that_a_bridge_keeps_for_itself_bring_nothing_to_the_node(node, world, machine, wanted):
+    """Those to 01:80:c2:00:00:0x are not bridged: the kernel takes them by the interface that they came in by."""
+    node.ok(wanted)
+    machine.attach()
+    node.run("ip", "route", "replace", "10.66.0.0/24", "dev", "nbr0")
+    for address in ("10.66.0.1", "192.0.2.1"):
+        machine.run("ip", "neigh", "replace", address, "lladdr", "01:80:c2:00:00:0e", "dev", "eth0")
+    machine.run("ip", "route", "add", "192.0.2.1", "dev", "eth0")
+    with at_work(node, HEAR) as process:
+        machine.python(SAY, "192.0.2.1", "machine")
+        node.python(SAY, "192.0.2.1", "node")
+        assert process.stdout.readline() == "node\n"
+    with at_work(node, SERVE):
+        assert reached(machine, "192.0.2.1/8000", "10.66.0.1/8000") == []
+
+
 @pytest.mark.parametrize("nat", [True, False])
 def test_link_local_addresses_beyond_the_node_and_on_it_are_not_for_machines(node, world, machine, nat):
     node.ok(network(nat=nat, attributes={**WITH_GATEWAY["attributes"], "NODE_ACCESS": "all"}))

@@ -30,6 +30,9 @@ _MARK_CHAIN = "nebula"
 _NAT = "postrouting"
 
 
+# What a bridge does not forward (IEEE 802.1D): the kernel takes it by the very interface that it came in by, past every
+# rule that names the bridge. None of it is IP.
+_KEPT_BY_BRIDGES = "ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f drop"
 _NEW = "ct state != { established, related }"
 
 
@@ -50,13 +53,16 @@ class Rules:
         """Chain and rule. Their order does not matter: networks come and go."""
         inside = f'"{self.bridge}"'
         leaving, coming = f"iifname {inside} oifname != {inside}", f"oifname {inside} iifname != {inside}"
+        always = [("input", _KEPT_BY_BRIDGES), ("forward", _KEPT_BY_BRIDGES)]
         if not self.gateway:
             return [
+                *always,
                 ("input", f"iifname {inside} drop"),
                 ("forward", f"{leaving} drop"),
                 ("forward", f"{coming} drop"),
             ]
         found = [
+            *always,
             ("input", f"iifname {inside} ip daddr {LINK_LOCAL} drop"),
             # Conntrack may take one for an answer.
             ("input", f"iifname {inside} icmp type redirect drop"),

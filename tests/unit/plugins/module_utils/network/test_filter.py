@@ -67,8 +67,12 @@ def whole_of(nat: filter.Rules, first: int) -> list[dict[str, Any]]:
 
 
 # -- what is rendered -------------------------------------------------------------------------------------------------
+KEPT = [(chain, "ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f drop") for chain in ("input", "forward")]
+
+
 def test_the_rules_of_a_network_with_nat() -> None:
     assert NAT.rules == [
+        *KEPT,
         ("input", 'iifname "nbr0" ip daddr 169.254.0.0/16 drop'),
         ("input", 'iifname "nbr0" icmp type redirect drop'),
         ("forward", 'iifname "nbr0" oifname != "nbr0" ip daddr 169.254.0.0/16 drop'),
@@ -86,6 +90,7 @@ def test_the_rules_of_a_network_with_nat() -> None:
 
 def test_between_a_bridge_without_an_address_and_the_node_nothing_passes() -> None:
     assert PLAIN.rules == [
+        *KEPT,
         ("input", 'iifname "nbr1" drop'),
         ("forward", 'iifname "nbr1" oifname != "nbr1" drop'),
         ("forward", 'oifname "nbr1" iifname != "nbr1" drop'),
@@ -126,13 +131,13 @@ HERE, THERE = f'iifname "nbr0" {NEW}', f'iifname "nbr0" oifname != "nbr0" {NEW} 
 )
 def test_what_machines_may_not_reach_of_the_node(access: str, rules: list[tuple[str, str]]) -> None:
     wanted = replace(NAT, whole=None, access=node_access.read(access, "x"))
-    assert wanted.rules[3:] == [
+    assert wanted.rules[5:] == [
         ("input", f"{HERE} meta nfproto != ipv4 drop"),
         ("input", f"{HERE} meta l4proto != {{ icmp, tcp, udp }} drop"),
         ("forward", f"{THERE} meta l4proto != {{ tcp, udp }} drop"),
         *rules,
     ]
-    assert wanted.rules[:3] == NAT.rules[:3]
+    assert wanted.rules[:5] == NAT.rules[:5]
 
 
 def test_rules_never_accept() -> None:
@@ -220,10 +225,10 @@ def test_without_nft_the_package_is_named(programs: Programs) -> None:
 COMPLETE = {
     NAT.comment: [
         *(("postrouting", 12), ("forward", 10), ("forward", 11)),
-        *(("forward", 15), ("input", 13), ("input", 14)),
+        *(("forward", 15), ("input", 13), ("input", 14), ("input", 16), ("forward", 17)),
     ]
 }
-OF_PLAIN = {PLAIN.comment: [("input", 30), ("forward", 31), ("forward", 32)]}
+OF_PLAIN = {PLAIN.comment: [(chain, 30 + n) for n, (chain, _rule) in enumerate(PLAIN.rules)]}
 
 
 def test_a_network_is_done_when_all_its_rules_are_there_and_the_node_forwards() -> None:
