@@ -289,17 +289,28 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as ping
         except TimeoutError:
             pass
 """
-# A machine that says that it is a router of 2001:db8:bad::/64, again and again, on each of its interfaces.
+# A machine that says that it is a router of 2001:db8:bad::/64, again and again, on each of its interfaces: as routers
+# do, and in frames that a bridge does not forward, but hands to its host.
 ADVERTISE = """
 import itertools, socket, struct, sys, time
 head = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
 prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 86400, 14400, 0) + bytes.fromhex("20010db80bad" + "00" * 10)
-with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
-    router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-    print("begun", flush=True)
-    for name in itertools.cycle(sys.argv[1:]):
-        router.sendto(head + prefix, ("ff02::1", 0, 0, socket.if_nametoindex(name)))
-        time.sleep(0.05)
+source, everybody = (socket.inet_pton(socket.AF_INET6, text) for text in ("fe80::bad", "ff02::1"))
+pseudo = source + everybody + struct.pack("!II", len(head + prefix), 58)
+total = sum(struct.unpack("!%dH" % (len(pseudo + head + prefix) // 2), pseudo + head + prefix))
+checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+packet = struct.pack("!IHBB", 0x60000000, len(head + prefix), 58, 255) + source + everybody
+packet += head[:2] + struct.pack("!H", checksum) + head[4:] + prefix
+router = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+print("begun", flush=True)
+for name in itertools.cycle(sys.argv[1:]):
+    router.sendto(head + prefix, ("ff02::1", 0, 0, socket.if_nametoindex(name)))
+    for kept in range(16):
+        frame = bytes.fromhex("0180c20000%02x" % kept + "020000000bad" + "86dd") + packet
+        frames.sendto(frame, (name, 0x86DD))
+    time.sleep(0.05)
 """
 
 
@@ -477,6 +488,8 @@ def test_a_machine_that_says_it_is_a_router_is_not_believed(node, machine, wante
     assert "default" in node.run("ip", "-6", "route", "show", "dev", "open0")
     assert node.run("ip", "-6", "address", "show", "dev", "nbr0") == ""
     assert "nbr0" not in node.run("ip", "-6", "route", "show", "table", "all")
+    # Nor by the machine's own interface on the bridge.
+    assert "2001:db8:bad:" not in node.run("ip", "-6", "address", "show", "dev", "vnet0")
 
 
 def eui64(mac):
