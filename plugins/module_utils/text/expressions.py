@@ -10,6 +10,7 @@
 | `$VECTOR[ATTRIBUTE, KEY="v"]` | of the first one whose KEY is v; `\\"v\\"`, `'v'` and v are the same      |
 | `$VECTOR[KEY="v"]`            | the vector itself (a file: `$FILE[IMAGE="init.sh"]`)                    |
 | `\\$NAME`                      | the text `\\$NAME`: a backslash stays, and so does what follows it        |
+| `$NAME\\$OTHER`               | both, with the backslash between: what follows an expression is text    |
 | `$$NAME`                      | the text `$NAME`; each further `$` before it is one more in the text    |
 
 What is not known becomes nothing, with a warning. A `$` that no name follows is itself: `$`, `$$`, `$(…)`, `${…}`,
@@ -108,19 +109,20 @@ def refused(text: str) -> tuple[int, str] | None:
     What was written is not repeated: it may as well be part of a password.
     """
     end = text.find(CDATA_END)
-    place, limit = 0, len(text) if end < 0 else end
+    place, limit, read = 0, len(text) if end < 0 else end, 0
     while True:
         dollar = text.find("$", place, limit)
         if dollar < 0:
             return None if end < 0 else (end, CDATA_END)
         name = _WORD.match(text, dollar + 1)
-        if _is_escaped(text, dollar):
+        if _is_escaped(text, dollar, read):
             place = dollar + 1
         elif name is None:
             after = text[dollar + 1 : dollar + 2]
             return dollar, f"${after}" if after in ("$", "(", "{") else "a $ that no name follows"
         else:
             _expression, place = _selector(name.group().upper(), text, name.end())
+            read = place + 1
             follows = _OF_SELECTORS.match(text, place)
             if follows is not None:
                 return follows.end() - 1, f"a {follows.group()[-1]} right after a variable"
@@ -132,14 +134,14 @@ def expressions(text: str) -> list[Expression]:
 
 
 def _parts(text: str) -> Iterator[str | Expression]:
-    place = 0
+    place, read = 0, 0
     while True:
         dollar = text.find("$", place)
         if dollar < 0:
             yield text[place:]
             return
         yield text[place:dollar]
-        if _is_escaped(text, dollar):
+        if _is_escaped(text, dollar, read):
             yield "$"
             place = dollar + 1
             continue
@@ -155,13 +157,15 @@ def _parts(text: str) -> Iterator[str | Expression]:
             place = name.end()
         else:
             expression, place = _selector(name.group().upper(), text, name.end())
+            # OpenNebula's lexer reads one character beyond an expression, and takes it as it is.
+            read = place + 1
             yield expression
 
 
-def _is_escaped(text: str, place: int) -> bool:
-    """Whether an odd number of backslashes stands before that place."""
+def _is_escaped(text: str, place: int, read: int) -> bool:
+    """Whether an odd number of backslashes stands before that place. read: from where on they count."""
     start = place
-    while start and text[start - 1] == "\\":
+    while start > read and text[start - 1] == "\\":
         start -= 1
     return bool((place - start) % 2)
 

@@ -64,6 +64,22 @@ SCOPE = Scope(
         (r"\\\$NAME $NAME", r"\\\$NAME web-0"),
         (r"\$$NAME", r"\$web-0"),
         (r"C:\$NIC[IP]", r"C:\$NIC[IP]"),
+        # The character after an expression is text, whatever it is: OpenNebula's lexer has read it with that.
+        (r"$NAME\user", r"web-0\user"),
+        (r"$NAME\$VMID", r"web-0\85"),
+        (r"$NIC[IP]\$NAME", r"10.1.0.10\web-0"),
+        (r'$NIC[IP, NETWORK="net-a"]\$NAME', r"10.1.0.10\web-0"),
+        (r"$NAME\\$VMID", r"web-0\\$VMID"),
+        (r"$NAME\\\$VMID", r"web-0\\\85"),
+        (r"$NAME \$VMID", r"web-0 \$VMID"),
+        (r"$NAME.\$VMID", r"web-0.\$VMID"),
+        (r"$NAME\$VMID\$NAME", r"web-0\85\web-0"),
+        (r"$EMPTY\$NAME", r"\web-0"),
+        (r"$NAME$VMID\$NAME", r"web-085\web-0"),
+        (r"\$NAME\$VMID", r"\$NAME\$VMID"),
+        (r"$NAME[0\$VMID", r"web-0[0\$VMID"),
+        (r"$NAME[\$VMID", r"web-0[\$VMID"),
+        ("$NAME\\", "web-0\\"),
         # The way to write a plain one.
         ("$$NAME", "$NAME"),
         ("$$$NAME", "$$NAME"),
@@ -176,6 +192,9 @@ def test_time_is_linear(part):
         ("$NAME[IP", 5, "a [ right after a variable"),
         ("a ]]> b", 2, "]]>"),
         ("]]> $$", 0, "]]>"),
+        (r"$NAME\$", 6, "a $ that no name follows"),
+        (r"$NAME\$(id)", 6, "$("),
+        (r"$NAME\$B,", 8, "a , right after a variable"),
         ("$$ ]]>", 0, "$$"),
     ],
 )
@@ -188,6 +207,7 @@ def test_what_opennebula_refuses(text, offset, found):
     [
         "", "$NAME", "$NAME.example.org", "10.0.0.$VMID", "$NIC[IP]", '$NETWORK[DNS, NAME="Public" ]', "$UNAME:$GNAME",
         "$CPU/$VCPU/$MEMORY", "a, b ] c = [d]", r"\$X", r"\$(id)", r"\\ ` \n", "$NAME a, b", "$A$B$C[D]", "it's $5",
+        r"$DOMAIN\user", r"$DOMAIN\$USER", r"$A\\$(id)", r"$A \$(id)",
     ],
 )  # fmt: skip
 def test_what_opennebula_takes(text):
