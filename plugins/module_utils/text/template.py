@@ -41,6 +41,9 @@ _ENDS_VALUE = frozenset(" \t\r\n=#,[]")
 _SHOWN = 100
 # Never expanded: the guest's shell reads them.
 _SCRIPTS = ("START_SCRIPT", "START_SCRIPT_BASE64")
+# A line's end after a backslash, and one after an escaped quote with what may stand behind a value.
+_CONTINUED = re.compile(r"[ \t\r]*(?:\n|\Z)")
+_LEFT_OPEN = re.compile(r'\\"[ \t\r]*[,\]]?[ \t\r]*\n')
 # With what a quote that was not escaped leaves behind it.
 _QUOTED = re.compile(r'"(?:[^"]|(?<=\\)")*(?:"[^\s",\]#]*)?')
 _UNQUOTED = re.compile(r'(=[ \t]*)[^\s"\[=,\]][^"=,\]]*')
@@ -140,6 +143,10 @@ class _Scanner:
         self.name = ""
         # Behind the last quoted value that spans lines: what stands before it on its last line is its content.
         self.shown_from = 0
+        # A backslash that may have been meant to do what none does here, and what it does: what is found wrong before
+        # the next name and = were read is most likely its fault.
+        self.blamed = -1
+        self.because = ("", "")
 
     def template(self) -> Template:
         self.refuse_binary("a NUL character", self.text.find("\0"))
@@ -176,9 +183,11 @@ class _Scanner:
             newline = self.skip()
             self.inside(opened)
             if self.peek() == "]":
+                self.blamed = -1
                 self.at += 1
                 return tuple(pairs)
             if self.peek() == ",":
+                self.blamed = -1
                 comma = self.at
                 self.at += 1
                 self.skip()
@@ -211,6 +220,12 @@ class _Scanner:
         if self.at == start:
             self.fail(f"{self.seen()} where the value of {name} is expected", 'Put the value in "quotes"')
         value = self.text[start : self.at]
+        if value.endswith("\\") and _CONTINUED.match(self.text, self.at):
+            self.blamed = self.at - 1
+            self.because = (
+                f"a backslash at the end of the line is part of the value of {name}, and joins no lines",
+                f"Begin the value of {name} on the line of its name, and put one of several lines in quotes",
+            )
         self.nothing_follows(name)
         return self.taken(name, value, start)
 
@@ -260,6 +275,15 @@ class _Scanner:
         value = self.text[start:end]
         if "\n" in value:
             self.shown_from = end
+            first = value[: value.index("\n") + 1]
+            left_open = _LEFT_OPEN.search(first)
+            # Quotes within a value come in pairs.
+            if left_open is not None and first.count('\\"') % 2:
+                self.blamed = start + left_open.start()
+                self.because = (
+                    f"the value of {name} does not end here: after a backslash a quote is part of it",
+                    "Do without quotes for a value that ends in a backslash, or end it with a blank",
+                )
         if self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
             self.fail(f"{self.seen()} right after the closing quote", 'Write a quote inside a value as \\"')
         return self.taken(name, value, start)
@@ -332,6 +356,7 @@ class _Scanner:
             self.at += 1
         if self.peek() != "=":
             self.fail(f"{self.seen()} after the name {name}, where = is expected", f'Write {name} = "…"')
+        self.blamed = -1
         self.at += 1
         while self.peek() in (" ", "\t", "\r"):
             self.at += 1
@@ -370,6 +395,8 @@ class _Scanner:
         """Raise the error for that place (default: here), with its line as far as it is no secret. show: whether any
         of it is."""
         position = self.at if position is None else position
+        if 0 <= self.blamed < position:
+            position, (found, remedy) = self.blamed, self.because
         number = self.text.count("\n", 0, position) + 1
         column = position - self.text.rfind("\n", 0, position)
         found = found[: 2 * _SHOWN]

@@ -197,7 +197,39 @@ FAULTS = {
     "selector not closed": ("C = [ I = $NIC[IP\n ]", 1, 15, "not closed on its line", "Close it"),
     "comma outside": ("A = 1,\nB = 2", 1, 6, "','", "letters, digits"),
     "NUL": ('A = "a\0b"', 1, 7, "NUL", "base64"),
-}
+    # A line that ends in a backslash is the one to be mended, though what can't be read comes in the next.
+    "a vector on the line after a backslash": (
+        "A = 1\nDISK = \\\n [ IMAGE = a ]", 2, 8, "a backslash at the end of the line", "on the line of its name",
+    ),
+    "a value on the line after a backslash": (
+        "# one \\\nNAME = \\\nweb\n", 2, 8, "part of the value of NAME, and joins no lines", "Begin the value of NAME",
+    ),
+    "a value after a backslash and windows' line end": (
+        "A = 1\r\nNAME = \\ \r\nweb big\r\n", 2, 8, "joins no lines", "in quotes",
+    ),
+    "a backslash within a vector": ('DISK = [ IMAGE = x\\\n "a" ]', 1, 19, "part of the value of IMAGE", "in quotes"),
+    "a backslash behind a value over several lines": (
+        'A = "x\ny" # one\nB = [ X = "1\n2", # two \\\n Y = \\\n 3 4 ]', 5, 6, "part of the value of Y", "in quotes",
+    ),
+    "a backslash after a comma": ("A = [ X = 1, \\\n Y = 2 ]", 1, 14, "where a name inside A", "letters, digits"),
+    "a backslash after a bracket": ("A = [ \\\n Y = 2 ]", 1, 7, "where a name inside A", "letters, digits"),
+    "a backslash after a quoted value": ('A = [ X = "1" \\\n, Y = 2 ]', 1, 15, "after the value of X", "comma"),
+    "a backslash after an unquoted value": ("CPU = 1 \\\nMEMORY = 64", 1, 9, "after the unquoted value", "quotes"),
+    "a backslash after several lines": ('A = "x\ny\nz" \\\nB = 1', 3, 4, "where an attribute's name", "letters"),
+    "a backslash before the closing quote": (
+        'A = 1\nB = "C:\\dir\\"\nD = "x"', 2, 12, "the value of B does not end here", "ends in a backslash",
+    ),
+    "that in a vector": (
+        'B = [ X = "C:\\dir\\",\r\n Y = "x" ]', 1, 18, "the value of X does not end here", "end it with a blank",
+    ),
+    "that before a value with blanks": (
+        'B = "C:\\" \nD = " a b"', 1, 8, "the value of B does not end here", "ends in a backslash",
+    ),
+    # Elsewhere a backslash is nobody's fault.
+    "after quotes in pairs": ('A = "echo \\"a\\"\nb" x', 2, 5, "the end after the name X", "X ="),
+    "after a value that ended": ("A = C:\\dir\\\nB = 1\nC D", 3, 3, "'D' after the name C", "C ="),
+    "after a vector that ended": ("A = [ X = C:\\dir\\\n, Y = a\\\n]\nC D", 4, 3, "'D' after the name C", "C ="),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -210,7 +242,8 @@ def test_faults_name_the_place(case: str) -> None:
     assert error.asked == f"template web: line {line}, column {column}"
     assert found in error.found
     assert remedy in error.remedy
-    assert text.split("\n")[line - 1].strip()[:40] in error.found
+    shown = text.split("\n")[line - 1].strip()
+    assert shown[:40] in error.found or shown.rpartition('" ')[2] in error.found
 
 
 def test_faults_show_no_secret() -> None:
@@ -229,6 +262,9 @@ def test_faults_show_no_secret() -> None:
         'CONTEXT = [ API = "hunter2\0" ]',
         'CONTEXT = [ API = "\nhunter2\0" ]',
         "ROOT_PASSWORD = hunter2 hunter2",
+        'CONTEXT = [ API = "hunter2\\",\n B = "hunter2" ]',
+        'CONTEXT = [ API = hunter2\\\n "hunter2" ]',
+        "PASSWORD = hunter2\\\nhunter2",
     ):
         with pytest.raises(TemplateSyntaxError) as caught:
             parse(text)
