@@ -216,15 +216,14 @@ def _check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[
     if context:
         places.append(_context_place(template, where))
     places = [targets.translated(place, board) for place in places]
-    targets.explicit(places, board)
-    fixed = [place for place in places if place.target]
-    assigned = [(place.target, targets.check(place, place.target, board)) for place in fixed]
-    targets.count(assigned, [place.where for place in fixed])
+    # What is known by now. The others come after these and take what is left; an image may say where it wants to be.
+    known = [place for place in places if place.target or (place.kind == CDROM and (place.context or board.emulated))]
+    assigned = targets.assign(known, board)
     doubts = [
         f"{place.where[len(where) + 2 :]}: TARGET = {place.target} is SATA on machine {board.machine}, and guests "
         "without a driver for AHCI (Debian's cloud kernel) don't see it: use a target with sd"
-        for place, (_target, bus) in zip(fixed, assigned)
-        if place.kind == CDROM and bus == "sata" and not place.bus and not board.sd_disk_bus
+        for place, (_target, bus) in zip(known, assigned)
+        if place.target and place.kind == CDROM and bus == "sata" and not place.bus and not board.sd_disk_bus
     ]
     return kinds, doubts
 

@@ -15,6 +15,7 @@ from ..errors import InvalidValue
 OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
 
 _TARGET = re.compile(r"(xvd|ubd|vd|sd|hd|fd)([a-z]{1,2})")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _BUSES = ("virtio", "scsi", "ide", "sata", "usb", "fdc", "xen", "uml")
 _PREFIX_BUS = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
 # Devices that one machine can have on a bus.
@@ -69,6 +70,10 @@ class Board:
         return not self.cdrom_on_sd
 
     @property
+    def emulated(self) -> int:
+        return self.devices.emulated if self.firmware else 0
+
+    @property
     def cdrom_on_sd(self) -> bool:
         """q35 and the boards called virt have no IDE; OpenNebula looks for the same two words."""
         return "q35" in self.machine or "virt" in self.machine
@@ -93,16 +98,42 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
             raise InvalidValue(
                 f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
             )
-        target = next(
-            prefix + letters
-            for letters in _letters()
-            if _unit(prefix + letters, board) not in used and _suits(places[index], prefix + letters, board)
-        )
+        target = _free(places[index], prefix, board, used)
         used[_unit(target, board)] = places[index].where
         targets[index] = target
     assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
     count(assigned, [place.where for place in places])
     return assigned
+
+
+def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> str:
+    """The first target of that prefix that nothing has; InvalidValue where there is none."""
+    taken = []
+    for letters in _letters():
+        target = prefix + letters
+        if not _suits(place, target, board):
+            continue
+        if _unit(target, board) not in used:
+            return target
+        taken.append(target)
+    most = board.emulated
+    if len(taken) != most:
+        raise InvalidValue(
+            f"{place.where}: DEV_PREFIX = {prefix}",
+            f"all of its {len(taken)} targets are taken",
+            "Put some of the disks on another prefix",
+        )
+    # Without what all of them belong to.
+    holders = ", ".join(f"{target} is {used[_unit(target, board)].partition(': ')[2]}" for target in taken)
+    remedy = f"Give a disk that is no CDROM a TARGET such as {prefix}{_ALPHABET[most]}, or take a CDROM away"
+    if place.context:
+        remedy += '. Or have the context on a disk: CONTEXT_DEVICE = "disk"'
+    raise InvalidValue(
+        place.where,
+        f"a CDROM has to be one of the {most} emulated drives of a machine with a firmware, and all are taken: "
+        + holders,
+        remedy,
+    )
 
 
 def translated(place: Place, board: Board) -> Place:
@@ -125,7 +156,7 @@ def _unit(target: str, board: Board) -> str:
 
 def _suits(place: Place, target: str, board: Board) -> bool:
     """Whether it can be there: an emulated disk of some hypervisors is never read-only, and a CDROM always emulated."""
-    emulated = board.devices.emulated if board.firmware else 0
+    emulated = board.emulated
     if not emulated or place.kind == UNKNOWN:
         return True
     if place.kind == CDROM:
@@ -252,6 +283,5 @@ def _order(places: Sequence[Place]) -> list[int]:
 
 
 def _letters() -> Iterator[str]:
-    alphabet = "abcdefghijklmnopqrstuvwxyz"
-    yield from alphabet
-    yield from (first + second for first in alphabet for second in alphabet)
+    yield from _ALPHABET
+    yield from (first + second for first in _ALPHABET for second in _ALPHABET)

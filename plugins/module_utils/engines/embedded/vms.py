@@ -445,7 +445,13 @@ class Vms:
         self._acquire(vm_id, row["name"], came)
         leased = iter(self._lease([(vm_id, row["name"], demands, devices.new_nics)], references)[vm_id])
         staying = dict(zip(devices.nics, self._refreshed(tuple(devices.nics.values()), references)))
-        nics = [staying.get(index) or next(leased) for index in range(len(demands.nics))]
+        nics = [nic for index in range(len(demands.nics)) if (nic := staying.get(index) or next(leased, None))]
+        if len(nics) < len(demands.nics):
+            raise Conflict(
+                f"VM {row['name']} (id {vm_id}): NIC",
+                f"it has {len(vm.nics)} of them, and of the {len(demands.nics)} wanted some came while others changed",
+                "Change them one after another, or set recreate: true",
+            )
         body, said = self._assemble(
             vm_id,
             row["uuid"],
