@@ -7,4 +7,4 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.packing import Pa
 
 
 class ActionModule(PackingAction):
-    PACKED = ("vms", "context", "attributes", "inject", "declared")
+    PACKED = ("vms", "context", "attributes", "inject", "owner", "declared")

@@ -169,6 +169,16 @@ options:
       - Any other attributes of the template, put over its own.
       - A dict, taken as JSON text.
     type: json
+  owner:
+    description:
+      - Whose the machine is, for the expressions C($UNAME), C($UID), C($GNAME), C($GID) and C($USER[…]) of its context;
+        it gives nobody any right. With O(vms), that of all items which do not say themselves.
+      - A dict, taken as JSON text, of C(name), C(uid), C(group), C(gid) and C(attributes), a dict of what
+        C($USER[SSH_PUBLIC_KEY]) and the like stand for.
+      - Without it a new machine is oneadmin's (user 0 of group 0, without attributes), and one that is there keeps the
+        owner that it has. Another one changes the contexts that ask for it, while the machine runs.
+    type: json
+    version_added: 0.2.0
   host:
     description: The host to run on. Without it the scheduler chooses the one with most memory left.
     type: str
@@ -427,7 +437,8 @@ DISK_SNAPSHOTS = {
 
 
 def run(params, check_mode):
-    items, refused = items_of(dict(params, **_parsed(params)), "vms", KEYS, "VM")
+    params = dict(params, **_parsed(params))
+    items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
     with closing(open_engine(params, check_mode)) as engine:
 
         def work():
@@ -462,7 +473,8 @@ def run(params, check_mode):
 
 
 def _parsed(params):
-    return {key: parse_json(params[key], key) for key in ("context", "attributes", "inject") if params[key] is not None}
+    packed = ("context", "attributes", "inject", "owner")
+    return {key: parse_json(params[key], key) for key in packed if params[key] is not None}
 
 
 def main():
@@ -484,6 +496,7 @@ def main():
         inject={"type": "json", "no_log": True},
         inject_via={"type": "str", "choices": [*VIAS]},
         attributes={"type": "json", "no_log": True},
+        owner={"type": "json", "no_log": True},
         host={"type": "str"},
         recreate={"type": "bool", "default": False},
         detach={"type": "bool", "default": False},

@@ -49,6 +49,8 @@ NETWORK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 # Base64 has no $, and a script is full of them.
 _NEVER_EXPANDED = frozenset(("START_SCRIPT", "START_SCRIPT_BASE64"))
+_OWNER_SAYS = "What a $USER[…] has is said by the option owner (nebula_owner)."
+_USER, _OF_OWNERS = "USER", ("UNAME", "UID", "GNAME", "GID")
 _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
 
@@ -58,13 +60,11 @@ def build(
     *,
     networks: Iterable[Network] = (),
     images: Iterable[Image] = (),
-    user: Mapping[str, str] | None = None,
 ) -> tuple[Context | None, list[str]]:
     """The context of an instantiated machine, final, and warnings; None if its template has no CONTEXT.
 
     vm: as model.instantiate built it; of its context disk_id, target and bus are kept.
     networks, images: what expressions() names beyond the machine's own NICs and disks.
-    user: attributes of the owner by upper-case name, for $USER[…]; UNAME and GNAME are oneadmin unless given.
     Names that no shell takes are left out: OpenNebula writes them, and a shell would run the line as a command.
     Raises InvalidValue for values that a shell can't hold, and for FILES that can't be meant.
     """
@@ -80,9 +80,12 @@ def build(
             continue
         value = raw
         if "$" in value and name not in _NEVER_EXPANDED:
-            scope = scope or _scope(vm, template, networks, images, user or {})
+            scope = scope or _scope(vm, template, networks, images)
             value, unknown = expand(value, scope)
-            warnings += [f"CONTEXT/{name}: {reason}. Nothing is put there. {_PLAIN_DOLLAR}" for reason in unknown]
+            remedy = _PLAIN_DOLLAR
+            if any(map(_is_of_owner, expressions(raw))):
+                remedy = f"{_OWNER_SAYS} {remedy}"
+            warnings += [f"CONTEXT/{name}: {reason}. Nothing is put there. {remedy}" for reason in unknown]
         variables[name] = value
     variables.update(start_script(given))
     if variables.get("NETWORK", "").upper() == "YES":
@@ -114,6 +117,15 @@ def references(template: Template) -> list[Expression]:
         if name not in _NEVER_EXPANDED
         for expression in expressions(value)
     ]
+
+
+def names_owner(template: Template) -> bool:
+    """Whether CONTEXT says anything of the machine's owner."""
+    return any(map(_is_of_owner, references(template)))
+
+
+def _is_of_owner(expression: Expression) -> bool:
+    return expression.name == _USER if expression.is_vector else expression.name in _OF_OWNERS
 
 
 def start_script(given: Mapping[str, str]) -> dict[str, str]:
@@ -152,9 +164,7 @@ def _own_values(nic: Nic) -> dict[str, str]:
 
 
 # -- what expressions can name ----------------------------------------------------------------------------------------
-def _scope(
-    vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image], user: Mapping[str, str]
-) -> Scope:
+def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image]) -> Scope:
     singles = {
         "CPU": f"{vm.cpu:g}",
         "VCPU": str(vm.vcpu or 1),
@@ -163,8 +173,7 @@ def _scope(
         **template.singles(),
         "NAME": vm.name,
         "VMID": str(vm.vm_id),
-        "UNAME": user.get("NAME") or "oneadmin",
-        "GNAME": user.get("GNAME") or "oneadmin",
+        **vm.owner.singles(),
     }
     images = list(images)
     vectors: dict[str, Sequence[Mapping[str, str]]] = {
@@ -176,7 +185,7 @@ def _scope(
         DISK=[_disk(disk) for disk in vm.disks],
         IMAGE=[*map(_image, images), *(_image_of(disk) for disk in vm.disks if disk.image)],
         FILE=[_file(image) for image in images if image.type == ImageType.CONTEXT],
-        USER=[user],
+        USER=[vm.owner.vector()],
     )
     if vm.graphics:
         known = {"TYPE": vm.graphics.type, "LISTEN": vm.graphics.listen, "PORT": str(vm.graphics.port or "")}

@@ -24,6 +24,7 @@ from ..model.datastore import Datastore
 from ..model.host import Host
 from ..model.image import Image
 from ..model.network import AddressRange, Network, Spread
+from ..model.owner import Owner
 from ..model.plan import Observed, Plan, VmOutcome
 from ..model.template import StoredTemplate, Template
 
@@ -35,7 +36,7 @@ T = TypeVar("T")
 class VmRecord:
     """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
     no context values, no passwords. outdated: its networks say something else by now than its context does.
-    request: the merged template it was made from (Template as plain attributes)."""
+    request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
     id: int | None
     name: str
@@ -63,6 +64,7 @@ class VmRecord:
     disks: Sequence[Mapping[str, Any]] = ()
     graphics: Mapping[str, Any] = field(default_factory=dict)
     request: Template | None = field(default=None, repr=False)
+    owner: Owner = Owner()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class VmRequest:
     position: int | None = None
     host: str = ""
     wanted: str = "RUNNING"
+    owner: Owner = Owner()
 
 
 @dataclass(frozen=True)
@@ -324,11 +327,12 @@ class Engine(abc.ABC):
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
 
     @abc.abstractmethod
-    def vm_update(self, vm_id: int, template: Template) -> VmRecord:
-        """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE)."""
+    def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+        """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE). owner:
+        None for the one that it has."""
 
     @abc.abstractmethod
-    def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
+    def vm_recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
 
     @abc.abstractmethod

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..context.variables import names_owner
 from ..errors import Ambiguous, Conflict, InvalidValue, NebulaError, NotFound, WrongState
 from ..model import inject, instantiate, rules
-from ..model.changes import HOTPLUG, RECREATE, Change, matched
+from ..model.changes import HOTPLUG, RECREATE, Change, how, matched
 from ..model.flags import flag
 from ..model.names import check_name, nearest
 from ..model.numbers import whole
+from ..model.owner import Owner, owner_of
 from ..model.states import FAILURES, ImageType
 from ..model.template import Template
 from ..text import context_sh
@@ -28,9 +30,11 @@ STATES = (*WANTED, *OPERATIONS, "present", "recovered")
 KEYS = (
     "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
     "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
-    "inject", "inject_via", "detach",
+    "inject", "inject_via", "detach", "owner",
 )  # fmt: skip
 INDEX = "%i"
+# What a change of it is called: no attribute of a template.
+OWNER = "owner"
 MAX_COUNT = 100_000
 # Seconds: a day.
 LONGEST_SHUTDOWN = 86_400
@@ -51,6 +55,7 @@ class Wish:
     host: str = ""
     recreate: bool = False
     detach: bool = False
+    owner: Owner | None = None
     save_as: Sequence[SaveAs] = ()
     disk_snapshots: Sequence[DiskSnapshot] = ()
     orders: VmOrders = VmOrders()
@@ -169,6 +174,7 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     check_name("VM", name.replace(INDEX, "0"))
     wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
     wish.detach = _flag(item, "detach", where)
+    wish.owner = owner_of(item["owner"], where) if item.get("owner") else None
     wish.count = _count(item, where)
     if wish.count is None:
         wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
@@ -333,6 +339,7 @@ def _create(
             position=position if wish.pattern else None,
             host=wish.host,
             wanted=wanted,
+            owner=wish.owner or Owner(),
         )
         for position, name in missing
     ]
@@ -354,13 +361,16 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         )
     rule = rules.of(record.hypervisor)
     changes = instantiate.changes(record.request, wish.template, rule.live)
+    owner = _another_owner(wish, record)
+    if owner is not None:
+        changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
     if not changes:
         if record.outdated:
             outcome.after = engine.vm_update(_id(record), record.request)
         return
     if wish.recreate or _never_ran(engine, record):
         _refuse_unsaved(engine, wish, record, "recreate", "leave recreate out once")
-        outcome.after = engine.vm_recreate(_id(record), wish.template)
+        outcome.after = engine.vm_recreate(_id(record), wish.template, wish.owner)
         outcome.changes = changes
         return
     off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
@@ -376,8 +386,9 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
             )
             continue
         if change.how in possible or (change.how != RECREATE and change.attribute in live):
-            template = _with_attribute(template, wish.template, change.attribute)
             outcome.changes.append(change)
+            if change.attribute != OWNER:
+                template = _with_attribute(template, wish.template, change.attribute)
             continue
         remedy = (
             "power it off first (state: poweroff), or set recreate: true"
@@ -388,9 +399,18 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
             f"VM {record.name} (id {record.id}) differs in {change.attribute}: it has {change.old}, the list says "
             f"{change.new}; left as it is: {remedy}"
         )
-    if template != record.request:
-        outcome.after = engine.vm_update(_id(record), template)
+    if not any(change.attribute == OWNER for change in outcome.changes):
+        owner = None
+    if template != record.request or owner is not None:
+        outcome.after = engine.vm_update(_id(record), template, owner)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _another_owner(wish: Wish, record: VmRecord) -> Owner | None:
+    """The owner that its item names, if that is another than its context was made of, and the context asks for one."""
+    if wish.owner is None or wish.owner == record.owner or wish.template is None:
+        return None
+    return wish.owner if names_owner(wish.template) else None
 
 
 def _lost(engine: Engine, old: Template, new: Template) -> str:

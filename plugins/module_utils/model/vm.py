@@ -12,6 +12,7 @@ from typing import Optional
 from .context import Context
 from .disk import Disk
 from .nic import Nic
+from .owner import Owner
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Vm:
     next_disk, next_nic: ids that no disk or NIC of it ever had, 0 for those after the last.
     cpu_limit: percents of one processor that it gets at most, 0 for no limit.
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
-    attributes: the user's own attributes, single values only.
+    attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
     """
 
     vm_id: int
@@ -89,5 +90,6 @@ class Vm:
     cpu_limit: int = 0
     raw: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    owner: Owner = Owner()
     next_disk: int = 0
     next_nic: int = 0

@@ -19,6 +19,7 @@ from ...model.datastore import Datastore
 from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network, Spread
+from ...model.owner import Owner
 from ...model.plan import Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
@@ -291,11 +292,11 @@ class EmbeddedEngine(Engine):
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
         return self.vms.action(vm_id, wanted, orders)
 
-    def vm_update(self, vm_id: int, template: Template) -> VmRecord:
-        return self.vms.update(vm_id, template)
+    def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+        return self.vms.update(vm_id, template, owner)
 
-    def vm_recreate(self, vm_id: int, template: Template) -> VmRecord:
-        return self.vms.recreate(vm_id, template)
+    def vm_recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+        return self.vms.recreate(vm_id, template, owner)
 
     def vm_disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
         return self.vms.disk_save_as(vm_id, disk_id, image, consistency)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ...context.sources import Sources
 from ...model.context import ContextFile
 from ...model.host import Host
+from ...model.owner import Owner
 from ...model.plain import from_plain
 from ...model.plan import SAVE_AS, Observed, Plan, PlannedVm
 from ...model.states import ImageType
@@ -118,7 +119,8 @@ class Plans:
     def _planned(self, row: sqlite3.Row) -> PlannedVm:
         orders = json.loads(row["orders"])
         return PlannedVm(
-            vm=from_plain(Vm, json.loads(row["body"])),
+            # What its context says of the owner, it says; no node needs the rest.
+            vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
             generation=row["generation"],
             wanted=row["wanted"],
             operation=orders.get("operation", ""),

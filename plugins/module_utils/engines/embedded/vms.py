@@ -27,6 +27,7 @@ from ...model.instantiate import Demands, Kept
 from ...model.names import check_name
 from ...model.network import Network
 from ...model.nic import Nic
+from ...model.owner import Owner
 from ...model.plain import from_plain, to_plain
 from ...model.plan import DiskTask, Observed, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
@@ -59,10 +60,6 @@ _ENDING = {
     "SUSPENDED": LcmState.SAVE_SUSPEND,
     "DONE": LcmState.EPILOG,
 }
-
-
-# $USER: as the first user of an OpenNebula, who owns all machines here.
-_OWNER = {"ID": "0", "UID": "0", "GID": "0", "NAME": "oneadmin", "UNAME": "oneadmin", "GNAME": "oneadmin"}
 
 
 class Vms:
@@ -194,6 +191,7 @@ class Vms:
                 nics[vm_id],
                 ports.get(vm_id),
                 references,
+                request.owner,
             )
             warnings[vm_id] = said
             bodies.append((_dumps(to_plain(vm)), vm_id))
@@ -243,6 +241,7 @@ class Vms:
         nics: Sequence[Nic],
         vnc_port: int | None,
         references: _References,
+        owner: Owner,
         fetched: Mapping[str, str] | None = None,
         kept: Kept | None = None,
         graphics: Graphics | None = None,
@@ -260,6 +259,7 @@ class Vms:
             vnc_port=vnc_port,
             kept=kept,
         )
+        vm = replace(vm, owner=owner)
         doubts = instantiate.doubts(template, vm, images)
         vm = consoles.closed(vm, graphics)
         if fetched is None:
@@ -267,7 +267,7 @@ class Vms:
         if vm.context is None:
             return vm, doubts
         named_networks, named_images = references.of_context(template)
-        context, said = variables.build(vm, template, networks=named_networks, images=named_images, user=_OWNER)
+        context, said = variables.build(vm, template, networks=named_networks, images=named_images)
         if context is not None and (context.files or context.format != formats.DEFAULT):
             # Not those that only $IMAGE names: a disk may hold what no other machine is to read.
             names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}
@@ -425,7 +425,7 @@ class Vms:
             self._decide(row, way, row["wanted"], known, task.kind, task=task)
         return self.pool(ids=[row["id"]])[0]
 
-    def update(self, vm_id: int, template: Template) -> VmRecord:
+    def update(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
         row = self._row(vm_id)
         vm = from_plain(Vm, json.loads(row["body"]))
         changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live)
@@ -462,6 +462,7 @@ class Vms:
             nics,
             port,
             references,
+            owner or vm.owner,
             {} if any(change.attribute == "CONTEXT" for change in changes) else _fetched(vm),
             devices.kept,
             vm.graphics,
@@ -507,7 +508,7 @@ class Vms:
             for nic in body.get("nics", ())
         )
 
-    def recreate(self, vm_id: int, template: Template) -> VmRecord:
+    def recreate(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
         row = self._row(vm_id)
         old = from_plain(Vm, json.loads(row["body"]))
         host = self._hosts_by_id()[row["host_id"]]
@@ -527,7 +528,17 @@ class Vms:
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(
-            vm_id, row["uuid"], row["name"], host, template, images, nics, port, references, graphics=old.graphics
+            vm_id,
+            row["uuid"],
+            row["name"],
+            host,
+            template,
+            images,
+            nics,
+            port,
+            references,
+            owner or old.owner,
+            graphics=old.graphics,
         )
         self._store(vm_id, references.as_json(template), body, demands, host)
         orders = VmOrders(hard=True, operation="recreate")
@@ -966,6 +977,8 @@ def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("graphics"):
         body["graphics"]["password"] = ""
     body["raw"] = {}
+    if body.get("owner"):
+        body["owner"]["attributes"] = {}
     for disk in body.get("disks", ()):
         disk["inject"] = []
     return body
@@ -1026,4 +1039,6 @@ def _record(row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any]
         ],
         graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},
         request=_request(row) if row["request"] else None,
+        # Machines of older versions were oneadmin's.
+        owner=from_plain(Owner, body["owner"]) if body.get("owner") else Owner(),
     )

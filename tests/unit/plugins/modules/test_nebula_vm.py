@@ -243,3 +243,17 @@ def test_machines_that_do_not_reach_each_other_are_warned_of_at_every_run(furnis
     obey(furnished, made)
     again = vm(furnished, vms=json.dumps(items))
     assert not again.changed and [text for text in again.warnings if text.startswith(told)]
+
+
+def test_the_owner_of_a_list_is_that_of_items_that_do_not_say_one(furnished, vm):
+    context = {"WHO": "$UNAME $USER[MAIL]"}
+    items = [{"name": "a", "template": "web", "context": context}]
+    items.append({"name": "b", "template": "web", "context": context, "owner": {"name": "bob"}})
+    given = json.dumps({"name": "ann", "attributes": {"MAIL": "ann@example.org"}})
+    result = vm(furnished, vms=json.dumps(items), owner=given, return_plans=True)
+    (plan,) = result.payload["plans"].values()
+    told = [each["vm"]["context"]["variables"]["WHO"] for each in json.loads(plan)["vms"]]
+    assert told == ["ann ann@example.org", "bob "]
+    single = vm(furnished, name="c", template="web", context=json.dumps(context), owner=given, return_plans=True)
+    (plan,) = single.payload["plans"].values()
+    assert json.loads(plan)["vms"][-1]["vm"]["context"]["variables"]["WHO"] == "ann ann@example.org"

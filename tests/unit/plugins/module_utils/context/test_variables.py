@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
@@ -52,9 +53,9 @@ def machine(context=None, *, nics=(), disks=(), name="web-0", vm_id=7, **more):
     return vm, Template.from_mapping({"CONTEXT": context or {}})
 
 
-def built(context=None, *, user=None, networks=(), images=(), **more):
+def built(context=None, *, networks=(), images=(), **more):
     vm, template = machine(context, **more)
-    context, warnings = variables.build(vm, template, user=user, networks=networks, images=images)
+    context, warnings = variables.build(vm, template, networks=networks, images=images)
     return context, warnings
 
 
@@ -186,7 +187,7 @@ def test_expressions_know_the_machine_and_what_it_uses():
     disks = [Disk(0, "vda", image="debian", image_id=4, source="/s/debian", size=2048), Disk(1, "vdb", image="data")]
     found = values(
         {
-            "A": "$NAME:$VMID:$UNAME:$GNAME:$CPU:$VCPU:$MEMORY:$MINE",
+            "A": "$NAME:$VMID:$UNAME:$GNAME:$UID:$GID:$CPU:$VCPU:$MEMORY:$MINE",
             "B": '$DISK[SOURCE, IMAGE="debian"] $DISK[TARGET, DISK_ID=1] $IMAGE[FORMAT, IMAGE_ID=4]',
             "C": '$NIC[MAC, NETWORK="net-b"] $NETWORK[GATEWAY, NIC_ID=1] $NETWORK[NAME]',
             "D": "$USER[SSH_PUBLIC_KEY]",
@@ -194,15 +195,48 @@ def test_expressions_know_the_machine_and_what_it_uses():
         },
         nics=[nic(), nic(1, "net-b", values=NET_B)],
         disks=disks,
-        user={"SSH_PUBLIC_KEY": "ssh-ed25519 AAAA o'brien@host"},
+        owner=Owner("ann", "104", "users", "1", {"SSH_PUBLIC_KEY": "ssh-ed25519 AAAA o'brien@host"}),
         graphics=Graphics(port=5907),
         attributes={"MINE": "user attribute"},
     )
-    assert found["A"] == "web-0:7:oneadmin:oneadmin:0.5:1:128:user attribute"
+    assert found["A"] == "web-0:7:ann:users:104:1:0.5:1:128:user attribute"
     assert found["B"] == "/s/debian vdb raw"
     assert found["C"] == "02:00:0a:01:00:0a 192.168.77.1 net-a"
     assert found["D"] == "ssh-ed25519 AAAA o'brien@host"
     assert found["E"] == "5907"
+
+
+def test_the_owner_is_oneadmin_unless_it_is_said():
+    found = values({"A": "$UNAME:$UID:$GNAME:$GID", "B": "$USER[NAME]:$USER[ID]"})
+    assert (found["A"], found["B"]) == ("oneadmin:0:oneadmin:0", "oneadmin:0")
+
+
+@pytest.mark.parametrize("text", ["$USER[SSH_PUBLIC_KEY]", "$UID"])
+def test_what_is_not_said_of_the_owner_is_empty_and_the_option_is_named(text):
+    found, warnings = built({"A": f"<{text}>"}, owner=Owner("ann", uid="", gid=""))
+    assert found.variables["A"] == "<>"
+    assert len(warnings) == 1 and "the option owner (nebula_owner)" in warnings[0]
+    _found, warnings = built({"A": "$NMAE"})
+    assert "owner" not in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("$UNAME", True),
+        ("a$uid", True),
+        ("$GNAME:$GID", True),
+        ("$USER[SSH_PUBLIC_KEY]", True),
+        ("$USER", False),
+        ("$UID[A]", False),
+        (r"\$UNAME", False),
+        ("$$UNAME", False),
+        ("$NAME", False),
+        ("UNAME", False),
+    ],
+)
+def test_a_context_asks_for_its_owner_or_does_not(text, asks):
+    assert variables.names_owner(Template.from_mapping({"CONTEXT": {"A": text}, "B": "$UNAME"})) == asks
 
 
 def test_what_is_not_known_is_empty_and_named():

@@ -644,3 +644,74 @@ def test_a_machine_for_xen_comes_to_a_host_of_xen_by_whosever_hand(engine):
         want(engine, {"name": "kvm", "template": "web", "host": "virsh1", "attributes": {"HYPERVISOR": "kvm"}})[0]
     )
     assert "xen_libvirt" in text
+
+
+# -- owners -----------------------------------------------------------------------------------------------------------
+
+ANN = {"name": "ann", "uid": 104, "attributes": {"SSH_PUBLIC_KEY": "ssh-rsa s3cr3t-1"}}
+KEY = {"KEY": "$USER[SSH_PUBLIC_KEY]", "WHO": "$UNAME:$UID:$GNAME"}
+
+
+def told(plans):
+    return [{key: each.vm.context.variables.get(key) for key in KEY} for each in plans["node1"].vms]
+
+
+def test_a_machine_is_its_owners_and_stays_so(engine):
+    web = {"name": "a", "template": "web", "context": KEY, "owner": ANN}
+    outcomes, plans, warnings = want(engine, web)
+    assert failed(outcomes) == []
+    assert told(plans) == [{"KEY": "ssh-rsa s3cr3t-1", "WHO": "ann:104:"}]
+    # The group was not said, and that is told.
+    assert len(warnings) == 1 and "WHO" in warnings[0] and "nebula_owner" in warnings[0]
+    # No node needs what its context does not say.
+    assert plans["node1"].vms[0].vm.owner.attributes == {}
+    carry_out(engine, plans)
+    for item in (web, {key: value for key, value in web.items() if key != "owner"}, {**web, "owner": {}}):
+        outcomes, plans, _ = want(engine, item)
+        assert plans == {} and all(o.before == o.after for o in outcomes)
+    # What else changes leaves it its owner.
+    _, plans, _ = want(engine, {"name": "a", "template": "web", "context": {**KEY, "MORE": "x"}})
+    assert told(plans) == [{"KEY": "ssh-rsa s3cr3t-1", "WHO": "ann:104:"}]
+    carry_out(engine, plans)
+    _, plans, _ = want(engine, {"name": "a", "template": "web", "context": KEY, "memory": 256, "recreate": True})
+    assert told(plans) == [{"KEY": "ssh-rsa s3cr3t-1", "WHO": "ann:104:"}]
+
+
+def test_another_owner_changes_the_contexts_that_ask_for_one(engine):
+    web = {"name": "a", "template": "web", "context": KEY, "owner": ANN}
+    plain = {"name": "b", "template": "web", "owner": ANN}
+    run(engine, web, plain)
+    bob = {"name": "bob", "uid": 105, "group": "users", "attributes": {"SSH_PUBLIC_KEY": "ssh-rsa s3cr3t-2"}}
+    (first, second), plans, _ = want(engine, {**web, "owner": bob}, {**plain, "owner": bob})
+    assert told(plans) == [{"KEY": "ssh-rsa s3cr3t-2", "WHO": "bob:105:users"}]
+    assert [(change.attribute, change.old, change.new, change.how) for change in first.changes] == [
+        ("owner", "ann", "bob", "live")
+    ]
+    assert second.before == second.after
+    carry_out(engine, plans)
+    outcomes, plans, _ = want(engine, {**web, "owner": bob}, {**plain, "owner": bob})
+    assert plans == {} and all(o.before == o.after for o in outcomes)
+
+
+def test_a_context_on_a_disk_waits_for_another_owner_until_the_machine_is_off(engine):
+    web = {"name": "a", "template": "web", "context": KEY, "context_device": "disk", "owner": ANN}
+    run(engine, web)
+    (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}})
+    assert plans == {} and "differs in owner: it has ann, the list says bob" in outcome.differs[0]
+    (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}, "state": "poweroff"})
+    assert outcome.differs == [] and told(plans)[0]["WHO"] == "bob::"
+
+
+def test_what_an_owner_has_goes_with_the_machine(engine):
+    run(engine, {"name": "a", "template": "web", "context": KEY, "owner": ANN})
+    run(engine, {"name": "a", "state": "absent"})
+    (record,) = engine.vm_pool(done=True)
+    assert record.owner.name == "ann" and record.owner.attributes == {}
+
+
+def test_an_owner_that_can_t_be_is_that_machines_error_alone(engine):
+    outcomes, plans, _ = want(
+        engine, {"name": "a", "template": "web", "owner": "ann"}, {"name": "b", "template": "web"}
+    )
+    assert failed(outcomes) == ["VM a: owner: it is a str. Give a dict with name, uid, group, gid, attributes"]
+    assert [each.vm.name for each in plans["node1"].vms] == ["b"]

@@ -213,9 +213,9 @@ def test_a_path_that_is_not_here_yet_is_a_warning_in_check_mode(again, engine, t
 
 
 def test_the_owner_is_oneadmin(engine):
-    _, plans = want(engine, web(OWNER="$USER[NAME]", ID="$USER[ID]"))
+    _, plans = want(engine, web(OWNER="$USER[NAME]:$UNAME:$GNAME", ID="$USER[ID]:$UID:$GID"))
     variables = plans["node1"].vms[0].vm.context.variables
-    assert (variables["OWNER"], variables["ID"]) == ("oneadmin", "0")
+    assert (variables["OWNER"], variables["ID"]) == ("oneadmin:oneadmin:oneadmin", "0:0:0")
 
 
 @pytest.mark.parametrize(
