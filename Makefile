@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
-	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs variables floor newest matrix \
+	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs variables attributes floor newest matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
 	installer torture clean
 
@@ -136,9 +136,13 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 		--skip-rstcheck collections/ansible_collections/nebula/provision
 	$(BIN)/antsibull-changelog lint
 	$(BIN)/python tests/tools/variables.py --check
+	$(BIN)/python tests/tools/attributes.py --check
 
 variables: venv  ## docs/variables.md out of the roles' argument_specs
 	$(BIN)/python tests/tools/variables.py
+
+attributes: venv  ## docs/attributes.md out of the table of templates' attributes
+	$(BIN)/python tests/tools/attributes.py
 
 # Of the cheap tests those that know Ansible, and what every playbook goes through.
 OF_ANSIBLE := $(addprefix tests/unit/plugins/,action filter lookup modules plugin_utils test module_utils/test_runner.py)

@@ -239,7 +239,8 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
         variables = Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT")
         context_sh.refuse_names(variables, f"{where}: context")
         template = template.merge_context(variables)
-    return template
+    # What a machine is compared by later: its own NICs, whoever said what is in them.
+    return instantiate.with_nic_defaults(template, where)
 
 
 def _count(item: Mapping[str, Any], where: str) -> int | None:

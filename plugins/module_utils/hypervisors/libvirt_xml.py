@@ -67,7 +67,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _cpu(domain, vm, site)
     _clock(domain, vm, site)
     devices = ET.SubElement(domain, "devices")
-    put(devices, "emulator", site.emulator)
+    put(devices, "emulator", vm.emulator or site.emulator)
     iothreads = _iothreads(vm)
     _disks(devices, vm, site, iothreads[0])
     _controllers(devices, vm, iothreads[1])
@@ -329,7 +329,10 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
     queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
     ET.SubElement(scsi, "driver", given(queues=queues, iothread=iothread))
     if _is_q35(vm):
-        ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
+        root = ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
+        hole = _number(vm.features, "PCIHOLE64", "FEATURES")
+        if hole:
+            put(root, "pcihole64", str(hole), unit="KiB")
         for index in range(1, ROOT_PORTS + 1):
             ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": "pcie-root-port"})
         bridge = {"type": "pci", "index": str(ROOT_PORTS + 1), "model": "pcie-to-pci-bridge"}

@@ -1,17 +1,48 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The attributes that templates are known to have, and which of a user's own look like slips of them."""
+"""The attributes that templates are known to have, what becomes of each, and which of a user's own look like slips."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
+from ..errors import InvalidValue
+from .flags import FALSE
 from .template import Template
 
+ACTS, REFUSED, NO_EFFECT, KEPT = "acts", "refused", "no effect", "kept"
+# Whose machines differ in what acts: the columns of the table.
+KVM, XEN = "kvm", "xen"
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+
+@dataclass(frozen=True)
+class Entry:
+    """What becomes of some attributes that OpenNebula's templates know, of a machine of KVM and of one of Xen.
+
+    vector: that they stand in, "" for attributes of the machine itself. names: "" is the vector as such, "*" any.
+    ACTS: it makes another machine. REFUSED: nothing that says yes is stored. NO_EFFECT: kept, with a warning. KEPT: for
+    people, or written by a real oned. why: of what does not act everywhere; instead: what to do where it is refused.
+    """
+
+    vector: str
+    names: tuple[str, ...]
+    kvm: str
+    xen: str
+    why: str = ""
+    instead: str = "Leave it out"
+
+    def on(self, hypervisor: str) -> str:
+        return self.xen if hypervisor == XEN else self.kvm
+
+    def texts(self) -> list[str]:
+        """SINGLE, VECTOR, VECTOR/KEY"""
+        return [f"{self.vector}/{name}" if self.vector and name else self.vector or name for name in self.names]
+
+
+def _entry(vector: str, names: str, kvm: str, xen: str, why: str = "", instead: str = "Leave it out") -> Entry:
+    # A full stop stands for the vector itself.
+    return Entry(vector, tuple("" if name == "." else name for name in names.split()), kvm, xen, why, instead)
 
 
 _IO_LIMITS = " ".join(
@@ -20,104 +51,277 @@ _IO_LIMITS = " ".join(
     for what in ("BYTES", "IOPS")
     for more in ("", "_MAX", "_MAX_LENGTH")
 )
+_OF_NETWORKS = "the network says it"
+_BY_ONED = "a real oned writes it itself"
+_BY_ITEM = "a machine goes to the host that its item names, else to the one with most memory left"
+_NO_CONTAINERS = "no machine here is a container"
 
-# For people, for Sunstone, or written by a real oned: being kept is all they are for.
-NOTES = _words("""
-    DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY
-    SUNSTONE_CAPACITY_SELECT SUNSTONE_NETWORK_SELECT
-""")
+# All attributes of OpenNebula 7.4's templates, those of older ones that are still met, and ours. What is warned of,
+# what is refused, which names look like slips and docs/attributes.md come from here.
+TABLE = (
+    # -- the machine itself
+    _entry("", "NAME CPU VCPU MEMORY HYPERVISOR", ACTS, ACTS),
+    _entry("", "CONTEXT_FORMAT CONTEXT_DEVICE INJECT_VIA", ACTS, ACTS, "ours: context.md and disks.md say what"),
+    _entry("", "EMULATOR", ACTS, NO_EFFECT, "it names another QEMU; Xen's tools choose theirs themselves"),
+    _entry("", "CPULIMIT", NO_EFFECT, ACTS, "percents of one processor; on KVM the weight of CPU is all there is"),
+    _entry(
+        "",
+        "DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY SUNSTONE_CAPACITY_SELECT"
+        " SUNSTONE_NETWORK_SELECT",
+        KEPT,
+        KEPT,
+        "for people, for Sunstone, or written by a real oned",
+    ),
+    _entry(
+        "",
+        "SCHED_REQUIREMENTS SCHED_RANK SCHED_DS_REQUIREMENTS SCHED_DS_RANK REQUIREMENTS RANK USER_PRIORITY",
+        NO_EFFECT,
+        NO_EFFECT,
+        _BY_ITEM,
+    ),
+    _entry(
+        "",
+        "VCPU_MAX MEMORY_MAX MEMORY_SLOTS MEMORY_RESIZE_MODE",
+        NO_EFFECT,
+        NO_EFFECT,
+        "nothing is set aside for growing later: VCPU and MEMORY say what there is",
+    ),
+    _entry("", "MEMORY_TUNE_OFFSET", NO_EFFECT, NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
+    _entry("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, NO_EFFECT, "nothing is billed"),
+    _entry("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, NO_EFFECT, "there are no users who would have rights"),
+    _entry("", "SUBMIT_ON_HOLD", NO_EFFECT, NO_EFFECT, "an item with state: poweroff is made and not started"),
+    _entry("", "HYPERV_OPTIONS SPICE_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry(
+        "",
+        "AUTOMATIC_REQUIREMENTS AUTOMATIC_DS_REQUIREMENTS AUTOMATIC_NIC_REQUIREMENTS CLUSTER_ID DEPLOY_ID"
+        " CLONING_TEMPLATE_ID TM_MAD_SYSTEM IMPORTED VROUTER_ID VROUTER_KEEPALIVED_ID VROUTER_KEEPALIVED_PASSWORD"
+        " QEMU_GA_EXEC",
+        NO_EFFECT,
+        NO_EFFECT,
+        _BY_ONED,
+    ),
+    _entry(
+        "",
+        "ONBOOT CPUUNITS CPUS CPUMASK DISKSPACE DISKINODES SWAPPAGES OSTEMPLATE LXC_SECURITY_PRIVILEGED LXC_PROFILES"
+        " LXC_UNPRIVILEGED LXC_SWAP",
+        NO_EFFECT,
+        NO_EFFECT,
+        _NO_CONTAINERS,
+    ),
+    # -- disks
+    _entry("DISK", "IMAGE IMAGE_ID DEV_PREFIX TARGET DRIVER TYPE FORMAT FS SIZE READONLY", ACTS, ACTS),
+    _entry("DISK", "BUS", ACTS, NO_EFFECT, "the target says it"),
+    _entry(
+        "DISK",
+        f"CACHE IO DISCARD ERROR_POLICY SHAREABLE SERIAL IOTHREAD VIRTIO_BLK_QUEUES SIZE_IOPS_SEC {_IO_LIMITS}",
+        ACTS,
+        NO_EFFECT,
+        "a disk of Xen is its kernel's, and not QEMU's",
+    ),
+    _entry("DISK", "FORCE_BUS", ACTS, NO_EFFECT, "ours: the system is known to start from another bus"),
+    _entry("DISK", "LUKS_SECRET", NO_EFFECT, NO_EFFECT, "the secret of the image opens it (nebula_luks_secrets)"),
+    _entry("DISK", "MOUNT_TAG MOUNT_POINT UID_MAP GID_MAP", NO_EFFECT, NO_EFFECT, "no directory is shared with guests"),
+    _entry(
+        "DISK",
+        "RECOVERY_SNAPSHOT_FREQ",
+        NO_EFFECT,
+        NO_EFFECT,
+        "nothing runs between runs; disk_snapshots of an item makes snapshots",
+    ),
+    _entry("DISK", "IMAGE_UID IMAGE_UNAME", NO_EFFECT, NO_EFFECT, "names of images are there once"),
+    _entry("DISK", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
+    _entry(
+        "DISK",
+        "CLONE SAVE PERSISTENT SOURCE IMAGE_STATE DATASTORE DATASTORE_ID DISK_TYPE ORIGINAL_SIZE SIZE_PREV DISK_ID"
+        " ALLOW_ORPHANS CLONE_TARGET LN_TARGET TM_MAD TM_MAD_SYSTEM CLUSTER_ID OPENNEBULA_MANAGED POOL_NAME"
+        " QCOW2_STANDALONE SPARSE LVM_THIN_ENABLE PERSISTENT_SNAPSHOTS",
+        NO_EFFECT,
+        NO_EFFECT,
+        "the image says it",
+    ),
+    _entry("DISK", "DISKSPACE DISKINODES", NO_EFFECT, NO_EFFECT, _NO_CONTAINERS),
+    # -- interfaces
+    _entry(
+        "NIC",
+        "NETWORK NETWORK_ID IP IP6 MAC MODEL TARGET IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID"
+        " EXTERNAL GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES"
+        " VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT",
+        ACTS,
+        ACTS,
+    ),
+    _entry(
+        "NIC",
+        "FILTER VIRTIO_QUEUES INBOUND_AVG_BW INBOUND_PEAK_BW INBOUND_PEAK_KB OUTBOUND_AVG_BW OUTBOUND_PEAK_BW"
+        " OUTBOUND_PEAK_KB",
+        ACTS,
+        NO_EFFECT,
+        "an interface of Xen is its kernel's, and not QEMU's",
+    ),
+    _entry("NIC", "SCRIPT", REFUSED, ACTS, "libvirt runs none for interfaces of a bridge"),
+    _entry(
+        "NIC", "SECURITY_GROUPS", NO_EFFECT, NO_EFFECT, "no rules are set for its packets; on KVM, FILTER names some"
+    ),
+    _entry(
+        "NIC",
+        "FILTER_IP_SPOOFING FILTER_MAC_SPOOFING TRUST SPOOFCHK",
+        NO_EFFECT,
+        NO_EFFECT,
+        "its addresses are not watched over; on KVM, FILTER names rules such as clean-traffic",
+    ),
+    _entry("NIC", "FLOATING_IP FLOATING_ONLY EXTERNAL_IP", NO_EFFECT, NO_EFFECT, "no router here has such addresses"),
+    _entry("NIC", "RDP SSH VNC", NO_EFFECT, NO_EFFECT, "there is no Sunstone that would connect"),
+    _entry("NIC", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
+    _entry(
+        "NIC",
+        "NETWORK_MODE SCHED_REQUIREMENTS SCHED_RANK",
+        NO_EFFECT,
+        NO_EFFECT,
+        "no network is chosen: NETWORK names it",
+    ),
+    _entry(
+        "NIC",
+        "BRIDGE BRIDGE_TYPE PHYDEV VN_MAD AR_ID MTU VLAN_TAGGED_ID ISOLATION_BRIDGE CLUSTER_ID TYPE QOS_CLASS CVLANS"
+        " QINQ_TYPE CONF BRIDGE_CONF OVS_BRIDGE_CONF IP_LINK_CONF",
+        NO_EFFECT,
+        NO_EFFECT,
+        _OF_NETWORKS,
+    ),
+    _entry(
+        "NIC",
+        "NIC_ID NAME ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK",
+        NO_EFFECT,
+        NO_EFFECT,
+        _BY_ONED,
+    ),
+    _entry("NIC", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
+    _entry("NIC_DEFAULT", ". *", ACTS, ACTS, "what each NIC has that does not say it itself"),
+    _entry(
+        "NIC_DEFAULT",
+        "NETWORK NETWORK_ID NETWORK_UID NETWORK_UNAME",
+        REFUSED,
+        REFUSED,
+        "OpenNebula takes none there",
+        "Name the network in each NIC",
+    ),
+    _entry(
+        "NIC_ALIAS",
+        ". NETWORK NETWORK_ID NETWORK_UNAME PARENT IP IP6 MAC NAME EXTERNAL SECURITY_GROUPS NIC_ID",
+        NO_EFFECT,
+        NO_EFFECT,
+        "a NIC has the addresses of its lease, and no more",
+    ),
+    # -- what it boots, and how
+    _entry("OS", "MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT UUID FIRMWARE", ACTS, ACTS),
+    _entry("OS", "SD_DISK_BUS", ACTS, NO_EFFECT, "disks of Xen are on no such bus"),
+    _entry("OS", "ARCH", ACTS, NO_EFFECT, "machines of Xen are x86_64"),
+    _entry("OS", "BOOTLOADER", REFUSED, ACTS, "KVM has none beside the one on the disk", "Name KERNEL and INITRD"),
+    _entry("OS", "FIRMWARE_SECURE", ACTS, REFUSED, "Xen can't protect it", "Leave it out, or use KVM"),
+    _entry("OS", "FIRMWARE_FORMAT", NO_EFFECT, NO_EFFECT, "the firmware's own description says it"),
+    _entry("OS", "TPM", ACTS, REFUSED, "Xen's tools make none for a machine of its own", "Leave it out, or use KVM"),
+    _entry(
+        "TPM",
+        ". MODEL VERSION",
+        ACTS,
+        REFUSED,
+        "Xen's tools make none for a machine of its own",
+        "Leave it out, or use KVM",
+    ),
+    _entry(
+        "MEMORY_ENCRYPTION",
+        ". TYPE",
+        REFUSED,
+        REFUSED,
+        "no machine's memory is encrypted here, and one that is to be must not run without",
+        "Leave it out if the machine may run without",
+    ),
+    _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK", ACTS, ACTS, "ours: disks.md says what"),
+    _entry("CONTEXT", ". *", ACTS, ACTS, "context.md says what"),
+    # -- its hardware
+    _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD KEYMAP", ACTS, ACTS),
+    _entry("GRAPHICS", "RANDOM_PASSWD", REFUSED, REFUSED, "passwords are not made up here", "Give one as PASSWD"),
+    _entry("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry("VIDEO", ". TYPE VRAM RESOLUTION IOMMU ATS", NO_EFFECT, NO_EFFECT, "RAW says which video device there is"),
+    _entry("INPUT", "TYPE BUS", ACTS, ACTS),
+    _entry("FEATURES", "ACPI APIC PAE HYPERV LOCALTIME", ACTS, ACTS),
+    _entry(
+        "FEATURES",
+        "GUEST_AGENT VIRTIO_SCSI_QUEUES VIRTIO_BLK_QUEUES IOTHREADS",
+        ACTS,
+        NO_EFFECT,
+        "machines of Xen have no such devices of QEMU's",
+    ),
+    _entry("FEATURES", "PCIHOLE64", ACTS, NO_EFFECT, "it is for machines of type q35"),
+    _entry("FEATURES", "GIC RAS", NO_EFFECT, NO_EFFECT, "they are for machines of ARM"),
+    _entry("FEATURES", "MIGRATE_AUTO_CONVERGE MIGRATE_COMPRESSED", NO_EFFECT, NO_EFFECT, "no machine is migrated"),
+    _entry("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry("CPU_MODEL", "MODEL FEATURES", ACTS, NO_EFFECT, "a machine of Xen sees the processor of its host"),
+    _entry(
+        "TOPOLOGY",
+        ". SOCKETS CORES THREADS PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS",
+        NO_EFFECT,
+        NO_EFFECT,
+        "each processor is a socket, and none is pinned",
+    ),
+    _entry("NUMA_NODE", ". *", NO_EFFECT, NO_EFFECT, "a machine has one node"),
+    _entry(
+        "PCI",
+        ". DEVICE VENDOR CLASS TYPE NAME SHORT_ADDRESS ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID ROOT"
+        " ACPI_NODES",
+        NO_EFFECT,
+        NO_EFFECT,
+        "no device of a host is handed to a machine",
+    ),
+    _entry("IOMMU", ". MODEL MODE OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry("RAW", "TYPE DATA", ACTS, ACTS),
+    _entry(
+        "RAW", "DATA_VMX VALIDATE", NO_EFFECT, NO_EFFECT, "they are for vCenter, and for a check that is always made"
+    ),
+    # -- what others do with it
+    _entry(
+        "VM_GROUP",
+        ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME",
+        NO_EFFECT,
+        NO_EFFECT,
+        _BY_ITEM,
+    ),
+    _entry("VMGROUP", ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME VMGROUP_UID", NO_EFFECT, NO_EFFECT, _BY_ITEM),
+    _entry("HOT_RESIZE", ". CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED", NO_EFFECT, NO_EFFECT, "it is for vCenter"),
+    _entry(
+        "BACKUP_CONFIG",
+        ". FS_FREEZE KEEP_LAST BACKUP_VOLATILE INCREMENT_MODE MODE DISK_IDS INTERACTIVE *",
+        NO_EFFECT,
+        NO_EFFECT,
+        "save_as of an item keeps a disk as an image",
+    ),
+    _entry("SCHED_ACTION", ". *", NO_EFFECT, NO_EFFECT, "nothing runs between runs"),
+    _entry("USER_INPUTS", ". *", NO_EFFECT, NO_EFFECT, "nobody is asked: the inventory says it"),
+    _entry("QEMU_GUEST_AGENT", ". *", NO_EFFECT, NO_EFFECT, "the agent is asked what the collection needs of it"),
+    _entry("SECURITY_GROUP_RULE", ". *", NO_EFFECT, NO_EFFECT, _BY_ONED),
+    _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, _NO_CONTAINERS),
+)
 
-# Attributes with a single value.
-SINGLES = NOTES | _words("""
-    NAME CPU VCPU VCPU_MAX MEMORY MEMORY_MAX MEMORY_SLOTS MEMORY_RESIZE_MODE MEMORY_COST CPU_COST DISK_COST
-    HYPERVISOR SCHED_REQUIREMENTS SCHED_RANK SCHED_DS_REQUIREMENTS SCHED_DS_RANK REQUIREMENTS RANK
-    USER_PRIORITY PUBLIC AUTOMATIC_REQUIREMENTS CLUSTER_ID DEPLOY_ID EMULATOR HYPERV_OPTIONS SPICE_OPTIONS
-    AS_GROUP AS_UID AS_GID
-    CONTEXT_FORMAT CONTEXT_DEVICE INJECT_VIA
-    ONBOOT CPUUNITS CPULIMIT CPUS CPUMASK DISKSPACE DISKINODES SWAPPAGES OSTEMPLATE
-    LXC_SECURITY_PRIVILEGED LXC_PROFILES
-""")
+# Of those that are refused: NO asks for nothing.
+_FLAGS = ("GRAPHICS/RANDOM_PASSWD", "OS/FIRMWARE_SECURE", "OS/TPM")
+# Attributes with a single value; of them, those that are only kept.
+SINGLES = frozenset(name for entry in TABLE if not entry.vector for name in entry.names)
+NOTES = frozenset(name for entry in TABLE if entry.kvm == KEPT for name in entry.names)
+# What nothing acts on, on any hypervisor.
+SILENT = frozenset(
+    text for entry in TABLE if entry.kvm == entry.xen == NO_EFFECT for text in entry.texts() if "/" not in text
+)
+
+
+def _vectors() -> dict[str, frozenset[str] | None]:
+    found: dict[str, set[str]] = {}
+    for entry in TABLE:
+        if entry.vector:
+            found.setdefault(entry.vector, set()).update(name for name in entry.names if name)
+    found["NIC_DEFAULT"] = set(found["NIC"])
+    return {name: None if "*" in keys else frozenset(keys) for name, keys in found.items()}
+
 
 # Vectors, each with the names that it may hold; None: any.
-VECTORS: dict[str, frozenset[str] | None] = {
-    "DISK": _words(f"""
-        IMAGE IMAGE_ID IMAGE_UID IMAGE_UNAME IMAGE_STATE DATASTORE DATASTORE_ID DEV_PREFIX TARGET DRIVER CACHE IO
-        DISCARD TYPE FORMAT FS SIZE ORIGINAL_SIZE READONLY CLONE SAVE PERSISTENT SOURCE BUS ORDER DISK_ID DISK_TYPE
-        IOTHREAD VIRTIO_BLK_QUEUES LUKS_SECRET SHAREABLE SERIAL ERROR_POLICY FORCE_BUS
-        SIZE_IOPS_SEC {_IO_LIMITS} ALLOW_ORPHANS RECOVERY_SNAPSHOT_FREQ CLONE_TARGET LN_TARGET TM_MAD
-        DISKSPACE DISKINODES MOUNT_TAG MOUNT_POINT OPENNEBULA_MANAGED
-    """),
-    "NIC": _words("""
-        NETWORK NETWORK_ID NETWORK_UID NETWORK_UNAME NETWORK_MODE NIC_ID NAME IP IP6 IP6_GLOBAL IP6_ULA IP6_GATEWAY
-        IP6_METHOD IP6_METRIC MAC MODEL TARGET BRIDGE SCRIPT FILTER VLAN_ID AR_ID TYPE RDP SSH VNC EXTERNAL
-        GATEWAY GATEWAY6 DNS SEARCH_DOMAIN MTU GUEST_MTU METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES
-        SECURITY_GROUPS VIRTIO_QUEUES ISOLATION_BRIDGE QOS_CLASS FLOATING_IP FLOATING_ONLY VROUTER_IP VROUTER_IP6
-        VROUTER_MANAGEMENT SCHED_REQUIREMENTS SCHED_RANK PCI_ID SHORT_ADDRESS ORDER OPENNEBULA_MANAGED
-        INBOUND_AVG_BW INBOUND_PEAK_BW INBOUND_PEAK_KB OUTBOUND_AVG_BW OUTBOUND_PEAK_BW OUTBOUND_PEAK_KB
-        PHYDEV VN_MAD CLUSTER_ID
-    """),
-    "NIC_DEFAULT": None,
-    "NIC_ALIAS": _words("NETWORK NETWORK_ID NETWORK_UNAME PARENT IP IP6 MAC NAME EXTERNAL SECURITY_GROUPS NIC_ID"),
-    "OS": _words("""
-        ARCH MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT BOOTLOADER UUID FIRMWARE FIRMWARE_SECURE
-        FIRMWARE_FORMAT SD_DISK_BUS TPM
-    """),
-    "TPM": _words("MODEL VERSION"),
-    "INJECT": _words("PATH CONTENT SRC MODE OWNER GROUP DISK"),
-    "GRAPHICS": _words("TYPE LISTEN PORT PASSWD KEYMAP RANDOM_PASSWD COMMAND WEBSOCKET_PORT TLSPORT"),
-    "VIDEO": _words("TYPE VRAM RESOLUTION IOMMU ATS"),
-    "INPUT": _words("TYPE BUS"),
-    "FEATURES": _words("""
-        ACPI APIC PAE HYPERV LOCALTIME GUEST_AGENT VIRTIO_SCSI_QUEUES VIRTIO_BLK_QUEUES IOTHREADS HYPERV_OPTIONS
-    """),
-    "CPU_MODEL": _words("MODEL FEATURES"),
-    "TOPOLOGY": _words("SOCKETS CORES THREADS PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS"),
-    "NUMA_NODE": None,
-    "PCI": _words("DEVICE VENDOR CLASS TYPE NAME SHORT_ADDRESS ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID"),
-    "CONTEXT": None,
-    "RAW": _words("TYPE DATA DATA_VMX VALIDATE"),
-    "BACKUP_CONFIG": None,
-    "USER_INPUTS": None,
-    "VM_GROUP": _words("ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME"),
-    "SCHED_ACTION": None,
-    "SECURITY_GROUP_RULE": None,
-    "QEMU_GUEST_AGENT": None,
-    "HOT_RESIZE": _words("CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED"),
-    "MEMORY": None,
-    "OPENVZ": None,
-}
-
-# OpenNebula acts on these; nothing here does yet, and silence would promise otherwise. "" is the attribute itself.
-WITHOUT_EFFECT = {
-    **dict.fromkeys(
-        (
-            "TOPOLOGY", "NUMA_NODE", "PCI", "NIC_ALIAS", "NIC_DEFAULT", "VM_GROUP", "SCHED_REQUIREMENTS", "SCHED_RANK",
-            "REQUIREMENTS", "RANK", "SCHED_DS_REQUIREMENTS", "SCHED_DS_RANK", "VCPU_MAX", "MEMORY_MAX", "MEMORY_SLOTS",
-            "HOT_RESIZE", "VIDEO", "BACKUP_CONFIG", "SCHED_ACTION", "EMULATOR", "QEMU_GUEST_AGENT",
-            "MEMORY_RESIZE_MODE", "MEMORY_COST", "CPU_COST", "DISK_COST", "USER_INPUTS", "USER_PRIORITY", "PUBLIC",
-            "AUTOMATIC_REQUIREMENTS", "CLUSTER_ID", "DEPLOY_ID", "HYPERV_OPTIONS", "SPICE_OPTIONS", "AS_GROUP",
-            "AS_UID", "AS_GID", "ONBOOT", "CPUUNITS", "CPULIMIT", "CPUS", "CPUMASK", "DISKSPACE", "DISKINODES",
-            "SWAPPAGES", "OSTEMPLATE", "OPENVZ", "LXC_SECURITY_PRIVILEGED", "LXC_PROFILES", "SECURITY_GROUP_RULE",
-        ),
-        ("",),
-    ),
-    "NIC": (
-        "SECURITY_GROUPS", "FLOATING_IP", "FLOATING_ONLY", "RDP", "SSH", "VNC", "NETWORK_UID", "NETWORK_UNAME",
-        "NETWORK_MODE", "NIC_ID", "NAME", "BRIDGE", "AR_ID", "TYPE", "MTU", "ISOLATION_BRIDGE", "QOS_CLASS",
-        "SCHED_REQUIREMENTS", "SCHED_RANK", "PCI_ID", "SHORT_ADDRESS", "ORDER", "OPENNEBULA_MANAGED", "PHYDEV",
-        "VN_MAD", "CLUSTER_ID",
-    ),
-    "DISK": (
-        "LUKS_SECRET", "MOUNT_TAG", "MOUNT_POINT", "RECOVERY_SNAPSHOT_FREQ", "IMAGE_UID", "IMAGE_UNAME", "IMAGE_STATE",
-        "DATASTORE", "DATASTORE_ID", "DISK_TYPE", "ORIGINAL_SIZE", "CLONE", "SAVE", "PERSISTENT", "SOURCE", "ORDER",
-        "DISK_ID", "ALLOW_ORPHANS", "CLONE_TARGET", "LN_TARGET", "TM_MAD", "DISKSPACE", "DISKINODES",
-        "OPENNEBULA_MANAGED",
-    ),
-    "OS": ("FIRMWARE_FORMAT",),
-    "GRAPHICS": ("COMMAND", "WEBSOCKET_PORT", "TLSPORT"),
-    "FEATURES": ("HYPERV_OPTIONS",),
-    "RAW": ("DATA_VMX", "VALIDATE"),
-}  # fmt: skip
+VECTORS = _vectors()
 
 # Not slips of the finger, and silently without effect all the same. "" is the attribute itself.
 _MEANT = {
@@ -166,17 +370,38 @@ def near_misses(template: Template) -> list[str]:
     return found
 
 
-def without_effect(template: Template, but: Collection[str] = ()) -> list[str]:
-    """A sentence for each known attribute that nothing acts on. but: those that its hypervisor does act on."""
+def without_effect(template: Template, hypervisor: str = KVM) -> list[str]:
+    """A sentence for each known attribute that nothing acts on, on hosts of that hypervisor (KVM or XEN)."""
     found = []
-    for name, keys in WITHOUT_EFFECT.items():
-        if name in but:
+    for entry in TABLE:
+        if entry.on(hypervisor) != NO_EFFECT:
             continue
-        if "" in keys and template.has(name):
-            found.append(f"{name} is kept, and nothing acts on it yet")
-        given = {key for vector in template.vectors(name) for key, value in vector.items() if value}
-        found += [f"{name}/{key} is kept, and nothing acts on it yet" for key in keys if key in given]
+        where = "yet" if entry.kvm == entry.xen else "on Xen" if hypervisor == XEN else "on KVM"
+        found += [f"{name} is kept, and nothing acts on it {where}: {entry.why}" for name in _given(template, entry)]
     return found
+
+
+def refuse(template: Template, where: str, hypervisor: str = KVM) -> None:
+    """InvalidValue for the first attribute that no machine of that hypervisor can have."""
+    for entry in TABLE:
+        if entry.on(hypervisor) == REFUSED:
+            for name in _given(template, entry):
+                raise InvalidValue(f"{where}: {name}", entry.why, entry.instead)
+
+
+def _given(template: Template, entry: Entry) -> list[str]:
+    """Those of an entry's attributes that the template has. A vector that is in the table as such is said once, and its
+    keys are not; what says no says nothing."""
+    if not entry.vector or "" in entry.names:
+        names = entry.names if not entry.vector else (entry.vector,)
+        return [name for name in names if template.has(name)]
+    given = [(key, value) for vector in template.vectors(entry.vector) for key, value in vector.items() if value]
+    texts = {f"{entry.vector}/{key}": value for key, value in reversed(given)}
+    return [text for text in entry.texts() if text in texts and not (text in _FLAGS and _is_no(texts[text]))]
+
+
+def _is_no(value: str) -> bool:
+    return value.strip().upper() in FALSE
 
 
 def nearest_known(name: str, known: frozenset[str], shortest: int, replaced_from: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from . import context
-from .attributes import NOTES, SINGLES, VECTORS, WITHOUT_EFFECT
+from .attributes import NOTES, SILENT, SINGLES, VECTORS
 from .template import Template, Value, is_secret
 
 # What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
@@ -32,7 +32,10 @@ CHANGEABLE = {
     "INJECT_VIA": "catalog",
     **dict.fromkeys(NOTES, "catalog"),
     # What nothing acts on needs no other machine to change.
-    **dict.fromkeys((name for name, keys in WITHOUT_EFFECT.items() if "" in keys), "catalog"),
+    **dict.fromkeys(SILENT, "catalog"),
+    # What it says is in each NIC.
+    "NIC_DEFAULT": "catalog",
+    "EMULATOR": "poweroff",
     # Which some hypervisors do act on; to the others it is one of these.
     "CPULIMIT": "live",
 }

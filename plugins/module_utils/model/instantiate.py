@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from ..errors import InvalidValue, NebulaError
-from . import fit, inject, rules, snapshots, targets, values
-from .attributes import SINGLES, near_misses, without_effect
+from . import attributes, fit, inject, rules, snapshots, targets, values
+from .attributes import SINGLES, near_misses
 from .changes import CHANGEABLE, Change, changes
 from .context import DEVICES, Context
 from .context import FORMATS as CONTEXT_FORMATS
@@ -48,7 +48,20 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
-_VECTORS_ONLY = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW", "INJECT", "TPM")
+_VECTORS_ONLY = (
+    "DISK",
+    "NIC",
+    "NIC_DEFAULT",
+    "OS",
+    "GRAPHICS",
+    "INPUT",
+    "FEATURES",
+    "CPU_MODEL",
+    "CONTEXT",
+    "RAW",
+    "INJECT",
+    "TPM",
+)
 _SINGLES_ONLY = (
     "NAME",
     "CPU",
@@ -56,6 +69,7 @@ _SINGLES_ONLY = (
     "VCPU",
     "MEMORY",
     "HYPERVISOR",
+    "EMULATOR",
     "CONTEXT_FORMAT",
     "CONTEXT_DEVICE",
     "INJECT_VIA",
@@ -128,6 +142,7 @@ def validate(
     if strict and warnings:
         raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
     _check_shapes(template, where)
+    template = with_nic_defaults(template, where)
     if not template.has("MEMORY"):
         warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
     else:
@@ -148,6 +163,7 @@ def validate(
 def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
     """By hypervisor, why it can have no machine of the template; nothing for those that can."""
     found: dict[str, NebulaError] = {}
+    template = with_nic_defaults(template, where)
     for hypervisor in hypervisors:
         try:
             _check_for(template, where, hypervisor)
@@ -172,12 +188,28 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     kinds, warnings = _check_disks(template, where, hypervisor)
     _check_nics(template, where)
     _os(template, where, kinds, hypervisor)
-    _check_bootable(template, kinds, where)
+    warnings += _check_bootable(template, kinds, where)
     graphics = _graphics(template, where, None)
     if graphics is not None:
         warnings += _doubts_of_graphics(graphics)
+    column = rules.of(hypervisor).column
     rules.of(hypervisor).check(template, where)
-    return warnings + without_effect(template, rules.of(hypervisor).acts)
+    attributes.refuse(template, where, column)
+    if column == attributes.KVM:
+        warnings += values.doubts(template)
+    return warnings + attributes.without_effect(template, column)
+
+
+def with_nic_defaults(template: Template, where: str = "template") -> Template:
+    """The template with what NIC_DEFAULT says in each NIC that does not say it itself, and without NIC_DEFAULT."""
+    defaults = template.vectors("NIC_DEFAULT")
+    if not defaults:
+        return template
+    if len(defaults) > 1:
+        raise InvalidValue(f"{where}: NIC_DEFAULT", "it is there twice", "Put all that it says into one")
+    attributes.refuse(template.only("NIC_DEFAULT"), where)
+    nics = [{**defaults[0], **vector} for vector in template.vectors("NIC")]
+    return template.without("NIC_DEFAULT").with_vectors("NIC", nics)
 
 
 def _check_shapes(template: Template, where: str) -> None:
@@ -241,15 +273,15 @@ def _check_nics(template: Template, where: str) -> None:
             )
 
 
-def _check_bootable(template: Template, kinds: Sequence[str], where: str) -> None:
-    """At this time an image may be of any type: only what can't boot whatever they are is refused."""
+def _check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:
+    """At this time an image may be of any type: only what can't boot whatever they are is refused. Warnings: OpenNebula
+    takes a machine without disks, which may get them later."""
     if UNKNOWN in kinds or CDROM in kinds or _boots_otherwise(template):
-        return
-    raise InvalidValue(
-        where,
-        "it has nothing to boot from: " + ("all its disks are empty" if kinds else "it has no DISK"),
-        'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS',
-    )
+        return []
+    remedy = 'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS'
+    if not kinds:
+        return [f"it has no DISK, and nothing to boot from. {remedy}"]
+    raise InvalidValue(where, "it has nothing to boot from: all its disks are empty", remedy)
 
 
 def _boots_otherwise(template: Template) -> bool:
@@ -277,6 +309,7 @@ def _doubts_of_graphics(graphics: Graphics) -> list[str]:
 # -- what it asks for -------------------------------------------------------------------------------------------------
 def demands(template: Template, where: str = "template") -> Demands:
     """What the template needs, once a machine is to be made of it; MEMORY has to be there by now."""
+    template = with_nic_defaults(template, where)
     images = [_image_ref(vector, f"{where}: DISK {index}") for index, vector in enumerate(template.vectors("DISK"))]
     files = [_file_ref(template, name, where) for name in ("KERNEL", "INITRD")]
     if any(ref is not None for ref in files):
@@ -314,6 +347,7 @@ def build(
     """
     name = name or f"one-{vm_id}"
     where = f"VM {name}"
+    template = with_nic_defaults(template, where)
     vectors = template.vectors("DISK")
     kinds = [_kind(vector, images.get(index), f"{where}: DISK {index}") for index, vector in enumerate(vectors)]
     os = _os(template, where, kinds, hypervisor)
@@ -321,6 +355,9 @@ def build(
     os = replace(os, initrd=_file(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     _check_boots(os, kinds, where)
     os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
+    if rules.of(hypervisor).column == attributes.KVM:
+        # The firmware may be what an image asks for.
+        values.check_acpi(os.firmware, template, where)
 
     places = [
         _place(vector, f"{where}: {_named(f'DISK {index}', vector)}", kinds[index], images.get(index))
@@ -368,6 +405,7 @@ def build(
         features=template.vector("FEATURES"),
         cpu_model=template.vector("CPU_MODEL"),
         cpu_limit=_cpu_limit(template, where),
+        emulator=template.get("EMULATOR").strip(),
         raw=_raw(template),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
@@ -422,7 +460,7 @@ def _kind(vector: Mapping[str, str], image: Optional[Image], where: str) -> str:
 
 
 def _check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
-    if os.kernel or OS in kinds:
+    if os.kernel or OS in kinds or not kinds:
         return
     devices = os.boot or tuple(f"disk{index}" for index in range(len(kinds)))
     if any(device.startswith("nic") or kinds[int(device[4:])] == CDROM for device in devices):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import fit, values, xen
+from . import attributes, fit, values, xen
 from .image import Image
 from .targets import Devices
 from .template import Template
@@ -38,8 +38,8 @@ class Rules:
     check: InvalidValue for what no machine of this hypervisor can have. format_of: the format that a word of
     DISK/DRIVER means which is none itself, "" if it means none here. firmware: whether a machine with this OS has one
     that boots from its devices. fit: OS as the image wants it from which the machine boots, InvalidValue where they
-    don't go together. acts: on attributes that others do nothing with. live: attributes that are changed on a running
-    machine, beside those that always are. ends_at_reboot: RAW by which a machine that reboots ends instead."""
+    don't go together. column: of model/attributes.py, which says what acts. live: attributes that are changed on a
+    running machine, beside those that always are. ends_at_reboot: RAW by which a machine that reboots ends instead."""
 
     machine: str = ""
     driver: str = "qcow2"
@@ -48,7 +48,7 @@ class Rules:
     format_of: Callable[[str], str] = _none
     firmware: Callable[[Mapping[str, str]], bool] = _always
     fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
-    acts: tuple[str, ...] = ()
+    column: str = attributes.KVM
     live: tuple[str, ...] = ()
     ends_at_reboot: str = ""
 
@@ -77,7 +77,7 @@ _XEN = Rules(
     format_of=xen.format_of,
     firmware=lambda os: xen.kind(os) == xen.HVM,
     fit=xen.fitting,
-    acts=("CPULIMIT",),
+    column=attributes.XEN,
     live=("DISK", "NIC", "MEMORY"),
     ends_at_reboot="on_reboot = 'destroy'",
 )

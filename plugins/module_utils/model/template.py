@@ -83,6 +83,10 @@ class Template:
         dropped = {name.upper() for name in names}
         return Template(tuple((key, value) for key, value in self.attributes if key not in dropped))
 
+    def only(self, *names: str) -> Template:
+        kept = {name.upper() for name in names}
+        return Template(tuple((key, value) for key, value in self.attributes if key in kept))
+
     def with_single(self, name: str, value: str) -> Template:
         """That name is this one value, and nothing else."""
         return self._replaced(name.upper(), (value,))

@@ -12,7 +12,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
-from .flags import TRUE
+from .flags import FALSE, TRUE
 from .numbers import whole
 from .template import Template
 
@@ -41,7 +41,7 @@ _NUMBERS = {
              "VIRTIO_BLK_QUEUES"),
     "NIC": ("INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW", "OUTBOUND_PEAK_BW",
             "OUTBOUND_PEAK_KB", "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
-    "FEATURES": ("VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES", "IOTHREADS"),
+    "FEATURES": ("VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES", "IOTHREADS", "PCIHOLE64"),
 }  # fmt: skip
 _ADDRESSES = {
     4: ("GATEWAY", "NETWORK_ADDRESS", "NETWORK_MASK", "VROUTER_IP"),
@@ -74,6 +74,8 @@ def check(template: Template, where: str) -> None:
             here = f"{where}: {name} {index}" if name in ("DISK", "NIC", "INPUT") else f"{where}: {name}"
             _check_vector(name, vector, here)
     _check_os(template.vector("OS"), f"{where}: OS")
+    check_acpi(template.vector("OS").get("FIRMWARE", ""), template, where)
+    _check_emulator(template.get("EMULATOR"), where)
     _check_iothreads(template, where)
     cpu_model = template.vector("CPU_MODEL")
     if cpu_model.get("FEATURES") and not cpu_model.get("MODEL"):
@@ -99,6 +101,36 @@ def check(template: Template, where: str) -> None:
             )
         if kind in HYPERVISORS:
             raw_fragment(vector.get("DATA", ""), f"{where}: RAW")
+
+
+def doubts(template: Template) -> list[str]:
+    """Warnings about what is taken and does not do what it says."""
+    machine = template.vector("OS").get("MACHINE", "")
+    if template.vector("FEATURES").get("PCIHOLE64") and machine and "q35" not in machine:
+        return [f"FEATURES/PCIHOLE64 is kept, and nothing acts on it on machine {machine}: it is for q35"]
+    return []
+
+
+def check_acpi(firmware: str, template: Template, where: str) -> None:
+    """libvirt stores a machine with UEFI and without ACPI, and never starts it."""
+    acpi = template.vector("FEATURES").get("ACPI", "").strip().upper()
+    if firmware and firmware.upper() != "BIOS" and acpi in FALSE and acpi:
+        raise InvalidValue(
+            f"{where}: FEATURES: ACPI = {acpi}",
+            f"UEFI (FIRMWARE = {firmware}) needs it",
+            "Leave ACPI out, or set FIRMWARE = BIOS",
+        )
+
+
+def _check_emulator(text: str, where: str) -> None:
+    path = text.strip()
+    check_writable(path, f"{where}: EMULATOR")
+    if path and (not path.startswith("/") or path.endswith("/")):
+        raise InvalidValue(
+            f"{where}: EMULATOR = {path}",
+            "it is no absolute path of a program",
+            "Write the path of QEMU on the node, such as /usr/bin/qemu-system-x86_64, or leave it out",
+        )
 
 
 def check_writable(text: str, where: str) -> None:

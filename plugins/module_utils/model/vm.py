@@ -67,6 +67,7 @@ class Vm:
     memory: MiB. Disks are in the order of the template, without the context, whose place is context.disk_id.
     next_disk, next_nic: ids that no disk or NIC of it ever had, 0 for those after the last.
     cpu_limit: percents of one processor that it gets at most, 0 for no limit.
+    emulator: path of a QEMU of its own on the node, "" for the node's.
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
     attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
     """
@@ -88,6 +89,7 @@ class Vm:
     features: Mapping[str, str] = field(default_factory=dict)
     cpu_model: Mapping[str, str] = field(default_factory=dict)
     cpu_limit: int = 0
+    emulator: str = ""
     raw: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
     owner: Owner = Owner()

@@ -715,3 +715,32 @@ def test_an_owner_that_can_t_be_is_that_machines_error_alone(engine):
     )
     assert failed(outcomes) == ["VM a: owner: it is a str. Give a dict with name, uid, group, gid, attributes"]
     assert [each.vm.name for each in plans["node1"].vms] == ["b"]
+
+
+# -- what is said for all NICs ----------------------------------------------------------------------------------------
+
+
+def test_what_nic_default_says_is_in_the_machines_own_nics(engine):
+    web = {"name": "a", "template": "web", "attributes": {"NIC_DEFAULT": {"MODEL": "e1000"}}}
+    outcomes, plans, _ = want(engine, web)
+    assert failed(outcomes) == []
+    assert [nic.model for nic in plans["node1"].vms[0].vm.nics] == ["e1000"]
+    carry_out(engine, plans)
+    for again in (web, {"name": "a", "template": "web", "nics": [{"NETWORK": "Public", "MODEL": "e1000"}]}):
+        outcomes, plans, _ = want(engine, again)
+        assert plans == {} and outcomes[0].differs == [] and outcomes[0].before == outcomes[0].after
+    other = {**web, "attributes": {"NIC_DEFAULT": {"MODEL": "rtl8139"}}}
+    (outcome,), plans, _ = want(engine, other)
+    assert plans == {} and "differs in NIC: it has [ MODEL = e1000 ], the list says" in outcome.differs[0]
+    (outcome,), plans, _ = want(engine, {**other, "recreate": True})
+    assert [nic.model for nic in plans["node1"].vms[0].vm.nics] == ["rtl8139"]
+
+
+def test_another_emulator_waits_until_the_machine_is_off(engine):
+    web = {"name": "a", "template": "web"}
+    run(engine, web)
+    other = {**web, "attributes": {"EMULATOR": "/opt/qemu"}}
+    (outcome,), plans, _ = want(engine, other)
+    assert plans == {} and "differs in EMULATOR" in outcome.differs[0] and "power it off" in outcome.differs[0]
+    (outcome,), plans, _ = want(engine, {**other, "state": "poweroff"})
+    assert outcome.differs == [] and plans["node1"].vms[0].vm.emulator == "/opt/qemu"

@@ -5,14 +5,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
+    ACTS,
+    KEPT,
+    KVM,
+    NO_EFFECT,
     NOTES,
+    REFUSED,
+    SILENT,
     SINGLES,
+    TABLE,
     VECTORS,
-    WITHOUT_EFFECT,
+    XEN,
     near_misses,
+    refuse,
     without_effect,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -101,12 +114,38 @@ def test_context_is_free() -> None:
 
 def test_what_nothing_acts_on_is_said() -> None:
     template = Template.from_mapping(
-        {"SCHED_REQUIREMENTS": "RACK = 1", "NIC": {"NETWORK": "a", "SECURITY_GROUPS": "0"}, "MYATTR": "x"}
+        {"COST": "1", "CPU_COST": "2", "NIC": {"NETWORK": "a", "RDP": "YES", "FILTER": "x"}, "PCI": {"CLASS": "1"}}
     )
-    assert without_effect(template) == [
-        "SCHED_REQUIREMENTS is kept, and nothing acts on it yet",
-        "NIC/SECURITY_GROUPS is kept, and nothing acts on it yet",
+    either = [
+        "CPU_COST is kept, and nothing acts on it yet: nothing is billed",
+        "NIC/RDP is kept, and nothing acts on it yet: there is no Sunstone that would connect",
+        "PCI is kept, and nothing acts on it yet: no device of a host is handed to a machine",
     ]
+    assert without_effect(template, KVM) == either
+    xen = "NIC/FILTER is kept, and nothing acts on it on Xen: an interface of Xen is its kernel's, and not QEMU's"
+    assert without_effect(template, XEN) == [either[0], xen, *either[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "hypervisor", "found"),
+    [
+        ("MEMORY_ENCRYPTION = SEV", KVM, "VM a: MEMORY_ENCRYPTION: no machine's memory is encrypted here"),
+        ("MEMORY_ENCRYPTION = []", XEN, "VM a: MEMORY_ENCRYPTION: no machine's memory is encrypted here"),
+        ("OS = [ TPM = yes ]", XEN, "VM a: OS/TPM: Xen's tools make none"),
+        ("NIC = [ SCRIPT = a ] NIC = [ SCRIPT = b ]", KVM, "VM a: NIC/SCRIPT: libvirt runs none"),
+        ("NIC_DEFAULT = [ NETWORK_ID = 0 ]", KVM, "VM a: NIC_DEFAULT/NETWORK_ID: OpenNebula takes none there"),
+        ("OS = [ TPM = yes, FIRMWARE_SECURE = YES ]", KVM, ""),
+        ("OS = [ TPM = no, FIRMWARE_SECURE = 0 ] GRAPHICS = [ RANDOM_PASSWD = off ] NIC = [ SCRIPT = a ]", XEN, ""),
+        ('OS = [ BOOTLOADER = "" ]', KVM, ""),
+    ],
+)
+def test_what_is_refused_is_named_and_who_says_no_is_not(text: str, hypervisor: str, found: str) -> None:
+    if not found:
+        refuse(parse(text), "VM a", hypervisor)
+        return
+    with pytest.raises(InvalidValue) as caught:
+        refuse(parse(text), "VM a", hypervisor)
+    assert str(caught.value).startswith(found) and caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -122,8 +161,34 @@ def test_what_stands_in_the_wrong_place_is_told_the_right_one(text: str, meant: 
     assert near_misses(parse(text)) == [meant]
 
 
-def test_what_has_no_effect_is_known() -> None:
-    for name, keys in WITHOUT_EFFECT.items():
+def test_everything_is_in_the_table_once_and_says_why_it_does_not_act() -> None:
+    texts = [text for entry in TABLE for text in entry.texts()]
+    assert len(set(texts)) == len(texts)
+    for entry in TABLE:
+        assert {entry.kvm, entry.xen} <= {ACTS, REFUSED, NO_EFFECT, KEPT}
+        assert entry.why or entry.kvm == entry.xen == ACTS
+        assert not entry.why.endswith(".") and "|" not in entry.why
+        assert entry.instead[0].isupper() and (KEPT not in (entry.kvm, entry.xen) or entry.kvm == entry.xen)
+
+
+def test_what_is_known_comes_from_the_table() -> None:
+    assert NOTES < SINGLES and "MEMORY" in SINGLES - NOTES
+    assert "MODEL" in VECTORS["NIC_DEFAULT"] and VECTORS["CONTEXT"] is None
+    assert {"PCI", "CPU_COST"} <= SILENT and not SILENT & {"NIC", "CPULIMIT", "EMULATOR", "MEMORY_ENCRYPTION"}
+    assert not SINGLES & set(VECTORS)
+
+
+def test_what_7_4_added_is_known() -> None:
+    for text in ("MEMORY_ENCRYPTION = [ TYPE = SEV ]", "MEMORY_TUNE_OFFSET = 1", "IOMMU = [ MODEL = intel ]"):
+        (name,) = parse(text).names()
         assert name in SINGLES or name in VECTORS
-        assert not ("" in keys and name in NOTES)
-        assert all(key in (VECTORS[name] or ()) for key in keys if key)
+    assert {"GIC", "RAS", "PCIHOLE64", "MIGRATE_COMPRESSED"} <= set(VECTORS["FEATURES"] or ())
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    root = Path(__file__).parents[5]
+    done = subprocess.run([sys.executable, str(root / "tests/tools/attributes.py"), "--check"], check=False)
+    assert done.returncode == 0
+    page = (root / "docs/attributes.md").read_text(encoding="utf-8")
+    for entry in TABLE:
+        assert all(f"`{name}`" in page for name in (*entry.names, entry.vector) if name not in ("", "*"))

@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""No attribute is known and silently without effect: each makes another machine (or is refused by its name), is listed
-as one that nothing acts on, or is a note."""
+"""The table of attributes tells the truth, of KVM and of Xen: what it says acts makes another machine (or is refused by
+its name where its value can't be), what it says is refused is so by its name, what it says has no effect has none and
+is warned of, and the rest is silently kept."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import uuid
@@ -16,17 +18,23 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import consoles
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml, xen_config
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
-    NOTES,
-    SINGLES,
+    ACTS,
+    KEPT,
+    KVM,
+    NO_EFFECT,
+    REFUSED,
+    TABLE,
     VECTORS,
-    WITHOUT_EFFECT,
+    XEN,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -53,6 +61,7 @@ def limit(name: str) -> tuple[str, str]:
 CASES: dict[str, tuple[str, str]] = {
     "NAME": ("{}", "web"),
     "HYPERVISOR": ("{}", "nosuch"),
+    "EMULATOR": ("{}", "/usr/bin/another"),
     "DISK/IMAGE": ("DISK = [ DEV_PREFIX = vd {} ]", "other"),
     "DISK/IMAGE_ID": ("DISK = [ DEV_PREFIX = vd {} ]", "1"),
     "DISK/DEV_PREFIX": ("DISK = [ IMAGE = os {} ]", "vd"),
@@ -125,25 +134,68 @@ CASES: dict[str, tuple[str, str]] = {
     "OS/TPM": ("OS = [ {} ]", "YES"),
     "RAW/TYPE": ('RAW = [ DATA = "<on_crash>destroy</on_crash>" {} ]', "kvm"),
     "RAW/DATA": ("RAW = [ TYPE = kvm {} ]", "<on_crash>destroy</on_crash>"),
+    "NIC_DEFAULT": ("NIC_DEFAULT = [ {} ]", "e1000"),
+    "TPM": ("TPM = [ {} ]", "tpm-tis"),
+    "CONTEXT": ("", ""),
+}
+ON_XEN: dict[str, tuple[str, str]] = {
+    "CPULIMIT": ("{}", "50"),
+    "DISK/DEV_PREFIX": ("DISK = [ IMAGE = os {} ]", "hd"),
+    "DISK/DRIVER": (ROOT, "qcow2"),
+    "NIC/MODEL": (NIC, "e1000"),
+    "NIC/SCRIPT": (NIC, "vif-bridge"),
+    "OS/MACHINE": (KERNEL, "pvh"),
+    "OS/BOOT": ("OS = [ {} ]", "nic0"),
+    "OS/BOOTLOADER": ("OS = [ {} ]", "pygrub"),
+    "INPUT/BUS": ("INPUT = [ TYPE = tablet {} ]", "ps2"),
+    "RAW/TYPE": ("RAW = [ DATA = \"on_crash = 'destroy'\" {} ]", "xen"),
+    "RAW/DATA": ("RAW = [ TYPE = xen {} ]", "on_crash = 'destroy'"),
 }
 BARE = {"DISK": ROOT, "NIC": NIC}
+# What a vector that is named as such, with whatever it holds, is tried with.
+WITHIN = {"NIC_DEFAULT": "MODEL", "TPM": "MODEL"}
+# With what yes is said where that is not YES.
+YES = {
+    "OS/BOOTLOADER": "pygrub", "NIC/SCRIPT": "/bin/true", "TPM": "tpm-tis", "TPM/MODEL": "tpm-tis",
+    "TPM/VERSION": "2.0", "MEMORY_ENCRYPTION": "SEV", "MEMORY_ENCRYPTION/TYPE": "SEV", "NIC_DEFAULT/NETWORK": "six",
+    "NIC_DEFAULT/NETWORK_ID": "0", "NIC_DEFAULT/NETWORK_UID": "7", "NIC_DEFAULT/NETWORK_UNAME": "ann",
+}  # fmt: skip
+# Values that are none are refused, whatever they do.
+TAKEN = {
+    "CLONE": "NO", "SAVE": "YES", "VN_MAD": "dummy", "SHAREABLE": "YES", "FORCE_BUS": "YES", "BUS": "scsi",
+    "SD_DISK_BUS": "scsi", "FIRMWARE_SECURE": "NO", "GUEST_AGENT": "YES", "CPULIMIT": "50", "ARCH": "i686",
+}  # fmt: skip
 
 
-def known() -> list[str]:
-    """SINGLE and VECTOR/KEY of all that is known and not said to be without effect."""
-    names = [name for name in SINGLES - NOTES if "" not in WITHOUT_EFFECT.get(name, ())]
-    for name, keys in VECTORS.items():
-        silent = WITHOUT_EFFECT.get(name, ())
-        if "" not in silent and keys is not None:
-            names += [f"{name}/{key}" for key in keys if key not in silent]
-    return sorted(names)
+def told(what: str) -> list[tuple[str, str]]:
+    """Of each hypervisor, what the table says this of: SINGLE, VECTOR, VECTOR/KEY."""
+    return [
+        (hypervisor, text)
+        for hypervisor in (KVM, XEN)
+        for entry in TABLE
+        if entry.on(hypervisor) == what
+        for text in entry.texts()
+        if not text.endswith("/*")
+    ]
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    opened = EmbeddedEngine(str(tmp_path_factory.mktemp("catalog")), create=True)
+def engines(tmp_path_factory):
+    opened = {name: furnished(str(tmp_path_factory.mktemp(name)), name) for name in (KVM, XEN)}
+    yield opened
+    for engine in opened.values():
+        engine.close()
+
+
+@pytest.fixture
+def engine(engines):
+    return engines[KVM]
+
+
+def furnished(root: str, hypervisor: str) -> EmbeddedEngine:
+    opened = EmbeddedEngine(root, create=True)
     with opened.session():
-        opened.host_allocate(Host(None, "node", state=HostState.MONITORED, memory=4096, cpu=16.0))
+        opened.host_allocate(Host(None, "node", hypervisor, state=HostState.MONITORED, memory=4096, cpu=16.0))
         for name, kind in (
             ("os", ImageType.OS), ("other", ImageType.OS), ("kernel", ImageType.KERNEL), ("initrd", ImageType.RAMDISK),
         ):  # fmt: skip
@@ -156,21 +208,23 @@ def engine(tmp_path_factory):
         opened.vn_allocate(Network(None, "six", bridge="br6", address_ranges=(six,)))
         four = AddressRange(NEW_AR, "IP4", 9, ip="10.77.0.10")
         opened.vn_allocate(Network(None, "other", bridge="br4", address_ranges=(four,)))
-    yield opened
-    opened.close()
+    return opened
 
 
 class Undone(Exception):
     pass
 
 
-def made(engine, template: Template) -> list[object]:
-    """All that a node gets to act on, or the refusal's text; nothing of it is kept."""
+def made(engine, template: Template, warned: list[str] | None = None) -> list[object]:
+    """All that a node gets to act on, or the refusal's text; nothing of it is kept. warned: gets the warnings."""
     found: list[object] = []
     always = uuid.UUID(int=1)
     with mock.patch("uuid.uuid4", lambda: always), pytest.raises(Undone), engine.session(), engine.attempt():
         stored = engine.template_allocate("tested", template)
         item = {"name": template.get("NAME") or "machine", "template": stored.name}
+        if warned is not None:
+            with contextlib.suppress(NebulaError):
+                warned += validate(template, hypervisors=engine.hypervisors())
         outcomes, _warnings = reconcile(engine, [item], ["node"])
         errors = [str(outcome.error) for outcome in outcomes if outcome.error]
         found += errors or [acted_on(planned) for planned in engine.vm_plans(["node"])["node"].vms]
@@ -182,10 +236,11 @@ def acted_on(planned) -> object:
     vm = planned.vm
     count = len(vm.disks) + (vm.context is not None)
     files = {number: DiskFiles(path=f"/disk.{number}", format="raw") for number in range(count)}
-    deployment = libvirt_xml.render(vm, Site("/vm", "catalog", 1, files, accelerator="kvm"))
+    site = Site("/vm", "catalog", 1, files, accelerator="kvm")
+    deployment = xen_config.render(vm, site) if vm.hypervisor == XEN else libvirt_xml.render(vm, site)
     # What storage makes of a disk, besides what the deployment file says of it.
-    disks = [dataclasses.replace(disk, options={}) for disk in vm.disks]
-    return deployment.text, disks, vm.context and vm.context.variables, vm.cpu
+    disks = [dataclasses.replace(disk, options={}, bus="") for disk in vm.disks]
+    return vm.name, deployment.text, disks, vm.context and vm.context.variables, vm.cpu
 
 
 def template_of(line: str, part: str) -> Template:
@@ -197,33 +252,93 @@ def template_of(line: str, part: str) -> Template:
     return parse("\n".join([text, *missing, 'CONTEXT = [ NETWORK = "YES" ]']) + "\n")
 
 
-@pytest.mark.parametrize("attribute", known())
-def test_what_is_known_has_an_effect(engine, attribute: str) -> None:
+def case_of(hypervisor: str, attribute: str) -> tuple[str, str, str]:
+    """The line with a place for the attribute, what stands there, and the name of it."""
     vector, _slash, key = attribute.rpartition("/")
+    if attribute in VECTORS:
+        vector, key = attribute, WITHIN.get(attribute, "X")
     default = limit(key) if re.search("_(BYTES|IOPS)_SEC", key) else (BARE.get(vector, f"{vector} = [ {{}} ]"), "7")
-    line, value = CASES.get(attribute, default if vector else ("{}", "7"))
-    part = f'{", " * bool(vector)}{key} = "{value}"'
-    with_it, without_it = made(engine, template_of(line, part)), made(engine, template_of(line, ""))
-    assert with_it != without_it
+    cases = {**CASES, **(ON_XEN if hypervisor == XEN else {})}
+    line, value = cases.get(attribute, default if vector else ("{}", "7"))
+    return line, f'{", " * bool(vector)}{key} = "{value}"', key
+
+
+@pytest.mark.parametrize(("hypervisor", "attribute"), told(ACTS))
+def test_what_acts_makes_another_machine(engines, hypervisor: str, attribute: str) -> None:
+    line, part, key = case_of(hypervisor, attribute)
+    warned: list[str] = []
+    with_it = made(engines[hypervisor], template_of(line, part), warned)
+    assert with_it != made(engines[hypervisor], template_of(line, "") if line else Template())
     if isinstance(with_it[0], str):
         assert key in with_it[0] or "nosuch" in with_it[0]
+    assert not any(text.startswith(f"{attribute} is kept") for text in warned)
 
 
-def silent() -> list[str]:
-    return sorted(f"{name}/{key}" if key else name for name, keys in WITHOUT_EFFECT.items() for key in keys)
+@pytest.mark.parametrize(("hypervisor", "attribute"), told(REFUSED))
+def test_what_is_refused_is_so_by_its_name(engines, hypervisor: str, attribute: str) -> None:
+    line, _part, key = case_of(hypervisor, attribute)
+    if attribute == "GRAPHICS/RANDOM_PASSWD":
+        line = "GRAPHICS = [ TYPE = vnc {} ]"
+    elif attribute == "MEMORY_ENCRYPTION":
+        key = "TYPE"
+    elif attribute in ("OS/TPM", "OS/BOOTLOADER"):
+        line = "OS = [ {} ]"
+    comma = ", " * ("/" in attribute or attribute in VECTORS)
+    template = template_of(line, f'{comma}{key} = "{YES.get(attribute, "YES")}"')
+    (text,) = made(engines[hypervisor], template)
+    # A vector that is refused as such is named, and its keys are not.
+    name = attribute.partition("/")[0] if attribute.startswith(("TPM", "MEMORY")) else attribute.rpartition("/")[2]
+    assert isinstance(text, str) and name in text
+    with pytest.raises(InvalidValue, match=name):
+        validate(template, hypervisors=[hypervisor])
 
 
-@pytest.mark.parametrize("attribute", silent())
-def test_what_is_said_to_have_no_effect_has_none(engine, attribute: str) -> None:
+@pytest.mark.parametrize("attribute", ["GRAPHICS/RANDOM_PASSWD", "OS/FIRMWARE_SECURE", "OS/TPM"])
+def test_who_says_no_to_what_is_refused_is_not(attribute: str) -> None:
+    vector, _slash, key = attribute.partition("/")
+    line = "GRAPHICS = [ TYPE = vnc {} ]" if vector == "GRAPHICS" else "OS = [ {} ]"
+    validate(template_of(line, f", {key} = NO"), hypervisors=[XEN])
+
+
+@pytest.mark.parametrize(("hypervisor", "attribute"), told(NO_EFFECT))
+def test_what_has_no_effect_has_none_and_is_warned_of(engines, hypervisor: str, attribute: str) -> None:
     vector, _slash, key = attribute.rpartition("/")
+    named = attribute
     if not vector:
-        line, part = "{}", f"{key} = [ TYPE = 7 ]" if key in VECTORS else f"{key} = 7"
+        line, part = "{}", f"{key} = [ TYPE = 7 ]" if key in VECTORS else f"{key} = {TAKEN.get(key, '7')}"
     else:
-        line = {**BARE, "RAW": "RAW = [ TYPE = kvm {} ]"}.get(vector, f"{vector} = [ PAE = NO {{}} ]")
-        part = f", {key} = {({'CLONE': 'NO', 'SAVE': 'YES', 'VN_MAD': 'dummy'}).get(key, '7')}"
-    with_it, without_it = made(engine, template_of(line, part)), made(engine, template_of(line, ""))
-    assert with_it == without_it
+        line = {
+            **BARE,
+            "RAW": f"RAW = [ TYPE = {hypervisor} {{}} ]",
+            "FEATURES": "FEATURES = [ PAE = NO {} ]",
+            "GRAPHICS": "GRAPHICS = [ TYPE = vnc {} ]",
+            "OS": "OS = [ UUID = 01234567-89ab-4cde-8f01-23456789abcd {} ]",
+        }.get(vector, f"{vector} = [ XYZ = 7 {{}} ]")
+        part = f", {key} = {TAKEN.get(key, '7')}"
+        whole = [entry for entry in TABLE if entry.vector == vector and "" in entry.names]
+        named = vector if whole else attribute
+    warned: list[str] = []
+    with_it = made(engines[hypervisor], template_of(line, part), warned)
+    assert with_it == made(engines[hypervisor], template_of(line, ""))
     assert not isinstance(with_it[0], str)
+    assert len([text for text in warned if text.startswith(f"{named} is kept, and nothing acts on it ")]) == 1
+
+
+@pytest.mark.parametrize(("hypervisor", "attribute"), told(KEPT))
+def test_what_is_for_people_is_kept_without_a_word(engines, hypervisor: str, attribute: str) -> None:
+    warned: list[str] = []
+    with_it = made(engines[hypervisor], template_of("{}", f"{attribute} = x"), warned)
+    assert with_it == made(engines[hypervisor], template_of("{}", "")) and warned == []
+
+
+@pytest.mark.parametrize("hypervisor", [KVM, XEN])
+def test_what_says_something_for_all_nics_says_it_for_those_that_do_not(engines, hypervisor: str) -> None:
+    nics = 'NIC = [ NETWORK = six ]\nNIC = [ NETWORK = six, MODEL = "" ]\nNIC = [ NETWORK = six, MODEL = rtl8139 ]'
+    defaults = "NIC_DEFAULT = [ MODEL = e1000, DNS = 10.66.0.2 ]"
+    each = [", MODEL = e1000, DNS = 10.66.0.2", ', MODEL = "", DNS = 10.66.0.2', ", MODEL = rtl8139, DNS = 10.66.0.2"]
+    written = "\n".join(f"NIC = [ NETWORK = six {more} ]" for more in each)
+    found = made(engines[hypervisor], template_of(f"{nics}\n{defaults}{{}}", ""))
+    assert found == made(engines[hypervisor], template_of(f"{written}{{}}", "")) and not isinstance(found[0], str)
 
 
 def test_networks_limit_their_nics(engine) -> None:
@@ -231,7 +346,7 @@ def test_networks_limit_their_nics(engine) -> None:
     with engine.session():
         slow = AddressRange(NEW_AR, "IP4", 9, ip="10.88.0.10")
         engine.vn_allocate(Network(None, "slow", bridge="br8", attributes=limits, address_ranges=(slow,)))
-    text = made(engine, template_of("NIC = [ NETWORK = slow {} ]", ""))[0][0]
+    text = made(engine, template_of("NIC = [ NETWORK = slow {} ]", ""))[0][1]
     for way in ("inbound", "outbound"):
         assert f'<{way} average="7" peak="7" burst="7" />' in text
 
@@ -246,5 +361,10 @@ def test_the_same_makes_the_same(engine) -> None:
     assert made(engine, template_of(NIC, "")) == made(engine, template_of(NIC, ""))
 
 
-def test_every_case_is_of_a_known_attribute() -> None:
-    assert set(CASES) <= set(known())
+def test_every_case_is_of_an_attribute_that_acts() -> None:
+    acting = {(hypervisor, text) for hypervisor, text in told(ACTS)}
+    assert {(KVM, name) for name in CASES if (XEN, name) not in acting} <= acting
+    assert {(XEN, name) for name in ON_XEN} <= acting
+    assert set(YES) | {"OS/TPM", "OS/FIRMWARE_SECURE", "GRAPHICS/RANDOM_PASSWD"} == {
+        text for _on, text in told(REFUSED)
+    }

@@ -148,9 +148,17 @@ def test_everything_else_of_the_big_template() -> None:
     assert vm.graphics is not None and vm.graphics.password == "se'cr<et>&\"1"
 
 
-def test_the_smallest_template_of_oned_is_refused_here() -> None:
-    with pytest.raises(InvalidValue, match="nothing to boot from"):
-        validate(parse((ONED / "01-minimal.tmpl").read_text()))
+def test_the_smallest_template_of_oned_is_taken_with_a_warning() -> None:
+    text = (ONED / "01-minimal.tmpl").read_text()
+    (said,) = validate(parse(text))
+    assert said.startswith("it has no DISK, and nothing to boot from. Add DISK")
+    vm = machine(text)
+    assert (vm.name, vm.cpu, vm.memory, vm.disks, vm.nics, vm.context) == ("minimal", 0.5, 128, (), (), None)
+
+
+def test_a_machine_without_disks_may_have_all_else() -> None:
+    vm = machine("MEMORY = 1 NIC = [ NETWORK = a ] CONTEXT = [ A = 1 ]", hypervisor="xen")
+    assert (vm.disks, len(vm.nics), vm.context and vm.context.target) == ((), 1, "xvda")
 
 
 # -- defaults ---------------------------------------------------------------------------------------------------------
@@ -364,7 +372,6 @@ REFUSED = {
     DEBIAN + "CPU = 1e3": ("CPU = '1e3'", "above 0", "0.5"),
     DEBIAN + "VCPU = 0": ("VCPU = '0'", "at least 1", "whole number"),
     DEBIAN + "VCPU = 1.5": ("VCPU = '1.5'", "whole number", "whole number"),
-    "MEMORY = 1": ("template web", "no DISK", "OS or CDROM"),
     "MEMORY = 1 DISK = [ TYPE = swap, SIZE = 1 ]": ("template web", "all its disks are empty", "IMAGE"),
     "MEMORY = 1 DISK = debian": ("DISK", "a vector", "DISK = ["),
     DEBIAN + "DISK = [ TARGET = vdb ]": ("DISK 1", "no IMAGE", "IMAGE"),
@@ -421,6 +428,21 @@ REFUSED = {
     DEBIAN + "GRAPHICS = [ TYPE = vnc, PORT = 65536 ]": ("GRAPHICS/PORT = 65536", "no such port", "5900"),
     DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = maybe ]": ("RANDOM_PASSWD = MAYBE", "neither", "YES or NO"),
     DEBIAN + "CONTEXT = [ A = 1 ] CONTEXT = [ B = 2 ]": ("CONTEXT", "twice", "into one"),
+    DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ] NIC_DEFAULT = [ MODEL = virtio ]": ("NIC_DEFAULT", "twice", "into one"),
+    DEBIAN + "NIC_DEFAULT = e1000": ("NIC_DEFAULT", "a vector", "NIC_DEFAULT = ["),
+    DEBIAN + "NIC_DEFAULT = [ NETWORK = a ]": ("NIC_DEFAULT/NETWORK", "takes none there", "in each NIC"),
+    DEBIAN + "NIC_DEFAULT = [ MTU = big ] NIC = [ NETWORK = a ]": ("NIC 0: MTU = 'big'", "whole number", "digits"),
+    DEBIAN + "EMULATOR = qemu": ("EMULATOR = qemu", "no absolute path", "/usr/bin/qemu-system-x86_64"),
+    DEBIAN + "EMULATOR = /usr/bin/": ("EMULATOR = /usr/bin/", "no absolute path", "leave it out"),
+    DEBIAN + "EMULATOR = [ A = /usr/bin/qemu ]": ("EMULATOR", "single value", "EMULATOR ="),
+    DEBIAN + "MEMORY_ENCRYPTION = [ TYPE = SEV ]": ("MEMORY_ENCRYPTION", "must not run without", "Leave it out"),
+    DEBIAN + "HYPERVISOR = xen MEMORY_ENCRYPTION = SEV": ("MEMORY_ENCRYPTION", "must not run without", "Leave it out"),
+    DEBIAN + "HYPERVISOR = xen OS = [ TPM = YES ]": ("OS/TPM", "make none", "KVM"),
+    DEBIAN + "FEATURES = [ PCIHOLE64 = big ]": ("FEATURES: PCIHOLE64 = 'big'", "whole number", "digits"),
+    DEBIAN + "OS = [ FIRMWARE = UEFI ] FEATURES = [ ACPI = no ]": (
+        "FEATURES: ACPI = NO", "UEFI (FIRMWARE = UEFI) needs it", "BIOS"),
+    DEBIAN + 'OS = [ FIRMWARE = "/usr/share/OVMF/OVMF_CODE.fd" ] FEATURES = [ ACPI = off ]': (
+        "FEATURES: ACPI = OFF", "needs it", "BIOS"),
     "MEMORY = 1 DISK = [ IMAGE = a ]\n" + PC + "DISK = [ IMAGE = a, TARGET = sda, BUS = ide ]\n"
     + "".join(f"DISK = [ IMAGE = a, TARGET = hd{letter} ]" for letter in "abcd"): (
         "TARGET = hdd", "5 devices on ide", "vd"),
@@ -451,6 +473,11 @@ ALLOWED = [
     DEBIAN + "MYATTR = x OTHER = [ A = 1 ]",
     DEBIAN + 'GRAPHICS = [ TYPE = vnc, LISTEN = "0.0.0.0", PASSWD = "12345678" ]',
     DEBIAN + "DISK = [ TYPE = fs, SIZE = 1, FORMAT = ext3 ]",
+    DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ] NIC = [ NETWORK = a ]",
+    DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ]",
+    DEBIAN + "EMULATOR = /usr/bin/qemu-kvm",
+    DEBIAN + "OS = [ FIRMWARE = BIOS ] FEATURES = [ ACPI = no ]",
+    DEBIAN + "OS = [ FIRMWARE = UEFI ] FEATURES = [ ACPI = yes, PCIHOLE64 = 1048576 ]",
 ]
 
 
@@ -470,6 +497,20 @@ def test_allowed_without_a_word(text: str) -> None:
         (DEBIAN + 'GRAPHICS = [ TYPE = spice, LISTEN = "::", RANDOM_PASSWD = FALSE ]', "LISTEN is ::"),
         (DEBIAN + "SCHED_REQUIREMENTS = x", "SCHED_REQUIREMENTS is kept, and nothing acts on it yet"),
         (DEBIAN + "CONTEXT = [ TARGET = hdb ]", "CONTEXT: TARGET = hdb is SATA on machine q35"),
+        ("MEMORY = 1", "it has no DISK, and nothing to boot from"),
+        (DEBIAN + "NIC_DEFAULT = [ SECURITY_GROUPS = 7 ] NIC = [ NETWORK = a ]", "NIC/SECURITY_GROUPS is kept"),
+        (DEBIAN + "NIC_DEFAULT = [ MODLE = 7 ]", "NIC_DEFAULT/MODLE is not a known attribute: did you mean MODEL?"),
+        (DEBIAN + "MEMORY_TUNE_OFFSET = 7", "MEMORY_TUNE_OFFSET is kept, and nothing acts on it yet"),
+        (DEBIAN + "FEATURES = [ GIC = 2 ]", "FEATURES/GIC is kept, and nothing acts on it yet"),
+        (
+            DEBIAN + PC + "FEATURES = [ PCIHOLE64 = 7 ]",
+            "PCIHOLE64 is kept, and nothing acts on it on machine pc",
+        ),
+        (DEBIAN + "HYPERVISOR = xen EMULATOR = qemu", "EMULATOR is kept, and nothing acts on it on Xen"),
+        (
+            DEBIAN + "HYPERVISOR = xen CPU_MODEL = [ MODEL = x ]",
+            "CPU_MODEL/MODEL is kept, and nothing acts on",
+        ),
     ],
 )
 def test_doubtful(text: str, warning: str) -> None:
@@ -578,3 +619,38 @@ def test_a_limit_is_acted_on_where_it_can_be() -> None:
     assert machine("MEMORY = 1 DISK = [ IMAGE = debian ]", hypervisor="xen").cpu_limit == 0
     with pytest.raises(InvalidValue, match=r"CPULIMIT = 'half'.*percents"):
         validate(parse(limited.replace("80", "half")))
+
+
+def test_nics_have_what_nic_default_says_and_they_do_not() -> None:
+    text = "MEMORY = 1 DISK = [ IMAGE = debian ] NIC_DEFAULT = [ MODEL = e1000, IP = 10.0.0.7, FILTER = a ]"
+    text += ' NIC = [ NETWORK = a, MODEL = rtl8139 ] NIC = [ NETWORK = a, IP = 10.0.0.8, FILTER = "" ]'
+    assert [(nic.ip, nic.mac) for nic in demands(parse(text)).nics] == [("10.0.0.7", ""), ("10.0.0.8", "")]
+    first, second = machine(text).nics
+    assert (first.model, first.options["FILTER"]) == ("rtl8139", "a")
+    assert (second.model, second.options["FILTER"]) == ("e1000", "")
+
+
+def test_an_image_of_uefi_needs_acpi_too() -> None:
+    text = "MEMORY = 1 DISK = [ IMAGE = uefi ] FEATURES = [ ACPI = NO ]"
+    IMAGES["uefi"] = Image(12, "uefi", ImageType.OS, size=100, firmware="UEFI")
+    try:
+        with pytest.raises(InvalidValue, match=r"VM one-20: FEATURES: ACPI = NO: UEFI \(FIRMWARE = UEFI\) needs it"):
+            machine(text)
+        assert machine(text.replace("NO", "YES")).os.firmware == "UEFI"
+    finally:
+        del IMAGES["uefi"]
+
+
+FULL = " ".join(f"DISK = [ IMAGE = a, TARGET = sd{letter} ]" for letter in "abcd")
+
+
+@pytest.mark.parametrize("last", ["CONTEXT = [ A = 1 ]", "DISK = [ IMAGE = a, TYPE = CDROM ]"])
+def test_a_drive_that_xen_has_no_more_is_missed_when_the_template_is_stored(last: str) -> None:
+    text = f"MEMORY = 1 HYPERVISOR = xen {FULL} {last}"
+    with pytest.raises(InvalidValue, match=r"one of the 4 emulated drives.* xvda is DISK 0") as caught:
+        validate(parse(text), where="template web")
+    assert "xvde" in caught.value.remedy
+    assert validate(parse(text.replace("TARGET = sdd", "TARGET = sde"))) == []
+    assert validate(parse(text.replace("HYPERVISOR = xen", 'OS = [ KERNEL = "/k" ] HYPERVISOR = xen'))) == []
+    if "CONTEXT" in last:
+        assert validate(parse(text + " CONTEXT_DEVICE = disk")) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import rules, xen
+from ansible_collections.nebula.provision.plugins.module_utils.model import attributes, rules, xen
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
@@ -51,7 +51,7 @@ def test_a_machine_of_kvm_is_a_q35_with_overlays_and_always_a_firmware(name: str
     assert (found.machine, found.driver) == ("q35", "qcow2")
     assert found.firmware({"KERNEL": "/k"})
     assert found.fit(Os(), Template(), UEFI, "VM a").firmware == "UEFI"
-    assert "CPULIMIT" not in found.acts and found.live == ()
+    assert found.column == attributes.KVM and found.live == ()
 
 
 @pytest.mark.parametrize("name", XEN)
@@ -60,7 +60,7 @@ def test_a_machine_of_xen_has_raw_disks_and_a_firmware_only_without_a_kernel(nam
     assert (found.machine, found.driver) == ("", "raw")
     assert found.firmware({}) and not found.firmware({"KERNEL": "/k"})
     assert found.fit(Os(), Template(), UEFI, "VM a").firmware == "UEFI"
-    assert "CPULIMIT" in found.acts and set(found.live) == {"DISK", "NIC", "MEMORY"}
+    assert found.column == attributes.XEN and set(found.live) == {"DISK", "NIC", "MEMORY"}
     assert found.format_of("tap:aio:") == "raw"
 
 
