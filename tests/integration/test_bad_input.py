@@ -145,7 +145,7 @@ def machines(case: Case) -> None:
         {"name": "list", "template": ["web"]},
         {"name": "pin", "template": "web", "context": {"PIN": NUMBER}},
         {"name": "many-%i", "count": 50, "template": "web", "cpu": 0.001},
-        {"name": "diskless", "template": "web", "disks": []},
+        {"name": "diskless", "template": "web", "disks": [{"TYPE": "swap", "SIZE": 1}]},
         {"name": "../up", "template": "web"},
         "no dict",
     ]

@@ -180,7 +180,10 @@ def test_the_diff_shows_what_differs(module):
 BAD = {
     "lots": ({"name": "bad", "template": "MEMORY = lots DISK = [ IMAGE = a ]"}, "template bad: MEMORY = 'lots'"),
     "syntax": ({"name": "bad", "template": "A = [ B = 1"}, "template bad: line 1, column 5"),
-    "no disk": ({"name": "bad", "template": {"MEMORY": 1}}, "template bad: it has nothing to boot from"),
+    "empty disks": (
+        {"name": "bad", "template": {"MEMORY": 1, "DISK": {"TYPE": "swap", "SIZE": 1}}},
+        "template bad: it has nothing to boot from",
+    ),
     "slash": ({"name": "a/b", "template": TEXT}, "template 'a/b': the name holds a /"),
     "parent": ({"name": "..", "template": TEXT}, "template '..'"),
     "newline": ({"name": "a\nb", "template": TEXT}, r"the name holds the character '\n'"),

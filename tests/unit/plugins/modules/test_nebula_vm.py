@@ -166,7 +166,7 @@ def test_lists_that_are_none(furnished, vms, vm):
         ({"name": "a", "template": ["web"]}, ["VM a: template", "it is a list", "name or the id"]),
         ({"name": "a", "template": "web", "memory": 1.5}, ["VM a: MEMORY = 1.5", "whole number"]),
         ({"name": "a", "template": "web", "context": {"PIN": 47.25}}, ["VM a: CONTEXT/PIN", "quotes"]),
-        ({"name": "a", "template": "web", "disks": []}, ["VM a", "nothing to boot from"]),
+        ({"name": "a", "template": "web", "disks": [{"TYPE": "swap", "SIZE": 1}]}, ["VM a", "nothing to boot from"]),
     ],
 )
 def test_one_bad_item_does_not_keep_the_others(furnished, item, parts, vm):
@@ -250,10 +250,10 @@ def test_the_owner_of_a_list_is_that_of_items_that_do_not_say_one(furnished, vm)
     items = [{"name": "a", "template": "web", "context": context}]
     items.append({"name": "b", "template": "web", "context": context, "owner": {"name": "bob"}})
     given = json.dumps({"name": "ann", "attributes": {"MAIL": "ann@example.org"}})
-    result = vm(furnished, vms=json.dumps(items), owner=given, return_plans=True)
+    result = vm(furnished, vms=json.dumps(items), owner=given)
     (plan,) = result.payload["plans"].values()
     told = [each["vm"]["context"]["variables"]["WHO"] for each in json.loads(plan)["vms"]]
     assert told == ["ann ann@example.org", "bob "]
-    single = vm(furnished, name="c", template="web", context=json.dumps(context), owner=given, return_plans=True)
+    single = vm(furnished, name="c", template="web", context=json.dumps(context), owner=given)
     (plan,) = single.payload["plans"].values()
     assert json.loads(plan)["vms"][-1]["vm"]["context"]["variables"]["WHO"] == "ann ann@example.org"

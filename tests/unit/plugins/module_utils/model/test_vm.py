@@ -14,6 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Tpm, Vm
 
@@ -38,8 +39,10 @@ VM = Vm(
     features={"ACPI": "YES"},
     cpu_model={"MODEL": "host-passthrough"},
     cpu_limit=150,
+    emulator="/usr/bin/kvm",
     raw={"kvm": "<x/>"},
     attributes={"TEAM": "a"},
+    owner=Owner("ann", "104", "users", "1", {"KEY": "hunter4"}),
     next_disk=3,
     next_nic=1,
 )
