@@ -25,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import Lease
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot
@@ -41,6 +42,7 @@ WRITTEN: dict[str, Put] = {
     "Vm.uuid": lambda text: vm(uuid=text),
     "Vm.name": lambda text: vm(name=text),
     "Vm.cpu_model": lambda text: vm(cpu_model={"MODEL": text}),
+    "Vm.emulator": lambda text: vm(emulator="/" + text),
     "Os.arch": lambda text: of("os", arch=text),
     "Os.machine": lambda text: of("os", machine=text),
     "Os.kernel": lambda text: of("os", kernel=text),
@@ -92,6 +94,11 @@ WRITTEN["Vm.features"] = lambda text: vm(features={"VIRTIO_SCSI_QUEUES": text})
 ELSEWHERE = {
     "Vm.hypervisor": "chooses the driver",
     "Vm.attributes": "the user's own, for expressions of the context",
+    "Owner.name": "for expressions of the context; no node gets it",
+    "Owner.uid": "digits, for expressions of the context; no node gets it",
+    "Owner.group": "for expressions of the context; no node gets it",
+    "Owner.gid": "digits, for expressions of the context; no node gets it",
+    "Owner.attributes": "for expressions of the context; no node gets them",
     "Os.bootloader": "refused by model/values.py, as KVM has none",
     "Os.sd_disk_bus": "one of two words, tested by model/instantiate.py",
     "Os.boot": "read as numbers of devices; the order stands at these",
@@ -121,6 +128,8 @@ ELSEWHERE = {
 HIDDEN: dict[str, Put] = {
     "Vm.hypervisor": lambda text: vm(hypervisor=text),
     "Vm.attributes": lambda text: vm(attributes={"A": text, "B": text}),
+    "Owner.name": lambda text: vm(owner=Owner(text, text, text, text)),
+    "Owner.attributes": lambda text: vm(owner=Owner(attributes={"A": text})),
     "Os.bootloader": lambda text: of("os", bootloader=text),
     "Os.boot": lambda text: of("os", boot=(text,)),
     "Disk.image": lambda text: first("disks", image=text),

@@ -242,6 +242,9 @@ def _check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[
             )
         _size(vector, here, required=volatile)
         _driver(vector, here)
+        bus = vector.get("BUS", "").lower()
+        if bus:
+            targets.check_bus(board.devices.buses.get(bus, bus), f"{here}: BUS = {bus}", board)
         kinds.append(kind)
         places.append(_place(vector, _named(here, vector), kind))
     context = template.vectors("CONTEXT")
@@ -484,6 +487,7 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervi
     readonly = _flag(vector, "READONLY", where)
     if image is None:
         fs, driver = _volatile_format(vector, where)
+        _check_shareable(vector, driver, hypervisor, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
         return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
     cdrom = image.type == ImageType.CDROM
@@ -500,6 +504,8 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervi
             f"image {image.name} is encrypted, and no host changes it without its secret",
             f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
         )
+    driver = image.format if in_place else wanted or rules.of(hypervisor).driver
+    _check_shareable(vector, "" if cdrom else driver, hypervisor, where)
     return Disk(
         index,
         "",
@@ -510,7 +516,7 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervi
         generation=image.generation,
         source=image.source,
         format=image.format,
-        driver=image.format if in_place else wanted or rules.of(hypervisor).driver,
+        driver=driver,
         size=image.size if cdrom else max(size, image.size),
         clone=not in_place,
         save=image.persistent and not cdrom,
@@ -521,6 +527,11 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervi
         snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
         options=options,
     )
+
+
+def _check_shareable(vector: Mapping[str, str], driver: str, hypervisor: str, where: str) -> None:
+    if rules.of(hypervisor).column == attributes.KVM:
+        values.check_shareable(vector, driver, where)
 
 
 def _with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
@@ -816,6 +827,14 @@ def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[G
     random = vector.get("RANDOM_PASSWD", "").upper() or "YES"
     if random not in TRUE + FALSE:
         raise InvalidValue(f"{here}/RANDOM_PASSWD = {random}", "it is neither YES nor NO", "Use YES or NO")
+    keymap = vector.get("KEYMAP", "").strip().lower()
+    if keymap and keymap not in values.KEYMAPS:
+        near = nearest(keymap, values.KEYMAPS)
+        raise InvalidValue(
+            f"{here}/KEYMAP = {vector['KEYMAP']!r}",
+            "QEMU knows no such keyboard",
+            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(values.KEYMAPS),
+        )
     fixed = 0
     if vector.get("PORT"):
         fixed = _whole(
@@ -832,7 +851,7 @@ def _graphics(template: Template, where: str, port: Optional[int]) -> Optional[G
         listen=vector.get("LISTEN", "127.0.0.1"),
         port=port or fixed,
         password=vector.get("PASSWD", ""),
-        keymap=vector.get("KEYMAP", ""),
+        keymap=keymap,
         made_up=random in TRUE and not vector.get("PASSWD"),
     )
 

@@ -56,7 +56,8 @@ class Rules:
 _KVM = Rules(
     # As a real oned has it in its defaults.
     machine="q35",
-    devices=Devices(lacks=("xen", "uml"), renamed={"xvd": "vd"}, cdroms={"xvd": "sd"}, buses={"xen": "virtio"}),
+    # A floppy would be a device of another kind.
+    devices=Devices(lacks=("xen", "uml", "fdc"), renamed={"xvd": "vd"}, cdroms={"xvd": "sd"}, buses={"xen": "virtio"}),
     check=values.check,
     fit=fit.with_firmware,
     ends_at_reboot="<on_reboot>destroy</on_reboot>",

@@ -99,7 +99,7 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
                 f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
             )
         target = _free(places[index], prefix, board, used)
-        used[_unit(target, board)] = places[index].where
+        used[bare(target)] = used[_unit(places[index], target, board)] = places[index].where
         targets[index] = target
     assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
     count(assigned, [place.where for place in places])
@@ -113,7 +113,7 @@ def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> s
         target = prefix + letters
         if not _suits(place, target, board):
             continue
-        if _unit(target, board) not in used:
+        if bare(target) not in used and _unit(place, target, board) not in used:
             return target
         taken.append(target)
     most = board.emulated
@@ -124,7 +124,7 @@ def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> s
             "Put some of the disks on another prefix",
         )
     # Without what all of them belong to.
-    holders = ", ".join(f"{target} is {used[_unit(target, board)].partition(': ')[2]}" for target in taken)
+    holders = ", ".join(f"{target} is {used[_unit(place, target, board)].partition(': ')[2]}" for target in taken)
     remedy = f"Give a disk that is no CDROM a TARGET such as {prefix}{_ALPHABET[most]}, or take a CDROM away"
     if place.context:
         remedy += '. Or have the context on a disk: CONTEXT_DEVICE = "disk"'
@@ -149,9 +149,12 @@ def translated(place: Place, board: Board) -> Place:
     )
 
 
-def _unit(target: str, board: Board) -> str:
+def _unit(place: Place, target: str, board: Board) -> str:
     """What two targets that are one device have in common."""
-    return str(letter_index(target)) if board.devices.shared else bare(target)
+    if board.devices.shared:
+        return str(letter_index(target))
+    # libvirt makes a device's address, or its alias, of bus and letter.
+    return f"{place.bus or bus_of(target, board)} {letter_index(target)}"
 
 
 def _suits(place: Place, target: str, board: Board) -> bool:
@@ -178,13 +181,16 @@ def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str
                 "it is no name of a disk device",
                 "Use a prefix and letters: vda, sdb, hdc; or leave it out",
             )
-        if _unit(device, board) in used:
+        unit = _unit(place, device, board)
+        other = used.get(device) or used.get(unit)
+        if other:
+            on_bus = "" if device in used or board.devices.shared else f" letter on bus {unit.partition(' ')[0]}"
             raise InvalidValue(
                 f"{place.where}: TARGET = {place.target}",
-                f"{used[_unit(device, board)]} has the same",
+                f"{other} has the same{on_bus}",
                 "Give them different targets, or leave one out to get the next free letter",
             )
-        used[_unit(device, board)] = place.where
+        used[device] = used[unit] = place.where
     return used
 
 
@@ -193,11 +199,7 @@ def check(place: Place, target: str, board: Board) -> str:
     bus = place.bus or bus_of(target, board)
     shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
     machine = f"machine {board.machine}"
-    if bus not in _BUSES:
-        raise InvalidValue(shown, "no such bus", "Use one of " + ", ".join(_BUSES[:4]))
-    if bus in board.devices.lacks:
-        examples = "xvda or hda" if board.devices.prefix == "xvd" else "vda or sda"
-        raise InvalidValue(shown, f"{board.hypervisor} has no bus {bus}", f"Use a target such as {examples}")
+    check_bus(bus, shown, board)
     if not _suits(place, target, board):
         most = board.devices.emulated
         raise InvalidValue(
@@ -223,6 +225,14 @@ def check(place: Place, target: str, board: Board) -> str:
     if bus == "ide" and letter_index(target) >= _MOST["ide"]:
         raise InvalidValue(shown, f"{machine} has four IDE devices, hda to hdd", "Use a target with vd or sd")
     return bus
+
+
+def check_bus(bus: str, shown: str, board: Board) -> None:
+    if bus not in _BUSES:
+        raise InvalidValue(shown, "no such bus", "Use one of " + ", ".join(_BUSES[:4]))
+    if bus in board.devices.lacks:
+        examples = "xvda or hda" if board.devices.prefix == "xvd" else "vda or sda"
+        raise InvalidValue(shown, f"{board.hypervisor} has no bus {bus}", f"Use a target such as {examples}")
 
 
 def bus_of(target: str, board: Board) -> str:

@@ -13,13 +13,14 @@ from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
 from .flags import FALSE, TRUE
+from .names import nearest
 from .numbers import whole
 from .template import Template
 
 # Hypervisors that these rules are those of.
 HYPERVISORS = ("kvm", "qemu")
 _WORDS = {
-    ("DISK", "DEV_PREFIX"): ("vd", "sd", "hd", "fd"),
+    ("DISK", "DEV_PREFIX"): ("vd", "sd", "hd"),
     ("DISK", "CACHE"): ("none", "writethrough", "writeback", "directsync", "unsafe", "default"),
     ("DISK", "IO"): ("native", "threads", "io_uring"),
     ("DISK", "DISCARD"): ("unmap", "ignore"),
@@ -43,6 +44,17 @@ _NUMBERS = {
             "OUTBOUND_PEAK_KB", "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
     "FEATURES": ("VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES", "IOTHREADS", "PCIHOLE64"),
 }  # fmt: skip
+# Keyboards that QEMU's consoles know; it starts with no other.
+KEYMAPS = (
+    "ar", "bepo", "cz", "da", "de", "de-ch", "en-gb", "en-us", "es", "et", "fi", "fo", "fr", "fr-be", "fr-ca", "fr-ch",
+    "hr", "hu", "is", "it", "ja", "lt", "lv", "mk", "nl", "nl-be", "no", "pl", "pt", "pt-br", "ru", "sl", "sv", "th",
+    "tr",
+)  # fmt: skip
+# Interfaces that QEMU has for PCs, and libvirt's own words for some; a node's own may know more.
+_NIC_MODELS = (
+    "virtio", "virtio-transitional", "virtio-non-transitional", "e1000", "e1000e", "igb", "rtl8139", "ne2k_pci",
+    "pcnet", "vmxnet3", "tulip", "usb-net", "i82550", "i82551", "i82557b", "i82559er", "i82562", "i82801", "netfront",
+)  # fmt: skip
 _ADDRESSES = {
     4: ("GATEWAY", "NETWORK_ADDRESS", "NETWORK_MASK", "VROUTER_IP"),
     6: ("GATEWAY6", "IP6_GATEWAY", "IP6_ULA", "IP6_GLOBAL", "VROUTER_IP6"),
@@ -105,10 +117,21 @@ def check(template: Template, where: str) -> None:
 
 def doubts(template: Template) -> list[str]:
     """Warnings about what is taken and does not do what it says."""
-    machine = template.vector("OS").get("MACHINE", "")
+    os, found = template.vector("OS"), []
+    machine, firmware = os.get("MACHINE", ""), os.get("FIRMWARE", "").upper()
     if template.vector("FEATURES").get("PCIHOLE64") and machine and "q35" not in machine:
-        return [f"FEATURES/PCIHOLE64 is kept, and nothing acts on it on machine {machine}: it is for q35"]
-    return []
+        found.append(f"FEATURES/PCIHOLE64 is kept, and nothing acts on it on machine {machine}: it is for q35")
+    for index, vector in enumerate(template.vectors("NIC")):
+        model = vector.get("MODEL", "")
+        if model and model not in _NIC_MODELS:
+            near = nearest(model.lower(), _NIC_MODELS)
+            found.append(
+                f"NIC {index}: MODEL = {model!r} is none that is known of QEMU: the machine starts only where its own "
+                "has it" + f". Is {near} meant?" * bool(near)
+            )
+    if os.get("ARCH", "").lower() == "i686" and firmware in ("UEFI", "EFI"):
+        found.append(f"OS/FIRMWARE = {firmware}: for ARCH = i686 it is a package of its own (ovmf-ia32) on the node")
+    return found
 
 
 def check_acpi(firmware: str, template: Template, where: str) -> None:
@@ -175,6 +198,7 @@ def _check_disk(vector: Mapping[str, str], where: str) -> None:
             "native I/O goes past the page cache, which this CACHE uses",
             'Write CACHE = "none" or "directsync", or IO = "threads"',
         )
+    check_shareable(vector, vector.get("DRIVER") or vector.get("FORMAT", ""), where)
     for what in ("BYTES", "IOPS"):
         for suffix in IO_SUFFIXES:
             total = f"TOTAL_{what}_SEC{suffix}"
@@ -198,6 +222,15 @@ def _check_disk(vector: Mapping[str, str], where: str) -> None:
             f"{where}: SERIAL = {vector['SERIAL']!r}",
             "libvirt takes no such characters there",
             "Use letters, digits, blanks, _ . + and -",
+        )
+
+
+def check_shareable(vector: Mapping[str, str], format_: str, where: str) -> None:
+    if vector.get("SHAREABLE", "").strip().upper() in TRUE and format_.lower() == "qcow2":
+        raise InvalidValue(
+            f"{where}: SHAREABLE = YES",
+            "it is of format qcow2, which one machine alone can write to",
+            "Use a persistent image of format raw, or DRIVER = raw",
         )
 
 

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[str, str]] = {
     "DISK/FS": (VOLATILE, "ext4"),
     "DISK/SIZE": (ROOT, "4096"),
     "DISK/READONLY": (ROOT, "YES"),
-    "DISK/SHAREABLE": (ROOT, "YES"),
+    "DISK/SHAREABLE": (ROOT.replace(" {}", ", DRIVER = raw {}"), "YES"),
     "DISK/BUS": (ROOT, "scsi"),
     "DISK/IOTHREAD": (f"FEATURES = [ IOTHREADS = 9 ]\n{ROOT}", "7"),
     "DISK/SIZE_IOPS_SEC": (ROOT.replace(" {}", ", TOTAL_IOPS_SEC = 5 {}"), "7"),

@@ -427,6 +427,9 @@ REFUSED = {
     DEBIAN + "GRAPHICS = [ TYPE = vnc, PORT = 80 ]": ("GRAPHICS/PORT = 80", "no such port", "5900 to 65535"),
     DEBIAN + "GRAPHICS = [ TYPE = vnc, PORT = 65536 ]": ("GRAPHICS/PORT = 65536", "no such port", "5900"),
     DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = maybe ]": ("RANDOM_PASSWD = MAYBE", "neither", "YES or NO"),
+    DEBIAN + "GRAPHICS = [ TYPE = vnc, KEYMAP = en_us ]": (
+        "GRAPHICS/KEYMAP = 'en_us'", "no such keyboard", "Did you mean en-us?"),
+    DEBIAN + "HYPERVISOR = xen GRAPHICS = [ TYPE = vnc, KEYMAP = xx ]": ("KEYMAP = 'xx'", "no such", "Known are ar,"),
     DEBIAN + "CONTEXT = [ A = 1 ] CONTEXT = [ B = 2 ]": ("CONTEXT", "twice", "into one"),
     DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ] NIC_DEFAULT = [ MODEL = virtio ]": ("NIC_DEFAULT", "twice", "into one"),
     DEBIAN + "NIC_DEFAULT = e1000": ("NIC_DEFAULT", "a vector", "NIC_DEFAULT = ["),
@@ -445,7 +448,7 @@ REFUSED = {
         "FEATURES: ACPI = OFF", "needs it", "BIOS"),
     "MEMORY = 1 DISK = [ IMAGE = a ]\n" + PC + "DISK = [ IMAGE = a, TARGET = sda, BUS = ide ]\n"
     + "".join(f"DISK = [ IMAGE = a, TARGET = hd{letter} ]" for letter in "abcd"): (
-        "TARGET = hdd", "5 devices on ide", "vd"),
+        "TARGET = hda", "has the same letter on bus ide", "different"),
 }  # fmt: skip
 
 
@@ -476,6 +479,7 @@ ALLOWED = [
     DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ] NIC = [ NETWORK = a ]",
     DEBIAN + "NIC_DEFAULT = [ MODEL = e1000 ]",
     DEBIAN + "EMULATOR = /usr/bin/qemu-kvm",
+    DEBIAN + "GRAPHICS = [ TYPE = vnc, KEYMAP = EN-US ]",
     DEBIAN + "OS = [ FIRMWARE = BIOS ] FEATURES = [ ACPI = no ]",
     DEBIAN + "OS = [ FIRMWARE = UEFI ] FEATURES = [ ACPI = yes, PCIHOLE64 = 1048576 ]",
 ]
@@ -500,6 +504,8 @@ def test_allowed_without_a_word(text: str) -> None:
         ("MEMORY = 1", "it has no DISK, and nothing to boot from"),
         (DEBIAN + "NIC_DEFAULT = [ SECURITY_GROUPS = 7 ] NIC = [ NETWORK = a ]", "NIC/SECURITY_GROUPS is kept"),
         (DEBIAN + "NIC_DEFAULT = [ MODLE = 7 ]", "NIC_DEFAULT/MODLE is not a known attribute: did you mean MODEL?"),
+        (DEBIAN + "NIC = [ NETWORK = a, MODEL = virtoi ]", "NIC 0: MODEL = 'virtoi' is none that is known of QEMU"),
+        (DEBIAN + "OS = [ ARCH = i686, FIRMWARE = UEFI ]", "it is a package of its own (ovmf-ia32) on the node"),
         (DEBIAN + "MEMORY_TUNE_OFFSET = 7", "MEMORY_TUNE_OFFSET is kept, and nothing acts on it yet"),
         (DEBIAN + "FEATURES = [ GIC = 2 ]", "FEATURES/GIC is kept, and nothing acts on it yet"),
         (
@@ -654,3 +660,45 @@ def test_a_drive_that_xen_has_no_more_is_missed_when_the_template_is_stored(last
     assert validate(parse(text.replace("HYPERVISOR = xen", 'OS = [ KERNEL = "/k" ] HYPERVISOR = xen'))) == []
     if "CONTEXT" in last:
         assert validate(parse(text + " CONTEXT_DEVICE = disk")) == []
+
+
+@pytest.mark.parametrize(
+    ("disks", "devices"),
+    [
+        ("DISK = [ IMAGE = debian, DEV_PREFIX = hd, BUS = scsi ]", ["hda scsi", "sdb scsi"]),
+        ("DISK = [ IMAGE = debian, DEV_PREFIX = vd, BUS = scsi ]", ["vda scsi", "sdb scsi"]),
+        ("DISK = [ IMAGE = debian, DEV_PREFIX = hd ] OS = [ SD_DISK_BUS = sata ]", ["hda sata", "sdb sata"]),
+        ("DISK = [ IMAGE = second, BUS = ide ] OS = [ MACHINE = pc ]", ["sda ide", "hdb ide"]),
+        ("DISK = [ IMAGE = debian, DEV_PREFIX = vd ]", ["vda virtio", "sda scsi"]),
+        (
+            "DISK = [ IMAGE = debian, DEV_PREFIX = hd, BUS = virtio ] DISK = [ IMAGE = debian ]",
+            ["hda virtio", "vdb virtio", "sda scsi"],
+        ),
+        ("DISK = [ IMAGE = second, BUS = usb ]", ["sda usb", "sdb scsi"]),
+    ],
+)
+def test_a_letter_is_one_address_on_its_bus(disks: str, devices: list[str]) -> None:
+    vm = machine(f"MEMORY = 1 {disks} CONTEXT = [ A = 1 ]")
+    assert vm.context is not None
+    assert [f"{each.target} {each.bus}" for each in (*vm.disks, vm.context)] == devices
+
+
+@pytest.mark.parametrize(
+    ("disk", "refused"),
+    [
+        ("IMAGE = debian", True),
+        ("IMAGE = debian, DRIVER = raw", False),
+        ("IMAGE = blank", True),
+        ("IMAGE = iso", False),
+        ("TYPE = fs, SIZE = 1, FORMAT = qcow2", True),
+        ("TYPE = fs, SIZE = 1", False),
+    ],
+)
+def test_machines_share_what_is_raw(disk: str, refused: bool) -> None:
+    text = f"MEMORY = 1 DISK = [ IMAGE = second ] DISK = [ {disk}, SHAREABLE = YES ]"
+    if refused:
+        with pytest.raises(InvalidValue, match="DISK 1: SHAREABLE = YES: it is of format qcow2"):
+            machine(text)
+    else:
+        assert machine(text).disks[1].options["SHAREABLE"] == "YES"
+    assert machine(text, hypervisor="xen").disks[1].options["SHAREABLE"] == "YES"

@@ -24,6 +24,19 @@ REFUSED = {
     ", TOTAL_IOPS_SEC = 5, READ_IOPS_SEC = 5": ["TOTAL_IOPS_SEC = 5", "READ_IOPS_SEC is set too"],
     ']\nNIC = [ NETWORK = "a", INBOUND_AVG_BW = fast': ["NIC 0: INBOUND_AVG_BW = 'fast'", "whole number"],
     ']\nNIC = [ NETWORK = "a", VIRTIO_QUEUES = all': ["VIRTIO_QUEUES = 'all'", "auto, or digits"],
+    ", SHAREABLE = YES, DRIVER = qcow2": ["DISK 0: SHAREABLE = YES", "one machine alone", "DRIVER = raw"],
+    ", DEV_PREFIX = fd": ["DISK 0: DEV_PREFIX = 'fd'", "vd, sd, hd"],
+    ", BUS = fdc": ["DISK 0: BUS = fdc", "kvm has no bus fdc", "vda or sda"],
+    ", TARGET = fda": ["DISK 0 (image web): TARGET = fda", "kvm has no bus fdc", "vda or sda"],
+    ", TARGET = hda, BUS = scsi ]\nDISK = [ IMAGE = b, TARGET = sda": [
+        "DISK 1 (image b): TARGET = sda",
+        "DISK 0 (image web) has the same letter on bus scsi",
+        "different targets",
+    ],
+    ", TARGET = hda, BUS = virtio ]\nDISK = [ IMAGE = b, TARGET = vda": [
+        "TARGET = vda",
+        "has the same letter on bus virtio",
+    ],
     ", DEV_PREFIX = zz": ["DEV_PREFIX = 'zz'", "vd, sd"],
     ']\nNIC = [ NETWORK = "a", GATEWAY = banana': ["NIC 0: GATEWAY = 'banana'", "no IPv4 address"],
     ']\nNIC = [ NETWORK = "a", MTU = big': ["NIC 0: MTU = 'big'", "whole number"],
@@ -72,6 +85,10 @@ TAKEN = (
     ']\nGRAPHICS = [ TYPE = vnc, LISTEN = "::1"',
     ']\nNIC = [ NETWORK = "a", INBOUND_AVG_BW = 5, INBOUND_PEAK_BW = 9, OUTBOUND_AVG_BW = 1',
     ", CACHE = fast ]\nHYPERVISOR = xen\nX = [ A = B",
+    ", SHAREABLE = YES, DRIVER = raw",
+    ", SHAREABLE = NO, DRIVER = qcow2",
+    ", TARGET = hda, BUS = scsi ]\nDISK = [ IMAGE = b, TARGET = sdb",
+    ", TARGET = vda, BUS = usb ]\nDISK = [ IMAGE = b, TARGET = sdb, BUS = usb",
 )
 
 
