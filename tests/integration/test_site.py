@@ -6,7 +6,10 @@ life in short; test_site_life.py has the rest of it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -67,15 +70,19 @@ def mixed(site: Site) -> None:
         {"name": "nosuch", "template": "wbe"},
         {"name": "greedy", "template": "web", "memory": 99999999},
         {"name": "twin", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]},
-        {"name": "good", "template": "web", "context": {"PASSWORD": SECRET}},
+        {"name": "good", "template": "web", "context": {"PASSWORD": SECRET, "WHO": "$UNAME:$UID $USER[MAIL]"}},
     ]
-    code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms)
+    owner = {"name": "ann", "uid": 104, "attributes": {"MAIL": f"{SECRET}@example.org"}}
+    code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms, nebula_owner=owner)
     assert code != 0
     failure = output[output.rindex("Say what went wrong on the front-end") :]
     for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
         assert text in failure, f"{text} in\n{failure}"
     assert re.search(r"good +node1 +RUNNING", output), "the others of the batch go on, and the table shows it"
     assert SECRET not in output
+    with contextlib.closing(sqlite3.connect(site.root / "nebula.db")) as catalog:
+        ((body,),) = catalog.execute("SELECT body FROM vms WHERE name = 'good'")
+    assert json.loads(body)["context"]["variables"]["WHO"] == f"ann:104 {SECRET}@example.org"
 
 
 @pytest.mark.timeout(900)
