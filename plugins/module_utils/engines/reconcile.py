@@ -174,7 +174,6 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     check_name("VM", name.replace(INDEX, "0"))
     wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
     wish.detach = _flag(item, "detach", where)
-    wish.owner = owner_of(item["owner"], where) if item.get("owner") else None
     wish.count = _count(item, where)
     if wish.count is None:
         wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
@@ -189,6 +188,7 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     if state == "absent":
         return wish
     wish.disk_snapshots = disk_snapshots(item, where)
+    wish.owner = owner_of(item["owner"], where) if item.get("owner") else None
     if wish.count is None and wish.pattern:
         wish.count = 1
     if wish.save_as and wish.count not in (None, 1):

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction, pack
 
@@ -36,6 +38,18 @@ def test_characters_stay_as_they_are():
 def test_text_and_nothing_stay():
     assert pack("CPU = 1", "template") == "CPU = 1"
     assert pack(None, "template") is None
+
+
+@pytest.mark.parametrize("given", [[], {}, "[]", " {} "])
+def test_what_is_empty_takes_nothing_out_of_a_modules_answer(given):
+    """As Ansible does with what a no_log option says: [] and {} stand in every plan."""
+    text = pack(given, "vms")
+    assert json.loads(text) in ([], {})
+    result = ArgumentSpecValidator({"vms": {"type": "json", "no_log": True}}).validate({"vms": text})
+    assert result.error_messages == [] and json.loads(result.validated_parameters["vms"]) in ([], {})
+    plan = json.dumps({"disks": [], "features": {}, "name": "a"}, separators=(",", ":"))
+    answer = {"plans": {"node1": plan}, "diff": "[] {}"}
+    assert remove_values(answer, result._no_log_values) == answer
 
 
 def test_marked_values_become_plain():

@@ -710,6 +710,9 @@ def test_what_an_owner_has_goes_with_the_machine(engine):
 
 
 def test_an_owner_that_can_t_be_is_that_machines_error_alone(engine):
+    run(engine, {"name": "old", "template": "web"})
+    outcomes = run(engine, {"name": "old", "state": "absent", "owner": "ann"})
+    assert failed(outcomes) == [] and machines(engine) == {}
     outcomes, plans, _ = want(
         engine, {"name": "a", "template": "web", "owner": "ann"}, {"name": "b", "template": "web"}
     )
