@@ -31,9 +31,9 @@ QUICK = (
 TEST = (
     *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life", "test_importer"),
-    *("test_install", "test_kills", "test_kvm", "test_kvm_firmware", "test_kvm_modules", "test_late_runs"),
-    *("test_nebula_image", "test_node_network", "test_power_cut", "test_progress", "test_role_transfer", "test_site"),
-    *("test_verify", "test_world", "test_xen"),
+    *("test_install", "test_installed", "test_kills", "test_kvm", "test_kvm_firmware", "test_kvm_modules"),
+    *("test_late_runs", "test_nebula_image", "test_node_network", "test_power_cut", "test_progress"),
+    *("test_role_transfer", "test_site", "test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")

@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils import places
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import is_local, pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
 
@@ -42,7 +44,7 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         single = "images" not in args
         items = [{key: args[key] for key in ITEM_KEYS & set(args)}] if single else _items(args["images"])
-        files, lost = self._local_files(items)
+        files, lost = self._local_files(items, task_vars)
         # A file that is not there is that image's error, which the module tells with those of the others.
         self._upload = {"lost": lost} if lost else {}
         if not single or any(key in args for key in PACKED):
@@ -75,12 +77,14 @@ class ActionModule(ActionBase):
         final = dict(args, _upload=json.dumps({**self._upload, "use": use}))
         return run_with_progress(self, MODULE, final, task_vars, "nebula_image")
 
-    def _local_files(self, items: list[Any]) -> tuple[dict[str, LocalFile], dict[str, str]]:
+    def _local_files(
+        self, items: list[Any], variables: Mapping[str, Any]
+    ) -> tuple[dict[str, LocalFile], dict[str, str]]:
         """The files of the control node that items name, by the image's name, and what is the matter with those that
         can't be read; with a local connection items are told that the path is on their own host."""
         files: dict[str, LocalFile] = {}
         lost: dict[str, str] = {}
-        local = self._connection.transport == "local" or self._connection.transport.endswith(".local")
+        local = is_local(self._connection)
         for item in items:
             if not isinstance(item, dict):
                 continue
@@ -90,7 +94,7 @@ class ActionModule(ActionBase):
                 continue
             if not _is_true(remote) and item.get("from"):
                 try:
-                    self._take_additions(item, local)
+                    self._take_additions(item, local, variables)
                 except LocalFileError as error:
                     lost[name] = str(error)
                     item.update(packages=None, files=None)
@@ -104,9 +108,9 @@ class ActionModule(ActionBase):
                 lost[name] = "the list has this image twice, and a file for each"
                 continue
             try:
-                found = self._find_needle("files", path)
-            except Exception:
-                lost[name] = "it is not on the control node"
+                found = places.find(path, variables)
+            except places.NotThere as error:
+                lost[name] = f"it {error}"
                 continue
             item["path"] = found
             if local:
@@ -118,13 +122,13 @@ class ActionModule(ActionBase):
                 lost[name] = str(error)
         return files, lost
 
-    def _take_additions(self, item: dict[str, Any], local: bool) -> None:
+    def _take_additions(self, item: dict[str, Any], local: bool, variables: Mapping[str, Any]) -> None:
         """Packages and files that the control node has and an item adds to an image, put into the item; their paths
         with a local connection."""
         packages = item.get("packages")
         if isinstance(packages, list):
             item["packages"] = [
-                self._taken(each, local, str, _package)
+                _taken(each, variables, local, str, _package)
                 if isinstance(each, str) and each.endswith(PACKAGES) and "://" not in each
                 else each
                 for each in packages
@@ -134,30 +138,37 @@ class ActionModule(ActionBase):
             item["files"] = [
                 {
                     **{key: value for key, value in each.items() if key != "src"},
-                    **self._taken(
-                        each["src"], local, lambda path: {"src": path}, lambda _path, text: {"content_base64": text}
-                    ),
+                    **_taken(each["src"], variables, local, _as_source, _as_content),
                 }
                 if isinstance(each, dict) and isinstance(each.get("src"), str) and not _is_true(each.get("remote_src"))
                 else each
                 for each in additions
             ]
 
-    def _taken(self, path: str, local: bool, as_path: Any, as_content: Any) -> Any:
-        try:
-            found = self._find_needle("files", path)
-        except Exception as error:
-            raise LocalFileError(f"{path} is not on the control node") from error
-        if local:
-            return as_path(found)
-        try:
-            with Path(found).open("rb") as file:
-                content = file.read(LARGEST + 1)
-        except OSError as error:
-            raise LocalFileError(f"{path} can't be read: {error.strerror}") from error
-        if len(content) > LARGEST:
-            raise LocalFileError(f"{path} has more than {LARGEST // 1024 // 1024} MiB: put it on the front-end")
-        return as_content(found, base64.b64encode(content).decode())
+
+def _taken(path: str, variables: Mapping[str, Any], local: bool, as_path: Any, as_content: Any) -> Any:
+    try:
+        found = places.find(path, variables)
+    except places.NotThere as error:
+        raise LocalFileError(f"{path} {error}") from error
+    if local:
+        return as_path(found)
+    try:
+        with Path(found).open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise LocalFileError(f"{path} can't be read: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise LocalFileError(f"{path} has more than {LARGEST // 1024 // 1024} MiB: put it on the front-end")
+    return as_content(found, base64.b64encode(content).decode())
+
+
+def _as_source(path: str) -> dict[str, str]:
+    return {"src": path}
+
+
+def _as_content(_path: str, text: str) -> dict[str, str]:
+    return {"content_base64": text}
 
 
 def _package(path: str, text: str) -> dict[str, str]:

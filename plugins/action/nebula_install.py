@@ -11,24 +11,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError
-
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.storage import installer_media
+from ansible_collections.nebula.provision.plugins.plugin_utils import places, template_files
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
 
 
 class ActionModule(PackingAction):
     PACKED = ("installs", "answers")
 
-    def packed_arguments(self) -> dict[str, Any]:
-        arguments = super().packed_arguments()
+    def with_files(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
             installs = json.loads(arguments.get("installs") or "[]")
         except ValueError:
             # What is wrong with it is the module's to say.
             return arguments
-        local = self._connection.transport == "local" or self._connection.transport.endswith(".local")
         found: dict[str, Any] = {}
         seen: set[str] = set()
         for install in installs if isinstance(installs, list) else []:
@@ -38,18 +35,20 @@ class ActionModule(PackingAction):
                 # The module refuses both, also where it can't read one of them.
                 found[name] = {"twice": True}
             elif path:
-                found[name] = self._look(path, local)
+                found[name] = self._look(path, variables)
             seen.add(name)
+        if template_files.bring(installs, variables, self.is_local):
+            arguments = {**arguments, "installs": json.dumps(installs, ensure_ascii=False)}
         return {**arguments, "_local": json.dumps(found)}
 
-    def _look(self, path: str, local: bool) -> dict[str, Any]:
+    def _look(self, path: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Where the ISO is, and what it is, or what is the matter with it."""
         try:
-            place = self._find_needle("files", path)
-        except AnsibleError:
-            # Perhaps an image's name.
-            return {}
-        if local:
+            # A word may be an image's name, and a directory of that name is not meant.
+            place = places.find(path, variables, only_files="/" not in path)
+        except places.NotThere as error:
+            return {"lost": f"it {error}"}
+        if self.is_local:
             return {"path": place, "remote": True}
         try:
             facts = installer_media.look(place, f"iso {path}")

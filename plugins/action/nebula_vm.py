@@ -3,8 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils import template_files
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
 
 
 class ActionModule(PackingAction):
     PACKED = ("vms", "context", "attributes", "inject", "owner", "declared")
+
+    def with_files(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        # In check mode no task has stored the templates.
+        try:
+            declared = json.loads(arguments.get("declared") or "{}")
+        except ValueError:
+            # What is wrong with it is the module's to say.
+            return arguments
+        templates = declared.get("templates") if isinstance(declared, Mapping) else None
+        if template_files.bring(templates, variables, self.is_local):
+            return {**arguments, "declared": json.dumps(declared, ensure_ascii=False)}
+        return arguments

@@ -53,6 +53,7 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model import installers, installs
+from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 
 
@@ -95,9 +96,10 @@ class LookupModule(LookupBase):
         facts = facts_of(install, kind)
         if answers.get("file"):
             name = str(answers["file"])
-            path = self.find_file_in_search_path(variables, "templates" if name.endswith(".j2") else "files", name)
-            if not path:
-                raise AnsibleError(f"{where}: file {name}: it is not on the control node")
+            try:
+                path = places.find(name, variables, "templates" if name.endswith(".j2") else "files")
+            except places.NotThere as error:
+                raise AnsibleError(f"{where}: file {name}: it {error}") from error
             if name.endswith(".j2"):
                 return self._template(path, {"install": facts}, variables)
             return Path(path).read_text(encoding="utf-8")

@@ -96,12 +96,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nebula.provision.plugins.module_utils.host.files import require_absolute
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_image
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    for option in ("dest", "cache"):
+        require_absolute(params[option], f"{option} {params[option]!r}")
     dest, cache = Path(params["dest"]), Path(params["cache"])
     if params["state"] == "absent":
         return remove(dest, cache, check_mode)

@@ -46,7 +46,8 @@ options:
     description:
       - Packages to install in an image made by O(from), with its own package manager (apt, dnf, yum, zypper, apk).
       - Names are fetched from the repositories that the image knows. Paths of C(.deb), C(.rpm) or C(.apk) files need
-        no network. They are on the control node, or on the front-end with O(remote_src=true).
+        no network. They are on the control node, where they are looked for as O(path) is, or on the front-end with
+        O(remote_src=true).
     type: list
     elements: str
     version_added: 0.2.0
@@ -67,7 +68,9 @@ options:
     description:
       - The file to store, or its http or https URL.
       - For the types V(OS), V(CDROM) and V(DATABLOCK) gz, xz, bz2 and zst are unpacked.
-      - A path on the control node (searched for in C(files/) too), or on the front-end with O(remote_src=true).
+      - A path on the control node, or on the front-end with O(remote_src=true).
+      - A relative one on the control node is looked for beside the inventory, then beside the playbook, then in the
+        working directory, and in C(files/) of each; first of all in a role of your own that has the task.
       - A disk has to be raw or qcow2, whole, and must not name other files (a backing file or an external data file).
         One that is encrypted by LUKS wants O(luks_secret).
       - User and password may be part of a URL. They are neither stored nor shown.

@@ -35,8 +35,9 @@ options:
     type: json
   template_file:
     description:
-      - Path of a file on the front-end that holds the template in OpenNebula's text syntax.
-      - For a file on the control node, use O(template) with P(ansible.builtin.file#lookup).
+      - Path of a file that holds the template in OpenNebula's text syntax.
+      - An absolute path is on the front-end. A relative one is on the control node, and looked for beside the
+        inventory, then beside the playbook, then in the working directory, and in C(files/) of each.
     type: path
   state:
     description: V(absent) removes the template. Its machines stay.
@@ -84,7 +85,7 @@ EXAMPLES = r"""
   nebula.provision.nebula_template:
     templates:
       - name: web
-        template: "{{ lookup('ansible.builtin.file', 'web.tmpl') }}"
+        template_file: templates/web.tmpl
       - name: old
         state: absent
 """

@@ -34,13 +34,28 @@ class PackingAction(ActionBase):
         super().run(tmp, task_vars)
         return dict(
             self._execute_module(
-                module_args=self.packed_arguments(), task_vars=task_vars, wrap_async=self._task.async_val
+                module_args=self.with_files(self.packed_arguments(), task_vars or {}),
+                task_vars=task_vars,
+                wrap_async=self._task.async_val,
             )
         )
 
     def packed_arguments(self) -> dict[str, Any]:
         """The task's arguments, those of PACKED as text."""
         return {name: pack(value, name) if name in self.PACKED else value for name, value in self._task.args.items()}
+
+    def with_files(self, arguments: dict[str, Any], _variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The packed arguments with what they name on the control node; for those that name something."""
+        return arguments
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is the control node itself, and sees its files."""
+        return is_local(self._connection)
+
+
+def is_local(connection: Any) -> bool:
+    return bool(connection.transport == "local" or connection.transport.endswith(".local"))
 
 
 def pack(value: Any, option: str) -> Any:

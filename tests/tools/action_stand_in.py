@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from ansible.errors import AnsibleError
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -24,11 +21,10 @@ def made(
     check_mode: bool = False,
     async_val: int = 0,
     transport: str = "ssh",
-    files: Path | None = None,
     answer: Answer = lambda _arguments: {"changed": True},
 ) -> Any:
-    """The plugin with these arguments; its attribute `ran` has the options of each call of a module. files: where it
-    finds what the control node has. answer: what the module says to its arguments."""
+    """The plugin with these arguments; its attribute `ran` has the options of each call of a module. answer: what the
+    module says to its arguments."""
     task = SimpleNamespace(
         args=dict(arguments), check_mode=check_mode, async_val=async_val, action="", delegate_to=None
     )
@@ -41,13 +37,6 @@ def made(
         action.ran.append(options)
         return dict(answer(options["module_args"]))
 
-    def find(_kind: str, name: str) -> str:
-        found = Path(name) if os.path.isabs(name) or files is None else files / name
-        if not found.exists():
-            raise AnsibleError(f"Could not find or access '{name}'")
-        return str(found)
-
     action._execute_module = execute
-    action._find_needle = find
     action._low_level_execute_command = lambda *_words, **_options: {}
     return action

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InvalidValue, NebulaError
+from ..errors import InvalidValue, NebulaError, NotFound
 from ..host.files import read_limited
 from ..model.names import check_name
 from ..model.template import Template
@@ -19,18 +19,24 @@ LONGEST_FILE = 1024 * 1024
 
 def template_of(item: Mapping[str, Any]) -> tuple[str, Template]:
     """Name and content. The name is the item's, else the template's own NAME; the content is `template` (text or dict)
-    or that of `template_file` on this host. Raises InvalidValue, TemplateSyntaxError or NotFound."""
+    or that of `template_file`: a file of this host, or what the action plugin found on the control node, as a dict of
+    its path with `content`, or with `lost`, why there is none. Raises InvalidValue, TemplateSyntaxError or NotFound."""
     name = item.get("name")
     what = f"template {name}" if name else "template"
     given, file = item.get("template"), item.get("template_file")
     if (given is None) == (file is None):
         found = "neither template nor template_file" if file is None else "both a template and a template_file"
         raise InvalidValue(what, f"it has {found}", "Give one of the two")
-    template = as_template(given if file is None else _content(str(file), what), what)
+    template = as_template(given if file is None else _content(file, what), what)
     return check_name("template", name or template.get("NAME")), template
 
 
-def _content(path: str, what: str) -> str:
+def _content(file: Any, what: str) -> str:
+    if isinstance(file, Mapping):
+        if "content" in file:
+            return str(file["content"])
+        raise NotFound(f"{what}: template_file {file.get('path')}", str(file.get("lost")), "Give another path")
+    path = str(file)
     if not path:
         raise InvalidValue(f"{what}: template_file ''", "the path is empty", "Give that of a file, or leave it out")
     try:

@@ -140,6 +140,13 @@ def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
             os.close(fd)
 
 
+def require_absolute(path: str, asked: str) -> None:
+    """InvalidValue for a relative path. With a local connection a module runs in the directory of the playbook, which
+    may be that of the installed collection."""
+    if not os.path.isabs(path):
+        raise InvalidValue(asked, "the path is not absolute", "Give the full path on this host")
+
+
 def refuse_exchangeable(path: str) -> None:
     """InvalidValue if somebody else than root, or whoever runs this, could exchange `path` or put files into it."""
     trusted = (0, os.geteuid())

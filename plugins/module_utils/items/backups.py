@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engines.registry import engine_of, open_engine
 from ..errors import InvalidValue, NotFound
-from ..host.files import lock, remove_file
+from ..host.files import lock, remove_file, require_absolute
 from ..model.backup import Manifest, Restored, Stranger
 from ..model.plain import to_plain
 from ..model.plan import Observed, Plan, PlannedVm
@@ -32,6 +32,7 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
     directory, keep = params["directory"], params["keep"]
     if keep < 0:
         raise InvalidValue(f"keep {keep}", "it is below zero", "0 keeps all of them")
+    require_absolute(directory, f"nebula_backup_directory {directory!r}")
     if not engine_of(params).begun(params):
         raise NotFound(
             f"the catalog below {params['root']}",
@@ -87,6 +88,9 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
     root = params["root"]
+    if params["file"]:
+        require_absolute(params["file"], f"nebula_backup {params['file']!r}")
+    require_absolute(params["directory"], f"nebula_backup_directory {params['directory']!r}")
     observed = observed_of(params["observed"] or [])
     _refuse_silence(observed, params["force"])
     result = Result()

@@ -207,7 +207,7 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
         near = nearest(path, known)
         raise InvalidValue(
             f"{where}: iso {path!r}",
-            "there is neither such a file on the control node nor an image of that name",
+            f"there is no image of that name, and as a file {local.get('lost') or 'it is not on the control node'}",
             f"Did you mean {near!r}? " * bool(near) + "Give the ISO's path or URL, or the name of an image",
         )
     if path and not is_url(path) and not remote:

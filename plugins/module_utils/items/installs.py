@@ -575,7 +575,7 @@ def _check_iso(engine: Engine, work: Work, wish: Wish, settings: Settings, outco
     if not iso.remote and "/" in iso.path and "://" not in iso.path and not local.get("facts"):
         raise NotFound(
             f"{wish.where}: iso {iso.origin}",
-            "it is not on the control node",
+            str(local.get("lost") or "it is not on the control node"),
             "Give another path, or say where it is: iso: {path: …, remote_src: true}",
         )
     if local.get("facts"):

@@ -237,8 +237,7 @@ TABLE = (
     _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK", ACTS, ACTS, "ours: disks.md says what"),
     _entry("CONTEXT", ". *", ACTS, ACTS, "context.md says what"),
     # -- its hardware
-    _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD KEYMAP", ACTS, ACTS),
-    _entry("GRAPHICS", "RANDOM_PASSWD", REFUSED, REFUSED, "passwords are not made up here", "Give one as PASSWD"),
+    _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS, ACTS),
     _entry("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
     _entry("VIDEO", ". TYPE VRAM RESOLUTION IOMMU ATS", NO_EFFECT, NO_EFFECT, "RAW says which video device there is"),
     _entry("INPUT", "TYPE BUS", ACTS, ACTS),
@@ -301,7 +300,7 @@ TABLE = (
 )
 
 # Of those that are refused: NO asks for nothing.
-_FLAGS = ("GRAPHICS/RANDOM_PASSWD", "OS/FIRMWARE_SECURE", "OS/TPM")
+_FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM")
 # Attributes with a single value; of them, those that are only kept.
 SINGLES = frozenset(name for entry in TABLE if not entry.vector for name in entry.names)
 NOTES = frozenset(name for entry in TABLE if entry.kvm == KEPT for name in entry.names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 
 import pytest
 import yaml
@@ -29,10 +30,8 @@ def files(tmp_path):
 
 def ran(arguments, files, answer=None, **options):
     """The plugin after its run, its result, and the images and hidden option of each call of the module."""
-    action = made(
-        ActionModule, arguments, files=files, answer=answer or (lambda _arguments: {"missing": []}), **options
-    )
-    result = action.run(task_vars={"inventory_hostname": "front"})
+    action = made(ActionModule, arguments, answer=answer or (lambda _arguments: {"missing": []}), **options)
+    result = action.run(task_vars={"inventory_hostname": "front", "inventory_dir": str(files)})
     calls = [each["module_args"] for each in action.ran]
     images = [json.loads(each["images"]) if "images" in each else None for each in calls]
     return result, images, [json.loads(each["_upload"]) for each in calls]
@@ -74,6 +73,13 @@ def test_what_is_not_on_the_control_node_stays_as_it_is(files, item):
     assert images[0] == [item] and uploads[0] == {"ask": {}}
 
 
+def nowhere(files):
+    return (
+        f"neither beside the inventory ({files}), nor beside the playbook (which is of this collection), nor in the "
+        f"working directory ({os.getcwd()})"
+    )
+
+
 def test_a_file_that_is_lost_is_told_with_the_others(files):
     (files / "directory").mkdir()
     items = [
@@ -83,7 +89,7 @@ def test_a_file_that_is_lost_is_told_with_the_others(files):
     ]
     _result, _images, uploads = ran({"images": items}, files)
     assert uploads[0]["lost"] == {
-        "gone": "it is not on the control node",
+        "gone": f"it is not on the control node: {nowhere(files)}",
         "no file": "it is not a regular file on the control node",
     }
     assert list(uploads[0]["ask"]) == ["web"] and uploads[1]["lost"] == uploads[0]["lost"]
@@ -154,7 +160,9 @@ def test_with_a_local_connection_their_paths_do(files):
 def test_what_can_not_be_added_is_told_and_not_sent(files, item, lost):
     (files / "directory.rpm").mkdir()
     found, told = added(files, item)
-    assert told == {"web": lost} and (found["packages"], found["files"]) == (None, None)
+    assert (
+        list(told) == ["web"] and told["web"].startswith(lost) and (found["packages"], found["files"]) == (None, None)
+    )
 
 
 def test_what_is_too_large_to_travel_so_is_told(files, monkeypatch):
@@ -201,10 +209,11 @@ def test_every_option_of_an_image_is_one_of_the_module():
 
 
 def test_check_mode_asks_the_module_once(files):
-    action = made(ActionModule, {"images": [{"name": "gone", "path": "gone"}]}, files=files, check_mode=True)
-    assert action.run(task_vars={}) == {"changed": True}
+    action = made(ActionModule, {"images": [{"name": "gone", "path": "gone"}]}, check_mode=True)
+    assert action.run(task_vars={"inventory_dir": str(files)}) == {"changed": True}
     (found,) = action.ran
-    assert json.loads(found["module_args"]["_upload"]) == {"lost": {"gone": "it is not on the control node"}}
+    lost = f"it is not on the control node: {nowhere(files)}"
+    assert json.loads(found["module_args"]["_upload"]) == {"lost": {"gone": lost}}
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,38 @@ def test_check_mode_and_async_are_the_modules(check_mode, async_val):
     action = made(ActionModule, {}, check_mode=check_mode, async_val=async_val)
     action.run()
     assert action.ran[0]["wrap_async"] == async_val
+
+
+# --- template_file: the rules are plugin_utils/template_files.py's ----------------------------------------------------
+
+
+def given(tmp_path, arguments, **options):
+    (tmp_path / "web.tmpl").write_text("CPU = 1")
+    action = made(ActionModule, arguments, **options)
+    action.run(task_vars={"inventory_dir": str(tmp_path)})
+    return action.ran[0]["module_args"]
+
+
+def test_files_of_the_control_node_go_with_the_list(tmp_path):
+    items = [{"name": "web", "template_file": "web.tmpl"}, {"name": "db", "template_file": "/srv/db.tmpl"}]
+    sent = json.loads(given(tmp_path, {"templates": items})["templates"])
+    assert sent[0]["template_file"] == {"path": "web.tmpl", "content": "CPU = 1"} and sent[1] == items[1]
+
+
+def test_that_of_a_single_template_goes_as_its_text(tmp_path):
+    assert given(tmp_path, {"name": "web", "template_file": "web.tmpl"}) == {"name": "web", "template": "CPU = 1"}
+    sent = given(tmp_path, {"name": "web", "template_file": "web.tmpl"}, transport="local")
+    assert sent == {"name": "web", "template_file": f"{tmp_path}/web.tmpl"}
+    both = {"name": "web", "template_file": "web.tmpl", "template": "CPU = 2"}
+    assert given(tmp_path, both) == both, "the module refuses it"
+    with pytest.raises(
+        AnsibleError, match="nebula_template: template_file gone: it is not on the control node: neither"
+    ):
+        given(tmp_path, {"name": "web", "template_file": "gone"})
+
+
+@pytest.mark.parametrize("templates", ["[{", "CPU = 1"])
+def test_what_is_no_json_is_the_modules_to_refuse(templates):
+    action = made(ActionModule, {"templates": templates})
+    action.run(task_vars={})
+    assert action.ran[0]["module_args"] == {"templates": templates}

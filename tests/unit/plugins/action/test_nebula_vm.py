@@ -64,3 +64,20 @@ def test_check_mode_and_async_are_the_modules(check_mode, async_val):
     action = made(ActionModule, {}, check_mode=check_mode, async_val=async_val)
     action.run()
     assert action.ran[0]["wrap_async"] == async_val
+
+
+def test_declared_templates_bring_their_files(tmp_path):
+    (tmp_path / "web.tmpl").write_text("CPU = 1")
+    templates = [{"name": "web", "template_file": "web.tmpl"}, {"name": "db", "template": "CPU = 2"}]
+    action = made(ActionModule, {"declared": json.dumps({"hosts": [], "templates": templates})})
+    action.run(task_vars={"inventory_dir": str(tmp_path)})
+    declared = json.loads(action.ran[0]["module_args"]["declared"])
+    assert declared["templates"][0]["template_file"] == {"path": "web.tmpl", "content": "CPU = 1"}
+    assert declared["templates"][1] == templates[1] and declared["hosts"] == []
+
+
+@pytest.mark.parametrize("declared", ["{", "[]", "{}", None])
+def test_what_declares_no_templates_stays(declared):
+    action = made(ActionModule, {"declared": declared})
+    action.run(task_vars={})
+    assert action.ran[0]["module_args"] == {"declared": declared}

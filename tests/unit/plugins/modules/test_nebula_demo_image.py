@@ -11,6 +11,7 @@ import json
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_image
 from ansible_collections.nebula.provision.plugins.modules import nebula_demo_image
 
@@ -44,6 +45,13 @@ def test_options_are_documented_as_they_are(agree):
 def test_what_is_missing_and_what_there_is_not(options):
     assert "missing required arguments: dest" in options(nebula_demo_image, refused=True)
     assert "value of arch must be one of: amd64" in options(nebula_demo_image, refused=True, dest="/x", arch="riscv")
+
+
+@pytest.mark.parametrize("option", ["dest", "cache"])
+def test_a_relative_path_is_refused(options, option):
+    params = options(nebula_demo_image, **{"dest": "/x/demo.img", option: "demo.img"})
+    with pytest.raises(InvalidValue, match=f"{option} 'demo.img': the path is not absolute"):
+        nebula_demo_image.run(params, False)
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -38,6 +38,12 @@ def test_write_then_unchanged_then_changed(tmp_path):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_relative_path_is_refused():
+    files.require_absolute("/srv/x", "directory '/srv/x'")
+    with pytest.raises(InvalidValue, match=r"directory 'x': the path is not absolute\. Give the full path"):
+        files.require_absolute("x", "directory 'x'")
+
+
 def test_only_the_mode_differs(tmp_path):
     path = tmp_path / "f"
     files.write_atomically(str(path), "x", mode=0o600)

@@ -60,6 +60,19 @@ def names(directory):
     return sorted(str(path.relative_to(directory)) for path in Path(directory).rglob("*") if path.is_file())
 
 
+def test_relative_paths_are_refused_before_anything_is_done(root, tmp_path, monkeypatch):
+    """With a local connection they are taken from the directory of the playbook."""
+    monkeypatch.chdir(tmp_path)
+    for run in (
+        lambda: backup(root, directory="backups"),
+        lambda: restore(root, directory="backups"),
+        lambda: restore(root, file="backups/x.db"),
+    ):
+        with pytest.raises(InvalidValue, match=r"nebula_backup(_directory)? 'backups.*': the path is not absolute"):
+            run()
+    assert [path.name for path in tmp_path.iterdir()] == ["nebula"]
+
+
 # -- taking one -------------------------------------------------------------------------------------------------------
 def test_a_backup_is_told_as_it_lies_there(root, catalog):
     result = backup(root)

@@ -201,7 +201,7 @@ def test_another_iso_of_the_same_name(engine):
 
 
 def test_an_iso_that_is_nowhere(engine):
-    with pytest.raises(InvalidValue, match="neither such a file on the control node nor an image") as error:
+    with pytest.raises(InvalidValue, match="no image of that name, and as a file it is not on the control") as error:
         wish_of({**BASE, "iso": "storde"}, engine, {})
     assert "Did you mean 'stored'" in str(error.value)
 
@@ -211,7 +211,7 @@ def test_an_iso_of_which_the_image_was_installed_may_be_gone(engine):
         engine.image_allocate(Image(None, "debian", attributes={installs.FROM: "gone.iso"}))
     assert wish_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
     for item in ({"iso": "other.iso"}, {"iso": "gone.iso", "name": "another"}):
-        with pytest.raises(InvalidValue, match="neither such a file"):
+        with pytest.raises(InvalidValue, match="no image of that name"):
             wish_of({**BASE, **item}, engine, {})
 
 

@@ -134,16 +134,18 @@ def test_of_two_of_one_name_neither_goes_on(engine):
     assert "the list has it twice" in errors(begun(engine, {}, local={"debian": {"twice": True}}))[0]
 
 
-def test_an_iso_on_the_control_node_is_that_of_the_only_one(monkeypatch):
+def test_an_iso_on_the_control_node_is_that_of_the_only_one(monkeypatch, tmp_path):
     action = nebula_install.ActionModule.__new__(nebula_install.ActionModule)
     monkeypatch.setattr(action, "_connection", SimpleNamespace(transport="local"), raising=False)
-    monkeypatch.setattr(action, "_find_needle", lambda _kind, path: f"/play/files/{path}", raising=False)
+    for name in "abce":
+        (tmp_path / f"{name}.iso").touch()
     names = [("one", "a.iso"), ("two", "b.iso"), ("one", "c.iso"), ("three", "http://x/d.iso"), ("three", "e.iso")]
     given = [{"name": name, "iso": iso} for name, iso in names]
     monkeypatch.setattr(action, "_task", SimpleNamespace(args={"installs": [*given, "no dict", {}, {}]}), raising=False)
-    assert json.loads(action.packed_arguments()["_local"]) == {
+    arguments = action.with_files(action.packed_arguments(), {"inventory_dir": str(tmp_path)})
+    assert json.loads(arguments["_local"]) == {
         "one": {"twice": True},
-        "two": {"path": "/play/files/b.iso", "remote": True},
+        "two": {"path": f"{tmp_path}/b.iso", "remote": True},
         "three": {"twice": True},
     }
 

@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Relative paths on the control node: where what a user names is looked for, and where what a run writes goes.
+
+A playbook of this collection runs from wherever the collection is installed. What is the user's is beside the
+inventory, beside the user's own playbook, or in the working directory; never in the collection, which the next
+installation removes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.utils.path import unfrackpath
+
+OWN = Path(__file__).resolve().parents[2]
+COLLECTIONS = "ansible_collections"
+
+
+class NotThere(Exception):
+    """No file of that name in any of the places; the text says which these are."""
+
+
+class NotWritable(Exception):
+    """Why nothing can be written there, and what to do."""
+
+
+def find(name: str, variables: Mapping[str, Any], below: str = "files", only_files: bool = False) -> str:
+    """The file of the control node that the user calls so. below: a subdirectory of each place that is looked into,
+    too. only_files: what is no regular file is passed over. variables: those of the task. Raises NotThere."""
+    if name.startswith(("/", "~")):
+        path = unfrackpath(name, follow=False)
+        if os.path.isfile(path) or (os.path.exists(path) and not only_files):
+            return str(path)
+        raise NotThere("is not on the control node")
+    candidates = list(_candidates(name, variables, below))
+    found = next((path for path in candidates if os.path.isfile(path)), None)
+    if found is None and not only_files:
+        # Whoever reads it says what it is instead.
+        found = next((path for path in candidates if os.path.exists(path)), None)
+    if found is None:
+        raise NotThere(f"is not on the control node: {_searched(variables)}")
+    return found
+
+
+def output_directory(name: str, variables: Mapping[str, Any]) -> str:
+    """The absolute path of a directory that the user calls so and that a run is to write into. Raises NotWritable,
+    with nothing made."""
+    if name.startswith(("/", "~")):
+        path = str(unfrackpath(name, follow=False))
+    else:
+        inventories = _inventories(variables)
+        if not inventories:
+            raise NotWritable(
+                f"{name} is relative to the inventory's directory, and this inventory is in none. Give an absolute path"
+            )
+        path = os.path.normpath(os.path.join(inventories[0], name))
+    installed = _collection_of(path)
+    if installed:
+        raise NotWritable(
+            f"{path} is in the directory of collection {installed}, which the next installation removes. Keep the "
+            "inventory elsewhere, or give an absolute path"
+        )
+    there = path
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise NotWritable(f"{path} can't be made: {there} is no directory. Give another path")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise NotWritable(f"{path}: nothing can be written to {there} on the control node. Give another, absolute path")
+    return path
+
+
+def _candidates(name: str, variables: Mapping[str, Any], below: str) -> Iterator[str]:
+    for place in (*_roles(variables), *_inventories(variables), *_playbooks(variables), os.getcwd()):
+        if below and name.split("/", maxsplit=1)[0] != below:
+            yield os.path.join(place, below, name)
+        yield os.path.join(place, name)
+
+
+def _roles(variables: Mapping[str, Any]) -> list[str]:
+    """Directories of roles and task files of the user's own which the task is part of: what these bring is nearer."""
+    search = [os.path.abspath(str(path)) for path in variables.get("ansible_search_path") or ()]
+    playbooks = _playbooks(variables)
+    return [path for path in search if path not in playbooks and not _is_ours(path)]
+
+
+def _inventories(variables: Mapping[str, Any]) -> list[str]:
+    """The directory of the inventory that has the host, then those of the others, in their order."""
+    found = [str(variables["inventory_dir"])] if variables.get("inventory_dir") else []
+    sources = variables.get("ansible_inventory_sources") or ()
+    for source in [sources] if isinstance(sources, str) else sources:
+        # Names of hosts are a source without a place.
+        if "," not in str(source):
+            path = os.path.abspath(os.path.expanduser(str(source)))
+            found.append(path if os.path.isdir(path) else os.path.dirname(path))
+    return list(dict.fromkeys(os.path.abspath(path) for path in found))
+
+
+def _playbooks(variables: Mapping[str, Any]) -> list[str]:
+    """Directories of the user's own playbooks. While one of ours is imported, Ansible names ours."""
+    named = [str(each) for each in context.CLIARGS.get("args") or ()]
+    found = [os.path.dirname(os.path.abspath(path)) for path in named if os.path.isfile(path)]
+    if variables.get("playbook_dir"):
+        found.insert(0, os.path.abspath(str(variables["playbook_dir"])))
+    return [path for path in dict.fromkeys(found) if not _is_ours(path)]
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it is a directory of this collection; of a checkout, where users keep things too, only what is run."""
+    real = Path(path).resolve()
+    owns = [OWN] if COLLECTIONS in OWN.parts else [OWN / "playbooks", OWN / "roles"]
+    return any(real == own or own in real.parents for own in owns)
+
+
+def _collection_of(path: str) -> str:
+    """The name of the installed collection whose directory the path is in, "" if it is in none."""
+    for spelling in (os.path.abspath(path), os.path.realpath(path)):
+        parts = Path(spelling).parts
+        for index, part in enumerate(parts[:-2]):
+            if part == COLLECTIONS:
+                return ".".join(parts[index + 1 : index + 3])
+    return ""
+
+
+def _searched(variables: Mapping[str, Any]) -> str:
+    inventories, playbooks = ", ".join(_inventories(variables)), ", ".join(_playbooks(variables))
+    roles = _roles(variables)
+    return (
+        (f"neither in {', '.join(roles)}, nor" if roles else "neither")
+        + f" beside the inventory ({inventories or 'which is in no directory'}), nor beside the playbook "
+        f"({playbooks or 'which is of this collection'}), nor in the working directory ({os.getcwd()})"
+    )
