@@ -186,7 +186,7 @@ options:
     description:
       - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new
         disks.
-      - If V(false), what differs is told in RV(differs) and as warnings, and left as it is.
+      - If V(false), what differs is told in RV(differences) and as warnings, and left as it is.
     type: bool
     default: false
   hard:
@@ -369,6 +369,23 @@ differs:
   returned: always
   type: list
   elements: str
+differences:
+  description:
+    - The same as data. Whether that is a failure is for the caller to say, as role P(nebula.provision.vm#role) does by
+      C(nebula_on_difference).
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    name: {description: The machine's name., type: str}
+    id: {description: Its id., type: int}
+    host: {description: Its host., type: str}
+    attribute: {description: "What differs, as C(MEMORY), C(NIC) or C(host).", type: str}
+    found: {description: What is., type: str}
+    wanted: {description: What the list says., type: str}
+    remedy: {description: What to do., type: str}
+    sentence: {description: "All of it, as in RV(differs).", type: str}
 plans:
   description: For each host that has something to do, the plan as JSON text.
   returned: when O(return_plans=true)
@@ -411,6 +428,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.registry 
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
+    difference_view,
     observed_of,
     open_consoles,
     vm_items,
@@ -460,6 +478,7 @@ def run(params, check_mode):
         result.payload = {
             "vms": [vm_view(record, params["root"], check_mode) for record in sorted(records, key=lambda r: r.id)],
             "differs": differs,
+            "differences": [difference_view(each) for outcome in outcomes for each in outcome.differences],
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
         }

@@ -64,9 +64,10 @@ def flow(image: str) -> None:
 
 
 def mixed(site: Site) -> None:
-    """Bad entries are refused by name, the good one among them is done, and its secret is not shown."""
+    """Bad entries are refused by name, the good one among them is done, and its secret is not shown. What differs and
+    stays as it is fails the run, too: by itself it does so at the end (test_site_life.py)."""
     vms = [
-        {"name": "web-%i", "count": 2, "template": "web", "cpu": 0.2},
+        {"name": "web-%i", "count": 2, "template": "web", "cpu": 0.2, "nics": []},
         {"name": "nosuch", "template": "wbe"},
         {"name": "greedy", "template": "web", "memory": 99999999},
         {"name": "twin", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]},
@@ -76,6 +77,7 @@ def mixed(site: Site) -> None:
     code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms, nebula_owner=owner)
     assert code != 0
     failure = output[output.rindex("Say what went wrong on the front-end") :]
+    assert "VM web-1 (id 1) differs in NIC: it has [ NETWORK = Public ], the list says nothing" in failure, failure
     for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
         assert text in failure, f"{text} in\n{failure}"
     assert re.search(r"good +node1 +RUNNING", output), "the others of the batch go on, and the table shows it"

@@ -57,13 +57,21 @@ def differing(site: Site) -> None:
     """What can't be changed on the living machine is told, whatever hides the plans; what can is forecast and done."""
     vms = [{"name": "web-%i", "count": 2, "template": "web", "memory": 160, "cpu": 0.2, "context": {"TOKEN": SECRET}}]
     code, checked = site.run("site.yml", "--check", "--diff", nebula_vms=vms)
-    assert code == 0 and '+  "cpu": 0.2' in checked, checked
+    assert code == 2 and '+  "cpu": 0.2' in checked, checked
     code, output = site.run("site.yml", "--diff", nebula_vms=vms)
-    assert code == 0, output
+    assert code == 2, output
     assert set(changed_tasks(output)) - ONLY_REAL == set(changed_tasks(checked))
+    said = r"VM web-0 \(id 0\) differs in MEMORY: it has 128, the list says 160; left as it is: power it off first"
     for text in (checked, output):
         assert '+    "CONTEXT": "[ TOKEN = (secret) ]"' in text and SECRET not in text, text
-        assert re.search(r"WARNING.*VM web-0 \(id 0\) differs in MEMORY: it has 128, the list says 160", text), text
+        assert re.search(rf"WARNING.*{said}", text), text
+        # The last task: the table and what the guests say come before it.
+        failure = text[text.rindex("TASK [") :]
+        assert "Say what is not as the list asks" in failure and re.search(said, failure), text
+        assert "\\\\n" not in failure, "each has a line of its own"
+        assert text.index("Wait until the guests say") < text.index("HOW TO GET IN") < text.rindex("TASK ["), text
+    code, output = site.run("site.yml", nebula_vms=vms, nebula_on_difference="warn")
+    assert code == 0 and recap(output)["changed"] == 0 and re.search(rf"WARNING.*{said}", output), output
 
 
 def more(site: Site, tasks: int) -> None:
@@ -103,7 +111,9 @@ def audited(site: Site) -> None:
     virsh("destroy", f"one-{vm_id}")
     virsh("undefine", f"one-{vm_id}")
     code, output = site.run("playbooks/audit.yml")
-    assert code != 0 and "its hypervisor has no domain of it. Run site.yml again" in output, output
+    assert code != 0 and "its hypervisor has no domain of it. Run playbook nebula.provision.site again" in output, (
+        output
+    )
     assert "nebula_audit_repair=true" in output
     assert [each["kind"] for each in findings(site, "-e", "nebula_audit_repair=true")] == ["domain-missing"]
     vms = [{"name": "web-%i", "count": 4, "template": "web", "cpu": 0.2}]

@@ -66,17 +66,46 @@ class Wish:
         return self.name if INDEX in self.name else ""
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What the list asks of a machine and is not so, nor becomes so. what: in which way, found and wanted with it;
+    remedy: what the user can do."""
+
+    name: str
+    id: int
+    host: str
+    attribute: str
+    found: str
+    wanted: str
+    what: str
+    remedy: str
+
+    @property
+    def sentence(self) -> str:
+        return f"VM {self.name} (id {self.id}) {self.what}; left as it is: {self.remedy}"
+
+
 @dataclass
 class Outcome:
     """What was decided. before and after are None where there is no machine; changes: what becomes different of its
-    template; differs: what was found different and left alone, as sentences."""
+    template; differences: what was found different and left alone."""
 
     name: str
     before: VmRecord | None = None
     after: VmRecord | None = None
     error: NebulaError | None = None
     changes: list[Change] = field(default_factory=list)
-    differs: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """The differences as sentences."""
+        return tuple(each.sentence for each in self.differences)
+
+    def left(self, record: VmRecord, attribute: str, found: str, wanted: str, what: str, remedy: str) -> None:
+        self.differences.append(
+            Difference(record.name, _id(record), record.host, attribute, found, wanted, what, remedy)
+        )
 
 
 def reconcile(
@@ -356,10 +385,9 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     if wish.template is None or record is None or record.request is None or wish.state == "absent":
         return
     if wish.host and wish.host != record.host:
-        outcome.differs.append(
-            f"VM {record.name} (id {record.id}) differs in host: it is on {record.host}, the list says {wish.host}; "
-            "left as it is: remove it (state: absent) to have it made there anew"
-        )
+        what = f"differs in host: it is on {record.host}, the list says {wish.host}"
+        remedy = "remove it (state: absent) to have it made there anew"
+        outcome.left(record, "host", record.host, wish.host, what, remedy)
     rule = rules.of(record.hypervisor)
     changes = instantiate.changes(record.request, wish.template, rule.live)
     owner = _another_owner(wish, record)
@@ -381,10 +409,9 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     for change in changes:
         lost = _lost(engine, record.request, wish.template) if change.attribute == "DISK" else ""
         if change.how == HOTPLUG and lost and not wish.detach:
-            outcome.differs.append(
-                f"VM {record.name} (id {record.id}) has a disk that the list does not: {lost}; left as it is: what it "
-                "holds is the machine's own, and would be lost. Set detach: true to have it taken away"
-            )
+            what = f"has a disk that the list does not: {lost}"
+            remedy = "what it holds is the machine's own, and would be lost. Set detach: true to have it taken away"
+            outcome.left(record, "DISK", lost, "nothing of it", what, remedy)
             continue
         if change.how in possible or (change.how != RECREATE and change.attribute in live):
             outcome.changes.append(change)
@@ -396,10 +423,8 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
             if change.how in ("poweroff", HOTPLUG)
             else "set recreate: true to make it anew (its own disks are lost)"
         )
-        outcome.differs.append(
-            f"VM {record.name} (id {record.id}) differs in {change.attribute}: it has {change.old}, the list says "
-            f"{change.new}; left as it is: {remedy}"
-        )
+        what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
     if not any(change.attribute == OWNER for change in outcome.changes):
         owner = None
     if template != record.request or owner is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..engines.base import Engine, VmRecord
-from ..engines.reconcile import Outcome
+from ..engines.reconcile import Difference, Outcome
 from ..errors import InvalidValue, StalePlan
 from ..hypervisors.access import ways_in
 from ..model.instantiate import leaves_password
@@ -106,6 +106,12 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
     shown = {key: getattr(record, key) for key in _SHOWN}
     shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
     return shown
+
+
+def difference_view(difference: Difference) -> dict[str, Any]:
+    """What was left as it is, for results."""
+    keys = ("name", "id", "host", "attribute", "found", "wanted", "remedy", "sentence")
+    return {key: getattr(difference, key) for key in keys}
 
 
 def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:

@@ -193,6 +193,14 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     # Once it has run, its disks are somebody's.
     again = vm(furnished, name="a", template="web")
     assert "differs in NIC" in again.payload["differs"][0] and not again.changed
+    # The same as data, for whoever is to decide whether that is a failure.
+    (difference,) = again.payload["differences"]
+    assert difference == {
+        "name": "a", "id": 0, "host": "node1", "attribute": "NIC", "found": "nothing", "wanted": difference["wanted"],
+        "remedy": "set recreate: true to make it anew (its own disks are lost)",
+        "sentence": again.payload["differs"][0],
+    }  # fmt: skip
+    assert difference["wanted"] and again.warnings == [difference["sentence"]]
 
 
 def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
@@ -204,7 +212,7 @@ def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
 def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
     """They hold what contexts hold."""
     told = nebula_vm.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
-    assert set(told.payload) == {"vms", "vm", "differs", "changed_vms", "catalog"}
+    assert set(told.payload) == {"vms", "vm", "differs", "differences", "changed_vms", "catalog"}
     assert told.payload["changed_vms"] == ["a"]
 
 

@@ -340,6 +340,9 @@ def test_memory_changes_on_a_machine_that_is_off(engine):
     run(engine, WEB)
     outcomes, plans, _ = want(engine, dict(WEB, memory=256))
     assert plans == {} and "power it off first" in outcomes[0].differs[0] and "256" in outcomes[0].differs[0]
+    assert [(each.name, each.host, each.found, each.wanted) for each in outcomes[0].differences] == [
+        ("web-0", "node1", "128", "256")
+    ]
     run(engine, dict(WEB, state="poweroff"))
     _, plans, _ = want(engine, dict(WEB, state="poweroff", memory=256))
     assert {p.vm.memory for p in plans["node1"].vms} == {256}
@@ -514,6 +517,9 @@ def test_another_host_than_asked_for_is_told(engine, edit):
         engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
     outcomes, plans, _ = want(engine, dict(WEB, host="node2"))
     assert plans == {} and "it is on node1, the list says node2" in outcomes[0].differs[0]
+    (difference,) = outcomes[0].differences
+    assert (difference.attribute, difference.found, difference.wanted) == ("host", "node1", "node2")
+    assert "state: absent" in difference.remedy
 
 
 def test_a_lowered_count_leaves_machines_of_other_hosts_alone(engine, edit):

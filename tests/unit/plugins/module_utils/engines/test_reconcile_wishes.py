@@ -172,6 +172,8 @@ def test_a_disk_of_its_own_goes_only_if_that_is_said(xen):
         "VM web (id 0) has a disk that the list does not: disk 1, of image more; left as it is: what it holds is the "
         "machine's own, and would be lost. Set detach: true to have it taken away"
     )
+    (difference,) = outcomes[0].differences
+    assert (difference.attribute, difference.found) == ("DISK", "disk 1, of image more")
     (planned,) = run(xen, dict(item, detach=True))
     assert ([disk.disk_id for disk in planned.vm.disks], planned.detached) == ([0], (1,))
     assert xen.image_info("more").vms == 0

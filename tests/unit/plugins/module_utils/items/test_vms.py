@@ -11,7 +11,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import Outcome
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import Difference, Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.items import vms
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import Change
@@ -267,3 +267,12 @@ def test_where_no_console_is_open_the_catalog_is_not_read():
     catalog = Catalog(record(request=parse("GRAPHICS = [ TYPE = vnc ]")))
     assert vms.open_consoles(catalog, [polled(False), Observed("node2", reached=False)]) == []
     assert catalog.asked == 0
+
+
+def test_a_difference_is_shown_with_what_to_do():
+    difference = Difference("web", 0, "node1", "MEMORY", "128", "256", "differs in MEMORY: …", "power it off first")
+    assert vms.difference_view(difference) == {
+        "name": "web", "id": 0, "host": "node1", "attribute": "MEMORY", "found": "128", "wanted": "256",
+        "remedy": "power it off first",
+        "sentence": "VM web (id 0) differs in MEMORY: …; left as it is: power it off first",
+    }  # fmt: skip
