@@ -24,12 +24,34 @@ options:
     default: /var/lib/nebula
 """
 
-    # module_utils/arguments.py: ROOT
+    # module_utils/arguments.py: ENGINE, of modules that ask no catalog
     ROOT = r"""
 options:
+  engine:
+    description: Not used here. It is taken so that C(module_defaults) may set it for the whole action group.
+    type: str
+    choices: [embedded]
+    default: embedded
+    version_added: 0.2.0
   root:
     description:
       - Directory below which everything of this collection lies.
     type: path
     default: /var/lib/nebula
+"""
+
+    # module_utils/arguments.py: ENGINE, of modules that need neither
+    UNUSED = r"""
+options:
+  engine:
+    description: Not used here. It is taken so that C(module_defaults) may set it for the whole action group.
+    type: str
+    choices: [embedded]
+    default: embedded
+    version_added: 0.2.0
+  root:
+    description: Not used here. It is taken so that C(module_defaults) may set it for the whole action group.
+    type: path
+    default: /var/lib/nebula
+    version_added: 0.2.0
 """

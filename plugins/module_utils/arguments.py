@@ -17,6 +17,7 @@ from .model.plain import json_value
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
+# Every module of the action group takes both, so that module_defaults may set them for a whole play.
 ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
 # Characters of an option: a plan of ten thousand machines has a tenth of it.
 LONGEST_JSON = 256 * 1024 * 1024

@@ -81,6 +81,7 @@ options:
 requirements:
   - pycdlib, the package C(python3-pycdlib) of Debian and Fedora
 extends_documentation_fragment:
+  - nebula.provision.engine.unused
   - nebula.provision.attributes
 """
 
@@ -165,7 +166,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import items_of
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.context import formats
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.items import isos
@@ -197,6 +198,7 @@ def main() -> None:
             "mode": {"type": "raw", "default": "0640"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "isos": {"type": "json", "no_log": True},
+            **ENGINE,
         },
         required_one_of=[("dest", "isos")],
         mutually_exclusive=[("dest", "isos"), ("context", "isos"), ("files", "isos")],

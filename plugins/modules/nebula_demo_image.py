@@ -46,6 +46,7 @@ options:
 requirements:
   - apt, mtools, syslinux, syslinux-common, qemu-utils (Debian packages)
 extends_documentation_fragment:
+  - nebula.provision.engine.unused
   - nebula.provision.attributes
 """
 
@@ -96,6 +97,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.host.files import require_absolute
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_image
@@ -136,6 +138,7 @@ def main() -> None:
             "arch": {"type": "str", "choices": ["amd64"], "default": "amd64"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "force": {"type": "bool", "default": False},
+            **ENGINE,
         },
         supports_check_mode=True,
     )

@@ -190,7 +190,7 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS, ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, MissingDependency
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
@@ -259,7 +259,7 @@ def main() -> None:
             "threads": {"type": "int", "default": 0},
             "safe_dirs": {"type": "list", "elements": "path", "default": []},
             "restricted_dirs": {"type": "list", "elements": "path", "default": [*RESTRICTED]},
-            **ROOT,
+            **ENGINE,
             **PROGRESS,
         },
         required_if=[("state", "applied", ["plan"])],

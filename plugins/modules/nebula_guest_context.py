@@ -64,6 +64,7 @@ requirements:
   - for V(guestfs), guestfish (package C(guestfish) of Debian, C(libguestfs) of Fedora) and a kernel's package
   - for V(mount), qemu-storage-daemon with FUSE (package C(qemu-system-common) of Debian) and sfdisk (C(fdisk))
 extends_documentation_fragment:
+  - nebula.provision.engine.unused
   - nebula.provision.attributes
 """
 
@@ -120,7 +121,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import items_of
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.items import guest_images
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -146,6 +147,7 @@ def main() -> None:
             "trusted": {"type": "bool", "default": False},
             "via": {"type": "str", "choices": ["auto", "guestfs", "mount"], "default": "auto"},
             "images": {"type": "list", "elements": "raw"},
+            **ENGINE,
         },
         required_one_of=[("path", "images")],
         mutually_exclusive=[("path", "images")],

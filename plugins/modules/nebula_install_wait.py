@@ -46,6 +46,7 @@ options:
     choices: [kvm, xen, xen_libvirt]
     default: kvm
 extends_documentation_fragment:
+  - nebula.provision.engine.unused
   - nebula.provision.attributes.info
   - nebula.provision.progress
 """
@@ -87,7 +88,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import installing
@@ -140,6 +141,7 @@ def main():
             "vms": {"type": "list", "elements": "dict", "required": True},
             "catalog": {"type": "str", "required": True},
             "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            **ENGINE,
             **PROGRESS,
         },
         supports_check_mode=True,

@@ -150,7 +150,7 @@ node:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
 from ansible_collections.nebula.provision.plugins.module_utils.items import node_transfer, nodes
@@ -168,7 +168,7 @@ def main() -> None:
             "luks_secrets": {"type": "json", "no_log": True},
             "transfer": {"type": "str", "choices": [*node_transfer.CHOICES], "default": "shared"},
             "transfer_key": {"type": "str", "no_log": False},
-            **ROOT,
+            **ENGINE,
         },
         supports_check_mode=True,
     )

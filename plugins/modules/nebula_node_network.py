@@ -131,7 +131,7 @@ links:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import from_item
 from ansible_collections.nebula.provision.plugins.module_utils.network.boot import Boot
@@ -194,7 +194,7 @@ def main():
         node={"type": "bool", "default": False},
         ignore_forward_drop={"type": "bool", "default": False},
         state={"type": "str", "default": "present", "choices": ["present", "absent"]},
-        **ROOT,
+        **ENGINE,
     )
     module = AnsibleModule(
         argument_spec=spec, supports_check_mode=True, required_if=[("state", "present", ("networks",))]

@@ -70,6 +70,7 @@ options:
     default: [console, login, agent, address]
     version_added: 0.2.0
 extends_documentation_fragment:
+  - nebula.provision.engine.unused
   - nebula.provision.attributes.info
   - nebula.provision.progress
 """
@@ -131,7 +132,7 @@ vms:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import PROGRESS
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.items.verify import machines_of, sources
@@ -183,6 +184,7 @@ def main():
             "choices": list(console.KINDS),
             "default": list(console.KINDS),
         },
+        **ENGINE,
         **PROGRESS,
     }
     execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

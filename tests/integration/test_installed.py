@@ -117,3 +117,28 @@ def test_an_output_that_can_not_be_is_said_before_anything_is_done(installed: In
     output = installed.run("nebula.provision.backup", "-e", "nebula_backup_fetch=taken/x", status=2)
     assert f"{installed.project}/taken is no directory" in output
     assert not Path(f"{installed.root}.backups").exists() and not (installed.own / "kept").exists()
+
+
+def test_what_is_set_for_the_whole_group_is_taken_by_each_module(installed: Installed) -> None:
+    """Some that need neither; tests/unit/test_vocabulary.py asks all. What one of them fails by is its own matter."""
+    place = installed.project
+    tasks: dict[str, dict[str, Any]] = {
+        "context_iso": {"dest": f"{place}/c.iso", "context": {"A": "b"}},
+        "deploy": {"state": "applied", "host": "here", "plan": "{}"},
+        "install_wait": {"installs": [], "vms": [], "catalog": "x"},
+        "verify": {"vms": "[]"},
+    }
+    play = {
+        "hosts": "nebula_frontend",
+        "gather_facts": False,
+        "check_mode": True,
+        "ignore_errors": True,
+        "module_defaults": {"group/nebula.provision.nebula": {"root": str(installed.root), "engine": "embedded"}},
+        "tasks": [{f"nebula.provision.nebula_{name}": options} for name, options in tasks.items()],
+    }
+    own = place / "group.yml"
+    own.write_text(json.dumps([play]))
+    installed.wants()
+    output = installed.run(str(own))
+    assert output.count("TASK [") == len(tasks), output
+    assert "nsupported" not in output, output

@@ -213,7 +213,8 @@ def _no_node(root: str, asked: str) -> StalePlan:
     return StalePlan(
         asked,
         f"this host is no node: there is no {os.path.join(root, NAME)}, or it is being given back",
-        "Run site.yml, or role nebula.provision.node, which make it one; a new plan holds all that is unfinished",
+        "Run playbook nebula.provision.site, or role nebula.provision.node, which make it one; a new plan holds all "
+        "that is unfinished",
     )
 
 

@@ -139,7 +139,7 @@ class Exchange:
                 raise InvalidValue(
                     f"host {self.peer.name}: exchanging files over ssh",
                     "its host keys are not known",
-                    "Run site.yml, or role nebula.provision.node for it: it reads them",
+                    "Run playbook nebula.provision.site, or role nebula.provision.node for it: it reads them",
                 )
             if self.peer.keys:
                 lines = "".join(f"{self.peer.name} {line}\n" for line in self.peer.keys)

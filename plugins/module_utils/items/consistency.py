@@ -32,7 +32,7 @@ from ..network import settings
 from ..network.bridge import VN_MAD, Wanted
 
 MIB = 1024 * 1024
-SITE = "Run site.yml again"
+SITE = "Run playbook nebula.provision.site again"
 INSTALL = "Run nebula.provision.install_os again: it goes on from there, or says why it can't"
 RESTART = "Power the machine off and start it again (state: poweroff, then running)"
 REMAKE = f"Put it back from a backup; or give up what the guest has written: remove what is there of it. {RESTART}"
@@ -183,7 +183,7 @@ def _again(vm: LedgerVm, then: str) -> str:
 
 
 def _redefine(domain: Domain) -> str:
-    return f"{domain.undefine}; then run site.yml: it is defined and started again from its disks"
+    return f"{domain.undefine}; then run playbook nebula.provision.site: it is defined and started again from its disks"
 
 
 def _domain_differences(vm: LedgerVm, domain: Domain) -> Iterator[tuple[str, str]]:
@@ -359,7 +359,10 @@ def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile
     there = "checkpoint" in files
     if vm.state == "SUSPENDED" and not there:
         found = f"it is SUSPENDED, and its memory {directory.path}/checkpoint is not there"
-        remedy = "Run site.yml with state: poweroff and hard: true for it, which gives its memory up, then start it"
+        remedy = (
+            "Run playbook nebula.provision.site with state: poweroff and hard: true for it, which gives its memory up, "
+            "then start it"
+        )
         yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
     # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
     elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
@@ -397,7 +400,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
         yield Finding("rules-missing", host, "IPv4 forwarding", found, f"{SITE}: it is set again")
     for comment in sorted(set(seen.rules) - set(comments)):
         found = f"rules {comment} belong to no network as it is now"
-        remedy = f"{SITE}; if they stay: nft delete table inet {seen.table}, then site.yml makes the others anew"
+        remedy = f"{SITE}; if they stay: nft delete table inet {seen.table}, and the next run makes the others anew"
         yield Finding("rules-left", host, f"nftables table inet {seen.table}", found, remedy)
 
 

@@ -59,7 +59,7 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
             f"host {name}",
             f"it carries the marks of catalog {item['catalog']}, and this is catalog {engine.catalog()}",
             "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
-            "(playbooks/teardown.yml with its own inventory)",
+            "(playbook nebula.provision.teardown with its own inventory)",
         )
     desired = {key: _checked(name, key, item[key]) for key in _SETTABLE if item.get(key) is not None}
     if found is None:

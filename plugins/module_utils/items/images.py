@@ -261,7 +261,7 @@ def _decide(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
         raise WrongState(
             f"image {wish.name}",
             f"what was saved as it is on host {comes_from(image.operation)}, and has not come back yet",
-            "Run site.yml once that host answers: it fetches that",
+            "Run playbook nebula.provision.site once that host answers: it fetches that",
         )
     if image is not None and image.state == ImageState.LOCKED and is_reworked(image):
         work.image = image

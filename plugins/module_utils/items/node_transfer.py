@@ -71,7 +71,7 @@ def present(root: str, key: str, changes: node.Changes) -> None:
         raise InvalidValue(
             "a node that files are sent to over ssh",
             "the front-end's key is not known",
-            "Run site.yml, or role nebula.provision.frontend before: it makes the key",
+            "Run playbook nebula.provision.site, or role nebula.provision.frontend before: it makes the key",
         )
     _user(root, home, changes)
     if changes.check_mode:
@@ -137,7 +137,8 @@ def absent(root: str, known: node.NodeFile, changes: node.Changes) -> None:
         raise InUse(
             "giving the node back",
             f"{len(left)} files that machines wrote have not come back to the front-end: {', '.join(sorted(left)[:5])}",
-            f"Run site.yml: it fetches them. What no image needs, remove from {os.path.join(root, arrivals.OUT)}",
+            "Run playbook nebula.provision.site: it fetches them. What no image needs, remove from "
+            f"{os.path.join(root, arrivals.OUT)}",
         )
     if not os.path.isdir(home):
         _remove_user(root, known, changes)

@@ -60,7 +60,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             "making this host a node",
             f"it carries the marks of catalog {catalog}, and this is catalog {params['catalog']}",
             "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
-            "(playbooks/teardown.yml with its own inventory)",
+            "(playbook nebula.provision.teardown with its own inventory)",
         )
     _directories(root, params["catalog"] or "", changes)
     if not lacking:

@@ -26,7 +26,7 @@ _STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.D
 _ENDS = (NEW, NEW + ".raw", NEW + BESIDE, PART, WORK)
 _DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 _BLOCK = 1 << 20
-AGAIN = "Run site.yml, or nebula_image for it, again with its path"
+AGAIN = "Run playbook nebula.provision.site, or nebula_image for it, again with its path"
 LOST = (
     "Copy the file back from a backup; without one, end the machines that use the image (state: absent), remove the "
     "image (state: absent) and import it again"
@@ -49,7 +49,8 @@ def _image(image: Image, deep: bool) -> Iterator[Finding]:
     if host:
         found = f"it is {image.state.name}: what its last machine wrote, or was saved as it, is on host {host}"
         remedy = (
-            "Run site.yml once that host answers: it fetches that; if the host is gone: nebula.provision.forget_host"
+            "Run playbook nebula.provision.site once that host answers: it fetches that; if the host is gone: "
+            "nebula.provision.forget_host"
         )
         yield Finding("image-unfinished", "", what, found, remedy, UNFINISHED)
     elif image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
@@ -140,16 +141,20 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
         severity = DIFFERENCE
         if name.startswith(uploads.PREFIX):
             found = "an upload that was broken off" if not _held(path) else "an upload that goes on"
-            remedy = f"Run site.yml again, which goes on with it; if the image is not wanted any more: rm {path}"
+            remedy = (
+                "Run playbook nebula.provision.site again, which goes on with it; if the image is not wanted any more: "
+                f"rm {path}"
+            )
             severity = UNFINISHED
         elif any(name.endswith(end) and (image := path[: -len(end)]) in known for end in _ENDS):
             held = _held(image + PART)
             found = "a file that a run is storing" if held else "what a run that was killed had stored of an image"
-            remedy = "Wait for that run" if held else f"Run site.yml again; if it stays: rm {path}"
+            again = f"Run playbook nebula.provision.site again; if it stays: rm {path}"
+            remedy = "Wait for that run" if held else again
             severity = UNFINISHED
         elif _returns(path, known):
             found = "what comes back of an image from a host, or an earlier run had begun to fetch"
-            remedy = f"Run site.yml again; if it stays, and the image is READY: rm {path}"
+            remedy = f"Run playbook nebula.provision.site again; if it stays, and the image is READY: rm {path}"
             severity = UNFINISHED
         elif name.startswith(".") and name.endswith(".context") and os.path.join(place, name[1:-8]) in known:
             held = _held(os.path.join(place, name[1:-8]) + PART)

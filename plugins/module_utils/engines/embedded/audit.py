@@ -317,7 +317,7 @@ class Audit:
             yield Finding("history-gap", "", f"history of {_called(row)}", found, DAMAGED)
 
     def _unsettled(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
-        again = "Run site.yml again; if its host is gone for good, nebula.provision.forget_host"
+        again = "Run playbook nebula.provision.site again; if its host is gone for good, nebula.provision.forget_host"
         for row, _vm in machines:
             state = vm_state_name(row["state"], row["lcm_state"])
             why = f" ({row['error']})" if row["error"] else ""
@@ -325,7 +325,10 @@ class Audit:
                 found = f"it is to be {row['wanted']}, and its host has not done that yet{why}"
                 yield Finding("machine-unfinished", row["host"] or "", _called(row), found, again, UNFINISHED)
             elif LcmState.__members__.get(state) in FAILURES:
-                remedy = "Remove the cause, then run site.yml with state: recovered for it, or with absent"
+                remedy = (
+                    "Remove the cause, then run playbook nebula.provision.site with state: recovered for it, "
+                    "or with absent"
+                )
                 yield Finding(
                     "machine-failed", row["host"] or "", _called(row), f"it is {state}{why}", remedy, UNFINISHED
                 )

@@ -497,7 +497,9 @@ def common(observed: Sequence[Observed]) -> str:
         raise InvalidValue(
             "beginning the catalog anew",
             f"the nodes follow {' and '.join(found)}" if found else "no node carries the mark of a catalog",
-            "Use inventories with one front-end each" if found else "Run site.yml: it begins a catalog",
+            "Use inventories with one front-end each"
+            if found
+            else "Run playbook nebula.provision.site: it begins a catalog",
         )
     return found[0]
 

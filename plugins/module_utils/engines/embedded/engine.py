@@ -255,7 +255,8 @@ class EmbeddedEngine(Engine):
             raise InUse(
                 f"host {host.name}: delete",
                 f"what machines wrote to {', '.join(coming[:5])}{' …' * (len(coming) > 5)} is still there",
-                "Run site.yml, which fetches it; if the host is gone for good: nebula.provision.forget_host",
+                "Run playbook nebula.provision.site, which fetches it; if the host is gone for good: "
+                "nebula.provision.forget_host",
             )
         return self.hosts.delete(ref)
 

@@ -72,8 +72,8 @@ _REMEDIES = {
     ImageState.LOCKED: "It is still being stored: wait for that, or run nebula_image for it again",
     ImageState.ERROR: "Remove its cause, then run nebula_image for it again with its path",
     ImageState.DELETE: "It is being removed, or its removal was interrupted: run nebula_image for it again",
-    ImageState.LOCKED_USED_PERS: "Run site.yml once that host answers: it fetches that. If the host is gone for good: "
-    "nebula.provision.forget_host",
+    ImageState.LOCKED_USED_PERS: "Run playbook nebula.provision.site once that host answers: it fetches that. If the "
+    "host is gone for good: nebula.provision.forget_host",
 }
 
 

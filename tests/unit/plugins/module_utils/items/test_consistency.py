@@ -116,7 +116,7 @@ def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: s
     assert kinds(found) == ["checkpoint"] and "rm /d/3/checkpoint" in found[0].remedy
 
 
-@pytest.mark.parametrize(("attributes", "run"), [({}, "site.yml"), ({"INSTALLS": "debian12"}, "install_os")])
+@pytest.mark.parametrize(("attributes", "run"), [({}, "provision.site"), ({"INSTALLS": "debian12"}, "install_os")])
 def test_a_machine_in_another_state_names_the_run_that_mends_it(attributes, run) -> None:
     vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, attributes=attributes), "node1", "RUNNING", "RUNNING", True, 1)
     directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("vm.json"),))

@@ -105,7 +105,7 @@ def test_a_host_goes_and_goes_only_once(apply, engine, state):
 def test_the_marks_of_another_catalog_are_refused_and_those_of_this_one_are_not(apply, engine):
     other = apply(**NODE, catalog="0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10")
     assert isinstance(other.error, ForeignObject)
-    for part in ("host node1", "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", engine.catalog(), "playbooks/teardown.yml"):
+    for part in ("host node1", "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", engine.catalog(), "provision.teardown"):
         assert part in str(other.error)
     assert engine.host_pool() == []
     assert apply(**NODE, catalog=engine.catalog()).error is None

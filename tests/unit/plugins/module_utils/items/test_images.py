@@ -450,7 +450,7 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
             {"operation": way_back("node1")},
             {},
             WrongState,
-            ["was saved as it is on host node1, and has not come back", "Run site.yml once that host answers"],
+            ["was saved as it is on host node1, and has not come back", "provision.site once that host answers"],
         ),
         (
             [ImageState.LOCKED],

@@ -155,7 +155,12 @@ def used(root):
 def test_what_has_not_come_back_keeps_the_node(used):
     with pytest.raises(InUse) as caught:
         node_transfer.absent(str(used), node.NodeFile(), node.Changes(False))
-    for part in ("1 files that machines wrote", NAME, "Run site.yml: it fetches them", f"{used}/transfer/out"):
+    for part in (
+        "1 files that machines wrote",
+        NAME,
+        "provision.site: it fetches them",
+        f"{used}/transfer/out",
+    ):
         assert part in str(caught.value)
     assert "somebodys" not in str(caught.value)
     assert (used / "transfer/.ssh/authorized_keys").exists()

@@ -198,7 +198,7 @@ def test_a_node_of_another_catalog_is_refused(driver, root, mark, check_mode):
         record(root, 3, OTHER)
     with pytest.raises(ForeignObject) as caught:
         nodes.present(params(root, catalog=CATALOG), check_mode)
-    for part in (f"marks of catalog {OTHER}", f"this is catalog {CATALOG}", "nebula.db", "playbooks/teardown.yml"):
+    for part in (f"marks of catalog {OTHER}", f"this is catalog {CATALOG}", "nebula.db", "provision.teardown"):
         assert part in str(caught.value)
 
 

@@ -219,7 +219,9 @@ def test_nodes_that_follow_another_catalog_are_refused():
 def test_a_catalog_is_begun_anew_under_the_one_mark_of_all_nodes():
     nodes = [Observed("a", catalog="c"), Observed("b"), Observed("d", catalog="c")]
     assert copies.common(nodes) == "c"
-    with pytest.raises(InvalidValue, match=r"no node carries the mark of a catalog\. Run site\.yml"):
+    with pytest.raises(
+        InvalidValue, match=r"no node carries the mark of a catalog\. Run playbook nebula\.provision\.site"
+    ):
         copies.common([Observed("b")])
     with pytest.raises(InvalidValue, match=r"the nodes follow c and e\. Use inventories"):
         copies.common([Observed("f", catalog="e"), *nodes])
