@@ -52,6 +52,8 @@ LOADERS = (
 )
 SHOWN_LINES = 20
 SHOWN_LENGTH = 300
+# What another source found may name each address of a machine.
+LONGEST_FOUND = 2000
 # A line that is longer is taken in pieces.
 LINE_LIMIT = 4096
 # One guest that floods its console holds up no other.
@@ -73,11 +75,11 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
-def harmless(text: str) -> str:
+def harmless(text: str, longest: int = SHOWN_LENGTH) -> str:
     """The text without terminal sequences, and with whatever else does not print written as an escape."""
     plain = _ESCAPE.sub("", text)
     shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in plain)
-    return shown if len(shown) <= SHOWN_LENGTH else shown[: SHOWN_LENGTH - 1] + "…"
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 # --- reading
@@ -682,7 +684,7 @@ class Guest:
             if witness.kind == LOGIN:
                 found[LOGIN] = "; ".join(witness.missing(self.wanted))
         for source in self.sources:
-            found[source.kind] = harmless(source.found(self.wanted.vm_id))
+            found[source.kind] = harmless(source.found(self.wanted.vm_id), LONGEST_FOUND)
         return found
 
     def missing(self) -> list[str]:
