@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .errors import Fault, InvalidValue, NebulaError
+from .host import sandbox
 from .host.files import explain
 from .sync import Result, summary
 
@@ -30,9 +31,9 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         result = run(module.params, module.check_mode)
     except Exception as problem:
         error = as_error(problem)
+        _warn(module, sandbox.warnings())
         module.fail_json(msg=str(error), error=error.as_dict())
-    for text in result.warnings:
-        module.warn(text)
+    _warn(module, [*result.warnings, *sandbox.warnings()])
     answer: dict[str, Any] = dict(result.payload, changed=result.changed)
     if module._diff:
         answer["diff"] = result.diff()
@@ -42,6 +43,11 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         ]
         module.fail_json(msg=summary(result.errors), **answer)
     module.exit_json(**answer)
+
+
+def _warn(module: AnsibleModule, texts: Sequence[str]) -> None:
+    for text in texts:
+        module.warn(text)
 
 
 def _check_root(params: Mapping[str, Any]) -> None:

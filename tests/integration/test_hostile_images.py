@@ -6,13 +6,18 @@ names is ever opened, which strace tells."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+import shutil
+import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import fuzzed
@@ -20,11 +25,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    audit,
+    formats,
+    image_edits,
+    importer,
+    inspection,
+    qemu_img,
+    recipes,
+    reworks,
+    saving,
+)
 
 MIB = 1024 * 1024
 # Named by every image here; read by nothing but us.
-TARGET = "/etc/passwd"
+TARGET = "/etc/profile"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +95,7 @@ INSPECT = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/collections")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, qemu_img
 for path in sys.argv[2:]:
     try:
         formats.inspect(path)
@@ -109,7 +127,7 @@ def test_a_header_that_was_made_to_harm(name: str, tmp_path: Path) -> None:
     assert caught.value.asked == "image evil"
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime + time.thread_time() - began
     assert took < 10
-    assert after.ru_maxrss * 1024 < 2 * formats.MEMORY
+    assert after.ru_maxrss * 1024 < 2 * qemu_img.MEMORY
 
 
 def test_no_file_that_an_image_names_is_opened(tmp_path: Path) -> None:
@@ -141,18 +159,162 @@ formats.virtual_size(path, "raw")
 formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
 formats.copy(path, "raw", path + ".copy", "raw")
 formats.copy(path, "raw", path + ".qcow2", "qcow2")
-formats.copy(path + ".overlay", "qcow2", path + ".whole", "raw")
+from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
+overlay = qemu_img.DiskFiles(path + ".overlay", "qcow2", ((path, "raw"),))
+qemu_img.run("convert", "-O", "raw", disk=overlay, new=path + ".whole")
 formats.resize(path, "raw", 4 << 20)
 """
     )
     found = opened(tmp_path, sys.executable, "-S", "-c", script, str(ROOT), str(disk))
     assert f'"{TARGET}"' not in found and f"{disk}.whole" in found
-    passwd = Path(TARGET).read_bytes()[:64]
+    target = Path(TARGET).read_bytes()[:64]
     for suffix in ("", ".copy", ".whole"):
         content = Path(f"{disk}{suffix}").read_bytes()
-        assert content.startswith(b"QFI\xfb") and passwd not in content
+        assert content.startswith(b"QFI\xfb") and target not in content
     with pytest.raises(ImageRefused, match="names another file"):
         formats.inspect(str(disk))
+
+
+# -- headers that QEMU's user has written into disks of ours ----------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+KINDS = ("data file", "backing file", "network")
+
+
+def tampered(kind: str, place: Path, listener: socket.socket) -> Path:
+    """A disk of 1 MiB by QEMU's own hand, whose header names a file of the host, or somebody in a network."""
+    disk, victim = place / "disk", place / "victim"
+    port = listener.getsockname()[1]
+    options = {
+        "data file": ["-o", f"data_file={victim},data_file_raw=on"],
+        "backing file": ["-u", "-F", "raw", "-b", str(victim)],
+        "network": ["-u", "-F", "raw", "-b", f"nbd://127.0.0.1:{port}/x"],
+    }
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options[kind], disk, "1M"], check=True)
+    victim.write_bytes(VICTIM)
+    return disk
+
+
+VICTIM = b"of the host alone".ljust(MIB, b"!")
+
+
+def chain(disk: str) -> DiskFiles:
+    """As the catalog has it: an overlay of a base that is beside it."""
+    base = Path(disk).parent / "base"
+    if not base.exists():
+        base.write_bytes(bytes(MIB))
+    return DiskFiles(disk, "qcow2", ((str(base), "raw"),))
+
+
+def audited(disk: str) -> None:
+    os.chmod(disk, 0o440)
+    image = Image(id=1, name="evil", state=ImageState.READY, source=disk, format="qcow2", size=1, type=ImageType.OS)
+    found = [each.found for each in audit.findings([image], str(Path(disk).parents[2]))]
+    if not any("is damaged: " in each for each in found):
+        raise AssertionError(found)
+    raise ImageRefused("audit", found[0])
+
+
+def saved(disk: str) -> None:
+    # A file system that may be too small, so that what the disk takes is measured, too.
+    saving._measured(chain(disk), "qcow2", "x", False)
+
+
+def edited(disk: str) -> None:
+    with image_edits.begun(image_edits.catalogued(disk, "qcow2", "image evil")):
+        raise AssertionError("it was begun")
+
+
+def committed(disk: str) -> None:
+    """Its header is changed while the image is being edited."""
+    place = Path(disk).parent
+    image = place / "image"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    with image_edits.begun(found := image_edits.catalogued(str(image), "qcow2", "image evil")):
+        os.replace(disk, image)
+        image_edits.commit(found)
+
+
+def looked_into(disk: str) -> None:
+    with inspection.injection.scratch() as directory:
+        shutil.copy(disk, f"{directory}/disk")
+        with inspection.guestfish.session(disk, "qcow2", directory, "image evil"):
+            raise AssertionError("there is an appliance")
+
+
+CALLERS: dict[str, Callable[[str], Any]] = {
+    "resize": lambda disk: formats.resize(disk, "qcow2", 2 * MIB),
+    "copy": lambda disk: formats.copy(disk, "qcow2", disk + ".new", "raw"),
+    "rewrite": lambda disk: formats.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
+    "room": lambda disk: formats.room_for(disk, "qcow2", "raw"),
+    "rework": lambda disk: reworks.rewrite(disk, "qcow2", "qcow2", 2 * MIB, True, "", ""),
+    "grow": lambda disk: reworks.grow(disk, "qcow2", 2 * MIB, ""),
+    "import": lambda disk: importer.store(importer.Request("image evil", disk), disk + ".new"),
+    "inspect": lambda disk: formats.inspect(disk, "qcow2"),
+    "audit": audited,
+    "save_as": lambda disk: saving.flatten(chain(disk), disk + ".new", False, "x"),
+    "save_as, measured": saved,
+    "save_as, verified": lambda disk: saving.verify(disk, "qcow2", MIB, False, "x"),
+    "snapshots": lambda disk: saving.snapshot_tags(chain(disk)),
+    "snapshot": lambda disk: saving.create_snapshot(chain(disk), "a"),
+    "revert": lambda disk: saving.revert(chain(disk), "a", "x"),
+    "prepare": edited,
+    "prepare, at its end": committed,
+    "image check": lambda disk: image_edits.reading(disk, "qcow2", False, "image evil"),
+    "overlay": lambda disk: image_edits.overlay(image_edits.catalogued(disk, "qcow2", "image evil"), disk + ".new"),
+    "recipe": lambda disk: recipes.add(recipes.Recipe(commands=("true",)), disk, "qcow2", "image evil"),
+}
+
+
+def untouched(place: Path, listener: socket.socket) -> None:
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    assert (place / "victim").read_bytes() == VICTIM
+    assert [
+        path
+        for path in place.rglob("*")
+        if path.is_file() and path.name != "victim" and VICTIM[:17] in path.read_bytes()
+    ] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_header_of_a_disk_of_ours_is_refused_by_whoever_opens_it(caller, kind, tmp_path, listener) -> None:
+    place = tmp_path / "datastores" / "1"
+    place.mkdir(parents=True)
+    disk = tampered(kind, place, listener)
+    with pytest.raises(ImageRefused):
+        CALLERS[caller](str(disk))
+    untouched(place, listener)
+
+
+def test_an_appliance_is_not_started_on_a_data_file(tmp_path, listener) -> None:
+    disk = tampered("data file", tmp_path, listener)
+    with pytest.raises(ImageRefused):
+        looked_into(str(disk))
+    untouched(tmp_path, listener)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("caller", ["resize", "copy", "room", "save_as", "snapshot"])
+def test_a_header_that_is_changed_after_it_was_looked_at_reaches_nothing(
+    caller, kind, tmp_path, listener, monkeypatch
+) -> None:
+    """By a QEMU that was taken over and still runs: what was looked at says nothing then, and the sandbox holds."""
+    disk = tampered(kind, tmp_path, listener)
+    monkeypatch.setattr(qemu_img, "refuse_strange", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(qemu_img, "named", lambda files, *_key: f"{files.path}")
+    with contextlib.suppress(NebulaError, AssertionError):
+        CALLERS[caller](str(disk))
+    untouched(tmp_path, listener)
 
 
 @fuzzed(25)

@@ -415,7 +415,7 @@ def _killed(root, item, function, when, program=CHANGE):
 
 PREPARED = [
     ("storage.image_edits.commit", "before", "overlay"), ("storage.image_edits._write_back", "before", "complete-"),
-    ("storage.image_edits._qemu_img", "after", "overlay"),
+    ("storage.image_edits.overlay", "after", "overlay"),
 ]  # fmt: skip
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -62,26 +61,16 @@ def test_what_a_header_names_is_not_read(tmp_path: Path, secret: Path, how: str)
         sh("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={secret},data_file_raw=on", disk, "1M")
         secret.write_bytes(SECRET.ljust(1 << 20, b"\0"))
     task = DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(target), "qcow2")
-    if how == "backing":
+    with pytest.raises(ImageRefused, match=r"another file|by the catalog it rests on nothing"):
         carry_out(task, disk, "qcow2")
-        found = json.loads(sh("qemu-img", "info", "--output=json", "-f", "qcow2", target))
-        assert "backing-filename" not in found
-        sh("qemu-img", "convert", "-f", "qcow2", "-O", "raw", target, tmp_path / "read.raw")
-        assert not (tmp_path / "read.raw").read_bytes().strip(b"\0")
-    else:
-        with pytest.raises(ImageRefused, match="another file"):
-            carry_out(task, disk, "qcow2")
-        assert not target.exists()
+    assert not target.exists()
 
 
-def test_snapshots_open_nothing_that_a_header_names(tmp_path: Path) -> None:
-    """A file that is not there would be an error, were it opened."""
+def test_no_snapshot_is_made_in_a_disk_that_names_another_file(tmp_path: Path) -> None:
     disk = tmp_path / "disk.0"
     sh("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "nowhere", disk, "1M")
-    files = DiskFiles(str(disk), "qcow2")
-    assert saving.create_snapshot(files, "nebula-0-a")
-    saving.revert(files, "nebula-0-a", "disk")
-    assert saving.delete_snapshot(files, "nebula-0-a")
+    with pytest.raises(ImageRefused, match="by the catalog it rests on nothing"):
+        saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
 
 
 def test_a_forgotten_snapshot_of_the_same_number_is_another(tmp_path: Path) -> None:

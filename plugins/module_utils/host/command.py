@@ -98,9 +98,11 @@ def run(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     cwd: str | None = None,
+    before: Sequence[str] = (),
 ) -> Completed:
     """Run a program to its end.
 
+    before: words of the programs that start it, which no error shows.
     timeout: seconds, then it is killed with all it started (TimedOut). memory: bytes of address space.
     cpu: seconds of processor time. check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
     argv is shown in errors and by ps to everyone on the host: secrets go through `input` or files.
@@ -109,6 +111,7 @@ def run(
     began = time.monotonic()
     with running(
         argv,
+        before=before,
         memory=memory,
         cpu=cpu,
         env=env,
@@ -133,15 +136,19 @@ def run(
 def running(
     argv: Sequence[str],
     *,
+    before: Sequence[str] = (),
     memory: int | None = None,
     cpu: int | None = None,
     env: Mapping[str, str] | None = None,
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program while it runs, for those who stream through it; whatever is left of it at the end is killed."""
+    words = [*before, *argv]
+    if before:
+        find(argv[0])
     process = subprocess.Popen(
-        list(argv),
-        executable=find(argv[0]),
+        words,
+        executable=find(words[0]),
         env={**os.environ, "PATH": _path(), "LC_ALL": "C", "LANGUAGE": "", **(env or {})},
         start_new_session=True,
         bufsize=0,

@@ -16,7 +16,7 @@ from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.states import ImageState, ImageType
 from ..model.transfer import comes_from
-from . import formats, uploads
+from . import formats, qemu_img, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .importer import NEW, PART
 from .reworks import BESIDE, WORK
@@ -122,7 +122,7 @@ def _tables(image: Image) -> Iterator[tuple[str, str]]:
 
 def _sha256(path: str) -> str:
     digest = hashlib.sha256()
-    with formats.open_binary(path) as file:
+    with qemu_img.open_binary(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

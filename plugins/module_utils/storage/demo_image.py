@@ -27,7 +27,7 @@ from typing import Any
 
 from ..errors import CommandFailed, MissingDependency, NotFound, Unsupported
 from ..host import command, files
-from . import demo_guest
+from . import demo_guest, formats
 
 # Raised when the way of building changes what comes out.
 BUILDER = 3
@@ -316,7 +316,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
         write("mcopy", "-i", drive, "-D", "o", str(source), f"::{name}")
     write("syslinux", "--install", "--offset", str(offset), str(raw))
     # Not compressed: kernel and initrd are already, and each small read of a boot loader would unpack a cluster anew.
-    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(dest)], timeout=STEP_LIMIT)
+    formats.copy(str(raw), "raw", str(dest), "qcow2")
 
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disk image formats: what a file is, and empty disks, overlays and growth by qemu-img under limits.
+"""Disk image formats: what a file is, and empty disks, overlays, copies and growth by qemu-img (qemu_img.py).
 
 A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what a
 guest could have written is never probed, since a guest can write a header that names a file of the host.
@@ -12,34 +12,27 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
 from ..host import command
-from ..host.files import clone, explained, reader, remove_file
+from ..host.files import clone, explained, remove_file
+from ..host.sandbox import WRITE
+from ..model.disk import DiskFiles
+from . import qemu_img
+from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MAGIC, MIB, open_binary
 
-MIB = 1024 * 1024
 SECTOR = 512
 FORMATS = ("raw", "qcow2")
-# A small image can make qemu-img take all memory and time (a header that claims a huge table).
-MEMORY = 2048 * MIB
-CPU = 600
-TIMEOUT = 60.0
 # Bytes of a disk: beyond it numbers of bytes turn negative somewhere.
 LARGEST = 1 << 60
-LONG_TIMEOUT = 3600.0
-# Compression and encryption of a large disk take more than what a header should be able to cost.
-LONG_CPU = 4 * 3600
-LUKS = "encrypt.format=luks,encrypt.key-secret=key"
 # How often QEMU may fail to measure its own speed.
 _UNLUCKY = 20
 
 _ISO_SECTOR = 2048
 _ISO_DESCRIPTOR = 16 * _ISO_SECTOR
-_QCOW2_DATA_FILE = 1 << 2
-_QCOW2_CORRUPT = 1 << 1
-_QCOW2_LUKS = 2
 # Magic at the start of a file → format that QEMU knows, and we do not take.
 _OTHERS = (
     (b"KDMV", "vmdk"),
@@ -101,7 +94,7 @@ def inspect(
         else:
             crypt = False
             _refuse_truncated(asked, file, iso)
-    facts = _info(asked, path, found)
+    facts = _info(asked, path, found, crypt)
     if found == "qcow2" and deep and not crypt:
         _check(asked, path)
     return ImageFacts(
@@ -117,7 +110,7 @@ def probe(file: BinaryIO) -> str:
     """The format by the file's header. qemu-img could tell too, but opens files that some headers name."""
     file.seek(0)
     head = file.read(1024)
-    if head[:4] == b"QFI\xfb":
+    if head[:4] == MAGIC:
         version = struct.unpack(">I", head[4:8])[0] if len(head) >= 8 else 0
         return "qcow2" if version in (2, 3) else "qcow"
     for magic, name in _OTHERS:
@@ -141,7 +134,7 @@ def virtual_size(path: str, format: str) -> int:
             return os.path.getsize(path)
         with open_binary(path) as file:
             head = file.read(32)
-    if head[:4] != b"QFI\xfb" or len(head) < 32:
+    if head[:4] != MAGIC or len(head) < 32:
         raise ImageRefused(f"disk {path}", "it is no qcow2 file, as the catalog says", "Import the image again")
     size: int = struct.unpack(">Q", head[24:32])[0]
     return size
@@ -152,7 +145,7 @@ def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "")
     is to be encrypted."""
     _known(path, format)
     if format != "raw" and not fs:
-        _qemu_img("create", "-q", *_opened_by(key), "-f", format, *_sealed_by(key), path, str(size), key=key)
+        _done(lambda: qemu_img.plain("create", "-q", "-f", format, *_sealed_by(key), path, str(size), key=key), key)
         return
     plain = path if format == "raw" else path + ".raw"
     if plain != path:
@@ -183,8 +176,8 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
             f"its image has {below / MIB:g} MiB",
             "A disk can't be smaller than its image: leave SIZE out, or raise it",
         )
-    # -u: the base need not be opened, format and size being known.
-    _qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size))
+    # -u: the base is not opened, format and size being known.
+    _done(lambda: qemu_img.plain("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size)))
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
@@ -193,7 +186,8 @@ def copy(source: str, source_format: str, path: str, format: str) -> None:
     _known(path, format)
     if source_format == format and _clone(source, path):
         return
-    _qemu_img("convert", "-q", "-f", source_format, "-O", format, source, path, timeout=LONG_TIMEOUT)
+    disk = DiskFiles(source, source_format)
+    _done(lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False))
 
 
 def _clone(source: str, path: str) -> bool:
@@ -212,46 +206,37 @@ def rewrite(
     encrypted; source_key: of one that is. Both are the same where both are given."""
     _known(source, source_format)
     _known(path, format)
-    _qemu_img(
-        "convert",
-        "-q",
-        *_opened_by(key or source_key),
-        # Zeroes of this length become holes.
-        "-S",
-        "4k",
-        *(["-c"] if compress else []),
-        "-O",
-        format,
-        *_sealed_by(key),
-        *_named(source, source_format, source_key),
-        path,
-        timeout=LONG_TIMEOUT,
-        cpu=LONG_CPU,
-        key=key or source_key,
+    _done(
+        lambda: qemu_img.run(
+            "convert",
+            "-q",
+            # Zeroes of this length become holes.
+            "-S",
+            "4k",
+            *(["-c"] if compress else []),
+            "-O",
+            format,
+            *_sealed_by(key),
+            disk=DiskFiles(source, source_format),
+            new=path,
+            key=key or source_key,
+            closed=bool(source_key),
+            timeout=LONG_TIMEOUT,
+            cpu=LONG_CPU,
+            check=False,
+        ),
+        key or source_key,
     )
 
 
 def room_for(source: str, source_format: str, format: str) -> int:
     """Bytes that rewriting a disk takes at most. (Of one that is encrypted this is not known without its key.)"""
-    done = _qemu_img("measure", "--output=json", "-f", source_format, "-O", format, source)
+    done = qemu_img.run("measure", "--output=json", "-O", format, disk=DiskFiles(source, source_format))
     return int(json.loads(done.stdout)["required"])
-
-
-def _opened_by(key: str) -> list[str]:
-    # Through a pipe: arguments and files are seen by others.
-    return ["--object", "secret,id=key,file=/dev/stdin"] if key else []
 
 
 def _sealed_by(key: str) -> list[str]:
     return ["-o", LUKS] if key else []
-
-
-def _named(path: str, format: str, key: str) -> list[str]:
-    if not key:
-        return ["-f", format, path]
-    # A comma in a value is written twice.
-    name = path.replace(",", ",,")
-    return ["--image-opts", f"driver={format},file.driver=file,file.filename={name},encrypt.key-secret=key"]
 
 
 def resize(path: str, format: str, size: int, key: str = "") -> bool:
@@ -263,7 +248,13 @@ def resize(path: str, format: str, size: int, key: str = "") -> bool:
         with explained(path):
             os.truncate(path, size)
     else:
-        _qemu_img("resize", "-q", *_opened_by(key), *_named(path, format, key), str(size), key=key)
+        disk = DiskFiles(path, format)
+        _done(
+            lambda: qemu_img.run(
+                "resize", "-q", disk=disk, use=WRITE, after=[str(size)], key=key, closed=bool(key), check=False
+            ),
+            key,
+        )
     return True
 
 
@@ -278,14 +269,9 @@ def make_filesystem(path: str, fs: str) -> None:
         raise
 
 
-def open_binary(path: str) -> BinaryIO:
-    # O_NONBLOCK: a named pipe would wait for its writer; it has no use here and fails on seek().
-    return reader(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-
-
-def _info(asked: str, path: str, format: str) -> dict[str, Any]:
+def _info(asked: str, path: str, format: str, crypt: bool) -> dict[str, Any]:
     try:
-        done = _qemu_img("info", "--output=json", "-U", "-f", format, path)
+        done = qemu_img.run("info", "--output=json", "-U", disk=DiskFiles(path, format), what=asked, closed=crypt)
         facts: dict[str, Any] = json.loads(done.stdout)
     except (CommandFailed, NoSpace) as error:
         # Nothing was written: what has no room is what its header claims.
@@ -297,7 +283,8 @@ def _info(asked: str, path: str, format: str) -> dict[str, Any]:
 
 
 def _check(asked: str, path: str) -> None:
-    done = _qemu_img("check", "--output=json", "-U", "-f", "qcow2", path, timeout=LONG_TIMEOUT, check=False)
+    disk = DiskFiles(path, "qcow2")
+    done = qemu_img.run("check", "--output=json", "-U", disk=disk, what=asked, timeout=LONG_TIMEOUT, check=False)
     # 3: leaked clusters, which waste room and hurt nobody.
     if done.returncode not in (0, 3):
         raise _damaged(asked, command.failure(done))
@@ -323,37 +310,33 @@ def _refuse_format(asked: str, format: str) -> None:
 
 def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
     """Whether it is encrypted, if it may be."""
-    file.seek(0)
-    head = file.read(104)
-    if len(head) < 72:
+    header = qemu_img.Header(file)
+    if not header.whole:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
-    version, backing_offset, backing_length = struct.unpack(">IQI", head[4:20])
-    if backing_offset:
-        name = ""
-        if backing_offset < file.seek(0, os.SEEK_END):
-            file.seek(backing_offset)
-            name = file.read(min(backing_length, 1023)).decode("utf-8", "replace")
-        raise _names_files(asked, "backing file", name)
-    size = struct.unpack(">Q", head[24:32])[0]
-    if size > LARGEST:
+    if header.has_backing:
+        raise _names_files(asked, "backing file", header.backing)
+    if header.size > LARGEST:
         raise ImageRefused(
-            asked, f"it says that it is a disk of {size} bytes", "Get a whole copy of it and import that"
+            asked, f"it says that it is a disk of {header.size} bytes", "Get a whole copy of it and import that"
         )
-    crypt = struct.unpack(">I", head[32:36])[0]
-    if crypt and (crypt != _QCOW2_LUKS or not encrypted):
+    luks = header.crypt == qemu_img.CRYPT_LUKS
+    if header.crypt and not (luks and encrypted):
         raise ImageRefused(
             asked,
-            "it is encrypted" if crypt == _QCOW2_LUKS else "it is encrypted in a way that is broken (AES, not LUKS)",
+            "it is encrypted" if luks else "it is encrypted in a way that is broken (AES, not LUKS)",
             "Give luks_secret, the UUID of the libvirt secret that opens it"
-            if crypt == _QCOW2_LUKS
+            if luks
             else "Import a decrypted copy: qemu-img convert",
         )
-    incompatible = struct.unpack(">Q", head[72:80])[0] if version >= 3 and len(head) >= 80 else 0
-    if incompatible & _QCOW2_DATA_FILE:
+    if header.incompatible & qemu_img.DATA_FILE:
         raise _names_files(asked, "external data file", "")
-    if incompatible & _QCOW2_CORRUPT:
+    if header.incompatible & ~qemu_img.KNOWN_FEATURES:
+        raise ImageRefused(
+            asked, "it has features that are not known here", "Convert it with an older qemu-img, where it was made"
+        )
+    if header.incompatible & qemu_img.CORRUPT:
         raise ImageRefused(asked, "it is marked as corrupt", "Repair it (qemu-img check -r all), or get a whole copy")
-    return bool(crypt)
+    return bool(header.crypt)
 
 
 def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
@@ -420,22 +403,17 @@ def _known(path: str, format: str) -> None:
         )
 
 
-def _qemu_img(
-    *arguments: str, timeout: float = TIMEOUT, check: bool = True, cpu: int = CPU, key: str = ""
-) -> command.Completed:
-    argv = ["qemu-img", *arguments]
-    try:
-        for _attempt in range(_UNLUCKY):
-            done = command.run(argv, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)
-            # How fast this processor derives keys, it measures in ticks of the clock, and may see none.
-            if not (key and done.returncode == 1 and "accurate CPU usage" in done.stderr):
-                break
-        if check and done.returncode != 0:
-            raise command.failure(done)
-        return done
-    except CommandFailed as error:
-        if "Invalid password" in error.found:
-            raise InvalidValue(
-                error.asked, "the passphrase does not open the disk", "Give the one that it was encrypted with"
-            ) from error
-        raise
+def _done(run: Callable[[], command.Completed], key: str = "") -> None:
+    for _attempt in range(_UNLUCKY):
+        done = run()
+        # How fast this processor derives keys, it measures in ticks of the clock, and may see none.
+        if not (key and done.returncode == 1 and "accurate CPU usage" in done.stderr):
+            break
+    if done.returncode == 0:
+        return
+    error = command.failure(done)
+    if isinstance(error, CommandFailed) and "Invalid password" in error.found:
+        raise InvalidValue(
+            error.asked, "the passphrase does not open the disk", "Give the one that it was encrypted with"
+        )
+    raise error

@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
-from ..host import command
-from . import guest_program
+from ..host import command, sandbox
+from . import guest_program, qemu_img
 from .guest_program import PROGRAM, Outcome
 from .image_edits import OVERLAY
 
@@ -110,12 +110,13 @@ def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View
     guest_program.require(
         "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
     )
+    qemu_img.refuse_data_file(os.path.join(directory, disk), format, what)
     for name, make in ((DISK, _make_file), (ROOT, os.mkdir)):
         make(os.path.join(directory, name))
     node = {"driver": format, "node-name": "disk", "file": {"driver": "file", "filename": disk}}
     argv = [
-        *command.bound(), "unshare", "--mount", "qemu-storage-daemon", "--chardev", "stdio,id=talk",
-        "--monitor", "chardev=talk", "--blockdev", json.dumps(node),
+        *command.bound(), *sandbox.offline(), "unshare", "--mount", "qemu-storage-daemon",
+        "--chardev", "stdio,id=talk", "--monitor", "chardev=talk", "--blockdev", json.dumps(node),
     ]  # fmt: skip
     pipe = subprocess.PIPE
     with command.running(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory) as process:

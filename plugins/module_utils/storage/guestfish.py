@@ -16,12 +16,12 @@ import secrets
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
-from ..host import command
+from ..host import command, sandbox
 from ..host.files import make_directory
-from . import guest_program
+from . import guest_program, qemu_img
 
 # Seconds for all of it; emulated, an appliance is up after ten. With KVM, which may be there and hang, it takes three.
 TIMEOUT = 600.0
@@ -78,9 +78,11 @@ def _cache() -> dict[str, str]:
     return {"LIBGUESTFS_CACHEDIR": CACHE}
 
 
-def argv(disk: str, format: str) -> list[str]:
-    # Ended with us, so that a kill leaves no appliance behind.
-    return [*command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
+def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
+    """before: the words that start it where it is to have a network (outward.py)."""
+    words = sandbox.offline() if before is None else before
+    # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
+    return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
 
 
 class Session:
@@ -160,6 +162,7 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
     else's. keep: what was written is on the disk at the end, if nothing was raised. Where KVM turns out not to work,
     emulated, from then on."""
     require(what)
+    qemu_img.refuse_data_file(os.path.join(directory, disk), format, what)
     with contextlib.ExitStack() as stack:
         talk = None
         if may_have_kvm():

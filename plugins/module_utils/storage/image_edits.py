@@ -35,7 +35,9 @@ from ..errors import (
     WrongState,
 )
 from ..host import command, files
-from . import datastore, formats
+from ..host.sandbox import WRITE
+from ..model.disk import DiskFiles
+from . import datastore, formats, qemu_img
 
 OVERLAY = "overlay"
 # Its name goes on with the inode of the image and the image's format.
@@ -145,9 +147,10 @@ def _refuse_half_written(fd: int, path: str, what: str) -> None:
 
 def overlay(image: Image, path: str) -> None:
     """A disk at `path` that reads as the image does, and takes what is written."""
-    # Not -u: what can't be opened is seen here.
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), path]
-    command.run(argv, timeout=formats.TIMEOUT, memory=formats.MEMORY, cpu=formats.CPU)
+    if _is_followed(image):
+        _plain(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), path)
+    else:
+        qemu_img.create_over(DiskFiles(image.path, image.format), path, image.what)
 
 
 @contextlib.contextmanager
@@ -166,8 +169,8 @@ def begun(image: Image) -> Iterator[bool]:
         try:
             with files.explained(image.directory):
                 os.mkdir(image.directory, 0o700)
-            # Not -u: what can't be opened is seen here.
-            _qemu_img(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), OVERLAY)
+            with _unlocked(image):
+                overlay(image, os.path.join(image.directory, OVERLAY))
             yield resumed
         finally:
             if not interrupted(image):
@@ -218,19 +221,18 @@ def _finish(image: Image) -> None:
             f"Bring back a whole copy of the image, then remove {image.directory}",
         )
     # The image may have been moved, together with its directory.
-    name = os.path.basename(image.complete)
-    _qemu_img(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", below(image), name)
+    _plain(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", below(image), image.complete)
     _write_back(image)
 
 
 def _write_back(image: Image) -> None:
     try:
         # -d: the overlay stays whole, so that it can be done again.
-        name = os.path.basename(image.complete)
-        _qemu_img(image, "commit", "-q", "-d", "-f", "qcow2", name, timeout=COMMIT_TIMEOUT)
+        with _unlocked(image):
+            _commit(image)
         with files.explained(image.path):
             files.settle(image.path)
-    except (CommandFailed, NoSpace, StorageFailed, TimedOut) as error:
+    except (CommandFailed, ImageRefused, NoSpace, StorageFailed, TimedOut) as error:
         error.remedy = (
             f"{error.remedy or 'Mend that, then run again'}. Until a run has finished it, the image must not be used: "
             f"it is half written, and what it lacks is kept in {image.directory}"
@@ -250,7 +252,7 @@ def below(image: Image) -> str:
 def _format(what: str, path: str, format: str) -> str:
     if format not in FORMATS:
         raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
-    with files.explained(path), formats.open_binary(path) as file:
+    with files.explained(path), qemu_img.open_binary(path) as file:
         found = formats.probe(file) if format == "auto" else format
     if found not in formats.FORMATS:
         raise ImageRefused(
@@ -351,10 +353,36 @@ def _clear(image: Image) -> None:
         files.sync_directory(os.path.dirname(image.directory))
 
 
-def _qemu_img(image: Image, *arguments: str, timeout: float = formats.TIMEOUT) -> None:
-    argv = ["qemu-img", *arguments]
+def _commit(image: Image) -> None:
+    if _is_followed(image):
+        _plain(image, "commit", "-q", "-d", "-f", "qcow2", image.complete, timeout=COMMIT_TIMEOUT)
+        return
+    files = DiskFiles(image.complete, "qcow2", ((image.path, image.format),))
+    qemu_img.run(
+        *("commit", "-q", "-d"), disk=files, use=WRITE, write_below=True, what=image.what, timeout=COMMIT_TIMEOUT
+    )
+
+
+def _is_followed(image: Image) -> bool:
+    """Whether the image rests on other files, and an administrator has said that all of them can be trusted."""
+    if not image.trusted or image.format == "raw":
+        return False
+    with files.explained(image.path), qemu_img.open_binary(image.path) as file:
+        header = qemu_img.Header(file)
+    return header.has_backing or bool(header.incompatible & qemu_img.DATA_FILE)
+
+
+def _plain(image: Image, verb: str, *arguments: str, timeout: float = qemu_img.TIMEOUT) -> None:
+    done = qemu_img.plain(verb, *arguments, timeout=timeout)
+    if done.returncode != 0:
+        raise command.failure(done)
+
+
+@contextlib.contextmanager
+def _unlocked(image: Image) -> Iterator[None]:
+    """Within, what QEMU says of its locks is told as what it means."""
     try:
-        command.run(argv, timeout=timeout, memory=formats.MEMORY, cpu=formats.CPU, cwd=image.directory)
+        yield
     except CommandFailed as error:
         if "Failed to get" in error.found and "lock" in error.found:
             raise _in_use(image) from error

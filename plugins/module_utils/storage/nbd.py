@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CommandFailed, InUse, MissingDependency, TimedOut
-from ..host import command
-from . import guest_program
+from ..host import command, sandbox
+from . import guest_program, qemu_img
 from .guest_mount import ROOT, TIMEOUT, View, namespace, require
 
 _PAUSE = 0.05
@@ -45,11 +45,14 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
     why = obstacle()
     if why:
         raise MissingDependency(f"{what}: connecting it by qemu-nbd", why, "Install guestfish, and say via: guestfs")
+    qemu_img.refuse_data_file(disk, format, what)
     os.mkdir(os.path.join(directory, ROOT))
     with _free_device(what) as device:
         # --verbose: it stays the process that was started, and ends with us.
+        # Without a network: a header may name what is to be read from one.
         argv = [
             *command.bound(),
+            *sandbox.offline(),
             "qemu-nbd",
             "--verbose",
             f"--connect={device}",

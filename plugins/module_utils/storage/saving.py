@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine's disk becomes an image of its own; and the snapshots within a qcow2 file. Of what a guest or its QEMU
-could have written, only what the catalog says is believed: formats and the files below are named to qemu-img, each."""
+could have written, only what the catalog says is believed (qemu_img.py)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import ImageRefused, NotFound
-from ..host import command
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
+from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore, formats, importer
+from . import datastore, formats, importer, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
@@ -128,13 +127,13 @@ def _taken(files: DiskFiles) -> int:
 
 def _measured(files: DiskFiles, format: str, what: str, running: bool) -> int:
     """Bytes that a copy takes at most: what is compressed expands."""
-    _refuse_data_file(files.path, files.format, what)
     # As qcow2, always: of a raw one it would count the holes too. -U: a running QEMU has locked its disk.
-    done = command.run(
-        ["qemu-img", "measure", "-U", "--output=json", "-O", "qcow2", _named(files)],
-        timeout=formats.LONG_TIMEOUT,
-        memory=formats.MEMORY,
-        cpu=formats.LONG_CPU,
+    done = qemu_img.run(
+        *("measure", "-U", "--output=json", "-O", "qcow2"),
+        disk=files,
+        what=what,
+        timeout=qemu_img.LONG_TIMEOUT,
+        cpu=qemu_img.LONG_CPU,
     )
     facts = json.loads(done.stdout)
     size = formats.virtual_size(files.path, files.format)
@@ -152,14 +151,15 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
     it is copied as it is."""
     if files.backing or (files.format == "qcow2" and not encrypted):
         # Not as it is, even where nothing is below it: then its header would be read, and what that names.
-        _refuse_data_file(files.path, files.format, what)
+        qemu_img.refuse_strange(files, what)
         require_room(path, files, files.format, what)
-        # Without -f: the name itself says the format of each.
-        command.run(
-            ["qemu-img", "convert", "-q", "-O", files.format, _named(files), path],
-            timeout=formats.LONG_TIMEOUT,
-            memory=formats.MEMORY,
-            cpu=formats.LONG_CPU,
+        qemu_img.run(
+            *("convert", "-q", "-O", files.format),
+            disk=files,
+            new=path,
+            what=what,
+            timeout=qemu_img.LONG_TIMEOUT,
+            cpu=qemu_img.LONG_CPU,
         )
         return
     # Byte by byte: an encrypted qcow2 file is raw to those who have no key.
@@ -183,62 +183,31 @@ def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Sav
 
 
 def snapshot_tags(files: DiskFiles) -> list[str]:
-    # What is below is not opened for this, and QEMU wants to hear nothing of it then.
-    facts = json.loads(_on_qcow2("info", "--output=json", files=DiskFiles(files.path, files.format)).stdout)
-    return [str(each["name"]) for each in facts.get("snapshots") or ()]
+    # What is below is not opened for this.
+    done = qemu_img.run("info", "--output=json", disk=files, open_below=False, timeout=qemu_img.LONG_TIMEOUT)
+    return [str(each["name"]) for each in json.loads(done.stdout).get("snapshots") or ()]
 
 
 def create_snapshot(files: DiskFiles, tag: str) -> bool:
     """False if there is one of that name already: a run that was killed made it."""
     if tag in snapshot_tags(files):
         return False
-    _on_qcow2("snapshot", "-q", "-c", tag, files=files)
+    _snapshot("-c", tag, files)
     return True
 
 
 def delete_snapshot(files: DiskFiles, tag: str) -> bool:
     if tag not in snapshot_tags(files):
         return False
-    _on_qcow2("snapshot", "-q", "-d", tag, files=files)
+    _snapshot("-d", tag, files)
     return True
 
 
 def revert(files: DiskFiles, tag: str, what: str) -> None:
     if tag not in snapshot_tags(files):
         raise NotFound(what, f"{files.path} holds none of that name", "Look at it with qemu-img info")
-    _on_qcow2("snapshot", "-q", "-a", tag, files=files)
+    _snapshot("-a", tag, files)
 
 
-def _on_qcow2(verb: str, *arguments: str, files: DiskFiles) -> command.Completed:
-    _refuse_data_file(files.path, files.format, f"disk {files.path}")
-    return command.run(
-        ["qemu-img", verb, *arguments, _named(files)],
-        timeout=formats.LONG_TIMEOUT,
-        memory=formats.MEMORY,
-        cpu=formats.CPU,
-    )
-
-
-def _named(files: DiskFiles) -> str:
-    return "json:" + json.dumps(_chain((files.path, files.format), *files.backing))
-
-
-def _chain(*files: tuple[str, str]) -> dict[str, Any]:
-    """The files, nearest first, as QEMU names them; what the first says of what is below it is not read."""
-    (path, format_), below = files[0], files[1:]
-    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": path}}
-    if format_ == "qcow2":
-        node["backing"] = _chain(*below) if below else None
-    return node
-
-
-def _refuse_data_file(path: str, format: str, what: str) -> None:
-    """A QEMU that was taken over by its guest could have made it one whose content is another file's."""
-    if format != "qcow2":
-        return
-    with explained(path), formats.open_binary(path) as file:
-        head = file.read(80)
-    if len(head) == 80 and int.from_bytes(head[4:8], "big") >= 3 and int.from_bytes(head[72:80], "big") & 4:
-        raise ImageRefused(
-            what, f"{path} says that its content is in another file", "It was tampered with: make the machine anew"
-        )
+def _snapshot(verb: str, tag: str, files: DiskFiles) -> None:
+    qemu_img.run("snapshot", "-q", verb, tag, disk=files, use=WRITE, timeout=qemu_img.LONG_TIMEOUT)

@@ -177,6 +177,7 @@ def kvm(tmp_path, monkeypatch, there=True):
 
 
 def test_what_was_written_is_on_the_disk_at_the_end(program, tmp_path):
+    (tmp_path / "disk name").write_bytes(b"QFI\xfb\0\0\0\2".ljust(72, b"\0"))
     with guestfish.session("disk name", "qcow2", str(tmp_path), WHAT) as talk:
         assert talk.ask("cat") == "no line end"
     assert asked(tmp_path) == ["run", "cat", "umount-all", "shutdown"]

@@ -191,7 +191,7 @@ def test_what_could_not_be_finished_is_kept_and_told(image):
     with pytest.raises(CommandFailed), image_edits.begun(image):
         pass
     assert os.path.exists(image.complete)
-    with pytest.raises(CommandFailed) as caught:
+    with pytest.raises(ImageRefused) as caught:
         image_edits._write_back(image)
     assert f"it is half written, and what it lacks is kept in {image.directory}" in caught.value.remedy
 
@@ -207,7 +207,7 @@ def test_what_is_to_be_done_before_it_can_be_finished(image, monkeypatch, error,
     def fail(*_arguments, **_how):
         raise error
 
-    monkeypatch.setattr(image_edits, "_qemu_img", fail)
+    monkeypatch.setattr(image_edits, "_commit", fail)
     with pytest.raises(type(error)) as caught:
         image_edits._write_back(image)
     assert caught.value.remedy == (
@@ -221,7 +221,7 @@ def test_an_overlay_that_can_not_be_written_back_is_kept_for_the_next_run(image)
     def damage():
         Path(image.directory, image_edits.OVERLAY).write_bytes(b"no qcow2")
 
-    with pytest.raises(CommandFailed, match=r"Until a run has finished it"), image_edits.begun(image):
+    with pytest.raises(ImageRefused, match=r"Until a run has finished it"), image_edits.begun(image):
         image_edits.commit(image, damage)
     assert image_edits.interrupted(image)
 

@@ -1,0 +1,220 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program that reads what a stranger or a guest could have written, with nothing around it but that.
+
+It has namespaces of its own for mounts, network, processes and IPC. Of the host's files it sees the programs and
+libraries of /usr, read-only, and those that are named. It has no capabilities, can't gain any, and is a user of its own
+where the owners of the files allow that. As its root is a directory (chroot), the kernel refuses it user namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Optional
+
+from ..errors import NebulaError
+from . import command
+from .files import explained
+
+# What is done with a named file.
+READ, WRITE = "read", "write"
+# A file that the program makes: it is there, empty, before the program starts.
+NEW = "new"
+# A user that no distribution, container or systemd gives to anybody: beyond the ranges of all of them.
+USER = 2000111000
+_LIBRARIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_CACHE = "/etc/ld.so.cache"
+_ACL = "system.posix_acl_access"
+_PROBE_SECONDS = 30.0
+_BITS = {READ: 4, WRITE: 6, NEW: 6}
+# No word of a user is part of this text: all of them are its arguments. /sys is a directory that each host has, and
+# none of these programs needs; nothing that is named lies below it.
+_SCRIPT = """
+set -e
+cpu=$1 memory=$2 kept=; shift 2
+umask 022
+mount -t tmpfs -o size=4m,mode=755,nosuid,nodev,noexec nebula-sandbox /sys
+cd /sys
+mkdir dev usr
+while [ "$1" != -- ]; do
+    case $1 in
+        copy) kept="$kept $2" ;;
+        directory) mkdir -p ".$2"; mount -o "$3" "$2" ".$2" ;;
+        file) mkdir -p ".${2%/*}"; [ -e ".$2" ] || : > ".$2"; mount -o "$3" "$2" ".$2" ;;
+        input) mkdir proc; mount -t proc -o "$3" nebula-sandbox proc; ln -s /proc/self/fd/0 dev/stdin ;;
+    esac
+    shift 3
+done
+shift
+[ -z "$kept" ] || cp -P --parents $kept .
+[ "$cpu" = - ] || ulimit -t "$cpu"
+[ "$memory" = - ] || ulimit -v "$memory"
+exec chroot . "$@"
+"""
+_NAMESPACES = ("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child")
+_NEEDS = "the capability SYS_ADMIN, and the programs unshare, setpriv, mount and chroot"
+
+
+@lru_cache(maxsize=1)
+def obstacle() -> str:
+    """Why programs run without it here, "" if they do not. It is tried once in each process."""
+    if os.geteuid() != 0:
+        # Whoever is not root has no privileges to take away, and can't make namespaces without gaining some.
+        return "this is not root"
+    try:
+        done = command.run(["true"], before=_before("true", {}, _User(USER)), timeout=_PROBE_SECONDS, check=False)
+    except NebulaError as error:
+        return error.found
+    return "" if done.returncode == 0 else command.last_lines(done.stderr, 1) or f"it ended with {done.returncode}"
+
+
+# Programs that ran without it, as root.
+_without: set[str] = set()
+
+
+def warnings() -> list[str]:
+    """What the result of this process has to say of programs that ran without it."""
+    return [
+        f"{program} ran without a sandbox of its own, which this host can't make: {obstacle()}. The headers of what it "
+        f"opened were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"
+        for program in sorted(_without)
+    ]
+
+
+def offline() -> list[str]:
+    """The words before a program that is to have no network, and the host's files as they are."""
+    return [] if obstacle() else ["unshare", "--net", "--"]
+
+
+def run(
+    argv: Sequence[str],
+    files: Mapping[str, str],
+    *,
+    timeout: float,
+    memory: Optional[int] = None,
+    cpu: Optional[int] = None,
+    input: Optional[str] = None,
+    check: bool = True,
+) -> command.Completed:
+    """Run a program to its end, as command.run() does. files: whole paths without links → what is done with each.
+    Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
+    with _made(files):
+        if obstacle():
+            if os.geteuid() == 0:
+                _without.add(os.path.basename(argv[0]))
+            return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
+        with _handed_over(files, input is not None) as user:
+            before = _before(argv[0], files, user, memory, cpu, input is not None)
+            return command.run(argv, before=before, timeout=timeout, input=input, check=check)
+
+
+@dataclass(frozen=True)
+class _User:
+    """groups: beside its own. overrides: it may open what its modes deny it."""
+
+    uid: int
+    groups: tuple[int, ...] = ()
+    overrides: bool = False
+
+    def options(self) -> list[str]:
+        capabilities = "-all,+dac_override" if self.overrides else "-all"
+        groups = ["--groups", ",".join(map(str, self.groups))] if self.groups else ["--clear-groups"]
+        return [
+            "setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), *groups, "--no-new-privs",
+            "--inh-caps=-all", f"--bounding-set={capabilities}", "--pdeathsig", "KILL", "--",
+        ]  # fmt: skip
+
+
+def _before(
+    program: str,
+    files: Mapping[str, str],
+    user: _User,
+    memory: Optional[int] = None,
+    cpu: Optional[int] = None,
+    input: bool = False,
+) -> list[str]:
+    """The words that go before those of the program."""
+    words: list[str] = []
+    for path in (*_LIBRARIES, _CACHE):
+        if os.path.islink(path) or os.path.isfile(path):
+            words += ["copy", path, ""]
+        elif os.path.isdir(path):
+            words += ["directory", path, _mounted(path, READ)]
+    words += ["directory", "/usr", _mounted("/usr", READ)]
+    # Without it, QEMU thinks that there are no locks.
+    words += ["file", os.devnull, "bind"]
+    found = os.path.realpath(command.find(program))
+    for path, use in {**({} if found.startswith("/usr/") else {found: READ}), **files}.items():
+        words += ["file", path, _mounted(path, use) if path in files else "bind,ro"]
+    if input:
+        words += ["input", "", "ro,nosuid,nodev,noexec"]
+    # Limits are set inside: out here, what is to have them may have been started already.
+    limits = ["-" if cpu is None else str(cpu), "-" if memory is None else str(memory // 1024)]
+    return [*_NAMESPACES, "--", "sh", "-c", _SCRIPT, "sandbox", *limits, *words, "--", *user.options()]
+
+
+def _mounted(path: str, use: str) -> str:
+    options = ["bind", "nosuid"]
+    if use == READ:
+        options.append("ro")
+    with contextlib.suppress(OSError):
+        if not stat.S_ISBLK(os.stat(path).st_mode):
+            options.append("nodev")
+    return ",".join(options)
+
+
+@contextlib.contextmanager
+def _made(files: Mapping[str, str]) -> Iterator[None]:
+    """What is NEW is there, and nobody else's."""
+    for path, use in files.items():
+        if use == NEW:
+            with explained(path):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    yield
+
+
+@contextlib.contextmanager
+def _handed_over(files: Mapping[str, str], input: bool) -> Iterator[_User]:
+    """As whom the program runs. What is NEW belongs to that user while it does."""
+    user = _user(files, input)
+    new = [path for path, use in files.items() if use == NEW]
+    mine = os.geteuid()
+    try:
+        if user.uid != mine:
+            for path in new:
+                os.chown(path, user.uid, -1, follow_symlinks=False)
+    except OSError:
+        # A file system where root is not the owner of everything, as NFS may be one.
+        user = _User(mine, overrides=True)
+    try:
+        yield user
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):
+                os.chown(path, mine, -1, follow_symlinks=False)
+
+
+def _user(files: Mapping[str, str], input: bool) -> _User:
+    """The one of its own, unless the owners of the files keep them to themselves; else root, without capabilities."""
+    found = {path: os.stat(path) for path, use in files.items() if use != NEW}
+    groups = tuple(sorted({status.st_gid for status in found.values()} - {0}))
+    for uid in ([] if input else [USER]) + [os.geteuid()]:
+        if all(_may(uid, groups, status, _BITS[files[path]], path) for path, status in found.items()):
+            return _User(uid, groups)
+    return _User(os.geteuid(), groups, overrides=True)
+
+
+def _may(uid: int, groups: Sequence[int], status: os.stat_result, bits: int, path: str) -> bool:
+    if status.st_uid == uid:
+        return status.st_mode >> 6 & bits == bits
+    with contextlib.suppress(OSError):
+        if os.getxattr(path, _ACL):
+            # What its mode says of the group is not what holds then.
+            return False
+    return status.st_mode >> (3 if status.st_gid in groups else 0) & bits == bits

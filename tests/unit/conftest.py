@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What unit tests have in common: programs that stand in for others lie where no sandbox shows them, so that there is
+none. What it does is tried in host/test_sandbox.py and in tests/integration/test_hostile_images.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox
+
+
+@pytest.fixture(autouse=True)
+def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(argv: Sequence[str], _files: Mapping[str, str], **options: Any) -> command.Completed:
+        return command.run(argv, **options)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    monkeypatch.setattr(sandbox, "offline", list)

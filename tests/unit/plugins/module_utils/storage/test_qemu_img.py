@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a disk's header is refused, how disks are named to QEMU, and that nobody passes the door by."""
+
+from __future__ import annotations
+
+import ast
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host.sandbox import NEW, READ, WRITE
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
+
+PLUGINS = Path(__file__).resolve().parents[5] / "plugins"
+BASE = "/var/lib/nebula/cache/uuid-0"
+
+
+def write(path: Path, backing: str = "", crypt: int = 0, incompatible: int = 0, version: int = 3) -> Path:
+    name = backing.encode()
+    head = b"QFI\xfb" + struct.pack(">IQIIQI", version, 512 if name else 0, len(name), 16, 1 << 20, crypt)
+    path.write_bytes((head.ljust(72, b"\0") + struct.pack(">Q", incompatible)).ljust(512, b"\0") + name)
+    return path
+
+
+def over(image: str, driver: str = "file") -> str:
+    return "json:" + json.dumps({"driver": "qcow2", "file": {"driver": driver, "filename": image}, "backing": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "below", "found"),
+    [
+        ({}, "", ""),
+        ({}, BASE, ""),
+        ({"incompatible": 0b11011}, "", ""),
+        ({"incompatible": 4, "version": 2}, "", ""),
+        ({"incompatible": 4}, "", "its content is in another file"),
+        ({"incompatible": 4}, BASE, "its content is in another file"),
+        ({"incompatible": 1 << 5}, "", "features which nobody knows (0x20)"),
+        ({"incompatible": 1 << 63}, "", "features which nobody knows"),
+        ({"crypt": 1}, "", "it is encrypted"),
+        ({"crypt": 2}, "", "it is encrypted"),
+        ({"version": 9}, "", "it is no qcow2 file"),
+        ({"backing": BASE}, BASE, ""),
+        ({"backing": f"/mnt/elsewhere{BASE}"}, BASE, ""),
+        ({"backing": over(BASE)}, BASE, ""),
+        ({"backing": "/etc/passwd"}, "", "by the catalog it rests on nothing"),
+        ({"backing": "/etc/passwd"}, BASE, f"rests on '/etc/passwd', and by the catalog it rests on {BASE}"),
+        ({"backing": "nbd://127.0.0.1:1/uuid-0"}, BASE, "rests on 'nbd://"),
+        ({"backing": over(BASE, "host_device")}, BASE, "rests on"),
+        ({"backing": "json:" + "[" * 600}, BASE, "rests on"),
+        ({"backing": 'json:{"file": "nbd://x"}'}, BASE, "rests on"),
+    ],
+)  # fmt: skip
+def test_a_header_says_nothing_but_what_the_catalog_knows(tmp_path, changes, below, found):
+    disk = write(tmp_path / "disk", **changes)
+    files = DiskFiles(str(disk), "qcow2", ((below, "raw"),) if below else ())
+    if not found:
+        qemu_img.refuse_strange(files)
+        return
+    with pytest.raises(ImageRefused) as caught:
+        qemu_img.refuse_strange(files, "image web")
+    assert caught.value.asked == "image web" and found in caught.value.found and str(disk) in caught.value.found
+
+
+def test_what_is_encrypted_may_be_looked_at_and_what_is_broken_may_not(tmp_path):
+    disk = write(tmp_path / "disk", crypt=2)
+    qemu_img.refuse_strange(DiskFiles(str(disk), "qcow2"), encrypted=True)
+    write(disk, crypt=1)
+    with pytest.raises(ImageRefused):
+        qemu_img.refuse_strange(DiskFiles(str(disk), "qcow2"), encrypted=True)
+
+
+def test_each_file_of_a_chain_is_looked_at(tmp_path):
+    base = write(tmp_path / "base", backing="/etc/passwd")
+    disk = write(tmp_path / "disk", backing=str(base))
+    with pytest.raises(ImageRefused, match=r"/base: it says that it rests on '/etc/passwd'"):
+        qemu_img.refuse_strange(DiskFiles(str(disk), "qcow2", ((str(base), "qcow2"),)))
+
+
+def test_of_a_raw_disk_nothing_is_read(tmp_path):
+    qemu_img.refuse_strange(DiskFiles(str(write(tmp_path / "disk", backing="/etc/passwd")), "raw"))
+    qemu_img.refuse_data_file(str(write(tmp_path / "disk", incompatible=4)), "raw", "x")
+
+
+def test_a_disk_that_is_cut_off_is_none(tmp_path):
+    (tmp_path / "disk").write_bytes(b"QFI\xfb\0\0\0\3")
+    with pytest.raises(ImageRefused, match="no qcow2 file"):
+        qemu_img.refuse_strange(DiskFiles(str(tmp_path / "disk"), "qcow2"))
+
+
+def test_where_what_is_below_can_not_be_named_only_a_data_file_is_refused(tmp_path):
+    qemu_img.refuse_data_file(str(write(tmp_path / "disk", backing=BASE)), "qcow2", "x")
+    with pytest.raises(ImageRefused, match="in another file"):
+        qemu_img.refuse_data_file(str(write(tmp_path / "disk", incompatible=4)), "qcow2", "x")
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/x/disk.0", "/x/a,b:c d", '/x/"\u00e4\\'])
+def test_each_file_of_a_chain_is_named_whatever_it_is_called(path):
+    """Nothing in a name means anything to QEMU then."""
+    named = qemu_img.named(DiskFiles(path, "qcow2", (("/x/1", "qcow2"), ("/x/2", "raw"))))
+    assert named.startswith("json:")
+    found = json.loads(named[5:])
+    assert found["file"] == {"driver": "file", "filename": path}
+    assert [found["driver"], found["backing"]["driver"], found["backing"]["backing"]["driver"]] == [
+        "qcow2", "qcow2", "raw",
+    ]  # fmt: skip
+    assert json.loads(qemu_img.named(DiskFiles(path, "qcow2"))[5:])["backing"] is None
+    assert "backing" not in json.loads(qemu_img.named(DiskFiles(path, "raw"))[5:])
+    assert json.loads(qemu_img.named(DiskFiles(path, "qcow2"), key="k")[5:])["encrypt"] == {"key-secret": "key"}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the sandbox is asked for: the words, and what is done with which file."""
+    calls = []
+    monkeypatch.setattr(sandbox, "run", lambda argv, files, **options: calls.append((argv, files, options)))
+    return calls
+
+
+def test_a_sandbox_has_the_files_of_the_chain_and_no_others(told, tmp_path):
+    base = write(tmp_path / "base")
+    disk = write(tmp_path / "disk", backing=str(base))
+    (tmp_path / "link").symlink_to(base)
+    files = DiskFiles(str(disk), "qcow2", ((str(tmp_path / "link"), "qcow2"),))
+    new = str(tmp_path / "new")
+    qemu_img.run("convert", "-O", "raw", disk=files, new=new)
+    qemu_img.run("commit", disk=files, use=WRITE, write_below=True)
+    qemu_img.run("info", disk=files, open_below=False)
+    qemu_img.run("resize", disk=files, use=WRITE, after=["1G"])
+    assert [found for _argv, found, _options in told] == [
+        {str(base): READ, str(disk): READ, new: NEW},
+        {str(base): WRITE, str(disk): WRITE},
+        {str(disk): READ},
+        {str(base): READ, str(disk): WRITE},
+    ]
+    assert [argv[-1] for argv, _found, _options in told][::3] == [new, "1G"]
+    assert all(options["memory"] and options["cpu"] and options["timeout"] for _argv, _found, options in told)
+
+
+def test_a_key_is_no_argument(told, tmp_path):
+    disk = write(tmp_path / "disk", crypt=2)
+    qemu_img.run("resize", disk=DiskFiles(str(disk), "qcow2"), key="passphrase", closed=True)
+    ((argv, _files, options),) = told
+    assert options["input"] == "passphrase" and not any("passphrase" in word for word in argv)
+    assert argv[2:4] == list(qemu_img.KEY)
+
+
+# -- everybody goes through it ---------------------------------------------------------------------------------------
+
+# Where each of these programs may be started: what opens disks there looks at their headers before.
+STARTED_IN = {
+    "qemu-img": {"module_utils/storage/qemu_img.py"},
+    "qemu-nbd": {"module_utils/storage/nbd.py"},
+    "qemu-storage-daemon": {"module_utils/storage/guest_mount.py"},
+    "guestfish": {"module_utils/storage/guestfish.py"},
+    "qemu-io": set(),
+}
+
+
+def started(path: Path) -> set[str]:
+    """The words of all lists that the file writes down, and what it gives a name to."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    found = [each for node in nodes if isinstance(node, ast.List) for each in node.elts]
+    found += [node.value for node in nodes if isinstance(node, ast.Assign)]
+    return {each.value for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+
+
+@pytest.mark.parametrize("program", STARTED_IN)
+def test_no_other_file_starts_a_program_that_opens_disks(program):
+    found = {str(path.relative_to(PLUGINS)) for path in sorted(PLUGINS.rglob("*.py")) if program in started(path)}
+    assert found == STARTED_IN[program]
