@@ -56,8 +56,10 @@ SHOWN_LENGTH = 300
 LONGEST_FOUND = 2000
 # A line that is longer is taken in pieces.
 LINE_LIMIT = 4096
-# One guest that floods its console holds up no other.
+# One guest that floods its console holds up no other: so much is read of it at each look, each line counting as so many
+# bytes more, as the short ones take as long as others.
 READ_LIMIT = 4 << 20
+LINE_COST = 128
 POLL_INTERVAL = 0.2
 # What looking may take of a host that has guests to boot: a tenth of its time, unless that were a look in two seconds.
 SHARE = 10
@@ -157,7 +159,7 @@ class ConsoleLog:
         return chain[-age][1], place
 
     def _read_file(self, path: str, limit: int, take: Callable[[str], None]) -> int:
-        """Read on in this file; returns the bytes taken."""
+        """Read on in this file; returns what that took of the limit."""
         taken = 0
         try:
             with _opened(path) as source:
@@ -170,14 +172,15 @@ class ConsoleLog:
                         break
                     taken += len(chunk)
                     self.offset += len(chunk)
-                    self._split(chunk, take)
+                    taken += LINE_COST * self._split(chunk, take)
         except FileNotFoundError:
             return taken
         except OSError as error:
             raise unreadable(path, error) from error
         return taken
 
-    def _split(self, chunk: bytes, take: Callable[[str], None]) -> None:
+    def _split(self, chunk: bytes, take: Callable[[str], None]) -> int:
+        """Returns how many lines it was."""
         lines = _ENDS.split(self._rest + chunk)
         self._rest = lines.pop()
         while len(self._rest) > LINE_LIMIT:
@@ -187,6 +190,7 @@ class ConsoleLog:
             for start in range(0, len(line), LINE_LIMIT):
                 take(plain(line[start : start + LINE_LIMIT]))
         self.partial = plain(_BEGUN.sub(b"", self._rest))
+        return len(lines)
 
 
 def plain(line: bytes) -> str:
@@ -378,6 +382,25 @@ class DemoGuest:
         return harmless(f"nebula-guest: {', '.join([self.hostname, *self.addresses])}")
 
 
+# A guest may write a line so that a regular expression with two stars tries all pairs of places in it. These look
+# through it once.
+
+
+def _row(line: str) -> list[str]:
+    """The cells of a row in one of cloud-init's tables, none if it is no such row."""
+    _before, _mark, row = line.rstrip().partition("ci-info: |")
+    return [cell.strip() for cell in row[:-1].split("|")] if row.endswith("|") else []
+
+
+def _finished(line: str) -> str:
+    """What follows the word Datasource in the line with which cloud-init ends, "" if it is another one."""
+    before, _mark, after = line.partition(" finished at ")
+    _before, mark, version = before.rpartition("Cloud-init v. ")
+    if not mark or not version or " " in version:
+        return ""
+    return after.rpartition("Datasource ")[2] if "Datasource " in after else ""
+
+
 @dataclass
 class CloudInit:
     """Debian's own cloud-init: its ci-info tables, its closing line, and the login prompt with the host's name."""
@@ -393,25 +416,23 @@ class CloudInit:
     _heard: bool = False
 
     _OURS = ("DataSourceOpenNebula", "DataSourceConfigDrive", "DataSourceNoCloud")
-    _ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
-    _FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
+    _SOURCE = re.compile(r"DataSource\w+")
 
     def take(self, line: str) -> None:
         if KERNEL_BANNER in line:
             self.hostname, self.addresses, self.datasource = "", [], ""
             self.read = self.told = self._heard = False
             return
-        row = self._ROW.search(line)
-        if row:
+        cells = _row(line)
+        if cells:
             self._heard = self.told = True
-            cells = [cell.strip() for cell in row.group(1).split("|")]
             # Device, Up, Address, Mask, Scope, Hw-Address; the tables of routes and keys have other columns.
             if len(cells) == 6 and cells[1] == "True" and cells[0] != "lo" and cells[4] != "link":
                 self.addresses = [*self.addresses, cells[2]][:256]
-        finished = self._FINISHED.search(line)
-        if finished:
+        source = self._SOURCE.match(_finished(line))
+        if source:
             self._heard = True
-            self.datasource = finished.group(1)
+            self.datasource = source.group()
             self.read = self.datasource in self._OURS and "=/dev/" in line
         self.prompt(line)
 

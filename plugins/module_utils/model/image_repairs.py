@@ -173,8 +173,8 @@ def _ssh_keys(facts: Facts) -> Optional[Step]:
         return None
     edits: list[Edit] = []
     for path, node in facts.matching("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/*.conf"):
-        text = re.sub(r"(?im)^(\s*)(PubkeyAuthentication\s+)no\s*$", r"\1\2yes", node.text)
-        text = re.sub(r"(?im)^(\s*)(AuthorizedKeysFile\s+(?:none|/dev/null)\s*)$", r"\1#\2", text)
+        text = re.sub(r"(?im)^([ \t]*)(PubkeyAuthentication[ \t]+)no[ \t\r]*$", r"\1\2yes", node.text)
+        text = re.sub(r"(?im)^([ \t]*)(AuthorizedKeysFile[ \t]+(?:none|/dev/null)[ \t\r]*)$", r"\1#\2", text)
         if text != node.text:
             edits.append(Write(path, text))
     return Step("ssh-keys", tuple(edits), "sshd refuses keys", "sshd takes keys")

@@ -26,8 +26,8 @@ MAC_LINES = {
     "/etc/NetworkManager/system-connections/*": re.compile(r"^\s*(cloned-)?mac-address\s*=", re.IGNORECASE),
     "/etc/systemd/network/*.network": re.compile(r"^\s*(Permanent)?MACAddress\s*=", re.IGNORECASE),
     "/etc/systemd/network/*.link": re.compile(r"^\s*(Permanent)?MACAddress\s*=", re.IGNORECASE),
-    "/etc/network/interfaces": re.compile(r"^\s*(hwaddress|.*\bmac_address)\b", re.IGNORECASE),
-    "/etc/network/interfaces.d/*": re.compile(r"^\s*(hwaddress|.*\bmac_address)\b", re.IGNORECASE),
+    "/etc/network/interfaces": re.compile(r"^\s*hwaddress\b|\bmac_address\b", re.IGNORECASE),
+    "/etc/network/interfaces.d/*": re.compile(r"^\s*hwaddress\b|\bmac_address\b", re.IGNORECASE),
 }
 # A kernel's command line in the configuration of any boot loader.
 COMMAND_LINE = re.compile(r"^[ \t]*(?:linux(?:16|efi)?[ \t]+\S+|options|append)[ \t]+.*$", re.MULTILINE | re.IGNORECASE)
@@ -151,7 +151,7 @@ def command_lines(facts: Facts) -> list[str]:
     """Of the entry that boots by default of each boot loader that has a configuration; the first is it."""
     found = []
     for _path, node in facts.matching(*_GRUB):
-        told = re.findall(r"^\s*linux(?:16|efi)?\s+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
+        told = re.findall(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
         found += told[:1]
     entries = [node.text for _path, node in facts.matching(*_ENTRIES)]
     environment = "".join(node.text for _path, node in facts.matching("/boot/grub2/grubenv", "/boot/grub/grubenv"))
@@ -160,7 +160,7 @@ def command_lines(facts: Facts) -> list[str]:
         told = re.findall(r"^options\s+(.*)$", text, re.MULTILINE)
         found += [line.replace("$kernelopts", options[1] if options else "") for line in told]
     for _path, node in facts.matching(*_SYSLINUX):
-        found += re.findall(r"^\s*append\s+(.*)$", node.text, re.MULTILINE | re.IGNORECASE)[:1]
+        found += re.findall(r"^[ \t]*append[ \t]+(.*)$", node.text, re.MULTILINE | re.IGNORECASE)[:1]
     return found
 
 
@@ -216,12 +216,15 @@ def static_addresses(facts: Facts) -> list[str]:
         name = path.rsplit("/", 1)[-1]
         if path.startswith("/etc/network/"):
             found += [
-                f"{path}: {line}" for line in re.findall(r"^\s*(iface (?!lo\b)\S+ inet6? static)", text, re.MULTILINE)
+                f"{path}: {line}"
+                for line in re.findall(r"^[ \t]*(iface (?!lo\b)\S+ inet6? static)", text, re.MULTILINE)
             ]
         elif "/netplan/" in path:
             found += (
                 [f"{path}: addresses"]
-                if re.search(r"^\s+addresses\s*:\s*(\[\s*[^\]\s]|\n\s*-)", _no_dns(text), re.MULTILINE)
+                if re.search(
+                    r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)", _no_dns(text), re.MULTILINE
+                )
                 else []
             )
         elif name.startswith("ifcfg-") and name != "ifcfg-lo":
@@ -238,7 +241,7 @@ def static_addresses(facts: Facts) -> list[str]:
 
 def _no_dns(text: str) -> str:
     """Netplan's own text without its name servers, whose addresses are no interface's."""
-    return re.sub(r"^(\s+)nameservers\s*:.*\n(?:\1\s+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
+    return re.sub(r"^([ \t]+)nameservers[ \t]*:.*\n(?:\1[ \t]+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
 
 
 def automatic_addresses(facts: Facts) -> list[str]:

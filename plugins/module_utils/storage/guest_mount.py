@@ -252,7 +252,11 @@ def _places(view: View) -> list[tuple[str, int, int, int]]:
         table = json.loads(done.stdout)["partitiontable"]
         sector = int(table.get("sectorsize", 512))
         parts = [
-            (int(re.findall("[0-9]+$", part["node"])[0]), int(part["start"]) * sector, int(part["size"]) * sector)
+            (
+                int(re.findall("(?<![0-9])[0-9]+$", part["node"])[0]),
+                int(part["start"]) * sector,
+                int(part["size"]) * sector,
+            )
             for part in table.get("partitions", [])
         ]
     except (ValueError, KeyError, TypeError, IndexError):

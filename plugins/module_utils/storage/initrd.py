@@ -18,7 +18,7 @@ LIMIT = 2 << 30
 _MAGIC = (b"070701", b"070702")
 _HEADER = 110
 _LONGEST_NAME = 4096
-_MODULE = re.compile(r"([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
+_MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 
 
 def modules(path: str, what: str) -> frozenset[str]:

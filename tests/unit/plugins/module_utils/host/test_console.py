@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -604,3 +606,62 @@ def test_something_else_than_a_file_is_refused(tmp_path: Path) -> None:
     assert "not a regular file" in str(verdict.error)
     (verdict,) = wait([wanted(tmp_path / "none")], timeout=0)
     assert verdict.missing == ("a console log",)
+
+
+# -- what a guest writes to be slow to read --------------------------------------------------------------------------
+
+# How these lines were read before: right, and in a time that grew by the square of their length.
+ROW = re.compile(r"ci-info: \|(.*)\|\s*$")
+FINISHED = re.compile(r"Cloud-init v\. \S+ finished at .*Datasource (DataSource\w+)")
+PIECES = ("ci-info: |", "ci-info: ", "|", " ", "a", "Cloud-init v. ", "22.4", " finished at ", "Datasource ",
+          "DataSourceNoCloud", "\t", ".")  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_a_row_of_a_table_is_read_as_before(line):
+    found = ROW.search(line)
+    assert console._row(line) == ([cell.strip() for cell in found.group(1).split("|")] if found else [])
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_last_line_names_no_datasource_that_it_did_not_before(line):
+    witness = console.CloudInit()
+    witness.take(line)
+    found = FINISHED.search(line)
+    if witness.datasource:
+        assert found is not None
+    # Of what cloud-init writes; others may mix the words.
+    if found and line.count("Cloud-init") == line.count(" finished at ") == line.count("Datasource ") == 1:
+        assert witness.datasource == found.group(1)
+
+
+@pytest.mark.parametrize(
+    "piece", ["ci-info: |", "Cloud-init v. a finished at Datasource DataSource", "\x1b[0", "\x1b]"]
+)
+def test_a_long_line_takes_as_long_as_it_is(piece):
+    def takes(length: int) -> float:
+        line = (piece * length)[:length].encode() + b"x"
+        best = 9.0
+        for _time in range(5):
+            guest = console.Guest(wanted(Path("/none")))
+            guest._restart()
+            began = time.thread_time()
+            for _line in range(4):
+                guest._take(console.plain(line))
+            best = min(best, time.thread_time() - began)
+        return best
+
+    short, long = takes(8192), takes(8 * 8192)
+    # What is that fast says nothing of how it grows.
+    assert long < 0.02 or long < 30 * short
+
+
+def test_short_lines_are_as_many_at_a_look_as_long_ones_cost(log):
+    """Each takes its time, however little it says: a guest that writes nothing but line ends holds up no other."""
+    log.write_bytes(b"a\n" * (console.READ_LIMIT // 2))
+    follower, lines = console.ConsoleLog(str(log)), []
+    assert follower.read(lines.append, lambda: None)
+    assert len(lines) <= console.READ_LIMIT // console.LINE_COST + 64 * 1024
+    while follower.read(lines.append, lambda: None):
+        pass
+    assert len(lines) == console.READ_LIMIT // 2
