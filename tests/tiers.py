@@ -142,7 +142,10 @@ SUITES = {
     "xen": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/{name}.py" for name in ("xen", "xen_config", "xen_console", "xen_libvirt")),
-            *(f"{UTILS}/hypervisors/{name}.py" for name in ("xen_logs", "xen_node", "xen_xml", "xenstore", "xl", "xm")),
+            *(
+                f"{UTILS}/hypervisors/{name}.py"
+                for name in ("xen_log_limits", "xen_logs", "xen_node", "xen_xml", "xenstore", "xl", "xm")
+            ),
             *(f"{UTILS}/hypervisors/base.py", f"{UTILS}/hypervisors/registry.py", f"{UTILS}/model/xen.py"),
             *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),

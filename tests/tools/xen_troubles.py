@@ -28,8 +28,9 @@ from pathlib import Path
 from xen_operations import SECONDS, Guest, bridge
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen as driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_log_limits, xl
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 
 # As the scripts of Xen's interfaces say that they failed.
@@ -220,6 +221,35 @@ def deaf(demo: Path) -> str:
     return said
 
 
+def flood(demo: Path) -> str:
+    """A guest that says more than there is room for. It is heard all the time, in the same file."""
+    guest = Trouble(demo)
+    guest.start_it()
+    domain = guest.listed()
+    assert domain is not None
+    log = guest.directory / "console.log"
+    guest.wait_for("its first words", lambda: bool(guest.said()))
+    changes = Changes(False)
+    xen_log_limits.prepare(changes)
+    try:
+        assert set(changes.after) == {xen_log_limits.UNIT}, changes.after
+        # As xenconsoled writes, behind the end.
+        with log.open("ab") as file:
+            file.write(b"flood\n" * (xen_log_limits.LIMIT // 4))
+        guest.wait_for("a small file", lambda: log.stat().st_size < xen_log_limits.LIMIT)
+        subprocess.run(["xl", "sysrq", str(domain.domid), "h"], check=True, capture_output=True)
+        guest.wait_for("what it says now", lambda: b"ysrq" in log.read_bytes().replace(b"flood\n", b""))
+        rest = log.with_name("console.log.0")
+        assert rest.stat().st_size <= xen_log_limits.LIMIT and log.stat().st_size < 1 << 16
+        again = Changes(False)
+        xen_log_limits.prepare(again)
+        assert not again.after, again.after
+    finally:
+        assert xen_log_limits.give_back(Changes(False))
+    guest.driver.remove(guest.mark)
+    return f"{rest.stat().st_size} bytes are kept"
+
+
 def drive(demo: Path) -> str:
     """A CDROM in a drive of the host."""
     guest = Trouble(demo)
@@ -244,7 +274,7 @@ ALL = {
     made.__name__: made
     for made in (
         memory, processors, no_bridge, no_kernel, not_a_kernel, no_disk, held_disk, failing_script, nonsense,
-        foreign_name, foreign_name_meanwhile, foreign_file, lock_held, without_xen, deaf, drive,
+        foreign_name, foreign_name_meanwhile, foreign_file, lock_held, without_xen, deaf, drive, flood,
     )
 }  # fmt: skip
 # One each of what a person asks for that can't be had, what the host lacks, and what somebody else has.

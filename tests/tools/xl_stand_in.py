@@ -18,7 +18,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import (
     xen,
-    xen_libvirt,
     xen_logs,
     xen_node,
     xenstore,
@@ -73,7 +72,7 @@ class Dom0:
             monkeypatch.setattr(module, "run", self.run)
         monkeypatch.setattr(xen, "DEFINITIONS", self.etc)
         monkeypatch.setattr(xen, "AUTO", self.etc / "auto")
-        for module in (xen, xen_node, xen_libvirt):
+        for module in (xen, xen_node):
             monkeypatch.setattr(module, "CONSOLES", self.consoles)
         monkeypatch.setattr(xen_node, "NETWORK", self.network)
         monkeypatch.setattr(xen_logs, "LOGS", self.logs)

@@ -39,7 +39,7 @@ from ..model.plan import ObservedVm
 from ..model.vm import Vm
 from . import xen_config, xen_logs
 from .base import Deployment, Driver, Mark, Site, Survey, called, domain_name
-from .xen_node import CONSOLES, XenNode
+from .xen_node import CONSOLES, GUEST, XenNode
 from .xl import Listed
 
 DEFINITIONS = Path("/etc/xen")
@@ -123,7 +123,7 @@ class XenDriver(XenNode, Driver):
                     disks=tuple(xen_config.disks_of(definition.text)),
                     turn=f"rm {link}" if autostart else f"ln -s {definition.path} {link}",
                     undefine="; ".join([*end, f"rm -f {definition.path} {link}"]),
-                    forget="; ".join([*end, f"rm -f {definition.path} {link} {CONSOLES}/guest-{name}.log"]),
+                    forget="; ".join([*end, f"rm -f {definition.path} {link} {CONSOLES}/{GUEST}-{name}.log"]),
                 )
             )
         return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(running))
@@ -306,8 +306,9 @@ class XenDriver(XenNode, Driver):
 
     def _forget(self, name: str) -> None:
         # The definition last: killed in between, the next run still knows that the rest is ours.
-        for path in (AUTO / f"{name}.cfg", CONSOLES / f"guest-{name}.log", DEFINITIONS / f"{name}.cfg"):
-            remove_file(str(path))
+        remove_file(str(AUTO / f"{name}.cfg"))
+        self._unlink_console(name)
+        remove_file(str(DEFINITIONS / f"{name}.cfg"))
 
     def starts_with_host(self, mark: Mark) -> Optional[bool]:
         return None if self._definition(mark) is None else (AUTO / f"{domain_name(mark.vm_id)}.cfg").is_symlink()

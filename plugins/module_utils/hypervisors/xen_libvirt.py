@@ -16,7 +16,6 @@ from xml.etree import ElementTree as ET
 
 from ..errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ..host import services
-from ..host.files import remove_file
 from ..model import targets
 from ..model import xen as model
 from ..model.audit import Domain
@@ -25,7 +24,7 @@ from ..model.vm import Vm
 from . import libvirt_xml, xen_config, xen_logs, xen_xml, xl
 from .base import Deployment, Driver, Mark, Site, Survey, called, domain_name, ids_of
 from .libvirt_domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message
-from .xen_node import CONSOLES, XenNode
+from .xen_node import XenNode
 
 URI = "xen:///system"
 # What libxl says to libvirt: its own errors say little more than that there was one.
@@ -163,7 +162,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         name = domain.name()
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
-        remove_file(str(CONSOLES / f"guest-{name}.log"))
+        self._unlink_console(name)
         xen_logs.remove(name)
         self._undefine(domain, mark, self._libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
         return True

@@ -20,13 +20,15 @@ from ..model import xen as model
 from ..model.host import Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
-from . import xen_console, xenstore, xl
+from . import xen_console, xen_log_limits, xenstore, xl
 from .base import Mark, Survey, ids_of
 from .xen_config import Needs
 from .xl import Listed, require_dom0
 from .xm import tool
 
-CONSOLES = Path("/var/log/xen/console")
+CONSOLES = Path(xen_log_limits.CONSOLES)
+# Xenconsoled's own names of its files; ours of the links to the logs of serial ports.
+GUEST, SERIAL = "guest", "serial"
 NETWORK = Path("/sys/class/net")
 
 
@@ -45,10 +47,12 @@ class XenNode:
     def prepare(cls, changes: Changes, remember: Remember) -> None:
         require_dom0()
         xen_console.prepare(changes)
+        xen_log_limits.prepare(changes)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        return xen_console.give_back(changes)
+        limited = xen_log_limits.give_back(changes)
+        return xen_console.give_back(changes) or limited
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -93,16 +97,20 @@ class XenNode:
 
     def _link_console(self, vm: Vm, name: str, directory: str) -> None:
         """What a machine without a serial port says is written by xenconsoled, to a file of its own choice: it shall be
-        the machine's."""
-        if model.kind_of(vm) == model.HVM:
-            return
+        the machine's. Of one with a serial port the link only says which console is to be kept small."""
         make_directory(str(CONSOLES), 0o755)
-        link, target = CONSOLES / f"guest-{name}.log", f"{directory}/{console.NAME}"
+        hvm = model.kind_of(vm) == model.HVM
+        link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console.NAME}"
         if link.is_symlink() and os.readlink(link) == target:
             return
         remove_file(str(link))
         with explained(str(link)):
             os.symlink(target, link)
+
+    @staticmethod
+    def _unlink_console(name: str) -> None:
+        for kind in (GUEST, SERIAL):
+            remove_file(str(CONSOLES / f"{kind}-{name}.log"))
 
     def _weigh(self, name: str, weight: int, cap: int) -> None:
         """Of a running one."""

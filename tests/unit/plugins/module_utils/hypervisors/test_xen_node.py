@@ -160,8 +160,12 @@ def test_only_root_has_links_made_where_consoles_are(dom0: Dom0) -> None:
     assert stat.S_IMODE(dom0.consoles.stat().st_mode) == 0o755
 
 
-def test_a_machine_with_a_serial_port_needs_no_link(dom0: Dom0) -> None:
+def test_a_machine_with_a_serial_port_has_a_link_that_xenconsoled_does_not_know(dom0: Dom0) -> None:
     XenNode()._link_console(vm(), "one-1", "/a/1")
+    assert {path.name: os.readlink(path) for path in dom0.consoles.iterdir()} == {
+        "serial-one-1.log": "/a/1/console.log"
+    }
+    XenNode._unlink_console("one-1")
     assert list(dom0.consoles.iterdir()) == []
 
 

@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors impor
     xen,
     xen_config,
     xen_logs,
+    xen_node,
     xenstore,
     xl,
     xm,
@@ -254,6 +255,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner) -> x
     monkeypatch.setattr(xl, "find", lambda name: _find(programs, name))
     for name, path in (("DEFINITIONS", etc), ("AUTO", etc / "auto"), ("CONSOLES", tmp_path / "console")):
         monkeypatch.setattr(xen, name, path)
+    monkeypatch.setattr(xen_node, "CONSOLES", tmp_path / "console")
     monkeypatch.setattr(xen_logs, "LOGS", tmp_path)
     return xen.XenDriver()
 
