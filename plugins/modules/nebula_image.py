@@ -48,6 +48,8 @@ options:
       - Names are fetched from the repositories that the image knows. Paths of C(.deb), C(.rpm) or C(.apk) files need
         no network. They are on the control node, where they are looked for as O(path) is, or on the front-end with
         O(remote_src=true).
+      - Where a name is given, this item's steps have a network, by which they do not reach the front-end itself. Needs
+        C(nft) there.
     type: list
     elements: str
     version_added: 0.2.0
@@ -60,7 +62,9 @@ options:
     type: json
     version_added: 0.2.0
   commands:
-    description: Shell commands to run in an image made by O(from), as root, after packages and files.
+    description:
+      - Shell commands to run in an image made by O(from), as root, after packages and files.
+      - They have a network only where O(packages) has a name that is not a path.
     type: list
     elements: str
     version_added: 0.2.0

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.items import images
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import guestfish, outward
 from ansible_collections.nebula.provision.tests.integration.guests import debian
 
 pytestmark = pytest.mark.root
@@ -149,6 +152,26 @@ def test_packages_by_their_names_come_from_the_repositories_of_the_image(apply, 
         assert not apply(stocked, greeted, check=check).is_changed
     lacking = apply({**greeted, "name": "lacking", "packages": ["greeting", "nosuch"]})
     assert lacking.after["state"] == "ERROR" and "Unable to locate package nosuch" in str(lacking.error)
+
+
+def test_an_appliance_with_a_network_reaches_nothing_of_this_host(tmp_path):
+    """As where packages are named: what it calls the host, which is the loopback to QEMU, answers no more."""
+    (tmp_path / "disk").touch()
+    os.truncate(tmp_path / "disk", 1 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        connect = (
+            f'for host in 169.254.2.2 10.0.2.2; do timeout 9 bash -c ": < /dev/tcp/$host/{port}" && echo reached; done'
+        )
+        script = f"run\ndebug sh '{connect}; cat /proc/net/dev'\nshutdown\n"
+        with outward.only("image web") as before:
+            argv = [*guestfish.argv(str(tmp_path / "disk"), "raw", before), "--network"]
+            environment = {**guestfish.environment(str(tmp_path)), guestfish.SETTINGS: "force_tcg"}
+            told = command.run(argv, timeout=300, input=script, env=environment)
+        assert "eth0:" in told.stdout and "reached" not in told.stdout
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_step_that_fails_leaves_an_image_in_error_that_says_why(apply, base, root):

@@ -6,6 +6,7 @@ the system in the image; its kernel mounts the file systems, and not this host's
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, NebulaError, TimedOut
 from ..host import command, files
-from . import formats, guestfish, reworks
+from ..model.disk import DiskFiles
+from . import guestfish, outward, qemu_img, reworks
 
 # Seconds for all of it; packages may come from afar, and an appliance may be emulated.
 TIMEOUT = 3600.0
@@ -90,7 +92,7 @@ def _digest_of(addition: Addition) -> str:
 
 def _digest(path: str) -> str:
     digest = hashlib.sha256()
-    with files.explained(path), formats.open_binary(path) as file:
+    with files.explained(path), qemu_img.open_binary(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -99,17 +101,25 @@ def _digest(path: str) -> str:
 def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
     """Do what the recipe says to the disk, which nobody else has open."""
     guestfish.require(what)
+    # Of this disk QEMU reads the header, and the image may be one that a guest has written to.
+    qemu_img.refuse_strange(DiskFiles(disk, format), what)
     reworks.clear(disk)
     directory = disk + reworks.BESIDE
     with files.explained(directory):
         os.mkdir(directory, 0o700)
     try:
         lines = list(_script(recipe, directory))
-        _run("\n".join(lines) + "\n", disk, format, directory)
+        with outward.only(what) if fetches(recipe) else contextlib.nullcontext() as before:
+            _run("\n".join(lines) + "\n", disk, format, directory, before)
     except CommandFailed as error:
         raise _explained(error, what) from error
     finally:
         reworks.clear(disk)
+
+
+def fetches(recipe: Recipe) -> bool:
+    """Whether a package comes from the repositories that the system in the image knows, which takes a network."""
+    return any(not name.startswith("/") for name in recipe.packages)
 
 
 def _script(recipe: Recipe, directory: str) -> Iterator[str]:
@@ -166,21 +176,25 @@ def _line(*words: str) -> str:
     return " ".join([words[0], *(guestfish.quoted(word).decode() for word in words[1:])])
 
 
-def _run(script: str, disk: str, format: str, directory: str) -> None:
+def _run(script: str, disk: str, format: str, directory: str, before: list[str] | None) -> None:
     if guestfish.may_have_kvm():
         try:
             # Alone, so that an appliance that does not come up is seen before anything is written.
-            _session("run\n", disk, format, directory, guestfish.KVM_TIMEOUT)
+            _session("run\n", disk, format, directory, guestfish.KVM_TIMEOUT, before)
         except (CommandFailed, TimedOut) as error:
             if not guestfish.is_broken(error):
                 raise
             guestfish.emulate()
-    _session(script, disk, format, directory, TIMEOUT, "--network", "-i")
+    network = [] if before is None else ["--network"]
+    _session(script, disk, format, directory, TIMEOUT, before, *network, "-i")
 
 
-def _session(script: str, disk: str, format: str, directory: str, timeout: float, *options: str) -> None:
+def _session(
+    script: str, disk: str, format: str, directory: str, timeout: float, before: list[str] | None, *options: str
+) -> None:
+    """before: the words that start it where it has a network; None: it has none."""
     done = command.run(
-        [*guestfish.argv(disk, format), *options],
+        [*guestfish.argv(disk, format, before), *options],
         timeout=timeout,
         input=script,
         cwd=directory,

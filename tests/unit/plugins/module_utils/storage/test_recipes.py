@@ -8,6 +8,7 @@ A guestfish that is found before the real one writes down what it is told and en
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -62,6 +63,12 @@ def fish(tmp_path, monkeypatch):
     # As on a host that was told not to use KVM: else an appliance alone is tried first.
     monkeypatch.setenv(guestfish.SETTINGS, "force_tcg")
     return made
+
+
+@pytest.fixture(autouse=True)
+def no_rules(monkeypatch):
+    """The way out is tried in test_outward.py, as only root can make one."""
+    monkeypatch.setattr(recipes.outward, "only", lambda _what: contextlib.nullcontext([]))
 
 
 @pytest.fixture
@@ -243,12 +250,37 @@ def test_a_path_is_one_word_of_one_line_whatever_is_in_it(name):
 def test_all_of_it_is_one_session_and_nothing_stays_beside_the_disk(fish, disk):
     Path(disk + BESIDE).mkdir()
     (Path(disk + BESIDE) / "of a killed run").write_bytes(b"x")
+    Path(disk).write_bytes(b"QFI\xfb\0\0\0\2".ljust(72, b"\0"))
     recipes.add(WHOLE, disk, "qcow2", "image demo")
     assert fish.read("options")[-2:] == ["--network", "-i"] and f"-a\n{disk}" in "\n".join(fish.read("options"))
     assert "--format=qcow2" in fish.read("options")
     assert fish.read("said")[0].startswith("-rm-rf ") and fish.read("said")[-1] == "shutdown"
     assert set(fish.read("files")) == {"command0", "file0", "install", "package0"}
     assert os.listdir(os.path.dirname(disk)) == ["demo.new"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network"),
+    [
+        (Recipe(("nginx",)), True),
+        (Recipe(("/x/a.deb", "nginx"), commands=("true",)), True),
+        (Recipe(commands=("true",)), False),
+        (Recipe(files=(FILE,)), False),
+        (Recipe(sent=(FILE,)), False),
+    ],
+)
+def test_there_is_a_network_only_where_a_package_is_named(fish, disk, tmp_path, monkeypatch, recipe, network):
+    monkeypatch.setattr(recipes, "_put", lambda *_arguments: os.devnull)
+    asked = []
+
+    @contextlib.contextmanager
+    def only(what):
+        asked.append(what)
+        yield ["env", "OUTWARD=yes"]
+
+    monkeypatch.setattr(recipes.outward, "only", only)
+    recipes.add(recipe, disk, "raw", "image demo")
+    assert ("--network" in fish.read("options"), asked) == ((True, ["image demo"]) if network else (False, []))
 
 
 @pytest.mark.parametrize(
