@@ -85,6 +85,10 @@ class NoLease(NebulaError):
     """The network has no free address, or not the one asked for."""
 
 
+class BeingEnded(NebulaError):
+    """What was asked for is held by machines that are being ended: it is free once they are gone."""
+
+
 class NoSpace(NebulaError):
     """The file system has too little room."""
 

@@ -16,6 +16,10 @@ description:
     M(nebula.provision.nebula_vm_record) takes their results over. Role P(nebula.provision.vm#role) ties the three
     together.
   - A machine that is not in the list is left alone.
+  - A list is decided as a whole. Memory and CPU of machines that it ends, or makes smaller, count as free for others on
+    the same host, which are started there once these are gone. If something of the list has no place all the same, no
+    machine is ended, and the error says so. Addresses, console ports and persistent images of machines that are being
+    ended are free once they are gone, for the next run.
 options:
   name:
     description:

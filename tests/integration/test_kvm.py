@@ -646,6 +646,29 @@ def test_a_port_that_a_stranger_took() -> None:
 
 
 @in_world
+def test_a_machine_starts_in_the_place_of_another_once_that_is_gone() -> None:
+    """Its guest does not obey the power button: it stays, and what was to have its place is not begun."""
+    with a_node() as node:
+        old, new, beside = node.vm(1), node.vm(2), node.vm(3)
+        node.one(old)
+
+        def list_of(hard: bool) -> Plan:
+            node.number += 1
+            ends = node.planned(
+                old, "DONE", gives_memory=32, gives_cpu=0.5, hard=hard, shutdown_timeout=1, previous="RUNNING"
+            )
+            starts = [node.planned(each, "RUNNING", previous="PROLOG") for each in (beside, new)]
+            return Plan(node.catalog, node.number, "node", (*starts, ends), lacking_memory=16)
+
+        outcomes = node.carry_out(list_of(hard=False))
+        assert [o.state for o in outcomes] == ["PROLOG_FAILURE", "RUNNING", "RUNNING"]
+        assert outcomes[0].error is not None and "what web-1 (id 1) held of host node" in outcomes[0].error["found"]
+        assert node.states() == {1: "RUNNING", 2: "RUNNING"}
+        assert [o.state for o in node.carry_out(list_of(hard=True))] == ["RUNNING", "RUNNING", "DONE"]
+        assert node.states() == {2: "RUNNING", 3: "RUNNING"}
+
+
+@in_world
 def test_no_libvirtd_is_said_with_the_remedy() -> None:
     from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
     from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver

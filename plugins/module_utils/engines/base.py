@@ -142,7 +142,7 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def attempt(self) -> AbstractContextManager[None]:
         """A part of a session that is undone alone when it raises, by the same rule; what was done in the session
-        before it stays. Attempts are not nested."""
+        before it stays. An attempt that raises undoes those within it as well."""
 
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:

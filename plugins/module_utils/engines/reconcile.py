@@ -5,12 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..context.variables import names_owner
-from ..errors import Ambiguous, Conflict, InvalidValue, NebulaError, NotFound, WrongState
+from ..errors import (
+    Ambiguous,
+    BeingEnded,
+    Conflict,
+    InvalidValue,
+    NebulaError,
+    NoCapacity,
+    NoLease,
+    NotFound,
+    WrongState,
+)
 from ..model import inject, instantiate, rules
 from ..model.changes import HOTPLUG, RECREATE, Change, how, matched
 from ..model.flags import flag
@@ -41,6 +51,9 @@ LONGEST_SHUTDOWN = 86_400
 # Failed with no domain that runs.
 _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
+# Of an item that does not fit, also once all is gone that the list ends. Then nothing of it is ended.
+_NO_PLACE = (NoCapacity, NoLease)
+_SHOWN = 5
 
 
 @dataclass
@@ -112,12 +125,17 @@ def reconcile(
     engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Sequence[str] | None = None
 ) -> tuple[list[Outcome], list[str]]:
     """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
-    others go on. hosts: only there are machines placed or touched (None: anywhere). Returns outcomes and warnings."""
+    others go on. The machines of such an item are outcomes as they are. hosts: only there are machines placed or
+    touched (None: anywhere). Returns outcomes and warnings.
+
+    The list is decided as a whole: what machines hold that it ends counts as free for those that it makes on the same
+    host, wherever in the list either stands; and if something of it does not fit all the same, nothing is ended."""
     outcomes: list[Outcome] = []
     warnings: list[str] = []
     templates = _Templates(engine)
     wishes: list[Wish] = []
     seen: set[str] = set()
+    refused: list[str] = []
     for item in items:
         try:
             wish = _wish(item, templates, warnings)
@@ -128,16 +146,147 @@ def reconcile(
             wishes.append(wish)
         except NebulaError as error:
             outcomes.append(_refused(str(item.get("name") or "?"), error))
-    current = _Current(engine, wishes)
-    for wish in wishes:
-        made: list[Outcome] = []
-        try:
-            with engine.attempt():
-                _fulfil(engine, wish, current, hosts, made, warnings)
-        except NebulaError as error:
-            made = [_refused(wish.name, error)]
-        outcomes.extend(made)
-    return outcomes, list(dict.fromkeys(warnings))
+            refused.append(str(item.get("name") or ""))
+    outcomes.extend(_as_they_are(engine, refused, seen))
+    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts)
+    decision.take()
+    outcomes.extend(decision.outcomes())
+    return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
+
+
+def _as_they_are(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
+    """The machines of items that can't be read, less those of others."""
+    found = engine.vm_pool(names=names, patterns=[name for name in names if INDEX in name]) if names else []
+    return [Outcome(record.name, record, record) for record in found if record.name not in others]
+
+
+class _Undone(Exception):
+    """Undoes what was decided about a list, which is then decided in another way."""
+
+
+class _Decision:
+    """What becomes of a list: first all that ends, then what stays and what is new.
+
+    errors, made: by the number of the wish. refused: those that are not tried again, with their errors. spared: nothing
+    is ended.
+    """
+
+    def __init__(self, engine: Engine, wishes: Sequence[Wish], current: _Current, hosts: Sequence[str] | None) -> None:
+        self.engine = engine
+        self.wishes = wishes
+        self.current = current
+        self.hosts = hosts
+        self.warnings: list[str] = []
+        self.errors: dict[int, NebulaError] = {}
+        self.made: list[list[Outcome]] = []
+        self.refused: dict[int, NebulaError] = {}
+        self.spared = False
+        # Names of those whose end was undone.
+        self.kept: list[str] = []
+
+    def take(self) -> None:
+        while True:
+            try:
+                with self.engine.attempt():
+                    self._end_all()
+                    ended = {number for number, made in enumerate(self.made) if any(o.before != o.after for o in made)}
+                    self._fulfil_all()
+                    self._undo_if_wanted(ended)
+                return
+            except _Undone:
+                continue
+
+    def outcomes(self) -> list[Outcome]:
+        found = []
+        for number, wish in enumerate(self.wishes):
+            found.extend(self.made[number])
+            if number in self.errors:
+                there = {outcome.name for outcome in self.made[number]}
+                found.append(_refused(wish.name, self.errors[number]))
+                records = [*self.current.beyond(wish), *self.current.of(wish)]
+                found.extend(Outcome(each.name, each, each) for each in records if each.name not in there)
+        return found
+
+    def _end_all(self) -> None:
+        self.warnings = []
+        self.errors = dict(self.refused)
+        self.made = [[] for _wish in self.wishes]
+        for number, wish in enumerate(self.wishes):
+            if number in self.errors:
+                continue
+            try:
+                with self.engine.attempt():
+                    self.made[number] = self._end(wish)
+            except NebulaError as error:
+                self.errors[number] = error
+
+    def _end(self, wish: Wish) -> list[Outcome]:
+        outcomes = []
+        for record in self.current.of(wish) if wish.state == "absent" else self.current.beyond(wish):
+            outcome = Outcome(record.name, record, record)
+            outcomes.append(outcome)
+            if _is_elsewhere(record, self.hosts, self.warnings):
+                continue
+            if wish.state == "absent":
+                _refuse_unsaved(self.engine, wish, record, "state absent", "say state: present once")
+            if self.spared:
+                continue
+            if wish.state == "absent":
+                _steer(self.engine, wish, outcome)
+            else:
+                outcome.after = self.engine.vm_action(_id(record), "DONE", wish.orders)
+        return outcomes
+
+    def _fulfil_all(self) -> None:
+        left = [number for number in range(len(self.wishes)) if number not in self.errors]
+        while left:
+            without_place = []
+            for number in left:
+                made: list[Outcome] = []
+                try:
+                    with self.engine.attempt():
+                        _fulfil(self.engine, self.wishes[number], self.current, self.hosts, made, self.warnings)
+                    self.made[number].extend(made)
+                    self.errors.pop(number, None)
+                except NebulaError as error:
+                    self.errors[number] = error
+                    if isinstance(error, _NO_PLACE):
+                        without_place.append(number)
+            if len(without_place) == len(left):
+                return
+            # Others may have become smaller, further down in the list.
+            left = without_place
+
+    def _undo_if_wanted(self, ended: Collection[int]) -> None:
+        """_Undone if something was ended that is not to be."""
+        new = {number: error for number, error in self.errors.items() if number not in self.refused}
+        without_place = {number: error for number, error in new.items() if isinstance(error, _NO_PLACE)}
+        if without_place and ended:
+            outcomes = [outcome for number in sorted(ended) for outcome in self.made[number]]
+            self.kept = [o.name for o in outcomes if o.before != o.after]
+            self.spared = True
+            self.refused.update({number: self._with_kept(error) for number, error in without_place.items()})
+            raise _Undone
+        # Nothing is kept of an item that can't be, unless only what is being ended is in its way.
+        undone = {n: error for n, error in new.items() if n in ended and not isinstance(error, BeingEnded)}
+        if undone:
+            self.refused.update(undone)
+            raise _Undone
+        if self.spared:
+            for error in without_place.values():
+                self._with_kept(error)
+
+    def _with_kept(self, error: NebulaError) -> NebulaError:
+        names = ", ".join(self.kept[:_SHOWN]) + (" …" if len(self.kept) > _SHOWN else "")
+        error.found += f". Since not all of the list fits, nothing that it ends was ended: {names}"
+        return error
+
+
+def _is_elsewhere(record: VmRecord, hosts: Sequence[str] | None, warnings: list[str]) -> bool:
+    if hosts is None or record.host in hosts:
+        return False
+    warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
+    return True
 
 
 def _refused(name: str, error: NebulaError) -> Outcome:
@@ -314,30 +463,18 @@ def _fulfil(
     made: list[Outcome],
     warnings: list[str],
 ) -> None:
-    excess = current.beyond(wish) if wish.state != "absent" else []
+    """All of an item but what it ends."""
+    if wish.state == "absent":
+        return
     existing = current.of(wish)
-    elsewhere = [r for r in (*excess, *existing) if hosts is not None and r.host not in hosts]
-    left_alone = {record.id for record in elsewhere}
-    for record in elsewhere:
-        warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
-        made.append(Outcome(record.name, record, record))
-    made.extend(
-        Outcome(record.name, record, engine.vm_action(_id(record), "DONE", wish.orders))
-        for record in excess
-        if record.id not in left_alone
-    )
     for record in existing:
-        if record.id in left_alone:
-            continue
         outcome = Outcome(record.name, record, record)
         made.append(outcome)
-        if wish.state == "absent":
-            _refuse_unsaved(engine, wish, record, "state absent", "say state: present once")
+        if _is_elsewhere(record, hosts, warnings):
+            continue
         _change(engine, wish, outcome, warnings)
         _steer(engine, wish, outcome)
         _see_to_disks(engine, wish, outcome)
-    if wish.state == "absent":
-        return
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(wish.names) if name not in there]
     if missing:

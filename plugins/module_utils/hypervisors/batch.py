@@ -69,6 +69,7 @@ from ..storage import arrivals, disks, injection, transfer
 from ..storage.datastore import disk_path, vm_directory
 from . import disk_tasks
 from .base import Driver, Mark, Site
+from .successors import Successors
 
 RECORD = "vm.json"
 CHECKPOINT = "checkpoint"
@@ -149,8 +150,11 @@ class Batch:
         self._site: Site | None = None
         # MiB left for what this plan starts; None: others hold no more than when it was decided.
         self._room: int | None = None
+        # MiB that machines hold which run here as this begins, where room is counted.
+        self._occupied: dict[int, int] = {}
         self._filled = cache.Filled()
         self._taking = threading.Lock()
+        self._successors = Successors(self.plan, lambda vm: vm.memory + self._overhead(vm.memory, vm.vcpu))
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
         """The outcomes in the plan's order. Raises StalePlan and ForeignObject for the plan as a whole, before anything
@@ -167,7 +171,8 @@ class Batch:
         outcomes: dict[int, VmOutcome] = {}
         total = len(self.plan.vms)
         with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
-            futures = [pool.submit(self._outcome, planned) for planned in self.plan.vms]
+            # Those that others wait for come first: all that are worked on could be such as wait.
+            futures = [pool.submit(self._done, planned) for planned in self._successors.in_turn()]
             for future in as_completed(futures):
                 outcome = future.result()
                 outcomes[outcome.vm_id] = outcome
@@ -199,10 +204,12 @@ class Batch:
             return None
         # Those that are made anew have ended before they take room again.
         anew = {planned.vm.vm_id for planned in self.plan.vms if self._is_recreated(planned)}
-        ours = sum(
-            vm.memory + self._overhead(vm.memory, None) for vm in survey.vms if vm.memory and vm.vm_id not in anew
-        )
-        return self.plan.memory - survey.foreign_memory - ours
+        self._occupied = {
+            vm.vm_id: vm.memory + self._overhead(vm.memory, None)
+            for vm in survey.vms
+            if vm.memory and vm.vm_id not in anew
+        }
+        return self.plan.memory - survey.foreign_memory - sum(self._occupied.values())
 
     def _is_recreated(self, planned: PlannedVm) -> bool:
         """Whether it still is to be."""
@@ -219,7 +226,12 @@ class Batch:
         return self.driver.overhead(accelerator).of(memory, vcpu)
 
     def _take_room(self, job: _Job) -> None:
-        if self._room is None or job.has_room:
+        if job.has_room:
+            return
+        if self._successors.wait(job.planned):
+            # It may have taken as long as a guest takes to shut down.
+            self._check_current(job)
+        if self._room is None:
             return
         vm = job.vm
         overhead = self._overhead(vm.memory, vm.vcpu)
@@ -233,6 +245,11 @@ class Batch:
                 )
             self._room -= vm.memory + overhead
             job.has_room = True
+
+    def _give_room(self, planned: PlannedVm) -> None:
+        with self._taking:
+            if self._room is not None:
+                self._room += self._occupied.pop(planned.vm.vm_id, 0)
 
     def _site_with(self, chosen: Mapping[str, str]) -> Site:
         return self.driver.site(
@@ -280,6 +297,17 @@ class Batch:
         return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
 
     # -- one machine ----------------------------------------------------------------------------------------------
+    def _done(self, planned: PlannedVm) -> VmOutcome:
+        successful = False
+        try:
+            outcome = self._outcome(planned)
+            successful = outcome.error is None
+            if successful and planned.wanted == "DONE":
+                self._give_room(planned)
+            return outcome
+        finally:
+            self._successors.done(planned, successful)
+
     def _outcome(self, planned: PlannedVm) -> VmOutcome:
         """Never raises: what goes wrong with one machine is that machine's outcome."""
         vm = planned.vm
@@ -475,6 +503,8 @@ class Batch:
             self._start_with_host(job)
             self._see_to_disks(job, "RUNNING")
         elif self._is_suspended(job, state):
+            job.stage = "SUSPENDED"
+            self._take_room(job)
             with self._building:
                 self._resume(job)
                 # What was decided about it while it was saved.
@@ -727,7 +757,6 @@ class Batch:
                 "Power it off hard, which gives its saved memory up, then start it",
             )
         self._check_disks_unchanged(job, checkpoint)
-        self._take_room(job)
         job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
         self._check_port(job)
         self.driver.resume(job.mark, checkpoint)
@@ -754,6 +783,8 @@ class Batch:
                 remove_file(job.path(CHECKPOINT))
                 self._moved(job, "DIM", "POWEROFF")
             else:
+                job.stage = "SUSPENDED"
+                self._take_room(job)
                 with self._building:
                     self._resume(job)
                 state = "RUNNING"

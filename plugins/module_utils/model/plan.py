@@ -63,7 +63,8 @@ class PlannedVm:
     `wanted`. decided: the generation that it came with, where a later decision took it along; 0 for this one.
     hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
     seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
-    a machine starts and after it ended. detached: ids of disks that it had and is to have no more.
+    a machine starts and after it ended. detached: ids of disks that it had and is to have no more. gives_memory (MiB,
+    with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once this is done.
     """
 
     vm: Vm
@@ -77,6 +78,8 @@ class PlannedVm:
     tasks: tuple[DiskTask, ...] = ()
     decided: int = 0
     detached: tuple[int, ...] = ()
+    gives_memory: int = 0
+    gives_cpu: float = 0.0
 
     def is_due(self, operated: int) -> bool:
         """Whether the operation is still to be carried out. operated: the generation whose operation was, last."""
@@ -118,7 +121,8 @@ class Plan:
     ContextFile.key. contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
     transfer: how files of images get to the node. images: those that its machines need or make, if it does not see the
     front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
-    taken: of files that the node has no more to keep, as they are back on the front-end.
+    taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
+    what the host does not have for those that start before others of the plan have given it back.
     """
 
     catalog: str
@@ -134,6 +138,8 @@ class Plan:
     images: tuple[PlannedImage, ...] = ()
     current: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    lacking_memory: int = 0
+    lacking_cpu: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from ...errors import Conflict, InUse, InvalidValue, WrongState
+from ...errors import BeingEnded, Conflict, InUse, InvalidValue, WrongState
 from ...model.image import NOT_FINISHED, TRUSTED, Image, refuse_unfinished
 from ...model.names import check_name
 from ...model.states import ImageState, ImageType
@@ -200,13 +200,17 @@ class Images:
                 f"{NOT_FINISHED} ({row['unfinished']}), and it is used by {users}",
                 "Wait until that is done",
             )
+        if users and self._users_end(image_id):
+            raise BeingEnded(
+                self._wish(row["name"], image_id, vm_id, disk_id),
+                f"it is persistent and used by {users}",
+                "It is being ended: run again when it is gone",
+            )
         if users:
             raise InUse(
                 self._wish(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
-                "It is being ended: run again when it is gone"
-                if self._users_end(image_id)
-                else "A persistent image serves one machine at a time: end that one, or use another image",
+                "A persistent image serves one machine at a time: end that one, or use another image",
             )
         self.store.db.execute("INSERT INTO vm_images VALUES (?, ?, ?, ?)", (vm_id, disk_id, image_id, int(writable)))
         new = ImageState.USED_PERS if row["persistent"] else ImageState.USED

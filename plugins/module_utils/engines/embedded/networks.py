@@ -13,7 +13,7 @@ import uuid as uuids
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...errors import Conflict, InUse, InvalidValue, NoLease, NotFound, Unsupported
+from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NoLease, NotFound, Unsupported
 from ...model.lease import Lease, LeaseRequest
 from ...model.names import check_name
 from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
@@ -269,7 +269,9 @@ class Networks:
     def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
         """One lease per request, in their order. Addresses asked for go first, then each gets the lowest that is free.
 
-        Raises NoLease when one can't be had; the transaction around it then keeps none of the others either.
+        Raises NoLease when one can't be had, BeingEnded when one can once machines that are being ended are gone: their
+        addresses are given to nobody before, as another host might start the next machine before theirs ends them. The
+        transaction around it then keeps none of the others either.
         """
         by_network: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -347,13 +349,15 @@ class Networks:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                "SELECT l.vm_id, l.nic_id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
+                "SELECT l.vm_id, l.nic_id, v.name, v.wanted FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,
             )
             if row:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
+                if row["wanted"] == "DONE":
+                    raise BeingEnded(where, f"{holder}, and is being ended", "Run again when that machine is gone")
                 raise NoLease(where, holder, "Ask for another, or for none")
             offsets[index] = place
         return offsets
@@ -378,6 +382,7 @@ class Networks:
         first = requests[(*rest, *asked_for)[0]]
         requester = _vm(first.vm_id, self._names([first.vm_id]).get(first.vm_id))
         more = f" and {wanted - 1} more" if wanted > 1 else ""
+        where = f"leases in network {network.name} for {requester}, NIC {first.nic_id}{more}"
         if not network.address_ranges:
             found, remedy = "it has no address range", "Give it address_ranges"
         else:
@@ -390,8 +395,9 @@ class Networks:
             if ending is not None and ending[0]:
                 # As after a teardown that was killed: they keep their addresses until their nodes have ended them.
                 found += f"; {ending[0]} are held by machines that are being ended"
-                remedy = "Run again when these are gone"
-        raise NoLease(f"leases in network {network.name} for {requester}, NIC {first.nic_id}{more}", found, remedy)
+                if wanted <= free + ending[0]:
+                    raise BeingEnded(where, found, "Run again when these are gone")
+        raise NoLease(where, found, remedy)
 
     def _lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
         """The `wanted` lowest free places over all ranges, as (ar_id, offset); there are that many."""

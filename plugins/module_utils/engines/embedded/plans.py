@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ...context.sources import Sources
 from ...model.context import ContextFile
@@ -21,6 +23,7 @@ from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, Plann
 from ...model.vm import Vm
 from .disks import Disks
 from .hosts import Hosts
+from .scheduler import Held
 from .store import Store
 
 CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
@@ -96,6 +99,7 @@ class Plans:
                 # Disks that are there are not made.
                 for file in files_of(each.vm, each.vm.vm_id in unmade)
             )
+            lacking = _lacking(known[host], self.said.foreign_memory.get(host, 0), vms)
             plans[host] = self._with_images(
                 Plan(
                     catalog,
@@ -106,6 +110,8 @@ class Plans:
                     foreign_memory=self.said.foreign_memory.get(host, 0),
                     contents=self.sources.contents(sources, self.said.contents.get(host, ())),
                     sources=sources,
+                    lacking_memory=lacking.memory,
+                    lacking_cpu=lacking.cpu,
                 ),
                 known[host],
             )
@@ -118,6 +124,9 @@ class Plans:
 
     def _planned(self, row: sqlite3.Row) -> PlannedVm:
         orders = json.loads(row["orders"])
+        gives = _given(orders)
+        if row["wanted"] == "DONE":
+            gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
         return PlannedVm(
             # What its context says of the owner, it says; no node needs the rest.
             vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
@@ -131,6 +140,8 @@ class Plans:
             tasks=self.disks.pending(row),
             decided=orders.get("decided", 0),
             detached=tuple(orders.get("detached", {}).get("disks", ())),
+            gives_memory=gives.memory,
+            gives_cpu=gives.cpu,
         )
 
     # -- files of images on nodes that do not see the datastores -----------------------------------------------------
@@ -177,6 +188,31 @@ class Plans:
 
 def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImage:
     return PlannedImage(kind, name_of(row["uuid"], row["generation"]), row["name"], row["source"], sha256)
+
+
+def given_with(row: sqlite3.Row, gives: Held) -> dict[str, dict[str, float]]:
+    """For the orders of a machine: what it is to hold no more, with what was decided of that and is not done yet."""
+    before = Held() if row["settled"] else _given(json.loads(row["orders"]))
+    memory, cpu = before.memory + gives.memory, before.cpu + gives.cpu
+    return {"gives": {"memory": memory, "cpu": cpu}} if memory or cpu else {}
+
+
+def _given(orders: Mapping[str, Any]) -> Held:
+    return Held(**orders.get("gives", {}))
+
+
+def _lacking(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> Held:
+    """What the host does not have before its machines give back what they are to hold no more. It may have promised
+    more than that for other reasons: that is nobody's to wait for."""
+    gives = Held(sum(each.gives_memory for each in vms), sum(each.gives_cpu for each in vms))
+    smaller = Held(
+        sum(each.gives_memory for each in vms if each.wanted != "DONE"),
+        sum(each.gives_cpu for each in vms if each.wanted != "DONE"),
+    )
+    has = host.memory * host.memory_overcommit - host.reserved_memory - foreign
+    memory = math.ceil(host.memory_used + host.overhead_used + smaller.memory - has)
+    cpu = round(host.cpu_used + smaller.cpu - host.cpu * host.cpu_overcommit, 6)
+    return Held(min(max(0, memory), gives.memory), min(max(0.0, cpu), gives.cpu))
 
 
 def files_of(vm: Vm, disks: bool) -> list[ContextFile]:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which host takes a machine: the one with most memory left, of those that may and can. Nothing is promised twice."""
+"""Which host takes a machine: the one with most memory left, of those that may and can. Nothing is promised twice, but
+what machines hold that are being ended: their host ends them before it starts what takes their place."""
 
 from __future__ import annotations
 
@@ -18,12 +19,33 @@ from ...network import addresses
 CPU_ROUNDING = 1e-6
 
 
+@dataclass(frozen=True)
+class Held:
+    """What machines of a host hold that they are to hold no more: MiB, with what their hypervisor takes, and CPU."""
+
+    memory: int = 0
+    cpu: float = 0.0
+
+
+NOTHING = Held()
+
+
 @dataclass
 class Room:
+    """memory, cpu: what is left, with what is held by machines that are being ended."""
+
     host: Host
     memory: float
     cpu: float
     foreign: int
+    held: Held
+
+    def has(self, memory: int, cpu: float) -> bool:
+        return self.memory >= memory and self.cpu + CPU_ROUNDING >= cpu
+
+    def has_now(self, memory: int, cpu: float) -> bool:
+        """Also while those that are being ended are there yet."""
+        return self.memory - self.held.memory >= memory and self.cpu - self.held.cpu + CPU_ROUNDING >= cpu
 
 
 class Homes:
@@ -51,7 +73,7 @@ class Homes:
 
 class Scheduler:
     """foreign: MiB that running domains of others hold, by host name. only: host names to choose from, None for all.
-    unreached: hosts that did not answer in this run."""
+    unreached: hosts that did not answer in this run. ending: by host name."""
 
     def __init__(
         self,
@@ -59,23 +81,12 @@ class Scheduler:
         foreign: Mapping[str, int],
         only: Collection[str] | None = None,
         unreached: Collection[str] = (),
+        ending: Mapping[str, Held] | None = None,
     ) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.only = only
         self.unreached = unreached
-        self.rooms = [
-            Room(
-                host,
-                host.memory * host.memory_overcommit
-                - host.reserved_memory
-                - foreign.get(host.name, 0)
-                - host.memory_used
-                - host.overhead_used,
-                host.cpu * host.cpu_overcommit - host.cpu_used,
-                foreign.get(host.name, 0),
-            )
-            for host in hosts
-        ]
+        self.rooms = [_room(host, foreign.get(host.name, 0), (ending or {}).get(host.name, NOTHING)) for host in hosts]
 
     def place(
         self,
@@ -93,11 +104,16 @@ class Scheduler:
         homes = homes or {}
         rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes)
         best: Room | None = None
+        most: tuple[bool, float] = (False, 0.0)
         for room in rooms:
-            if room.memory < memory + room.host.overhead.of(memory, vcpu) or room.cpu + CPU_ROUNDING < cpu:
+            cost = memory + room.host.overhead.of(memory, vcpu)
+            if not room.has(cost, cpu):
                 continue
-            if best is None or room.memory > best.memory:
-                best = room
+            # A machine that need not wait for the end of another can't suffer by that.
+            now = room.has_now(cost, cpu)
+            left = (now, room.memory - room.held.memory if now else room.memory)
+            if best is None or left > most:
+                best, most = room, left
         if best is None:
             raise NoCapacity(
                 f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
@@ -159,6 +175,17 @@ def _home(home: tuple[str, Collection[str]]) -> str:
     return f"network {home[0]} keeps to one node (one_node), and its machines are on {', '.join(sorted(home[1]))}"
 
 
+def _room(host: Host, foreign: int, held: Held) -> Room:
+    memory = host.memory * host.memory_overcommit - host.reserved_memory - foreign
+    return Room(
+        host,
+        memory - host.memory_used - host.overhead_used + held.memory,
+        host.cpu * host.cpu_overcommit - host.cpu_used + held.cpu,
+        foreign,
+        held,
+    )
+
+
 def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:
     overheads = sorted({room.host.overhead.of(memory, vcpu) for room in rooms[:5]} - {0})
     told = " or ".join(str(overhead) for overhead in overheads)
@@ -170,6 +197,8 @@ def _lack(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
     if room.memory < memory + host.overhead.of(memory, vcpu):
         reserved = f", less {host.reserved_memory} that are reserved" if host.reserved_memory else ""
         others = f", less {room.foreign} of machines that are not this catalog's" if room.foreign else ""
-        return f"{host.name} has {max(0, int(room.memory))} MiB left of {host.memory}{reserved}{others}"
-    left = max(0.0, round(room.cpu, 6))
-    return f"{host.name} has {left:g} CPU left of {host.cpu:g}"
+        left = f"{max(0, int(room.memory))} MiB left of {host.memory}{reserved}{others}"
+    else:
+        left = f"{max(0.0, round(room.cpu, 6)):g} CPU left of {host.cpu:g}"
+    once = ", once the machines that are being ended are gone" if room.held != NOTHING else ""
+    return f"{host.name} has {left}{once}"

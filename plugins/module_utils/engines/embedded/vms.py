@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from ...context import formats, variables
 from ...context.sources import Sources
-from ...errors import Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
+from ...errors import BeingEnded, Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
 from ...model import instantiate, rules
 from ...model.disk import Disk
 from ...model.host import Host
@@ -42,8 +42,8 @@ from .disks import WAYS, Disks, text_of
 from .hosts import Hosts
 from .images import Images
 from .networks import LeaseRequest, Networks
-from .plans import Plans, Said, files_of
-from .scheduler import Homes, Scheduler
+from .plans import Plans, Said, files_of, given_with
+from .scheduler import NOTHING, Held, Homes, Scheduler
 from .store import Store
 
 FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
@@ -141,7 +141,7 @@ class Vms:
         now = self.now()
         references = _References(self.images, self.networks)
         pool = self.hosts.pool()
-        scheduler = Scheduler(pool, self.said.foreign_memory, hosts, self.said.unreached)
+        scheduler = Scheduler(pool, self.said.foreign_memory, hosts, self.said.unreached, self._held())
         hypervisors = {host.hypervisor for host in pool}
         homes = Homes()
         ids = self._new_ids(len(requests))
@@ -204,6 +204,18 @@ class Vms:
     def _hosts_of(self, network: Network) -> Iterable[str]:
         spread = self.networks.spread(network).get(_id(network))
         return [] if spread is None else spread.hosts
+
+    def _held(self) -> dict[str, Held]:
+        """By host, what machines hold that are being ended. A plan has them besides those that take their place, which
+        their node starts once they are gone."""
+        return {
+            row["name"]: Held(row["memory"], row["cpu"])
+            for row in self.store.rows(
+                "SELECT hosts.name, sum(vms.memory + vms.overhead) AS memory, sum(vms.cpu) AS cpu"
+                " FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
+                " WHERE settled = 0 AND wanted = 'DONE' GROUP BY hosts.id"
+            )
+        }
 
     def _new_ids(self, count: int) -> list[int]:
         """Ids that no host has for something of somebody else's: a machine of such an id could never start there."""
@@ -350,6 +362,7 @@ class Vms:
                 continue
             host_id = _id(host)
             port = demands.graphics_port or self._free_port(host, FIRST_VNC_PORT + vm_id)
+            self._refuse_port_of_ending(name, host, port)
             if port is None or not self._is_free(host, port):
                 raise NoCapacity(
                     f"VM {name}: graphics port {port or 'above 5900'} on host {host.name}",
@@ -359,6 +372,20 @@ class Vms:
             ports[vm_id] = port
             self.store.db.execute("INSERT INTO vnc_ports VALUES (?, ?, ?)", (host_id, port, vm_id))
         return ports
+
+    def _refuse_port_of_ending(self, name: str, host: Host, port: int | None) -> None:
+        row = self.store.row(
+            "SELECT vms.id, vms.name FROM vnc_ports JOIN vms ON vms.id = vm_id"
+            " WHERE vnc_ports.host_id = ? AND port = ? AND wanted = 'DONE'",
+            _id(host),
+            port,
+        )
+        if row is not None:
+            raise BeingEnded(
+                f"VM {name}: graphics port {port} on host {host.name}",
+                f"VM {row['name']} (id {row['id']}) has it, and is being ended",
+                "Run again when that machine is gone, or leave GRAPHICS/PORT out to get a free one",
+            )
 
     def _free_port(self, host: Host, wanted: int) -> int | None:
         """The wanted one or the next free, from the first again after the last. Looked up one by one: a host has
@@ -388,8 +415,31 @@ class Vms:
             way = LcmState.RUNNING
         if wanted == "RUNNING" and before != "RUNNING":
             self._leave_taken_port(row)
+            self._refuse_without_room(row, before)
         self._decide(row, way, wanted, orders, orders.operation or wanted.lower())
         return self.pool(ids=[vm_id])[0]
+
+    def _refuse_without_room(self, row: sqlite3.Row, before: str) -> None:
+        """NoCapacity for a machine that was never made because one did not end whose place it was to have."""
+        if before != "PROLOG_FAILURE" or self._ran(row):
+            return
+        host = self._hosts_by_id()[row["host_id"]]
+        held = self._held().get(host.name, NOTHING)
+        room = Scheduler([host], self.said.foreign_memory, ending={host.name: held}).rooms[0]
+        # Its own share is counted already.
+        if not room.has(0, 0.0):
+            raise NoCapacity(
+                f"VM {row['name']} (id {row['id']}): {row['memory']} MiB + {row['overhead']} MiB overhead of memory"
+                f" and {row['cpu']:g} CPU",
+                f"what the machines of host {host.name} were promised is more than it has, by "
+                f"{max(0, -int(room.memory))} MiB and {max(0.0, round(-room.cpu, 6)):g} CPU",
+                "End other machines there, or remove this one (state: absent) to have it made on another host",
+            )
+
+    def _ran(self, row: sqlite3.Row) -> bool:
+        """Whether the machine was ever there as a whole."""
+        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'BOOT_FAILURE')"
+        return self.store.row(ran, row["id"]) is not None
 
     def _leave_taken_port(self, row: sqlite3.Row) -> None:
         """Give a machine that does not run another console port if somebody else listens on its own. One that the
@@ -439,7 +489,7 @@ class Vms:
             port = self._vnc_ports([(vm_id, row["name"], demands, host)])[vm_id]
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
-        self._repromise(row, host, demands)
+        gives = self._repromise(row, host, demands)
         devices = compare(vm, _request(row), template, self._next_disk(vm))
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self._acquire(vm_id, row["name"], came)
@@ -472,7 +522,7 @@ class Vms:
         if body.context != vm.context or any(change.how != "catalog" for change in changes):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             gone = with_gone(row, devices)
-            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", seq=row["seq"] + 1, gone=gone)
+            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", row["seq"] + 1, gone=gone, gives=gives)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
 
     def _next_disk(self, vm: Vm) -> int:
@@ -514,7 +564,7 @@ class Vms:
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
         demands = references.demands(row["name"], template)
-        self._repromise(row, host, demands)
+        gives = self._repromise(row, host, demands)
         images = references.images_of(row["name"], template, demands)
         away = self._away(row)
         # What the machine goes on with stays where it is.
@@ -542,11 +592,12 @@ class Vms:
         )
         self._store(vm_id, references.as_json(template), body, demands, host)
         orders = VmOrders(hard=True, operation="recreate")
-        self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", seq=row["seq"] + 1)
+        self._decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
 
-    def _repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> None:
-        """Change what the machine was promised on its host, or say that there is no room."""
+    def _repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> Held:
+        """Change what the machine was promised on its host, or say that there is no room. What it is to hold no more,
+        and does until its node has changed it."""
         overhead = _overhead(host, demands)
         memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]
         if memory + overhead > row["overhead"] or cpu > 0:
@@ -557,10 +608,11 @@ class Vms:
                 overhead_used=host.overhead_used - row["overhead"],
                 cpu_used=host.cpu_used - row["cpu"],
             )
-            scheduler = Scheduler([without], self.said.foreign_memory)
+            scheduler = Scheduler([without], self.said.foreign_memory, ending=self._held())
             scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
         if memory or cpu or overhead != row["overhead"]:
             self.hosts.promise(_id(host), memory, overhead - row["overhead"], cpu, 0)
+        return Held(max(0, row["memory"] + row["overhead"] - demands.memory - overhead), max(0.0, -cpu))
 
     def _decide(
         self,
@@ -572,9 +624,10 @@ class Vms:
         seq: int | None = None,
         task: DiskTask | None = None,
         gone: Mapping[str, list[int]] | None = None,
+        gives: Held = NOTHING,
     ) -> None:
         """gone: ids of the disks and NICs that it is to have no more, None for those of before. task: one more thing to
-        be done with a disk, besides those that were not done yet."""
+        be done with a disk, besides those that were not done yet. gives: what it is to hold no more."""
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
@@ -594,6 +647,7 @@ class Vms:
         if gone and not anew and wanted != "DONE":
             kept["detached"] = gone
         kept["found"] = self.disks.found_state(row)
+        kept.update(given_with(row, gives))
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
             " seq = ?, error = '' WHERE id = ?",
@@ -730,8 +784,7 @@ class Vms:
     def _back(self, row: sqlite3.Row) -> str:
         """The operation by which that comes back."""
         away = self._away(row)
-        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'BOOT_FAILURE')"
-        return way_back(away, ran=self.store.row(ran, row["id"]) is not None) if away else ""
+        return way_back(away, ran=self._ran(row)) if away else ""
 
     def _end(self, row: sqlite3.Row, host: str, reason: str = "") -> None:
         now = self.now()

@@ -139,6 +139,22 @@ def test_an_attempt_is_undone_alone(bare, kind):
 
 
 @each_kind
+def test_an_attempt_that_raises_undoes_those_within_it(bare, kind):
+    make = KINDS[kind][0]
+    with bare.session():
+        with pytest.raises(NotFound), bare.attempt():
+            with bare.attempt():
+                make(bare)
+            with pytest.raises(NotFound), bare.attempt():
+                bare.host_allocate(Host(None, "inner", state=HostState.MONITORED))
+                verb(bare, kind, "info")("nosuch")
+            assert "it" in names(bare, kind) and "inner" not in [host.name for host in bare.host_pool()]
+            verb(bare, kind, "info")("nosuch")
+        assert "it" not in names(bare, kind)
+    assert names(bare, kind) == []
+
+
+@each_kind
 def test_check_mode_sees_what_it_did_and_keeps_nothing(bare, reopen, kind):
     make, change, changed = KINDS[kind]
     checked = reopen(check_mode=True)

@@ -753,3 +753,163 @@ def test_another_emulator_waits_until_the_machine_is_off(engine):
     assert plans == {} and "differs in EMULATOR" in outcome.differs[0] and "power it off" in outcome.differs[0]
     (outcome,), plans, _ = want(engine, {**other, "state": "poweroff"})
     assert outcome.differs == [] and plans["node1"].vms[0].vm.emulator == "/opt/qemu"
+
+
+# -- a list as a whole -------------------------------------------------------------------------------------------------
+SMALL = {"name": "small-%i", "count": 4, "template": "web", "memory": 1000, "cpu": 4}
+BIG = {"name": "big-%i", "count": 2, "template": "web", "memory": 2000, "cpu": 8}
+GONE = {"name": "small-%i", "state": "absent"}
+
+
+def placed(engine):
+    return {name: (record.memory, record.wanted) for name, record in machines(engine).items()}
+
+
+@pytest.mark.parametrize("items", [(GONE, BIG), (BIG, GONE), (BIG, dict(SMALL, count=0))])
+def test_machines_take_the_place_of_those_that_the_same_list_ends(engine, items):
+    run(engine, SMALL)
+    outcomes, plans, _ = want(engine, *items)
+    assert failed(outcomes) == []
+    (plan,) = plans.values()
+    assert sorted((p.vm.name, p.wanted) for p in plan.vms) == [
+        *(("big-0", "RUNNING"), ("big-1", "RUNNING")),
+        *((f"small-{index}", "DONE") for index in range(4)),
+    ]
+    # What the node has to get back first: 4096 MiB and 16 CPU are promised to the small ones but for 96 MiB.
+    assert (plan.lacking_memory, plan.lacking_cpu) == (3904, 16.0)
+    carry_out(engine, plans)
+    assert placed(engine) == {"big-0": (2000, "RUNNING"), "big-1": (2000, "RUNNING")}
+    host = engine.host_info("node1")
+    assert (host.memory_used, host.cpu_used, host.vms) == (4000, 16.0, 2)
+
+
+def test_fewer_machines_that_are_larger_in_one_item(engine):
+    run(engine, SMALL)
+    outcomes, plans, _ = want(engine, dict(SMALL, count=2, memory=2000, cpu=8, recreate=True))
+    assert failed(outcomes) == []
+    carry_out(engine, plans)
+    assert placed(engine) == {"small-0": (2000, "RUNNING"), "small-1": (2000, "RUNNING")}
+
+
+@pytest.mark.parametrize("items", [(GONE, BIG), (BIG, GONE)])
+def test_nothing_is_ended_where_the_rest_does_not_fit_all_the_same(engine, items):
+    run(engine, SMALL)
+    before = machines(engine)
+    outcomes, plans, _ = want(engine, *(dict(item, memory=2100) if item is BIG else item for item in items))
+    (text,) = failed(outcomes)
+    assert "node1 has 1996 MiB left of 4096, once the machines that are being ended are gone" in text
+    assert "nothing that it ends was ended: small-0, small-1, small-2, small-3" in text
+    assert plans == {} and machines(engine) == before
+    # They are shown as they are.
+    assert {o.name: o.after for o in outcomes if o.after is not None} == before
+
+
+def test_what_fits_without_any_end_is_made_where_nothing_is_ended(engine):
+    run(engine, dict(SMALL, count=3))
+    items = (dict(SMALL, count=0), dict(BIG, count=1, memory=9000), {"name": "web", "template": "web"})
+    outcomes, plans, _ = want(engine, *items)
+    assert len(failed(outcomes)) == 1
+    carry_out(engine, plans)
+    assert sorted(machines(engine)) == ["small-0", "small-1", "small-2", "web"]
+    # One that had fitted in the place of those is told why it does not.
+    outcomes, _, _ = want(engine, *items, dict(BIG, name="next", count=1, memory=3000))
+    (first, second) = failed(outcomes)
+    assert "9000 MiB" in first and "3000 MiB" in second
+    assert all("nothing that it ends was ended: small-2, small-1, small-0" in text for text in (first, second))
+
+
+def test_an_item_that_can_not_be_keeps_what_it_would_end_and_nobody_gets_that_place(engine):
+    run(engine, SMALL)
+    bad = dict(SMALL, count=1, recreate=True, nics=[{"NETWORK": "nosuch"}])
+    outcomes, plans, _ = want(engine, bad, dict(BIG, count=1, memory=3000))
+    (refused, without) = failed(outcomes)
+    assert "network 'nosuch'" in refused and "3000 MiB" in without
+    assert "was ended" not in refused + without
+    assert plans == {} and sorted(machines(engine)) == [f"small-{index}" for index in range(4)]
+    shown = [o.name for o in outcomes if o.after is not None]
+    assert sorted(shown) == [f"small-{index}" for index in range(4)], "each once, as it is"
+
+
+def test_a_machine_of_an_item_that_can_not_be_read_is_shown_as_it_is(engine):
+    run(engine, WEB, {"name": "db", "template": "web"})
+    outcomes, _, _ = want(engine, dict(WEB, template="nosuch"), {"name": "db", "template": 1.5}, {"name": "db"})
+    assert len(failed(outcomes)) == 2
+    assert sorted(o.name for o in outcomes if o.after is not None) == ["db", "web-0", "web-1", "web-2"]
+
+
+def test_what_becomes_smaller_makes_room_wherever_it_stands(engine):
+    items = [{"name": name, "template": "web", "state": "poweroff", "memory": 2000} for name in ("a", "b")]
+    run(engine, *items)
+    outcomes, plans, _ = want(engine, dict(items[0], memory=3000), dict(items[1], memory=1000))
+    assert failed(outcomes) == []
+    assert placed(engine) == {"a": (3000, "POWEROFF"), "b": (1000, "POWEROFF")}
+    # Until b is done it holds what it had.
+    assert (plans["node1"].lacking_memory, [p.gives_memory for p in plans["node1"].vms]) == (904, [0, 1000])
+    carry_out(engine, plans)
+    _, plans, _ = want(engine, {"name": "c", "template": "web", "memory": 64})
+    assert [(p.vm.name, p.gives_memory) for p in plans["node1"].vms] == [("c", 0)]
+
+
+def test_addresses_of_those_that_end_are_free_once_they_are_gone(cramped):
+    """Another host might start the next machine before theirs has ended them."""
+    engine = cramped
+    run(engine, WEB)
+    new = {"name": "new-%i", "count": 3, "template": "web"}
+    outcomes, plans, _ = want(engine, new, dict(WEB, state="absent"))
+    (text,) = failed(outcomes)
+    assert "3 are held by machines that are being ended. Run again when these are gone" in text
+    assert [p.wanted for p in plans["node1"].vms] == ["DONE"] * 3, "the next run is to go on"
+    carry_out(engine, plans)
+    assert failed(run(engine, new, dict(WEB, state="absent"))) == []
+    assert sorted(machines(engine)) == ["new-0", "new-1", "new-2"]
+    # Too few even then: the old ones stay.
+    outcomes, plans, _ = want(engine, dict(WEB, count=4), dict(new, state="absent"))
+    assert "nothing that it ends was ended: new-0, new-1, new-2" in failed(outcomes)[0] and plans == {}
+
+
+def test_what_only_waits_for_an_end_of_its_own_item_lets_that_end(cramped):
+    engine = cramped
+    run(engine, WEB)
+    two = dict(WEB, count=1, recreate=True, nics=[{"NETWORK": "Public"}, {"NETWORK": "Public"}, {"NETWORK": "Public"}])
+    outcomes, plans, _ = want(engine, two)
+    assert "are held by machines that are being ended" in failed(outcomes)[0]
+    assert sorted(p.vm.name for p in plans["node1"].vms) == ["web-1", "web-2"]
+    assert sorted(o.name for o in outcomes if o.after is not None) == ["web-0", "web-1", "web-2"]
+    carry_out(engine, plans)
+    assert failed(run(engine, two)) == []
+    assert len(machines(engine)["web-0"].nics) == 3
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]}, "VM old (id 0) has it, on NIC 0, and is being ended"),
+        ({"attributes": {"GRAPHICS": {"TYPE": "vnc", "PORT": "6000"}}}, "VM old (id 0) has it, and is being ended"),
+    ],
+)
+def test_an_address_or_port_that_is_asked_for_waits_for_the_end_of_who_has_it(engine, item, says):
+    old = {"name": "old", "template": "web", **item}
+    run(engine, old)
+    items = (dict(old, name="new"), {"name": "old", "state": "absent"})
+    outcomes, plans, _ = want(engine, *items)
+    assert says in failed(outcomes)[0]
+    assert [(p.vm.name, p.wanted) for p in plans["node1"].vms] == [("old", "DONE")]
+    carry_out(engine, plans)
+    assert failed(run(engine, *items)) == []
+    assert sorted(machines(engine)) == ["new"]
+
+
+def test_a_machine_whose_place_was_not_given_back_is_not_started_beside_what_stayed(engine):
+    error = {"kind": "TimedOut", "asked": "the guest", "found": "it did not obey", "remedy": "Raise shutdown_timeout"}
+    refused = {"kind": "NoCapacity", "asked": "virtual machine big-0", "found": "it stayed", "remedy": ""}
+    old = {"name": "old", "template": "web", "memory": 3000}
+    big = dict(BIG, count=1)
+    run(engine, old)
+    _, plans, _ = want(engine, big, dict(old, state="absent"))
+    carry_out(engine, plans, old=("RUNNING", error), big_0=("PROLOG_FAILURE", refused))
+    assert placed(engine) == {"old": (3000, "RUNNING"), "big-0": (2000, "RUNNING")}
+    # The list has changed its mind: what is there by now is more than there is room for.
+    (text,) = failed(want(engine, big, old)[0])
+    assert "VM big-0" in text and "node1 were promised is more than it has, by 904 MiB and 0 CPU" in text
+    assert failed(run(engine, big, dict(old, state="absent"))) == []
+    assert placed(engine) == {"big-0": (2000, "RUNNING")}

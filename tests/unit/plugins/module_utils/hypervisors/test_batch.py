@@ -676,6 +676,80 @@ def test_what_others_held_already_when_it_was_decided_is_not_counted_again(here:
     assert told(outcome) == ("RUNNING", True, "")
 
 
+def ending(vm_id: int, generation: int = 2, **orders: Any) -> Planned:
+    return Planned(machine(vm_id), generation, "DONE", gives_memory=74, gives_cpu=1.0, previous="RUNNING", **orders)
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_machines_start_in_the_place_of_others_once_these_are_gone(
+    here: Node, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(batch, "WAITING", workers)
+    first = here.apply(*(Planned(machine(number), 1, "RUNNING") for number in (5, 6)))
+    assert [told(outcome) for outcome in first] == [("RUNNING", True, "")] * 2, first
+    here.driver.names()
+    new = [Planned(machine(number), 1, "RUNNING", previous="PROLOG") for number in range(2)]
+    outcomes = here.apply(*new, ending(5), ending(6), lacking_memory=100)
+    assert [told(outcome) for outcome in outcomes] == [("RUNNING", True, "")] * 2 + [("DONE", True, "")] * 2
+    asked = here.driver.names()
+    assert asked.index("define") > max(place for place, name in enumerate(asked) if name == "remove")
+
+
+def test_a_machine_is_not_begun_where_one_stays_whose_place_it_was_to_have(here: Node) -> None:
+    here.one("RUNNING", vm=machine(5))
+    here.driver.fails["shutdown"] = TimedOut("the guest", "it did not obey")
+    new = [Planned(machine(number), 1, "RUNNING", previous="PROLOG") for number in range(2)]
+    outcomes = here.apply(*new, ending(5), lacking_memory=50, lacking_cpu=0.5)
+    assert [told(outcome) for outcome in outcomes] == [
+        ("RUNNING", True, ""),
+        ("PROLOG_FAILURE", False, "NoCapacity"),
+        ("RUNNING", False, "TimedOut"),
+    ]
+    assert outcomes[1].error is not None and "what web-5 (id 5) held of host node1" in outcomes[1].error["found"]
+    assert sorted(here.driver.machines) == [0, 5] and not (here.directory(1) / "disk.0").exists()
+    # The next plan has both again.
+    del here.driver.fails["shutdown"]
+    outcomes = here.apply(Planned(machine(1), 2, "RUNNING", previous="PROLOG_FAILURE"), ending(5, 3), lacking_memory=50)
+    assert [outcome.state for outcome in outcomes] == ["RUNNING", "DONE"]
+
+
+def test_a_saved_machine_stays_saved_where_it_has_no_place(here: Node) -> None:
+    here.one("RUNNING", vm=machine(5))
+    here.one("RUNNING")
+    here.one("SUSPENDED", 2)
+    here.driver.fails["remove"] = HypervisorError("domain one-5", "it can't be removed")
+    for wanted in ("RUNNING", "POWEROFF"):
+        resumed = Planned(machine(), 3, wanted, previous="SUSPENDED")
+        outcomes = here.apply(resumed, ending(5), lacking_memory=50)
+        expected = ("SUSPENDED", False, "NoCapacity") if wanted == "RUNNING" else ("POWEROFF", True, "")
+        assert told(outcomes[0]) == expected
+
+
+def test_what_is_given_back_counts_where_others_took_memory_meanwhile(here: Node) -> None:
+    here.one("RUNNING", vm=machine(5, memory=64))
+    here.driver.machines[5].memory = 64
+    here.driver.foreign_memory = 20
+    new = Planned(machine(), 1, "RUNNING", previous="PROLOG")
+    outcomes = here.apply(new, ending(5), memory=100, foreign_memory=10, lacking_memory=48)
+    assert [outcome.state for outcome in outcomes] == ["RUNNING", "DONE"]
+
+
+def test_a_newer_plan_has_the_machine_that_waited_for_its_place(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.one("RUNNING", vm=machine(5))
+    remove = here.driver.remove
+
+    def overtaken(mark: Any) -> bool:
+        here.number += 1
+        node.accept(str(here.root), CATALOG, here.number)
+        return remove(mark)
+
+    monkeypatch.setattr(here.driver, "remove", overtaken)
+    new = Planned(machine(), 1, "RUNNING", previous="PROLOG")
+    outcomes = here.apply(new, ending(5), lacking_memory=50)
+    assert outcomes[0].error is not None and outcomes[0].error["kind"] == "StalePlan"
+    assert outcomes[1].state == "DONE" and here.driver.machines == {}
+
+
 def test_a_machine_that_is_made_anew_has_room_where_it_was(here: Node) -> None:
     here.one("RUNNING")
     here.driver.machines[0].memory = 64

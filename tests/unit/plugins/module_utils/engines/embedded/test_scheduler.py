@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.scheduler import Homes, Scheduler
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.scheduler import Held, Homes, Scheduler
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
     NebulaError,
@@ -41,6 +41,19 @@ def test_the_host_with_most_memory_left_takes_it():
 
 def test_of_equals_the_first_takes_it():
     assert scheduler(host("b"), host("a")).place("vm", 1, 64).name == "b"
+
+
+def test_what_is_being_ended_counts_as_free_and_a_place_that_is_free_by_now_comes_first():
+    hosts = (host("a", 1024, memory_used=1000, cpu_used=4.0), host("b", 512))
+    made = scheduler(*hosts, ending={"a": Held(1000, 4.0)})
+    assert [made.place("vm", 1, 256).name for _ in range(3)] == ["b", "b", "a"]
+    with pytest.raises(NoCapacity) as caught:
+        made.place("vm", 1, 900)
+    assert caught.value.found == (
+        "a has 768 MiB left of 1024, once the machines that are being ended are gone; b has 0 MiB left of 512"
+    )
+    with pytest.raises(NoCapacity, match=r"a has 3 CPU left of 4, once the machines that are being ended are gone"):
+        made.place("vm", 4, 64)
 
 
 def test_a_host_that_lacks_processors_is_passed_over():

@@ -103,7 +103,7 @@ def test_a_file_that_went_is_the_error_of_a_machine_that_exists(engine, again, s
     later = again()
     (outcome,), plans = want(later, web(FILES=str(script)))
     assert outcome.error is None and plans == {}
-    (outcome,), plans = want(later, web(FILES=str(script), OTHER="x"))
+    (outcome, _as_it_is), plans = want(later, web(FILES=str(script), OTHER="x"))
     assert "VM web" in str(outcome.error) and plans == {}
     assert engine.vm_pool(names=["web"])[0].state == "RUNNING"
 

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of a plan that start in the place of others of it: only when these are gone, and not at all if they stay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..errors import NoCapacity
+from ..model.plan import Plan, PlannedVm
+from ..model.vm import Vm
+
+# CPU is counted in parts of one.
+ROUNDING = 1e-6
+
+
+class Successors:
+    """cost: MiB that a machine takes of this node. Its methods are called by several threads at once."""
+
+    def __init__(self, plan: Plan, cost: Callable[[Vm], int]) -> None:
+        self.plan = plan
+        self._cost = cost
+        self._memory, self._cpu = float(plan.lacking_memory), plan.lacking_cpu
+        self._changed = threading.Condition()
+        # Those that are waited for, and those that were and have not given back what they hold.
+        self._pending = {each.vm.vm_id for each in plan.vms if _gives(each)} if self._lacks() else set()
+        self._stayed: list[str] = []
+        self._refused: set[int] | None = None
+
+    def in_turn(self) -> list[PlannedVm]:
+        """The plan's machines, those first that others wait for."""
+        return sorted(self.plan.vms, key=lambda each: each.vm.vm_id not in self._pending)
+
+    def done(self, planned: PlannedVm, successful: bool) -> None:
+        """To be called once for each machine, whatever became of it: others may wait for that."""
+        with self._changed:
+            if planned.vm.vm_id not in self._pending:
+                return
+            self._pending.remove(planned.vm.vm_id)
+            if successful:
+                self._memory -= planned.gives_memory
+                self._cpu -= planned.gives_cpu
+            else:
+                self._stayed.append(f"{planned.vm.name} (id {planned.vm.vm_id})")
+            self._changed.notify_all()
+
+    def wait(self, planned: PlannedVm) -> bool:
+        """Until there is a place for that machine; whether it had to wait. NoCapacity if there will be none. One that
+        is waited for itself never waits."""
+        if not self._lacks() or _gives(planned):
+            return False
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lacks() or not self._pending)
+            if self._refused is None:
+                self._refused = self._without_place()
+            if planned.vm.vm_id not in self._refused:
+                return True
+        vm, stayed = planned.vm, ", ".join(sorted(self._stayed)[:5])
+        raise NoCapacity(
+            f"virtual machine {vm.name}: {self._cost(vm)} MiB of memory and {vm.cpu:g} CPU",
+            f"it was to have what {stayed} held of host {self.plan.host}, and that was not given back",
+            "Nothing of this machine was begun. See why that did not end or change, then run again",
+        )
+
+    def _lacks(self) -> bool:
+        return self._memory > 0 or self._cpu > ROUNDING
+
+    def _without_place(self) -> set[int]:
+        """Of those that start, the youngest, until what is lacking is enough for the others."""
+        memory, cpu = self._memory, self._cpu
+        refused = set()
+        for planned in sorted(self.plan.vms, key=lambda each: -each.vm.vm_id):
+            if memory <= 0 and cpu <= ROUNDING:
+                break
+            if _starts(planned) and not _gives(planned):
+                refused.add(planned.vm.vm_id)
+                memory -= self._cost(planned.vm)
+                cpu -= planned.vm.cpu
+        return refused
+
+
+def _gives(planned: PlannedVm) -> bool:
+    return planned.gives_memory > 0 or planned.gives_cpu > 0
+
+
+def _starts(planned: PlannedVm) -> bool:
+    return planned.wanted == "RUNNING" and (planned.previous != "RUNNING" or planned.operation == "recreate")
