@@ -155,7 +155,7 @@ class Sent(Site):
 
     def done(self, playbook: str, *arguments: str, **changes: Any) -> str:
         code, output = self.run(playbook, *arguments, **changes)
-        assert code == 0, output + "".join((self.directory / f"{n.name}.log").read_text() for n in self.nodes)
+        assert code == 0, output + "".join(Path(node.log.name).read_text() for node in self.nodes)
         return output
 
     def image(self, name: str) -> dict[str, Any]:

@@ -31,6 +31,15 @@ def test_lists_and_dicts_become_json(text):
     assert json.loads(pack(yaml.safe_load(text), "vms")) == LISTS[text]
 
 
+@pytest.mark.parametrize("value", [[], {}, "[]", " {} "])
+def test_what_is_empty_is_no_part_of_any_plan(value):
+    """Ansible would put asterisks in its place there, as what an option without log holds."""
+    text = pack(value, "vms")
+    assert not json.loads(text)
+    assert text not in json.dumps({"vms": [], "sources": {}}, separators=(",", ":"))
+    assert text not in json.dumps({"vms": [], "sources": {}})
+
+
 def test_characters_stay_as_they_are():
     assert pack(["😀"], "vms") == '["😀"]'
 
