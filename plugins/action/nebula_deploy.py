@@ -26,7 +26,8 @@ def _has_machines(arguments: dict[str, Any]) -> bool:
     if arguments.get("state") != "applied":
         return False
     try:
-        return bool(json.loads(arguments.get("plan") or "{}").get("vms"))
+        plan = json.loads(arguments.get("plan") or "{}")
+        return bool(plan.get("vms") or plan.get("given_up"))
     except (ValueError, AttributeError):
         # What is wrong with it is the module's to say.
         return False

@@ -223,7 +223,7 @@ def opened(name: str, check_mode: bool) -> Iterator[Optional[Driver]]:
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     root, host = params["root"], params["host"]
     plan = plan_for(params["plan"], host) if params["state"] == "applied" else None
-    if plan is not None and not plan.vms:
+    if plan is not None and not plan.vms and not plan.given_up:
         if not check_mode:
             node.follow(root, plan.catalog, plan.number)
         return Result(payload={"outcomes": []})
@@ -235,7 +235,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
             else:
                 progress = Reporter(params["_progress_file"])
-                word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) else "done"
+                word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
                 report = functools.partial(progress.report, word=word)
                 rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
                 outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)

@@ -65,11 +65,20 @@ options:
       - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present)
         leaves it as it is.
       - V(absent) removes a host that has no machines.
-      - V(lost) removes one that is gone for good, and all that the catalog has of its machines. Nobody ends these; if
-        they still run somewhere, their addresses are given to others.
+      - V(lost) gives one up that does not come back, and all that the catalog has of its machines. Nobody ends these.
+        Their addresses are held until the host was seen without them, and persistent images on datastores that it
+        shared are DISABLED, unless O(gone).
     type: str
     choices: [present, enabled, disabled, absent, lost]
     default: present
+  gone:
+    description:
+      - With O(state=lost), whether the host is gone for good, so that its machines run nowhere and never will. Then
+        their addresses are free at once, and nothing of theirs is kept from others.
+      - It can be said of a host that was given up before, too.
+    type: bool
+    default: false
+    version_added: 0.2.0
   hosts:
     description: Many hosts, a list of dicts with the keys above.
     type: list
@@ -88,6 +97,12 @@ EXAMPLES = r"""
     memory: 8192
     cpu: 4
     reserved_memory: 512
+
+- name: One that burnt down, with all its machines
+  nebula.provision.nebula_host:
+    name: node7
+    state: lost
+    gone: true
 
 - name: No more machines there
   nebula.provision.nebula_host:
@@ -113,6 +128,12 @@ hosts:
     memory_used: {description: Memory in MiB that machines were promised., type: int}
     overhead_used: {description: "MiB that the hypervisor takes for these machines besides, at most.", type: int}
     vms: {description: Number of machines., type: int}
+freed:
+  description: Addresses that were held for machines of hosts given up before, and that O(gone) made free.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -140,7 +161,8 @@ def run(params, check_mode):
                     if item.before is None and item.after is not None:
                         item.after = {**item.after, "id": None}
         views = [item.after for item in result.items if item.after is not None]
-        result.payload = {"hosts": views, "catalog": engine.catalog()}
+        freed = [address for item in result.items for address in (item.before or {}).get("freed", ())]
+        result.payload = {"hosts": views, "freed": freed, "catalog": engine.catalog()}
     if params["hosts"] is None and views:
         result.payload["host"] = views[0]
     return result
@@ -161,6 +183,7 @@ def main():
         attributes={"type": "dict"},
         catalog={"type": "str"},
         state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent", "lost"]},
+        gone={"type": "bool", "default": False},
         hosts={"type": "list", "elements": "raw"},
         **ENGINE,
     )

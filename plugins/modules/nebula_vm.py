@@ -230,6 +230,17 @@ options:
       - What the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
     type: list
     elements: dict
+  end_given_up:
+    description:
+      - Whether machines that were given up with their host (O(nebula.provision.nebula_host#module:state=lost)), and
+        that a host was found to have again, are powered off. Their guests are asked first. Their disks stay, and they
+        start no more with their host.
+      - If V(false), they are named in warnings and left alone. Either way nobody gets their addresses, and a machine of
+        the list that has one of them already is not started, until they are off.
+      - A machine that the catalog has never heard of is not ended by this.
+    type: bool
+    default: false
+    version_added: 0.2.0
   safe_dirs:
     description:
       - Directories below those of O(restricted_dirs) from which FILES in CONTEXT may be taken all the same. So they may
@@ -390,6 +401,20 @@ differences:
     wanted: {description: What the list says., type: str}
     remedy: {description: What to do., type: str}
     sentence: {description: "All of it, as in RV(differs).", type: str}
+given_up:
+  description: Machines that were given up with their host, and that a host was found to have again.
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    vm_id: {description: Id., type: int}
+    uuid: {description: UUID., type: str}
+    name: {description: Name that it had., type: str}
+    host: {description: The host that has it., type: str}
+    state: {description: State as its host says., type: str}
+    addresses: {description: Addresses that it may use there., type: list, elements: str}
+    doubles: {description: Machines of the catalog that have one of these too., type: list, elements: str}
 plans:
   description: For each host that has something to do, the plan as JSON text.
   returned: when O(return_plans=true)
@@ -433,6 +458,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.restricted i
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
     difference_view,
+    given_up_told,
     observed_of,
     open_consoles,
     vm_items,
@@ -441,6 +467,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -469,13 +496,16 @@ def run(params, check_mode):
             observed = observed_of(params["observed"] or [])
             engine.host_check(observed)
             moved = engine.vm_observe(observed)
+            given_up = engine.vm_given_up()
             outcomes, warnings = reconcile(engine, items, params["hosts"])
             warnings += map(str, engine.vn_spread())
-            plans = engine.vm_plans(params["hosts"]) if params["return_plans"] else None
+            warnings += given_up_told(given_up, params["end_given_up"], params["hosts"])
+            plans = engine.vm_plans(params["hosts"], params["end_given_up"]) if params["return_plans"] else None
             returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
-            return moved, outcomes, [*warnings, *open_consoles(engine, observed)], plans, observed, returning
+            warnings = [*warnings, *open_consoles(engine, observed)]
+            return moved, outcomes, warnings, plans, observed, returning, given_up
 
-        moved, outcomes, warnings, plans, observed, returning = engine.decide(work)
+        moved, outcomes, warnings, plans, observed, returning, given_up = engine.decide(work)
         differs = [text for outcome in outcomes for text in outcome.differs]
         records = [outcome.after for outcome in outcomes if outcome.after is not None]
         result = Result([*refused, *vm_items(outcomes, moved)], warnings=warnings + differs)
@@ -484,6 +514,7 @@ def run(params, check_mode):
             "differs": differs,
             "differences": [difference_view(each) for outcome in outcomes for each in outcome.differences],
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
+            "given_up": to_plain(given_up),
             "catalog": engine.catalog(),
         }
     if plans is not None:
@@ -529,6 +560,7 @@ def main():
         vms={"type": "json", "no_log": True},
         hosts={"type": "list", "elements": "str"},
         observed={"type": "list", "elements": "dict"},
+        end_given_up={"type": "bool", "default": False},
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         validate_certs={"type": "bool", "default": True},

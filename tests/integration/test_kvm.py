@@ -29,13 +29,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StalePlan,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import kvm
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import given_up, kvm
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt_disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import GivenUp, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
 
@@ -666,6 +667,30 @@ def test_a_machine_starts_in_the_place_of_another_once_that_is_gone() -> None:
         assert node.states() == {1: "RUNNING", 2: "RUNNING"}
         assert [o.state for o in node.carry_out(list_of(hard=True))] == ["RUNNING", "RUNNING", "DONE"]
         assert node.states() == {2: "RUNNING", 3: "RUNNING"}
+
+
+@in_world
+def test_a_machine_that_was_given_up_is_powered_off_and_keeps_its_disks() -> None:
+    """Its guest does not obey the power button: it ends all the same. A machine beside it goes on."""
+    with a_node(audited=False) as node, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(given_up, "SHUTDOWN_SECONDS", 1)
+        old, beside = node.vm(1), node.vm(2)
+        node.bring(old, beside)
+        assert node.domain(old).autostart() == 1
+        disks = {path.name for path in node.directory(old).iterdir() if path.name.startswith("disk.")}
+        node.number += 1
+        machine = GivenUp(1, old.uuid, old.name, "node", "RUNNING", ("10.0.0.1",))
+        plan = Plan(node.catalog, node.number, "node", given_up=(machine,))
+        (outcome,) = Batch(plan, node.driver, node.root).apply()
+        assert (outcome.vm_id, outcome.state, outcome.changed, outcome.error) == (1, "POWEROFF", True, None)
+        assert node.states() == {1: "POWEROFF", 2: "RUNNING"}
+        assert node.domain(old).autostart() == 0
+        assert disks and disks <= {path.name for path in node.directory(old).iterdir()}
+        assert Batch(plan, node.driver, node.root).apply()[0].changed is False
+        # One of its id that is another machine is nobody's to end.
+        other = replace(machine, vm_id=2, uuid=old.uuid)
+        (outcome,) = Batch(replace(plan, given_up=(other,)), node.driver, node.root).apply()
+        assert outcome.error is not None and node.states()[2] == "RUNNING", outcome
 
 
 @in_world

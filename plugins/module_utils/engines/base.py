@@ -25,7 +25,7 @@ from ..model.host import Host
 from ..model.image import Image
 from ..model.network import AddressRange, Network, Spread
 from ..model.owner import Owner
-from ..model.plan import Observed, Plan, VmOutcome
+from ..model.plan import GivenUp, Observed, Plan, VmOutcome
 from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
@@ -65,6 +65,8 @@ class VmRecord:
     graphics: Mapping[str, Any] = field(default_factory=dict)
     request: Template | None = field(default=None, repr=False)
     owner: Owner = Owner()
+    # Why it may not be started: another machine, which was given up and runs, has an address of it. "" if none has.
+    doubled: str = ""
 
 
 @dataclass(frozen=True)
@@ -300,8 +302,14 @@ class Engine(abc.ABC):
     def host_delete(self, ref: Ref) -> Host: ...
 
     @abc.abstractmethod
-    def host_forget(self, ref: Ref) -> Host:
-        """Delete a host that is gone for good: its machines are DONE without anybody having ended them."""
+    def host_forget(self, ref: Ref, gone: bool = False) -> Host:
+        """Delete a host that is given up: its machines are DONE without anybody having ended them, and their addresses
+        are held until that host was seen without them. gone: it is gone for good, and they are free."""
+
+    def host_gone(self, name: str) -> list[str]:
+        """A host that was forgotten is gone for good: what is held for its machines is free. The addresses. Of engines
+        with "plans"."""
+        return []
 
     @abc.abstractmethod
     def host_check(self, observed: Sequence[Observed]) -> None:
@@ -353,9 +361,15 @@ class Engine(abc.ABC):
     def vm_observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
 
+    def vm_given_up(self) -> list[GivenUp]:
+        """Machines that were given up with their host, and that a node was seen to have in this session: what they
+        lease is held, and a machine that has an address of theirs is not started. Of engines with "plans"."""
+        return []
+
     @abc.abstractmethod
-    def vm_plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
-        """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on."""
+    def vm_plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+        """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on.
+        end_given_up: those of vm_given_up() are powered off, and their disks stay."""
 
     @abc.abstractmethod
     def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:

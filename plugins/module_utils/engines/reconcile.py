@@ -472,6 +472,7 @@ def _fulfil(
         made.append(outcome)
         if _is_elsewhere(record, hosts, warnings):
             continue
+        _refuse_doubled(wish, record)
         _change(engine, wish, outcome, warnings)
         _steer(engine, wish, outcome)
         _see_to_disks(engine, wish, outcome)
@@ -482,6 +483,18 @@ def _fulfil(
         made.extend(new)
         for outcome in new:
             _see_to_disks(engine, wish, outcome)
+
+
+def _refuse_doubled(wish: Wish, record: VmRecord) -> None:
+    """Conflict for a machine that is to start while one that was given up has an address of it."""
+    wanted = record.wanted if wish.state == "recovered" else WANTED.get(wish.state)
+    if record.doubled and wanted == "RUNNING" and record.state != "RUNNING":
+        raise Conflict(
+            f"VM {record.name} (id {record.id}): start",
+            record.doubled,
+            "Have that one powered off, which keeps its disks, by a run with nebula_end_given_up: true (end_given_up "
+            "of nebula_vm), then run again",
+        )
 
 
 def _create(

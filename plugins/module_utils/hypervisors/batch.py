@@ -57,6 +57,7 @@ from ..model.plan import (
     DELETE,
     REVERT,
     SAVE_AS,
+    GivenUp,
     Observed,
     ObservedVm,
     Plan,
@@ -67,7 +68,7 @@ from ..model.plan import (
 from ..model.vm import Vm
 from ..storage import arrivals, disks, injection, transfer
 from ..storage.datastore import disk_path, vm_directory
-from . import disk_tasks
+from . import disk_tasks, given_up
 from .base import Driver, Mark, Site
 from .successors import Successors
 
@@ -157,9 +158,9 @@ class Batch:
         self._successors = Successors(self.plan, lambda vm: vm.memory + self._overhead(vm.memory, vm.vcpu))
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
-        """The outcomes in the plan's order. Raises StalePlan and ForeignObject for the plan as a whole, before anything
-        is touched."""
-        if not self.plan.vms:
+        """The outcomes in the plan's order, those of machines that were given up after the others. Raises StalePlan and
+        ForeignObject for the plan as a whole, before anything is touched."""
+        if not self.plan.vms and not self.plan.given_up:
             return []
         known = node.accept(self.root, self.plan.catalog, self.plan.number)
         self._site = self._survey_site(known)
@@ -169,10 +170,11 @@ class Batch:
         place = os.path.dirname(vm_directory(self.root, 0))
         make_directory(place, 0o711)
         outcomes: dict[int, VmOutcome] = {}
-        total = len(self.plan.vms)
+        total = len(self.plan.vms) + len(self.plan.given_up)
         with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
             # Those that others wait for come first: all that are worked on could be such as wait.
             futures = [pool.submit(self._done, planned) for planned in self._successors.in_turn()]
+            futures += [pool.submit(self._power_off, each) for each in self.plan.given_up]
             for future in as_completed(futures):
                 outcome = future.result()
                 outcomes[outcome.vm_id] = outcome
@@ -185,7 +187,8 @@ class Batch:
         cache.prune(self.root, self.plan)
         self._transfer.prune(lambda: _images_in_use(self.root))
         node.finished(self.root, self.plan.catalog, self.plan.number)
-        return [outcomes[planned.vm.vm_id] for planned in self.plan.vms]
+        ids = [*(planned.vm.vm_id for planned in self.plan.vms), *(each.vm_id for each in self.plan.given_up)]
+        return [outcomes[vm_id] for vm_id in ids]
 
     def _survey_site(self, known: node.NodeFile) -> Site:
         """What all machines of this node have in common."""
@@ -307,6 +310,15 @@ class Batch:
             return outcome
         finally:
             self._successors.done(planned, successful)
+
+    def _power_off(self, machine: GivenUp) -> VmOutcome:
+        try:
+            record = read_record(vm_directory(self.root, machine.vm_id))
+        except (NebulaError, OSError):
+            record = None
+        found = (record.catalog, record.vm_id, record.uuid) if record is not None else None
+        owned = found == (self.plan.catalog, machine.vm_id, machine.uuid)
+        return given_up.power_off(self.plan, machine, self.driver, self.root, LOCK_SECONDS, owned)
 
     def _outcome(self, planned: PlannedVm) -> VmOutcome:
         """Never raises: what goes wrong with one machine is that machine's outcome."""
@@ -991,7 +1003,8 @@ def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) ->
             continue
         changed = state != planned.wanted or (batch is not None and batch.would_change(planned))
         outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed))
-    return outcomes
+    ended = [(each, given_up.would_change(each, driver, plan.catalog)) for each in plan.given_up]
+    return [*outcomes, *(VmOutcome(each.vm_id, 0, "POWEROFF", changed) for each, changed in ended)]
 
 
 def _is_over(root: str, planned: PlannedVm, state: str) -> bool:

@@ -46,6 +46,11 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
             done = [task.kind for task in planned.tasks]
             after["action"] = planned.operation or ", ".join(dict.fromkeys(done)) or "updateconf"
         shown.append(Item(planned.vm.name, before, after, error, changed=outcome.changed))
+    for machine, outcome in zip(plan.given_up, outcomes[len(plan.vms) :]):
+        error = None if outcome.error is None else _error(dict(outcome.error))
+        if error is not None:
+            error.asked = f"VM {machine.name} (id {machine.vm_id}), which was given up: {error.asked}"
+        shown.append(Item(machine.name, {"state": machine.state}, {"state": outcome.state}, error, outcome.changed))
     return shown
 
 

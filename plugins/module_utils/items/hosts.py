@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
+from ..model.flags import flag
 from ..model.host import Host, Overhead
 from ..model.names import check_name
 from ..model.plain import to_plain
@@ -22,7 +23,7 @@ from ..sync import Item, differences
 
 KEYS = (
     "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "overhead",
-    "transfer", "attributes", "catalog", "state",
+    "transfer", "attributes", "catalog", "state", "gone",
 )  # fmt: skip
 _SETTABLE = KEYS[1:10]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
@@ -50,9 +51,20 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     except NotFound:
         found = None
     before = host_view(found) if found else None
-    if state in ("absent", "lost"):
+    gone = item.get("gone") is not None and flag(item["gone"], f"host {name}: gone")
+    if gone and state != "lost":
+        raise InvalidValue(f"host {name}: gone", f"its state is to be {state}", "It goes with state: lost only")
+    if state == "lost":
         if found is not None:
-            (engine.host_forget if state == "lost" else engine.host_delete)(name)
+            engine.host_forget(name, gone)
+        elif gone:
+            freed = engine.host_gone(name)
+            # The host itself went before.
+            before = {"name": name, "freed": freed} if freed else None
+        return Item(name, before, None)
+    if state == "absent":
+        if found is not None:
+            engine.host_delete(name)
         return Item(name, before, None)
     if item.get("catalog") and item["catalog"] != engine.catalog():
         raise ForeignObject(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..engines.base import Engine, VmRecord
@@ -15,7 +15,7 @@ from ..errors import InvalidValue, StalePlan
 from ..hypervisors.access import ways_in
 from ..model.instantiate import leaves_password
 from ..model.plain import from_plain, to_plain
-from ..model.plan import Observed, Plan, VmOutcome
+from ..model.plan import GivenUp, Observed, Plan, VmOutcome
 from ..sync import Item
 
 SYSTEM_DATASTORE = "datastores/0"
@@ -112,6 +112,23 @@ def difference_view(difference: Difference) -> dict[str, Any]:
     """What was left as it is, for results."""
     keys = ("name", "id", "host", "attribute", "found", "wanted", "remedy", "sentence")
     return {key: getattr(difference, key) for key in keys}
+
+
+def given_up_told(found: Iterable[GivenUp], ending: bool, hosts: Collection[str] | None) -> list[str]:
+    """A warning for each machine that was given up with its host and is there again. ending: they are powered off, on
+    the hosts of this run."""
+    warnings = []
+    for machine in found:
+        what = f"Host {machine.host} has VM {machine.name} (id {machine.vm_id}), {machine.state}, which was given up"
+        addresses = ", ".join(machine.addresses)
+        held = f" Nobody else gets {addresses}." if machine.addresses and not machine.doubles else ""
+        twice = f" {', '.join(machine.doubles)} has an address of it ({addresses}) too." if machine.doubles else ""
+        if ending and (hosts is None or machine.host in hosts):
+            warnings.append(f"{what}: it is powered off, and its disks stay.{twice}")
+            continue
+        remedy = "nebula_end_given_up: true (end_given_up of nebula_vm) powers it off and leaves its disks"
+        warnings.append(f"{what}: it is left as it is.{held}{twice} {remedy}")
+    return warnings
 
 
 def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:

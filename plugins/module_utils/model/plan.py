@@ -112,6 +112,20 @@ class PlannedSource:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """A machine that a node has, and that the catalog has as DONE although nobody ended it: it was given up with its
+    host. addresses: that it may use there. doubles: machines of the catalog that have one of them too."""
+
+    vm_id: int
+    uuid: str
+    name: str
+    host: str
+    state: str
+    addresses: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that one node needs: every unfinished machine of it, whatever the lists of this run say.
 
@@ -122,7 +136,8 @@ class Plan:
     transfer: how files of images get to the node. images: those that its machines need or make, if it does not see the
     front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
     taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
-    what the host does not have for those that start before others of the plan have given it back.
+    what the host does not have for those that start before others of the plan have given it back. given_up: machines to
+    be powered off, whose disks stay.
     """
 
     catalog: str
@@ -140,6 +155,7 @@ class Plan:
     taken: tuple[str, ...] = ()
     lacking_memory: int = 0
     lacking_cpu: float = 0.0
+    given_up: tuple[GivenUp, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,11 @@ class VmOutcome:
     error: Optional[Mapping[str, str]] = None
     log: tuple[str, ...] = ()
     tasks: tuple[TaskOutcome, ...] = ()
+
+    @property
+    def is_of_given_up(self) -> bool:
+        """Whether it is of a machine that was given up with its host: no decision of the catalog is about that."""
+        return self.generation == 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ...model.host import Host
 from ...model.image import Image
 from ...model.network import AddressRange, Network, Spread
 from ...model.owner import Owner
-from ...model.plan import Observed, Plan, VmOutcome
+from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
 from . import copies
@@ -244,9 +244,12 @@ class EmbeddedEngine(Engine):
     def host_update(self, ref: Ref, **changes: Any) -> Host:
         return self.hosts.update(ref, **changes)
 
-    def host_forget(self, ref: Ref) -> Host:
-        self.vms.forget(self.hosts.info(ref))
+    def host_forget(self, ref: Ref, gone: bool = False) -> Host:
+        self.vms.forget(self.hosts.info(ref), gone)
         return self.hosts.delete(ref)
+
+    def host_gone(self, name: str) -> list[str]:
+        return self.vms.given_up.gone(name)
 
     def host_delete(self, ref: Ref) -> Host:
         host = self.hosts.info(ref)
@@ -311,8 +314,11 @@ class EmbeddedEngine(Engine):
     def vm_observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         return self.vms.observe(observed)
 
-    def vm_plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
-        return self.vms.plans(hosts)
+    def vm_given_up(self) -> list[GivenUp]:
+        return list(self.vms.given_up.seen)
+
+    def vm_plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+        return self.vms.plans(hosts, end_given_up)
 
     def vm_record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
         return self.vms.record(host, outcomes, done_number)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ...errors import BeingEnded, Conflict, InUse, InvalidValue, WrongState
@@ -276,6 +276,20 @@ class Images:
                     f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
                 )
                 self._came(image_of(row), error)
+
+    def written_by(self, vm_id: int) -> list[int]:
+        """Ids of the images whose own files that machine writes to."""
+        return [
+            row[0]
+            for row in self.store.rows("SELECT DISTINCT image_id FROM vm_images WHERE vm_id = ? AND writable", vm_id)
+        ]
+
+    def disable(self, image_ids: Iterable[int]) -> None:
+        """Give these to no machine before somebody says that all is well with them."""
+        self.store.db.executemany(
+            "UPDATE images SET state = ? WHERE id = ? AND state = ?",
+            [(int(ImageState.DISABLED), image_id, int(ImageState.READY)) for image_id in image_ids],
+        )
 
     def coming_from(self, host: str) -> list[str]:
         """Names of images whose files are on their way from there."""

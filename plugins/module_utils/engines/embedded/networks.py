@@ -30,6 +30,15 @@ _SHOWN = 5
 # Below the number of variables that any SQLite allows in one statement.
 _CHUNK = 500
 _IN_RANGE = "network_id = ? AND ar_id = ?"
+# Each lease with who has it: a machine, or one that was given up with its host.
+_LEASED = (
+    "leases l LEFT JOIN given_up g ON l.vm_id IS NULL AND g.vm_id = l.nic_id"
+    " LEFT JOIN vms v ON v.id = coalesce(l.vm_id, g.vm_id)"
+)
+_HELD_REMEDY = (
+    "What was given up with a host is free once that host was seen without it, or nebula.provision.forget_host was "
+    "told that the host is gone for good"
+)
 
 
 class Networks:
@@ -230,14 +239,17 @@ class Networks:
         if address_range is not None:
             where, values = where + " AND l.ar_id = ? AND l.offset >= ?", [network.id, address_range.ar_id, first]
         rows = self.store.rows(
-            "SELECT l.vm_id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
-            f" WHERE {where} GROUP BY l.vm_id ORDER BY l.vm_id LIMIT {_SHOWN + 1}",
+            f"SELECT l.vm_id, v.id, v.name, g.host FROM {_LEASED}"
+            f" WHERE {where} GROUP BY l.vm_id, v.id ORDER BY l.vm_id, v.id LIMIT {_SHOWN + 1}",
             *values,
         )
         if rows:
-            names = ", ".join(_vm(row["vm_id"], row["name"]) for row in rows[:_SHOWN])
+            names = ", ".join(
+                _vm(row["vm_id"], row["name"]) if row["host"] is None else _given_up(row) for row in rows[:_SHOWN]
+            )
             more = " …" if len(rows) > _SHOWN else ""
-            raise InUse(asked, f"addresses of it are leased by {names}{more}", "End these machines first")
+            held = f". {_HELD_REMEDY}" if any(row["host"] is not None for row in rows) else ""
+            raise InUse(asked, f"addresses of it are leased by {names}{more}", f"End these machines first{held}")
 
     # -- where its machines are ------------------------------------------------------------------------------------
     def spread(self, network: Network | None = None) -> dict[int, Spread]:
@@ -315,15 +327,58 @@ class Networks:
     def release_held(self, seen: Collection[int], complete: bool) -> None:
         """Give back what was held for machines that the catalog does not know, once they are on no node any more. A
         lease of no machine has the id of such a one in place of its NIC's. complete: all nodes were seen."""
-        rows = self.store.rows("SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL")
-        for row in rows if complete else ():
-            if row["nic_id"] not in seen:
-                place = (row["network_id"], row["ar_id"])
-                self.store.db.execute(f"DELETE FROM leases WHERE {_IN_RANGE} AND offset = ?", (*place, row["offset"]))
-                self.store.db.execute(
-                    f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {_IN_RANGE}",
-                    (row["offset"], *place),
-                )
+        rows = self.store.rows(
+            "SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL"
+            " AND nic_id NOT IN (SELECT vm_id FROM given_up)"
+        )
+        self._drop([row for row in rows if complete and row["nic_id"] not in seen])
+
+    def give_up(self, vm_id: int) -> None:
+        """Hold all that the machine leases, as leases of no machine."""
+        self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ?1 WHERE vm_id = ?1", (vm_id,))
+
+    def release_given_up(self, vm_id: int) -> list[str]:
+        """Give back what is held for a machine that was given up; the addresses."""
+        rows = self.store.rows("SELECT * FROM leases WHERE vm_id IS NULL AND nic_id = ?", vm_id)
+        freed = []
+        for row in rows:
+            network = self.info(row["network_id"])
+            calculator = addresses.Calculator(_range_of(network, row["ar_id"]))
+            lease = calculator.lease(network.id, row["offset"], None, None)
+            freed.append(f"{lease.ip or lease.ip6 or lease.mac} of network {network.name}")
+        self._drop(rows)
+        return freed
+
+    def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
+        """Give what that NIC of a machine that was given up has to nobody else; id and name of the machine that has it
+        already, None if there is none."""
+        place = (nic["network_id"], nic["ar_id"])
+        row = self.store.row(f"SELECT * FROM address_ranges WHERE {_IN_RANGE}", *place)
+        if row is None:
+            return None
+        offset = addresses.Calculator(_range(row)).offset_of(None, addresses.mac_number(nic["mac"], f"VM {vm_id}"))
+        if offset is None:
+            return None
+        found = self.store.row(
+            "SELECT l.vm_id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
+            " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
+            *place,
+            offset,
+        )
+        if found is not None:
+            return None if found["vm_id"] is None else (found["vm_id"], found["name"])
+        self.store.db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, ?)", (*place, offset, vm_id))
+        self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {_IN_RANGE}", place)
+        return None
+
+    def _drop(self, leases: Iterable[sqlite3.Row]) -> None:
+        for row in leases:
+            place = (row["network_id"], row["ar_id"])
+            self.store.db.execute(f"DELETE FROM leases WHERE {_IN_RANGE} AND offset = ?", (*place, row["offset"]))
+            self.store.db.execute(
+                f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {_IN_RANGE}",
+                (row["offset"], *place),
+            )
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
         """What a NIC takes from its network: its attributes, and above them those of the range it leases in."""
@@ -349,11 +404,13 @@ class Networks:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                "SELECT l.vm_id, l.nic_id, v.name, v.wanted FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
+                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, g.host FROM {_LEASED}"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,
             )
+            if row and row["host"] is not None:
+                raise NoLease(where, f"{_given_up(row)}, has it", f"Ask for another, or for none. {_HELD_REMEDY}")
             if row:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
                 if row["wanted"] == "DONE":
@@ -397,6 +454,14 @@ class Networks:
                 found += f"; {ending[0]} are held by machines that are being ended"
                 if wanted <= free + ending[0]:
                     raise BeingEnded(where, found, "Run again when these are gone")
+            held = self.store.row(
+                "SELECT count(*) FROM leases JOIN given_up ON given_up.vm_id = nic_id"
+                " WHERE leases.vm_id IS NULL AND network_id = ?",
+                network.id,
+            )
+            if held is not None and held[0]:
+                found += f"; {held[0]} are held for machines that were given up with their host"
+                remedy += f". {_HELD_REMEDY}"
         raise NoLease(where, found, remedy)
 
     def _lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
@@ -458,6 +523,10 @@ def _vm(vm_id: int | None, name: str | None) -> str:
     if vm_id is None:
         return "a machine that the catalog does not know"
     return f"VM {name} (id {vm_id})" if name else f"VM {vm_id}"
+
+
+def _given_up(row: sqlite3.Row) -> str:
+    return f"{_vm(row['id'], row['name'])}, given up with host {row['host']}"
 
 
 def _id(network: Network) -> int:

@@ -17,11 +17,12 @@ from ...model.context import ContextFile
 from ...model.host import Host
 from ...model.owner import Owner
 from ...model.plain import from_plain
-from ...model.plan import SAVE_AS, Observed, Plan, PlannedVm
+from ...model.plan import SAVE_AS, GivenUp, Observed, Plan, PlannedVm
 from ...model.states import ImageType
 from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
 from ...model.vm import Vm
 from .disks import Disks
+from .given_up import GivenUps
 from .hosts import Hosts
 from .scheduler import Held
 from .store import Store
@@ -36,7 +37,8 @@ _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 @dataclass
 class Said:
     """What the nodes said in this run, by host name. foreign_ids: of all of them. written: what machines wrote
-    to there, as files are called on the node."""
+    to there, as files are called on the node. unknown_memory: of machines of this catalog that it does not
+    have there."""
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)
@@ -44,6 +46,12 @@ class Said:
     foreign_ids: set[int] = field(default_factory=set)
     contents: dict[str, frozenset[str]] = field(default_factory=dict)
     written: dict[str, frozenset[str]] = field(default_factory=dict)
+    unknown_memory: dict[str, int] = field(default_factory=dict)
+
+    def others_memory(self) -> dict[str, int]:
+        """What nobody's machines of the catalog can have, whosever it is."""
+        names = {*self.foreign_memory, *self.unknown_memory}
+        return {name: self.foreign_memory.get(name, 0) + self.unknown_memory.get(name, 0) for name in names}
 
     def hear(self, node: Observed) -> None:
         self.foreign_memory[node.host] = node.foreign_memory
@@ -58,14 +66,18 @@ class Said:
 
 
 class Plans:
-    def __init__(self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, said: Said) -> None:
+    def __init__(
+        self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, said: Said, given_up: GivenUps
+    ) -> None:
         self.store = store
         self.hosts = hosts
         self.sources = sources
         self.disks = disks
         self.said = said
+        self.given_up = given_up
 
-    def plans(self, hosts: Sequence[str] | None = None) -> dict[str, Plan]:
+    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+        """end_given_up: machines that were given up with their host, and are there again, are powered off."""
         rows = self.store.rows(
             # Left to itself, SQLite walks through all machines to have them in order.
             "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -76,22 +88,30 @@ class Plans:
         for row in rows:
             if hosts is not None and row["host"] not in hosts:
                 continue
+            if self._is_to_wait(row):
+                self._leave_out(row)
+                continue
             if self._is_unmade(row):
                 unmade.add(row["id"])
             planned.setdefault(row["host"], []).append(self._planned(row))
-        if not planned:
+        known = {host.name: host for host in self.hosts.pool()}
+        ending: dict[str, list[GivenUp]] = {}
+        for found in self.given_up.seen if end_given_up else ():
+            if found.host in known and (hosts is None or found.host in hosts):
+                ending.setdefault(found.host, []).append(found)
+        if not planned and not ending:
             return {}
         self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
         number = int(self.store.meta("plan"))
         catalog = self.store.meta("catalog")
-        known = {host.name: host for host in self.hosts.pool()}
         # By the catalog of now: machines of older versions do not say which of their files are images.
         names = {
             row["source"]: row["name"]
             for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
         }
         plans = {}
-        for host, vms in planned.items():
+        for host in dict.fromkeys((*planned, *ending)):
+            vms = planned.get(host, [])
             sources = self.sources.planned(
                 replace(file, image=names.get(file.source, ""))
                 for each in vms
@@ -99,7 +119,7 @@ class Plans:
                 # Disks that are there are not made.
                 for file in files_of(each.vm, each.vm.vm_id in unmade)
             )
-            lacking = _lacking(known[host], self.said.foreign_memory.get(host, 0), vms)
+            lacking = _lacking(known[host], self.said.others_memory().get(host, 0), vms)
             plans[host] = self._with_images(
                 Plan(
                     catalog,
@@ -112,10 +132,20 @@ class Plans:
                     sources=sources,
                     lacking_memory=lacking.memory,
                     lacking_cpu=lacking.cpu,
+                    given_up=tuple(ending.get(host, ())),
                 ),
                 known[host],
             )
         return plans
+
+    def _is_to_wait(self, row: sqlite3.Row) -> bool:
+        starts = row["wanted"] == "RUNNING" and self.disks.found_state(row) != "RUNNING"
+        return starts and row["id"] in self.given_up.doubled
+
+    def _leave_out(self, row: sqlite3.Row) -> None:
+        """It waits until nobody has its address but itself."""
+        error = f"it is not started: {self.given_up.doubled[row['id']]}"
+        self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
 
     def _is_unmade(self, row: sqlite3.Row) -> bool:
         """Whether the machine's disks are to be made."""

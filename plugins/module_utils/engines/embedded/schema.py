@@ -94,5 +94,9 @@ MIGRATIONS = (
     """
     ALTER TABLE hosts ADD COLUMN transfer TEXT NOT NULL DEFAULT 'shared';
     """,
+    """
+    CREATE TABLE given_up (
+        vm_id INTEGER PRIMARY KEY REFERENCES vms(id), host TEXT NOT NULL, ended INTEGER NOT NULL DEFAULT 0);
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -29,7 +29,7 @@ from ...model.network import Network
 from ...model.nic import Nic
 from ...model.owner import Owner
 from ...model.plain import from_plain, to_plain
-from ...model.plan import DiskTask, Observed, VmOutcome
+from ...model.plan import DiskTask, Observed, ObservedVm, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.transfer import SHARED, way_back
@@ -39,6 +39,7 @@ from . import consoles
 from .devices import compare, with_gone
 from .devices import gone as devices_gone
 from .disks import WAYS, Disks, text_of
+from .given_up import GivenUps
 from .hosts import Hosts
 from .images import Images
 from .networks import LeaseRequest, Networks
@@ -80,7 +81,8 @@ class Vms:
         self.now = now
         self.disks = Disks(store, images, now)
         self.said = Said()
-        self._plans = Plans(store, hosts, sources, self.disks, self.said)
+        self.given_up = GivenUps(store, networks)
+        self._plans = Plans(store, hosts, sources, self.disks, self.said, self.given_up)
         self.plans = self._plans.plans
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ class Vms:
     def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: _References) -> VmRecord:
         body = json.loads(row["body"]) if row["body"] else {}
         outdated = row["state"] != VmState.DONE and self._outdated(body, references)
-        return _record(row, hosts, body, outdated)
+        return _record(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
 
     def _select(self, column: str, values: Iterable[Any], condition: str) -> Iterable[sqlite3.Row]:
         wanted = list(dict.fromkeys(values))
@@ -141,7 +143,7 @@ class Vms:
         now = self.now()
         references = _References(self.images, self.networks)
         pool = self.hosts.pool()
-        scheduler = Scheduler(pool, self.said.foreign_memory, hosts, self.said.unreached, self._held())
+        scheduler = Scheduler(pool, self.said.others_memory(), hosts, self.said.unreached, self._held())
         hypervisors = {host.hypervisor for host in pool}
         homes = Homes()
         ids = self._new_ids(len(requests))
@@ -425,7 +427,7 @@ class Vms:
             return
         host = self._hosts_by_id()[row["host_id"]]
         held = self._held().get(host.name, NOTHING)
-        room = Scheduler([host], self.said.foreign_memory, ending={host.name: held}).rooms[0]
+        room = Scheduler([host], self.said.others_memory(), ending={host.name: held}).rooms[0]
         # Its own share is counted already.
         if not room.has(0, 0.0):
             raise NoCapacity(
@@ -608,7 +610,7 @@ class Vms:
                 overhead_used=host.overhead_used - row["overhead"],
                 cpu_used=host.cpu_used - row["cpu"],
             )
-            scheduler = Scheduler([without], self.said.foreign_memory, ending=self._held())
+            scheduler = Scheduler([without], self.said.others_memory(), ending=self._held())
             scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
         if memory or cpu or overhead != row["overhead"]:
             self.hosts.promise(_id(host), memory, overhead - row["overhead"], cpu, 0)
@@ -671,12 +673,19 @@ class Vms:
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         moved: list[tuple[int, str, str]] = []
+        believed: list[Observed] = []
+        others: dict[str, list[ObservedVm]] = {}
         for node in observed:
             host = self.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
+            host_id = None if host is None else host["id"]
+            stale = node.reached and self._is_stale(host_id, node)
+            if node.reached and not stale:
+                believed.append(node)
+                others[node.host] = self._others(host_id, node)
             if host is None:
                 continue
             self.said.hear(node)
-            if node.reached and self._is_stale(host["id"], node):
+            if stale:
                 continue
             seen = {vm.vm_id: vm for vm in node.vms}
             for row in self.store.rows(
@@ -691,10 +700,31 @@ class Vms:
                 if now != before:
                     moved.append((row["id"], now, _observed_reason(node, now)))
         self._move(moved, "monitor")
+        self.given_up.hear(believed, others)
+        self._reckon_with(others)
         self.networks.release_held({vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed))
         return self.pool(ids=[vm_id for vm_id, _s, _r in moved])
 
-    def _is_stale(self, host_id: int, node: Observed) -> bool:
+    def _others(self, host_id: int | None, node: Observed) -> list[ObservedVm]:
+        """The machines with this catalog's mark there that the catalog does not have there."""
+        ours = {row["id"] for row in self.store.rows("SELECT id FROM vms WHERE host_id = ? AND state != 6", host_id)}
+        return [vm for vm in node.vms if vm.vm_id not in ours]
+
+    def _reckon_with(self, others: Mapping[str, Sequence[ObservedVm]]) -> None:
+        """What they hold of their hosts is nobody else's, whoever ends them."""
+        hosts = {host.name: host for host in self.hosts.pool()}
+        for name, machines in others.items():
+            if name in hosts:
+                overhead = hosts[name].overhead
+                self.said.unknown_memory[name] = sum(
+                    vm.memory + overhead.of(vm.memory, None) for vm in machines if vm.memory
+                )
+        for found in self.given_up.seen:
+            graphics = json.loads(self._row(found.vm_id)["body"]).get("graphics") or {}
+            if found.state != "POWEROFF" and graphics.get("port"):
+                self.said.taken_ports.setdefault(found.host, set()).add(graphics["port"])
+
+    def _is_stale(self, host_id: int | None, node: Observed) -> bool:
         """Whether another run has recorded since what the node did after it was polled."""
         recorded = int(self.store.meta(f"recorded/{host_id}") or 0)
         return node.catalog == self.store.meta("catalog") and node.done_number < recorded
@@ -714,6 +744,8 @@ class Vms:
         touched = []
         for outcome in outcomes:
             row = self.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
+            if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
+                self.given_up.ended(outcome.vm_id)
             if row is None or outcome.generation != row["generation"] or row["settled"]:
                 continue  # decided anew since, or recorded already: the newer decision's own outcome counts
             if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
@@ -769,11 +801,18 @@ class Vms:
             self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
         return self.pool(ids=[row["id"] for row in rows])
 
-    def forget(self, host: Host) -> None:
-        """The machines of a host that is gone for good."""
+    def forget(self, host: Host, gone: bool) -> None:
+        """The machines of a host that is given up. gone: they run nowhere, and never will. Otherwise what others could
+        not have beside them stays theirs: their addresses, and the files of images that they write to."""
         for row in self.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
+            shared = [] if gone or host.transfer != SHARED else self.images.written_by(row["id"])
+            if not gone:
+                self.given_up.give_up(row["id"], host.name)
             self._end(row, host.name, f"host {host.name} was forgotten")
             self.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
+            self.images.disable(shared)
+        if gone:
+            self.given_up.gone(host.name)
         self.images.forget_host(host.name)
 
     def _away(self, row: sqlite3.Row) -> str:
@@ -1052,7 +1091,9 @@ def _told_addresses(variables: Mapping[str, str]) -> list[str]:
     return told
 
 
-def _record(row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any], outdated: bool) -> VmRecord:
+def _record(
+    row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any], outdated: bool, doubled: str
+) -> VmRecord:
     host = hosts.get(row["host_id"])
     context = body.get("context")
     given = (context or {}).get("variables") or {}
@@ -1074,6 +1115,7 @@ def _record(row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any]
         position=row["position"],
         error=row["error"],
         outdated=outdated,
+        doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],
         hostname=given.get("SET_HOSTNAME") or given.get("HOSTNAME") or "",

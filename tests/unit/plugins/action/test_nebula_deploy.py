@@ -30,6 +30,11 @@ def test_machines_are_worked_on_with_progress(plan):
     assert found["module_args"]["_progress_file"].startswith("/tmp/task/job-")
 
 
+def test_machines_that_were_given_up_may_take_as_long_as_others():
+    found = ran({"state": "applied", "plan": {"vms": [], "given_up": [{"vm_id": 1}]}})
+    assert found["module_args"]["_progress_file"].startswith("/tmp/task/job-")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -100,7 +100,7 @@ def test_the_catalog_is_told_and_one_host_only_where_one_was_asked_for(root, hos
     assert "host" not in many.payload
     assert many.payload["catalog"] == made.payload["catalog"]
     gone = host(root, name="node1", state="absent")
-    assert gone.payload == {"hosts": [], "catalog": made.payload["catalog"]}
+    assert gone.payload == {"hosts": [], "freed": [], "catalog": made.payload["catalog"]}
 
 
 def test_a_host_that_is_lost_takes_its_machines_with_it(furnished, host, vm, obey):
@@ -109,3 +109,6 @@ def test_a_host_that_is_lost_takes_its_machines_with_it(furnished, host, vm, obe
     assert foreseen.changed and not foreseen.errors
     assert not host(furnished, name="node1", state="lost").errors
     assert host(furnished, name="node1", state="absent").changed is False
+    freed = host(furnished, name="node1", state="lost", gone=True)
+    assert freed.changed and freed.payload["freed"] == ["10.66.0.10 of network Public"]
+    assert host(furnished, name="node1", state="lost", gone=True).changed is False

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
 from ansible_collections.nebula.provision.plugins.module_utils.items import deploy
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    GivenUp,
     Observed,
     Plan,
     PlannedVm,
@@ -52,6 +54,23 @@ def test_a_plan_that_is_not_for_here(change: dict[str, Any], told: str) -> None:
         deploy.plan_for(json.dumps(data), "node")
     assert told in str(caught.value)
     assert "geheim" not in str(caught.value)
+
+
+def test_machines_that_were_given_up_are_shown_after_those_of_the_plan() -> None:
+    machine = GivenUp(7, "uuid-7", "old", "node", "RUNNING")
+    wanted = replace(plan("RUNNING"), given_up=(machine, replace(machine, vm_id=8)))
+    assert deploy.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
+    error = NoCapacity("its directory", "it is locked").as_dict()
+    outcomes = [
+        VmOutcome(0, 1, "RUNNING", True),
+        VmOutcome(7, 0, "POWEROFF", True),
+        VmOutcome(8, 0, "UNKNOWN", False, error),
+    ]
+    _first, ended, failed = deploy.items(wanted, outcomes)
+    assert (ended.name, ended.before, ended.after) == ("old", {"state": "RUNNING"}, {"state": "POWEROFF"})
+    assert ended.is_changed and ended.error is None
+    assert not failed.is_changed
+    assert str(failed.error) == "VM old (id 8), which was given up: its directory: it is locked"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "null"])

@@ -102,6 +102,20 @@ def test_a_host_goes_and_goes_only_once(apply, engine, state):
     assert not apply(name="node1", state=state).is_changed
 
 
+def test_a_host_that_was_given_up_can_be_said_to_be_gone_for_good(apply, engine, monkeypatch):
+    apply(**NODE)
+    said = []
+    monkeypatch.setattr(engine, "host_gone", lambda name: said.append(name) or ["10.0.0.1 of network n"][: len(said)])
+    forgotten = apply(name="node1", state="lost", gone="no")
+    assert forgotten.is_changed and said == []
+    freed = apply(name="node1", state="lost", gone="yes")
+    assert (freed.before, freed.after, said) == ({"name": "node1", "freed": ["10.0.0.1 of network n"]}, None, ["node1"])
+    monkeypatch.setattr(engine, "host_gone", lambda name: [])
+    assert not apply(name="node1", state="lost", gone=True).is_changed
+    assert "It goes with state: lost only" in refusal(apply(name="node1", state="absent", gone=True))
+    assert "gone 'perhaps'" in refusal(apply(name="node1", state="lost", gone="perhaps"))
+
+
 def test_the_marks_of_another_catalog_are_refused_and_those_of_this_one_are_not(apply, engine):
     other = apply(**NODE, catalog="0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10")
     assert isinstance(other.error, ForeignObject)
@@ -160,4 +174,4 @@ def test_a_host_is_shown_with_plain_values(engine):
     assert shown["attributes"] == {"A": "b"}
     assert json.loads(json.dumps(shown)) == shown
     # All that an item may set can be seen.
-    assert set(hosts.KEYS) - {"catalog"} <= set(shown)
+    assert set(hosts.KEYS) - {"catalog", "gone"} <= set(shown)

@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items import vms
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import Change
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    GivenUp,
     Observed,
     ObservedVm,
     Plan,
@@ -146,6 +147,34 @@ def test_machines_that_moved_by_themselves_are_told_once():
     assert items[1].before == {"state": ""}
     assert items[1].after["state"] == "POWEROFF"
     assert items[1].is_changed
+
+
+# -- what was given up -------------------------------------------------------------------------------------------------
+LEFT, ENDED = "it is left as it is.", "it is powered off, and its disks stay."
+REMEDY = "nebula_end_given_up: true (end_given_up of nebula_vm) powers it off and leaves its disks"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending", "hosts", "told"),
+    [
+        ({}, False, None, f"{LEFT} Nobody else gets 10.66.0.10. {REMEDY}"),
+        (
+            {"doubles": ("web (id 4)",)},
+            False,
+            None,
+            f"{LEFT} web (id 4) has an address of it (10.66.0.10) too. {REMEDY}",
+        ),
+        ({"addresses": ()}, False, None, f"{LEFT} {REMEDY}"),
+        ({"doubles": ("web (id 4)",)}, True, None, f"{ENDED} web (id 4) has an address of it (10.66.0.10) too."),
+        ({}, True, ["node1"], ENDED),
+        ({}, True, ["node2"], f"{LEFT} Nobody else gets 10.66.0.10. {REMEDY}"),
+    ],
+)
+def test_machines_that_came_back_are_named_with_what_becomes_of_them(changes, ending, hosts, told):
+    machine = GivenUp(3, "u", "old", "node1", "RUNNING", ("10.66.0.10",))
+    (text,) = vms.given_up_told([dataclasses.replace(machine, **changes)], ending, hosts)
+    said = text.removeprefix("Host node1 has VM old (id 3), RUNNING, which was given up: ")
+    assert said == told
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

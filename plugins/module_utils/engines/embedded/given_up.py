@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that were given up with their host: DONE in the catalog, without anybody having ended them. Their addresses
+are held until the host was seen without them, or is declared gone for good."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+
+from ...model.plan import GivenUp, Observed, ObservedVm
+from .networks import Networks
+from .store import Store
+
+OFF = "POWEROFF"
+
+
+class GivenUps:
+    """All methods are called within a transaction of the store. seen: those that nodes were found to have in this run,
+    and that may run there again. doubled: by id, why a machine may not be started: one of these has its address."""
+
+    def __init__(self, store: Store, networks: Networks) -> None:
+        self.store = store
+        self.networks = networks
+        self.seen: list[GivenUp] = []
+        self.doubled: dict[int, str] = {}
+
+    def give_up(self, vm_id: int, host: str) -> None:
+        """To be called before the machine is DONE: what it leases is held from now on."""
+        self._note(vm_id, host)
+        self.networks.give_up(vm_id)
+
+    def gone(self, host: str) -> list[str]:
+        """The host and all that was on it are gone for good. The addresses that are free by that."""
+        freed = []
+        for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ? ORDER BY vm_id", host):
+            freed += self.networks.release_given_up(row["vm_id"])
+        self.store.db.execute("DELETE FROM given_up WHERE host = ?", (host,))
+        return freed
+
+    def hear(self, nodes: Sequence[Observed], others: Mapping[str, Sequence[ObservedVm]]) -> None:
+        """nodes: those that answered, and are believed. others: by host, the machines with this catalog's mark there
+        that the catalog does not have there. One that it has never heard of is nobody's to judge."""
+        self.seen, self.doubled = [], {}
+        for host, machines in others.items():
+            for vm in machines:
+                row = self.store.row("SELECT * FROM vms WHERE id = ? AND state = 6", vm.vm_id)
+                if row is not None and row["uuid"].lower() == vm.uuid.lower():
+                    self._found(host, vm, row)
+        there = {vm.vm_id for node in nodes for vm in node.vms}
+        catalog = self.store.meta("catalog")
+        for node in nodes:
+            # One that has forgotten whom it follows does not know which machines to look for.
+            if node.catalog == catalog:
+                self._release_all_but(node.host, there)
+
+    def _found(self, host: str, vm: ObservedVm, row: sqlite3.Row) -> None:
+        known = self.store.row("SELECT ended FROM given_up WHERE vm_id = ?", vm.vm_id)
+        if known is not None and known["ended"] and vm.state == OFF:
+            # It was powered off by our own hand, and nothing starts it again.
+            return
+        self._note(vm.vm_id, host)
+        nics = json.loads(row["body"] or "{}").get("nics", ())
+        doubles = []
+        for nic in nics:
+            other = self.networks.hold(vm.vm_id, nic)
+            address = nic["ip"] or nic["ip6"] or nic["mac"]
+            if other is None:
+                continue
+            doubles.append(f"{other[1]} (id {other[0]})")
+            if vm.state != OFF:
+                self.doubled[other[0]] = (
+                    f"its address {address} is also that of VM {row['name']} (id {vm.vm_id}), which was given up, and"
+                    f" is {vm.state} on host {host}"
+                )
+        addresses = tuple(nic["ip"] or nic["ip6"] or nic["mac"] for nic in nics)
+        self.seen.append(
+            GivenUp(vm.vm_id, row["uuid"], row["name"], host, vm.state, addresses, tuple(dict.fromkeys(doubles)))
+        )
+
+    def _release_all_but(self, host: str, there: Collection[int]) -> None:
+        for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ?", host):
+            if row["vm_id"] not in there:
+                self.networks.release_given_up(row["vm_id"])
+                self.store.db.execute("DELETE FROM given_up WHERE vm_id = ?", (row["vm_id"],))
+
+    def ended(self, vm_id: int) -> None:
+        """Note that its node has powered it off, and that it does not start with its host any more."""
+        done = self.store.db.execute("UPDATE given_up SET ended = 1 WHERE vm_id = ?", (vm_id,))
+        if done.rowcount:
+            self.networks.release_given_up(vm_id)
+
+    def _note(self, vm_id: int, host: str) -> None:
+        self.store.db.execute("INSERT OR REPLACE INTO given_up (vm_id, host, ended) VALUES (?, ?, 0)", (vm_id, host))
