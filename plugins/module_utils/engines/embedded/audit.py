@@ -237,8 +237,10 @@ class Audit:
 
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1
-        # A lease of no machine is held for one that a restored catalog does not know.
-        rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL")
+        # A lease of no machine is held for one that a restored catalog does not know, or that was given up with its
+        # host; one of no NIC for a machine that is made anew without it.
+        held = " AND nic_id IS NOT NULL" if table.name == "leases" else ""
+        rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL{held}")
         return {tuple(row)[:width]: tuple(row)[width:] for row in rows}
 
     def _counters(self, expected: _Expected) -> Iterator[Finding]:
@@ -263,7 +265,7 @@ class Audit:
         ):
             place = (row["network_id"], row["ar_id"])
             taken = {offset for network, ar_id, offset in expected.leases if (network, ar_id) == place}
-            held = "SELECT offset FROM leases WHERE vm_id IS NULL AND network_id = ? AND ar_id = ?"
+            held = "SELECT offset FROM leases WHERE (vm_id IS NULL OR nic_id IS NULL) AND network_id = ? AND ar_id = ?"
             taken |= {each["offset"] for each in self.store.rows(held, *place)}
             lowest = min(offset for offset in range(len(taken) + 1) if offset not in taken)
             if row["used"] != len(taken) or row["first_free"] > lowest:

@@ -333,6 +333,24 @@ class Networks:
         )
         self._drop([row for row in rows if complete and row["nic_id"] not in seen])
 
+    def places(self, vm_id: int) -> list[tuple[int, int, int]]:
+        """Network, range and offset of all that the machine leases."""
+        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ?", vm_id)
+        return [tuple(row) for row in rows]
+
+    def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:
+        """Hold what the machine leased and is to have no more, as leases of no NIC, until its node has made it anew."""
+        for place in places:
+            done = self.store.db.execute("INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?, NULL)", (*place, vm_id))
+            if done.rowcount == 1:
+                self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {_IN_RANGE}", place[:2])
+
+    def release_kept(self, vm_id: int) -> None:
+        """Give back what keep() held."""
+        self._drop(
+            self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
+        )
+
     def give_up(self, vm_id: int) -> None:
         """Hold all that the machine leases, as leases of no machine."""
         self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ?1 WHERE vm_id = ?1", (vm_id,))
@@ -411,6 +429,9 @@ class Networks:
             )
             if row and row["host"] is not None:
                 raise NoLease(where, f"{_given_up(row)}, has it", f"Ask for another, or for none. {_HELD_REMEDY}")
+            if row and row["vm_id"] is not None and row["nic_id"] is None:
+                found = f"{_vm(row['vm_id'], row['name'])} has it until it is made anew"
+                raise BeingEnded(where, found, "Run again when that is done")
             if row:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
                 if row["wanted"] == "DONE":
@@ -445,15 +466,19 @@ class Networks:
         else:
             found = f"{wanted} wanted, {free} free of {sum(r.size for r in network.address_ranges)}"
             remedy = "Add an address range, make one larger, or ask for fewer machines"
-            ending = self.store.row(
-                "SELECT count(*) FROM leases JOIN vms ON vms.id = vm_id WHERE network_id = ? AND wanted = 'DONE'",
+            row = self.store.rows(
+                "SELECT count(CASE WHEN wanted = 'DONE' THEN 1 END) AS ending,"
+                " count(CASE WHEN wanted != 'DONE' AND nic_id IS NULL THEN 1 END) AS anew"
+                " FROM leases JOIN vms ON vms.id = vm_id WHERE network_id = ?",
                 network.id,
-            )
-            if ending is not None and ending[0]:
+            )[0]
+            if row["ending"]:
                 # As after a teardown that was killed: they keep their addresses until their nodes have ended them.
-                found += f"; {ending[0]} are held by machines that are being ended"
-                if wanted <= free + ending[0]:
-                    raise BeingEnded(where, found, "Run again when these are gone")
+                found += f"; {row['ending']} are held by machines that are being ended"
+            if row["anew"]:
+                found += f"; {row['anew']} are held until machines are made anew"
+            if wanted <= free + row["ending"] + row["anew"]:
+                raise BeingEnded(where, found, "Run again when these are gone" if row["ending"] else "Run again then")
             held = self.store.row(
                 "SELECT count(*) FROM leases JOIN given_up ON given_up.vm_id = nic_id"
                 " WHERE leases.vm_id IS NULL AND network_id = ?",

@@ -575,8 +575,11 @@ class Vms:
         self._acquire(vm_id, row["name"], images)
         nics = list(old.nics) if _same_networks(old, demands, references) else []
         if not nics:
+            # Its domain uses them until its node has made it anew, and another host may be at the list before.
+            places = self.networks.places(vm_id)
             self.networks.release([vm_id])
             nics = self._lease([(vm_id, row["name"], demands, None)], references)[vm_id]
+            self.networks.keep(vm_id, places)
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(
@@ -760,6 +763,7 @@ class Vms:
                 self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
             if outcome.error is None:
                 self._detach(row)
+                self.networks.release_kept(row["id"])
             error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.

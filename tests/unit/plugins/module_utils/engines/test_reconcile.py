@@ -916,3 +916,48 @@ def test_a_machine_whose_place_was_not_given_back_is_not_started_beside_what_sta
     assert "VM big-0" in text and "node1 were promised is more than it has, by 904 MiB and 0 CPU" in text
     assert failed(run(engine, big, dict(old, state="absent"))) == []
     assert placed(engine) == {"big-0": (2000, "RUNNING")}
+
+
+def ips(engine):
+    return {name: [nic["ip"] for nic in record.nics] for name, record in machines(engine).items()}
+
+
+def test_addresses_that_a_machine_is_to_have_no_more_are_its_own_until_it_is_made_anew(engine):
+    """Its domain uses them, and another host may be at the same list before its own is."""
+    run(engine, {"name": "a", "template": "web"})
+    anew = {"name": "a", "template": "web", "recreate": True, "nics": [{"NETWORK": "Public", "IP": "10.66.0.50"}]}
+    asks = {"name": "c", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]}
+    outcomes, plans, _ = want(engine, anew, {"name": "b", "template": "web"}, asks)
+    assert ips(engine) == {"a": ["10.66.0.50"], "b": ["10.66.0.11"]}
+    assert "VM a (id 0) has it until it is made anew. Run again when that is done" in failed(outcomes)[0]
+    assert {finding.kind for finding in engine.ledger().findings} == {"machine-unfinished"}
+    with engine.session():
+        assert engine.repair() == []
+    # It was not made anew: what runs is what ran before.
+    error = {"kind": "HypervisorError", "asked": "VM a", "found": "it broke", "remedy": ""}
+    carry_out(engine, plans, a=("RUNNING", error))
+    assert "until it is made anew" in failed(want(engine, asks)[0])[0]
+    # Back to what it had, and on again: nothing is lost on the way, and nothing held twice.
+    back = dict(anew, nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}])
+    for item, there in ((back, "10.66.0.10"), (anew, "10.66.0.50"), (back, "10.66.0.10")):
+        want(engine, item)
+        assert ips(engine)["a"] == [there]
+        assert engine.vn_info("Public").address_ranges[0].used == 3
+    run(engine, back)
+    assert engine.vn_info("Public").address_ranges[0].used == 2 and engine.ledger().findings == ()
+
+
+def test_what_lacks_addresses_that_are_held_so_waits_for_them(cramped):
+    engine = cramped
+    run(engine, dict(WEB, count=2))
+    anew = dict(WEB, count=2, recreate=True, nics=[])
+    new = {"name": "new-%i", "count": 3, "template": "web"}
+    outcomes, plans, _ = want(engine, anew, new)
+    assert "3 wanted, 1 free of 3; 2 are held until machines are made anew. Run again then" in failed(outcomes)[0]
+    carry_out(engine, plans)
+    assert failed(run(engine, anew, new)) == []
+    assert len(machines(engine)) == 5
+    # One that ends before it was made anew holds nothing any more.
+    want(engine, dict(new, recreate=True, nics=[]))
+    run(engine, dict(new, state="absent"), dict(WEB, state="absent"))
+    assert engine.vn_info("Public").address_ranges[0].used == 0

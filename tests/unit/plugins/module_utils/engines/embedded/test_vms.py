@@ -310,6 +310,9 @@ def test_a_machine_with_other_nics_gets_other_addresses(web):
     nic = {"NETWORK": "Public", "IP": "10.66.0.50"}
     after = web.vm_recreate(0, record(web).request.with_vectors("NIC", [nic]))
     assert [each["ip"] for each in after.nics] == ["10.66.0.50"]
+    # What it had it has until its node has done so.
+    assert web.vn_info("Public").address_ranges[0].used == 2
+    obey(web, web.vm_plans())
     assert web.vn_info("Public").address_ranges[0].used == 1
 
 
