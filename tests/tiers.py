@@ -66,8 +66,11 @@ SUITES = {
             *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
             *("roles/demo_image",),
         ),
-        files=("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-        minutes=15,
+        files=(
+            *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
+            "test_given_up_host",
+        ),
+        minutes=20,
     ),
     "ansible": Suite(
         subjects=(
@@ -209,7 +212,8 @@ NEEDS = {
     "guests": (
         *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
         *("test_cloud_init", "test_demo_image", "test_disk_frozen", "test_disk_full", "test_disk_tasks"),
-        *("test_encrypted_disks", "test_foreign", "test_guest_context_offline", "test_image_check"),
+        *("test_encrypted_disks", "test_foreign", "test_given_up_host", "test_guest_context_offline"),
+        "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *("test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs", "test_lost_catalog"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),

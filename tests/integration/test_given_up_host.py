@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host is cut off, given up, and comes back with its machine: nobody got its address meanwhile, it is named, and
+ended only where that is wanted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.tests.integration.sent_site import TEMPLATE, Node, Sent, hosts
+
+NETWORK = {
+    "name": "net",
+    "bridge": "nbr0",
+    "vn_mad": "bridge",
+    "address_ranges": [{"type": "IP4", "ip": "10.88.0.10", "size": 8}],
+}
+FIRST, SECOND = "10.88.0.10", "10.88.0.11"
+
+
+def machines(site: Sent, node: Node) -> dict[int, str]:
+    """What the node says that it has."""
+    code, output = site.execute(
+        [
+            str(site.programs / "ansible"), "-i", str(site.inventory()), node.name, "-m",
+            "nebula.provision.nebula_deploy", "-a", f"host={node.name} root={site.root}",
+        ]
+    )  # fmt: skip
+    assert code == 0, output
+    told = json.loads(output[output.index("{") :])
+    return {vm["vm_id"]: vm["state"] for vm in told["observed"]["vms"]}
+
+
+def wanted(name: str, host: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "template": "base", "host": host, **more}
+
+
+@in_bare_world
+def given_up() -> None:
+    site = Sent()
+    site.variables["nebula_networks"] = [NETWORK]
+    template = TEMPLATE.format(image="base", prefix="vd") + 'NIC = [ NETWORK = "net" ]\n'
+    site.variables["nebula_templates"] = [{"name": "base", "template": template}]
+    site.variables["nebula_images"] = site.variables["nebula_images"][1:]
+    with hosts(site):
+        first, second = site.nodes
+        assert FIRST in site.done("site.yml", nebula_vms=[wanted("old", "node1")])
+
+        # Nobody reaches the first any more.
+        site.nodes = [second]
+        output = site.done("playbooks/forget_host.yml", "-e", "nebula_lost_host=node1")
+        assert "Their addresses are held until the host is seen without them" in output, output
+        output = site.done("site.yml", nebula_vms=[wanted("new", "node2")])
+        assert SECOND in output and FIRST not in output, output
+
+        # It is back, and its machine was never gone.
+        site.nodes = [first, second]
+        output = site.done("site.yml", nebula_vms=[])
+        assert "Host node1 has VM old (id 0), RUNNING, which was given up: it is left as it is." in output, output
+        assert machines(site, first) == {0: "RUNNING"}
+        asked = wanted("next", "node2", nics=[{"NETWORK": "net", "IP": FIRST}])
+        code, output = site.run("site.yml", nebula_vms=[asked])
+        assert code != 0 and "VM old (id 0), given up with host node1, has it" in output, output
+
+        disk = first.root / "datastores/0/0/disk.0"
+        assert disk.exists()
+        site.done("site.yml", nebula_vms=[], nebula_end_given_up=True)
+        assert machines(site, first) == {0: "POWEROFF"} and disk.exists()
+        output = site.done("site.yml", nebula_vms=[asked])
+        assert FIRST in output and "given up" not in output, output
+        assert sorted(machines(site, second).values()) == ["RUNNING", "RUNNING"]
+
+
+@pytest.mark.timeout(1200)
+def test_a_host_that_was_given_up_comes_back_with_its_machine():
+    given_up()
