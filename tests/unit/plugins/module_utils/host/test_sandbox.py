@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.sandbox impo
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a sandbox")
 MIB = 1024 * 1024
+ROOT = Path(__file__).resolve().parents[5]
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +176,18 @@ def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():
     evil = "/x/$(touch y);'\"`"
     before = sandbox._before("sh", {evil: READ}, sandbox._User(1, (2,), True))
     assert before.count(sandbox._SCRIPT) == 1 and evil in before and evil not in sandbox._SCRIPT
+
+
+PROGRAM = """
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+print(sandbox.run(["cat", "/proc/sys/kernel/ostype"], {}, timeout=60).stdout.strip())
+print(*sandbox.warnings(), sep="\\n")
+"""
+
+
+@needs_root
+def test_root_of_a_container_runs_it_as_before_and_hears_of_it():
+    """One that may not make namespaces, as most are."""
+    argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", PROGRAM]
+    told = command.run(argv, timeout=60, env={"PYTHONPATH": str(ROOT / "collections")}).stdout.splitlines()
+    assert told[0] == "Linux" and "cat ran without a sandbox" in told[1] and "not permitted" in told[1]
