@@ -21,3 +21,4 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sandbox, "run", run)
     monkeypatch.setattr(sandbox, "offline", list)
+    monkeypatch.setattr(sandbox, "around", lambda _program, _memory: [])

@@ -81,8 +81,8 @@ _without: set[str] = set()
 def warnings() -> list[str]:
     """What the result of this process has to say of programs that ran without it."""
     return [
-        f"{program} ran without a sandbox of its own, which this host can't make: {obstacle()}. The headers of what it "
-        f"opened were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"
+        f"{program} ran without a sandbox of its own, which this host can't make: {obstacle()}. The headers of disks "
+        f"were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"
         for program in sorted(_without)
     ]
 
@@ -90,6 +90,15 @@ def warnings() -> list[str]:
 def offline() -> list[str]:
     """The words before a program that is to have no network, and the host's files as they are."""
     return [] if obstacle() else ["unshare", "--net", "--"]
+
+
+def around(program: str, memory: int) -> list[str]:
+    """The words before a program that reads and writes nothing but its pipes, for those who stream through it; none
+    where there can be no sandbox. memory: bytes of address space that it may have then."""
+    if obstacle():
+        _note(program)
+        return []
+    return _before(program, {}, _User(USER), memory)
 
 
 def run(
@@ -106,12 +115,16 @@ def run(
     Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
     with _made(files):
         if obstacle():
-            if os.geteuid() == 0:
-                _without.add(os.path.basename(argv[0]))
+            _note(argv[0])
             return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
         with _handed_over(files, input is not None) as user:
             before = _before(argv[0], files, user, memory, cpu, input is not None)
             return command.run(argv, before=before, timeout=timeout, input=input, check=check)
+
+
+def _note(program: str) -> None:
+    if os.geteuid() == 0:
+        _without.add(os.path.basename(program))
 
 
 @dataclass(frozen=True)

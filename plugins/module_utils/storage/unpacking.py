@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from ..errors import ImageRefused
-from ..host import command
+from ..host import command, sandbox
 
 # Whoever stops early closes them, and with them the program that makes them.
 Blocks = Generator[bytes, None, None]
@@ -112,8 +112,11 @@ def _by_library(new: Callable[[], Any], blocks: Blocks, what: str) -> Blocks:
 
 def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
     pipe = subprocess.PIPE
-    # The library's own limit tells what is wrong; the kernel's holds if it does not.
-    with command.running(argv, memory=2 * MEMORY, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    # What strangers packed is read by a program that has nothing but its pipes. The library's own limit of memory tells
+    # what is wrong; the kernel's holds if it does not.
+    before = sandbox.around(argv[0], 2 * MEMORY)
+    limit = None if before else 2 * MEMORY
+    with command.running(argv, before=before, memory=limit, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         source, sink, complaints = process.stdin, process.stdout, process.stderr
         if source is None or sink is None or complaints is None:
             raise ValueError("a stream that was asked for is not there")

@@ -111,6 +111,14 @@ def test_an_input_comes_by_a_pipe_that_nobody_else_reads(image):
 
 
 @needs_root
+def test_a_program_that_is_streamed_through_has_nothing_but_its_pipes():
+    script = ["sh", "-c", "cat; cat /etc/passwd || echo none; ulimit -v; id -u"]
+    before = sandbox.around(script[0], 64 * MIB)
+    told = command.run(script, before=before, input="what a stranger packed\n", timeout=60).stdout
+    assert told == f"what a stranger packed\nnone\n65536\n{sandbox.USER}\n"
+
+
+@needs_root
 def test_limits_hold_inside():
     assert told({}, "ulimit -v; ulimit -t", memory=64 * MIB, cpu=7) == "65536\n7\n"
     with pytest.raises(CommandFailed):
@@ -154,6 +162,7 @@ def test_where_a_host_can_make_none_the_program_runs_and_that_is_said_once(monke
     for _time in range(2):
         assert sandbox.run(["cp", os.devnull, new], {new: NEW}, timeout=60).returncode == 0
     assert stat.S_IMODE(os.stat(new).st_mode) == 0o600 and sandbox.offline() == []
+    assert sandbox.around("cp", MIB) == []
     (warning,) = sandbox.warnings()
     assert "cp ran without a sandbox" in warning and "Operation not permitted" in warning and "SYS_ADMIN" in warning
 
