@@ -36,6 +36,8 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 
 def absent(objects, **further):
     return [dict(further, name=item["name"], state="absent") for item in objects]
@@ -43,4 +45,4 @@ def absent(objects, **further):
 
 class FilterModule:
     def filters(self):
-        return {"absent": absent}
+        return {"absent": hands_on_data(absent)}

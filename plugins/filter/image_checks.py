@@ -29,8 +29,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.image_trials import image_checks
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"image_checks": image_checks}
+        return {"image_checks": hands_on_data(image_checks)}

@@ -30,8 +30,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.image_trials import image_points
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"image_points": image_points}
+        return {"image_points": hands_on_data(image_points)}

@@ -35,8 +35,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.image_trials import image_snapshots
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"image_snapshots": image_snapshots}
+        return {"image_snapshots": hands_on_data(image_snapshots)}

@@ -41,8 +41,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.image_trials import image_trials
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"image_trials": image_trials}
+        return {"image_trials": hands_on_data(image_trials)}

@@ -33,8 +33,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.image_trials import image_unasked
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"image_unasked": image_unasked}
+        return {"image_unasked": hands_on_data(image_unasked)}

@@ -40,6 +40,8 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 
 def installer_isos(isos, installs):
     given = {}
@@ -59,4 +61,4 @@ def installer_isos(isos, installs):
 
 class FilterModule:
     def filters(self):
-        return {"installer_isos": installer_isos}
+        return {"installer_isos": hands_on_data(installer_isos)}

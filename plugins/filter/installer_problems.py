@@ -40,6 +40,8 @@ _value:
 
 import re
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 AT_ITS_END = ("given up", "ready, and left as it is")
 
 
@@ -61,4 +63,4 @@ def _is_named(name, texts):
 
 class FilterModule:
     def filters(self):
-        return {"installer_problems": installer_problems}
+        return {"installer_problems": hands_on_data(installer_problems)}

@@ -32,6 +32,8 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 
 def last_observed(variables):
     found = []
@@ -45,4 +47,4 @@ def last_observed(variables):
 
 class FilterModule:
     def filters(self):
-        return {"last_observed": last_observed}
+        return {"last_observed": hands_on_data(last_observed)}

@@ -40,6 +40,8 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 
 def observed(results, hosts):
     answers = []
@@ -60,4 +62,4 @@ def _reason(result):
 
 class FilterModule:
     def filters(self):
-        return {"observed": observed}
+        return {"observed": hands_on_data(observed)}

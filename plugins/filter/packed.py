@@ -30,18 +30,30 @@ _value:
   type: str
 """
 
-from ansible.errors import AnsibleError, AnsibleFilterError
+from ansible.errors import AnsibleFilterError
+from jinja2 import Undefined
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import NotPlainError, pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def packed(value):
+    # What is packed often holds passwords, which Ansible's own message of a template that fails would show.
+    if isinstance(value, Undefined):
+        raise AnsibleFilterError(f"packed: {why_not(ValueError(value._undefined_message))}")
     try:
         return pack(value, "packed")
-    except AnsibleError as error:
-        raise AnsibleFilterError(str(error)) from error
+    except NotPlainError as error:
+        raise AnsibleFilterError(str(error)) from None
+    except Exception as error:
+        raise AnsibleFilterError(f"packed: {why_not(error)}") from None
+
+
+# Since ansible-core 2.19 what can't be filled in comes as a value, and is an error of its own where no filter takes it.
+packed.accept_args_markers = True
 
 
 class FilterModule:
     def filters(self):
-        return {"packed": packed}
+        return {"packed": hands_on_data(packed)}

@@ -33,6 +33,8 @@ _value:
   type: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
 
 def peers(variables):
     found = {}
@@ -49,4 +51,4 @@ def peers(variables):
 
 class FilterModule:
     def filters(self):
-        return {"peers": peers}
+        return {"peers": hands_on_data(peers)}

@@ -55,6 +55,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Neb
 from ansible_collections.nebula.provision.plugins.module_utils.model import installers, installs
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 
 class LookupModule(LookupBase):
@@ -70,7 +71,7 @@ class LookupModule(LookupBase):
                 if text is not None:
                     # Of two of one name neither is installed.
                     found.setdefault(str(install["name"]), text)
-        return [json.dumps(found)]
+        return [untrusted(json.dumps(found))]
 
     def _answers(self, install, variables):
         if not isinstance(install, Mapping) or str(install.get("state") or "present") == "absent":
@@ -116,7 +117,8 @@ class LookupModule(LookupBase):
     def _template(self, path, own, variables):
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         try:
-            return str(lookup.run([path], variables, template_vars=own)[0])
+            # The template is ours or the user's; what it is filled with may come from anywhere.
+            return str(lookup.run([path], variables, template_vars=untrusted(own))[0])
         except AnsibleError as error:
             text = without_source(str(error.message or error), Path(path).read_text(encoding="utf-8"))
             raise AnsibleError(f"{Path(path).name}: {text}") from None

@@ -18,6 +18,10 @@ from ansible.plugins.action import ActionBase
 EMPTY = {"[]": f"[{' ' * 40}]", "{}": f"{{{' ' * 40}}}"}
 
 
+class NotPlainError(AnsibleError):
+    """A value that JSON has no word for. Its message has the place and the type."""
+
+
 class PackingAction(ActionBase):
     """Runs the module of the task's own name with its PACKED options as JSON.
 
@@ -80,7 +84,7 @@ def _plain(value: Any, where: str) -> Any:
         return value.isoformat()
     if type(value).__name__ in ("AnsibleVaultEncryptedUnicode", "EncryptedString"):
         return str(value)
-    raise AnsibleError(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
+    raise NotPlainError(f"{where}: YAML read the value as a {type(value).__name__}. Write it in quotes")
 
 
 def _key(key: Any) -> str:

@@ -15,12 +15,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import outside
 import pytest
+import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from auditor import assert_consistent_here
 from in_world import in_bare_world
@@ -39,7 +42,7 @@ from ansible_collections.nebula.provision.tests.integration.site_runs import (
 )
 
 CURRENT = Path(sys.executable).parent
-FLOOR = ROOT / ".venv-floor/bin"
+FLOOR, NEWEST = ROOT / ".venv-floor/bin", ROOT / ".venv-newest/bin"
 # What templates, shells and YAML would each make something else of.
 LITERAL = "{{ lookup('pipe', 'id') }} {% raw %} {# no #} $(id) `id` ${HOME} $NAME !unsafe 'a' \"b\" \\ é %i {{"
 PASSWORD = b"vault"
@@ -144,17 +147,131 @@ def sh(line: str) -> str:
     return "".join(shlex.split(line))
 
 
+def made(programs: Path) -> str:
+    """The directory of this ansible-core's programs, once it is there."""
+    if programs != CURRENT:
+        make = ["make", "-s", "-C", str(ROOT), f"{programs.parent.name.removeprefix('.venv-')}-venv"]
+        newer = [str(ROOT / "tests/tools/newer_python.sh")]
+        if programs == NEWEST and subprocess.run(newer, capture_output=True, check=False).returncode:
+            pytest.skip("the newest ansible-core wants a newer Python than there is")
+        subprocess.run(make, check=True)
+    return str(programs)
+
+
+VERSIONS = pytest.mark.parametrize("programs", [CURRENT, FLOOR, NEWEST], ids=["current", "floor", "newest"])
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("programs", [CURRENT, FLOOR], ids=["current", "floor"])
+@VERSIONS
 def test_every_string_stays_what_it_is(programs):
-    if programs == FLOOR:
-        environment = [
-            str(ROOT / "tests/tools/venv.sh"),
-            str(ROOT / ".venv-floor"),
-            str(ROOT / "requirements/floor.txt"),
-        ]
-        subprocess.run(environment, check=True)
-    literal(programs=str(programs))
+    literal(programs=made(programs))
+
+
+# From files that hosts have, read as people read them: as they are registered, and by way of another host's variables
+# and of JSON, where ansible-core before 2.19 forgets what it knew of them.
+TRIED = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.slurp: {src: TOLD}
+      register: told
+    - ansible.builtin.slurp: {src: KEY}
+      register: key
+    - ansible.builtin.add_host: {name: other}
+    - ansible.builtin.set_fact:
+        told: "{{ told.content | b64decode | from_json }}"
+        key: "{{ key.content | b64decode | trim }}"
+      delegate_to: other
+      delegate_facts: true
+"""
+KINDS = ("preseed", "kickstart", "autoinstall", "autoyast", "autounattend")
+
+
+@in_bare_world
+def outside_data(programs: str) -> None:
+    """Whatever plugins make of it, facts that are set to it, and then used, run nothing."""
+    site = Case()
+    site.programs = Path(programs)
+    place = Path(tempfile.mkdtemp(dir=site.directory))
+    (place / "files").mkdir()
+    (place / "templates").symlink_to(ROOT / "roles/install_os/templates")
+    (place / "files/own.cfg.j2").write_text("{{ install.name }} {{ mine }}")
+    ran = place / "ran"
+    text = f"{{{{ lookup('pipe', 'echo ran >>{ran}') }}}}"
+    (place / "key.pub").write_text(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 {text}\n")
+    given = {"filters": outside.filters(text), "actions": outside.actions(text, str(site.directory / "none"))}
+    for kind, found in (("filter", given["filters"]), ("action", given["actions"])):
+        assert set(found) == {path.stem for path in (ROOT / f"plugins/{kind}").glob("*.py")}
+    assert {path.stem for path in (ROOT / "plugins/lookup").glob("*.py")} <= {"install_answers", "unresolved"}
+    (place / "told.json").write_text(json.dumps(given))
+    (play,) = yaml.safe_load(TRIED.replace("TOLD", str(place / "told.json")).replace("KEY", str(place / "key.pub")))
+    play["vars"] = {
+        "mine": "of the administrator: {{ 6 * 7 }}",
+        "far": "{{ hostvars['other'].told | to_json | from_json }}",
+        "near": "{{ told.content | b64decode | from_json }}",
+        "keys": {
+            "far": "{{ hostvars['other'].key | to_json | from_json }}",
+            "near": "{{ key.content | b64decode | trim }}",
+        },
+    }
+    facts: dict[str, str] = {}
+    for way in ("far", "near"):
+        for name in given["filters"]:
+            handed = f"{way}.filters['{name}']"
+            facts[f"{name} {way}"] = f"{{{{ {handed}[0] | nebula.provision.{name}(*{handed}[1:]) }}}}"
+        facts[f"answers {way}"] = f"{{{{ lookup('nebula.provision.install_answers', installs.{way}) }}}}"
+    facts["unresolved"] = "{{ query('nebula.provision.unresolved', 'odd') }}"
+    for name, options in given["actions"].items():
+        handed = {option: f"{{{{ far.actions.{name}.{option} }}}}" for option in options}
+        task = {
+            f"nebula.provision.{name}": handed,
+            "check_mode": True,
+            "ignore_errors": True,
+            "register": f"did_{name}",
+        }
+        play["tasks"].append(task)
+        facts[name] = f"{{{{ did_{name} }}}}"
+    play["vars"] |= {"odd": {text: "{{ nowhere }}"}, "installs": {way: installations(way) for way in ("far", "near")}}
+    made = {f"made_{number}": expression for number, expression in enumerate(facts.values())}
+    play["tasks"].append({"ansible.builtin.set_fact": made})
+    used = "{{ {" + ", ".join(f"'{name}': {fact}" for name, fact in zip(facts, made)) + "} | to_json }}"
+    play["tasks"].append({"ansible.builtin.copy": {"content": used, "dest": str(place / "used.json"), "mode": "0600"}})
+    (place / "play.yml").write_text(yaml.safe_dump([play]))
+    here = "ansible_connection=local ansible_python_interpreter=/usr/bin/python3"
+    code, output = site.run(str(place / "play.yml"), "-i", "localhost,", "-e", here)
+    assert code == 0 and not ran.exists(), output
+    found = json.loads((place / "used.json").read_text())
+    for name in facts:
+        assert text in strings_of(found[name]) or "answers" in name or name in given["actions"], name
+    for way in ("far", "near"):
+        answers = found[f"answers {way}"]
+        answers = json.loads(answers) if isinstance(answers, str) else answers
+        assert len(answers) == len(KINDS) + 1, list(answers)
+        for name, rendered in answers.items():
+            # Each kind quotes in its own way what stands around it; what the administrator wrote as a template was one.
+            assert "echo ran" in rendered and ("administrator: 42" in rendered or name == "autounattend"), rendered
+
+
+def installations(way: str) -> list[dict[str, Any]]:
+    """One of each kind, with a key as it was read, and one with answers of the administrator's own."""
+    key = f"{{{{ keys.{way} }}}}"
+    given: dict[str, dict[str, Any]] = {kind: {"ssh_keys": [key], "extra": "x: '{{ mine }}'"} for kind in KINDS}
+    given["autounattend"] = {"late_commands": [key], "password": "x"}
+    own = {"name": key, "answers": {"kind": "preseed", "file": "files/own.cfg.j2"}}
+    return [*({"name": kind, "answers": {"kind": kind, **answers}} for kind, answers in given.items()), own]
+
+
+def strings_of(value: Any) -> str:
+    """All that is said in it, one line each."""
+    if isinstance(value, dict):
+        return "\n".join(strings_of(item) for pair in value.items() for item in pair)
+    return "\n".join(map(strings_of, value)) if isinstance(value, list) else str(value)
+
+
+@pytest.mark.timeout(300)
+@VERSIONS
+def test_data_from_outside_runs_nothing(programs):
+    outside_data(programs=made(programs))
 
 
 def tasks(output: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import StrictUndefined, UndefinedError
 
 from ansible_collections.nebula.provision.plugins.filter.packed import FilterModule
 
@@ -39,6 +40,29 @@ def test_a_day_stays_as_it_was_written():
 
 def test_text_is_json_already():
     assert packed('[{"a": 1}]') == '[{"a": 1}]'
+
+
+class Failing(dict):
+    """As ansible-core gives what is filled in when it is looked at."""
+
+    def items(self):
+        raise self["error"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Failing(error=UndefinedError("'vault_word' is undefined")), "packed: variable vault_word is undefined"),
+        (Failing(error=ValueError("no int: 's3cret'")), "packed: a template in it can't be filled in (ValueError)"),
+        (StrictUndefined(name="nebula_vms"), "packed: variable nebula_vms is undefined"),
+    ],
+)
+def test_what_can_not_be_filled_in_is_told_by_its_name_alone(value, said):
+    with pytest.raises(AnsibleFilterError) as caught:
+        packed(value)
+    assert str(caught.value) == said
+    # What Ansible prints of a chain of errors has the lines around each.
+    assert caught.value.__cause__ is None and (caught.value.__suppress_context__ or caught.value.__context__ is None)
 
 
 @pytest.mark.parametrize(

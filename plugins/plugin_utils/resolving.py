@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with the templates in a variable, without what else is in it.
+
+ansible-core's own message has, before 2.19, the whole value of a variable whose template fails, and since then the
+lines of the file around it: passwords among them, whatever no_log says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+# Of a message these words only are shown: they are names.
+_UNDEFINED = re.compile(r"'(\w{1,60})' is undefined|has no attribute '(\w{1,60})'")
+_VAULT = re.compile(r"vault|decrypt", re.IGNORECASE)
+
+
+def why_not(error: BaseException) -> str:
+    """Why a template can't be filled in, with names as the only part of Ansible's message."""
+    text = str(getattr(error, "message", "") or error)
+    found = list(_UNDEFINED.finditer(text))
+    if found:
+        name, attribute = found[-1].groups()
+        return f"variable {name} is undefined" if name else f"there is no {attribute} in what is there"
+    if _VAULT.search(text):
+        return "it can't be decrypted: give the vault's password"
+    return f"a template in it can't be filled in ({type(error).__name__})"
+
+
+def faults(value: Any, where: str, fill_in: Callable[[Any], Any]) -> Iterator[str]:
+    """Each template below the value, as it was written, that can't be filled in: its place, and why."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from faults(item, f"{where}.{key}", fill_in)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from faults(item, f"{where}[{index}]", fill_in)
+    else:
+        try:
+            fill_in(value)
+        except Exception as error:
+            # Left out with `default(omit)`.
+            if type(error).__name__ != "AnsibleValueOmittedError":
+                yield f"{where}: {why_not(error)}"

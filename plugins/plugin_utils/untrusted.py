@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What comes out of a plugin is data: whatever looks like a template in it stays text, and nobody runs it.
+
+What a plugin is given has been templated by then, so nothing of it is a template any more that somebody wrote as one;
+but it may hold what guests, hosts and files say. ansible-core before 2.19 templates each string again that it does not
+find marked, and JSON, formatting and joining lose the mark. Since 2.19 it is the templates that are marked, and no
+string that a plugin makes is one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ansible import template
+
+if hasattr(template, "trust_as_template"):
+
+    def untrusted(value: Any) -> Any:
+        """The same value, whose strings are no templates."""
+        return value
+
+else:
+    from ansible.utils.unsafe_proxy import wrap_var as untrusted
+
+
+def hands_on_data(plugin: Callable[..., Any]) -> Callable[..., Any]:
+    """The same filter, whose result holds no templates."""
+
+    @functools.wraps(plugin)
+    def marked(*arguments: Any, **options: Any) -> Any:
+        return untrusted(plugin(*arguments, **options))
+
+    return marked

@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each plugin is given by tests of data from outside: `text` stands wherever a string may be somebody else's. The
+tests say which plugin has no line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def filters(text: str) -> dict[str, list[Any]]:
+    """Arguments by the filter's name. `text` comes through each of them."""
+    record = {"name": text, "state": "RUNNING", "error": text}
+    point = {"point": text, "result": text, "why": text, "remedy": text}
+    machine = f"image-check-{text}"
+    trial = {"name": machine, "disks": [{"SIZE": 9}], "context": {"SET_HOSTNAME": text}, "inject": [text]}
+    node = {"node": {"host_keys": [text]}}
+    return {
+        "absent": [[record]],
+        "image_checks": [[{"name": text, "path": text}, text]],
+        "image_points": [[{"name": text, "error": text, "points": [point]}]],
+        "image_said": [[trial], [{"name": text, "size": 8}], [], {machine: text}],
+        "image_snapshots": [[record], [record]],
+        "image_trials": [[{"name": text, "context": {text: text}}], [{"name": text, "size": 8}], text],
+        "image_unasked": [[{"name": text}], [{"name": text, "persistent": True}]],
+        "installer_isos": [[{"install": text, "path": "http://x/"}], [{"name": text, "iso": text}]],
+        "installer_problems": [[text], [{"name": text, "due": "", "step": text}]],
+        "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
+        "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],
+        "packed": [[{"name": text, text: [text]}]],
+        "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
+    }
+
+
+def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
+    """Arguments by the action's name. They do nothing in check mode."""
+    return {
+        "nebula_changes": {"changed": True, "diff": [{"before": text, "after": ""}], "warnings": [text]},
+        "nebula_context_iso": {"dest": f"{root}/x.iso", "context": {"A": text}},
+        "nebula_deploy": {"host": text, "root": root},
+        "nebula_image": {"images": [{"name": text, "path": text}], "root": root},
+        "nebula_image_prepare": {"images": [{"name": text}], "root": root},
+        "nebula_install": {"installs": [{"name": text, "iso": text}], "root": root},
+        "nebula_install_wait": {"installs": [{"name": text}], "vms": [{"name": text}], "catalog": text},
+        "nebula_node": {"luks_secrets": [{"uuid": text, "passphrase": text}], "root": root},
+        "nebula_table": {"title": text, "columns": ["name"], "rows": [{"name": text}], "notes": [text]},
+        "nebula_template": {"templates": [{"name": text, "template": {"CPU": text}}], "root": root},
+        "nebula_verify": {"vms": [{"name": text}]},
+        "nebula_vm": {"vms": [{"name": text, "template": text}], "root": root},
+        "nebula_vm_record": {"outcomes": {text: {"msg": text}}, "root": root},
+    }

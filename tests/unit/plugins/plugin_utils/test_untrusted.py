@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every plugin that hands data on returns is data to the ansible-core that runs these tests, whatever it was
+given: `make matrix` runs them by the oldest, ours and the newest. test_ansible.py has playbooks try it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import outside
+import pytest
+from ansible import template
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data, untrusted
+
+ROOT = Path(__file__).resolve().parents[4]
+EVIL = "{{ lookup('pipe', 'touch /nowhere') }}"
+GIVEN = outside.filters(EVIL)
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from strings(key)
+            yield from strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def is_data(text: str) -> bool:
+    """Whether this ansible-core never takes the string for a template."""
+    if hasattr(template, "is_trusted_as_template"):
+        return not template.is_trusted_as_template(text)
+    return getattr(text, "__UNSAFE__", False) is True
+
+
+def test_each_filter_is_tried():
+    assert set(GIVEN) == {path.stem for path in (ROOT / "plugins/filter").glob("*.py")}
+
+
+@pytest.mark.parametrize("name", sorted(GIVEN))
+def test_a_filter_returns_data(name):
+    module = importlib.import_module(f"ansible_collections.nebula.provision.plugins.filter.{name}")
+    found = list(strings(module.FilterModule().filters()[name](*GIVEN[name])))
+    assert any(EVIL in text for text in found), "nothing came through, so nothing is shown"
+    assert [text for text in found if not is_data(text)] == []
+
+
+def test_what_is_no_string_stays_what_it_is():
+    value = {"a": [1, None, True, 0.5], "b": {}}
+    assert untrusted(value) == value and hands_on_data(lambda given, more: [given, more])(1, more=None) == [1, None]
+
+
+def test_a_filter_keeps_its_name():
+    def some_filter(value):
+        return value
+
+    assert hands_on_data(some_filter).__name__ == "some_filter"
