@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from auditor import assert_consistent_here
+from canaries import Canaries, ways
 from in_world import in_bare_world
 from make_target import OUTER
 
@@ -274,6 +276,56 @@ def test_data_from_outside_runs_nothing(programs):
     outside_data(programs=made(programs))
 
 
+# Of each role that says why it can't begin, the list that is read first.
+LISTS = {
+    "demo_image": "nebula_images", "image": "nebula_images", "image_check": "nebula_image_checks",
+    "image_prepare": "nebula_image_prepares", "install_os": "nebula_installs", "node": "nebula_luks_secrets",
+    "template": "nebula_templates", "vm": "nebula_vms",
+}  # fmt: skip
+
+
+@in_bare_world
+def names_only(programs: str) -> None:
+    """A slip in a list that holds passwords, at -vvvv, in each role that takes such a list."""
+    site = Case()
+    site.programs = Path(programs)
+    canaries = Canaries("word", "whole")
+    place = Path(tempfile.mkdtemp(dir=site.directory))
+    written = "".join(
+        f"{name}:\n  - name: web\n    word: {canaries.core('word')}\n    slip: '{{{{ no_such_word }}}}'\n"
+        for name in sorted({*LISTS.values()} - {"nebula_templates"})
+    )
+    # Of one, the whole is a template.
+    written += f"nebula_templates: \"{{{{ [{{'name': '{canaries.core('whole')}'}}] + no_such_word }}}}\"\n"
+    (place / "variables.yml").write_text(written)
+    tasks: list[dict[str, Any]] = [
+        {
+            "block": [{"ansible.builtin.include_role": {"name": f"nebula.provision.{role}"}}],
+            "rescue": [{"ansible.builtin.debug": {"msg": "rescued"}}],
+        }
+        for role in LISTS
+    ]
+    if Path(programs) != FLOOR:
+        # Before 2.19 Ansible fills a list in, and fails, before a filter is asked.
+        shown = {"ansible.builtin.debug": {"msg": "{{ nebula_vms | nebula.provision.packed }}"}, "no_log": True}
+        tasks += [{**shown, "ignore_errors": True}]
+    play = {"hosts": "node1", "gather_facts": False, "vars_files": ["variables.yml"], "tasks": tasks}
+    (place / "play.yml").write_text(yaml.safe_dump([play]))
+    code, output = site.run(str(place / "play.yml"), "-vvvv")
+    assert code == 0 and output.count('"msg": "rescued"') == len(LISTS), output
+    assert canaries.seen(output) == {}, output
+    for name in LISTS.values():
+        place_of = "nebula_templates" if name == "nebula_templates" else f"{name}[0].slip"
+        assert f"{place_of}: variable no_such_word is undefined" in output, output
+    assert Path(programs) == FLOOR or "packed: variable no_such_word is undefined" in output, output
+
+
+@pytest.mark.timeout(300)
+@VERSIONS
+def test_a_slip_beside_a_password_does_not_show_it(programs):
+    names_only(programs=made(programs))
+
+
 def tasks(output: str) -> list[str]:
     """Names of the tasks that ran somewhere, without their roles."""
     found, task = [], ""
@@ -466,8 +518,10 @@ def elsewhere() -> None:
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(python)], check=True)
     for name in ("python3.12", "python3.13"):
         (python / "bin" / name).symlink_to(python / "bin/python3")
-    site.variables["nebula_vms"] = [{"name": "web", "template": "web", "hard": True}]
+    word = "aWordOfTheContext"
+    site.variables["nebula_vms"] = [{"name": "web", "template": "web", "hard": True, "context": {"TOKEN": word}}]
     del site.variables["ansible_python_interpreter"]
+    backups = {"nebula_backup_directory": str(site.directory / "backups")}
     with a_login(site.directory, f"{python}/bin:/usr/bin:/bin") as login:
         site.variables |= login
         output = site.make("site")
@@ -477,6 +531,16 @@ def elsewhere() -> None:
         assert site.machines() == {"web": RUNNING}
         code, output = site.run("site.yml")
         assert code == 0 and recap(output)["changed"] == 0 and "world writable" in output, output
+        # By ssh, and read by root: Ansible shows at -vvv what its modules answer.
+        kept = site.directory / "kept"
+        code, output = site.run("playbooks/backup.yml", "-vvvv", "-e", f"nebula_backup_fetch={kept}", **backups)
+        assert code == 0 and not ways(word, output), output
+        (copy,) = kept.glob("*.db")
+        assert ways(word, copy.read_bytes()) and stat.S_IMODE(copy.stat().st_mode) == 0o600
+        kept.rename(site.directory / "moved")
+        kept.write_text("in the way")
+        code, output = site.run("playbooks/backup.yml", "-e", f"nebula_backup_fetch={kept}/x", **backups)
+        assert code != 0, output
         home = site.directory / "login/home"
         assert [path for path in home.rglob("*") if path.is_file()] == [], "left behind by a run"
         # Root's work as somebody else: refused in words, and nothing is half done.

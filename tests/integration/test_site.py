@@ -13,6 +13,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from canaries import ways
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.guests import demo
@@ -81,7 +82,7 @@ def mixed(site: Site) -> None:
     for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
         assert text in failure, f"{text} in\n{failure}"
     assert re.search(r"good +node1 +RUNNING", output), "the others of the batch go on, and the table shows it"
-    assert SECRET not in output
+    assert not ways(SECRET, output)
     with contextlib.closing(sqlite3.connect(site.root / "nebula.db")) as catalog:
         ((body,),) = catalog.execute("SELECT body FROM vms WHERE name = 'good'")
     assert json.loads(body)["context"]["variables"]["WHO"] == f"ann:104 {SECRET}@example.org"

@@ -4,28 +4,38 @@
 """Words that are planted as secrets, each in a place of its own, and where they turn up: in output, files, processes,
 syslog, the journal (`journalctl --all --output=json` given to Canaries.seen).
 
+    ways("s3cr3t", text)                     ["base64"]: any test that asserts that a word is nowhere asks so
     canaries = Canaries("context", "url", vnc=8)
     canaries["context"]                      the word to plant: its core is found in whatever quoting
     canaries.seen(text)                      {"context": ["base64"]}
     canaries.files(directory)                {path: {"context": ["plain"]}}
     with watched(canaries) as processes: …   processes.seen, from /proc of everything that runs meanwhile
+
+A word is found as it stands, in hex, in UTF-16, in base64 at each alignment, escaped (JSON, Python, URLs),
+and compressed (gzip, zlib, zstd, xz, bzip2), also one within the other: a plan's files travel as base64 of zlib.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
+import bz2
 import contextlib
 import json
+import lzma
 import os
 import re
 import secrets
 import socket
 import string
+import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 # Quoted differently by shells, JSON, XML, URLs and templates: what is shown by one of them still holds the core.
 TAIL = "\"'<&> %7\\é$(x)"
@@ -39,8 +49,7 @@ class Canaries(Mapping[str, str]):
         self._cores = {place: _core(14) for place in places} | {place: _core(size) for place, size in limited.items()}
         self._words = {place: core if place in limited else core + TAIL for place, core in self._cores.items()}
         self._forms = {place: _forms(core) for place, core in self._cores.items()}
-        every = {form for forms in self._forms.values() for form in forms.values()}
-        self._any = re.compile(b"|".join(re.escape(form) for form in sorted(every)))
+        self._any = _any_of(self._forms.values())
 
     def __getitem__(self, place: str) -> str:
         return self._words[place]
@@ -58,9 +67,11 @@ class Canaries(Mapping[str, str]):
     def seen(self, text: str | bytes | Iterable[str]) -> Seen:
         """place → the forms in which its word is in the text."""
         data = text if isinstance(text, bytes) else (text if isinstance(text, str) else "\n".join(text)).encode()
-        if not self._any.search(data):
-            return {}
-        found = {place: [name for name, form in forms.items() if form in data] for place, forms in self._forms.items()}
+        found: dict[str, list[str]] = {}
+        for way, layer in _layers(data):
+            if self._any.search(layer):
+                for place, forms in self._forms.items():
+                    found.setdefault(place, []).extend(way + name for name, form in forms.items() if form in layer)
         return {place: names for place, names in found.items() if names}
 
     def files(self, *directories: Path) -> dict[Path, Seen]:
@@ -73,6 +84,20 @@ class Canaries(Mapping[str, str]):
                 if seen:
                     found[path] = seen
         return found
+
+
+def ways(word: str, *texts: str | bytes) -> list[str]:
+    """The forms in which a word is in the texts."""
+    forms = _forms(word)
+    pattern = _any_of([forms])
+    return [
+        way + name
+        for text in texts
+        for way, layer in _layers(text if isinstance(text, bytes) else text.encode())
+        if pattern.search(layer)
+        for name, form in forms.items()
+        if form in layer
+    ]
 
 
 def _core(size: int) -> str:
@@ -88,6 +113,78 @@ def _forms(core: str) -> dict[str, bytes]:
         coded = base64.b64encode(b"\0" * offset + plain)
         forms[f"base64+{offset}"] = coded[(0, 2, 3)[offset] : len(coded.rstrip(b"=")) - (1 if b"=" in coded else 0)]
     return forms
+
+
+def _any_of(forms: Iterable[Mapping[str, bytes]]) -> re.Pattern[bytes]:
+    every = {form for each in forms for form in each.values()}
+    return re.compile(b"|".join(re.escape(form) for form in sorted(every)))
+
+
+# Bytes that are unpacked of one stream at most, and how many layers may lie within each other.
+MOST, DEEPEST = 1 << 25, 4
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}(?:(?:\r?\n|\\n)[A-Za-z0-9+/_-]+)*")
+_HEX = re.compile(rb"[0-9A-Fa-f]{16,}")
+_ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|\\/")
+_PACKED = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\xfd7zXZ\0|BZh[1-9]1AY&SY")
+
+
+def _layers(data: bytes, way: str = "", depth: int = 0) -> Iterator[tuple[str, bytes]]:
+    """The data, and all that it is another form of, with how that was found."""
+    yield way, data
+    if depth == DEEPEST:
+        return
+    if _ESCAPE.search(data):
+        yield from _layers(_ESCAPE.sub(_unescaped, data), f"{way}escaped: ", depth + 1)
+    for start in _PACKED.finditer(data):
+        name, inner = _unpacked(data, start)
+        if inner:
+            yield from _layers(inner, f"{way}{name}: ", depth + 1)
+    # What is but one of these is a form of the word itself; here only what is packed within counts.
+    for coded in _BASE64.finditer(data):
+        text = re.sub(rb"\r?\n|\\n", b"", coded[0]).translate(bytes.maketrans(b"-_", b"+/"))
+        for offset in range(4):
+            whole = text[offset : len(text) - (len(text) - offset) % 4]
+            rest = text[len(whole) + offset :]
+            with contextlib.suppress(binascii.Error):
+                inner = base64.b64decode(whole + (rest + b"==")[: 4 if len(rest) > 1 else 0])
+                if _PACKED.search(inner):
+                    yield from _layers(inner, f"{way}base64: ", depth + 1)
+    for coded in _HEX.finditer(data):
+        for offset in range(2):
+            whole = coded[0][offset : len(coded[0]) - (len(coded[0]) - offset) % 2]
+            inner = bytes.fromhex(whole.decode())
+            if _PACKED.search(inner):
+                yield from _layers(inner, f"{way}hex: ", depth + 1)
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    code = found[1] or found[2] or found[3]
+    return bytes.fromhex(code.decode()) if code else b"/"
+
+
+def _unpacked(data: bytes, start: re.Match[bytes]) -> tuple[str, bytes]:
+    packed = data[start.start() :]
+    if packed.startswith(b"\x28\xb5"):
+        # What stands behind the stream is an error, and what came before it is there all the same.
+        done = subprocess.run(["zstd", "-dc", "--memory=64MB"], input=packed, capture_output=True, check=False)
+        return "zstd", done.stdout[:MOST]
+    if packed.startswith(b"\xfd7z"):
+        return "xz", _pieces(lzma.LZMADecompressor(), packed)
+    if packed.startswith(b"BZh"):
+        return "bzip2", _pieces(bz2.BZ2Decompressor(), packed)
+    # 32: a header of either.
+    return ("gzip" if packed.startswith(b"\x1f") else "zlib"), _pieces(zlib.decompressobj(wbits=47), packed)
+
+
+def _pieces(decoder: Any, packed: bytes) -> bytes:
+    """What can be unpacked, up to where it is cut off or damaged."""
+    found = b""
+    with contextlib.suppress(zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
+        for at in range(0, len(packed), 512):
+            found += decoder.decompress(packed[at : at + 512])
+            if decoder.eof or len(found) > MOST:
+                break
+    return found
 
 
 @dataclass

@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: unresolved
+short_description: Variables whose templates can't be filled in
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Tells of variables of the play which templates in them can't be filled in, such as those that name an undefined
+    variable, by their place and the reason.
+  - Ansible's own message of that has the variable's value, or the lines of its file around the place, with the
+    passwords that stand there. This one has names only.
+options:
+  _terms:
+    description: Names of variables. One that is not defined itself is passed over.
+    type: list
+    elements: str
+  role:
+    description: Name of a role of this collection. All variables that it takes are looked at.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Stop before anything else reads the machines
+  ansible.builtin.assert:
+    that: query('nebula.provision.unresolved', 'nebula_vms') | length == 0
+    fail_msg: "{{ query('nebula.provision.unresolved', 'nebula_vms') | join('; ') }}"
+"""
+
+RETURN = r"""
+_list:
+  description: A sentence for each template that can't be filled in.
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import faults, why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, role="", **kwargs):
+        found = []
+        for name in [*terms, *self._taken_by(role)]:
+            if name not in (variables or {}):
+                continue
+            value = variables[name]
+            try:
+                self._templar.template(value)
+            except Exception as error:
+                # By itself each of them may be all right.
+                found += list(faults(value, str(name), self._templar.template)) or [f"{name}: {why_not(error)}"]
+        return untrusted(found)
+
+    def _taken_by(self, role):
+        if not role:
+            return []
+        specification = Path(__file__).resolve().parents[2] / "roles" / role / "meta/argument_specs.yml"
+        return self._loader.load_from_file(str(specification))["argument_specs"]["main"]["options"]
