@@ -50,6 +50,7 @@ options:
         O(remote_src=true).
       - Where a name is given, this item's steps have a network, by which they do not reach the front-end itself. Needs
         C(nft) there.
+      - What a given C(.apk) file needs is named beside it, since it is installed without any repository.
     type: list
     elements: str
     version_added: 0.2.0

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -20,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import downl
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import Download
 
 CONTENT = os.urandom(3_000_000)
+END = "Content-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
@@ -135,6 +138,34 @@ def test_redirects_do_not_carry_credentials_elsewhere(site):
         assert "Authorization" not in other.requests[0][1]
 
 
+def test_redirects_do_not_carry_what_a_proxy_was_told(site, monkeypatch):
+    """The proxy itself sends on, to a server that is reached without it."""
+    with web_server.serve() as other:
+        other.files["/image"] = CONTENT
+        site.redirects["http://files.invalid/a"] = other.url + "/image"
+        monkeypatch.setenv("http_proxy", site.url.replace("//", "//me:secret@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert fetch("http://user:word@files.invalid/a") == CONTENT
+    assert {"Authorization", "Proxy-Authorization"} <= {name.title() for name in site.requests[0][1]}
+    assert not [name for name in other.requests[0][1] if re.search("auth|cookie", name, re.IGNORECASE)]
+
+
+def test_an_address_that_a_server_sends_on_to_is_not_shown(site):
+    site.redirects["/a"] = "http://me:WORD@127.0.0.1:WORD/x?WORD"
+    with pytest.raises(DownloadFailed, match="an address that can't be read") as caught:
+        fetch(site.url + "/a")
+    assert "WORD" not in str(caught.value)
+
+
+def test_a_file_that_was_asked_for_by_https_does_not_come_by_http(site, tmp_path):
+    with secure(tmp_path, f"HTTP/1.1 302 Found\r\nLocation: {site.url}/image\r\n{END}", 2) as url:
+        with pytest.raises(DownloadFailed, match=r"from https to http.*Give the file's own https URL"):
+            fetch(url, validate_certs=False)
+        assert site.requests == []
+        loading = Download(url, validate_certs=False, to_http="")
+        assert b"".join(loading.blocks()) == CONTENT and len(loading.warnings) == 1
+
+
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
 def test_redirects_to_other_schemes_are_refused(site, target):
     site.redirects["/a"] = target
@@ -161,7 +192,9 @@ def test_spaces_and_accents_in_the_path(site):
     assert fetch(site.url + "/my%20im%C3%A4ge") == CONTENT
 
 
-def test_certificates(tmp_path):
+@contextlib.contextmanager
+def secure(tmp_path, sends, times):
+    """A server with a certificate of its own that gives the same answer so often."""
     key, certificate = tmp_path / "key", tmp_path / "cert"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2",
@@ -174,19 +207,23 @@ def test_certificates(tmp_path):
         listener.settimeout(10)
 
         def answer():
-            for _attempt in range(2):
+            for _attempt in range(times):
                 raw, _address = listener.accept()
                 try:
                     with context.wrap_socket(raw, server_side=True) as connection:
                         connection.recv(4096)
-                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+                        connection.sendall(sends.encode())
                 except OSError:
                     raw.close()
 
         thread = threading.Thread(target=answer)
         thread.start()
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}/x"
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/x"
+        thread.join()
+
+
+def test_certificates(tmp_path):
+    with secure(tmp_path, f"HTTP/1.1 200 OK\r\n{END.replace('0', '2')}ok", 2) as url:
         with pytest.raises(DownloadFailed, match=r"certificate is not valid.*validate_certs: false"):
             fetch(url)
         assert fetch(url, validate_certs=False) == b"ok"
-        thread.join()

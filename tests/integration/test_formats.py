@@ -115,7 +115,7 @@ def test_an_encrypted_image_is_refused(tmp_path):
 def test_other_formats_are_refused_with_the_way_to_convert(tmp_path, format):
     path = tmp_path / "disk"
     qemu_img("create", "-q", "-f", format, path, "4M")
-    with pytest.raises(ImageRefused, match=rf"its format is {format}.*qemu-img convert -f {format}"):
+    with pytest.raises(ImageRefused, match=rf"its format is {format}\. Export it as one file"):
         formats.inspect(str(path))
 
 

@@ -60,6 +60,22 @@ def test_an_invented_message_is_noticed():
     assert [piece for piece in pieces("image <name>: the moon is not <in> its phase") if piece not in said()]
 
 
+# Programs that follow what a header names, or whose own faults a damaged file system finds, as whoever runs them.
+OPENS = re.compile(r"qemu-img (amend|check|commit|convert|info|map|rebase|resize)|\bfsck|e2fsck|xfs_repair")
+
+
+def test_no_error_tells_to_open_what_was_refused():
+    """A remedy is followed as it stands, and by root."""
+    assert OPENS.search("Convert it first: qemu-img convert -O qcow2") and OPENS.search("Repair them (fsck)")
+    found = []
+    for path in sorted((ROOT / "plugins/module_utils").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, (ast.Call, ast.Assign)):
+                texts = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+                found += [f"{path.name}: {text}" for text in texts if OPENS.search(text)]
+    assert found == []
+
+
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -227,6 +227,7 @@ class Sources:
             validate_certs=self._limits.validate_certs,
             stall=self._limits.stall,
             min_speed=self._limits.min_speed,
+            to_http="Give the file's own https URL, or put it on the front-end and give its path",
         )
         blocks, size = [], 0
         with contextlib.closing(wanted):

@@ -29,6 +29,9 @@ MAX_REDIRECTS = 10
 MIN_SPEED = 16 * 1024
 WINDOW = 10
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+# What a request goes on with after a redirect: what it says of itself, and which part of the file it wants. All else is
+# for the server, or the proxy, that it was made for.
+_GOES_ALONG = frozenset(("user-agent", "accept", "accept-encoding", "range", "if-range"))
 
 
 def is_url(text: str) -> bool:
@@ -54,8 +57,9 @@ class Download:
     """One file. blocks() yields it, in blocks of at most 1 MiB, once; size is known (bytes, else None) after open().
 
     stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
-    again, where 1 MiB begins a new row. min_speed: bytes a second that have to come on average, 0 for any. Raises
-    DownloadFailed; neither it nor anything else here shows credentials.
+    again, where 1 MiB begins a new row. min_speed: bytes a second that have to come on average, 0 for any. to_http:
+    what to do instead where the server sends on from https to http; "" where what comes is compared with a checksum:
+    then that is one of the warnings. Raises DownloadFailed; neither it nor anything else here shows credentials.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Download:
         stall: float = 30.0,
         retries: int = 4,
         min_speed: float = MIN_SPEED,
+        to_http: str = "Give the file's own https URL",
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self.shown = without_secrets(url)
@@ -93,7 +98,9 @@ class Download:
         path = urllib.parse.quote(parts.path, safe="/%:=&?~#+!$,;'@()*[]")
         self._url = urllib.parse.urlunsplit((parts.scheme.lower(), netloc, path, parts.query, ""))
         self._pace = _Pace(f"download of {self.shown}", min_speed, WINDOW * stall)
-        self._opener = _opener(validate_certs, self._pace)
+        self.warnings: list[str] = []
+        redirects = _Redirects(parts.scheme.lower() == "https", to_http, self.warnings)
+        self._opener = _opener(validate_certs, self._pace, redirects)
         self._stall = stall
         self._retries = retries
         self._pause = pause or time.sleep
@@ -161,17 +168,22 @@ class Download:
                 error.close()
                 if error.code not in _PASSING or failures >= self._retries:
                     raise self._refused(error) from None
+            except http.client.InvalidURL:
+                raise self._astray() from None
             except (OSError, http.client.HTTPException) as error:
                 if _is_final(error) or failures >= self._retries:
                     raise self._failed(error, 0) from None
             except (ValueError, OverflowError):
-                # Our own URL is known to be readable.
-                raise DownloadFailed(
-                    f"download of {self.shown}",
-                    "the server sends on to an address that can't be read",
-                    "Give the file's own URL",
-                ) from None
+                raise self._astray() from None
             failures += 1
+
+    def _astray(self) -> DownloadFailed:
+        """Our own URL is known to be readable. What is wrong with the other one would show parts of it."""
+        return DownloadFailed(
+            f"download of {self.shown}",
+            "the server sends on to an address that can't be read",
+            "Give the file's own URL",
+        )
 
     def _request(self, offset: int) -> Any:
         headers = dict(self._headers)
@@ -332,9 +344,15 @@ class _Https(_Watched, urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """To http and https only; credentials stay with the server that they were meant for."""
+    """To http and https only; credentials stay with the server that they were meant for. protected: the file was asked
+    for by https. What is the matter with that is an error with the remedy to_http, or without one a warning."""
 
     max_redirections = MAX_REDIRECTS
+
+    def __init__(self, protected: bool, to_http: str, warnings: list[str]) -> None:
+        self._protected = protected
+        self._to_http = to_http
+        self._warnings = warnings
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -348,19 +366,31 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 f"the server sends on to a {new.scheme} address",
                 "Only http and https are followed: give the file's own URL",
             )
+        if self._protected and new.scheme.lower() == "http":
+            self._leaves_https(without_secrets(req.full_url))
         target = urllib.request.HTTPRedirectHandler.redirect_request(self, req, fp, code, msg, headers, newurl)
         if target is not None:
             old = urllib.parse.urlsplit(req.full_url)
-            # HTTPRedirectHandler drops the length headers only. A Range has to go along.
-            for name, value in req.header_items():
-                if name.lower() in ("range", "if-range"):
-                    target.add_header(name, value)
-            if (old.scheme, old.hostname, old.port) != (new.scheme, new.hostname, new.port):
-                target.remove_header("Authorization")
+            same = (old.scheme, old.hostname, old.port) == (new.scheme, new.hostname, new.port)
+            # HTTPRedirectHandler drops the length headers only. Where the next one goes by a proxy, too, ProxyHandler
+            # adds what that wants.
+            for name, _value in target.header_items():
+                if name.lower() not in _GOES_ALONG and not (same and name.lower() == "authorization"):
+                    target.remove_header(name)
         return target
 
+    def _leaves_https(self, shown: str) -> None:
+        asked = f"download of {shown}"
+        if self._to_http:
+            raise DownloadFailed(
+                asked, "the server sends on from https to http, where anybody on the way may change it", self._to_http
+            )
+        warning = f"{asked}: the server sent on from https to http; nothing but the checksum says what came"
+        if warning not in self._warnings:
+            self._warnings.append(warning)
 
-def _opener(validate_certs: bool, pace: _Pace) -> urllib.request.OpenerDirector:
+
+def _opener(validate_certs: bool, pace: _Pace, redirects: _Redirects) -> urllib.request.OpenerDirector:
     context = ssl.create_default_context()
     if not validate_certs:
         context.check_hostname = False
@@ -372,7 +402,7 @@ def _opener(validate_certs: bool, pace: _Pace) -> urllib.request.OpenerDirector:
         _Http(pace),
         _Https(pace, context),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
+        redirects,
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),
     ):
@@ -383,7 +413,7 @@ def _opener(validate_certs: bool, pace: _Pace) -> urllib.request.OpenerDirector:
 def _is_final(error: Exception) -> bool:
     """Whether trying again is of no use."""
     reason = getattr(error, "reason", error)
-    return isinstance(reason, (ssl.SSLCertVerificationError, http.client.InvalidURL))
+    return isinstance(reason, ssl.SSLCertVerificationError)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -44,7 +44,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
             if now is None:
                 raise taken_away(wish.name, "store")
             if now.state == ImageState.LOCKED and now.operation == image.operation:
-                done = _fetch(engine, image, wish, request, settings)
+                done = _fetch(engine, image, wish, request, settings, work.warnings)
                 work.became(wish.name, image_view(done), changed=True)
             else:
                 # Another run, for which this one has waited, did it.
@@ -72,7 +72,9 @@ def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
         return engine.image_update(id_of(image), state=ImageState.ERROR, error=str(error), operation="")
 
 
-def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings) -> Image:
+def _fetch(
+    engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings, warnings: list[str]
+) -> Image:
     say = settings.say
     # What a run stored that could not tell of it: no room is taken twice.
     remove_files(image)
@@ -81,6 +83,7 @@ def _fetch(engine: Engine, image: Image, wish: Wish, request: Request | None, se
         stored = _made_of(engine, image, wish, told)
     elif request is not None:
         stored = importer.store(request, image.source, told)
+        warnings.extend(stored.warnings)
         image = replace(image, luks_secret=_secret(image, wish, stored))
     else:
         stored = _make_empty(engine, image, wish)

@@ -32,7 +32,8 @@ _UTC = ("UTC", "Etc/UTC", "Universal", "Etc/Universal", "Zulu", "Etc/UCT", "UCT"
 def file_systems(facts: Facts) -> Answer:
     if facts.failed:
         told = [f"{device}: {why}" for device, why in facts.failed.items()]
-        return bad(f"can't be mounted: {some(told)}", "Repair them (fsck), or install anew")
+        remedy = "Install anew, or have a machine repair them that boots from another disk"
+        return bad(f"can't be mounted: {some(told)}", remedy)
     kinds = [f"{system.device} {system.type}" for system in facts.systems if system.type]
     return ok(some(kinds) or "none but the root's")
 

@@ -49,6 +49,8 @@ _OTHERS = (
 # Archives of files, one of which may be the disk.
 _ARCHIVES = ((0, b"PK\3\4", "zip"), (257, b"ustar", "tar"), (0, b"7z\xbc\xaf\x27\x1c", "7z"), (0, b"Rar!", "rar"))
 _VDI = (0x40, b"\x7f\x10\xda\xbe", "vdi")
+# What a program that converts or repairs it follows is what was refused.
+WHOLE = "Export it as one file, qcow2 or raw, where it was made: what converts it elsewhere reads whatever it names"
 # File system → its program and the arguments that make it do without a question.
 _MKFS = {
     "ext2": ("mkfs.ext2", "-q", "-F"),
@@ -304,7 +306,7 @@ def _refuse_format(asked: str, format: str) -> None:
         raise ImageRefused(
             asked,
             f"its format is {format}",
-            f"Convert it first: qemu-img convert -f {format} -O qcow2 SOURCE TARGET",
+            WHOLE,
         )
 
 
@@ -326,7 +328,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
             "it is encrypted" if luks else "it is encrypted in a way that is broken (AES, not LUKS)",
             "Give luks_secret, the UUID of the libvirt secret that opens it"
             if luks
-            else "Import a decrypted copy: qemu-img convert",
+            else "Have whoever made it give a copy that is not encrypted, or by LUKS",
         )
     if header.incompatible & qemu_img.DATA_FILE:
         raise _names_files(asked, "external data file", "")
@@ -335,7 +337,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
             asked, "it has features that are not known here", "Convert it with an older qemu-img, where it was made"
         )
     if header.incompatible & qemu_img.CORRUPT:
-        raise ImageRefused(asked, "it is marked as corrupt", "Repair it (qemu-img check -r all), or get a whole copy")
+        raise ImageRefused(asked, "it is marked as corrupt", "Get a whole copy of it and import that")
     return bool(header.crypt)
 
 
@@ -343,7 +345,7 @@ def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
     return ImageRefused(
         asked,
         f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
-        "It would read that file on any host. Make it whole first: qemu-img convert -O qcow2 SOURCE TARGET",
+        WHOLE,
     )
 
 

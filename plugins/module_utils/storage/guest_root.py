@@ -100,7 +100,7 @@ def mount(talk: Session, what: str, writable: bool) -> Root:
         raise CommandFailed(
             f"{what}: reading its file systems",
             f"they can't be mounted: {broken}",
-            "Repair them (fsck), or get a whole copy",
+            "Get a whole copy, or have a machine repair them that boots from another disk",
         )
     raise NotFound(
         f"{what}: its operating system",

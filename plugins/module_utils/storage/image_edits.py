@@ -255,9 +255,7 @@ def _format(what: str, path: str, format: str) -> str:
     with files.explained(path), qemu_img.open_binary(path) as file:
         found = formats.probe(file) if format == "auto" else format
     if found not in formats.FORMATS:
-        raise ImageRefused(
-            what, f"its format is {found}", f"Convert it first: qemu-img convert -f {found} -O qcow2 SOURCE TARGET"
-        )
+        raise ImageRefused(what, f"its format is {found}", formats.WHOLE)
     return found
 
 

@@ -89,13 +89,14 @@ class Request:
 @dataclass(frozen=True)
 class Stored:
     """size: MiB that a machine sees, rounded up. sha256: of the stored file. checksums: of the file as given, one
-    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file."""
+    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file. warnings: of its download."""
 
     format: str
     size: int
     sha256: str
     checksums: str
     bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -141,6 +142,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
             sha256=pass_.sha256,
             checksums=pass_.checksums,
             bytes=os.path.getsize(written),
+            warnings=pass_.warnings,
         )
         _publish(written, destination)
     if request.upload:
@@ -226,6 +228,7 @@ class _Pass:
                 validate_certs=request.validate_certs,
                 stall=request.stall,
                 min_speed=request.min_speed,
+                to_http="" if request.checksum else "Give its checksum, or the file's own https URL",
             )
             self._download.open()
             self.size = self._download.size
@@ -241,6 +244,10 @@ class _Pass:
         self.packing = unpacking.detect(self._first) if request.disk else ""
         algorithms = {"sha256"} | ({request.checksum.algorithm} if request.checksum else set())
         self._given = {name: _new_hash(name) for name in sorted(algorithms)}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(f"{self.request.what}: {text}" for text in self._download.warnings) if self._download else ()
 
     def hash_only(self) -> None:
         """The file is in place already, as it is to be stored: read it once, for its hashes."""

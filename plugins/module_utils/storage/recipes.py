@@ -24,6 +24,9 @@ from . import guestfish, outward, qemu_img, reworks
 TIMEOUT = 3600.0
 _BLOCK = 1 << 20
 _PLACE = "/.nebula-recipe"
+# What apk is told of given files. It would take unsigned packages of everything that the call brings, so this call has
+# no repositories.
+UNSIGNED = "--allow-untrusted --no-network --repositories-file /dev/null"
 # In which way packages are installed, by what there is; "names" is 1 where some have to come from their repositories.
 _INSTALL = """
 set -e
@@ -46,7 +49,8 @@ elif command -v yum >/dev/null 2>&1; then
 elif command -v zypper >/dev/null 2>&1; then
     zypper -q -n install --allow-unsigned-rpm {packages}
 elif command -v apk >/dev/null 2>&1; then
-    apk add --allow-untrusted {packages}
+    [ {names} = 0 ] || apk add {named}
+    [ {given} = 0 ] || apk add {unsigned} {sent}
 elif command -v rpm >/dev/null 2>&1 && [ {names} = 0 ]; then
     rpm -U {packages}
 else
@@ -136,11 +140,7 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
         packages.append(f"./{name}")
     packages += [name for name in recipe.packages if not name.startswith("/")]
     if packages:
-        names = int(any(not package.startswith("./") for package in packages))
-        script = _INSTALL.format(
-            place=_PLACE, names=names, packages=" ".join(shlex.quote(package) for package in packages)
-        )
-        yield from _told(directory, "install", script)
+        yield from _told(directory, "install", _install(packages))
     for number, file in enumerate(recipe.files):
         local = file.src or _put(directory, f"file{number}", file.content)
         # What a link of the image leads to stays within the image.
@@ -158,6 +158,21 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
     yield _line("rm-rf", _PLACE)
     yield "umount-all"
     yield "shutdown"
+
+
+def _install(packages: Sequence[str]) -> str:
+    """The script that installs them; those that begin with ./ are files."""
+    sent = [package for package in packages if package.startswith("./")]
+    named = [package for package in packages if package not in sent]
+    return _INSTALL.format(
+        place=_PLACE,
+        names=int(bool(named)),
+        given=int(bool(sent)),
+        packages=" ".join(map(shlex.quote, packages)),
+        named=" ".join(map(shlex.quote, named)),
+        unsigned=UNSIGNED,
+        sent=" ".join(map(shlex.quote, sent)),
+    )
 
 
 def _told(directory: str, name: str, text: str) -> Iterator[str]:

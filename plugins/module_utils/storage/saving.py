@@ -205,7 +205,8 @@ def delete_snapshot(files: DiskFiles, tag: str) -> bool:
 
 def revert(files: DiskFiles, tag: str, what: str) -> None:
     if tag not in snapshot_tags(files):
-        raise NotFound(what, f"{files.path} holds none of that name", "Look at it with qemu-img info")
+        remedy = "Revert to another one, or take this one out of the list"
+        raise NotFound(what, f"{files.path} holds none of that name", remedy)
     _snapshot("-a", tag, files)
 
 

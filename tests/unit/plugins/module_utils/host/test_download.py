@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import socket
 import urllib.error
+import urllib.request
 from email.message import Message
 
 import pytest
@@ -14,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.host.download import Download, is_url, without_secrets
+from ansible_collections.nebula.provision.plugins.module_utils.host.download import (
+    Download,
+    _Redirects,
+    is_url,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,57 @@ def test_a_url_that_cannot_be_read_is_refused_and_not_shown(url):
 def test_a_password_is_never_shown_whatever_stands_around_it(rest):
     shown = without_secrets(f"https://me:WORD{rest}@example.org/x")
     assert "WORD" not in shown and "me" not in shown.replace("example", "")
+
+
+def redirected(url: str, target: str, to_http: str = "", **headers: str) -> tuple[urllib.request.Request, list[str]]:
+    """What is asked for next, as a server's answer says, and what is warned of."""
+    warnings: list[str] = []
+    request = urllib.request.Request(url, headers=headers)
+    handler = _Redirects(url.startswith("https:"), to_http, warnings)
+    following = handler.redirect_request(request, io.BytesIO(), 302, "Found", Message(), target)
+    assert following is not None
+    return following, warnings
+
+
+SECRETS = {"Authorization": "Basic x", "Proxy-Authorization": "Basic y", "Cookie": "z", "X-Other": "w"}
+PLAIN = {"User-agent": "nebula.provision", "Range": "bytes=5-", "If-range": '"a"'}
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "kept"),
+    [
+        ("https://a.org/x", "https://a.org/y", {"Authorization"}),
+        ("https://a.org/x", "https://b.org/x", set()),
+        ("https://a.org/x", "https://a.org:8443/x", set()),
+        ("https://a.org/x", "http://a.org/x", set()),
+        ("http://a.org/x", "https://a.org/x", set()),
+        ("http://a.org/x", "http://b.org/x", set()),
+    ],
+)
+def test_a_redirect_carries_nothing_that_was_meant_for_another(url, target, kept):
+    following, _warnings = redirected(url, target, **SECRETS, **PLAIN)
+    assert {name.lower() for name, _value in following.header_items()} == {
+        *(name.lower() for name in PLAIN),
+        *(name.lower() for name in kept),
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "target"), [("https://a.org/x", "http://a.org/x"), ("https://a.org/x", "http://b/y?s=WORD")]
+)
+def test_a_redirect_from_https_to_http_is_refused_unless_a_checksum_tells_what_came(url, target):
+    with pytest.raises(DownloadFailed, match=r"sends on from https to http.*Give its checksum") as caught:
+        redirected(url, target, to_http="Give its checksum")
+    _following, warnings = redirected(url, target)
+    assert len(warnings) == 1 and "checksum" in warnings[0]
+    assert "WORD" not in str(caught.value) + warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "target"), [("http://a/x", "http://b/x"), ("http://a/x", "https://b/x"), ("https://a/", "https://b/")]
+)
+def test_other_redirects_lose_nothing(url, target):
+    assert redirected(url, target, to_http="Give its checksum")[1] == []
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def says(answer: Answer, result: str, why: str, remedy: str = "") -> bool:
 def test_file_systems_that_can_t_be_mounted_are_named_with_their_reason() -> None:
     failed = {"/dev/sda3": "bad magic", "/dev/sda4": "needs fsck"}
     answer = points.file_systems(facts(failed=failed))
-    assert says(answer, FAIL, "can't be mounted: /dev/sda3: bad magic, /dev/sda4: needs fsck", "fsck")
+    assert says(answer, FAIL, "can't be mounted: /dev/sda3: bad magic, /dev/sda4: needs fsck", "another disk")
     systems = (System("/dev/sda1", "ext4"), System("/dev/sda2", ""))
     assert says(points.file_systems(facts(systems=systems)), PASS, "/dev/sda1 ext4")
     assert says(points.file_systems(facts()), PASS, "none but the root's")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -219,6 +220,30 @@ def test_package_files_of_one_name_do_not_get_in_each_others_way(tmp_path):
 def test_repositories_are_asked_only_for_names(tmp_path, packages, names):
     script(tmp_path, Recipe(packages))
     assert f"[ {names} = 0 ] || apt-get -q -y update" in installed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("packages", "calls"),
+    [
+        (("nginx", "curl"), ["add nginx curl"]),
+        (("/x/a.apk", "nginx"), ["add nginx", f"add {recipes.UNSIGNED} ./0-a.apk"]),
+        (("/x/a b.apk",), [f"add {recipes.UNSIGNED} ./0-a b.apk"]),
+    ],
+)
+def test_only_given_files_may_be_signed_by_nobody_known(tmp_path, packages, calls):
+    """apk takes that of all that a call brings: what a given file needs, and what others of the call are."""
+    script(tmp_path, Recipe(packages))
+    branch = installed(tmp_path).partition("elif command -v apk")[2].partition("then\n")[2].partition("elif ")[0]
+    apk = tmp_path / "apk"
+    apk.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    apk.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", "-e", "-c", branch], env=path, check=True)
+    assert (tmp_path / "calls").read_text().splitlines() == calls
+    assert "--repositories-file /dev/null" in recipes.UNSIGNED
+    # No other manager is told to take it of what comes from a repository. Of zypper's files the option says so itself.
+    lines = [line for line in installed(tmp_path).splitlines() if re.search(r"untrusted|unsigned|nogpg|insecure", line)]
+    assert all("apk add" in line or "--allow-unsigned-rpm" in line for line in lines)
 
 
 def test_without_packages_nothing_is_installed(tmp_path):
