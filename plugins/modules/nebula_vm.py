@@ -452,22 +452,18 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_item
     IMAGE_TYPES,
     SNAPSHOT_STATES,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES, reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
-    difference_view,
-    given_up_told,
+    decide,
     observed_of,
-    open_consoles,
     vm_items,
-    vm_view,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -489,39 +485,27 @@ def run(params, check_mode):
     params = dict(params, **_parsed(params))
     items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
     with closing(open_engine(params, check_mode)) as engine:
+        observed = observed_of(params["observed"] or [])
 
         def work():
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
-            observed = observed_of(params["observed"] or [])
-            engine.host_check(observed)
-            moved = engine.vm_observe(observed)
-            given_up = engine.vm_given_up()
-            outcomes, warnings = reconcile(engine, items, params["hosts"])
-            warnings += map(str, engine.vn_spread())
-            warnings += given_up_told(given_up, params["end_given_up"], params["hosts"])
-            plans = engine.vm_plans(params["hosts"], params["end_given_up"]) if params["return_plans"] else None
-            returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
-            warnings = [*warnings, *open_consoles(engine, observed)]
-            return moved, outcomes, warnings, plans, observed, returning, given_up
+            return decide(engine, items, observed, params["hosts"], params["return_plans"], params["end_given_up"])
 
-        moved, outcomes, warnings, plans, observed, returning, given_up = engine.decide(work)
-        differs = [text for outcome in outcomes for text in outcome.differs]
-        records = [outcome.after for outcome in outcomes if outcome.after is not None]
-        result = Result([*refused, *vm_items(outcomes, moved)], warnings=warnings + differs)
+        decided = engine.decide(work)
+        result = Result(
+            [*refused, *vm_items(decided.outcomes, decided.moved)], warnings=decided.warnings + decided.differs
+        )
         result.payload = {
-            "vms": [vm_view(record, params["root"], check_mode) for record in sorted(records, key=lambda r: r.id)],
-            "differs": differs,
-            "differences": [difference_view(each) for outcome in outcomes for each in outcome.differences],
+            **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
-            "given_up": to_plain(given_up),
             "catalog": engine.catalog(),
         }
-    if plans is not None:
-        result.payload["plans"] = as_plans(plans)
-        result.payload["transfers"] = deliveries.lacking(plans, observed)
-        result.payload["returning"] = returning
-    if params["vms"] is None and len(records) == 1:
+    if decided.plans is not None:
+        result.payload["plans"] = as_plans(decided.plans)
+        result.payload["transfers"] = deliveries.lacking(decided.plans, observed)
+        result.payload["returning"] = decided.returning
+    if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
 

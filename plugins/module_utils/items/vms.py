@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..engines.base import Engine, VmRecord
-from ..engines.reconcile import Difference, Outcome
+from ..engines.reconcile import Difference, Outcome, reconcile
 from ..errors import InvalidValue, StalePlan
 from ..hypervisors.access import ways_in
+from ..model import deliveries
 from ..model.instantiate import leaves_password
 from ..model.plain import from_plain, to_plain
 from ..model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -21,6 +23,59 @@ from ..sync import Item
 SYSTEM_DATASTORE = "datastores/0"
 # What users see of a machine that says whether it changed.
 _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What came of a list. moved: machines as they are after what the nodes said. plans: by host; None where they were
+    not asked for. returning: whether files of images are on their way back."""
+
+    moved: list[VmRecord]
+    outcomes: list[Outcome]
+    warnings: list[str]
+    given_up: list[GivenUp]
+    plans: Mapping[str, Plan] | None
+    returning: bool
+
+    @property
+    def records(self) -> list[VmRecord]:
+        """The machines of the list, by their ids."""
+        found = (outcome.after for outcome in self.outcomes)
+        return sorted((record for record in found if record is not None), key=lambda record: record.id or 0)
+
+    @property
+    def differs(self) -> list[str]:
+        return [text for outcome in self.outcomes for text in outcome.differs]
+
+    def shown(self, root: str, check_mode: bool) -> dict[str, Any]:
+        """What a result holds of it, but plans."""
+        return {
+            "vms": [vm_view(record, root, check_mode) for record in self.records],
+            "differs": self.differs,
+            "differences": [difference_view(each) for outcome in self.outcomes for each in outcome.differences],
+            "given_up": to_plain(self.given_up),
+        }
+
+
+def decide(
+    engine: Engine,
+    items: Sequence[Mapping[str, Any]],
+    observed: Sequence[Observed],
+    hosts: Sequence[str] | None,
+    with_plans: bool,
+    end_given_up: bool,
+) -> Decided:
+    """Called within a decision: what the nodes say is recorded, then the list is decided."""
+    engine.host_check(observed)
+    moved = engine.vm_observe(observed)
+    given_up = engine.vm_given_up()
+    outcomes, warnings = reconcile(engine, items, hosts)
+    warnings += map(str, engine.vn_spread())
+    warnings += given_up_told(given_up, end_given_up, hosts)
+    plans = engine.vm_plans(hosts, end_given_up) if with_plans else None
+    returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
+    warnings += open_consoles(engine, observed)
+    return Decided(list(moved), outcomes, warnings, list(given_up), plans, returning)
 
 
 def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:

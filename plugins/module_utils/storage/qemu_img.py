@@ -133,9 +133,19 @@ def named(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
     return "json:" + json.dumps(node)
 
 
+def _is_unnamed(path: str) -> bool:
+    """Whether it is a file that this process has made and given no name, as answers of an installation are: what nobody
+    else could write, and no sandbox can be given."""
+    return path.startswith(f"/proc/{os.getpid()}/fd/") and not os.path.exists(os.path.realpath(path))
+
+
+def _whole(path: str) -> str:
+    return path if _is_unnamed(path) else os.path.realpath(path)
+
+
 def _node(files: Sequence[tuple[str, str]]) -> dict[str, Any]:
     (path, format_), below = files[0], files[1:]
-    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": os.path.realpath(path)}}
+    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": _whole(path)}}
     if format_ == "qcow2":
         node["backing"] = _node(below) if below else None
     return node
@@ -165,15 +175,16 @@ def run(
     """
     refuse_strange(disk, what, encrypted=closed)
     words = [verb, *(KEY if key else ()), *arguments, named(disk, key if closed else "", open_below), *after]
-    files = {os.path.realpath(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
-    files[os.path.realpath(disk.path)] = use
+    files = {_whole(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
+    files[_whole(disk.path)] = use
     if new:
         new = os.path.join(os.path.realpath(os.path.dirname(new)), os.path.basename(new))
         words.append(new)
         files[new] = NEW
-    return sandbox.run(
-        [PROGRAM, *words], files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None
-    )
+    program = [PROGRAM, *words]
+    if _is_unnamed(disk.path):
+        return command.run(program, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
+    return sandbox.run(program, files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
 
 
 def create_over(disk: DiskFiles, path: str, what: str) -> None:

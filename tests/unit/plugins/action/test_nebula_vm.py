@@ -14,6 +14,7 @@ from ansible.errors import AnsibleError
 
 from ansible_collections.nebula.provision.plugins.action.nebula_vm import ActionModule
 from ansible_collections.nebula.provision.plugins.modules import nebula_vm
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 
 SECRETS = (
     "vms",
@@ -80,4 +81,4 @@ def test_declared_templates_bring_their_files(tmp_path):
 def test_what_declares_no_templates_stays(declared):
     action = made(ActionModule, {"declared": declared})
     action.run(task_vars={})
-    assert action.ran[0]["module_args"] == {"declared": declared}
+    assert action.ran[0]["module_args"] == {"declared": pack(declared, "declared")}

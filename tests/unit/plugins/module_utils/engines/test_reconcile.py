@@ -708,7 +708,7 @@ def test_a_context_on_a_disk_waits_for_another_owner_until_the_machine_is_off(en
     (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}})
     assert plans == {} and "differs in owner: it has ann, the list says bob" in outcome.differs[0]
     (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}, "state": "poweroff"})
-    assert outcome.differs == [] and told(plans)[0]["WHO"] == "bob::"
+    assert not outcome.differs and told(plans)[0]["WHO"] == "bob::"
 
 
 def test_what_an_owner_has_goes_with_the_machine(engine):
@@ -740,7 +740,7 @@ def test_what_nic_default_says_is_in_the_machines_own_nics(engine):
     carry_out(engine, plans)
     for again in (web, {"name": "a", "template": "web", "nics": [{"NETWORK": "Public", "MODEL": "e1000"}]}):
         outcomes, plans, _ = want(engine, again)
-        assert plans == {} and outcomes[0].differs == [] and outcomes[0].before == outcomes[0].after
+        assert plans == {} and not outcomes[0].differs and outcomes[0].before == outcomes[0].after
     other = {**web, "attributes": {"NIC_DEFAULT": {"MODEL": "rtl8139"}}}
     (outcome,), plans, _ = want(engine, other)
     assert plans == {} and "differs in NIC: it has [ MODEL = e1000 ], the list says" in outcome.differs[0]
@@ -755,7 +755,7 @@ def test_another_emulator_waits_until_the_machine_is_off(engine):
     (outcome,), plans, _ = want(engine, other)
     assert plans == {} and "differs in EMULATOR" in outcome.differs[0] and "power it off" in outcome.differs[0]
     (outcome,), plans, _ = want(engine, {**other, "state": "poweroff"})
-    assert outcome.differs == [] and plans["node1"].vms[0].vm.emulator == "/opt/qemu"
+    assert not outcome.differs and plans["node1"].vms[0].vm.emulator == "/opt/qemu"
 
 
 # -- a list as a whole -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     FORMAT,
     SAVE_AS,
     DiskTask,
+    GivenUp,
     Observed,
     ObservedVm,
     Plan,
@@ -32,7 +33,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 VM = Vm(0, "u", "web", "kvm", 1.0, 64)
 ERROR = {"kind": "NotFound", "asked": "a", "found": "b", "remedy": "c"}
 TASK = DiskTask(SAVE_AS, "t1", 0, AGENT, 0, "copy", "/srv/copy", "qcow2", 1, "first", "ab")
-PLANNED = PlannedVm(VM, 7, "RUNNING", "reboot", True, 30, 2, "POWEROFF", (TASK, DiskTask(CREATE, "t2", 1)), 5, (3, 4))
+PLANNED = PlannedVm(
+    VM, 7, "RUNNING", "reboot", True, 30, 2, "POWEROFF", (TASK, DiskTask(CREATE, "t2", 1)), 5, (3, 4), 64, 0.5
+)
+GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
 SOURCE = PlannedSource(
     (PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)),
     ERROR,
@@ -51,6 +55,9 @@ PLAN = Plan(
     images=(PlannedImage(BASE, "n", "debian", "/srv/d", "ab"),),
     current=("n",),
     taken=("own-n",),
+    lacking_memory=64,
+    lacking_cpu=0.5,
+    given_up=(GIVEN_UP,),
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),))
 OBSERVED = Observed(
@@ -65,7 +72,7 @@ OBSERVED = Observed(
     foreign_memory=512,
     foreign_ids=(3,),
     ports=(5900,),
-    vms=(ObservedVm(0, "u", "POWEROFF", 7, 1.5, 64, "guest"),),
+    vms=(ObservedVm(0, "u", "POWEROFF", 7, 1.5, 64, "guest", True),),
     as_of=1700000000,
     facts={"kernel": "6.1", "deep": {"list": [1, None]}},
     inventory=Inventory(place="/srv"),
@@ -78,7 +85,7 @@ OBSERVED = Observed(
 
 @pytest.mark.parametrize(
     "value",
-    [PLAN, PLANNED, TASK, SOURCE, OUTCOME, OUTCOME.tasks[0], OBSERVED, OBSERVED.vms[0], PLAN.images[0]],
+    [PLAN, PLANNED, GIVEN_UP, TASK, SOURCE, OUTCOME, OUTCOME.tasks[0], OBSERVED, OBSERVED.vms[0], PLAN.images[0]],
     ids=lambda value: type(value).__name__,
 )
 def test_what_travels_between_front_end_and_node_arrives_with_all_it_has(value: object) -> None:
