@@ -66,8 +66,8 @@ packages:  ## the Debian packages that tests need (root)
 	@tests/tools/packages.sh requirements/debian.txt
 	@[ -d /run/systemd/system ] || tests/tools/packages.sh requirements/firewalls.txt
 
-constraints:  ## write requirements/constraints.txt anew, after a change of a list
-	tests/tools/constraints.sh requirements/constraints.txt requirements/test.txt requirements/bench.txt requirements/mutants.txt
+constraints: run-venv  ## write requirements/exact anew, after a change of a list; ARGS are uv's
+	tests/tools/constraints.sh $(ARGS)
 
 hooks: venv  ## have git check what takes seconds before each commit
 	$(BIN)/pre-commit install

@@ -3,19 +3,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# venv.sh DIRECTORY REQUIREMENTS: a virtual environment that holds these requirements.
+# venv.sh DIRECTORY REQUIREMENTS: a virtual environment that holds these requirements, in the exact versions and files
+# that exact/ beside them names by their hashes.
 # Does nothing when it is there already: a stamp carries the hash of the requirements, the interpreter's version
 # and the directory's own path (scripts of an environment name it, so a moved checkout needs a new one).
 set -eu
 
 directory=$(realpath -m "$1")
 requirements=$2
-run=$(dirname "$requirements")/run.txt
-constraints=$(dirname "$requirements")/constraints.txt
-# The constraints are those of the lists that start from run.txt; another names all of its versions itself.
-if [ "$requirements" != "$run" ] && ! grep -q '^-r run.txt$' "$requirements"; then
-    run=/dev/null
-    constraints=/dev/null
+exact=$(dirname "$requirements")/exact/$(basename "$requirements")
+if [ ! -e "$exact" ]; then
+    echo "venv.sh: $exact is not there: make constraints writes it" >&2
+    exit 1
 fi
 
 # Usable: 3.11 or later, really starts (a version manager's shim may be there for a version that is not), and can
@@ -45,7 +44,7 @@ if ! python=$(find_python); then
     }
 fi
 
-inputs=$(cat "$run" "$requirements" "$constraints"; "$python" -V; echo "$directory")
+inputs=$(cat "$exact"; "$python" -V; echo "$directory")
 stamp=$directory/.holds-$(basename "$requirements" .txt)-$(printf %s "$inputs" | sha256sum | cut -c 1-16)
 
 # Two makes at once (a terminal and an editor's task) must not write the same environment.
@@ -65,6 +64,6 @@ if ! "$directory/bin/python" -m pip --version >/dev/null 2>&1 ||
 fi
 echo "installing $requirements into $directory"
 "$directory/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
-    -r "$requirements" -c "$constraints"
+    --require-hashes -r "$exact"
 rm -f "$directory/.holds-$(basename "$requirements" .txt)-"*
 touch "$stamp"
