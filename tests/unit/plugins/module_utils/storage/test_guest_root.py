@@ -89,7 +89,7 @@ def test_what_can_not_be_mounted_is_no_missing_system(linux):
     with pytest.raises(CommandFailed) as caught:
         guest_root.mount(talk, WHAT, True)
     said = str(caught.value)
-    assert "/dev/sda1: mount: wrong fs type" in said and "fsck" in said and said.startswith(WHAT)
+    assert "/dev/sda1: mount: wrong fs type" in said and "another disk" in said and said.startswith(WHAT)
     # Another one that can be is taken, and the first is told of.
     found = guest_root.mount(
         Appliance({"/dev/sda1": Device({"TYPE": "ext4"}, None), "/dev/sda2": Device({"TYPE": "ext4"}, linux)}),
