@@ -222,6 +222,24 @@ def test_a_url_is_stored(store, place, site):
     assert (place / "image").read_bytes() == CONTENT and stored.sha256 == sha256(CONTENT)
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_only_a_checksum_lets_a_file_leave_https(store, site, monkeypatch, checked):
+    """What is asked of the download, and what it warns of: the redirect itself is a matter of host/download.py."""
+    asked = []
+
+    class Sent(importer.Download):
+        def __init__(self, url, **options):
+            asked.append(options["to_http"])
+            super().__init__(url, **options)
+            self.warnings.append("the server sent on")
+
+    monkeypatch.setattr(importer, "Download", Sent)
+    site.files["/kernel"] = CONTENT
+    checksum = Checksum("sha256", sha256(CONTENT)) if checked else None
+    stored = store(site.url + "/kernel", disk=False, checksum=checksum)
+    assert bool(asked[0]) is not checked and stored.warnings == (f"{WHAT}: the server sent on",)
+
+
 def test_progress_of_what_has_no_known_length_is_told_in_mib(store, site):
     site.files["/kernel"] = CONTENT
     site.lengths = False
