@@ -38,11 +38,12 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         try:
-            return [places.output_directory(str(term), variables or {}) for term in terms]
+            return untrusted([places.output_directory(str(term), variables or {}) for term in terms])
         except places.NotWritable as error:
             raise AnsibleError(str(error)) from error
