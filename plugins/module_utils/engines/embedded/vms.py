@@ -692,7 +692,7 @@ class Vms:
                 continue
             seen = {vm.vm_id: vm for vm in node.vms}
             for row in self.store.rows(
-                "SELECT id, uuid, state, lcm_state FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
+                "SELECT id, uuid, state, lcm_state, error FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
                 host["id"],
             ):
                 vm = seen.get(row["id"])
@@ -700,8 +700,10 @@ class Vms:
                 before = vm_state_name(row["state"], row["lcm_state"])
                 if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
                     continue  # the reason of the failure says more
-                if now != before:
-                    moved.append((row["id"], now, _observed_reason(node, now)))
+                why = _observed_reasons(node)[_sight(node, vm)] if now == "UNKNOWN" else ""
+                # An earlier poll's reason does not outlive what it told of: the host answers again, the domain is gone.
+                if now != before or (why != row["error"] and row["error"] in _observed_reasons(node).values()):
+                    moved.append((row["id"], now, why))
         self._move(moved, "monitor")
         self.given_up.hear(believed, others)
         self._reckon_with(others)
@@ -1058,12 +1060,18 @@ def _numbers(name: str) -> tuple[VmState, LcmState]:
     return VmState.ACTIVE, LcmState[name]
 
 
-def _observed_reason(node: Observed, state: str) -> str:
-    if not node.reached:
-        return f"host {node.host} did not answer"
-    if state == "UNKNOWN":
-        return f"its domain has vanished from host {node.host}; state: running starts it again from its disks"
-    return ""
+def _sight(node: Observed, vm: ObservedVm | None) -> str:
+    return "silent" if not node.reached else "gone" if vm is None else "stands still"
+
+
+def _observed_reasons(node: Observed) -> dict[str, str]:
+    """Why a machine is UNKNOWN, by what its node saw of it."""
+    return {
+        "silent": f"host {node.host} did not answer",
+        "gone": f"its domain has vanished from host {node.host}; state: running starts it again from its disks",
+        "stands still": f"its domain on host {node.host} stands still, paused or crashed, and not by its wanted state; "
+        "state: running lets a paused one go on where it was, and starts a crashed one again from its disks",
+    }
 
 
 def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:

@@ -260,6 +260,28 @@ def test_a_vanished_domain_is_unknown_and_made_again(engine):
     assert len(plans["node1"].vms) == 3
 
 
+def test_a_domain_that_was_paused_by_hand_is_not_told_as_gone(engine):
+    run(engine, WEB)
+    paused = [ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vm_pool()]
+    with engine.session():
+        moved = engine.vm_observe([Observed("node1", vms=tuple(paused))])
+    assert {record.state for record in moved} == {"UNKNOWN"}
+    assert "vanished" not in moved[0].error and "from its disks" in moved[0].error
+    assert "its domain on host node1 stands still, paused or crashed" in moved[0].error
+    _, plans, _ = want(engine, WEB)
+    assert len(plans["node1"].vms) == 3
+
+
+def test_the_reason_of_an_earlier_poll_does_not_outlive_what_it_told_of(engine):
+    run(engine, WEB)
+    seen = Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vm_pool()))
+    with engine.session():
+        engine.vm_observe([Observed("node1", reached=False)])
+        assert "stands still" in engine.vm_observe([seen])[0].error
+        assert engine.vm_observe([seen]) == []
+        assert "vanished" in engine.vm_observe([Observed("node1", vms=())])[0].error
+
+
 def test_a_silent_node_is_unknown_not_fine(engine):
     run(engine, WEB)
     with engine.session():
