@@ -67,7 +67,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hosts:
-  description: The hosts.
+  description:
+    - The hosts, with C(state), and with C(error), which is what a host that was polled and gave no answer said instead,
+      its hypervisor's words included. Such a host is in C(ERROR), unless it is C(DISABLED).
   returned: if gathered
   type: list
   elements: dict

@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from ..engines.base import Engine, VmRecord
 from ..model.plan import Observed
+from ..model.states import HostState
 from ..storage import audit
 from .consistency import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
@@ -17,7 +18,7 @@ from .hosts import host_view
 from .images import image_view
 from .networks import network_view
 from .templates import template_view
-from .vms import vm_view
+from .vms import observed_of, vm_view
 
 Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
 
@@ -47,8 +48,24 @@ def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
     return {str(r.id): [dict(step) for step in engine.vm_history(r.id or 0)] for r in _machines(engine, params)}
 
 
+def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As in OpenNebula, a host whose monitoring failed is in ERROR, with what it or the way to it said. DISABLED is an
+    administrator's word and stays."""
+    silent = {node.host: node for node in observed_of(params.get("observed") or []) if not node.reached}
+    views = []
+    for host in engine.host_pool():
+        view = {**host_view(host), "error": ""}
+        if host.name in silent:
+            said = " ".join(str(silent[host.name].facts.get("problem") or "").split())
+            view["error"] = said or "it did not answer"
+            if host.state != HostState.DISABLED:
+                view["state"] = HostState.ERROR.name
+        views.append(view)
+    return views
+
+
 GATHERERS: dict[str, Gatherer] = {
-    "hosts": lambda engine, params: [host_view(host) for host in engine.host_pool()],
+    "hosts": _hosts,
     "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastore_pool()],
     "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
     "networks": lambda engine, params: [network_view(network) for network in engine.vn_pool()],

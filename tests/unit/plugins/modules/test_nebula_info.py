@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.modules import nebula_info
 
 
@@ -61,6 +65,26 @@ def test_an_audit_is_told_beside_what_else_is_gathered(furnished, options):
     assert ("host-unknown", "node1") in [(each["kind"], each["host"]) for each in told.payload["consistency"]]
     alone = info(options, furnished, gather=["consistency"])
     assert sorted(alone.payload) == ["as_of", "catalog", "consistency"]
+
+
+def test_a_host_that_gave_no_answer_is_in_error_with_the_words_of_its_hypervisor(furnished, options):
+    words = "connecting to qemu:///system:\n  Failed to connect socket to '/run/libvirt/virtqemud-sock'"
+
+    def told(**seen):
+        return info(options, furnished, gather=["hosts"], observed=[{"host": "node1", **seen}]).payload["hosts"][0]
+
+    stopped = told(reached=False, facts={"problem": words})
+    assert (stopped["state"], stopped["error"]) == ("ERROR", " ".join(words.split()))
+    dead = told(reached=False)
+    assert (dead["state"], dead["error"]) == ("ERROR", "it did not answer")
+    well = told()
+    assert (well["state"], well["error"]) == ("MONITORED", "")
+    unasked = info(options, furnished, gather=["hosts"]).payload["hosts"][0]
+    assert (unasked["state"], unasked["error"]) == ("MONITORED", "")
+    with closing(EmbeddedEngine(furnished)) as engine, engine.session():
+        engine.host_update("node1", state=HostState.DISABLED)
+    disabled = told(reached=False, facts={"problem": words})
+    assert disabled["state"] == "DISABLED" and "Failed to connect" in disabled["error"]
 
 
 def test_the_oldest_poll_of_those_that_were_answered_says_how_old_all_is(furnished, options):
