@@ -374,6 +374,13 @@ vms:
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
     error: {description: Why the last thing that was done to it failed., type: str}
+pools:
+  description:
+    - Names of what the catalog has, with C(images), C(networks), C(templates), and C(unlisted_vms), the machines that
+      O(vms) does not name. The last is empty where an item of the list failed, as nothing tells then which are its.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 changed_vms:
   description: Names of the machines that were decided anew, or seen in another state than was known.
   returned: always
@@ -458,6 +465,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.restricted i
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
     decide,
+    names_in_pools,
     observed_of,
     vm_items,
 )
@@ -500,6 +508,7 @@ def run(params, check_mode):
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
+            "pools": names_in_pools(engine, None if result.errors else records),
         }
     if decided.plans is not None:
         result.payload["plans"] = as_plans(decided.plans)

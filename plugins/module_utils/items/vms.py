@@ -163,6 +163,19 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
     return shown
 
 
+def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[str, list[str]]:
+    """What the catalog has, by its names. listed: machines that the list of a run names; None where nothing
+    tells that, and so neither which machines are in no list."""
+    ids = {record.id for record in listed or ()}
+    machines = engine.vm_pool() if listed is not None else []
+    return {
+        "unlisted_vms": sorted(r.name for r in machines if r.id not in ids and r.state != "DONE"),
+        "images": sorted(image.name for image in engine.image_pool()),
+        "networks": sorted(network.name for network in engine.vn_pool()),
+        "templates": sorted(stored.name for stored in engine.template_pool()),
+    }
+
+
 def difference_view(difference: Difference) -> dict[str, Any]:
     """What was left as it is, for results."""
     keys = ("name", "id", "host", "attribute", "found", "wanted", "remedy", "sentence")

@@ -215,7 +215,7 @@ def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
 def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
     """They hold what contexts hold."""
     told = nebula_vm.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
-    assert set(told.payload) == {"vms", "vm", "differs", "differences", "changed_vms", "given_up", "catalog"}
+    assert set(told.payload) == {"vms", "vm", "differs", "differences", "changed_vms", "given_up", "catalog", "pools"}
     assert told.payload["changed_vms"] == ["a"]
 
 
@@ -268,3 +268,17 @@ def test_the_owner_of_a_list_is_that_of_items_that_do_not_say_one(furnished, vm)
     single = vm(furnished, name="c", template="web", context=json.dumps(context), owner=given)
     (plan,) = single.payload["plans"].values()
     assert json.loads(plan)["vms"][-1]["vm"]["context"]["variables"]["WHO"] == "ann ann@example.org"
+
+
+def test_machines_that_no_list_names_are_named(furnished, vm, obey):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    pools = vm(furnished, name="b", template="web").payload["pools"]
+    assert pools["unlisted_vms"] == ["a"]
+    assert {kind for kind in pools if pools[kind]} == {"unlisted_vms", "images", "networks", "templates"}
+    assert vm(furnished, vms=[]).payload["pools"]["unlisted_vms"] == ["a", "b"]
+
+
+def test_where_an_item_failed_nothing_tells_which_machines_no_list_names(furnished, vm, obey):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    result = vm(furnished, name="c", template="there is none")
+    assert result.errors and result.payload["pools"]["unlisted_vms"] == []
