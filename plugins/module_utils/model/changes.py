@@ -86,7 +86,9 @@ def changes(old: Template, new: Template, live: Collection[str] = ()) -> list[Ch
         before, after = _normal(old, name), _normal(new, name)
         if before != after:
             found.append(
-                Change(name, _shown(name, before, after), _shown(name, after, before), how(name, old, new, live))
+                Change(
+                    name, _shown(name, before, after), _shown(name, after, before, new=True), how(name, old, new, live)
+                )
             )
     return found
 
@@ -176,30 +178,31 @@ def _number(text: str) -> str:
     return whole + ("." + fraction.rstrip("0") if fraction.rstrip("0") else "")
 
 
-def _shown(name: str, values: list[_Normal], others: list[_Normal]) -> str:
-    """The values, of vectors only the keys in which they differ."""
+def _shown(name: str, values: list[_Normal], others: list[_Normal], new: bool = False) -> str:
+    """The values, of vectors only the keys in which they differ. Of a secret its name is shown, in the old ones alone
+    if it went, in the new ones alone if it came, and with "another" in the new ones if it changed."""
     if not values:
         return "nothing"
     texts = []
     for index, value in enumerate(values):
         other = others[index] if index < len(others) else ()
         if isinstance(value, str):
-            texts.append(_text(name, name, value))
+            texts.append(_text(name, name, value, new and bool(other)))
         else:
-            texts.append(_pairs(name, dict(value), {} if isinstance(other, str) else dict(other)))
+            texts.append(_pairs(name, dict(value), {} if isinstance(other, str) else dict(other), new))
     return ", ".join(text for text in texts if text) or "nothing of it"
 
 
-def _pairs(name: str, own: Mapping[str, str], other: Mapping[str, Any]) -> str:
+def _pairs(name: str, own: Mapping[str, str], other: Mapping[str, Any], new: bool) -> str:
     differing = [key for key, value in own.items() if other.get(key) != value]
-    inner = ", ".join(f"{key} = {_text(name, key, own[key])}" for key in differing)
+    inner = ", ".join(f"{key} = {_text(name, key, own[key], new and key in other)}" for key in differing)
     return f"[ {inner} ]" if inner else ""
 
 
-def _text(name: str, key: str, value: str) -> str:
+def _text(name: str, key: str, value: str, another: bool) -> str:
     # Any variable of a context may be a secret.
     if name == "CONTEXT" or (name, key) == ("INJECT", "CONTENT") or is_secret(key):
-        return "(secret)"
+        return "(another secret)" if another else "(secret)"
     if name == "RAW" and key == "DATA":
         return f"({len(value)} characters)"
     return value

@@ -55,7 +55,7 @@ def test_vm_life(furnished, vm, obey):
 @pytest.mark.parametrize(
     ("given", "before", "after"),
     [
-        ({"context": '{"PASSWORD": "s3cr3t-2"}'}, "CONTEXT", "[ PASSWORD = (secret) ], another"),
+        ({"context": '{"PASSWORD": "s3cr3t-2"}'}, "CONTEXT", "[ PASSWORD = (another secret) ]"),
         ({"context": '{"PASSWORD": "s3cr3t-1", "USER_DATA": "s3cr3t-3"}'}, "CONTEXT", "USER_DATA = (secret)"),
         ({"attributes": '{"DESCRIPTION": "the new one"}'}, '"DESCRIPTION": "nothing"', '"DESCRIPTION": "the new one"'),
         (

@@ -81,13 +81,13 @@ DIFFERENT = {
     ),
     "NIC = [ NETWORK = Public ]": Change("NIC", "[ MODEL = virtio ]", "nothing of it", "recreate"),
     "GRAPHICS = [ TYPE = vnc, LISTEN = 127.0.0.1, PASSWD = Hunter2 ]": Change(
-        "GRAPHICS", "[ PASSWD = (secret) ]", "[ PASSWD = (secret) ]", "poweroff"
+        "GRAPHICS", "[ PASSWD = (secret) ]", "[ PASSWD = (another secret) ]", "poweroff"
     ),
     "CONTEXT = [ NETWORK = YES, HOSTNAME = Web, PASSWORD = hunter2 ]": Change(
-        "CONTEXT", "[ HOSTNAME = (secret) ]", "[ HOSTNAME = (secret) ]", "live"
+        "CONTEXT", "[ HOSTNAME = (secret) ]", "[ HOSTNAME = (another secret) ]", "live"
     ),
     "CONTEXT = [ NETWORK = yes, HOSTNAME = web, PASSWORD = hunter2 ]": Change(
-        "CONTEXT", "[ NETWORK = (secret) ]", "[ NETWORK = (secret) ]", "live"
+        "CONTEXT", "[ NETWORK = (secret) ]", "[ NETWORK = (another secret) ]", "live"
     ),
     "CONTEXT = [ NETWORK = YES, HOSTNAME = web, PASSWORD = hunter2, TARGET = sdz ]": Change(
         "CONTEXT", "nothing of it", "[ TARGET = (secret) ]", "poweroff"
@@ -211,3 +211,11 @@ def test_order_of_disks_counts() -> None:
 def test_ways_of_changing() -> None:
     assert set(CHANGEABLE.values()) == {"live", "poweroff", "catalog"}
     assert not {"DISK", "NIC"} & set(CHANGEABLE)
+
+
+def test_of_a_context_it_is_told_which_names_came_went_and_changed_and_no_value():
+    old = parse('CONTEXT = [ KEPT = "v1", WENT = "v2", CHANGED = "v3" ]')
+    new = parse('CONTEXT = [ KEPT = "v1", CAME = "v4", CHANGED = "v5" ]')
+    (change,) = changes(old, new)
+    assert change.old == "[ CHANGED = (secret), WENT = (secret) ]"
+    assert change.new == "[ CAME = (secret), CHANGED = (another secret) ]"
