@@ -322,7 +322,9 @@ def _check_pattern(pattern: str, where: str) -> None:
 
 def _check(wish: Wish) -> None:
     """What can be told without the ISO."""
-    kind, shape = wish.kind, wish.shape
+    shape = wish.shape
+    # Only our own answers give a hostname, and only of what they install is it known what it takes.
+    kind = wish.kind if wish.hostname else None
     if wish.iso.image == wish.name:
         raise InvalidValue(
             f"{wish.where}: iso", "its image would have the same name", "Name it: iso: {path: …, image: …}"

@@ -248,3 +248,8 @@ def test_states(engine, state):
     assert wish_of({"name": "debian", "state": "absent"}, engine, {}).state == "absent"
     with pytest.raises(NebulaError, match="Did you mean 'installed'"):
         wish(engine, state="instaled")
+
+
+def test_what_answers_of_ones_own_install_may_be_small(engine):
+    own = {"size": 64, "answers": {"kind": "preseed", "file": "own.cfg"}, "template": {"MEMORY": 64}, "marker": True}
+    assert wish(engine, **own).size == 64
