@@ -51,7 +51,7 @@ def packed(value):
 
 
 # Since ansible-core 2.19 what can't be filled in comes as a value, and is an error of its own where no filter takes it.
-packed.accept_args_markers = True
+vars(packed).update(accept_args_markers=True)
 
 
 class FilterModule:

@@ -508,7 +508,7 @@ def run(params, check_mode):
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
-            "pools": names_in_pools(engine, None if result.errors else records),
+            "pools": names_in_pools(engine, None if result.errors else decided.records),
         }
     if decided.plans is not None:
         result.payload["plans"] = as_plans(decided.plans)

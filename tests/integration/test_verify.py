@@ -97,7 +97,7 @@ def test_a_console_that_virtlogd_rotates_and_goes_on_with_is_followed() -> None:
         assert verdict.verified, verdict.error
         assert Path(f"{log}.0").stat().st_size > 2_000_000
         # Read anew, the boot lies in the rotated file.
-        assert wait([machine], timeout=0)[0].verified
+        assert wait([machine], timeout=30)[0].verified
         # Killed and started again, the log goes on: what it says of the first start is not believed of the second.
         domain.destroy()
         context_iso(place / "disk.1", {"SET_HOSTNAME": "web-0"})

@@ -35,4 +35,4 @@ def closed_at_last(vm: Vm, made_up: bool) -> Vm:
 
 
 def _password(kind: str) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(LENGTHS[kind]))
+    return "".join(secrets.choice(_ALPHABET) for _character in range(LENGTHS[kind]))
