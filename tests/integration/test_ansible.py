@@ -205,7 +205,7 @@ def outside_data(programs: str) -> None:
     for kind, found in (("filter", given["filters"]), ("action", given["actions"])):
         assert set(found) == {path.stem for path in (ROOT / f"plugins/{kind}").glob("*.py")}
     # Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them.
-    lookups = {"install_answers", "output_directory", "unresolved"}
+    lookups = {"install_answers", "misspelt", "output_directory", "unresolved"}
     assert {path.stem for path in (ROOT / "plugins/lookup").glob("*.py")} <= lookups
     (place / "told.json").write_text(json.dumps(given))
     (play,) = yaml.safe_load(TRIED.replace("TOLD", str(place / "told.json")).replace("KEY", str(place / "key.pub")))

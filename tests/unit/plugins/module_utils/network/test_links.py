@@ -69,7 +69,9 @@ def entry(name: str, kind: str = "", up: bool = True, **more: Any) -> dict[str, 
     return {**plain, **info, "addr_info": [], **more}
 
 
-def test_interfaces_as_ip_shows_them(programs: Programs) -> None:
+def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # This machine may have a bridge of that name.
+    monkeypatch.setattr(settings, "PROC", tmp_path)
     addresses = [
         {"family": "inet", "local": "10.66.0.1", "prefixlen": 24, "scope": "global", "label": "nbr0"},
         {"family": "inet", "local": "10.66.9.1", "prefixlen": 32, "scope": "global", "label": "nbr0"},
