@@ -386,7 +386,7 @@ def lives(seed: int, people: int, rounds: int) -> None:
             assert code == 0, errors
             refused.update(json.loads(output.splitlines()[-1]))
         print(f"seed {seed}: refused {dict(refused)}")
-        assert set(refused) <= {"StalePlan", "WrongState", "NoLease"}, refused
+        assert set(refused) <= {"StalePlan", "WrongState", "NoLease", "BeingEnded"}, refused
         consistent(Path(place.root))
         place.site({"name": "shared-%i", "count": 2, "template": "web"})
         place.clean()
