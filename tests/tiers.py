@@ -38,6 +38,8 @@ TEST = (
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
 TEST_SCENARIOS = ("default",)
+# What `make test` takes on the two slow cores that the suites' minutes are of.
+TEST_MINUTES = 25
 
 
 @dataclass(frozen=True)

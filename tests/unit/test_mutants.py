@@ -76,3 +76,19 @@ def test_the_table_counts_by_package() -> None:
         ["modules", "0", "0", "1"],
         ["all", "2", "1", "1"],
     ]
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("other", "survived"), ("wrong", "killed")])
+def test_a_fault_that_renames_a_test_is_not_taken_for_noticed(tmp_path: Path, value: str, outcome: str) -> None:
+    """pytest runs nothing where one of the names that it was given is not there."""
+    (tmp_path / "test_one.py").write_text(
+        "import pytest\n"
+        f"@pytest.mark.parametrize('value', ['{value}'])\n"
+        "def test_it(value):\n"
+        "    assert value != 'wrong'\n"
+    )
+    place = object.__new__(mutants.Place)
+    place.root = tmp_path
+    found, by = place.run(["test_one.py::test_it[right]"], 60)
+    assert found == outcome
+    assert by == ("test_one.py::test_it[wrong]" if outcome == "killed" else "")
