@@ -156,6 +156,9 @@ options:
         the front-end reads from C(src), a path (by the rules of O(safe_dirs) and O(restricted_dirs)) or a URL.
         C(mode) is in octal digits and in quotes, C("0644") if it is left out. C(owner) and C(group) are numbers, or
         C(root). C(disk) is the disk's number, if it is not the one that the machine boots from.
+      - C(partition) names one file system of the disk, which needs no operating system then, and
+        C(path) is a path in it. It is a number counted from 1, V(0) for a disk without partitions, C(LABEL=), C(UUID=),
+        C(PARTLABEL=) or C(PARTUUID=) with its value, or a logical volume, C(/dev/GROUP/VOLUME).
       - Refused for disks of persistent images, encrypted ones and those that can only be read.
     type: json
     version_added: 0.2.0

@@ -254,3 +254,113 @@ def test_what_another_file_system_would_hide(disks, tmp_path):
         file.write(part.read_bytes())
     with pytest.raises(ImageRefused, match="its /srv is on a file system of its own"):
         inject(str(raw), "raw", ENTRIES, WHAT, **DIRECT)
+
+
+# --- partitions that are named ---------------------------------------------------------------------------------------
+
+MiB = 1 << 20
+# Number → (first, size) in MiB.
+PARTS = {1: (1, 8), 2: (9, 16), 3: (25, 4)}
+
+
+@pytest.fixture(scope="module")
+def data_disk(tmp_path_factory):
+    """No operating system: an EFI partition, a file system, and one that is encrypted."""
+    top = tmp_path_factory.mktemp("data")
+    (top / "tree").mkdir()
+    (top / "tree/kept").write_text("kept\n")
+    for number, make in (
+        (1, ["mkfs.vfat", "-n", "EFI"]),
+        (2, ["mkfs.ext4", "-q", "-F", "-L", "my data", "-d", top / "tree"]),
+        (3, None),
+    ):
+        part = top / f"part{number}"
+        part.touch()
+        os.truncate(part, PARTS[number][1] * MiB)
+        if make:
+            sh(*make, part)
+        else:
+            with part.open("r+b") as file:
+                file.write(b"LUKS\xba\xbe\0\1")
+    raw = top / "data.raw"
+    with raw.open("wb") as disk:
+        disk.truncate(31 * MiB)
+        for number, (first, _size) in PARTS.items():
+            disk.seek(first * MiB)
+            disk.write((top / f"part{number}").read_bytes())
+    table = "".join(f"start={first}MiB, size={size}MiB\n" for first, size in PARTS.values())
+    sh("sfdisk", "-q", "--no-tell-kernel", "-w", "never", "-W", "never", raw, input=f"label: gpt\n{table}")
+    return raw
+
+
+def the_part(raw, number, to):
+    first, size = PARTS[number]
+    to.write_bytes(raw.read_bytes()[first * MiB : (first + size) * MiB])
+    return to
+
+
+@pytest.fixture
+def raw(data_disk, tmp_path):
+    before = leftovers()
+    path = tmp_path / "data.raw"
+    shutil.copy(data_disk, path)
+    yield path
+    assert leftovers() == before
+
+
+NAMED = Entry("/srv/deep/key", SECRET, 0o600, 33, 34, partition="LABEL=my data")
+
+
+@pytest.mark.parametrize("options", [{}, DIRECT], ids=["guestfs", "loop"])
+def test_into_a_partition_that_is_named(raw, tmp_path, options):
+    """In no disk of these is an operating system. This machine's kernel may not know FAT; libguestfs' own does."""
+    efi = [] if options else [Entry("/EFI/nebula.cfg", b"efi", 0o600, 33, 34, partition="1")]
+    assert inject(str(raw), "raw", [NAMED, *efi], WHAT, **options) == options.get("via", "guestfs")
+    part = the_part(raw, 2, tmp_path / "part2")
+    sh("e2fsck", "-f", "-n", part)
+    (tmp_path / "read").mkdir()
+    sh("debugfs", "-R", f"rdump / {tmp_path / 'read'}", part)
+    key = tmp_path / "read/srv/deep/key"
+    found = key.stat()
+    assert (key.read_bytes(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (SECRET, 0o600, 33, 34)
+    assert (tmp_path / "read/kept").read_text() == "kept\n"
+    if efi:
+        # What FAT holds is found as it was written, by its own bytes.
+        assert b"nebula" in the_part(raw, 1, tmp_path / "part1").read_bytes().lower()
+
+
+@pytest.mark.parametrize(
+    ("partition", "error", "said"),
+    [
+        ("4", NotFound, "It has 1: vfat, label EFI, 8 MiB; 2: ext4, label my data, 16 MiB; 3: crypto_LUKS, 4 MiB"),
+        ("0", NotFound, "there is no such one in it"),
+        ("LABEL=other", NotFound, "there is no such one in it"),
+        ("3", ImageRefused, "it is encrypted"),
+        ("/dev/vg/data", NotFound, "libguestfs alone"),
+    ],
+)
+def test_partitions_that_can_t_be_meant(raw, partition, error, said):
+    before = raw.read_bytes()
+    with pytest.raises(error) as caught:
+        inject(str(raw), "raw", [Entry("/a", b"1", partition=partition)], WHAT, **DIRECT)
+    assert said in str(caught.value) and f"PARTITION = {partition}" in caught.value.asked
+    assert raw.read_bytes() == before
+
+
+def test_a_file_system_that_can_not_be_mounted(raw):
+    with raw.open("r+b") as file:
+        # Past the name by which it is known.
+        file.seek(9 * MiB + 1024 + 4)
+        file.write(b"\xff" * 40)
+    with pytest.raises((CommandFailed, ImageRefused)) as caught:
+        inject(str(raw), "raw", [Entry("/a", b"1", partition="2")], WHAT, **DIRECT)
+    assert "can't be mounted" in str(caught.value) or "no file system that is known" in str(caught.value)
+
+
+def test_a_disk_without_partitions(tmp_path):
+    path = tmp_path / "whole.raw"
+    path.touch()
+    os.truncate(path, 8 * MiB)
+    sh("mkfs.ext4", "-q", "-F", path)
+    inject(str(path), "raw", [Entry("/a", b"1", partition="0")], WHAT, **DIRECT)
+    assert sh("debugfs", "-R", "cat /a", path) == "1"

@@ -110,6 +110,7 @@ ELSEWHERE = {
     "Disk.driver": "DiskFiles has it",
     "Disk.fs": "chooses a program from a table",
     "Disk.inject_via": "one of four words, tested by model/inject.py",
+    "Injected.partition": "held to a form by model/inject.py, compared with what a disk has by storage/partitions.py",
     "Injected.path": "a path in the guest, held to a form by model/inject.py and storage/injection.py",
     "Injected.content": "the content of a file in the guest",
     "Snapshot.name": "shown; in the file it has its number",

@@ -234,7 +234,7 @@ TABLE = (
         "no machine's memory is encrypted here, and one that is to be must not run without",
         "Leave it out if the machine may run without",
     ),
-    _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK", ACTS, ACTS, "ours: disks.md says what"),
+    _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK PARTITION", ACTS, ACTS, "ours: disks.md says what"),
     _entry("CONTEXT", ". *", ACTS, ACTS, "context.md says what"),
     # -- its hardware
     _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS, ACTS),

@@ -17,16 +17,22 @@ from .numbers import whole
 from .template import Template
 
 VIAS = ("auto", "guestfs", "nbd", "loop")
-KEYS = ("path", "content", "src", "mode", "owner", "group", "disk")
+KEYS = ("path", "content", "src", "mode", "owner", "group", "disk", "partition")
+# What a partition may be named by, as in fstab.
+NAMES = ("LABEL", "UUID", "PARTLABEL", "PARTUUID")
+# As the partition of a disk that has none: the whole disk.
+WHOLE_DISK = "0"
 # Bytes of one content that stands in a template.
 LARGEST = 1 << 20
 _MODE = re.compile(r"[0-7]{3,4}")
+_VOLUME = re.compile(r"/dev/[^/\s]+/[^/\s]+")
 
 
 @dataclass(frozen=True)
 class Injected:
-    """path: absolute in the guest. content: what it is to hold, unless file says where that is read. mode: -1 for 0644,
-    or 0755 of a file that is executable where it is read."""
+    """path: absolute in the guest, or in the partition if one is named. content: what it is to hold, unless file says
+    where that is read. mode: -1 for 0644, or 0755 of a file that is executable where it is read. partition: its number
+    in digits, WHOLE_DISK, one of NAMES with = and its value, or /dev/GROUP/VOLUME; "" for the guest's root."""
 
     path: str
     content: str = field(default="", repr=False)
@@ -34,6 +40,7 @@ class Injected:
     mode: int = -1
     uid: int = 0
     gid: int = 0
+    partition: str = ""
 
 
 def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], Injected], ...]:
@@ -46,7 +53,7 @@ def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], In
         if number and disk is None:
             raise InvalidValue(f"{here}: DISK = {number}", "it is no number of a disk", "They count from 0")
         entry = _entry(vector, here)
-        if (disk, entry.path) in [(known, each.path) for known, each in found]:
+        if (disk, entry.partition, entry.path) in [(known, each.partition, each.path) for known, each in found]:
             raise Ambiguous(f"{here}: PATH = {entry.path}", "it is there twice", "Give each file one entry")
         found.append((disk, entry))
     via(template, where)
@@ -79,7 +86,11 @@ def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
                 raise InvalidValue(f"{here}: {key!r}", "no such key", f"{hint}Known are {', '.join(KEYS)}")
             if value is None:
                 continue
-            if isinstance(value, int) and not isinstance(value, bool) and key in ("owner", "group", "disk"):
+            if (
+                isinstance(value, int)
+                and not isinstance(value, bool)
+                and key in ("owner", "group", "disk", "partition")
+            ):
                 value = str(value)  # noqa: PLW2901
             if not isinstance(value, str):
                 raise InvalidValue(
@@ -115,6 +126,24 @@ def _entry(vector: Mapping[str, str], where: str) -> Injected:
         mode=int(mode, 8) if mode else -1,
         uid=_number(vector, "OWNER", where),
         gid=_number(vector, "GROUP", where),
+        partition=_partition(vector.get("PARTITION", "").strip(), where),
+    )
+
+
+def _partition(text: str, where: str) -> str:
+    number = whole(text)
+    if number is not None:
+        return str(number)
+    name, equals, value = text.partition("=")
+    if equals and name.upper() in NAMES and value:
+        return f"{name.upper()}={value}"
+    if not text or _VOLUME.fullmatch(text):
+        return text
+    raise InvalidValue(
+        f"{where}: PARTITION = {text}",
+        "it names no partition",
+        f"Give its number, counted from 1, or {WHOLE_DISK} for a disk without partitions; "
+        f"{', '.join(f'{name}=…' for name in NAMES)}; or a logical volume: /dev/GROUP/VOLUME",
     )
 
 

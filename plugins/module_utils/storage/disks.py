@@ -41,7 +41,7 @@ def _no_contents(entry: Injected) -> injection.Entry:
 
 def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injection.Entry:
     mode = entry.mode if entry.mode >= 0 else 0o755 if executable else 0o644
-    return injection.Entry(entry.path, content, mode, entry.uid, entry.gid)
+    return injection.Entry(entry.path, content, mode, entry.uid, entry.gid, entry.partition)
 
 
 def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents) -> dict[int, DiskFiles]:

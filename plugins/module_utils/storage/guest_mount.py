@@ -27,8 +27,9 @@ from typing import Any
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ..host import command, sandbox
-from . import guest_program, qemu_img
+from . import guest_program, guest_root, partitions, qemu_img
 from .guest_program import PROGRAM, Outcome
+from .guest_root import FileSystem
 from .image_edits import OVERLAY
 
 # A file and a directory in the image's directory, over which disk and root are mounted.
@@ -237,6 +238,48 @@ def mounted_root(view: View, what: str) -> Iterator[None]:
     )
 
 
+@contextlib.contextmanager
+def mounted_partition(view: View, partition: str, what: str) -> Iterator[FileSystem]:
+    """The file system that a user has named, in the form of model.inject.Injected."""
+    system = partitions.find(partition, _systems(view), what, volumes=False)
+    source, options = _source(view, system.number, system.start, system.size if system.number else 0)
+    argv = ["mount", "-t", system.type, "-o", f"{options}{_OPTIONS}", source, view.path(ROOT)]
+    mounted = view.run(*argv, check=False)
+    if mounted.returncode != 0:
+        raise partitions.unmountable(partition, system, command.last_lines(mounted.stderr, 1), what)
+    try:
+        yield system
+    finally:
+        # Its loop device goes with it.
+        view.run("umount", view.path(ROOT))
+
+
+def _systems(view: View) -> list[FileSystem]:
+    """All that can be named, by the names that an appliance has for them, the whole disk last."""
+    table = _table(view)
+    parts = _parts(table)
+    found = []
+    for each in [*parts, _Part(0, 0, 0)]:
+        uuid = each.uuid
+        if each.number and table.get("label") == "dos":
+            # As the kernel names partitions that have no UUID: by the disk's number and theirs.
+            uuid = f"{str(table.get('id', ''))[2:]}-{each.number:02x}"
+        found.append(
+            FileSystem(
+                device=f"{guest_root.DISK}{each.number or ''}",
+                type=_kind(view, each.offset, each.size),
+                label=_tag(view, "LABEL", each.offset, each.size),
+                uuid=_tag(view, "UUID", each.offset, each.size),
+                partition_uuid=uuid,
+                partition_label=each.label,
+                number=each.number,
+                start=each.offset,
+                size=each.size,
+            )
+        )
+    return found
+
+
 def _source(view: View, number: int, offset: int, size: int) -> tuple[str, str]:
     """What mount is to take of the disk, and options for that."""
     if not view.block:
@@ -247,28 +290,57 @@ def _source(view: View, number: int, offset: int, size: int) -> tuple[str, str]:
 def _places(view: View) -> list[tuple[str, int, int, int]]:
     """(name, number, offset, size) in bytes of the partitions, or of the whole disk, number and size 0, where there are
     none."""
+    parts = _parts(_table(view))
+    return [(f"partition {each.number}", each.number, each.offset, each.size) for each in parts] or [
+        ("whole disk", 0, 0, 0)
+    ]
+
+
+def _table(view: View) -> Mapping[str, Any]:
+    """The table of partitions as sfdisk tells it; empty where there is none."""
     done = view.run("sfdisk", "--json", view.disk, check=False)
     try:
         table = json.loads(done.stdout)["partitiontable"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """offset, size: bytes."""
+
+    number: int
+    offset: int
+    size: int
+    uuid: str = ""
+    label: str = ""
+
+
+def _parts(table: Mapping[str, Any]) -> list[_Part]:
+    try:
         sector = int(table.get("sectorsize", 512))
-        parts = [
-            (
+        return [
+            _Part(
                 int(re.findall("(?<![0-9])[0-9]+$", part["node"])[0]),
                 int(part["start"]) * sector,
                 int(part["size"]) * sector,
+                str(part.get("uuid", "")),
+                str(part.get("name", "")),
             )
             for part in table.get("partitions", [])
         ]
-    except (ValueError, KeyError, TypeError, IndexError):
-        parts = []
-    if not parts:
-        return [("whole disk", 0, 0, 0)]
-    return [(f"partition {number}", number, offset, size) for number, offset, size in parts]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return []
 
 
 def _kind(view: View, offset: int, size: int) -> str:
+    return _tag(view, "TYPE", offset, size)
+
+
+def _tag(view: View, name: str, offset: int, size: int) -> str:
     bounds = ["--offset", str(offset), *(["--size", str(size)] if size else [])]
-    argv = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", *bounds, view.disk]
+    argv = ["blkid", "--probe", "--match-tag", name, "--output", "value", *bounds, view.disk]
     return view.run(*argv, check=False).stdout.strip()
 
 

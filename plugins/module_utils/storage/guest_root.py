@@ -113,15 +113,15 @@ def file_systems(talk: Session) -> Iterator[FileSystem]:
     devices = talk.lines("list-partitions") or [DISK]
     kinds = []
     for device in devices:
-        system = _file_system(talk, device)
+        system = file_system(talk, device)
         kinds.append(system.type)
         yield system
     if any(kind in ("LVM2_member", "linux_raid_member") for kind in kinds):
         for device in [*talk.lines("lvs"), *talk.lines("list-md-devices")]:
-            yield _file_system(talk, device)
+            yield file_system(talk, device)
 
 
-def _file_system(talk: Session, device: str) -> FileSystem:
+def file_system(talk: Session, device: str) -> FileSystem:
     answer = talk.found("blkid", device) or ""
     told = dict(line.split(": ", 1) for line in answer.splitlines() if ": " in line)
     return FileSystem(

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ..errors import CommandFailed, InvalidValue, MissingDependency
 from ..host import command, files, mounts
-from . import guest_mount, guest_program, guest_root, guestfish, nbd
+from . import guest_mount, guest_program, guest_root, guestfish, nbd, partitions
 from .formats import FORMATS
 
 WAYS = ("guestfs", "nbd", "loop")
@@ -38,13 +38,14 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as it is to be. path: absolute in the guest."""
+    """A file as it is to be. path: absolute in the guest, or in the partition if one is named (partitions.find)."""
 
     path: str
     content: bytes = field(repr=False)
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
+    partition: str = ""
 
 
 def inject(
@@ -79,14 +80,14 @@ def bring(
 
 def check(entries: Sequence[Entry], what: str) -> None:
     """InvalidValue for what can't be a file of a guest."""
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for entry in entries:
         asked = f"{what}: file {entry.path!r}"
         if not entry.path.startswith("/") or "\0" in entry.path or posixpath.normpath(entry.path) != entry.path:
             raise InvalidValue(asked, "it is not an absolute path without . and ..", "Write it as /etc/motd")
         if entry.path.startswith("//") or entry.path == "/":
             raise InvalidValue(asked, "it is no path of a file", "Write it as /etc/motd")
-        if entry.path in seen:
+        if (entry.partition, entry.path) in seen:
             raise InvalidValue(asked, "it is in the list twice", "Give each file one entry")
         if not 0 <= entry.mode <= 0o7777:
             raise InvalidValue(f"{asked}: mode {entry.mode:o}", "it is no mode", "Write it as 0644")
@@ -94,7 +95,7 @@ def check(entries: Sequence[Entry], what: str) -> None:
             raise InvalidValue(
                 f"{asked}: owner {entry.uid}:{entry.gid}", "it is no user and group", "Give their numbers"
             )
-        seen.add(entry.path)
+        seen.add((entry.partition, entry.path))
 
 
 def choose(via: str, trusted: bool, what: str) -> str:
@@ -210,23 +211,41 @@ def _hold(directory: str) -> int:
 
 def _by_guestfs(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
     with guestfish.session(disk, format, directory, what) as talk:
-        root = guest_root.mount(talk, what, writable=True)
-        write(talk, entries, root, what)
+        for partition, group in _grouped(entries):
+            if partition:
+                system = partitions.mount(talk, partition, what)
+                _put(talk, group, system.type not in partitions.WITHOUT_OWNERS, what)
+            else:
+                write(talk, group, guest_root.mount(talk, what, writable=True), what)
+            talk.ask("umount-all")
     return entries
+
+
+def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """By their partitions, in their order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.partition, []).append(entry)
+    return list(found.items())
 
 
 def write(talk: guestfish.Session, entries: Sequence[Entry], root: guest_root.Root, what: str) -> None:
     """Into a root that is mounted in an appliance."""
+    _put(talk, entries, root.os == guest_root.LINUX, what)
+
+
+def _put(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: str) -> None:
+    """owned: files have owners and modes there."""
     for entry in entries:
         with _writing(entry, what):
             make_directories(talk, posixpath.dirname(entry.path))
             talk.ask("rm-f", entry.path)
             with content(entry.content) as source:
                 talk.ask("upload", source, entry.path)
-            if root.os == guest_root.LINUX:
+            if owned:
                 talk.ask("chown", str(entry.uid), str(entry.gid), entry.path)
                 talk.ask("chmod", f"0{entry.mode:o}", entry.path)
-    if root.os == guest_root.LINUX and _has_selinux(talk.found("cat", _SELINUX, limit=1 << 20) or ""):
+    if owned and _has_selinux(talk.found("cat", _SELINUX, limit=1 << 20) or ""):
         with _writing(Entry(RELABEL, b""), what):
             talk.ask("touch", RELABEL)
 
@@ -287,28 +306,40 @@ _WRITERS = {"guestfs": _by_guestfs, "nbd": _by_nbd, "loop": _by_loop}
 
 def _into(view: guest_mount.View, entries: Sequence[Entry], what: str) -> list[Entry]:
     written = []
-    with guest_mount.mounted_root(view, what):
-        # What is written below another file system's mount point would not be seen.
-        places = {parent for entry in entries for parent in _parents(entry.path)}
-        guest_mount.refuse_apart(view, places, what)
-        root = view.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for entry in entries:
-                with _writing(entry, what):
-                    if _is_there(root, entry):
-                        continue
-                    _write(root, entry)
-                written.append(entry)
-            if written and _has_selinux(guest_mount.read(view, _SELINUX[1:])):
-                mark = Entry(RELABEL, b"")
-                with _writing(mark, what):
-                    _write(root, mark)
-        finally:
-            os.close(root)
+    for partition, group in _grouped(entries):
+        if partition:
+            with guest_mount.mounted_partition(view, partition, what) as system:
+                written += _into_mounted(view, group, system.type not in partitions.WITHOUT_OWNERS, what)
+            continue
+        with guest_mount.mounted_root(view, what):
+            # What is written below another file system's mount point would not be seen.
+            places = {parent for entry in group for parent in _parents(entry.path)}
+            guest_mount.refuse_apart(view, places, what)
+            written += _into_mounted(view, group, True, what)
     return written
 
 
-def _is_there(root: int, entry: Entry) -> bool:
+def _into_mounted(view: guest_mount.View, entries: Sequence[Entry], owned: bool, what: str) -> list[Entry]:
+    """owned: files have owners and modes there."""
+    written = []
+    root = view.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for entry in entries:
+            with _writing(entry, what):
+                if _is_there(root, entry, owned):
+                    continue
+                _write(root, entry, owned)
+            written.append(entry)
+        if written and owned and _has_selinux(guest_mount.read(view, _SELINUX[1:])):
+            mark = Entry(RELABEL, b"")
+            with _writing(mark, what):
+                _write(root, mark, owned)
+    finally:
+        os.close(root)
+    return written
+
+
+def _is_there(root: int, entry: Entry, owned: bool) -> bool:
     head, name = posixpath.split(entry.path)
     try:
         directory = _directory(root, head, make=False)
@@ -316,8 +347,10 @@ def _is_there(root: int, entry: Entry) -> bool:
         return False
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        wanted = (stat.S_IFREG | entry.mode, entry.uid, entry.gid, len(entry.content))
-        if (found.st_mode, found.st_uid, found.st_gid, found.st_size) != wanted:
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(entry.content):
+            return False
+        is_so = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        if owned and is_so != (entry.mode, entry.uid, entry.gid):
             return False
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with files.reader(os.open(name, flags, dir_fd=directory)) as file:
@@ -334,7 +367,7 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _write(root: int, entry: Entry) -> None:
+def _write(root: int, entry: Entry, owned: bool) -> None:
     head, name = posixpath.split(entry.path)
     directory = _directory(root, head)
     try:
@@ -343,8 +376,9 @@ def _write(root: int, entry: Entry) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
             file.write(entry.content)
-            os.fchown(file.fileno(), entry.uid, entry.gid)
-            os.fchmod(file.fileno(), entry.mode)
+            if owned:
+                os.fchown(file.fileno(), entry.uid, entry.gid)
+                os.fchmod(file.fileno(), entry.mode)
             file.flush()
             os.fsync(file.fileno())
     finally:

@@ -113,6 +113,7 @@ def test_what_is_not_to_be_read_leaves_no_machine(engine, tmp_path):
         ([{"path": "/x", "content": "x", "mode": "rw"}], "octal"),
         ([{"path": "/x", "content": "x", "owner": "www-data"}], "Give the number"),
         ([{"path": "/x", "content": "x", "disk": 5}], "there is no disk 5"),
+        ([{"path": "/x", "content": "x", "partition": "/dev/vda1"}], "Give its number"),
         ([{"path": "/x", "content": "x"}, {"path": "/x", "content": "y"}], "twice"),
         ([{"path": "/x", "content": "x" * ((1 << 20) + 1)}], "SRC"),
     ],

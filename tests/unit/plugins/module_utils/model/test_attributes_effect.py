@@ -128,6 +128,7 @@ CASES: dict[str, tuple[str, str]] = {
     "INJECT/OWNER": (INJECT.replace(" {}", ", CONTENT = x {}"), "7"),
     "INJECT/GROUP": (INJECT.replace(" {}", ", CONTENT = x {}"), "7"),
     "INJECT/DISK": ("DISK = [ IMAGE = os ]\nDISK = [ IMAGE = os ]\n" + INJECT.replace(" {}", ", CONTENT = x {}"), "1"),
+    "INJECT/PARTITION": (INJECT.replace(" {}", ", CONTENT = x {}"), "7"),
     "INJECT_VIA": (INJECT.replace(" {}", ", CONTENT = x") + "\n{}", "guestfs"),
     "TPM/MODEL": ("TPM = [ {} ]", "tpm-tis"),
     "TPM/VERSION": ("TPM = [ MODEL = tpm-tis {} ]", "1.2"),

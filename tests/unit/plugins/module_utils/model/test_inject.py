@@ -72,6 +72,29 @@ def test_files_stay_in_their_order_and_the_same_path_may_be_on_two_disks() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "partition"),
+    [
+        ("", ""), (" 2 ", "2"), ("0", "0"), ("007", "7"), ("LABEL=EFI", "LABEL=EFI"),
+        ("label=my data", "LABEL=my data"),
+        ("UUID=75A4-DD40", "UUID=75A4-DD40"), ("partlabel=a=b", "PARTLABEL=a=b"), ("PARTUUID=9a-1", "PARTUUID=9a-1"),
+        ("/dev/vg/data", "/dev/vg/data"), ("/dev/mapper/vg-data", "/dev/mapper/vg-data"),
+    ],
+)  # fmt: skip
+def test_a_partition_is_named_as_in_fstab_or_by_its_number(said: str, partition: str) -> None:
+    assert one(PARTITION=said)[1].partition == partition
+
+
+def test_the_same_path_may_be_in_two_partitions() -> None:
+    found = of_template(
+        template({"PATH": "/b", "CONTENT": "1", "PARTITION": "1"}, {"PATH": "/b", "CONTENT": "2"}), "VM a"
+    )
+    assert [(entry.partition, entry.content) for _disk, entry in found] == [("1", "1"), ("", "2")]
+    twice = {"PATH": "/b", "CONTENT": "1", "PARTITION": "1"}
+    with pytest.raises(Ambiguous, match="it is there twice"):
+        of_template(template(twice, {**twice, "PARTITION": "01"}), "VM a")
+
+
 @pytest.mark.parametrize("disk", [None, "2"])
 def test_a_file_that_is_there_twice_is_ambiguous(disk: str | None) -> None:
     entry = {"PATH": "/b", "CONTENT": "hunter2", **({"DISK": disk} if disk else {})}
@@ -95,6 +118,13 @@ REFUSED = {
     "an owner by name": ({"OWNER": "www-data"}, "VM a: INJECT 0: OWNER = www-data: the guest's names are not known"),
     "a large group": ({"GROUP": str(1 << 32)}, "VM a: INJECT 0: GROUP = 4294967296: the guest's names are not known"),
     "a disk by name": ({"DISK": "vda"}, "VM a: INJECT 0: DISK = vda: it is no number of a disk. They count from 0"),
+    "a partition of no form": (
+        {"PARTITION": "data"},
+        "VM a: INJECT 0: PARTITION = data: it names no partition. Give its number, counted from 1, or 0 for",
+    ),
+    "a partition below zero": ({"PARTITION": "-1"}, "VM a: INJECT 0: PARTITION = -1: it names no partition"),
+    "a device": ({"PARTITION": "/dev/sda1"}, "VM a: INJECT 0: PARTITION = /dev/sda1: it names no partition"),
+    "an empty label": ({"PARTITION": "LABEL="}, "VM a: INJECT 0: PARTITION = LABEL=: it names no partition"),
     "a large content": (
         {"CONTENT": "ü" * (LARGEST // 2) + "x"},
         "VM a: INJECT 0: /etc/motd: its CONTENT has more",
@@ -146,16 +176,33 @@ def test_a_content_is_not_shown_with_its_object() -> None:
 
 def test_the_option_of_a_machine_says_the_same_as_the_attribute() -> None:
     items = [
-        {"path": "/etc/motd", "content": "hi", "mode": "0600", "owner": 0, "group": 7, "disk": 1, "src": None},
+        {
+            "path": "/etc/motd",
+            "content": "hi",
+            "mode": "0600",
+            "owner": 0,
+            "group": 7,
+            "disk": 1,
+            "partition": 2,
+            "src": None,
+        },
         {"path": "/b", "src": "/srv/b"},
     ]
     vectors = vectors_of(items, "VM a")
     assert vectors == [
-        {"PATH": "/etc/motd", "CONTENT": "hi", "MODE": "0600", "OWNER": "0", "GROUP": "7", "DISK": "1"},
+        {
+            "PATH": "/etc/motd",
+            "CONTENT": "hi",
+            "MODE": "0600",
+            "OWNER": "0",
+            "GROUP": "7",
+            "DISK": "1",
+            "PARTITION": "2",
+        },
         {"PATH": "/b", "SRC": "/srv/b"},
     ]
     assert of_template(template(*vectors), "VM a") == (
-        (1, Injected("/etc/motd", content="hi", mode=0o600, uid=0, gid=7)),
+        (1, Injected("/etc/motd", content="hi", mode=0o600, uid=0, gid=7, partition="2")),
         (None, Injected("/b", file=ContextFile("/srv/b", "b"))),
     )
     assert vectors_of((), "VM a") == []

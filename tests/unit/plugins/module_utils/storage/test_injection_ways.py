@@ -28,6 +28,13 @@ def test_a_path_that_is_none(path):
         injection.check([Entry(path, b"")], WHAT)
 
 
+def test_a_path_may_be_in_two_partitions():
+    path = "/a"
+    injection.check([Entry(path, b""), Entry(path, b"", partition="1")], WHAT)
+    with pytest.raises(InvalidValue, match="it is in the list twice"):
+        injection.check([Entry(path, b"", partition="1"), Entry(path, b"", partition="1")], WHAT)
+
+
 @pytest.mark.parametrize("path", ["/motd", "/etc/motd", "/etc/..motd", "/etc/a b", "/etc/é\n", "/.x"])
 def test_a_path_that_is_one(path):
     injection.check([Entry(path, b"")], WHAT)
