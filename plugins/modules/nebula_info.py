@@ -86,12 +86,17 @@ images:
   type: list
   elements: dict
 networks:
-  description: The virtual networks.
+  description:
+    - The virtual networks, with C(size), the number of their addresses, C(used), how many of them are leased or held,
+      and C(held), how many are held.
   returned: if gathered
   type: list
   elements: dict
 leases:
-  description: The addresses that machines hold, with C(network), C(ip), C(mac), C(vm_id) and C(vm).
+  description:
+    - The addresses that nobody else gets, with C(network), C(ip), C(ip6), C(mac), C(vm_id), C(vm) and C(nic_id).
+    - C(held) says why an address is held that no machine has, or not for long. It may be of a machine that was given up
+      with its host, is being ended or made anew, or that a restored catalog does not know (C(vm) is empty then).
   returned: if gathered
   type: list
   elements: dict
@@ -143,7 +148,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS, consistency
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of, open_consoles
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
+    given_up_told,
+    observed_of,
+    open_consoles,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -163,7 +172,8 @@ def run(params, check_mode):
                     {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
                 )
                 if "vms" in params["gather"]:
-                    warnings = open_consoles(engine, observed)
+                    warnings += open_consoles(engine, observed)
+                    warnings += given_up_told(engine.vm_given_up(), ending=False, hosts=None)
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)

@@ -23,6 +23,7 @@ from ..model.backup import Copy, Restored
 from ..model.datastore import Datastore
 from ..model.host import Host
 from ..model.image import Image
+from ..model.lease import HeldLease
 from ..model.network import AddressRange, Network, Spread
 from ..model.owner import Owner
 from ..model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -263,6 +264,10 @@ class Engine(abc.ABC):
     def vn_spread(self) -> list[Spread]:
         """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
         connect them."""
+        return []
+
+    def vn_held(self) -> list[HeldLease]:
+        """The addresses that are leased to no NIC, and given to nobody. Of engines with "plans"."""
         return []
 
     # -- templates ------------------------------------------------------------------------------------------------

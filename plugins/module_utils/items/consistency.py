@@ -65,7 +65,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
 
 def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
     """What is no difference, as it is not for this collection to decide."""
-    return [
+    return [str(each) for each in ledger.held] + [
         f"host {node.host}: {text}"
         for node in observed
         for bridge in (node.inventory.others if node.inventory is not None else ())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -37,11 +38,31 @@ def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
             "vm_id": record.id,
             "vm": record.name,
             "nic_id": nic["nic_id"],
+            "held": "it is being ended" if record.wanted == "DONE" else "",
         }
         for record in _machines(engine, params)
         for nic in record.nics
         if record.state != "DONE"
+    ] + [
+        # Nobody has these, and nobody gets them.
+        {
+            "network": each.network,
+            "ip": each.ip,
+            "ip6": each.ip6,
+            "mac": each.mac,
+            "vm_id": each.vm_id,
+            "vm": each.vm,
+            "nic_id": None,
+            "held": each.held,
+        }
+        for each in engine.vn_held()
+        if params.get("vms") is None or each.vm in params["vms"]
     ]
+
+
+def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    held = Counter(each.network for each in engine.vn_held())
+    return [{**network_view(network), "held": held[network.name]} for network in engine.vn_pool()]
 
 
 def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +89,7 @@ GATHERERS: dict[str, Gatherer] = {
     "hosts": _hosts,
     "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastore_pool()],
     "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
-    "networks": lambda engine, params: [network_view(network) for network in engine.vn_pool()],
+    "networks": _networks,
     "leases": _leases,
     "templates": lambda engine, params: [template_view(stored) for stored in engine.template_pool()],
     "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from .image import Image
+from .lease import HeldLease
 from .network import Network
 from .vm import Vm
 
@@ -177,7 +178,8 @@ class LedgerVm:
 @dataclass(frozen=True)
 class Ledger:
     """What an engine holds to be the case. begun: there is a catalog. ended: ids of machines that are DONE.
-    findings: what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
+    held: addresses that nobody has, and nobody gets. findings: what is wrong with the catalog in itself; if it is
+    damaged, the rest is empty and means nothing."""
 
     catalog: str = ""
     plan: int = 0
@@ -188,6 +190,7 @@ class Ledger:
     ended: frozenset[int] = frozenset()
     images: tuple[Image, ...] = ()
     networks: tuple[Network, ...] = ()
+    held: tuple[HeldLease, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def vm(self, vm_id: int) -> Optional[LedgerVm]:

@@ -37,3 +37,21 @@ class LeaseRequest:
     ip: str = ""
     mac: str = ""
     ip6: str = ""
+
+
+@dataclass(frozen=True)
+class HeldLease:
+    """An address that no NIC of a machine has, and that nobody gets. vm_id, vm: the machine that had it; vm is "" of
+    one that the catalog does not know. held: why nobody gets it."""
+
+    network: str
+    mac: str
+    ip: str
+    ip6: str
+    vm_id: Optional[int]
+    vm: str
+    held: str
+
+    def __str__(self) -> str:
+        machine = f"VM {self.vm} (id {self.vm_id})" if self.vm else f"machine {self.vm_id}"
+        return f"{self.ip or self.ip6 or self.mac} of network {self.network} is held for {machine}: {self.held}"

@@ -115,6 +115,7 @@ class Audit:
             ended=frozenset(row["id"] for row in self.store.rows("SELECT id FROM vms WHERE state = 6")),
             images=tuple(self.images.pool()),
             networks=tuple(self.networks.pool()),
+            held=tuple(self.networks.held()),
             findings=tuple(findings),
         )
 
@@ -238,8 +239,8 @@ class Audit:
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1
         # A lease of no machine is held for one that a restored catalog does not know, or that was given up with its
-        # host; one of no NIC for a machine that is made anew without it.
-        held = " AND nic_id IS NOT NULL" if table.name == "leases" else ""
+        # host; one of no NIC, and a use of an image by no disk, for a machine that is made anew without it.
+        held = {"leases": " AND nic_id IS NOT NULL", "vm_images": " AND disk_id >= 0"}.get(table.name, "")
         rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL{held}")
         return {tuple(row)[:width]: tuple(row)[width:] for row in rows}
 
@@ -279,6 +280,8 @@ class Audit:
         users: dict[int, int] = {}
         for image_id, _writable in expected.uses.values():
             users[image_id] = users.get(image_id, 0) + 1
+        for row in self.store.rows("SELECT image_id FROM vm_images WHERE disk_id < 0"):
+            users[row["image_id"]] = users.get(row["image_id"], 0) + 1
         for row in self.store.rows(f"SELECT id, name, state, persistent, {CLONED} AS cloned FROM images ORDER BY id"):
             state = ImageState(row["state"])
             used = ImageState.USED_PERS if row["persistent"] else ImageState.USED

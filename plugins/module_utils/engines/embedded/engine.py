@@ -18,6 +18,7 @@ from ...model.backup import Copy, Restored
 from ...model.datastore import Datastore
 from ...model.host import Host
 from ...model.image import Image
+from ...model.lease import HeldLease
 from ...model.network import AddressRange, Network, Spread
 from ...model.owner import Owner
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -216,6 +217,9 @@ class EmbeddedEngine(Engine):
 
     def vn_spread(self) -> list[Spread]:
         return [spread for spread in self.networks.spread().values() if len(spread.hosts) > 1]
+
+    def vn_held(self) -> list[HeldLease]:
+        return self.networks.held()
 
     def template_pool(self) -> list[StoredTemplate]:
         return self.templates.pool()

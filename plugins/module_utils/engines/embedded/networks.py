@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NoLease, NotFound, Unsupported
-from ...model.lease import Lease, LeaseRequest
+from ...model.lease import HeldLease, Lease, LeaseRequest
 from ...model.names import check_name
 from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ...model.states import NetworkState
@@ -39,6 +39,8 @@ _HELD_REMEDY = (
     "What was given up with a host is free once that host was seen without it, or nebula.provision.forget_host was "
     "told that the host is gone for good"
 )
+
+_UNKNOWN_REMEDY = "What was made after a backup that was restored is free once all hosts were seen without it"
 
 
 class Networks:
@@ -367,6 +369,26 @@ class Networks:
         self._drop(rows)
         return freed
 
+    def held(self) -> list[HeldLease]:
+        """The leases of no machine, and those of no NIC."""
+        found = []
+        networks: dict[int, Network] = {}
+        for row in self.store.rows(
+            f"SELECT l.*, v.id, v.name, g.host FROM {_LEASED} WHERE l.vm_id IS NULL OR l.nic_id IS NULL"
+            " ORDER BY l.network_id, l.ar_id, l.offset"
+        ):
+            network_id = row["network_id"]
+            network = networks[network_id] = networks.get(network_id) or self.info(network_id)
+            lease = addresses.Calculator(_range_of(network, row["ar_id"])).lease(network_id, row["offset"], None, None)
+            held = "its machine is made anew without it"
+            if row["vm_id"] is None:
+                held = "the catalog does not know that machine"
+                if row["host"] is not None:
+                    held = f"it was given up with host {row['host']}"
+            vm_id = row["nic_id"] if row["vm_id"] is None else row["vm_id"]
+            found.append(HeldLease(network.name, lease.mac, lease.ip, lease.ip6, vm_id, row["name"] or "", held))
+        return found
+
     def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
         """Give what that NIC of a machine that was given up has to nobody else; id and name of the machine that has it
         already, None if there is none."""
@@ -432,6 +454,9 @@ class Networks:
             if row and row["vm_id"] is not None and row["nic_id"] is None:
                 found = f"{_vm(row['vm_id'], row['name'])} has it until it is made anew"
                 raise BeingEnded(where, found, "Run again when that is done")
+            if row and row["vm_id"] is None:
+                found = f"it is held for machine {row['nic_id']}, which the catalog does not know"
+                raise NoLease(where, found, f"Ask for another, or for none. {_UNKNOWN_REMEDY}")
             if row:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
                 if row["wanted"] == "DONE":
@@ -487,6 +512,14 @@ class Networks:
             if held is not None and held[0]:
                 found += f"; {held[0]} are held for machines that were given up with their host"
                 remedy += f". {_HELD_REMEDY}"
+            unknown = self.store.row(
+                "SELECT count(*) FROM leases WHERE vm_id IS NULL AND network_id = ?"
+                " AND nic_id NOT IN (SELECT vm_id FROM given_up)",
+                network.id,
+            )
+            if unknown is not None and unknown[0]:
+                found += f"; {unknown[0]} are held for machines that the catalog does not know"
+                remedy += f". {_UNKNOWN_REMEDY}"
         raise NoLease(where, found, remedy)
 
     def _lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:

@@ -87,6 +87,21 @@ def test_a_host_that_gave_no_answer_is_in_error_with_the_words_of_its_hypervisor
     assert disabled["state"] == "DISABLED" and "Failed to connect" in disabled["error"]
 
 
+def test_a_machine_that_was_given_up_and_is_there_again_is_named(furnished, vm, obey, options):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    with closing(EmbeddedEngine(furnished)) as engine, engine.session():
+        uuid = engine.vm_pool()[0].uuid
+        engine.host_forget("node1")
+        catalog = engine.catalog()
+    seen = {"host": "node1", "catalog": catalog, "vms": [{"vm_id": 0, "uuid": uuid, "state": "RUNNING"}]}
+    told = info(options, furnished, gather=["vms", "leases"], observed=[seen])
+    assert "Host node1 has VM a (id 0), RUNNING, which was given up" in told.warnings[0]
+    assert told.payload["leases"][0]["held"] == "it was given up with host node1"
+    # What an audit warned of is not lost by what else is gathered.
+    both = info(options, furnished, gather=["consistency", "vms"], observed=[seen])
+    assert len(both.warnings) == 2
+
+
 def test_the_oldest_poll_of_those_that_were_answered_says_how_old_all_is(furnished, options):
     seen = [
         {"host": "node1", "as_of": 200},

@@ -111,8 +111,46 @@ def test_a_lease_tells_whose_it_is_and_ends_with_its_machine(gather):
         "vm_id": 0,
         "vm": "a",
         "nic_id": 0,
+        "held": "",
     }
     assert [(lease["vm"], lease["ip"]) for lease in leases] == [("a", "10.66.0.10"), ("b", "10.66.0.11")]
+
+
+def held(leases):
+    return [(each["ip"], each["vm"], each["vm_id"], each["held"]) for each in leases if each["held"]]
+
+
+def test_who_holds_an_address_that_nobody_has_is_told(engine, gather):
+    given_up = "it was given up with host node1"
+    with engine.session():
+        engine.host_forget("node1")
+        # As a restored catalog holds it for a machine that was made after the backup.
+        engine.store.db.execute("INSERT INTO leases VALUES (0, 0, 5, NULL, 77)")
+    leases = gather("leases")
+    assert held(leases) == [
+        ("10.66.0.10", "a", 0, given_up),
+        ("10.66.0.11", "b", 1, given_up),
+        ("10.66.0.15", "", 77, "the catalog does not know that machine"),
+    ]
+    assert len(leases) == 3 and leases[0]["mac"] == "02:00:0a:42:00:0a" and leases[0]["network"] == "Public"
+    assert held(gather("leases", vms=["b"])) == [("10.66.0.11", "b", 1, given_up)]
+    assert [(each["name"], each["held"]) for each in gather("networks")] == [("Public", 3)]
+
+
+def test_an_address_of_a_machine_that_is_being_ended_is_told_as_held(engine, gather):
+    with engine.session():
+        reconcile(engine, [{"name": "a", "state": "absent"}])
+    assert held(gather("leases")) == [("10.66.0.10", "a", 0, "it is being ended")]
+    assert [each["held"] for each in gather("networks")] == [0]
+
+
+def test_an_audit_warns_of_what_is_held(engine, tmp_path):
+    with engine.session():
+        engine.host_forget("node1")
+    warnings = []
+    info.consistency(engine, [], {"root": str(tmp_path)}, warnings)
+    assert warnings[0] == "10.66.0.10 of network Public is held for VM a (id 0): it was given up with host node1"
+    assert len(warnings) == 2
 
 
 def test_history_is_told_step_by_step(gather):

@@ -251,6 +251,19 @@ def test_who_holds_an_address_is_told_with_the_way_to_have_it(lost):
         lost.vn_delete("Public")
 
 
+def test_an_address_held_for_a_machine_that_the_catalog_does_not_know_is_told_as_that(inside):
+    inside.store.db.execute("INSERT INTO leases VALUES (0, 0, 0, NULL, 77)")
+    inside.store.db.execute("UPDATE address_ranges SET used = 1")
+    wanted = {"name": "web", "template": "web", "nics": [{"NETWORK": "Public", "IP": FIRST[0]}]}
+    ((outcome,), _) = reconcile(inside, [wanted])
+    said = str(outcome.error)
+    assert "it is held for machine 77, which the catalog does not know. Ask for another, or for none." in said
+    assert "NIC 77" not in said and "once all hosts were seen without it" in said
+    inside.host_update("node1", memory=99999, cpu=99.0)
+    ((outcome,), _) = reconcile(inside, [dict(NEW, count=100)])
+    assert "99 free of 100; 1 are held for machines that the catalog does not know" in str(outcome.error)
+
+
 def test_a_restore_and_a_repair_leave_what_is_held(lost):
     assert list(copies._hold(lost.store, [])) == []
     assert lost.repair() == [] and used(lost) == 2
