@@ -145,7 +145,7 @@ def raise_above(
     # A run that was under way when the catalog was lost may have taken numbers that no node has seen.
     lost = replaced is None and bool(hosts)
     with store.transaction() as db:
-        strangers, raised, missing = _compare(store, observed, ahead, now)
+        strangers, raised, missing, own = _compare(store, observed, ahead, now)
         if replaced is not None:
             strangers = [replace(each, known=each.uuid in replaced.known) for each in strangers]
         known = dict(replaced.next_ids) if replaced is not None else {}
@@ -162,7 +162,7 @@ def raise_above(
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
             db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (_made_of(origin, plan),))
         held = list(_hold(store, strangers))
-        rested = list(_hold_images(store, [each for each in strangers if keep or each.known]))
+        rested = list(_hold_images(store, [each for each in strangers if keep or each.known], own))
         row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
     return Restored(
         catalog,
@@ -180,21 +180,23 @@ def raise_above(
 
 def _compare(
     store: Store, observed: Sequence[Observed], ahead: bool, now: int
-) -> tuple[list[Stranger], list[str], list[str]]:
+) -> tuple[list[Stranger], list[str], list[str], list[Stranger]]:
+    """What it does not know, machines that were raised, those that are missing; and its own, as hosts have them."""
     catalog = store.meta("catalog")
     rows = store.rows(
         "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"
         " WHERE vms.state != 6 ORDER BY vms.id"
     )
     known = {(row["host"], row["id"], row["uuid"]): row for row in rows}
-    strangers, raised, missing = [], [], []
+    strangers: list[Stranger] = []
+    own: list[Stranger] = []
+    raised, missing = [], []
     found: dict[tuple[str, int, str], tuple[str, int]] = {}
     for node in observed:
         for each in _machines_on(node, catalog):
             key = (each.host, each.vm_id, each.uuid)
             found[key] = (each.state, each.generation)
-            if key not in known:
-                strangers.append(each)
+            (own if key in known else strangers).append(each)
     reached = {node.host for node in observed if node.reached}
     for key, row in known.items():
         name = f"VM {row['name']} (id {row['id']}) on host {row['host']}"
@@ -215,7 +217,7 @@ def _compare(
                 _adjust(
                     store, row, row["generation"] + 1, row["wanted"], 1, VmState.ACTIVE, LcmState.UNKNOWN, error, now
                 )
-    return strangers, raised, missing
+    return strangers, raised, missing, own
 
 
 def _adjust(
@@ -312,11 +314,16 @@ def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
     )
 
 
-def _hold_images(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
-    """What a stranger writes to is given to no machine; of what its disks rest on, only the user can take care."""
+def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stranger]) -> Iterator[str]:
+    """What a stranger writes to is given to no machine; of what its disks rest on, only the user can take care. own:
+    machines that the catalog knows, which may have come by another disk since."""
     for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
+        # Of an image that the catalog has in use, it knows the machine.
+        free = row["persistent"] and row["state"] in (ImageState.READY, ImageState.DISABLED)
         users = [
-            f"{each.name} on host {each.host}" for each in strangers if os.path.basename(row["source"]) in each.files
+            f"{each.name} on host {each.host}"
+            for each in (*strangers, *(own if free else ()))
+            if os.path.basename(row["source"]) in each.files
         ]
         if not users:
             continue
@@ -324,7 +331,7 @@ def _hold_images(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
         if not row["persistent"]:
             disks = f"disks of {', '.join(users)} rest on it"
             yield f"{what}: {disks}, which this catalog does not know: keep it while they are there"
-        elif row["state"] in (ImageState.READY, ImageState.DISABLED):
+        elif free:
             store.db.execute("UPDATE images SET state = ? WHERE id = ?", (int(ImageState.DISABLED), row["id"]))
             yield (
                 f"{what}: {', '.join(users)} writes to it, which this catalog does not know. It is DISABLED: once that "

@@ -204,7 +204,7 @@ class Images:
             raise BeingEnded(
                 self._wish(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
-                "It is being ended: run again when it is gone",
+                "It is being ended, or made anew without it: run again when that is done",
             )
         if users:
             raise InUse(
@@ -259,6 +259,26 @@ class Images:
                 continue
             self._raise_generation(image_id, int(bool(writable) and written))
             self._rest(image_id)
+
+    def keep(self, vm_id: int, wanted: Collection[int]) -> list[int]:
+        """Leave in a machine's use what it is to use no more, until its node has made it anew: its domain has that
+        open, and another host may be at the list before. Such a use has a number below 0 in the place of its disk's.
+        wanted: images that it is to have. The ids of the disks that are none of these uses."""
+        rows = self.store.rows("SELECT disk_id, image_id FROM vm_images WHERE vm_id = ? ORDER BY disk_id", vm_id)
+        lowest = min((row["disk_id"] for row in rows), default=0)
+        for row in rows:
+            if row["disk_id"] >= 0 and row["image_id"] not in wanted:
+                lowest = min(lowest, 0) - 1
+                self.store.db.execute(
+                    "UPDATE vm_images SET disk_id = ? WHERE vm_id = ? AND disk_id = ?", (lowest, vm_id, row["disk_id"])
+                )
+        return [row["disk_id"] for row in rows if row["image_id"] in wanted]
+
+    def release_kept(self, vm_id: int) -> None:
+        """Forget what keep() has left."""
+        rows = self.store.rows("SELECT disk_id FROM vm_images WHERE vm_id = ? AND disk_id < 0", vm_id)
+        if rows:
+            self.release(vm_id, written=True, disks=[row["disk_id"] for row in rows])
 
     def returned(self, ref: Ref, error: str = "") -> Image:
         """Note that the file of an image is back on the front-end. error: why it is not, and never will be; of a
@@ -404,7 +424,8 @@ class Images:
 
     def _users_end(self, image_id: int) -> bool:
         row = self.store.row(
-            "SELECT 1 FROM vm_images JOIN vms ON vms.id = vm_images.vm_id WHERE image_id = ? AND wanted != 'DONE'",
+            "SELECT 1 FROM vm_images JOIN vms ON vms.id = vm_images.vm_id"
+            " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",
             image_id,
         )
         return row is None

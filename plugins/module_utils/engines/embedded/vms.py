@@ -571,7 +571,9 @@ class Vms:
         away = self._away(row)
         # What the machine goes on with stays where it is.
         stay = {_id(image) for image in images.values() if image.persistent} if away else ()
-        self.images.release(vm_id, written=True, back=self._back(row), stay=stay)
+        # What comes back from its host is given to nobody before it is here.
+        anew = None if away else self.images.keep(vm_id, {_id(image) for image in images.values()})
+        self.images.release(vm_id, written=True, back=self._back(row), stay=stay, disks=anew)
         self._acquire(vm_id, row["name"], images)
         nics = list(old.nics) if _same_networks(old, demands, references) else []
         if not nics:
@@ -766,6 +768,7 @@ class Vms:
             if outcome.error is None:
                 self._detach(row)
                 self.networks.release_kept(row["id"])
+                self.images.release_kept(row["id"])
             error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.

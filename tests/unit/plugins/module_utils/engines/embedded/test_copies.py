@@ -415,6 +415,23 @@ def test_an_image_that_a_stranger_uses_is_given_to_nobody(coming, copy, persiste
     assert ("state: enabled" if persistent else "keep it while they are there") in sentence
 
 
+def test_an_image_that_a_machine_of_its_own_has_come_by_since_is_given_to_nobody_else(coming, copy):
+    """The copy was made before the machine got that disk: it runs, and has the file open."""
+    coming.db.execute("UPDATE images SET state = 1, persistent = 1")
+    source = coming.rows("SELECT source FROM images")[0][0]
+    (first, second) = known(coming)
+    there = node(copy, first, second)
+    domains = tuple(replace(each, disks=(source,)) for each in there.inventory.domains[:1])
+    there = replace(there, inventory=Inventory(domains=(*domains, *there.inventory.domains[1:])))
+    # In use by whom the catalog says, it is as it is.
+    coming.db.execute("UPDATE images SET state = ?", (int(ImageState.USED_PERS),))
+    assert raised(coming, copy, there, current=copy).rested == ()
+    coming.db.execute("UPDATE images SET state = 1")
+    (sentence,) = raised(coming, copy, there, current=copy).rested
+    assert sentence.startswith("image demo (id 0): one-0 on host node1 writes to it, which this catalog does not know")
+    assert coming.rows("SELECT state FROM images")[0][0] == ImageState.DISABLED
+
+
 # -- taking its place --------------------------------------------------------------------------------------------------
 
 

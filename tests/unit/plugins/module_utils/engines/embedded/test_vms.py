@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import vms
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     InvalidValue,
@@ -314,6 +315,99 @@ def test_a_machine_with_other_nics_gets_other_addresses(web):
     assert web.vn_info("Public").address_ranges[0].used == 2
     obey(web, web.vm_plans())
     assert web.vn_info("Public").address_ranges[0].used == 1
+
+
+# -- images of a machine that is made anew -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db(inside):
+    """A machine on node1 that writes to image data, which node2 sees too."""
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    obey(inside, decide(inside, dict(DB, host="node1")))
+    return inside
+
+
+DB = {"name": "db", "template": "web", "disks": [{"IMAGE": "demo"}, {"IMAGE": "data"}]}
+DROPPED = dict(DB, disks=[{"IMAGE": "demo"}], recreate=True)
+TAKER = dict(DB, name="taker", host="node2")
+WAITS = (
+    "it is persistent and used by db (id 0). It is being ended, or made anew without it: run again when that is done"
+)
+
+
+def refused(engine, *items):
+    outcomes, _warnings = reconcile(engine, items)
+    return [str(outcome.error) for outcome in outcomes if outcome.error]
+
+
+def test_an_image_that_a_machine_is_made_anew_without_is_its_own_until_that_is_done(db):
+    (said,) = refused(db, DROPPED, TAKER)
+    assert WAITS in said
+    image = db.image_info("data")
+    assert (image.state, image.vms) == (ImageState.USED_PERS, 1)
+    assert db.ledger().findings == () or {each.kind for each in db.ledger().findings} == {"machine-unfinished"}
+    # Nothing is lost by a repair, and what its host said before of it counts for nothing.
+    assert db.repair() == []
+    db.vm_observe([Observed("node1", vms=(ObservedVm(0, record(db).uuid, "RUNNING"),))])
+    assert WAITS in refused(db, TAKER)[0]
+    # A host that fails has not ended it.
+    plans = db.vm_plans()
+    say(db, "RUNNING", ERROR)
+    assert WAITS in refused(db, TAKER)[0]
+    generation = image.generation
+    decide(db, DROPPED)
+    obey(db, plans := db.vm_plans() or plans)
+    if db.image_info("data").vms:
+        obey(db, decide(db, dict(DROPPED, state="recovered")))
+    assert db.image_info("data").state == ImageState.READY
+    assert db.image_info("data").generation == generation + 1
+    obey(db, decide(db, TAKER))
+    assert db.ledger().findings == ()
+
+
+def test_it_goes_with_the_machine_too(db):
+    decide(db, DROPPED)
+    obey(db, decide(db, {"name": "db", "state": "absent"}))
+    assert db.image_info("data").state == ImageState.READY
+    assert db.store.rows("SELECT * FROM vm_images") == []
+
+
+def test_a_machine_that_is_to_have_its_image_after_all_gets_it(db):
+    decide(db, DROPPED)
+    plans = decide(db, dict(DB, recreate=True))
+    assert [disk.image for disk in plans["node1"].vms[0].vm.disks] == ["demo", "data"]
+    obey(db, plans)
+    assert (db.image_info("data").state, db.image_info("data").vms) == (ImageState.USED_PERS, 1)
+    assert db.ledger().findings == ()
+
+
+def test_what_is_dropped_twice_is_kept_once_for_each(db):
+    image = db.image_allocate(Image(None, "more", type=ImageType.DATABLOCK, persistent=True))
+    db.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    decide(db, dict(DB, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}], recreate=True))
+    plans = decide(db, DROPPED)
+    assert [db.image_info(name).vms for name in ("data", "more")] == [1, 1]
+    obey(db, plans)
+    assert [db.image_info(name).vms for name in ("data", "more")] == [0, 0]
+
+
+def test_a_file_that_disks_rest_on_is_no_machines_to_write_to_meanwhile(db):
+    other = db.image_allocate(Image(None, "other", type=ImageType.OS, dev_prefix="vd"))
+    db.image_update(other.id, state=ImageState.READY, size=16, format="qcow2")
+    plans = decide(db, dict(DB, disks=[{"IMAGE": "other"}, {"IMAGE": "data"}], recreate=True))
+    with pytest.raises(NebulaError, match=r"used by db \(id 0\)"):
+        db.image_update("demo", persistent=True)
+    obey(db, plans)
+    db.image_update("demo", persistent=True)
+
+
+def test_of_a_host_that_is_given_up_meanwhile_it_is_given_to_nobody(db):
+    decide(db, DROPPED)
+    db.host_forget("node1")
+    assert db.image_info("data").state == ImageState.DISABLED
 
 
 # -- what nodes report -------------------------------------------------------------------------------------------------
