@@ -40,7 +40,7 @@ from ..model.vm import Vm
 from . import xen_config, xen_logs
 from .base import Deployment, Driver, Mark, Site, Survey, called, domain_name
 from .xen_node import CONSOLES, GUEST, XenNode
-from .xl import Listed
+from .xl import NAMELESS, Listed
 
 DEFINITIONS = Path("/etc/xen")
 AUTO = DEFINITIONS / "auto"
@@ -83,7 +83,9 @@ class XenDriver(XenNode, Driver):
         return xen_config.render(vm, site)
 
     def survey(self, catalog: str) -> Survey:
-        running = {domain.name: domain for domain in self._tool.listed() if domain.domid}
+        listed = [domain for domain in self._tool.listed() if domain.domid]
+        running = {domain.name: domain for domain in listed if domain.name != NAMELESS}
+        nameless = {domain.uuid: domain for domain in listed if domain.name == NAMELESS}
         definitions = self._definitions()
         vms: list[ObservedVm] = []
         ids: set[int] = set()
@@ -92,11 +94,12 @@ class XenDriver(XenNode, Driver):
             if mark is None or mark.catalog != catalog or (domain is not None and not _is_its(domain, mark)):
                 ids.add(int(name[4:]))
                 continue
-            running.pop(name, None)
+            # One that xenstore has forgotten runs all the same.
+            domain = running.pop(name, None) or nameless.pop(mark.uuid, None)
             state = self._state_of(domain)
             ended = xen_logs.ended_by(name) if state == "POWEROFF" else ""
             vms.append(self._observed(mark, state, domain, ended))
-        return self._surveyed(vms, ids, running.values())
+        return self._surveyed(vms, ids, [*running.values(), *nameless.values()])
 
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
         running = {domain.name: domain for domain in self._tool.listed() if domain.domid}
@@ -328,6 +331,8 @@ class XenDriver(XenNode, Driver):
         name, asked = domain_name(mark.vm_id), f"starting {called(mark)}"
         definition = self._found(mark)
         domain = self._running_or_none(mark)
+        if domain is None:
+            self._refuse_nameless(mark, asked)
         if domain is not None and "p" in domain.flags:
             self._tool.ask(asked, "unpause", name)
             return
@@ -345,6 +350,17 @@ class XenDriver(XenNode, Driver):
             self._clear_away(name, mark, definition)
             error.found = "\n".join(filter(None, words))
             raise
+
+    def _refuse_nameless(self, mark: Mark, asked: str) -> None:
+        """It may run without that Xen's tools know its name: a second one would write to the same disks."""
+        for domain in self._tool.listed():
+            if domain.name == NAMELESS and domain.uuid == mark.uuid and "d" not in domain.flags:
+                raise HypervisorError(
+                    asked,
+                    f"it runs as domain {domain.domid}, and xenstore has no name of that: xenstored was started anew",
+                    f"Shut its guest down from within, or end it by its number, {self._tool.name} destroy "
+                    f"{domain.domid}; then run again",
+                )
 
     def _words_of_xen(self, error: NebulaError) -> list[str]:
         cause = error.__cause__

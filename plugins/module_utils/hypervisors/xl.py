@@ -31,6 +31,8 @@ SECONDS = 60
 MIGRATE_SECONDS = 3600
 STEP = 0.1
 SHOWN = 5
+# What xl shows of a domain whose name it does not find in xenstore: one at its end, or all where xenstored has ended.
+NAMELESS = "(null)"
 # xl writes this first into a saved machine.
 SAVED = b"Xen saved domain, xl format\n \0 \r"
 # Name, id, MiB, VCPUs, state, seconds; with -v its UUID. A name may hold blanks.
@@ -181,8 +183,17 @@ class Tool:
     emulator_package = "qemu-system-xen"
 
     def listed(self) -> list[Listed]:
-        """All domains, dom0 too."""
-        return parsed(self.ask("listing the machines of this node", "list", "-v").stdout)
+        """All domains, dom0 too. HypervisorError where Xen's tools do not even know that one's name: then nothing they
+        say of names counts, and what runs must not be taken for off."""
+        asked = "listing the machines of this node"
+        found = parsed(self.ask(asked, "list", "-v").stdout)
+        if any(domain.name == NAMELESS and domain.domid == 0 for domain in found):
+            raise HypervisorError(
+                asked,
+                "xenstore knows the name of no domain, not even dom0's: xenstored was ended, or started anew",
+                "What Xen's tools know of running machines goes with xenstored: shut their guests down, and reboot",
+            )
+        return found
 
     def named(self, name: str) -> Optional[Listed]:
         """The domain of this name."""

@@ -207,6 +207,43 @@ def test_a_survey_tells_ours_apart_from_others(host: Host) -> None:
     assert found.foreign_ids == {2, 9}
 
 
+def test_a_machine_whose_name_xenstore_has_lost_runs_all_the_same(host: Host) -> None:
+    """As after xenstored was started anew: by its UUID, which Xen itself has, it is known. Taken for off, it would be
+    started a second time, and two would write to its disks."""
+    host.define()
+    host.dom0.domains["(null)"] = Running(7, UUID)
+    (vm,) = host.driver.survey(CATALOG).vms
+    assert (vm.state, vm.memory) == ("RUNNING", 128)
+    with pytest.raises(HypervisorError, match=r"it runs as domain 7, and xenstore has no name of that.*xl destroy 7"):
+        host.driver.start(MARK)
+    assert host.dom0.did() == []
+    # What is at its end has no name either, and nothing else has one of another's.
+    host.dom0.domains["(null)"] = Running(7, UUID, flags="-----d")
+    assert host.driver.survey(CATALOG).vms[0].state == "POWEROFF"
+    host.driver.start(MARK)
+    host.dom0.domains["(null)"] = Running(7, STRANGER)
+    found = host.driver.survey(CATALOG)
+    assert found.vms[0].state == "POWEROFF" and found.foreign_memory > 128
+
+
+def test_where_xenstored_has_ended_nothing_is_taken_for_off(host: Host) -> None:
+    host.define()
+    host.dom0.domains["(null)"] = host.dom0.domains.pop("Domain-0")
+    for ask in (lambda: host.driver.survey(CATALOG), host.driver.inventory, host.driver.capacity):
+        with pytest.raises(HypervisorError, match=r"not even dom0's: xenstored was ended, or started anew"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "said", ["xencall: error: Could not obtain handle on privileged command interface", "cannot init xl context"]
+)
+def test_tools_that_fail_are_an_error_with_their_own_words(host: Host, said: str) -> None:
+    host.define()
+    host.dom0.fails["list"] = said
+    with pytest.raises(HypervisorError, match=said):
+        host.driver.survey(CATALOG)
+
+
 def test_a_machine_that_is_off_takes_no_memory_and_tells_who_ended_it(host: Host) -> None:
     host.define()
     (vm,) = host.driver.survey(CATALOG).vms
