@@ -571,9 +571,10 @@ class Vms:
         away = self._away(row)
         # What the machine goes on with stays where it is.
         stay = {_id(image) for image in images.values() if image.persistent} if away else ()
-        # What comes back from its host is given to nobody before it is here.
-        anew = None if away else self.images.keep(vm_id, {_id(image) for image in images.values()})
-        self.images.release(vm_id, written=True, back=self._back(row), stay=stay, disks=anew)
+        # What comes back from its host is given to nobody before it is here, and what was never opened nobody has.
+        unopened = vm_state_name(row["state"], row["lcm_state"]) == "PROLOG_FAILURE" and not self._ran(row)
+        let_go = None if away or unopened else self.images.keep(vm_id, {_id(image) for image in images.values()})
+        self.images.release(vm_id, written=True, back=self._back(row), stay=stay, disks=let_go)
         self._acquire(vm_id, row["name"], images)
         nics = list(old.nics) if _same_networks(old, demands, references) else []
         if not nics:
@@ -775,9 +776,11 @@ class Vms:
             wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
             if wanted == "DONE":
                 continue  # half taken away: every plan goes on with it until it is gone
+            # One that was to be made anew still is: its domain may be the old one, with all that this had.
+            orders = {} if outcome.error is None else _recreation(row)
             self.store.db.execute(
-                "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = '{}' WHERE id = ?",
-                (wanted, error, outcome.vm_id),
+                "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
+                (wanted, error, _dumps(orders), outcome.vm_id),
             )
         return self.pool(ids=touched, done=True)
 
@@ -1016,7 +1019,7 @@ def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
 
 def _recreation(row: sqlite3.Row) -> dict[str, Any]:
     """The orders of a recreation that is decided, and was not recorded as done."""
-    orders = {} if row["settled"] else json.loads(row["orders"])
+    orders = json.loads(row["orders"])
     if orders.get("operation") != "recreate":
         return {}
     return {"operation": "recreate", "hard": True, "decided": orders.get("decided") or row["generation"]}
