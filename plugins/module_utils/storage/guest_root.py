@@ -8,6 +8,7 @@ By its marks alone: libguestfs's own inspection takes half as long as the applia
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ _SUBVOLUMES = ("@", "@rootfs", "root", "@/.snapshots/1/snapshot")
 _VIRTUAL = ("swap", "proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "nfs", "nfs4", "cifs", "none")
 
 _MOST = 50
+_ESCAPED = re.compile(r"""\\([ \\"'$`<>])""")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def file_systems(talk: Session) -> Iterator[FileSystem]:
 
 def file_system(talk: Session, device: str) -> FileSystem:
     answer = talk.found("blkid", device) or ""
-    told = dict(line.split(": ", 1) for line in answer.splitlines() if ": " in line)
+    pairs = (line.split(": ", 1) for line in answer.splitlines() if ": " in line)
+    # What a shell would read otherwise has a backslash before it.
+    told = {name: _ESCAPED.sub(r"\1", value) for name, value in pairs}
     return FileSystem(
         device=device,
         type=told.get("TYPE", ""),

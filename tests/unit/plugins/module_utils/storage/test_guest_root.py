@@ -122,6 +122,13 @@ def test_all_that_blkid_tells():
     ]
 
 
+def test_a_label_with_a_blank_comes_with_a_backslash():
+    """So does blkid print it for a shell."""
+    told = {"TYPE": "ext4", "LABEL": r"my\ data\$", "PART_ENTRY_NAME": r"a\\b"}
+    (found,) = guest_root.file_systems(Appliance({"/dev/sda1": Device(told)}))
+    assert (found.label, found.partition_label) == ("my data$", r"a\b")
+
+
 @pytest.mark.parametrize(
     ("flags", "bootable"), [("0x80", True), ("0x4", True), ("", False), ("0x0", False), ("0x800000000000000", False)]
 )
