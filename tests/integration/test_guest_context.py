@@ -194,6 +194,34 @@ def test_dhcp_and_what_is_left_alone(tmp_path: Path) -> None:
     assert "etc/systemd/network/05-nebula-context-eth1.network" not in found
 
 
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize(
+    ("method", "method6", "there"),
+    [
+        ("dhcp", "auto", ()),
+        ("skip", "static", ("2001:db8::5", "fd00::5", "2001:db8::1")),
+        ("static", "skip", ("192.168.70.150", "192.168.70.151")),
+        ("static", "disable", ("192.168.70.150", "192.168.70.151")),
+    ],
+)
+def test_a_family_that_is_not_static_gets_no_address_of_the_context(
+    tmp_path: Path, name: str, method: str, method6: str, there: tuple[str, ...]
+) -> None:
+    """OpenNebula's contexts have the leased address whatever the method is."""
+    guest = layout(tmp_path, name)
+    own = {"ETH0_METHOD": "skip", "ETH1_METHOD": method, "ETH1_IP6_METHOD": method6}
+    own.update(ETH1_GATEWAY="192.168.70.1", ETH1_DNS="")
+    guest.context(context_sh.render({**CONTEXT, **own}))
+    found = written(guest, "network").items()
+    text = b"\n".join(content for file, content in found if file not in ("etc/hosts", "etc/resolv.conf")).decode()
+    known = ("192.168.70.150", "192.168.70.151", "192.168.70.1", "2001:db8::5", "fd00::5", "2001:db8::1")
+    allowed = {*there, *(("192.168.70.1",) if method == "static" else ())}
+    words = {word.strip("\"'[],;").split("/")[0] for word in re.split(r"[\s=,\"']+", text)}
+    assert words & set(known) <= allowed
+    # Where nothing manages the network, it is in no file.
+    assert name == "plain" or set(there) <= words
+
+
 def test_what_is_not_said_of_ip6_is_as_it_is_for_ip4(tmp_path: Path) -> None:
     guest = layout(tmp_path, "networkd")
     own = {"ETH1_GATEWAY": "192.168.70.1", "ETH1_METRIC": "9"}

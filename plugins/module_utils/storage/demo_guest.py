@@ -186,37 +186,66 @@ set_nic() {
         device=eth$index
         [ -e "/sys/class/net/$device" ] || { fault "$nic: no interface $device"; return 0; }
     fi
-    method=$(value "${nic}_METHOD")
-    case ${method:-static} in
-        static) ;;
-        skip) return 0 ;;
-        *) fault "$nic: method $method is not known to this guest"; return 0 ;;
+    method=$(value "${nic}_METHOD" | lower)
+    method=${method:-static}
+    # What is not said of IPv6 is as it is said of the interface.
+    method6=$(value "${nic}_IP6_METHOD" | lower)
+    method6=${method6:-$method}
+    case $method in
+        static | skip) ;;
+        *)
+            fault "$nic: method $method is not known to this guest"
+            [ "$method6" = "$method" ] && method6=skip
+            method=skip
+            ;;
     esac
+    case $method6 in
+        static | auto | disable | skip) ;;
+        *) fault "$nic: IPv6 method $method6 is not known to this guest"; method6=skip ;;
+    esac
+    [ "$method" = skip ] && [ "$method6" = skip ] && return 0
 
     mtu=$(value "${nic}_MTU")
     [ -n "$mtu" ] && try ip link set dev "$device" mtu "$mtu"
     try ip link set dev "$device" up
 
+    [ "$method" = static ] && set_nic4
+    case $method6 in
+        static) set_nic6 ;;
+        # The kernel takes what a router says by itself.
+        disable) try disable_ipv6 "$device" ;;
+    esac
+    value "${nic}_ROUTES" | tr ',' '\n' | while read -r network via router rest; do
+        case $network in *:*) family=$method6 ;; *) family=$method ;; esac
+        [ "$via" = via ] && [ "$family" = static ] && try ip route add "$network" via "$router" dev "$device"
+    done
+    return 0
+}
+
+set_nic4() {
     [ -n "$(value "${nic}_IP")" ] && add_address4 "$device" "$(value "${nic}_IP")" "$(value "${nic}_MASK")"
     for alias in $(numbered "${nic}_ALIAS"); do
         [ -n "$(value "${alias}_IP")" ] && add_address4 "$device" "$(value "${alias}_IP")" "$(value "${alias}_MASK")"
     done
+    metric=$(value "${nic}_METRIC")
+    gateway=$(value "${nic}_GATEWAY")
+    [ -n "$gateway" ] && try ip route add default via "$gateway" dev "$device" metric "${metric:-$index}"
+    return 0
+}
+
+set_nic6() {
     length=$(value "${nic}_IP6_PREFIX_LENGTH")
     for address in $(value "${nic}_IP6") $(value "${nic}_IP6_ULA"); do
         try ip -6 addr add "${address%%/*}/${length:-64}" dev "$device"
     done
-
-    metric=$(value "${nic}_METRIC")
-    gateway=$(value "${nic}_GATEWAY")
-    [ -n "$gateway" ] && try ip route add default via "$gateway" dev "$device" metric "${metric:-$index}"
     metric=$(value "${nic}_IP6_METRIC")
+    metric=${metric:-$(value "${nic}_METRIC")}
     gateway=$(value "${nic}_IP6_GATEWAY")
     [ -n "$gateway" ] && try ip -6 route add default via "$gateway" dev "$device" metric "${metric:-$((index + 1))}"
-    value "${nic}_ROUTES" | tr ',' '\n' | while read -r network via router rest; do
-        [ "$via" = via ] && try ip route add "$network" via "$router" dev "$device"
-    done
     return 0
 }
+
+disable_ipv6() { echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"; }
 
 set_resolver() {
     : > /etc/resolv.conf

@@ -72,6 +72,69 @@ def did(tmp_path):
     return (tmp_path / "did").read_text().splitlines()
 
 
+def addresses(tmp_path):
+    """Those that it set, by family."""
+    lines = did(tmp_path)
+    return [
+        f for f, form in ((4, "ip addr add "), (6, "ip -6 addr add ")) if any(line.startswith(form) for line in lines)
+    ]
+
+
+BOTH = {"ETH0_IP": "10.0.0.1", "ETH0_IP6": "fd00::1", "ETH0_GATEWAY": "10.0.0.254", "ETH0_IP6_GATEWAY": "fd00::fe"}
+
+
+@pytest.mark.parametrize(
+    ("methods", "families"),
+    [
+        ({}, [4, 6]),
+        ({"ETH0_METHOD": "STATIC", "ETH0_IP6_METHOD": ""}, [4, 6]),
+        ({"ETH0_METHOD": "skip"}, []),
+        ({"ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "static"}, [6]),
+        ({"ETH0_IP6_METHOD": "skip"}, [4]),
+        ({"ETH0_IP6_METHOD": "auto"}, [4]),
+        ({"ETH0_IP6_METHOD": "disable"}, [4]),
+        ({"ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "disable"}, []),
+    ],
+)
+def test_each_family_has_its_method_and_that_of_ipv6_follows_the_other(context, tmp_path, methods, families):
+    made(tmp_path, {"proc/sys/net/ipv6/conf/eth0/disable_ipv6": "0\n"})
+    assert context(**BOTH, **methods) == []
+    assert addresses(tmp_path) == families
+    assert len([line for line in did(tmp_path) if "default" in line]) == len(families)
+    disabled = (tmp_path / "proc/sys/net/ipv6/conf/eth0/disable_ipv6").read_text()
+    assert disabled == ("1\n" if methods.get("ETH0_IP6_METHOD") == "disable" else "0\n")
+
+
+@pytest.mark.parametrize(
+    ("methods", "families", "faults"),
+    [
+        ({"ETH0_METHOD": "dhcp"}, [], ["ETH0: method dhcp is not known to this guest"]),
+        (
+            {"ETH0_METHOD": "dhcp", "ETH0_IP6_METHOD": "static"},
+            [6],
+            ["ETH0: method dhcp is not known to this guest"],
+        ),
+        ({"ETH0_IP6_METHOD": "dhcp"}, [4], ["ETH0: IPv6 method dhcp is not known to this guest"]),
+    ],
+)
+def test_a_method_that_is_not_known_is_a_fault_of_its_family_alone(context, tmp_path, methods, families, faults):
+    assert context(**BOTH, **methods) == faults and addresses(tmp_path) == families
+
+
+@pytest.mark.parametrize(
+    ("metrics", "found"),
+    [
+        ({}, ["0", "1"]),
+        ({"ETH0_METRIC": "7"}, ["7", "7"]),
+        ({"ETH0_IP6_METRIC": "9"}, ["0", "9"]),
+        ({"ETH0_METRIC": "7", "ETH0_IP6_METRIC": "9"}, ["7", "9"]),
+    ],
+)
+def test_the_metric_of_ipv6_follows_the_other(context, tmp_path, metrics, found):
+    assert context(**BOTH, **metrics) == []
+    assert [line.split()[-1] for line in did(tmp_path) if " default " in line] == found
+
+
 @pytest.mark.parametrize(
     ("variables", "name"),
     [
