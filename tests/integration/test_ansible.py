@@ -405,6 +405,10 @@ def parts() -> None:
     code, output = site.run("playbooks/status.yml", lost=nobody)
     assert code == 0 and "as of the last run: no node answered" in output, output
     assert re.search(r"web +node1 +UNKNOWN .* host node1 did not answer", output), output
+    # In the words of what can't be reached; and of itself as it was once it can.
+    assert re.search(r" node1 +kvm +ERROR .*Connection refused", output), output
+    code, output = site.run("playbooks/status.yml", "--check")
+    assert code == 0 and re.search(r" node1 +kvm +MONITORED .* -\n", output), output
     for lost, told in ((nobody, "Connection refused"), (("frontend", *nobody), "node1, node2 did not answer")):
         code, output = site.run("playbooks/teardown.yml", lost=lost)
         assert code != 0 and told in output and site.root.exists(), output
