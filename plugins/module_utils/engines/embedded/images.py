@@ -20,6 +20,7 @@ from ...model.states import ImageState, ImageType
 from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
 from ..base import Ref
+from .devices import gone as devices_gone
 from .references import resolve
 from .store import Store
 
@@ -204,7 +205,7 @@ class Images:
             raise BeingEnded(
                 self._wish(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
-                "It is being ended, or made anew without it: run again when that is done",
+                "It is being ended, or loses it: run again when that is done",
             )
         if users:
             raise InUse(
@@ -423,12 +424,13 @@ class Images:
         return ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
 
     def _users_end(self, image_id: int) -> bool:
-        row = self.store.row(
-            "SELECT 1 FROM vm_images JOIN vms ON vms.id = vm_images.vm_id"
+        """Whether they will not have it once their hosts have done what is decided."""
+        rows = self.store.rows(
+            "SELECT disk_id, settled, orders FROM vm_images JOIN vms ON vms.id = vm_images.vm_id"
             " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",
             image_id,
         )
-        return row is None
+        return all(row["disk_id"] in devices_gone(row).get("disks", ()) for row in rows)
 
     def _wish(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)

@@ -19,6 +19,7 @@ from ...model.names import check_name
 from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ...model.states import NetworkState
 from ...network import addresses
+from .devices import gone as devices_gone
 from .references import Ref, find, resolve
 from .store import Store
 
@@ -444,7 +445,7 @@ class Networks:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, g.host FROM {_LEASED}"
+                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, v.settled, v.orders, g.host FROM {_LEASED}"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,
@@ -461,6 +462,8 @@ class Networks:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
                 if row["wanted"] == "DONE":
                     raise BeingEnded(where, f"{holder}, and is being ended", "Run again when that machine is gone")
+                if row["nic_id"] in devices_gone(row).get("nics", ()):
+                    raise BeingEnded(where, f"{holder}, and loses that", "Run again when that is done")
                 raise NoLease(where, holder, "Ask for another, or for none")
             offsets[index] = place
         return offsets

@@ -317,6 +317,33 @@ def test_a_machine_with_other_nics_gets_other_addresses(web):
     assert web.vn_info("Public").address_ranges[0].used == 1
 
 
+def on_xen(engine, name, **values):
+    """A machine that is off, on a host that adds and takes away disks and NICs."""
+    engine.host_allocate(Host(None, "xen1", "xen", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    item = {
+        "name": name,
+        "template": "web",
+        "host": "xen1",
+        "state": "poweroff",
+        "attributes": {"OS": {"KERNEL": "/boot/vmlinuz"}},
+        "disks": [{"IMAGE": "demo", "DEV_PREFIX": "xvd"}],
+        **values,
+    }
+    obey(engine, decide(engine, item))
+    return item
+
+
+def test_an_address_of_a_nic_that_is_taken_away_is_free_when_that_is_done(inside):
+    nics = [{"NETWORK": "Public"}, {"NETWORK": "Public"}]
+    two = on_xen(inside, "two", nics=nics)
+    taker = {"name": "taker", "template": "web", "host": "node1", "nics": [{"NETWORK": "Public", "IP": "10.66.0.11"}]}
+    (said,) = refused(inside, dict(two, nics=nics[:1]), taker)
+    assert "VM two (id 0) has it, on NIC 1, and loses that. Run again when that is done" in said
+    obey(inside, inside.vm_plans())
+    obey(inside, decide(inside, taker))
+    assert inside.ledger().findings == ()
+
+
 # -- images of a machine that is made anew -----------------------------------------------------------------------------
 
 
@@ -333,9 +360,7 @@ def db(inside):
 DB = {"name": "db", "template": "web", "disks": [{"IMAGE": "demo"}, {"IMAGE": "data"}]}
 DROPPED = dict(DB, disks=[{"IMAGE": "demo"}], recreate=True)
 TAKER = dict(DB, name="taker", host="node2")
-WAITS = (
-    "it is persistent and used by db (id 0). It is being ended, or made anew without it: run again when that is done"
-)
+WAITS = "it is persistent and used by db (id 0). It is being ended, or loses it: run again when that is done"
 
 
 def refused(engine, *items):
@@ -385,6 +410,19 @@ def test_what_a_machine_never_opened_is_free_at_once(inside):
     say(inside, "PROLOG_FAILURE", ERROR)
     decide(inside, DROPPED, TAKER)
     assert inside.image_info("data").vms == 1
+
+
+def test_an_image_that_is_taken_away_from_a_machine_is_free_when_that_is_done(inside):
+    """As a list moves it from one to another: what is in the way will be gone."""
+    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    disks = [{"IMAGE": "demo", "DEV_PREFIX": "xvd"}, {"IMAGE": "data", "DEV_PREFIX": "xvd"}]
+    item = on_xen(inside, "db", disks=disks)
+    (said,) = refused(inside, dict(item, disks=disks[:1]), dict(TAKER, host="node1"))
+    assert WAITS in said
+    obey(inside, inside.vm_plans())
+    obey(inside, decide(inside, dict(TAKER, host="node1")))
+    assert inside.ledger().findings == ()
 
 
 def test_it_goes_with_the_machine_too(db):
