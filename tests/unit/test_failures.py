@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the roles fail: Ansible prints the whole result of a failed task, so a task whose module answers with lists even
-when it fails hands its message to a task that says nothing else."""
+"""How roles and playbooks fail: Ansible prints the whole result of a failed task, so each task whose module may fail
+hands its message to a task that says nothing else."""
 
 from __future__ import annotations
 
@@ -13,28 +13,42 @@ from typing import Any
 import pytest
 import yaml
 
-ROLES = Path(__file__).parents[2] / "roles"
-# They answer with what they found of all items, beside the sentence that says what went wrong.
-TALKATIVE = {
-    "nebula_datastore", "nebula_deploy", "nebula_guest_context", "nebula_host", "nebula_image", "nebula_image_prepare",
-    "nebula_network", "nebula_node_network", "nebula_verify", "nebula_vm", "nebula_vm_record",
-}  # fmt: skip
+ROOT = Path(__file__).parents[2]
+FILES = sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")])
+# They show what they are given, and have nothing else to say.
+SHOWING = {"nebula_changes", "nebula_table"}
+TASKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
 
 
 def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
     waiting = list(yaml.safe_load(path.read_text()) or ())
     while waiting:
         task = waiting.pop(0)
-        waiting += [inner for key in ("block", "rescue", "always") for inner in task.get(key, ())]
+        waiting += [inner for key in TASKS for inner in task.get(key) or ()]
         yield task
 
 
-@pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
-def test_a_failed_task_prints_its_message_and_no_lists(role: str) -> None:
-    printed = []
-    for path in sorted((ROLES / role / "tasks").glob("*.yml")):
-        for task in tasks_of(path):
-            modules = {key.rpartition(".")[2] for key in task if key.startswith("nebula.provision.")}
-            if modules & TALKATIVE and task.get("failed_when") is not False:
-                printed.append(f"{path.name}: {task['name']}")
-    assert printed == []
+def modules_of(task: dict[str, Any]) -> set[str]:
+    return {key.rpartition(".")[2] for key in task if key.startswith("nebula.provision.")} - SHOWING
+
+
+def test_all_of_them_are_looked_at() -> None:
+    names = {path.name for path in FILES}
+    assert {"audit.yml", "backup.yml", "restore.yml", "site.yml", "teardown.yml", "failed.yml", "live.yml"} <= names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_failed_task_prints_its_message_and_no_whole_result(path: Path) -> None:
+    talking = [task for task in tasks_of(path) if modules_of(task)]
+    assert [task["name"] for task in talking if task.get("failed_when") is not False] == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("playbooks/*.yml")), ids=lambda path: path.name)
+def test_what_went_wrong_in_a_playbook_ends_it(path: Path) -> None:
+    """Unless a task after it says so: of a node that does not answer, and of a catalog that is to be compared."""
+    text = path.read_text()
+    said_later = {task["name"] for task in tasks_of(path) if task.get("ignore_unreachable")}
+    said_later.add("Ask whose things are to be looked for")
+    for task in tasks_of(path):
+        if modules_of(task) and task["name"] not in said_later:
+            assert f"{task['register']} is nebula.provision.gone_wrong" in text, task["name"]
