@@ -154,6 +154,12 @@ observed:
       type: list
       elements: str
       version_added: 0.2.0
+    networks:
+      description:
+        - UUIDs of the catalog's networks whose bridge is on this node. Null if nothing tells that, as in check mode.
+      type: list
+      elements: str
+      version_added: 0.2.0
     facts: {description: Whether KVM works here (accelerator) and how that is known (reason)., type: dict}
     inventory:
       description:
@@ -186,6 +192,7 @@ outcomes:
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -244,7 +251,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         if params["state"] == "audited" and driver is not None:
             result.payload["observed"] = to_plain(audit(driver, root, host, params["catalog"] or ""))
             return result
-        result.payload["observed"] = to_plain(poll(driver, root, host, params["catalog"] or "", params["hypervisor"]))
+        observed = poll(driver, root, host, params["catalog"] or "", params["hypervisor"])
+        # Bridges that an earlier task would have made are not here.
+        result.payload["observed"] = to_plain(replace(observed, networks=None) if check_mode else observed)
     return result
 
 

@@ -152,6 +152,16 @@ options:
     description: Many networks, a list of dicts with the keys above.
     type: list
     elements: raw
+  undo:
+    description:
+      - Networks that no node can have as a run of this module has just made them, as
+        P(nebula.provision.refused_everywhere#filter) tells them. Each is a dict of C(network), one of RV(networks), and
+        C(earlier), what RV(earlier) has of it.
+      - A new one leaves the catalog again, and one that was changed becomes what it was. What another run has changed
+        since stays, and so does what machines lease of. Either is a warning.
+    type: list
+    elements: dict
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -260,6 +270,12 @@ networks:
       description: All other attributes, by upper-case name.
       type: dict
       sample: {NETWORK_ADDRESS: 10.66.0.0, NETWORK_MASK: 255.255.255.0, GATEWAY: 10.66.0.1}
+earlier:
+  description:
+    - The networks that were changed, by name, each as it was before. Null for new ones. It is for O(undo).
+  returned: always
+  type: dict
+  version_added: 0.2.0
 as_of:
   description:
     - When RV(known) was read, in seconds since 1970, for
@@ -275,6 +291,13 @@ catalog:
   description: UUID of the catalog.
   returned: always
   type: str
+errors:
+  description:
+    - The items that failed, with C(name), C(asked), C(found) and C(remedy). Nothing was kept of them; the others were
+      done.
+  returned: on failure
+  type: list
+  elements: dict
 """
 
 import time
@@ -284,7 +307,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, typed
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all
+from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all, undo_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -332,6 +355,8 @@ def checked(item):
 
 
 def run(params, check_mode):
+    if params["undo"] is not None:
+        return answered(params, check_mode, lambda engine: undo_all(engine, params["undo"], check_mode))
     given_items, refused = items_of(params, "networks", list(NETWORK), "network")
     items = []
     for item in given_items:
@@ -339,24 +364,36 @@ def run(params, check_mode):
             items.append(item if params["networks"] is None else checked(item))
         except InvalidValue as error:
             refused.append(Item(str(item.get("name") or "?"), error=error, changed=False))
+    result = answered(params, check_mode, lambda engine: apply_all(engine, items, check_mode), refused)
+    if params["networks"] is None and result.payload["networks"]:
+        result.payload["network"] = result.payload["networks"][0]
+    return result
+
+
+def answered(params, check_mode, work, refused=()):
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
-            done, views, warnings = apply_all(engine, items, check_mode)
+            done, views, warnings = work(engine)
             known = [network.uuid for network in engine.vn_pool()]
             # Within the transaction: of two runs, the one that knows more has the later time.
             as_of = time.time()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
-    if params["networks"] is None and views:
-        payload["network"] = views[0]
+    there = [item for item in done if item.error is None and item.after is not None]
+    payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
     return Result(items=[*refused, *done], payload=payload, warnings=warnings)
 
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(NETWORK, networks={"type": "list", "elements": "raw"}, **ENGINE),
+        argument_spec=dict(
+            NETWORK,
+            networks={"type": "list", "elements": "raw"},
+            undo={"type": "list", "elements": "dict"},
+            **ENGINE,
+        ),
         supports_check_mode=True,
-        required_one_of=[("name", "template", "networks")],
-        mutually_exclusive=[("name", "networks"), ("template", "networks")],
+        required_one_of=[("name", "template", "networks", "undo")],
+        mutually_exclusive=[("name", "networks", "undo"), ("template", "networks", "undo")],
     )
     execute(module, run)
 

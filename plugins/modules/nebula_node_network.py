@@ -127,6 +127,19 @@ links:
       type: str
       sample: 10.66.0.1/24
     nat: {description: Whether the network's machines reach out through the node., type: bool}
+refused:
+  description:
+    - Names of the networks that can't be as O(networks) says on this host. RV(errors) says why. The others were done;
+      of these, what was there is as it was.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
+errors:
+  description: The networks that failed, with C(name), C(asked), C(found) and C(remedy).
+  returned: on failure
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -168,9 +181,14 @@ def carried_out(params, check_mode):
             *(Item(f"{item.network}: {item.bridge}", item.before, item.after, item.error) for item in done),
             *([Item("boot", before, after)] if before != after else []),
         ],
-        payload={"links": [shown(item) for item in done]},
+        payload={"links": [shown(item) for item in done], "refused": refused(networks or [], done)},
         warnings=list(dict.fromkeys(node.warnings)),
     )
+
+
+def refused(networks, done):
+    failed = {item.network for item in done if item.error is not None}
+    return [network.name for network in networks if network.name in failed]
 
 
 def shown(item):

@@ -53,7 +53,18 @@ def networks(case: Case) -> None:
         "no dict",
         {"name": 7},
     ]
-    case.refused(
+    # Somebody's, and of no machine that needs none of these networks.
+    subprocess.run(["ip", "link", "add", "nbrtaken", "type", "bridge"], check=True)
+    taken = {"name": "taken", "bridge": "nbrtaken", "address_ranges": [{"type": "IP4", "ip": "10.68.0.10", "size": 4}]}
+    machine = {"template": "web", "hard": True}
+    lists = {
+        "nebula_networks": [NETWORK, *bad, taken],
+        "nebula_vms": [
+            {**machine, "name": "well", "nics": [{"NETWORK": "Public"}]},
+            {**machine, "name": "cut", "nics": [{"NETWORK": "taken"}]},
+        ],
+    }
+    told = (
         "network slip: key 'bridg': no such key. Did you mean 'bridge'?",
         "network edge: GATEWAY = 10.67.0.255",
         "network route: 10.66.0.0/16",
@@ -61,11 +72,19 @@ def networks(case: Case) -> None:
         "network much: guest_mtu 'big': it is not a whole number",
         "networks[6]: it is a str",
         "network 7: the name is a int",
-        nebula_networks=[NETWORK, *bad],
+        "network taken: bridge nbrtaken: there is a bridge interface of that name",
+        "network taken: no node of this run can have it as the list says: it is not kept in the catalog",
+        "VM cut, NIC 0: network 'taken'",
     )
+    case.refused(*told, arguments=("--check",), **lists)
+    case.refused(*told, **lists)
+    assert case.machines() == {"well": RUNNING}
     links = {link["ifname"] for link in json.loads(subprocess.check_output(["ip", "-json", "link"]))}
     assert "nbr0" in links and not links & {"nbr1", "nbr2"}, "the good one's bridge is made, those of the others not"
-    assert [name for (name,) in case.rows("SELECT name FROM networks")] in (["Public"], ["Public", "route"])
+    assert case.rows("SELECT name FROM networks") == [("Public",)]
+    subprocess.run(["ip", "link", "delete", "nbrtaken"], check=True)
+    case.done(nebula_networks=[NETWORK, taken], nebula_vms=[{**machine, "name": "well", "state": "absent"}])
+    assert case.rows("SELECT name FROM networks") == [("Public",), ("taken",)]
 
 
 def images(case: Case) -> None:
@@ -162,7 +181,7 @@ def machines(case: Case) -> None:
     )
     case.refused(*told, arguments=("--check",), nebula_vms=[good, wrong, *bad])
     assert case.machines() == {}
-    case.refused(*told, "VM cpu (id 3)", "CPU model nosuchcpu. Check CPU_MODEL", nebula_vms=[good, wrong, *bad])
+    case.refused(*told, "VM cpu (id 4)", "CPU model nosuchcpu. Check CPU_MODEL", nebula_vms=[good, wrong, *bad])
     assert case.machines() == {"web-0": RUNNING, "web-1": RUNNING, "cpu": BOOT_FAILURE}
     corrected = {"name": "cpu", "template": "web", "nics": [], "hard": True}
     case.done(nebula_vms=[good, corrected])

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -73,11 +74,12 @@ class Namespace:
     def __init__(self, name):
         self.name = name
 
-    def command(self, *argv, hidden=()):
-        """hidden: programs that are not there for it."""
+    def command(self, *argv, hidden=(), instead=None):
+        """hidden: programs that are not there for it. instead: by path, files that it finds in their places."""
         inside = ["ip", "netns", "exec", self.name]
-        if hidden:
-            binds = "".join(f"mount --bind /dev/null {path} && " for path in hidden)
+        if hidden or instead:
+            found = {**dict.fromkeys(hidden, "/dev/null"), **(instead or {})}
+            binds = "".join(f"mount --bind {file} {path} && " for path, file in found.items())
             inside += ["unshare", "--mount", "sh", "-c", binds + 'exec "$@"', "sh"]
         return [*inside, *argv]
 
@@ -89,11 +91,11 @@ class Namespace:
     def python(self, code, *arguments):
         return self.run(sys.executable, "-c", code, *arguments).strip()
 
-    def module(self, *networks, catalog=CATALOG, check=False, hidden=(), **params):
+    def module(self, *networks, catalog=CATALOG, check=False, hidden=(), instead=None, **params):
         params = {"catalog": catalog, "networks": list(networks) if networks else None, **params}
         arguments = {"_ansible_check_mode": check, "_ansible_diff": True, **params}
         done = subprocess.run(
-            self.command(sys.executable, "-c", MODULE, hidden=hidden),
+            self.command(sys.executable, "-c", MODULE, hidden=hidden, instead=instead),
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
             env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
             capture_output=True,
@@ -403,7 +405,25 @@ def test_the_others_go_on_when_one_cannot_be(node):
     assert result["failed"]
     assert result["changed"]
     assert [error["name"] for error in result["errors"]] == ["Public: nbr0"]
+    assert result["refused"] == ["Public"]
     assert node.link("nbr1")["ifalias"]
+    assert node.module(PRIVATE, elsewhere(), check=True)["refused"] == ["Public"]
+
+
+@pytest.mark.parametrize("wanted", [PRIVATE, WITH_NAT])
+def test_of_a_network_that_can_be_made_by_half_only_nothing_stays(node, tmp_path, wanted):
+    """The bridge is there when nft refuses what keeps its machines from the node."""
+    real = Path(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")).resolve()
+    copy, broken = tmp_path / "nft", tmp_path / "broken"
+    shutil.copy(real, copy)
+    broken.write_text(f'#!/bin/sh\ncase "$*" in *-f*) echo "no room" >&2; exit 1;; esac\nexec {copy} "$@"\n')
+    broken.chmod(0o755)
+    bare = node.snapshot()
+    result = node.module(wanted, instead={real: broken})
+    assert result["failed"] and result["refused"] == ["Public"]
+    assert "no room" in result["msg"]
+    assert node.snapshot() == bare
+    node.ok(wanted)
 
 
 def test_what_was_broken_is_mended(node):

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -37,16 +39,38 @@ def namespace():
 
 
 @pytest.fixture
+def second(role, namespace, tmp_path):
+    """A node more, with a network namespace of its own: its name."""
+    name = f"{namespace}-2"
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(f'#!/bin/sh\nexec ip netns exec {name} /usr/bin/python3 "$@"\n')
+    interpreter.chmod(0o755)
+    (tmp_path / "second").mkdir()
+    host = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": str(interpreter),
+        "nebula_root": str(tmp_path / "second"),
+    }
+    inventory = json.loads((tmp_path / "hosts.json").read_text())
+    inventory["all"]["children"]["nebula_nodes"]["hosts"]["there"] = host
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=60)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True, timeout=60)
+
+
+@pytest.fixture
 def role(namespace, tmp_path):
     """Run the role for these networks; the code, and the counts of its last line."""
     host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
     groups = {"nebula_frontend": {"hosts": {"here": None}}, "nebula_nodes": {"hosts": {"here": host}}}
-    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+    variables = {"nebula_root": str(tmp_path / "nebula")}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": groups, "vars": variables}}))
     play = {"hosts": "nebula_nodes", "gather_facts": False, "roles": ["nebula.provision.network"]}
     (tmp_path / "play.json").write_text(json.dumps([play]))
 
     def run(*networks, check=False):
-        variables = {"nebula_networks": networks, "nebula_root": str(tmp_path / "nebula")}
+        variables = {"nebula_networks": networks}
         (tmp_path / "nebula").mkdir(exist_ok=True)
         playbook = Path(sys.executable).parent / "ansible-playbook"
         arguments = ["-i", tmp_path / "hosts.json", "-e", json.dumps(variables), "--diff", *["--check"] * check]
@@ -103,3 +127,33 @@ def test_what_cannot_be_is_said_and_the_rest_is_there(role):
     assert "IP = '10.66.0.300': not an IPv4 address" in output
     # Its bridge was made beside the one that can't be.
     assert role(PUBLIC)[:2] == (0, 0)
+
+
+def catalog(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "nebula" / "nebula.db")) as database:
+        return database.execute("SELECT name, nat FROM networks").fetchall()
+
+
+def test_what_one_of_two_nodes_can_have_is_kept_and_what_none_can_is_not(role, namespace, second, tmp_path):
+    def refused(*networks, **how):
+        """The nodes that refuse the bridge, and what becomes of the network."""
+        code, _changed, output = role(*networks, **how)
+        assert code != 0, output
+        assert "network Public: bridge nbr0: there is a bridge interface of that name" in output
+        became = re.search("no node of this run can have it as the list says: it is (.*)", output)
+        return set(re.findall(r"fatal: \[(\w+)\]", output)), became and became[1]
+
+    for node in (namespace, second):
+        subprocess.run(["ip", "-n", node, "link", "add", "name", "nbr0", "type", "bridge"], check=True)
+    private = {"name": "Private", "bridge": "nbr1"}
+    for check in (True, False):
+        assert refused(PUBLIC, private, check=check) == ({"here", "there"}, "not kept in the catalog")
+    assert catalog(tmp_path) == [("Private", 0)]
+    subprocess.run(["ip", "-n", second, "link", "delete", "nbr0"], check=True)
+    assert refused(PUBLIC) == ({"here"}, None)
+    assert catalog(tmp_path) == [("Private", 0), ("Public", 1)]
+    # A change that none of them can have leaves the catalog as it was.
+    subprocess.run(["ip", "-n", second, "link", "set", "dev", "nbr0", "alias", ""], check=True)
+    assert refused({**PUBLIC, "nat": False}) == ({"here", "there"}, "in the catalog as it was before")
+    assert catalog(tmp_path) == [("Private", 0), ("Public", 1)]
+    assert sorted(bridges(namespace)) == sorted(bridges(second)) == ["nbr0", "nbr1"]

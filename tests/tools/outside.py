@@ -29,6 +29,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
         "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],
         "packed": [[{"name": text, text: [text]}]],
+        "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }

@@ -66,10 +66,12 @@ from ..model.plan import (
     VmOutcome,
 )
 from ..model.vm import Vm
+from ..network import links
 from ..storage import arrivals, disks, injection, transfer
 from ..storage.datastore import disk_path, vm_directory
 from . import disk_tasks, given_up
 from .base import Driver, Mark, Site
+from .bridges import Bridges
 from .successors import Successors
 
 RECORD = "vm.json"
@@ -155,6 +157,7 @@ class Batch:
         self._occupied: dict[int, int] = {}
         self._filled = cache.Filled()
         self._taking = threading.Lock()
+        self._bridges = Bridges(self.plan)
         self._successors = Successors(self.plan, lambda vm: vm.memory + self._overhead(vm.memory, vm.vcpu))
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
@@ -538,6 +541,7 @@ class Batch:
                 self._start_with_host(job)
                 job.log("LCM", "I", "New VM state is BOOT")
                 if state != "UNKNOWN":
+                    self._bridges.require(job.vm)
                     self._check_port(job)
                     console.mark_start(job.path(console.NAME))
                     self._fence_start(job)
@@ -770,6 +774,7 @@ class Batch:
             )
         self._check_disks_unchanged(job, checkpoint)
         job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
+        self._bridges.require(job.vm)
         self._check_port(job)
         self.driver.resume(job.mark, checkpoint)
         os.unlink(checkpoint)
@@ -936,6 +941,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         images=arrivals.kept(root),
         returns=arrivals.returns(root),
         room=arrivals.free(root),
+        networks=links.networks_here(catalog) if catalog else None,
     )
 
 

@@ -23,13 +23,13 @@ from ..model.audit import (
 )
 from ..model.disk import Disk
 from ..model.installs import MARK, starts_with_host
-from ..model.network import Network
+from ..model.network import OWN_BRIDGES, Network
 from ..model.plain import to_plain
 from ..model.plan import Observed
 from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, comes_from, is_past, name_of
 from ..network import settings
-from ..network.bridge import VN_MAD, Wanted
+from ..network.bridge import Wanted
 
 MIB = 1024 * 1024
 SITE = "Run playbook nebula.provision.site again"
@@ -70,7 +70,7 @@ def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
         for node in observed
         for bridge in (node.inventory.others if node.inventory is not None else ())
         for network in ledger.networks
-        if network.vn_mad != VN_MAD and network.bridge == bridge.name
+        if network.vn_mad != OWN_BRIDGES and network.bridge == bridge.name
         for text in settings.doubts(network.name, bridge.name, bridge.settings)
     ]
 
@@ -375,7 +375,7 @@ def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile
 def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     wanted: list[tuple[Network, Wanted]] = []
     for network in ledger.networks:
-        if network.vn_mad == VN_MAD:
+        if network.vn_mad == OWN_BRIDGES:
             try:
                 wanted.append((network, Wanted.of(network)))
             except NebulaError as error:

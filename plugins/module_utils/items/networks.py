@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import InvalidValue, NebulaError, NotFound
+from ..errors import InUse, InvalidValue, NebulaError, NotFound
 from ..model.names import check_name, nearest
 from ..model.network import (
     NEW_AR,
@@ -19,6 +19,7 @@ from ..model.network import (
     ONE_NODE,
     AddressRange,
     Network,
+    from_item,
     to_item,
 )
 from ..model.network_template import with_template
@@ -93,6 +94,73 @@ def apply_all(
         done.append(Item(name, shown, None if after.state == NetworkState.DONE else view))
         views.append(view)
     return done, views, warnings
+
+
+def undo_all(
+    engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
+) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+    """Called within a session, for networks that no node can have as this run has made them. Each entry has `network`,
+    as it was made, and `earlier`, as it was before that, None for a new one. What another run has changed since, or
+    machines lease of, stays. Returns what was done, each network as it is then, and warnings."""
+    done: list[Item] = []
+    views: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    if check_mode:
+        engine.declare({"networks": [entry["network"] for entry in entries]})
+    for entry in entries:
+        made = from_item(entry["network"])
+        earlier = None if entry.get("earlier") is None else from_item(entry["earlier"])
+        current = next((network for network in engine.vn_pool() if network.name == made.name), None)
+        if current is None:
+            continue
+        shown = network_view(current)
+        found = "no node of this run can have it as the list says"
+        try:
+            if not check_mode and _unleased(current) != _unleased(made):
+                raise InUse(f"network {made.name}", "another run has changed it meanwhile")
+            with engine.attempt():
+                after = _back(engine, current, earlier)
+            became = "is not kept in the catalog" if earlier is None else "is in the catalog as it was before"
+            warnings.append(f"network {made.name}: {found}: it {became}")
+        except NebulaError as error:
+            after = current
+            warnings.append(f"network {made.name}: {found}, and it stays so in the catalog: {error}")
+        view = network_view(after)
+        done.append(Item(made.name, shown, None if after.state == NetworkState.DONE else view))
+        views.append(view)
+    return done, views, warnings
+
+
+def _unleased(network: Network) -> Network:
+    ranges = tuple(dataclasses.replace(r, used=0) for r in network.address_ranges)
+    return dataclasses.replace(network, address_ranges=ranges)
+
+
+def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
+    """Ranges that are added again get new numbers: nothing was leased in them."""
+    ref = _id(current)
+    if earlier is None:
+        return engine.vn_delete(ref)
+    before = {r.ar_id: dataclasses.replace(r, used=0) for r in earlier.address_ranges}
+    now = {r.ar_id: dataclasses.replace(r, used=0) for r in current.address_ranges}
+    for ar_id, there in now.items():
+        if ar_id not in before:
+            engine.vn_rm_ar(ref, ar_id)
+        elif there != before[ar_id] and before[ar_id].size <= there.size:
+            engine.vn_update_ar(ref, before[ar_id])
+    changes = {
+        field: getattr(earlier, field)
+        for field in ("bridge", "vn_mad", "nat", "attributes")
+        if getattr(earlier, field) != getattr(current, field)
+    }
+    if changes:
+        engine.vn_update(ref, **changes)
+    for ar_id, wanted in before.items():
+        if ar_id not in now:
+            engine.vn_add_ar(ref, wanted)
+        elif wanted.size > now[ar_id].size:
+            engine.vn_update_ar(ref, wanted)
+    return engine.vn_info(ref)
 
 
 def network_view(network: Network) -> dict[str, Any]:

@@ -17,6 +17,8 @@ ONE_NODE = "ONE_NODE"
 NOT_FOR_MACHINES = (NODE_ACCESS, ONE_NODE)
 # The number of a range that has none yet: it gets one from the engine.
 NEW_AR = -1
+# The driver by which each node has a bridge of its own for the network.
+OWN_BRIDGES = "bridge"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Network:
     id: Optional[int]
     name: str
     uuid: str = ""
-    vn_mad: str = "bridge"
+    vn_mad: str = OWN_BRIDGES
     bridge: str = ""
     nat: bool = False
     state: NetworkState = NetworkState.READY
@@ -103,7 +105,7 @@ def from_item(item: Mapping[str, Any]) -> Network:
         uuid=item.get("uuid") or "",
         name=item["name"],
         bridge=item.get("bridge") or "",
-        vn_mad=item.get("vn_mad") or "bridge",
+        vn_mad=item.get("vn_mad") or OWN_BRIDGES,
         nat=bool(item.get("nat")),
         state=NetworkState[item.get("state") or "READY"],
         address_ranges=tuple(

@@ -137,7 +137,8 @@ class Plan:
     front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
     taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
     what the host does not have for those that start before others of the plan have given it back. given_up: machines to
-    be powered off, whose disks stay.
+    be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of their own on each node,
+    their UUIDs by the bridges' names.
     """
 
     catalog: str
@@ -156,6 +157,7 @@ class Plan:
     lacking_memory: int = 0
     lacking_cpu: float = 0.0
     given_up: tuple[GivenUp, ...] = ()
+    bridges: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ class Observed:
     plan that it accepted; done_number: that it carried out to its end. contents: SHA-256 of the files for contexts that
     it keeps. images: what it has of the front-end's images, by PlannedImage.local; returns: what is to come back of it,
     by name and bytes; room: MiB that may still be written below its nebula_root. These three are of nodes that don't
-    see the front-end's datastores."""
+    see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge is here, None if that is not
+    known."""
 
     host: str
     hypervisor: str = "kvm"
@@ -226,3 +229,4 @@ class Observed:
     images: tuple[str, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
+    networks: Optional[tuple[str, ...]] = None

@@ -14,10 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summari
 from typing import Any
 
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
-from ..model.network import Network
+from ..model.network import OWN_BRIDGES, Network
 from . import addresses, filter, firewall, links, routes, settings
 
-VN_MAD = "bridge"
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
 # What a machine's NIC is called on its host.
@@ -117,7 +116,7 @@ class Node:
         for network in networks:
             if network.state.name == "DONE":
                 done += self._remove_of([network.uuid] if network.uuid else [])
-            elif network.vn_mad == VN_MAD:
+            elif network.vn_mad == OWN_BRIDGES:
                 done += self._attempt(network, known)
             elif network.bridge not in self.links:
                 self.warnings.append(
@@ -195,14 +194,25 @@ class Node:
         making = [step for f in former for step in links.delete_steps(f.name)]
         making += links.new_steps(wanted.bridge, mark) if link is None else []
         links.carry_out(making)
-        if link is None:
-            wrong = settings.differing(settings.observe(wanted.bridge), bool(wanted.address))
-        settings.write(wanted.bridge, wrong)
-        if not table.has(wanted.rules):
-            filter.ensure(wanted.rules, table)
-        steps = links.bridge_steps(wanted.bridge, mark, link)
-        links.carry_out(steps)
+        try:
+            if link is None:
+                wrong = settings.differing(settings.observe(wanted.bridge), bool(wanted.address))
+            settings.write(wanted.bridge, wrong)
+            if not table.has(wanted.rules):
+                filter.ensure(wanted.rules, table)
+            steps = links.bridge_steps(wanted.bridge, mark, link)
+            links.carry_out(steps)
+        except NebulaError:
+            if link is None:
+                self._take_back(wanted)
+            raise
         return bool(making or wrong or steps)
+
+    def _take_back(self, wanted: Wanted) -> None:
+        """Of a network that could not be made, nothing stays: no half of it is taken for the whole."""
+        self._look()
+        with contextlib.suppress(NebulaError):
+            self._remove_of([wanted.uuid])
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
         """Bridges that this network had under other names."""

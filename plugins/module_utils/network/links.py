@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import ForeignObject
+from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.command import run
 from . import settings
 
@@ -119,6 +119,20 @@ def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: b
         )
 
 
+def refuse_other(network: str, name: str, link: Link | None, mark: Mark) -> None:
+    """Raise NotFound or ForeignObject if there is no bridge of that name, or one that was not made for this network of
+    this catalog: a machine on it would be in another network than its own, or in none."""
+    found = None if link is None else link.mark
+    if link is not None and found is not None and (found.catalog, found.network) == (mark.catalog, mark.network):
+        return
+    asked = f"network {network}: bridge {name}"
+    remedy = "Run nebula.provision.site: role network makes it on this host, or says what keeps it from that"
+    if link is None:
+        raise NotFound(asked, "there is none on this host", remedy)
+    whose = f"carries the mark {link.alias}" if found is not None else "was not made by this collection"
+    raise ForeignObject(asked, f"the interface of that name on this host {whose}", remedy)
+
+
 def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
     """The lines for `ip -batch` that make a bridge, marked and down: it is set up before anything can come in by it."""
     # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
@@ -161,6 +175,15 @@ def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
         for name, link in links.items()
         if link.kind == "bridge" and link.mark is not None and link.mark.catalog == catalog
     }
+
+
+def networks_here(catalog: str) -> tuple[str, ...] | None:
+    """UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
+    try:
+        found = marked(observe(), catalog).values()
+    except (NebulaError, OSError):
+        return None
+    return tuple(sorted(link.mark.network for link in found if link.mark is not None))
 
 
 def carry_out(steps: Sequence[str]) -> None:

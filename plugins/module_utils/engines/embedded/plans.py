@@ -15,6 +15,7 @@ from typing import Any
 from ...context.sources import Sources
 from ...model.context import ContextFile
 from ...model.host import Host
+from ...model.network import OWN_BRIDGES, Network
 from ...model.owner import Owner
 from ...model.plain import from_plain
 from ...model.plan import SAVE_AS, GivenUp, Observed, Plan, PlannedVm
@@ -38,7 +39,7 @@ _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 class Said:
     """What the nodes said in this run, by host name. foreign_ids: of all of them. written: what machines wrote
     to there, as files are called on the node. unknown_memory: of machines of this catalog that it does not
-    have there."""
+    have there. networks: UUIDs of those whose bridge each of them has."""
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Said:
     contents: dict[str, frozenset[str]] = field(default_factory=dict)
     written: dict[str, frozenset[str]] = field(default_factory=dict)
     unknown_memory: dict[str, int] = field(default_factory=dict)
+    networks: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def others_memory(self) -> dict[str, int]:
         """What nobody's machines of the catalog can have, whosever it is."""
@@ -63,6 +65,14 @@ class Said:
         self.written[node.host] = frozenset((*own, *node.returns))
         if not node.reached:
             self.unreached.add(node.host)
+        elif node.networks is not None:
+            self.networks[node.host] = frozenset(node.networks)
+
+    def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
+        """By host, the names of those of these networks that are to have a bridge of their own there, and have none."""
+        own = [network for network in networks if network.vn_mad == OWN_BRIDGES]
+        found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
+        return {host: names for host, names in found.items() if names}
 
 
 class Plans:
@@ -133,10 +143,16 @@ class Plans:
                     lacking_memory=lacking.memory,
                     lacking_cpu=lacking.cpu,
                     given_up=tuple(ending.get(host, ())),
+                    bridges=self._bridges_of(vms),
                 ),
                 known[host],
             )
         return plans
+
+    def _bridges_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
+        names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
+        rows = self.store.rows("SELECT bridge, uuid FROM networks WHERE vn_mad = ?", OWN_BRIDGES) if names else []
+        return {row["bridge"]: row["uuid"] for row in rows if row["bridge"] in names}
 
     def _is_to_wait(self, row: sqlite3.Row) -> bool:
         starts = row["wanted"] == "RUNNING" and self.disks.found_state(row) != "RUNNING"

@@ -98,11 +98,13 @@ class Scheduler:
         pinned: str = "",
         refusals: Mapping[str, NebulaError] | None = None,
         homes: Mapping[str, Collection[str]] | None = None,
+        unbridged: Mapping[str, Sequence[str]] | None = None,
     ) -> Host:
         """Promise room for one machine; NoCapacity says what each host lacks. refusals: by hypervisor, why it can't
-        have this machine. homes: on which hosts its networks are that keep to one node, by name."""
+        have this machine. homes: on which hosts its networks are that keep to one node, by name. unbridged: by host,
+        the names of its networks whose bridge is not there."""
         homes = homes or {}
-        rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes)
+        rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
         best: Room | None = None
         most: tuple[bool, float] = (False, 0.0)
         for room in rooms:
@@ -131,6 +133,7 @@ class Scheduler:
         pinned: str,
         refusals: Mapping[str, NebulaError],
         homes: Mapping[str, Collection[str]],
+        unbridged: Mapping[str, Sequence[str]],
     ) -> list[Room]:
         if pinned and pinned not in self.hosts:
             raise NotFound(
@@ -140,6 +143,7 @@ class Scheduler:
             )
         reasons = []
         rooms = []
+        bridges = False
         for room in self.rooms:
             host = room.host
             if pinned and host.name != pinned:
@@ -158,6 +162,9 @@ class Scheduler:
                 reasons.append(f"{host.name} is {host.state.name}")
             elif any(host.name not in hosts for hosts in homes.values()):
                 reasons.append(f"{host.name} is not where they all are")
+            elif unbridged.get(host.name):
+                reasons.append(f"{host.name} has no bridge of network {', '.join(unbridged[host.name])}")
+                bridges = True
             else:
                 rooms.append(room)
         if not rooms:
@@ -166,7 +173,9 @@ class Scheduler:
                 f"VM {vm}: {what}",
                 "; ".join([*map(_home, homes.items()), *reasons]) or "the catalog has no hosts",
                 "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit"
-                + "; or end that network's machines where they are, or set one_node: false" * bool(homes),
+                + "; or end that network's machines where they are, or set one_node: false" * bool(homes)
+                + "; or have role nebula.provision.network make the bridge, which says what keeps it from that"
+                * bridges,
             )
         return rooms
 

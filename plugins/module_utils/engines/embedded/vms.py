@@ -163,6 +163,7 @@ class Vms:
                 request.host,
                 references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
                 homes.of(networks, self._hosts_of),
+                self.said.without_bridge(networks),
             )
             homes.take(networks, host.name)
             placed.append((vm_id, request, demands, host))

@@ -29,7 +29,9 @@ ABSENT = {"name": "Public", "state": "absent"}
 def module(tmp_path):
     def run(*networks, check=False, **single):
         params = dict.fromkeys([*nebula_network.NETWORK, *ENGINE])
-        params.update(engine="embedded", root=str(tmp_path), networks=list(networks) or None, state="present")
+        params.update(
+            engine="embedded", root=str(tmp_path), networks=list(networks) or None, state="present", undo=None
+        )
         params.update(single)
         return nebula_network.run(params, check)
 
@@ -268,6 +270,94 @@ def test_options_and_attributes_that_disagree(module):
     assert "Give one of the two" in failures(module({**PUBLIC, "attributes": {"gateway": "10.66.0.2"}}))[0]
     assert "attribute BRIDGE" in failures(module({**PUBLIC, "attributes": {"bridge": "x"}}))[0]
     assert only(module({**PUBLIC, "attributes": {"gateway": "10.66.0.1"}}))["id"] == 0
+
+
+# --- what no node can have --------------------------------------------------------------------------------------------
+
+
+def refused(result):
+    return [
+        {"network": view, "earlier": result.payload["earlier"][view["name"]]} for view in result.payload["networks"]
+    ]
+
+
+def undone(module, result):
+    real = module(undo=refused(result))
+    assert not failures(real)
+    return real
+
+
+def test_a_new_network_that_no_node_can_have_is_not_kept(module):
+    result = undone(module, module({**PUBLIC, "name": "Bad"}))
+    assert result.changed
+    assert result.payload["networks"][0]["state"] == "DONE"
+    assert result.payload["known"] == []
+    assert result.warnings == [
+        "network Bad: no node of this run can have it as the list says: it is not kept in the catalog"
+    ]
+
+
+def test_a_change_that_no_node_can_have_is_taken_back(module, lease):
+    ranges = [{"ip": "10.66.0.10", "size": 100}, {"ip": "10.66.0.200", "size": 5}, {"ip": "10.66.0.240", "size": 5}]
+    before = only(module({**PUBLIC, "address_ranges": ranges, "attributes": {"COLOR": "blue"}}))
+    changed = module(
+        {
+            "name": "Public",
+            "nat": True,
+            "bridge": "nbr7",
+            "dns": "9.9.9.9",
+            "attributes": {"COLOR": "", "FLOOR": "3"},
+            "address_ranges": [
+                {"ip": "10.66.0.10", "size": 150},
+                {"ip": "10.66.0.200", "size": 2},
+                {"ip": "10.66.0.240", "state": "absent"},
+                {"ip": "10.66.0.250", "size": 2},
+            ],
+        }
+    )
+    assert changed.payload["earlier"] == {"Public": before}
+    result = undone(module, changed)
+    assert "it is in the catalog as it was before" in result.warnings[0]
+    after = only(module(name="Public"))
+    # Nothing was leased in the one that went and came again.
+    assert after["address_ranges"].pop()["ip"] == before["address_ranges"].pop()["ip"] == "10.66.0.240"
+    assert after == before
+    assert after["attributes"]["COLOR"] == "blue"
+
+
+def test_what_was_not_changed_is_not_taken_back(module):
+    module(PUBLIC)
+    assert module(PUBLIC).payload["earlier"] == {}
+
+
+def test_what_machines_lease_of_stays(module, lease):
+    made = module(PUBLIC)
+    lease(0)
+    result = module(undo=refused(made))
+    assert "it stays so in the catalog: network Public: delete" in result.warnings[0]
+    assert "leased by VM web-0 (id 0)" in result.warnings[0]
+    assert not result.changed
+    assert only(module(name="Public"))["used"] == 1
+
+
+def test_what_another_run_changed_meanwhile_stays(module):
+    made = module(PUBLIC)
+    module({"name": "Public", "dns": "9.9.9.9"})
+    result = module(undo=refused(made))
+    assert "another run has changed it meanwhile" in result.warnings[0]
+    assert not result.changed
+
+
+def test_in_check_mode_it_is_foreseen(module):
+    made = module(PUBLIC, check=True)
+    result = module(undo=refused(made), check=True)
+    assert result.changed
+    assert [view["state"] for view in result.payload["networks"]] == ["DONE"]
+    before = only(module(PUBLIC))
+    changed = module({"name": "Public", "dns": "9.9.9.9"}, check=True)
+    result = module(undo=refused(changed), check=True)
+    assert only(result) == before
+    assert only(module(name="Public")) == before
 
 
 # --- networks as OpenNebula's documents write them -------------------------------------------------------------------

@@ -84,7 +84,8 @@ def test_a_bridge_is_foreseen_and_nothing_is_made(module, tmp_path, nat):
                 "address": "10.66.0.1/24" if nat else "",
                 "nat": nat,
             }
-        ]
+        ],
+        "refused": [],
     }
     called = (tmp_path / "called").read_text()
     assert "-batch" not in called and " -f " not in called
@@ -93,7 +94,7 @@ def test_a_bridge_is_foreseen_and_nothing_is_made(module, tmp_path, nat):
 
 def test_what_this_collection_does_not_make_is_said(module):
     result = module({**PUBLIC, "vn_mad": "dummy"})
-    assert (result.changed, result.payload) == (False, {"links": []})
+    assert (result.changed, result.payload) == (False, {"links": [], "refused": []})
     assert "network Public: there is no bridge nbr0 on this host" in result.warnings[0]
 
 
@@ -112,7 +113,7 @@ def test_one_network_that_cannot_be_keeps_no_other_from_being_made(module):
 def test_of_nothing_nothing_is_removed(module):
     for networks in ([], [PUBLIC]):
         result = module(*networks, state="absent")
-        assert (result.changed, result.payload, result.warnings) == (False, {"links": []}, [])
+        assert (result.changed, result.payload, result.warnings) == (False, {"links": [], "refused": []}, [])
 
 
 def test_a_catalog_that_is_none_is_refused(module):

@@ -103,6 +103,24 @@ def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeyp
     assert (found["one-7-0"].up, found["one-7-1"].up) == (False, True)
 
 
+def test_the_networks_of_a_catalog_whose_bridge_is_here(programs: Programs) -> None:
+    other = Mark("aaaaaaaa-0000-4000-8000-00000000000c", NETWORK)
+    listed = [
+        entry("nbr0", "bridge", ifalias=str(MARK)),
+        entry("nbr1", "bridge", ifalias=str(other)),
+        entry("nbr2", "bridge"),
+        entry("eth0", ifalias=str(replace(MARK, network="eth"))),
+    ]
+    programs.answer("ip", "-json -details address show", json.dumps(listed))
+    assert links.networks_here(CATALOG) == (NETWORK,)
+    assert links.networks_here("another") == ()
+
+
+def test_without_an_answer_nobody_knows_which_bridges_are_here(programs: Programs) -> None:
+    programs.answer("ip", "", "no", code=1)
+    assert links.networks_here(CATALOG) is None
+
+
 def test_a_bridge_has_the_settings_of_the_kernel_and_the_addresses_that_somebody_gave_it(
     programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

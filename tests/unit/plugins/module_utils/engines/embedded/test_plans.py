@@ -12,11 +12,13 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import Said, files_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
@@ -56,6 +58,18 @@ def test_bases_are_not_among_what_machines_wrote_to():
     said = Said()
     said.hear(Observed("a", images=("own-u-1", "u-1", "u-0"), returns={"own-v-2": 10}))
     assert said.written == {"a": frozenset(("own-u-1", "own-v-2"))}
+
+
+def test_a_node_lacks_the_bridges_of_networks_that_are_to_have_one_of_their_own():
+    networks = [Network(0, "a", "u-a"), Network(1, "b", "u-b"), Network(2, "c", "u-c", vn_mad="dummy", bridge="br0")]
+    said = Said()
+    said.hear(Observed("all", networks=("u-a", "u-b")))
+    said.hear(Observed("one", networks=("u-a",)))
+    said.hear(Observed("none", networks=()))
+    said.hear(Observed("unknown"))
+    said.hear(Observed("silent", reached=False))
+    assert said.without_bridge(networks) == {"one": ["b"], "none": ["a", "b"]}
+    assert said.without_bridge(networks[2:]) == {}
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -120,6 +134,25 @@ def test_a_plan_tells_what_machines_may_take(inside):
     plan = decide(inside, WEB, observed=[Observed("node1", foreign_memory=70)])["node1"]
     assert (plan.memory, plan.foreign_memory) == (4096 * 1.5 - 96, 70)
     assert decide(inside)["node1"].foreign_memory == 70
+
+
+def test_a_plan_tells_whose_the_bridges_are_of_machines_that_are_to_run(inside):
+    inside.vn_allocate(Network(None, "Office", vn_mad="dummy", bridge="br0", attributes={}))
+    inside.vn_allocate(Network(None, "Unused", bridge="nbr9"))
+    (public,) = [network for network in inside.vn_pool() if network.name == "Public"]
+    plans = decide(inside, dict(WEB, nics=[{"NETWORK": "Public"}]))
+    assert plans["node1"].bridges == {"nbr0": public.uuid}
+    obey(inside, plans)
+    assert decide(inside, dict(WEB, state="absent"))["node1"].bridges == {}
+
+
+def test_a_machine_is_placed_where_the_bridges_of_its_networks_are(inside):
+    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=1024, cpu=16.0))
+    (public,) = inside.vn_pool()
+    observed = [Observed("node1", networks=()), Observed("node2", networks=(public.uuid,))]
+    assert list(decide(inside, dict(WEB, nics=[{"NETWORK": "Public"}]), observed=observed)) == ["node2"]
+    outcomes, _warnings = reconcile(inside, [dict(WEB, name="b", nics=[{"NETWORK": "Public"}], host="node1")])
+    assert "node1 has no bridge of network Public" in str(outcomes[0].error)
 
 
 def test_the_orders_of_a_machine_travel(inside):

@@ -39,6 +39,15 @@ def test_the_host_with_most_memory_left_takes_it():
     assert [made.place("vm", 0.1, 512).name for _ in range(4)] == ["b", "b", "c", "a"]
 
 
+def test_a_host_without_the_bridge_of_its_network_is_passed_over():
+    made = scheduler(host("a", 4096), host("b", 1024))
+    assert made.place("vm", 0.1, 64, unbridged={"a": ["Public"]}).name == "b"
+    with pytest.raises(WrongState) as caught:
+        made.place("vm", 0.1, 64, pinned="a", unbridged={"a": ["Public", "Private"]})
+    assert str(caught.value).startswith("VM vm: host a: a has no bridge of network Public, Private. ")
+    assert "role nebula.provision.network" in caught.value.remedy
+
+
 def test_of_equals_the_first_takes_it():
     assert scheduler(host("b"), host("a")).place("vm", 1, 64).name == "b"
 
