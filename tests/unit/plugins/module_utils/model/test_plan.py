@@ -58,6 +58,7 @@ PLAN = Plan(
     lacking_memory=64,
     lacking_cpu=0.5,
     given_up=(GIVEN_UP,),
+    bridges={"nbr0": "u"},
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),))
 OBSERVED = Observed(
@@ -80,6 +81,7 @@ OBSERVED = Observed(
     images=("n",),
     returns={"own-n": 5},
     room=100,
+    networks=("u",),
 )
 
 
