@@ -13,6 +13,8 @@ description:
   - With O(state=polled) says what really runs on this node. Nothing is changed.
   - With O(state=audited) says besides, for an audit, all that carries a mark of this collection there. Nothing is
     changed.
+  - With O(state=compared) says besides in what the virtual machines that are to be adopted differ from what O(plan)
+    says of them. Nothing is changed.
   - With O(state=applied) does what the front-end decided for this node, for all virtual machines of the plan at once.
     Disks, context ISO, deployment file, and the state that is wanted.
   - Applying a plan again changes nothing. A plan older than what the node has seen is refused, and so is one of another
@@ -21,9 +23,10 @@ description:
 options:
   state:
     description:
-      - V(polled) and V(audited) read. V(applied) carries O(plan) out.
+      - V(polled), V(audited) and V(compared) read. V(applied) carries O(plan) out.
+      - V(compared) is there since 0.2.0.
     type: str
-    choices: [polled, applied, audited]
+    choices: [polled, applied, audited, compared]
     default: polled
   plan:
     description:
@@ -164,8 +167,18 @@ observed:
     inventory:
       description:
         - Domains, directories, bridges and nftables rules of this collection, whichever catalog's they are.
-        - Null unless O(state=audited).
+        - Null unless O(state=audited) or O(state=compared).
       type: dict
+    compared:
+      description: For each virtual machine of O(plan) that is to be adopted, in what it differs from what is there.
+      type: list
+      elements: dict
+      version_added: 0.2.0
+      contains:
+        vm_id: {description: Id., type: int}
+        uuid: {description: UUID., type: str}
+        generation: {description: The last decision about it that was acted on here., type: int}
+        differences: {description: A sentence for each difference., type: list, elements: str}
 outcomes:
   description: What became of each virtual machine of the plan, in the plan's order.
   returned: when O(state=applied)
@@ -205,6 +218,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.progress imp
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import items, plan_for
@@ -229,14 +243,19 @@ def opened(name: str, check_mode: bool) -> Iterator[Optional[Driver]]:
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     root, host = params["root"], params["host"]
-    plan = plan_for(params["plan"], host) if params["state"] == "applied" else None
-    if plan is not None and not plan.vms and not plan.given_up:
+    plan = plan_for(params["plan"], host) if params["state"] in ("applied", "compared") else None
+    if plan is not None and params["state"] == "applied" and not plan.vms and not plan.given_up:
         if not check_mode:
             node.follow(root, plan.catalog, plan.number)
         return Result(payload={"outcomes": []})
     result = Result()
+    reads = params["state"] in ("audited", "compared")
     # Nothing that an earlier task would have made is there to be audited.
-    with opened(params["hypervisor"], check_mode and params["state"] != "audited") as driver:
+    with opened(params["hypervisor"], check_mode and not reads) as driver:
+        if params["state"] == "compared" and plan is not None and driver is not None:
+            seen = audit(driver, root, host, params["catalog"] or "")
+            result.payload["observed"] = to_plain(replace(seen, compared=compare(plan, driver, root)))
+            return result
         if plan is not None:
             if check_mode or driver is None:
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
@@ -260,7 +279,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["polled", "applied", "audited"], "default": "polled"},
+            "state": {"type": "str", "choices": ["polled", "applied", "audited", "compared"], "default": "polled"},
             "plan": {"type": "json", "no_log": True},
             "host": {"type": "str", "required": True},
             "catalog": {"type": "str"},
@@ -271,11 +290,12 @@ def main() -> None:
             **ENGINE,
             **PROGRESS,
         },
-        required_if=[("state", "applied", ["plan"])],
+        required_if=[("state", "applied", ["plan"]), ("state", "compared", ["plan"])],
         supports_check_mode=True,
     )
     libraries = DRIVERS[module.params["hypervisor"]].libraries
-    respawn_if_missing(module, [*libraries, *(["pycdlib"] if module.params["state"] == "applied" else [])])
+    builds = module.params["state"] in ("applied", "compared")
+    respawn_if_missing(module, [*libraries, *(["pycdlib"] if builds else [])])
     execute(module, run)
 
 

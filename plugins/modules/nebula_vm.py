@@ -25,6 +25,17 @@ options:
     description:
       - Name of the machine. C(%i) in it stands for the index of each of O(count) machines, from 0.
     type: str
+  renamed_from:
+    description:
+      - Name that the machine had before. The machine of that name is given O(name), and is in all else the same, with
+        its id, disks, addresses, host and history. It may run meanwhile.
+      - Nothing is done where there is no machine of that name. So the key may stay for as long as nobody else gets the
+        old name, and a new site makes the machine under O(name). Where both names are there, it is an error.
+      - With O(state=absent) nothing is renamed, and what ends is what has the name.
+      - Its guest learns the new name from its context, where that says it (C($NAME)), when it is started anew.
+      - Not with C(%i) in either name. A machine of a pattern that is renamed does not count for the pattern any more.
+    type: str
+    version_added: 0.2.0
   count:
     description:
       - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those
@@ -244,6 +255,21 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  adopt:
+    description:
+      - Machines that a host was found to have, with this catalog's mark, and that the catalog does not know, as those
+        made after the backup that was restored. They are taken over as machines of the list.
+      - A dict of ids by the names that the list has for them. Both have to be said, so that none is taken over by
+        accident. A list describes what is to be, and is applied again and again; so this is no key of its items.
+      - It keeps its id, host, disks, addresses and state, and has to be just what its item says. Its host has compared
+        it before, with RV(nebula.provision.nebula_deploy#module:observed.compared) in O(observed); role
+        P(nebula.provision.vm#role) sees to that. Where anything is different or not known, it is refused and nothing is
+        changed. Nothing is done to the machine either way; what its item wants of its state is for the next run.
+      - One that was taken over before is left alone.
+      - In check mode it need not have been compared. Its plan of O(return_plans) is for that, and for nothing else.
+    type: dict
+    default: {}
+    version_added: 0.2.0
   safe_dirs:
     description:
       - Directories below those of O(restricted_dirs) from which FILES in CONTEXT may be taken all the same. So they may
@@ -319,6 +345,12 @@ EXAMPLES = r"""
       ROLE: frontend
   delegate_to: "{{ groups['nebula_frontend'][0] }}"
   run_once: true
+
+- name: Call machine db otherwise
+  nebula.provision.nebula_vm:
+    name: db-1
+    renamed_from: db
+    state: present
 
 - name: Keep the disk as it is before an upgrade, and save it as an image
   nebula.provision.nebula_vm:
@@ -457,6 +489,7 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
+from ansible_collections.nebula.provision.plugins.module_utils.engines.adoptions import Adoptions, ids_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_items import (
     CONSISTENCIES,
     IMAGE_TYPES,
@@ -494,6 +527,8 @@ DISK_SNAPSHOTS = {
 
 def run(params, check_mode):
     params = dict(params, **_parsed(params))
+    # In check mode it may be asked for what is to be compared.
+    adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
     with closing(open_engine(params, check_mode)) as engine:
         observed = observed_of(params["observed"] or [])
@@ -501,7 +536,9 @@ def run(params, check_mode):
         def work():
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
-            return decide(engine, items, observed, params["hosts"], params["return_plans"], params["end_given_up"])
+            return decide(
+                engine, items, observed, params["hosts"], params["return_plans"], params["end_given_up"], adopting
+            )
 
         decided = engine.decide(work)
         result = Result(
@@ -530,6 +567,7 @@ def _parsed(params):
 def main():
     spec = dict(
         name={"type": "str"},
+        renamed_from={"type": "str"},
         count={"type": "int"},
         template={"type": "str"},
         state={"type": "str", "default": "running", "choices": [*STATES]},
@@ -557,6 +595,7 @@ def main():
         hosts={"type": "list", "elements": "str"},
         observed={"type": "list", "elements": "dict"},
         end_given_up={"type": "bool", "default": False},
+        adopt={"type": "dict", "default": {}},
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         validate_certs={"type": "bool", "default": True},

@@ -203,6 +203,27 @@ def test_nothing_is_found_in_any_state() -> None:
             place.clean()
 
 
+@in_world
+def test_nothing_is_found_once_a_machine_has_another_name() -> None:
+    with a_place() as place:
+        web = {"name": "web-%i", "template": "web", "count": 2}
+        place.site(web, {"name": "rich", "template": "rich"})
+        running = place.domain(2).ID()
+        for item in (
+            {"name": "poor", "renamed_from": "rich", "template": "rich"},
+            {"name": "poor", "renamed_from": "rich", "template": "rich"},
+            {"name": "last", "renamed_from": "poor", "template": "rich", "state": "poweroff", "hard": True},
+        ):
+            place.site(web, item)
+            place.clean()
+            found = place.domain(2)
+            assert found.XMLDesc(2).count(f"<title>{item['name']}</title>") == 1
+            assert found.ID() == (running if item["name"] == "poor" else -1)
+        assert place.sql("SELECT id, name FROM vms") == [(0, "web-0"), (1, "web-1"), (2, "last")]
+        place.site({"name": "last", "state": "absent", "hard": True})
+        place.clean()
+
+
 # -- where something is ----------------------------------------------------------------------------------------------
 # Each plants a difference, yields the kinds that the audit has to find, and follows the remedy that it was sent.
 WEB_VMS = {"name": "web-%i", "template": "web", "count": 2}

@@ -24,6 +24,7 @@ import pytest
 from auditor import findings_here
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.adoptions import Adoptions
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store as stores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
@@ -42,6 +43,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.items import backups
 from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.items.vms import as_plans, decide, observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
@@ -49,7 +51,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, furnish, opened, together
-from ansible_collections.nebula.provision.tests.integration.test_audit import NODE, Place, a_place
+from ansible_collections.nebula.provision.tests.integration.test_audit import NODE, Place, a_place, run
 
 WEB = {"name": "web-%i", "template": "web", "count": 2}
 
@@ -352,6 +354,126 @@ def test_what_unknown_machines_use_is_given_to_nobody() -> None:
         carry_out(place, again["plans"])
         place.site(WEB)
         place.clean()
+
+
+# -- taking over what the catalog does not know ------------------------------------------------------------------------
+RICH = {"name": "rich", "template": "rich"}
+OFF = {"name": "off", "template": "web", "state": "poweroff", "hard": True}
+SAVED = {"name": "saved", "template": "web"}
+
+
+def adopt(place: Place, ids: Mapping[str, int], *items: Mapping[str, Any]) -> list[str]:
+    """As role vm does it: foreseen, compared, decided. The errors."""
+    seen = observed_of(audited(place))
+    with contextlib.closing(EmbeddedEngine(place.root, check_mode=True)) as engine:
+        adopting = Adoptions(ids, foreseen=True)
+        foreseen = engine.decide(lambda: decide(engine, items, seen, None, True, False, adopting))
+    for text in as_plans(foreseen.plans or {}).values():
+        options = {"state": "compared", "plan": text, "host": NODE, "root": place.root, "hypervisor": "kvm"}
+        answer = nebula_deploy.run({**options, "catalog": None}, False)
+        seen = observed_of([json.loads(json.dumps(answer.payload))])
+    with contextlib.closing(EmbeddedEngine(place.root)) as engine:
+        decided = engine.decide(lambda: decide(engine, items, seen, None, True, False, Adoptions(ids)))
+    errors = [str(outcome.error) for outcome in decided.outcomes if outcome.error]
+    assert errors or not decided.plans, "no node has anything to do"
+    return errors
+
+
+def as_it_is(place: Place, *ids: int | None) -> list[Any]:
+    """All that a host has of these machines."""
+    found: list[Any] = []
+    for vm_id in ids:
+        domain = place.domain(vm_id)
+        found.append((domain.XMLDesc(0), domain.ID(), domain.autostart()))
+        for path in sorted(place.directory(vm_id).iterdir()):
+            told = path.lstat()
+            found.append((str(path), told.st_ino, told.st_mtime_ns, told.st_size, path.read_bytes()[:64]))
+    return found
+
+
+def strangers(place: Place) -> dict[str, int]:
+    """The catalog is restored from before these machines; their ids."""
+    place.site(WEB)
+    backup(place.root)
+    place.site(RICH, {**OFF, "state": "running"}, SAVED)
+    place.site(RICH, OFF, {**SAVED, "state": "suspended"})
+    place.site(OFF, {**SAVED, "state": "suspended", "memory": 32}, {**RICH, "context": {"SECRET": "hunter2"}})
+    ids = {name: record.id for name, record in vms(place).items() if name in ("rich", "off", "saved")}
+    lose(place.root)
+    restore(place.root, audited(place))
+    assert sorted(vms(place)) == ["web-0", "web-1"]
+    return {name: vm_id for name, vm_id in ids.items() if vm_id is not None}
+
+
+@in_world
+def test_an_unknown_machine_is_adopted_as_it_is() -> None:
+    with a_place() as place:
+        ids = strangers(place)
+        wanted = [{**RICH, "context": {"SECRET": "hunter2"}}, OFF, {**SAVED, "state": "suspended"}]
+        before = as_it_is(place, *ids.values())
+        image = place.sql("SELECT id FROM images WHERE name = 'data'")[0][0]
+        (error,) = adopt(place, {"rich": ids["rich"]}, wanted[0])
+        assert "it is in state DISABLED" in error, error
+        with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
+            engine.image_update(image, state=ImageState.READY)
+        assert adopt(place, ids, *wanted) == []
+        assert as_it_is(place, *ids.values()) == before
+        states = {name: (record.id, record.state) for name, record in vms(place).items() if name in ids}
+        assert states == {
+            "rich": (ids["rich"], "RUNNING"), "off": (ids["off"], "POWEROFF"), "saved": (ids["saved"], "SUSPENDED"),
+        }  # fmt: skip
+        place.clean()
+        assert place.sql("SELECT count(*) FROM leases WHERE vm_id IS NULL") == [(0,)]
+        # The same list: there is nothing to do. With the option: neither.
+        with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
+            engine.vm_observe([poll(place.driver, place.root, NODE)])
+            outcomes, _warnings = reconcile(engine, wanted)
+            assert [o.before == o.after for o in outcomes] == [True] * 3 and engine.vm_plans() == {}
+        assert adopt(place, ids, *wanted) == [] and as_it_is(place, *ids.values()) == before
+
+        # They are machines like all others from now on.
+        place.site({**wanted[0], "context": {"NEW": "1"}}, {**OFF, "state": "running", "memory": 40}, SAVED)
+        place.clean()
+        place.site(*({"name": name, "state": "absent", "hard": True} for name in ids))
+        place.clean()
+        assert len(vms(place)) == 2 and not any(place.directory(vm_id).exists() for vm_id in ids.values())
+
+
+@in_world
+def test_what_is_not_known_of_a_machine_is_not_adopted() -> None:
+    with a_place() as place:
+        ids = strangers(place)
+        off = ids["off"]
+        disk = place.directory(off) / "disk.0"
+        record = place.directory(off) / "vm.json"
+        wanted = {"name": "off", "template": "web"}
+        catalog = place.sql("SELECT * FROM vms"), place.sql("SELECT * FROM leases")
+        before = as_it_is(place, off)
+
+        def refused(item: Mapping[str, Any], words: str, name: str = "off") -> None:
+            (error,) = adopt(place, {name: off}, item)
+            assert words in error, error
+            assert (place.sql("SELECT * FROM vms"), place.sql("SELECT * FROM leases")) == catalog
+
+        refused({**wanted, "memory": 64}, "its definition differs (memory)")
+        refused({**wanted, "name": "other"}, "its definition differs (title); its context has other", name="other")
+        refused({**wanted, "context": {"MORE": "hunter2"}}, "its context has other variables or files")
+        refused({**wanted, "nics": []}, "it has 1 NICs (02:00:0a:42:07:")
+        base, blank = ({"IMAGE": name, "DEV_PREFIX": "vd"} for name in ("base", "blank"))
+        refused({**wanted, "disks": [base, blank]}, "disk 1 rests on nothing, and image blank is")
+        assert as_it_is(place, off) == before
+        run("qemu-img", "snapshot", "-c", "mine", str(disk))
+        refused(wanted, "disk 0 holds snapshots")
+        run("qemu-img", "snapshot", "-d", "mine", str(disk))
+        text = record.read_bytes()
+        record.unlink()
+        refused(wanted, "has no vm.json of it")
+        record.write_bytes(text)
+        place.domain(ids["rich"]).suspend()
+        (error,) = adopt(place, {"rich": ids["rich"]}, RICH)
+        assert "it stands still" in error
+        place.domain(ids["rich"]).resume()
+        assert adopt(place, {"off": off}, wanted) == []
 
 
 @in_world

@@ -7,6 +7,7 @@ and the site goes on."""
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import sqlite3
@@ -119,6 +120,25 @@ def losses() -> None:
         assert "virsh" in output
         named = {each["object"] for each in findings_here(str(site.root))}
         assert named and all("one-4" in name or name.endswith("/4") for name in named), named
+        # It becomes what the list says, where it is that, in a run that names it.
+        for ids, words in (
+            ({"one-1": 3}, "the catalog had given that id to VM one-0"),
+            ({"one-1": 5}, "it: 4 on node1"),
+        ):
+            code, output = site.run(MACHINES, "-e", json.dumps({"nebula_adopt_unknown": ids}))
+            assert code != 0 and words in " ".join(output.split()) and domains() == before, output
+        adopting = ("-e", json.dumps({"nebula_adopt_unknown": {"one-1": 4}}))
+        changed = []
+        for arguments in (("--check", *adopting), adopting, (), adopting):
+            code, output = site.run(MACHINES, *arguments)
+            assert code == 0 and domains() == before, output
+            changed.append(bool(re.search(r"^node1 +: ok=\d+ +changed=[1-9]", output, re.MULTILINE)))
+        assert changed == [True, True, False, False]
+        assert_consistent_here(str(site.root))
+
+        # Without that it stays unknown.
+        code, output = site.run("playbooks/restore.yml", *backups, "-e", "nebula_restore_force=true")
+        assert code == 0 and domains() == before, output
         code, output = site.run(MACHINES)
         assert code == 0, output
         assert len(domains()) == 6 and "one-4" in domains(), "the list wants another one, which has a new id"

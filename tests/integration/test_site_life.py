@@ -38,6 +38,7 @@ def flow(image: str) -> None:
 
     differing(site)
     more(site, tasks)
+    renamed(site)
     audited(site)
     # The machines that would be ended are there; nothing is done, and nothing fails.
     there = host_state()
@@ -87,6 +88,26 @@ def more(site: Site, tasks: int) -> None:
     read = ["isoinfo", "-R", "-x", "/context.sh", "-i", f"{directory}/disk.1"]
     context = subprocess.run(read, capture_output=True, text=True, check=True).stdout
     assert "BRACES='{{ not_a_variable }}'" in context
+
+
+def renamed(site: Site) -> None:
+    """A machine gets another name while it runs. Its guest is believed by the old one until it is started anew."""
+    web = {"name": "web-%i", "count": 3, "template": "web", "cpu": 0.2}
+    db = {"name": "db", "renamed_from": "web-3", "template": "web", "cpu": 0.2}
+    command = ["virsh", "-c", "qemu:///system", "domid", "one-3"]
+    running = subprocess.run(command, capture_output=True, check=True).stdout
+    code, output = site.run("site.yml", "--diff", nebula_vms=[web, db])
+    assert code == 0 and '+    "name": "db"' in output, output
+    assert "its guest goes by the name web-3 until it is started anew" in " ".join(output.split()), output
+    assert subprocess.run(command, capture_output=True, check=True).stdout == running, "it ran on"
+    assert_consistent(site)
+    code, output = site.run("site.yml", nebula_vms=[web, db])
+    assert code == 0 and recap(output)["changed"] == 0 and "goes by the name" not in output, output
+    # Then nothing but the new one counts.
+    code, output = site.run("site.yml", nebula_vms=[web, {**db, "state": "reset"}])
+    assert code == 0 and recap(output)["changed"] > 0, output
+    code, output = site.run("site.yml", nebula_vms=[web, {**db, "state": "absent", "hard": True}])
+    assert code == 0, output
 
 
 def audited(site: Site) -> None:

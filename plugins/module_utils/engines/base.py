@@ -68,6 +68,8 @@ class VmRecord:
     owner: Owner = Owner()
     # Why it may not be started: another machine, which was given up and runs, has an address of it. "" if none has.
     doubled: str = ""
+    # What its guest was told to be called when it was last started, "" if that is what it is told now.
+    former: str = ""
 
 
 @dataclass(frozen=True)
@@ -343,6 +345,20 @@ class Engine(abc.ABC):
     def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE). owner:
         None for the one that it has."""
+
+    @abc.abstractmethod
+    def vm_rename(self, vm_id: int, name: str) -> VmRecord:
+        """Call the machine otherwise, in whatever state it is. It belongs to no pattern from then on. Its guest is told
+        by its context, and takes it from there when it is started anew."""
+
+    def vm_adopt(
+        self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+    ) -> VmRecord:
+        """Take over a machine that a node was seen to have in this session, with the catalog's mark, and that the
+        catalog does not know: under its own id, with its leases, where it is, in the state in which it is. It has to be
+        what the request says. foreseen: it may not have been compared yet; its plan is for that. Of engines with
+        "plans"."""
+        raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
 
     @abc.abstractmethod
     def vm_recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:

@@ -30,6 +30,8 @@ from ..model.owner import Owner, owner_of
 from ..model.states import FAILURES, ImageType
 from ..model.template import Template
 from ..text import context_sh
+from . import adoptions, renames
+from .adoptions import Adoptions
 from .base import Engine, VmOrders, VmRecord, VmRequest
 from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, is_saved, origin_of, saves
 
@@ -40,7 +42,7 @@ STATES = (*WANTED, *OPERATIONS, "present", "recovered")
 KEYS = (
     "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
     "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
-    "inject", "inject_via", "detach", "owner",
+    "inject", "inject_via", "detach", "owner", renames.KEY,
 )  # fmt: skip
 INDEX = "%i"
 # What a change of it is called: no attribute of a template.
@@ -58,10 +60,12 @@ _SHOWN = 5
 
 @dataclass
 class Wish:
-    """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index."""
+    """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index.
+    renamed_from: what its machine was called before, "" if the item does not say."""
 
     name: str
     state: str
+    renamed_from: str = ""
     count: int | None = None
     template_name: str = ""
     template: Template | None = None
@@ -122,16 +126,20 @@ class Outcome:
 
 
 def reconcile(
-    engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Sequence[str] | None = None
+    engine: Engine,
+    items: Sequence[Mapping[str, Any]],
+    hosts: Sequence[str] | None = None,
+    adopting: Adoptions | None = None,
 ) -> tuple[list[Outcome], list[str]]:
     """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
     others go on. The machines of such an item are outcomes as they are. hosts: only there are machines placed or
-    touched (None: anywhere). Returns outcomes and warnings.
+    touched (None: anywhere). adopting: unknown machines that become those of the list. Returns outcomes and warnings.
 
     The list is decided as a whole: what machines hold that it ends counts as free for those that it makes on the same
     host, wherever in the list either stands; and if something of it does not fit all the same, nothing is ended."""
     outcomes: list[Outcome] = []
     warnings: list[str] = []
+    adopting = adopting or Adoptions()
     templates = _Templates(engine)
     wishes: list[Wish] = []
     seen: set[str] = set()
@@ -147,11 +155,34 @@ def reconcile(
         except NebulaError as error:
             outcomes.append(_refused(str(item.get("name") or "?"), error))
             refused.append(str(item.get("name") or ""))
+    wishes = _without_clashes(wishes, outcomes)
     outcomes.extend(_as_they_are(engine, refused, seen))
-    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts)
+    lacking = adoptions.missing(adopting, [*refused, *(name for wish in wishes for name in wish.names)])
+    outcomes.extend(_refused(name, error) for name, error in lacking.items())
+    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts, adopting)
     decision.take()
     outcomes.extend(decision.outcomes())
     return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
+
+
+def _without_clashes(wishes: Sequence[Wish], outcomes: list[Outcome]) -> list[Wish]:
+    """Those whose machines' former names mean nothing else in the list; the others are outcomes with errors."""
+    formers: dict[str, str] = {}
+    for wish in wishes:
+        if wish.renamed_from:
+            others = formers.get(wish.renamed_from)
+            formers[wish.renamed_from] = f"{others} and " * bool(others) + f"VM {wish.name}"
+    if not formers:
+        return list(wishes)
+    wanted = {name: wish.name for wish in wishes for name in wish.names or [wish.name]}
+    left = []
+    for wish in wishes:
+        try:
+            renames.refuse_clash(f"VM {wish.name}", wish.name, wish.renamed_from, wanted, formers)
+            left.append(wish)
+        except NebulaError as error:
+            outcomes.append(_refused(wish.name, error))
+    return left
 
 
 def _as_they_are(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
@@ -171,11 +202,19 @@ class _Decision:
     is ended.
     """
 
-    def __init__(self, engine: Engine, wishes: Sequence[Wish], current: _Current, hosts: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        wishes: Sequence[Wish],
+        current: _Current,
+        hosts: Sequence[str] | None,
+        adopting: Adoptions,
+    ) -> None:
         self.engine = engine
         self.wishes = wishes
         self.current = current
         self.hosts = hosts
+        self.adopting = adopting
         self.warnings: list[str] = []
         self.errors: dict[int, NebulaError] = {}
         self.made: list[list[Outcome]] = []
@@ -183,6 +222,8 @@ class _Decision:
         self.spared = False
         # Names of those whose end was undone.
         self.kept: list[str] = []
+        # Numbers of the wishes that got machines which were there, under another name or unknown.
+        self.begun: set[int] = set()
 
     def take(self) -> None:
         while True:
@@ -211,6 +252,7 @@ class _Decision:
         self.warnings = []
         self.errors = dict(self.refused)
         self.made = [[] for _wish in self.wishes]
+        self._begin()
         for number, wish in enumerate(self.wishes):
             if number in self.errors:
                 continue
@@ -220,10 +262,59 @@ class _Decision:
             except NebulaError as error:
                 self.errors[number] = error
 
+    def _begin(self) -> None:
+        """Before all else: a machine that gets another name would be ended under its old one, and another one made
+        under the new; one that is adopted would be made a second time."""
+        self.begun = set()
+        before: dict[int, VmRecord] = {}
+        adopted: dict[int, VmRecord] = {}
+        concerned = [n for n, wish in enumerate(self.wishes) if wish.renamed_from or self._adopted_by(wish)]
+        for number in concerned:
+            if number in self.errors:
+                continue
+            wish = self.wishes[number]
+            try:
+                with self.engine.attempt():
+                    done = self._rename(wish)
+                    new = self._adopt(wish)
+            except NebulaError as error:
+                self.errors[number] = error
+                continue
+            if done is not None:
+                before[_id(done[0])] = done[0]
+            adopted.update({_id(record): record for record in new})
+            if done is not None or new:
+                self.begun.add(number)
+        if concerned:
+            self.current = _Current(self.engine, self.wishes, before, adopted)
+
+    def _rename(self, wish: Wish) -> tuple[VmRecord, VmRecord] | None:
+        # What ends is what has the name.
+        if not wish.renamed_from or wish.state == "absent":
+            return None
+        return renames.rename(self.engine, wish.name, wish.renamed_from, self.hosts)
+
+    def _adopted_by(self, wish: Wish) -> list[tuple[int, str]]:
+        """The machines of the item that are there unknown, with their indexes."""
+        return [(position, name) for position, name in enumerate(wish.names) if name in self.adopting.ids]
+
+    def _adopt(self, wish: Wish) -> list[VmRecord]:
+        found = []
+        for position, name in self._adopted_by(wish):
+            if wish.state == "absent" or wish.template is None:
+                raise InvalidValue(
+                    f"VM {name}: adopting machine {self.adopting.ids[name]}",
+                    "the list says nothing of what it is to be" if wish.state != "absent" else "the list wants it gone",
+                    "Give the item the template that the machine was made of, and the state that it is to have",
+                )
+            record = adoptions.adopt(self.engine, _request_for(wish, position, name), self.adopting, self.hosts)
+            found += [record] if record is not None else []
+        return found
+
     def _end(self, wish: Wish) -> list[Outcome]:
         outcomes = []
         for record in self.current.of(wish) if wish.state == "absent" else self.current.beyond(wish):
-            outcome = Outcome(record.name, record, record)
+            outcome = self.current.outcome(record)
             outcomes.append(outcome)
             if _is_elsewhere(record, self.hosts, self.warnings):
                 continue
@@ -269,6 +360,7 @@ class _Decision:
             raise _Undone
         # Nothing is kept of an item that can't be, unless only what is being ended is in its way.
         undone = {n: error for n, error in new.items() if n in ended and not isinstance(error, BeingEnded)}
+        undone.update({n: error for n, error in new.items() if n in self.begun})
         if undone:
             self.refused.update(undone)
             raise _Undone
@@ -312,9 +404,18 @@ class _Templates:
 
 
 class _Current:
-    """The machines that exist, by name and by pattern."""
+    """The machines that exist, by name and by pattern. before: by id, those that were renamed, as they were. adopted:
+    by id, those that were unknown before."""
 
-    def __init__(self, engine: Engine, wishes: Sequence[Wish]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        wishes: Sequence[Wish],
+        before: Mapping[int, VmRecord] | None = None,
+        adopted: Mapping[int, VmRecord] | None = None,
+    ) -> None:
+        self.before = before or {}
+        self.adopted = adopted or {}
         names = [name for wish in wishes for name in wish.names]
         patterns = [wish.pattern for wish in wishes if wish.pattern]
         self.by_name: dict[str, VmRecord] = {}
@@ -323,6 +424,9 @@ class _Current:
             self.by_name[record.name] = record
             if record.pattern:
                 self.by_pattern.setdefault(record.pattern, []).append(record)
+
+    def outcome(self, record: VmRecord) -> Outcome:
+        return Outcome(record.name, self.before.get(_id(record), record), record)
 
     def of(self, wish: Wish) -> list[VmRecord]:
         if wish.pattern and wish.state == "absent":
@@ -353,6 +457,7 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
     wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
     wish.detach = _flag(item, "detach", where)
     wish.count = _count(item, where)
+    wish.renamed_from = renames.former_of(item, name, where, INDEX)
     if wish.count is None:
         wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
     else:
@@ -468,14 +573,20 @@ def _fulfil(
         return
     existing = current.of(wish)
     for record in existing:
-        outcome = Outcome(record.name, record, record)
+        outcome = current.outcome(record)
         made.append(outcome)
+        if _id(record) in current.adopted:
+            # As it is: what the list wants of it besides is for the next run.
+            outcome.before = None
+            warnings.extend(adoptions.told(current.adopted[_id(record)], WANTED.get(wish.state, "")))
+            continue
         if _is_elsewhere(record, hosts, warnings):
             continue
         _refuse_doubled(wish, record)
         _change(engine, wish, outcome, warnings)
         _steer(engine, wish, outcome)
         _see_to_disks(engine, wish, outcome)
+        warnings.extend(renames.told(outcome.after or record, outcome.before or record))
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(wish.names) if name not in there]
     if missing:
@@ -509,24 +620,24 @@ def _create(
         raise InvalidValue(f"{where}: template", "none is given, and there is no such machine yet", "Name a template")
     if wish.state == "suspended":
         raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
-    wanted = "POWEROFF" if wish.state == "poweroff" else "RUNNING"
-    requests = [
-        VmRequest(
-            name=name,
-            template=wish.template,
-            template_name=wish.template_name,
-            pattern=wish.pattern,
-            position=position if wish.pattern else None,
-            host=wish.host,
-            wanted=wanted,
-            owner=wish.owner or Owner(),
-        )
-        for position, name in missing
-    ]
+    requests = [_request_for(wish, position, name) for position, name in missing]
     records = engine.vm_instantiate(requests, hosts)
     for record in records:
         warnings.extend(f"VM {wish.name}: {text}" for text in record.warnings)
     return [Outcome(record.name, None, record) for record in records]
+
+
+def _request_for(wish: Wish, position: int, name: str) -> VmRequest:
+    return VmRequest(
+        name=name,
+        template=wish.template or Template(()),
+        template_name=wish.template_name,
+        pattern=wish.pattern,
+        position=position if wish.pattern else None,
+        host=wish.host,
+        wanted="POWEROFF" if wish.state == "poweroff" else "RUNNING",
+        owner=wish.owner or Owner(),
+    )
 
 
 def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -> None:

@@ -18,8 +18,8 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, Union
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Protocol, Union
 
 from ..errors import InvalidValue, NebulaError, TimedOut
 from .files import read_limited, reader, remove_file, write_atomically
@@ -245,7 +245,8 @@ def mark_start(path: str) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One machine and what its guest has to say. pattern: decides alone where it is given. by: which of KINDS count."""
+    """One machine and what its guest has to say. pattern: decides alone where it is given. by: which of KINDS count.
+    former: the host name that it goes by until it is started anew, "" if that is the same."""
 
     vm_id: int
     name: str
@@ -254,6 +255,12 @@ class Wanted:
     addresses: tuple[str, ...] = ()
     pattern: str = ""
     by: tuple[str, ...] = KINDS
+    former: str = ""
+
+    def is_called(self, hostname: str) -> bool:
+        """Whether the guest may go by this name."""
+        names = (self.hostname or self.name, self.former)
+        return any(same_host(name, hostname) for name in names if name)
 
     def counts(self, kind: str) -> bool:
         return kind == CONSOLE if self.pattern else kind in self.by
@@ -270,9 +277,19 @@ def recall(wanted: Wanted) -> str:
     try:
         text = read_limited(wanted.console + VERIFIED, READ_LIMIT, follow=False).decode()
         evidence = str(json.loads(text)["evidence"])
-    except (NebulaError, ValueError, KeyError, TypeError):
-        return ""
-    return evidence if text == _remembered(wanted, evidence) else ""
+        if text == _remembered(wanted, evidence) or _is_of_former(json.loads(text), wanted, evidence):
+            return evidence
+    except (NebulaError, ValueError, KeyError, TypeError, IndexError):
+        pass
+    return ""
+
+
+def _is_of_former(data: Any, wanted: Wanted, evidence: str) -> bool:
+    """Whether that convinced when the machine had another name, which its guest still goes by."""
+    if not wanted.former or data["wanted"][3] != wanted.former:
+        return False
+    before = replace(wanted, name=str(data["wanted"][1]), hostname=wanted.former)
+    return bool(data == json.loads(_remembered(before, evidence)))
 
 
 def _remembered(wanted: Wanted, evidence: str) -> str:
@@ -504,7 +521,7 @@ class Login:
         name = wanted.hostname or wanted.name
         if not self.hostname:
             return [f"no prompt {name} login:"]
-        if not same_host(name, self.hostname):
+        if not wanted.is_called(self.hostname):
             return [f"the prompt is that of {harmless(self.hostname)}, not of {name}"]
         contradicting = unlike(wanted, self.hostname, self.table.addresses) if self.table.told else []
         return [f"the prompt is that of {name}, but its cloud-init lacks {text}" for text in contradicting]
@@ -555,7 +572,10 @@ def compiled(wanted: Wanted) -> re.Pattern[str]:
         if "{" + placeholder + "}" in text:
             if not value:
                 raise InvalidValue(asked, f"the VM has no {placeholder} to put into it", "Give it a pattern of its own")
-            text = text.replace("{" + placeholder + "}", re.escape(value))
+            meant = re.escape(value)
+            if wanted.former and placeholder != "ip":
+                meant = f"(?:{meant}|{re.escape(wanted.former)})"
+            text = text.replace("{" + placeholder + "}", meant)
     try:
         return re.compile(text)
     except re.error as error:
@@ -567,7 +587,7 @@ def compiled(wanted: Wanted) -> re.Pattern[str]:
 def unlike(wanted: Wanted, hostname: str, addresses: Sequence[str]) -> list[str]:
     """What of the wanted name and addresses the guest does not have."""
     problems = []
-    if wanted.hostname and not same_host(wanted.hostname, hostname):
+    if wanted.hostname and not wanted.is_called(hostname):
         problems.append(f"hostname {wanted.hostname} ({f'it says {harmless(hostname)}' if hostname else 'none said'})")
     has = {found for found in map(address, addresses) if found is not None}
     for text in wanted.addresses:

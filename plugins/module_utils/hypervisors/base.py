@@ -238,6 +238,10 @@ class Driver(abc.ABC):
         version has not started: those before gave a password only to those whose template has one."""
         return True
 
+    def password_in(self, text: str) -> str:
+        """The password of the console that a deployment file names, "" if it names none."""
+        return ""
+
     def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)
         """Press the space bar of the machine's keyboard: an installer's loader may ask for any key."""
 

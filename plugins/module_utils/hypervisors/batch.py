@@ -53,6 +53,7 @@ from ..model.inject import Injected
 from ..model.installs import MARK, starts_with_host
 from ..model.plain import from_plain, json_value, to_plain
 from ..model.plan import (
+    ADOPT,
     CREATE,
     DELETE,
     REVERT,
@@ -70,7 +71,7 @@ from ..network import links
 from ..storage import arrivals, disks, injection, transfer
 from ..storage.datastore import disk_path, vm_directory
 from . import disk_tasks, given_up
-from .base import Driver, Mark, Site
+from .base import Deployment, Driver, Mark, Site
 from .bridges import Bridges
 from .successors import Successors
 
@@ -283,21 +284,27 @@ class Batch:
             if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
                 return True
             if planned.wanted == "SUSPENDED":
-                return self._is_astray(planned)
-            if not known.accelerator or self._is_astray(planned):
+                return self.is_astray(planned)
+            if not known.accelerator or self.is_astray(planned):
                 return True
-            files, context = disks.locate(vm, directory, self._transfer.find), ""
-            if vm.context is not None:
-                files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
-                sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
-                with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
-                    context = iso.digest
-            site = replace(self._site_with(known.accelerator), directory=directory, disks=files)
-            return (self.driver.render(vm, site).digest, context) != (record.definition, record.context)
+            deployment, context, _files = self.would_be(vm, known)
+            return (deployment.digest, context) != (record.definition, record.context)
         except NebulaError:
             return True
 
-    def _is_astray(self, planned: PlannedVm) -> bool:
+    def would_be(self, vm: Vm, known: node.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
+        """The machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
+        directory = vm_directory(self.root, vm.vm_id)
+        files, context = dict(disks.locate(vm, directory, self._transfer.find)), ""
+        if vm.context is not None:
+            files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
+            sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
+            with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
+                context = iso.digest
+        site = replace(self._site_with(known.accelerator), directory=directory, disks=files)
+        return self.driver.render(vm, site), context, files
+
+    def is_astray(self, planned: PlannedVm) -> bool:
         """Whether a boot of the host would not make of the machine what is wanted."""
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
         return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
@@ -858,6 +865,8 @@ class Batch:
 def check_supported(planned: PlannedVm, driver: Driver) -> None:
     """Unsupported if the machine is another hypervisor's, or if this one can't do what the plan asks for."""
     asked = f"virtual machine {planned.vm.name}"
+    if planned.operation == ADOPT:
+        raise Unsupported(asked, "this plan is for comparing it only", "Run playbook nebula.provision.site")
     if planned.vm.hypervisor != driver.name:
         raise Unsupported(
             f"{asked} for hypervisor {planned.vm.hypervisor}",

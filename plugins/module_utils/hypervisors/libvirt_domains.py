@@ -140,6 +140,10 @@ class LibvirtDomains:
                 return False
             raise self._error(f"looking for domain {name}", error) from error
 
+    def password_in(self, text: str) -> str:
+        graphics = ET.fromstring(text).find("devices/graphics")
+        return "" if graphics is None else graphics.get("passwd", "")
+
     def has_open_console(self, mark: Mark) -> bool:
         lv = self._libvirt
         domain = self._find(mark)

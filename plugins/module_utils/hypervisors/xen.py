@@ -131,6 +131,9 @@ class XenDriver(XenNode, Driver):
             )
         return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(running))
 
+    def password_in(self, text: str) -> str:
+        return xen_config.password_of(text)
+
     def is_foreign(self, mark: Mark, directory: str) -> bool:
         name = domain_name(mark.vm_id)
         definition = self._read(DEFINITIONS / f"{name}.cfg")

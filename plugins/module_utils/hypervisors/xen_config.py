@@ -233,6 +233,7 @@ def _flag(values: Mapping[str, str], name: str) -> bool:
 
 
 # -- what stands in such a file ----------------------------------------------------------------------------------------
+_PASSWORD = re.compile(r"\bvncpasswd ?= ?'((?:[^'\\]|\\.)*)'")
 _PORT = re.compile(r"\bvncdisplay ?= ?'?(\d+)")
 _WEIGHT = re.compile(r"^cpu_weight = '(\d+)'$", re.MULTILINE)
 # The second word is xm's.
@@ -252,6 +253,12 @@ def port_of(text: str) -> int:
     """The port of its console, 0 if it has none."""
     found = _PORT.search(text)
     return FIRST_PORT + int(found[1]) if found else 0
+
+
+def password_of(text: str) -> str:
+    """The password of its console, "" if it has none."""
+    found = _PASSWORD.search(text)
+    return _unquoted(found[1]) if found else ""
 
 
 def weights_of(text: str) -> tuple[int, int]:

@@ -133,6 +133,8 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
         vm = known.get(domain.vm_id)
         if vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
             remedy = f"See that nothing of it is needed, then: {domain.forget}"
+            if vm is None and domain.vm_id not in ledger.ended:
+                remedy = f"nebula_adopt_unknown takes it over as a machine of the list. Or s{remedy[1:]}"
             yield Finding("domain-left", host, what, _stranger(ledger, domain, vm, host), remedy)
         elif domain.vm_id in here:
             found = f"machine {domain.vm_id} has the domain {here[domain.vm_id].name} already"

@@ -96,6 +96,7 @@ def machine_of(
         name=name,
         console=str(item["console"]),
         hostname=str(item.get("hostname") or ""),
+        former=str(item.get("former_hostname") or ""),
         addresses=tuple(str(address) for address in addresses),
         pattern=pattern,
         by=tuple(by),

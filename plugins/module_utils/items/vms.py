@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..engines.adoptions import Adoptions
 from ..engines.base import Engine, VmRecord
 from ..engines.reconcile import Difference, Outcome, reconcile
 from ..errors import InvalidValue, StalePlan
@@ -64,12 +65,13 @@ def decide(
     hosts: Sequence[str] | None,
     with_plans: bool,
     end_given_up: bool,
+    adopting: Adoptions | None = None,
 ) -> Decided:
     """Called within a decision: what the nodes say is recorded, then the list is decided."""
     engine.host_check(observed)
     moved = engine.vm_observe(observed)
     given_up = engine.vm_given_up()
-    outcomes, warnings = reconcile(engine, items, hosts)
+    outcomes, warnings = reconcile(engine, items, hosts, adopting)
     warnings += map(str, engine.vn_spread())
     warnings += given_up_told(given_up, end_given_up, hosts)
     plans = engine.vm_plans(hosts, end_given_up) if with_plans else None
@@ -97,6 +99,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "memory": record.memory,
         "template": record.template,
         "hostname": record.hostname,
+        "former_hostname": record.former,
         "addresses": None if record.addresses is None else list(record.addresses),
         "ip": first.get("ip") or first.get("ip6") or "",
         "mac": first.get("mac", ""),
@@ -142,6 +145,8 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
     before, after = _shown(outcome.before), _shown(outcome.after)
     if outcome.before is None or outcome.after is None or before is None or after is None:
         return before, after
+    if outcome.before.name != outcome.after.name:
+        before["name"], after["name"] = outcome.before.name, outcome.after.name
     if outcome.changes:
         before["changed"] = {change.attribute: change.old for change in outcome.changes}
         # Two secrets look alike.

@@ -53,6 +53,10 @@ SAVE_AS, CREATE, REVERT, DELETE = "saveas", "snapshot-create", "snapshot-revert"
 AGENT, CRASH = "agent", "crash"
 
 
+# The operation of machines that are only to be compared with what is there: nothing carries it out.
+ADOPT = "adopt"
+
+
 @dataclass(frozen=True)
 class PlannedVm:
     """One machine of a plan.
@@ -200,6 +204,17 @@ class ObservedVm:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How a machine that the catalog does not know differs from what a plan says of it: sentences without their
+    subject, and without secrets. generation: as the plan has it."""
+
+    vm_id: int
+    uuid: str
+    generation: int
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Observed:
     """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
     something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
@@ -208,7 +223,7 @@ class Observed:
     it keeps. images: what it has of the front-end's images, by PlannedImage.local; returns: what is to come back of it,
     by name and bytes; room: MiB that may still be written below its nebula_root. These three are of nodes that don't
     see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge is here, None if that is not
-    known."""
+    known. compared: of machines that are to be adopted."""
 
     host: str
     hypervisor: str = "kvm"
@@ -230,3 +245,4 @@ class Observed:
     returns: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
     networks: Optional[tuple[str, ...]] = None
+    compared: tuple[Compared, ...] = ()

@@ -70,6 +70,7 @@ class Vm:
     emulator: path of a QEMU of its own on the node, "" for the node's.
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
     attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
+    former: the host name that its guest was started with, where its context has another by now.
     """
 
     vm_id: int
@@ -95,3 +96,4 @@ class Vm:
     owner: Owner = Owner()
     next_disk: int = 0
     next_nic: int = 0
+    former: str = ""

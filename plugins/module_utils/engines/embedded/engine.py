@@ -303,6 +303,14 @@ class EmbeddedEngine(Engine):
     def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         return self.vms.update(vm_id, template, owner)
 
+    def vm_rename(self, vm_id: int, name: str) -> VmRecord:
+        return self.vms.rename(vm_id, name)
+
+    def vm_adopt(
+        self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+    ) -> VmRecord:
+        return self.vms.adopt(vm_id, request, hosts, foreseen)
+
     def vm_recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         return self.vms.recreate(vm_id, template, owner)
 

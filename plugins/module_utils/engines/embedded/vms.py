@@ -29,13 +29,13 @@ from ...model.network import Network
 from ...model.nic import Nic
 from ...model.owner import Owner
 from ...model.plain import from_plain, to_plain
-from ...model.plan import DiskTask, Observed, ObservedVm, VmOutcome
+from ...model.plan import ADOPT, DiskTask, Observed, ObservedVm, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
-from . import consoles
+from . import consoles, unknown
 from .devices import compare, with_gone
 from .devices import gone as devices_gone
 from .disks import WAYS, Disks, text_of
@@ -56,6 +56,8 @@ _ON_THE_WAY: dict[tuple[str, str], LcmState] = {
     ("RUNNING", "SUSPENDED"): LcmState.BOOT_SUSPENDED,
     ("RUNNING", "UNKNOWN"): LcmState.BOOT_UNKNOWN,
 }
+# States in which a guest goes on with what it read when it was started.
+_WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 _ENDING = {
     "POWEROFF": LcmState.SHUTDOWN_POWEROFF,
     "SUSPENDED": LcmState.SAVE_SUSPEND,
@@ -82,6 +84,9 @@ class Vms:
         self.disks = Disks(store, images, now)
         self.said = Said()
         self.given_up = GivenUps(store, networks)
+        # What nodes said in this run that are believed, by host, and what they have that the catalog does not.
+        self._nodes: dict[str, Observed] = {}
+        self._not_ours: dict[str, list[ObservedVm]] = {}
         self._plans = Plans(store, hosts, sources, self.disks, self.said, self.given_up)
         self.plans = self._plans.plans
 
@@ -203,6 +208,128 @@ class Vms:
         self._remember([(vm_id, h.name, "PROLOG", "instantiate", "") for vm_id, _r, _d, h in placed], now)
         records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
         return [replace(record, warnings=warnings[record.id or 0]) for record in records]
+
+    def adopt(self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None, foreseen: bool) -> VmRecord:
+        """Nothing of it is decided: its node has nothing to do."""
+        check_name("VM", request.name)
+        asked = f"VM {request.name}: adopting machine {vm_id}"
+        self._refuse_known(asked, vm_id)
+        found = unknown.find(asked, vm_id, self._not_ours, self._nodes, self.store.meta("catalog"))
+        host = self._home_of(asked, found, request, hosts)
+        references = _References(self.images, self.networks)
+        demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
+        now = self.now()
+        state, lcm = _numbers(found.state)
+        self.store.db.execute(
+            "INSERT INTO vms (id, name, uuid, pattern, position, template, state, lcm_state, host_id, generation, seq,"
+            " wanted, settled, orders, cpu, memory, overhead, request, body, stime)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)",
+            (
+                vm_id, request.name, found.uuid, request.pattern, request.position, request.template_name, state, lcm,
+                _id(host), found.generation, found.seq, found.state, found.compared is not None,
+                "{}" if found.compared is not None else _dumps({"operation": ADOPT, "found": found.state}),
+                demands.cpu, demands.memory, _overhead(host, demands), references.as_json(request.template), now,
+            ),
+        )  # fmt: skip
+        self.store.take_ids("vms", 0)
+        self.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
+        # What was held for a machine that nobody knew is what it leases.
+        self.networks.release_given_up(vm_id)
+        nics = self._lease([(vm_id, request.name, demands, None)], references)[vm_id]
+        port = self._port_of(asked, vm_id, host, demands, found.port)
+        images = references.images_of(request.name, request.template, demands)
+        self._acquire(vm_id, request.name, images)
+        vm, said = self._assemble(
+            vm_id, found.uuid, request.name, host, request.template, images, nics, port, references, request.owner
+        )
+        if found.compared is None and not foreseen:
+            raise NotFound(
+                asked,
+                f"host {found.host} has not compared it with the list",
+                "Role vm has it compared before it decides: run that, with nebula_adopt_unknown",
+            )
+        if found.compared is not None:
+            self._refuse_different(asked, found)
+            # Its node alone knows it; with the next decision about the machine it gets one that the catalog knows.
+            if vm.graphics is not None and vm.graphics.made_up:
+                vm = replace(vm, graphics=replace(vm.graphics, password="", made_up=False))
+        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(vm)), vm_id))
+        self.hosts.promise(_id(host), demands.memory, _overhead(host, demands), demands.cpu, 1)
+        self._remember([(vm_id, host.name, found.state, ADOPT, "")], now)
+        self._reckon_with(self._not_ours)
+        return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def _refuse_known(self, asked: str, vm_id: int) -> None:
+        row = self.store.row("SELECT name, state FROM vms WHERE id = ?", vm_id)
+        if row is not None:
+            over = ", and ended it" if row["state"] == VmState.DONE else ""
+            raise Conflict(
+                asked,
+                f"the catalog had given that id to VM {row['name']}{over}; the machine's domain, its directory and its "
+                "mark are called by the id, so that it can't have another",
+                "Save its disks as images or copy them, then end it by hand: the audit has the command",
+            )
+
+    def _home_of(self, asked: str, found: unknown.Found, request: VmRequest, hosts: Sequence[str] | None) -> Host:
+        host = next((each for each in self.hosts.pool() if each.name == found.host), None)
+        if host is None:
+            raise NotFound(
+                asked, f"host {found.host} is not in the catalog", "Add it with nebula_host, as site.yml does"
+            )
+        if hosts is not None and found.host not in hosts:
+            raise WrongState(
+                asked, f"it is on host {found.host}, which is not part of this run", "Run for that host too"
+            )
+        if request.host not in ("", found.host):
+            raise Conflict(
+                asked, f"it is on host {found.host}, and the list says {request.host}", f"Say host: {found.host}"
+            )
+        refusals = instantiate.refusals(request.template, f"VM {request.name}", {host.hypervisor})
+        if host.hypervisor in refusals:
+            raise refusals[host.hypervisor]
+        hypervisor = request.template.get("HYPERVISOR").lower()
+        if hypervisor and not rules.alike(hypervisor, host.hypervisor):
+            raise Conflict(asked, f"host {host.name} runs {host.hypervisor}, and the list says {hypervisor}")
+        fixed = template_uuid(request.template)
+        if fixed and fixed != found.uuid:
+            raise Conflict(asked, f"it has the UUID {found.uuid}, and the list says {fixed}", "Leave OS/UUID out")
+        row = self.store.row("SELECT id, name FROM vms WHERE uuid = ? AND state != 6", found.uuid)
+        if row is not None:
+            raise Conflict(asked, f"VM {row['name']} (id {row['id']}) has its UUID {found.uuid}", "End one of the two")
+        return host
+
+    def _port_of(self, asked: str, vm_id: int, host: Host, demands: Demands, port: int) -> int | None:
+        """The port of its graphics, taken for it."""
+        if demands.graphics != bool(port) or (demands.graphics_port and demands.graphics_port != port):
+            wanted = f"port {demands.graphics_port}" if demands.graphics_port else "graphics" * demands.graphics
+            found = f"its graphics have port {port}" if port else "it has no graphics"
+            raise Conflict(
+                asked, f"{found}, and the list says {wanted or 'none'}", "Give the item what the machine has"
+            )
+        if not port:
+            return None
+        row = self.store.row(
+            "SELECT vms.id, vms.name FROM vnc_ports p JOIN vms ON vms.id = vm_id WHERE p.host_id = ? AND port = ?",
+            _id(host),
+            port,
+        )
+        if row is not None:
+            raise Conflict(
+                asked, f"VM {row['name']} (id {row['id']}) has its graphics port {port}", "End that one, or recreate it"
+            )
+        self.store.db.execute("INSERT INTO vnc_ports VALUES (?, ?, ?)", (_id(host), port, vm_id))
+        return port
+
+    def _refuse_different(self, asked: str, found: unknown.Found) -> None:
+        compared = found.compared
+        if compared is None or (compared.uuid, compared.generation) != (found.uuid, found.generation):
+            raise Conflict(asked, f"it has changed on host {found.host} while it was compared", "Run again")
+        if compared.differences:
+            raise Conflict(
+                asked,
+                f"on host {found.host} it is not what the list says: {'; '.join(compared.differences)}",
+                "Give the item what the machine has, then run again. Nothing was changed",
+            )
 
     def _hosts_of(self, network: Network) -> Iterable[str]:
         spread = self.networks.spread(network).get(_id(network))
@@ -521,12 +648,30 @@ class Vms:
             vm.graphics,
         )
         body = replace(body, disks=_keep_sources(vm, body), next_nic=max(body.next_nic, vm.next_nic))
+        body = replace(body, former=_former(vm, body, self.disks.found_state(row)))
         self._store(vm_id, references.as_json(template), body, demands, host)
-        if body.context != vm.context or any(change.how != "catalog" for change in changes):
+        renamed = body.name != vm.name
+        if renamed or body.context != vm.context or any(change.how != "catalog" for change in changes):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             gone = with_gone(row, devices)
-            self._decide(row, state, row["wanted"], VmOrders(), "updateconf", row["seq"] + 1, gone=gone, gives=gives)
+            action = "rename" if renamed else "updateconf"
+            self._decide(row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, gone=gone, gives=gives)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
+
+    def rename(self, vm_id: int, name: str) -> VmRecord:
+        row = self._row(vm_id)
+        asked = f"VM {row['name']} (id {vm_id}): rename to {name}"
+        check_name("VM", name)
+        if row["wanted"] == "DONE":
+            raise WrongState(asked, "it is being ended", "Its name is free once it is gone")
+        other = self.store.row("SELECT id FROM vms WHERE name = ? AND wanted != 'DONE' AND id != ?", name, vm_id)
+        if other is not None:
+            raise Conflict(asked, f"id {other['id']} has that name", "Choose another name")
+        if name != row["name"]:
+            # One of a pattern would be ended by its count.
+            self.store.db.execute("UPDATE vms SET name = ?, pattern = '', position = NULL WHERE id = ?", (name, vm_id))
+            return self.update(vm_id, _request(row), None)
+        return self.pool(ids=[vm_id])[0]
 
     def _next_disk(self, vm: Vm) -> int:
         """An id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
@@ -709,6 +854,7 @@ class Vms:
                 if now != before or (why != row["error"] and row["error"] in _observed_reasons(node).values()):
                     moved.append((row["id"], now, why))
         self._move(moved, "monitor")
+        self._nodes, self._not_ours = {node.host: node for node in believed}, others
         self.given_up.hear(believed, others)
         self._reckon_with(others)
         self.networks.release_held({vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed))
@@ -725,13 +871,17 @@ class Vms:
         for name, machines in others.items():
             if name in hosts:
                 overhead = hosts[name].overhead
-                self.said.unknown_memory[name] = sum(
-                    vm.memory + overhead.of(vm.memory, None) for vm in machines if vm.memory
-                )
+                # Some may have been adopted since.
+                strange = [vm for vm in machines if vm.memory and not self._is_on(vm.vm_id, hosts[name])]
+                self.said.unknown_memory[name] = sum(vm.memory + overhead.of(vm.memory, None) for vm in strange)
         for found in self.given_up.seen:
             graphics = json.loads(self._row(found.vm_id)["body"]).get("graphics") or {}
             if found.state != "POWEROFF" and graphics.get("port"):
                 self.said.taken_ports.setdefault(found.host, set()).add(graphics["port"])
+
+    def _is_on(self, vm_id: int, host: Host) -> bool:
+        row = self.store.row("SELECT 1 FROM vms WHERE id = ? AND host_id = ? AND state != 6", vm_id, host.id)
+        return row is not None
 
     def _is_stale(self, host_id: int | None, node: Observed) -> bool:
         """Whether another run has recorded since what the node did after it was polled."""
@@ -771,6 +921,8 @@ class Vms:
                 self._detach(row)
                 self.networks.release_kept(row["id"])
                 self.images.release_kept(row["id"])
+                if json.loads(row["orders"]).get("operation") or self.disks.found_state(row) not in _WITH_MEMORY:
+                    self._drop_former(row["id"])
             error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
@@ -859,11 +1011,21 @@ class Vms:
             self.store.db.execute(
                 "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
             )
+            if name == "POWEROFF":
+                self._drop_former(vm_id)
         hosts = {
             row["id"]: row["name"]
             for row in self._join_hosts([vm_id for vm_id, _n, _r in moved])
         }  # fmt: skip
         self._remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
+
+    def _drop_former(self, vm_id: int) -> None:
+        """Its guest has been started with what its context says now, or is off."""
+        row = self.store.row('SELECT body FROM vms WHERE id = ? AND body NOT LIKE \'%"former":""%\'', vm_id)
+        body = json.loads(row["body"]) if row is not None else {}
+        if body.get("former"):
+            body["former"] = ""
+            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(body), vm_id))
 
     def _join_hosts(self, ids: Sequence[int]) -> Iterable[sqlite3.Row]:
         for start in range(0, len(ids), CHUNK):
@@ -1030,6 +1192,20 @@ def _fetched(vm: Vm) -> dict[str, str]:
     return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}
 
 
+def _hostname(given: Mapping[str, str]) -> str:
+    """What a context tells the guest to be called, "" if nothing."""
+    return given.get("SET_HOSTNAME") or given.get("HOSTNAME") or ""
+
+
+def _former(old: Vm, new: Vm, state: str) -> str:
+    """What the guest still goes by once the machine is as `new` says, "" if it is told the same. state: in which it
+    is found."""
+    if state not in _WITH_MEMORY or old.context is None or new.context is None:
+        return ""
+    called = old.former or _hostname(old.context.variables)
+    return "" if called == _hostname(new.context.variables) else called
+
+
 def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
     # A disk that exists stays as it was made: the image may have moved on since.
     by_id = {disk.disk_id: disk for disk in old.disks}
@@ -1137,7 +1313,8 @@ def _record(
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],
-        hostname=given.get("SET_HOSTNAME") or given.get("HOSTNAME") or "",
+        hostname=_hostname(given),
+        former=body.get("former", ""),
         addresses=_told_addresses(given) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}

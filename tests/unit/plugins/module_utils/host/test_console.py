@@ -57,8 +57,8 @@ def log(tmp_path: Path) -> Path:
 
 
 def wanted(log: Path, **changes: object) -> Wanted:
-    values: dict[str, object] = {"hostname": "web-0", "addresses": ("10.66.0.10",)}
-    return Wanted(vm_id=3, name="web", console=str(log), **{**values, **changes})  # type: ignore[arg-type]
+    values: dict[str, object] = {"name": "web", "hostname": "web-0", "addresses": ("10.66.0.10",)}
+    return Wanted(vm_id=3, console=str(log), **{**values, **changes})  # type: ignore[arg-type]
 
 
 def judge(log: Path, text: str, **changes: object) -> console.Verdict:
@@ -665,3 +665,32 @@ def test_short_lines_are_as_many_at_a_look_as_long_ones_cost(log):
     while follower.read(lines.append, lambda: None):
         pass
     assert len(lines) == console.READ_LIMIT // 2
+
+
+# -- a machine that was renamed while it ran ---------------------------------------------------------------------------
+@pytest.mark.parametrize("text", [DEMO, CLOUD_INIT, "web-0 login: "])
+def test_a_guest_is_believed_by_the_name_that_it_was_started_with(log: Path, text: str) -> None:
+    assert not judge(log, text, name="db", hostname="db").verified
+    assert not judge(log, text, name="db", hostname="db", former="web-1").verified
+    assert judge(log, text, name="db", hostname="db", former="web-0").verified
+    assert judge(log, text.replace("web-0", "db"), name="db", hostname="db", former="web-0").verified
+
+
+@pytest.mark.parametrize("pattern", ["^{name}: up$", "^{hostname}: up$"])
+def test_a_pattern_means_either_name(log: Path, pattern: str) -> None:
+    given = {"name": "db", "hostname": "db", "former": "web.0", "pattern": pattern}
+    assert not judge(log, "web-0: up\n", **given).verified
+    assert judge(log, "web.0: up\n", **given).verified and judge(log, "db: up\n", **given).verified
+
+
+def test_what_convinced_under_the_old_name_is_remembered(log: Path) -> None:
+    assert judge(log, DEMO).verified
+    rotated = "the report of its boot was rotated away\n"
+    Path(f"{log}.0").write_text(rotated)
+    log.write_text(rotated)
+    before = wanted(log)
+    assert console.recall(before)
+    assert console.recall(wanted(log, name="db", hostname="db", former="web-0"))
+    assert not console.recall(wanted(log, name="db", hostname="db"))
+    assert not console.recall(wanted(log, name="db", hostname="db", former="web-1"))
+    assert not console.recall(wanted(log, name="db", hostname="db", former="web-0", addresses=("10.66.0.11",)))

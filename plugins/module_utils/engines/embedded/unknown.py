@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes have with this catalog's mark, and the catalog does not have there: which of it can be taken over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from ...errors import Conflict, NotFound, WrongState
+from ...model.audit import Domain, VmDirectory
+from ...model.instantiate import Demands
+from ...model.plan import Compared, Observed, ObservedVm
+
+# The states that can be taken over: whoever stands still has to go on or end before.
+_STATES = ("RUNNING", "POWEROFF", "SUSPENDED")
+_DEPLOYMENT = re.compile(r"deployment\.(\d{1,9})")
+REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with their hosts"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A machine as its host has it. seq: the number of its newest deployment file. macs: in the order of its NICs.
+    compared: with what the list says, None if nobody has done so."""
+
+    host: str
+    uuid: str
+    state: str
+    generation: int
+    seq: int
+    macs: tuple[str, ...] = ()
+    port: int = 0
+    compared: Optional[Compared] = None
+
+
+def find(
+    asked: str, vm_id: int, others: Mapping[str, Sequence[ObservedVm]], nodes: Mapping[str, Observed], catalog: str
+) -> Found:
+    """The machine of that id. others: by host, those that the catalog does not have there; nodes: what hosts said."""
+    places = [(nodes[host], vm) for host, machines in sorted(others.items()) for vm in machines if vm.vm_id == vm_id]
+    if not places:
+        unknown = ", ".join(f"{vm.vm_id} on {host}" for host, machines in sorted(others.items()) for vm in machines)
+        raise NotFound(
+            asked,
+            f"no host of this run has it with the mark of catalog {catalog}; unknown machines with it: "
+            f"{unknown or 'none'}",
+            REMEDY_KNOWN,
+        )
+    if len(places) > 1:
+        hosts = " and ".join(node.host for node, _vm in places)
+        raise Conflict(asked, f"hosts {hosts} have it", "See which of them is right, and end the other there by hand")
+    node, vm = places[0]
+    if node.inventory is None:
+        raise NotFound(
+            asked,
+            f"host {node.host} has not told what it keeps of it",
+            "Ask it by nebula_deploy with state: audited, as role vm does for nebula_adopt_unknown",
+        )
+    inventory = node.inventory
+    domain = next((each for each in inventory.domains if (each.catalog, each.vm_id) == (catalog, vm_id)), None)
+    directory = next((each for each in inventory.directories if (each.catalog, each.vm_id) == (catalog, vm_id)), None)
+    _refuse_half(asked, node.host, vm, domain, directory)
+    if domain is None or directory is None:
+        raise NotFound(asked, f"host {node.host} does not have all of it", REMEDY_KNOWN)
+    numbers = [int(found[1]) for file in directory.files if (found := _DEPLOYMENT.fullmatch(file.name))]
+    if not numbers:
+        raise NotFound(
+            asked, f"its directory {directory.path} has no deployment file", "Put back what was there, from a backup"
+        )
+    return Found(
+        host=node.host,
+        uuid=domain.uuid.lower(),
+        state=vm.state,
+        generation=max(vm.generation, domain.generation, directory.generation, 1),
+        seq=max(numbers),
+        macs=tuple(mac.lower() for mac in domain.macs),
+        port=domain.port,
+        compared=next((each for each in node.compared if each.vm_id == vm_id), None),
+    )
+
+
+def _refuse_half(
+    asked: str, host: str, vm: ObservedVm, domain: Optional[Domain], directory: Optional[VmDirectory]
+) -> None:
+    if domain is None or not domain.persistent:
+        found = f"host {host} has no domain of it" if domain is None else f"its domain on host {host} is not defined"
+        raise NotFound(asked, found, "Define it anew from its newest deployment file (virsh define), then run again")
+    if directory is None or directory.uuid.lower() != domain.uuid.lower():
+        raise NotFound(
+            asked,
+            f"its directory on host {host} has no vm.json of it",
+            "Put back what was there, from a backup: without it nothing tells what was done to the machine",
+        )
+    if vm.state not in _STATES:
+        raise WrongState(
+            asked,
+            f"it stands still on host {host}, paused or crashed",
+            "Let it go on, or end it, by the hypervisor's own means, then run again",
+        )
+
+
+def with_macs(asked: str, demands: Demands, macs: Sequence[str]) -> Demands:
+    """What is asked of networks, with the MAC addresses that the machine has."""
+    if len(demands.nics) != len(macs):
+        raise Conflict(
+            asked,
+            f"it has {len(macs)} NICs ({', '.join(macs) or 'none'}), and the list says {len(demands.nics)}",
+            "Give the item the NICs that the machine has",
+        )
+    for nic, mac in zip(demands.nics, macs):
+        if nic.mac and nic.mac.lower() != mac:
+            raise Conflict(asked, f"it has a NIC {mac}, and the list says {nic.mac}", "Leave MAC out, or mend it")
+    return replace(demands, nics=tuple(replace(nic, mac=mac) for nic, mac in zip(demands.nics, macs)))

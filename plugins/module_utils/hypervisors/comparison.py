@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether machines that are on this node are what a plan says of them. Read-only: nothing is made, defined or started,
+and of disks that a guest has written nothing but the header is read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..errors import NebulaError
+from ..host import node
+from ..host.files import explain, read_limited
+from ..model.disk import Disk, DiskFiles
+from ..model.plan import ADOPT, Compared, Plan, PlannedVm
+from ..model.vm import Vm
+from ..storage.datastore import disk_path, vm_directory
+from .base import Driver
+from .batch import Batch, Record, read_record
+from .inventory import qcow2_header
+
+MIB = 1024 * 1024
+# Where a qcow2 header has the number of its snapshots.
+_SNAPSHOTS = 60
+_SHOWN = 8
+# The name of an element, or of a setting: what it says may be a secret.
+_NAME = re.compile(r"[</\s]*([A-Za-z_][\w.:-]*)")
+_DEPLOYMENT = re.compile(r"deployment\.(\d{1,9})")
+
+
+def compare(plan: Plan, driver: Driver, root: str) -> tuple[Compared, ...]:
+    """Those machines of the plan that are to be adopted."""
+    batch = Batch(plan, driver, root)
+    return tuple(
+        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_told(batch, planned)))
+        for planned in batch.plan.vms
+        if planned.operation == ADOPT
+    )
+
+
+def _told(batch: Batch, planned: PlannedVm) -> Iterator[str]:
+    try:
+        yield from _differences(batch, planned)
+    except NebulaError as error:
+        yield str(error)
+    except OSError as error:
+        yield str(explain(error, str(error.filename or "its directory")))
+
+
+def _differences(batch: Batch, planned: PlannedVm) -> Iterator[str]:
+    directory = vm_directory(batch.root, planned.vm.vm_id)
+    record = read_record(directory)
+    if record is None or (record.catalog, record.vm_id, record.uuid.lower()) != (
+        batch.plan.catalog, planned.vm.vm_id, planned.vm.uuid.lower(),
+    ):  # fmt: skip
+        yield f"{directory}/vm.json is not its"
+        return
+    text = _newest(directory)
+    vm = _with_password(planned.vm, text, batch.driver)
+    known = node.read(batch.root)
+    if not known.accelerator:
+        yield "it is not known what machines of this host run on"
+        return
+    deployment, context, files = batch.would_be(vm, known)
+    yield from _definition(record, deployment.digest, deployment.text, text)
+    if context != record.context:
+        yield "its context has other variables or files"
+    if batch.is_astray(planned):
+        yield "whether it starts with its host is not as its state wants it"
+    for disk in vm.disks:
+        for found in _disk(disk, disk_path(directory, disk.disk_id), files[disk.disk_id]):
+            yield f"disk {disk.disk_id} {found}"
+
+
+def _newest(directory: str) -> str:
+    numbers = [int(found[1]) for name in os.listdir(directory) if (found := _DEPLOYMENT.fullmatch(name))]
+    return read_limited(os.path.join(directory, f"deployment.{max(numbers, default=0)}"), node.LARGEST).decode()
+
+
+def _with_password(vm: Vm, text: str, driver: Driver) -> Vm:
+    """The machine with the password that its console has, where nobody chose it."""
+    if vm.graphics is None or not vm.graphics.made_up:
+        return vm
+    return replace(vm, graphics=replace(vm.graphics, password=driver.password_in(text)))
+
+
+def _definition(record: Record, digest: str, wanted: str, found: str) -> Iterator[str]:
+    if digest == record.definition:
+        return
+    # Bags of lines: devices are listed one after the other, and what follows one that is missing is no difference.
+    have, want = (Counter(line.strip() for line in text.splitlines()) for text in (found, wanted))
+    lines = [*(have - want), *(want - have)]
+    names = dict.fromkeys(name[1] for line in lines if (name := _NAME.match(line)) and "generation=" not in line)
+    shown = ", ".join([*names][:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    yield f"its definition differs ({shown})" if shown else "its definition differs from its newest deployment file"
+
+
+def _disk(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        yield f"is not there: {path}"
+        return
+    if disk.source and not disk.clone:
+        if not stat.S_ISLNK(mode) or os.readlink(path) != files.path:
+            yield f"is not the file of image {disk.image}: {path}"
+        return
+    if not stat.S_ISREG(mode):
+        yield f"is no file: {path}"
+        return
+    if files.format != "qcow2":
+        if os.path.getsize(path) < disk.size * MIB:
+            yield f"has {os.path.getsize(path)} bytes, and the list says {disk.size} MiB"
+        return
+    size, backing = qcow2_header(path)
+    wanted = files.backing[0][0] if files.backing else ""
+    if backing != wanted:
+        yield f"rests on {backing or 'nothing'}, and image {disk.image or '(none)'} is {wanted or 'nothing'}"
+    if size < disk.size * MIB:
+        yield f"has {size} bytes, and the list says {disk.size} MiB"
+    if _snapshots(path):
+        yield "holds snapshots, and nothing here tells what they are of: delete them (qemu-img snapshot -d) before"
+
+
+def _snapshots(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        head = os.pread(fd, 4, _SNAPSHOTS)
+    finally:
+        os.close(fd)
+    return int(struct.unpack(">I", head)[0]) if len(head) == 4 else 0
