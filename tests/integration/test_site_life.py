@@ -97,7 +97,7 @@ def renamed(site: Site) -> None:
     command = ["virsh", "-c", "qemu:///system", "domid", "one-3"]
     running = subprocess.run(command, capture_output=True, check=True).stdout
     code, output = site.run("site.yml", "--diff", nebula_vms=[web, db])
-    assert code == 0 and '+    "name": "db"' in output, output
+    assert code == 0 and '+  "name": "db"' in output, output
     assert "its guest goes by the name web-3 until it is started anew" in " ".join(output.split()), output
     assert subprocess.run(command, capture_output=True, check=True).stdout == running, "it ran on"
     assert_consistent(site)

@@ -233,7 +233,7 @@ def _flag(values: Mapping[str, str], name: str) -> bool:
 
 
 # -- what stands in such a file ----------------------------------------------------------------------------------------
-_PASSWORD = re.compile(r"\bvncpasswd ?= ?'((?:[^'\\]|\\.)*)'")
+_PASSWORD = re.compile(r"\bvncpasswd(?: = '|=)((?:[^'\\,]|\\.)*)")
 _PORT = re.compile(r"\bvncdisplay ?= ?'?(\d+)")
 _WEIGHT = re.compile(r"^cpu_weight = '(\d+)'$", re.MULTILINE)
 # The second word is xm's.
@@ -256,7 +256,7 @@ def port_of(text: str) -> int:
 
 
 def password_of(text: str) -> str:
-    """The password of its console, "" if it has none."""
+    """The password of its console, "" if it has none. Up to the first comma, which no made-up one has."""
     found = _PASSWORD.search(text)
     return _unquoted(found[1]) if found else ""
 

@@ -88,6 +88,20 @@ def test_a_hypervisor_that_does_not_answer_is_an_error_where_it_has_to(module, s
     assert module(True).payload["observed"]["vms"] == []
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_to_be_adopted_is_compared_and_nothing_is_done(module, still, tmp_path, check):
+    still.states = {0: "RUNNING"}
+    text = plan("RUNNING", "RUNNING").replace('"operation": ""', '"operation": "adopt"', 1)
+    result = module(check, state="compared", plan=text)
+    assert not result.changed and "outcomes" not in result.payload and list(tmp_path.iterdir()) == []
+    (compared,) = result.payload["observed"]["compared"]
+    assert compared["vm_id"] == 0 and "vm.json is not its" in compared["differences"][0]
+    assert result.payload["observed"]["inventory"] is not None
+    with pytest.raises(HypervisorError):
+        still.answers = False
+        module(check, state="compared", plan=text)
+
+
 def test_check_mode_foresees_what_a_plan_would_do(module, still, tmp_path):
     still.states = {0: "RUNNING", 1: "RUNNING"}
     still.answers = False

@@ -260,6 +260,14 @@ def test_a_machine_that_ends_while_it_is_looked_at_is_left_out_of_an_inventory(w
         world.driver.inventory()
 
 
+@pytest.mark.parametrize(
+    ("graphics", "password"), [("<graphics type='vnc' passwd='aB3'/>", "aB3"), ("<graphics type='vnc'/>", ""), ("", "")]
+)
+def test_a_deployment_file_tells_the_password_of_the_console(world: World, graphics: str, password: str) -> None:
+    text = f"<domain><devices>{graphics}</devices></domain>"
+    assert world.driver.password_in(text) == password
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_whether_a_machine_starts_with_its_host_is_set_and_told(world: World, wanted: bool) -> None:
     world.domain.starts = int(not wanted)

@@ -165,6 +165,12 @@ def test_what_stands_in_it_is_read_back() -> None:
     assert xen_config.disks_of(text) == [f"{place}/disk.0", "/dev/sr0", f"{place}/disk.2"]
 
 
+def test_a_password_is_read_back_whatever_the_kind() -> None:
+    assert xen_config.password_of(xen_config.render(*load("hvm_everything")).text) == "pa'ss\\wo"
+    assert xen_config.password_of(xen_config.render(*load("pv_kernel")).text) == "secret"
+    assert xen_config.password_of(xen_config.render(*load("minimal")).text) == ""
+
+
 def test_weight_and_cap_are_read_back() -> None:
     assert xen_config.weights_of(xen_config.render(*load("pv_kernel")).text) == (128, 50)
     assert xen_config.weights_of(xen_config.render(*load("hvm_everything")).text) == (384, 0)

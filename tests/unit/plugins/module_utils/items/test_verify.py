@@ -40,6 +40,11 @@ def test_a_record_is_a_machine() -> None:
     assert machines(RECORD) == [Wanted(0, "web-0", RECORD["console"], "web-0", ("10.66.0.10",))]  # type: ignore[arg-type]
 
 
+def test_one_that_was_renamed_goes_by_either_name() -> None:
+    (wanted,) = machines(dict(RECORD, former_hostname="old"))
+    assert wanted.is_called("web-0") and wanted.is_called("OLD.example.org") and not wanted.is_called("other")
+
+
 def test_there_is_nothing_to_hear_from_a_machine_without_context() -> None:
     silent = dict(RECORD, addresses=None, hostname="")
     assert machines(silent) == []
