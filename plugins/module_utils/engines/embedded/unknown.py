@@ -46,7 +46,7 @@ def find(
         raise NotFound(
             asked,
             f"no host of this run has it with the mark of catalog {catalog}; unknown machines with it: "
-            f"{unknown or 'none'}",
+            f"{unknown or 'none'}{_of_others(vm_id, nodes, catalog)}",
             REMEDY_KNOWN,
         )
     if len(places) > 1:
@@ -80,6 +80,16 @@ def find(
         port=domain.port,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )
+
+
+def _of_others(vm_id: int, nodes: Mapping[str, Observed], catalog: str) -> str:
+    found = [
+        f"; {domain.name} on {host} carries the mark of catalog {domain.catalog}, and is that front-end's"
+        for host, node in sorted(nodes.items())
+        for domain in (node.inventory.domains if node.inventory is not None else ())
+        if domain.vm_id == vm_id and domain.catalog != catalog
+    ]
+    return "".join(found)
 
 
 def _refuse_half(

@@ -611,7 +611,8 @@ class Vms:
         changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live)
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
-        demands = references.demands(row["name"], template)
+        devices = compare(vm, _request(row), template, self._next_disk(vm))
+        demands = _of_images_had(references.demands(row["name"], template), devices.kept)
         images = references.images_of(row["name"], template, demands)
         port = vm.graphics.port if vm.graphics else None
         if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
@@ -620,7 +621,6 @@ class Vms:
         elif not demands.graphics:
             self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         gives = self._repromise(row, host, demands)
-        devices = compare(vm, _request(row), template, self._next_disk(vm))
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self._acquire(vm_id, row["name"], came)
         leased = iter(self._lease([(vm_id, row["name"], demands, devices.new_nics)], references)[vm_id])
@@ -1204,6 +1204,17 @@ def _former(old: Vm, new: Vm, state: str) -> str:
         return ""
     called = old.former or _hostname(old.context.variables)
     return "" if called == _hostname(new.context.variables) else called
+
+
+def _of_images_had(demands: Demands, kept: Kept) -> Demands:
+    """For disks that are there, the images that they are of, whatever these are called by now: another one may have the
+    name."""
+    had = {
+        number: disk.image_id
+        for number, disk in enumerate(kept.disks)
+        if disk is not None and disk.image_id is not None
+    }
+    return replace(demands, images=tuple(had.get(number, ref) for number, ref in enumerate(demands.images)))
 
 
 def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:

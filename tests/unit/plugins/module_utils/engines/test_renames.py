@@ -12,7 +12,9 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import vm_items
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 
 OLD = {"name": "old", "template": "web"}
 NEW = {"name": "new", "template": "web", "renamed_from": "old"}
@@ -213,6 +215,22 @@ def test_what_ends_is_what_has_the_name(engine):
 def test_one_on_a_host_that_is_not_in_the_run_stays(engine):
     run(engine, OLD)
     assert "it is on host node1, which is not part of this run" in refusal(engine, NEW, hosts=["node2"])
+
+
+# -- a machine whose image was renamed ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_machine_keeps_its_image_whatever_that_is_called(engine, taken):
+    """Also where another image has the old name by then, as docs/images.md has it for the next version of one."""
+    run(engine, OLD)
+    with engine.session():
+        engine.image_update("demo", name="demo-1")
+        if taken:
+            image = engine.image_allocate(Image(None, "demo", type=ImageType.OS, dev_prefix="vd"))
+            engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
+    _outcomes, (planned,), _warnings = run(engine, dict(NEW, cpu=0.6))
+    assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
+    assert engine.ledger().findings == ()
+    assert want(engine, dict(NEW, cpu=0.6))[1] == []
 
 
 def test_the_verb_itself_refuses_a_name_that_somebody_has(engine):

@@ -60,6 +60,10 @@ def test_what_is_taken_over() -> None:
             [node(vms=(replace(SEEN, vm_id=7),))],
             "unknown machines with it: 7 on node1. Playbook nebula.provision.audit",
         ),
+        (
+            [node(vms=(), domain=replace(DOMAIN, catalog="other"))],
+            "none; one-4 on node1 carries the mark of catalog other, and is that front-end's",
+        ),
         ([node(), node("node2")], "hosts node1 and node2 have it"),
         ([node(inventory=None)], "host node1 has not told what it keeps of it"),
         ([node(domain=None)], "host node1 has no domain of it"),
