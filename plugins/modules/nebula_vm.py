@@ -91,11 +91,18 @@ options:
     description: Memory in MiB, instead of the template's MEMORY.
     type: int
   disks:
-    description: Disks instead of the template's DISK vectors, each a dict with the same keys.
+    description:
+      - Disks instead of the template's DISK vectors, each a dict with the same keys.
+      - On a machine that is off, or is to be (O(state=poweroff)), disks come, grow and go as the list says. Which of
+        the machine's a disk of the list is, is told by its image or kind, then TARGET and SIZE, and never by its place
+        alone.
     type: list
     elements: dict
   nics:
-    description: Network interfaces instead of the template's NIC vectors, each a dict with the same keys.
+    description:
+      - Network interfaces instead of the template's NIC vectors, each a dict with the same keys.
+      - On a machine that is off, or is to be (O(state=poweroff)), NICs come, change and go as the list says. Which of
+        the machine's a NIC of the list is, is told by its network, then MAC, IP and IP6, and never by its place alone.
     type: list
     elements: dict
   save_as:
@@ -106,7 +113,8 @@ options:
       - Of a running machine it is the disk of one moment, at which the guest's agent has the file systems frozen; the
         copying goes on while the guest does. Of a machine that is off, or is to be (O(state=poweroff)), it is the disk.
       - The image stands alone, and is READY once M(nebula.provision.nebula_vm_record) has heard of it.
-      - A machine with a disk that is not saved yet is neither made anew (O(recreate)) nor removed (O(state=absent)).
+      - A machine with a disk that is not saved yet is neither made anew (O(recreate)) nor removed (O(state=absent)),
+        and the disk is not taken away (O(detach)).
     type: list
     elements: dict
     version_added: 0.2.0
@@ -221,6 +229,8 @@ options:
     description:
       - Take away a disk that the list does not have any more although what it holds is the machine's own, and lost with
         it. Disks of persistent images, CDROMs and NICs are taken away without this.
+      - It is done while the machine is off or is to be, and where the hypervisor can do that also while it runs. If it
+        can't be done, that is told in RV(differences). What the machine boots from is never taken away.
     type: bool
     default: false
     version_added: 0.2.0

@@ -10,16 +10,27 @@ import os
 import shutil
 import stat
 import subprocess
-from contextlib import closing
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from auditor import refuse
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
+from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+from ansible_collections.nebula.provision.plugins.module_utils.items.consistency import compare, finding_view
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CRASH,
     CREATE,
@@ -29,7 +40,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     DiskTask,
     VmOutcome,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow
@@ -257,3 +269,90 @@ def test_what_was_saved_stays_and_what_is_not_saved_does_not_go() -> None:
             ["sh", "-c", "for d in $(virsh list --name --all); do virsh destroy $d; virsh undefine $d; done"]
         )
         shutil.rmtree(place)
+
+
+@contextmanager
+def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
+    """A catalog with this node alone. Its machine is decided by a list of one item, made, and recorded."""
+    with closing(open_engine({"engine": "embedded", "root": node.root}, check_mode=False, create=True)) as engine:
+        with engine.session():
+            engine.host_allocate(Host(None, HOST, state=HostState.MONITORED, memory=65536, cpu=64))
+            for name, kind in (("base", ImageType.OS), ("data", ImageType.DATABLOCK)):
+                image = engine.image_allocate(Image(None, name, type=kind))
+                os.makedirs(os.path.dirname(image.source), mode=0o711, exist_ok=True)
+                shutil.copy2(node.base, image.source)
+                shutil.chown(image.source, "root", "kvm")
+                engine.image_update(image.id, state=ImageState.READY, size=1, format="qcow2")
+            place = AddressRange(0, "IP4", 9, ip="10.66.0.10")
+            engine.vn_allocate(Network(None, "Public", vn_mad="dummy", bridge="nbrtest", address_ranges=(place,)))
+            engine.template_allocate("web", Template((("CPU", "0.01"), ("MEMORY", "32"), ("OS", (("MACHINE", "pc"),)))))
+
+        def bring(item: dict[str, Any], differs: str = "", changed: bool = True) -> VmRecord:
+            with engine.session():
+                (outcome,), _warnings = reconcile(engine, [item])
+                plans = engine.vm_plans()
+            assert outcome.error is None, outcome.error
+            assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs)
+            assert bool(plans) == changed
+            for plan in plans.values():
+                forecast = predict(plan, poll(node.driver, node.root, HOST), node.driver, node.root)
+                outcomes = Batch(plan, node.driver, node.root).apply()
+                assert [each.error for each in outcomes] == [None]
+                assert [each.changed for each in outcomes] == [each.changed for each in forecast]
+                with engine.session():
+                    engine.vm_record(HOST, outcomes)
+            (found,) = engine.vm_pool() or [outcome.after]
+            return found
+
+        yield bring
+        ledger = engine.ledger()
+        found = [*ledger.findings, *compare(ledger, [audit(node.driver, node.root, HOST, engine.catalog())])]
+        refuse([finding_view(finding) for finding in found])
+
+
+def fitted(node: Node) -> tuple[dict[str, int], list[str]]:
+    """What the running domain has: MB of its disks by their targets, and the addresses of its interfaces."""
+    domain = node.driver._connection().lookupByName("one-0")
+    devices = ET.fromstring(domain.XMLDesc(0)).find("devices")
+    targets = [disk.find("target").get("dev") for disk in devices.findall("disk[@device='disk']")]
+    sizes = {target: domain.blockInfo(target)[0] // MIB for target in targets}
+    return sizes, [nic.find("mac").get("address") for nic in devices.findall("interface")]
+
+
+@in_world
+def test_disks_and_nics_of_a_machine_that_is_off_come_grow_and_go() -> None:
+    system, data, own = {"IMAGE": "base", "DEV_PREFIX": "vd"}, {"IMAGE": "data"}, {"TYPE": "fs", "FORMAT": "qcow2"}
+    public, other = {"NETWORK": "Public"}, {"NETWORK": "Public", "MODEL": "e1000"}
+    subprocess.run(["ip", "link", "add", "nbrtest", "type", "bridge"], check=True)
+    try:
+        with a_node(audited=False) as node, a_catalog(node) as bring:
+            item = {"name": "web", "template": "web", "hard": True, "context": {"NETWORK": "YES"}}
+            item = dict(item, disks=[system, dict(own, SIZE=4, DEV_PREFIX="vd")], nics=[public])
+            first = bring(item)
+            assert fitted(node)[0] == {"vda": 1, "vdb": 4}
+
+            # While it runs this is a difference, and nothing of it is done.
+            disks = [dict(system, SIZE=6), dict(own, SIZE=16, DEV_PREFIX="vd"), dict(data, DEV_PREFIX="vd")]
+            more = dict(item, disks=disks, nics=[public, other])
+            bring(more, differs="power it off first (state: poweroff)", changed=False)
+            bring(dict(more, state="poweroff"))
+            bring(dict(more, state="poweroff"), changed=False)
+            directory = Path(node.root, "datastores", "0", "0")
+            write(directory / "disk.3", "qcow2", 0x8000, 0x33)
+            second = bring(more)
+            assert second.nics[0] == first.nics[0]
+            addresses = [nic["mac"] for nic in second.nics]
+            assert fitted(node) == ({"vda": 6, "vdb": 16, "vdc": 1}, addresses) and len(addresses) == 2
+            bring(more, changed=False)
+
+            # The middle one is the machine's own.
+            less = dict(more, disks=[system, disks[2]], nics=[dict(other, MAC=addresses[1])])
+            bring(dict(less, state="poweroff"), differs="a disk that the list does not: disk 1, vdb")
+            assert (directory / "disk.1").exists()
+            bring(dict(less, detach=True))
+            assert not (directory / "disk.1").exists()
+            assert fitted(node) == ({"vda": 6, "vdc": 1}, addresses[1:])
+            assert content(directory / "disk.3", "qcow2", node.root)[0x8000] == 0x33
+            bring(dict(less, detach=True), changed=False)
+    finally:
+        subprocess.run(["ip", "link", "delete", "nbrtest"], check=True)

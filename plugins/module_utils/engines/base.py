@@ -21,6 +21,7 @@ from ..model import rules
 from ..model.audit import Ledger
 from ..model.backup import Copy, Restored
 from ..model.datastore import Datastore
+from ..model.devices import Has
 from ..model.host import Host
 from ..model.image import Image
 from ..model.lease import HeldLease
@@ -36,7 +37,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class VmRecord:
     """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
-    no context values, no passwords. outdated: its networks say something else by now than its context does.
+    no context values, no passwords. outdated: its networks say something else by now than its context does. awaits: it
+    runs with other disks or NICs than it is to have, and gets these when it is off.
     request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
     id: int | None
@@ -55,6 +57,7 @@ class VmRecord:
     position: int | None = None
     error: str = ""
     outdated: bool = False
+    awaits: bool = False
     stime: int = 0
     etime: int = 0
     # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.
@@ -340,6 +343,10 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
+
+    @abc.abstractmethod
+    def vm_devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+        """What the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod
     def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:

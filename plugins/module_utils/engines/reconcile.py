@@ -22,12 +22,13 @@ from ..errors import (
     WrongState,
 )
 from ..model import inject, instantiate, rules
-from ..model.changes import HOTPLUG, RECREATE, Change, how, matched
+from ..model.changes import Change, how, paired, refuse_sizes
+from ..model.devices import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
 from ..model.flags import flag
 from ..model.names import check_name, nearest
 from ..model.numbers import whole
 from ..model.owner import Owner, owner_of
-from ..model.states import FAILURES, ImageType
+from ..model.states import FAILURES
 from ..model.template import Template
 from ..text import context_sh
 from . import adoptions, renames
@@ -651,11 +652,20 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         outcome.left(record, "host", record.host, wish.host, what, remedy)
     rule = rules.of(record.hypervisor)
     changes = instantiate.changes(record.request, wish.template, rule.live)
+    has: Mapping[str, Sequence[Has]] = {}
+    if any(change.attribute in DEVICES for change in changes):
+        has = engine.vm_devices(_id(record))
+        changes = instantiate.changes(record.request, wish.template, rule.live, has)
     owner = _another_owner(wish, record)
     if owner is not None:
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
+    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
+    live = rule.live if record.state == "RUNNING" else ()
+    fits = off or set(DEVICES) <= set(live)
+    if record.awaits and not fits and not (changes and wish.recreate):
+        _tell_awaited(outcome, record)
     if not changes:
-        if record.outdated:
+        if record.outdated or (record.awaits and fits):
             outcome.after = engine.vm_update(_id(record), record.request)
         return
     if wish.recreate or _never_ran(engine, record):
@@ -663,25 +673,26 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         outcome.after = engine.vm_recreate(_id(record), wish.template, wish.owner)
         outcome.changes = changes
         return
-    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
-    possible = {"catalog", "live"} | ({"poweroff", HOTPLUG} if off else set())
-    live = rule.live if record.state == "RUNNING" else ()
+    if any(change.attribute == DISK for change in changes):
+        refuse_sizes(record.request, wish.template, has, f"VM {record.name} (id {record.id})")
     template = record.request
     for change in changes:
-        lost = _lost(engine, record.request, wish.template) if change.attribute == "DISK" else ""
-        if change.how == HOTPLUG and lost and not wish.detach:
-            what = f"has a disk that the list does not: {lost}"
-            remedy = "what it holds is the machine's own, and would be lost. Set detach: true to have it taken away"
-            outcome.left(record, "DISK", lost, "nothing of it", what, remedy)
+        possible = change.how in ("catalog", "live") or (off and change.how != RECREATE)
+        if change.attribute in DEVICES:
+            possible = possible or (change.how == HOTPLUG and change.attribute in live)
+        else:
+            possible = possible or (change.how != RECREATE and change.attribute in live)
+        refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
+        if refits and _leaves_disks(engine, wish, outcome, record, has, possible):
             continue
-        if change.how in possible or (change.how != RECREATE and change.attribute in live):
+        if possible:
             outcome.changes.append(change)
             if change.attribute != OWNER:
                 template = _with_attribute(template, wish.template, change.attribute)
             continue
         remedy = (
             "power it off first (state: poweroff), or set recreate: true"
-            if change.how in ("poweroff", HOTPLUG)
+            if change.how in (POWEROFF, HOTPLUG)
             else "set recreate: true to make it anew (its own disks are lost)"
         )
         what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
@@ -700,19 +711,52 @@ def _another_owner(wish: Wish, record: VmRecord) -> Owner | None:
     return wish.owner if names_owner(wish.template) else None
 
 
-def _lost(engine: Engine, old: Template, new: Template) -> str:
-    """The first disk that goes, if what it holds goes with it: an image's own file stays. "" if there is none."""
-    numbers = matched("DISK", old, new)
-    vectors = old.vectors("DISK")
-    for number in sorted(set(range(len(vectors))) - {index for index in numbers or () if index is not None}):
-        reference = vectors[number].get("IMAGE_ID") or vectors[number].get("IMAGE") or ""
-        try:
-            image = engine.image_info(int(reference) if vectors[number].get("IMAGE_ID") else reference)
-        except (NebulaError, ValueError):
-            image = None
-        if image is None or not (image.persistent or image.type == ImageType.CDROM):
-            return f"disk {number}" + (f", of image {reference}" if reference else "")
-    return ""
+def _leaves_disks(
+    engine: Engine,
+    wish: Wish,
+    outcome: Outcome,
+    record: VmRecord,
+    has: Mapping[str, Sequence[Has]],
+    possible: bool,
+) -> bool:
+    """Whether the disks stay as they are, since some would go with what they hold and that is not what the list says
+    for sure; it is told then. possible: whether they could be changed otherwise."""
+    if record.request is None or wish.template is None:
+        return False
+    pairing = paired(DISK, record.request, wish.template, has)
+    lost = [index for index in pairing.gone if has[DISK][index].own]
+    if not lost:
+        return False
+    named = " and ".join(_called(record, index) for index in lost)
+    if pairing.doubtful:
+        what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
+        remedy = "give those that are to stay their TARGET, as the machine's disks show it"
+    elif not wish.detach:
+        what = f"has a disk that the list does not: {named}"
+        remedy = "what it holds is the machine's own, and would be lost. " + (
+            "Set detach: true to have it taken away"
+            if possible
+            else "To have it taken away set detach: true and power it off (state: poweroff)"
+        )
+    else:
+        if possible:
+            ids = {record.disks[index]["disk_id"] for index in lost}
+            _refuse_unsaved(engine, wish, record, "detach", "leave detach out once", ids)
+        return False
+    outcome.left(record, DISK, named, "nothing of it", what, remedy)
+    return True
+
+
+def _called(record: VmRecord, index: int) -> str:
+    disk = record.disks[index]
+    return f"disk {disk['disk_id']}" + (f", of image {disk['image']}" if disk["image"] else f", {disk['target']}")
+
+
+def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
+    what = "runs with other disks or NICs than it is to have: these were changed when it was to be off, and it was not"
+    remedy = "power it off (state: poweroff), then let it run again"
+    found, wanted = "those that it was started with", "those of the list"
+    outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
 
 
 def _never_ran(engine: Engine, record: VmRecord) -> bool:
@@ -722,12 +766,17 @@ def _never_ran(engine: Engine, record: VmRecord) -> bool:
     return not any(step["state"] in ("RUNNING", "POWEROFF") for step in engine.vm_history(_id(record)))
 
 
-def _refuse_unsaved(engine: Engine, wish: Wish, record: VmRecord, what: str, instead: str) -> None:
-    """Conflict where the machine's disks would go before they are saved as its item says."""
+def _refuse_unsaved(
+    engine: Engine, wish: Wish, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
+) -> None:
+    """Conflict where the machine's disks would go before they are saved as its item says. disks: ids of those that go,
+    None for all."""
     # Of more machines no item saves any.
     if not wish.save_as or record.name != wish.name.replace(INDEX, "0") or _never_ran(engine, record):
         return
     for save in wish.save_as:
+        if disks is not None and save.disk not in disks:
+            continue
         try:
             image = engine.image_info(save.image.name)
         except NotFound:

@@ -117,7 +117,8 @@ class Record:
 @dataclass
 class _Job:
     """One machine while it is worked on. stage: the failure that an error means now. owned: its directory was found to
-    be ours, so that something may be written there. has_room: its memory was taken from what the node has left."""
+    be ours, so that something may be written there. has_room: its memory was taken from what the node has left.
+    fitted: it has the disks and NICs that it is to have."""
 
     planned: PlannedVm
     mark: Mark
@@ -128,12 +129,19 @@ class _Job:
     changed: bool = False
     owned: bool = False
     has_room: bool = False
+    fitted: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
     told: list[TaskOutcome] = field(default_factory=list)
 
     @property
     def vm(self) -> Vm:
         return self.planned.vm
+
+    @property
+    def is_fitted(self) -> bool | None:
+        """As outcomes have it."""
+        planned = self.planned
+        return self.fitted if planned.refitted or planned.detached or planned.grown else None
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -283,11 +291,15 @@ class Batch:
                 return True
             if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
                 return True
+            if any(os.path.lexists(disk_path(directory, disk_id)) for disk_id in planned.detached):
+                return True
             if planned.wanted == "SUSPENDED":
                 return self.is_astray(planned)
             if not known.accelerator or self.is_astray(planned):
                 return True
-            deployment, context, _files = self.would_be(vm, known)
+            deployment, context, files = self.would_be(vm, known)
+            if disks.would_grow(vm, files, planned.grown):
+                return True
             return (deployment.digest, context) != (record.definition, record.context)
         except NebulaError:
             return True
@@ -361,15 +373,15 @@ class Batch:
             )
         if error is None:
             told = next((each.error for each in job.told if each.error is not None), None)
-            return VmOutcome(vm.vm_id, planned.generation, state, job.changed, told, job.log.last(), tuple(job.told))
+            done = VmOutcome(vm.vm_id, planned.generation, state, job.changed, told, job.log.last(), tuple(job.told))
+            return replace(done, fitted=job.is_fitted)
         job.log("LCM", "E", str(error))
         state = self._state_after(job, error)
         job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
         if job.owned and os.path.isdir(directory):
             job.log.save()
-        return VmOutcome(
-            vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last(), tuple(job.told)
-        )
+        failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
+        return replace(failed, tasks=tuple(job.told), fitted=job.is_fitted)
 
     def _state_after(self, job: _Job, error: NebulaError) -> str:
         """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
@@ -541,7 +553,13 @@ class Batch:
             # As large as its memory, and of no use to anybody: a save that was broken off.
             remove_file(job.path(PARTIAL))
             with self._building:
-                self._prolog(job, running=False, defined=state is not None, boots=state != "UNKNOWN")
+                self._prolog(
+                    job,
+                    running=False,
+                    defined=state is not None,
+                    boots=state != "UNKNOWN",
+                    paused=state == "UNKNOWN",
+                )
                 if state != "UNKNOWN":
                     self._see_to_disks(job, "POWEROFF")
                 # Before it starts: a host that dies in the next moment comes back with it.
@@ -588,8 +606,11 @@ class Batch:
             if self.driver.state(job.mark) == "RUNNING" and self.driver.starts_with_host(job.mark) is False:
                 self.driver.set_starts_with_host(job.mark, True)
 
-    def _prolog(self, job: _Job, running: bool, defined: bool = True, boots: bool = False) -> None:
-        """Disks, context and definition as they are to be. boots: it is about to be started from its disks."""
+    def _prolog(
+        self, job: _Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False
+    ) -> None:
+        """Disks, context and definition as they are to be. boots: it is about to be started from its disks. paused: it
+        neither runs nor is it off."""
         job.stage = "PROLOG_FAILURE"
         vm, known = job.vm, job.record
         if not running:
@@ -597,6 +618,9 @@ class Batch:
         # The digests tell what is new, as what is there already is left as it is.
         self._transfer.require(vm)
         job.files = dict(disks.prepare(vm, job.directory, self._transfer.find, self._content_of))
+        is_off = not running and not paused
+        if is_off and disks.grow(vm, job.files, job.planned.grown):
+            job.changed = True
         context = ""
         if vm.context is not None:
             path = disk_path(job.directory, vm.context.disk_id)
@@ -624,9 +648,13 @@ class Batch:
             self.driver.define(vm, deployment, job.mark)
             job.record = replace(job.record, definition=deployment.digest)
             job.changed = True
-        if running and "adjust" in self.driver.capabilities:
+        adjusts = running and "adjust" in self.driver.capabilities
+        if adjusts:
             job.changed = self.driver.adjust(vm, self._site_of(job), job.mark) or job.changed
-        self._take_away(job)
+        if is_off or adjusts:
+            # What a machine still has while it runs stays until it is off.
+            self._take_away(job)
+        job.fitted = is_off or (adjusts and not job.planned.grown)
         if context != job.record.context:
             if running and vm.context is not None:
                 at_once = self.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from dataclasses import dataclass, replace
+from typing import Any, Union
 
-from . import context
+from . import context, devices
 from .attributes import NOTES, SILENT, SINGLES, VECTORS
+from .devices import DEVICES, HOTPLUG, POWEROFF, RECREATE, Has, Pairing
 from .template import Template, Value, is_secret
 
 # What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
@@ -39,10 +40,6 @@ CHANGEABLE = {
     # Which some hypervisors do act on; to the others it is one of these.
     "CPULIMIT": "live",
 }
-RECREATE = "recreate"
-# Devices that come and go, where the hypervisor has that done: at once if the machine runs, else by its next start.
-HOTPLUG = "hotplug"
-DEVICES = ("DISK", "NIC")
 
 # Names of the machine itself, not of what it is made of.
 _IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
@@ -57,13 +54,15 @@ _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "
 # In a context, and in files for the guest, each letter is the guest's.
 _GUESTS = ("CONTEXT", "INJECT")
 
+_NOTHING: Mapping[str, Sequence[Has]] = {}
 _Normal = Union[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """old, new: for people, without secrets. how: live, hotplug, poweroff, catalog, or recreate where nothing else will
-    do."""
+    """old, new: for people, without secrets. how: live, hotplug (disks or NICs that only come and go, where the
+    hypervisor has that done: at once if the machine runs, else by its next start), poweroff, catalog, or recreate where
+    nothing else will do."""
 
     attribute: str
     old: str
@@ -71,8 +70,11 @@ class Change:
     how: str
 
 
-def changes(old: Template, new: Template, live: Collection[str] = ()) -> list[Change]:
-    """What has to change for `old` to say what `new` says. live: see model.rules.Rules.
+def changes(
+    old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[Has]] = _NOTHING
+) -> list[Change]:
+    """What has to change for `old` to say what `new` says. live: see model.rules.Rules. has: what the machine has of
+    each DISK and NIC of `old`, as far as that is known.
 
     No difference are the case of words without one, the order of keys in a vector and of attributes of different
     names, numbers written in two ways, an empty value for none.
@@ -87,13 +89,18 @@ def changes(old: Template, new: Template, live: Collection[str] = ()) -> list[Ch
         if before != after:
             found.append(
                 Change(
-                    name, _shown(name, before, after), _shown(name, after, before, new=True), how(name, old, new, live)
+                    name,
+                    _shown(name, before, after),
+                    _shown(name, after, before, new=True),
+                    how(name, old, new, live, has),
                 )
             )
     return found
 
 
-def how(name: str, old: Template, new: Template, live: Collection[str] = ()) -> str:
+def how(
+    name: str, old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[Has]] = _NOTHING
+) -> str:
     """What it takes to change that attribute from old to new."""
     if name == "CONTEXT":
         if old.has(name) != new.has(name):
@@ -106,29 +113,26 @@ def how(name: str, old: Template, new: Template, live: Collection[str] = ()) -> 
         return RECREATE
     if name in CHANGEABLE:
         return CHANGEABLE[name]
-    if name in DEVICES and name in live and matched(name, old, new) is not None:
-        return HOTPLUG
+    if name in DEVICES:
+        found = paired(name, old, new, has).how
+        return POWEROFF if found == HOTPLUG and name not in live else found
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
 
 
-def matched(name: str, old: Template, new: Template) -> Optional[list[Optional[int]]]:
-    """For each vector of that name in `new`, which of `old` it is, by number, None for one that came. None if they
-    differ in more than that some came, or some went: what only changed is not told from another in its place."""
-    before, after = _normal(old, name), _normal(new, name)
-    if len(after) <= len(before):
-        return _places(after, before)
-    places = _places(before, after)
-    if places is None:
-        return None
-    known = {place: index for index, place in enumerate(places) if place is not None}
-    return [known.get(number) for number in range(len(after))]
+def paired(name: str, old: Template, new: Template, has: Mapping[str, Sequence[Has]] = _NOTHING) -> Pairing:
+    """Which of the machine's disks or NICs each of `new` is."""
+    known = [replace(each, values=_normal_vector(each.values)) for each in has.get(name, ())]
+    before, after = ([_normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
+    return devices.pair(name, before, after, known)
 
 
-def _places(some: Sequence[_Normal], others: Sequence[_Normal]) -> Optional[list[Optional[int]]]:
-    """Where each of `some` is among the others, in the same order, the first place that can be; None unless all are."""
-    rest = iter(enumerate(others))
-    found = [next((place for place, other in rest if other == value), None) for value in some]
-    return None if None in found else found
+def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[Has]], where: str) -> None:
+    """InvalidValue, or Unsupported, for a disk that the machine keeps, and that can't have the SIZE that `new` says."""
+    devices.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), paired("DISK", old, new, has), where)
+
+
+def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
+    return {key: _normal_text(key, text) for key, text in vector.items() if text}
 
 
 def _is_disk(template: Template) -> bool:

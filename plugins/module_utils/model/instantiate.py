@@ -17,6 +17,7 @@ from .attributes import SINGLES, near_misses
 from .changes import CHANGEABLE, Change, changes
 from .context import DEVICES, Context
 from .context import FORMATS as CONTEXT_FORMATS
+from .devices import FILE_SYSTEMS, kind_of_empty
 from .disk import Disk
 from .flags import FALSE, TRUE
 from .image import Image
@@ -34,7 +35,6 @@ Ref = Union[str, int]
 # Half a processor is 0.5; a machine that does not say gets a whole one, as a physical machine has.
 DEFAULT_CPU = 1.0
 FORMATS = ("raw", "qcow2")
-FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 GRAPHICS_TYPES = ("vnc", "spice")
 TPM_MODELS = ("tpm-crb", "tpm-tis")
 VNC_PASSWORD = 8
@@ -121,11 +121,13 @@ class Demands:
 @dataclass(frozen=True)
 class Kept:
     """What a machine that is there goes on with. disks: per DISK of the template, its own, None for one that comes.
-    context: the place that its context has. next_disk: id of the first that comes."""
+    context: the place that its context has. next_disk: id of the first that comes. moved: numbers of DISK whose place
+    is what the template says, and not the one that they have."""
 
     disks: tuple[Optional[Disk], ...]
     context: Optional[Context] = None
     next_disk: int = 0
+    moved: tuple[int, ...] = ()
 
 
 # -- what a template must not say -------------------------------------------------------------------------------------
@@ -425,7 +427,8 @@ def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list
             new += 1
             continue
         ids.append(disk.disk_id)
-        found[index] = replace(found[index], target=disk.target, dev_prefix="")
+        if index not in kept.moved:
+            found[index] = replace(found[index], target=disk.target, dev_prefix="")
     if kept.context is not None and len(places) > len(kept.disks):
         context_id = kept.context.disk_id
         if not found[-1].target and not found[-1].dev_prefix:
@@ -596,16 +599,13 @@ def _volatile(vector: Mapping[str, str], where: str) -> bool:
 
 
 def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
-    """File system ("" for none) and format. Older templates write the file system as FORMAT."""
-    format_, fs = (vector.get(key, "").lower() for key in ("FORMAT", "FS"))
-    if format_ in FILE_SYSTEMS and not fs:
-        format_, fs = "", format_
-    format_ = format_ or vector.get("DRIVER", "").lower() or "raw"
+    """File system ("" for none) and format."""
+    kind, format_, fs = kind_of_empty(vector)
     if format_ not in FORMATS:
         raise InvalidValue(f"{where}: FORMAT = {format_}", "no such format", "Use raw or qcow2")
     if fs and fs not in FILE_SYSTEMS:
         raise InvalidValue(f"{where}: FS = {fs}", "no such file system", "Use one of " + ", ".join(FILE_SYSTEMS))
-    return ("swap" if vector.get("TYPE", "").upper() == "SWAP" else fs), format_
+    return ("swap" if kind == "swap" else fs), format_
 
 
 def _driver(vector: Mapping[str, str], where: str) -> None:

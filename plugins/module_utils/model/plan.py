@@ -69,6 +69,7 @@ class PlannedVm:
     seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
     a machine starts and after it ended. detached: ids of disks that it had and is to have no more. gives_memory (MiB,
     with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once this is done.
+    grown: ids of disks that are to be larger than they were made. refitted: its disks or NICs are to be others.
     """
 
     vm: Vm
@@ -84,6 +85,8 @@ class PlannedVm:
     detached: tuple[int, ...] = ()
     gives_memory: int = 0
     gives_cpu: float = 0.0
+    grown: tuple[int, ...] = ()
+    refitted: bool = False
 
     def is_due(self, operated: int) -> bool:
         """Whether the operation is still to be carried out. operated: the generation whose operation was, last."""
@@ -168,7 +171,8 @@ class Plan:
 class VmOutcome:
     """What became of one planned machine. state: a VM state's name as the hypervisor shows it now (RUNNING, POWEROFF,
     SUSPENDED, DONE, UNKNOWN), or a failure (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE). error: also where all that
-    went wrong is one of its tasks."""
+    went wrong is one of its tasks. fitted: whether it has the disks and NICs that it is to have; None where nothing of
+    them was to change, and where that is not told: then it has them if there is no error."""
 
     vm_id: int
     generation: int
@@ -177,6 +181,7 @@ class VmOutcome:
     error: Optional[Mapping[str, str]] = None
     log: tuple[str, ...] = ()
     tasks: tuple[TaskOutcome, ...] = ()
+    fitted: Optional[bool] = None
 
     @property
     def is_of_given_up(self) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Optional
 
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
@@ -80,6 +80,30 @@ def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
 def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
     """Where prepare() would have each of the disks, by disk id; nothing is made."""
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
+
+
+def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> bool:
+    """Make disks as large as they are to be, of a machine that is off; True if one was not. files: where they are. ids:
+    of those that it is about."""
+    grown = False
+    for disk, file in _growing(vm, files, ids):
+        try:
+            formats.resize(file.path, file.format, disk.size * MIB, backing=file.backing)
+        except NebulaError as error:
+            error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
+            raise
+        grown = True
+    return grown
+
+
+def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> bool:
+    """Whether grow() has something to do."""
+    return bool(_growing(vm, files, ids))
+
+
+def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> list[tuple[Disk, DiskFiles]]:
+    found = [(disk, files[disk.disk_id]) for disk in vm.disks if disk.disk_id in ids and disk.type != "CDROM"]
+    return [(disk, file) for disk, file in found if formats.virtual_size(file.path, file.format) < disk.size * MIB]
 
 
 def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:

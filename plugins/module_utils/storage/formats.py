@@ -241,8 +241,8 @@ def _sealed_by(key: str) -> list[str]:
     return ["-o", LUKS] if key else []
 
 
-def resize(path: str, format: str, size: int, key: str = "") -> bool:
-    """Grow the disk to `size` bytes; True if it was smaller. It never shrinks."""
+def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tuple[str, str], ...] = ()) -> bool:
+    """Grow the disk to `size` bytes; True if it was smaller. It never shrinks. backing: see DiskFiles."""
     _known(path, format)
     if virtual_size(path, format) >= size:
         return False
@@ -250,7 +250,7 @@ def resize(path: str, format: str, size: int, key: str = "") -> bool:
         with explained(path):
             os.truncate(path, size)
     else:
-        disk = DiskFiles(path, format)
+        disk = DiskFiles(path, format, backing)
         _done(
             lambda: qemu_img.run(
                 "resize", "-q", disk=disk, use=WRITE, after=[str(size)], key=key, closed=bool(key), check=False

@@ -20,6 +20,7 @@ from ...model.plain import from_plain
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
 from ...network import addresses
+from .devices import lasting
 from .hosts import Hosts
 from .images import CLONED, IN_USE, Images
 from .networks import Networks
@@ -151,6 +152,9 @@ class Audit:
         }
         files = {image.source: image for image in self.images.pool() if image.source}
         names = {row["id"]: _called(row) for row, _vm in machines}
+        uses: dict[int, dict[int, tuple[int, int]]] = {}
+        for each in self.store.rows("SELECT vm_id, disk_id, image_id, writable FROM vm_images ORDER BY disk_id"):
+            uses.setdefault(each["vm_id"], {})[each["disk_id"]] = (each["image_id"], each["writable"])
         for row, vm in machines:
             if vm is None:
                 continue
@@ -158,14 +162,22 @@ class Audit:
                 used = expected.hosts[row["host_id"]]
                 used[0], used[1], used[2] = used[0] + row["memory"], round(used[1] + row["cpu"], 6), used[2] + 1
                 used[3] += row["overhead"]
+            noted = uses.get(vm.vm_id, {})
             for disk in vm.disks:
                 if disk.image_id is not None:
                     expected.uses[vm.vm_id, disk.disk_id] = (disk.image_id, int(disk.save))
-            # As in Demands.images: after the disks and the context.
+            for disk_id in lasting(row).get("detached", ()):
+                # It has that until its node has taken it away.
+                if disk_id in noted:
+                    expected.uses[vm.vm_id, disk_id] = noted[disk_id]
+            # As in Demands.images when it was made: after the disks and the context. Disks came and went since.
             for index, source in enumerate((vm.os.kernel, vm.os.initrd), len(vm.disks) + 1):
                 image = files.get(source)
                 if image is not None and image.id is not None:
-                    expected.uses[vm.vm_id, index] = (image.id, int(image.persistent))
+                    use = (image.id, int(image.persistent))
+                    there = [number for number, each in noted.items() if each == use]
+                    free = [number for number in there if (vm.vm_id, number) not in expected.uses]
+                    expected.uses[vm.vm_id, free[0] if free else index] = use
             if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
                 self._claim_port(expected, names, row, vm.graphics.port)
             for nic in vm.nics:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -24,6 +25,7 @@ from ...model.plan import Observed
 from ...model.states import ImageState, LcmState, VmState
 from ...network import addresses
 from . import store as stores
+from .devices import lasting
 from .images import image_of
 from .networks import Networks
 from .schema import VERSION
@@ -232,9 +234,9 @@ def _adjust(
     now: int,
 ) -> None:
     store.db.execute(
-        "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = '{}',"
+        "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = ?,"
         " seq = seq + 1 WHERE id = ?",
-        (generation, wanted, settled, state, lcm_state, error, row["id"]),
+        (generation, wanted, settled, state, lcm_state, error, json.dumps(lasting(row)), row["id"]),
     )
     store.db.execute(
         "INSERT INTO history (vm_id, step, time, host, state, action, reason)"

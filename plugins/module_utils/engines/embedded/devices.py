@@ -8,20 +8,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...model.changes import matched
+from ...model import devices
+from ...model.changes import paired
+from ...model.devices import DISK, NIC
 from ...model.instantiate import Kept
 from ...model.nic import Nic
+from ...model.plain import to_plain
 from ...model.template import Template
 from ...model.vm import Vm
+
+# Of a machine's orders, what stays until its node has done it, whatever else is decided and recorded meanwhile.
+_LASTING = ("detached", "grown", "refitted")
 
 
 @dataclass(frozen=True)
 class Devices:
     """kept: disks and context that stay. new_disks: of those that come, the id by number of DISK. nics: by number of
-    NIC, those that stay; new_nics: of the others, the id. gone_disks, gone_nics: ids."""
+    NIC, those that stay; new_nics: of the others, the id. gone_disks, gone_nics: ids. grown: by id of disks that stay,
+    the MB that they are to have."""
 
     kept: Kept
     new_disks: Mapping[int, int]
@@ -29,46 +36,52 @@ class Devices:
     new_nics: Mapping[int, int]
     gone_disks: tuple[int, ...]
     gone_nics: tuple[int, ...]
+    grown: Mapping[int, int] = field(default_factory=dict)
 
 
 def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
     """next_disk: an id that no disk of the machine, and no file that it uses, ever had."""
-    disks = _matched("DISK", old, new, len(vm.disks))
-    kept = tuple(None if index is None else vm.disks[index] for index in disks)
-    new_disks, following = {}, next_disk
-    for number, disk in enumerate(kept):
-        if disk is None:
-            new_disks[number] = following
-            following += 1
-    nics = _matched("NIC", old, new, len(vm.nics))
-    staying = {number: vm.nics[index] for number, index in enumerate(nics) if index is not None}
+    has = has_of(to_plain(vm))
+    disks, nics = (paired(name, old, new, has) for name in (DISK, NIC))
+    kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
+    coming_disks = [number for number, index in enumerate(disks.stays) if index is None]
+    coming_nics = [number for number, index in enumerate(nics.stays) if index is None]
     first = max([vm.next_nic, *(nic.nic_id + 1 for nic in vm.nics)], default=0)
-    coming = [number for number, index in enumerate(nics) if index is None]
-    there, left = {disk.disk_id for disk in kept if disk is not None}, {nic.nic_id for nic in staying.values()}
     return Devices(
-        kept=Kept(kept, vm.context, next_disk),
-        new_disks=new_disks,
-        nics=staying,
-        new_nics={number: first + place for place, number in enumerate(coming)},
-        gone_disks=tuple(disk.disk_id for disk in vm.disks if disk.disk_id not in there),
-        gone_nics=tuple(nic.nic_id for nic in vm.nics if nic.nic_id not in left),
+        kept=Kept(kept, vm.context, next_disk, disks.moved),
+        new_disks={number: next_disk + place for place, number in enumerate(coming_disks)},
+        nics={number: vm.nics[index] for number, index in enumerate(nics.stays) if index is not None},
+        new_nics={number: first + place for place, number in enumerate(coming_nics)},
+        gone_disks=tuple(vm.disks[index].disk_id for index in disks.gone),
+        gone_nics=tuple(vm.nics[index].nic_id for index in nics.gone),
+        grown={disk.disk_id: disks.grown[n] for n, disk in enumerate(kept) if disk is not None and n in disks.grown},
     )
 
 
-def _matched(name: str, old: Template, new: Template, count: int) -> list[int | None]:
-    """What only changed of those that are there stays what it is: their number is the same then."""
-    found = matched(name, old, new)
-    return list(range(count)) if found is None else found
+def has_of(body: Mapping[str, Any]) -> dict[str, tuple[devices.Has, ...]]:
+    """What a machine has, by the catalog's plain form of it."""
+    return devices.has_of(body.get("disks", ()), body.get("nics", ()))
 
 
-def gone(row: sqlite3.Row) -> dict[str, list[int]]:
-    """Ids of the disks and NICs that a machine is to have no more, as decided and not done yet."""
-    orders: dict[str, Any] = {} if row["settled"] else json.loads(row["orders"])
-    return dict(orders.get("detached", {}))
+def lasting(row: sqlite3.Row) -> dict[str, Any]:
+    """What was decided about a machine's disks and NICs, and is not done yet: detached (ids of the disks that it is to
+    have no more), grown (ids of those that are to be larger), refitted (whether it has to be off, or to be changed
+    while it runs, to have those that it is to have)."""
+    orders: dict[str, Any] = json.loads(row["orders"])
+    if isinstance(orders.get("detached"), dict):
+        # As it was written down before disks and NICs of machines that are off came and went.
+        orders["detached"] = orders["detached"].get("disks", [])
+    return {key: orders[key] for key in _LASTING if orders.get(key)}
 
 
-def with_gone(row: sqlite3.Row, devices: Devices) -> dict[str, list[int]]:
-    before = gone(row)
-    found = {"disks": [*before.get("disks", ()), *devices.gone_disks]}
-    found["nics"] = [*before.get("nics", ()), *devices.gone_nics]
-    return {key: ids for key, ids in found.items() if ids}
+def with_lasting(row: sqlite3.Row, devices: Devices, refitted: bool) -> dict[str, Any]:
+    """The same once `devices` are decided, too. refitted: they are not all that the machine had."""
+    before = lasting(row)
+    gone = set(devices.gone_disks)
+    grown = (set(before.get("grown", ())) | set(devices.grown)) - gone
+    found = {
+        "detached": sorted(gone.union(before.get("detached", ()))),
+        "grown": sorted(grown),
+        "refitted": refitted or bool(before.get("refitted")),
+    }
+    return {key: value for key, value in found.items() if value}

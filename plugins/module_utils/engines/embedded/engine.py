@@ -16,6 +16,7 @@ from ...errors import CatalogError, ForeignObject, InUse
 from ...model.audit import Ledger
 from ...model.backup import Copy, Restored
 from ...model.datastore import Datastore
+from ...model.devices import Has
 from ...model.host import Host
 from ...model.image import Image
 from ...model.lease import HeldLease
@@ -299,6 +300,9 @@ class EmbeddedEngine(Engine):
 
     def vm_action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
         return self.vms.action(vm_id, wanted, orders)
+
+    def vm_devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+        return self.vms.devices(vm_id)
 
     def vm_update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         return self.vms.update(vm_id, template, owner)

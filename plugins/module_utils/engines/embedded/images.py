@@ -20,7 +20,7 @@ from ...model.states import ImageState, ImageType
 from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
 from ..base import Ref
-from .devices import gone as devices_gone
+from .devices import lasting
 from .references import resolve
 from .store import Store
 
@@ -430,7 +430,7 @@ class Images:
             " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",
             image_id,
         )
-        return all(row["disk_id"] in devices_gone(row).get("disks", ()) for row in rows)
+        return all(row["disk_id"] in lasting(row).get("detached", ()) for row in rows)
 
     def _wish(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)

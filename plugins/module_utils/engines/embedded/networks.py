@@ -19,7 +19,6 @@ from ...model.names import check_name
 from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ...model.states import NetworkState
 from ...network import addresses
-from .devices import gone as devices_gone
 from .references import Ref, find, resolve
 from .store import Store
 
@@ -309,14 +308,12 @@ class Networks:
                 leases[i] = ranges[ar_id].lease(network_id, offset, requests[i].vm_id, requests[i].nic_id)
         return [leases[i] for i in range(len(requests))]
 
-    def release(self, vm_ids: Iterable[int], nics: Sequence[int] | None = None) -> None:
-        """Give back all that these machines lease. nics: ids of those that it is about; None: of all."""
+    def release(self, vm_ids: Iterable[int]) -> None:
+        """Give back all that these machines lease."""
         wanted = list(vm_ids)
         for start in range(0, len(wanted), _CHUNK):
             part = wanted[start : start + _CHUNK]
             which = f"vm_id IN ({', '.join('?' * len(part))})"
-            if nics is not None:
-                which, part = f"{which} AND nic_id IN ({', '.join('?' * len(nics))})", [*part, *nics]
             rows = self.store.rows(
                 f"SELECT COUNT(*), MIN(offset), network_id, ar_id FROM leases WHERE {which} GROUP BY network_id, ar_id",
                 *part,
@@ -336,6 +333,11 @@ class Networks:
         )
         self._drop([row for row in rows if complete and row["nic_id"] not in seen])
 
+    def let_go(self, vm_id: int, nics: Sequence[int]) -> None:
+        """Hold what these NICs of the machine leased, as leases of no NIC, until its node has taken them away."""
+        for nic_id in nics:
+            self.store.db.execute("UPDATE leases SET nic_id = NULL WHERE vm_id = ? AND nic_id = ?", (vm_id, nic_id))
+
     def places(self, vm_id: int) -> list[tuple[int, int, int]]:
         """Network, range and offset of all that the machine leases."""
         rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ?", vm_id)
@@ -349,7 +351,7 @@ class Networks:
                 self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {_IN_RANGE}", place[:2])
 
     def release_kept(self, vm_id: int) -> None:
-        """Give back what keep() held."""
+        """Give back what keep() and let_go() held."""
         self._drop(
             self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
         )
@@ -453,7 +455,7 @@ class Networks:
             if row and row["host"] is not None:
                 raise NoLease(where, f"{_given_up(row)}, has it", f"Ask for another, or for none. {_HELD_REMEDY}")
             if row and row["vm_id"] is not None and row["nic_id"] is None:
-                found = f"{_vm(row['vm_id'], row['name'])} has it until it is made anew"
+                found = f"{_vm(row['vm_id'], row['name'])} has it until its host has taken it away"
                 raise BeingEnded(where, found, "Run again when that is done")
             if row and row["vm_id"] is None:
                 found = f"it is held for machine {row['nic_id']}, which the catalog does not know"
@@ -462,8 +464,6 @@ class Networks:
                 holder = f"{_vm(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
                 if row["wanted"] == "DONE":
                     raise BeingEnded(where, f"{holder}, and is being ended", "Run again when that machine is gone")
-                if row["nic_id"] in devices_gone(row).get("nics", ()):
-                    raise BeingEnded(where, f"{holder}, and loses that", "Run again when that is done")
                 raise NoLease(where, holder, "Ask for another, or for none")
             offsets[index] = place
         return offsets

@@ -22,6 +22,7 @@ from ...model.plan import SAVE_AS, GivenUp, Observed, Plan, PlannedVm
 from ...model.states import ImageType
 from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
 from ...model.vm import Vm
+from .devices import lasting
 from .disks import Disks
 from .given_up import GivenUps
 from .hosts import Hosts
@@ -169,7 +170,7 @@ class Plans:
         return anew or self.disks.found_state(row) not in _WITH_DISKS
 
     def _planned(self, row: sqlite3.Row) -> PlannedVm:
-        orders = json.loads(row["orders"])
+        orders, left = json.loads(row["orders"]), lasting(row)
         gives = _given(orders)
         if row["wanted"] == "DONE":
             gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
@@ -185,7 +186,9 @@ class Plans:
             previous=orders.get("previous", ""),
             tasks=self.disks.pending(row),
             decided=orders.get("decided", 0),
-            detached=tuple(orders.get("detached", {}).get("disks", ())),
+            detached=tuple(left.get("detached", ())),
+            grown=tuple(left.get("grown", ())),
+            refitted=left.get("refitted", False),
             gives_memory=gives.memory,
             gives_cpu=gives.cpu,
         )

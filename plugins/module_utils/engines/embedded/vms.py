@@ -20,6 +20,7 @@ from ...context import formats, variables
 from ...context.sources import Sources
 from ...errors import BeingEnded, Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
 from ...model import instantiate, rules
+from ...model.devices import DEVICES, Has
 from ...model.disk import Disk
 from ...model.host import Host
 from ...model.image import Image
@@ -36,8 +37,7 @@ from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
 from . import consoles, unknown
-from .devices import compare, with_gone
-from .devices import gone as devices_gone
+from .devices import compare, has_of, lasting, with_lasting
 from .disks import WAYS, Disks, text_of
 from .given_up import GivenUps
 from .hosts import Hosts
@@ -605,10 +605,13 @@ class Vms:
             self._decide(row, way, row["wanted"], known, task.kind, task=task)
         return self.pool(ids=[row["id"]])[0]
 
+    def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+        return has_of(json.loads(self._row(vm_id)["body"]))
+
     def update(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
         row = self._row(vm_id)
         vm = from_plain(Vm, json.loads(row["body"]))
-        changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live)
+        changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
         devices = compare(vm, _request(row), template, self._next_disk(vm))
@@ -623,15 +626,10 @@ class Vms:
         gives = self._repromise(row, host, demands)
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self._acquire(vm_id, row["name"], came)
+        self.networks.let_go(vm_id, devices.gone_nics)
         leased = iter(self._lease([(vm_id, row["name"], demands, devices.new_nics)], references)[vm_id])
         staying = dict(zip(devices.nics, self._refreshed(tuple(devices.nics.values()), references)))
-        nics = [nic for index in range(len(demands.nics)) if (nic := staying.get(index) or next(leased, None))]
-        if len(nics) < len(demands.nics):
-            raise Conflict(
-                f"VM {row['name']} (id {vm_id}): NIC",
-                f"it has {len(vm.nics)} of them, and of the {len(demands.nics)} wanted some came while others changed",
-                "Change them one after another, or set recreate: true",
-            )
+        nics = [staying[index] if index in staying else next(leased) for index in range(len(demands.nics))]
         body, said = self._assemble(
             vm_id,
             row["uuid"],
@@ -647,15 +645,16 @@ class Vms:
             devices.kept,
             vm.graphics,
         )
-        body = replace(body, disks=_keep_sources(vm, body), next_nic=max(body.next_nic, vm.next_nic))
+        body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
         body = replace(body, former=_former(vm, body, self.disks.found_state(row)))
         self._store(vm_id, references.as_json(template), body, demands, host)
         renamed = body.name != vm.name
-        if renamed or body.context != vm.context or any(change.how != "catalog" for change in changes):
+        acting = [change for change in changes if change.how != "catalog"]
+        left = with_lasting(row, devices, any(change.attribute in DEVICES for change in acting))
+        if renamed or body.context != vm.context or acting or (row["settled"] and left):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
-            gone = with_gone(row, devices)
             action = "rename" if renamed else "updateconf"
-            self._decide(row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, gone=gone, gives=gives)
+            self._decide(row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, left=left, gives=gives)
         return replace(self.pool(ids=[vm_id])[0], warnings=said)
 
     def rename(self, vm_id: int, name: str) -> VmRecord:
@@ -777,11 +776,11 @@ class Vms:
         action: str,
         seq: int | None = None,
         task: DiskTask | None = None,
-        gone: Mapping[str, list[int]] | None = None,
+        left: Mapping[str, Any] | None = None,
         gives: Held = NOTHING,
     ) -> None:
-        """gone: ids of the disks and NICs that it is to have no more, None for those of before. task: one more thing to
-        be done with a disk, besides those that were not done yet. gives: what it is to hold no more."""
+        """left: what is to be done about its disks and NICs (devices.lasting), None for what was before. task: one more
+        thing to be done with a disk, besides those that were not done yet. gives: what it is to hold no more."""
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
@@ -797,9 +796,8 @@ class Vms:
             tasks = ()
         if tasks or task is not None:
             kept["tasks"] = to_plain((*tasks, *([task] if task is not None else [])))
-        gone = devices_gone(row) if gone is None else gone
-        if gone and not anew and wanted != "DONE":
-            kept["detached"] = gone
+        if not anew and wanted != "DONE":
+            kept.update(lasting(row) if left is None else left)
         kept["found"] = self.disks.found_state(row)
         kept.update(given_with(row, gives))
         self.store.db.execute(
@@ -914,13 +912,20 @@ class Vms:
             if outcome.state == "DONE":
                 self._end(row, host)
                 continue
-            if outcome.state != "PROLOG_FAILURE":
+            left = lasting(row)
+            # One that was to be made anew still is: its domain may be the old one, with all that this had.
+            recreation = {} if outcome.error is None else _recreation(row)
+            done = not recreation and (outcome.error is None if outcome.fitted is None else outcome.fitted)
+            if outcome.state != "PROLOG_FAILURE" and (done or not left.get("grown")):
                 # Disks come first: they are there, grown to their SIZE.
                 self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
-            if outcome.error is None:
-                self._detach(row)
+            if done:
+                if left.get("detached"):
+                    self.images.release(row["id"], written=True, back=self._back(row), disks=left["detached"])
                 self.networks.release_kept(row["id"])
                 self.images.release_kept(row["id"])
+                left = {}
+            if outcome.error is None:
                 if json.loads(row["orders"]).get("operation") or self.disks.found_state(row) not in _WITH_MEMORY:
                     self._drop_former(row["id"])
             error = text_of(outcome.error)
@@ -929,21 +934,11 @@ class Vms:
             wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
             if wanted == "DONE":
                 continue  # half taken away: every plan goes on with it until it is gone
-            # One that was to be made anew still is: its domain may be the old one, with all that this had.
-            orders = {} if outcome.error is None else _recreation(row)
             self.store.db.execute(
                 "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
-                (wanted, error, _dumps(orders), outcome.vm_id),
+                (wanted, error, _dumps({**left, **recreation}), outcome.vm_id),
             )
         return self.pool(ids=touched, done=True)
-
-    def _detach(self, row: sqlite3.Row) -> None:
-        """Let go of what the machine has no more."""
-        gone = devices_gone(row)
-        if gone.get("disks"):
-            self.images.release(row["id"], written=True, back=self._back(row), disks=gone["disks"])
-        if gone.get("nics"):
-            self.networks.release([row["id"]], gone["nics"])
 
     def _left_as(self, state: str, row: sqlite3.Row) -> str:
         """What is wanted of a machine after it failed to get where it should. One that lives on after all is wanted as
@@ -1217,8 +1212,8 @@ def _of_images_had(demands: Demands, kept: Kept) -> Demands:
     return replace(demands, images=tuple(had.get(number, ref) for number, ref in enumerate(demands.images)))
 
 
-def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
-    # A disk that exists stays as it was made: the image may have moved on since.
+def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Any, ...]:
+    # A disk that exists stays as it was made, or is made larger: the image may have moved on since.
     by_id = {disk.disk_id: disk for disk in old.disks}
     return tuple(
         replace(
@@ -1228,7 +1223,7 @@ def _keep_sources(old: Vm, new: Vm) -> tuple[Any, ...]:
             image_uuid=by_id[disk.disk_id].image_uuid,
             format=by_id[disk.disk_id].format,
             driver=by_id[disk.disk_id].driver,
-            size=by_id[disk.disk_id].size,
+            size=grown.get(disk.disk_id, by_id[disk.disk_id].size),
             luks_secret=by_id[disk.disk_id].luks_secret,
             snapshots=by_id[disk.disk_id].snapshots,
             inject=by_id[disk.disk_id].inject,
@@ -1321,6 +1316,7 @@ def _record(
         position=row["position"],
         error=row["error"],
         outdated=outdated,
+        awaits=bool(row["settled"] and row["orders"] != "{}" and lasting(row)),
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

@@ -200,7 +200,7 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     (difference,) = again.payload["differences"]
     assert difference == {
         "name": "a", "id": 0, "host": "node1", "attribute": "NIC", "found": "nothing", "wanted": difference["wanted"],
-        "remedy": "set recreate: true to make it anew (its own disks are lost)",
+        "remedy": "power it off first (state: poweroff), or set recreate: true",
         "sentence": again.payload["differs"][0],
     }  # fmt: skip
     assert difference["wanted"] and again.warnings == [difference["sentence"]]

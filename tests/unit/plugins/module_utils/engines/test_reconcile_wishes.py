@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import LONGEST_SHUTDOWN, reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.model.changes import HOTPLUG
+from ansible_collections.nebula.provision.plugins.module_utils.model.devices import HOTPLUG, POWEROFF
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -160,7 +160,7 @@ def test_a_nic_of_a_machine_that_can_not_have_it_so_is_told(engine):
     assert planned == []
     (differs,) = outcomes[0].differs
     assert "VM web (id 0) differs in NIC" in differs
-    assert "set recreate: true to make it anew" in differs
+    assert "power it off first (state: poweroff), or set recreate: true" in differs
 
 
 def test_a_disk_of_its_own_goes_only_if_that_is_said(xen):
@@ -190,3 +190,215 @@ def test_a_disk_that_is_an_images_own_file_goes_with_nothing_lost(xen):
     (planned,) = run(xen, dict(VM, disks=both))
     assert len(planned.detached) == 1
     assert xen.image_info("kept").vms == 0
+
+
+# -- devices of a machine that is off ----------------------------------------------------------------------------------
+HYPERVISORS = ("kvm", "xen", "xen_libvirt")
+OS, DATA = {"IMAGE": "demo"}, {"IMAGE": "more"}
+
+
+def empty(size, **more):
+    return {"TYPE": "fs", "SIZE": str(size), **more}
+
+
+@pytest.fixture(params=HYPERVISORS)
+def host(engine, request):
+    """An engine whose host has that hypervisor."""
+    with engine.session():
+        engine.host_update("node1", hypervisor=request.param)
+        more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.image_update(more.id, state=ImageState.READY, size=8)
+    return engine
+
+
+def made(engine, *disks, state="poweroff", **more):
+    run(engine, dict(VM, disks=list(disks), **more))
+    if state != "running":
+        run(engine, dict(VM, disks=list(disks), state=state, **more))
+
+
+def shown(engine):
+    (record,) = engine.vm_pool()
+    return [(disk["disk_id"], disk["target"][-1], disk["size"]) for disk in record.disks]
+
+
+def left(engine, item):
+    outcomes, planned = want(engine, item)
+    assert planned == []
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    (differs,) = outcomes[0].differs
+    return differs
+
+
+def test_a_nic_comes_to_a_machine_that_is_off_and_goes(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff")
+    outcomes, (planned,) = want(host, dict(item, nics=[PUBLIC, PUBLIC]))
+    assert [change.attribute for change in outcomes[0].changes] == ["NIC"]
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(0, "10.66.0.10"), (1, "10.66.0.11")]
+    assert planned.vm.context.variables["ETH1_IP"] == "10.66.0.11"
+    run(host, dict(item, nics=[PUBLIC, PUBLIC]))
+    assert want(host, dict(item, nics=[PUBLIC, PUBLIC]))[1] == []
+    # The first one goes, and the other stays what it is.
+    (planned,) = run(host, dict(item, nics=[{"NETWORK": "Public", "IP": "10.66.0.11"}]))
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.11")]
+    assert not [name for name in planned.vm.context.variables if name.startswith("ETH0")]
+    assert host.vn_info("Public").address_ranges[0].used == 1
+
+
+def test_the_start_that_the_list_asks_for_has_the_new_nic(host):
+    made(host, OS)
+    (planned,) = run(host, dict(VM, disks=[OS], nics=[PUBLIC, PUBLIC]))
+    assert (planned.wanted, len(planned.vm.nics)) == ("RUNNING", 2)
+
+
+def test_a_machine_that_is_to_be_off_gets_it_in_the_same_run(host):
+    made(host, OS, state="running")
+    (planned,) = run(host, dict(VM, disks=[OS], state="poweroff", nics=[PUBLIC, PUBLIC]))
+    assert (planned.wanted, planned.refitted, len(planned.vm.nics)) == ("POWEROFF", True, 2)
+
+
+def test_a_nic_changes_its_model_and_keeps_its_address(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff", nics=[dict(PUBLIC, MODEL="e1000")])
+    outcomes, (planned,) = want(host, item)
+    assert [(change.attribute, change.how) for change in outcomes[0].changes] == [("NIC", POWEROFF)]
+    assert [(nic.nic_id, nic.ip, nic.model) for nic in planned.vm.nics] == [(0, "10.66.0.10", "e1000")]
+
+
+def test_another_address_is_another_nic_and_the_old_one_stays_held_until_it_is_gone(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff", nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    (planned,) = want(host, item)[1]
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.40")]
+    assert host.vn_info("Public").address_ranges[0].used == 2
+    outcomes, _planned = want(host, dict(VM, name="b", nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}]))
+    assert "VM web (id 0) has it until" in str(outcomes[0].error)
+    run(host, item)
+    assert host.vn_info("Public").address_ranges[0].used == 1
+
+
+def test_disks_come_grow_and_go_and_the_others_keep_number_and_target(host):
+    made(host, OS, empty(5), empty(6), empty(7))
+    before = shown(host)
+    item = dict(VM, disks=[OS, empty(5), empty(9), DATA], state="poweroff", detach=True)
+    outcomes, planned = want(host, item)
+    # Which of the two is to be nine?
+    assert planned == []
+    assert "has disks that nothing tells apart" in outcomes[0].differs[0]
+    letter = before[3][1]
+    item["disks"][2] = empty(9, TARGET=host.vm_pool()[0].disks[3]["target"])
+    (planned,) = run(host, item)
+    assert (planned.detached, planned.grown, planned.refitted) == ((2,), (3,), True)
+    there = shown(host)
+    assert there[:2] == before[:2]
+    assert there[2] == (3, letter, 9)
+    # The context has number 4.
+    assert there[3][0] == 5 and there[3][2] == 8
+    assert want(host, item)[1] == []
+
+
+def test_the_middle_one_of_three_images_disks_goes_and_only_it(host):
+    with host.session():
+        for name in ("one", "two", "three"):
+            found = host.image_allocate(Image(None, name, type=ImageType.DATABLOCK))
+            host.image_update(found.id, state=ImageState.READY, size=8)
+    data = [{"IMAGE": name} for name in ("one", "two", "three")]
+    made(host, OS, *data)
+    item = dict(VM, disks=[OS, data[0], data[2]], state="poweroff")
+    assert "has a disk that the list does not: disk 2, of image two" in left(host, item)
+    (planned,) = run(host, dict(item, detach=True))
+    assert planned.detached == (2,)
+    assert [disk.image for disk in planned.vm.disks] == ["demo", "one", "three"]
+    assert [host.image_info(name).vms for name in ("one", "two", "three")] == [1, 0, 1]
+
+
+def test_disks_that_nothing_tells_apart_are_named_by_their_targets(host):
+    made(host, OS, empty(5), empty(5), empty(5))
+    targets = [disk["target"] for disk in host.vm_pool()[0].disks]
+    item = dict(VM, disks=[OS, empty(5), empty(5)], state="poweroff", detach=True)
+    assert "give those that are to stay their TARGET" in left(host, item)
+    item["disks"] = [OS, empty(5, TARGET=targets[1]), empty(5, TARGET=targets[3])]
+    (planned,) = run(host, item)
+    assert planned.detached == (2,)
+
+
+@pytest.mark.parametrize("disks", [[], [dict(DATA, TARGET="vda")]])
+def test_what_the_machine_boots_from_is_made_anew_or_stays(host, disks):
+    made(host, OS, DATA)
+    outcomes, planned = want(host, dict(VM, disks=disks, state="poweroff", detach=True))
+    assert planned == []
+    assert "differs in DISK" in outcomes[0].differs[0] and "set recreate: true" in outcomes[0].differs[0]
+
+
+def test_a_smaller_disk_is_refused_before_anything_is_done(host):
+    made(host, OS, empty(5), state="running")
+    assert "VM web (id 0): DISK 1: SIZE = 4: the disk has 5 MB" in refusal(
+        host, dict(VM, disks=[OS, empty(4)], state="poweroff", nics=[PUBLIC, PUBLIC])
+    )
+    assert host.vn_info("Public").address_ranges[0].used == 1
+
+
+def test_a_disk_that_is_to_be_saved_does_not_go_before_it_is(host):
+    made(host, OS, DATA)
+    item = dict(VM, disks=[OS], state="poweroff", detach=True, save_as=[{"disk": 1, "image": "kept"}])
+    assert "VM web (id 0): detach: its disk 1 is not saved as image kept" in refusal(host, item)
+
+
+# -- a machine that runs and can not have it ---------------------------------------------------------------------------
+def test_detach_is_never_accepted_and_ignored(engine):
+    with engine.session():
+        more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.image_update(more.id, state=ImageState.READY, size=8)
+    made(engine, OS, DATA, state="running")
+    item = dict(VM, disks=[OS])
+    assert "To have it taken away set detach: true and power it off (state: poweroff)" in left(engine, item)
+    assert "differs in DISK" in left(engine, dict(item, detach=True))
+    assert "power it off first (state: poweroff)" in left(engine, dict(item, detach=True))
+    assert len(engine.vm_pool()[0].disks) == 2
+
+
+@pytest.mark.parametrize("hypervisor", ["xen", "xen_libvirt"])
+def test_what_can_not_change_while_it_runs_is_told_where_devices_come_and_go(engine, hypervisor):
+    with engine.session():
+        engine.host_update("node1", hypervisor=hypervisor)
+    made(engine, OS, empty(5), state="running")
+    assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(9)]))
+    assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(5)], nics=[dict(PUBLIC, MODEL="e1000")]))
+
+
+def test_a_machine_that_did_not_go_off_is_told_until_it_has_what_it_is_to_have(engine):
+    """Its guest ignored the power button: it runs with the NIC that it is to have no more."""
+    run(engine, VM)
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    planned = want(engine, dict(item, state="poweroff"))[1]
+    with engine.session():
+        (each,) = planned
+        engine.vm_record("node1", [VmOutcome(0, each.generation, "RUNNING", True, ERROR, fitted=False)])
+    # Nobody else gets the address that it uses.
+    assert engine.vn_info("Public").address_ranges[0].used == 2
+    for _time in range(2):
+        outcomes, planned = want(engine, item)
+        (differs,) = outcomes[0].differs
+        assert "VM web (id 0) runs with other disks or NICs than it is to have" in differs
+        with engine.session():
+            for each in planned:
+                engine.vm_record("node1", [VmOutcome(0, each.generation, "RUNNING", fitted=False)])
+    assert engine.vn_info("Public").address_ranges[0].used == 2
+    (planned,) = run(engine, dict(item, state="poweroff"))
+    assert planned.refitted
+    assert engine.vn_info("Public").address_ranges[0].used == 1
+    assert want(engine, dict(item, state="poweroff"))[1] == []
+
+
+def test_what_was_found_off_gets_it_then(engine):
+    run(engine, VM)
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    with engine.session():
+        reconcile(engine, [dict(item, state="poweroff")])
+        (planned,) = (each for plan in engine.vm_plans().values() for each in plan.vms)
+        engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, None, fitted=False)])
+    (planned,) = run(engine, dict(item, state="present"))
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+    assert engine.vn_info("Public").address_ranges[0].used == 1

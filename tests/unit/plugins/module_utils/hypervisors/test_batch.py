@@ -246,6 +246,43 @@ def test_files_of_detached_disks_go_and_those_of_others_stay(here: Node, tmp_pat
     assert image.read_bytes() == b"an image"
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "UNKNOWN"])
+def test_what_a_machine_uses_while_it_runs_stays_until_it_is_off(
+    here: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """By a driver that changes no disks of machines that run. Its disk is neither taken away nor made larger."""
+    monkeypatch.setattr(here.driver, "capabilities", MemoryDriver.OPTIONAL - {"adjust"}, raising=False)
+    disks = tuple(Disk(number, f"vd{'ab'[number]}", type="FS", driver="raw", size=1) for number in (0, 1))
+    here.one("RUNNING", 1, machine(disks=disks))
+    here.driver.machines[0].state = state
+    changed = machine(disks=(replace(disks[0], size=2),))
+    orders = {"detached": (1,), "grown": (0,), "refitted": True}
+    planned = Planned(changed, 2, "RUNNING", **orders)
+    outcome = here.one("RUNNING", 2, changed, **orders)
+    assert (told(outcome)[0], outcome.error, outcome.fitted) == ("RUNNING", None, False)
+    assert (here.directory() / "disk.1").exists() and (here.directory() / "disk.0").stat().st_size == 1 << 20
+    assert Batch(Plan(CATALOG, here.number, "node1", (planned,)), here.driver, str(here.root)).would_change(planned)
+    outcome = here.one("POWEROFF", 3, changed, **orders)
+    assert (told(outcome)[0], outcome.fitted) == ("POWEROFF", True)
+    assert not (here.directory() / "disk.1").exists() and (here.directory() / "disk.0").stat().st_size == 2 << 20
+    assert told(here.one("POWEROFF", 3, changed, **orders)) == ("POWEROFF", False, "")
+    planned = replace(planned, wanted="POWEROFF")
+    assert not Batch(Plan(CATALOG, here.number, "node1", (planned,)), here.driver, str(here.root)).would_change(planned)
+
+
+def test_a_machine_that_does_not_go_off_keeps_what_it_uses(here: Node) -> None:
+    disks = tuple(Disk(number, f"vd{'ab'[number]}", type="FS", driver="raw", size=1) for number in (0, 1))
+    here.one("RUNNING", 1, machine(disks=disks))
+    here.driver.fails["shutdown"] = TimedOut("shutting down", "it runs on", "Ask it again")
+    outcome = here.one("POWEROFF", 2, machine(disks=disks[:1]), detached=(1,), refitted=True)
+    assert (outcome.state, outcome.fitted) == ("RUNNING", False)
+    assert (here.directory() / "disk.1").exists()
+
+
+def test_of_a_machine_whose_devices_stay_nothing_is_said_of_them(here: Node) -> None:
+    assert here.one("RUNNING").fitted is None
+
+
 # -- operations --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("operation", ["reboot", "reset"])
 def test_an_operation_is_carried_out_once(here: Node, operation: str) -> None:

@@ -15,8 +15,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.changes imp
     CHANGEABLE,
     Change,
     changes,
-    matched,
+    paired,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.devices import Has
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
@@ -75,11 +76,11 @@ DIFFERENT = {
     "DESCRIPTION = x": Change("DESCRIPTION", "nothing", "x", "catalog"),
     "API_TOKEN = abc": Change("API_TOKEN", "nothing", "(secret)", "catalog"),
     "FEATURES = [ ACPI = no, PAE = no ]": Change("FEATURES", "[ ACPI = YES ]", "[ ACPI = NO ]", "poweroff"),
-    "DISK = [ IMAGE = Debian, TARGET = vda ]": Change("DISK", "[ IMAGE = debian ]", "[ IMAGE = Debian ]", "recreate"),
+    "DISK = [ IMAGE = Debian, TARGET = vda ]": Change("DISK", "[ IMAGE = debian ]", "[ IMAGE = Debian ]", "poweroff"),
     "DISK = [ IMAGE = debian, TARGET = vda ] DISK = [ TYPE = swap, SIZE = 5 ]": Change(
-        "DISK", "nothing of it", "[ SIZE = 5, TYPE = swap ]", "recreate"
+        "DISK", "nothing of it", "[ SIZE = 5, TYPE = swap ]", "poweroff"
     ),
-    "NIC = [ NETWORK = Public ]": Change("NIC", "[ MODEL = virtio ]", "nothing of it", "recreate"),
+    "NIC = [ NETWORK = Public ]": Change("NIC", "[ MODEL = virtio ]", "nothing of it", "poweroff"),
     "GRAPHICS = [ TYPE = vnc, LISTEN = 127.0.0.1, PASSWD = Hunter2 ]": Change(
         "GRAPHICS", "[ PASSWD = (secret) ]", "[ PASSWD = (another secret) ]", "poweroff"
     ),
@@ -112,26 +113,52 @@ def test_difference(text: str) -> None:
 
 
 COMES = "DISK = [ IMAGE = debian, TARGET = vda ] DISK = [ TYPE = swap, SIZE = 5 ]"
+NIC_COMES = "NIC = [ NETWORK = Public, MODEL = virtio ] NIC = [ NETWORK = Other ]"
 
 
 @pytest.mark.parametrize(
     ("text", "live", "how"),
     [
         (COMES, ("DISK", "NIC"), "hotplug"),
-        (COMES, ("NIC",), "recreate"),
-        (COMES, (), "recreate"),
-        ("NIC = [ NETWORK = Public, MODEL = virtio ] NIC = [ NETWORK = Other ]", ("DISK", "NIC"), "hotplug"),
-        ("NIC = [ NETWORK = Public, MODEL = virtio ] NIC = [ NETWORK = Other ]", (), "recreate"),
-        # What only changed is not told from another in its place.
-        ("DISK = [ IMAGE = Debian, TARGET = vda ]", ("DISK", "NIC"), "recreate"),
-        ("NIC = [ NETWORK = Public ]", ("DISK", "NIC"), "recreate"),
+        (COMES, ("NIC",), "poweroff"),
+        (COMES, (), "poweroff"),
+        (NIC_COMES, ("DISK", "NIC"), "hotplug"),
+        (NIC_COMES, (), "poweroff"),
+        # What stays and changes does so while the machine is off, whatever the hypervisor.
+        ("NIC = [ NETWORK = Public ]", ("DISK", "NIC"), "poweroff"),
         ("VCPU = 2", ("DISK", "NIC", "MEMORY"), "poweroff"),
     ],
 )
-def test_devices_come_and_go_where_the_hypervisor_has_that_done(text: str, live: tuple[str, ...], how: str) -> None:
+def test_devices_come_go_and_change(text: str, live: tuple[str, ...], how: str) -> None:
     assert [change.how for change in changes(WEB, put(text), live)] == [how]
-    if how == "hotplug":
-        assert [change.how for change in changes(put(text), WEB, live)] == [how]
+    assert [change.how for change in changes(put(text), WEB, live)] == [how]
+
+
+HAS = {
+    "DISK": (Has({"IMAGE": "debian", "TARGET": "vda", "SIZE": "2048"}, own=True, boots=True),),
+    "NIC": (Has({"NETWORK": "Public", "MAC": "02:00:c0:a8:00:01", "IP": "192.168.0.1"}),),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        # What the machine has by now need not be asked for, and may be.
+        ("NIC = [ NETWORK = Public, MODEL = virtio, IP = 192.168.0.1 ]", "catalog"),
+        ("NIC = [ NETWORK = Public, MODEL = virtio, MAC = 02:00:C0:A8:00:01 ]", "catalog"),
+        ("NIC = [ NETWORK = Public, MODEL = virtio, IP = 192.168.0.2 ]", "poweroff"),
+        ("DISK = [ IMAGE = debian, TARGET = vda, SIZE = 2048 ]", "catalog"),
+        ("DISK = [ IMAGE = debian, TARGET = vda, SIZE = 4096 ]", "poweroff"),
+        ("DISK = [ IMAGE = debian ]", "catalog"),
+        # The operating system is not taken away.
+        ("DISK = [ IMAGE = Debian, TARGET = vda ]", "recreate"),
+        ("DISK = [ IMAGE = debian, TARGET = vda, DRIVER = raw ]", "recreate"),
+    ],
+)
+def test_devices_are_compared_with_what_the_machine_has(text: str, how: str) -> None:
+    assert [change.how for change in changes(WEB, put(text), ("DISK", "NIC"), HAS)] == [
+        "hotplug" if how == "poweroff" and "192.168.0.2" in text else how
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +168,6 @@ def test_devices_come_and_go_where_the_hypervisor_has_that_done(text: str, live:
         ("b", "ab", [None, 0]),
         # One that came is like one that was there behind it.
         ("ba", "aba", [None, 0, 1]),
-        ("bca", "abca", [None, 0, 1, 2]),
         ("ba", "abcab", [None, 0, None, 1, None]),
         ("aba", "ba", [1, 2]),
         # The first ones of several alike stay.
@@ -150,18 +176,14 @@ def test_devices_come_and_go_where_the_hypervisor_has_that_done(text: str, live:
         ("", "ab", [None, None]),
         ("ab", "", []),
         ("", "", []),
-        ("ab", "ba", None),
-        ("ab", "ac", None),
-        ("ab", "cda", None),
-        ("abc", "bd", None),
+        ("ab", "ba", [1, 0]),
+        ("ab", "ac", [0, None]),
+        ("abc", "bd", [1, None]),
     ],
 )
-def test_devices_are_found_among_others(old: str, new: str, numbers: Optional[list[Optional[int]]]) -> None:
+def test_devices_are_found_among_others(old: str, new: str, numbers: list[Optional[int]]) -> None:
     templates = [WEB.with_vectors("NIC", [{"NETWORK": letter} for letter in letters]) for letters in (old, new)]
-    assert matched("NIC", *templates) == numbers
-    if old != new:
-        (change,) = changes(*templates, live=("NIC",))
-        assert change.how == ("recreate" if numbers is None else "hotplug")
+    assert list(paired("NIC", *templates).stays) == numbers
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=8))
@@ -169,11 +191,11 @@ def test_whatever_came_or_went_the_others_are_found(devices: list[tuple[str, boo
     """The second of each says whether it stays."""
     every, staying = ([{"NETWORK": letter} for letter, stays in devices if stays or all_] for all_ in (True, False))
     more, fewer = WEB.with_vectors("NIC", every), WEB.with_vectors("NIC", staying)
-    came, went = matched("NIC", fewer, more), matched("NIC", more, fewer)
-    assert came is not None and went is not None
-    assert [index for index in came if index is not None] == list(range(len(staying)))
-    assert [every[number] for number, index in enumerate(came) if index is not None] == staying
-    assert [every[index] for index in went if index is not None] == staying
+    came, went = paired("NIC", fewer, more), paired("NIC", more, fewer)
+    assert sorted(index for index in came.stays if index is not None) == list(range(len(staying)))
+    assert (came.gone, None in went.stays) == ((), False)
+    assert [every[index] for index in went.stays if index is not None] == staying
+    assert len(went.gone) == len(every) - len(staying)
 
 
 def test_the_context_of_a_disk_changes_while_the_machine_is_off() -> None:

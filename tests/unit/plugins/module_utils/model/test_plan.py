@@ -34,7 +34,21 @@ VM = Vm(0, "u", "web", "kvm", 1.0, 64)
 ERROR = {"kind": "NotFound", "asked": "a", "found": "b", "remedy": "c"}
 TASK = DiskTask(SAVE_AS, "t1", 0, AGENT, 0, "copy", "/srv/copy", "qcow2", 1, "first", "ab")
 PLANNED = PlannedVm(
-    VM, 7, "RUNNING", "reboot", True, 30, 2, "POWEROFF", (TASK, DiskTask(CREATE, "t2", 1)), 5, (3, 4), 64, 0.5
+    VM,
+    7,
+    "RUNNING",
+    "reboot",
+    True,
+    30,
+    2,
+    "POWEROFF",
+    (TASK, DiskTask(CREATE, "t2", 1)),
+    5,
+    (3, 4),
+    64,
+    0.5,
+    (1,),
+    True,
 )
 GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
 SOURCE = PlannedSource(
@@ -60,7 +74,7 @@ PLAN = Plan(
     given_up=(GIVEN_UP,),
     bridges={"nbr0": "u"},
 )
-OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),))
+OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)
 OBSERVED = Observed(
     host="node1",
     hypervisor="xen",

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, injection
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, formats, injection
 from ansible_collections.nebula.provision.plugins.module_utils.storage.disks import MIB
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
@@ -161,6 +162,54 @@ def test_an_encrypted_image_is_copied_as_it_is(image, directory):
     image.write_bytes(CONTENT.ljust(5120, b"x"))
     disks.prepare(vm(of_image(image, format="qcow2", luks_secret="secret", size=9)), str(directory))
     assert (directory / "disk.0").read_bytes() == image.read_bytes()
+
+
+@needs_qemu_img
+def test_a_disk_that_is_there_grows_with_all_that_it_holds(image, directory):
+    """An overlay, an empty one of each format, and an image's own file; only what it is about."""
+    persistent = image.with_name("kept")
+    shutil.copyfile(image, persistent)
+    small = (
+        of_image(image, size=5),
+        volatile(disk_id=1, driver="qcow2"),
+        volatile(disk_id=2),
+        of_image(persistent, disk_id=3, clone=False, save=True, format="raw", size=3),
+        volatile(disk_id=4),
+    )
+    disks.prepare(vm(*small), str(directory))
+    before = (directory / "disk.0").stat().st_ino
+    grown = vm(*(replace(disk, size=9) for disk in small))
+    files = disks.locate(grown, str(directory))
+    assert disks.would_grow(grown, files, (0, 1, 2, 3))
+    assert disks.grow(grown, files, (0, 1, 2, 3))
+    sizes = [formats.virtual_size(files[number].path, files[number].format) // MIB for number in range(5)]
+    assert sizes == [9, 9, 9, 9, 3]
+    assert (directory / "disk.0").stat().st_ino == before
+    said = subprocess.run(
+        ["qemu-img", "info", "--output=json", directory / "disk.0"], check=True, capture_output=True, text=True
+    ).stdout
+    assert json.loads(said)["backing-filename"] == str(image)
+    assert persistent.read_bytes() == CONTENT.ljust(9 * MIB, b"\0")
+    assert not disks.would_grow(grown, files, (0, 1, 2, 3)) and not disks.grow(grown, files, (0, 1, 2, 3))
+
+
+def test_a_cdrom_does_not_grow(image, directory):
+    drive = vm(of_image(image, type="CDROM", clone=False, readonly=True, format="raw", size=9))
+    disks.prepare(drive, str(directory))
+    assert not disks.grow(drive, disks.locate(drive, str(directory)), (0,))
+
+
+@needs_qemu_img
+def test_a_disk_that_was_tampered_with_does_not_grow(image, directory):
+    disks.prepare(vm(volatile(driver="qcow2")), str(directory))
+    grown = vm(volatile(driver="qcow2", size=9))
+    path = directory / "disk.2"
+    path.unlink()
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image), str(path), "3M"], check=True
+    )
+    with pytest.raises(ImageRefused, match=r"machine web \(id 7\), disk 2: .*by the catalog it rests on nothing"):
+        disks.grow(grown, disks.locate(grown, str(directory)), (2,))
 
 
 def test_a_disk_below_the_size_of_its_image_is_refused(image, directory):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.devices import (
     compare,
-    gone,
-    with_gone,
+    lasting,
+    with_lasting,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -76,8 +77,9 @@ def test_where_nothing_comes_or_goes_all_stays():
         # Two of the same image: the last one is the new one, or the one that goes.
         ("aa", "a", [0], {}, (1,)),
         ("a", "aa", [0, None], {1: 9}, ()),
-        # One in the place of another is not told from one that changed.
-        ("ab", "ac", [0, 1], {}, ()),
+        # One in the place of another is another one.
+        ("ab", "ac", [0, None], {1: 9}, (1,)),
+        ("abc", "ca", [2, 0], {}, (1,)),
     ],
 )
 def test_disks_that_come_stay_and_go(old, new, stays, comes, goes):
@@ -152,20 +154,47 @@ def row(settled=0, **orders):
     return {"settled": settled, "orders": json.dumps(orders)}
 
 
-def test_what_is_decided_and_not_done_is_known():
-    assert gone(row(detached={"disks": [1], "nics": [0]})) == {"disks": [1], "nics": [0]}
-    assert gone(row()) == {}
+@pytest.mark.parametrize("settled", [0, 1])
+def test_what_is_decided_and_not_done_is_known(settled):
+    """Also after something else of the machine was recorded."""
+    left = {"detached": [1], "grown": [0], "refitted": True}
+    assert lasting(row(settled, hard=True, **left)) == left
+    assert lasting(row(settled)) == {}
 
 
-def test_what_is_done_is_no_more_to_be_done():
-    assert gone(row(settled=1, detached={"disks": [1]})) == {}
+def test_what_a_release_before_wrote_down_is_known():
+    assert lasting(row(detached={"disks": [1], "nics": [0]})) == {"detached": [1]}
+    assert lasting(row(detached={"nics": [0]})) == {}
 
 
-def test_what_goes_now_goes_besides_what_is_to_go_already():
+def test_what_goes_and_grows_now_does_so_besides_what_is_to_already():
     now = compare(machine((0, 2), (3,)), template("ab", "n"), template("a", ""), 3)
-    assert with_gone(row(detached={"disks": [1]}), now) == {"disks": [1, 2], "nics": [3]}
-    assert with_gone(row(settled=1, detached={"disks": [1]}), now) == {"disks": [2], "nics": [3]}
+    assert with_lasting(row(detached=[1], grown=[0, 2]), now, True) == {
+        "detached": [1, 2],
+        # Which is gone need not grow.
+        "grown": [0],
+        "refitted": True,
+    }
+    assert with_lasting(row(refitted=True), compare(machine((0,)), template("a"), template("a"), 1), False) == {
+        "refitted": True
+    }
 
 
-def test_where_nothing_goes_nothing_is_noted():
-    assert with_gone(row(), compare(machine((0,)), template("a"), template("ab"), 1)) == {}
+def test_where_nothing_goes_or_grows_nothing_is_noted():
+    assert with_lasting(row(), compare(machine((0,)), template("a"), template("ab"), 1), False) == {}
+
+
+def test_a_disk_that_grows_is_told_with_its_size():
+    vm = machine((0, 4))
+    vm = replace(vm, disks=(vm.disks[0], replace(vm.disks[1], size=5)))
+    old, new = (
+        Template((("DISK", (("IMAGE", "a"),)), ("DISK", (("TYPE", "fs"), ("SIZE", size))))) for size in ("5", "9")
+    )
+    devices = compare(vm, old, new, 5)
+    assert (kept(devices), devices.grown, devices.kept.moved) == ([0, 4], {4: 9}, ())
+
+
+def test_a_disk_that_the_list_puts_elsewhere_is_told():
+    old, new = (Template((("DISK", (("IMAGE", "a"), ("TARGET", target))),)) for target in ("vd0", "sda"))
+    assert compare(machine((0,)), old, new, 1).kept.moved == (0,)
+    assert compare(machine((0,)), new, old, 1).kept.moved == ()

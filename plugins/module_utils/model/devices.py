@@ -1,0 +1,337 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which DISK or NIC of a list is which of a machine that is there: the one place where that is decided.
+
+A disk is what it holds, a NIC is its address. So a DISK is one of the machine's only if both are of the same image, or
+both empty ones of the same kind; a NIC only if both are of the same network, and the machine has the address that the
+list asks for, if it asks for one. Among several that could be meant, what the list says of it decides (TARGET; IP, IP6,
+MAC), then what is said alike of both, then their order. The place in the list alone says nothing.
+
+Vectors come normalised, as model/changes.py compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+from ..errors import InvalidValue, Unsupported
+
+DISK, NIC = "DISK", "NIC"
+DEVICES = (DISK, NIC)
+FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
+# What it takes to change them, the least first.
+CATALOG, HOTPLUG, POWEROFF, RECREATE = "catalog", "hotplug", "poweroff", "recreate"
+
+# What a NIC of the list may ask for, and one of the machine has.
+_ADDRESSES = ("MAC", "IP", "IP6")
+# What only says which image or network it is, or has been decided: never a change of a device that stays.
+_REFERENCES = {
+    DISK: frozenset(("IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "DISK_ID", "PERSISTENT")),
+    NIC: frozenset(("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", *_ADDRESSES)),
+}
+_PLACE = ("TARGET", "DEV_PREFIX")
+# Ways of being found, by what is to be thought of two that are found so.
+_NAMED, _ALIKE, _IN_TURN = "named", "alike", "in turn"
+
+Vector = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Has:
+    """What a machine has of one DISK or NIC. values: by names of attributes, with the target, size or addresses that it
+    got. own: what it holds is this machine's alone, and lost with it. boots: the machine boots from it."""
+
+    values: Vector = field(default_factory=dict)
+    own: bool = False
+    boots: bool = False
+    encrypted: bool = False
+    snapshots: bool = False
+
+    @property
+    def size(self) -> int:
+        """MB; 0 where nothing tells, or it is nobody's to change."""
+        return _size(self.values)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """stays: for each of the list, which of the machine's it is, by number, None for one that comes. gone: those of the
+    machine that the list has no more. doubtful: of these, such as are the machine's own and that nothing tells from one
+    that stays. moved: of the list, those that stay and get another target. grown: of the list, those that stay and
+    become larger, with their MB. how: what it takes."""
+
+    stays: tuple[Optional[int], ...] = ()
+    gone: tuple[int, ...] = ()
+    doubtful: tuple[int, ...] = ()
+    moved: tuple[int, ...] = ()
+    grown: Mapping[int, int] = field(default_factory=dict)
+    how: str = CATALOG
+
+
+def has_of(disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Has, ...]]:
+    """What a machine has, by its disks and NICs as plain values (model/disk.py, model/nic.py)."""
+    places = [(disk.get("boot_order") or len(disks) + 1, number) for number, disk in enumerate(disks) if _is_disk(disk)]
+    first = min(places)[1] if places else None
+    return {
+        DISK: tuple(_has_disk(disk, number == first) for number, disk in enumerate(disks)),
+        NIC: tuple(Has(_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
+    }
+
+
+def _has_disk(disk: Mapping[str, Any], boots: bool) -> Has:
+    writable = _is_disk(disk)
+    return Has(
+        _texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable else [])),
+        own=writable and not disk.get("save"),
+        boots=boots,
+        encrypted=bool(disk.get("luks_secret")),
+        snapshots=bool(disk.get("snapshots")),
+    )
+
+
+def _is_disk(disk: Mapping[str, Any]) -> bool:
+    return disk.get("type") != "CDROM"
+
+
+def _texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
+    found = {name: device.get(name.lower()) for name in names}
+    return {name: str(value) for name, value in found.items() if value is not None and value != ""}
+
+
+def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has] = ()) -> Pairing:
+    """name: DISK or NIC. old: what the list said before, in the order of `has`; new: what it says now. has: what the
+    machine has, as far as that is known."""
+    known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
+    stays = _unchanged(old, new)
+    ways = ["" if index is None else _NAMED if _is_named(new[n]) else _ALIKE for n, index in enumerate(stays)]
+    free = [index for index in range(len(old)) if index not in stays]
+    for way, fits in _WAYS[name]:
+        for number, wanted in enumerate(new):
+            if stays[number] is not None:
+                continue
+            index = next((each for each in free if fits(old[each], wanted, known[each])), None)
+            if index is not None:
+                stays[number], ways[number] = index, way
+                free.remove(index)
+    there = [(number, index) for number, index in enumerate(stays) if index is not None]
+    moved = tuple(
+        number for number, index in there if name == DISK and _is_moved(old[index], new[number], known[index])
+    )
+    grown = {
+        number: _size(new[number]) for number, index in there if name == DISK and _grows(new[number], known[index])
+    }
+    return Pairing(
+        stays=tuple(stays),
+        gone=tuple(free),
+        doubtful=tuple(
+            index
+            for index in free
+            if known[index].own
+            and any(_same(name, old[index], old[other], known[index], known[other], ways[n]) for n, other in there)
+        ),
+        moved=moved,
+        grown=grown,
+        how=_how(name, old, new, known, stays, free, bool(moved or grown)),
+    )
+
+
+def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, where: str) -> None:
+    """InvalidValue, or Unsupported, for a disk that stays and can't have the SIZE that the list says."""
+    for number, index in enumerate(pairing.stays):
+        if index is None or index >= len(has) or not has[index].size:
+            continue
+        wanted, had = _size(new[number]), has[index].size
+        asked = f"{where}: DISK {number}: SIZE = {wanted}"
+        if 0 < wanted < had:
+            raise InvalidValue(
+                asked,
+                f"the disk has {had} MB, and would lose what lies behind that",
+                f"Give at least {had}, or leave SIZE out. A smaller one is made by recreate: true, which makes the "
+                "machine's own disks anew",
+            )
+        if wanted > had and has[index].encrypted:
+            raise Unsupported(
+                asked, f"the disk has {had} MB, is encrypted, and no host changes it without its secret", "Leave it out"
+            )
+        if wanted > had and has[index].snapshots:
+            raise Unsupported(
+                asked,
+                f"the disk has {had} MB, and snapshots of that size",
+                "Delete its snapshots first (disk_snapshots with state: absent), or leave SIZE out",
+            )
+
+
+# -- which is which ----------------------------------------------------------------------------------------------------
+def _unchanged(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[int]]:
+    """Where each of the list was, if some only came, or some only went, and the others are as they were; no place for
+    any otherwise."""
+    if len(new) <= len(old):
+        found = _places(new, old)
+        return [None] * len(new) if found is None else list(found)
+    known = {place: index for index, place in enumerate(_places(old, new) or ())}
+    return [known.get(number) for number in range(len(new))]
+
+
+def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
+    """Where each of `some` is among the others, in the same order, the first place that can be; None unless all are."""
+    rest = iter(enumerate(others))
+    found = [next((place for place, other in rest if other == value), None) for value in some]
+    known = [place for place in found if place is not None]
+    return known if len(known) == len(found) else None
+
+
+def _is_named(wanted: Vector) -> bool:
+    return bool(wanted.get("TARGET") or _asked(wanted))
+
+
+def _same_network(old: Vector, wanted: Vector, has: Has) -> bool:
+    return _refers("NETWORK", old, wanted, has)
+
+
+def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
+    images = ("IMAGE", "IMAGE_ID")
+    if any(old.get(key) for key in images) != any(wanted.get(key) for key in images):
+        return False
+    if any(old.get(key) for key in images):
+        return _refers("IMAGE", old, wanted, has)
+    return kind_of_empty(old) == kind_of_empty(wanted)
+
+
+def _refers(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
+    """By id where the list says one, as instantiation does."""
+    key = f"{name}_ID" if wanted.get(f"{name}_ID") else name
+    return bool(wanted.get(key)) and wanted[key] in (old.get(key), has.values.get(key))
+
+
+def kind_of_empty(vector: Vector) -> tuple[str, str, str]:
+    """TYPE, format and file system of a disk without an image, in lower case. Older templates write the file system as
+    FORMAT."""
+    kind, format_, fs = (vector.get(key, "").strip().lower() for key in ("TYPE", "FORMAT", "FS"))
+    if format_ in FILE_SYSTEMS and not fs:
+        format_, fs = "", format_
+    return kind, format_ or vector.get("DRIVER", "").strip().lower() or "raw", fs
+
+
+def _asked(wanted: Vector) -> dict[str, str]:
+    return {key: wanted[key] for key in _ADDRESSES if wanted.get(key)}
+
+
+def _has_what_is_asked(old: Vector, wanted: Vector, has: Has) -> bool:
+    asked = _asked(wanted)
+    return bool(asked) and _same_network(old, wanted, has) and all(has.values.get(k) == v for k, v in asked.items())
+
+
+def _any_address(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+    return lambda old, wanted, has: not _asked(wanted) and _same_network(old, wanted, has) and fits(old, wanted, has)
+
+
+def _of_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+    return lambda old, wanted, has: _same_source(old, wanted, has) and fits(old, wanted, has)
+
+
+def _is_there(old: Vector, wanted: Vector, has: Has) -> bool:
+    return bool(wanted.get("TARGET")) and wanted["TARGET"] in (old.get("TARGET"), has.values.get("TARGET"))
+
+
+def _as_said(old: Vector, wanted: Vector, _has: Has) -> bool:
+    said = (*_PLACE, "SIZE")
+    return all(old.get(key, "") == wanted.get(key, "") for key in said) and not _differing(DISK, old, wanted)
+
+
+def _as_it_is(old: Vector, wanted: Vector, has: Has) -> bool:
+    return _as_large(old, wanted, has) and not _differing(DISK, old, wanted)
+
+
+def _as_large(_old: Vector, wanted: Vector, has: Has) -> bool:
+    return _size(wanted) in (0, has.size)
+
+
+def _may_grow(_old: Vector, wanted: Vector, has: Has) -> bool:
+    return not _size(wanted) or _size(wanted) >= has.size
+
+
+# Each is tried for the whole list before the next one is.
+_WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] = {
+    DISK: (
+        (_NAMED, _of_source(_is_there)),
+        (_ALIKE, _of_source(_as_said)),
+        (_ALIKE, _of_source(_as_it_is)),
+        (_IN_TURN, _of_source(_as_large)),
+        (_IN_TURN, _of_source(_may_grow)),
+        (_IN_TURN, _of_source(lambda _old, _wanted, _has: True)),
+    ),
+    NIC: (
+        (_NAMED, _has_what_is_asked),
+        (_ALIKE, _any_address(lambda old, wanted, _has: not _asked(old) and not _differing(NIC, old, wanted))),
+        (_ALIKE, _any_address(lambda old, wanted, _has: not _differing(NIC, old, wanted))),
+        (_IN_TURN, _any_address(lambda _old, _wanted, _has: True)),
+    ),
+}  # fmt: skip
+
+
+def _same(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:
+    """Whether the one that goes could be the one that stays just as well."""
+    if way == _NAMED or not _same_source(gone, stays, had):
+        return False
+    if way == _IN_TURN:
+        return True
+    places = [{key: vector.get(key, "") for key in _PLACE} for vector in (gone, stays)]
+    return had.size == has.size and places[0] == places[1] and not _differing(name, gone, stays)
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------
+def _how(
+    name: str,
+    old: Sequence[Vector],
+    new: Sequence[Vector],
+    has: Sequence[Has],
+    stays: Sequence[Optional[int]],
+    gone: Sequence[int],
+    reshaped: bool,
+) -> str:
+    there = [(number, index) for number, index in enumerate(stays) if index is not None]
+    differing = [(index, _differing(name, old[index], new[number])) for number, index in there]
+    # What a disk of its own is made as it stays, and what the machine boots from is its operating system.
+    if any("DRIVER" in keys and has[index].own and name == DISK and _is_copy(old[index]) for index, keys in differing):
+        return RECREATE
+    if any(has[index].boots and has[index].own for index in gone):
+        return RECREATE
+    order = [index for _number, index in there]
+    if reshaped or any(keys for _index, keys in differing) or order != sorted(order):
+        return POWEROFF
+    return HOTPLUG if gone or None in stays else CATALOG
+
+
+def _is_copy(vector: Vector) -> bool:
+    return bool(vector.get("IMAGE") or vector.get("IMAGE_ID"))
+
+
+def _differing(name: str, old: Vector, new: Vector) -> set[str]:
+    """What is said of both and is not the same, but for where a disk is and how large."""
+    unsaid = {"TARGET", "DEV_PREFIX", "SIZE"} if name == DISK else set()
+    if name == DISK and not _is_copy(new):
+        # They are of the same kind, in whatever words.
+        unsaid |= {"TYPE", "FORMAT", "FS", "DRIVER"}
+    names = (set(old) | set(new)) - _REFERENCES[name] - unsaid
+    return {key for key in names if old.get(key, "") != new.get(key, "")}
+
+
+def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
+    """A disk of which the list says nothing more keeps its target."""
+    if new.get("TARGET"):
+        return not _is_there(old, new, has)
+    prefix = new.get("DEV_PREFIX", "")
+    if not prefix or prefix == old.get("DEV_PREFIX"):
+        return False
+    return not has.values.get("TARGET", "").startswith(prefix)
+
+
+def _grows(new: Vector, has: Has) -> bool:
+    return bool(has.size) and _size(new) > has.size
+
+
+def _size(vector: Vector) -> int:
+    text = vector.get("SIZE", "").strip()
+    return int(text) if text.isascii() and text.isdigit() else 0
