@@ -251,9 +251,10 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
         return
     files = {file.name: file for file in directory.files}
     if vm.state not in _FAILED:
-        yield from _disks(vm, directory, files, domain)
+        if not vm.awaits:
+            yield from _disks(vm, directory, files, domain)
         yield from _checkpoint(vm, directory, files)
-    disks = {f"disk.{disk.disk_id}" for disk in vm.vm.disks}
+    disks = {f"disk.{disk_id}" for disk_id in (*(disk.disk_id for disk in vm.vm.disks), *vm.detached)}
     if vm.vm.context is not None:
         disks.add(f"disk.{vm.vm.context.disk_id}")
     for name in sorted(set(files) - disks - set(KEPT)):

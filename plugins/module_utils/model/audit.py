@@ -164,7 +164,8 @@ class Inventory:
 # -- the catalog ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class LedgerVm:
-    """A machine that is not DONE. error: why it failed, "" if it did not."""
+    """A machine that is not DONE. error: why it failed, "" if it did not. awaits: it may have other disks and NICs than
+    it is to have, until it is off. detached: ids of the disks that it is to have no more then."""
 
     vm: Vm
     host: str
@@ -173,6 +174,8 @@ class LedgerVm:
     settled: bool
     generation: int
     error: str = ""
+    awaits: bool = False
+    detached: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from ..errors import InvalidValue, Unsupported
+from .targets import bare
 
 DISK, NIC = "DISK", "NIC"
 DEVICES = (DISK, NIC)
@@ -232,7 +233,14 @@ def _of_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector,
 
 
 def _is_there(old: Vector, wanted: Vector, has: Has) -> bool:
-    return bool(wanted.get("TARGET")) and wanted["TARGET"] in (old.get("TARGET"), has.values.get("TARGET"))
+    said = _device(wanted.get("TARGET", ""))
+    return bool(said) and said in (_device(old.get("TARGET", "")), _device(has.values.get("TARGET", "")))
+
+
+def _device(target: str) -> str:
+    """vdb and xvdb:disk are the same one in the words of two hypervisors."""
+    name = bare(target)
+    return name[1:] if name.startswith("xvd") else name
 
 
 def _as_said(old: Vector, wanted: Vector, _has: Has) -> bool:
@@ -325,7 +333,7 @@ def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
     prefix = new.get("DEV_PREFIX", "")
     if not prefix or prefix == old.get("DEV_PREFIX"):
         return False
-    return not has.values.get("TARGET", "").startswith(prefix)
+    return not _device(has.values.get("TARGET", "")).startswith(_device(prefix))
 
 
 def _grows(new: Vector, has: Has) -> bool:

@@ -129,8 +129,18 @@ class Audit:
 
     def _vm(self, row: sqlite3.Row, vm: Vm) -> LedgerVm:
         state = vm_state_name(row["state"], row["lcm_state"])
-        settled = bool(row["settled"])
-        return LedgerVm(vm, row["host"] or "", state, row["wanted"], settled, row["generation"], row["error"])
+        settled, left = bool(row["settled"]), lasting(row)
+        return LedgerVm(
+            vm,
+            row["host"] or "",
+            state,
+            row["wanted"],
+            settled,
+            row["generation"],
+            row["error"],
+            awaits=bool(left),
+            detached=tuple(left.get("detached", ())),
+        )
 
     def _unreadable(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
         for row, vm in machines:

@@ -455,7 +455,7 @@ class Networks:
             if row and row["host"] is not None:
                 raise NoLease(where, f"{_given_up(row)}, has it", f"Ask for another, or for none. {_HELD_REMEDY}")
             if row and row["vm_id"] is not None and row["nic_id"] is None:
-                found = f"{_vm(row['vm_id'], row['name'])} has it until its host has taken it away"
+                found = f"{_vm(row['vm_id'], row['name'])} has it until it is made anew, or was off"
                 raise BeingEnded(where, found, "Run again when that is done")
             if row and row["vm_id"] is None:
                 found = f"it is held for machine {row['nic_id']}, which the catalog does not know"

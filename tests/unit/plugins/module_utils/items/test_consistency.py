@@ -153,6 +153,23 @@ def test_a_disk_of_another_size_than_it_was_made_with(disk: Disk, size: int, fou
     assert [finding.found for finding in told] == found
 
 
+def test_a_machine_that_gets_its_disks_when_it_is_off_has_those_that_it_was_started_with() -> None:
+    """It is to lose disk 1, which has its file, and to get disk 2, which has none."""
+    disk = Disk(2, "vda", "FS", size=64, driver="raw")
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("disk.1", size=9), VmFile("vm.json")))
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, disks=("/d/3/disk.1",))
+    seen = [node(domains=(domain,), directories=(directory,))]
+    for found, awaits, detached in (
+        ([], True, (1,)),
+        (["file-left"], True, ()),
+        (["disk-missing", "file-left"], False, ()),
+    ):
+        machine = replace(vm, awaits=awaits, detached=detached)
+        whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(machine,))
+        assert kinds(compare(whole, seen)) == found
+
+
 IMAGE = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 
 

@@ -77,6 +77,13 @@ def test_a_target_that_the_disk_has_already_changes_nothing() -> None:
     assert (found.stays, found.how) == ((0, 1, 2, 3), CATALOG)
 
 
+@pytest.mark.parametrize("said", ["vdb", "xvdb", "xvdb:disk"])
+def test_a_target_may_be_said_in_the_words_of_either_hypervisor(said: str) -> None:
+    old, has = [image("os"), image("data")], (OS, disk(IMAGE="data", TARGET="xvdb"))
+    for new in (image("data", TARGET=said), image("data", DEV_PREFIX=said[:-1] if said.endswith("b") else "vd")):
+        assert disks([image("os"), new], old, has).how == CATALOG
+
+
 def test_where_all_alike_go_there_is_no_doubt() -> None:
     assert disks([image("os")]).doubtful == ()
 

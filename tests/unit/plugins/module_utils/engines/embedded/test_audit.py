@@ -233,6 +233,29 @@ def test_an_image_is_being_cloned_as_long_as_its_clone_is_not_whole(inside):
     assert [found for _kind, _object, found in told(inside)] == ["it says CLONE, and it is READY: 0 disks use it"]
 
 
+def test_what_a_machine_is_to_have_no_more_is_its_own_until_it_is_off(inside):
+    kernel = inside.image_allocate(Image(None, "kernel", type=ImageType.KERNEL))
+    data = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    for image in (kernel, data):
+        inside.image_update(image.id, state=ImageState.READY, size=8)
+    both = [{"IMAGE": "demo"}, {"IMAGE": "data"}]
+    item = dict(WEB, count=1, disks=both, attributes={"OS": {"KERNEL": '$FILE[IMAGE="kernel"]'}})
+    obey(inside, decide(inside, item))
+    other = dict(item, disks=both[:1], nics=[{"NETWORK": "Public", "IP": "10.66.0.50"}], state="poweroff")
+    (planned,) = decide(inside, other)["node1"].vms
+    for fitted, found in ((False, (True, (1,))), (True, (False, ()))):
+        assert {each.severity for each in inside.ledger().findings} == {UNFINISHED}
+        assert inside.repair() == []
+        inside.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=fitted)])
+        (vm,) = inside.ledger().vms
+        assert (vm.awaits, vm.detached) == found
+        assert inside.ledger().findings == ()
+        assert inside.image_info("data").vms == int(not fitted)
+        assert inside.vn_info("Public").address_ranges[0].used == 1 + int(not fitted)
+        if not fitted:
+            (planned,) = decide(inside, other)["node1"].vms
+
+
 def test_kernels_are_images_that_are_used(inside):
     kernel = inside.image_allocate(Image(None, "kernel", type=ImageType.KERNEL))
     inside.image_update(kernel.id, state=ImageState.READY)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks import LeaseRequest, Networks
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    BeingEnded,
     Conflict,
     InUse,
     InvalidValue,
@@ -221,6 +222,18 @@ def test_the_lowest_free_addresses_over_all_ranges(catalog):
     catalog.networks.release([1])
     assert catalog.lease(network, 4, 5) == ["10.66.0.11", "10.66.0.21"]
     assert catalog.used() == [3, 2]
+
+
+def test_what_a_nic_had_that_goes_is_held_until_it_is_gone(catalog):
+    network = catalog.public(ip4(size=3))
+    catalog.networks.lease([LeaseRequest(network.id, 7, number) for number in (0, 1)])
+    catalog.networks.let_go(7, [0])
+    assert catalog.used() == [2]
+    with raises(BeingEnded, "has it until it is made anew, or was off"):
+        catalog.lease(network, (8, "10.66.0.10"))
+    catalog.networks.release_kept(7)
+    assert catalog.used() == [1]
+    assert catalog.lease(network, 8) == ["10.66.0.10"]
 
 
 def test_addresses_asked_for_go_first(catalog):

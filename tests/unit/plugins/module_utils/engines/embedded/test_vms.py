@@ -301,6 +301,35 @@ def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
     assert (orders["operation"], orders["hard"]) == ("recreate", True)
 
 
+def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
+    web.image_update("demo", size=500)
+    before = record(web).disks[0]
+    web.vm_update(0, record(web).request.with_single("CPU", "1"))
+    assert record(web).disks[0] == before
+    vector = record(web).request.vectors("DISK")[0]
+    web.vm_update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
+    assert [disk["size"] for disk in record(web).disks] == [900]
+    assert json.loads(row(web)["orders"])["grown"] == [0]
+    # It keeps what it has where nothing is asked for any more.
+    web.vm_update(0, record(web).request.with_vectors("DISK", [vector]))
+    assert [disk["size"] for disk in record(web).disks] == [900]
+
+
+@pytest.mark.parametrize(
+    ("said", "target"),
+    [({"TARGET": "sdc"}, "sdc"), ({"DEV_PREFIX": "sd"}, "sdb"), ({"DEV_PREFIX": "vd"}, "vda"), ({}, "vda")],
+)
+def test_a_disk_is_where_its_list_says_or_stays_where_it_is(web, said, target):
+    web.vm_update(0, record(web).request.with_vectors("DISK", [{"IMAGE": "demo", **said}]))
+    assert [(disk["disk_id"], disk["target"]) for disk in record(web).disks] == [(0, target)]
+
+
+def test_what_a_machine_has_of_each_device_is_told_for_its_list(web):
+    has = web.vm_devices(0)
+    assert [(each.values["IMAGE"], each.own, each.boots) for each in has["DISK"]] == [("demo", True, True)]
+    assert [each.values["IP"] for each in has["NIC"]] == ["10.66.0.10"]
+
+
 def test_a_nic_that_changes_keeps_its_lease_while_others_come(web):
     before = record(web).nics[0]
     nics = [{"NETWORK": "Public", "MODEL": model} for model in ("e1000", "pcnet", "rtl8139")]
@@ -340,7 +369,7 @@ def test_an_address_of_a_nic_that_is_taken_away_is_free_when_that_is_done(inside
     two = on_xen(inside, "two", nics=nics)
     taker = {"name": "taker", "template": "web", "host": "node1", "nics": [{"NETWORK": "Public", "IP": "10.66.0.11"}]}
     (said,) = refused(inside, dict(two, nics=nics[:1]), taker)
-    assert "VM two (id 0) has it, on NIC 1, and loses that. Run again when that is done" in said
+    assert "VM two (id 0) has it until it is made anew, or was off. Run again when that is done" in said
     obey(inside, inside.vm_plans())
     obey(inside, decide(inside, taker))
     assert inside.ledger().findings == ()
