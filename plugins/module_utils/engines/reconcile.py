@@ -661,7 +661,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
     off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
     live = rule.live if record.state == "RUNNING" else ()
-    fits = off or set(DEVICES) <= set(live)
+    fits = off or set(DEVICES) <= set(rule.live)
     if record.awaits and not fits and not (changes and wish.recreate):
         _tell_awaited(outcome, record)
     if not changes:

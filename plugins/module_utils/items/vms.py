@@ -165,6 +165,7 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
         return None
     shown = {key: getattr(record, key) for key in _SHOWN}
     shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
+    shown["disks"] = [{key: disk[key] for key in ("disk_id", "image", "target", "size")} for disk in record.disks]
     return shown
 
 

@@ -388,7 +388,14 @@ def build(
         disks=_with_files(
             tuple(
                 replace(
-                    _disk(ids[index], vector, images.get(index), hypervisor, f"{where}: DISK {index}"),
+                    _disk(
+                        ids[index],
+                        vector,
+                        images.get(index),
+                        hypervisor,
+                        f"{where}: DISK {index}",
+                        kept is not None and kept.disks[index] is not None,
+                    ),
                     target=assigned[index][0],
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
@@ -479,7 +486,10 @@ def _check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
     )
 
 
-def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str) -> Disk:
+def _disk(
+    index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str, made: bool
+) -> Disk:
+    """made: it is there, and as large as it was made: whatever its image is by now."""
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
     if wanted and wanted not in FORMATS:
@@ -494,7 +504,7 @@ def _disk(index: int, vector: Mapping[str, str], image: Optional[Image], hypervi
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
         return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
     cdrom = image.type == ImageType.CDROM
-    if size and image.size > size and not cdrom:
+    if size and image.size > size and not cdrom and not made:
         raise InvalidValue(
             f"{where}: SIZE = {size}",
             f"image {image.name} has {image.size} MB, and a smaller disk would cut it off",

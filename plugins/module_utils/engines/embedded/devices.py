@@ -74,6 +74,12 @@ def lasting(row: sqlite3.Row) -> dict[str, Any]:
     return {key: orders[key] for key in _LASTING if orders.get(key)}
 
 
+def runs_with_others(row: sqlite3.Row) -> bool:
+    """Whether a machine may have other disks or NICs than it is to have, and no start that is decided changes that."""
+    orders: dict[str, Any] = json.loads(row["orders"])
+    return bool(lasting(row)) and (bool(row["settled"]) or orders.get("found") == "RUNNING")
+
+
 def with_lasting(row: sqlite3.Row, devices: Devices, refitted: bool) -> dict[str, Any]:
     """The same once `devices` are decided, too. refitted: they are not all that the machine had."""
     before = lasting(row)

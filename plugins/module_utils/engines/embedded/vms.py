@@ -37,7 +37,7 @@ from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
 from . import consoles, unknown
-from .devices import compare, has_of, lasting, with_lasting
+from .devices import compare, has_of, lasting, runs_with_others, with_lasting
 from .disks import WAYS, Disks, text_of
 from .given_up import GivenUps
 from .hosts import Hosts
@@ -1316,7 +1316,7 @@ def _record(
         position=row["position"],
         error=row["error"],
         outdated=outdated,
-        awaits=bool(row["settled"] and row["orders"] != "{}" and lasting(row)),
+        awaits=row["orders"] != "{}" and runs_with_others(row),
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

@@ -206,6 +206,24 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     assert difference["wanted"] and again.warnings == [difference["sentence"]]
 
 
+def test_disks_and_nics_of_a_machine_that_is_off_are_foretold_shown_and_done_once(furnished, vm, obey):
+    off = {"name": "a", "template": "web", "state": "poweroff"}
+    small, large = ({"TYPE": "fs", "SIZE": size} for size in ("5", "6"))
+    obey(furnished, vm(furnished, disks=[{"IMAGE": "demo"}, small, large], **off))
+    changed = {**off, "nics": [{"NETWORK": "Public"}] * 2, "disks": [{"IMAGE": "demo"}, large]}
+    kept = vm(furnished, check=True, **changed)
+    assert "VM a (id 0) has a disk that the list does not: disk 1, sd" in kept.warnings[0]
+    changed["detach"] = True
+    checked, real = vm(furnished, check=True, **changed), vm(furnished, **changed)
+    assert checked.changed and real.changed and checked.diff() == real.diff() and real.payload["differences"] == []
+    shown = json.loads(real.diff()[0]["after"])
+    assert [disk["disk_id"] for disk in shown["disks"]] == [0, 2] and len(shown["nics"]) == 2
+    assert sorted(shown["changed"]) == ["DISK", "NIC"]
+    obey(furnished, real)
+    again = vm(furnished, **changed)
+    assert not again.changed and again.payload["plans"] == {} and again.warnings == []
+
+
 def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
     assert "mutually exclusive" in options(nebula_vm, refused=True, name="a", vms="[]")
     assert "one of the following is required: name, vms" in options(nebula_vm, refused=True)

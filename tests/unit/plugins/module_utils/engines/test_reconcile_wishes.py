@@ -392,6 +392,31 @@ def test_a_machine_that_did_not_go_off_is_told_until_it_has_what_it_is_to_have(e
     assert want(engine, dict(item, state="poweroff"))[1] == []
 
 
+def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
+    """The run that was to power it off was killed, and the next list has it running."""
+    run(engine, VM)
+    item = dict(VM, nics=[PUBLIC, PUBLIC])
+    want(engine, dict(item, state="poweroff"))
+    outcomes, (planned,) = want(engine, item)
+    assert planned.refitted and "runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
+    (planned,) = want(engine, dict(item, state="poweroff"))[1]
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+
+
+def test_the_image_that_a_disk_writes_to_grows_with_it_once_it_has(engine):
+    with engine.session():
+        kept = engine.image_allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.image_update(kept.id, state=ImageState.READY, size=8)
+    made(engine, OS, {"IMAGE": "kept"})
+    item = dict(VM, disks=[OS, {"IMAGE": "kept", "SIZE": "9"}], state="poweroff")
+    for fitted, size in ((False, 8), (True, 9)):
+        (planned,) = want(engine, item)[1]
+        assert planned.grown == (1,)
+        with engine.session():
+            engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", fitted=fitted)])
+        assert engine.image_info("kept").size == size
+
+
 def test_what_was_found_off_gets_it_then(engine):
     run(engine, VM)
     item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])

@@ -43,7 +43,7 @@ RECORD = VmRecord(
     memory=128,
     addresses=("10.66.0.10",),
     nics=(NIC,),
-    disks=({"disk_id": 0},),
+    disks=({"disk_id": 0, "image": "demo", "target": "vda", "size": 16},),
     graphics={"type": "vnc", "listen": "127.0.0.1", "port": 5900},
     request=parse('CONTEXT = [ PASSWORD = "s3cr3t" ]'),
 )
@@ -121,6 +121,7 @@ def test_a_machine_that_came_stayed_went_or_failed():
         "template": "",
         "error": "",
         "nics": [{"network": "Public", "ip": "10.66.0.10", "mac": "02:00:0a:42:00:0a"}],
+        "disks": [{"disk_id": 0, "image": "demo", "target": "vda", "size": 16}],
     }
     assert items[3].error is error
 

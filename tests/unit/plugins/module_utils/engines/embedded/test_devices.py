@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.devices import (
     compare,
     lasting,
+    runs_with_others,
     with_lasting,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -160,6 +161,21 @@ def test_what_is_decided_and_not_done_is_known(settled):
     left = {"detached": [1], "grown": [0], "refitted": True}
     assert lasting(row(settled, hard=True, **left)) == left
     assert lasting(row(settled)) == {}
+
+
+@pytest.mark.parametrize(
+    ("settled", "orders", "runs"),
+    [
+        (1, {"refitted": True}, True),
+        (1, {}, False),
+        (0, {"refitted": True, "found": "RUNNING"}, True),
+        # Its start is decided, or that it stays off.
+        (0, {"refitted": True, "found": "POWEROFF"}, False),
+        (0, {"found": "RUNNING"}, False),
+    ],
+)
+def test_a_machine_may_run_with_others_than_it_is_to_have(settled, orders, runs):
+    assert runs_with_others(row(settled, **orders)) is runs
 
 
 def test_what_a_release_before_wrote_down_is_known():

@@ -310,6 +310,9 @@ def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
     web.vm_update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
     assert [disk["size"] for disk in record(web).disks] == [900]
     assert json.loads(row(web)["orders"])["grown"] == [0]
+    web.image_update("demo", size=2000)
+    web.vm_update(0, record(web).request.with_single("CPU", "2"))
+    assert [disk["size"] for disk in record(web).disks] == [900]
     # It keeps what it has where nothing is asked for any more.
     web.vm_update(0, record(web).request.with_vectors("DISK", [vector]))
     assert [disk["size"] for disk in record(web).disks] == [900]
