@@ -314,6 +314,20 @@ def test_the_middle_one_of_three_images_disks_goes_and_only_it(host):
     assert [host.image_info(name).vms for name in ("one", "two", "three")] == [1, 0, 1]
 
 
+def test_a_cdrom_and_an_images_own_file_go_with_nothing_lost(host):
+    """As the ISO does after an installation."""
+    with host.session():
+        for name, kind, persistent in (("iso", ImageType.CDROM, False), ("kept", ImageType.DATABLOCK, True)):
+            found = host.image_allocate(Image(None, name, type=kind, persistent=persistent))
+            host.image_update(found.id, state=ImageState.READY, size=8)
+    made(host, {"IMAGE": "iso"}, OS, {"IMAGE": "kept"})
+    before = {disk["image"]: (disk["disk_id"], disk["target"]) for disk in host.vm_pool()[0].disks}
+    (planned,) = run(host, dict(VM, disks=[OS], state="poweroff"))
+    assert planned.detached == (0, 2)
+    assert [(disk.disk_id, disk.target) for disk in planned.vm.disks] == [before["demo"]]
+    assert [host.image_info(name).vms for name in ("iso", "kept")] == [0, 0]
+
+
 def test_disks_that_nothing_tells_apart_are_named_by_their_targets(host):
     made(host, OS, empty(5), empty(5), empty(5))
     targets = [disk["target"] for disk in host.vm_pool()[0].disks]
