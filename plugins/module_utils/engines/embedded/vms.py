@@ -925,9 +925,9 @@ class Vms:
                 self.networks.release_kept(row["id"])
                 self.images.release_kept(row["id"])
                 left = {}
-            if outcome.error is None:
-                if json.loads(row["orders"]).get("operation") or self.disks.found_state(row) not in _WITH_MEMORY:
-                    self._drop_former(row["id"])
+            anew = json.loads(row["orders"]).get("operation") or self.disks.found_state(row) not in _WITH_MEMORY
+            if outcome.error is None and anew:
+                self._drop_former(row["id"])
             error = text_of(outcome.error)
             self._move([(outcome.vm_id, outcome.state, error)], "deploy")
             # What could not be reached is not wanted for ever: a shutdown that the guest ignored leaves it RUNNING.
