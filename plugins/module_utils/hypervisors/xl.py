@@ -272,7 +272,7 @@ class Tool:
         return (
             f"See what that process waits for; end it if it hangs: kill {holder}"
             if holder
-            else f"See {self.name}'s log in {self.log}"
+            else f"See whether xenstored runs (service xen status), and {self.name}'s log in {self.log}"
         )
 
 
