@@ -205,7 +205,8 @@ def outside_data(programs: str) -> None:
     for kind, found in (("filter", given["filters"]), ("action", given["actions"])):
         assert set(found) == {path.stem for path in (ROOT / f"plugins/{kind}").glob("*.py")}
     # Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them.
-    lookups = {"install_answers", "misspelt", "output_directory", "unresolved"}
+    # Of values that they are given, misspelt and unfit hand nothing on.
+    lookups = {"install_answers", "misspelt", "output_directory", "unfit", "unresolved"}
     assert {path.stem for path in (ROOT / "plugins/lookup").glob("*.py")} <= lookups
     (place / "told.json").write_text(json.dumps(given))
     (play,) = yaml.safe_load(TRIED.replace("TOLD", str(place / "told.json")).replace("KEY", str(place / "key.pub")))
@@ -280,15 +281,15 @@ def test_data_from_outside_runs_nothing(programs):
 
 # Of each role that says why it can't begin, the list that is read first.
 LISTS = {
-    "demo_image": "nebula_images", "image": "nebula_images", "image_check": "nebula_image_checks",
-    "image_prepare": "nebula_image_prepares", "install_os": "nebula_installs", "node": "nebula_luks_secrets",
-    "template": "nebula_templates", "vm": "nebula_vms",
+    "demo_image": "nebula_images", "guest_context": "nebula_guest_images", "image": "nebula_images",
+    "image_check": "nebula_image_checks", "image_prepare": "nebula_image_prepares", "install_os": "nebula_installs",
+    "network": "nebula_networks", "node": "nebula_luks_secrets", "template": "nebula_templates", "vm": "nebula_vms",
 }  # fmt: skip
 
 
 @in_bare_world
 def names_only(programs: str) -> None:
-    """A slip in a list that holds passwords, at -vvvv, in each role that takes such a list."""
+    """A slip in a list that holds passwords, at -vvvv, in each role that takes a list."""
     site = Case()
     site.programs = Path(programs)
     canaries = Canaries("word", "whole")
