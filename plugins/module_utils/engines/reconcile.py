@@ -651,11 +651,12 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         remedy = "remove it (state: absent) to have it made there anew"
         outcome.left(record, "host", record.host, wish.host, what, remedy)
     rule = rules.of(record.hypervisor)
-    changes = instantiate.changes(record.request, wish.template, rule.live)
+    wanted = renames.by_former_images(engine, record, wish.template)
+    changes = instantiate.changes(record.request, wanted, rule.live)
     has: Mapping[str, Sequence[Has]] = {}
     if any(change.attribute in DEVICES for change in changes):
         has = engine.vm_devices(_id(record))
-        changes = instantiate.changes(record.request, wish.template, rule.live, has)
+        changes = instantiate.changes(record.request, wanted, rule.live, has)
     owner = _another_owner(wish, record)
     if owner is not None:
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
@@ -674,7 +675,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         outcome.changes = changes
         return
     if any(change.attribute == DISK for change in changes):
-        refuse_sizes(record.request, wish.template, has, f"VM {record.name} (id {record.id})")
+        refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
     template = record.request
     for change in changes:
         possible = change.how in ("catalog", "live") or (off and change.how != RECREATE)
@@ -683,12 +684,12 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         else:
             possible = possible or (change.how != RECREATE and change.attribute in live)
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
-        if refits and _leaves_disks(engine, wish, outcome, record, has, possible):
+        if refits and _leaves_disks(engine, wish, outcome, record, (wanted, has), possible):
             continue
         if possible:
             outcome.changes.append(change)
             if change.attribute != OWNER:
-                template = _with_attribute(template, wish.template, change.attribute)
+                template = _with_attribute(template, wanted, change.attribute)
             continue
         remedy = (
             "power it off first (state: poweroff), or set recreate: true"
@@ -716,14 +717,16 @@ def _leaves_disks(
     wish: Wish,
     outcome: Outcome,
     record: VmRecord,
-    has: Mapping[str, Sequence[Has]],
+    compared: tuple[Template, Mapping[str, Sequence[Has]]],
     possible: bool,
 ) -> bool:
     """Whether the disks stay as they are, since some would go with what they hold and that is not what the list says
-    for sure; it is told then. possible: whether they could be changed otherwise."""
-    if record.request is None or wish.template is None:
+    for sure; it is told then. compared: what the list says, and what the machine has. possible: whether they could be
+    changed otherwise."""
+    if record.request is None:
         return False
-    pairing = paired(DISK, record.request, wish.template, has)
+    wanted, has = compared
+    pairing = paired(DISK, record.request, wanted, has)
     lost = [index for index in pairing.gone if has[DISK][index].own]
     if not lost:
         return False

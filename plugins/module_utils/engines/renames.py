@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import Ambiguous, Conflict, InvalidValue, WrongState
+from ..errors import Ambiguous, Conflict, InvalidValue, NebulaError, WrongState
 from ..model.names import check_name
+from ..model.template import Template
 from .base import Engine, VmRecord
 
 KEY = "renamed_from"
@@ -65,6 +67,26 @@ def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) 
     if hosts is not None and old.host not in hosts:
         raise WrongState(asked, f"it is on host {old.host}, which is not part of this run", "Run for that host too")
     return old, engine.vm_rename(old.id, name)
+
+
+def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Template:
+    """What the list says, with the names by which the machine was given its images: one that was renamed since is the
+    same. For comparing."""
+    if record.request is None or record.request == template:
+        return template
+    given = record.request.vectors("DISK")
+    if len(given) != len(record.disks):
+        return template
+    had = {disk["image_id"]: old["IMAGE"] for old, disk in zip(given, record.disks) if old.get("IMAGE")}
+    vectors = [dict(vector) for vector in template.vectors("DISK")]
+    for vector in vectors:
+        name = vector.get("IMAGE")
+        if name and name not in had.values():
+            with contextlib.suppress(NebulaError):
+                vector["IMAGE"] = had.get(engine.image_info(name).id, name)
+    if vectors == [dict(vector) for vector in template.vectors("DISK")]:
+        return template
+    return template.with_vectors("DISK", vectors)
 
 
 def told(record: VmRecord, before: VmRecord) -> list[str]:

@@ -1329,7 +1329,10 @@ def _record(
         ],
         disks=[
             {
-                **{key: disk[key] for key in ("disk_id", "image", "type", "target", "size", "save", "readonly")},
+                **{
+                    key: disk[key]
+                    for key in ("disk_id", "image", "image_id", "type", "target", "size", "save", "readonly")
+                },
                 # Machines of older versions have none.
                 "snapshots": [dict(each) for each in disk.get("snapshots", ())],
             }

@@ -15,6 +15,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.vms import 
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.conftest import WEB as WEB_TEMPLATE
 
 OLD = {"name": "old", "template": "web"}
 NEW = {"name": "new", "template": "web", "renamed_from": "old"}
@@ -231,6 +233,24 @@ def test_a_machine_keeps_its_image_whatever_that_is_called(engine, taken):
     assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
     assert engine.ledger().findings == ()
     assert want(engine, dict(NEW, cpu=0.6))[1] == []
+
+
+def test_a_list_may_follow_the_image(engine):
+    """A machine is of the image that it was made of: by its new name it is the same, and another one is another."""
+    run(engine, OLD)
+    with engine.session():
+        engine.image_update("demo", name="demo-1")
+        engine.template_update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-1"')))
+    outcomes, planned, _warnings = want(engine, OLD)
+    assert planned == [] and outcomes[0].differs == () and outcomes[0].before == outcomes[0].after
+    _outcomes, (planned,), _warnings = run(engine, dict(OLD, cpu=0.6))
+    assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
+    with engine.session():
+        image = engine.image_allocate(Image(None, "demo-2", type=ImageType.OS, dev_prefix="vd"))
+        engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
+        engine.template_update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-2"')))
+    outcomes, _planned, _warnings = want(engine, dict(OLD, cpu=0.6))
+    assert "differs in DISK" in outcomes[0].differs[0]
 
 
 def test_the_verb_itself_refuses_a_name_that_somebody_has(engine):
