@@ -94,6 +94,7 @@ WRITTEN["Vm.features"] = lambda text: vm(features={"VIRTIO_SCSI_QUEUES": text})
 ELSEWHERE = {
     "Vm.hypervisor": "chooses the driver",
     "Vm.attributes": "the user's own, for expressions of the context",
+    "Vm.former": "for verification by the host name; in no file",
     "Owner.name": "for expressions of the context; no node gets it",
     "Owner.uid": "digits, for expressions of the context; no node gets it",
     "Owner.group": "for expressions of the context; no node gets it",
@@ -129,6 +130,7 @@ ELSEWHERE = {
 HIDDEN: dict[str, Put] = {
     "Vm.hypervisor": lambda text: vm(hypervisor=text),
     "Vm.attributes": lambda text: vm(attributes={"A": text, "B": text}),
+    "Vm.former": lambda text: vm(former=text),
     "Owner.name": lambda text: vm(owner=Owner(text, text, text, text)),
     "Owner.attributes": lambda text: vm(owner=Owner(attributes={"A": text})),
     "Os.bootloader": lambda text: of("os", bootloader=text),

@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     CREATE,
     FORMAT,
     SAVE_AS,
+    Compared,
     DiskTask,
     GivenUp,
     Observed,
@@ -96,6 +97,7 @@ OBSERVED = Observed(
     returns={"own-n": 5},
     room=100,
     networks=("u",),
+    compared=(Compared(0, "u", 1, ("its memory is another",)),),
 )
 
 

@@ -34,6 +34,7 @@ VM = Vm(
     nics=(Nic(0, 0, "lan", "br0", "02:00:0a:00:00:05"),),
     context=Context(2, "sda", variables={"PASSWORD": "hunter3"}),
     graphics=GRAPHICS,
+    former="old",
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,
     features={"ACPI": "YES"},
