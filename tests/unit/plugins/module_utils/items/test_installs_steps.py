@@ -115,6 +115,14 @@ def test_a_template_that_can_be_is_not(engine, keys):
     assert not errors(outcome) and [iso["name"] for iso in outcome.isos] == ["debian.iso"]
 
 
+@pytest.mark.parametrize(("way", "answers", "floppy"), [("iso", True, False), ("floppy", False, True)])
+def test_a_template_is_checked_with_the_media_that_it_will_have(engine, monkeypatch, way, answers, floppy):
+    seen, made = [], installs.template
+    monkeypatch.setattr(installs, "template", lambda shape, media, own: seen.append(media) or made(shape, media, own))
+    begun(engine, {"answers": {"kind": "autounattend", "password": "x", "way": way}, "size": 70000})
+    assert [(bool(media.answers), bool(media.floppy)) for media in seen] == [(answers, floppy)]
+
+
 def test_a_network_may_be_about_to_be_made(engine):
     outcome = begun(engine, {"template": {"NIC": {"NETWORK": "Later"}, "MEMROY": 5}}, check_mode=True)
     assert not errors(outcome) and goes_on(outcome.works[0])
