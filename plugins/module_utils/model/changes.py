@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Union
 
 from . import context, devices
@@ -54,7 +55,7 @@ _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "
 # In a context, and in files for the guest, each letter is the guest's.
 _GUESTS = ("CONTEXT", "INJECT")
 
-_NOTHING: Mapping[str, Sequence[Has]] = {}
+_NOTHING: Mapping[str, Sequence[Has]] = MappingProxyType({})
 _Normal = Union[str, tuple[tuple[str, str], ...]]
 
 
