@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.tests.torture.torture import table, torture
 
 # Each takes half a minute.
-KILLS = 4
+KILLS = 2
 
 
 @pytest.mark.timeout(1800)
