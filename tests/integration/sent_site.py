@@ -33,7 +33,8 @@ OS = [ MACHINE = "pc" ]
 DISK = [ IMAGE = "{image}", DEV_PREFIX = "{prefix}" ]
 CONTEXT = [ TOKEN = "t" ]
 """
-# What becomes a host of its own: its users and configuration, its root, its link, its server.
+# What becomes a host of its own: its users and configuration, its root, its link, its server. SHLVL says that bash is
+# below another shell: it would read the .bashrc of a login over ssh, and root's may hold anything.
 NODE = """
 set -e
 cp -a /etc "$NEBULA_WORLD/etc"
@@ -55,6 +56,7 @@ AuthorizedKeysFile /etc/ssh/root_keys .ssh/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 UsePAM no
+SetEnv SHLVL=2
 PidFile none
 EOF
 exec /usr/sbin/sshd -D -e

@@ -609,9 +609,10 @@ def a_far_host(place: Path) -> Iterator[dict[str, Any]]:
     """Its variables, and how its link is cut: nothing is answered any more, and nobody is told."""
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / key)], check=True)
+    # Below another shell: bash reads the .bashrc of a login over ssh, and root's may hold anything.
     (place / "config").write_text(
         f"ListenAddress 10.78.0.2\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\nPidFile none\n"
-        "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
+        "StrictModes no\nUsePAM no\nSetEnv SHLVL=2\nPermitRootLogin prohibit-password\n"
     )
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     argv = ["unshare", "-n", "sh", "-c", FAR.format(place=place)]
