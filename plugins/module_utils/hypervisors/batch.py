@@ -514,6 +514,7 @@ class Batch:
             # Before anything of it is gone.
             if job.planned.wanted == "RUNNING":
                 self._take_room(job)
+                self._bridges.require(job.vm)
             if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
                 cache.gathered(self.root, self.plan, job.vm.context.files, self._filled)
             self._unmake(job, anew=True)

@@ -39,11 +39,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.installs import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CREATE, DELETE, DiskTask, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome as Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.network import links
 from ansible_collections.nebula.provision.plugins.module_utils.storage import injection
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -809,6 +811,16 @@ def test_a_machine_for_which_there_is_no_room_anew_keeps_what_it_has(here: Node)
     here.driver.names()
     (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", operation="recreate"), memory=100, foreign_memory=10)
     assert told(outcome) == ("RUNNING", False, "NoCapacity")
+    assert here.driver.names() == []
+
+
+def test_a_machine_whose_bridge_is_not_there_keeps_what_it_has(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "observe", dict)
+    here.one("RUNNING")
+    here.driver.names()
+    vm = replace(machine(), nics=(Nic(0, 0, "Public", "nbr0", "02:00:00:00:00:01"),))
+    (outcome,) = here.apply(Planned(vm, 2, "RUNNING", operation="recreate"), bridges={"nbr0": "a-network"})
+    assert told(outcome) == ("RUNNING", False, "NotFound")
     assert here.driver.names() == []
 
 
