@@ -223,6 +223,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inven
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -254,7 +255,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     with opened(params["hypervisor"], check_mode and not reads) as driver:
         if params["state"] == "compared" and plan is not None and driver is not None:
             seen = audit(driver, root, host, params["catalog"] or "")
-            result.payload["observed"] = to_plain(replace(seen, compared=compare(plan, driver, root)))
+            result.payload["observed"] = told(replace(seen, compared=compare(plan, driver, root)), check_mode)
             return result
         if plan is not None:
             if check_mode or driver is None:
@@ -268,12 +269,16 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         if params["state"] == "audited" and driver is not None:
-            result.payload["observed"] = to_plain(audit(driver, root, host, params["catalog"] or ""))
+            result.payload["observed"] = told(audit(driver, root, host, params["catalog"] or ""), check_mode)
             return result
         observed = poll(driver, root, host, params["catalog"] or "", params["hypervisor"])
-        # Bridges that an earlier task would have made are not here.
-        result.payload["observed"] = to_plain(replace(observed, networks=None) if check_mode else observed)
+        result.payload["observed"] = told(observed, check_mode)
     return result
+
+
+def told(observed: Observed, check_mode: bool) -> Any:
+    # Bridges that an earlier task would have made are not here.
+    return to_plain(replace(observed, networks=None) if check_mode else observed)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.network import links
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -76,6 +77,14 @@ def test_an_audit_tells_all_that_is_here(module, still):
     for check in (True, False):
         inventory = module(check, state="audited").payload["observed"]["inventory"]
         assert inventory["foreign"] == ["somebodys"]
+
+
+@pytest.mark.parametrize("state", ["polled", "audited", "compared"])
+def test_in_check_mode_nothing_tells_of_bridges_that_would_have_been_made(module, still, monkeypatch, state):
+    monkeypatch.setattr(links, "networks_here", lambda _catalog: ("ours",))
+    given = {"plan": plan()} if state == "compared" else {}
+    told = [module(check, state=state, **given).payload["observed"]["networks"] for check in (True, False)]
+    assert told == [None, ["ours"]]
 
 
 def test_a_hypervisor_that_does_not_answer_is_an_error_where_it_has_to(module, still):
