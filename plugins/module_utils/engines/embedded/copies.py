@@ -233,10 +233,14 @@ def _adjust(
     error: str,
     now: int,
 ) -> None:
+    left = lasting(row)
+    if json.loads(row["orders"]).get("operation") == "recreate":
+        # Whether it was made anew since, nobody knows; if not, it has what it was to lose until it is off.
+        left["refitted"] = True
     store.db.execute(
         "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = ?,"
         " seq = seq + 1 WHERE id = ?",
-        (generation, wanted, settled, state, lcm_state, error, json.dumps(lasting(row)), row["id"]),
+        (generation, wanted, settled, state, lcm_state, error, json.dumps(left), row["id"]),
     )
     store.db.execute(
         "INSERT INTO history (vm_id, step, time, host, state, action, reason)"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from dataclasses import replace
@@ -430,6 +431,16 @@ def test_an_image_that_a_machine_of_its_own_has_come_by_since_is_given_to_nobody
     (sentence,) = raised(coming, copy, there, current=copy).rested
     assert sentence.startswith("image demo (id 0): one-0 on host node1 writes to it, which this catalog does not know")
     assert coming.rows("SELECT state FROM images")[0][0] == ImageState.DISABLED
+
+
+def test_one_that_was_to_be_made_anew_may_have_still_what_it_was_to_lose(coming, copy):
+    """The copy is of a moment at which that was decided; whether it was done since, nothing tells."""
+    orders = json.dumps({"operation": "recreate", "hard": True})
+    coming.db.execute("UPDATE vms SET settled = 0, orders = ? WHERE id = 0", (orders,))
+    ((first, uuid, generation), second) = known(coming)
+    raised(coming, copy, node(copy, (first, uuid, generation + 1), second), current=copy)
+    # It is not made anew by this, and gives nothing back before it was off.
+    assert [row[0] for row in coming.rows("SELECT orders FROM vms ORDER BY id")] == ['{"refitted": true}', "{}"]
 
 
 # -- taking its place --------------------------------------------------------------------------------------------------
