@@ -507,6 +507,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_item
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import KEYS, STATES
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.renames import formers
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
     as_plans,
@@ -547,7 +548,15 @@ def run(params, check_mode):
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
             return decide(
-                engine, items, observed, params["hosts"], params["return_plans"], params["end_given_up"], adopting
+                engine,
+                items,
+                observed,
+                params["hosts"],
+                params["return_plans"],
+                params["end_given_up"],
+                adopting,
+                # Also of those that can't be read.
+                formers(parse_json(params["vms"], "vms")) if refused else (),
             )
 
         decided = engine.decide(work)

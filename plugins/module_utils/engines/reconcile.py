@@ -131,10 +131,12 @@ def reconcile(
     items: Sequence[Mapping[str, Any]],
     hosts: Sequence[str] | None = None,
     adopting: Adoptions | None = None,
+    formers: Collection[str] = (),
 ) -> tuple[list[Outcome], list[str]]:
     """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
     others go on. The machines of such an item are outcomes as they are. hosts: only there are machines placed or
-    touched (None: anywhere). adopting: unknown machines that become those of the list. Returns outcomes and warnings.
+    touched (None: anywhere). adopting: unknown machines that become those of the list. formers: former names that items
+    say which are not among these, since they can't be read. Returns outcomes and warnings.
 
     The list is decided as a whole: what machines hold that it ends counts as free for those that it makes on the same
     host, wherever in the list either stands; and if something of it does not fit all the same, nothing is ended."""
@@ -160,7 +162,8 @@ def reconcile(
     outcomes.extend(_as_they_are(engine, refused, seen))
     lacking = adoptions.missing(adopting, [*refused, *(name for wish in wishes for name in wish.names)])
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
-    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts, adopting)
+    formers = {*formers, *renames.formers(items)}
+    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts, adopting, formers)
     decision.take()
     outcomes.extend(decision.outcomes())
     return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
@@ -200,7 +203,7 @@ class _Decision:
     """What becomes of a list: first all that ends, then what stays and what is new.
 
     errors, made: by the number of the wish. refused: those that are not tried again, with their errors. spared: nothing
-    is ended.
+    is ended. formers: former names; a machine that has one still is to get another one, and to stay.
     """
 
     def __init__(
@@ -210,12 +213,14 @@ class _Decision:
         current: _Current,
         hosts: Sequence[str] | None,
         adopting: Adoptions,
+        formers: Collection[str],
     ) -> None:
         self.engine = engine
         self.wishes = wishes
         self.current = current
         self.hosts = hosts
         self.adopting = adopting
+        self.formers = formers
         self.warnings: list[str] = []
         self.errors: dict[int, NebulaError] = {}
         self.made: list[list[Outcome]] = []
@@ -318,6 +323,9 @@ class _Decision:
             outcome = self.current.outcome(record)
             outcomes.append(outcome)
             if _is_elsewhere(record, self.hosts, self.warnings):
+                continue
+            if record.name in self.formers:
+                self.warnings.append(renames.told_spared(record))
                 continue
             if wish.state == "absent":
                 _refuse_unsaved(self.engine, wish, record, "state absent", "say state: present once")

@@ -34,6 +34,13 @@ def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str
     return str(former)
 
 
+def formers(items: Sequence[Any]) -> set[str]:
+    """The names that machines of these items had, whatever else is wrong with an item. Of one that ends none is told:
+    it gives no name."""
+    told = [item for item in items if isinstance(item, Mapping) and item.get("state") != "absent"]
+    return {item[KEY] for item in told if isinstance(item.get(KEY), str)}
+
+
 def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], formers: Mapping[str, str]) -> None:
     """Ambiguous for an item of a list that wants a name to be gone and to be there, or gone in two ways. The other one
     is refused as well: it would make or end a machine in this one's place. wanted: names of machines, with the item's
@@ -87,6 +94,13 @@ def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Te
     if vectors == [dict(vector) for vector in template.vectors("DISK")]:
         return template
     return template.with_vectors("DISK", vectors)
+
+
+def told_spared(record: VmRecord) -> str:
+    return (
+        f"VM {record.name} (id {record.id}) is not ended: an item says {KEY}: {record.name}, and the machine did not "
+        "get the new name"
+    )
 
 
 def told(record: VmRecord, before: VmRecord) -> list[str]:

@@ -66,12 +66,13 @@ def decide(
     with_plans: bool,
     end_given_up: bool,
     adopting: Adoptions | None = None,
+    formers: Collection[str] = (),
 ) -> Decided:
-    """Called within a decision: what the nodes say is recorded, then the list is decided."""
+    """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
     engine.host_check(observed)
     moved = engine.vm_observe(observed)
     given_up = engine.vm_given_up()
-    outcomes, warnings = reconcile(engine, items, hosts, adopting)
+    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
     warnings += map(str, engine.vn_spread())
     warnings += given_up_told(given_up, end_given_up, hosts)
     plans = engine.vm_plans(hosts, end_given_up) if with_plans else None

@@ -52,6 +52,15 @@ def test_vm_life(furnished, vm, obey):
     assert not vm(furnished, **gone).changed
 
 
+def test_an_item_with_a_slip_keeps_the_machine_that_it_renames(furnished, vm, obey):
+    obey(furnished, vm(furnished, name="web-%i", count=2, template="web"))
+    slip = {"name": "db", "renamed_from": "web-1", "tempalte": "web"}
+    result = vm(furnished, vms=json.dumps([slip, {"name": "web-%i", "count": 1, "template": "web"}]))
+    assert [item.name for item in result.items if item.error] == ["db"]
+    assert result.payload["plans"] == {}
+    assert any("VM web-1 (id 1) is not ended" in text for text in result.warnings)
+
+
 @pytest.mark.parametrize(
     ("given", "before", "after"),
     [

@@ -188,6 +188,42 @@ def test_one_of_a_pattern_counts_for_it_no_more(engine):
     assert names(engine) == {"db": 2}
 
 
+DB = {"name": "db", "template": "web", "renamed_from": "web-2"}
+
+
+@pytest.mark.parametrize("others", [dict(WEB, count=2), {"name": "web-%i", "state": "absent"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [dict(DB, template="wbe")],
+        [dict(DB, disk_snapshots=[{"disk": 9, "name": "x", "state": "reverted"}])],
+        [DB, dict(DB, name="db2")],
+        [dict(DB, context={"FILES": "/nowhere/at/all"}, recreate=True)],
+    ],
+)
+def test_one_that_can_not_get_its_name_is_not_ended_under_the_old_one(engine, wrong, others):
+    """Whatever is wrong with the item: the list says that the machine goes on."""
+    run(engine, WEB)
+    outcomes, planned, warnings = want(engine, *wrong, others)
+    assert [outcome.name for outcome in outcomes if outcome.error] == [item["name"] for item in wrong]
+    assert names(engine)["web-2"] == 2 and 2 not in [each.vm.vm_id for each in planned]
+    assert [text for text in warnings if "web-2" in text] == [
+        "VM web-2 (id 2) is not ended: an item says renamed_from: web-2, and the machine did not get the new name"
+    ]
+
+
+def test_both_are_there_and_neither_is_ended(engine):
+    run(engine, WEB, {"name": "db", "template": "web"})
+    _outcomes, planned, _warnings = want(engine, DB, dict(WEB, count=2))
+    assert planned == [] and names(engine)["web-2"] == 2
+
+
+def test_one_whose_new_name_ends_is_not_spared(engine):
+    run(engine, WEB)
+    run(engine, dict(DB, state="absent"), dict(WEB, count=2))
+    assert names(engine) == {"web-0": 0, "web-1": 1}
+
+
 def test_what_can_not_be_otherwise_keeps_its_name(engine):
     run(engine, OLD)
     assert "the machine has 1 disks" in refusal(
