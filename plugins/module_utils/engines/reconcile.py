@@ -709,7 +709,15 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     if not any(change.attribute == OWNER for change in outcome.changes):
         owner = None
     if template != record.request or owner is not None:
-        outcome.after = engine.vm_update(_id(record), template, owner)
+        try:
+            with engine.attempt():
+                outcome.after = engine.vm_update(_id(record), template, owner)
+        except BeingEnded as error:
+            if not record.awaits or not fits:
+                raise
+            # What is in its way may be what it is to lose itself, and would never be done.
+            _tell_awaited_first(outcome, record, error)
+            outcome.after = engine.vm_update(_id(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
 
 
@@ -770,11 +778,19 @@ def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
     outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
 
 
+def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:
+    outcome.changes = []
+    what = f"gets first what was decided about its disks and NICs before ({error})"
+    remedy = "run again when that is done"
+    outcome.left(record, "/".join(DEVICES), "those of the list before", "those of the list", what, remedy)
+
+
 def _never_ran(engine: Engine, record: VmRecord) -> bool:
     """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
     if record.state not in _NOT_STARTED:
         return False
-    return not any(step["state"] in ("RUNNING", "POWEROFF") for step in engine.vm_history(_id(record)))
+    # One that was adopted may have been SUSPENDED from the first.
+    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vm_history(_id(record)))
 
 
 def _refuse_unsaved(

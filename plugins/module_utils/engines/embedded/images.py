@@ -166,10 +166,11 @@ class Images:
         if row is not None and row["state"] == ImageState.CLONE:
             self._rest(source_id)
 
-    def acquire(self, vm_id: int, disk_id: int, image_id: int, writable: bool) -> None:
+    def acquire(self, vm_id: int, disk_id: int, image_id: int, writable: bool, adopted: bool = False) -> None:
         """Note that a disk of a machine uses the image, exclusively if it is persistent.
 
-        writable: the machine writes into the image's own file, whose hash is void from now on.
+        writable: the machine writes into the image's own file, whose hash is void from now on. adopted: it has that
+        open already. A persistent image may be DISABLED for just that reason; enabled before, anybody could have it.
         """
         # No count of users here: thousands of machines may share an image, and each of a batch comes by.
         row = self.store.rows(
@@ -178,7 +179,7 @@ class Images:
         state = ImageState(row["state"])
         if comes_from(row["operation"]):
             _refuse_away(self._wish(row["name"], image_id, vm_id, disk_id), state, row["operation"])
-        if state in _REMEDIES:
+        if state in _REMEDIES and not (adopted and writable and state == ImageState.DISABLED):
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
             raise WrongState(self._wish(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
         if writable and not row["persistent"]:

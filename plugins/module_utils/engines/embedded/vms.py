@@ -238,7 +238,7 @@ class Vms:
         nics = self._lease([(vm_id, request.name, demands, None)], references)[vm_id]
         port = self._port_of(asked, vm_id, host, demands, found.port)
         images = references.images_of(request.name, request.template, demands)
-        self._acquire(vm_id, request.name, images)
+        self._acquire(vm_id, request.name, images, adopted=True)
         vm, said = self._assemble(
             vm_id, found.uuid, request.name, host, request.template, images, nics, port, references, request.owner
         )
@@ -529,10 +529,10 @@ class Vms:
             return False
         return self.store.row("SELECT 1 FROM vnc_ports WHERE host_id = ? AND port = ?", _id(host), port) is None
 
-    def _acquire(self, vm_id: int, name: str, images: Mapping[int, Image]) -> None:
+    def _acquire(self, vm_id: int, name: str, images: Mapping[int, Image], adopted: bool = False) -> None:
         for disk_id, image in images.items():
             try:
-                self.images.acquire(vm_id, disk_id, _id(image), image.persistent)
+                self.images.acquire(vm_id, disk_id, _id(image), image.persistent, adopted)
             except NebulaError as error:
                 error.asked = f"VM {name}, disk {disk_id}: {error.asked}"
                 raise

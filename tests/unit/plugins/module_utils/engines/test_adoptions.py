@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     ADOPT,
     Compared,
@@ -25,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     ObservedVm,
     VmOutcome,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 
 UUID = "11111111-8c55-4b0e-9d6a-2f1f3c7d9a10"
 MAC = "02:00:0a:42:00:0f"
@@ -99,6 +101,35 @@ def test_it_goes_on_like_any_other(engine):
     # Its id is used up.
     adopt(engine, replace(node(engine), vms=()), {}, WEB)
     assert engine.vm_pool()[0].id > 4
+
+
+def test_the_image_that_it_writes_to_is_taken_over_with_it(engine):
+    """It is DISABLED since the restore. Enabled before, the next run could have given it to another machine."""
+    with engine.session():
+        data = engine.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+        engine.image_update(data.id, state=ImageState.READY, size=16, format="qcow2")
+        engine.image_update(data.id, state=ImageState.DISABLED)
+    disks = [{"IMAGE": "demo"}, {"IMAGE": "data"}]
+    outcomes, planned, _warnings = adopt(engine, node(engine), {"web": 4}, dict(WEB, disks=disks))
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == [] and planned == []
+    assert (engine.image_info("data").state, engine.image_info("data").vms) == (ImageState.USED_PERS, 1)
+
+
+def test_one_that_rests_on_a_disabled_image_is_not(engine):
+    with engine.session():
+        engine.image_update("demo", state=ImageState.DISABLED)
+    assert "it is in state DISABLED" in refusal(engine, node(engine), {"web": 4}, WEB)
+
+
+def test_one_that_was_suspended_has_run(engine):
+    """What fails about it is no reason to make it anew without being asked to."""
+    adopt(engine, node(engine, state="SUSPENDED"), {"web": 4}, WEB)
+    (planned,) = adopt(engine, node(engine, state="SUSPENDED"), {}, WEB)[1]
+    error = {"kind": "TimedOut", "asked": "VM web", "found": "it is locked", "remedy": ""}
+    with engine.session():
+        engine.vm_record("node1", [VmOutcome(4, planned.generation, "PROLOG_FAILURE", False, error)])
+    _outcomes, (planned,), _warnings = adopt(engine, node(engine, state="POWEROFF"), {}, dict(WEB, memory=256))
+    assert planned.operation == ""
 
 
 def test_one_of_a_pattern(engine):
