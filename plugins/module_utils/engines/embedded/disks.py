@@ -184,9 +184,10 @@ class Disks:
 
     def _is_made_anew(self, row: sqlite3.Row) -> bool:
         """Whether that is decided and not done, of a machine that may have written to its disks."""
-        if row["settled"] or json.loads(row["orders"]).get("operation") != "recreate":
+        # Its host may have failed to: then the next decision has it done.
+        if json.loads(row["orders"]).get("operation") != "recreate":
             return False
-        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF')"
+        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED')"
         return self.found_state(row) not in _NOT_STARTED or self.store.row(ran, row["id"]) is not None
 
     def _image(self, column: str, value: int | str | None) -> Image | None:

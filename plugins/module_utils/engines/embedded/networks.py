@@ -383,7 +383,7 @@ class Networks:
             network_id = row["network_id"]
             network = networks[network_id] = networks.get(network_id) or self.info(network_id)
             lease = addresses.Calculator(_range_of(network, row["ar_id"])).lease(network_id, row["offset"], None, None)
-            held = "its machine is made anew without it"
+            held = "its machine has it until it is made anew, or was off"
             if row["vm_id"] is None:
                 held = "the catalog does not know that machine"
                 if row["host"] is not None:

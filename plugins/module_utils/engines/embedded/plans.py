@@ -179,7 +179,7 @@ class Plans:
             vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
             generation=row["generation"],
             wanted=row["wanted"],
-            operation=orders.get("operation", ""),
+            operation=orders.get("operation", "") if row["wanted"] != "DONE" else "",
             hard=orders.get("hard", False),
             shutdown_timeout=orders.get("shutdown_timeout", 120),
             seq=row["seq"],

@@ -568,7 +568,8 @@ class Vms:
 
     def _ran(self, row: sqlite3.Row) -> bool:
         """Whether the machine was ever there as a whole."""
-        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'BOOT_FAILURE')"
+        # One that was adopted may have been SUSPENDED from the first.
+        ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED', 'BOOT_FAILURE')"
         return self.store.row(ran, row["id"]) is not None
 
     def _leave_taken_port(self, row: sqlite3.Row) -> None:
@@ -787,16 +788,19 @@ class Vms:
         tasks = self.disks.pending(row)
         # A task more comes after that was decided, and may be one of many.
         anew = orders.operation == "recreate" and task is None
-        if wanted != "DONE" and not anew:
-            # What else is wanted by now, too, is of the machine as it is to be made anew.
-            kept.update(_recreation(row))
+        if not anew:
+            # What else is wanted by now, too, is of the machine as it is to be made anew. One that is to end may live
+            # on.
+            recreation = _recreation(row)
+            kept.update({**recreation, "hard": orders.hard} if recreation and wanted == "DONE" else recreation)
         if wanted == "DONE" or anew:
             # What they were about goes with the machine's disks.
             self.disks.abandon(tasks)
             tasks = ()
         if tasks or task is not None:
             kept["tasks"] = to_plain((*tasks, *([task] if task is not None else [])))
-        if not anew and wanted != "DONE":
+        if not anew:
+            # Of one that is to end, too: if it lives on, it has still what it was to lose.
             kept.update(lasting(row) if left is None else left)
         kept["found"] = self.disks.found_state(row)
         kept.update(given_with(row, gives))

@@ -589,3 +589,14 @@ def test_an_action_on_the_machine_keeps_what_is_to_be_done(web):
     with web.session():
         (planned,) = next(iter(web.vm_plans().values())).vms
     assert (planned.operation, [task.name for task in planned.tasks]) == ("reset", ["a"])
+
+
+def test_nor_is_it_where_the_host_failed_to_make_the_machine_anew(web):
+    """The next decision about the machine has that done, whatever else it is about."""
+    again = dict(VM, memory=256, recreate=True)
+    _outcomes, planned = want(web, again)
+    with web.session():
+        web.vm_record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", False, ERROR)])
+    outcomes, planned = want(web, dict(again, state="present", save_as=SAVE))
+    assert "is to be made anew" in failed(outcomes)[0]
+    assert planned == []

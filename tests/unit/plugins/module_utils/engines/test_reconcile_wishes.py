@@ -406,6 +406,48 @@ def test_a_machine_that_did_not_go_off_is_told_until_it_has_what_it_is_to_have(e
     assert want(engine, dict(item, state="poweroff"))[1] == []
 
 
+def test_what_it_did_not_lose_yet_comes_back_once_that_is_done(engine):
+    """The list has the old address again. As long as nothing is done about the machine, that one is in the way."""
+    run(engine, VM)
+    planned = want(engine, dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}], state="poweroff"))[1]
+    with engine.session():
+        engine.vm_record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", True, ERROR, fitted=False)])
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}], state="poweroff")
+    outcomes, (planned,) = want(engine, item)
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    assert "gets first what was decided about its disks and NICs before" in outcomes[0].differs[0]
+    assert (planned.wanted, planned.refitted, planned.vm.nics[0].ip) == ("POWEROFF", True, "10.66.0.40")
+    with engine.session():
+        engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, fitted=True)])
+    (planned,) = run(engine, item)
+    assert [nic.ip for nic in planned.vm.nics] == ["10.66.0.10"]
+    assert engine.vn_info("Public").address_ranges[0].used == 1
+
+
+def test_one_that_was_to_end_and_lives_on_has_still_what_it_was_to_lose(engine):
+    """Its guest ignored the power button twice: what it has is nobody else's."""
+    with engine.session():
+        kept = engine.image_allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.image_update(kept.id, state=ImageState.READY, size=8)
+    made(engine, OS, {"IMAGE": "kept"}, state="running", nics=[PUBLIC])
+    item = dict(VM, disks=[OS], nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    for asked in (dict(item, state="poweroff"), dict(VM, state="absent")):
+        (planned,) = want(engine, asked)[1]
+        with engine.session():
+            engine.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", True, ERROR, fitted=False)])
+    outcomes, (planned,) = want(engine, item)
+    assert (planned.wanted, planned.detached, planned.refitted) == ("RUNNING", (1,), True)
+    assert "VM web (id 0) runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
+    with engine.session():
+        engine.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=False)])
+    assert engine.vn_info("Public").address_ranges[0].used == 2
+    assert engine.image_info("kept").vms == 1
+    assert engine.ledger().findings == ()
+    run(engine, dict(item, state="poweroff"))
+    assert engine.vn_info("Public").address_ranges[0].used == 1
+    assert engine.image_info("kept").vms == 0
+
+
 def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
     """The run that was to power it off was killed, and the next list has it running."""
     run(engine, VM)

@@ -436,6 +436,22 @@ def test_a_host_that_fails_to_make_a_machine_anew_has_not_ended_the_old_one(db):
     assert db.vn_info("Public").address_ranges[0].used == 1
 
 
+def test_one_that_should_have_been_made_anew_and_then_ended_lives_on_with_all_it_had(db):
+    nic = {"NETWORK": "Public", "IP": "10.66.0.50"}
+    plans = decide(db, dict(DROPPED, nics=[nic]))
+    decided = plans["node1"].vms[0].operated
+    say(db, "RUNNING", ERROR)
+    (planned,) = decide(db, {"name": "db", "state": "absent"})["node1"].vms
+    # It ends as its guest wants, and is not made anew before.
+    assert (planned.wanted, planned.operation, planned.hard) == ("DONE", "", False)
+    say(db, "RUNNING", ERROR)
+    db.vm_action(0, "RUNNING", VmOrders())
+    (planned,) = db.vm_plans()["node1"].vms
+    assert (planned.operation, planned.operated) == ("recreate", decided)
+    assert WAITS in refused(db, TAKER)[0]
+    assert db.vn_info("Public").address_ranges[0].used == 2
+
+
 def test_what_a_machine_never_opened_is_free_at_once(inside):
     inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
     image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
