@@ -178,6 +178,7 @@ options:
       - C(partition) names one file system of the disk, which needs no operating system then, and
         C(path) is a path in it. It is a number counted from 1, V(0) for a disk without partitions, C(LABEL=), C(UUID=),
         C(PARTLABEL=) or C(PARTUUID=) with its value, or a logical volume, C(/dev/GROUP/VOLUME).
+      - A disk that is made empty takes files if it gets a file system (C(FS)). It needs no C(partition).
       - Refused for disks of persistent images, encrypted ones and those that can only be read.
     type: json
     version_added: 0.2.0
@@ -185,7 +186,7 @@ options:
     description:
       - How the node opens the disk for O(inject), V(guestfs) (libguestfs, in a small machine of its own), V(nbd) or
         V(loop). The last two have the node's own kernel mount it, and are taken only for images whose attribute TRUSTED
-        is YES.
+        is YES, and for disks that are made empty.
       - Without it and without INJECT_VIA in the template, V(auto), the first that can be used there.
     type: str
     choices: [auto, guestfs, nbd, loop]
@@ -211,7 +212,7 @@ options:
   recreate:
     description:
       - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new
-        disks.
+        disks. Where its list of NICs is another one, those that stay keep their addresses.
       - If V(false), what differs is told in RV(differences) and as warnings, and left as it is.
     type: bool
     default: false

@@ -24,6 +24,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     NotFound,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disks as make_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage import guest_program, injection, nbd
 from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
 
@@ -364,3 +368,34 @@ def test_a_disk_without_partitions(tmp_path):
     sh("mkfs.ext4", "-q", "-F", path)
     inject(str(path), "raw", [Entry("/a", b"1", partition="0")], WHAT, **DIRECT)
     assert sh("debugfs", "-R", "cat /a", path) == "1"
+
+
+def an_empty_disk(**values):
+    entry = Injected("/seed/key", content="geheim\n", mode=0o600, uid=33, gid=34, partition="0")
+    given = {"type": "FS", "driver": "raw", "size": 16, "fs": "ext4", "inject": (entry,), "inject_via": "loop"}
+    disk = Disk(disk_id=1, target="vdb", **{**given, **values})
+    return Vm(vm_id=7, uuid="u", name="web", hypervisor="kvm", cpu=1, memory=64, disks=(disk,))
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_into_a_disk_that_is_made_with_a_file_system(tmp_path, driver):
+    directory, raw = tmp_path / "7", tmp_path / "read.raw"
+    directory.mkdir()
+    before = leftovers()
+    made = make_disks.prepare(an_empty_disk(driver=driver), str(directory))
+    assert [path.name for path in directory.iterdir()] == ["disk.1"] and leftovers() == before
+    sh("qemu-img", "convert", "-f", driver, "-O", "raw", made[1].path, raw)
+    sh("e2fsck", "-f", "-n", raw)
+    (tmp_path / "read").mkdir()
+    sh("debugfs", "-R", f"rdump / {tmp_path / 'read'}", raw)
+    key = tmp_path / "read/seed/key"
+    found = key.stat()
+    assert (key.read_text(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == ("geheim\n", 0o600, 33, 34)
+
+
+def test_a_disk_that_is_too_small_for_its_files_is_none(tmp_path):
+    large = Injected("/large", content="x" * (2 * MiB), partition="0")
+    before = leftovers()
+    with pytest.raises(CommandFailed, match=r"machine web \(id 7\), disk 1: files for an empty disk: writing /large"):
+        make_disks.prepare(an_empty_disk(size=1, inject=(large,)), str(tmp_path))
+    assert list(tmp_path.iterdir()) == [] and leftovers() == before

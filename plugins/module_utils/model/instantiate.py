@@ -559,25 +559,42 @@ def _with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int]
                 "Say which DISK, counted from 0",
             )
         disk = disks[place]
-        if not disk.clone or disk.readonly or disk.luks_secret or not disk.source:
+        here = f"{where}: DISK {place}: INJECT: PATH = {entry.path}"
+        volatile = disk.type in ("FS", "SWAP") and not disk.readonly
+        if not volatile and (not disk.clone or disk.readonly or disk.luks_secret):
             found = "its image is persistent, and the file would be in that for ever"
             if disk.type == "CDROM" or disk.readonly:
                 found = "nothing is written to it"
             elif disk.luks_secret:
                 found = "it is encrypted"
-            elif not disk.source:
-                found = "it is empty"
             raise InvalidValue(
-                f"{where}: DISK {place}: INJECT: PATH = {entry.path}",
+                here,
                 found,
                 "Files are written into a machine's own copy of an image: use a non-persistent one, or CONTEXT/FILES",
             )
-        wanted.setdefault(place, []).append(entry)
+        files = wanted.setdefault(place, [])
+        files.append(_for_volatile(entry, disk, files, here) if volatile else entry)
     via = inject.via(template, where)
     return tuple(
         replace(disk, inject=tuple(wanted[index]), inject_via=via) if index in wanted else disk
         for index, disk in enumerate(disks)
     )
+
+
+def _for_volatile(entry: inject.Injected, disk: Disk, others: Sequence[inject.Injected], where: str) -> inject.Injected:
+    """For a disk that is made with nothing in it but its file system."""
+    if disk.fs in ("", "swap"):
+        found = "it is swap space" if disk.fs else "it is empty, and gets no file system"
+        raise InvalidValue(where, found, "Have one made: TYPE = fs, FS = ext4")
+    if entry.partition not in ("", inject.WHOLE_DISK):
+        raise InvalidValue(
+            f"{where}: PARTITION = {entry.partition}",
+            "the disk is made with one file system and no partitions",
+            f"Leave PARTITION out, or give {inject.WHOLE_DISK}",
+        )
+    if any(other.path == entry.path for other in others):
+        raise InvalidValue(where, "it is there twice", "Give each file one entry")
+    return replace(entry, partition=inject.WHOLE_DISK)
 
 
 def _nic(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> Nic:

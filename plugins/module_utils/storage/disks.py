@@ -122,7 +122,7 @@ def _prepare(disk: Disk, directory: str, find: Find, contents: Contents) -> tupl
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)
     if not disk.source:
-        return files, _once(path, lambda new: _make_volatile(disk, new))
+        return files, _once(path, lambda new: _make_volatile(disk, new, contents))
     if not disk.clone:
         return files, _link(path, source, disk)
     return files, _once(path, lambda new: _make(disk, source, new, contents))
@@ -135,11 +135,14 @@ def _make(disk: Disk, source: str, path: str, contents: Contents) -> None:
         _make_copy(disk, source, path)
     else:
         _make_overlay(disk, source, path)
+    _inject(disk, path, contents, f"files for image {disk.image}", disk.trusted)
+
+
+def _inject(disk: Disk, path: str, contents: Contents, what: str, trusted: bool) -> None:
+    """Before the disk has its name: one without its files is none."""
     if disk.inject:
-        # Before it has its name: a disk without them is none.
         entries = [contents(entry) for entry in disk.inject]
-        what = f"files for image {disk.image}"
-        injection.inject(path, disk.driver, entries, what, disk.inject_via, disk.trusted)
+        injection.inject(path, disk.driver, entries, what, disk.inject_via, trusted)
 
 
 def _once(path: str, make: Callable[[str], None]) -> bool:
@@ -163,13 +166,15 @@ def _once(path: str, make: Callable[[str], None]) -> bool:
     return True
 
 
-def _make_volatile(disk: Disk, path: str) -> None:
+def _make_volatile(disk: Disk, path: str, contents: Contents) -> None:
     size = disk.size * MIB
     fs = "swap" if disk.type == "SWAP" else disk.fs
     # What is empty takes nothing, and a file system its journal and tables; on a qcow2, for a moment twice.
     takes = min(size // 16, FILE_SYSTEM) * (2 if disk.driver == "qcow2" else 1) if fs else 0
     require_space(os.path.dirname(path), takes + MIB, "an empty disk")
     formats.create_empty(path, disk.driver, size, fs)
+    # Its file system was made here a moment ago, and no guest has seen it.
+    _inject(disk, path, contents, "files for an empty disk", trusted=True)
 
 
 def _make_overlay(disk: Disk, source: str, path: str) -> None:

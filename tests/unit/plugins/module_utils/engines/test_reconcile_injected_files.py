@@ -142,6 +142,38 @@ def test_only_a_disk_of_the_machines_own_takes_files(engine, image, says):
     assert "it is empty" in failed(outcomes)[0]
 
 
+EMPTY = {"TYPE": "fs", "SIZE": 64, "FS": "ext4"}
+
+
+def test_a_disk_that_is_made_with_a_file_system_takes_files(engine):
+    files = [dict(MOTD, disk=1), {"path": "/seed", "content": "x", "disk": 1, "partition": 0}, MOTD]
+    outcomes, plans = decide(engine, dict(VM, disks=[{"IMAGE": "demo"}, EMPTY], inject=files))
+    assert failed(outcomes) == []
+    root, empty = plans["node1"].vms[0].vm.disks
+    assert [(entry.path, entry.partition) for entry in root.inject] == [("/etc/motd", "")]
+    # It has nothing else, and no operating system to look for.
+    assert [(entry.path, entry.partition) for entry in empty.inject] == [("/etc/motd", "0"), ("/seed", "0")]
+
+
+@pytest.mark.parametrize(
+    ("disk", "entries", "says"),
+    [
+        ({"FS": ""}, [{}], "it is empty, and gets no file system. Have one made: TYPE = fs, FS = ext4"),
+        ({"TYPE": "swap", "FS": ""}, [{}], "it is swap space"),
+        ({"FS": "swap"}, [{}], "it is swap space"),
+        ({"READONLY": "YES"}, [{}], "nothing is written to it"),
+        ({}, [{"partition": 1}], "PARTITION = 1: the disk is made with one file system and no partitions"),
+        ({}, [{"partition": "LABEL=x"}], "PARTITION = LABEL=x: the disk is made with one file system"),
+        ({}, [{}, {"partition": 0}], "it is there twice"),
+    ],
+)
+def test_what_a_disk_that_is_made_empty_does_not_take(engine, disk, entries, says):
+    files = [{"path": "/seed", "content": "x", "disk": 1, **entry} for entry in entries]
+    outcomes, plans = decide(engine, dict(VM, disks=[{"IMAGE": "demo"}, {**EMPTY, **disk}], inject=files))
+    assert says in failed(outcomes)[0] and "DISK 1: INJECT: PATH = /seed" in failed(outcomes)[0]
+    assert plans == {}
+
+
 def test_the_disk_that_boots_takes_them_and_an_image_is_trusted_by_its_attribute(engine):
     with engine.session():
         image = engine.image_allocate(Image(None, "own", type=ImageType.OS, attributes={"TRUSTED": "yes"}))

@@ -323,3 +323,20 @@ def test_a_disk_without_its_files_is_none(image, directory, inject):
     with pytest.raises(InvalidValue, match=r"^machine web \(id 7\), disk 0: .*file '?(/x|etc/motd)"):
         disks.prepare(vm(of_image(image, inject=(inject,))), str(directory))
     assert os.listdir(directory) == []
+
+
+@needs_qemu_img
+def test_files_of_an_empty_disk_come_after_its_file_system_and_before_its_name(directory, monkeypatch):
+    """What is mounted was made here, so that it is trusted."""
+    done = []
+
+    def inject(path, driver, entries, what, via, trusted):
+        assert os.listdir(directory) == [".disk.2.tmp"]
+        done.append((driver, entries, what, via, trusted, Path(path).read_bytes()[1024 + 56 :][:2]))
+
+    monkeypatch.setattr(injection, "inject", inject)
+    entry = Injected("/seed", "x", partition="0")
+    disks.prepare(vm(volatile(fs="ext4", inject=(entry,), inject_via="loop")), str(directory))
+    made = injection.Entry("/seed", b"x", partition="0")
+    assert done == [("raw", [made], "files for an empty disk", "loop", True, b"\x53\xef")]
+    assert os.listdir(directory) == ["disk.2"]
