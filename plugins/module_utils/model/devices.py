@@ -106,6 +106,9 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
     machine has, as far as that is known."""
     known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
     stays = _unchanged(old, new)
+    if _asks_for_its_own(old, new, known, stays):
+        # Which one it is, its address says before all else.
+        stays = [None] * len(new)
     ways = ["" if index is None else _NAMED if _is_named(new[n]) else _ALIKE for n, index in enumerate(stays)]
     free = [index for index in range(len(old)) if index not in stays]
     for way, fits in _WAYS[name]:
@@ -173,6 +176,19 @@ def _unchanged(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[in
         return [None] * len(new) if found is None else list(found)
     known = {place: index for index, place in enumerate(_places(old, new) or ())}
     return [known.get(number) for number in range(len(new))]
+
+
+def _asks_for_its_own(
+    old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[Optional[int]]
+) -> bool:
+    """Whether one that would come asks for an address that one of the machine has."""
+    coming = [wanted for wanted, index in zip(new, stays) if index is None and _asked(wanted)]
+    return any(
+        _has_what_is_asked(old[index], wanted, has[index])
+        for wanted in coming
+        for index in stays
+        if index is not None and not _asked(old[index])
+    )
 
 
 def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:

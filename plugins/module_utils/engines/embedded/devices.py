@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from ...model import devices
 from ...model.changes import paired
@@ -22,6 +23,8 @@ from ...model.vm import Vm
 
 # Of a machine's orders, what stays until its node has done it, whatever else is decided and recorded meanwhile.
 _LASTING = ("detached", "grown", "refitted")
+# What names the network of a NIC.
+_NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,30 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
         gone_nics=tuple(vm.nics[index].nic_id for index in nics.gone),
         grown={disk.disk_id: disks.grown[n] for n, disk in enumerate(kept) if disk is not None and n in disks.grown},
     )
+
+
+def nics_anew(
+    vm: Vm, old: Template, new: Template, networks: Sequence[int]
+) -> tuple[dict[int, Nic], dict[int, int], tuple[int, ...]]:
+    """Of a machine that is made anew: by number of NIC, those that it keeps; of the others, the id; ids of those that
+    go. networks: ids of those that its new NICs are of. As nothing is left of its domain, what goes leaves its id to
+    what comes."""
+    had = [nic.network_id for nic in vm.nics]
+    pairing = paired(NIC, _by_ids(old, had), _by_ids(new, networks), has_of(to_plain(vm)))
+    there = {number: vm.nics[index] for number, index in enumerate(pairing.stays) if index is not None}
+    used = {nic.nic_id for nic in there.values()}
+    free = (nic_id for nic_id in itertools.count() if nic_id not in used)
+    coming = {number: next(free) for number, index in enumerate(pairing.stays) if index is None}
+    return there, coming, tuple(vm.nics[index].nic_id for index in pairing.gone)
+
+
+def _by_ids(template: Template, networks: Sequence[Optional[int]]) -> Template:
+    """With networks named by their ids alone: these may be called otherwise by now."""
+    vectors = [
+        {**{key: text for key, text in vector.items() if key not in _NETWORK}, "NETWORK_ID": str(network_id)}
+        for vector, network_id in zip(template.vectors("NIC"), networks)
+    ]
+    return template.with_vectors("NIC", vectors)
 
 
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[devices.Has, ...]]:

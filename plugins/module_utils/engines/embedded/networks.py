@@ -338,9 +338,9 @@ class Networks:
         for nic_id in nics:
             self.store.db.execute("UPDATE leases SET nic_id = NULL WHERE vm_id = ? AND nic_id = ?", (vm_id, nic_id))
 
-    def places(self, vm_id: int) -> list[tuple[int, int, int]]:
-        """Network, range and offset of all that the machine leases."""
-        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ?", vm_id)
+    def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:
+        """Network, range and offset of all that is held for the machine, and for no NIC of it."""
+        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
         return [tuple(row) for row in rows]
 
     def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:

@@ -37,7 +37,7 @@ from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
 from . import consoles, unknown
-from .devices import compare, has_of, lasting, runs_with_others, with_lasting
+from .devices import compare, has_of, lasting, nics_anew, runs_with_others, with_lasting
 from .disks import WAYS, Disks, text_of
 from .given_up import GivenUps
 from .hosts import Hosts
@@ -484,6 +484,19 @@ class Vms:
             )
         return nics
 
+    def _nics(
+        self,
+        row: sqlite3.Row,
+        demands: Demands,
+        there: Mapping[int, Nic],
+        coming: Mapping[int, int],
+        references: _References,
+    ) -> list[Nic]:
+        """NICs of a machine that has some already. there: by number, those that stay; coming: of the others, the id."""
+        leased = iter(self._lease([(row["id"], row["name"], demands, coming)], references)[row["id"]])
+        staying = dict(zip(there, self._refreshed(tuple(there.values()), references)))
+        return [staying[index] if index in staying else next(leased) for index in range(len(demands.nics))]
+
     def _vnc_ports(self, wanted: Sequence[tuple[int, str, Demands, Host]]) -> dict[int, int]:
         """5900 + vmid, else the next free one of the host: free in the catalog and, as far as polled, on the host."""
         ports: dict[int, int] = {}
@@ -628,9 +641,7 @@ class Vms:
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self._acquire(vm_id, row["name"], came)
         self.networks.let_go(vm_id, devices.gone_nics)
-        leased = iter(self._lease([(vm_id, row["name"], demands, devices.new_nics)], references)[vm_id])
-        staying = dict(zip(devices.nics, self._refreshed(tuple(devices.nics.values()), references)))
-        nics = [staying[index] if index in staying else next(leased) for index in range(len(demands.nics))]
+        nics = self._nics(row, demands, devices.nics, devices.new_nics, references)
         body, said = self._assemble(
             vm_id,
             row["uuid"],
@@ -722,13 +733,14 @@ class Vms:
         let_go = None if away or unopened else self.images.keep(vm_id, {_id(image) for image in images.values()})
         self.images.release(vm_id, written=True, back=self._back(row), stay=stay, disks=let_go)
         self._acquire(vm_id, row["name"], images)
-        nics = list(old.nics) if _same_networks(old, demands, references) else []
-        if not nics:
-            # Its domain uses them until its node has made it anew, and another host may be at the list before.
-            places = self.networks.places(vm_id)
-            self.networks.release([vm_id])
-            nics = self._lease([(vm_id, row["name"], demands, None)], references)[vm_id]
-            self.networks.keep(vm_id, places)
+        there, coming, gone = nics_anew(old, _request(row), template, references.network_ids(row["name"], demands))
+        self.networks.let_go(vm_id, gone)
+        # Its domain uses these until its node has made it anew, and another host may be at the list before. The machine
+        # itself may have one of them again.
+        held = self.networks.held_by(vm_id)
+        self.networks.release_kept(vm_id)
+        nics = self._nics(row, demands, there, coming, references)
+        self.networks.keep(vm_id, held)
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(
@@ -1139,6 +1151,9 @@ class _References:
         where = f"VM {name}, NIC"
         return [self.network(f"{where} {index}", demand.network) for index, demand in enumerate(demands.nics)]
 
+    def network_ids(self, name: str, demands: Demands) -> list[int]:
+        return [_id(network) for network in self.networks_of(name, demands)]
+
     def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
         return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)
 
@@ -1166,17 +1181,6 @@ def _id(thing: Any) -> int:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _same_networks(old: Vm, demands: Demands, references: _References) -> bool:
-    if len(old.nics) != len(demands.nics):
-        return False
-    for nic, demand in zip(old.nics, demands.nics):
-        if nic.network_id != references.network(f"VM {old.name}", demand.network).id:
-            return False
-        if (demand.ip and demand.ip != nic.ip) or (demand.mac and demand.mac.lower() != nic.mac):
-            return False
-    return True
 
 
 def _recreation(row: sqlite3.Row) -> dict[str, Any]:

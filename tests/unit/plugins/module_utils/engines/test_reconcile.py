@@ -407,6 +407,18 @@ def test_check_mode_tells_and_keeps_nothing(engine, reopen):
     assert machines(engine) == {} and engine.host_info("node1").memory_used == 0
 
 
+def test_check_mode_tells_the_addresses_that_a_machine_made_anew_will_have(engine, reopen):
+    run(engine, {"name": "a", "template": "web", "nics": [{"NETWORK": "Public"}] * 2})
+    before = machines(engine)["a"].nics
+    asked = [{"NETWORK": "Public", "IP": before[1]["ip"]}, {"NETWORK": "Public", "IP": "10.66.0.50"}]
+    anew = {"name": "a", "template": "web", "recreate": True, "nics": asked}
+    (told,), _, _ = want(reopen(check_mode=True), anew)
+    assert told.after.nics[0] == before[1] and told.after.nics[1]["ip"] == "10.66.0.50"
+    assert machines(engine)["a"].nics == before and engine.vn_info("Public").address_ranges[0].used == 2
+    (outcome,), _, _ = want(engine, anew)
+    assert outcome.after.nics == told.after.nics
+
+
 def test_vnc_ports_follow_the_id_and_step_aside(engine):
     vnc = {"template": "web", "attributes": {"GRAPHICS": {"TYPE": "vnc"}}}
     node = Observed("node1", memory=4096, ports=(5901,))

@@ -218,6 +218,9 @@ HAD = [network("Public"), network("Public"), network("Inner")]
         ([network("Public", IP="10.66.0.11"), network("Inner")], (1, 2), (0,), HOTPLUG),
         ([network("Public", MAC="02:00:0a:42:00:0b"), network("Inner")], (1, 2), (0,), HOTPLUG),
         ([network("Public"), network("Public", IP="10.66.0.10"), network("Inner")], (1, 0, 2), (), POWEROFF),
+        # Also where all that the machine has is in the list as before.
+        ([*HAD[:2], network("Public", IP="10.66.0.10"), HAD[2]], (1, None, 0, 2), (), POWEROFF),
+        ([*HAD, network("Public", IP="10.66.0.9")], (0, 1, 2, None), (), HOTPLUG),
         # Another address is another NIC.
         ([network("Public"), network("Public"), network("Inner", IP="10.67.0.9")], (0, 1, None), (2,), HOTPLUG),
         ([network("Public"), network("Public", MODEL="e1000"), network("Inner")], (0, 1, 2), (), POWEROFF),

@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
     HostState,
@@ -349,6 +350,124 @@ def test_a_machine_with_other_nics_gets_other_addresses(web):
     assert web.vn_info("Public").address_ranges[0].used == 2
     obey(web, web.vm_plans())
     assert web.vn_info("Public").address_ranges[0].used == 1
+
+
+def nics(engine, vm_id=0):
+    """Number, network, MAC and IP address of each."""
+    return [(nic["nic_id"], nic["network"], nic["mac"], nic["ip"]) for nic in record(engine, vm_id).nics]
+
+
+PUBLIC = {"NETWORK": "Public"}
+ANEW = dict(WEB, recreate=True)
+
+
+@pytest.fixture
+def two(inside):
+    """A machine with two NICs that runs, and a second network."""
+    ranges = (AddressRange(0, "IP4", 10, ip="10.77.0.10"),)
+    inside.vn_allocate(Network(None, "Private", bridge="nbr1", address_ranges=ranges))
+    obey(inside, decide(inside, dict(WEB, nics=[PUBLIC, PUBLIC])))
+    return inside
+
+
+def test_a_nic_that_stays_keeps_its_address_while_one_comes(two):
+    before = nics(two)
+    obey(two, decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}, PUBLIC, PUBLIC])))
+    new, *others = nics(two)
+    assert others == before and (new[0], new[3]) == (2, "10.77.0.10")
+    assert json.loads(row(two)["body"])["next_nic"] == 3
+    assert two.ledger().findings == ()
+
+
+def test_a_nic_that_stays_keeps_its_address_while_the_one_before_goes(two):
+    before = nics(two)
+    plans = decide(two, dict(ANEW, nics=[dict(PUBLIC, IP="10.66.0.11")]))
+    assert nics(two) == before[1:]
+    # Its domain has the other until it is made anew.
+    assert two.vn_info("Public").address_ranges[0].used == 2
+    obey(two, plans)
+    assert two.vn_info("Public").address_ranges[0].used == 1
+    assert two.ledger().findings == ()
+
+
+def test_of_two_nics_one_gets_another_network(two):
+    before = nics(two)
+    plans = decide(two, dict(ANEW, nics=[PUBLIC, {"NETWORK": "Private"}]))
+    after = nics(two)
+    assert after[0] == before[0] and after[1][:2] == (1, "Private")
+    # What the old domain has is nobody's before that ends.
+    taker = {"name": "taker", "template": "web", "nics": [dict(PUBLIC, IP="10.66.0.11")]}
+    assert "VM web (id 0) has it until it is made anew" in refused(two, taker)[0]
+    obey(two, plans)
+    obey(two, decide(two, taker))
+    assert two.ledger().findings == ()
+
+
+def test_two_nics_swap_their_addresses(two):
+    first, second = nics(two)
+    for asked in ([dict(PUBLIC, IP=second[3]), dict(PUBLIC, IP=first[3])], [PUBLIC, dict(PUBLIC, IP=first[3])]):
+        plans = decide(two, dict(ANEW, nics=asked))
+        assert nics(two) == [second, first]
+        assert two.vn_info("Public").address_ranges[0].used == 2
+        obey(two, plans)
+
+
+def test_an_address_that_another_nic_of_the_machine_has_is_that_nics(two):
+    """Nothing tells of which NIC it was but the address, and what the list says of the others is what it said."""
+    first, second = nics(two)
+    plans = decide(two, dict(ANEW, nics=[PUBLIC, PUBLIC, dict(PUBLIC, IP=first[3])]))
+    after = nics(two)
+    assert after[2] == first and after[0] == second and after[1][3] == "10.66.0.12"
+    obey(two, plans)
+    assert two.ledger().findings == ()
+
+
+def test_an_address_that_the_machine_holds_is_its_own_again(two):
+    """Neither has the host made it anew, nor is it what the list wants by now."""
+    fixed = {"IP": "10.66.0.10", "MAC": nics(two)[0][2]}
+    decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}]))
+    assert two.vn_info("Public").address_ranges[0].used == 2
+    plans = decide(two, dict(ANEW, nics=[dict(PUBLIC, **fixed)]))
+    assert nics(two) == [(0, "Public", fixed["MAC"], "10.66.0.10")]
+    assert [two.vn_info(name).address_ranges[0].used for name in ("Public", "Private")] == [2, 1]
+    obey(two, plans)
+    assert [two.vn_info(name).address_ranges[0].used for name in ("Public", "Private")] == [1, 0]
+    assert two.ledger().findings == ()
+
+
+def test_a_network_that_is_called_otherwise_by_now_is_the_same(two):
+    before = nics(two)
+    two.vn_update("Public", name="Outside")
+    two.vm_recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Outside"}, {"NETWORK_ID": "0"}]))
+    assert [nic[2:] for nic in nics(two)] == [nic[2:] for nic in before]
+    # Another one has the name.
+    two.vn_update("Private", name="Public")
+    two.vm_recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Public"}, {"NETWORK": "Outside"}]))
+    assert [nic[3] for nic in nics(two)] == ["10.77.0.10", "10.66.0.10"]
+
+
+def test_what_networks_say_by_now_is_in_the_nics_that_stay(two):
+    two.vn_update("Public", attributes={**two.vn_info("Public").attributes, "DNS": "10.66.0.53"})
+    two.vm_recreate(0, record(two).request.with_single("MEMORY", "256"))
+    assert not record(two).outdated
+    assert {nic["network_values"]["DNS"] for nic in json.loads(row(two)["body"])["nics"]} == {"10.66.0.53"}
+
+
+def test_a_recreation_that_fails_leaves_the_old_domain_what_it_has(two):
+    plans = decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}, dict(PUBLIC, IP="10.66.0.11")]))
+    decided = plans["node1"].vms[0].operated
+    say(two, "RUNNING", ERROR)
+    assert two.vn_info("Public").address_ranges[0].used == 2
+    # Another list by then: the domain is the first one yet.
+    plans = decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}]))
+    (planned,) = plans["node1"].vms
+    assert planned.operation == "recreate" and planned.operated > decided
+    assert two.vn_info("Public").address_ranges[0].used == 2
+    taker = {"name": "taker", "template": "web", "nics": [dict(PUBLIC, IP="10.66.0.10")]}
+    assert "VM web (id 0) has it until it is made anew" in refused(two, taker)[0]
+    obey(two, plans)
+    assert two.vn_info("Public").address_ranges[0].used == 0
+    assert two.ledger().findings == ()
 
 
 def on_xen(engine, name, **values):
