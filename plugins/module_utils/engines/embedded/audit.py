@@ -261,8 +261,12 @@ class Audit:
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1
         # A lease of no machine is held for one that a restored catalog does not know, or that was given up with its
-        # host; one of no NIC, and a use of an image by no disk, for a machine that is made anew without it.
-        held = {"leases": " AND nic_id IS NOT NULL", "vm_images": " AND disk_id >= 0"}.get(table.name, "")
+        # host; one of no NIC, a use of an image by no disk, and a port below 0, for one that is made anew without it.
+        held = {
+            "leases": " AND nic_id IS NOT NULL",
+            "vm_images": " AND disk_id >= 0",
+            "vnc_ports": " AND port > 0",
+        }.get(table.name, "")
         rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL{held}")
         return {tuple(row)[:width]: tuple(row)[width:] for row in rows}
 

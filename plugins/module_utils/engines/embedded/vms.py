@@ -504,43 +504,60 @@ class Vms:
             if not demands.graphics:
                 continue
             host_id = _id(host)
-            port = demands.graphics_port or self._free_port(host, FIRST_VNC_PORT + vm_id)
-            self._refuse_port_of_ending(name, host, port)
-            if port is None or not self._is_free(host, port):
+            port = demands.graphics_port or self._free_port(host, FIRST_VNC_PORT + vm_id, vm_id)
+            self._refuse_held_port(name, host, port, vm_id)
+            if port is None or not self._is_free(host, port, vm_id):
                 raise NoCapacity(
                     f"VM {name}: graphics port {port or 'above 5900'} on host {host.name}",
                     "it is taken" if port else "all are taken",
                     "Leave GRAPHICS/PORT out to get a free one, or end what holds it",
                 )
             ports[vm_id] = port
+            self.store.db.execute("DELETE FROM vnc_ports WHERE host_id = ? AND port = ?", (host_id, -port))
             self.store.db.execute("INSERT INTO vnc_ports VALUES (?, ?, ?)", (host_id, port, vm_id))
         return ports
 
-    def _refuse_port_of_ending(self, name: str, host: Host, port: int | None) -> None:
+    def _hold_port(self, vm_id: int) -> None:
+        """Keep the machine's port from others until its node has done without: its domain listens there until then.
+        Such a port is below 0. The machine itself can have it again."""
+        self.store.db.execute("UPDATE OR REPLACE vnc_ports SET port = -port WHERE vm_id = ? AND port > 0", (vm_id,))
+
+    def _drop_held_port(self, vm_id: int) -> None:
+        self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ? AND port < 0", (vm_id,))
+
+    def _refuse_held_port(self, name: str, host: Host, port: int | None, vm_id: int) -> None:
+        """BeingEnded for one that is free once another machine is gone, or is as it is to be."""
+        if port is None:
+            return
         row = self.store.row(
-            "SELECT vms.id, vms.name FROM vnc_ports JOIN vms ON vms.id = vm_id"
-            " WHERE vnc_ports.host_id = ? AND port = ? AND wanted = 'DONE'",
+            "SELECT vms.id, vms.name, vms.wanted FROM vnc_ports JOIN vms ON vms.id = vm_id WHERE vnc_ports.host_id = ?1"
+            " AND port IN (?2, -?2) AND (port < 0 OR wanted = 'DONE') AND vm_id != ?3",
             _id(host),
             port,
+            vm_id,
         )
         if row is not None:
+            ends = row["wanted"] == "DONE"
             raise BeingEnded(
                 f"VM {name}: graphics port {port} on host {host.name}",
-                f"VM {row['name']} (id {row['id']}) has it, and is being ended",
-                "Run again when that machine is gone, or leave GRAPHICS/PORT out to get a free one",
+                f"VM {row['name']} (id {row['id']}) has it"
+                + (", and is being ended" if ends else " until it is made anew, or was off"),
+                f"Run again when that {'machine is gone' if ends else 'is done'}, or leave GRAPHICS/PORT out to get a "
+                "free one",
             )
 
-    def _free_port(self, host: Host, wanted: int) -> int | None:
+    def _free_port(self, host: Host, wanted: int, vm_id: int) -> int | None:
         """The wanted one or the next free, from the first again after the last. Looked up one by one: a host has
         thousands of ports in use, and the wanted one is free nearly always."""
         beyond = range(max(wanted, FIRST_VNC_PORT), LAST_VNC_PORT + 1)
         before = range(FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT + 1))
-        return next((port for port in itertools.chain(beyond, before) if self._is_free(host, port)), None)
+        return next((port for port in itertools.chain(beyond, before) if self._is_free(host, port, vm_id)), None)
 
-    def _is_free(self, host: Host, port: int) -> bool:
+    def _is_free(self, host: Host, port: int, vm_id: int) -> bool:
         if port in self.said.taken_ports.get(host.name, ()):
             return False
-        return self.store.row("SELECT 1 FROM vnc_ports WHERE host_id = ? AND port = ?", _id(host), port) is None
+        taken = "SELECT 1 FROM vnc_ports WHERE host_id = ?1 AND port IN (?2, -?2) AND (port > 0 OR vm_id != ?3)"
+        return self.store.row(taken, _id(host), port, vm_id) is None
 
     def _acquire(self, vm_id: int, name: str, images: Mapping[int, Image], adopted: bool = False) -> None:
         for disk_id, image in images.items():
@@ -594,7 +611,7 @@ class Vms:
             return
         demands = _References(self.images, self.networks).demands(row["name"], _request(row))
         if demands.graphics and not demands.graphics_port:
-            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
+            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ? AND port > 0", (row["id"],))
             port = self._vnc_ports([(row["id"], row["name"], demands, host)])[row["id"]]
             body = from_plain(Vm, json.loads(row["body"]))
             if body.graphics is not None:
@@ -633,10 +650,10 @@ class Vms:
         images = references.images_of(row["name"], template, demands)
         port = vm.graphics.port if vm.graphics else None
         if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
-            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+            self._hold_port(vm_id)
             port = self._vnc_ports([(vm_id, row["name"], demands, host)])[vm_id]
         elif not demands.graphics:
-            self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+            self._hold_port(vm_id)
         gives = self._repromise(row, host, demands)
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self._acquire(vm_id, row["name"], came)
@@ -741,7 +758,7 @@ class Vms:
         self.networks.release_kept(vm_id)
         nics = self._nics(row, demands, there, coming, references)
         self.networks.keep(vm_id, held)
-        self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
+        self._hold_port(vm_id)
         port = self._vnc_ports([(vm_id, row["name"], demands, host)]).get(vm_id)
         body, said = self._assemble(
             vm_id,
@@ -941,7 +958,10 @@ class Vms:
                 self.networks.release_kept(row["id"])
                 self.images.release_kept(row["id"])
                 left = {}
-            anew = json.loads(row["orders"]).get("operation") or self.disks.found_state(row) not in _WITH_MEMORY
+            operation = json.loads(row["orders"]).get("operation")
+            if done and (operation == "recreate" or self.disks.found_state(row) not in _WITH_MEMORY):
+                self._drop_held_port(row["id"])
+            anew = operation or self.disks.found_state(row) not in _WITH_MEMORY
             if outcome.error is None and anew:
                 self._drop_former(row["id"])
             error = text_of(outcome.error)
@@ -1024,6 +1044,7 @@ class Vms:
             )
             if name == "POWEROFF":
                 self._drop_former(vm_id)
+                self._drop_held_port(vm_id)
         hosts = {
             row["id"]: row["name"]
             for row in self._join_hosts([vm_id for vm_id, _n, _r in moved])

@@ -277,9 +277,70 @@ def test_a_console_comes_and_goes_with_its_port(web):
     assert with_console.graphics["port"] == 5900
     assert ports(web) == [(5900, 0)]
     moved = web.vm_update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC", "PORT": "6001"}))
-    assert (moved.graphics["port"], ports(web)) == (6001, [(6001, 0)])
+    # Its domain may listen on the old one until its node has done that.
+    assert (moved.graphics["port"], ports(web)) == (6001, [(-5900, 0), (6001, 0)])
+    say(web, "POWEROFF")
+    assert ports(web) == [(6001, 0)]
     web.vm_update(0, request)
+    assert ports(web) == [(-6001, 0)]
+    say(web, "POWEROFF")
     assert ports(web) == []
+
+
+def console(port):
+    return {"attributes": {"GRAPHICS": {"TYPE": "VNC", "PORT": str(port)}}}
+
+
+def test_a_port_that_a_machine_is_to_have_no_more_is_its_own_until_that_is_done(inside):
+    obey(inside, decide(inside, dict(WEB, **console(6000))))
+    anew, taker = dict(ANEW, **console(6001)), {"name": "taker", "template": "web", **console(6000)}
+    decide(inside, anew)
+    # Nobody gets it who did not ask for it, either.
+    assert inside.vms._free_port(inside.host_info("node1"), 6000, 7) == 6002
+    (said,) = refused(inside, taker)
+    assert "VM taker: graphics port 6000 on host node1: VM web (id 0) has it until it is made anew, or was off" in said
+    assert "Run again when that is done, or leave GRAPHICS/PORT out" in said
+    # Books and repair know of it.
+    assert [each.kind for each in inside.ledger().findings] == ["machine-unfinished"]
+    assert inside.repair() == []
+    # A host that failed has the old one yet, whatever it does with it.
+    say(inside, "RUNNING", ERROR)
+    assert ports(inside) == [(-6000, 0), (6001, 0)]
+    # On the way back it is the machine's own.
+    decide(inside, dict(ANEW, **console(6000)))
+    assert ports(inside) == [(-6001, 0), (6000, 0)]
+    plans = decide(inside, anew)
+    assert ports(inside) == [(-6000, 0), (6001, 0)]
+    obey(inside, plans)
+    assert ports(inside) == [(6001, 0)]
+    obey(inside, decide(inside, taker))
+    assert inside.ledger().findings == ()
+
+
+def test_a_port_of_one_that_is_to_be_off_is_free_once_it_is(inside):
+    obey(inside, decide(inside, dict(WEB, **console(6000))))
+    off = dict(WEB, **console(6001), state="poweroff")
+    plans = decide(inside, off)
+    say(inside, "RUNNING", ERROR)
+    assert ports(inside) == [(-6000, 0), (6001, 0)]
+    # By itself, as its guest may be told.
+    inside.vm_observe([Observed("node1", vms=(ObservedVm(0, record(inside).uuid, "POWEROFF"),))])
+    assert ports(inside) == [(6001, 0)] and plans["node1"].vms[0].wanted == "POWEROFF"
+
+
+def test_a_machine_that_is_made_anew_as_it_was_has_its_port_throughout(inside):
+    obey(inside, decide(inside, dict(WEB, **console(6000))))
+    plans = decide(inside, dict(ANEW, **console(6000), memory=256))
+    assert ports(inside) == [(6000, 0)]
+    obey(inside, plans)
+    assert ports(inside) == [(6000, 0)]
+
+
+def test_a_port_goes_with_its_machine_whoever_held_it(inside):
+    obey(inside, decide(inside, dict(WEB, **console(6000))))
+    decide(inside, dict(ANEW, **console(6001)))
+    obey(inside, decide(inside, dict(WEB, state="absent")))
+    assert ports(inside) == []
 
 
 def test_a_disk_that_is_there_stays_as_it_was_made(web):
