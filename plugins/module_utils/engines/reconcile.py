@@ -14,6 +14,7 @@ from ..errors import (
     Ambiguous,
     BeingEnded,
     Conflict,
+    InUse,
     InvalidValue,
     NebulaError,
     NoCapacity,
@@ -56,6 +57,8 @@ _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
 # Of an item that does not fit, also once all is gone that the list ends. Then nothing of it is ended.
 _NO_PLACE = (NoCapacity, NoLease)
+# What others have yet, and may lose by what stands further down in the list: it is free once that is done.
+_HAD_BY_OTHERS = (*_NO_PLACE, InUse)
 _SHOWN = 5
 
 
@@ -340,7 +343,7 @@ class _Decision:
     def _fulfil_all(self) -> None:
         left = [number for number in range(len(self.wishes)) if number not in self.errors]
         while left:
-            without_place = []
+            again = []
             for number in left:
                 made: list[Outcome] = []
                 try:
@@ -350,12 +353,12 @@ class _Decision:
                     self.errors.pop(number, None)
                 except NebulaError as error:
                     self.errors[number] = error
-                    if isinstance(error, _NO_PLACE):
-                        without_place.append(number)
-            if len(without_place) == len(left):
+                    if isinstance(error, _HAD_BY_OTHERS):
+                        again.append(number)
+            if len(again) == len(left):
                 return
             # Others may have become smaller, further down in the list.
-            left = without_place
+            left = again
 
     def _undo_if_wanted(self, ended: Collection[int]) -> None:
         """_Undone if something was ended that is not to be."""

@@ -582,8 +582,9 @@ def refused(engine, *items):
     return [str(outcome.error) for outcome in outcomes if outcome.error]
 
 
-def test_an_image_that_a_machine_is_made_anew_without_is_its_own_until_that_is_done(db):
-    (said,) = refused(db, DROPPED, TAKER)
+@pytest.mark.parametrize("in_order", [list, reversed])
+def test_an_image_that_a_machine_is_made_anew_without_is_its_own_until_that_is_done(db, in_order):
+    (said,) = refused(db, *in_order([DROPPED, TAKER]))
     assert WAITS in said
     image = db.image_info("data")
     assert (image.state, image.vms) == (ImageState.USED_PERS, 1)
@@ -642,17 +643,32 @@ def test_what_a_machine_never_opened_is_free_at_once(inside):
     assert inside.image_info("data").vms == 1
 
 
-def test_an_image_that_is_taken_away_from_a_machine_is_free_when_that_is_done(inside):
+@pytest.mark.parametrize("in_order", [list, reversed])
+def test_an_image_that_is_taken_away_from_a_machine_is_free_when_that_is_done(inside, in_order):
     """As a list moves it from one to another: what is in the way will be gone."""
     image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
     inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
     disks = [{"IMAGE": "demo", "DEV_PREFIX": "xvd"}, {"IMAGE": "data", "DEV_PREFIX": "xvd"}]
     item = on_xen(inside, "db", disks=disks)
-    (said,) = refused(inside, dict(item, disks=disks[:1]), dict(TAKER, host="node1"))
+    (said,) = refused(inside, *in_order([dict(item, disks=disks[:1]), dict(TAKER, host="node1")]))
     assert WAITS in said
     obey(inside, inside.vm_plans())
     obey(inside, decide(inside, dict(TAKER, host="node1")))
     assert inside.ledger().findings == ()
+
+
+def test_an_image_that_nobody_loses_is_told_as_that(db):
+    (said,) = refused(db, TAKER, dict(DB, cpu=1))
+    assert "end that one, or use another image" in said
+
+
+def test_an_image_that_is_free_at_once_is_had_at_once_wherever_its_machine_stands(inside):
+    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    decide(inside, DB)
+    say(inside, "PROLOG_FAILURE", ERROR)
+    decide(inside, dict(TAKER, host="node1"), DROPPED)
+    assert inside.image_info("data").vms == 1
 
 
 def test_it_goes_with_the_machine_too(db):
