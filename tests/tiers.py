@@ -110,7 +110,7 @@ SUITES = {
         subjects=(
             *(
                 f"{UTILS}/storage/{name}.py"
-                for name in ("disks", "saving", "injection", "nbd", "guestfish", "guest_mount")
+                for name in ("disks", "saving", "injection", "nbd", "appliance_qemu", "guestfish", "guest_mount")
             ),
             *(f"{UTILS}/hypervisors/{name}.py" for name in ("disk_tasks", "guest_agent", "libvirt_disks", "quiesce")),
             f"{UTILS}/engines/disk_items.py",

@@ -6,7 +6,9 @@ stock host: this machine's kernel may have no network block devices."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -24,11 +26,17 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     NotFound,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disks as make_disks
-from ansible_collections.nebula.provision.plugins.module_utils.storage import guest_program, injection, nbd
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    guest_program,
+    guestfish,
+    injection,
+    nbd,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +142,51 @@ def test_into_an_overlay(disk, disks, tmp_path, outside, options):
     assert inject(str(disk), "qcow2", ENTRIES, WHAT, **options) == options.get("via", "guestfs")
     expect(inside(disk, tmp_path), outside)
     assert (disks / "disk.qcow2").read_bytes() == base
+
+
+def test_the_appliance_has_its_disk_and_nothing_else_of_this_host(disk, disks, tmp_path):
+    """Its QEMU while it runs, on a disk and an image that their owners keep to themselves."""
+    own, base = tmp_path / "a, disk", tmp_path / "base.qcow2"
+    shutil.copy(disks / "disk.qcow2", base)
+    sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, own)
+    for path, owner in ((own, 64055), (base, 1)):
+        os.chown(path, owner, owner)
+        path.chmod(0o600)
+    before = base.read_bytes()
+    with injection.scratch() as directory, guestfish.session(str(own), "qcow2", directory, WHAT) as talk:
+        talk.ask("mount", "/dev/sda1", "/")
+        qemu = child(talk._process.pid)
+        status = dict(re.findall(r"^(\w+):\t(.*)$", Path(f"/proc/{qemu}/status").read_text(), re.MULTILINE))
+        users = {*status["Uid"].split(), *status["Gid"].split(), *status["Groups"].split()}
+        assert len(users) <= 3 and min(map(int, set(status["Uid"].split()))) > sandbox.USER, users
+        assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")} == {0}
+        assert status["NoNewPrivs"] == "1"
+        for name in ("mnt", "net", "ipc"):
+            assert os.readlink(f"/proc/{qemu}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
+        # As root within its root: not a matter of modes.
+        tried = ["/etc/shadow", str(disk), str(own), str(base), "/proc/self/status", "/root"]
+        enter = ["nsenter", f"--mount=/proc/{qemu}/ns/mnt", f"--root=/proc/{qemu}/root", "--"]
+        done = subprocess.run([*enter, "ls", "-d", *tried, "/usr"], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr.count("No such file")) == ("/usr\n", len(tried)), done
+        files = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{qemu}/fd")}
+        # The root of its sandbox is a directory of ours there; what it has by a name is below that.
+        named = [path for path in files if path.startswith("/") and not path.startswith(("/dev/", "/sys/"))]
+        assert sorted(named) == sorted(map(str, (own, base)))
+        talk.ask("write", "/etc/motd", "hello\n")
+    assert sandbox.warnings() == []
+    assert (inside(own, tmp_path) / "etc/motd").read_bytes() == b"hello\n" and base.read_bytes() == before
+    assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (own, base)] == [(64055, 0o600), (1, 0o600)]
+
+
+def child(process):
+    """The QEMU that guestfish has started, which may be in the middle of what starts it."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = re.search(r"^PPid:\t(\d+)$", (entry / "status").read_text(), re.MULTILINE)
+                if parent and parent[1] == str(process) and b"-chardev" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+    raise AssertionError("there is none")
 
 
 def test_into_a_raw_disk_whose_header_is_of_another(disks, tmp_path, outside):

@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.items import images
 from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import guestfish, outward
+from ansible_collections.nebula.provision.plugins.module_utils.storage import appliance_qemu, guestfish, outward
 from ansible_collections.nebula.provision.tests.integration.guests import debian
 
 pytestmark = pytest.mark.root
@@ -165,10 +165,14 @@ def test_an_appliance_with_a_network_reaches_nothing_of_this_host(tmp_path):
             f'for host in 169.254.2.2 10.0.2.2; do timeout 9 bash -c ": < /dev/tcp/$host/{port}" && echo reached; done'
         )
         script = f"run\ndebug sh '{connect}; cat /proc/net/dev'\nshutdown\n"
-        with outward.only("image web") as before:
-            argv = [*guestfish.argv(str(tmp_path / "disk"), "raw", before), "--network"]
-            environment = {**guestfish.environment(str(tmp_path)), guestfish.SETTINGS: "force_tcg"}
-            told = command.run(argv, timeout=300, input=script, env=environment)
+        with (
+            outward.only("image web") as before,
+            guestfish.started_by(str(tmp_path / "disk"), "raw", str(tmp_path), before) as (words, environment),
+        ):
+            settings = {guestfish.SETTINGS: "force_tcg"}
+            told = command.run([*words, "--network"], timeout=300, input=script, env={**environment, **settings})
+        # In its sandbox, in which it has the network of this host.
+        assert appliance_qemu.VARIABLE in environment and not (tmp_path / appliance_qemu.UNKNOWN).exists()
         assert "eth0:" in told.stdout and "reached" not in told.stdout
         with pytest.raises(BlockingIOError):
             server.accept()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.storage import appliance_qemu
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +23,4 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "run", run)
     monkeypatch.setattr(sandbox, "offline", list)
     monkeypatch.setattr(sandbox, "around", lambda _program, _memory: [])
+    monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "this is a unit test")

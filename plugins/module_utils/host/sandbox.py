@@ -48,6 +48,7 @@ while [ "$1" != -- ]; do
         directory) mkdir -p ".$2"; mount -o "$3" "$2" ".$2" ;;
         file) mkdir -p ".${2%/*}"; [ -e ".$2" ] || : > ".$2"; mount -o "$3" "$2" ".$2" ;;
         input) mkdir proc; mount -t proc -o "$3" nebula-sandbox proc; ln -s /proc/self/fd/0 dev/stdin ;;
+        scratch) mkdir -p ".$2"; mount -t tmpfs -o "$3" nebula-sandbox ".$2" ;;
     esac
     shift 3
 done
@@ -58,6 +59,8 @@ shift
 exec chroot . "$@"
 """
 _NAMESPACES = ("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child")
+# For a program that whoever started it ends by a signal: unshare would stand between them.
+_SIGNALLED = ("unshare", "--mount", "--ipc")
 _NEEDS = "the capability SYS_ADMIN, and the programs unshare, setpriv, mount and chroot"
 
 
@@ -74,16 +77,16 @@ def obstacle() -> str:
     return "" if done.returncode == 0 else command.last_lines(done.stderr, 1) or f"it ended with {done.returncode}"
 
 
-# Programs that ran without it, as root.
-_without: set[str] = set()
+# Programs that ran without it, as root, and why.
+_without: dict[str, str] = {}
 
 
 def warnings() -> list[str]:
     """What the result of this process has to say of programs that ran without it."""
     return [
-        f"{program} ran without a sandbox of its own, which this host can't make: {obstacle()}. The headers of disks "
+        f"{program} ran without a sandbox of its own, which this host can't make: {why}. The headers of disks "
         f"were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"
-        for program in sorted(_without)
+        for program, why in sorted(_without.items())
     ]
 
 
@@ -96,7 +99,7 @@ def around(program: str, memory: int) -> list[str]:
     """The words before a program that reads and writes nothing but its pipes, for those who stream through it; none
     where there can be no sandbox. memory: bytes of address space that it may have then."""
     if obstacle():
-        _note(program)
+        note(program, obstacle())
         return []
     return _before(program, {}, _User(USER), memory)
 
@@ -115,16 +118,33 @@ def run(
     Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
     with _made(files):
         if obstacle():
-            _note(argv[0])
+            note(argv[0], obstacle())
             return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
         with _handed_over(files, input is not None) as user:
             before = _before(argv[0], files, user, memory, cpu, input is not None)
             return command.run(argv, before=before, timeout=timeout, input=input, check=check)
 
 
-def _note(program: str) -> None:
+def begun(program: str, *, network: bool, devices: Sequence[str], files: Sequence[str], scratch: str) -> list[str]:
+    """The first words of a sandbox for a program that is known with all its files only when something else starts it,
+    and ends it by a signal: it has no namespace for processes. scratch: what it may take for temporary files, as tmpfs
+    has it. What has to follow: "file", a path and FILE or FILE_READ, for each file; "--"; who drops the privileges,
+    as dropped() says; the program."""
+    words = [word for path in devices for word in ("file", path, "bind,nosuid")]
+    words += [word for path in files for word in ("file", path, FILE_READ)]
+    words += ["scratch", "/var/tmp", f"size={scratch},mode=1777,nosuid,nodev,noexec"]
+    namespaces = [*_SIGNALLED, *([] if network else ["--net"])]
+    return [*namespaces, "--", "sh", "-c", _SCRIPT, "sandbox", "-", "-", *_programs(program), *words]
+
+
+# How a file is handed over whose kind is known.
+FILE, FILE_READ = "bind,nosuid,nodev", "bind,nosuid,nodev,ro"
+
+
+def note(program: str, why: str) -> None:
+    """Have the result say that the program ran without a sandbox, if it had privileges to lose."""
     if os.geteuid() == 0:
-        _without.add(os.path.basename(program))
+        _without[os.path.basename(program)] = why
 
 
 @dataclass(frozen=True)
@@ -136,12 +156,17 @@ class _User:
     overrides: bool = False
 
     def options(self) -> list[str]:
-        capabilities = "-all,+dac_override" if self.overrides else "-all"
-        groups = ["--groups", ",".join(map(str, self.groups))] if self.groups else ["--clear-groups"]
-        return [
-            "setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), *groups, "--no-new-privs",
-            "--inh-caps=-all", f"--bounding-set={capabilities}", "--pdeathsig", "KILL", "--",
-        ]  # fmt: skip
+        return ["setpriv", "--reuid", str(self.uid), *dropped(self.uid, self.groups, self.overrides)]
+
+
+def dropped(gid: int, groups: Sequence[int], overrides: bool = False) -> list[str]:
+    """What setpriv is told besides the user."""
+    capabilities = "-all,+dac_override" if overrides else "-all"
+    more = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
+    return [
+        "--regid", str(gid), *more, "--no-new-privs",
+        "--inh-caps=-all", f"--bounding-set={capabilities}", "--pdeathsig", "KILL", "--",
+    ]  # fmt: skip
 
 
 def _before(
@@ -153,6 +178,18 @@ def _before(
     input: bool = False,
 ) -> list[str]:
     """The words that go before those of the program."""
+    words = _programs(program)
+    for path, use in files.items():
+        words += ["file", path, _mounted(path, use)]
+    if input:
+        words += ["input", "", "ro,nosuid,nodev,noexec"]
+    # Limits are set inside: out here, what is to have them may have been started already.
+    limits = ["-" if cpu is None else str(cpu), "-" if memory is None else str(memory // 1024)]
+    return [*_NAMESPACES, "--", "sh", "-c", _SCRIPT, "sandbox", *limits, *words, "--", *user.options()]
+
+
+def _programs(program: str) -> list[str]:
+    """Those of the host, and this one wherever it lies."""
     words: list[str] = []
     for path in (*_LIBRARIES, _CACHE):
         if os.path.islink(path) or os.path.isfile(path):
@@ -163,13 +200,7 @@ def _before(
     # Without it, QEMU thinks that there are no locks.
     words += ["file", os.devnull, "bind"]
     found = os.path.realpath(command.find(program))
-    for path, use in {**({} if found.startswith("/usr/") else {found: READ}), **files}.items():
-        words += ["file", path, _mounted(path, use) if path in files else "bind,ro"]
-    if input:
-        words += ["input", "", "ro,nosuid,nodev,noexec"]
-    # Limits are set inside: out here, what is to have them may have been started already.
-    limits = ["-" if cpu is None else str(cpu), "-" if memory is None else str(memory // 1024)]
-    return [*_NAMESPACES, "--", "sh", "-c", _SCRIPT, "sandbox", *limits, *words, "--", *user.options()]
+    return words if found.startswith("/usr/") else [*words, "file", found, "bind,ro"]
 
 
 def _mounted(path: str, use: str) -> str:

@@ -72,14 +72,8 @@ def _guestfish(directory: str, script: str, *options: str) -> str:
 
 
 def _session(directory: str, script: str, options: tuple[str, ...], timeout: float) -> str:
-    done = command.run(
-        [*guestfish.argv(OVERLAY, "qcow2"), *options],
-        timeout=timeout,
-        input=script,
-        cwd=directory,
-        env=guestfish.environment(directory),
-        check=False,
-    )
+    with guestfish.started_by(OVERLAY, "qcow2", directory) as (words, env):
+        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
     if done.returncode != 0:
         # In full: what went wrong stands before its general advice.
         raise CommandFailed("guestfish", guestfish.essence(done.stderr) or f"it ended with code {done.returncode}")

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
 from ..host import command, sandbox
 from ..host.files import make_directory
-from . import guest_program, qemu_img
+from . import appliance_qemu, guest_program, qemu_img
 
 # Seconds for all of it; emulated, an appliance is up after ten. With KVM, which may be there and hang, it takes three.
 TIMEOUT = 600.0
@@ -51,7 +51,7 @@ def require(what: str) -> None:
 
 
 def may_have_kvm() -> bool:
-    return not emulation and not os.environ.get(SETTINGS) and os.path.exists(_KVM)
+    return not emulation and not os.environ.get(SETTINGS) and os.path.exists(_KVM) and appliance_qemu.may_use(_KVM)
 
 
 def is_broken(error: NebulaError) -> bool:
@@ -83,6 +83,19 @@ def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[st
     words = sandbox.offline() if before is None else before
     # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
     return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
+
+
+@contextlib.contextmanager
+def started_by(
+    disk: str, format: str, directory: str, before: Sequence[str] | None = None
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox; both
+    are good within. before: as argv() has it."""
+    path = os.path.join(directory, disk)
+    with appliance_qemu.sandboxed(
+        path, format, directory, CACHE, network=before is not None, device="" if emulation else _KVM
+    ) as sandboxed:
+        yield argv(disk, format, before), {**environment(directory), **sandboxed}
 
 
 class Session:
@@ -192,9 +205,10 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
 @contextlib.contextmanager
 def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
     pipe = subprocess.PIPE
-    with command.running(
-        argv(disk, format), stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=environment(directory)
-    ) as process:
+    with (
+        started_by(disk, format, directory) as (words, env),
+        command.running(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env) as process,
+    ):
         talk = Session(process, time.monotonic() + limit)
         talk.ask("run")
         talk._limit = time.monotonic() + TIMEOUT

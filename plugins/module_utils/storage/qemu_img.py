@@ -38,6 +38,9 @@ MAGIC = b"QFI\xfb"
 DATA_FILE = 1 << 2
 CORRUPT = 1 << 1
 CRYPT_LUKS = 2
+# Beyond the header's own fields: type and length of each extension, then as many bytes, up to a multiple of eight.
+_BACKING_FORMAT = 0xE2792ACA
+_LONGEST_HEADER = 64 * 1024
 # Dirty, corrupt, a data file, another compression, extended entries of its tables: QEMU knows no others.
 KNOWN_FEATURES = 0b11111
 _LONGEST_NAME = 1023
@@ -65,10 +68,24 @@ class Header:
         self.crypt: int = struct.unpack(">I", head[32:36])[0]
         self.incompatible: int = struct.unpack(">Q", head[72:80])[0] if self.version >= 3 else 0
         self.has_backing = bool(self._offset)
+        self.backing_format = _extension(file, head, self.version, _BACKING_FORMAT) if self._offset else ""
         self.backing = ""
         if self._offset and self._offset < file.seek(0, os.SEEK_END):
             file.seek(self._offset)
             self.backing = file.read(min(self._length, _LONGEST_NAME)).decode("utf-8", "replace")
+
+
+def _extension(file: BinaryIO, head: bytes, version: int, wanted: int) -> str:
+    place = struct.unpack(">I", head[100:104])[0] if version >= 3 else 72
+    while place < _LONGEST_HEADER:
+        file.seek(place)
+        kind, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+        if kind == wanted:
+            return file.read(min(length, _LONGEST_NAME)).decode("utf-8", "replace")
+        if not kind:
+            break
+        place += 8 + (length + 7) // 8 * 8
+    return ""
 
 
 def refuse_data_file(path: str, format: str, what: str) -> None:

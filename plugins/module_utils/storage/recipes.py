@@ -208,14 +208,8 @@ def _session(
     script: str, disk: str, format: str, directory: str, timeout: float, before: list[str] | None, *options: str
 ) -> None:
     """before: the words that start it where it has a network; None: it has none."""
-    done = command.run(
-        [*guestfish.argv(disk, format, before), *options],
-        timeout=timeout,
-        input=script,
-        cwd=directory,
-        env=guestfish.environment(directory),
-        check=False,
-    )
+    with guestfish.started_by(disk, format, directory, before) as (words, env):
+        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
     if done.returncode != 0:
         said = guestfish.essence(done.stderr)
         raise CommandFailed("guestfish", said or f"it ended with code {done.returncode}")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[5]
 def no_sandbox(monkeypatch):
     """Here there is one, and each test finds out anew whether there can be."""
     sandbox.obstacle.cache_clear()
-    monkeypatch.setattr(sandbox, "_without", set())
+    monkeypatch.setattr(sandbox, "_without", {})
     yield
     sandbox.obstacle.cache_clear()
 

@@ -162,7 +162,8 @@ STARTED_IN = {
     "qemu-img": {"module_utils/storage/qemu_img.py"},
     "qemu-nbd": {"module_utils/storage/nbd.py"},
     "qemu-storage-daemon": {"module_utils/storage/guest_mount.py"},
-    "guestfish": {"module_utils/storage/guestfish.py"},
+    # In the former it is asked for its QEMU, and opens nothing.
+    "guestfish": {"module_utils/storage/appliance_qemu.py", "module_utils/storage/guestfish.py"},
     "qemu-io": set(),
 }
 
