@@ -538,27 +538,21 @@ DISK_SNAPSHOTS = {
 
 
 def run(params, check_mode):
-    params = dict(params, **_parsed(params))
+    packed = ("context", "attributes", "inject", "owner")
+    params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
     # In check mode it may be asked for what is to be compared.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
     with closing(open_engine(params, check_mode)) as engine:
         observed = observed_of(params["observed"] or [])
+        # Also of those that can't be read.
+        renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
 
         def work():
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
-            return decide(
-                engine,
-                items,
-                observed,
-                params["hosts"],
-                params["return_plans"],
-                params["end_given_up"],
-                adopting,
-                # Also of those that can't be read.
-                formers(parse_json(params["vms"], "vms")) if refused else (),
-            )
+            asked = (params["hosts"], params["return_plans"], params["end_given_up"])
+            return decide(engine, items, observed, *asked, adopting, renamed)
 
         decided = engine.decide(work)
         result = Result(
@@ -577,11 +571,6 @@ def run(params, check_mode):
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
-
-
-def _parsed(params):
-    packed = ("context", "attributes", "inject", "owner")
-    return {key: parse_json(params[key], key) for key in packed if params[key] is not None}
 
 
 def main():

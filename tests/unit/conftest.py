@@ -22,5 +22,7 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sandbox, "run", run)
     monkeypatch.setattr(sandbox, "offline", list)
+    # What ran without it is no matter of the next test.
+    monkeypatch.setattr(sandbox, "_without", {})
     monkeypatch.setattr(sandbox, "around", lambda _program, _memory: [])
     monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "this is a unit test")
