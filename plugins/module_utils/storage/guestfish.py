@@ -92,9 +92,11 @@ def started_by(
     """The words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox; both
     are good within. before: as argv() has it."""
     path = os.path.join(directory, disk)
-    with appliance_qemu.sandboxed(
-        path, format, directory, CACHE, network=before is not None, device="" if emulation else _KVM
-    ) as sandboxed:
+    device = "" if emulation else _KVM
+    with contextlib.ExitStack() as stack:
+        sandboxed = stack.enter_context(
+            appliance_qemu.sandboxed(path, format, directory, CACHE, network=before is not None, device=device)
+        )
         yield argv(disk, format, before), {**environment(directory), **sandboxed}
 
 
@@ -205,10 +207,11 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
 @contextlib.contextmanager
 def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
     pipe = subprocess.PIPE
-    with (
-        started_by(disk, format, directory) as (words, env),
-        command.running(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env) as process,
-    ):
+    with contextlib.ExitStack() as stack:
+        words, env = stack.enter_context(started_by(disk, format, directory))
+        process = stack.enter_context(
+            command.running(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env)
+        )
         talk = Session(process, time.monotonic() + limit)
         talk.ask("run")
         talk._limit = time.monotonic() + TIMEOUT
