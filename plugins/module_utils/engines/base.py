@@ -38,7 +38,8 @@ T = TypeVar("T")
 class VmRecord:
     """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
     no context values, no passwords. outdated: its networks say something else by now than its context does. awaits: it
-    runs with other disks or NICs than it is to have, and gets these when it is off.
+    runs with other disks or NICs than it is to have, and gets these when it is off. recreates: it is to be made
+    anew, which its host failed to do.
     request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
     id: int | None
@@ -58,6 +59,7 @@ class VmRecord:
     error: str = ""
     outdated: bool = False
     awaits: bool = False
+    recreates: bool = False
     stime: int = 0
     etime: int = 0
     # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.

@@ -596,6 +596,9 @@ def _fulfil(
             continue
         _refuse_doubled(wish, record)
         _change(engine, wish, outcome, warnings)
+        if record.recreates and outcome.differences and not wish.recreate:
+            # Whatever is decided about it has it made anew.
+            continue
         _steer(engine, wish, outcome)
         _see_to_disks(engine, wish, outcome)
         warnings.extend(renames.told(outcome.after or record, outcome.before or record))
@@ -676,6 +679,9 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
     fits = off or set(DEVICES) <= set(rule.live)
     if record.awaits and not fits and not (changes and wish.recreate):
         _tell_awaited(outcome, record)
+    if record.recreates and changes and not wish.recreate:
+        _tell_given_up(outcome, record, changes)
+        return
     if not changes:
         if record.outdated or (record.awaits and fits):
             outcome.after = engine.vm_update(_id(record), record.request)
@@ -779,6 +785,13 @@ def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
     remedy = "power it off (state: poweroff), then let it run again"
     found, wanted = "those that it was started with", "those of the list"
     outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
+
+
+def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]) -> None:
+    what = "was to be made anew by an earlier list, which its host could not, and this list says something else"
+    remedy = "set recreate: true to have it made anew as the list says now (its own disks are lost)"
+    for change in changes:
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
 
 
 def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:

@@ -21,15 +21,17 @@ from typing import Callable
 from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue, NebulaError
 from ...host.files import explained, lock, remove_file, sync_directory
 from ...model.backup import Copy, Restored, Stranger
+from ...model.plain import from_plain, to_plain
 from ...model.plan import Observed
 from ...model.states import ImageState, LcmState, VmState
+from ...model.vm import Vm
 from ...network import addresses
 from . import store as stores
-from .devices import lasting
+from .devices import lasting, next_disk
 from .images import image_of
 from .networks import Networks
 from .schema import VERSION
-from .store import CATALOG, PARTS, Store
+from .store import CATALOG, PARTS, Store, compact
 
 # Between what the nodes know and what is decided next.
 PLANS_APART = 1000
@@ -162,6 +164,7 @@ def raise_above(
             plan = max(plan, seen) + PLANS_APART
             db.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (str(plan),))
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
+            _leave_out_disks(store)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (_made_of(origin, plan),))
         held = list(_hold(store, strangers))
         rested = list(_hold_images(store, [each for each in strangers if keep or each.known], own))
@@ -178,6 +181,14 @@ def raise_above(
         tuple(rested),
         hosts,
     )
+
+
+def _leave_out_disks(store: Store) -> None:
+    """Ids that disks may have had which came after the copy was made: their files are on the hosts yet."""
+    for row in store.rows("SELECT id, body FROM vms WHERE state != 6 AND body != ''"):
+        vm = from_plain(Vm, json.loads(row["body"]))
+        body = compact(to_plain(replace(vm, next_disk=next_disk(store, vm) + IDS_APART)))
+        store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (body, row["id"]))
 
 
 def _compare(

@@ -20,6 +20,7 @@ from ...model.nic import Nic
 from ...model.plain import to_plain
 from ...model.template import Template
 from ...model.vm import Vm
+from .store import Store
 
 # Of a machine's orders, what stays until its node has done it, whatever else is decided and recorded meanwhile.
 _LASTING = ("detached", "grown", "refitted")
@@ -85,6 +86,13 @@ def _by_ids(template: Template, networks: Sequence[Optional[int]]) -> Template:
     return template.with_vectors("NIC", vectors)
 
 
+def next_disk(store: Store, vm: Vm) -> int:
+    """An id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
+    used = store.rows("SELECT max(disk_id) FROM vm_images WHERE vm_id = ?", vm.vm_id)[0][0]
+    ids = [disk.disk_id for disk in vm.disks] + ([vm.context.disk_id] if vm.context is not None else [])
+    return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
+
+
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[devices.Has, ...]]:
     """What a machine has, by the catalog's plain form of it."""
     return devices.has_of(body.get("disks", ()), body.get("nics", ()))
@@ -99,6 +107,12 @@ def lasting(row: sqlite3.Row) -> dict[str, Any]:
         # As it was written down before disks and NICs of machines that are off came and went.
         orders["detached"] = orders["detached"].get("disks", [])
     return {key: orders[key] for key in _LASTING if orders.get(key)}
+
+
+def nics_detached_before(row: sqlite3.Row) -> list[int]:
+    """Ids of the NICs that a release before wrote down to be taken away: their leases are the machine's yet."""
+    detached = json.loads(row["orders"]).get("detached")
+    return list(detached.get("nics", ())) if isinstance(detached, dict) else []
 
 
 def runs_with_others(row: sqlite3.Row) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable
 
@@ -28,7 +28,7 @@ from ...model.transfer import comes_from
 from ...model.vm import Vm
 from ..disk_items import SAVING, is_being_saved, is_saved, origin_of
 from .images import Images, image_of
-from .store import Store
+from .store import Store, compact
 
 # What a machine does meanwhile, by what is done and the state it is in.
 WAYS = {
@@ -176,6 +176,16 @@ class Disks:
         found = "" if row["settled"] else json.loads(row["orders"]).get("found")
         return str(found or vm_state_name(row["state"], row["lcm_state"]))
 
+    def refuse_tasked(self, row: sqlite3.Row, gone: Collection[int]) -> None:
+        """WrongState for a disk that is to go, and to be saved before; what else was to be done with it goes, too."""
+        for task in self.pending(row):
+            if task.disk_id in gone and task.kind == SAVE_AS:
+                raise WrongState(
+                    f"VM {row['name']} (id {row['id']}): take away disk {task.disk_id}",
+                    f"it is to be saved as image {task.image}, which was decided before and is not done",
+                    "Run again when that is done or has failed",
+                )
+
     def pending(self, row: sqlite3.Row) -> tuple[DiskTask, ...]:
         """What is decided and not recorded yet."""
         if row["settled"]:
@@ -286,7 +296,7 @@ class Disks:
                 # The file is the image's, and goes on to the next machine with all that it holds.
                 held = snapshots.text_of(tree)
                 self.store.db.execute("UPDATE images SET snapshots = ? WHERE id = ?", (held, disk.image_id))
-        text = json.dumps(to_plain(replace(vm, disks=tuple(disks))), separators=(",", ":"), ensure_ascii=False)
+        text = compact(to_plain(replace(vm, disks=tuple(disks))))
         self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (text, vm_id))
 
     def abandon(self, tasks: Sequence[DiskTask]) -> None:

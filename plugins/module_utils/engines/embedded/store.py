@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -197,6 +198,11 @@ class Store:
 
     def close(self) -> None:
         self.db.close()
+
+
+def compact(value: Any) -> str:
+    """JSON as it is stored."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _size(path: str) -> int:

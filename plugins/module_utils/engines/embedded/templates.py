@@ -16,7 +16,7 @@ from ...model.names import check_name
 from ...model.template import StoredTemplate, Template
 from ..template_items import template_of
 from .references import Ref, resolve
-from .store import Store
+from .store import Store, compact
 
 
 class Templates:
@@ -80,7 +80,7 @@ class Templates:
 
 
 def _body(template: Template) -> str:
-    return json.dumps(template.to_attributes(), ensure_ascii=False, separators=(",", ":"))
+    return compact(template.to_attributes())
 
 
 def _template(row: sqlite3.Row) -> StoredTemplate:

@@ -37,7 +37,16 @@ from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
 from . import consoles, unknown
-from .devices import compare, has_of, lasting, nics_anew, runs_with_others, with_lasting
+from .devices import (
+    compare,
+    has_of,
+    lasting,
+    next_disk,
+    nics_anew,
+    nics_detached_before,
+    runs_with_others,
+    with_lasting,
+)
 from .disks import WAYS, Disks, text_of
 from .given_up import GivenUps
 from .hosts import Hosts
@@ -45,7 +54,7 @@ from .images import Images
 from .networks import LeaseRequest, Networks
 from .plans import Plans, Said, files_of, given_with
 from .scheduler import NOTHING, Held, Homes, Scheduler
-from .store import Store
+from .store import Store, compact
 
 FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
 CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
@@ -202,7 +211,7 @@ class Vms:
                 request.owner,
             )
             warnings[vm_id] = said
-            bodies.append((_dumps(to_plain(vm)), vm_id))
+            bodies.append((compact(to_plain(vm)), vm_id))
             self.hosts.promise(_id(host), demands.memory, _overhead(host, demands), demands.cpu, 1)
         self.store.db.executemany("UPDATE vms SET body = ? WHERE id = ?", bodies)
         self._remember([(vm_id, h.name, "PROLOG", "instantiate", "") for vm_id, _r, _d, h in placed], now)
@@ -227,7 +236,7 @@ class Vms:
             (
                 vm_id, request.name, found.uuid, request.pattern, request.position, request.template_name, state, lcm,
                 _id(host), found.generation, found.seq, found.state, found.compared is not None,
-                "{}" if found.compared is not None else _dumps({"operation": ADOPT, "found": found.state}),
+                "{}" if found.compared is not None else compact({"operation": ADOPT, "found": found.state}),
                 demands.cpu, demands.memory, _overhead(host, demands), references.as_json(request.template), now,
             ),
         )  # fmt: skip
@@ -253,7 +262,7 @@ class Vms:
             # Its node alone knows it; with the next decision about the machine it gets one that the catalog knows.
             if vm.graphics is not None and vm.graphics.made_up:
                 vm = replace(vm, graphics=replace(vm.graphics, password="", made_up=False))
-        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(vm)), vm_id))
+        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(vm)), vm_id))
         self.hosts.promise(_id(host), demands.memory, _overhead(host, demands), demands.cpu, 1)
         self._remember([(vm_id, host.name, found.state, ADOPT, "")], now)
         self._reckon_with(self._not_ours)
@@ -616,7 +625,7 @@ class Vms:
             body = from_plain(Vm, json.loads(row["body"]))
             if body.graphics is not None:
                 body = replace(body, graphics=replace(body.graphics, port=port))
-            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(body)), row["id"]))
+            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(body)), row["id"]))
 
     def disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
         row = self._row(vm_id)
@@ -645,7 +654,8 @@ class Vms:
         changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
-        devices = compare(vm, _request(row), template, self._next_disk(vm))
+        devices = compare(vm, _request(row), template, next_disk(self.store, vm))
+        self.disks.refuse_tasked(row, devices.gone_disks)
         demands = _of_images_had(references.demands(row["name"], template), devices.kept)
         images = references.images_of(row["name"], template, demands)
         port = vm.graphics.port if vm.graphics else None
@@ -701,18 +711,12 @@ class Vms:
             return self.update(vm_id, _request(row), None)
         return self.pool(ids=[vm_id])[0]
 
-    def _next_disk(self, vm: Vm) -> int:
-        """An id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
-        used = self.store.rows("SELECT max(disk_id) FROM vm_images WHERE vm_id = ?", vm.vm_id)[0][0]
-        ids = [disk.disk_id for disk in vm.disks] + ([vm.context.disk_id] if vm.context is not None else [])
-        return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
-
     def _store(self, vm_id: int, request: str, body: Vm, demands: Demands, host: Host) -> None:
         """What the machine was asked to be, is to be, and takes of its host."""
         costs = (demands.cpu, demands.memory, _overhead(host, demands))
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ?, overhead = ? WHERE id = ?",
-            (request, _dumps(to_plain(body)), *costs, vm_id),
+            (request, compact(to_plain(body)), *costs, vm_id),
         )
 
     def _refreshed(self, nics: Sequence[Nic], references: _References) -> list[Nic]:
@@ -811,10 +815,12 @@ class Vms:
     ) -> None:
         """left: what is to be done about its disks and NICs (devices.lasting), None for what was before. task: one more
         thing to be done with a disk, besides those that were not done yet. gives: what it is to hold no more."""
+        self.networks.let_go(row["id"], nics_detached_before(row))
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))
-        tasks = self.disks.pending(row)
+        gone = (left or {}).get("detached", ())
+        tasks = tuple(each for each in self.disks.pending(row) if each.disk_id not in gone)
         # A task more comes after that was decided, and may be one of many.
         anew = orders.operation == "recreate" and task is None
         if not anew:
@@ -836,7 +842,7 @@ class Vms:
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
             " seq = ?, error = '' WHERE id = ?",
-            (state, lcm, wanted, _dumps(kept), row["seq"] if seq is None else seq, row["id"]),
+            (state, lcm, wanted, compact(kept), row["seq"] if seq is None else seq, row["id"]),
         )
         if wanted != "DONE":
             self._close_console(row["id"])
@@ -851,7 +857,7 @@ class Vms:
         if body.graphics is not None and not body.graphics.password:
             closed = consoles.closed_at_last(body, instantiate.leaves_password(_request(row)))
             if closed != body:
-                self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(to_plain(closed)), vm_id))
+                self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(closed)), vm_id))
 
     # -- remembering ------------------------------------------------------------------------------------------------
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
@@ -953,6 +959,7 @@ class Vms:
                 # Disks come first: they are there, grown to their SIZE.
                 self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
             if done:
+                self.networks.let_go(row["id"], nics_detached_before(row))
                 if left.get("detached"):
                     self.images.release(row["id"], written=True, back=self._back(row), disks=left["detached"])
                 self.networks.release_kept(row["id"])
@@ -972,7 +979,7 @@ class Vms:
                 continue  # half taken away: every plan goes on with it until it is gone
             self.store.db.execute(
                 "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
-                (wanted, error, _dumps({**left, **recreation}), outcome.vm_id),
+                (wanted, error, compact({**left, **recreation}), outcome.vm_id),
             )
         return self.pool(ids=touched, done=True)
 
@@ -1032,7 +1039,7 @@ class Vms:
         self.store.db.execute(
             "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}',"
             " request = '[]', body = ? WHERE id = ?",
-            (VmState.DONE, now, _dumps(_without_secrets(json.loads(row["body"]))), row["id"]),
+            (VmState.DONE, now, compact(_without_secrets(json.loads(row["body"]))), row["id"]),
         )
         self._remember([(row["id"], host, "DONE", "terminate", reason)], now)
 
@@ -1057,7 +1064,7 @@ class Vms:
         body = json.loads(row["body"]) if row is not None else {}
         if body.get("former"):
             body["former"] = ""
-            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (_dumps(body), vm_id))
+            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(body), vm_id))
 
     def _join_hosts(self, ids: Sequence[int]) -> Iterable[sqlite3.Row]:
         for start in range(0, len(ids), CHUNK):
@@ -1108,7 +1115,7 @@ class _References:
 
     def as_json(self, template: Template) -> str:
         if id(template) not in self._json:
-            self._json[id(template)] = _dumps(template.to_attributes())
+            self._json[id(template)] = compact(template.to_attributes())
         return self._json[id(template)]
 
     def images_of(self, name: str, template: Template, demands: Demands) -> dict[int, Image]:
@@ -1198,10 +1205,6 @@ def _id(thing: Any) -> int:
     if thing.id is None:
         raise NotFound(f"{type(thing).__name__.lower()} {thing.name}", "it has no id", "It was not stored")
     return int(thing.id)
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _recreation(row: sqlite3.Row) -> dict[str, Any]:
@@ -1346,6 +1349,7 @@ def _record(
         error=row["error"],
         outdated=outdated,
         awaits=row["orders"] != "{}" and runs_with_others(row),
+        recreates=bool(row["settled"]) and bool(_recreation(row)),
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

@@ -361,6 +361,17 @@ def test_a_disk_that_is_to_be_saved_does_not_go_before_it_is(host):
 
 
 # -- a machine that runs and can not have it ---------------------------------------------------------------------------
+def test_a_disk_that_is_being_saved_stays_until_that_is_done(host):
+    item = dict(VM, disks=[OS, DATA], state="poweroff")
+    run(host, item)
+    # Its host does not answer, and the list forgets of it.
+    want(host, dict(item, save_as=[{"disk": 1, "image": "kept"}]))
+    outcomes, planned = want(host, dict(item, disks=[OS], detach=True))
+    (said,) = (str(outcome.error) for outcome in outcomes if outcome.error)
+    assert "take away disk 1: it is to be saved as image kept, which was decided before and is not done. " in said
+    assert [(each.tasks[0].image, each.detached) for each in planned] == [("kept", ())]
+
+
 def test_detach_is_never_accepted_and_ignored(engine):
     with engine.session():
         more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))

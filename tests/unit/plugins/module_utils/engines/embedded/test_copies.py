@@ -300,6 +300,14 @@ def test_where_a_node_has_seen_a_newer_plan_numbers_and_ids_go_on_above_it(comin
     assert coming.meta("restored") == "digest 1009"
 
 
+def test_no_disk_is_taken_for_one_that_came_after_the_copy_was_made(coming, copy):
+    """Its file is on the host yet, and would be what a new disk of that id holds."""
+    ids = [json.loads(row["body"])["next_disk"] for row in coming.rows("SELECT body FROM vms ORDER BY id")]
+    raised(coming, copy, node(copy, *known(coming), plan_number=9), current=copy)
+    after = [json.loads(row["body"])["next_disk"] for row in coming.rows("SELECT body FROM vms ORDER BY id")]
+    assert after == [number + copies.IDS_APART for number in ids] and min(ids) > 0
+
+
 def test_where_the_catalog_was_lost_somebody_may_have_decided_in_it(coming, copy):
     found = raised(coming, copy, node(copy, *known(coming)))
     assert (found.ahead, found.plan, found.next_id) == (False, 1 + copies.PLANS_APART, 2 + copies.IDS_APART)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.devices import (
     compare,
     lasting,
+    nics_detached_before,
     runs_with_others,
     with_lasting,
 )
@@ -181,6 +182,8 @@ def test_a_machine_may_run_with_others_than_it_is_to_have(settled, orders, runs)
 def test_what_a_release_before_wrote_down_is_known():
     assert lasting(row(detached={"disks": [1], "nics": [0]})) == {"detached": [1]}
     assert lasting(row(detached={"nics": [0]})) == {}
+    assert nics_detached_before(row(detached={"nics": [0]})) == [0]
+    assert nics_detached_before(row(detached=[1])) == nics_detached_before(row()) == []
 
 
 def test_what_goes_and_grows_now_does_so_besides_what_is_to_already():

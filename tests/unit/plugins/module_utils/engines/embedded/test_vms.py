@@ -558,6 +558,26 @@ def test_an_address_of_a_nic_that_is_taken_away_is_free_when_that_is_done(inside
     assert inside.ledger().findings == ()
 
 
+@pytest.mark.parametrize("decided", [False, True])
+def test_an_address_that_a_release_before_took_away_is_free_when_that_is_done(inside, decided):
+    two = on_xen(inside, "two", nics=[PUBLIC, PUBLIC])
+    decide(inside, dict(two, state="running"))
+    # It knew the NIC no more, and its lease by its id.
+    body = json.loads(row(inside)["body"])
+    orders = dict(json.loads(row(inside)["orders"]), detached={"nics": [1]})
+    body["nics"] = body["nics"][:1]
+    request = json.dumps(record(inside).request.with_vectors("NIC", [PUBLIC]).to_attributes())
+    inside.store.db.execute(
+        "UPDATE vms SET body = ?, orders = ?, request = ?", (json.dumps(body), json.dumps(orders), request)
+    )
+    if decided:
+        inside.vm_action(0, "POWEROFF", VmOrders())
+    assert inside.vn_info("Public").address_ranges[0].used == 2
+    obey(inside, inside.vm_plans())
+    assert inside.vn_info("Public").address_ranges[0].used == 1
+    assert inside.ledger().findings == ()
+
+
 # -- images of a machine that is made anew -----------------------------------------------------------------------------
 
 
@@ -615,6 +635,21 @@ def test_a_host_that_fails_to_make_a_machine_anew_has_not_ended_the_old_one(db):
     assert row(db)["orders"] == "{}"
     assert db.image_info("data").state == ImageState.READY
     assert db.vn_info("Public").address_ranges[0].used == 1
+
+
+@pytest.mark.parametrize("state", ["running", "poweroff", "recovered"])
+def test_a_list_that_says_something_else_by_now_has_nothing_made_anew_unasked(db, state):
+    decide(db, DROPPED)
+    say(db, "RUNNING", ERROR)
+    back = dict(DROPPED, disks=DB["disks"], recreate=False, state=state)
+    outcomes, _warnings = reconcile(db, [back])
+    assert db.vm_plans() == {}
+    (said,) = outcomes[0].differs
+    assert "was to be made anew by an earlier list, which its host could not" in said
+    assert "set recreate: true to have it made anew as the list says now" in said
+    # Without a word about what it is to be like, it goes on.
+    (planned,) = decide(db, {"name": "db", "state": "recovered"})["node1"].vms
+    assert planned.operation == "recreate"
 
 
 def test_one_that_should_have_been_made_anew_and_then_ended_lives_on_with_all_it_had(db):
