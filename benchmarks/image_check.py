@@ -19,8 +19,8 @@ from setting import CHECKOUT
 sys.path.insert(0, str(CHECKOUT / "collections"))
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_checks
-from ansible_collections.nebula.provision.plugins.module_utils.storage import guestfish
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
 from ansible_collections.nebula.provision.tests.integration.guests import fitness
 
 SIZE = "2G"
@@ -46,7 +46,7 @@ def rows(rounds: int) -> Iterator[Row]:
 
 def checked(image: Path) -> float:
     began = time.perf_counter()
-    item, view = image_checks.check(None, {"path": str(image)}, image_checks.OFFLINE, {}, False)
+    item, view = check.check(None, {"path": str(image)}, check.OFFLINE, {}, False)
     seconds = time.perf_counter() - began
     if item.error is not None or view["counts"]["pass"] < 10:
         raise MeasurementFailed(f"the image was not checked: {item.error or view['counts']}")

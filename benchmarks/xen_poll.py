@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import DEFINITIONS, XenDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import DEFINITIONS, XenDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"

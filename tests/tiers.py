@@ -63,7 +63,7 @@ SUITES = {
     "site": Suite(
         subjects=(
             *("playbooks", "site.yml", "ansible.cfg", "inventories", "meta", "plugins/action", "plugins/filter"),
-            *("plugins/plugin_utils", "plugins/modules", "plugins/doc_fragments", "plugins/test", f"{UTILS}/items"),
+            *("plugins/plugin_utils", "plugins/modules", "plugins/doc_fragments", "plugins/test", f"{UTILS}/reconcile"),
             *(f"{UTILS}/{name}" for name in ("engines", "hypervisors", "model", "text", "runner.py", "arguments.py")),
             *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
             *("roles/demo_image", "roles/values"),
@@ -86,7 +86,10 @@ SUITES = {
     "transfer": Suite(
         subjects=(
             *(f"{UTILS}/storage/{name}.py" for name in ("transfer", "arrivals", "uploads", "datastore")),
-            *(f"{UTILS}/items/{name}.py" for name in ("transfers", "node_transfer", "datastores", "node_secrets")),
+            *(
+                f"{UTILS}/reconcile/{name}.py"
+                for name in ("transfers", "datastores", "nodes/transfer", "nodes/secrets")
+            ),
             *(f"{UTILS}/host/rsync.py", "plugins/modules/nebula_transfer.py", "plugins/modules/nebula_datastore.py"),
         ),
         files=("test_role_transfer_life", "test_transfer_lives"),
@@ -95,9 +98,7 @@ SUITES = {
     "images": Suite(
         subjects=(
             *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
-            *(f"{UTILS}/model/{name}.py" for name in ("image_points", "image_facts", "image_repairs", "linux_points")),
-            *(f"{UTILS}/model/{name}.py" for name in ("linux_guest", "windows_points", "live_points", "inject")),
-            *(f"{UTILS}/items/{name}.py" for name in ("images", "image_checks", "image_prepares", "image_reworks")),
+            *(f"{UTILS}/guest_disk", f"{UTILS}/reconcile/images", f"{UTILS}/model/inject.py"),
             *(f"plugins/modules/nebula_image{name}.py" for name in ("", "_check", "_prepare")),
         ),
         files=(
@@ -108,12 +109,10 @@ SUITES = {
     ),
     "disks": Suite(
         subjects=(
-            *(
-                f"{UTILS}/storage/{name}.py"
-                for name in ("disks", "saving", "injection", "nbd", "appliance_qemu", "guestfish", "guest_mount")
-            ),
-            *(f"{UTILS}/hypervisors/{name}.py" for name in ("disk_tasks", "guest_agent", "libvirt_disks", "quiesce")),
-            f"{UTILS}/engines/disk_items.py",
+            *(f"{UTILS}/storage/{name}.py" for name in ("disks", "saving")),
+            *(f"{UTILS}/guest_disk/{name}" for name in ("inject.py", "open")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "disks", "quiesce")),
+            *(f"{UTILS}/hypervisors/disk_tasks.py", f"{UTILS}/engines/disk_items.py"),
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),
         minutes=5,
@@ -126,9 +125,7 @@ SUITES = {
     "install": Suite(
         subjects=(
             *("roles/install_os", "plugins/lookup", "plugins/modules/nebula_install.py"),
-            *("plugins/modules/nebula_install_wait.py", f"{UTILS}/model/installers.py", f"{UTILS}/model/installs.py"),
-            *(f"{UTILS}/items/{name}.py" for name in ("installs", "install_wishes", "install_waits", "isos")),
-            f"{UTILS}/storage/installer_media.py",
+            *("plugins/modules/nebula_install_wait.py", f"{UTILS}/install", f"{UTILS}/reconcile/isos.py"),
         ),
         files=("test_install_life", "test_role_install_os", "test_installer_iso"),
         scenarios=("install_os",),
@@ -137,8 +134,9 @@ SUITES = {
     "context": Suite(
         subjects=(
             *("roles/guest_context", f"{UTILS}/context", f"{UTILS}/model/context.py", f"{UTILS}/text/context_sh.py"),
-            *(f"{UTILS}/storage/guest_program.py", f"{UTILS}/storage/guest_root.py", f"{UTILS}/host/console.py"),
-            *(f"{UTILS}/items/verify.py", "plugins/modules/nebula_verify.py", "extensions/molecule/context"),
+            *(f"{UTILS}/guest_disk/customize/context_program.py", f"{UTILS}/guest_disk/inspect/root_file_system.py"),
+            *(f"{UTILS}/host/console.py", f"{UTILS}/reconcile/verify.py"),
+            *("plugins/modules/nebula_verify.py", "extensions/molecule/context"),
         ),
         files=("test_guest_context_offline",),
         scenarios=("context",),
@@ -146,12 +144,8 @@ SUITES = {
     ),
     "xen": Suite(
         subjects=(
-            *(f"{UTILS}/hypervisors/{name}.py" for name in ("xen", "xen_config", "xen_console", "xen_libvirt")),
-            *(
-                f"{UTILS}/hypervisors/{name}.py"
-                for name in ("xen_log_limits", "xen_logs", "xen_node", "xen_xml", "xenstore", "xl", "xm")
-            ),
-            *(f"{UTILS}/hypervisors/base.py", f"{UTILS}/hypervisors/registry.py", f"{UTILS}/model/xen.py"),
+            *(f"{UTILS}/hypervisors/{name}" for name in ("xen", "base.py", "registry.py")),
+            f"{UTILS}/model/xen.py",
             *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),
@@ -165,7 +159,7 @@ SUITES = {
     "stock": Suite(
         subjects=(
             *(f"{UTILS}/network/boot.py", f"{UTILS}/host", "roles/node", "tests/tools/stock_host.py"),
-            *(f"{UTILS}/storage/injection.py", f"{UTILS}/storage/guest_mount.py", "extensions/molecule/stock"),
+            *(f"{UTILS}/guest_disk/inject.py", f"{UTILS}/guest_disk/open/mount.py", "extensions/molecule/stock"),
         ),
         files=("test_stock_host", "test_stock_injection"),
         scenarios=("stock",),

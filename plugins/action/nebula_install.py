@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.storage import installer_media
+from ansible_collections.nebula.provision.plugins.module_utils.install import media
 from ansible_collections.nebula.provision.plugins.plugin_utils import places, template_files
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
 
@@ -51,7 +51,7 @@ class ActionModule(PackingAction):
         if self.is_local:
             return {"path": place, "remote": True}
         try:
-            facts = installer_media.look(place, f"iso {path}")
+            facts = media.look(place, f"iso {path}")
         except NebulaError as error:
             return {"path": place, "problem": error.found, "remedy": error.remedy}
         return {"path": place, "remote": False, "facts": dataclasses.asdict(facts), "size": os.path.getsize(place)}

@@ -52,7 +52,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.model import installers, installs
+from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, progress
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -93,7 +93,7 @@ class LookupModule(LookupBase):
 
     def _rendered(self, install, answers, variables):
         where = f"install {install['name']}: answers"
-        kind = installers.kind_of(answers.get("kind"), where)
+        kind = answer_files.kind_of(answers.get("kind"), where)
         facts = facts_of(install, kind)
         if answers.get("file"):
             name = str(answers["file"])
@@ -104,9 +104,9 @@ class LookupModule(LookupBase):
             if name.endswith(".j2"):
                 return self._template(path, {"install": facts}, variables)
             return Path(path).read_text(encoding="utf-8")
-        values = installers.variables_of(kind, answers, where)
+        values = answer_files.variables_of(kind, answers, where)
         values["hostname"] = values["hostname"] or facts["hostname"]
-        values["disk"] = values["disk"] or installers.disk_name(facts["bus"])
+        values["disk"] = values["disk"] or answer_files.disk_name(facts["bus"])
         if values.get("address"):
             values["cidr"] = _cidr(str(values["address"]), str(values["netmask"]) or "255.255.255.0", where)
         path = self.find_file_in_search_path(variables, "templates", kind.template)
@@ -145,12 +145,12 @@ def facts_of(install, kind):
     firmware = str(install.get("firmware") or ("UEFI_SECURE" if windows else "BIOS")).upper()
     return {
         "name": str(install["name"]),
-        "hostname": installers.host_name(str(install["name"])),
+        "hostname": answer_files.host_name(str(install["name"])),
         "firmware": firmware,
         "uefi": firmware != "BIOS",
         "bus": str(install.get("bus") or ("sata" if windows and not install.get("drivers") else "virtio")),
         "drivers": bool(install.get("drivers")),
-        "end": install["end"] if install.get("end") in installs.ENDS else installs.POWEROFF,
-        "finished": installers.FINISHED,
+        "end": install["end"] if install.get("end") in progress.ENDS else progress.POWEROFF,
+        "finished": answer_files.FINISHED,
         "serial": "ttyS0",
     }

@@ -169,7 +169,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.context import formats
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.items import isos
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import isos
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

@@ -100,7 +100,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.datastores import KEYS, STATES, TYPES, apply
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.datastores import KEYS, STATES, TYPES, apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result

@@ -221,9 +221,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

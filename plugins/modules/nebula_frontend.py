@@ -73,7 +73,7 @@ repaired:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 RUN = {"present": frontends.present, "repaired": frontends.repaired, "absent": frontends.absent}

@@ -122,7 +122,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.items import guest_images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import guest_images
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

@@ -145,7 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.access import CONSOLES
-from ansible_collections.nebula.provision.plugins.module_utils.items.hosts import KEYS, apply
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.hosts import KEYS, apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

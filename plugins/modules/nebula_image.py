@@ -376,9 +376,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
-from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
-from ansible_collections.nebula.provision.plugins.module_utils.items.image_wishes import BUSES, FIRMWARES
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import (
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import (
     KEYS,
     STATES,
     TYPES,
@@ -386,6 +385,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.items.images impo
     apply,
     missing_content,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import BUSES, FIRMWARES
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, uploads
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result

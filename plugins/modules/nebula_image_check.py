@@ -177,26 +177,26 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_checks
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["listen"] is not None:
-        return Result(payload={"heard": image_checks.heard(params["listen"])})
+        return Result(payload={"heard": check.heard(params["listen"])})
     defaults = {key: params[key] for key in ("format", "trusted", "timezone", "os")}
-    items, refused = items_of(params, "images", image_checks.KEYS, "image", defaults)
-    image_checks.refuse_twins(items)
+    items, refused = items_of(params, "images", check.KEYS, "image", defaults)
+    check.refuse_twins(items)
     if any(item.get("name") for item in items) and engine_of(params).begun(params):
         with closing(open_engine(params, check_mode=True)) as engine:
-            done = [image_checks.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
+            done = [check.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
     else:
-        done = [image_checks.check(None, item, params["mode"], params["said"], check_mode) for item in items]
+        done = [check.check(None, item, params["mode"], params["said"], check_mode) for item in items]
     views = [view for _item, view in done]
     results = [*refused, *(item for item, _view in done)]
     if params["report"]:
-        results.append(image_checks.write_report(params["report"], views, check_mode))
+        results.append(check.write_report(params["report"], views, check_mode))
     return Result(results, {"image": views[0]} if params["images"] is None else {"images": views})
 
 
@@ -210,7 +210,7 @@ def main() -> None:
             "timezone": {"type": "str", "default": "UTC"},
             "os": {"type": "str", "choices": ["linux", "windows"], "default": "linux"},
             "images": {"type": "list", "elements": "raw"},
-            "mode": {"type": "str", "choices": list(image_checks.MODES), "default": "offline"},
+            "mode": {"type": "str", "choices": list(check.MODES), "default": "offline"},
             "said": {"type": "dict", "default": {}},
             "listen": {"type": "dict"},
             "report": {"type": "path"},

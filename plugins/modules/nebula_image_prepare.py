@@ -170,7 +170,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_checks, image_prepares
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -178,16 +178,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     shared = {**params, "files": parse_json(params["files"], "files") if params["files"] else []}
     defaults = {key: shared[key] for key in ("format", "trusted", "steps", "timezone", "files", "via")}
-    items, refused = items_of(shared, "images", image_prepares.KEYS, "image", defaults)
-    image_checks.refuse_twins(items)
-    settings = image_prepares.Settings(params["program"], params["wait_timeout"], check_mode)
+    items, refused = items_of(shared, "images", prepare.KEYS, "image", defaults)
+    check.refuse_twins(items)
+    settings = prepare.Settings(params["program"], params["wait_timeout"], check_mode)
     warnings: list[str] = []
     if any(item.get("name") for item in items) and engine_of(params).begun(params):
         with closing(open_engine(params, check_mode)) as engine:
-            done = [image_prepares.apply(engine, item, settings, warnings) for item in items]
+            done = [prepare.apply(engine, item, settings, warnings) for item in items]
     else:
-        done = [image_prepares.apply(None, item, settings, warnings) for item in items]
-    views = [image_prepares.view(item, given) for item, given in zip(done, items)]
+        done = [prepare.apply(None, item, settings, warnings) for item in items]
+    views = [prepare.view(item, given) for item, given in zip(done, items)]
     payload = {"image": views[0]} if params["images"] is None else {"images": views}
     return Result([*refused, *done], payload, warnings)
 

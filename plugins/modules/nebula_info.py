@@ -147,8 +147,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.info import GATHERERS, consistency
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     given_up_told,
     observed_of,
     open_consoles,

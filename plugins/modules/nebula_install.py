@@ -139,9 +139,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items import installs
-from ansible_collections.nebula.provision.plugins.module_utils.items.install_wishes import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.install import steps
+from ansible_collections.nebula.provision.plugins.module_utils.install.spec import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -152,7 +152,7 @@ def run(params, check_mode):
     if only is not None:
         items = [item for item in items if str(item["name"]) in only]
         refused = [item for item in refused if item.name in only]
-    settings = installs.Settings(
+    settings = steps.Settings(
         check_mode=check_mode,
         root=params["root"],
         answers=parse_json(params["answers"] or "{}", "answers"),
@@ -163,15 +163,15 @@ def run(params, check_mode):
         now=int(time.time()),
     )
     with closing(open_engine(params, check_mode)) as engine:
-        outcome = installs.run(engine, params["state"], items, settings)
+        outcome = steps.run(engine, params["state"], items, settings)
         catalog = engine.catalog()
     works = outcome.works
     told = params["state"] != "shown"
     return Result(
         [*(refused if told else ()), *outcome.items(told)],
         {
-            "installs": [installs.row(work) for work in works],
-            "going": [work.name for work in works if installs.goes_on(work)],
+            "installs": [steps.row(work) for work in works],
+            "going": [work.name for work in works if steps.goes_on(work)],
             "isos": outcome.isos,
             "vms": outcome.vms,
             "waits": outcome.waits,
@@ -187,7 +187,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             installs={"type": "json", "no_log": True, "required": True},
-            state={"type": "str", "choices": [*installs.STATES], "default": "begun"},
+            state={"type": "str", "choices": [*steps.STATES], "default": "begun"},
             only={"type": "list", "elements": "str"},
             answers={"type": "json", "no_log": True},
             observed={"type": "list", "elements": "dict"},

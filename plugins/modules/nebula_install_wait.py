@@ -91,11 +91,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.host import installing
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.items.install_waits import ending_view, watched_of
+from ansible_collections.nebula.provision.plugins.module_utils.install import watch
+from ansible_collections.nebula.provision.plugins.module_utils.install.waits import ending_view, watched_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -124,7 +124,7 @@ def run(params, check_mode):
             except NebulaError:
                 return None
 
-        endings = installing.watch(watched, states, say, press, count)
+        endings = watch.watch(watched, states, say, press, count)
     failed = [ending for ending in endings if ending.error is not None]
     payload = {"waited": [ending_view(ending) for ending in endings]}
     if check_mode:

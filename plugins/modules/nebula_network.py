@@ -307,7 +307,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, typed
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.items.networks import apply_all, undo_all
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.networks import apply_all, undo_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 

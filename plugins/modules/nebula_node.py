@@ -153,7 +153,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
-from ansible_collections.nebula.provision.plugins.module_utils.items import node_transfer, nodes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare, transfer
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
@@ -166,14 +166,14 @@ def main() -> None:
             "manage_services": {"type": "bool", "default": True},
             "catalog": {"type": "str"},
             "luks_secrets": {"type": "json", "no_log": True},
-            "transfer": {"type": "str", "choices": [*node_transfer.CHOICES], "default": "shared"},
+            "transfer": {"type": "str", "choices": [*transfer.CHOICES], "default": "shared"},
             "transfer_key": {"type": "str", "no_log": False},
             **ENGINE,
         },
         supports_check_mode=True,
     )
-    respawn_if_missing(module, [*DRIVERS[module.params["hypervisor"]].libraries, *nodes.LIBRARIES])
-    execute(module, nodes.present if module.params["state"] == "present" else nodes.absent)
+    respawn_if_missing(module, [*DRIVERS[module.params["hypervisor"]].libraries, *prepare.LIBRARIES])
+    execute(module, prepare.present if module.params["state"] == "present" else prepare.absent)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ plans:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.items import backups
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 

@@ -126,7 +126,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.templates import KEYS, STATES, apply_all
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.templates import KEYS, STATES, apply_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

@@ -79,8 +79,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items import transfers
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 
 

@@ -66,13 +66,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import (
+from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     done_number_of,
     observed_of,
     outcomes_of,
     vm_view,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 

@@ -24,11 +24,12 @@ import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse
-from ansible_collections.nebula.provision.plugins.module_utils.items import frontends, image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, wait_for
@@ -365,9 +366,7 @@ def test_a_catalog_that_ends_just_before_an_image(tmp_path: Path, monkeypatch: p
     root = tmp_path / "nebula"
     frontend = {"engine": "embedded", "root": str(root), "local": False, "allow_ephemeral": True}
     frontends.present(frontend, False)
-    where, name = (
-        (image_storing.files, "make_directory") if moment == "before it has its place" else (image_storing, "_tell")
-    )
+    where, name = (store.files, "make_directory") if moment == "before it has its place" else (store, "_tell")
     real = getattr(where, name)
 
     def first(*arguments: Any) -> Any:

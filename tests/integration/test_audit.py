@@ -24,15 +24,15 @@ from auditor import assert_consistent_here, findings_here
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.network import bridge
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.tests.integration.kvm_node import EMULATED, GUEST
@@ -84,7 +84,7 @@ class Place:
                 {"name": "data", "size": 8, "type": "DATABLOCK", "persistent": True, "format": "qcow2"},
                 {"name": "blank", "size": 8, "type": "DATABLOCK", "format": "raw"},
             ]
-            stored, _warnings = images.apply(engine, items, images.Settings())
+            stored, _warnings = decide.apply(engine, items, decide.Settings())
             assert [item.error for item in stored] == [None] * 4
             with engine.session():
                 engine.host_allocate(Host(None, NODE, state=HostState.MONITORED, memory=8192, cpu=16))
@@ -451,15 +451,15 @@ def files_left_in_the_datastore(place):
 def image_that_was_not_stored(place):
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         with engine.session():
-            engine.image_allocate(images.Image(None, "half"))
+            engine.image_allocate(decide.Image(None, "half"))
         yield {"image-unfinished"}
-        images.apply(engine, [{"name": "half", "path": "/nowhere", "remote_src": True}], images.Settings())
+        decide.apply(engine, [{"name": "half", "path": "/nowhere", "remote_src": True}], decide.Settings())
         yield {"image-unfinished"}
-        images.apply(engine, [{"name": "half", "size": 1}], images.Settings())
+        decide.apply(engine, [{"name": "half", "size": 1}], decide.Settings())
         yield set()
         place.sql("UPDATE images SET state = 5, error = 'no room' WHERE name = 'half'")
         yield {"image-failed"}
-        images.apply(engine, [{"name": "half", "state": "absent"}], images.Settings())
+        decide.apply(engine, [{"name": "half", "state": "absent"}], decide.Settings())
 
 
 @plant

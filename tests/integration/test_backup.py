@@ -24,11 +24,9 @@ import pytest
 from auditor import findings_here
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.adoptions import Adoptions
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store as stores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CatalogError,
     ChecksumMismatch,
@@ -41,13 +39,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
-from ansible_collections.nebula.provision.plugins.module_utils.items import backups
-from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import as_plans, decide, observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import as_plans, decide, observed_of
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, furnish, opened, together

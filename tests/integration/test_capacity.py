@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import BY_KVM, EMULATED, KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import (
+    BY_KVM,
+    EMULATED,
+    KvmDriver,
+)
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -38,9 +42,9 @@ def counted() -> None:
             vm = overhead.start(node, 1, case)
             pid = node.qemu(vm)
             if case[1] == "qemu":
-                assert f"tb-size={libvirt_xml.TRANSLATED}" in Path(f"/proc/{pid}/cmdline").read_text()
+                assert f"tb-size={domain_xml.TRANSLATED}" in Path(f"/proc/{pid}/cmdline").read_text()
                 # As much again as it keeps translated was met: from then on it throws away what is old.
-                wait_for(lambda pid=pid: overhead.overhead(pid)[0] > libvirt_xml.TRANSLATED, "a full cache", 200)
+                wait_for(lambda pid=pid: overhead.overhead(pid)[0] > domain_xml.TRANSLATED, "a full cache", 200)
             bound = KvmDriver.overhead(case[1]).of(vm.memory, vm.vcpu)
             assert overhead.overhead(pid)[0] <= bound
 

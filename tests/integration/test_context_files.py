@@ -25,8 +25,8 @@ from in_world import in_world
 from web_server import serve
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow
@@ -168,7 +168,7 @@ def test_a_context_that_is_a_disk() -> None:
         # Why it is not changed as a CDROM is.
         import libvirt
 
-        medium = libvirt_xml.context_medium(vm, str(node.base))
+        medium = domain_xml.context_medium(vm, str(node.base))
         with pytest.raises(libvirt.libvirtError, match=r"source|change|modify"):
             node.domain(vm).updateDeviceFlags(medium, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         other = replace(vm, context=Context(1, "sdc", "scsi", {"HOSTNAME": "other"}, device="disk"))

@@ -14,10 +14,11 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
-from ansible_collections.nebula.provision.plugins.module_utils.items import backups, datastores, frontends, images
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, datastores, frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore, disks, uploads
 from ansible_collections.nebula.provision.plugins.modules import (
     nebula_datastore,
@@ -66,7 +67,7 @@ def run(root, check=False, **given):
 def apply(root, *items, check=False, **settings):
     engine = EmbeddedEngine(root, check_mode=check, create=True)
     try:
-        return images.apply(engine, items, Settings(check_mode=check, **settings))[0][-1]
+        return decide.apply(engine, items, Settings(check_mode=check, **settings))[0][-1]
     finally:
         engine.close()
 

@@ -23,13 +23,13 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, wait
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import quiesce
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
-from ansible_collections.nebula.provision.plugins.module_utils.items.verify import machines_of, sources
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import quiesce
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import AGENT, CREATE, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import machines_of, sources
 from ansible_collections.nebula.provision.tests.integration.guests import agent as guests
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
@@ -40,8 +40,8 @@ import sys, time
 sys.path.append("/usr/lib/python3/dist-packages")
 import libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
 def hang(*_arguments):
     print("frozen", flush=True)
     time.sleep(600)

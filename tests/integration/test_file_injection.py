@@ -26,18 +26,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     NotFound,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject as injection
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import context_program
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish, nbd
 from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disks as make_disks
-from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    guest_program,
-    guestfish,
-    injection,
-    nbd,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
 
 ROOT = Path(__file__).resolve().parents[2]
 WHAT = "disk 0 of web"
@@ -229,10 +226,10 @@ def test_what_a_killed_run_left_is_freed(disks, tmp_path, outside):
 @pytest.mark.parametrize("options", [{}, DIRECT], ids=["guestfs", "loop"])
 def test_killed_meanwhile(disk, tmp_path, options):
     """Whatever shows the disk ends with the run, and the next one can begin."""
-    module = "guest_mount" if options else "guest_root"
+    module = "open.mount" if options else "inspect.root_file_system"
     code = f"""
-from ansible_collections.nebula.provision.plugins.module_utils.storage.injection import Entry, inject
-from ansible_collections.nebula.provision.plugins.module_utils.storage import {module} as m
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
+import ansible_collections.nebula.provision.plugins.module_utils.guest_disk.{module} as m
 import time
 def stop(*given, **more):
     print("there", flush=True)
@@ -261,7 +258,7 @@ def test_the_host_s_kernel_mounts_what_is_trusted_only(disk, monkeypatch):
     for way in ("loop", "nbd"):
         with pytest.raises(InvalidValue, match="not said to be trusted"):
             inject(str(disk), "qcow2", ENTRIES, WHAT, via=way)
-    monkeypatch.setattr(guest_program, "present", lambda program: program != "guestfish")
+    monkeypatch.setattr(context_program, "present", lambda program: program != "guestfish")
     with pytest.raises(MissingDependency, match="only trusted images"):
         inject(str(disk), "qcow2", ENTRIES, WHAT)
     assert disk.read_bytes() == before

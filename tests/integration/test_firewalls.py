@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import firewall, routes
+from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall, routes
 from ansible_collections.nebula.provision.tests.integration import test_node_network as networks
 
 SEED = int(os.environ.get("NEBULA_SEED", "20261120"))
@@ -413,11 +413,11 @@ def tell() -> None:
         print(drop.place)
 
 
-def found() -> list[firewall.Drop]:
+def found() -> list[host_firewall.Drop]:
     from ipaddress import IPv4Network
 
-    kinds = firewall.routed("nbr0", IPv4Network(WHOLE), routes.uplink(routes.observe()))
-    return firewall.drops(firewall.observe("ours"), kinds)
+    kinds = host_firewall.routed("nbr0", IPv4Network(WHOLE), routes.uplink(routes.observe()))
+    return host_firewall.drops(host_firewall.observe("ours"), kinds)
 
 
 @pytest.mark.timeout(600)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def apply(root, limit: int = 64, **item):
     root.mkdir(exist_ok=True)
     engine = EmbeddedEngine(str(root), create=True)
     try:
-        done = images.apply(engine, [{"name": "demo", "remote_src": True, **item}], images.Settings(max_size=limit))
+        done = decide.apply(engine, [{"name": "demo", "remote_src": True, **item}], decide.Settings(max_size=limit))
         return done[0][0], engine.image_pool()
     finally:
         engine.close()
@@ -67,7 +67,7 @@ def test_ten_gigabytes_in_little(packing, streams, tmp_path):
     program = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.items import images\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "item = {'name': 'demo', 'path': sys.argv[3], 'remote_src': True}\n"
         "done = images.apply(engine, [item], images.Settings(max_size=256))[0][0]\n"

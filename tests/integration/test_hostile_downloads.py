@@ -17,7 +17,7 @@ from web_server import answering
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, ImageRefused, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import WINDOW, Download
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
@@ -305,8 +305,8 @@ def test_an_image_ends_in_error(attack, tmp_path, no_pause):
     def apply(url):
         engine = EmbeddedEngine(str(tmp_path), create=True)
         try:
-            settings = images.Settings(stall=STALL, max_size=24)
-            return images.apply(engine, [{"name": "demo", "path": url + "/image"}], settings)[0][0]
+            settings = decide.Settings(stall=STALL, max_size=24)
+            return decide.apply(engine, [{"name": "demo", "path": url + "/image"}], settings)[0][0]
         finally:
             engine.close()
 

@@ -25,17 +25,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import inspection
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     audit,
     formats,
-    image_edits,
     importer,
-    inspection,
     qemu_img,
-    recipes,
     reworks,
     saving,
 )
@@ -228,7 +228,7 @@ def saved(disk: str) -> None:
 
 
 def edited(disk: str) -> None:
-    with image_edits.begun(image_edits.catalogued(disk, "qcow2", "image evil")):
+    with edits.begun(edits.catalogued(disk, "qcow2", "image evil")):
         raise AssertionError("it was begun")
 
 
@@ -237,13 +237,13 @@ def committed(disk: str) -> None:
     place = Path(disk).parent
     image = place / "image"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
-    with image_edits.begun(found := image_edits.catalogued(str(image), "qcow2", "image evil")):
+    with edits.begun(found := edits.catalogued(str(image), "qcow2", "image evil")):
         os.replace(disk, image)
-        image_edits.commit(found)
+        edits.commit(found)
 
 
 def looked_into(disk: str) -> None:
-    with inspection.injection.scratch() as directory:
+    with inspection.inject.scratch() as directory:
         shutil.copy(disk, f"{directory}/disk")
         with inspection.guestfish.session(disk, "qcow2", directory, "image evil"):
             raise AssertionError("there is an appliance")
@@ -267,8 +267,8 @@ CALLERS: dict[str, Callable[[str], Any]] = {
     "revert": lambda disk: saving.revert(chain(disk), "a", "x"),
     "prepare": edited,
     "prepare, at its end": committed,
-    "image check": lambda disk: image_edits.reading(disk, "qcow2", False, "image evil"),
-    "overlay": lambda disk: image_edits.overlay(image_edits.catalogued(disk, "qcow2", "image evil"), disk + ".new"),
+    "image check": lambda disk: edits.reading(disk, "qcow2", False, "image evil"),
+    "overlay": lambda disk: edits.overlay(edits.catalogued(disk, "qcow2", "image evil"), disk + ".new"),
     "recipe": lambda disk: recipes.add(recipes.Recipe(commands=("true",)), disk, "qcow2", "image evil"),
 }
 

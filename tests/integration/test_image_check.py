@@ -22,19 +22,15 @@ from scratch import left
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_prepares
-from ansible_collections.nebula.provision.plugins.module_utils.model import image_points
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import points
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import inspection, root_file_system
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare as image_prepares
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
-from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    audit,
-    datastore,
-    guest_root,
-    guestfish,
-    injection,
-    inspection,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_check, nebula_image_prepare
 from ansible_collections.nebula.provision.tests.integration.guests import fitness, hives
 
@@ -55,7 +51,7 @@ PLANTED = {
     "growth", "serial-console", "mac-addresses", "context", "ssh-server", "ssh-keys", "fstab", "timezone", "machine-id",
     "host-keys", "random-seed", "passwords", "personal", "leases", "context-state", "tmp", "logs", *LEFT,
 }  # fmt: skip
-LIVE = {point.name for point in image_points.POINTS if point.hear is not None}
+LIVE = {point.name for point in points.POINTS if point.hear is not None}
 SECRET = "a word for nobody"
 
 pytestmark = [
@@ -263,7 +259,7 @@ def test_killed_while_it_is_prepared(catalog, tmp_path):
     before = known(catalog)
     code = f"""
 import json, time
-from ansible_collections.nebula.provision.plugins.module_utils.storage import preparation
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
 def stop(*given):
     print("there", flush=True)
@@ -282,13 +278,13 @@ nebula_image_prepare.run({{**{PREPARE!r}, "name": "small", "root": {str(catalog)
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({Path(before.source).stat().st_size}, resource.RLIM_INFINITY))"
     code = f"""
 import resource
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
-whole = image_edits._write_back
+whole = edits._write_back
 def write_back(image):
     {limit}
     whole(image)
-image_edits._write_back = write_back
+edits._write_back = write_back
 given = {{**{PREPARE!r}, "name": "small", "root": {str(catalog)!r}, "steps": ["files"]}}
 given["files"] = '[{{"path": "/srv/large", "content": "' + "x" * 3000000 + '"}}]'
 for item in nebula_image_prepare.run(given, False).errors:
@@ -388,7 +384,7 @@ def test_windows(tmp_path):
     place = hives.image()
     fit, unfit = check(images=[{"path": str(place / f"{name}.qcow2")} for name in ("fit", "unfit")]).payload["images"]
     assert fit["os"] == unfit["os"] == "Windows Made Up 2026"
-    own = {point.name for point in image_points.POINTS if "windows" in point.systems}
+    own = {point.name for point in points.POINTS if "windows" in point.systems}
     asked = own - LIVE - {"updates", "licence"}
     assert set(results(fit)) == own
     assert {name for name, result in results(fit).items() if result == "pass"} == asked
@@ -462,8 +458,8 @@ def test_what_is_too_large_is_not_taken_out(tmp_path):
     raw.touch()
     os.truncate(raw, 16 << 20)
     sh("mkfs.ext4", "-q", "-F", "-d", tree, raw)
-    with injection.scratch() as directory, guestfish.session(str(raw), "raw", directory, "large", keep=False) as talk:
-        root = guest_root.mount(talk, "large", writable=False)
+    with inject.scratch() as directory, guestfish.session(str(raw), "raw", directory, "large", keep=False) as talk:
+        root = root_file_system.mount(talk, "large", writable=False)
         with pytest.raises(CommandFailed, match="longer than 1048576"):
             talk.read("download", "/large", "-", limit=1 << 20)
         assert talk.ask("is-file", "/etc/os-release").strip() == "true"

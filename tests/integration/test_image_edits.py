@@ -21,20 +21,16 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, NotFound, TimedOut, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import LINK, LINUX, Facts, Node
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repairs
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Remove
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
-from ansible_collections.nebula.provision.plugins.module_utils.model import image_repairs
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.image_facts import LINK, LINUX, Facts, Node
-from ansible_collections.nebula.provision.plugins.module_utils.model.image_repairs import Remove
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
-from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    datastore,
-    image_edits,
-    importer,
-    preparation,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
 
@@ -86,16 +82,16 @@ def store(tmp_path):
 
 KILLED = """
 import os, signal, subprocess, sys
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 def half(image):
     subprocess.run(["qemu-io", "-f", image.format, "-c", "write -q -P 2 0 1M", image.path], check=True)
     os.kill(os.getpid(), signal.SIGKILL)
-image_edits._write_back = half
-image = image_edits.locate(sys.argv[1], "auto", False)
-with image_edits.begun(image):
-    overlay = os.path.join(image.directory, image_edits.OVERLAY)
+edits._write_back = half
+image = edits.locate(sys.argv[1], "auto", False)
+with edits.begun(image):
+    overlay = os.path.join(image.directory, edits.OVERLAY)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 2 0 4M", overlay], check=True)
-    image_edits.commit(image)
+    edits.commit(image)
 """
 
 
@@ -122,7 +118,7 @@ def test_what_is_half_written_is_neither_stored_nor_judged(half, store, tmp_path
         with pytest.raises(WrongState, match=HALF):
             store(path)
         with pytest.raises(WrongState, match=f"image x.*{HALF}"):
-            image_edits.reading(str(path), "auto", False, "image x")
+            edits.reading(str(path), "auto", False, "image x")
     assert list((tmp_path / "datastores/1").iterdir()) == []
     # What the control node sent is a copy of ours, whatever lies beside it.
     upload = half.parent / "upload"
@@ -131,11 +127,11 @@ def test_what_is_half_written_is_neither_stored_nor_judged(half, store, tmp_path
     (half.parent / f".upload.context/complete-{upload.stat().st_ino}-qcow2").touch()
     store(upload, upload=True)
     # The next run finishes it, and nothing is in the way then.
-    with image_edits.begun(image_edits.locate(str(half), "auto", False)) as resumed:
+    with edits.begun(edits.locate(str(half), "auto", False)) as resumed:
         assert resumed
     assert store(half).read_bytes() == half.read_bytes()
     sh("qemu-io", "-f", "qcow2", "-r", "-c", "read -q -P 2 0 4M", half)
-    image_edits.reading(str(half), "auto", False, "image x")
+    edits.reading(str(half), "auto", False, "image x")
 
 
 def test_an_image_of_it_is_not_ready(half, tmp_path):
@@ -143,7 +139,7 @@ def test_an_image_of_it_is_not_ready(half, tmp_path):
     root.mkdir()
     given = {"name": "own", "path": str(half), "remote_src": True}
     with closing(open_engine({"engine": "embedded", "root": str(root)}, check_mode=False, create=True)) as engine:
-        ((item,), _warnings) = images.apply(engine, [given], images.Settings())
+        ((item,), _warnings) = decide.apply(engine, [given], decide.Settings())
         assert isinstance(item.error, WrongState)
         with engine.session(), pytest.raises(NotFound):
             engine.image_info("own")
@@ -154,7 +150,7 @@ def test_another_file_of_its_name_is_not_meant(half, store):
     shutil.copy(half, whole)
     whole.rename(half)
     assert store(half).read_bytes() == half.read_bytes()
-    image_edits.reading(str(half), "auto", False, "image x")
+    edits.reading(str(half), "auto", False, "image x")
 
 
 def test_what_a_run_is_at_is_neither_stored_nor_judged(own, store):
@@ -162,7 +158,7 @@ def test_what_a_run_is_at_is_neither_stored_nor_judged(own, store):
         for read in (
             lambda: importer.look(Request("image own", str(own))),
             lambda: store(own),
-            lambda: image_edits.reading(str(own), "auto", False, "image x"),
+            lambda: edits.reading(str(own), "auto", False, "image x"),
         ):
             with pytest.raises(InUse, match=BUSY):
                 read()
@@ -203,7 +199,7 @@ def test_what_can_t_be_locked_is_stored(own, store, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     store(own)
-    image_edits.reading(str(own), "auto", False, "image x")
+    edits.reading(str(own), "auto", False, "image x")
 
 
 LOOK = """
@@ -272,9 +268,9 @@ def unmounted(catalog, tmp_path):
 
 
 def test_no_file_is_made_of_an_image_that_is_not_there(tmp_path):
-    image = image_edits.catalogued(str(tmp_path / "gone"), "raw", "image db")
+    image = edits.catalogued(str(tmp_path / "gone"), "raw", "image db")
     why = "image db: its file .*/gone: there is none.*Mount its datastore"
-    with pytest.raises(NotFound, match=why), image_edits.begun(image):
+    with pytest.raises(NotFound, match=why), edits.begun(image):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -345,15 +341,15 @@ CLEARED = [
 @pytest.mark.parametrize(("name", "path", "node"), CLEARED, ids=[path for _name, path, _node in CLEARED])
 def test_no_step_touches_a_file_that_is_as_it_is_to_be(name, path, node):
     facts = Facts(os=LINUX, tree={**SYSTEM, path: node}, zone="Europe/Berlin")
-    assert image_repairs.reached(image_repairs.plan(facts, [name]), [path]) == [path]
-    for step in image_repairs.plan(facts, [name], [path]):
+    assert repairs.reached(repairs.plan(facts, [name]), [path]) == [path]
+    for step in repairs.plan(facts, [name], [path]):
         # A link to the zone, which is done once.
         assert [edit.path for edit in step.edits] == ["/etc/localtime"]
 
 
 def test_no_step_makes_another_file_of_one_that_is_to_be_there():
     facts = Facts(os=LINUX, tree={"/etc/localtime": Node(size=9), "/etc/timezone": Node(text="Asia/Tokyo\n")})
-    (step,) = image_repairs.plan(facts, ["timezone"], ["/etc/localtime"])
+    (step,) = repairs.plan(facts, ["timezone"], ["/etc/localtime"])
     assert [edit.path for edit in step.edits] == ["/etc/timezone"]
 
 
@@ -365,7 +361,7 @@ def test_what_lies_beside_it_goes():
     tree = {path: Node(size=9) for path in there}
     facts = Facts(os=LINUX, tree={**SYSTEM, **tree})
     kept = ["/tmp/x", "/tmp/.d/deep/file", "/root/.ssh/id_a/file", "/etc/ssh/ssh_host_a_key"]
-    tmp, personal, keys = (image_repairs.plan(facts, [name], kept)[0] for name in ("tmp", "personal", "host-keys"))
+    tmp, personal, keys = (repairs.plan(facts, [name], kept)[0] for name in ("tmp", "personal", "host-keys"))
     assert tmp.before.splitlines() == ["/tmp/more", "/var/tmp/y"]
     spared = {edit.pattern: [path for path in tree if edit.spares(path)] for edit in tmp.edits}
     assert {"/tmp/x", "/tmp/.d"} == set(spared["/tmp/*"]) and not spared["/var/tmp/*"]

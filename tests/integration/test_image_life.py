@@ -20,22 +20,14 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.items import (
-    frontends,
-    image_reworks,
-    image_storing,
-    images,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    datastore,
-    formats,
-    image_edits,
-    importer,
-    recipes,
-    reworks,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, rewrite
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, importer, reworks
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +55,7 @@ def apply(root):
     def run(*items, check=False, fails=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            done, warnings = images.apply(engine, items, Settings(check_mode=check, **options))
+            done, warnings = decide.apply(engine, items, Settings(check_mode=check, **options))
         finally:
             engine.close()
         last = done[-1]
@@ -304,7 +296,7 @@ def test_what_was_installed_is_renamed(apply, catalog):
     apply({"name": "new", "type": "DATABLOCK", "size": 8, "persistent": True})
     with catalog() as engine:
         engine.image_update("new", unfinished="installed")
-        images.convert(engine, engine.image_info("new"), ImageType.OS, False, unfinished="")
+        decide.convert(engine, engine.image_info("new"), ImageType.OS, False, unfinished="")
     assert same_twice(apply, {"name": "other", "renamed_from": "new"})["type"] == "OS"
 
 
@@ -758,7 +750,7 @@ def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp
 SEALING = [
     ("storage.importer._publish", "after"), ("storage.reworks.require_room", "after"),
     ("storage.reworks.rewrite", "after"), ("storage.reworks.swap", "after"),
-    ("items.image_storing._tell", "after"), ("items.image_reworks.begin", "before"),
+    ("reconcile.images.store._tell", "after"), ("reconcile.images.rewrite.begin", "before"),
 ]  # fmt: skip
 
 
@@ -814,7 +806,7 @@ def test_the_passphrase_is_in_no_argument(apply, monkeypatch):
     apply(item)
     apply({**item, "size": 8})
     assert seen and not [word for word in seen if PASSPHRASE in word]
-    assert PASSPHRASE not in repr(images.wish_of(item))
+    assert PASSPHRASE not in repr(decide.wish_of(item))
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -901,22 +893,22 @@ images.apply(engine, [json.loads(sys.argv[3])], images.Settings())
 """
 # Where a run is killed: before or after this function. The last column: whether it is a step of rewriting alone.
 STEPS = [
-    ("items.image_reworks._run", "before"),
+    ("reconcile.images.rewrite._run", "before"),
     ("storage.formats.rewrite", "after"),
     ("storage.reworks.rewrite", "after"),
-    ("items.image_reworks._step", "after"),
+    ("reconcile.images.rewrite._step", "after"),
     ("storage.datastore.protect", "after"),
     ("storage.reworks.swap", "after"),
-    ("items.image_reworks._note", "before"),
-    ("items.image_reworks._note", "after"),
+    ("reconcile.images.rewrite._note", "before"),
+    ("reconcile.images.rewrite._note", "after"),
 ]
 GROWTH = [
-    ("items.image_reworks._run", "before"), ("storage.formats.resize", "after"), ("storage.reworks.grow", "after")
+    ("reconcile.images.rewrite._run", "before"), ("storage.formats.resize", "after"), ("storage.reworks.grow", "after")
 ]  # fmt: skip
 CLONING = [
-    ("items.image_storing._fetch", "before"), ("storage.reworks.duplicate", "after"),
+    ("reconcile.images.store._fetch", "before"), ("storage.reworks.duplicate", "after"),
     ("storage.importer._publish", "before"), ("storage.importer._publish", "after"),
-    ("items.image_storing._tell", "after"),
+    ("reconcile.images.store._tell", "after"),
 ]  # fmt: skip
 ITEMS = {
     "convert": {"name": "demo", "format": "qcow2", "size": 16},
@@ -1003,7 +995,7 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
 
 def test_with_the_catalog_goes_what_a_killed_run_was_writing(stored, root):
     image = stored()
-    edited = image_edits.catalogued(image["source"], image["format"], "image demo")
+    edited = edits.catalogued(image["source"], image["format"], "image demo")
     os.mkdir(edited.directory)
     Path(edited.directory, "overlay").write_text("a secret")
     frontends.absent({"root": str(root), "engine": "embedded"}, False)
@@ -1016,7 +1008,7 @@ def test_runs_at_once(apply, stored, root):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.items import images\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "done, _warnings = images.apply(engine, [{'name': 'demo', 'format': 'qcow2'}], images.Settings())\n"
         "sys.exit(str(done[0].error) if done[0].error else 0)\n"
@@ -1030,7 +1022,7 @@ def test_runs_at_once(apply, stored, root):
 def test_a_file_is_opened_and_closed_only_for_what_is_committed(root, monkeypatch):
     """The session fails at its end: the file is as the catalog still has it."""
     engine = EmbeddedEngine(root, create=True)
-    made = images.apply(engine, [{"name": "d", "type": "DATABLOCK", "size": 8}], Settings())[0][0].after
+    made = decide.apply(engine, [{"name": "d", "type": "DATABLOCK", "size": 8}], Settings())[0][0].after
     session = engine.session
 
     @contextlib.contextmanager
@@ -1043,9 +1035,9 @@ def test_a_file_is_opened_and_closed_only_for_what_is_committed(root, monkeypatc
         wish = [{"name": "d", "persistent": persistent}]
         with monkeypatch.context() as patch, pytest.raises(NebulaError):
             patch.setattr(engine, "session", failing)
-            images.apply(engine, wish, Settings())
+            decide.apply(engine, wish, Settings())
         assert mode(made["source"]) == before
-        assert images.apply(engine, wish, Settings())[0][0].error is None
+        assert decide.apply(engine, wish, Settings())[0][0].error is None
         assert mode(made["source"]) == after
     engine.close()
 
@@ -1056,10 +1048,10 @@ def test_convert_is_one_transaction(apply, catalog, root):
     with catalog() as engine:
         engine.image_update("d", unfinished="copying")
         image = engine.image_info("d")
-        done = images.convert(engine, image, ImageType.OS, False, unfinished="", firmware="UEFI", bus="virtio")
+        done = decide.convert(engine, image, ImageType.OS, False, unfinished="", firmware="UEFI", bus="virtio")
     assert (done.type, done.persistent, done.unfinished, done.generation) == (ImageType.OS, False, "", 1)
     # The file is the caller's to close, once this is committed: it may be rolled back.
     assert mode(made["source"]) == 0o660
     assert image_storing.inspect_again(done) == 8
-    assert image_reworks.wanted(images.wish_of({"name": "d"}), done) is None
+    assert rewrite.wanted(decide.wish_of({"name": "d"}), done) is None
     assert importer.PART not in "".join(files(root))

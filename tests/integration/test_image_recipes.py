@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import outward
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu, guestfish
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import appliance_qemu, guestfish, outward
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.tests.integration.guests import debian
 
 pytestmark = pytest.mark.root
@@ -37,7 +38,7 @@ def apply(root):
     def run(*items, check=False):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            return images.apply(engine, items, Settings(check_mode=check))[0][-1]
+            return decide.apply(engine, items, Settings(check_mode=check))[0][-1]
         finally:
             engine.close()
 

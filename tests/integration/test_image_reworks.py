@@ -21,10 +21,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.items import images
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, reworks
 
 MIB = 1024 * 1024
@@ -47,7 +47,7 @@ def apply(root):
     def run(item, check=False, fails=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            (done,), _warnings = images.apply(engine, [item], Settings(check_mode=check, **options))
+            (done,), _warnings = decide.apply(engine, [item], Settings(check_mode=check, **options))
         finally:
             engine.close()
         if not fails:
@@ -296,7 +296,7 @@ def test_nor_where_the_run_was_killed_and_another_sees_to_it(
     stored()
     _killed(root, ITEMS["rewrite"], "storage.reworks.swap", when)
     assert state() == "LOCKED"
-    meanwhile("items.image_reworks.is_done", "after", given_up)
+    meanwhile("reconcile.images.rewrite.is_done", "after", given_up)
     refused = apply({"name": "demo"}, fails=True)
     assert "rewrite: another run removed it meanwhile" in str(refused.error)
     is_going()
@@ -323,7 +323,7 @@ def test_stored_anew_meanwhile_it_is_another(apply, stored, root, meanwhile, giv
         given_up()
         stored()
 
-    meanwhile("items.image_reworks._step", "before", anew)
+    meanwhile("reconcile.images.rewrite._step", "before", anew)
     refused = apply(ITEMS["rewrite"], fails=True)
     assert "another run removed it meanwhile" in str(refused.error)
     now = apply({"name": "demo"}).after
@@ -414,8 +414,8 @@ def _killed(root, item, function, when, program=CHANGE):
 
 
 PREPARED = [
-    ("storage.image_edits.commit", "before", "overlay"), ("storage.image_edits._write_back", "before", "complete-"),
-    ("storage.image_edits.overlay", "after", "overlay"),
+    ("guest_disk.open.edits.commit", "before", "overlay"), ("guest_disk.open.edits._write_back", "before", "complete-"),
+    ("guest_disk.open.edits.overlay", "after", "overlay"),
 ]  # fmt: skip
 
 

@@ -21,8 +21,8 @@ import web_server
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.items import image_storing, images
-from ansible_collections.nebula.provision.plugins.module_utils.items.images import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, store
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, uploads
 
 MIB = 1024 * 1024
@@ -51,7 +51,7 @@ def apply(root):
     def run(*items, check=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            done, warnings = images.apply(engine, items, Settings(check_mode=check, **options))
+            done, warnings = decide.apply(engine, items, Settings(check_mode=check, **options))
         finally:
             engine.close()
         return {item.name: item for item in done}, warnings
@@ -238,7 +238,7 @@ def test_an_image_in_use(apply, catalog, source):
 def test_check_mode_on_a_bare_host(tmp_path, source):
     engine = EmbeddedEngine(str(tmp_path / "nothing"), check_mode=True)
     wanted = [item(path=str(source)), item("later", path=str(tmp_path / "not yet")), {"name": "x", "path": "here.raw"}]
-    done, warnings = images.apply(engine, wanted, Settings(check_mode=True))
+    done, warnings = decide.apply(engine, wanted, Settings(check_mode=True))
     engine.close()
     assert [(one.is_changed, one.after["state"], one.error) for one in done] == [(True, "READY", None)] * 3
     assert len(warnings) == 1 and "not yet" in warnings[0]
@@ -251,7 +251,7 @@ def test_what_a_killed_run_left_is_stored_anew(root, apply, site):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.items import images\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "images.apply(engine, [{'name': 'demo', 'path': sys.argv[3]}], images.Settings())\n"
     )
@@ -296,14 +296,14 @@ def test_a_run_that_waited_for_another_takes_its_image(root, apply, source, site
 
 def test_an_image_is_held_until_the_catalog_knows_of_its_file(root, apply, source, monkeypatch):
     """Between the file in its place and READY, nobody else may store, find it READY, and take the file away as his."""
-    stored, told, tell = threading.Event(), threading.Event(), image_storing._tell
+    stored, told, tell = threading.Event(), threading.Event(), store._tell
 
     def late(*arguments):
         stored.set()
         told.wait(30)
         return tell(*arguments)
 
-    monkeypatch.setattr(image_storing, "_tell", late)
+    monkeypatch.setattr(store, "_tell", late)
     first: dict = {}
     thread = threading.Thread(target=lambda: first.update(apply(item(path=str(source)))[0]))
     thread.start()
@@ -403,7 +403,7 @@ def test_uploads_with_holes_and_gaps(root, tmp_path):
 )
 def test_values_that_can_not_be_meant(values, text):
     with pytest.raises(InvalidValue, match=text):
-        images.wish_of({"name": "demo", **values})
+        decide.wish_of({"name": "demo", **values})
 
 
 def test_too_large_for_the_limit(apply, source):
@@ -423,7 +423,7 @@ def test_every_field_of_an_image_is_shown(catalog):
     with catalog() as engine, engine.session():
         image = engine.image_allocate(importer_image())
     # Notes are between one run and the next.
-    assert set(images.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
+    assert set(decide.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
 
 
 def importer_image():

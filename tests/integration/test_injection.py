@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import fi
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model import node_access
-from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, filter
+from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, nat
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
 from ansible_collections.nebula.provision.tests.integration.test_context_sh import SHELLS
 
@@ -148,16 +148,16 @@ def rules() -> None:
         except NebulaError:
             continue
         accepted += 1
-        table = filter.observe(UUID)
+        table = nat.observe(UUID)
         access = node_access.read("tcp/22 tcp/80-90 udp/53", "x")
-        wanted = filter.Rules(UUID, text, "10.0.0.1", IPv4Network("10.0.0.0/24"), access)
-        filter.ensure(wanted, table)
-        ours, listed = filter.table_name(UUID), ruleset()
+        wanted = nat.Rules(UUID, text, "10.0.0.1", IPv4Network("10.0.0.0/24"), access)
+        nat.ensure(wanted, table)
+        ours, listed = nat.table_name(UUID), ruleset()
         assert len([entry for entry in listed if "rule" in entry and entry["rule"]["table"] == ours]) == (
             len(wanted.rules) + 1
         )
         assert {entry["table"]["name"] for entry in listed if "table" in entry} == {ours, *others}
-        filter.remove([UUID], filter.observe(UUID))
+        nat.remove([UUID], nat.observe(UUID))
     assert accepted > 2
 
 

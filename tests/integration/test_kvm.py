@@ -29,9 +29,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StalePlan,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import given_up, kvm
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import given_up
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt_disks import RunningDisks
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -696,7 +697,7 @@ def test_a_machine_that_was_given_up_is_powered_off_and_keeps_its_disks() -> Non
 @in_world
 def test_no_libvirtd_is_said_with_the_remedy() -> None:
     from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-    from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
+    from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 
     with pytest.raises(HypervisorError, match=r"role nebula\.provision\.node"):
         KvmDriver("qemu+unix:///system?socket=/nonexistent")
@@ -816,8 +817,8 @@ APPLY = """
 import json, sys
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
 print("begun", flush=True)
 Batch(plan_for(sys.stdin.read(), "node"), KvmDriver(), sys.argv[1], 2).apply()
 """

@@ -18,8 +18,8 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import build, validate
@@ -163,7 +163,7 @@ def rendered(chosen: dict[str, str]) -> str:
     vm = build(template, vm_id=1, uuid=UUID, name="a", hypervisor="kvm", images=images, nics=nics, vnc_port=5901)
     formats = {disk.disk_id: "raw" if disk.type == "CDROM" else disk.driver for disk in vm.disks}
     files = {number: DiskFiles(f"/vm/disk.{number}", formats.get(number, "raw")) for number in range(len(formats) + 1)}
-    return libvirt_xml.render(vm, Site("/vm", "catalog", 1, files, accelerator="qemu")).text
+    return domain_xml.render(vm, Site("/vm", "catalog", 1, files, accelerator="qemu")).text
 
 
 UUID = "3f9a1c52-8e07-4d6b-b1a4-000000000019"

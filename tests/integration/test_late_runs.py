@@ -22,9 +22,9 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 # What nebula_deploy does, stopping itself where it is told to: everything else is the real thing.
@@ -33,8 +33,8 @@ import json, signal, sys, threading
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.items.deploy import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
 
 root, where = sys.argv[1:]
 
@@ -160,11 +160,11 @@ def test_after_a_teardown_it_finds_no_node_of_its_catalog(where: str, again: boo
         vm = node.vm(0)
         with stopped(node, node.plan(vm), where) as run:
             node.bring(vm, wanted="DONE", hard=True)
-            nodes.absent({**params, "catalog": None}, False)
+            prepare.absent({**params, "catalog": None}, False)
             if again:
-                nodes.present({**params, "catalog": str(uuid.uuid4())}, False)
+                prepare.present({**params, "catalog": str(uuid.uuid4())}, False)
             ((state, error),) = goes_on(run)
             assert error in ("StalePlan", "ForeignObject"), (state, error)
             nothing_is_left(node)
             assert Path(node.root, "nebula.node").exists() == again
-            nodes.absent({**params, "catalog": None}, False)
+            prepare.absent({**params, "catalog": None}, False)

@@ -22,13 +22,13 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, files, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     arrivals,
     datastore,
     disks,
-    image_edits,
     importer,
     uploads,
 )
@@ -440,7 +440,7 @@ def test_locks_of_another_user_stop_no_run() -> None:
             destination = datastore.image_path(given.root, 1, 1)
             with importer.reserved(destination, 0):
                 importer.store(Request("image own", str(source)), destination)
-            with image_edits.begun(image_edits.locate(str(source), "qcow2", False)):
+            with edits.begun(edits.locate(str(source), "qcow2", False)):
                 pass
             with catalog.transaction() as database:
                 database.execute("UPDATE meta SET value = value")

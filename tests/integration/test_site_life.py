@@ -16,7 +16,7 @@ from auditor import assert_consistent, findings
 from canaries import ways
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.kvm import EMULATED
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import EMULATED
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.site_runs import (
     ONLY_REAL,

@@ -22,10 +22,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
-from ansible_collections.nebula.provision.plugins.module_utils.items import transfers
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, OWN, SSH, PlannedImage
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfers
 from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals
 
 MIB = 1024 * 1024

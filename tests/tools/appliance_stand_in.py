@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
-from ansible_collections.nebula.provision.plugins.module_utils.storage.guestfish import LIMIT, Session
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open.guestfish import LIMIT, Session
 
 DISK = "/dev/sda"
 Key = Mapping[str, object]

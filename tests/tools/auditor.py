@@ -23,9 +23,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.registry 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.items.info import consistency
-from ansible_collections.nebula.provision.plugins.module_utils.items.vms import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import consistency
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 
 PLAYBOOK = "playbooks/audit.yml"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -117,4 +117,4 @@ def places(deployment: str) -> list[tuple[str, str]]:
 
 
 def rendered(given: tuple[Vm, Site]) -> str:
-    return libvirt_xml.render(*given).text
+    return domain_xml.render(*given).text

@@ -78,7 +78,7 @@ class Xen:
         """What role node does: what machines say is kept."""
         program = (
             "from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile\n"
-            "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import XenDriver\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import XenDriver\n"
             "XenDriver.prepare(Changes(False), lambda change: NodeFile())\n"
         )
         self.sudo(["env", f"PYTHONPATH={place}", "python3", "-c", program])

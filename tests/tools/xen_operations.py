@@ -26,10 +26,10 @@ from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_config, xen_logs, xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import CONSOLES, DEFINITIONS
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, logs, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import CONSOLES, DEFINITIONS
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
@@ -144,7 +144,7 @@ class Guest:
         """Xen has what its definition says."""
         verb = "sched-credit2" if xl.Tool().information()["xen_scheduler"] == "credit2" else "sched-credit"
         told = subprocess.run(["xl", verb, "-d", self.name], check=True, capture_output=True, text=True).stdout
-        wanted = [str(xen_config.credits(self.vm.cpu)), str(self.vm.cpu_limit)]
+        wanted = [str(config.credits(self.vm.cpu)), str(self.vm.cpu_limit)]
         assert told.split("\n")[1].split()[2:4] == wanted, told
 
     def attach(self) -> None:
@@ -221,9 +221,7 @@ class Guest:
         assert self.driver.remove(self.mark) and not self.driver.remove(self.mark)
         left = [*DEFINITIONS.rglob(f"*{self.name}.*"), *CONSOLES.glob(f"*{self.name}.*")]
         left += [
-            path
-            for path in xen_logs.LOGS.iterdir()
-            if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
+            path for path in logs.LOGS.iterdir() if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
         ]
         assert not left, left
         loops = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)

@@ -29,8 +29,7 @@ from xen_operations import SECONDS, Guest, bridge
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen as driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import xen_log_limits, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver, log_limits, xl
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 
 # As the scripts of Xen's interfaces say that they failed.
@@ -199,7 +198,7 @@ def lock_held(demo: Path) -> str:
 def without_xen(demo: Path) -> str:
     """The same host, as a kernel that was booted without Xen shows itself."""
     program = (
-        "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import XenDriver\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import XenDriver\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError\n"
         "try:\n    XenDriver()\nexcept NebulaError as error:\n    print(error)\n"
     )
@@ -225,7 +224,7 @@ def flood(demo: Path) -> str:
     """A guest that says more than there is room for. It is heard all the time, in the same file; the host was prepared
     as role node does it."""
     changes = Changes(False)
-    xen_log_limits.prepare(changes)
+    log_limits.prepare(changes)
     assert not changes.after, changes.after
     guest = Trouble(demo)
     guest.start_it()
@@ -235,12 +234,12 @@ def flood(demo: Path) -> str:
     guest.wait_for("its first words", lambda: bool(guest.said()))
     # As xenconsoled writes, behind the end.
     with log.open("ab") as file:
-        file.write(b"flood\n" * (xen_log_limits.LIMIT // 4))
-    guest.wait_for("a small file", lambda: log.stat().st_size < xen_log_limits.LIMIT)
+        file.write(b"flood\n" * (log_limits.LIMIT // 4))
+    guest.wait_for("a small file", lambda: log.stat().st_size < log_limits.LIMIT)
     subprocess.run(["xl", "sysrq", str(domain.domid), "h"], check=True, capture_output=True)
     guest.wait_for("what it says now", lambda: b"ysrq" in log.read_bytes().replace(b"flood\n", b""))
     rest = log.with_name("console.log.0").stat().st_size
-    assert rest <= xen_log_limits.LIMIT and log.stat().st_size < 1 << 16
+    assert rest <= log_limits.LIMIT and log.stat().st_size < 1 << 16
     guest.driver.remove(guest.mark)
     return f"{rest} bytes are kept"
 

@@ -16,13 +16,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import (
-    xen,
-    xen_logs,
-    xen_node,
-    xenstore,
-    xl,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver, logs, node, xenstore, xl
 
 HEADING = f"{'Name':<43} ID   Mem VCPUs\tState\tTime(s)\tUUID\t\t\t\tReason-Code\tSecurity Label\n"
 NO_UUID = "00000000-0000-0000-0000-000000000000"
@@ -68,14 +62,14 @@ class Dom0:
         monkeypatch.setattr(xl, "CAPABILITIES", self.capabilities)
         monkeypatch.setattr(xl, "LOCK", root / "lock")
         monkeypatch.setattr(xl, "find", lambda name: f"/usr/sbin/{name}")
-        for module in (xl, xen):
+        for module in (xl, driver):
             monkeypatch.setattr(module, "run", self.run)
-        monkeypatch.setattr(xen, "DEFINITIONS", self.etc)
-        monkeypatch.setattr(xen, "AUTO", self.etc / "auto")
-        for module in (xen, xen_node):
+        monkeypatch.setattr(driver, "DEFINITIONS", self.etc)
+        monkeypatch.setattr(driver, "AUTO", self.etc / "auto")
+        for module in (driver, node):
             monkeypatch.setattr(module, "CONSOLES", self.consoles)
-        monkeypatch.setattr(xen_node, "NETWORK", self.network)
-        monkeypatch.setattr(xen_logs, "LOGS", self.logs)
+        monkeypatch.setattr(node, "NETWORK", self.network)
+        monkeypatch.setattr(logs, "LOGS", self.logs)
         monkeypatch.setattr(xenstore, "is_named", self.domains.__contains__)
         monkeypatch.setattr(xenstore, "read", self.store.get)
         monkeypatch.setattr(xenstore, "disks_in_use", lambda: self.disks)

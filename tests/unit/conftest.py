@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu
 from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox
-from ansible_collections.nebula.provision.plugins.module_utils.storage import appliance_qemu
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
 from ansible_collections.nebula.provision.plugins.module_utils.context import files as context_files
-from ansible_collections.nebula.provision.plugins.module_utils.engines import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     LONGEST,
     CatalogError,
@@ -31,7 +30,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
-from ansible_collections.nebula.provision.plugins.module_utils.items import deploy, hosts, images, isos, vms
 from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate, names, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.numbers import MOST_DIGITS, whole
@@ -39,6 +37,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import deployments, hosts, isos
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decide as reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, uploads
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template
 
@@ -99,8 +101,8 @@ def typed(kind: str) -> Callable[[str], Any]:
 
 def answers(text: str) -> None:
     answer = arguments.parse_json(text, "outcomes")
-    refused_or(vms.outcomes_of, answer)
-    refused_or(vms.observed_of, [answer])
+    refused_or(view.outcomes_of, answer)
+    refused_or(view.observed_of, [answer])
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -147,7 +149,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a whole number": typed("int"),
     "a boolean": typed("bool"),
     "a list": typed("list"),
-    "plan": lambda text: deploy.plan_for(text, "h"),
+    "plan": lambda text: deployments.plan_for(text, "h"),
     "answers": answers,
     "a guest's words": lambda text: (console.harmless(text), console.plain(text.encode("utf-8", "surrogatepass"))),
     "a line of vm.log": lambda text: vmlog.line("VMM", "E", text),
@@ -255,7 +257,7 @@ def test_a_hundred_megabytes_of_plan(what: str) -> None:
         "digits": '{"format": ' + "9" * size + "}",
     }[what]
     with bounded(what, 10):
-        refused_or(lambda given_: deploy.plan_for(given_, "h"), text)
+        refused_or(lambda given_: deployments.plan_for(given_, "h"), text)
 
 
 def test_more_than_that_is_not_read() -> None:

@@ -25,13 +25,13 @@ except ImportError:
 
 UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 SEE_GUESTS = (
-    "host/console.py", "host/installing.py",
-    "model/linux_guest.py", "model/linux_points.py", "model/windows_points.py", "model/live_points.py",
-    "model/image_repairs.py", "model/image_facts.py",
-    "storage/windows_guest.py", "storage/inspection.py", "storage/initrd.py", "storage/preparation.py",
-    "storage/guest_root.py", "storage/guestfish.py", "storage/guest_mount.py", "storage/guest_program.py",
-    "hypervisors/xen_logs.py", "hypervisors/libvirt_logs.py", "hypervisors/xl.py",
-    "hypervisors/quiesce.py", "errors.py",
+    "host/console.py", "install/watch.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux.py",
+    "guest_disk/checks/windows.py", "guest_disk/checks/live.py", "guest_disk/repair/repairs.py",
+    "guest_disk/checks/facts.py", "guest_disk/inspect/windows.py", "guest_disk/inspect/inspection.py",
+    "guest_disk/inspect/initrd.py", "guest_disk/repair/preparation.py", "guest_disk/inspect/root_file_system.py",
+    "guest_disk/open/guestfish.py", "guest_disk/open/mount.py", "guest_disk/customize/context_program.py",
+    "hypervisors/xen/logs.py", "hypervisors/libvirt/logs.py", "hypervisors/xen/xl.py",
+    "hypervisors/libvirt/quiesce.py", "errors.py",
 )  # fmt: skip
 TINY, SHORT, LONG = 128, 1024, 8 * 1024
 ATTACKS = 120

@@ -81,7 +81,7 @@ def test_every_room_of_the_product_wants_a_suite() -> None:
 @pytest.mark.parametrize(
     ("changed", "first"),
     [
-        ({"plugins/module_utils/hypervisors/xl.py": 10, "docs/guide.md": 500}, "xen"),
+        ({"plugins/module_utils/hypervisors/xen/xl.py": 10, "docs/guide.md": 500}, "xen"),
         ({"roles/install_os/tasks/main.yml": 3}, "install"),
         ({"tests/integration/test_bad_input.py": 1}, "site"),
         ({"tests/unit/test_tiers.py": 100, "README.md": 3}, None),

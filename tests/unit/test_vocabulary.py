@@ -15,17 +15,12 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.items import (
-    datastores,
-    guest_images,
-    image_checks,
-    image_prepares,
-    image_wishes,
-    install_wishes,
-    templates,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.install import spec as install_wishes
 from ansible_collections.nebula.provision.plugins.module_utils.model import owner
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores, guest_images, templates
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import spec as image_wishes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decide
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,15 +56,15 @@ def test_each_module_of_the_group_takes_what_is_set_for_all(name, monkeypatch):
 
 # Role, variable, the keys that the module takes, and those that are the role's own.
 LISTS: list[tuple[str, str, Collection[str], Collection[str]]] = [
-    ("vm", "nebula_vms", reconcile.KEYS, ()),
+    ("vm", "nebula_vms", decide.KEYS, ()),
     ("vm", "nebula_owner", owner.KEYS, ()),
     ("image", "nebula_images", image_wishes.KEYS, ()),
     ("image", "nebula_datastores", datastores.KEYS, ()),
     ("network", "nebula_networks", [*nebula_network.NETWORK], ()),
     ("template", "nebula_templates", templates.KEYS, ()),
     ("install_os", "nebula_installs", install_wishes.KEYS, ()),
-    ("image_check", "nebula_image_checks", image_checks.KEYS, ("template", "disk", "context", "context_format")),
-    ("image_prepare", "nebula_image_prepares", image_prepares.KEYS, ()),
+    ("image_check", "nebula_image_checks", check.KEYS, ("template", "disk", "context", "context_format")),
+    ("image_prepare", "nebula_image_prepares", prepare.KEYS, ()),
     ("guest_context", "nebula_guest_images", guest_images.KEYS, ()),
 ]
 

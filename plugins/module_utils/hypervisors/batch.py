@@ -33,6 +33,7 @@ from ..errors import (
     Unsupported,
     WrongState,
 )
+from ..guest_disk import inject
 from ..host import console, node
 from ..host.files import (
     adopt,
@@ -48,9 +49,9 @@ from ..host.files import (
 )
 from ..host.restricted import Rules
 from ..host.vmlog import VmLog
+from ..install.progress import MARK, starts_with_host
 from ..model.disk import DiskFiles
 from ..model.inject import Injected
-from ..model.installs import MARK, starts_with_host
 from ..model.plain import from_plain, json_value, to_plain
 from ..model.plan import (
     ADOPT,
@@ -68,7 +69,7 @@ from ..model.plan import (
 )
 from ..model.vm import Vm
 from ..network import links
-from ..storage import arrivals, disks, injection, transfer
+from ..storage import arrivals, disks, transfer
 from ..storage.datastore import disk_path, vm_directory
 from . import disk_tasks, given_up
 from .base import Deployment, Driver, Mark, Site
@@ -683,7 +684,7 @@ class Batch:
             given = self._transfer.give_up(job.directory, job.vm, gone)
             job.changed = disks.remove(job.directory, gone) or given or job.changed
 
-    def _content_of(self, entry: Injected) -> injection.Entry:
+    def _content_of(self, entry: Injected) -> inject.Entry:
         if entry.file is None:
             return disks.entry_of(entry, entry.content.encode())
         found = cache.gathered(self.root, self.plan, [entry.file], self._filled)[0].entries

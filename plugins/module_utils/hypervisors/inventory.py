@@ -17,7 +17,7 @@ from ..context import cache
 from ..errors import NebulaError
 from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
 from ..model.plan import Observed
-from ..network import filter, links
+from ..network import links, nat
 from ..storage.datastore import SYSTEM, image_directory
 from . import batch
 from .base import Driver
@@ -75,8 +75,8 @@ def _tried(unseen: list[str], look: Callable[[], T], otherwise: T) -> T:
     return otherwise
 
 
-def _table(catalog: str) -> Optional[filter.Table]:
-    return filter.observe(catalog) if catalog else None
+def _table(catalog: str) -> Optional[nat.Table]:
+    return nat.observe(catalog) if catalog else None
 
 
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:

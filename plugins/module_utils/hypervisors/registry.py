@@ -13,19 +13,19 @@ from .base import Driver
 
 # Each is imported where it is used: a module comes to a node without compiled files, and a node has one hypervisor.
 def _kvm() -> type[Driver]:
-    from .kvm import KvmDriver
+    from .libvirt.kvm import KvmDriver
 
     return KvmDriver
 
 
 def _xen() -> type[Driver]:
-    from .xen import XenDriver
+    from .xen.driver import XenDriver
 
     return XenDriver
 
 
 def _xen_libvirt() -> type[Driver]:
-    from .xen_libvirt import XenLibvirtDriver
+    from .xen.libvirt import XenLibvirtDriver
 
     return XenLibvirtDriver
 

@@ -16,7 +16,7 @@ from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
 from ..host.command import run
 from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from . import filter, links, settings
+from . import links, nat, settings
 from .links import Link, Mark
 
 # In it one for each catalog.
@@ -137,15 +137,15 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
             files[f"bridge-{by_network[network]}.nft"] = "".join(f"{line}\n" for line in lines)
     if rules:
         for value in ("0", "1"):
-            files[f"nat-{value}.nft"] = "".join(f"{line}\n" for line in filter.frame(catalog, value))
+            files[f"nat-{value}.nft"] = "".join(f"{line}\n" for line in nat.frame(catalog, value))
     return files
 
 
 def _rules(catalog: str) -> dict[str, list[str]]:
     """This catalog's rules as nftables itself writes them, by their networks' UUIDs."""
-    table = filter.table_name(catalog)
+    table = nat.table_name(catalog)
     try:
-        text = run(["nft", "--stateless", "list", "table", "inet", table], timeout=filter.TIMEOUT, check=False).stdout
+        text = run(["nft", "--stateless", "list", "table", "inet", table], timeout=nat.TIMEOUT, check=False).stdout
     except MissingDependency:
         return {}
     found: dict[str, list[str]] = {}
@@ -172,7 +172,7 @@ class Boot:
         return UNIT.format(
             mark=self.mark,
             catalog=self.catalog,
-            table=filter.table_name(self.catalog),
+            table=nat.table_name(self.catalog),
             place=units.quoted(self.place),
             script=units.argument(os.path.join(self.place, SCRIPT)),
             directory=units.argument(self.place),

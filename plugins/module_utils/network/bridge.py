@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
 from ..model.network import OWN_BRIDGES, Network
-from . import addresses, filter, firewall, links, routes, settings
+from . import addresses, host_firewall, links, nat, routes, settings
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
@@ -43,7 +43,7 @@ class Wanted:
     uuid: str
     bridge: str
     address: str
-    rules: filter.Rules
+    rules: nat.Rules
     spans: Sequence[routes.Span]
 
     @classmethod
@@ -55,12 +55,12 @@ class Wanted:
         for r in network.address_ranges:
             spans += [] if whole else _spans(r.ip, r.size)
             spans += [IPv6Network(f"{prefix}/64") for prefix in (r.global_prefix, r.ula_prefix) if prefix]
-        address, rules = "", filter.Rules(network.uuid, network.bridge)
+        address, rules = "", nat.Rules(network.uuid, network.bridge)
         if whole and addresses.carries_gateway(network):
             gateway = network.attributes["GATEWAY"]
             address = f"{gateway}/{whole.prefixlen}"
             access = addresses.node_access(network)
-            rules = filter.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
+            rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
         return cls(network.name, network.uuid, network.bridge, address, rules, spans)
 
 
@@ -79,7 +79,7 @@ class Node:
         self.links: dict[str, links.Link] = {}
         self.routes: list[routes.Route] = []
         self.warnings: list[str] = []
-        self._firewall: list[firewall.Table] | None = None
+        self._firewall: list[host_firewall.Table] | None = None
         self._look()
 
     def _look(self) -> None:
@@ -95,19 +95,19 @@ class Node:
                 raise
             self.warnings.append(f"{error.asked}: {error.found}; it would have to be installed first")
 
-    def _table(self, needed_by: str = "") -> filter.Table:
+    def _table(self, needed_by: str = "") -> nat.Table:
         """Where nftables is not there, there is no table of ours either. needed_by: the network that can't be without
         its rules."""
         with self._tolerant() if needed_by else contextlib.suppress(MissingDependency):
             try:
-                return filter.observe(self.catalog)
+                return nat.observe(self.catalog)
             except MissingDependency as error:
                 error.remedy += (
                     f" (role nebula.provision.node does): network {needed_by} needs it to keep its machines from this "
                     "host. A network on a bridge of the host's own (vn_mad: dummy) does without"
                 )
                 raise
-        return filter.Table(self.catalog)
+        return nat.Table(self.catalog)
 
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
         """Bring the node to what these networks say; those that are DONE go. known: UUIDs of all networks of the
@@ -187,7 +187,7 @@ class Node:
         mark: links.Mark,
         link: links.Link | None,
         former: Sequence[links.Link],
-        table: filter.Table,
+        table: nat.Table,
         wrong: Mapping[str, str],
     ) -> bool:
         """What may come in by the bridge is decided before it is up. Returns whether interfaces are others now."""
@@ -199,7 +199,7 @@ class Node:
                 wrong = settings.differing(settings.observe(wanted.bridge), bool(wanted.address))
             settings.write(wanted.bridge, wrong)
             if not table.has(wanted.rules):
-                filter.ensure(wanted.rules, table)
+                nat.ensure(wanted.rules, table)
             steps = links.bridge_steps(wanted.bridge, mark, link)
             links.carry_out(steps)
         except NebulaError:
@@ -229,22 +229,22 @@ class Node:
             del self.links[link.name]
         self.routes += [routes.Route(ip_network(a, strict=False), expected.name) for a in expected.addresses if a]
 
-    def _refuse_drops(self, wanted: Wanted, table: filter.Table) -> None:
+    def _refuse_drops(self, wanted: Wanted, table: nat.Table) -> None:
         """A network that would be made, and then reach nothing, is not made."""
         if self._firewall is None:
             self._firewall = []
             with contextlib.suppress(MissingDependency):
-                self._firewall = firewall.observe(table.name)
+                self._firewall = host_firewall.observe(table.name)
         whole = wanted.rules.whole
-        kinds = firewall.bridged(wanted.bridge, whole)
+        kinds = host_firewall.bridged(wanted.bridge, whole)
         if whole is not None:
-            kinds = firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
-        found = firewall.drops(self._firewall, kinds)
+            kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
+        found = host_firewall.drops(self._firewall, kinds)
         if found and self.ignore_drops:
-            asked, told, _remedy = firewall.explained(wanted.name, found)
+            asked, told, _remedy = host_firewall.explained(wanted.name, found)
             self.warnings.append(f"{asked}: {told}; ignored, as nebula_ignore_forward_drop says")
         else:
-            firewall.refuse(wanted.name, found)
+            host_firewall.refuse(wanted.name, found)
 
     def _present(self) -> list[str]:
         """The UUIDs of networks that have anything of this catalog's here."""
@@ -266,18 +266,18 @@ class Node:
         done: list[Done] = []
         for uuid in uuids:
             table = self._table()
-            rules, nat = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
+            rules, masquerades = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
             bridges = [b for b in links.marked(self.links, self.catalog).values() if _network_of(b) == uuid]
-            items = [Done(f"network {uuid}", link.name, _view(link, rules, nat)) for link in bridges]
+            items = [Done(f"network {uuid}", link.name, _view(link, rules, masquerades)) for link in bridges]
             if rules == _PRESENT and not items:
-                items = [Done(f"network {uuid}", "", {"rules": rules, "nat": nat})]
+                items = [Done(f"network {uuid}", "", {"rules": rules, "nat": masquerades})]
             done += items
             try:
                 for link in bridges:
                     _refuse_ports(f"remove bridge {link.name}", link, forecast=not self.act)
                 if self.act:
                     if rules == _PRESENT:
-                        filter.remove([uuid], table)
+                        nat.remove([uuid], table)
                     links.carry_out([step for link in bridges for step in links.delete_steps(link.name)])
                 for link in bridges:
                     del self.links[link.name]
@@ -287,14 +287,14 @@ class Node:
         return done
 
 
-def _of_table(table: filter.Table, wanted: Wanted) -> tuple[str, bool]:
+def _of_table(table: nat.Table, wanted: Wanted) -> tuple[str, bool]:
     """What there is of the network's rules, and whether it has NAT."""
     there = _PRESENT if table.has(wanted.rules) else _OTHERS if table.of(wanted.uuid) else _ABSENT
     return there, wanted.uuid in table.masquerading and table.forwarding == "1"
 
 
 def _view(
-    link: links.Link, rules: str = _ABSENT, nat: bool = False, differing: Mapping[str, str] | None = None
+    link: links.Link, rules: str = _ABSENT, masquerades: bool = False, differing: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """differing: of the kernel's settings those that are not as they are to be, as they are or are to be."""
     mark = link.mark
@@ -307,7 +307,7 @@ def _view(
         "stp": link.stp,
         "address": address,
         "rules": rules,
-        "nat": nat,
+        "nat": masquerades,
         **({"settings": shown} if shown else {}),
     }
 

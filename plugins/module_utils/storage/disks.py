@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Optional
 
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
+from ..guest_disk import inject
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import Disk, DiskFiles
 from ..model.inject import Injected
 from ..model.vm import Vm
-from . import formats, injection, saving
+from . import formats, saving
 from .datastore import disk_path, hypervisor_group, protect, require_space
 from .transfer import is_drive, shared
 
@@ -27,21 +28,21 @@ FILE_SYSTEM = 128 * MIB
 _OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
 
 
-Contents = Callable[[Injected], injection.Entry]
+Contents = Callable[[Injected], inject.Entry]
 """What a file that is to be in a disk holds."""
 Find = Callable[[Disk], str]
 """The file on this node that a disk is made of."""
 
 
-def _no_contents(entry: Injected) -> injection.Entry:
+def _no_contents(entry: Injected) -> inject.Entry:
     if entry.file is not None:
         raise InvalidValue(f"file {entry.path}", "what it is to hold is not here", "Run again")
     return entry_of(entry, entry.content.encode())
 
 
-def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injection.Entry:
+def entry_of(entry: Injected, content: bytes, executable: bool = False) -> inject.Entry:
     mode = entry.mode if entry.mode >= 0 else 0o755 if executable else 0o644
-    return injection.Entry(entry.path, content, mode, entry.uid, entry.gid, entry.partition)
+    return inject.Entry(entry.path, content, mode, entry.uid, entry.gid, entry.partition)
 
 
 def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents) -> dict[int, DiskFiles]:
@@ -142,7 +143,7 @@ def _inject(disk: Disk, path: str, contents: Contents, what: str, trusted: bool)
     """Before the disk has its name: one without its files is none."""
     if disk.inject:
         entries = [contents(entry) for entry in disk.inject]
-        injection.inject(path, disk.driver, entries, what, disk.inject_via, trusted)
+        inject.inject(path, disk.driver, entries, what, disk.inject_via, trusted)
 
 
 def _once(path: str, make: Callable[[str], None]) -> bool:

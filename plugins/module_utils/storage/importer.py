@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NoSpace
+from ..guest_disk.open import edits
 from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
 from ..host.restricted import Rules
-from . import datastore, formats, image_edits, pipeline, unpacking
+from . import datastore, formats, pipeline, unpacking
 from .unpacking import Blocks
 
 MIB = 1024 * 1024
@@ -454,7 +455,7 @@ def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int
             if request.rules is not None:
                 # Of what was opened, whatever has the path by now.
                 request.rules.refuse_medium(f"{request.what}: path {path}", os.readlink(f"/proc/self/fd/{fd}"))
-            held.enter_context(image_edits.held(fd, path, f"{request.what}: path {path}"))
+            held.enter_context(edits.held(fd, path, f"{request.what}: path {path}"))
         return fd, os.fstat(fd).st_size
     except BaseException:
         os.close(fd)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images of the catalog, and which machines use them. How their files come there: items/images.py."""
+"""Images of the catalog, and which machines use them. How their files come there: reconcile/images/decide.py."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ISOs of the control node are looked at before the module runs, and what is wrong with one is told with the others.
 
-Two installations of one name are in tests/unit/plugins/module_utils/items/test_install_steps.py."""
+Two installations of one name are in tests/unit/plugins/module_utils/install/test_spec_steps.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from action_stand_in import made
 from ansible_collections.nebula.provision.plugins.action import nebula_install
 from ansible_collections.nebula.provision.plugins.action.nebula_install import ActionModule, _local_path
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage.installer_media import Facts
+from ansible_collections.nebula.provision.plugins.module_utils.install.media import Facts
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_which_path_is_on_the_control_node(install, path):
 
 
 def test_what_is_in_an_iso_is_told_with_its_size(files, monkeypatch):
-    """What a real ISO tells is in the tests of module_utils/storage/installer_media.py."""
-    monkeypatch.setattr(nebula_install.installer_media, "look", lambda _path, _what: Facts("debian"))
+    """What a real ISO tells is in the tests of module_utils/install/media.py."""
+    monkeypatch.setattr(nebula_install.media, "look", lambda _path, _what: Facts("debian"))
     found = local([{"name": "web", "iso": "debian.iso"}], files)["web"]
     assert (found["path"], found["remote"], found["size"]) == (f"{files}/debian.iso", False, 5000)
     assert "debian" in found["facts"].values()
@@ -69,7 +69,7 @@ def test_what_is_wrong_with_an_iso_is_told_and_the_others_go_on(files, monkeypat
     def look(_path, what):
         raise ImageRefused(what, "it is truncated", "Get a whole copy")
 
-    monkeypatch.setattr(nebula_install.installer_media, "look", look)
+    monkeypatch.setattr(nebula_install.media, "look", look)
     found = local([{"name": "web", "iso": "debian.iso"}, {"name": "db", "iso": "an image"}], files)
     assert found["web"] == {"path": f"{files}/debian.iso", "problem": "it is truncated", "remedy": "Get a whole copy"}
     # What is no file may be an image's name.

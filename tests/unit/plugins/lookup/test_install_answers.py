@@ -23,7 +23,7 @@ from pykickstart.version import makeVersion
 
 from ansible_collections.nebula.provision.plugins.lookup import install_answers
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import installers
+from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files
 
 ROOT = Path(__file__).resolve().parents[4]
 HASH = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"
@@ -599,7 +599,7 @@ def test_opensuse_with_root_alone(answers):
 )  # fmt: skip
 def test_values_that_no_installer_takes(kind, given, said):
     with pytest.raises(InvalidValue, match=f"install x: answers: {said}"):
-        installers.variables_of(installers.KINDS[kind], {"kind": kind, **given}, "install x: answers")
+        answer_files.variables_of(answer_files.KINDS[kind], {"kind": kind, **given}, "install x: answers")
 
 
 @pytest.mark.parametrize(
@@ -612,20 +612,20 @@ def test_values_that_no_installer_takes(kind, given, said):
     ],
 )  # fmt: skip
 def test_values_that_installers_take(kind, given):
-    values = installers.variables_of(installers.KINDS[kind], {"kind": kind, **given}, "install x: answers")
+    values = answer_files.variables_of(answer_files.KINDS[kind], {"kind": kind, **given}, "install x: answers")
     assert {key: values[key] for key in given} == given
 
 
 def test_no_default_is_refused():
-    for kind in installers.KINDS.values():
-        assert installers.variables_of(kind, {}, "x")["user"] == "ops"
+    for kind in answer_files.KINDS.values():
+        assert answer_files.variables_of(kind, {}, "x")["user"] == "ops"
     # What Debian's says of one that slips through.
-    assert any(re.search(pattern, "!! ERROR: Reserved username") for pattern in installers.KINDS["preseed"].failures)
+    assert any(re.search(pattern, "!! ERROR: Reserved username") for pattern in answer_files.KINDS["preseed"].failures)
 
 
 def test_the_password_of_no_user_logs_nobody_in():
-    kind = installers.KINDS["preseed"]
-    values = installers.variables_of(kind, {"user": "", "password_hash": HASH}, "x")
+    kind = answer_files.KINDS["preseed"]
+    values = answer_files.variables_of(kind, {"user": "", "password_hash": HASH}, "x")
     with pytest.raises(InvalidValue, match=r"nobody could log in: none of root_password_hash, ssh_keys is given"):
-        installers.check_accounts(kind, values, "x")
-    installers.check_accounts(kind, {**values, "ssh_keys": [KEY]}, "x")
+        answer_files.check_accounts(kind, values, "x")
+    answer_files.check_accounts(kind, {**values, "ssh_keys": [KEY]}, "x")

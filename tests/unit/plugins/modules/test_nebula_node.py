@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
 from ansible_collections.nebula.provision.plugins.modules import nebula_node
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -19,7 +19,7 @@ CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 
 @pytest.fixture
 def module(main, still, tmp_path, monkeypatch):
-    monkeypatch.setattr(nodes, "DRIVERS", {"kvm": still})
+    monkeypatch.setattr(prepare, "DRIVERS", {"kvm": still})
 
     def run(check=True, **given):
         given.setdefault("catalog", CATALOG)

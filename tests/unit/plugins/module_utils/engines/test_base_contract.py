@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What engines/base.py promises of every engine, beside machines (test_reconcile.py): beginning and ending, what stays
+"""What engines/base.py promises of every engine, beside machines (reconcile/vms/test_decide.py): beginning and ending, what stays
 and what is undone, and the life of each kind of object."""
 
 from __future__ import annotations

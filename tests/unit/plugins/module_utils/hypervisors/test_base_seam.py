@@ -31,11 +31,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
     check_supported,
     poll,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.items import nodes
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm, Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
 
 ROOT = Path(__file__).resolve().parents[5]
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -101,7 +101,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Driver]:
     monkeypatch.setattr(Shelf, "machines", {})
     monkeypatch.setattr(Shelf, "sites", [])
     monkeypatch.setattr(registry, "DRIVERS", {"shelf": Shelf})
-    monkeypatch.setattr(nodes, "DRIVERS", {"shelf": Shelf})
+    monkeypatch.setattr(prepare, "DRIVERS", {"shelf": Shelf})
     for module, name in ((accelerator, "choose"), (accelerator, "qemu_version"), (services, "libvirt_version")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("KVM was looked for"))
     return Shelf
@@ -129,33 +129,33 @@ def ready(root: Path) -> str:
 @as_root
 def test_a_node_is_made_ready_and_given_back_by_its_driver(shelf: type[Driver], tmp_path: Path) -> None:
     root = tmp_path / "nebula"
-    made = nodes.present(node_params(root), check_mode=False)
+    made = prepare.present(node_params(root), check_mode=False)
     shown = made.payload["node"]
     assert made.changed
     assert (shown["hypervisor"], shown["accelerator"], shown["versions"]) == ("shelf", "wood", {"shelf": "1"})
     assert made.warnings == shown["started"] == []
     assert node.read(str(root)).accelerator["key"] == "shelf"
-    assert not nodes.present(node_params(root), check_mode=False).changed
-    assert nodes.absent(node_params(root), check_mode=False).changed
+    assert not prepare.present(node_params(root), check_mode=False).changed
+    assert prepare.absent(node_params(root), check_mode=False).changed
     assert not root.exists()
 
 
 @as_root
 def test_a_node_with_machines_of_its_driver_is_kept(shelf: type[Driver], tmp_path: Path) -> None:
     root = tmp_path / "nebula"
-    nodes.present(node_params(root), check_mode=False)
+    prepare.present(node_params(root), check_mode=False)
     Batch(plan(1, PlannedVm(machine(7), 1, "RUNNING")), shelf(), str(root)).apply()
     # Only the hypervisor knows of it now.
     shutil.rmtree(root / "datastores" / "0" / "7")
     with pytest.raises(InUse, match="one-7"):
-        nodes.absent(node_params(root), check_mode=False)
+        prepare.absent(node_params(root), check_mode=False)
 
 
 def test_what_a_driver_needs_is_asked_for(shelf: type[Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "programs", ("sh", "no-such-program"))
     with pytest.raises(MissingDependency, match="lacks no-such-program"):
-        nodes.present(node_params(tmp_path / "nebula"), check_mode=False)
-    forecast = nodes.present(node_params(tmp_path / "nebula"), check_mode=True)
+        prepare.present(node_params(tmp_path / "nebula"), check_mode=False)
+    forecast = prepare.present(node_params(tmp_path / "nebula"), check_mode=True)
     assert forecast.changed
     assert forecast.payload["node"]["accelerator"] == ""
 

@@ -25,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StorageFailed,
     TimedOut,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import (
@@ -35,10 +36,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
     Record,
     read_record,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.install.progress import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
-from ansible_collections.nebula.provision.plugins.module_utils.model.installs import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CREATE, DELETE, DiskTask, Plan
@@ -46,7 +47,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome as Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import links
-from ansible_collections.nebula.provision.plugins.module_utils.storage import injection
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -915,7 +915,7 @@ def test_what_machines_rest_on_is_read_from_their_own_directories(here: Node) ->
 # -- files of disks ----------------------------------------------------------------------------------------------------
 def test_what_a_plan_holds_is_written_into_a_disk_as_it_is(here: Node) -> None:
     made = Batch(Plan(CATALOG, 1, "node1", ()), here.driver, str(here.root))
-    assert made._content_of(Injected("/etc/a", "text", mode=0o600)) == injection.Entry("/etc/a", b"text", 0o600)
+    assert made._content_of(Injected("/etc/a", "text", mode=0o600)) == inject.Entry("/etc/a", b"text", 0o600)
     gone = ContextFile("/nowhere/a", "a")
     with pytest.raises(StorageFailed, match="FILES: '/nowhere/a': the plan does not hold it"):
         made._content_of(Injected("/etc/a", file=gone))

@@ -24,8 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, Record
+from ansible_collections.nebula.provision.plugins.module_utils.install.progress import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
-from ansible_collections.nebula.provision.plugins.module_utils.model.installs import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CREATE,

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an audit sees of a node: its machines, their directories and files, bridges and rules, and what could not be
 looked at. The driver has its machines in memory; interfaces and nftables are those that the test hands in, in place of
-what `ip` and `nft` would print of this host. Headers of qcow2 files are read in items/test_consistency.py too."""
+what `ip` and `nft` would print of this host. Headers of qcow2 files are read in reconcile/test_consistency.py too."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.filter import Table
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link
+from ansible_collections.nebula.provision.plugins.module_utils.network.nat import Table
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -51,7 +51,7 @@ class Host:
         node.update(str(root), lambda before: before)
         node.accept(str(root), CATALOG, 3)
         monkeypatch.setattr(inventory.links, "observe", lambda: self.links)
-        monkeypatch.setattr(inventory.filter, "observe", self._table)
+        monkeypatch.setattr(inventory.nat, "observe", self._table)
 
     def _table(self, catalog: str) -> Table:
         self.asked.append(catalog)
@@ -121,7 +121,7 @@ def test_what_can_not_be_looked_at_is_named_and_the_rest_is_there(host: Host, mo
         raise OSError(5, "Input/output error", "/sys/class/net")
 
     host.driver.fails["inventory"] = HypervisorError("listing the machines", "the daemon is gone")
-    monkeypatch.setattr(inventory.filter, "observe", refuse)
+    monkeypatch.setattr(inventory.nat, "observe", refuse)
     monkeypatch.setattr(inventory.links, "observe", vanish)
     host.machine(1)
     seen = host.seen()

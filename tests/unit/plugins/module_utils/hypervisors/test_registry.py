@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
 
 PACKAGE = "ansible_collections.nebula.provision.plugins.module_utils.hypervisors"
 COLLECTIONS = Path(__file__).resolve().parents[5] / "collections"
@@ -43,8 +44,8 @@ def test_a_driver_is_opened_where_its_hypervisor_is(tmp_path: Path, monkeypatch:
     assert type(registry.open_driver("xen")) is registry.DRIVERS["xen"]
 
 
-@pytest.mark.parametrize("asked", ["", "kvm", "xen"])
-def test_only_the_driver_that_is_asked_for_is_imported(asked: str) -> None:
+@pytest.mark.parametrize(("asked", "imported"), [("", []), ("kvm", ["libvirt.kvm"]), ("xen", ["xen.driver"])])
+def test_only_the_driver_that_is_asked_for_is_imported(asked: str, imported: list[str]) -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(COLLECTIONS)!r})
@@ -52,7 +53,7 @@ from {PACKAGE} import registry
 list(registry.DRIVERS), len(registry.DRIVERS), "vmware" in registry.DRIVERS
 if {asked!r}:
     registry.DRIVERS[{asked!r}]
-print(*sorted(set(map({PACKAGE!r}.__add__, (".kvm", ".xen", ".xen_libvirt"))) & set(sys.modules)))
+print(*sorted(set(map({PACKAGE!r}.__add__, (".libvirt.kvm", ".xen.driver", ".xen.libvirt"))) & set(sys.modules)))
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ([f"{PACKAGE}.{asked}"] if asked else [])
+    assert told.split() == [f"{PACKAGE}.{name}" for name in imported]

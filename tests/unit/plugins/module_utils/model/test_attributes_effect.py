@@ -17,10 +17,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import consoles
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import libvirt_xml, xen_config
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
     ACTS,
     KEPT,
@@ -39,6 +39,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 # The key under test goes into the first vector of its name; {} is where it stands.
@@ -238,7 +239,7 @@ def acted_on(planned) -> object:
     count = len(vm.disks) + (vm.context is not None)
     files = {number: DiskFiles(path=f"/disk.{number}", format="raw") for number in range(count)}
     site = Site("/vm", "catalog", 1, files, accelerator="kvm")
-    deployment = xen_config.render(vm, site) if vm.hypervisor == XEN else libvirt_xml.render(vm, site)
+    deployment = config.render(vm, site) if vm.hypervisor == XEN else domain_xml.render(vm, site)
     # What storage makes of a disk, besides what the deployment file says of it.
     disks = [dataclasses.replace(disk, options={}, bus="") for disk in vm.disks]
     return vm.name, deployment.text, disks, vm.context and vm.context.variables, vm.cpu

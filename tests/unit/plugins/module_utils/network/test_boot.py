@@ -21,13 +21,13 @@ from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import units
-from ansible_collections.nebula.provision.plugins.module_utils.network import boot, filter, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network import boot, nat, settings
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 OTHER = "11111111-2222-3333-4444-555555555555"
 PUBLIC, QUIET = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2))
-TABLE = filter.table_name(CATALOG)
+TABLE = nat.table_name(CATALOG)
 UNIT = f"nebula-network-{CATALOG}.service"
 WITH_NAT = Link("nbr0", "bridge", str(Mark(CATALOG, PUBLIC, "10.66.0.1/24")), mac="06:00:00:00:00:01")
 PLAIN = Link("nbr1", "bridge", str(Mark(CATALOG, QUIET)), mac="06:00:00:00:00:02")
@@ -105,7 +105,7 @@ def test_rules_come_back_as_nftables_writes_them(nft: Programs) -> None:
         f'add rule inet {TABLE} postrouting ip saddr 10.66.0.0/24 oifname != "nbr0" masquerade {COMMENT}',
     ]
     for before in ("0", "1"):
-        assert lines_of(files, f"nat-{before}.nft") == filter.frame(CATALOG, before)
+        assert lines_of(files, f"nat-{before}.nft") == nat.frame(CATALOG, before)
 
 
 def test_rules_without_a_bridge_are_left_out(nft: Programs) -> None:

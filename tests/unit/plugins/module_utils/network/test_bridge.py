@@ -28,20 +28,20 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     addresses,
     bridge,
-    filter,
-    firewall,
+    host_firewall,
+    nat,
     settings,
 )
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 PUBLIC, QUIET, LOST = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
-TABLE = filter.table_name(CATALOG)
+TABLE = nat.table_name(CATALOG)
 ATTRIBUTES = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
 WITH_NAT = Network(0, "Public", PUBLIC, bridge="nbr0", nat=True, attributes=ATTRIBUTES)
 PLAIN = Network(1, "Quiet", QUIET, bridge="nbr1")
 EVERYTHING = NodeAccess(everything=True)
-NAT = filter.Rules(PUBLIC, "nbr0", "10.66.0.1", ip_network("10.66.0.0/24"), EVERYTHING)
-OF_PLAIN = filter.Rules(QUIET, "nbr1")
+NAT = nat.Rules(PUBLIC, "nbr0", "10.66.0.1", ip_network("10.66.0.0/24"), EVERYTHING)
+OF_PLAIN = nat.Rules(QUIET, "nbr1")
 
 
 class Host:
@@ -74,10 +74,10 @@ class Host:
         self.links += entries
         self.show()
 
-    def has_nat(self, nat: filter.Rules = NAT) -> None:
-        self.has_rules(nat)
+    def has_nat(self, rules: nat.Rules = NAT) -> None:
+        self.has_rules(rules)
 
-    def has_rules(self, of: filter.Rules) -> None:
+    def has_rules(self, of: nat.Rules) -> None:
         rules = [rule(chain, 10 + n, of.comment) for n, (chain, _text) in enumerate(of.rules)]
         self.rules = [*(self.rules or []), *rules]
         self.show()
@@ -111,19 +111,19 @@ OURS = link("nbr0", PUBLIC, "10.66.0.1/24")
 @pytest.fixture
 def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """The kernel's switches are files of the test's own."""
-    for module, name, text in ((filter, "FORWARDING", "1\n"), (firewall, "BRIDGED_TOO", "0\n")):
+    for module, name, text in ((nat, "FORWARDING", "1\n"), (host_firewall, "BRIDGED_TOO", "0\n")):
         (tmp_path / name).write_text(text, encoding="ascii")
         monkeypatch.setattr(module, name, tmp_path / name)
-    monkeypatch.setattr(firewall, "LEGACY_TABLES", tmp_path / "none")
+    monkeypatch.setattr(host_firewall, "LEGACY_TABLES", tmp_path / "none")
     monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
     return Host(programs)
 
 
 def view(
-    name: str, network: str, address: str = "", nat: bool = False, rules: str = "present", **more: Any
+    name: str, network: str, address: str = "", masquerades: bool = False, rules: str = "present", **more: Any
 ) -> dict[str, Any]:
     shown = {"bridge": name, "network": network, "up": True, "stp": False, "address": address}
-    shown.update(rules=rules, nat=nat)
+    shown.update(rules=rules, nat=masquerades)
     return {**shown, **more}
 
 
@@ -138,7 +138,7 @@ def test_a_network_with_nat_wants_the_gateway_on_its_bridge() -> None:
 
 def test_a_gateway_elsewhere_is_not_put_on_the_bridge() -> None:
     wanted = bridge.Wanted.of(replace(WITH_NAT, nat=False))
-    assert (wanted.address, wanted.rules) == ("", filter.Rules(PUBLIC, "nbr0"))
+    assert (wanted.address, wanted.rules) == ("", nat.Rules(PUBLIC, "nbr0"))
     on_bridge = replace(WITH_NAT, nat=False, attributes={**ATTRIBUTES, "GATEWAY_ON_BRIDGE": "yes"})
     wanted = bridge.Wanted.of(on_bridge)
     assert (wanted.address, wanted.rules) == ("10.66.0.1/24", replace(NAT, whole=None))
@@ -226,7 +226,7 @@ def test_rules_are_others_when_a_network_has_no_nat_any_more(host: Host) -> None
         "address delete 10.66.0.1/24 dev nbr0",
         f"link set dev nbr0 alias nebula:{CATALOG}:{PUBLIC}",
     ]
-    bare = filter.Rules(PUBLIC, "nbr0")
+    bare = nat.Rules(PUBLIC, "nbr0")
     assert [line for line in host.done[1] if bare.comment in line] == [
         f'add rule inet {TABLE} {chain} {text} comment "{bare.comment}"' for chain, text in bare.rules
     ]
@@ -377,7 +377,7 @@ def test_a_network_without_nat_needs_only_what_is_bridged(host: Host) -> None:
     host.show()
     (done,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert done.error is None
-    firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
+    host_firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
     (refused,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert isinstance(refused.error, TrafficBlocked)
 

@@ -24,11 +24,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     Unsupported,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject as injection
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, formats, injection
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, formats
 from ansible_collections.nebula.provision.plugins.module_utils.storage.disks import MIB
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")

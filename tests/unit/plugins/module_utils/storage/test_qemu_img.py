@@ -160,10 +160,10 @@ def test_a_key_is_no_argument(told, tmp_path):
 # Where each of these programs may be started: what opens disks there looks at their headers before.
 STARTED_IN = {
     "qemu-img": {"module_utils/storage/qemu_img.py"},
-    "qemu-nbd": {"module_utils/storage/nbd.py"},
-    "qemu-storage-daemon": {"module_utils/storage/guest_mount.py"},
+    "qemu-nbd": {"module_utils/guest_disk/open/nbd.py"},
+    "qemu-storage-daemon": {"module_utils/guest_disk/open/mount.py"},
     # In the former it is asked for its QEMU, and opens nothing.
-    "guestfish": {"module_utils/storage/appliance_qemu.py", "module_utils/storage/guestfish.py"},
+    "guestfish": {"module_utils/guest_disk/open/appliance_qemu.py", "module_utils/guest_disk/open/guestfish.py"},
     "qemu-io": set(),
 }
 

@@ -10,9 +10,9 @@ import contextlib
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.conftest import furnish
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import consoles
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt_xml import PASSWORD_LENGTH
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import PASSWORD_LENGTH
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 
 OPEN = Graphics(made_up=True)

@@ -34,7 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.backup impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.conftest import furnish
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,

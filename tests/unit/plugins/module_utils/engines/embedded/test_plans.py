@@ -12,7 +12,6 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import Said, files_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
@@ -32,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     way_back,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,

@@ -19,12 +19,12 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.items import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 KILLS = 40

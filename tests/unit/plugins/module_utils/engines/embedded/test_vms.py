@@ -12,7 +12,6 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import vms
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     InvalidValue,
@@ -35,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH, comes_from, surely_comes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,

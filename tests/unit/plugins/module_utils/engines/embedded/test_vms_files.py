@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from web_server import serve
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.conftest import OPTIONS, furnish
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import OPTIONS, furnish
 
 
 @pytest.fixture

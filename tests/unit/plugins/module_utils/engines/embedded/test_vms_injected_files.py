@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 
 
 def run(engine, item):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.reconcile import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 
 SECRET = "s3cr3t-value"
 

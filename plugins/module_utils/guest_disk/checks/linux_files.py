@@ -1,0 +1,303 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a Linux guest says what it does: services, kernel command lines, sshd, network files. Pure, of Facts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from .facts import LINK, Facts
+
+MAC = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
+NETWORK_FILES = (
+    "/etc/network/interfaces", "/etc/network/interfaces.d/*", "/etc/netplan/*.yaml", "/etc/netplan/*.yml",
+    "/etc/sysconfig/network-scripts/ifcfg-*", "/etc/sysconfig/network/ifcfg-*", "/etc/systemd/network/*.network",
+    "/etc/NetworkManager/system-connections/*",
+)  # fmt: skip
+MAC_LINES = {
+    "/etc/udev/rules.d/*.rules": re.compile(r"ATTRS?\{address\}", re.IGNORECASE),
+    "/etc/sysconfig/network-scripts/ifcfg-*": re.compile(r"^\s*(HWADDR|MACADDR)\s*=", re.IGNORECASE),
+    "/etc/sysconfig/network/ifcfg-*": re.compile(r"^\s*(HWADDR|LLADDR)\s*=", re.IGNORECASE),
+    "/etc/netplan/*.yaml": re.compile(r"\bmacaddress\s*:", re.IGNORECASE),
+    "/etc/netplan/*.yml": re.compile(r"\bmacaddress\s*:", re.IGNORECASE),
+    "/etc/NetworkManager/system-connections/*": re.compile(r"^\s*(cloned-)?mac-address\s*=", re.IGNORECASE),
+    "/etc/systemd/network/*.network": re.compile(r"^\s*(Permanent)?MACAddress\s*=", re.IGNORECASE),
+    "/etc/systemd/network/*.link": re.compile(r"^\s*(Permanent)?MACAddress\s*=", re.IGNORECASE),
+    "/etc/network/interfaces": re.compile(r"^\s*hwaddress\b|\bmac_address\b", re.IGNORECASE),
+    "/etc/network/interfaces.d/*": re.compile(r"^\s*hwaddress\b|\bmac_address\b", re.IGNORECASE),
+}
+# A kernel's command line in the configuration of any boot loader.
+COMMAND_LINE = re.compile(r"^[ \t]*(?:linux(?:16|efi)?[ \t]+\S+|options|append)[ \t]+.*$", re.MULTILINE | re.IGNORECASE)
+_CONSOLE = re.compile(r"(?:^|\s)console=((?:ttyS|ttyAMA|hvc)\d+)\S*")
+_GRUB = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/efi/EFI/*/grub.cfg", "/grub/grub.cfg")
+_SYSLINUX = (
+    "/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/extlinux.conf",
+    "/syslinux.cfg", "/boot/isolinux/isolinux.cfg",
+)  # fmt: skip
+_ENTRIES = ("/boot/loader/entries/*.conf", "/boot/efi/loader/entries/*.conf")
+BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
+
+
+class Named(Protocol):
+    """What is on a device, by all of its names."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def partition_uuid(self) -> str: ...
+    @property
+    def partition_label(self) -> str: ...
+
+
+def lines(text: str) -> Iterator[str]:
+    """Without comments and blank ones."""
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", ";")):
+            yield line
+
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+
+def enabled(facts: Facts, *names: str) -> str:
+    """By what one of these services is started at boot, "" if it is not."""
+    for name in names:
+        if masked(facts, name):
+            continue
+        for suffix in ("service", "socket", "target"):
+            for path, _node in facts.matching(f"/etc/systemd/system/*/{name}.{suffix}"):
+                if path.split("/")[-2].endswith((".wants", ".requires", ".upholds")):
+                    return path
+        for path, _node in facts.matching(
+            f"/etc/rc[2-5].d/S[0-9][0-9]{name}",
+            f"/etc/rc.d/rc[2-5].d/S[0-9][0-9]{name}",
+            f"/etc/rcS.d/S[0-9][0-9]{name}",
+            f"/etc/runlevels/*/{name}",
+        ):
+            return path
+    return ""
+
+
+def masked(facts: Facts, name: str) -> bool:
+    return any(
+        (node := facts.tree.get(f"/etc/systemd/system/{name}.{suffix}")) is not None
+        and (node.target == "/dev/null" or (node.kind != LINK and node.size == 0))
+        for suffix in ("service",)
+    )
+
+
+def has_systemd(facts: Facts) -> bool:
+    return facts.has("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+
+
+# --- what gives a guest its context ----------------------------------------------------------------------------------
+
+CLOUD_INIT, OURS, ONE_CONTEXT, OLD = "cloud-init", "nebula-context", "one-context", "rc.local"
+
+
+def contextualisers(facts: Facts) -> list[str]:
+    """Those that are there and run at boot."""
+    found = []
+    if facts.has("/usr/bin/cloud-init") and not cloud_init_obstacle(facts):
+        found.append(CLOUD_INIT)
+    if facts.has("/usr/local/sbin/nebula-context") and _starts_ours(facts):
+        found.append(OURS)
+    if facts.has("/usr/sbin/one-contextd", "/usr/sbin/one-context-run", "/etc/one-context.d") and (
+        enabled(facts, "one-context", "one-context-local", "vmcontext") or facts.has("/etc/init.d/vmcontext")
+    ):
+        found.append(ONE_CONTEXT)
+    for path in ("/etc/rc.local", "/etc/rc.d/rc.local"):
+        if "context.sh" in "\n".join(lines(facts.text(path))):
+            found.append(OLD)
+            break
+    return found
+
+
+def _starts_ours(facts: Facts) -> bool:
+    started = enabled(facts, "nebula-context") or enabled(facts, "nebula-context-network")
+    texts = [facts.text(path) for path in ("/etc/inittab", "/etc/rc.local", "/etc/rc.d/rc.local")]
+    return bool(started) or any("nebula-context" in line for text in texts for line in lines(text))
+
+
+def cloud_init_obstacle(facts: Facts) -> str:
+    """Why cloud-init does not run at boot, or takes no context of ours."""
+    if facts.has("/etc/cloud/cloud-init.disabled"):
+        return "/etc/cloud/cloud-init.disabled switches it off"
+    for name in ("cloud-init", "cloud-init-local", "cloud-config", "cloud-final"):
+        if masked(facts, name):
+            return f"its service {name} is masked"
+    if any("cloud-init=disabled" in line for line in command_lines(facts)):
+        return "cloud-init=disabled is on the kernel's command line"
+    sources = ""
+    for _path, node in facts.matching("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"):
+        told = re.search(r"^datasource_list\s*:\s*\[?([^\]\n]*(?:\n\s+-[^\n]*)*)", node.text, re.MULTILINE)
+        sources = told[1] if told else sources
+    if sources.strip() and not re.search("OpenNebula|ConfigDrive|NoCloud", sources):
+        return f"its datasource_list has none of OpenNebula, ConfigDrive and NoCloud: {' '.join(sources.split())[:100]}"
+    return ""
+
+
+# --- the kernel's command line ---------------------------------------------------------------------------------------
+
+
+def command_lines(facts: Facts) -> list[str]:
+    """Of the entry that boots by default of each boot loader that has a configuration; the first is it."""
+    found = []
+    for _path, node in facts.matching(*_GRUB):
+        told = re.findall(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
+        found += told[:1]
+    entries = [node.text for _path, node in facts.matching(*_ENTRIES)]
+    environment = "".join(node.text for _path, node in facts.matching("/boot/grub2/grubenv", "/boot/grub/grubenv"))
+    options = re.search(r"^kernelopts=(.*)$", environment, re.MULTILINE)
+    for text in entries[-1:]:
+        told = re.findall(r"^options\s+(.*)$", text, re.MULTILINE)
+        found += [line.replace("$kernelopts", options[1] if options else "") for line in told]
+    for _path, node in facts.matching(*_SYSLINUX):
+        found += re.findall(r"^[ \t]*append[ \t]+(.*)$", node.text, re.MULTILINE | re.IGNORECASE)[:1]
+    return found
+
+
+def has_serial_console(line: str) -> str:
+    told = _CONSOLE.search(line)
+    return told[1] if told else ""
+
+
+# --- sshd ------------------------------------------------------------------------------------------------------------
+
+
+def sshd_options(facts: Facts) -> dict[str, str]:
+    """Outside of Match blocks: of each option, in lower case, the first value, which is the one that counts."""
+    found: dict[str, str] = {}
+    _take(facts, "/etc/ssh/sshd_config", found, 0)
+    return found
+
+
+def _take(facts: Facts, path: str, found: dict[str, str], depth: int) -> None:
+    for line in lines(facts.text(path)):
+        name, _blank, value = line.strip().replace("=", " ", 1).partition(" ")
+        name, value = name.lower(), value.strip().strip('"')
+        if name == "match":
+            return
+        if name == "include" and depth < 3:
+            for pattern in value.split():
+                for other, _node in facts.matching(pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"):
+                    _take(facts, other, found, depth + 1)
+        else:
+            found.setdefault(name, value)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+def hard_coded_macs(facts: Facts) -> list[str]:
+    """file: address of each line that binds something to a MAC address."""
+    found = []
+    for pattern, form in MAC_LINES.items():
+        for path, node in facts.matching(pattern):
+            for line in lines(node.text):
+                told = MAC.search(line)
+                if told and form.search(line):
+                    found.append(f"{path}: {told[0]}")
+    return found
+
+
+def static_addresses(facts: Facts) -> list[str]:
+    """file: what, of interfaces that have their address written down."""
+    found = []
+    for path, node in facts.matching(*NETWORK_FILES):
+        text = "\n".join(lines(node.text))
+        name = path.rsplit("/", 1)[-1]
+        if path.startswith("/etc/network/"):
+            found += [
+                f"{path}: {line}"
+                for line in re.findall(r"^[ \t]*(iface (?!lo\b)\S+ inet6? static)", text, re.MULTILINE)
+            ]
+        elif "/netplan/" in path:
+            found += (
+                [f"{path}: addresses"]
+                if re.search(
+                    r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)", _no_dns(text), re.MULTILINE
+                )
+                else []
+            )
+        elif name.startswith("ifcfg-") and name != "ifcfg-lo":
+            told = re.search(r"""^[ \t]*IPADDR\d*[ \t]*=[ \t]*(["']?)[0-9][^"'\s]*\1""", text, re.MULTILINE)
+            found += [f"{path}: {told[0].strip()}"] if told else []
+        elif path.startswith("/etc/systemd/"):
+            told = re.search(r"^[ \t]*Address[ \t]*=[ \t]*(?!127\.)\S+", text, re.MULTILINE)
+            found += [f"{path}: {told[0].strip()}"] if told else []
+        elif path.startswith("/etc/NetworkManager/"):
+            told = re.search(r"^[ \t]*address\d*[ \t]*=[ \t]*\S+", text, re.MULTILINE)
+            found += [f"{path}: {told[0].strip()}"] if told and "type=loopback" not in text else []
+    return found
+
+
+def _no_dns(text: str) -> str:
+    """Netplan's own text without its name servers, whose addresses are no interface's."""
+    return re.sub(r"^([ \t]+)nameservers[ \t]*:.*\n(?:\1[ \t]+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
+
+
+def automatic_addresses(facts: Facts) -> list[str]:
+    """Files that ask for an address by DHCP."""
+    forms = re.compile(
+        r"^[ \t]*(iface (?!lo\b)\S+ inet6? (dhcp|auto)|dhcp[46]?[ \t]*:[ \t]*(true|yes)|"
+        r"BOOTPROTO[ \t]*=[ \t]*[\"']?dhcp|DHCP[ \t]*=[ \t]*(yes|ipv4|ipv6|true)|method[ \t]*=[ \t]*auto)",
+        re.MULTILINE | re.IGNORECASE,
+    )
+    return [path for path, node in facts.matching(*NETWORK_FILES) if forms.search(node.text)]
+
+
+# --- fstab -----------------------------------------------------------------------------------------------------------
+
+_NAMES = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partition_uuid", "PARTLABEL": "partition_label"}
+_BY_BUS = re.compile(r"^/dev/(?:x?vd[a-z]|sd[a-z]|hd[a-z]|nvme\d+n\d+(?:p(?=\d))?|mmcblk\d+(?:p(?=\d))?)(\d*)$")
+# The first disk of each bus, which is the image's.
+_FIRST = re.compile(r"^/dev/(?:x?vda|sda|hda|nvme0n1(?:p(?=\d))?|mmcblk0(?:p(?=\d))?)(\d*)$")
+
+
+def fstab(text: str) -> Iterator[tuple[str, str, str, str]]:
+    """(source, mount point, type, options) of each line."""
+    for line in lines(text):
+        words = line.split()
+        if len(words) >= 3:
+            point = words[1] if words[1] == "/" else words[1].rstrip("/")
+            yield words[0], point, words[2], words[3] if len(words) > 3 else "defaults"
+
+
+def is_by_bus(source: str) -> bool:
+    """Whether another bus, or another order of disks, gives it another name."""
+    return _BY_BUS.match(source) is not None
+
+
+def device_of(source: str, systems: Sequence[Named]) -> str | None:
+    """What fstab's first word is on this disk, whose name is /dev/sda here; None if it is not there."""
+    name, equals, value = source.partition("=")
+    for key in _NAMES:
+        prefix = f"/dev/disk/by-{key.lower()}/"
+        if source.startswith(prefix):
+            name, equals, value = key, "=", source[len(prefix) :]
+    if equals and name in _NAMES:
+        wanted = value.strip('"')
+        for system in systems:
+            has = getattr(system, _NAMES[name])
+            if has and (has == wanted or ("UUID" in name and has.lower() == wanted.lower())):
+                return system.device
+        return None
+    devices = {system.device for system in systems}
+    if source.startswith("/dev/mapper/"):
+        # vg-lv, whose own dashes are doubled.
+        parts = source[len("/dev/mapper/") :].replace("--", "\0").split("-")
+        volume = "/dev/" + "/".join(parts).replace("\0", "-")
+        return volume if volume in devices else None
+    first = _FIRST.match(source)
+    if first:
+        device = "/dev/sda" + first[1]
+        return device if device in devices else None
+    return source if source in devices else None

@@ -1,0 +1,436 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files written into the disk of a machine that is off: by libguestfs, by qemu-nbd, or by a loop device.
+
+libguestfs opens any disk, in a small machine of its own. The other two mount it by this host's own kernel, which a
+hostile file system can attack: only disks that are said to be trusted are mounted so. All three find the root file
+system by themselves, follow the guest's own links as the guest does, and lead nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import posixpath
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import CommandFailed, InvalidValue, MissingDependency
+from ..host import command, files, mounts
+from ..storage.formats import FORMATS
+from .customize import context_program
+from .inspect import root_file_system
+from .open import guestfish, mount, nbd, partitions
+
+WAYS = ("guestfs", "nbd", "loop")
+# What runs leave only if they are killed, and the next one of anybody's clears away.
+SCRATCH = "/var/tmp"
+PREFIX = "nebula-guest-"
+RELABEL = "/.autorelabel"
+_SELINUX = "/etc/selinux/config"
+_MOST_LINKS = 40
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as it is to be. path: absolute in the guest, or in the partition if one is named (partitions.find)."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    partition: str = ""
+
+
+def inject(
+    path: str, format: str, entries: Sequence[Entry], what: str, via: str = "auto", trusted: bool = False
+) -> str:
+    """Write the files into the disk at `path`, which nobody else has open; returns the way used.
+
+    format: raw or qcow2, as it is known to be. via: one of WAYS, or auto. trusted: the host's kernel may mount it.
+    A file that is there is replaced, a link in its place too; missing directories are made. On an error the disk may
+    hold some of the files: callers give an overlay, and throw it away.
+    """
+    return bring(path, format, entries, what, via, trusted)[0]
+
+
+def bring(
+    path: str, format: str, entries: Sequence[Entry], what: str, via: str = "auto", trusted: bool = False
+) -> tuple[str, Sequence[Entry]]:
+    """As inject(): the way used, and the files that were written. By nbd and loop these are those that were not there
+    as they are to be."""
+    check(entries, what)
+    if format not in FORMATS:
+        raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
+    way = choose(via, trusted, what)
+    disk = os.path.realpath(path)
+    release(disk, what)
+    with scratch() as directory:
+        written = _WRITERS[way](disk, format, entries, directory, what)
+    with files.explained(path):
+        files.settle(disk)
+    return way, written
+
+
+def check(entries: Sequence[Entry], what: str) -> None:
+    """InvalidValue for what can't be a file of a guest."""
+    seen: set[tuple[str, str]] = set()
+    for entry in entries:
+        asked = f"{what}: file {entry.path!r}"
+        if not entry.path.startswith("/") or "\0" in entry.path or posixpath.normpath(entry.path) != entry.path:
+            raise InvalidValue(asked, "it is not an absolute path without . and ..", "Write it as /etc/motd")
+        if entry.path.startswith("//") or entry.path == "/":
+            raise InvalidValue(asked, "it is no path of a file", "Write it as /etc/motd")
+        if (entry.partition, entry.path) in seen:
+            raise InvalidValue(asked, "it is in the list twice", "Give each file one entry")
+        if not 0 <= entry.mode <= 0o7777:
+            raise InvalidValue(f"{asked}: mode {entry.mode:o}", "it is no mode", "Write it as 0644")
+        if not 0 <= entry.uid < 1 << 32 or not 0 <= entry.gid < 1 << 32:
+            raise InvalidValue(
+                f"{asked}: owner {entry.uid}:{entry.gid}", "it is no user and group", "Give their numbers"
+            )
+        seen.add((entry.partition, entry.path))
+
+
+def choose(via: str, trusted: bool, what: str) -> str:
+    """The way that this host can go."""
+    if via not in ("auto", *WAYS):
+        raise InvalidValue(f"{what}: via {via!r}", "there is no such way", f"Known are auto, {', '.join(WAYS)}")
+    if via in ("nbd", "loop") and not trusted:
+        raise InvalidValue(
+            f"{what}: via {via}",
+            "the image is not said to be trusted: a hostile file system can attack the kernel that mounts it",
+            "Say trusted: true if you know where it comes from, or leave via out",
+        )
+    if via != "auto":
+        return via
+    if context_program.present("guestfish"):
+        return "guestfs"
+    if not trusted:
+        raise MissingDependency(
+            f"{what}: writing files into it",
+            "program guestfish is not on this host, and without it only trusted images are opened",
+            "Install the package guestfish (Debian) or libguestfs (Fedora)",
+        )
+    return "loop" if nbd.obstacle() else "nbd"
+
+
+def release(path: str, what: str) -> list[str]:
+    """Free what shows this disk to the kernel, and unmount it: a run that was killed, or a person, has left it. The
+    disk is ours alone, so nobody needs it. The devices that were freed."""
+    freed = []
+    for device in loops(path):
+        _unmount(device)
+        command.run(["losetup", "--detach", device], timeout=_TIMEOUT)
+        freed.append(device)
+    for device in nbd.users(path):
+        _unmount(device)
+        nbd.disconnect(device)
+        freed.append(device)
+    return freed
+
+
+def loops(path: str) -> Iterator[str]:
+    """Loop devices of this file."""
+    for place in sorted(Path("/sys/block").glob("loop*")):
+        with contextlib.suppress(OSError):
+            backing = (place / "loop/backing_file").read_text().rstrip("\n")
+            # One that was removed meanwhile is what a killed run had begun to make.
+            if backing in (path, f"{path} (deleted)"):
+                yield f"/dev/{place.name}"
+
+
+def _unmount(device: str) -> None:
+    numbers = set()
+    with contextlib.suppress(OSError):
+        place = Path("/sys/block", os.path.basename(device))
+        numbers = {(part / "dev").read_text().strip() for part in (place, *place.glob(f"{place.name}p*"))}
+    # What lies below is unmounted first.
+    for point in reversed(mounts.places(numbers)):
+        command.run(["umount", point], timeout=_TIMEOUT)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """A directory for one session, nobody else's; those of runs that were killed are cleared away."""
+    with files.explained(SCRATCH):
+        for entry in os.scandir(SCRATCH):
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+                _clear(entry.path)
+        directory, fd = _made()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(fd)
+
+
+def _clear(directory: str) -> None:
+    with contextlib.suppress(OSError):
+        fd = _hold(directory)
+        try:
+            if os.fstat(fd).st_uid == os.geteuid():
+                shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            os.close(fd)
+
+
+def _made() -> tuple[str, int]:
+    """A directory, and what holds it. Before it is held, somebody may take it for what a killed run left: then it is
+    gone, and the next one is tried."""
+    while True:
+        directory = tempfile.mkdtemp(prefix=PREFIX, dir=SCRATCH)
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            fd = _hold(directory)
+            try:
+                if os.path.samestat(os.fstat(fd), os.lstat(directory)):
+                    return directory, fd
+            except FileNotFoundError:
+                pass
+            os.close(fd)
+
+
+def _hold(directory: str) -> int:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+# --- by libguestfs ---------------------------------------------------------------------------------------------------
+
+
+def _by_guestfs(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
+    with guestfish.session(disk, format, directory, what) as talk:
+        for partition, group in _grouped(entries):
+            if partition:
+                system = partitions.mount(talk, partition, what)
+                _put(talk, group, system.type not in partitions.WITHOUT_OWNERS, what)
+            else:
+                write(talk, group, root_file_system.mount(talk, what, writable=True), what)
+            talk.ask("umount-all")
+    return entries
+
+
+def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """By their partitions, in their order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.partition, []).append(entry)
+    return list(found.items())
+
+
+def write(talk: guestfish.Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> None:
+    """Into a root that is mounted in an appliance."""
+    _put(talk, entries, root.os == root_file_system.LINUX, what)
+
+
+def _put(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: str) -> None:
+    """owned: files have owners and modes there."""
+    for entry in entries:
+        with _writing(entry, what):
+            make_directories(talk, posixpath.dirname(entry.path))
+            talk.ask("rm-f", entry.path)
+            with content(entry.content) as source:
+                talk.ask("upload", source, entry.path)
+            if owned:
+                talk.ask("chown", str(entry.uid), str(entry.gid), entry.path)
+                talk.ask("chmod", f"0{entry.mode:o}", entry.path)
+    if owned and _has_selinux(talk.found("cat", _SELINUX, limit=1 << 20) or ""):
+        with _writing(Entry(RELABEL, b""), what):
+            talk.ask("touch", RELABEL)
+
+
+def make_directories(talk: guestfish.Session, path: str) -> None:
+    """Those that are missing; mkdir-p stops at a link."""
+    for parent in reversed([path, *_parents(path)]):
+        if talk.ask("is-dir", parent, "followsymlinks:true").strip() != "true":
+            talk.ask("mkdir-mode", parent, "0755")
+
+
+@contextlib.contextmanager
+def content(data: bytes) -> Iterator[str]:
+    """A file that is on no disk: what is injected may be secret."""
+    fd = os.memfd_create("entry")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(data)
+        yield f"/proc/{os.getpid()}/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _has_selinux(config: str) -> bool:
+    """Whether files without its labels would be refused in the guest; it labels all of them anew at its next boot."""
+    lines = [line.strip().lower() for line in config.splitlines()]
+    return "selinux=enforcing" in lines or "selinux=permissive" in lines
+
+
+@contextlib.contextmanager
+def _writing(entry: Entry, what: str) -> Iterator[None]:
+    """CommandFailed with the entry's path, whoever could not write it."""
+    try:
+        yield
+    except (CommandFailed, OSError) as error:
+        raise CommandFailed(
+            f"{what}: writing {entry.path}",
+            error.found if isinstance(error, CommandFailed) else error.strerror or str(error),
+            "See whether a directory is there, or the file system is full or damaged",
+        ) from error
+
+
+# --- by this host's kernel -------------------------------------------------------------------------------------------
+
+
+def _by_nbd(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
+    with nbd.connected(disk, format, directory, what) as view:
+        return _into(view, entries, what)
+
+
+def _by_loop(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
+    with mount.exported(disk, format, directory, what) as view:
+        return _into(view, entries, what)
+
+
+_WRITERS = {"guestfs": _by_guestfs, "nbd": _by_nbd, "loop": _by_loop}
+
+
+def _into(view: mount.View, entries: Sequence[Entry], what: str) -> list[Entry]:
+    written = []
+    for partition, group in _grouped(entries):
+        if partition:
+            with mount.mounted_partition(view, partition, what) as system:
+                written += _into_mounted(view, group, system.type not in partitions.WITHOUT_OWNERS, what)
+            continue
+        with mount.mounted_root(view, what):
+            # What is written below another file system's mount point would not be seen.
+            places = {parent for entry in group for parent in _parents(entry.path)}
+            mount.refuse_apart(view, places, what)
+            written += _into_mounted(view, group, True, what)
+    return written
+
+
+def _into_mounted(view: mount.View, entries: Sequence[Entry], owned: bool, what: str) -> list[Entry]:
+    """owned: files have owners and modes there."""
+    written = []
+    root = view.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for entry in entries:
+            with _writing(entry, what):
+                if _is_there(root, entry, owned):
+                    continue
+                _write(root, entry, owned)
+            written.append(entry)
+        if written and owned and _has_selinux(mount.read(view, _SELINUX[1:])):
+            mark = Entry(RELABEL, b"")
+            with _writing(mark, what):
+                _write(root, mark, owned)
+    finally:
+        os.close(root)
+    return written
+
+
+def _is_there(root: int, entry: Entry, owned: bool) -> bool:
+    head, name = posixpath.split(entry.path)
+    try:
+        directory = _directory(root, head, make=False)
+    except FileNotFoundError:
+        return False
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(entry.content):
+            return False
+        is_so = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        if owned and is_so != (entry.mode, entry.uid, entry.gid):
+            return False
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with files.reader(os.open(name, flags, dir_fd=directory)) as file:
+            return file.read(len(entry.content) + 1) == entry.content
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(directory)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path not in ("/", ""):
+        path = posixpath.dirname(path)
+        yield path
+
+
+def _write(root: int, entry: Entry, owned: bool) -> None:
+    head, name = posixpath.split(entry.path)
+    directory = _directory(root, head)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(entry.content)
+            if owned:
+                os.fchown(file.fileno(), entry.uid, entry.gid)
+                os.fchmod(file.fileno(), entry.mode)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        os.close(directory)
+
+
+def _directory(root: int, path: str, make: bool = True) -> int:
+    """A descriptor of the guest's directory. make: if it is not there. Each step is one name without a link; links are
+    followed here, as the guest does it: an absolute one, and "..", end at the guest's root."""
+    names = path.split("/")
+    opened = [os.dup(root)]
+    links = 0
+    try:
+        while names:
+            name = names.pop(0)
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if len(opened) > 1:
+                    os.close(opened.pop())
+                continue
+            target = _link(opened[-1], name)
+            if target is None:
+                opened.append(_entered(opened[-1], name, make))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(0, f"its directory {path} leads around in links")
+            if target.startswith("/"):
+                while len(opened) > 1:
+                    os.close(opened.pop())
+            names = target.split("/") + names
+        return os.dup(opened[-1])
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _link(directory: int, name: str) -> str | None:
+    try:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            return os.readlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _entered(directory: int, name: str, make: bool) -> int:
+    with contextlib.suppress(FileExistsError):
+        if make:
+            os.mkdir(name, 0o755, dir_fd=directory)
+            os.chmod(name, 0o755, dir_fd=directory)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

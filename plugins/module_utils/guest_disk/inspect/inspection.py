@@ -1,0 +1,265 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in a disk, gathered in one appliance for the points of a check (checks/points.py). Nothing is written.
+
+Whole directories at once, rather than file by file: each question takes an emulated appliance some hundredths of a
+second.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import re
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from ...errors import CommandFailed, ImageRefused, harmless
+from .. import inject
+from ..checks import facts as image_facts
+from ..checks.facts import Facts, Node, Partition, System
+from ..customize import context_program
+from ..open import edits, guestfish
+from ..open.guestfish import Session
+from . import initrd, root_file_system, windows
+from .root_file_system import DISK, Root
+
+LONGEST_TEXT = 1 << 20
+# What no point asks for, and can be large.
+_EXCLUDED = (
+    "./udev/hwdb.bin ./ssl/certs ./pki ./ca-certificates ./alternatives ./selinux/targeted ./selinux/default "
+    "./apparmor.d ./perl ./X11 ./fonts"
+)
+# Files of /etc; beyond that it is no system's.
+_MOST = 50_000
+_LARGEST_INITRD = 512 << 20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._+@~:-]+")
+_STAT = re.compile(r"^  (mode|size): (-?\d+)$", re.MULTILINE)
+# Everything that a point looks for outside of /etc. Braces are expanded there.
+_LINUX = (
+    "/{usr/,}{bin,sbin,local/sbin,local/bin}/{sshd,dropbear,cloud-init,growpart,sfdisk,nebula-context,one-context*}",
+    "/{usr/,}lib/systemd/{systemd,system/ssh.service,system/ssh{d,}-keygen*.service,system/sshd*.service}",
+    "/usr/lib/repart.d/*.conf",
+    "/boot/{vmlinuz,vmlinux,Image,kernel,initrd,initramfs}*",
+    "/{usr/,}lib/modules/*/{vmlinuz,modules.dep}",
+    "/boot/{grub,grub2}/{grub.cfg,grubenv}",
+    "/boot/loader/entries/*.conf",
+    "/boot/{extlinux/,syslinux/,}{extlinux.conf,syslinux.cfg}",
+    "/{extlinux.conf,syslinux.cfg,grub/grub.cfg}",
+    "/{boot/efi,efi,boot}/EFI/*/*",
+    "/var/lib/{systemd,urandom,misc}/random-seed",
+    "/var/lib/{random-seed,dbus,dbus/machine-id,cloud/instance,nebula-context/*.sum}",
+    "/var/lib/{dhcp/*.leases,dhclient/*.lease*,dhcpcd/*.lease*,dhcpcd5/*.lease*,NetworkManager/*}",
+    "/{root,home/*}/{.ssh/*,.*_history}",
+    "/{,var/}tmp/{*,.[!.]*}",
+    "/var/log/{syslog,messages,auth.log,secure,kern.log,daemon.log,user.log,wtmp,btmp,lastlog,boot.log,dmesg}*",
+    "/var/log/{cloud-init,nebula-context}*.log",
+    "/var/log/journal/*/*",
+)
+_KINDS = {stat.S_IFREG: image_facts.FILE, stat.S_IFDIR: image_facts.DIRECTORY, stat.S_IFLNK: image_facts.LINK}
+_READ = re.compile(
+    r"/(grub\.cfg|grubenv|extlinux\.conf|syslinux\.cfg)$|^/boot/loader/entries/.*\.conf$|^/var/lib/dbus/machine-id$"
+)
+_KERNEL = re.compile(r"^/boot/(?:vmlinuz|vmlinux|kernel)-(\d.*)$|^(?:/usr)?/lib/modules/([^/]+)/vmlinuz$")
+
+
+def facts(talk: Session, root: Root, directory: str, what: str, zone: str = "UTC", drivers: bool = True) -> Facts:
+    """Of a disk whose root is mounted. directory: for what has to be taken out of the disk. drivers: also those of its
+    kernel, and what an EFI partition holds, after which the root is not mounted any more."""
+    found = _disk(talk, root, zone)
+    if root.os == root_file_system.WINDOWS:
+        return windows.facts(talk, found)
+    found = _linux(talk, found, what)
+    return _boot_files(talk, _kernel(talk, found, directory, what)) if drivers else found
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def _disk(talk: Session, root: Root, zone: str) -> Facts:
+    parts = [
+        Partition(each.number, each.device, each.start, each.size, each.partition_type, each.bootable)
+        for each in root.systems
+        if each.number
+    ]
+    systems = [
+        System(each.device, each.type, each.label, each.uuid, each.partition_uuid, each.partition_label)
+        for each in root.systems
+    ]
+    of_root = root.system(root.device)
+    return Facts(
+        os=root.os,
+        size=int(talk.ask("blockdev-getsize64", DISK)),
+        table=next((each.scheme for each in root.systems if each.number), ""),
+        partitions=tuple(parts),
+        boot=_boot_code(talk, parts),
+        root=root.device,
+        root_type=of_root.type if of_root is not None else "",
+        systems=tuple(systems),
+        mounted=root.mounted,
+        failed=root.failed,
+        zone=zone,
+    )
+
+
+def _boot_code(talk: Session, parts: Iterable[Partition]) -> str:
+    """Whose code is in the first sector. That of an MBR which only starts the active partition is told by that one."""
+    sector = talk.read("pread-device", DISK, "512", "0")
+    if not any(sector[:440]):
+        return ""
+    active = [talk.read("pread-device", part.device, "512", "0") for part in parts if part.bootable][:1]
+    for code in (sector, *active):
+        for mark, name in ((b"GRUB", "GRUB"), (b"SYSLINUX", "SYSLINUX"), (b"BOOTMGR", "BOOTMGR"), (b"LILO", "LILO")):
+            if mark in code:
+                return name
+    # What mkfs leaves there prints this.
+    if any(b"not a bootable disk" in code for code in active) or sector[510:] != b"\x55\xaa":
+        return ""
+    return "a boot loader that is not known here"
+
+
+# --- Linux -----------------------------------------------------------------------------------------------------------
+
+
+def _linux(talk: Session, found: Facts, what: str) -> Facts:
+    tree = dict(_directory(talk, "/etc", what))
+    tree.update(_listed(talk, [path for pattern in _LINUX for path in talk.lines("glob-expand", pattern)]))
+    os_release = talk.found("cat", "/etc/os-release", limit=LONGEST_TEXT) or ""
+    for path in [path for path in tree if _READ.search(path)]:
+        if tree[path].kind != image_facts.DIRECTORY:
+            tree[path] = replace(tree[path], text=_text(talk, path))
+    return replace(found, name=context_program.os_name(os_release), tree=tree)
+
+
+def _directory(talk: Session, directory: str, what: str) -> Iterator[tuple[str, Node]]:
+    """All that is below it, with the texts."""
+    data = talk.read("tar-out", directory, "-", f"excludes:{_EXCLUDED}")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for count, member in enumerate(archive):
+                if count > _MOST:
+                    raise ImageRefused(what, f"its {directory} holds more than {_MOST} files", "See what these are")
+                path = posixpath.normpath(posixpath.join(directory, member.name))
+                yield path, _node(archive, member)
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise CommandFailed(f"{what}: reading {directory}", f"it can't be read: {harmless(str(error))}") from error
+
+
+def _node(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
+    if member.issym():
+        return Node(image_facts.LINK, member.mode, 0, member.linkname)
+    if member.isdir():
+        return Node(image_facts.DIRECTORY, member.mode)
+    if not (member.isreg() or member.islnk()):
+        return Node(image_facts.OTHER, member.mode)
+    file = archive.extractfile(member)
+    data = file.read(LONGEST_TEXT + 1) if file is not None else b""
+    # What is written back is to be what it was, in whatever coding. A part of a file is none.
+    text = data.decode("utf-8", "surrogateescape") if len(data) <= LONGEST_TEXT else ""
+    return Node(image_facts.FILE, member.mode, max(member.size, len(data)), text=text)
+
+
+def _listed(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
+    """What these are, a question for each directory."""
+    by_directory: dict[str, list[str]] = {}
+    for path in paths:
+        head, name = posixpath.split(path.rstrip("/"))
+        if name not in (".", ".."):
+            by_directory.setdefault(head, []).append(name)
+    for head, names in by_directory.items():
+        plain = [name for name in dict.fromkeys(names) if _PLAIN_NAME.fullmatch(name)]
+        for name in names:
+            if name not in plain:
+                # That they are there is enough to know.
+                yield posixpath.join(head, name), Node(size=1)
+        told = _STAT.findall(talk.ask("lstatlist", head, " ".join(plain)) if plain else "")
+        for name, (_mode, mode), (_size, size) in zip(plain, told[::2], told[1::2]):
+            if int(mode):
+                kind = {
+                    stat.S_IFREG: image_facts.FILE,
+                    stat.S_IFDIR: image_facts.DIRECTORY,
+                    stat.S_IFLNK: image_facts.LINK,
+                }
+                node = Node(kind.get(stat.S_IFMT(int(mode)), image_facts.OTHER), stat.S_IMODE(int(mode)), int(size))
+                yield posixpath.join(head, name), node
+
+
+def _text(talk: Session, path: str) -> str:
+    try:
+        return talk.read("download", path, "-", limit=LONGEST_TEXT).decode("utf-8", "surrogateescape")
+    except CommandFailed as error:
+        if guestfish.is_broken(error):
+            raise
+        return ""
+
+
+def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
+    versions = {told[1] or told[2] for path in found.tree if (told := _KERNEL.match(path))}
+    versions = {version for version in versions if not re.search(r"rescue|\.old$|\.img$", version)}
+    if not versions:
+        return found
+    version = max(versions, key=_natural)
+    builtin = talk.found("cat", f"/lib/modules/{version}/modules.builtin") or ""
+    beside = talk.found("cat", f"/lib/modules/{version}/modules.dep") or ""
+    found = replace(
+        found,
+        kernel=version,
+        builtin=_names(builtin.splitlines()),
+        modules=_names(line.split(":")[0] for line in beside.splitlines()),
+    )
+    if {"virtio_blk", "virtio_scsi"} & found.builtin:
+        return found
+    there = [f"/boot/{name}" for name in (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}")
+             if f"/boot/{name}" in found.tree]  # fmt: skip
+    if not there:
+        return replace(found, initrd_why="there is none in /boot")
+    # It may be a link, and that lead anywhere: all that is taken out is as much as was looked at.
+    if talk.ask("is-file", there[0], "followsymlinks:true").strip() != "true":
+        return replace(found, initrd_why="it is no file")
+    size = int(talk.ask("filesize", there[0]))
+    if size > _LARGEST_INITRD:
+        return replace(found, initrd_why="it is too large")
+    path = os.path.join(directory, "initrd")
+    talk.ask("download-offset", there[0], path, "0", str(size))
+    try:
+        modules, why = initrd.obstacle(path, f"{what}: {there[0]}")
+    finally:
+        os.unlink(path)
+    return replace(found, initrd=modules, initrd_why=why)
+
+
+def _names(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for path in paths for name in initrd.module_names(path))
+
+
+def _natural(version: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[^\d]+", version)]
+
+
+def _boot_files(talk: Session, found: Facts) -> Facts:
+    """With what is in an EFI partition that fstab does not mount."""
+    from_efi = [part for part in found.partitions if part.type.lower() in image_facts.ESP]
+    if not from_efi or any(part.device in found.mounted.values() for part in from_efi):
+        return found
+    talk.ask("umount-all")
+    if talk.found("mount-ro", from_efi[0].device, "/") is None:
+        return found
+    loaders = talk.lines("glob-expand", "/EFI/*/*")
+    return replace(found, tree={**found.tree, **{f"/boot/efi{path}": Node() for path in loaders}})
+
+
+# --- from a file -----------------------------------------------------------------------------------------------------
+
+
+def look(path: str, format: str, trusted: bool, what: str, zone: str) -> Facts:
+    """Of the image in this file, by one appliance; the file is not written to. InUse if a machine writes to it."""
+    image = edits.reading(path, format, trusted, what)
+    with inject.scratch() as directory:
+        overlay = os.path.join(directory, "overlay")
+        edits.overlay(image, overlay)
+        with guestfish.session(overlay, "qcow2", directory, what, keep=False) as talk:
+            return facts(talk, root_file_system.mount(talk, what, writable=False), directory, what, zone)

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The context program put into an image by libguestfs: in a small machine of its own, whose kernel mounts it.
+
+What a hostile file system attacks is that kernel. The image's own shell runs the program in there, without a network.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import CommandFailed, MissingDependency, NebulaError, NotFound, TimedOut, Unsupported, harmless
+from ...host import command
+from ..customize import context_program
+from ..customize.context_program import PROGRAM, Outcome
+from . import guestfish
+from .edits import OVERLAY
+from .guestfish import KVM_TIMEOUT, TIMEOUT, Session
+
+# At the top of the image, as no directory is sure to be there.
+_UPLOADED = "/.nebula-context"
+_MARK = "--- nebula-context ---"
+# --root /. is the root too, but keeps the program from calling any of the image's that act on a running system.
+_RUN = f"head -c 4096 /etc/os-release 2>/dev/null; echo; echo '{_MARK}'; exec /bin/sh {_UPLOADED} --root /. install"
+_SCRIPT = f"""-rm-f {_UPLOADED}
+upload {PROGRAM} {_UPLOADED}
+chmod 0755 {_UPLOADED}
+sh "{_RUN}"
+rm {_UPLOADED}
+umount-all
+shutdown
+"""
+_NO_SYSTEM = "no operating system was found"
+
+
+def install(directory: str, what: str) -> Outcome:
+    """Do it in the overlay of this directory, which holds the program too."""
+    guestfish.require(what)
+    try:
+        printed = _guestfish(directory, _SCRIPT, "-i")
+    except CommandFailed as error:
+        raise _explained(error, directory, what) from error
+    return _outcome(printed)
+
+
+def run_program(talk: Session, directory: str) -> Outcome:
+    """The same where the root is mounted already; the program is in this directory."""
+    talk.ask("rm-f", _UPLOADED)
+    talk.ask("upload", os.path.join(directory, PROGRAM), _UPLOADED)
+    talk.ask("chmod", "0755", _UPLOADED)
+    try:
+        return _outcome(talk.ask("sh", _RUN))
+    finally:
+        talk.ask("rm-f", _UPLOADED)
+
+
+def _outcome(printed: str) -> Outcome:
+    os_release, _mark, answer = printed.partition(_MARK)
+    return context_program.outcome(answer, os_release)
+
+
+def _guestfish(directory: str, script: str, *options: str) -> str:
+    """What guestfish prints. Where KVM turns out not to work, emulated, from then on."""
+    if guestfish.may_have_kvm():
+        try:
+            return _session(directory, script, options, KVM_TIMEOUT)
+        except (CommandFailed, TimedOut) as error:
+            if not guestfish.is_broken(error):
+                raise
+        guestfish.emulate()
+    return _session(directory, script, options, TIMEOUT)
+
+
+def _session(directory: str, script: str, options: tuple[str, ...], timeout: float) -> str:
+    with guestfish.started_by(OVERLAY, "qcow2", directory) as (words, env):
+        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
+    if done.returncode != 0:
+        # In full: what went wrong stands before its general advice.
+        raise CommandFailed("guestfish", guestfish.essence(done.stderr) or f"it ended with code {done.returncode}")
+    return done.stdout
+
+
+def _explained(error: CommandFailed, directory: str, what: str) -> NebulaError:
+    if _NO_SYSTEM in error.found:
+        asked = f"{what}: installing the context program"
+        return NotFound(asked, f"no operating system was found in it{_found(directory)}", "Name an image of one")
+    return explained(error, what)
+
+
+def explained(error: CommandFailed, what: str) -> NebulaError:
+    """Why the program could not be run."""
+    asked = f"{what}: installing the context program"
+    if "Exec format error" in error.found or "cannot execute binary file" in error.found:
+        return Unsupported(
+            asked,
+            f"its programs are for another processor than this host's ({os.uname().machine})",
+            "Do it on a host of that kind, or say trusted: true and via: mount",
+        )
+    appliance = guestfish.explained(error, what)
+    if isinstance(appliance, MissingDependency) or guestfish.is_broken(error):
+        appliance.asked = asked
+        return appliance
+    return CommandFailed(
+        asked,
+        error.found,
+        "If the image boots, put the program into the running machine: make it a host of role guest_context",
+    )
+
+
+def _found(directory: str) -> str:
+    """What there is instead, for the error."""
+    try:
+        lines = _guestfish(directory, "run\nlist-filesystems\n").split("\n")
+    except (CommandFailed, TimedOut):
+        return ""
+    found = ", ".join(line.strip() for line in lines if line.strip())
+    return f", but {harmless(found, 500)}" if found else ", nor any file system"

@@ -1,0 +1,250 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""libguestfs, spoken to: one appliance, and as many questions as there are, each decided after the answer before.
+
+Starting an appliance is what takes the time, a question takes some hundredths of a second. What a guest's file system
+may lead to, links included, stays within the appliance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import selectors
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+from ...errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
+from ...host import command, sandbox
+from ...host.files import make_directory
+from ...storage import qemu_img
+from ..customize import context_program
+from . import appliance_qemu
+
+# Seconds for all of it; emulated, an appliance is up after ten. With KVM, which may be there and hang, it takes three.
+TIMEOUT = 600.0
+KVM_TIMEOUT = 120.0
+SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
+# Bytes of one answer.
+LIMIT = 64 * 1024 * 1024
+CACHE = "/var/cache/nebula-guestfs"
+_KVM = "/dev/kvm"
+# Bytes of an answer that is too long anyway, which are read to find its end.
+_DISCARDED = 1 << 30
+_CHUNK = 256 * 1024
+_NO_KERNEL = re.compile("supermin.*(?:kernel|/boot|/lib/modules)", re.DOTALL)
+# guestfish says no more of its QEMU.
+BROKEN = ("appliance closed the connection", "guestfs_launch failed", "killed by signal", "appliance crashed")
+_ADVICE = (
+    "libguestfs: warning", "This usually means", "Do:", "  export", "and run the command", "or run",
+    "into a bug report", "To see full error messages", "For further information", "  http", "You can also run",
+)  # fmt: skip
+
+# What is set for each session from the first on that showed that KVM does not work here.
+emulation: dict[str, str] = {}
+
+
+def require(what: str) -> None:
+    context_program.require("guestfish", "guestfish", "libguestfs", f"{what}: looking into it")
+
+
+def may_have_kvm() -> bool:
+    return not emulation and not os.environ.get(SETTINGS) and os.path.exists(_KVM) and appliance_qemu.may_use(_KVM)
+
+
+def is_broken(error: NebulaError) -> bool:
+    """Whether it was the appliance that did not come up, rather than what was asked of it."""
+    return isinstance(error, TimedOut) or any(text in error.found for text in BROKEN)
+
+
+def emulate() -> None:
+    """From now on, do without KVM."""
+    emulation[SETTINGS] = "force_tcg"
+
+
+def environment(directory: str) -> dict[str, str]:
+    # guestfish reads a file in HOME, and writes one.
+    return {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_TMPDIR": directory, "HOME": directory, **_cache(), **emulation}
+
+
+def _cache() -> dict[str, str]:
+    """Where libguestfs keeps its appliance. By itself it takes a directory in /var/tmp, which everybody may make before
+    it does, and has a lock in it that everybody can hold."""
+    if os.geteuid() != 0:
+        return {}
+    make_directory(CACHE, 0o700)
+    return {"LIBGUESTFS_CACHEDIR": CACHE}
+
+
+def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
+    """before: the words that start it where it is to have a network (outward.py)."""
+    words = sandbox.offline() if before is None else before
+    # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
+    return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
+
+
+@contextlib.contextmanager
+def started_by(
+    disk: str, format: str, directory: str, before: Sequence[str] | None = None
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox; both
+    are good within. before: as argv() has it."""
+    path = os.path.join(directory, disk)
+    device = "" if emulation else _KVM
+    with contextlib.ExitStack() as stack:
+        sandboxed = stack.enter_context(
+            appliance_qemu.sandboxed(path, format, directory, CACHE, network=before is not None, device=device)
+        )
+        yield argv(disk, format, before), {**environment(directory), **sandboxed}
+
+
+class Session:
+    """guestfish on a pipe. A mark that nobody can foresee ends each answer."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
+        self._process = process
+        self._limit = limit
+
+    def ask(self, *words: str, limit: int = LIMIT) -> str:
+        """The answer to a command of guestfish; CommandFailed if that is an error."""
+        return self.read(*words, limit=limit).decode("utf-8", "replace")
+
+    def lines(self, *words: str) -> list[str]:
+        return [line for line in self.ask(*words).splitlines() if line]
+
+    def found(self, *words: str, limit: int = LIMIT) -> str | None:
+        """The answer, None where there is an error: what is asked for is not there, or can't be read."""
+        try:
+            return self.ask(*words, limit=limit)
+        except CommandFailed as error:
+            if is_broken(error):
+                raise
+            return None
+
+    def read(self, *words: str, limit: int = LIMIT) -> bytes:
+        mark = secrets.token_hex(16).encode()
+        # "-": an error does not end the session.
+        line = b"-" + b" ".join([words[0].encode(), *(quoted(word) for word in words[1:])])
+        stdin = self._process.stdin
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(line + b"\n!echo " + mark + b"; echo " + mark + b" >&2\n")
+        out, err = self._until(mark + b"\n", words[0], limit)
+        said = essence(err.decode("utf-8", "replace"))
+        if said:
+            raise CommandFailed(f"guestfish: {words[0]}", said)
+        return out
+
+    def _until(self, mark: bytes, asked: str, limit: int) -> tuple[bytes, bytes]:
+        found = {stream: bytearray() for stream in (self._process.stdout, self._process.stderr) if stream is not None}
+        discarded = 0
+        with selectors.DefaultSelector() as selector:
+            for stream, buffer in found.items():
+                selector.register(stream, selectors.EVENT_READ, buffer)
+            while selector.get_map():
+                left = self._limit - time.monotonic()
+                ready = selector.select(left) if left > 0 else []
+                if not ready:
+                    raise TimedOut(f"guestfish: {asked}", "no answer in time")
+                for key, _events in ready:
+                    data, buffer = os.read(key.fd, _CHUNK), key.data
+                    buffer.extend(data)
+                    if not data or buffer.endswith(mark):
+                        selector.unregister(key.fileobj)
+                    elif len(buffer) > limit or discarded:
+                        # Read on, else the next question would get the rest of this answer.
+                        discarded += max(0, len(buffer) - len(mark))
+                        del buffer[: -len(mark)]
+                    if discarded > _DISCARDED:
+                        self._process.kill()
+                        self._process.wait()
+                        raise CommandFailed("guestfish", f"the answer to {asked} has no end")
+        if discarded:
+            raise CommandFailed(f"guestfish: {asked}", f"the answer is longer than {limit} bytes")
+        out, err = (bytes(buffer) for buffer in found.values())
+        if not out.endswith(mark):
+            self._process.wait()
+            said = essence(err.decode("utf-8", "replace"))
+            raise CommandFailed("guestfish", said or f"it ended with code {self._process.returncode}")
+        return out[: -len(mark)], err[: -len(mark)]
+
+
+@contextlib.contextmanager
+def session(disk: str, format: str, directory: str, what: str, keep: bool = True) -> Iterator[Session]:
+    """An appliance that has this disk as /dev/sda, which it may write to. directory: for files of libguestfs, nobody
+    else's. keep: what was written is on the disk at the end, if nothing was raised. Where KVM turns out not to work,
+    emulated, from then on."""
+    require(what)
+    qemu_img.refuse_data_file(os.path.join(directory, disk), format, what)
+    with contextlib.ExitStack() as stack:
+        talk = None
+        if may_have_kvm():
+            try:
+                talk = stack.enter_context(_started(disk, format, directory, KVM_TIMEOUT))
+            except (CommandFailed, TimedOut) as error:
+                if not is_broken(error):
+                    raise explained(error, what) from error
+                emulate()
+        if talk is None:
+            try:
+                talk = stack.enter_context(_started(disk, format, directory, TIMEOUT))
+            except CommandFailed as error:
+                raise explained(error, what) from error
+        try:
+            yield talk
+            if keep:
+                talk.ask("umount-all")
+        except BaseException:
+            # Until QEMU has ended, nobody else may have the disk. What went wrong before is what is told.
+            with contextlib.suppress(CommandFailed, TimedOut):
+                talk.ask("shutdown")
+            raise
+        talk.ask("shutdown")
+
+
+@contextlib.contextmanager
+def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        words, env = stack.enter_context(started_by(disk, format, directory))
+        process = stack.enter_context(
+            command.running(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env)
+        )
+        talk = Session(process, time.monotonic() + limit)
+        talk.ask("run")
+        talk._limit = time.monotonic() + TIMEOUT
+        yield talk
+
+
+def explained(error: NebulaError, what: str) -> NebulaError:
+    """Why there is no appliance."""
+    if _NO_KERNEL.search(error.found):
+        return MissingDependency(
+            f"{what}: looking into it",
+            f"libguestfs finds no kernel for its appliance: {error.found}",
+            "Install a kernel package, as linux-image-amd64 (Debian) or kernel (Fedora); as another user than root, "
+            "see that /boot/vmlinuz-* can be read",
+        )
+    remedy = "See whether the image boots"
+    if is_broken(error):
+        remedy = "Run libguestfs-test-tool on this host: it says what its appliance lacks"
+    return CommandFailed(f"{what}: looking into it", error.found, remedy)
+
+
+def essence(stderr: str) -> str:
+    """The errors that guestfish tells, without its advice."""
+    lines = [re.sub(r"^(\*stdin\*:\d+: )?(libguestfs: error: )?", "", line) for line in stderr.splitlines()]
+    return harmless("\n".join(line for line in lines if line.strip() and not line.startswith(_ADVICE)), 1000)
+
+
+def quoted(word: str) -> bytes:
+    """A word as guestfish reads it back."""
+    text = b"".join(
+        bytes((byte,)) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\x%02x" % byte
+        for byte in os.fsencode(word)
+    )
+    return b'"' + text + b'"'

@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of a preparation carried out in a disk, in the same appliance that looked what there is to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...errors import CommandFailed, Unsupported
+from .. import inject
+from ..checks import linux_files
+from ..checks.facts import Facts
+from ..customize import context_program
+from ..inject import Entry
+from ..inspect import inspection, root_file_system
+from ..open import appliance, guestfish
+from ..open.guestfish import Session
+from . import repairs
+from .repairs import Empty, Link, Remove, Step, Write
+
+CONTEXT, FILES = "context", "files"
+# In the order in which they are done: files last, so that nothing clears them away.
+STEPS = (CONTEXT, *repairs.STEPS, FILES)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """steps: those to be done, all if there are none. program: text of the context program, "" to do without.
+    timezone: "" leaves it as it is. via, trusted: of files alone, as inject.inject() has them."""
+
+    steps: tuple[str, ...] = ()
+    program: str = ""
+    timezone: str = ""
+    files: tuple[Entry, ...] = ()
+    via: str = "auto"
+    trusted: bool = False
+
+    def asks(self, step: str) -> bool:
+        return not self.steps or step in self.steps
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """os: "" where nobody looked. done: steps that had something to do."""
+
+    os: str
+    done: tuple[Step, ...]
+
+
+def prepare(disk: str, format: str, directory: str, wishes: Wishes, what: str) -> Outcome:
+    """Do what is to be done in this disk, an overlay that the caller commits or throws away."""
+    if _goes_without(wishes, what):
+        path = os.path.join(directory, disk)
+        _way, put = inject.bring(path, format, wishes.files, what, wishes.via, wishes.trusted)
+        return Outcome("", tuple(_told(put)))
+    with guestfish.session(disk, format, directory, what) as talk:
+        root = root_file_system.mount(talk, what, writable=True)
+        if root.os != root_file_system.LINUX:
+            return Outcome("Windows", _only_files(talk, root, wishes, what))
+        zone = wishes.timezone or "UTC"
+        facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
+        done = []
+        if wishes.program and wishes.asks(CONTEXT) and not _takes_context(linux_files.contextualisers(facts)):
+            done += _program(talk, directory, wishes.program, what)
+            # What the next steps leave to it is there now.
+            facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
+        names = [name for name in repairs.STEPS if wishes.asks(name) and (name != "timezone" or wishes.timezone)]
+        # None of them is not all of them.
+        for step in _planned(talk, facts, names, wishes, root) if names else ():
+            for edit in step.edits:
+                _apply(talk, edit, root, what)
+            done.append(step)
+        if wishes.asks(FILES):
+            done += _files(talk, wishes.files, root, what)
+        return Outcome(facts.name, tuple(done))
+
+
+def _goes_without(wishes: Wishes, what: str) -> bool:
+    """Whether it is done without libguestfs."""
+    way = inject.choose(wishes.via, wishes.trusted, what) if wishes.via != "auto" else "guestfs"
+    if way == "guestfs":
+        without = wishes.via == "auto" and wishes.trusted and wishes.steps == (FILES,)
+        return without and not context_program.present("guestfish")
+    if wishes.steps != (FILES,):
+        raise Unsupported(
+            f"{what}: via {way}",
+            "all steps but files are done by libguestfs, which sees the whole guest and keeps it from this host",
+            "Say steps: [files], or leave via out",
+        )
+    return True
+
+
+def _takes_context(found: Sequence[str]) -> bool:
+    # Ours is looked at all the same: it may be an older one.
+    return bool(found) and linux_files.OURS not in found
+
+
+def _program(talk: Session, directory: str, program: str, what: str) -> list[Step]:
+    context_program.write(directory, program)
+    try:
+        outcome = appliance.run_program(talk, directory)
+    except CommandFailed as error:
+        raise appliance.explained(error, what) from error
+    if not outcome.changed:
+        return []
+    after = f"nebula-context, sha256 {hashlib.sha256(program.encode()).hexdigest()}"
+    return [Step(CONTEXT, (), "not there, or not as it is now", after)]
+
+
+def _planned(
+    talk: Session, facts: Facts, names: Sequence[str], wishes: Wishes, root: root_file_system.Root
+) -> Sequence[Step]:
+    """What files are to be there, and are, no step clears away: each run would write them again."""
+    steps = repairs.plan(facts, names)
+    entries = {entry.path: entry for entry in wishes.files if wishes.asks(FILES)}
+    kept = [path for path in repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
+    return repairs.plan(facts, names, kept) if kept else steps
+
+
+def _apply(talk: Session, edit: repairs.Edit, root: root_file_system.Root, what: str) -> None:
+    try:
+        if isinstance(edit, Remove):
+            _remove(talk, edit)
+        elif isinstance(edit, Empty):
+            talk.ask("truncate", edit.path)
+        elif isinstance(edit, Link):
+            inject.make_directories(talk, posixpath.dirname(edit.path))
+            talk.ask("rm-f", edit.path)
+            talk.ask("ln-s", edit.target, edit.path)
+        else:
+            _write(talk, edit, root, what)
+    except CommandFailed as error:
+        path = edit.pattern if isinstance(edit, Remove) else edit.path
+        raise CommandFailed(
+            f"{what}: changing {path}", error.found, "See whether its file system is full or damaged"
+        ) from error
+
+
+def _remove(talk: Session, edit: Remove) -> None:
+    paths = [edit.pattern]
+    if re.search(r"[*?\[]", edit.pattern):
+        paths = [path.rstrip("/") for path in talk.lines("glob-expand", edit.pattern)]
+    for path in paths:
+        if posixpath.basename(path) != "lost+found" and not edit.spares(path):
+            talk.ask("rm-rf", path)
+
+
+def _write(talk: Session, edit: Write, root: root_file_system.Root, what: str) -> None:
+    data = edit.text.encode("utf-8", "surrogateescape")
+    if talk.ask("is-file", edit.path).strip() == "true":
+        # Into the file that is there: its owner, mode and label stay.
+        with inject.content(data) as source:
+            talk.ask("upload", source, edit.path)
+    else:
+        inject.write(talk, [Entry(edit.path, data, edit.mode)], root, what)
+
+
+def _only_files(talk: Session, root: root_file_system.Root, wishes: Wishes, what: str) -> tuple[Step, ...]:
+    asked = [step for step in wishes.steps if step != FILES]
+    if asked:
+        raise Unsupported(
+            f"{what}: steps {', '.join(asked)}",
+            "it holds Windows, into which only files are put here",
+            "Leave steps out; see docs/windows.md for what is done in a running Windows",
+        )
+    return tuple(_files(talk, wishes.files, root, what))
+
+
+def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> list[Step]:
+    inject.check(entries, what)
+    missing = [entry for entry in entries if not _is_there(talk, entry, root)]
+    if not missing:
+        return []
+    inject.write(talk, missing, root, what)
+    return _told(missing)
+
+
+def _told(put: Sequence[Entry]) -> list[Step]:
+    if not put:
+        return []
+    return [Step(FILES, (), "not as wished", "\n".join(_shown(entry) for entry in put))]
+
+
+def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
+    if talk.ask("is-file", entry.path).strip() != "true" or int(talk.ask("filesize", entry.path)) != len(entry.content):
+        return False
+    if root.os == root_file_system.LINUX:
+        told = dict(re.findall(r"^st_(mode|uid|gid): (\d+)$", talk.ask("lstatns", entry.path), re.MULTILINE))
+        if (int(told["mode"]) & 0o7777, int(told["uid"]), int(told["gid"])) != (entry.mode, entry.uid, entry.gid):
+            return False
+    return talk.read("download", entry.path, "-", limit=len(entry.content) + guestfish.LIMIT) == entry.content
+
+
+def _shown(entry: Entry) -> str:
+    # Not its hash: a short word can be found by that.
+    return f"{entry.path}: mode {entry.mode:04o}, owner {entry.uid}:{entry.gid}, {len(entry.content)} bytes"

@@ -1,0 +1,399 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be done to a Linux image so that it is fit for a cloud: steps in an order, each of edits to files. Pure.
+
+A step whose work is done has no edits, so that all of them again change nothing. What is not known to be safe is left
+to its owner; the check says what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Callable, Optional, Union
+
+from ..checks import linux, linux_files
+from ..checks.facts import FAIL, FILE, LINK, LINUX, Facts, Node
+
+
+@dataclass(frozen=True)
+class Write:
+    """text: the whole file. mode: of one that is not there yet."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Remove:
+    """pattern: a path, in which a star stands for names. With all that is below it. but: files that stay."""
+
+    pattern: str
+    but: tuple[str, ...] = ()
+
+    def spares(self, path: str) -> bool:
+        """Whether this one of the pattern's paths stays, for what it is or holds."""
+        return any(_is_or_holds(path, file) for file in self.but)
+
+
+@dataclass(frozen=True)
+class Empty:
+    path: str
+
+
+@dataclass(frozen=True)
+class Link:
+    path: str
+    target: str
+
+
+Edit = Union[Write, Remove, Empty, Link]
+
+
+@dataclass(frozen=True)
+class Step:
+    """name: as the point that it mends, where there is one. before, after: as a diff shows them, without secrets."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    before: str
+    after: str
+
+
+# A mount's user%password too.
+_SECRET = re.compile(
+    r"(\b[\w.-]*(?:pass(?:word|wd|phrase)?2?|secret|token|key)=|\buser(?:name)?=[^\s,;%]*%)[^\s,;]+", re.IGNORECASE
+)
+# A unit of its own: keys are made before sshd starts, on the first boot only.
+HOST_KEYS = "/etc/systemd/system/nebula-host-keys.service"
+_HOST_KEYS_UNIT = """# Written by nebula_image_prepare: the image has no host keys, each machine makes its own.
+[Unit]
+Description=Make SSH host keys
+Before=ssh.service sshd.service ssh.socket sshd.socket
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -A
+
+[Install]
+WantedBy=multi-user.target
+"""
+_HOST_KEYS_SCRIPT = """#!/bin/sh
+### BEGIN INIT INFO
+# Provides: nebula-host-keys
+# Required-Start: $local_fs
+# X-Start-Before: ssh sshd
+# Required-Stop:
+# Default-Start: 2 3 4 5
+# Default-Stop:
+# Short-Description: Make SSH host keys
+### END INIT INFO
+# Written by nebula_image_prepare: the image has no host keys, each machine makes its own.
+case $1 in start | restart) [ -e /etc/ssh/ssh_host_ed25519_key ] || /usr/bin/ssh-keygen -A ;; esac
+"""
+_CONSOLES = "console=tty0 console=ttyS0,115200"
+
+
+def plan(facts: Facts, steps: Sequence[str] = (), kept: Sequence[str] = ()) -> list[Step]:
+    """Those that have something to do, in their order. steps: names, all of them if there are none. kept: files that
+    are as they are to be, and stay so."""
+    planned = []
+    for name, work in STEPS.items():
+        if not steps or name in steps:
+            step = work(facts)
+            spared = reached([step], kept) if step is not None else []
+            if spared:
+                step = _sparing(work(_without(facts, spared)), kept)
+            if step is not None and step.edits:
+                planned.append(step)
+    return planned
+
+
+def reached(steps: Sequence[Step], paths: Sequence[str]) -> list[str]:
+    """Those of the paths that the steps would change or remove."""
+    edits = [edit for step in steps for edit in step.edits]
+    return [path for path in paths if any(_reaches(edit, path) for edit in edits)]
+
+
+def _reaches(edit: Edit, path: str) -> bool:
+    if not isinstance(edit, Remove):
+        return edit.path == path
+    # As much of the path as the pattern tells: what lies below goes with it.
+    above = "/".join(path.split("/")[: edit.pattern.count("/") + 1])
+    return above == edit.pattern or any(Facts(LINUX, tree={above: Node()}).matching(edit.pattern))
+
+
+def _is_or_holds(path: str, file: str) -> bool:
+    return path == file or file.startswith(f"{path}/")
+
+
+def _without(facts: Facts, files: Sequence[str]) -> Facts:
+    """As if they were not there: a step that counts them among its faults would have something to do for ever."""
+    tree = {path: node for path, node in facts.tree.items() if not any(_is_or_holds(path, file) for file in files)}
+    return replace(facts, tree=tree)
+
+
+def _sparing(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
+    if step is None:
+        return None
+    edits: list[Edit] = []
+    for edit in step.edits:
+        held = tuple(path for path in kept if _reaches(edit, path))
+        if isinstance(edit, Remove):
+            edits.append(replace(edit, but=held))
+        elif not held:
+            edits.append(edit)
+    return replace(step, edits=tuple(edits))
+
+
+def _ssh_server(facts: Facts) -> Optional[Step]:
+    answer = linux.ssh_server(facts)
+    unit = next((path for name in ("ssh", "sshd") for path in
+                 (f"/usr/lib/systemd/system/{name}.service", f"/lib/systemd/system/{name}.service",
+                  f"/etc/init.d/{name}") if facts.has(path)), "")  # fmt: skip
+    if answer.result != FAIL or not unit:
+        return None
+    name = unit.rsplit("/", 1)[1].split(".")[0]
+    obstacles = ("/etc/ssh/sshd_not_to_be_run", f"/etc/systemd/system/{name}.service")
+    edits: list[Edit] = [Remove(path) for path in obstacles if facts.has(path)]
+    if not linux_files.enabled(facts, name):
+        if unit.startswith("/etc/init.d"):
+            edits += [Link(f"/etc/rc{level}.d/S01{name}", f"../init.d/{name}") for level in "2345"]
+        else:
+            edits.append(Link(f"/etc/systemd/system/multi-user.target.wants/{name}.service", unit))
+    return Step("ssh-server", tuple(edits), answer.why, "started at boot")
+
+
+def _ssh_keys(facts: Facts) -> Optional[Step]:
+    if linux.ssh_keys(facts).result != FAIL:
+        return None
+    edits: list[Edit] = []
+    for path, node in facts.matching("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/*.conf"):
+        text = re.sub(r"(?im)^([ \t]*)(PubkeyAuthentication[ \t]+)no[ \t\r]*$", r"\1\2yes", node.text)
+        text = re.sub(r"(?im)^([ \t]*)(AuthorizedKeysFile[ \t]+(?:none|/dev/null)[ \t\r]*)$", r"\1#\2", text)
+        if text != node.text:
+            edits.append(Write(path, text))
+    return Step("ssh-keys", tuple(edits), "sshd refuses keys", "sshd takes keys")
+
+
+def _mac_addresses(facts: Facts) -> Optional[Step]:
+    found = linux_files.hard_coded_macs(facts)
+    edits: list[Edit] = []
+    for path in dict.fromkeys(line.rsplit(": ", 1)[0] for line in found):
+        text = facts.text(path)
+        if path.startswith("/etc/udev/") or path.endswith(".link"):
+            rest = _without_macs(path, text)
+            # A link's file without its match would be for all of them.
+            gone = path.endswith(".link") or not any(linux_files.lines(rest))
+            edits.append(Remove(path) if gone else Write(path, rest))
+        else:
+            edits.append(Write(path, _without_macs(path, text)))
+    return Step("mac-addresses", tuple(edits), "\n".join(found), "none")
+
+
+def _without_macs(path: str, text: str) -> str:
+    forms = {
+        pattern: form
+        for pattern, form in linux_files.MAC_LINES.items()
+        if path.startswith(pattern.split("*", maxsplit=1)[0])
+    }
+    kept: list[str] = []
+    for line in text.splitlines():
+        is_told = any(form.search(line) for form in forms.values()) and linux_files.MAC.search(line)
+        if not is_told or line.lstrip().startswith("#"):
+            kept.append(line)
+        elif path.endswith(".network"):
+            # Without any match it would be for the loopback too.
+            kept.append("Type=ether")
+    if "/netplan/" in path:
+        kept = _without_empty_matches(kept)
+    return "\n".join(kept) + "\n"
+
+
+def _without_empty_matches(lines: list[str]) -> list[str]:
+    """Netplan's: a match of nothing, and the name that it gave."""
+    kept: list[str] = []
+    for index, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        following = next((other for other in lines[index + 1 :] if other.strip()), "")
+        if line.strip() == "match:" and len(following) - len(following.lstrip()) <= indent:
+            continue
+        if re.match(r"\s+set-name\s*:", line):
+            continue
+        kept.append(line)
+    return kept
+
+
+def _fstab(facts: Facts) -> Optional[Step]:
+    wrong = dict(linux.wrong_lines(facts))
+    lines: list[str] = []
+    before: list[str] = []
+    after: list[str] = []
+    for given in facts.text("/etc/fstab").splitlines():
+        line = given
+        source = line.split()[0] if line.split() and not line.lstrip().startswith("#") else ""
+        if source in wrong:
+            device = linux_files.device_of(source, facts.systems)
+            system = facts.system_of(device) if device is not None else None
+            if system is not None and system.uuid:
+                line = line.replace(source, f"UUID={system.uuid}", 1)
+            elif system is None:
+                line = f"# not in the image: {line}"
+        if line != given:
+            before.append(_masked(given))
+            after.append(_masked(line))
+        lines.append(line)
+    edits = (Write("/etc/fstab", "\n".join(lines) + "\n"),) if before else ()
+    return Step("fstab", edits, "\n".join(before), "\n".join(after))
+
+
+def _masked(text: str) -> str:
+    """Without the secrets that options of mounts and kernels may be."""
+    return _SECRET.sub(r"\1********", text)
+
+
+def _serial_console(facts: Facts) -> Optional[Step]:
+    if linux.serial_console(facts).result != FAIL:
+        return None
+    edits: list[Edit] = []
+    for path, node in facts.matching(*linux_files.BOOT_FILES):
+        text = re.sub(linux_files.COMMAND_LINE, _with_console, node.text)
+        if text != node.text:
+            edits.append(Write(path, text))
+    # For the next update-grub.
+    defaults = facts.text("/etc/default/grub")
+    form = re.compile(r'^(GRUB_CMDLINE_LINUX=)(["\']?)(.*?)\2\s*$', re.MULTILINE)
+    told = form.search(defaults)
+    if told and not linux_files.has_serial_console(told[3]):
+        words = f"{told[3]} {_CONSOLES}".strip()
+        edits.append(
+            Write("/etc/default/grub", f'{defaults[: told.start()]}{told[1]}"{words}"{defaults[told.end() :]}')
+        )
+    kernel = facts.text("/etc/kernel/cmdline")
+    if kernel and not linux_files.has_serial_console(kernel):
+        edits.append(Write("/etc/kernel/cmdline", f"{kernel.rstrip()} {_CONSOLES}\n"))
+    before = _masked("; ".join(line.strip() for line in linux_files.command_lines(facts)))
+    return Step("serial-console", tuple(edits), before, f"{before} {_CONSOLES}")
+
+
+def _with_console(told: re.Match[str]) -> str:
+    return told[0] if linux_files.has_serial_console(told[0]) else f"{told[0].rstrip()} {_CONSOLES}"
+
+
+def _timezone(facts: Facts) -> Optional[Step]:
+    if linux.timezone(facts).result != FAIL:
+        return None
+    edits: list[Edit] = [Link("/etc/localtime", f"/usr/share/zoneinfo/{facts.zone}")]
+    if facts.has("/etc/timezone"):
+        edits.append(Write("/etc/timezone", f"{facts.zone}\n"))
+    return Step("timezone", tuple(edits), linux.zone_of(facts), facts.zone)
+
+
+def _passwords(facts: Facts) -> Optional[Step]:
+    lines, users = [], []
+    text = facts.text("/etc/shadow")
+    for given in text.splitlines():
+        line = given
+        user, colon, rest = line.partition(":")
+        field, more, others = rest.partition(":")
+        if colon and more and (not field or not field.startswith(("!", "*"))):
+            line = f"{user}:*:{others}"
+            users.append(user)
+        lines.append(line)
+    edits = (Write("/etc/shadow", "\n".join(lines) + "\n", 0o640),) if users else ()
+    return Step("passwords", edits, f"not locked: {', '.join(users)}", f"locked: {', '.join(users)}")
+
+
+def _personal(facts: Facts) -> Optional[Step]:
+    return _removal("personal", (path for path, node in facts.matching(*linux.PERSONAL) if node.size))
+
+
+def _leases(facts: Facts) -> Optional[Step]:
+    return _removal("leases", (path for path, node in facts.matching(*linux.LEASES) if node.size))
+
+
+def _context_state(facts: Facts) -> Optional[Step]:
+    found = [path for path, _node in facts.matching(*linux.STATES)]
+    edits: list[Edit] = []
+    if any(path.startswith("/var/lib/cloud") for path in found):
+        edits += [Remove(f"/var/lib/cloud/{name}") for name in ("instance", "instances", "data", "sem")]
+    if any(path.startswith("/var/lib/nebula-context") for path in found):
+        edits.append(Remove("/var/lib/nebula-context/*.sum"))
+    return Step("context-state", tuple(edits), "\n".join(found), "none")
+
+
+def _machine_id(facts: Facts) -> Optional[Step]:
+    if linux.machine_id(facts).result != FAIL:
+        return None
+    edits: list[Edit] = []
+    if facts.text("/etc/machine-id").strip() not in ("", "uninitialized"):
+        edits.append(Empty("/etc/machine-id"))
+    node = facts.tree.get("/var/lib/dbus/machine-id")
+    if node is not None and node.kind != LINK:
+        edits += [Remove("/var/lib/dbus/machine-id"), Link("/var/lib/dbus/machine-id", "/etc/machine-id")]
+    return Step("machine-id", tuple(edits), "one for all machines", "made at the first boot")
+
+
+def _host_keys(facts: Facts) -> Optional[Step]:
+    if linux.host_keys(facts).result != FAIL:
+        return None
+    found = [path for path, _node in facts.matching("/etc/ssh/ssh_host_*", "/etc/dropbear/dropbear_*_host_key")]
+    edits: list[Edit] = [Remove(path) for path in found]
+    after = linux.key_maker(facts)
+    if not after and linux_files.has_systemd(facts):
+        edits.append(Write(HOST_KEYS, _HOST_KEYS_UNIT))
+        edits.append(Link("/etc/systemd/system/multi-user.target.wants/nebula-host-keys.service", HOST_KEYS))
+        after = HOST_KEYS
+    elif not after:
+        edits.append(Write("/etc/init.d/nebula-host-keys", _HOST_KEYS_SCRIPT, 0o755))
+        edits += [Link(f"/etc/rc{level}.d/S01nebula-host-keys", "../init.d/nebula-host-keys") for level in "2345"]
+        after = "/etc/init.d/nebula-host-keys"
+    return Step("host-keys", tuple(edits), "\n".join(found) or "none", f"none; {after} makes them at the first boot")
+
+
+def _random_seed(facts: Facts) -> Optional[Step]:
+    return _removal("random-seed", (path for path in linux.SEEDS if facts.has(path)))
+
+
+def _tmp(facts: Facts) -> Optional[Step]:
+    found = linux.left_in_tmp(facts)
+    patterns = [f"{head}/{tail}" for head in ("/tmp", "/var/tmp") for tail in ("*", ".[!.]*")]
+    return Step("tmp", tuple(Remove(pattern) for pattern in patterns) if found else (), "\n".join(found), "empty")
+
+
+def _logs(facts: Facts) -> Optional[Step]:
+    edits: list[Edit] = []
+    found = [(path, node) for path, node in facts.matching(*linux.LOGS) if node.size]
+    for path, node in found:
+        # A file that is there is written to by whom its owner and mode allow; old ones and journals go.
+        keep = node.kind == FILE and not path.startswith("/var/log/journal/") and not re.search(r"\.(\d+|gz|xz)$", path)
+        edits.append(Empty(path) if keep else Remove(path))
+    return Step("logs", tuple(edits), "\n".join(path for path, _node in found), "empty")
+
+
+def _removal(name: str, paths: Iterator[str]) -> Step:
+    found = list(paths)
+    return Step(name, tuple(Remove(path) for path in found), "\n".join(found), "none")
+
+
+STEPS: dict[str, Callable[[Facts], Optional[Step]]] = {
+    "ssh-server": _ssh_server,
+    "ssh-keys": _ssh_keys,
+    "mac-addresses": _mac_addresses,
+    "fstab": _fstab,
+    "serial-console": _serial_console,
+    "timezone": _timezone,
+    "passwords": _passwords,
+    "personal": _personal,
+    "leases": _leases,
+    "context-state": _context_state,
+    "machine-id": _machine_id,
+    "host-keys": _host_keys,
+    "random-seed": _random_seed,
+    "tmp": _tmp,
+    "logs": _logs,
+}

@@ -1,0 +1,480 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine as libvirt's domain XML for QEMU, with the meaning of OpenNebula's KVM deployment file. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Optional
+from xml.etree import ElementTree as ET
+
+from ...errors import InvalidValue
+from ...model import targets
+from ...model.disk import Disk, DiskFiles
+from ...model.flags import TRUE
+from ...model.nic import Nic
+from ...model.numbers import whole
+from ...model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
+from ...model.vm import Graphics, Vm
+from ..base import Deployment, Site, domain_name
+
+NAMESPACE = "urn:nebula:provision:vm:1"
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+ET.register_namespace("nebula", NAMESPACE)
+ET.register_namespace("qemu", QEMU_NAMESPACE)
+
+CONSOLE_LOG = "console.log"
+# What the protocols themselves can carry.
+PASSWORD_LENGTH = {"vnc": 8, "spice": 59}
+# Root ports beyond those that the devices of the definition take: what can be attached to a running q35 machine.
+ROOT_PORTS = 16
+HYPERV = (
+    ("relaxed", "on"), ("vapic", "on"), ("spinlocks", "on"), ("vpindex", "on"), ("runtime", "on"), ("synic", "on"),
+    ("stimer", "on"), ("reset", "off"), ("frequencies", "on"), ("reenlightenment", "off"), ("tlbflush", "on"),
+    ("ipi", "on"), ("evmcs", "off"),
+)  # fmt: skip
+TIMERS = (
+    {"name": "rtc", "tickpolicy": "catchup"},
+    {"name": "pit", "tickpolicy": "delay"},
+    {"name": "hpet", "present": "no"},
+)
+# MiB of translated code that an emulated machine keeps: a Linux guest boots with no more.
+TRANSLATED = 128
+FIRMWARE_WORDS = ("UEFI", "EFI")
+
+
+def render(vm: Vm, site: Site) -> Deployment:
+    """The deployment file of a machine on this site. Raises InvalidValue for RAW data that is no XML fragment."""
+    domain = ET.Element("domain", {"type": site.accelerator})
+    raw = _raw_fragment(vm)
+    put(domain, "name", domain_name(vm.vm_id))
+    put(domain, "uuid", vm.uuid)
+    put(domain, "title", vm.name)
+    mark = metadata(domain, vm, site)
+    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    put(domain, "vcpu", str(vm.vcpu or 1))
+    threads = _number(vm.features, "IOTHREADS", "FEATURES")
+    if threads:
+        put(domain, "iothreads", str(threads))
+    if site.cpu_shares:
+        put(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
+    _os(domain, vm, site)
+    _features(domain, vm, site)
+    _cpu(domain, vm, site)
+    _clock(domain, vm, site)
+    devices = ET.SubElement(domain, "devices")
+    put(devices, "emulator", vm.emulator or site.emulator)
+    iothreads = _iothreads(vm)
+    _disks(devices, vm, site, iothreads[0])
+    _controllers(devices, vm, iothreads[1])
+    for nic in vm.nics:
+        _interface(devices, nic, vm)
+    _console(devices, site, raw)
+    if flag(vm.features, "GUEST_AGENT", default=True):
+        channel = ET.SubElement(devices, "channel", {"type": "unix"})
+        ET.SubElement(channel, "source", {"mode": "bind"})
+        ET.SubElement(channel, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
+    for device in vm.inputs:
+        ET.SubElement(devices, "input", given(type=device.type.lower(), bus=device.bus.lower()))
+    if vm.tpm is not None:
+        tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
+        ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
+    if vm.graphics is not None:
+        _graphics(devices, vm.graphics)
+    if raw is not None:
+        merge(domain, raw)
+    check_domain(domain, vm)
+    ET.indent(domain)
+    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
+    mark.set("generation", str(site.generation))
+    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+
+
+def check_domain(domain: ET.Element, vm: Vm) -> None:
+    for element in domain.iter():
+        for name, text in (("", element.text or ""), *element.attrib.items()):
+            check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
+
+
+def cpu_shares(cpu: float, whole: int) -> int:
+    """The weight of `cpu` processors where one whole processor weighs `whole`, within what cgroups take."""
+    lowest, highest = (2, 262144) if whole == 1024 else (1, 10000)
+    # Decimal fractions are not exact in binary: 0.07 * 100 is 7.000000000000001, and that is 7.
+    return min(max(math.ceil(round(cpu * whole, 6)), lowest), highest)
+
+
+def context_medium(vm: Vm, path: Optional[str]) -> str:
+    """The context's <disk> alone, with its medium or (path None) without one: what libvirt wants to change it."""
+    devices = ET.Element("devices")
+    if vm.context is not None:
+        files = None if path is None else DiskFiles(path=path, format="raw")
+        _disk(devices, _context_disk(vm), files, vm)
+    return ET.tostring(devices[0], encoding="unicode")
+
+
+def metadata(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
+    parent = ET.SubElement(domain, "metadata")
+    return ET.SubElement(
+        parent,
+        f"{{{NAMESPACE}}}vm",
+        {"catalog": site.catalog, "id": str(vm.vm_id), "generation": "0", "directory": site.directory},
+    )
+
+
+def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
+    os_ = ET.SubElement(domain, "os")
+    by_word = vm.os.firmware.upper() in FIRMWARE_WORDS
+    if by_word:
+        # libvirt picks the files itself, by the descriptors that the firmware's package brings: no path of ours.
+        os_.set("firmware", "efi")
+    put(os_, "type", "hvm", arch=vm.os.arch or "x86_64", machine=machine(vm))
+    nvram = f"{site.directory}/{domain_name(vm.vm_id)}_VARS.fd"
+    if by_word:
+        firmware = ET.SubElement(os_, "firmware")
+        secure = "yes" if vm.os.firmware_secure else "no"
+        ET.SubElement(firmware, "feature", {"enabled": secure, "name": "enrolled-keys"})
+        ET.SubElement(firmware, "feature", {"enabled": secure, "name": "secure-boot"})
+        put(os_, "nvram", nvram)
+    elif vm.os.firmware and vm.os.firmware.upper() != "BIOS":
+        secure = "yes" if vm.os.firmware_secure else "no"
+        put(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
+        template = vm.os.firmware.replace("_CODE", "_VARS").replace(".secboot", "")
+        put(os_, "nvram", nvram, **({"template": template} if template != vm.os.firmware else {}))
+    if vm.os.kernel:
+        put(os_, "kernel", vm.os.kernel)
+        if vm.os.initrd:
+            put(os_, "initrd", vm.os.initrd)
+        command = " ".join(part for part in (f"root=/dev/{vm.os.root}" * bool(vm.os.root), vm.os.kernel_cmd) if part)
+        if command:
+            put(os_, "cmdline", command)
+
+
+def machine(vm: Vm) -> str:
+    return vm.os.machine or "q35"
+
+
+def _is_q35(vm: Vm) -> bool:
+    return "q35" in machine(vm)
+
+
+def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
+    features = ET.SubElement(domain, "features")
+    for name, default in (("ACPI", True), ("APIC", False), ("PAE", False)):
+        if flag(vm.features, name, default):
+            ET.SubElement(features, name.lower())
+    if vm.os.firmware_secure and vm.os.firmware:
+        ET.SubElement(features, "smm", {"state": "on"})
+    if site.accelerator == "qemu":
+        # Translated code would take up to 1 GiB of each machine's host.
+        cache = ET.SubElement(ET.SubElement(features, "tcg"), "tb-cache", {"unit": "MiB"})
+        cache.text = str(TRANSLATED)
+    # Emulation has none of these, and libvirt refuses a domain that asks for them there.
+    if flag(vm.features, "HYPERV") and site.accelerator == "kvm":
+        hyperv = ET.SubElement(features, "hyperv")
+        for name, state in HYPERV:
+            ET.SubElement(hyperv, name, {"state": state, **({"retries": "8191"} if name == "spinlocks" else {})})
+
+
+def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
+    model = vm.cpu_model.get("MODEL", "")
+    if not model:
+        return
+    if model == "host-passthrough":
+        # Without KVM there is no host's CPU to pass through: all that emulation has comes nearest.
+        cpu = ET.SubElement(domain, "cpu", {"mode": model if site.accelerator == "kvm" else "maximum"})
+    elif model in ("host-model", "maximum"):
+        cpu = ET.SubElement(domain, "cpu", {"mode": model})
+    else:
+        cpu = ET.SubElement(domain, "cpu", {"mode": "custom", "match": "exact"})
+        put(cpu, "model", model, fallback="forbid")
+    for feature in vm.cpu_model.get("FEATURES", "").split(","):
+        if feature.strip():
+            ET.SubElement(cpu, "feature", {"policy": "require", "name": feature.strip()})
+
+
+def _clock(domain: ET.Element, vm: Vm, site: Site) -> None:
+    if not flag(vm.features, "LOCALTIME"):
+        return
+    clock = ET.SubElement(domain, "clock", {"offset": "localtime"})
+    for timer in TIMERS:
+        ET.SubElement(clock, "timer", dict(timer))
+    if site.accelerator == "kvm":
+        ET.SubElement(clock, "timer", {"name": "hypervclock", "present": "yes"})
+
+
+def _disks(devices: ET.Element, vm: Vm, site: Site, iothreads: Mapping[int, str]) -> None:
+    for disk in vm.disks:
+        _disk(devices, disk, site.disks[disk.disk_id], vm, iothreads.get(disk.disk_id, ""))
+    if vm.context is not None:
+        _disk(devices, _context_disk(vm), site.disks[vm.context.disk_id], vm)
+
+
+def _iothreads(vm: Vm) -> tuple[dict[int, str], str]:
+    """The I/O thread of each disk on virtio, by its id, and that of the SCSI controller: in turn, unless the disk names
+    its own. Nothing and "" where FEATURES/IOTHREADS asks for none."""
+    threads = _number(vm.features, "IOTHREADS", "FEATURES")
+    if not threads:
+        return {}, ""
+    turn = itertools.cycle(range(1, threads + 1))
+    on_virtio = [disk for disk in vm.disks if bus_of(disk, vm) == "virtio"]
+    return {disk.disk_id: disk.options.get("IOTHREAD") or str(next(turn)) for disk in on_virtio}, str(next(turn))
+
+
+def _context_disk(vm: Vm) -> Disk:
+    context = vm.context
+    return Disk(
+        disk_id=context.disk_id if context else len(vm.disks),
+        target=context.target if context else "",
+        bus=context.bus if context else "",
+        type="FILE" if context and context.device == "disk" else "CDROM",
+        readonly=True,
+        clone=True,
+        options={"DISCARD": ""},
+    )
+
+
+def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, iothread: str = "") -> None:
+    cdrom = disk.type == "CDROM"
+    block = files is not None and files.block
+    kind = {"type": "block" if block else "file", "device": "cdrom" if cdrom else "disk"}
+    element = ET.SubElement(devices, "disk", kind)
+    options = disk.options
+    format_ = "raw" if cdrom or files is None else files.format
+    bus = bus_of(disk, vm)
+    driver = given(
+        name="qemu",
+        type=format_,
+        cache=options.get("CACHE", "none").lower(),
+        error_policy=options.get("ERROR_POLICY", "").lower(),
+        io=options.get("IO", "").lower(),
+        discard=options.get("DISCARD", "unmap").lower(),
+        iothread=iothread,
+        queues=_queues(options.get("VIRTIO_BLK_QUEUES", "") or vm.features.get("VIRTIO_BLK_QUEUES", ""), vm)
+        if bus == "virtio"
+        else "",
+    )
+    ET.SubElement(element, "driver", driver)
+    if files is not None:
+        source = ET.SubElement(element, "source", {"dev" if block else "file": files.path})
+        if disk.luks_secret:
+            encryption = ET.SubElement(source, "encryption", {"format": "luks"})
+            ET.SubElement(encryption, "secret", {"type": "passphrase", "uuid": disk.luks_secret})
+        if cdrom and not disk.clone:
+            # An image that other machines read too: it keeps its owner.
+            _unlabelled(source)
+        # The whole chain by name. Nothing is probed in a file that a guest could have written; AppArmor's profile
+        # admits only what is named here.
+        below = element
+        for path, backing_format in files.backing:
+            below = ET.SubElement(below, "backingStore", {"type": "file"})
+            ET.SubElement(below, "format", {"type": backing_format})
+            _unlabelled(ET.SubElement(below, "source", {"file": path}))
+        ET.SubElement(below, "backingStore")
+    ET.SubElement(element, "target", {"dev": disk.target, "bus": bus})
+    _iotune(element, options)
+    if disk.readonly or cdrom:
+        ET.SubElement(element, "readonly")
+    if flag(options, "SHAREABLE"):
+        ET.SubElement(element, "shareable")
+    if options.get("SERIAL"):
+        put(element, "serial", options["SERIAL"])
+    if disk.boot_order:
+        ET.SubElement(element, "boot", {"order": str(disk.boot_order)})
+    if bus == "scsi":
+        address = {
+            "type": "drive",
+            "controller": "0",
+            "bus": "0",
+            "target": str(targets.letter_index(disk.target)),
+            "unit": "0",
+        }
+        ET.SubElement(element, "address", address)
+
+
+def _unlabelled(source: ET.Element) -> None:
+    ET.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
+
+
+def bus_of(disk: Disk, vm: Vm) -> str:
+    """The bus that a target stands on: what the disk says, else what the letters of its target mean on this machine."""
+    bus = disk.bus.lower() or targets.bus_of(disk.target, targets.Board(machine(vm), vm.os.sd_disk_bus))
+    if not bus:
+        raise InvalidValue(
+            f"virtual machine {vm.name}: disk {disk.disk_id}, TARGET {disk.target!r}",
+            "its prefix stands for no bus",
+            "Use a TARGET such as vda, sda or hda",
+        )
+    return bus
+
+
+def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
+    wanted: list[tuple[str, str]] = []
+    for name in IO_LIMITS:
+        names = [name + suffix for suffix in IO_SUFFIXES]
+        wanted += [(each.lower(), options[each]) for each in names if options.get(each)]
+    if options.get("SIZE_IOPS_SEC"):
+        wanted.append(("size_iops_sec", options["SIZE_IOPS_SEC"]))
+    if wanted:
+        iotune = ET.SubElement(element, "iotune")
+        for tag, value in wanted:
+            put(iotune, tag, value)
+
+
+def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
+    scsi = ET.SubElement(devices, "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
+    queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
+    ET.SubElement(scsi, "driver", given(queues=queues, iothread=iothread))
+    if _is_q35(vm):
+        root = ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
+        hole = _number(vm.features, "PCIHOLE64", "FEATURES")
+        if hole:
+            put(root, "pcihole64", str(hole), unit="KiB")
+        for index in range(1, ROOT_PORTS + 1):
+            ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": "pcie-root-port"})
+        bridge = {"type": "pci", "index": str(ROOT_PORTS + 1), "model": "pcie-to-pci-bridge"}
+        ET.SubElement(devices, "controller", bridge)
+
+
+def _queues(value: str, vm: Vm) -> str:
+    """A number of queues; "auto" is one for each virtual processor."""
+    return str(vm.vcpu or 1) if value.lower() == "auto" else value
+
+
+def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
+    values = {**nic.network_values, **nic.options}
+    bridged = bool(nic.bridge) and nic.network_values.get("VN_MAD", "") != "dummy"
+    element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
+    if bridged:
+        ET.SubElement(element, "source", {"bridge": nic.bridge})
+        if nic.network_values.get("VN_MAD", "").startswith("ovswitch"):
+            ET.SubElement(element, "virtualport", {"type": "openvswitch"})
+    ET.SubElement(element, "mac", {"address": nic.mac})
+    if nic.target:
+        ET.SubElement(element, "target", {"dev": nic.target})
+    model = nic.model or "virtio"
+    ET.SubElement(element, "model", {"type": model})
+    if model == "virtio":
+        # No name: libvirt takes vhost-net where the kernel has it, and an explicit one fails where it has not.
+        queues = _queues(values.get("VIRTIO_QUEUES", "auto"), vm)
+        if queues not in ("", "0", "1"):
+            ET.SubElement(element, "driver", {"queues": queues})
+    _bandwidth(element, values)
+    if values.get("FILTER"):
+        reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})
+        if nic.ip:
+            ET.SubElement(reference, "parameter", {"name": "IP", "value": nic.ip})
+    if nic.boot_order:
+        ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
+
+
+def _bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
+    found: list[tuple[str, dict[str, str]]] = []
+    for direction in ("inbound", "outbound"):
+        limits = {
+            key: values[f"{direction.upper()}_{name}"]
+            for key, name in (("average", "AVG_BW"), ("peak", "PEAK_BW"), ("burst", "PEAK_KB"))
+            if values.get(f"{direction.upper()}_{name}")
+        }
+        if limits.get("average"):
+            found.append((direction, limits))
+    if found:
+        bandwidth = ET.SubElement(element, "bandwidth")
+        for direction, limits in found:
+            ET.SubElement(bandwidth, direction, limits)
+
+
+def _console(devices: ET.Element, site: Site, raw: Optional[ET.Element]) -> None:
+    """Serial port 0: a terminal for `virsh console`, and all it shows in the machine's directory."""
+    log = {"file": f"{site.directory}/{CONSOLE_LOG}", "append": "on"}
+    own = None if raw is None else _raw_console(raw)
+    if own is not None:
+        if own.get("type") == "pty" and own.find("log") is None:
+            ET.SubElement(own, "log", log)
+        return
+    serial = ET.SubElement(devices, "serial", {"type": "pty"})
+    ET.SubElement(serial, "log", log)
+    ET.SubElement(serial, "target", {"port": "0"})
+    console = ET.SubElement(devices, "console", {"type": "pty"})
+    ET.SubElement(console, "target", {"type": "serial", "port": "0"})
+
+
+def _raw_console(raw: ET.Element) -> Optional[ET.Element]:
+    """The serial port 0 that RAW brings itself."""
+    for serial in raw.findall("./devices/serial"):
+        target = serial.find("target")
+        if target is None or target.get("port", "0") == "0":
+            return serial
+    return None
+
+
+def _graphics(devices: ET.Element, graphics: Graphics) -> None:
+    kind = graphics.type.lower()
+    element = ET.SubElement(
+        devices,
+        "graphics",
+        given(
+            type=kind,
+            port=str(graphics.port) if graphics.port else "-1",
+            autoport="no" if graphics.port else "yes",
+            listen=graphics.listen,
+            passwd=graphics.password[: PASSWORD_LENGTH.get(kind)],
+            keymap=graphics.keymap,
+        ),
+    )
+    if graphics.listen:
+        ET.SubElement(element, "listen", {"type": "address", "address": graphics.listen})
+
+
+def _raw_fragment(vm: Vm) -> Optional[ET.Element]:
+    return raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
+
+
+# Sections that a domain has once: what RAW says in them joins ours.
+SECTIONS = ("devices", "features", "os", "cputune", "clock", "metadata", "cpu")
+
+
+def merge(domain: ET.Element, raw: ET.Element) -> None:
+    for extra in list(raw):
+        ours = domain.find(extra.tag) if extra.tag in SECTIONS else None
+        if ours is None:
+            single = domain.find(extra.tag) if "}" not in extra.tag else None
+            if single is not None:
+                domain.remove(single)
+            domain.append(extra)
+            continue
+        ours.attrib.update(extra.attrib)
+        for child in list(extra):
+            if extra.tag in ("features", "os", "cputune"):
+                same = ours.find(child.tag)
+                if same is not None:
+                    ours.remove(same)
+            ours.append(child)
+
+
+def put(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text
+    return element
+
+
+def given(**attributes: str) -> dict[str, str]:
+    return {key: value for key, value in attributes.items() if value}
+
+
+def flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
+    value = values.get(name, "")
+    return value.upper() in TRUE if value else default
+
+
+def _number(values: Mapping[str, str], name: str, where: str) -> int:
+    value = values.get(name, "")
+    if not value:
+        return 0
+    number = whole(value)
+    if number is None:
+        raise InvalidValue(f"{where} {name} = {value!r}", "it is not a number", "Give a whole number")
+    return number

@@ -1,0 +1,343 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of libvirt, whatever runs them: what a driver does by libvirt's words alone. It goes before Driver in the
+bases of one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Optional
+from xml.etree import ElementTree as ET
+
+from ...deps import require
+from ...errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
+from ...model.audit import Domain
+from ..base import Mark, called, domain_name
+from . import domain_xml
+
+# How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
+STEP = 0.1
+PASSING_SECONDS = 300.0
+# A guest that is still booting does not see the power button: it is pressed again.
+PRESS_AGAIN = 10.0
+
+
+class LibvirtDomains:
+    """remedies: what libvirt says, and what to do about it. keep, forget: options of `virsh undefine`, for a machine
+    that is to be defined anew and for one that is not."""
+
+    remedies: ClassVar[tuple[tuple[str, str], ...]] = ()
+    keep: ClassVar[str] = ""
+    forget: ClassVar[str] = "--managed-save"
+
+    def __init__(self, uri: str) -> None:
+        self._libvirt: Any = require("libvirt")
+        # By default the library prints every error, also those that are answers, to a stream that Ansible reads.
+        self._libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        self._uri = uri
+        self._local = threading.local()
+        self._connections: list[Any] = []
+        self._lock = threading.Lock()
+        self._connection()
+
+    def close(self) -> None:
+        with self._lock:
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            with contextlib.suppress(self._libvirt.libvirtError):
+                connection.close()
+        self._local = threading.local()
+
+    def _connection(self) -> Any:
+        # One for each thread: libvirtd works on no more than five requests of a connection at a time.
+        connection = getattr(self._local, "connection", None)
+        if connection is None or not self._is_alive(connection):
+            opened = self._open()
+            with self._lock:
+                if connection in self._connections:
+                    self._connections.remove(connection)
+                self._connections.append(opened)
+            connection = self._local.connection = opened
+        return connection
+
+    def _is_alive(self, connection: Any) -> bool:
+        """Whether libvirtd still had it when it was last used: one that was started anew does not know it."""
+        try:
+            return bool(connection.isAlive())
+        except self._libvirt.libvirtError:
+            return False
+
+    def _open(self) -> Any:
+        try:
+            return self._libvirt.open(self._uri)
+        except self._libvirt.libvirtError as error:
+            raise HypervisorError(
+                f"connecting to libvirt ({self._uri})",
+                message(error),
+                "Start libvirtd; role nebula.provision.node does it with nebula_manage_services: true",
+            ) from error
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        lv = self._libvirt
+        ours: list[Domain] = []
+        foreign: list[str] = []
+        with self._explained("listing the machines of this node"):
+            domains = self._connection().listAllDomains()
+        for domain in domains:
+            mark = self._mark_of(domain)
+            if mark is None:
+                foreign.append(domain.name())
+                continue
+            try:
+                ours.append(self._inventoried(domain, mark))
+            except lv.libvirtError as error:
+                # It may have ended in between.
+                if error.get_error_code() != lv.VIR_ERR_NO_DOMAIN:
+                    raise self._error(f"looking at domain {domain.name()}", error) from error
+        return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(foreign))
+
+    def _inventoried(self, domain: Any, mark: Mark) -> Domain:
+        name, persistent = domain.name(), bool(domain.isPersistent())
+        autostart = persistent and bool(domain.autostart())
+        devices = ET.fromstring(domain.XMLDesc(0)).find("devices")
+        found = ET.Element("devices") if devices is None else devices
+        own = ET.fromstring(domain.metadata(self._libvirt.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE))
+        ports = [int(each.get("port") or 0) for each in found.iterfind("graphics")]
+        virsh = f"virsh -c {self._uri}"
+        end = [f"{virsh} destroy {name}"] * bool(domain.isActive())
+        return Domain(
+            name=name,
+            catalog=mark.catalog,
+            vm_id=mark.vm_id,
+            uuid=domain.UUIDString(),
+            state=self._state_name(domain.state()[0]),
+            generation=mark.generation,
+            persistent=persistent,
+            directory=own.get("directory", ""),
+            autostart=autostart,
+            port=max([port for port in ports if port > 0], default=0),
+            macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
+            disks=tuple(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
+            turn=f"{virsh} autostart {'--disable ' * autostart}{name}",
+            undefine="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.keep, name)))] * persistent),
+            forget="; ".join(end + [f"{virsh} undefine {self.forget} {name}"] * persistent),
+        )
+
+    def is_foreign(self, mark: Mark, directory: str) -> bool:
+        lv = self._libvirt
+        name = domain_name(mark.vm_id)
+        try:
+            domain = self._connection().lookupByName(name)
+            found = self._mark_of(domain)
+            return (found is None or found.catalog != mark.catalog) and f"{directory}/" not in domain.XMLDesc(0)
+        except lv.libvirtError as error:
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return False
+            raise self._error(f"looking for domain {name}", error) from error
+
+    def password_in(self, text: str) -> str:
+        graphics = ET.fromstring(text).find("devices/graphics")
+        return "" if graphics is None else graphics.get("passwd", "")
+
+    def has_open_console(self, mark: Mark) -> bool:
+        lv = self._libvirt
+        domain = self._find(mark)
+        try:
+            text = domain.XMLDesc(lv.VIR_DOMAIN_XML_SECURE) if domain is not None else ""
+        except lv.libvirtError as error:
+            # It may have ended in between.
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return False
+            raise self._error(f"looking at domain {domain_name(mark.vm_id)}", error) from error
+        return bool(text) and any(not each.get("passwd") for each in ET.fromstring(text).iterfind("devices/graphics"))
+
+    def state(self, mark: Mark) -> Optional[str]:
+        domain = self._find(mark)
+        return None if domain is None else self._state(domain, mark)
+
+    def _state(self, domain: Any, mark: Mark) -> str:
+        """Waits for the end of what is under way: a start or a save that a killed run asked for goes on in libvirtd."""
+        lv = self._libvirt
+        passing = (
+            lv.VIR_DOMAIN_PAUSED_STARTING_UP,
+            lv.VIR_DOMAIN_PAUSED_SAVE,
+            lv.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
+            lv.VIR_DOMAIN_PAUSED_SNAPSHOT,
+        )
+        limit = time.monotonic() + PASSING_SECONDS
+        with self._explained(f"state of {called(mark)}"):
+            state, reason = domain.state()
+            while state == lv.VIR_DOMAIN_PAUSED and reason in passing and time.monotonic() < limit:
+                time.sleep(STEP)
+                state, reason = domain.state()
+        return self._state_name(state)
+
+    def _state_name(self, state: int) -> str:
+        lv = self._libvirt
+        if state in (lv.VIR_DOMAIN_RUNNING, lv.VIR_DOMAIN_BLOCKED, lv.VIR_DOMAIN_SHUTDOWN):
+            return "RUNNING"
+        return "POWEROFF" if state == lv.VIR_DOMAIN_SHUTOFF else "UNKNOWN"
+
+    def _find(self, mark: Mark) -> Any:
+        """The machine's domain, None if there is none of its name; ForeignObject if it is not ours."""
+        lv = self._libvirt
+        name = domain_name(mark.vm_id)
+        try:
+            domain = self._connection().lookupByName(name)
+        except lv.libvirtError as error:
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return None
+            raise self._error(f"looking for domain {name}", error) from error
+        found = self._mark_of(domain)
+        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+            raise ForeignObject(
+                f"{called(mark)}: domain {name}",
+                "libvirt has one of this name without our mark"
+                if found is None
+                else f"libvirt has one of this name that belongs to catalog {found.catalog}",
+                "Rename or undefine it: it will not be touched",
+            )
+        if mark.uuid and domain.UUIDString() != mark.uuid:
+            raise Conflict(
+                f"{called(mark)}: domain {name}",
+                f"it has the UUID {domain.UUIDString()}, this machine's is {mark.uuid}",
+                "The catalog was replaced by another copy of itself? Undefine the domain if it is not needed",
+            )
+        return domain
+
+    def _found(self, mark: Mark) -> Any:
+        domain = self._find(mark)
+        if domain is None:
+            raise NotFound(
+                called(mark),
+                f"libvirt has no domain {domain_name(mark.vm_id)}",
+                "Run again: it is defined anew",
+            )
+        return domain
+
+    def _mark_of(self, domain: Any) -> Optional[Mark]:
+        lv = self._libvirt
+        try:
+            text = domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE)
+            element = ET.fromstring(text)
+            return Mark(
+                catalog=element.get("catalog", ""),
+                vm_id=int(element.get("id", "")),
+                generation=int(element.get("generation", "0")),
+            )
+        except (lv.libvirtError, ET.ParseError, ValueError):
+            return None
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def _undefine(self, domain: Any, mark: Mark, flags: int) -> None:
+        try:
+            domain.undefineFlags(flags)
+        except self._libvirt.libvirtError as error:
+            # A domain that was transient is gone with its process.
+            if error.get_error_code() != self._libvirt.VIR_ERR_NO_DOMAIN:
+                raise self._error(f"undefining {called(mark)}", error) from error
+
+    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+        domain = self._find(mark)
+        with self._explained(f"looking at {called(mark)}"):
+            return None if domain is None else bool(domain.autostart())
+
+    def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
+        domain = self._found(mark)
+        with self._explained(f"setting whether {called(mark)} starts with its host"):
+            domain.setAutostart(int(wanted))
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def start(self, mark: Mark) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        with self._explained(f"starting {called(mark)}"):
+            state = domain.state()[0]
+            if state == lv.VIR_DOMAIN_PAUSED:
+                domain.resume()
+            elif state == lv.VIR_DOMAIN_PMSUSPENDED:
+                domain.pMWakeup()
+            elif self._state_name(state) != "RUNNING":
+                if domain.isActive():
+                    domain.destroy()
+                self._create(domain)
+
+    def _create(self, domain: Any) -> None:
+        domain.create()
+
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        limit = time.monotonic() + timeout
+        press = 0.0
+        while self._state(domain, mark) != "POWEROFF":
+            now = time.monotonic()
+            if now >= limit:
+                raise self._disobeyed(f"shutting {called(mark)} down", mark, timeout)
+            if now >= press:
+                press = now + PRESS_AGAIN
+                try:
+                    self._press(domain)
+                except lv.libvirtError as error:
+                    # It may have ended in between.
+                    if error.get_error_code() != lv.VIR_ERR_OPERATION_INVALID:
+                        raise self._error(f"shutting {called(mark)} down", error) from error
+            time.sleep(STEP)
+
+    def _press(self, domain: Any) -> None:
+        """Ask its guest to shut down."""
+        domain.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def _disobeyed(self, asked: str, mark: Mark, timeout: int, instead: str = "hard: true") -> TimedOut:
+        return TimedOut(
+            asked,
+            f"the guest did not obey the power button within {timeout} s; it runs on",
+            f"Raise shutdown_timeout, see its console, or set {instead}",
+        )
+
+    def cancel(self, mark: Mark) -> None:
+        self._destroy(self._found(mark), mark)
+
+    def _destroy(self, domain: Any, mark: Mark) -> None:
+        lv = self._libvirt
+        try:
+            if domain.isActive():
+                domain.destroy()
+        except lv.libvirtError as error:
+            if error.get_error_code() not in (lv.VIR_ERR_OPERATION_INVALID, lv.VIR_ERR_NO_DOMAIN):
+                raise self._error(f"ending {called(mark)}", error) from error
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        domain = self._found(mark)
+        with self._explained(f"suspending {called(mark)}"):
+            domain.save(checkpoint)
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        with self._explained(f"resuming {called(mark)}"):
+            self._connection().restoreFlags(checkpoint, None, self._libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+    @contextlib.contextmanager
+    def _explained(self, asked: str) -> Iterator[None]:
+        try:
+            yield
+        except self._libvirt.libvirtError as error:
+            raise self._error(asked, error) from error
+
+    def _error(self, asked: str, error: Any) -> NebulaError:
+        return explained(asked, message(error), self.remedies)
+
+
+def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> NebulaError:
+    """The error that libvirt's words mean."""
+    if "Address already in use" in text or "Failed to find an available port" in text:
+        return NoCapacity(asked, text, "Run again: the next plan takes another port")
+    return HypervisorError(asked, text, next((remedy for pattern, remedy in remedies if pattern in text), ""))
+
+
+def message(error: Any) -> str:
+    return " ".join(str(error.get_error_message() or error).split())

@@ -1,0 +1,355 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU machines by libvirt's system daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+from xml.etree import ElementTree as ET
+
+from ...host import accelerator, kvm_device, services
+from ...host.command import find
+from ...host.files import remove_file
+from ...host.node import Changes, NodeFile, Remember
+from ...model.disk import Disk
+from ...model.host import Overhead
+from ...model.plan import ObservedVm
+from ...model.vm import Vm
+from ..base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, domain_name, ids_of
+from . import domain_xml, guest_agent, logs
+from .disks import RunningDisks
+from .domains import PRESS_AGAIN, LibvirtDomains
+from .secrets import LibvirtSecrets
+
+URI = "qemu:///system"
+# Linux's number of the key.
+SPACE = 57
+# libvirt writes one for each machine that it confines, and keeps it for ever.
+PROFILES = Path("/etc/apparmor.d/libvirt")
+# libvirt writes this first into a saved machine, and only when all the rest is in the file.
+SAVED = b"LibvirtQemudSave"
+# How often a context is put in again before a guest that keeps drawing the tray in is an error; QEMU's words for that,
+# which name the device only where it has one to name.
+TRAY_TRIES = 50
+TRAY_CLOSED = re.compile(r"Tray of (?:the device|device '[^']*') is not open")
+_NO_PASSWORD = (
+    'This host\'s QEMU takes no VNC password (FIPS mode): set RANDOM_PASSWD = "NO" in GRAPHICS, and LISTEN to 127.0.0.1'
+)
+# What libvirt says, and what to do about it.
+REMEDIES = (
+    ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("Permission denied", "QEMU's user can't reach a file of it: check the modes of the directories above"),
+    ("could not find kernel", "Check OS KERNEL"),
+    ("no secret with matching uuid", "Name it in nebula_luks_secrets, and run role nebula.provision.node"),
+    ("Secret not found", "Name it in nebula_luks_secrets, and run role nebula.provision.node"),
+    ("swtpm", "Install the packages swtpm and swtpm-tools"),
+    ("TPM version", "Install the packages swtpm and swtpm-tools"),
+    ("Unable to find any firmware", "Install the package ovmf"),
+    ("Unable to find 'efi' firmware", "Install the package ovmf"),
+    ("No PCI buses available", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
+    ("unsupported machine type", "Check OS MACHINE: qemu-system-x86_64 -machine help lists what there is"),
+    ("Maximum CPUs greater", "Ask for fewer VCPU"),
+    ("is not a valid device model name", "Check NIC MODEL: virtio, e1000 and rtl8139 are always there"),
+    ("VNC password auth disabled", _NO_PASSWORD),
+    ("does not support DES", _NO_PASSWORD),
+    ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
+    ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
+)
+
+
+# At most, by what benchmarks/overhead.py measures. QEMU itself takes 21 MiB, and may take screen memory (16) and caches
+# of disks; each processor its stack, and when emulated what its memory accesses are looked up in; page tables too.
+# Emulated besides: translated code, which is limited (it was 510 MiB of a guest of 64, and growing), and what is noted
+# of it: a guest that made all of it that it could took 209 MiB.
+BY_KVM = Overhead(fixed=64, vcpu=4, share=1 / 256)
+EMULATED = Overhead(fixed=128 + domain_xml.TRANSLATED, vcpu=8, share=1 / 32)
+
+
+class KvmDriver(LibvirtDomains, Driver):
+    name = "kvm"
+    capabilities = Driver.OPTIONAL - {"adjust", "migrate"}
+    remedies = REMEDIES
+    keep = "--keep-nvram"
+    forget = "--managed-save --snapshots-metadata --nvram"
+    programs = (accelerator.EMULATOR, "libvirtd", "virtlogd")
+    libraries = ("libvirt",)
+    services = services.LIBVIRT
+
+    def __init__(self, uri: str = URI) -> None:
+        super().__init__(uri)
+        self._events: Optional[_Events] = None
+
+    def close(self) -> None:
+        with self._lock:
+            events, self._events = self._events, None
+        if events is not None:
+            events.close()
+        super().close()
+
+    # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        return accelerator.choose(wanted, cached)
+
+    @classmethod
+    def prepare(cls, changes: Changes, remember: Remember) -> None:
+        kvm_device.take(changes, remember)
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        return kvm_device.give_back(changes, known)
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"qemu": accelerator.qemu_version(), "libvirt": services.libvirt_version()}
+
+    @classmethod
+    def overhead(cls, accelerator: str) -> Overhead:
+        return BY_KVM if accelerator == "kvm" else EMULATED
+
+    def site(self, common: Site) -> Site:
+        return replace(common, emulator=find(accelerator.EMULATOR))
+
+    def secrets(self, owner: str) -> Optional[Secrets]:
+        return LibvirtSecrets(self._libvirt, self._connection(), owner)
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def render(self, vm: Vm, site: Site) -> Deployment:
+        return domain_xml.render(vm, site)
+
+    def survey(self, catalog: str) -> Survey:
+        lv = self._libvirt
+        connection = self._connection()
+        groups = (
+            lv.VIR_DOMAIN_STATS_STATE
+            | lv.VIR_DOMAIN_STATS_CPU_TOTAL
+            | lv.VIR_DOMAIN_STATS_BALLOON
+            | lv.VIR_DOMAIN_STATS_VCPU
+        )
+        with self._explained("listing the machines of this node"):
+            records: list[tuple[Any, dict[str, Any]]] = connection.getAllDomainStats(
+                groups, lv.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+            )
+        vms: list[ObservedVm] = []
+        foreign, ids = 0, set[int]()
+        for domain, stats in records:
+            memory = int(stats.get("balloon.maximum", 0)) // 1024
+            state = self._state_name(int(stats.get("state.state", 0)))
+            mark = self._mark_of(domain)
+            if mark is None or mark.catalog != catalog:
+                foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
+                ids |= ids_of(domain.name())
+                continue
+            vms.append(
+                ObservedVm(
+                    vm_id=mark.vm_id,
+                    uuid=domain.UUIDString(),
+                    state=state,
+                    generation=mark.generation,
+                    cpu_time=int(stats.get("cpu.time", 0)) / 1e9,
+                    memory=0 if state == "POWEROFF" else memory,
+                    ended=self._ended_by(domain.name(), state, int(stats.get("state.reason", 0))),
+                )
+            )
+        return Survey(
+            vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign_memory=foreign, foreign_ids=frozenset(ids)
+        )
+
+    def _overhead_of(self, domain: Any, memory: int, stats: Mapping[str, Any]) -> int:
+        try:
+            kind = ET.fromstring(domain.XMLDesc(0)).get("type", "")
+        except (self._libvirt.libvirtError, ET.ParseError):
+            kind = ""  # it may have ended in between
+        return self.overhead(kind).of(memory, int(stats.get("vcpu.current", 1)))
+
+    def _ended_by(self, name: str, state: str, reason: int) -> str:
+        """As ObservedVm.ended."""
+        lv = self._libvirt
+        # A guest that reboots where that ends the machine is told as one that switched off, and so is a QEMU that
+        # somebody asked to end; a killed QEMU and one that was destroyed are not.
+        if state != "POWEROFF" or reason not in (lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN, lv.VIR_DOMAIN_SHUTOFF_UNKNOWN):
+            return ""
+        by_guest = logs.ended_by_guest(name)
+        if by_guest is None:
+            # A libvirtd that was started anew has forgotten the reason.
+            return "guest" if reason == lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN else "unknown"
+        return "guest" if by_guest else ""
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        lv = self._libvirt
+        with self._explained(f"defining {called(mark)}"):
+            domain = self._connection().defineXML(deployment.text)
+            if domain.isActive():
+                shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
+                if shares:
+                    domain.setSchedulerParametersFlags({"cpu_shares": int(shares)}, lv.VIR_DOMAIN_AFFECT_LIVE)
+
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
+        if vm.context is not None and vm.context.device == "disk":
+            # The medium of a disk can't be changed, and bytes that change below a mounted one are a damaged one to the
+            # guest. QEMU keeps the file that it has open.
+            return False
+        lv = self._libvirt
+        domain = self._found(mark)
+        flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
+        asked = f"changing the context of {called(mark)}"
+        with self._explained(asked):
+            for left in range(TRAY_TRIES, 0, -1):
+                try:
+                    # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
+                    domain.updateDeviceFlags(domain_xml.context_medium(vm, None), flags)
+                    domain.updateDeviceFlags(domain_xml.context_medium(vm, path), flags)
+                    break
+                except lv.libvirtError as error:
+                    # A guest that looks for media, as it does while it boots, has drawn the tray in meanwhile.
+                    if left == 1 or not TRAY_CLOSED.search(str(error)):
+                        raise
+                    RunningDisks(lv, self._uri, domain, asked).open_tray(vm.context.target if vm.context else "")
+        return True
+
+    def remove(self, mark: Mark) -> bool:
+        lv = self._libvirt
+        domain = self._find(mark)
+        if domain is None:
+            return False
+        self._destroy(domain, mark)
+        # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
+        logs.remove(domain_name(mark.vm_id))
+        for name in (f"libvirt-{domain.UUIDString()}", f"libvirt-{domain.UUIDString()}.files"):
+            remove_file(str(PROFILES / name))
+        flags = (
+            lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | lv.VIR_DOMAIN_UNDEFINE_NVRAM
+            | getattr(lv, "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA", 0)
+        )
+        self._undefine(domain, mark, flags)
+        return True
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def _create(self, domain: Any) -> None:
+        try:
+            domain.create()
+        except self._libvirt.libvirtError as error:
+            # With version 1 cgroups, the first machines of a host race for the group that all of them share: libvirt
+            # makes it, and writes its settings, without a lock. The loser finds it made the second time.
+            if not lost_the_race_for_cgroups(str(error)):
+                raise
+            domain.create()
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        with self._lock:
+            if self._events is None:
+                self._events = _Events(self._libvirt, self._open)
+        with self._events.rebooted(self._found(mark).UUIDString()) as happened:
+            limit = time.monotonic() + timeout
+            while time.monotonic() < limit:
+                with self._explained(f"rebooting {called(mark)}"):
+                    self._found(mark).reboot(self._libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+                if happened.wait(min(PRESS_AGAIN, max(limit - time.monotonic(), 0.0))):
+                    return
+        raise self._disobeyed(f"rebooting {called(mark)}", mark, timeout, "state: reset")
+
+    def press_key(self, mark: Mark) -> None:
+        domain = self._found(mark)
+        with self._explained(f"pressing a key of {called(mark)}"):
+            domain.sendKey(self._libvirt.VIR_KEYCODE_SET_LINUX, 50, [SPACE], 1, 0)
+
+    def written(self, mark: Mark) -> Optional[int]:
+        domain = self._found(mark)
+        with self._explained(f"looking at the disks of {called(mark)}"):
+            # Of all disks together: (reads, bytes read, writes, bytes written, errors).
+            return int(domain.blockStats("")[3])
+
+    def reset(self, mark: Mark) -> None:
+        domain = self._found(mark)
+        with self._explained(f"resetting {called(mark)}"):
+            domain.reset()
+
+    def ask_agent(self, mark: Mark) -> AgentAnswer:
+        return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {called(mark)}")
+
+    def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
+        self._running_disks(mark, disk).copy(disk, path, format, consistency)
+
+    def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
+        self._running_disks(mark, disk).create_snapshot(disk, tag, consistency)
+
+    def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
+        self._running_disks(mark, disk).delete_snapshot(disk, tag)
+
+    def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
+        return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {called(mark)}")
+
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        try:
+            with Path(checkpoint).open("rb") as file:
+                return file.read(len(SAVED)) == SAVED
+        except OSError:
+            return False
+
+
+class _Loop:
+    """libvirt's event loop, of which a process has one. It begins with the first need of it and never ends: once there
+    is one, libvirtd ends each connection, of any use, whose keepalive nobody has answered for half a minute."""
+
+    _lock = threading.Lock()
+    _begun = False
+
+    @classmethod
+    def begin(cls, libvirt: Any) -> None:
+        with cls._lock:
+            if not cls._begun:
+                libvirt.virEventRegisterDefaultImpl()
+                threading.Thread(target=cls._run, args=(libvirt,), name="libvirt-events", daemon=True).start()
+                cls._begun = True
+
+    @staticmethod
+    def _run(libvirt: Any) -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+
+class _Events:
+    """Waits for guests to reboot: nothing but an event tells. Has a connection of its own, since libvirt gives events
+    only to connections that were opened after the event loop was registered."""
+
+    def __init__(self, libvirt: Any, connect: Any) -> None:
+        self._libvirt = libvirt
+        self._waiting: dict[str, threading.Event] = {}
+        _Loop.begin(libvirt)
+        self._connection = connect()
+        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._happened, None)
+
+    def _happened(self, _connection: Any, domain: Any, _opaque: Any) -> None:
+        event = self._waiting.get(domain.UUIDString())
+        if event is not None:
+            event.set()
+
+    @contextlib.contextmanager
+    def rebooted(self, uuid: str) -> Iterator[threading.Event]:
+        event = self._waiting[uuid] = threading.Event()
+        try:
+            yield event
+        finally:
+            del self._waiting[uuid]
+
+    def close(self) -> None:
+        with contextlib.suppress(self._libvirt.libvirtError):
+            self._connection.close()
+
+
+def lost_the_race_for_cgroups(message: str) -> bool:
+    """Its settings are not there yet; or they are empty still, and no process fits into a group below it."""
+    found_none = "cpuset." in message and "No such file or directory" in message
+    return found_none or ("/cpuset/" in message and "/tasks'" in message and "No space left on device" in message)

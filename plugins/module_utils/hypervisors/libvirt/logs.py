@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What libvirt and QEMU write down about each start and end of a domain. It outlives both of them, and their host."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from ...errors import NebulaError
+from ...host.console import last_place
+from ...host.files import remove_file
+
+LOGS = Path("/var/log/libvirt/qemu")
+# virtlogd keeps older ones as .0 to .2, logrotate as .1 to .4 or by date, some of them compressed.
+_OLDER = re.compile(r"\.log(?:[.-]\d+){1,2}(\.gz)?")
+# virtlogd begins a new file at 2 MiB.
+_LIMIT = 4 << 20
+_START = b": starting up libvirt"
+_END = re.compile(rb"^\d{4}-\d\d-\d\d [\d:.]+\+0000: shutting down, reason=(\w+)$", re.MULTILINE)
+# QEMU says who wanted its end. libvirt does too, after a guest that has switched off: until then QEMU stays.
+_SIGNAL = re.compile(rb": terminating on signal \d+(?: from pid (\d+) \((.*)\))?$", re.MULTILINE)
+_LIBVIRT = (b"libvirtd", b"virtqemud")
+# Where QEMU is confined, it may not see who that was. Process 1 is the host that goes down.
+_UNSEEN = b"<unknown process>"
+
+
+def ended_by_guest(name: str) -> Optional[bool]:
+    """Whether its guest ended the domain the last time; None: its log does not tell.
+
+    A domain that was started and has no end in its log went down with its host.
+    """
+    said = _since_start(name)
+    if said is None:
+        return None
+    ends = _END.findall(said)
+    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, _SIGNAL.finditer(said)))
+
+
+def _is_strange(signal: re.Match[bytes]) -> bool:
+    pid, sender = signal[1], signal[2]
+    if pid in (None, b"1"):
+        return True
+    return sender != _UNSEEN and sender.rpartition(b"/")[2] not in _LIBVIRT
+
+
+def _since_start(name: str) -> Optional[bytes]:
+    """What was written since the domain was last started; None if that is not there any more, or can't be read."""
+    said = b""
+    try:
+        for path in _files(name):
+            size = path.stat().st_size
+            place = last_place(str(path), size, _START)
+            with path.open("rb") as file:
+                file.seek(max(place or 0, size - _LIMIT))
+                said = file.read(_LIMIT) + said
+            if place is not None:
+                return said
+    except (NebulaError, OSError):
+        pass
+    return None
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The newest first. Only where that one does not tell is the directory read: it has files of all machines."""
+    newest = LOGS / f"{name}.log"
+    if newest.exists():
+        yield newest
+    yield from sorted(older(name, packed=False), key=lambda path: -path.stat().st_mtime_ns)
+
+
+def older(name: str, packed: bool = True) -> list[Path]:
+    found = []
+    with contextlib.suppress(OSError):
+        for path in LOGS.iterdir():
+            rest = _OLDER.fullmatch(path.name[len(name) :]) if path.name.startswith(f"{name}.log") else None
+            if rest is not None and (packed or not rest[1]):
+                found.append(path)
+    return found
+
+
+def remove(name: str) -> None:
+    """What there is about this domain, the newest last."""
+    for path in [*older(name), LOGS / f"{name}.log"]:
+        remove_file(str(path))

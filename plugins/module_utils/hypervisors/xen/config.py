@@ -1,0 +1,313 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine as a configuration file of `xl` (and of the older `xm`), with the meaning of OpenNebula's Xen deployment
+file. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from ...errors import InvalidValue
+from ...host import console
+from ...model import targets, xen
+from ...model.disk import DiskFiles
+from ...model.flags import TRUE
+from ...model.nic import Nic
+from ...model.vm import Graphics, Vm
+from ..base import Deployment, Site, domain_name
+
+# What one whole processor weighs to Xen's credit scheduler, and the weights it takes.
+CREDIT = 256
+LOWEST, HIGHEST = 1, 65535
+FIRST_PORT = 5900
+PASSWORD_LENGTH = 8
+# How xl calls the driver that can read a format.
+_PREFIX = {"raw": "file:", "qcow2": "qcow2:"}
+# Models that xl's QEMU has; all others (virtio) are those of other hypervisors.
+NIC_MODELS = ("e1000", "rtl8139", "ne2k_pci", "pcnet")
+MARK = "# nebula"
+
+
+def render(vm: Vm, site: Site) -> Deployment:
+    """The deployment file of a machine on this site. InvalidValue for what its format can't express."""
+    where = f"virtual machine {vm.name}"
+    kind = xen.kind_of(vm)
+    lines = [f"name = {quoted(domain_name(vm.vm_id))}", f"uuid = {quoted(vm.uuid)}"]
+    lines += [f"#O CPU_CREDITS = {credits(vm.cpu)}", f"cpu_weight = {quoted(str(credits(vm.cpu)))}"]
+    lines += [f"cap = {quoted(str(vm.cpu_limit))}"] * bool(vm.cpu_limit)
+    lines += [f"memory  = {quoted(str(vm.memory))}", f"vcpus  = {quoted(str(vm.vcpu or 1))}"]
+    lines += _boot(vm, kind, where)
+    lines += _list("disk", _disks(vm, site, kind, where))
+    lines += _list("vif", [_vif(nic, kind, where) for nic in vm.nics])
+    lines += _graphics(vm.graphics, kind)
+    lines += _features(vm, kind)
+    if kind == xen.HVM:
+        lines += _serial(site)
+    raw = vm.raw.get("xen", "").strip("\n")
+    lines += raw.split("\n") if raw else []
+    text = "\n".join(lines) + "\n"
+    mark = f"{MARK} catalog={site.catalog} id={vm.vm_id} generation={site.generation} directory={site.directory}\n"
+    return Deployment(text=mark + text, digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def credits(cpu: float) -> int:
+    """The weight of `cpu` processors."""
+    return min(max(math.ceil(round(cpu * CREDIT, 6)), LOWEST), HIGHEST)
+
+
+def quoted(text: str) -> str:
+    """The text as a string of xl, and of Python, in which xm reads its files."""
+    escaped = "".join(
+        "\\" + character
+        if character in "\\'"
+        else f"\\x{ord(character):02x}"
+        if ord(character) < 32 or ord(character) == 127
+        else character
+        for character in text
+    )
+    return f"'{escaped}'"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What stands in a machine's file. disks: by the number of the device; nics: by MAC."""
+
+    disks: Mapping[int, str]
+    nics: Mapping[str, str]
+
+
+def devices_of(vm: Vm, site: Site) -> Devices:
+    kind, where = xen.kind_of(vm), f"virtual machine {vm.name}"
+    disks = _disks(vm, site, kind, where)
+    numbers = [device_number(entry.rsplit(",", 2)[1].partition(":")[0]) for entry in disks]
+    return Devices(dict(zip(numbers, disks)), {nic.mac.lower(): _vif(nic, kind, where) for nic in vm.nics})
+
+
+def device_number(device: str) -> int:
+    """Of a disk's device in a machine, as Xen counts them (vbd-interface)."""
+    prefix, index = targets.prefix_of(device), targets.letter_index(device)
+    if prefix == "hd" and index < 4:
+        return (3, 3, 22, 22)[index] << 8 | (index % 2) << 6
+    if prefix == "sd" and index < 16:
+        return 8 << 8 | index << 4
+    return 202 << 8 | index << 4 if index < 16 else 1 << 28 | index << 8
+
+
+def _list(name: str, entries: list[str]) -> list[str]:
+    return [f"{name} = [", *(f"    {quoted(entry)}," for entry in entries), "]"]
+
+
+def _boot(vm: Vm, kind: str, where: str) -> list[str]:
+    lines = []
+    if kind == xen.HVM:
+        lines += ["builder = 'hvm'", f"boot = {quoted(xen.letters(vm))}"]
+        if vm.os.firmware and vm.os.firmware.upper() != "BIOS":
+            lines.append("bios = 'ovmf'")
+    elif kind == xen.PVH:
+        lines.append("type = 'pvh'")
+    if vm.os.kernel:
+        lines.append(f"kernel = {quoted(vm.os.kernel)}")
+        if vm.os.initrd:
+            lines.append(f"ramdisk = {quoted(vm.os.initrd)}")
+        if vm.os.root:
+            lines.append(f"root = {quoted(vm.os.root if vm.os.root.startswith('/') else '/dev/' + vm.os.root)}")
+        if vm.os.kernel_cmd:
+            lines.append(f"extra = {quoted(vm.os.kernel_cmd)}")
+    elif vm.os.bootloader:
+        lines.append(f"bootloader = {quoted(vm.os.bootloader)}")
+    elif kind != xen.HVM:
+        raise InvalidValue(
+            f"{where}: OS/MACHINE = {vm.os.machine}",
+            "it has no firmware, and neither KERNEL nor BOOTLOADER is given",
+            'Name KERNEL (and INITRD), or BOOTLOADER = "pygrub" for the one on its disk; or leave MACHINE out',
+        )
+    return lines
+
+
+def _disks(vm: Vm, site: Site, kind: str, where: str) -> list[str]:
+    # A boot loader outside of the machine reads the first disk of the list, whatever its name.
+    first = min((disk.boot_order for disk in vm.disks if disk.boot_order), default=0)
+    disks = sorted(vm.disks, key=lambda disk: not (kind != xen.HVM and first and disk.boot_order == first))
+    entries = [
+        _disk(
+            site.disks[disk.disk_id],
+            disk.target,
+            disk.type == "CDROM",
+            disk.readonly,
+            kind,
+            f"{where}: disk {disk.disk_id}",
+        )
+        for disk in disks
+    ]
+    if vm.context is not None:
+        context = vm.context
+        cdrom = context.device != "disk"
+        entries.append(_disk(site.disks[context.disk_id], context.target, cdrom, True, kind, f"{where}: context"))
+    return entries
+
+
+def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str, where: str) -> str:
+    if "," in files.path or "\n" in files.path:
+        raise InvalidValue(f"{where}: {files.path}", "xl takes no path with a comma in it", "Use another nebula_root")
+    prefix = "phy:" if files.block else _PREFIX[files.format]
+    # A PVH machine has no drives for CDROMs: a read-only disk with the same content.
+    device = targets.bare(target) + (":cdrom" if cdrom and kind != xen.PVH else "")
+    return f"{prefix}{files.path},{device},{'r' if readonly or cdrom else 'w'}"
+
+
+def _vif(nic: Nic, kind: str, where: str) -> str:
+    model = nic.model.lower() if kind == xen.HVM and nic.model.lower() in NIC_MODELS else ""
+    fields = {
+        "model": model,
+        "mac": nic.mac,
+        "ip": nic.ip,
+        "bridge": nic.bridge,
+        "vifname": nic.target,
+        "script": nic.options.get("SCRIPT", ""),
+    }
+    for name, value in fields.items():
+        if any(character in value for character in ",'\"\n"):
+            raise InvalidValue(
+                f"{where}: NIC {nic.nic_id}: {name} = {value}", "xl takes no comma or quote there", "Remove it"
+            )
+    return ",".join(f"{name}={value}" for name, value in fields.items() if value)
+
+
+def _graphics(graphics: Optional[Graphics], kind: str) -> list[str]:
+    if graphics is None:
+        return []
+    display = str(graphics.port - FIRST_PORT) if graphics.port else ""
+    values = {
+        "vnclisten": graphics.listen,
+        "vncunused": "0" if display else "1",
+        "vncdisplay": display,
+        "vncpasswd": graphics.password[:PASSWORD_LENGTH],
+        "keymap": graphics.keymap,
+    }
+    given = {name: value for name, value in values.items() if value}
+    if kind == xen.HVM:
+        return ["vnc = '1'", *(f"{name} = {quoted(value)}" for name, value in given.items())]
+    for name, value in given.items():
+        if any(character in value for character in ",'\"\n"):
+            raise InvalidValue(
+                f"GRAPHICS: {'PASSWD' if name == 'vncpasswd' else name}",
+                "xl takes no comma or quote there, for a machine that is not HVM",
+                "Choose another",
+            )
+    return [f"vfb = [{quoted(','.join(['type=vnc', *(f'{name}={value}' for name, value in given.items())]))}]"]
+
+
+def _features(vm: Vm, kind: str) -> list[str]:
+    lines = []
+    if kind == xen.HVM:
+        if any(device.type == "tablet" for device in vm.inputs):
+            lines += ["usb = 1", "usbdevice = 'tablet'"]
+        elif any(device.type == "mouse" for device in vm.inputs):
+            lines += ["usb = 1", "usbdevice = 'mouse'"]
+        for feature, name in (("PAE", "pae"), ("ACPI", "acpi"), ("APIC", "apic")):
+            if vm.features.get(feature):
+                lines.append(f"{name} = {int(_flag(vm.features, feature))}")
+        if _flag(vm.features, "HYPERV"):
+            lines.append("viridian = 1")
+    if _flag(vm.features, "LOCALTIME"):
+        lines.append("localtime = '1'")
+    return lines
+
+
+def _serial(site: Site) -> list[str]:
+    """Serial port 0: a terminal for `xl console -t serial`, and all it shows in the machine's directory. xl finds the
+    terminal by the name of QEMU's device."""
+    device = f"pty,id=serial0,logfile={site.directory}/{console.NAME},logappend=on"
+    arguments = ["-chardev", device, "-serial", "chardev:serial0"]
+    return [f"device_model_args = [{', '.join(quoted(argument) for argument in arguments)}]"]
+
+
+def _flag(values: Mapping[str, str], name: str) -> bool:
+    return values.get(name, "").strip().upper() in TRUE
+
+
+# -- what stands in such a file ----------------------------------------------------------------------------------------
+_PASSWORD = re.compile(r"\bvncpasswd(?: = '|=)((?:[^'\\,]|\\.)*)")
+_PORT = re.compile(r"\bvncdisplay ?= ?'?(\d+)")
+_WEIGHT = re.compile(r"^cpu_weight = '(\d+)'$", re.MULTILINE)
+# The second word is xm's.
+_CAP = re.compile(r"^(?:cap|cpu_cap) = '(\d+)'$", re.MULTILINE)
+_MAC = re.compile(r"\bmac=([0-9a-f]{2}(?::[0-9a-f]{2}){5})\b")
+_BRIDGE = re.compile(r"\bbridge=([^,'\n]+)")
+_VCPUS = re.compile(r"^vcpus  = '(\d+)'$", re.MULTILINE)
+_FILE = re.compile(r"^(?:kernel|ramdisk) = '(/[^\n]*)'$", re.MULTILINE)
+_MEMORY = re.compile(r"^memory  = '(\d+)'$", re.MULTILINE)
+_DISK = re.compile(
+    rf"^ {{4}}'(?:tap:)?(?:{'|'.join((*_PREFIX.values(), 'phy:'))})(?P<path>/[^,\n]*),[^,\n]+,(?P<mode>[rw])',$",
+    re.MULTILINE,
+)
+
+
+def port_of(text: str) -> int:
+    """The port of its console, 0 if it has none."""
+    found = _PORT.search(text)
+    return FIRST_PORT + int(found[1]) if found else 0
+
+
+def password_of(text: str) -> str:
+    """The password of its console, "" if it has none. Up to the first comma, which no made-up one has."""
+    found = _PASSWORD.search(text)
+    return _unquoted(found[1]) if found else ""
+
+
+def weights_of(text: str) -> tuple[int, int]:
+    """Weight and cap (0: none) that it is to have."""
+    weight, cap = _WEIGHT.search(text), _CAP.search(text)
+    return int(weight[1]) if weight else CREDIT, int(cap[1]) if cap else 0
+
+
+def macs_of(text: str) -> list[str]:
+    return _MAC.findall(text)
+
+
+def disks_of(text: str) -> list[str]:
+    """The files of its disks."""
+    return [_unquoted(found["path"]) for found in _DISK.finditer(text)]
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("\\'", "'").replace("\\\\", "\\")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a host must have before it can start a machine. memory: MiB. files: kernels and initrds. disks: their files,
+    and whether the machine writes to them. emulator: what needs one, "" if nothing does."""
+
+    memory: int
+    vcpus: int
+    bridges: tuple[str, ...]
+    files: tuple[str, ...]
+    disks: tuple[tuple[str, bool], ...]
+    emulator: str
+
+
+def needs_of(text: str) -> Needs:
+    vcpus = _VCPUS.search(text)
+    emulator = ""
+    if re.search(r"^builder = 'hvm'$|^type = 'hvm'$", text, re.MULTILINE):
+        emulator = "a machine of type HVM"
+    elif re.search(rf"^ {{4}}'{_PREFIX['qcow2']}", text, re.MULTILINE):
+        emulator = "a disk in qcow2"
+    elif re.search(r"^vfb = \[", text, re.MULTILINE):
+        emulator = "a graphical console"
+    memory = _MEMORY.search(text)
+    return Needs(
+        memory=int(memory[1]) if memory else 0,
+        vcpus=int(vcpus[1]) if vcpus else 1,
+        bridges=tuple(dict.fromkeys(_BRIDGE.findall(text))),
+        files=tuple(_unquoted(found) for found in _FILE.findall(text)),
+        disks=tuple((_unquoted(found["path"]), found["mode"] == "w") for found in _DISK.finditer(text)),
+        emulator=emulator,
+    )

@@ -1,0 +1,258 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine as libvirt's domain XML for Xen, with the meaning of config.py's file. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from ...errors import InvalidValue
+from ...host import console
+from ...model import targets, xen
+from ...model.disk import DiskFiles
+from ...model.nic import Nic
+from ...model.vm import Graphics, Vm
+from ..base import Deployment, Site, domain_name
+from ..libvirt.domain_xml import NAMESPACE, check_domain, flag, given, metadata, put
+from .config import NIC_MODELS, PASSWORD_LENGTH, Needs, credits
+
+XEN_NAMESPACE = "http://libvirt.org/schemas/domain/xen/1.0"
+ET.register_namespace("xen", XEN_NAMESPACE)
+_TYPES = {xen.PV: ("linux", "xenpv"), xen.PVH: ("xenpvh", "xenpvh"), xen.HVM: ("hvm", "xenfv")}
+# The lowest weight that libvirt takes.
+LOWEST = 2
+_BOOT = {"c": "hd", "d": "cdrom", "n": "network"}
+# What RAW may say, in xl's words: libvirt's are the same.
+_ENDS = ("on_poweroff", "on_reboot", "on_crash")
+_END = re.compile(rf"({'|'.join(_ENDS)})\s*=\s*['\"](destroy|restart|preserve|rename-restart)['\"]")
+
+
+def render(vm: Vm, site: Site) -> Deployment:
+    """The deployment file of a machine on this site. InvalidValue for what libvirt has no words for."""
+    where, kind = f"virtual machine {vm.name}", xen.kind_of(vm)
+    domain = ET.Element("domain", {"type": "xen"})
+    put(domain, "name", domain_name(vm.vm_id))
+    put(domain, "uuid", vm.uuid)
+    put(domain, "title", vm.name)
+    mark = metadata(domain, vm, site)
+    if vm.cpu_limit:
+        # libvirt has no word for it; it is set as soon as the machine runs.
+        mark.set("cap", str(vm.cpu_limit))
+    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    put(domain, "vcpu", str(vm.vcpu or 1))
+    put(ET.SubElement(domain, "cputune"), "shares", str(max(credits(vm.cpu), LOWEST)))
+    _boot(domain, vm, kind, where)
+    _features(domain, vm, kind)
+    put(domain, "clock", "", offset="localtime" if flag(vm.features, "LOCALTIME") else "utc")
+    for name, value in _ends(vm, where).items():
+        put(domain, name, value)
+    _devices(ET.SubElement(domain, "devices"), vm, site, kind)
+    if kind == xen.HVM:
+        _serial(domain, site)
+    check_domain(domain, vm)
+    ET.indent(domain)
+    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
+    mark.set("generation", str(site.generation))
+    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+
+
+def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:
+    if vm.os.firmware and vm.os.firmware.upper() != "BIOS":
+        raise InvalidValue(
+            f"{where}: OS/FIRMWARE = {vm.os.firmware}",
+            "libvirt has no UEFI for machines of Xen",
+            "Use a host with nebula_hypervisor: xen, or BIOS",
+        )
+    if vm.os.bootloader:
+        _check_first(vm, where)
+        put(domain, "bootloader", vm.os.bootloader)
+    os_ = ET.SubElement(domain, "os")
+    type_, machine = _TYPES[kind]
+    put(os_, "type", type_, arch="x86_64", machine=machine)
+    if vm.os.kernel:
+        put(os_, "kernel", vm.os.kernel)
+        if vm.os.initrd:
+            put(os_, "initrd", vm.os.initrd)
+        root = vm.os.root if vm.os.root.startswith("/") else f"/dev/{vm.os.root}" if vm.os.root else ""
+        command = " ".join(part for part in (f"root={root}" if root else "", vm.os.kernel_cmd) if part)
+        if command:
+            put(os_, "cmdline", command)
+    elif kind == xen.HVM:
+        for letter in xen.letters(vm):
+            ET.SubElement(os_, "boot", {"dev": _BOOT[letter]})
+
+
+def _check_first(vm: Vm, where: str) -> None:
+    """libvirt has a boot loader read the disk whose target comes first."""
+    if not vm.disks:
+        return
+    wanted = min(vm.disks, key=lambda disk: disk.boot_order or len(vm.disks) + 1)
+    first = min(vm.disks, key=lambda disk: targets.letter_index(targets.bare(disk.target)))
+    if wanted.boot_order and wanted is not first:
+        raise InvalidValue(
+            f"{where}: OS/BOOTLOADER = {vm.os.bootloader}",
+            f"libvirt has it read {first.target}, and OS/BOOT names {wanted.target}",
+            "Give the disk to boot from the first TARGET, or use a host with nebula_hypervisor: xen",
+        )
+
+
+def _features(domain: ET.Element, vm: Vm, kind: str) -> None:
+    names = {xen.HVM: ("ACPI", "APIC", "PAE"), xen.PVH: ("ACPI",)}.get(kind, ())
+    # What xl gives a machine where nothing is said, and libvirt only where something is.
+    found = [name.lower() for name in names if flag(vm.features, name, default=True)]
+    if kind == xen.HVM and flag(vm.features, "HYPERV"):
+        found.append("viridian")
+    if found:
+        features = ET.SubElement(domain, "features")
+        for name in found:
+            ET.SubElement(features, name)
+
+
+def _ends(vm: Vm, where: str) -> dict[str, str]:
+    found = {}
+    for line in filter(None, (line.strip() for line in vm.raw.get("xen", "").split("\n"))):
+        match = _END.fullmatch(line)
+        if match is None:
+            raise InvalidValue(
+                f"{where}: RAW of type xen",
+                f"{line!r} is in the words of xl, and this host's machines are libvirt's, which has none for it",
+                f"Use a host with nebula_hypervisor: xen, or leave it out; {', '.join(_ENDS)} are understood",
+            )
+        found[match[1]] = match[2]
+    return {name: found[name] for name in _ENDS if name in found}
+
+
+def _devices(devices: ET.Element, vm: Vm, site: Site, kind: str) -> None:
+    disks = [
+        _disk(site.disks[disk.disk_id], disk.target, disk.type == "CDROM", disk.readonly, kind) for disk in vm.disks
+    ]
+    if vm.context is not None:
+        context = vm.context
+        disks.append(_disk(site.disks[context.disk_id], context.target, context.device != "disk", True, kind))
+    if kind == xen.HVM or vm.graphics is not None or any(files.format == "qcow2" for files in site.disks.values()):
+        put(devices, "emulator", site.emulator)
+    devices.extend(disks)
+    devices.extend(_interface(nic, kind) for nic in vm.nics)
+    if kind != xen.HVM:
+        console_ = ET.SubElement(devices, "console", {"type": "pty"})
+        ET.SubElement(console_, "target", {"type": "xen", "port": "0"})
+    elif vm.inputs:
+        ET.SubElement(devices, "input", {"type": vm.inputs[0].type.lower(), "bus": "usb"})
+    if vm.graphics is not None:
+        _graphics(devices, vm.graphics)
+
+
+def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str) -> ET.Element:
+    # A PVH machine has no drives for CDROMs: a read-only disk with the same content.
+    cdrom_drive = cdrom and kind != xen.PVH
+    device = "cdrom" if cdrom_drive else "disk"
+    element = ET.Element("disk", {"type": "block" if files.block else "file", "device": device})
+    if files.block:
+        ET.SubElement(element, "driver", {"name": "phy", "type": "raw"})
+    elif files.format == "qcow2":
+        ET.SubElement(element, "driver", {"name": "qemu", "type": "qcow2"})
+    # Nothing said is as xl has it: the kernel reads the file, by a loop device. A driver "file" would be QEMU, too.
+    ET.SubElement(element, "source", {"dev" if files.block else "file": files.path})
+    name = targets.bare(target)
+    bus = {"hd": "ide", "sd": "scsi"}.get(targets.prefix_of(name), "xen")
+    ET.SubElement(element, "target", {"dev": name, "bus": bus})
+    if readonly or cdrom:
+        ET.SubElement(element, "readonly")
+    return element
+
+
+def _interface(nic: Nic, kind: str) -> ET.Element:
+    element = ET.Element("interface", {"type": "bridge" if nic.bridge else "ethernet"})
+    ET.SubElement(element, "mac", {"address": nic.mac.lower()})
+    if nic.bridge:
+        ET.SubElement(element, "source", {"bridge": nic.bridge})
+    if nic.ip:
+        ET.SubElement(element, "ip", {"address": nic.ip, "family": "ipv4"})
+    if nic.options.get("SCRIPT"):
+        ET.SubElement(element, "script", {"path": nic.options["SCRIPT"]})
+    if nic.target:
+        ET.SubElement(element, "target", {"dev": nic.target})
+    if kind == xen.HVM and nic.model.lower() in NIC_MODELS:
+        ET.SubElement(element, "model", {"type": nic.model.lower()})
+    return element
+
+
+def _graphics(devices: ET.Element, graphics: Graphics) -> None:
+    element = ET.SubElement(
+        devices,
+        "graphics",
+        given(
+            type="vnc",
+            port=str(graphics.port) if graphics.port else "-1",
+            autoport="no" if graphics.port else "yes",
+            listen=graphics.listen,
+            passwd=graphics.password[:PASSWORD_LENGTH],
+            keymap=graphics.keymap,
+        ),
+    )
+    if graphics.listen:
+        ET.SubElement(element, "listen", {"type": "address", "address": graphics.listen})
+
+
+def _serial(domain: ET.Element, site: Site) -> None:
+    """As in config.py: libvirt has a log for consoles of QEMU's own machines only."""
+    device = f"pty,id=serial0,logfile={site.directory}/{console.NAME},logappend=on"
+    arguments = ET.SubElement(domain, f"{{{XEN_NAMESPACE}}}commandline")
+    for argument in ("-chardev", device, "-serial", "chardev:serial0"):
+        ET.SubElement(arguments, f"{{{XEN_NAMESPACE}}}arg", {"value": argument})
+
+
+# -- what stands in such a text ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Devices:
+    """disks: by target; nics: by MAC."""
+
+    disks: Mapping[str, ET.Element]
+    nics: Mapping[str, ET.Element]
+
+
+def devices_of(text: str) -> Devices:
+    domain = ET.fromstring(text)
+    disks = {_attribute(each, "target", "dev"): each for each in domain.iterfind("devices/disk")}
+    nics = {_attribute(each, "mac", "address"): each for each in domain.iterfind("devices/interface")}
+    return Devices(disks, nics)
+
+
+def _attribute(parent: ET.Element, tag: str, name: str) -> str:
+    child = parent.find(tag)
+    return "" if child is None else child.get(name, "")
+
+
+def needs_of(text: str) -> Needs:
+    domain = ET.fromstring(text)
+    disks = []
+    for disk in domain.iterfind("devices/disk"):
+        path = _attribute(disk, "source", "file") or _attribute(disk, "source", "dev")
+        if path:
+            disks.append((path, disk.find("readonly") is None))
+    emulator = domain.findtext("devices/emulator")
+    return Needs(
+        memory=int(domain.findtext("memory") or 0) >> 10,
+        vcpus=int(domain.findtext("vcpu") or 1),
+        bridges=tuple(
+            dict.fromkeys(
+                each.get("bridge", "") for each in domain.iterfind("devices/interface/source") if each.get("bridge")
+            )
+        ),
+        files=tuple(path for path in (domain.findtext("os/kernel"), domain.findtext("os/initrd")) if path),
+        disks=tuple(disks),
+        emulator="this machine" if emulator else "",
+    )
+
+
+def weights_of(text: str) -> tuple[int, int]:
+    """Weight and cap (0: none) that it is to have."""
+    domain = ET.fromstring(text)
+    return int(domain.findtext("cputune/shares") or 0), int(
+        _attribute(domain, f"metadata/{{{NAMESPACE}}}vm", "cap") or 0
+    )

@@ -1,0 +1,507 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of Xen by its own tools.
+
+Xen knows a domain as long as it runs. What a machine is beyond that stands where Xen's administrators keep it, and its
+own script starts what is linked in there when the host boots: /etc/xen/NAME.cfg and /etc/xen/auto.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from ...errors import (
+    CommandFailed,
+    Conflict,
+    ForeignObject,
+    HypervisorError,
+    NebulaError,
+    NoCapacity,
+    NotFound,
+    TimedOut,
+    WrongState,
+)
+from ...host.command import last_lines, run
+from ...host.files import explained as files_explained
+from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
+from ...model import targets
+from ...model import xen as model
+from ...model.audit import Domain
+from ...model.plan import ObservedVm
+from ...model.vm import Vm
+from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name
+from . import config, logs
+from .node import CONSOLES, GUEST, XenNode
+from .xl import NAMELESS, Listed
+
+DEFINITIONS = Path("/etc/xen")
+AUTO = DEFINITIONS / "auto"
+LARGEST = 1 << 20
+STEP = 0.1
+CREATE_SECONDS = 600
+SAVE_SECONDS = 1800
+LOGIN_SECONDS = 120
+# A guest that reboots is no domain for two seconds: its tool ends one and makes another.
+PASSING_SECONDS = 120.0
+ASK_AGAIN = 10.0
+_NAME = re.compile(r"one-(0|[1-9]\d{0,17})\.cfg")
+_MARK = re.compile(
+    re.escape(config.MARK)
+    + r" catalog=(?P<catalog>\S+) id=(?P<id>\d+) generation=(?P<generation>\d+) directory=(?P<directory>.*)"
+)
+_UUID = re.compile(r"^uuid = '([0-9a-f-]{36})'$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A machine's file in /etc/xen. mark: None for one that is not ours."""
+
+    path: Path
+    text: str
+    mark: Optional[Mark]
+    directory: str = ""
+
+
+class XenDriver(XenNode, Driver):
+    name = "xen"
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "migrate"))
+    programs = ("xl|xm",)
+
+    def close(self) -> None:
+        pass
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def render(self, vm: Vm, site: Site) -> Deployment:
+        return config.render(vm, site)
+
+    def survey(self, catalog: str) -> Survey:
+        listed = [domain for domain in self._tool.listed() if domain.domid]
+        running = {domain.name: domain for domain in listed if domain.name != NAMELESS}
+        nameless = {domain.uuid: domain for domain in listed if domain.name == NAMELESS}
+        definitions = self._definitions()
+        vms: list[ObservedVm] = []
+        ids: set[int] = set()
+        for name, definition in definitions.items():
+            mark, domain = definition.mark, running.get(name)
+            if mark is None or mark.catalog != catalog or (domain is not None and not _is_its(domain, mark)):
+                ids.add(int(name[4:]))
+                continue
+            # One that xenstore has forgotten runs all the same.
+            domain = running.pop(name, None) or nameless.pop(mark.uuid, None)
+            state = self._state_of(domain)
+            ended = logs.ended_by(name) if state == "POWEROFF" else ""
+            vms.append(self._observed(mark, state, domain, ended))
+        return self._surveyed(vms, ids, [*running.values(), *nameless.values()])
+
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        running = {domain.name: domain for domain in self._tool.listed() if domain.domid}
+        ours = []
+        for name, definition in self._definitions().items():
+            if definition.mark is None:
+                continue
+            domain = running.pop(name, None)
+            autostart = (AUTO / definition.path.name).is_symlink()
+            link = AUTO / definition.path.name
+            end = [f"{self._tool.name} destroy {name}"] * (domain is not None)
+            ours.append(
+                Domain(
+                    name=name,
+                    catalog=definition.mark.catalog,
+                    vm_id=definition.mark.vm_id,
+                    uuid=definition.mark.uuid,
+                    state=self._state_of(domain),
+                    generation=definition.mark.generation,
+                    directory=definition.directory,
+                    autostart=autostart,
+                    port=config.port_of(definition.text),
+                    macs=tuple(config.macs_of(definition.text)),
+                    disks=tuple(config.disks_of(definition.text)),
+                    turn=f"rm {link}" if autostart else f"ln -s {definition.path} {link}",
+                    undefine="; ".join([*end, f"rm -f {definition.path} {link}"]),
+                    forget="; ".join([*end, f"rm -f {definition.path} {link} {CONSOLES}/{GUEST}-{name}.log"]),
+                )
+            )
+        return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(running))
+
+    def password_in(self, text: str) -> str:
+        return config.password_of(text)
+
+    def is_foreign(self, mark: Mark, directory: str) -> bool:
+        name = domain_name(mark.vm_id)
+        definition = self._read(DEFINITIONS / f"{name}.cfg")
+        if definition is not None:
+            found = definition.mark
+            return (found is None or found.catalog != mark.catalog) and f"{directory}/" not in definition.text
+        domain = self._tool.named(name)
+        return domain is not None and not _is_its(domain, mark)
+
+    def state(self, mark: Mark) -> Optional[str]:
+        found = self._find(mark)
+        if found is None:
+            return None
+        _definition, domain = found
+        name = domain_name(mark.vm_id)
+        limit = time.monotonic() + PASSING_SECONDS
+        while self._is_passing(name, domain) and time.monotonic() < limit:
+            time.sleep(STEP)
+            domain = self._tool.named(name)
+        return self._state_of(domain)
+
+    def _is_passing(self, name: str, domain: Optional[Listed]) -> bool:
+        """Whether it is being made or ended by a tool that is at work: one of a killed run goes on by itself."""
+        if domain is None:
+            return logs.is_rebooting(name)
+        return "d" in domain.flags or ("p" in domain.flags and logs.is_made(name))
+
+    def _state_of(self, domain: Optional[Listed]) -> str:
+        if domain is None or "d" in domain.flags:
+            return "POWEROFF"
+        if "c" in domain.flags or "p" in domain.flags:
+            return "UNKNOWN"
+        # Shut down, and nobody there to take it away: its tool was killed.
+        return "POWEROFF" if "s" in domain.flags else "RUNNING"
+
+    def _definition(self, mark: Mark) -> Optional[Definition]:
+        """The machine's, None if there is none; ForeignObject if what has its name is not ours."""
+        name = domain_name(mark.vm_id)
+        asked = f"{called(mark)}: domain {name}"
+        definition = self._read(DEFINITIONS / f"{name}.cfg")
+        if definition is None:
+            return None
+        found = definition.mark
+        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+            raise ForeignObject(
+                asked,
+                f"{definition.path} has no mark of ours"
+                if found is None
+                else f"{definition.path} belongs to catalog {found.catalog}",
+                "Rename or remove it: it will not be touched",
+            )
+        if mark.uuid and found.uuid != mark.uuid:
+            raise Conflict(
+                asked,
+                f"{definition.path} has the UUID {found.uuid}, this machine's is {mark.uuid}",
+                "The catalog was replaced by another copy of itself? Remove the file if it is not needed",
+            )
+        return definition
+
+    def _find(self, mark: Mark) -> Optional[tuple[Optional[Definition], Optional[Listed]]]:
+        """The machine's definition and its domain, None if there is neither; ForeignObject if they are not ours."""
+        name = domain_name(mark.vm_id)
+        definition = self._definition(mark)
+        domain = self._tool.named(name)
+        if definition is None and domain is None:
+            return None
+        if definition is not None and definition.mark is not None:
+            mark = definition.mark
+        if domain is not None and not _is_its(domain, mark):
+            raise ForeignObject(
+                f"{called(mark)}: domain {name}",
+                f"Xen has one of this name with another UUID, {domain.uuid}",
+                f"End or rename it ({self._tool.name} rename): it will not be touched",
+            )
+        return definition, domain
+
+    def _found(self, mark: Mark) -> Definition:
+        found = self._definition(mark)
+        if found is None:
+            raise NotFound(
+                called(mark),
+                f"there is no {DEFINITIONS}/{domain_name(mark.vm_id)}.cfg",
+                "Run again: it is defined anew",
+            )
+        return found
+
+    def _running_or_none(self, mark: Mark) -> Optional[Listed]:
+        found = self._find(mark)
+        return None if found is None else found[1]
+
+    def _running(self, mark: Mark) -> Listed:
+        domain = self._running_or_none(mark)
+        if domain is None:
+            raise NotFound(called(mark), "Xen has no domain of it", "Start it first")
+        return domain
+
+    def _definitions(self) -> dict[str, Definition]:
+        found = {}
+        with contextlib.suppress(FileNotFoundError):
+            for entry in sorted(os.listdir(DEFINITIONS)):
+                if _NAME.fullmatch(entry):
+                    definition = self._read(DEFINITIONS / entry)
+                    if definition is not None:
+                        found[entry[:-4]] = definition
+        return found
+
+    def _read(self, path: Path) -> Optional[Definition]:
+        try:
+            text = read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
+        except NotFound:
+            return None
+        except NebulaError:
+            # A link or a directory of that name is somebody's, and not ours.
+            return Definition(path, "", None)
+        line = text.partition("\n")[0]
+        match, uuid = _MARK.fullmatch(line), _UUID.search(text)
+        if match is None or uuid is None:
+            return Definition(path, text, None)
+        mark = Mark(match["catalog"], int(match["id"]), uuid[1], int(match["generation"]))
+        return Definition(path, text, mark, match["directory"])
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        name = domain_name(mark.vm_id)
+        domain = self._running_or_none(mark)
+        write_atomically(str(DEFINITIONS / f"{name}.cfg"), self._tool.written(deployment.text), mode=0o600)
+        said = _MARK.fullmatch(deployment.text.partition("\n")[0])
+        if said is not None:
+            self._link_console(vm, name, said["directory"])
+        if domain is not None:
+            self._weigh(name, config.credits(vm.cpu), vm.cpu_limit)
+
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
+        context = vm.context
+        if context is None or context.device == "disk" or model.kind_of(vm) != model.HVM:
+            # Xen changes media of emulated drives only.
+            return False
+        asked = f"changing the context of {called(mark)}"
+        return self._tool.insert(asked, domain_name(mark.vm_id), targets.bare(context.target), path)
+
+    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+        name, asked = domain_name(mark.vm_id), f"changing {called(mark)} while it runs"
+        domain = self._running(mark)
+        wanted = config.devices_of(vm, site)
+        there = self._tool.blocks(asked, name)
+        macs = self._tool.macs(asked, name)
+        changed = False
+        for number in sorted(there - set(wanted.disks)):
+            self._tool.ask(asked, "block-detach", name, str(number))
+            changed = True
+        for mac in sorted(macs - set(wanted.nics)):
+            self._tool.ask(asked, "network-detach", name, mac)
+            changed = True
+        for number in sorted(set(wanted.disks) - there):
+            self._tool.ask(asked, "block-attach", name, wanted.disks[number])
+            changed = True
+        for mac in sorted(set(wanted.nics) - macs):
+            self._tool.ask(asked, "network-attach", name, *wanted.nics[mac].split(","))
+            changed = True
+        if domain.memory != vm.memory and self._is_asked(domain.domid, domain.memory) != vm.memory:
+            self._tool.ask(asked, "mem-set", name, f"{vm.memory}m")
+            changed = True
+        return changed
+
+    def remove(self, mark: Mark) -> bool:
+        found = self._find(mark)
+        if found is None:
+            return False
+        name = domain_name(mark.vm_id)
+        if found[1] is not None:
+            self._destroy(name, mark)
+        # While it is still known to be ours.
+        logs.remove(name)
+        self._forget(name)
+        return True
+
+    def _forget(self, name: str) -> None:
+        # The definition last: killed in between, the next run still knows that the rest is ours.
+        remove_file(str(AUTO / f"{name}.cfg"))
+        self._unlink_console(name)
+        remove_file(str(DEFINITIONS / f"{name}.cfg"))
+
+    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+        return None if self._definition(mark) is None else (AUTO / f"{domain_name(mark.vm_id)}.cfg").is_symlink()
+
+    def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
+        definition = self._found(mark)
+        link = AUTO / definition.path.name
+        make_directory(str(AUTO), 0o755)
+        remove_file(str(link))
+        if wanted:
+            with files_explained(str(link)):
+                os.symlink(definition.path, link)
+        sync_directory(str(AUTO))
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def start(self, mark: Mark) -> None:
+        name, asked = domain_name(mark.vm_id), f"starting {called(mark)}"
+        definition = self._found(mark)
+        domain = self._running_or_none(mark)
+        if domain is None:
+            self._refuse_nameless(mark, asked)
+        if domain is not None and "p" in domain.flags:
+            self._tool.ask(asked, "unpause", name)
+            return
+        self._tool.refuse(asked, definition.text)
+        self._refuse(asked, config.needs_of(definition.text))
+        if domain is not None:
+            self._destroy(name, mark)
+        self._tool.wait_for_lock(asked)
+        try:
+            self._tool.ask(asked, "create", "-q", str(definition.path), timeout=CREATE_SECONDS)
+        except NebulaError as error:
+            words = [error.found, *self._words_of_xen(error), logs.last_words(name)]
+            if isinstance(error, NoCapacity):
+                words.append(f"Xen has {self._tool.information().get('free_memory', '?')} MiB to give")
+            self._clear_away(name, mark, definition)
+            error.found = "\n".join(filter(None, words))
+            raise
+
+    def _refuse_nameless(self, mark: Mark, asked: str) -> None:
+        """It may run without that Xen's tools know its name: a second one would write to the same disks."""
+        for domain in self._tool.listed():
+            if domain.name == NAMELESS and domain.uuid == mark.uuid and "d" not in domain.flags:
+                raise HypervisorError(
+                    asked,
+                    f"it runs as domain {domain.domid}, and xenstore has no name of that: xenstored was started anew",
+                    f"Shut its guest down from within, or end it by its number, {self._tool.name} destroy "
+                    f"{domain.domid}; then run again",
+                )
+
+    def _words_of_xen(self, error: NebulaError) -> list[str]:
+        cause = error.__cause__
+        return self._words_of_hypervisor(cause.found) if isinstance(cause, CommandFailed) else []
+
+    def _clear_away(self, name: str, mark: Mark, definition: Definition) -> None:
+        """What a start that failed left: xl mostly does that itself."""
+        with contextlib.suppress(NebulaError):
+            domain = self._tool.named(name)
+            # Its name may be what it failed for: somebody's who was there first.
+            if domain is not None and _is_its(domain, definition.mark or mark):
+                self._destroy(name, mark)
+        for path in config.disks_of(definition.text):
+            with contextlib.suppress(NebulaError):
+                for line in run(
+                    ["losetup", "--associated", path, "--noheadings", "--output", "NAME"], timeout=30
+                ).stdout.split():
+                    run(["losetup", "--detach", line], timeout=30)
+
+    def _destroy(self, name: str, mark: Mark) -> None:
+        with contextlib.suppress(HypervisorError):
+            self._tool.ask(f"ending {called(mark)}", "destroy", name)
+        limit = time.monotonic() + PASSING_SECONDS
+        while (domain := self._tool.named(name)) is not None:
+            if time.monotonic() > limit:
+                raise TimedOut(
+                    f"ending {called(mark)}",
+                    f"domain {domain.domid} is still there, {domain.flags}",
+                    f"See {self._tool.name} dmesg; a domain whose memory is still mapped by a backend goes with that",
+                )
+            time.sleep(STEP)
+
+    def cancel(self, mark: Mark) -> None:
+        self._found(mark)
+        self._find(mark)
+        self._destroy(domain_name(mark.vm_id), mark)
+
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        name, asked = domain_name(mark.vm_id), f"shutting {called(mark)} down"
+        self._wait_for(mark, asked, "shutdown", timeout, lambda: self.state(mark) == "POWEROFF")
+        if self._tool.named(name) is not None:
+            # Its tool is not there to take it away.
+            self._destroy(name, mark)
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        before = self._running(mark).domid
+        name, asked = domain_name(mark.vm_id), f"rebooting {called(mark)}"
+
+        def rebooted() -> bool:
+            domain = self._tool.named(name)
+            return domain is not None and domain.domid != before and self._state_of(domain) == "RUNNING"
+
+        self._wait_for(mark, asked, "reboot", timeout, rebooted)
+        # xl makes it anew as it was made first, whatever was changed since.
+        definition = self._definition(mark)
+        if definition is not None:
+            self._weigh(name, *config.weights_of(definition.text))
+
+    def _wait_for(self, mark: Mark, asked: str, verb: str, timeout: int, happened: Callable[[], bool]) -> None:
+        name, first = domain_name(mark.vm_id), self._running(mark).domid
+        limit, again = time.monotonic() + timeout, 0.0
+        while not happened():
+            now = time.monotonic()
+            if now >= limit:
+                raise TimedOut(
+                    asked,
+                    f"the guest did not obey within {timeout} s; it runs on. "
+                    + ("It has no handler for it" if self._is_deaf(first) else "It has heard of it"),
+                    "Raise shutdown_timeout, see its console, or set hard: true; a guest needs /sbin/poweroff, and one "
+                    "without Xen's drivers acpid",
+                )
+            if now >= again:
+                again = now + ASK_AGAIN
+                domain = self._tool.named(name)
+                # Not of the one that comes after it, nor of one that is at its end.
+                if domain is not None and domain.domid == first and not set(domain.flags) & set("scd"):
+                    with contextlib.suppress(HypervisorError):
+                        # It may have ended in between. -F: by ACPI where the guest has no drivers of Xen's.
+                        self._tool.ask(asked, verb, "-F", name)
+            time.sleep(STEP)
+
+    def reset(self, mark: Mark) -> None:
+        self._running(mark)
+        self._destroy(domain_name(mark.vm_id), mark)
+        self.start(mark)
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        self._running(mark)
+        name = domain_name(mark.vm_id)
+        self._tool.ask(f"suspending {called(mark)}", "save", name, checkpoint, timeout=SAVE_SECONDS)
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        definition = self._found(mark)
+        asked = f"resuming {called(mark)}"
+        self._tool.wait_for_lock(asked)
+        self._tool.ask(asked, "restore", str(definition.path), checkpoint, timeout=SAVE_SECONDS)
+
+    def migrate(self, mark: Mark, login: str) -> None:
+        name, asked = domain_name(mark.vm_id), f"migrating {called(mark)}"
+        definition = self._found(mark)
+        self._running(mark)
+        self._check_there(asked, definition, login)
+        self._tool.wait_for_lock(asked)
+        try:
+            self._tool.migrate(asked, name, login)
+        except NebulaError as error:
+            domain = self._tool.named(name)
+            if self._state_of(domain) == "RUNNING":
+                words = "The machine runs on here"
+            elif domain is None:
+                words = "The machine does not run here any more: see the other host"
+            else:
+                # Where xl knows that the other one does not go on, it lets this one: two would destroy their disks.
+                words = f"It stands still here: {self._tool.name} unpause {name}, if it is not on the other host"
+            error.found = f"{error.found}\n{words}"
+            raise
+        logs.remove(name)
+        self._forget(name)
+
+    def _check_there(self, asked: str, definition: Definition, login: str) -> None:
+        """Whether the other host expects this machine, and sees its disks."""
+        disks = config.disks_of(definition.text)
+        words = " && ".join([*(f"test -e {shlex.quote(path)}" for path in disks), f"cat {definition.path}"])
+        told = run(["sh", "-c", f"{login} sh"], input=words, timeout=LOGIN_SECONDS, check=False)
+        found, wanted = _UUID.search(told.stdout), _UUID.search(definition.text)
+        if told.returncode != 0 or found is None or wanted is None or found[1] != wanted[1]:
+            said = last_lines(told.stderr, 3) or f"there is no {definition.path} of it, or not all of its disks"
+            raise WrongState(
+                asked, f"the other host does not expect it: {said}", "Define it there, on files that both hosts see"
+            )
+
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        try:
+            with Path(checkpoint).open("rb") as file:
+                return self._tool.is_saved(file)
+        except OSError:
+            return False
+
+
+def _is_its(domain: Listed, mark: Mark) -> bool:
+    return not domain.uuid or domain.uuid == mark.uuid

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Xen's tools write down about each domain: one of them waits for its end as long as it runs, and says how that
+was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from ...errors import NebulaError
+from ...host.command import last_lines
+from ...host.files import remove_file
+
+LOGS = Path("/var/log/xen")
+# The newest of what it says; it is a few lines for each start.
+_LIMIT = 64 * 1024
+_START = re.compile(r"Waiting for domain \S+ \(domid (\d+)\) to die \[pid (\d+)\]")
+_END = re.compile(r"Domain \d+ has shut down, reason code (\d+)")
+_POWEROFF, _REBOOT, _SUSPEND = 0, 1, 2
+# A domain that comes from another host has this behind its name until it runs, and its tool's file keeps it.
+INCOMING = "--incoming"
+SHOWN = 3
+
+
+def _said(name: str) -> str:
+    """By the tool that was the last to have it."""
+    newest, said = -1, b""
+    for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mtime_ns > newest:
+                file.seek(max(0, status.st_size - _LIMIT))
+                newest, said = status.st_mtime_ns, file.read(_LIMIT)
+    return said.decode("utf-8", "replace")
+
+
+def _since_start(name: str) -> str:
+    said = _said(name)
+    starts = list(_START.finditer(said))
+    return said[starts[-1].start() :] if starts else ""
+
+
+def ended_by(name: str) -> str:
+    """As ObservedVm.ended."""
+    said = _since_start(name)
+    if not said:
+        return "unknown"
+    end = _END.search(said)
+    reason = int(end[1]) if end else None
+    if reason == _SUSPEND:
+        # Then its tool has gone, also where the domain went on since it could not go to another host.
+        return "unknown"
+    # A reboot ends the machine where that is what was wanted.
+    return "guest" if reason in (_POWEROFF, _REBOOT) else ""
+
+
+def is_rebooting(name: str) -> bool:
+    """Whether its tool is about to make the domain anew."""
+    said = _since_start(name)
+    start, end = _START.search(said), _END.search(said)
+    if not start or not end or "Exiting now" in said or int(end[1]) != _REBOOT:
+        return False
+    return os.path.exists(f"/proc/{start[2]}")
+
+
+def is_made(name: str) -> bool:
+    """Whether a tool is making it now."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+                # xm is a script: its own name comes before.
+                if b"create" in words[1:3] and any(word.endswith(f"/{name}.cfg".encode()) for word in words):
+                    return "Waiting for domain" not in _since_start(name)
+    return False
+
+
+def last_words(name: str) -> str:
+    """Of the device model, whose errors xl does not repeat."""
+    with contextlib.suppress(OSError, NebulaError):
+        text = (LOGS / f"qemu-dm-{name}.log").read_text(encoding="utf-8", errors="replace")[-4096:]
+        return last_lines(text, SHOWN)
+    return ""
+
+
+def remove(name: str) -> None:
+    """What there is about this domain."""
+    with contextlib.suppress(OSError):
+        for path in LOGS.iterdir():
+            if re.fullmatch(rf"(xl|qemu-dm)-{re.escape(name)}({INCOMING})?\.log(\.\d+)?", path.name):
+                remove_file(str(path))

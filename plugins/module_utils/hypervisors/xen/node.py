@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A dom0: what it has, what is done to it, and what it lacks for a machine, whichever tools make that. It goes before
+Driver in the bases of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Optional
+
+from ...errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFound
+from ...host import console
+from ...host.files import explained, make_directory, remove_file
+from ...host.node import Changes, NodeFile, Remember
+from ...model import xen as model
+from ...model.host import Overhead
+from ...model.plan import ObservedVm
+from ...model.vm import Vm
+from ..base import Mark, Survey, ids_of
+from . import console as xen_console
+from . import log_limits, xenstore, xl
+from .config import Needs
+from .xl import Listed, require_dom0
+from .xm import tool
+
+CONSOLES = Path(log_limits.CONSOLES)
+# Xenconsoled's own names of its files; ours of the links to the logs of serial ports.
+GUEST, SERIAL = "guest", "serial"
+NETWORK = Path("/sys/class/net")
+
+
+class XenNode:
+    def __init__(self) -> None:
+        require_dom0()
+        self._tool = tool()
+
+    @classmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        require_dom0()
+        version = cls.versions()["xen"]
+        return {"accelerator": "xen", "reason": f"this host runs Xen {version}", "key": version}
+
+    @classmethod
+    def prepare(cls, changes: Changes, remember: Remember) -> None:
+        require_dom0()
+        xen_console.prepare(changes)
+        log_limits.prepare(changes)
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        limited = log_limits.give_back(changes)
+        return xen_console.give_back(changes) or limited
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        try:
+            require_dom0()
+            told = tool().information()
+        except NebulaError:
+            return {"xen": ""}
+        return {"xen": told.get("xen_version", "")}
+
+    @classmethod
+    def capacity(cls) -> tuple[int, float]:
+        require_dom0()
+        asked = tool()
+        told = asked.information()
+        own = sum(domain.memory for domain in asked.listed() if domain.domid == 0)
+        return int(told["total_memory"]) - own, float(told["nr_cpus"])
+
+    @classmethod
+    def overhead(cls, accelerator: str) -> Overhead:
+        return Overhead(fixed=8, vcpu=1, share=1 / 64)
+
+    def _observed(self, mark: Mark, state: str, domain: Optional[Listed], ended: str) -> ObservedVm:
+        """domain: what Xen has of it."""
+        return ObservedVm(
+            vm_id=mark.vm_id,
+            uuid=mark.uuid,
+            state=state,
+            generation=mark.generation,
+            cpu_time=domain.seconds if domain is not None else 0.0,
+            memory=domain.memory if domain is not None and state != "POWEROFF" else 0,
+            ended=ended,
+        )
+
+    def _surveyed(self, vms: Iterable[ObservedVm], ids: set[int], others: Iterable[Listed]) -> Survey:
+        """ids: of names that are somebody else's; others: what runs beside `vms`."""
+        foreign, found = 0, set(ids)
+        for each in others:
+            foreign += each.memory + self.overhead("").of(each.memory, each.vcpus)
+            found |= ids_of(each.name)
+        return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(found))
+
+    def _link_console(self, vm: Vm, name: str, directory: str) -> None:
+        """What a machine without a serial port says is written by xenconsoled, to a file of its own choice: it shall be
+        the machine's. Of one with a serial port the link only says which console is to be kept small."""
+        make_directory(str(CONSOLES), 0o755)
+        hvm = model.kind_of(vm) == model.HVM
+        link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console.NAME}"
+        if link.is_symlink() and os.readlink(link) == target:
+            return
+        remove_file(str(link))
+        with explained(str(link)):
+            os.symlink(target, link)
+
+    @staticmethod
+    def _unlink_console(name: str) -> None:
+        for kind in (GUEST, SERIAL):
+            remove_file(str(CONSOLES / f"{kind}-{name}.log"))
+
+    def _weigh(self, name: str, weight: int, cap: int) -> None:
+        """Of a running one."""
+        scheduler = self._tool.information().get("xen_scheduler", "credit")
+        if scheduler in ("credit", "credit2"):
+            verb = "sched-credit2" if scheduler == "credit2" else "sched-credit"
+            self._tool.ask(f"weighing domain {name}", verb, "-d", name, "-w", str(weight), "-c", str(cap))
+
+    def _is_asked(self, domid: int, otherwise: int) -> int:
+        """MiB that a guest has been asked to have: it takes its time to give any back, and may not."""
+        place = f"{xenstore.DOMAINS}/{domid}/memory"
+        target, screen = (xenstore.read(f"{place}/{name}") for name in ("target", "videoram"))
+        # Of an emulated screen its memory is no part of the target; -1 where there is none.
+        return (int(target) + max(int(screen or 0), 0)) >> 10 if target else otherwise
+
+    def _is_deaf(self, domid: int) -> bool:
+        """Whether nobody in the guest has taken what was asked of it out of xenstore."""
+        return bool(xenstore.read(f"{xenstore.DOMAINS}/{domid}/control/shutdown"))
+
+    def _words_of_hypervisor(self, said: str) -> list[str]:
+        """Its own last ones, about the domains that these are about."""
+        with contextlib.suppress(NebulaError):
+            return xl.of_hypervisor(said, self._tool.ask("reading Xen's log", "dmesg").stdout)[-xl.SHOWN :]
+        return []
+
+    def _refuse(self, asked: str, needs: Needs) -> None:
+        """What Xen's tools would find out half way, or say in words of their own."""
+        for path in needs.files:
+            if not os.path.isfile(path):
+                raise NotFound(asked, f"{path} is not on this host", "Check OS KERNEL and INITRD")
+        for bridge in needs.bridges:
+            if not (NETWORK / bridge / "bridge").is_dir():
+                raise NotFound(
+                    asked,
+                    f"this host has no bridge {bridge}"
+                    + (", but another interface of that name" if (NETWORK / bridge).exists() else ""),
+                    "Run role nebula.provision.network first",
+                )
+        if needs.vcpus > 1:
+            has = int(self._tool.information().get("nr_cpus", needs.vcpus))
+            if needs.vcpus > has:
+                raise NoCapacity(asked, f"it has {needs.vcpus} VCPU, and this host {has} processors", "Ask for fewer")
+        self._refuse_shared(asked, needs.disks)
+        if needs.emulator and not self._tool.emulator():
+            raise MissingDependency(
+                asked,
+                f"{needs.emulator} needs Xen's QEMU, and this host has none",
+                f"Install package {self._tool.emulator_package}",
+            )
+
+    def _refuse_shared(self, asked: str, disks: tuple[tuple[str, bool], ...]) -> None:
+        """xl's own script for disks that are files does not see that another domain has one."""
+        used = xenstore.disks_in_use()
+        for path, writes in disks:
+            for domid, other, written in used:
+                if (writes or written) and _same(path, other):
+                    name = next((each.name for each in self._tool.listed() if each.domid == domid), str(domid))
+                    raise InUse(
+                        asked,
+                        f"{path} is a disk of domain {name}, and what both write would be lost",
+                        f"End the other domain ({self._tool.name} list shows it)",
+                    )
+
+
+def _same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False

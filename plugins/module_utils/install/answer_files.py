@@ -1,0 +1,378 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The installers that take answers from a file: what the file is called, how it reaches them, how they are started."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..errors import InvalidValue
+from ..model.names import nearest
+
+# What our answers have the installer say on the serial console when it has done everything.
+FINISHED = "nebula-install: finished"
+SERIAL = "ttyS0,115200n8"
+# How answers reach an installer: a second ISO with the label that it looks for, a file appended to its initrd, or a
+# floppy.
+ISO, INITRD, FLOPPY = "iso", "initrd", "floppy"
+WAYS = (ISO, INITRD, FLOPPY)
+# What starts the installer: the firmware, from the ISO; or the hypervisor, with a kernel that was taken out of it.
+FROM_ISO, FROM_KERNEL = "iso", "kernel"
+
+# Whatever installs, if it says so on the serial console, can't go on.
+COMMON_FAILURES = (r"No space left on device", r"nebula-install: (failed|refused)")
+
+# What all templates of this role know.
+_COMMON: Mapping[str, object] = {
+    "hostname": "",
+    "domain": "",
+    "locale": "en_US.UTF-8",
+    "keyboard": "us",
+    "timezone": "Etc/UTC",
+    "user": "ops",
+    "user_fullname": "",
+    "password_hash": "",
+    "root_password_hash": "",
+    "ssh_keys": (),
+    "packages": (),
+    "disk": "",
+    "mirror": "",
+    "proxy": "",
+    "address": "",
+    "netmask": "",
+    "gateway": "",
+    "nameservers": (),
+    "late_commands": (),
+    "extra": "",
+}
+# Of answers, those that are no variables of a template.
+OPTIONS = ("kind", "file", "way")
+
+# Of system accounts and groups: those of user-setup's reserved-usernames, for which Debian's installer asks for another
+# name whatever the priority and waits for ever, and those that exist or that packages make.
+RESERVED_USERS = frozenset((
+    "abrt", "adm", "admin", "alias", "apache", "asterisk", "audio", "avahi", "backup", "bin", "bind", "cdrom", "ceph",
+    "chrony", "clevis", "cockpit-ws", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd", "dialout",
+    "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "floppy", "ftn", "ftp", "fuse",
+    "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all", "grsec-sock-clt",
+    "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd", "input", "irc",
+    "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus", "list", "lock", "lp",
+    "lpadmin", "lxd", "maas", "mail", "man", "messagebus", "mysql", "mythtv", "netdev", "netplan", "news", "nginx",
+    "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pipewire", "plugdev", "polkitd", "polkituser",
+    "pollinate", "postdrop", "postfix", "powerdev", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq",
+    "qmailr", "qmails", "radvd", "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild",
+    "scanner", "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap",
+    "sssd", "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
+    "systemd-coredump", "systemd-journal", "systemd-network", "systemd-oom", "systemd-resolve", "systemd-timesync",
+    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users", "utmp",
+    "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
+))  # fmt: skip
+_USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
+# What Windows forbids in the name of an account.
+_WINDOWS_FORBIDDEN = re.compile(r'["/\\\[\]:;|=,+*?<>@]')
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A form of answers. file: its name where the installer looks for it. label: of the ISO that it looks for.
+
+    ways: how it can be given, the usual one first. boots: what can start the installer when answers are given, the
+    usual one first. kernels: (kernel, initrd) in ISOs as distributions make them. commands: the kernel's command line
+    by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
+    that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
+    which one has to be given, since nobody could log in else. windows: whether that is what it installs.
+    """
+
+    name: str
+    title: str
+    file: str
+    template: str
+    label: str = ""
+    ways: tuple[str, ...] = (ISO,)
+    boots: tuple[str, ...] = (FROM_KERNEL,)
+    kernels: tuple[tuple[str, str], ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[tuple[str, str], ...] = ()
+    memory: int = 1024
+    disk: int = 1024
+    failures: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
+    windows: bool = False
+    variables: Mapping[str, object] = field(default_factory=dict)
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="preseed",
+            title="Debian's preseed",
+            file="preseed.cfg",
+            template="preseed.cfg.j2",
+            ways=(INITRD,),
+            kernels=(
+                ("install.amd/vmlinuz", "install.amd/initrd.gz"),
+                ("debian-installer/amd64/linux", "debian-installer/amd64/initrd.gz"),
+                ("install/vmlinuz", "install/initrd.gz"),
+                ("linux", "initrd.gz"),
+            ),
+            # priority: what is not answered is asked only if there is no default at all.
+            commands={
+                INITRD: f"auto=true priority=critical preseed/file=/preseed.cfg DEBIAN_FRONTEND=text console={SERIAL}"
+            },
+            memory=1024,
+            disk=2048,
+            failures=(
+                r"Low memory",
+                r"Failed to (partition the selected disk|create a file system)",
+                r"No root file system",
+                r"Unable to install the (selected kernel|base system|boot loader)",
+                r"Debootstrap Error",
+                r"Installation step failed",
+                r"Bad archive mirror",
+                r"(Reserved|Invalid) username",
+                r"No kernel modules were found",
+            ),
+            variables={**_COMMON, "suite": "", "udeb_suite": "", "unsigned_mirror": False, "tasks": ()},
+        ),
+        Kind(
+            name="kickstart",
+            title="Kickstart of the RHEL family",
+            file="ks.cfg",
+            template="ks.cfg.j2",
+            label="OEMDRV",
+            ways=(ISO, INITRD),
+            boots=(FROM_KERNEL, FROM_ISO),
+            kernels=(
+                ("images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"),
+                ("isolinux/vmlinuz", "isolinux/initrd.img"),
+            ),
+            commands={
+                ISO: f"inst.stage2=hd:LABEL={{label}} inst.ks=hd:LABEL=OEMDRV:/ks.cfg inst.text console={SERIAL}",
+                INITRD: f"inst.stage2=hd:LABEL={{label}} inst.ks=file:/ks.cfg inst.text console={SERIAL}",
+            },
+            memory=2048,
+            disk=10240,
+            failures=(
+                r"Not enough free space on (the selected )?disks?",
+                r"[Nn]ot enough (disk )?space",
+                r"An unknown error has occurred",
+                r"Kickstart file .* is missing required sections",
+                r"The following error occurred while (parsing|running) the kickstart",
+                r"Pane is dead",
+            ),
+            variables={**_COMMON, "environment": "@^minimal-environment", "repositories": {}, "selinux": "enforcing"},
+        ),
+        Kind(
+            name="autoinstall",
+            title="Ubuntu's autoinstall",
+            file="user-data",
+            template="user-data.j2",
+            label="CIDATA",
+            ways=(ISO,),
+            # From the ISO's own menu the installer would ask whether to go on.
+            kernels=(("casper/vmlinuz", "casper/initrd"), ("casper/hwe-vmlinuz", "casper/hwe-initrd")),
+            commands={ISO: f"autoinstall console={SERIAL} ---"},
+            beside=(("meta-data", ""),),
+            memory=2048,
+            disk=5120,
+            failures=(
+                r"subiquity/.*: (FAIL|ERROR)",
+                r"autoinstall config did not validate",
+                r"An error occurred\. Press enter to start a shell",
+                r"curtin.*(command failed|FAIL)",
+            ),
+            variables={**_COMMON, "storage": "direct"},
+        ),
+        Kind(
+            name="autoyast",
+            title="AutoYaST of openSUSE",
+            file="autoinst.xml",
+            template="autoinst.xml.j2",
+            label="OEMDRV",
+            ways=(ISO, INITRD),
+            kernels=(("boot/x86_64/loader/linux", "boot/x86_64/loader/initrd"),),
+            commands={
+                ISO: f"autoyast=label://OEMDRV/autoinst.xml textmode=1 console={SERIAL}",
+                INITRD: f"autoyast=file:///autoinst.xml textmode=1 console={SERIAL}",
+            },
+            memory=2048,
+            disk=10240,
+            failures=(
+                r"Error while (parsing|reading) the control file",
+                r"[Nn]ot enough (disk )?space",
+                r"Cannot (create|find) .*(partition|repositor)",
+            ),
+            variables={**_COMMON, "product": "Leap", "patterns": ("base", "minimal_base")},
+        ),
+        Kind(
+            name="autounattend",
+            title="autounattend.xml of Windows",
+            file="autounattend.xml",
+            template="autounattend.xml.j2",
+            label="AUTOUNATTEND",
+            ways=(ISO, FLOPPY),
+            boots=(FROM_ISO,),
+            memory=4096,
+            disk=32768,
+            accounts=("password",),
+            windows=True,
+            variables={
+                "hostname": "",
+                "locale": "en-US",
+                "keyboard": "",
+                "timezone": "UTC",
+                "user": "ops",
+                "user_fullname": "",
+                "password": "",
+                "organization": "",
+                "product_key": "",
+                "image_name": "",
+                "image_index": 1,
+                "disk": "0",
+                "drivers": "w11",
+                "late_commands": (),
+                "extra": "",
+            },
+        ),
+    )
+}
+# Values of variables that nobody but the installer may see.
+SECRETS = ("password", "password_hash", "root_password_hash", "product_key")
+
+
+def kind_of(name: object, where: str) -> Kind:
+    """The kind of that name; InvalidValue names what there is."""
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    near = nearest(str(name), KINDS)
+    raise InvalidValue(
+        f"{where}: kind {name!r}" if name else f"{where}: kind",
+        "there is no such kind" if name else "it is not given",
+        f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(KINDS),
+    )
+
+
+def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[str, object]:
+    """What the kind's template is given: the answers over its defaults. Errors never show a value."""
+    known = {**kind.variables}
+    for key, value in answers.items():
+        if key in OPTIONS:
+            continue
+        if key not in known:
+            near = nearest(str(key), [*known, *OPTIONS])
+            raise InvalidValue(
+                f"{where}: {key}",
+                f"a template of kind {kind.name} has no such variable",
+                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(sorted([*known, *OPTIONS])),
+            )
+        if value is not None:
+            known[key] = _value(str(key), value, kind.variables[key], where)
+    _check_user(kind, str(known["user"]), where)
+    _check_names(known, where)
+    for key in ("address", "gateway", "nameservers"):
+        _check_addresses(key, known.get(key), where)
+    return known
+
+
+def _value(key: str, value: object, default: object, where: str) -> object:
+    if isinstance(default, tuple):
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)) or not all(_is_text(each) for each in value):
+            raise InvalidValue(f"{where}: {key}", "it is not a list of texts", "Write a list, each in quotes")
+        value = [str(each) for each in value]
+    elif isinstance(default, str):
+        if not _is_text(value):
+            raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
+        value = str(value)
+    elif type(value) is not type(default):
+        raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", f"Give a {type(default).__name__}")
+    for text in value if isinstance(value, list) else [value]:
+        # A line of its own in the file would be an answer to another question.
+        if key != "extra" and isinstance(text, str) and any(c in text for c in "\r\n\0"):
+            raise InvalidValue(f"{where}: {key}", "it has more than one line", "Give one line")
+    return value
+
+
+def _check_user(kind: Kind, name: str, where: str) -> None:
+    if kind.windows:
+        if not name.strip(" .") or len(name) > 20 or _WINDOWS_FORBIDDEN.search(name):
+            raise InvalidValue(
+                f"{where}: user",
+                "Windows gives no account such a name",
+                'Use 1 to 20 characters, none of them one of "/\\[]:;|=,+*?<>@',
+            )
+    elif name in RESERVED_USERS:
+        raise InvalidValue(
+            f"{where}: user {name}", "installers keep this name for the system", "Choose another one, as ops"
+        )
+    elif name and not _USER.fullmatch(name):
+        raise InvalidValue(
+            f"{where}: user",
+            "installers accept no such name",
+            "Use up to 32 characters of a-z, 0-9, - and _, the first one a letter",
+        )
+
+
+def _check_names(variables: Mapping[str, object], where: str) -> None:
+    host, domain = str(variables["hostname"]), str(variables.get("domain", ""))
+    form = "up to 63 letters, digits and -, which is neither the first nor the last"
+    if "." in host:
+        remedy = "Give what is before its first dot" + ", and put the rest into domain" * ("domain" in variables)
+        raise InvalidValue(f"{where}: hostname", "it has a dot", remedy)
+    if host and not re.fullmatch(_LABEL, host):
+        raise InvalidValue(f"{where}: hostname", "it is no host name", f"Use {form}")
+    if domain and not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
+        raise InvalidValue(f"{where}: domain", "it is no domain", f"Join labels by dots, each of {form}")
+
+
+def _check_addresses(key: str, value: object, where: str) -> None:
+    # Without a value there is none; an empty item of a list is a slip.
+    given = value if isinstance(value, (list, tuple)) else [value] if value else []
+    for text in given:
+        try:
+            ipaddress.ip_address(str(text))
+        except ValueError:
+            prefix = key == "address" and "/" in str(text)
+            raise InvalidValue(
+                f"{where}: {key}",
+                "it has a prefix" if prefix else "it is no IP address",
+                "Give the mask by netmask" if prefix else "Write it as 192.0.2.10",
+            ) from None
+
+
+def check_accounts(kind: Kind, variables: Mapping[str, object], where: str) -> None:
+    """InvalidValue where nobody could log in to what is installed."""
+    # A password of a user that there is none of helps nobody.
+    names = [name for name in kind.accounts if name != "password_hash" or variables.get("user")]
+    if not any(variables.get(name) for name in names):
+        raise InvalidValue(
+            where,
+            f"nobody could log in: none of {', '.join(names)} is given",
+            "Give one of them, or answers of your own (file)",
+        )
+
+
+def command_line(kind: Kind, way: str, label: str) -> str:
+    """What the installer's kernel is told, so that it finds the answers."""
+    escaped = "".join(c if c.isalnum() or c in "._-+" else f"\\x{ord(c):02x}" for c in label)
+    return kind.commands[way].replace("{label}", escaped)
+
+
+def host_name(name: str) -> str:
+    """A name that a guest may have, made of its image's."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].rstrip("-") or "localhost"
+
+
+def disk_name(bus: str) -> str:
+    """The disk to install on, as Linux calls it."""
+    return "/dev/vda" if bus == "virtio" else "/dev/sda"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)

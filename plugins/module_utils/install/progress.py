@@ -1,0 +1,399 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The installation of an image from an installer's ISO: its steps, and which is due by what is found. Pure.
+
+What is found is the catalog and what the nodes say, nothing else: a run that was killed anywhere leaves no more than
+these, and the next one goes on from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+from xml.etree import ElementTree as ET
+
+from ..model import rules, values
+from ..model.image import Image
+from ..model.states import ImageState, ImageType
+from ..model.template import Template
+from ..model.vm import Vm
+
+# An attribute of the template, and so of the machine, that installs: the image's name.
+MARK = "INSTALLS"
+# That of the machine that tries the image.
+TRIES = "TRIES"
+# Attributes of the image: which ISO it was installed from, in how many seconds, and whether its guest was believed.
+FROM, TOOK, VERIFIED = "INSTALLED_FROM", "INSTALLED_IN", "VERIFIED"
+# What is said of one installation is not said of an image that is made of its image.
+OF_ONE = (FROM, TOOK, VERIFIED, MARK)
+# Image.unfinished: machines may be writing into it; the installer has done so to its end.
+INSTALLING, INSTALLED = "installing", "installed"
+
+# Steps.
+MAKE = "make"
+START = "start"
+WAIT = "wait"
+END = "end"
+UNREACHED = "unreached"
+UNSURE = "unsure"
+FOREIGN = "foreign"
+BROKEN = "broken"
+FINISH = "finish"
+CONVERT = "convert"
+VERIFY = "verify"
+DONE = "done"
+
+# Ends of an installation.
+POWEROFF, REBOOT, PATTERN, MANUAL = "poweroff", "reboot", "pattern", "manual"
+ENDS = (POWEROFF, REBOOT, PATTERN, MANUAL)
+
+# An image that machines can't be made of, and that is not being made here.
+_NOT_WHOLE = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)
+# The states of a machine about which nothing is being done. In all others a plan for it is under way.
+_SETTLED = ("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN", "DONE")
+
+FIRMWARES = ("BIOS", "UEFI", "UEFI_SECURE")
+PROFILES = ("linux", "windows")
+BUSES = ("virtio", "scsi", "sata", "ide")
+CDROMS = BUSES[1:]
+_TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that installs: as the catalog has it (state, wanted) and as its node sees it. seen: "" if it is not
+    there. ended: ObservedVm's: whether its guest ended it. reached: whether the node answered. written: whether
+    anything is on its disk."""
+
+    vm_id: int
+    state: str
+    wanted: str
+    seen: str = ""
+    ended: str = ""
+    reached: bool = True
+    written: bool = True
+
+    @property
+    def on_its_way(self) -> bool:
+        """Decided, and nobody has recorded yet what came of it."""
+        return self.state not in _SETTLED and not self.state.endswith("_FAILURE")
+
+
+def machine_name(name: str) -> str:
+    return f"install-{name}"
+
+
+def trial_name(name: str) -> str:
+    return f"verify-{name}"
+
+
+def media_name(name: str, what: str) -> str:
+    """An image that is there for the installation only: answers, kernel, initrd, floppy."""
+    return f"install-{name}-{what}"
+
+
+MEDIA = ("answers", "floppy", "kernel", "initrd")
+
+
+def is_blank(image: Image) -> bool:
+    """Whether it is a disk that was made for an installation, and that no machine has had yet."""
+    whole = image.type == ImageType.DATABLOCK and image.persistent and image.state == ImageState.READY
+    return whole and image.unfinished == INSTALLING and not image.generation and TOOK not in image.attributes
+
+
+def step(
+    image: Optional[Image],
+    machine: Optional[Machine],
+    said: bool,
+    verify: bool,
+    end: str = POWEROFF,
+    marker: bool = False,
+    written: bool = False,
+) -> str:
+    """What is due. said: a human says that it is installed. verify: a guest of the image is to be believed. end,
+    marker: how the installation ends, and whether its console tells. written: whether anything is on the disk, where
+    no machine is there to say so."""
+    if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
+        # Somebody wanted it gone, and was killed: the rest goes before another one is made.
+        return MAKE
+    if image is not None and image.type == ImageType.OS and not image.unfinished:
+        if image.state in _NOT_WHOLE:
+            return BROKEN
+        return VERIFY if verify and image.attributes.get(VERIFIED) != "YES" else DONE
+    if image is not None and image.unfinished == INSTALLED:
+        return CONVERT if machine is None else FINISH
+    if image is not None and not image.unfinished:
+        # Whatever it holds, it is not an installation's.
+        return FOREIGN
+    if machine is None:
+        if image is None:
+            return MAKE
+        if image.state == ImageState.READY:
+            return START if is_blank(image) else FOREIGN
+        # What a machine has written to, and is not finished, is not READY once that machine is gone.
+        left = written and bool(image.generation) and image.state != ImageState.DELETE
+        return _without_machine(left, said, end, MAKE)
+    if machine.wanted == "DONE":
+        return _without_machine(machine.written and image is not None, said, end, END)
+    if image is None:
+        # What it installs has another name now, or has been taken from the catalog: nobody asked for its end.
+        return END if machine.seen in ("", "POWEROFF") and machine.reached else UNSURE
+    if said:
+        return FINISH
+    if not machine.reached:
+        return UNREACHED
+    if machine.seen in ("RUNNING", "UNKNOWN", "SUSPENDED"):
+        return WAIT
+    if machine.seen == "POWEROFF":
+        if machine.ended == "guest":
+            return WAIT
+        if machine.ended == "unknown" and machine.written and marker:
+            # Its console has the word, or has it not.
+            return WAIT
+        return _given_up(machine, end)
+    return WAIT if machine.on_its_way else _given_up(machine, end)
+
+
+def _without_machine(written: bool, said: bool, end: str, otherwise: str) -> str:
+    """Its machine is gone, or going: whoever wanted that said nothing of the disk, which may be a human's work."""
+    if written and said:
+        return FINISH
+    return UNSURE if written and end == MANUAL else otherwise
+
+
+def _given_up(machine: Machine, end: str) -> str:
+    """Off, but not by its guest as far as is known: the host crashed, or somebody pulled the plug. What an installer
+    wrote is worth nothing then. What a human did, or may be whole, is not thrown away."""
+    return UNSURE if machine.written and (end == MANUAL or machine.ended == "unknown") else END
+
+
+def was_started(machine: Optional[Machine], generation: int, seen_generation: int) -> bool:
+    """Whether a decision that nobody has recorded was carried out all the same: the run was killed in between. To be
+    recorded before a plan is made, which would start a machine again whose guest has ended it."""
+    if machine is None or not machine.on_its_way or machine.wanted != "RUNNING" or seen_generation < generation:
+        return False
+    if machine.seen == "POWEROFF":
+        return machine.ended == "guest" or (machine.ended == "unknown" and machine.written)
+    return machine.seen == "RUNNING"
+
+
+def starts_with_host(vm: Vm, wanted: str) -> bool:
+    """Whether a host that boots is to start the machine by itself. One that installs would do it a second time, over
+    what it has already written."""
+    return wanted == "RUNNING" and MARK not in vm.attributes
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Seen:
+    """A machine that installs at one moment. marker: it has said that it is finished. matched, failure: the line since
+    its start that the user waits for, and one that no installer recovers from. quiet: seconds since console and disk
+    last moved."""
+
+    state: str = ""
+    ended: str = ""
+    marker: bool = False
+    matched: str = ""
+    failure: str = ""
+    quiet: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """installed: it is at its end. problem, remedy: why it will not get there."""
+
+    installed: bool
+    how: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+
+# Seconds of silence after the line that is the end. Linux leaves what was written in memory for 30 s, and looks every
+# 5 s: after that the plug can be pulled.
+QUIET = 35.0
+# How much later than its end a machine's last words may be in the log.
+LATE = 2.0
+# An installer that has said that something failed, and is silent since, asks somebody who is not there.
+STUCK = 15.0
+_INSPECT = (
+    "Its machine is kept: look at it. Then say state: installed if it is finished all the same, or state: absent to "
+    "give it up, after which a run begins anew"
+)
+
+
+def verdict(seen: Seen, end: str, marker: bool) -> Optional[Verdict]:
+    """Whether the installation is at its end; None while it is not. marker: our answers say so on the console."""
+    if seen.state == "POWEROFF" and seen.ended == "guest":
+        if marker and not seen.marker:
+            if seen.quiet < LATE:
+                return None
+            return Verdict(
+                False,
+                problem="the guest ended its machine without having said that it is finished",
+                remedy=_INSPECT,
+            )
+        if end == PATTERN and not seen.matched:
+            if seen.quiet < LATE:
+                return None
+            return Verdict(
+                False, problem="the guest ended its machine without the line that is its end", remedy=_INSPECT
+            )
+        if seen.failure and not seen.marker and not seen.matched:
+            return Verdict(
+                False, problem=f"the guest ended its machine, and had said {seen.failure!r}", remedy=_INSPECT
+            )
+        return Verdict(True, "its guest ended the machine" + (", and had said that it is finished" if marker else ""))
+    if seen.state == "POWEROFF" and seen.ended == "unknown":
+        if marker and seen.marker:
+            return Verdict(True, "it had said that it is finished, and its machine is off")
+        if end == PATTERN and seen.matched:
+            return Verdict(True, f"it had said {seen.matched!r}, and its machine is off")
+        if (marker or end == PATTERN) and seen.quiet < LATE:
+            return None
+        return Verdict(False, problem="its machine is off, and nothing tells who ended it", remedy=_INSPECT)
+    anew = _INSPECT if end == MANUAL else "Run again: it is installed anew, on a fresh disk"
+    if seen.state == "POWEROFF":
+        return Verdict(False, problem="its machine was ended, and not by its guest", remedy=anew)
+    if seen.state == "":
+        return Verdict(False, problem="its machine is gone from the host", remedy=anew)
+    if end == PATTERN and seen.matched and seen.quiet >= QUIET:
+        return Verdict(True, f"its console said {seen.matched!r}")
+    if seen.failure and not seen.marker and seen.quiet >= STUCK:
+        return Verdict(False, problem=f"its console says {seen.failure!r}", remedy=_INSPECT)
+    return None
+
+
+def too_late(seen: Seen, seconds: float) -> Verdict:
+    paused = " (it is paused: is its host's disk full?)" if seen.state == "UNKNOWN" else ""
+    return Verdict(
+        False,
+        problem=f"it has not come to its end within {seconds:.0f} s{paused}",
+        remedy=f"Run again to go on waiting, with a larger timeout if need be. {_INSPECT}",
+    )
+
+
+def percent(written: int, size: int) -> int:
+    """How much of the disk was written, in percent: bytes of `size` MiB."""
+    return min(100, 100 * written // (size * 1024 * 1024)) if size > 0 else 0
+
+
+# -- templates --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Media:
+    """What the machine is given besides disk and ISO. kernel, initrd: names of images. floppy: a file's path."""
+
+    kernel: str = ""
+    initrd: str = ""
+    command: str = ""
+    answers: str = ""
+    drivers: str = ""
+    floppy: str = ""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an installation's template is made of."""
+
+    name: str
+    iso: str
+    firmware: str = "BIOS"
+    profile: str = "linux"
+    bus: str = "virtio"
+    cdrom: str = "scsi"
+    end: str = POWEROFF
+    memory: int = 0
+    machine: str = ""
+
+
+def _firmware(shape: Shape) -> dict[str, str]:
+    if shape.firmware == "BIOS":
+        return {"FIRMWARE": "BIOS"}
+    return {"FIRMWARE": "UEFI", "FIRMWARE_SECURE": "YES" if shape.firmware == "UEFI_SECURE" else "NO"}
+
+
+def _board(shape: Shape) -> dict[str, Any]:
+    """What the machine that installs and all later ones have in common."""
+    common: dict[str, Any] = {
+        "CPU": "1",
+        "MEMORY": str(shape.memory or (4096 if shape.profile == "windows" else 2048)),
+        "GRAPHICS": {"TYPE": "vnc", "LISTEN": "127.0.0.1"},
+    }
+    if shape.profile == "windows":
+        common.update(
+            VCPU="2",
+            FEATURES={"ACPI": "YES", "APIC": "YES", "HYPERV": "YES", "LOCALTIME": "YES"},
+            TPM={"MODEL": "tpm-crb"},
+            INPUT={"TYPE": "tablet", "BUS": "usb"},
+        )
+    return common
+
+
+def _cdrom(image: str, shape: Shape, index: int) -> dict[str, str]:
+    """A drive that the firmware and the installer see, behind the disk's letter."""
+    disk = {"IMAGE": image, "TARGET": f"{'hd' if shape.cdrom == 'ide' else 'sd'}{'bcd'[index]}"}
+    return {**disk, "BUS": shape.cdrom} if shape.cdrom == "sata" else disk
+
+
+def template(shape: Shape, media: Media, own: Template) -> Template:
+    """The template of the machine that installs. own: the user's, which goes over the defaults; disks are ours.
+
+    The disk comes first in the boot order: a blank one has nothing to boot, and the firmware goes on to the ISO; an
+    installed one boots, so that nothing is installed twice.
+    """
+    isos = [shape.iso, *filter(None, (media.answers, media.drivers))]
+    disks = [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}]
+    disks += [_cdrom(image, shape, index) for index, image in enumerate(isos)]
+    os: dict[str, str] = {**_firmware(shape), **own.vector("OS"), "BOOT": "disk0,disk1"}
+    if shape.machine and "MACHINE" not in os:
+        os["MACHINE"] = shape.machine
+    if media.kernel:
+        os["KERNEL_DS"] = f'$FILE[IMAGE="{media.kernel}"]'
+        os["INITRD_DS"] = f'$FILE[IMAGE="{media.initrd}"]'
+        os["KERNEL_CMD"] = " ".join(filter(None, (media.command, os.get("KERNEL_CMD", ""))))
+    wanted: dict[str, Any] = {**_board(shape), MARK: shape.name}
+    base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
+    raw = [*base.vectors("RAW"), *_raw(shape, media)]
+    made = {"DISK": disks, "OS": os, **({"RAW": raw} if raw else {})}
+    return base.without("RAW").merged(Template.from_mapping(made, f"install {shape.name}"))
+
+
+def trial(shape: Shape, own: Template) -> Template:
+    """The template of the machine that tries the image: as all later ones, without a word of the installer's."""
+    os = {**_firmware(shape), **own.vector("OS")}
+    for key in ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS", "KERNEL_CMD", "BOOT"):
+        os.pop(key, None)
+    if shape.machine and "MACHINE" not in os:
+        os["MACHINE"] = shape.machine
+    wanted: dict[str, Any] = {**_board(shape), TRIES: shape.name}
+    base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
+    made = {"DISK": [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}], "OS": os}
+    return base.merged(Template.from_mapping(made, f"install {shape.name}"))
+
+
+def _bus(shape: Shape) -> dict[str, str]:
+    return {"BUS": "sata"} if shape.bus == "sata" else {}
+
+
+def _raw(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:
+    found = []
+    if shape.end == REBOOT or media.kernel:
+        # Or the installer's kernel would be booted again.
+        ends = {name: rules.of(name).ends_at_reboot for name in values.RAW_TYPES}
+        found += [{"TYPE": name, "DATA": text} for name, text in ends.items() if text]
+    if media.floppy:
+        found.append({"TYPE": "kvm", "DATA": _floppy(media.floppy)})
+    return found
+
+
+def _floppy(path: str) -> str:
+    devices = ET.Element("devices")
+    disk = ET.SubElement(devices, "disk", {"type": "file", "device": "floppy"})
+    ET.SubElement(disk, "driver", {"name": "qemu", "type": "raw"})
+    source = ET.SubElement(disk, "source", {"file": path})
+    # An image's own file: it keeps its owner.
+    ET.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
+    ET.SubElement(disk, "target", {"dev": "fda", "bus": "fdc"})
+    ET.SubElement(disk, "readonly")
+    return ET.tostring(devices, encoding="unicode")

@@ -1,0 +1,445 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of installations says, checked and with all defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..arguments import check_keys
+from ..engines.base import Engine
+from ..engines.template_items import template_of
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
+from ..host.download import is_url, without_secrets
+from ..model.flags import flag
+from ..model.image import Image
+from ..model.names import LONGEST, check_name, nearest
+from ..model.numbers import whole
+from ..model.template import Template
+from ..storage.importer import Checksum
+from . import answer_files, progress
+from .answer_files import Kind
+from .media import Facts
+from .progress import Shape
+
+KEYS = (
+    "name", "state", "iso", "size", "format", "template", "template_file", "answers", "firmware", "profile", "machine",
+    "boot", "kernel", "initrd", "kernel_cmd", "bus", "cdrom", "drivers", "end", "marker", "timeout", "verify", "keep",
+    "host",
+)  # fmt: skip
+ISO_KEYS = ("image", "path", "remote_src", "checksum")
+VERIFY_KEYS = ("pattern", "timeout")
+END_KEYS = ("pattern",)
+STATES = ("present", "installed", "absent")
+FORMATS = ("raw", "qcow2")
+LONGEST_TIMEOUT = 7 * 86_400
+DEFAULT_TIMEOUT = 3600
+# What follows the name of an image in names of ours.
+_LONGEST_AFFIX = len("install--answers")
+
+
+@dataclass(frozen=True)
+class Iso:
+    """The installer's ISO: an image's name, and where its file is if there is no such image yet. remote: that is on the
+    front-end."""
+
+    image: str
+    path: str = ""
+    remote: bool = False
+    checksum: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The path as it may be shown, and as the catalog keeps it."""
+        return without_secrets(self.path) if is_url(self.path) else self.path
+
+    def item(self, install: str) -> dict[str, Any]:
+        """As role image takes it, but that a URL lacks its secrets. install: whose list has them."""
+        item: dict[str, Any] = {"name": self.image, "type": "CDROM", "path": self.origin, "remote_src": self.remote}
+        return {"install": install, **item, **({"checksum": self.checksum} if self.checksum else {})}
+
+    def refuse_other(self, where: str, image: Image) -> None:
+        """Conflict if that image is one of the same name, and not this ISO."""
+        remedy = "If it is another, give it another name: iso: {path: …, image: …}"
+        if self.path and image.origin and image.origin != self.origin:
+            found = f"image {image.name} was taken from {image.origin}"
+            same = f"If it is the same ISO, use what is stored: iso: {{image: {image.name}}}. {remedy}"
+            raise Conflict(f"{where}: iso {self.origin}", found, same)
+        if self.checksum:
+            wanted = Checksum.parse(self.checksum, f"{where}: iso")
+            known = dict(text.split(":", 1) for text in image.checksum.split())
+            if known.get(wanted.algorithm, wanted.digest) != wanted.digest:
+                found = f"image {image.name} has {wanted.algorithm}:{known[wanted.algorithm]}"
+                raise Conflict(f"{where}: iso {self.image}: checksum {wanted}", found, remedy)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One item. size: MiB of the disk. own: the user's template. missing: why there is none, which matters only as long
+    as anything is to be made of it. kind: None without answers. way: how they are given. pattern: the line that is the
+    end. trial: the line by which the guest is believed. end: as installs has it."""
+
+    name: str
+    state: str
+    iso: Iso
+    size: int = 0
+    format: str = "raw"
+    own: Template = field(default_factory=Template, repr=False)
+    missing: NebulaError | None = None
+    kind: Kind | None = None
+    way: str = ""
+    hostname: str = ""
+    boot: str = answer_files.FROM_ISO
+    kernel: str = ""
+    initrd: str = ""
+    kernel_cmd: str = ""
+    drivers: str = ""
+    pattern: str = ""
+    marker: bool = False
+    timeout: int = DEFAULT_TIMEOUT
+    verify: bool = True
+    trial: str = ""
+    trial_timeout: int = 300
+    keep: bool = False
+    host: str = ""
+    shape: Shape = Shape("", "")
+
+    @property
+    def where(self) -> str:
+        return f"install {self.name}"
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return (*answer_files.COMMON_FAILURES, *(self.kind.failures if self.kind else ()))
+
+
+def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -> Wish:
+    """The item, checked; InvalidValue names the installation, the key and the value.
+
+    local: where the ISO is on the control node, as the action plugin found it: {path, remote}.
+    """
+    name = check_name("image", item.get("name"))
+    where = f"install {name}"
+    if len(name) + _LONGEST_AFFIX > LONGEST:
+        raise InvalidValue(where, f"the name has {len(name)} characters", f"Use {LONGEST - _LONGEST_AFFIX} at most")
+    state = _choice(item, "state", STATES, where) or "present"
+    if state == "absent":
+        return Wish(name, state, Iso(""), shape=Shape(name, ""))
+    for key in ("iso", "size"):
+        if item.get(key) is None:
+            raise InvalidValue(f"{where}: {key}", "it is not given", "Every installation has an iso and a size (MB)")
+    answers = _mapping(item, "answers", where)
+    kind = answer_files.kind_of(answers.get("kind"), f"{where}: answers") if answers is not None else None
+    usual = "windows" if kind is not None and kind.name == "autounattend" else "linux"
+    profile = _choice(item, "profile", progress.PROFILES, where) or usual
+    windows = profile == "windows"
+    firmware = (_choice(item, "firmware", progress.FIRMWARES, where, str.upper) or "") or (
+        "UEFI_SECURE" if windows else "BIOS"
+    )
+    boot = _choice(item, "boot", (answer_files.FROM_ISO, answer_files.FROM_KERNEL), where) or (
+        kind.boots[0] if kind else answer_files.FROM_ISO
+    )
+    iso = _iso(item["iso"], name, engine, local)
+    own, missing = _template(item, where, engine)
+    wish = Wish(
+        name=name,
+        state=state,
+        iso=iso,
+        size=_number(item, "size", where, 1 << 40) or 0,
+        format=_choice(item, "format", FORMATS, where) or "raw",
+        own=own,
+        missing=missing,
+        kind=kind,
+        boot=boot,
+        kernel=_text(item, "kernel", where),
+        initrd=_text(item, "initrd", where),
+        kernel_cmd=_text(item, "kernel_cmd", where),
+        drivers=_text(item, "drivers", where),
+        timeout=_number(item, "timeout", where, LONGEST_TIMEOUT) or DEFAULT_TIMEOUT,
+        keep=item.get("keep") is not None and flag(item["keep"], f"{where}: keep"),
+        host=_text(item, "host", where),
+        shape=Shape(
+            name=name,
+            iso=iso.image,
+            firmware=firmware,
+            profile=profile,
+            bus=_choice(item, "bus", progress.BUSES, where)
+            or ("sata" if windows and not item.get("drivers") else "virtio"),
+            cdrom=_choice(item, "cdrom", progress.CDROMS, where) or ("sata" if windows else "scsi"),
+            machine=_text(item, "machine", where),
+        ),
+    )
+    wish = _with_answers(wish, answers, where)
+    wish = _with_end(wish, item, where)
+    wish = _with_verify(wish, item, where)
+    _check(wish)
+    memory = max(kind.memory if kind else 0, 4096 if windows else 2048)
+    return replace(wish, shape=replace(wish.shape, memory=memory))
+
+
+def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> Iso:
+    where = f"install {install}"
+    parts = {"path": given} if isinstance(given, str) else given
+    if not isinstance(parts, Mapping):
+        raise InvalidValue(f"{where}: iso", f"it is a {type(given).__name__}", "Give a path, a URL, or a dict")
+    check_keys(parts, ISO_KEYS, f"{where}: iso")
+    path, image = _text(parts, "path", f"{where}: iso"), _text(parts, "image", f"{where}: iso")
+    if not path and not image:
+        raise InvalidValue(f"{where}: iso", "it names neither a path nor an image", "Give one of them")
+    if "://" in path and not is_url(path):
+        raise InvalidValue(f"{where}: iso", "only http and https are fetched", "Give such a URL, or a path")
+    remote = parts.get("remote_src") is not None and flag(parts["remote_src"], f"{where}: iso: remote_src")
+    if isinstance(given, str) and not is_url(path) and not local.get("path") and "/" not in path:
+        # No such file: the name of an image, then.
+        pool = {each.name: each for each in engine.image_pool()}
+        known = [*pool]
+        if path in known:
+            return Iso(path)
+        origin = pool[install].attributes.get(progress.FROM) if install in pool else ""
+        if origin and origin in (path, _name_of(path)):
+            # It is not asked for once the image is made.
+            return Iso(origin)
+        near = nearest(path, known)
+        raise InvalidValue(
+            f"{where}: iso {path!r}",
+            f"there is no image of that name, and as a file {local.get('lost') or 'it is not on the control node'}",
+            f"Did you mean {near!r}? " * bool(near) + "Give the ISO's path or URL, or the name of an image",
+        )
+    if path and not is_url(path) and not remote:
+        path, remote = str(local.get("path") or path), bool(local.get("remote"))
+    name = image or _name_of(path)
+    return Iso(check_name("image", name), path, remote, _text(parts, "checksum", f"{where}: iso"))
+
+
+def _name_of(path: str) -> str:
+    """An image's name for an ISO's path or URL."""
+    last = re.split(r"[?#]", path)[0].rstrip("/").rpartition("/")[2]
+    # With its ending: the image that is installed from debian12.iso may well be called debian12.
+    return "".join(c if c.isprintable() else "_" for c in last).strip()[:LONGEST] or "iso"
+
+
+def _template(item: Mapping[str, Any], where: str, engine: Engine) -> tuple[Template, NebulaError | None]:
+    """The template, or why it is not there."""
+    given, file = item.get("template"), item.get("template_file")
+    if given is None and file is None:
+        return Template(), None
+    try:
+        if isinstance(given, str) and file is None and "=" not in given:
+            return engine.template_info(given).template, None
+        return template_of({"name": where, "template": given, "template_file": file})[1], None
+    except NotFound as error:
+        return Template(), error
+
+
+def _with_answers(wish: Wish, answers: Mapping[str, Any] | None, where: str) -> Wish:
+    if answers is None or wish.kind is None:
+        return wish
+    kind, here = wish.kind, f"{where}: answers"
+    way = _choice(answers, "way", answer_files.WAYS, here) or kind.ways[0]
+    if way not in kind.ways:
+        raise InvalidValue(
+            f"{here}: way {way}", f"{kind.title} can't be given so", f"It can be given by {', '.join(kind.ways)}"
+        )
+    if wish.boot not in kind.boots:
+        raise InvalidValue(
+            f"{where}: boot {wish.boot}",
+            f"{kind.title} does not reach its installer then"
+            if wish.boot == answer_files.FROM_ISO
+            else f"the installer that takes {kind.title} has no kernel to boot directly",
+            f"With these answers boot is {' or '.join(kind.boots)}",
+        )
+    if way == answer_files.INITRD and wish.boot != answer_files.FROM_KERNEL:
+        raise InvalidValue(f"{here}: way initrd", "the ISO is booted, with its own initrd", "Set boot: kernel")
+    if (wish.shape.profile == "windows") != (kind.name == "autounattend"):
+        raise InvalidValue(f"{here}: kind {kind.name}", f"the profile is {wish.shape.profile}", "Leave profile out")
+    if answers.get("file"):
+        extra = [key for key in answers if key not in answer_files.OPTIONS]
+        if extra:
+            raise InvalidValue(
+                f"{here}: {', '.join(extra)}", "a file of your own has no variables of ours", "Leave them out, or file"
+            )
+        return replace(wish, way=way)
+    values = answer_files.variables_of(kind, answers, here)
+    answer_files.check_accounts(kind, values, here)
+    return replace(wish, way=way, hostname=str(values["hostname"] or answer_files.host_name(wish.name)), marker=True)
+
+
+def _with_end(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
+    given = item.get("end")
+    pattern = ""
+    if isinstance(given, Mapping):
+        check_keys(given, END_KEYS, f"{where}: end")
+        pattern = _text(given, "pattern", f"{where}: end")
+        given = progress.PATTERN
+    elif isinstance(given, str) and given.startswith("pattern:"):
+        given, pattern = progress.PATTERN, given.partition(":")[2].strip()
+    end = _choice({"end": given}, "end", progress.ENDS, where) or (
+        progress.MANUAL if wish.kind is None and item.get("state") == "installed" else progress.POWEROFF
+    )
+    if end == progress.PATTERN:
+        if not pattern:
+            raise InvalidValue(f"{where}: end", "it is pattern, and none is given", 'Write end: {pattern: "…"}')
+        _check_pattern(pattern, f"{where}: end")
+    if end == progress.REBOOT and wish.shape.profile == "windows":
+        raise InvalidValue(
+            f"{where}: end reboot", "Windows reboots several times while it installs", "Use end: poweroff"
+        )
+    # What a human does by hand says nothing at its end; nor does a file of the user's own, unless they say so.
+    marker = wish.marker and end in (progress.POWEROFF, progress.REBOOT)
+    if item.get("marker") is not None:
+        marker = flag(item["marker"], f"{where}: marker")
+    return replace(wish, pattern=pattern, marker=marker, shape=replace(wish.shape, end=end))
+
+
+def _with_verify(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
+    given = item.get("verify")
+    parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    check_keys(parts, VERIFY_KEYS, f"{where}: verify")
+    verify = True if given is None or isinstance(given, Mapping) else flag(given, f"{where}: verify")
+    usual = rf"(^|\s){re.escape(wish.hostname)} login:" if wish.hostname else r"\blogin:"
+    if wish.shape.profile == "windows":
+        # The special administration console, which our answers switch on.
+        usual = r"SAC>|SAC started"
+    pattern = _text(parts, "pattern", f"{where}: verify") or usual
+    _check_pattern(pattern, f"{where}: verify")
+    timeout = _number(parts, "timeout", f"{where}: verify", LONGEST_TIMEOUT) or wish.trial_timeout
+    return replace(wish, verify=verify, trial=pattern, trial_timeout=timeout)
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidValue(
+            f"{where}: pattern {pattern!r}", f"it is not a regular expression: {error}", "Escape what is meant"
+        ) from None
+
+
+def _check(wish: Wish) -> None:
+    """What can be told without the ISO."""
+    shape = wish.shape
+    # Only our own answers give a hostname, and only of what they install is it known what it takes.
+    kind = wish.kind if wish.hostname else None
+    if wish.iso.image == wish.name:
+        raise InvalidValue(
+            f"{wish.where}: iso", "its image would have the same name", "Name it: iso: {path: …, image: …}"
+        )
+    smallest = kind.disk if kind else 1
+    if wish.size < smallest:
+        raise InvalidValue(
+            f"{wish.where}: size {wish.size} MB",
+            f"the installer that takes {kind.title if kind else 'it'} needs {smallest} MB at least",
+            "Give it more",
+        )
+    memory = whole(wish.own.get("MEMORY")) if wish.own.has("MEMORY") else None
+    if kind and memory is not None and memory < kind.memory:
+        raise InvalidValue(
+            f"{wish.where}: template: MEMORY {memory}",
+            f"the installer that takes {kind.title} needs {kind.memory} MB at least",
+            "Give it more; machines made of the image may have less",
+        )
+    if wish.boot == answer_files.FROM_KERNEL and shape.firmware == "UEFI_SECURE":
+        raise InvalidValue(
+            f"{wish.where}: boot kernel",
+            "with secure boot the firmware starts no kernel that it is handed without a signed loader",
+            "Set firmware: UEFI, or boot: iso",
+        )
+    if bool(wish.kernel) != bool(wish.initrd):
+        raise InvalidValue(f"{wish.where}: kernel, initrd", "only one of them is given", "Give both, or none")
+    if wish.boot == answer_files.FROM_ISO and (wish.kernel or wish.kernel_cmd):
+        raise InvalidValue(f"{wish.where}: kernel", "the ISO is booted, with its own kernel", "Set boot: kernel")
+    if wish.own.has("DISK"):
+        raise InvalidValue(
+            f"{wish.where}: template: DISK", "disk and ISO are the installation's own", "Leave DISK out of the template"
+        )
+    if wish.own.vector("OS").get("BOOT"):
+        raise InvalidValue(
+            f"{wish.where}: template: OS/BOOT", "the order is the disk, then the ISO", "Leave BOOT out of the template"
+        )
+    for key in ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS"):
+        if wish.own.vector("OS").get(key):
+            raise InvalidValue(
+                f"{wish.where}: template: OS/{key}",
+                "it would be booted again at each reboot, and in place of what is installed",
+                "Leave it out of the template; boot: kernel boots the one of the ISO",
+            )
+    untold = shape.end == progress.POWEROFF and not wish.marker and wish.state != "installed"
+    if wish.boot == answer_files.FROM_KERNEL and untold:
+        raise InvalidValue(
+            f"{wish.where}: boot kernel",
+            "its machine ends where its guest reboots: one that panics would count as installed",
+            f"Have the installer print {answer_files.FINISHED!r} to the serial console at its end and set marker: true,"
+            " or give end: {pattern: …}; end: reboot takes any reboot for the end",
+        )
+    for key in ("FIRMWARE", "FIRMWARE_SECURE"):
+        if wish.own.vector("OS").get(key):
+            raise InvalidValue(
+                f"{wish.where}: template: OS/{key}", "the image has to know of it", "Use the key firmware instead"
+            )
+    machine = shape.machine or wish.own.vector("OS").get("MACHINE", "")
+    if shape.cdrom == "ide" and "pc" not in machine and wish.missing is None:
+        raise InvalidValue(f"{wish.where}: cdrom ide", "machine q35 has no IDE", "Set machine: pc, or cdrom: sata")
+
+
+def check_media(wish: Wish, facts: Facts) -> None:
+    """Whether the ISO can start this installation."""
+    what = f"{wish.where}: iso {wish.iso.image}"
+    if wish.boot != answer_files.FROM_ISO:
+        return
+    if not facts.bios and not facts.uefi:
+        more = "; its boot sector is for USB sticks and disks" if facts.hybrid else ""
+        raise ImageRefused(
+            what, f"it is not bootable: it has no El Torito boot catalog{more}", "Give an installer's ISO"
+        )
+    if wish.shape.firmware == "BIOS" and not facts.bios:
+        raise ImageRefused(what, "only UEFI boots it", "Set firmware: UEFI")
+    if wish.shape.firmware != "BIOS" and not facts.uefi:
+        raise ImageRefused(what, "only a BIOS boots it", "Set firmware: BIOS")
+
+
+# -- values of an item ------------------------------------------------------------------------------------------------
+def _text(item: Mapping[str, Any], key: str, where: str) -> str:
+    value = item.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
+    text = str(value)
+    if any(ord(c) < 32 for c in text):
+        raise InvalidValue(f"{where}: {key}", "it has more than one line", "Give one line")
+    return os.path.expanduser(text) if key == "path" else text
+
+
+def _mapping(item: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any] | None:
+    value = item.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", "Give a dict with kind")
+    return value
+
+
+def _number(item: Mapping[str, Any], key: str, where: str, most: int) -> int | None:
+    if item.get(key) is None:
+        return None
+    number = whole(item[key])
+    if number is None or not 1 <= number <= most:
+        raise InvalidValue(f"{where}: {key} {item[key]!r}", f"it is not a number of 1 to {most}", "Give a whole number")
+    return number
+
+
+def _choice(item: Mapping[str, Any], key: str, known: Sequence[str], where: str, form: Any = str) -> str:
+    text = _text(item, key, where)
+    if text and form(text) not in known:
+        near = nearest(form(text), known)
+        raise InvalidValue(
+            f"{where}: {key} {text!r}",
+            f"there is no such {key}",
+            f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known),
+        )
+    return str(form(text)) if text else ""

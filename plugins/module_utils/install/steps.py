@@ -1,0 +1,1011 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installations on the front-end: what is due for each, and what of it is the catalog's and the datastore's to do.
+
+Roles image, vm and verify do the rest between the calls of this module. Every call looks anew: nothing is handed from
+one to the next but what a node has heard from its guests.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from ..context import iso9660
+from ..engines.base import Engine, VmRecord
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound, WrongState
+from ..host import files
+from ..host.files import explain, explained
+from ..model import instantiate
+from ..model.datastore import default_for
+from ..model.image import Image
+from ..model.names import nearest
+from ..model.plan import Observed, VmOutcome
+from ..model.states import ImageState, ImageType
+from ..model.template import StoredTemplate, Template
+from ..reconcile import templates
+from ..reconcile.images import decide, store
+from ..storage import datastore, importer
+from ..sync import Item
+from . import answer_files, progress
+from . import media as installer_media
+from .media import Facts
+from .progress import INSTALLED, INSTALLING, Machine, Media, machine_name, media_name, trial_name
+from .spec import Wish, check_media, wish_of
+
+STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
+# Seconds that other runs may be at disks and answers.
+LOCK_SECONDS = 300.0
+# Bytes that a blank qcow2 may have.
+_BLANK = 1 << 20
+# What users read of each step.
+WORDS = {
+    progress.MAKE: "to be installed",
+    progress.START: "to be installed",
+    progress.WAIT: "installing",
+    progress.END: "to be installed anew",
+    progress.UNREACHED: "installing, its host does not answer",
+    progress.UNSURE: "off, and nobody knows whether it is installed",
+    progress.FOREIGN: "refused",
+    progress.BROKEN: "OS image that machines can't be made of",
+    progress.FINISH: "installed, its machine is there still",
+    progress.CONVERT: "installed, to become an OS image",
+    progress.VERIFY: "OS image, its guest is not believed yet",
+    progress.DONE: "ready",
+}
+
+
+@dataclass
+class Settings:
+    """Of one call. root: of the catalog. answers: the rendered files by installation, or {error: why not}. local: where
+    ISOs are on the control node. waited: what nodes heard, as nebula_install_wait returns it. verified: what role
+    verify heard."""
+
+    check_mode: bool = False
+    root: str = ""
+    answers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    local: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    observed: Sequence[Observed] = ()
+    waited: Sequence[Mapping[str, Any]] = ()
+    verified: Sequence[Mapping[str, Any]] = ()
+    now: int = 0
+
+
+@dataclass
+class Work:
+    """One installation in one call. row: for the table."""
+
+    name: str
+    wish: Wish | None = None
+    image: Image | None = None
+    record: VmRecord | None = None
+    machine: Machine | None = None
+    trial: VmRecord | None = None
+    step: str = ""
+    error: NebulaError | None = None
+    changed: bool = False
+    how: str = ""
+    seconds: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """isos: items for role image. vms: for role vm. waits: for nebula_install_wait. patterns, timeout: for role
+    verify."""
+
+    works: list[Work]
+    isos: list[dict[str, Any]] = field(default_factory=list)
+    vms: list[dict[str, Any]] = field(default_factory=list)
+    waits: list[dict[str, Any]] = field(default_factory=list)
+    patterns: dict[str, str] = field(default_factory=dict)
+    timeout: int = 0
+    root: str = ""
+    # Bytes by directory that all of them want.
+    room: dict[str, int] = field(default_factory=dict)
+
+    def items(self, told: bool = True) -> list[Item]:
+        """told: what is the matter with one is a failure."""
+        return [
+            Item(
+                work.name, {"step": ""}, {"step": row(work)["step"]}, work.error if told else None, changed=work.changed
+            )
+            for work in self.works
+        ]
+
+
+def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings: Settings) -> Outcome:
+    """Called without a session."""
+    works = _looked_up(engine, items, settings)
+    outcome = Outcome(works, root=settings.root)
+    act = {
+        "begun": _begin,
+        "prepared": _prepare,
+        "recorded": _record,
+        "converted": _convert,
+        "concluded": _conclude,
+        "shown": _show,
+    }[state]
+    for work in works:
+        # What is given up is not gone on with.
+        due = work.wish is not None and (work.wish.state != "absent" or state in ("begun", "prepared"))
+        if work.error is None and work.wish is not None and due:
+            try:
+                act(engine, work, work.wish, settings, outcome)
+            except (NebulaError, OSError) as problem:
+                work.error = _explained(work, problem)
+    return outcome
+
+
+def row(work: Work) -> dict[str, Any]:
+    """An installation as results show it."""
+    image = work.image
+    step = WORDS.get(work.step, "")
+    if work.step == progress.UNSURE and work.machine is None:
+        step = "left without its machine, and nobody knows whether it is installed"
+    if work.wish is not None and work.wish.state == "absent":
+        step = "given up" if not _is_there(work) else "to be given up"
+        step = "ready, and left as it is" if work.step in (progress.DONE, progress.VERIFY) else step
+    elif work.step == progress.DONE and image is not None:
+        step = "ready, verified" if image.attributes.get(progress.VERIFIED) == "YES" else "ready, not verified"
+    return {
+        "name": work.name,
+        "step": step or "refused",
+        "due": work.step,
+        "image": None if image is None else image.id,
+        "type": "" if image is None else image.type.name,
+        "state": "" if image is None else image.state.name,
+        "machine": work.record.name if work.record is not None else "",
+        "machine_id": work.record.id if work.record is not None else None,
+        "host": work.record.host if work.record is not None else "",
+        "how": work.how,
+        "seconds": work.seconds,
+        "error": str(work.error) if work.error is not None else "",
+    }
+
+
+def goes_on(work: Work) -> bool:
+    """Whether something is due for it that can be done."""
+    if work.error is not None or work.wish is None:
+        return False
+    return work.changed or (work.wish.state != "absent" and work.step != progress.DONE)
+
+
+def _is_there(work: Work) -> bool:
+    """Whether there is anything of an installation that is not at its end."""
+    return work.machine is not None or (work.image is not None and bool(work.image.unfinished))
+
+
+def _show(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    """It was looked up."""
+
+
+def _explained(work: Work, problem: NebulaError | OSError) -> NebulaError:
+    error = explain(problem, str(problem.filename or "")) if isinstance(problem, OSError) else problem
+    if f"install {work.name}" not in error.asked:
+        error.asked = f"install {work.name}: {error.asked}"
+    return error
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+def _looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> list[Work]:
+    works: list[Work] = []
+    times = Counter(str(item["name"]) for item in items if item.get("name"))
+    with engine.session():
+        for item in items:
+            work = Work(str(item.get("name") or "?"))
+            works.append(work)
+            local = settings.local.get(work.name, {})
+            try:
+                # ISO and answers come by the name: which of the two they are of, nobody can tell.
+                if times[work.name] > 1 or local.get("twice"):
+                    raise InvalidValue(f"install {work.name}", "the list has it twice", "Give each image one entry")
+                work.wish = wish_of(item, engine, local)
+            except (NebulaError, OSError) as problem:
+                work.error = _explained(work, problem)
+        names = [name for work in works for name in (machine_name(work.name), trial_name(work.name))]
+        records = {record.name: record for record in engine.vm_pool(names=names)}
+        pool = {image.name: image for image in engine.image_pool()}
+        if _settle(engine, records.values(), settings):
+            records = {record.name: record for record in engine.vm_pool(names=names)}
+        for work in works:
+            if work.wish is None or work.error is not None:
+                continue
+            try:
+                _find(work, work.wish, pool, records, settings)
+            except NebulaError as error:
+                work.error = _explained(work, error)
+    return works
+
+
+def _settle(engine: Engine, records: Any, settings: Settings) -> bool:
+    """Record what a node has done for a run that was killed before it could: its plan, carried out again, would start a
+    machine whose guest has ended it."""
+    settled = False
+    for node in settings.observed:
+        there = {vm.vm_id: vm for vm in node.vms}
+        for record in records:
+            if record.host != node.host or record.id not in there or not _installs(record):
+                continue
+            vm = there[record.id]
+            image = _image_of(engine, record)
+            written = image is None or _is_written(image)
+            machine = Machine(record.id, record.state, record.wanted, vm.state, vm.ended, written=written)
+            if progress.was_started(machine, record.generation, vm.generation):
+                engine.vm_record(node.host, [VmOutcome(record.id, record.generation, "RUNNING", True)])
+                settled = True
+    return settled
+
+
+def _image_of(engine: Engine, record: VmRecord) -> Image | None:
+    return next((image for image in engine.image_pool() if image.name == _installs(record)), None)
+
+
+def _installs(record: VmRecord) -> str:
+    """The image that the machine installs, "" if it is another's machine."""
+    return record.request.get(progress.MARK) if record.request is not None else ""
+
+
+def _find(
+    work: Work, wish: Wish, pool: Mapping[str, Image], records: Mapping[str, VmRecord], settings: Settings
+) -> None:
+    image = work.image = pool.get(wish.name)
+    record = work.record = records.get(machine_name(wish.name))
+    trial = records.get(trial_name(wish.name))
+    for other, mark in ((record, progress.MARK), (trial, progress.TRIES)):
+        if other is not None and (other.request is None or other.request.get(mark) != wish.name):
+            raise Conflict(
+                f"{wish.where}: machine {other.name}",
+                f"machine {other.id} has that name, and has nothing to do with it",
+                "Rename that machine, or the image",
+            )
+    work.trial = trial
+    if image is not None and wish.state != "absent":
+        _refuse_others(wish, image)
+    if image is not None and not image.attributes.get(progress.FROM):
+        work.image = None  # not ours to give up
+    work.machine = _machine(work, settings)
+    written = work.image is not None and work.machine is None and _is_written(work.image)
+    work.step = progress.step(
+        work.image, work.machine, wish.state == "installed", wish.verify, wish.shape.end, wish.marker, written
+    )
+    if wish.missing is not None and work.step != progress.DONE:
+        raise wish.missing
+    if wish.state != "absent":
+        _refuse_changes(wish, work)
+    took = work.image.attributes.get(progress.TOOK, "") if work.image is not None else ""
+    work.seconds = int(took) if took.isdigit() else None
+
+
+def _refuse_others(wish: Wish, image: Image) -> None:
+    origin = image.attributes.get(progress.FROM, "")
+    if not origin:
+        raise Conflict(
+            f"{wish.where}: image {wish.name}",
+            f"there is one of that name (id {image.id}, {image.type.name}) that this did not make",
+            "Choose another name, or remove that image (nebula_image, state: absent)",
+        )
+    if origin != wish.iso.image:
+        raise Conflict(
+            f"{wish.where}: iso {wish.iso.image}",
+            f"the image of that name is installed from {origin}",
+            "Remove it first (nebula_image, state: absent; an installation under way: nebula_installs, state: absent), "
+            "or install under another name",
+        )
+
+
+def _refuse_changes(wish: Wish, work: Work) -> None:
+    """Conflict where what is gone on with is something else than what the item says."""
+    image = work.image
+    if image is None:
+        return
+    if work.step == progress.FOREIGN:
+        raise Conflict(
+            f"{wish.where}: image {wish.name}",
+            f"it is {image.type.name} in state {image.state.name}, and no installation is going on into it",
+            "Choose another name, or remove that image (nebula_image, state: absent)",
+        )
+    if work.step == progress.BROKEN:
+        raise WrongState(
+            f"{wish.where}: image {wish.name}",
+            f"it was installed, and is in state {image.state.name} now" + (f": {image.error}" if image.error else ""),
+            "See to it with nebula_image (in ERROR: state: enabled; LOCKED: wait for whoever works on it, or repeat "
+            "that run), or remove it to have it installed anew (state: absent)",
+        )
+    if work.step not in (progress.START, progress.WAIT, progress.UNSURE, progress.FINISH, progress.CONVERT):
+        return
+    pairs: list[tuple[str, Any, Any]] = [
+        ("firmware", wish.shape.firmware, image.firmware),
+        ("bus", wish.shape.bus, image.bus),
+        ("format", wish.format, image.format),
+    ]
+    if work.step == progress.START:
+        pairs.append(("size", wish.size, image.size))
+    for key, wanted, has in pairs:
+        if has and wanted != has:
+            raise Conflict(
+                f"{wish.where}: {key} {wanted}",
+                f"it is being installed with {key} {has}",
+                f"Say {key}: {has}, or give it up first (state: absent)",
+            )
+
+
+def _machine(work: Work, settings: Settings) -> Machine | None:
+    record, image = work.record, work.image
+    if record is None or record.id is None:
+        # One that is on its way out has no name any more; its plan is still to be carried out.
+        if image is not None and image.vms and image.unfinished:
+            return Machine(-1, "EPILOG", "DONE", written=_is_written(image))
+        return None
+    if not settings.observed:
+        # Not the first call of a run: role vm has looked meanwhile, and has recorded what it saw.
+        return Machine(record.id, record.state, record.wanted, record.state, "guest")
+    node = next((each for each in settings.observed if each.host == record.host), None)
+    vm = next((each for each in node.vms if each.vm_id == record.id), None) if node is not None else None
+    return Machine(
+        record.id,
+        record.state,
+        record.wanted,
+        vm.state if vm else "",
+        vm.ended if vm else "",
+        reached=node is not None and node.reached,
+        written=image is None or _is_written(image),
+    )
+
+
+def _is_written(image: Image) -> bool:
+    """Whether anything but a blank disk is in its file."""
+    try:
+        taken = os.stat(image.source).st_blocks * 512
+    except OSError:
+        # What can't be seen is not thrown away.
+        return True
+    return taken > (_BLANK if image.format == "qcow2" else 0)
+
+
+# -- begun: what is due, before anything is made ----------------------------------------------------------------------
+def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    if wish.state == "absent":
+        work.changed = _has_something(engine, work)
+        outcome.vms += _ends(work)
+        return
+    _refuse_undecided(work, wish)
+    if work.step in (progress.MAKE, progress.START, progress.END, progress.WAIT, progress.CONVERT, progress.VERIFY):
+        _refuse_taken(engine, wish)
+    if work.step in (progress.MAKE, progress.START, progress.END):
+        _check_answers(wish, settings, needed=False)
+        _check_host(engine, wish)
+        _check_drivers(engine, wish)
+        _check_templates(engine, work, wish, settings)
+        _check_iso(engine, work, wish, settings, outcome)
+        work.changed = True
+        if work.step == progress.END:
+            outcome.vms += _ends(work)
+    elif work.step == progress.FINISH:
+        heard = _was_heard(work, wish)
+        with engine.session():
+            engine.image_update(_id(work.image), unfinished=INSTALLED)
+        work.changed = True
+        # What runs may have something in memory that belongs on the disk.
+        off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
+        outcome.vms += _ends(work, hard=off or heard)
+    elif work.step in (progress.CONVERT, progress.VERIFY):
+        work.changed = True
+    elif work.step == progress.DONE:
+        # What a run left that was killed.
+        work.changed = _has_left(engine, work, wish)
+        if work.trial is not None and not wish.keep:
+            outcome.vms += _ends(work)
+
+
+def _refuse_undecided(work: Work, wish: Wish) -> None:
+    """WrongState where a human has to say first what is to become of it, or has said what can't be."""
+    if wish.state == "installed" and work.step in (progress.MAKE, progress.START, progress.END):
+        raise WrongState(
+            f"{wish.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
+        )
+    if work.step == progress.UNREACHED and work.record is not None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"host {work.record.host} did not answer",
+            "Run again when it does: nothing is begun anew until it is known what it has",
+        )
+    if work.step != progress.UNSURE:
+        return
+    if work.record is None or (work.image is not None and work.record.wanted == "DONE"):
+        raise WrongState(
+            f"{wish.where}: image {wish.name}",
+            "something is on its disk, and its machine is gone, or going, without a word whether it is finished",
+            "Say state: installed if it is finished, or state: absent to give it up, after which a run begins anew",
+        )
+    if work.image is None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and the catalog has no image {wish.name} that it could be installing",
+            "Was it renamed or removed? Look at the machine; state: absent gives the installation up, machine and all",
+        )
+    raise WrongState(
+        f"{wish.where}: machine {work.record.name}",
+        "it is off, and nothing tells whether its guest ended it when it was finished",
+        "Look at its console and its disk. Then say state: installed if it is finished, or state: absent to give "
+        "it up, after which a run begins anew",
+    )
+
+
+def _was_heard(work: Work, wish: Wish) -> bool:
+    """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
+    told = work.image is not None and work.image.unfinished == INSTALLED and progress.TOOK in work.image.attributes
+    return told and wish.shape.end == progress.PATTERN and wish.state != "installed"
+
+
+def _has_left(engine: Engine, work: Work, wish: Wish) -> bool:
+    return bool(_media(engine, wish.name)) or (
+        not wish.keep and (work.trial is not None or bool(_templates(engine, wish.name)))
+    )
+
+
+def _refuse_taken(engine: Engine, wish: Wish) -> None:
+    """Conflict where something else has a name that is to be taken."""
+    _refuse_template(engine, machine_name(wish.name), progress.MARK, wish.name)
+    _refuse_template(engine, trial_name(wish.name), progress.TRIES, wish.name)
+    names = [media_name(wish.name, what) for what in progress.MEDIA]
+    for image in engine.image_pool():
+        if image.name in names and image.attributes.get(progress.MARK) != wish.name:
+            raise Conflict(
+                f"{wish.where}: image {image.name}",
+                f"there is one of that name (id {image.id}) that has nothing to do with it",
+                "Rename that image, or install under another name",
+            )
+
+
+def _check_answers(wish: Wish, settings: Settings, needed: bool) -> str:
+    """The rendered answers. needed: they have to be there."""
+    if wish.kind is None:
+        return ""
+    text = settings.answers.get(wish.name)
+    if isinstance(text, Mapping):
+        raise InvalidValue(f"{wish.where}: answers", str(text.get("error")), "Correct them, or the file that they are")
+    if needed and not text:
+        raise NotFound(f"{wish.where}: answers", "they were not rendered", "Run this by role install_os")
+    return str(text or "")
+
+
+def _check_host(engine: Engine, wish: Wish) -> None:
+    names = [host.name for host in engine.host_pool()]
+    if wish.host and wish.host not in names:
+        near = nearest(wish.host, names)
+        raise NotFound(
+            f"{wish.where}: host {wish.host}",
+            "there is no such host",
+            f"Did you mean {near!r}? " * bool(near) + "See nebula_info for the hosts that there are",
+        )
+
+
+def _check_drivers(engine: Engine, wish: Wish) -> None:
+    if not wish.drivers:
+        return
+    known = next((image for image in engine.image_pool() if image.name == wish.drivers), None)
+    if known is None:
+        raise NotFound(f"{wish.where}: drivers {wish.drivers}", "there is no such image", "Store it first")
+    _refuse_no_cd(f"{wish.where}: drivers {wish.drivers}", known)
+
+
+def _check_templates(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
+    """What machines will be made of, as far as that can be told before there are answers."""
+    own = f"{wish.where}: template"
+    made = [progress.template(wish.shape, _foreseen(wish), wish.own)]
+    made += [progress.trial(wish.shape, wish.own)] if wish.verify else []
+    warnings = [text for template in made for text in instantiate.validate(template, False, own, engine.hypervisors())]
+    for index, nic in enumerate(instantiate.demands(made[0], own).nics):
+        try:
+            engine.vn_info(nic.network)
+        except NotFound as error:
+            if not settings.check_mode:
+                error.asked = f"{own}: NIC {index}: {error.asked}"
+                raise
+            # Role network may be about to make it.
+            warnings.append(f"NIC {index}: there is no {error.asked} yet, which is taken as given in check mode")
+    if settings.check_mode:
+        # Otherwise said when they are stored.
+        work.warnings += [f"{own}: {text}" for text in dict.fromkeys(warnings)]
+
+
+def _foreseen(wish: Wish) -> Media:
+    """What _make_media() will make."""
+    names = {what: media_name(wish.name, what) for what in progress.MEDIA}
+    boots = wish.boot == answer_files.FROM_KERNEL
+    return Media(
+        kernel=names["kernel"] if boots else "",
+        initrd=names["initrd"] if boots else "",
+        command=wish.kernel_cmd,
+        answers=names["answers"] if wish.way == answer_files.ISO else "",
+        drivers=wish.drivers,
+        floppy=f"/{names['floppy']}" if wish.way == answer_files.FLOPPY else "",
+    )
+
+
+def _refuse_no_cd(asked: str, image: Image) -> None:
+    if image.type != ImageType.CDROM:
+        raise ImageRefused(asked, f"that image is of type {image.type.name}", "Name one of type CDROM")
+    if image.state == ImageState.DISABLED:
+        raise WrongState(asked, "it is DISABLED", "Enable it: nebula_image with state: enabled")
+    if image.state in decide.UNFINISHED:
+        found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise WrongState(asked, found, "Store it again: nebula_image with its path")
+
+
+def _has_something(engine: Engine, work: Work) -> bool:
+    return (
+        _is_there(work)
+        or work.trial is not None
+        or bool(_media(engine, work.name))
+        or bool(_templates(engine, work.name))
+    )
+
+
+def _ends(work: Work, hard: bool = True) -> list[dict[str, Any]]:
+    ends = []
+    if work.machine is not None:
+        ends.append({"name": machine_name(work.name), "state": "absent", "hard": hard})
+    if work.trial is not None:
+        ends.append({"name": work.trial.name, "state": "absent", "hard": True})
+    return ends
+
+
+def _check_iso(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    """What can be seen of the ISO before it is there, and the item that brings it."""
+    iso = wish.iso
+    known = next((image for image in engine.image_pool() if image.name == iso.image), None)
+    if known is not None and known.state not in decide.UNFINISHED:
+        _refuse_no_cd(f"{wish.where}: iso {iso.image}", known)
+        iso.refuse_other(wish.where, known)
+        _check_kernel(wish, known.source, installer_media.look(known.source, f"{wish.where}: iso {iso.image}"))
+        _check_room(engine, work, wish, 0, outcome)
+        return
+    if not iso.path:
+        if known is not None:
+            _refuse_no_cd(f"{wish.where}: iso {iso.image}", known)
+        raise NotFound(f"{wish.where}: iso {iso.image}", "there is no such image", "Store it first, or give its path")
+    local = settings.local.get(wish.name, {})
+    if local.get("problem"):
+        raise ImageRefused(f"{wish.where}: iso {iso.origin}", str(local["problem"]), str(local.get("remedy") or ""))
+    if not iso.remote and "/" in iso.path and "://" not in iso.path and not local.get("facts"):
+        raise NotFound(
+            f"{wish.where}: iso {iso.origin}",
+            str(local.get("lost") or "it is not on the control node"),
+            "Give another path, or say where it is: iso: {path: …, remote_src: true}",
+        )
+    if local.get("facts"):
+        check_media(wish, Facts(**local["facts"]))
+    elif iso.remote and os.path.isfile(iso.path):
+        what = f"{wish.where}: iso {iso.origin}"
+        _check_kernel(wish, iso.path, installer_media.look(iso.path, what))
+    item = iso.item(wish.name)
+    other = next((each for each in outcome.isos if each["name"] == iso.image), None)
+    if other is None:
+        size = os.path.getsize(iso.path) if iso.remote and os.path.isfile(iso.path) else int(local.get("size") or 0)
+        _check_room(engine, work, wish, size, outcome)
+        outcome.isos.append(item)
+        return
+    _refuse_other_item(wish, item, other)
+    _check_room(engine, work, wish, 0, outcome)
+
+
+def _refuse_other_item(wish: Wish, item: Mapping[str, Any], other: dict[str, Any]) -> None:
+    """Conflict where another installation of the list has an ISO of the same name that is not the same."""
+    for key in ("path", "remote_src", "checksum"):
+        if item.get(key, other.get(key)) != other.get(key, item.get(key)):
+            raise Conflict(
+                f"{wish.where}: iso {wish.iso.image}",
+                f"install {other['install']} has one of that name with {key} {other[key]}, and this has {item[key]}",
+                "Give one of them another name: iso: {path: …, image: …}",
+            )
+    if "checksum" in item:
+        other["checksum"] = item["checksum"]
+
+
+def _check_room(engine: Engine, work: Work, wish: Wish, iso: int, outcome: Outcome) -> None:
+    """NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
+    place = engine.datastore_info(default_for(ImageType.DATABLOCK))
+    if not place.capacity_check:
+        return
+    directory = datastore.image_directory(outcome.root, place.id or 0)
+    while not os.path.isdir(directory) and os.path.dirname(directory) != directory:
+        directory = os.path.dirname(directory)
+    before = outcome.room.get(directory, 0)
+    # What is there of it already goes, or is what is written to.
+    has = os.stat(work.image.source).st_blocks * 512 if work.image and os.path.exists(work.image.source) else 0
+    needed = before + max(0, wish.size * datastore.MIB + iso - has)
+    what = f"{wish.where}: size {wish.size}" + (", and those before it in the list" if before else "")
+    datastore.require_space(directory, needed, f"{what}: in datastore {place.name}")
+    outcome.room[directory] = needed
+
+
+def _check_kernel(wish: Wish, path: str, facts: Facts) -> None:
+    check_media(wish, facts)
+    if wish.boot == answer_files.FROM_KERNEL:
+        _kernel_places(wish, path)
+
+
+def _kernel_places(wish: Wish, path: str) -> tuple[installer_media.Place, ...]:
+    """Where kernel and initrd are in the ISO."""
+    what = f"{wish.where}: iso {wish.iso.image}"
+    candidates = [(wish.kernel, wish.initrd)] if wish.kernel else list(wish.kind.kernels if wish.kind else ())
+    if not candidates:
+        raise InvalidValue(
+            f"{wish.where}: boot kernel", "it is not known which kernel of the ISO that is", "Give kernel and initrd"
+        )
+    found = installer_media.find(path, candidates, what)
+    if found is not None:
+        return found
+    others = [
+        kind.title
+        for kind in answer_files.KINDS.values()
+        if kind is not wish.kind and kind.kernels and installer_media.find(path, kind.kernels, what)
+    ]
+    raise ImageRefused(
+        what,
+        "it has no installer's kernel at " + " or ".join(" and ".join(pair) for pair in candidates),
+        f"It looks like an installer that takes {others[0]}: give answers of that kind"
+        if others and not wish.kernel
+        else "Give kernel and initrd as they are called in the ISO, or answers of a kind that its installer takes",
+    )
+
+
+# -- prepared: disk, answers, template --------------------------------------------------------------------------------
+def _prepare(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    with _alone(settings):
+        # Another run may have been at it meanwhile.
+        _look_again(engine, work, wish, settings)
+        if wish.state == "absent":
+            _give_up(engine, work, wish)
+        else:
+            _prepare_alone(engine, work, wish, settings, outcome)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """No other run makes disks and answers meanwhile. It is the directory that is held, of which nothing is left."""
+    directory = datastore.image_directory(settings.root, default_for(ImageType.DATABLOCK))
+    files.make_directory(directory, 0o711)
+    with files.lock(directory, LOCK_SECONDS):
+        yield
+
+
+def _look_again(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
+    with engine.session():
+        names = (machine_name(wish.name), trial_name(wish.name))
+        records = {record.name: record for record in engine.vm_pool(names=names)}
+        _find(work, wish, {image.name: image for image in engine.image_pool()}, records, settings)
+
+
+def _prepare_alone(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    _refuse_undecided(work, wish)
+    if work.step == progress.WAIT:
+        # Its plan may not have been carried out yet.
+        outcome.vms.append({"name": machine_name(wish.name), "state": "present"})
+    elif work.step in (progress.MAKE, progress.START):
+        iso = _iso_image(engine, wish)
+        facts = installer_media.look(iso.source, f"{wish.where}: iso {iso.name}")
+        _check_kernel(wish, iso.source, facts)
+        _refuse_taken(engine, wish)
+        _check_answers(wish, settings, needed=True)
+        if work.step == progress.MAKE:
+            _make_disk(engine, work, wish)
+        media = _make_media(engine, wish, iso, facts, settings)
+        _ready(engine, work, progress.template(wish.shape, media, wish.own))
+        outcome.vms.append(
+            {"name": machine_name(wish.name), "template": machine_name(wish.name), "state": "running"}
+            | ({"host": wish.host} if wish.host else {})
+        )
+    else:
+        return
+    work.changed = work.step != progress.WAIT
+    outcome.waits.append(
+        {
+            "name": wish.name,
+            "machine": machine_name(wish.name),
+            "size": wish.size,
+            "end": wish.shape.end,
+            "pattern": wish.pattern,
+            "failures": list(wish.failures),
+            "marker": wish.marker,
+            "keys": wish.shape.profile == "windows",
+            "fresh": work.step != progress.WAIT,
+            "timeout": wish.timeout,
+        }
+    )
+
+
+def _give_up(engine: Engine, work: Work, wish: Wish) -> None:
+    if work.machine is not None:
+        raise WrongState(f"{wish.where}: state absent", "its machine is there still", "Run again when its host answers")
+    names = _media(engine, wish.name)
+    if work.image is not None and work.image.unfinished:
+        names.append(wish.name)
+        work.image = None
+    work.changed = _remove_images(engine, names) | _remove_templates(engine, wish.name)
+
+
+def _iso_image(engine: Engine, wish: Wish) -> Image:
+    known = next((image for image in engine.image_pool() if image.name == wish.iso.image), None)
+    asked = f"{wish.where}: iso {wish.iso.image}"
+    if known is None:
+        remedy = "Run again: it is stored first" if wish.iso.path else "Store it first, or give its path"
+        raise NotFound(asked, "there is no such image", remedy)
+    _refuse_no_cd(asked, known)
+    wish.iso.refuse_other(wish.where, known)
+    return known
+
+
+def _make_disk(engine: Engine, work: Work, wish: Wish) -> None:
+    """A blank one, whatever was there: what is not finished is not gone on with."""
+    if work.image is not None:
+        _remove_images(engine, [wish.name])
+    wanted = Image(
+        None,
+        wish.name,
+        ImageType.DATABLOCK,
+        persistent=True,
+        datastore_id=default_for(ImageType.DATABLOCK),
+        format=wish.format,
+        size=wish.size,
+        firmware=wish.shape.firmware,
+        bus=wish.shape.bus,
+        # From its first moment, so that nobody else stores something into it, or takes it for a disk of his own.
+        unfinished=INSTALLING,
+        attributes={progress.FROM: wish.iso.image, progress.VERIFIED: "NO"},
+    )
+    with engine.session():
+        image = work.image = engine.image_allocate(wanted)
+    files.make_directory(os.path.dirname(image.source), 0o711)
+    with importer.reserved(image.source, LOCK_SECONDS):
+        try:
+            store.require_capacity(engine, image, wish.size, f"{wish.where}: its disk")
+            importer.make_empty(image.source, wish.size, wish.format, "")
+            datastore.protect(image.source, writable=True)
+        except (NebulaError, OSError) as problem:
+            with engine.session():
+                engine.image_update(_id(image), state=ImageState.ERROR, error=str(_explained(work, problem)))
+            raise
+        with engine.session():
+            # READY and unfinished at once is nobody's to ask for.
+            engine.image_update(_id(image), state=ImageState.READY, unfinished="")
+            work.image = engine.image_update(_id(image), unfinished=INSTALLING)
+
+
+def _make_media(engine: Engine, wish: Wish, iso: Image, facts: Facts, settings: Settings) -> Media:
+    """Images of what the installer is given besides, all for this installation alone."""
+    # Of a run that was killed: they may be of other answers.
+    _remove_images(engine, _media(engine, wish.name))
+    kernel = initrd = answers = floppy = command = ""
+    given: dict[str, bytes] = {}
+    if wish.kind is not None:
+        given = {wish.kind.file: _check_answers(wish, settings, needed=True).encode()}
+        command = (
+            answer_files.command_line(wish.kind, wish.way, facts.label) if wish.boot != answer_files.FROM_ISO else ""
+        )
+    if wish.way == answer_files.ISO and wish.kind is not None:
+        beside = {name: content.encode() for name, content in wish.kind.beside}
+        with iso9660.labelled(wish.kind.label, {**given, **beside}) as made:
+            answers = _store(engine, wish, "answers", ImageType.CDROM, made.copy)
+    elif wish.way == answer_files.FLOPPY:
+        name = _store(engine, wish, "floppy", ImageType.CONTEXT, [installer_media.floppy(given)])
+        floppy = engine.image_info(name).source
+    if wish.boot == answer_files.FROM_KERNEL:
+        places = _kernel_places(wish, iso.source)
+        what = f"{wish.where}: iso {iso.name}"
+        kernel = _store(engine, wish, "kernel", ImageType.KERNEL, installer_media.content(iso.source, places[0], what))
+        initrd = _store(engine, wish, "initrd", ImageType.RAMDISK, _initrd(wish, iso, places[1], given, what))
+    return Media(
+        kernel=kernel,
+        initrd=initrd,
+        command=" ".join(filter(None, (command, wish.kernel_cmd))),
+        answers=answers,
+        drivers=wish.drivers,
+        floppy=floppy,
+    )
+
+
+def _initrd(
+    wish: Wish, iso: Image, place: installer_media.Place, given: Mapping[str, bytes], what: str
+) -> Iterator[bytes]:
+    yield from installer_media.content(iso.source, place, what)
+    if wish.way == answer_files.INITRD:
+        yield installer_media.padding(place.size)
+        yield installer_media.archive(given)
+
+
+def _store(engine: Engine, wish: Wish, what: str, kind: ImageType, content: Any) -> str:
+    name = media_name(wish.name, what)
+    with _unnamed(os.path.dirname(engine.image_info(wish.name).source), content) as path:
+        # By that attribute it is known as ours to remove.
+        ours = {progress.MARK: wish.name}
+        _apply(engine, [{"name": name, "type": kind.name, "path": path, "remote_src": True, "attributes": ours}])
+    with engine.session():
+        engine.image_update(name, origin=f"{what} of install {wish.name}")
+    return name
+
+
+@contextmanager
+def _unnamed(directory: str, content: Any) -> Iterator[str]:
+    """A path to the content in a file that has no name: killed at any moment, no answers are left behind."""
+    with explained(directory), tempfile.TemporaryFile(dir=directory) as file:
+        _fill(file, content)
+        # By the process, as qemu-img looks at it too.
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
+
+
+def _fill(file: IO[bytes], content: Any) -> None:
+    """content: blocks, or what writes them to a file."""
+    if callable(content):
+        content(file)
+    else:
+        for block in content:
+            file.write(block)
+    file.flush()
+
+
+def _ready(engine: Engine, work: Work, template: Template) -> None:
+    """The template, and the image's word that a machine will write into it: both, or neither."""
+    name = machine_name(work.name)
+    with engine.session():
+        _refuse_template(engine, name, progress.MARK, work.name)
+        done, _views, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}], False)
+        for item in done:
+            if item.error is not None:
+                raise item.error
+        work.warnings += warnings
+        engine.image_update(_id(work.image), unfinished=INSTALLING)
+
+
+def _refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
+    for stored in engine.template_pool():
+        if stored.name == name and stored.template.get(mark) != image:
+            raise Conflict(
+                f"install {image}: template {name}",
+                "there is one of that name that has nothing to do with it",
+                "Rename that template, or the image",
+            )
+
+
+# -- recorded: what the nodes heard -----------------------------------------------------------------------------------
+def _record(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    heard = next((each for each in settings.waited if each.get("name") == wish.name), None)
+    if heard is None or not heard.get("installed"):
+        return
+    same = work.record is not None and heard.get("vm_id") == work.record.id
+    if work.image is None or work.record is None or not same or work.image.unfinished not in (INSTALLING, INSTALLED):
+        raise WrongState(
+            f"{wish.where}: machine {heard.get('vm_id')}",
+            "it is at its end, and another run has gone on with the installation meanwhile",
+            "Let one run at a time deal with it; run again",
+        )
+    if work.image.unfinished == INSTALLING:
+        work.seconds = max(0, settings.now - work.record.stime)
+    with engine.session():
+        attributes = {**work.image.attributes, progress.TOOK: str(work.seconds or 0)}
+        work.image = engine.image_update(_id(work.image), unfinished=INSTALLED, attributes=attributes)
+    work.changed, work.step = True, progress.FINISH
+    work.how = str(heard.get("how") or "")
+    outcome.vms += _ends(work)
+
+
+# -- converted: an OS image, and a machine that tries it --------------------------------------------------------------
+def _convert(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    if work.step == progress.FINISH and work.record is not None:
+        raise WrongState(
+            f"{wish.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and still has the disk"
+            + (f": {work.record.error}" if work.record.error else ""),
+            "Power it off in its guest, or pull its plug if nothing is written any more (nebula_vms: state: poweroff, "
+            "hard: true), then run again: nothing is installed anew",
+        )
+    if work.step in (progress.CONVERT, progress.VERIFY, progress.DONE):
+        # Its machine is gone. Answers are not kept a moment longer.
+        work.changed = _remove_images(engine, _media(engine, wish.name)) or work.changed
+    if work.step == progress.CONVERT and work.image is not None:
+        # Both before the catalog calls it READY, and both again if that is killed.
+        files.settle(work.image.source)
+        datastore.protect(work.image.source, writable=False)
+        with engine.session():
+            work.image = decide.convert(
+                engine,
+                work.image,
+                ImageType.OS,
+                False,
+                unfinished="",
+                state=ImageState.READY,
+                error="",
+            )
+        work.changed = True
+        work.step = progress.step(work.image, None, False, wish.verify)
+    if work.step not in (progress.VERIFY, progress.DONE):
+        return
+    if not wish.keep:
+        work.changed = _remove_templates(engine, wish.name, trial=work.step == progress.DONE) or work.changed
+    if work.step == progress.VERIFY:
+        name = trial_name(wish.name)
+        with engine.session():
+            _refuse_template(engine, name, progress.TRIES, wish.name)
+            item = {"name": name, "template": progress.trial(wish.shape, wish.own).to_mapping()}
+            done, _views, warnings = templates.apply_all(engine, [item], False)
+            for each in done:
+                if each.error is not None:
+                    raise each.error
+            work.warnings += warnings
+        outcome.vms.append(
+            {"name": name, "template": name, "state": "running"} | ({"host": wish.host} if wish.host else {})
+        )
+        outcome.patterns[name] = wish.trial
+        outcome.timeout = max(outcome.timeout, wish.trial_timeout)
+        work.changed = True
+
+
+# -- concluded: what its guest said, and what became of all -----------------------------------------------------------
+def _conclude(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+    name = trial_name(wish.name)
+    heard = next((each for each in settings.verified if each.get("name") == name), None)
+    believed = heard is not None and bool(heard.get("verified"))
+    if believed and work.step == progress.VERIFY and work.image is not None and work.trial is not None:
+        with engine.session():
+            attributes = {**work.image.attributes, progress.VERIFIED: "YES"}
+            work.image = engine.image_update(_id(work.image), attributes=attributes)
+        work.changed, work.step = True, progress.DONE
+        work.how = str((heard or {}).get("said") or "")
+    if work.step == progress.DONE and not wish.keep:
+        if work.trial is not None:
+            outcome.vms += _ends(work)
+        work.changed = _remove_templates(engine, wish.name) or work.changed
+
+
+# -- images and templates that are ours -------------------------------------------------------------------------------
+def _apply(engine: Engine, items: Sequence[Mapping[str, Any]]) -> None:
+    done, _warnings = decide.apply(engine, items, decide.Settings())
+    for item in done:
+        if item.error is not None:
+            raise item.error
+
+
+def _remove_images(engine: Engine, names: Sequence[str]) -> bool:
+    there = {image.name for image in engine.image_pool()}
+    gone = [{"name": name, "state": "absent"} for name in names if name in there]
+    if gone:
+        _apply(engine, gone)
+    return bool(gone)
+
+
+def _media(engine: Engine, install: str) -> list[str]:
+    """Names of the images that are there for that installation alone."""
+    names = [media_name(install, what) for what in progress.MEDIA]
+    ours = [image.name for image in engine.image_pool() if image.attributes.get(progress.MARK) == install]
+    return [name for name in names if name in ours]
+
+
+def _templates(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
+    marks = {machine_name(image): progress.MARK} | ({trial_name(image): progress.TRIES} if trial else {})
+    return [
+        stored
+        for stored in engine.template_pool()
+        if stored.name in marks and stored.template.get(marks[stored.name]) == image
+    ]
+
+
+def _remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
+    with engine.session():
+        ours = _templates(engine, image, trial)
+        for stored in ours:
+            engine.template_delete(stored.name if stored.id is None else stored.id)
+    return bool(ours)
+
+
+def _id(image: Image | None) -> int:
+    if image is None or image.id is None:
+        raise NotFound("the image that is installed", "it is not there", "Run again")
+    return image.id

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installations as results show them, to what is watched on a node, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidValue
+from . import progress
+from .watch import Ending, Watched
+
+EXAMPLE = "Give the list `waits` of nebula_install, and the machines of role vm"
+
+
+def watched_of(
+    waits: Sequence[Mapping[str, Any]], vms: Sequence[Mapping[str, Any]], now: bool = False
+) -> list[Watched]:
+    """The installations whose machines are in the list. now: look once."""
+    machines = {vm.get("name"): vm for vm in vms}
+    found = []
+    for index, wait in enumerate(waits):
+        vm = machines.get(wait.get("machine"))
+        # In check mode machines are predicted, and have no console.
+        if vm is None or not vm.get("console"):
+            continue
+        end = str(wait.get("end") or progress.POWEROFF)
+        if not isinstance(wait.get("name"), str) or not isinstance(vm.get("id"), int) or end not in progress.ENDS:
+            raise InvalidValue(f"option installs, item {index}", "it is no installation", EXAMPLE)
+        found.append(
+            Watched(
+                name=wait["name"],
+                vm_id=vm["id"],
+                machine=str(vm.get("name")),
+                console=str(vm["console"]),
+                # The link that the machine's first disk is, to the image's own file.
+                disk=os.path.join(str(vm.get("directory") or ""), "disk.0"),
+                size=int(wait.get("size") or 0),
+                end=end,
+                pattern=str(wait.get("pattern") or ""),
+                failures=tuple(str(text) for text in wait.get("failures") or ()),
+                marker=bool(wait.get("marker")),
+                keys=bool(wait.get("keys")),
+                fresh=bool(wait.get("fresh")),
+                timeout=0.0 if now else float(wait.get("timeout") or 0),
+                access=str(vm.get("access") or ""),
+            )
+        )
+    return found
+
+
+def ending_view(ending: Ending) -> dict[str, Any]:
+    return {
+        "name": ending.watched.name,
+        "vm_id": ending.watched.vm_id,
+        "installed": ending.installed,
+        "how": ending.how,
+        "seconds": round(ending.seconds, 1),
+        "percent": ending.percent,
+        "last_lines": list(ending.last_lines),
+    }

@@ -1,0 +1,452 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Catalog and nodes compared: each difference with what to do about it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import NebulaError
+from ..install.progress import MARK, starts_with_host
+from ..model.audit import (
+    DIFFERENCE,
+    UNFINISHED,
+    Bridge,
+    Domain,
+    Finding,
+    Inventory,
+    Ledger,
+    LedgerVm,
+    VmDirectory,
+    VmFile,
+)
+from ..model.disk import Disk
+from ..model.network import OWN_BRIDGES, Network
+from ..model.plain import to_plain
+from ..model.plan import Observed
+from ..model.states import FAILURES
+from ..model.transfer import OWN_PREFIX, comes_from, is_past, name_of
+from ..network import settings
+from ..network.bridge import Wanted
+
+MIB = 1024 * 1024
+SITE = "Run playbook nebula.provision.site again"
+INSTALL = "Run nebula.provision.install_os again: it goes on from there, or says why it can't"
+RESTART = "Power the machine off and start it again (state: poweroff, then running)"
+REMAKE = f"Put it back from a backup; or give up what the guest has written: remove what is there of it. {RESTART}"
+# What a machine's directory may hold beside its disks.
+KEPT = ("vm.json", "vm.log", "console.log", "checkpoint")
+_KEPT_PREFIXES = ("deployment.", "console.log.", "vm.log.")
+_FAILED = {state.name for state in FAILURES}
+
+
+def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
+    """All differences, those of the catalog in itself first. Of a machine that is not settled nothing else is said: all
+    about it may be on its way."""
+    found = list(ledger.findings)
+    if ledger.damaged:
+        return found
+    found += _hosts(ledger, observed)
+    for node in observed:
+        if not node.reached:
+            why = node.facts.get("problem")
+            remedy = "See why Ansible can't reach it, or why its task failed, then run the audit again"
+            told = "it gave no answer" + (f" ({why})" if why else "")
+            found.append(Finding("host-silent", node.host, "this host", told, remedy))
+        elif node.inventory is None:
+            remedy = "Give nebula_info what nebula_deploy with state: audited answered"
+            found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))
+        else:
+            found += _node(ledger, node, node.inventory)
+    return found
+
+
+def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
+    """What is no difference, as it is not for this collection to decide."""
+    return [str(each) for each in ledger.held] + [
+        f"host {node.host}: {text}"
+        for node in observed
+        for bridge in (node.inventory.others if node.inventory is not None else ())
+        for network in ledger.networks
+        if network.vn_mad != OWN_BRIDGES and network.bridge == bridge.name
+        for text in settings.doubts(network.name, bridge.name, bridge.settings)
+    ]
+
+
+def finding_view(finding: Finding) -> dict[str, Any]:
+    return {**to_plain(finding), "sentence": str(finding)}
+
+
+def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
+    asked = {node.host for node in observed}
+    for name in ledger.hosts:
+        if name not in asked:
+            machines = [vm.vm.name for vm in ledger.vms if vm.host == name]
+            holds = f"; it has {', '.join(machines[:5])}{' …' if len(machines) > 5 else ''}" if machines else ""
+            remedy = (
+                "Put it into group nebula_nodes, or into --limit; if it is gone for good, nebula.provision.forget_host"
+            )
+            yield Finding("host-unknown", name, "this host", f"it was not asked{holds}", remedy)
+    for name in sorted(asked - set(ledger.hosts)) if ledger.begun else ():
+        yield Finding("host-unknown", name, "this host", "the catalog does not have it", SITE)
+
+
+def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
+    host = node.host
+    for path in seen.left:
+        remedy = f"If no run is at it, remove it: rm {path}"
+        yield Finding("file-left", host, f"file {path}", "a run that was killed had not given it its name", remedy)
+    for text in seen.unseen:
+        yield Finding("host-unseen", host, "what is on this host", text, "Mend that, then run the audit again")
+    if node.catalog and node.catalog != ledger.catalog:
+        found = f"it follows catalog {node.catalog}, and this is catalog {ledger.catalog}"
+        remedy = "Use that catalog's front-end, or tear its machines down there first"
+        yield Finding("host-catalog", host, "nebula.node", found, remedy)
+    elif node.plan_number > ledger.plan:
+        found = f"it has followed plan {node.plan_number}, and the catalog's newest is {ledger.plan}: an older copy"
+        remedy = "Restore the newest copy of nebula.db: nebula.provision.restore"
+        yield Finding("host-catalog", host, "nebula.node", found, remedy)
+    here: dict[int, Domain] = {}
+    yield from _domains(ledger, host, seen, here)
+    yield from _directories(ledger, host, seen, here)
+    yield from _attachments(ledger, host, seen)
+    yield from _networks(ledger, host, seen)
+    yield from _written(ledger, node)
+
+
+# -- domains -------------------------------------------------------------------------------------------------------
+def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]) -> Iterator[Finding]:
+    """here: where the domain of each machine that is to be here is put."""
+    known = {vm.vm.vm_id: vm for vm in ledger.vms}
+    for domain in seen.domains:
+        what = f"domain {domain.name}"
+        if domain.catalog != ledger.catalog:
+            # Another front-end may have its machines on the same host, below a root of its own.
+            if not domain.directory.startswith(f"{seen.place}/"):
+                continue
+            found = f"it belongs to machine {domain.vm_id} of catalog {domain.catalog}"
+            remedy = "It is left alone; use that catalog's front-end, or undefine it if nobody needs it"
+            yield Finding("domain-foreign", host, what, found, remedy)
+            continue
+        vm = known.get(domain.vm_id)
+        if vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
+            remedy = f"See that nothing of it is needed, then: {domain.forget}"
+            if vm is None and domain.vm_id not in ledger.ended:
+                remedy = f"nebula_adopt_unknown takes it over as a machine of the list. Or s{remedy[1:]}"
+            yield Finding("domain-left", host, what, _stranger(ledger, domain, vm, host), remedy)
+        elif domain.vm_id in here:
+            found = f"machine {domain.vm_id} has the domain {here[domain.vm_id].name} already"
+            yield Finding("domain-left", host, what, found, f"See which is right; the other goes by: {domain.forget}")
+        else:
+            here[domain.vm_id] = domain
+    for vm in _settled(ledger, host):
+        found_here = here.get(vm.vm.vm_id)
+        if found_here is not None:
+            yield from _domain(vm, found_here)
+        elif vm.state not in _FAILED:
+            found = f"it is {vm.state} in the catalog, and its hypervisor has no domain of it"
+            remedy = _again(vm, "it is defined and started again from its disks")
+            yield Finding("domain-missing", host, _called(vm), found, remedy)
+
+
+def _stranger(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:
+    if vm is not None and vm.host != host:
+        return f"it is of machine {domain.vm_id} ({vm.vm.name}), which the catalog has on host {vm.host or '(none)'}"
+    if vm is not None:
+        return f"it has the UUID {domain.uuid}, and machine {domain.vm_id} ({vm.vm.name}) has {vm.vm.uuid}"
+    if domain.vm_id in ledger.ended:
+        return f"it is of machine {domain.vm_id}, which has ended (DONE)"
+    return f"it is of machine {domain.vm_id}, of which the catalog has never heard"
+
+
+def _settled(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
+    return (vm for vm in ledger.vms if vm.host == host and vm.settled)
+
+
+def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
+    state = domain.state
+    # A saved machine has ended, to its hypervisor.
+    wanted = "POWEROFF" if vm.wanted == "SUSPENDED" else vm.wanted
+    if state != wanted and vm.state not in _FAILED:
+        found = f"it is {state}, and was left {vm.wanted}"
+        remedy = _again(vm, "it is brought to the state that your list wants")
+        yield Finding("machine-state", vm.host, _called(vm), found, remedy, UNFINISHED)
+    yield from (
+        Finding("domain-differs", vm.host, f"{_called(vm)}, domain {domain.name}", found, remedy)
+        for found, remedy in _domain_differences(vm, domain)
+    )
+
+
+def _again(vm: LedgerVm, then: str) -> str:
+    """The run that mends it: of a machine that installs, no list of machines tells."""
+    return INSTALL if MARK in vm.vm.attributes else f"{SITE}: {then}"
+
+
+def _redefine(domain: Domain) -> str:
+    return f"{domain.undefine}; then run playbook nebula.provision.site: it is defined and started again from its disks"
+
+
+def _domain_differences(vm: LedgerVm, domain: Domain) -> Iterator[tuple[str, str]]:
+    redefine = _redefine(domain)
+    if not domain.persistent:
+        yield "it is not defined: it would vanish with its end", RESTART
+    elif domain.autostart != starts_with_host(vm.vm, vm.wanted):
+        found = "starts with its host" if domain.autostart else "does not start with its host"
+        yield f"it {found}, and was left {vm.wanted}", domain.turn
+    graphics = vm.vm.graphics
+    if graphics is not None and graphics.port and domain.port != graphics.port:
+        yield f"its graphics are on port {domain.port or '(none)'}, and its own is {graphics.port}", redefine
+    for nic in vm.vm.nics:
+        if nic.mac not in [mac.lower() for mac in domain.macs]:
+            yield f"it has no interface with the MAC address {nic.mac} of NIC {nic.nic_id}", redefine
+
+
+# -- directories and disks -----------------------------------------------------------------------------------------
+def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, Domain]) -> Iterator[Finding]:
+    by_name = {directory.name: directory for directory in seen.directories}
+    expected = {str(vm.vm.vm_id): vm for vm in ledger.vms if vm.host == host}
+    for name, directory in by_name.items():
+        vm = expected.get(name)
+        if vm is None:
+            yield from _stray(ledger, host, directory)
+        elif vm.settled:
+            yield from _directory(vm, directory, here.get(vm.vm.vm_id))
+    for name, vm in expected.items():
+        if name not in by_name and vm.settled and vm.state not in _FAILED:
+            found = "its directory is not there, and none of its disks"
+            yield Finding("directory-missing", host, _called(vm), found, REMAKE)
+
+
+def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
+    what = f"directory {directory.path}"
+    remedy = f"See that nothing in it is needed, then: rm -r {directory.path}"
+    if not directory.catalog and directory.files:
+        found = "it holds files, and no mark (vm.json) of this collection that can be read"
+        remedy = "It is left alone; move it away if a machine is to be made with that id"
+    elif directory.catalog and directory.catalog != ledger.catalog:
+        found = f"it belongs to machine {directory.vm_id} of catalog {directory.catalog}"
+        remedy = "It is left alone; use that catalog's front-end, or move it away"
+    elif not directory.name.isdigit():
+        found = "no machine's directory has such a name"
+    elif int(directory.name) in ledger.ended:
+        found = f"machine {directory.name} has ended (DONE)"
+    else:
+        vm = ledger.vm(int(directory.name))
+        where = f"is on host {vm.host}" if vm is not None else "is not in the catalog"
+        found = f"machine {directory.name} {where}"
+    yield Finding("directory-left", host, what, found, remedy)
+
+
+def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> Iterator[Finding]:
+    what = f"{_called(vm)}, directory {directory.path}"
+    if not directory.catalog:
+        remedy = f"Put vm.json back from a backup; or, without its disks: move the directory away. {RESTART}"
+        yield Finding("directory-mark", vm.host, what, "it has no mark (vm.json) that can be read", remedy)
+    elif (directory.vm_id, directory.uuid) != (vm.vm.vm_id, vm.vm.uuid):
+        found = f"its mark is of machine {directory.vm_id} ({directory.uuid}) of catalog {directory.catalog}"
+        remedy = f"Put the right directory there; or, without its disks: move this one away. {RESTART}"
+        yield Finding("directory-mark", vm.host, what, found, remedy)
+        return
+    files = {file.name: file for file in directory.files}
+    if vm.state not in _FAILED:
+        if not vm.awaits:
+            yield from _disks(vm, directory, files, domain)
+        yield from _checkpoint(vm, directory, files)
+    disks = {f"disk.{disk_id}" for disk_id in (*(disk.disk_id for disk in vm.vm.disks), *vm.detached)}
+    if vm.vm.context is not None:
+        disks.add(f"disk.{vm.vm.context.disk_id}")
+    for name in sorted(set(files) - disks - set(KEPT)):
+        if name.startswith(_KEPT_PREFIXES) or name.endswith("_VARS.fd"):
+            continue
+        yield Finding(
+            "file-left",
+            vm.host,
+            f"{_called(vm)}, file {directory.path}/{name}",
+            "what a run that was killed had made of it" if name.startswith(".") else "it is none of the machine's",
+            f"See that it is not needed, then: rm -r {directory.path}/{name}",
+        )
+
+
+def _disks(
+    vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile], domain: Domain | None
+) -> Iterator[Finding]:
+    for disk in vm.vm.disks:
+        what = f"{_called(vm)}, disk {disk.disk_id}"
+        path = f"{directory.path}/disk.{disk.disk_id}"
+        file = files.get(f"disk.{disk.disk_id}")
+        if file is None:
+            yield Finding("disk-missing", vm.host, what, f"its file {path} is not there", REMAKE)
+            continue
+        differences = list(_disk(disk, file))
+        for found in differences:
+            yield Finding("disk-differs", vm.host, what, f"its file {path} {found}", REMAKE)
+        used = file.target if file.kind == "link" else path
+        if domain is not None and not differences and used not in domain.disks:
+            yield Finding("domain-differs", vm.host, what, f"its domain does not use {used}", _redefine(domain))
+    if vm.vm.context is not None and f"disk.{vm.vm.context.disk_id}" not in files:
+        found = f"its context ISO {directory.path}/disk.{vm.vm.context.disk_id} is not there"
+        yield Finding("disk-missing", vm.host, _called(vm), found, f"{RESTART}: it is made anew")
+
+
+def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
+    if disk.source and not disk.clone:
+        if file.kind != "link":
+            yield f"is a {file.kind}, not a link to image {disk.image}"
+        elif file.lost:
+            yield f"leads to {file.target}, which is not there"
+        elif not _is_image(file.target, disk):
+            yield f"leads to {file.target}, and image {disk.image} is {disk.source}"
+        return
+    if file.kind != "file":
+        yield f"is a {file.kind}"
+        return
+    size = disk.size * MIB
+    if disk.driver != "qcow2":
+        if file.size < size or (file.size != size and not disk.source):
+            yield f"has {file.size} bytes, and is to have {size}"
+        return
+    if not file.virtual_size:
+        yield "is no qcow2 file"
+    elif file.virtual_size < size:
+        yield f"has {file.virtual_size} bytes, and is to have {size}"
+    elif (not disk.source or disk.luks_secret) and file.backing:
+        yield f"rests on {file.backing}, and is to rest on nothing"
+    elif disk.source and not disk.luks_secret and not _is_image(file.backing, disk):
+        yield f"rests on {file.backing or 'nothing'}, and image {disk.image} is {disk.source}"
+    elif file.lost:
+        yield f"rests on {file.backing}, which is not there"
+
+
+def _is_image(path: str, disk: Disk) -> bool:
+    """Whether that is the file of the disk's image: the front-end's own, or the node's copy of it."""
+    name = path.rpartition("/")[2]
+    copy = name_of(disk.image_uuid, disk.generation)
+    return name in (disk.source.rpartition("/")[2], copy, OWN_PREFIX + copy)
+
+
+# -- what machines wrote, where the front-end has to fetch it --------------------------------------------------------
+def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
+    """By now it is in no machine's directory."""
+    images = {image.uuid: image for image in ledger.images}
+    generations = {uuid: image.generation for uuid, image in images.items()}
+    used = {
+        name_of(disk.image_uuid, disk.generation)
+        for vm in ledger.vms
+        if vm.host == node.host
+        for disk in vm.vm.disks
+        if disk.save
+    }
+    busy = any(vm.host == node.host and not vm.settled for vm in ledger.vms)
+    for local in (*node.returns, *(name for name in node.images if name.startswith(OWN_PREFIX))):
+        name = local.removeprefix(OWN_PREFIX)
+        image = images.get(name.rpartition("-")[0])
+        what = f"file {'cache' if local != name else 'transfer/out'}/{local} below nebula_root"
+        if (local != name and name in used) or busy:
+            continue
+        if image is None:
+            remedy = "See that nobody needs what is in it, then remove it there"
+            yield Finding("file-left", node.host, what, "it is of an image that the catalog does not have", remedy)
+        elif is_past(name, generations):
+            found = f"it is an old state of image {image.name}, which is on the front-end again"
+            remedy = f"{SITE}: it is removed; if it stays, remove it there"
+            yield Finding("file-left", node.host, what, found, remedy, UNFINISHED)
+        elif comes_from(image.operation) != node.host:
+            found = f"what a machine wrote to image {image.name}, and nothing waits for it"
+            remedy = "See that nobody needs what is in it, then remove it there"
+            yield Finding("file-left", node.host, what, found, remedy)
+
+
+def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile]) -> Iterator[Finding]:
+    there = "checkpoint" in files
+    if vm.state == "SUSPENDED" and not there:
+        found = f"it is SUSPENDED, and its memory {directory.path}/checkpoint is not there"
+        remedy = (
+            "Run playbook nebula.provision.site with state: poweroff and hard: true for it, which gives its memory up, "
+            "then start it"
+        )
+        yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
+    # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
+    elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
+        found = f"it is {vm.state}, and there is saved memory of it in {directory.path}/checkpoint"
+        remedy = f"It is older than the disks: rm {directory.path}/checkpoint"
+        yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
+
+
+# -- networks ------------------------------------------------------------------------------------------------------
+def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+    wanted: list[tuple[Network, Wanted]] = []
+    for network in ledger.networks:
+        if network.vn_mad == OWN_BRIDGES:
+            try:
+                wanted.append((network, Wanted.of(network)))
+            except NebulaError as error:
+                yield Finding("catalog-books", "", f"network {network.name}", error.found, error.remedy)
+    ours = {bridge.name: bridge for bridge in seen.bridges if bridge.catalog == ledger.catalog}
+    for network, each in wanted:
+        yield from _bridge(host, network, each, ours.get(each.bridge), seen)
+    names = {each.bridge for _network, each in wanted}
+    for bridge in ours.values():
+        if bridge.name not in names:
+            known = next((n.name for n in ledger.networks if n.uuid == bridge.network), "")
+            found = f"it was made for network {known}, which has another bridge" if known else "no network has it"
+            remedy = f"{SITE}; if it stays: ip link delete {bridge.name}"
+            yield Finding("bridge-left", host, f"bridge {bridge.name}", found, remedy)
+    comments = {each.rules.comment: len(each.rules.rules) for _network, each in wanted}
+    for network, each in wanted:
+        if seen.rules.get(each.rules.comment) != comments[each.rules.comment]:
+            found = "its nftables rules are not there, or not all of them"
+            yield Finding("rules-missing", host, f"network {network.name}", found, f"{SITE}: they are made anew")
+    if any(each.rules.whole is not None for _network, each in wanted) and not seen.forwarding:
+        found = "net.ipv4.ip_forward is 0: machines of networks with NAT reach nothing outside"
+        yield Finding("rules-missing", host, "IPv4 forwarding", found, f"{SITE}: it is set again")
+    for comment in sorted(set(seen.rules) - set(comments)):
+        found = f"rules {comment} belong to no network as it is now"
+        remedy = f"{SITE}; if they stay: nft delete table inet {seen.table}, and the next run makes the others anew"
+        yield Finding("rules-left", host, f"nftables table inet {seen.table}", found, remedy)
+
+
+def _attachments(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+    """A bridge that was made anew has none of the interfaces that were attached to the old one."""
+    attached = {port for bridge in seen.bridges for port in bridge.ports}
+    bridges = {bridge.name for bridge in seen.bridges}
+    running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
+    for vm in _settled(ledger, host):
+        for nic in vm.vm.nics if vm.vm.vm_id in running else ():
+            if nic.target in seen.interfaces and nic.bridge in bridges and nic.target not in attached:
+                found = f"its interface {nic.target} is not attached to bridge {nic.bridge}"
+                remedy = f"ip link set {nic.target} master {nic.bridge}"
+                yield Finding("bridge-differs", host, f"{_called(vm)}, NIC {nic.nic_id}", found, remedy)
+
+
+def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, seen: Inventory) -> Iterator[Finding]:
+    what = f"network {network.name}, bridge {wanted.bridge}"
+    if bridge is None:
+        if wanted.bridge in seen.interfaces:
+            found = "there is an interface of that name without this catalog's mark"
+            remedy = "It is left alone: rename it, or choose another bridge for the network"
+            yield Finding("bridge-differs", host, what, found, remedy)
+        else:
+            yield Finding("bridge-missing", host, what, "it is not there", f"{SITE}: it is made anew")
+        return
+    differences = []
+    if bridge.network != wanted.uuid:
+        differences.append(f"it carries the mark of network {bridge.network}")
+    if not bridge.up:
+        differences.append("it is down")
+    if wanted.address and wanted.address not in bridge.addresses:
+        differences.append(f"it lacks the address {wanted.address}")
+    for name, value in settings.differing(bridge.settings, bool(wanted.address)).items():
+        differences.append(f"{settings.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
+    for found in differences:
+        yield Finding("bridge-differs", host, what, found, f"{SITE}: it is made so again")
+
+
+def _called(vm: LedgerVm) -> str:
+    return f"VM {vm.vm.name} (id {vm.vm.vm_id})"
+
+
+def by_severity(found: Sequence[Finding]) -> list[Finding]:
+    """What is wrong before what is only unfinished; otherwise as they come."""
+    return sorted(found, key=lambda finding: finding.severity != DIFFERENCE)

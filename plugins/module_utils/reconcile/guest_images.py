@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of guests' images wants: our context program in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..arguments import typed
+from ..errors import InvalidValue, MissingDependency, NebulaError, NotFound
+from ..guest_disk.customize import context_program
+from ..guest_disk.open import appliance, edits, mount
+from ..sync import Item
+
+WAYS = {"guestfs": appliance.install, "mount": mount.install}
+SPEC: dict[str, Any] = {
+    "path": {"type": "str"},
+    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
+    "trusted": {"type": "bool", "default": False},
+    "via": {"type": "str", "default": "auto", "choices": ["auto", *WAYS]},
+}
+KEYS = tuple(SPEC)
+
+
+def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: list[str]) -> Item:
+    """Carry the item out; its errors come back in the result."""
+    path = str(given.get("path") or "")
+    try:
+        if not path:
+            raise InvalidValue("an image", "it has no path", "Give the full path on this host")
+        item = typed(given, SPEC, f"image {path}")
+        way = _way(path, item)
+        return _apply(path, item, way, program, check_mode)
+    except (MissingDependency, NotFound) as error:
+        if not check_mode or (isinstance(error, NotFound) and os.path.exists(path)):
+            return Item(path or "?", error=error, changed=False)
+        # Earlier tasks of the same run may be about to bring it.
+        warnings.append(f"In check mode, taken as about to come: {error}")
+        return Item(path, None, {"how": None, "os": None}, changed=True)
+    except NebulaError as error:
+        return Item(path or "?", error=error, changed=False)
+
+
+def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
+    """InvalidValue if two items are one file; one without a path is told for itself."""
+    seen: set[str] = set()
+    for item in items:
+        if not item.get("path"):
+            continue
+        path = os.path.realpath(str(item["path"]))
+        if path in seen:
+            raise InvalidValue(f"option images: path {item.get('path')}", "two items are this file", "Name it once")
+        seen.add(path)
+
+
+def view(item: Item) -> dict[str, Any]:
+    """An item for the result."""
+    after = item.after or {}
+    return {"path": item.name, "changed": item.is_changed, "how": after.get("how"), "os": after.get("os")}
+
+
+def _way(path: str, item: Mapping[str, Any]) -> str:
+    asked: str = item["via"]
+    if asked == "mount" and not item["trusted"]:
+        raise InvalidValue(
+            f"image {path}: via mount",
+            "the image is not said to be trusted: a hostile file system can attack the kernel that mounts it",
+            "Say trusted: true if you know where it comes from, or leave via out",
+        )
+    if asked != "auto":
+        return asked
+    return "mount" if item["trusted"] and not context_program.present("guestfish") else "guestfs"
+
+
+def _apply(path: str, item: Mapping[str, Any], way: str, program: str, check_mode: bool) -> Item:
+    image = edits.locate(path, item["format"], item["trusted"])
+    if check_mode and edits.interrupted(image):
+        return _item(path, True, {"how": way, "os": None}, program)
+    with edits.begun(image) as resumed:
+        context_program.write(image.directory, program)
+        outcome = WAYS[way](image.directory, image.what)
+        if outcome.changed and not check_mode:
+            edits.commit(image)
+    return _item(path, outcome.changed or resumed, {"how": way, "os": outcome.os}, program)
+
+
+def _item(path: str, changed: bool, facts: Mapping[str, Any], program: str) -> Item:
+    wanted = hashlib.sha256(program.encode()).hexdigest()
+    before = "not installed, or not as it is now" if changed else f"installed, sha256 {wanted}"
+    after = {**facts, "nebula_context": f"installed, sha256 {wanted}"}
+    return Item(path, {**facts, "nebula_context": before}, after, changed=changed)

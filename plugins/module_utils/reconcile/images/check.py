@@ -1,0 +1,213 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of images to be checked wants: each point of the list, and why; and a page of them all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...arguments import typed
+from ...engines.base import Engine
+from ...errors import InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState, harmless
+from ...guest_disk.checks import live
+from ...guest_disk.checks import points as image_points
+from ...guest_disk.checks.facts import LINUX, PASS, WINDOWS, Facts
+from ...guest_disk.inspect import inspection
+from ...guest_disk.open import edits
+from ...host import files
+from ...model.image import Image
+from ...model.states import ImageState, ImageType
+from ...sync import Item
+from ...text import check_page
+
+OFFLINE, LIVE, BOTH = "offline", "live", "both"
+MODES = (OFFLINE, LIVE, BOTH)
+SPEC: dict[str, Any] = {
+    "name": {"type": "str"},
+    "path": {"type": "str"},
+    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
+    "trusted": {"type": "bool", "default": False},
+    "timezone": {"type": "str", "default": "UTC"},
+    "os": {"type": "str", "default": LINUX, "choices": [LINUX, WINDOWS]},
+}
+KEYS = tuple(SPEC)
+SAID: dict[str, Any] = {
+    "console": {"type": "str", "default": ""},
+    "host_name": {"type": "str", "default": ""},
+    "root_mib": {"type": "int", "default": 0},
+    "image_mib": {"type": "int", "default": 0},
+    "injected": {"type": "str", "default": ""},
+    "snapshot": {"type": "str", "default": ""},
+    "why_not": {"type": "str", "default": ""},
+}
+READABLE = (ImageState.READY, ImageState.USED, ImageState.DISABLED, ImageState.CLONE)
+_LONGEST_CONSOLE = 4 << 20
+DISKS = (ImageType.OS, ImageType.DATABLOCK)
+
+
+@dataclass(frozen=True)
+class Target:
+    """label: what an item is called in results."""
+
+    label: str
+    what: str
+    path: str
+    format: str
+    name: str = ""
+
+
+def check(
+    engine: Engine | None, given: Mapping[str, Any], mode: str, said: Mapping[str, Any], check_mode: bool
+) -> tuple[Item, dict[str, Any]]:
+    """The item, never changed, and how it is shown. engine: open, for images by their names."""
+    label = str(given.get("name") or given.get("path") or "?")
+    is_there = False
+    try:
+        item = typed(given, SPEC, f"image {label}")
+        target = target_of(engine, item, mode)
+        is_there = mode == LIVE or os.path.lexists(target.path)
+        facts = Facts(os=item["os"])
+        if mode != LIVE:
+            # What the header of an image of the catalog names, a guest may have written there.
+            trusted = item["trusted"] and not target.name
+            facts = inspection.look(target.path, target.format, trusted, target.what, item["timezone"])
+        heard_of, why_not = _said(target, mode, said)
+        findings = image_points.judge(facts, heard_of, looked=mode != LIVE, why_not=why_not)
+    except NebulaError as error:
+        if check_mode and isinstance(error, NotFound) and not is_there:
+            # An earlier task of this run may be about to bring it.
+            return Item(label, changed=False), _view(given, "", [])
+        return Item(label, error=error, changed=False), {**_view(given, "", []), "error": str(error)}
+    points = [finding.as_dict() for finding in findings]
+    return Item(label, changed=False), _view(given, facts.name or ("" if mode == LIVE else facts.os), points)
+
+
+def target_of(engine: Engine | None, item: Mapping[str, Any], mode: str) -> Target:
+    """The file that an item is about, by its path or by its name in the catalog."""
+    if bool(item["name"]) == bool(item["path"]):
+        raise InvalidValue(
+            "an image", "it needs either a name or a path", "Give name for one of the catalog, else path"
+        )
+    if item["path"]:
+        return Target(item["path"], f"image {item['path']}", item["path"], item["format"])
+    what = f"image {item['name']}"
+    image = catalogued(engine, item["name"], opened=mode != LIVE)
+    if image.state == ImageState.USED_PERS:
+        raise InUse(what, "it is persistent, and a machine writes to it", "Power that machine off, and end it first")
+    if image.state not in READABLE:
+        found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise WrongState(what, found, "Store it first: run nebula_image for it again")
+    # Whatever its header says by now: a guest can have written it.
+    return Target(image.name, what, image.source, image.format, image.name)
+
+
+def catalogued(engine: Engine | None, name: str, opened: bool = True) -> Image:
+    """opened: it is to be looked into here."""
+    what = f"image {name}"
+    if engine is None:
+        raise NotFound(what, "there is no catalog", "Give its path")
+    with engine.session():
+        image = engine.image_info(name)
+    if image.type not in DISKS:
+        raise InvalidValue(what, f"it is of type {image.type.name}", "Only disks (OS, DATABLOCK) hold a system")
+    if image.luks_secret and opened:
+        raise Unsupported(what, "it is encrypted, and its key is kept by libvirt", "Check it with mode: live")
+    return image
+
+
+def heard(consoles: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in the console logs of these machines."""
+    return {name: _end_of(str(path)) for name, path in consoles.items()}
+
+
+def _end_of(console: str) -> str:
+    """ "" for what is no file: the hypervisor writes its log into none of these."""
+    try:
+        fd = os.open(console, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return ""
+    try:
+        found = os.fstat(fd)
+        # Looked at before it is opened as a file, which a directory can't be.
+        if not stat.S_ISREG(found.st_mode):
+            return ""
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            file.seek(max(0, found.st_size - _LONGEST_CONSOLE))
+            return file.read(_LONGEST_CONSOLE).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def write_report(path: str, views: Sequence[Mapping[str, Any]], check_mode: bool) -> Item:
+    """The page of all images; nothing is written where it is so already."""
+    text = check_page.render(views)
+    try:
+        if not os.path.isabs(path):
+            raise InvalidValue(f"report {path}", "the path is not absolute", "Give the full path on this host")
+        before = _present(path)
+        if not check_mode and before != text:
+            files.write_atomically(path, text, mode=0o644)
+    except NebulaError as error:
+        return Item(f"report {path}", error=error, changed=False)
+    summary = {"images": [view.get("name") or view.get("path") for view in views]}
+    return Item(f"report {path}", summary if before else None, summary, changed=before != text)
+
+
+def _present(path: str) -> str:
+    try:
+        return files.read_limited(path, 64 << 20).decode("utf-8", "replace")
+    except NotFound:
+        return ""
+
+
+def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
+    """InvalidValue if two items are one image; one without a name and a path is told for itself."""
+    seen: set[str] = set()
+    for item in items:
+        if not item.get("name") and not item.get("path"):
+            continue
+        key = f"name {item['name']}" if item.get("name") else f"path {os.path.realpath(str(item['path']))}"
+        if key in seen:
+            raise InvalidValue(f"option images: {key}", "two items are this image", "Name it once")
+        seen.add(key)
+
+
+def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.Said | None, str]:
+    """What its guest said; if none was asked, perhaps why."""
+    if mode == OFFLINE:
+        return None, ""
+    label = target.name or target.path
+    given = said.get(label)
+    if not isinstance(given, Mapping):
+        return None, ""
+    for key in given:
+        if key not in SAID:
+            raise InvalidValue(f"option said: {label}: {key}", "there is no such key", f"Known are {', '.join(SAID)}")
+    values = typed(given, SAID, f"option said: {label}")
+    why_not = values.pop("why_not")
+    if why_not:
+        return None, why_not
+    return live.Said(values=live.heard(values["console"]), **values), ""
+
+
+def _view(given: Mapping[str, Any], os_name: str, points: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    shown = [{key: harmless(value, 1000) for key, value in point.items()} for point in points]
+    counts = {
+        result.replace(" ", "_"): sum(point["result"] == result for point in shown) for result in image_points.RESULTS
+    }
+    return {
+        "name": given.get("name"),
+        "path": given.get("path"),
+        "os": os_name,
+        # Nothing is wrong with it, of what was asked.
+        "fit": bool(shown) and not counts["fail"] and bool(counts[PASS]),
+        "counts": counts,
+        "points": shown,
+    }

@@ -1,0 +1,289 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of images to be prepared wants: steps done in it, and files put into it.
+
+An image by its path is worked on before its import. One of the catalog is LOCKED meanwhile, with a note of what it was
+before: a run that was killed leaves it so, never READY with half of its content, and the next one finishes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...arguments import typed
+from ...engines.base import Engine
+from ...errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState, harmless
+from ...guest_disk import inject
+from ...guest_disk.inject import Entry
+from ...guest_disk.open import edits
+from ...guest_disk.repair import preparation
+from ...guest_disk.repair.preparation import Outcome, Wishes
+from ...host import files
+from ...model.image import Image, refuse_unfinished
+from ...model.names import nearest
+from ...model.numbers import file_mode
+from ...model.states import ImageState
+from ...storage import importer
+from ...sync import Item
+from .check import catalogued
+
+FILE_SPEC: dict[str, Any] = {
+    "path": {"type": "str"},
+    "content": {"type": "str"},
+    "content_base64": {"type": "str"},
+    "src": {"type": "str"},
+    "mode": {"type": "raw", "default": "0644"},
+    "uid": {"type": "int", "default": 0},
+    "gid": {"type": "int", "default": 0},
+}
+SPEC: dict[str, Any] = {
+    "name": {"type": "str"},
+    "path": {"type": "str"},
+    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
+    "trusted": {"type": "bool", "default": False},
+    "steps": {"type": "list", "elements": "str", "default": []},
+    "timezone": {"type": "str", "default": ""},
+    "via": {"type": "str", "default": "auto", "choices": ["auto", *inject.WAYS]},
+    "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+}
+KEYS = tuple(SPEC)
+# The operation of an image begins with it; the state before follows.
+OPERATION = "prepare"
+LONGEST_SHOWN = 20_000
+LARGEST_FILE = 64 << 20
+_STATES = (ImageState.READY, ImageState.DISABLED)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """program: text of the context program. wait_timeout: seconds that another run may still take for an image."""
+
+    program: str = ""
+    wait_timeout: float = 900.0
+    check_mode: bool = False
+
+
+def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, warnings: list[str]) -> Item:
+    """Carry the item out; its errors come back in the result. engine: open, for images by their names."""
+    label = str(given.get("name") or given.get("path") or "?")
+    try:
+        item = typed(given, SPEC, f"image {label}")
+        if bool(item["name"]) == bool(item["path"]):
+            raise InvalidValue(
+                "an image", "it needs a name or a path, and not both", "Give name for one of the catalog"
+            )
+        if settings.check_mode:
+            # Earlier tasks of the same run may be about to bring it.
+            missing = _missing(engine, item)
+            if missing is not None:
+                return _to_come(label, missing, warnings)
+        wishes = _wishes(item, settings.program, f"image {label}")
+        if item["name"]:
+            return _catalogued(engine, item["name"], wishes, settings)
+        return _by_path(item, wishes, settings)
+    except MissingDependency as error:
+        if settings.check_mode:
+            return _to_come(label, error, warnings)
+        return Item(label, error=error, changed=False)
+    except NebulaError as error:
+        return Item(label, error=error, changed=False)
+
+
+def _missing(engine: Engine | None, item: Mapping[str, Any]) -> NotFound | None:
+    """Why there is no such image, None if there is one."""
+    try:
+        if item["name"]:
+            catalogued(engine, item["name"])
+        elif os.path.isabs(item["path"]) and not os.path.exists(item["path"]):
+            return NotFound(f"image {item['path']}", "there is no such file on this host", "Check the path")
+    except NotFound as error:
+        return error
+    return None
+
+
+def _to_come(label: str, error: NebulaError, warnings: list[str]) -> Item:
+    warnings.append(f"In check mode, taken as about to come: {error}")
+    return Item(label, None, {"os": None, "steps": []}, changed=True)
+
+
+def view(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An item for the result."""
+    after = item.after or {}
+    return {
+        "name": given.get("name"),
+        "path": given.get("path"),
+        "changed": item.is_changed,
+        "os": after.get("os"),
+        "steps": [name for name in preparation.STEPS if name in after],
+    }
+
+
+# --- by its path -----------------------------------------------------------------------------------------------------
+
+
+def _by_path(item: Mapping[str, Any], wishes: Wishes, settings: Settings) -> Item:
+    image = edits.locate(item["path"], item["format"], item["trusted"])
+    outcome, resumed = _work(image, wishes, settings.check_mode)
+    return _item(item["path"], outcome, resumed)
+
+
+def _work(
+    image: edits.Image,
+    wishes: Wishes,
+    check_mode: bool,
+    of_catalog: bool = False,
+    announce: Callable[[], None] | None = None,
+) -> tuple[Outcome, bool]:
+    """What was done, and whether a run before was interrupted while it did it. announce: called before anything is
+    written into the image."""
+    if check_mode:
+        if edits.interrupted(image) and not of_catalog:
+            return Outcome("", ()), True
+        with inject.scratch() as directory:
+            edits.refuse_used(image)
+            edits.refuse_strange(image)
+            overlay = os.path.join(directory, edits.OVERLAY)
+            edits.overlay(image, overlay)
+            return preparation.prepare(overlay, "qcow2", directory, wishes, image.what), False
+    with edits.begun(image) as resumed:
+        outcome = preparation.prepare(edits.OVERLAY, "qcow2", image.directory, wishes, image.what)
+        if outcome.done:
+            edits.commit(image, announce)
+    return outcome, resumed
+
+
+def _item(label: str, outcome: Outcome, resumed: bool) -> Item:
+    # It comes from the guest, and goes to a terminal.
+    before = {step.name: harmless(step.before, LONGEST_SHOWN) for step in outcome.done}
+    after = {step.name: harmless(step.after, LONGEST_SHOWN) for step in outcome.done}
+    if resumed:
+        before["interrupted"], after["interrupted"] = "half written by a run that was killed", "finished"
+    return Item(label, {"os": outcome.os, **before}, {"os": outcome.os, **after}, changed=bool(outcome.done) or resumed)
+
+
+# --- of the catalog --------------------------------------------------------------------------------------------------
+
+
+def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Settings) -> Item:
+    image = catalogued(engine, name)
+    _refuse(image)
+    if engine is None:
+        raise NotFound(f"image {name}", "there is no catalog", "Give its path")
+    place = edits.catalogued(image.source, image.format, f"image {name}")
+    edits.refuse_missing(place)
+    if settings.check_mode:
+        if _is_ours(image) and edits.interrupted(place):
+            return _item(name, Outcome("", ()), True)
+        outcome, _resumed = _work(place, wishes, True, of_catalog=True)
+        return _item(name, outcome, False)
+    with importer.reserved(image.source, settings.wait_timeout):
+        held, begun = _hold(engine, image)
+        if begun:
+            # It was stored anew since, perhaps at the same place of the disk.
+            edits.discard(place)
+        try:
+            outcome, resumed = _work(place, wishes, check_mode=False, announce=lambda: _announce(engine, held))
+        except BaseException:
+            # Half of it in the file, or that is gone and nobody can tell: it stays LOCKED for the next run.
+            if not edits.interrupted(place):
+                _let_go(engine, held)
+            raise
+        _let_go(engine, held)
+    return _item(name, outcome, resumed)
+
+
+def _refuse(image: Image) -> None:
+    what = f"image {image.name} (id {image.id}): prepare"
+    if image.vms:
+        raise InUse(what, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
+    refuse_unfinished(what, image)
+    if image.state not in _STATES and not _is_ours(image):
+        found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise WrongState(what, found, "Wait until it is READY, or run nebula_image for it again")
+
+
+def _is_ours(image: Image) -> bool:
+    return image.state == ImageState.LOCKED and image.operation.split(" ")[0] == OPERATION
+
+
+def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
+    """LOCKED, with a note of what it was, and whether that is begun here: of a run that was killed it is so already."""
+    with engine.session():
+        now = engine.image_info(image.id if image.id is not None else image.name)
+        if now.uuid != image.uuid:
+            raise NotFound(f"image {image.name}", "another run removed it meanwhile", "Run again if it is wanted")
+        _refuse(now)
+        if _is_ours(now):
+            return now, False
+        note = f"{OPERATION} {now.state.name}"
+        return engine.image_update(now.id or 0, state=ImageState.LOCKED, operation=note), True
+
+
+def _announce(engine: Engine, held: Image) -> None:
+    """It is another content from here on: a run that is killed between its file and the catalog must not leave it under
+    its old number."""
+    with engine.session():
+        now = engine.image_info(held.id if held.id is not None else held.name)
+        if now.uuid != held.uuid or not _is_ours(now):
+            raise NotFound(f"image {held.name}", "another run removed it meanwhile", "Run again if it is wanted")
+        engine.image_update(now.id or 0, generation=now.generation + 1, sha256="")
+
+
+def _let_go(engine: Engine, held: Image) -> None:
+    with engine.session():
+        now = engine.image_info(held.id if held.id is not None else held.name)
+        if now.uuid != held.uuid or not _is_ours(now):
+            # Somebody wants it gone.
+            return
+        number = now.id or 0
+        engine.image_update(number, state=ImageState.READY, operation="", error="")
+        if now.operation.split(" ")[-1] == ImageState.DISABLED.name:
+            engine.image_update(number, state=ImageState.DISABLED)
+
+
+# --- an item's values ------------------------------------------------------------------------------------------------
+
+
+def _wishes(item: Mapping[str, Any], program: str, what: str) -> Wishes:
+    for step in item["steps"]:
+        if step not in preparation.STEPS:
+            near = nearest(step, preparation.STEPS)
+            raise InvalidValue(
+                f"{what}: step {step!r}",
+                "there is no such step",
+                f"Did you mean {near!r}? " * bool(near) + f"Known are {', '.join(preparation.STEPS)}",
+            )
+    zone = item["timezone"]
+    if zone and (zone.startswith("/") or ".." in zone.split("/") or not zone.replace("/", "a").isprintable()):
+        raise InvalidValue(f"{what}: timezone {zone!r}", "it is not the name of a zone", "Write it as Europe/Berlin")
+    entries = tuple(_entry(each, what) for each in item["files"])
+    inject.check(entries, what)
+    return Wishes(tuple(item["steps"]), program, zone, entries, item["via"], item["trusted"])
+
+
+def _entry(given: Mapping[str, Any], what: str) -> Entry:
+    asked = f"{what}: file {given['path'] or '?'}"
+    told = [key for key in ("content", "content_base64", "src") if given[key] is not None]
+    if not given["path"] or len(told) != 1:
+        raise InvalidValue(asked, "it needs a path, and one of content, content_base64 and src", "Give these two")
+    mode = file_mode(given["mode"])
+    if mode is None:
+        raise InvalidValue(f"{asked}: mode {given['mode']!r}", "it is no octal number up to 7777", "Write it as '0644'")
+    return Entry(given["path"], _content(given, told[0], asked), mode, given["uid"], given["gid"])
+
+
+def _content(given: Mapping[str, Any], key: str, asked: str) -> bytes:
+    if key == "src":
+        return files.read_limited(given["src"], LARGEST_FILE)
+    if key == "content":
+        return str(given["content"]).encode("utf-8", "surrogateescape")
+    try:
+        return base64.b64decode(given["content_base64"], validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidValue(f"{asked}: content_base64", "it is not base64", "Encode it with base64 -w0") from None

@@ -1,0 +1,333 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Other content for an image that is there: another format, compressed, without holes, encrypted, larger.
+
+It is LOCKED meanwhile, with a note of what is done to it, so that a run that was killed is undone, or finished where
+only the catalog does not know yet; what the item wishes is then begun anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...engines.base import Engine
+from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
+from ...model.image import Image, refuse_unfinished
+from ...model.states import ImageState
+from ...storage import formats, importer, reworks
+from . import store
+from .spec import WRITABLE, Wish
+from .work import Settings, Work, id_of, image_view, is_reworked, operation_of, same, told_of
+
+MIB = importer.MIB
+# Operations that leave the file where it is.
+GROW, DIG, REWRITE = "grow", "sparse", "rewrite"
+
+
+@dataclass(frozen=True)
+class Rework:
+    """do: how. size: MiB. key: what opens the new file; it is never noted."""
+
+    do: str
+    format: str
+    size: int
+    compress: bool = False
+    sparse: bool = False
+    flatten: bool = False
+    luks_secret: str = ""
+    source_key: str = ""
+    key: str = ""
+
+    def encrypts(self, image: Image) -> bool:
+        return bool(self.luks_secret) and not image.luks_secret
+
+    def told(self, image: Image) -> str:
+        """As the catalog notes it."""
+        note = {"do": self.do, "was": image.state.name, "to": self._outcome(image)}
+        return json.dumps(note, sort_keys=True)
+
+    def _outcome(self, image: Image) -> dict[str, Any]:
+        """What holds of the image once it is done."""
+        # Holes change nothing of what is read.
+        generation = image.generation + (self.do != DIG)
+        notes = {key: value for key, value in image.notes.items() if key not in ("compress", "sparse")}
+        done: dict[str, Any] = {"size": self.size, "generation": generation}
+        if self.do == REWRITE:
+            done.update(format=self.format, snapshots="", luks_secret=self.luks_secret)
+        if self.do != DIG:
+            done["sha256"] = ""
+        if self.compress or (self.do == GROW and _noted(image, "compress")):
+            notes["compress"] = generation
+        if self.sparse or self.do == REWRITE or _noted(image, "sparse"):
+            notes["sparse"] = generation
+        return {**done, "notes": notes}
+
+
+def _noted(image: Image, key: str) -> bool:
+    """Whether it was done to the content that the image has now."""
+    return image.notes.get(key) == image.generation
+
+
+def _is_due(image: Image, key: str) -> bool:
+    """Whether it is to be done to the content that the image has now. What was done before, and is to be done again
+    after each use, waits for the end of the next use: else no run would succeed as long as a machine has the image."""
+    is_used = bool(image.vms) or image.state == ImageState.CLONE
+    return not _noted(image, key) and not (is_used and key in image.notes)
+
+
+def wanted(wish: Wish, image: Image) -> Rework | None:
+    """What has to be done to the content, None if nothing; an error where that can't be."""
+    what = f"image {wish.name} (id {image.id})"
+    format = wish.format or image.format
+    encrypt = bool(wish.luks_secret) and not image.luks_secret
+    if encrypt:
+        format = "qcow2"
+    if wish.compress and format == "raw":
+        raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
+    size = max(wish.size or 0, image.size)
+    compress = wish.compress and _is_due(image, "compress")
+    flatten = wish.flatten and bool(image.snapshots)
+    sparse = wish.sparse and _is_due(image, "sparse")
+    rewrite = format != image.format or encrypt or compress or flatten or (sparse and image.format != "raw")
+    if not rewrite and size == image.size and not sparse:
+        return None
+    do = REWRITE if rewrite else GROW if size > image.size else DIG
+    _refuse(what, wish, image, do, format)
+    if do == DIG:
+        return Rework(DIG, format, size, sparse=True)
+    if image.luks_secret or encrypt:
+        _refuse_without_key(what, wish, image, encrypt)
+    # What was compressed stays so: whoever wants it otherwise converts it to raw, and back.
+    packed = compress or (rewrite and format == "qcow2" and _noted(image, "compress") and not encrypt)
+    secret = wish.luks_secret or image.luks_secret
+    key = wish.passphrase if secret else ""
+    return Rework(
+        do,
+        format,
+        size,
+        compress=packed,
+        # Growing a file leaves its zeroes where they are.
+        sparse=sparse and do == REWRITE,
+        flatten=flatten,
+        luks_secret=secret,
+        source_key=wish.passphrase if image.luks_secret else "",
+        key=key,
+    )
+
+
+def _refuse(what: str, wish: Wish, image: Image, do: str, format: str) -> None:
+    asked = f"{what}: {_asked(wish, image, format)}"
+    if image.type not in WRITABLE:
+        raise Conflict(
+            asked,
+            f"it is of type {image.type.name}, whose file stays as it was stored",
+            "Remove it first (state: absent), or register the other under a new name",
+        )
+    if image.vms:
+        raise InUse(asked, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
+    refuse_unfinished(asked, image)
+    if image.state not in (ImageState.READY, ImageState.DISABLED):
+        raise WrongState(asked, f"it is in state {image.state.name}", "Wait until it is READY")
+    if image.snapshots and not wish.flatten:
+        raise Conflict(
+            asked,
+            f"its file holds disk snapshots ({len(json.loads(image.snapshots))}), which would be lost",
+            "Give snapshot_flatten: true, which keeps what the disk holds now and removes them",
+        )
+    if image.luks_secret and format == "raw":
+        raise Conflict(
+            asked,
+            "it is encrypted, and a raw file would not be",
+            "Make a new image, and copy what is in it by a machine",
+        )
+    if image.luks_secret and wish.compress:
+        raise Conflict(asked, "it is encrypted, and what is encrypted can't be compressed", "Leave compress out")
+
+
+def _refuse_without_key(what: str, wish: Wish, image: Image, encrypt: bool) -> None:
+    if wish.passphrase:
+        return
+    asked = f"{what}: {_asked(wish, image, wish.format or image.format)}"
+    if encrypt:
+        raise InvalidValue(
+            asked, "it is not encrypted yet, and no passphrase is given", "Give luks_passphrase: that of the secret"
+        )
+    raise InvalidValue(
+        asked,
+        "it is encrypted, and can't be opened without its passphrase, which is kept nowhere here",
+        "Give luks_passphrase for this run",
+    )
+
+
+def _asked(wish: Wish, image: Image, format: str) -> str:
+    asked = []
+    if wish.luks_secret and not image.luks_secret:
+        asked.append("luks_secret")
+    elif format != image.format:
+        asked.append(f"format {format}")
+    if wish.size and wish.size > image.size:
+        asked.append(f"size {wish.size} MB")
+    asked += [key for key in ("compress", "sparse") if getattr(wish, key)]
+    return ", ".join(asked) or "snapshot_flatten"
+
+
+def begin(engine: Engine, image: Image, rework: Rework) -> Image:
+    """Within the session: hold the image for it."""
+    return engine.image_update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image))
+
+
+def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
+    """Within the session of a check run: the image as it will be."""
+    return _note(engine, engine.image_update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image)))
+
+
+def _held(engine: Engine, image: Image) -> dict[str, Any]:
+    """Within the session: the operation by which the image is still LOCKED, else WrongState. One that is to be removed
+    is never READY again: a machine could have it before its file goes."""
+    now = same(engine, image)
+    operation = operation_of(image)
+    if now is None or now.state != ImageState.LOCKED or now.operation != image.operation:
+        raise store.taken_away(f"{image.name} (id {image.id})", operation["do"])
+    return operation
+
+
+def _note(engine: Engine, image: Image) -> Image:
+    """Within the session: what was done, in the catalog."""
+    operation = _held(engine, image)
+    done = engine.image_update(id_of(image), state=ImageState.READY, operation="", error="", **operation["to"])
+    return engine.image_update(id_of(done), state=ImageState[operation["was"]])
+
+
+def _drop(engine: Engine, image: Image) -> Image:
+    """Within the session: as it was before."""
+    operation = _held(engine, image)
+    engine.image_update(id_of(image), state=ImageState.READY, operation="")
+    return engine.image_update(id_of(image), state=ImageState[operation["was"]])
+
+
+def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
+    """Outside of any session: do it. On an error the image is as it was."""
+    image, wish = work.image, work.wish
+    if image is None or wish is None:
+        return
+    what = f"image {image.name} (id {image.id})"
+    try:
+        with importer.reserved(image.source, settings.wait_timeout):
+            with engine.session():
+                now = same(engine, image)
+            if now is None or now.operation != image.operation or now.state != ImageState.LOCKED:
+                # Another run has recovered it, or has done it.
+                work.todo = "again"
+                return
+            if settings.say is not None:
+                settings.say(f"{image.name} {rework.do}: begun")
+            try:
+                done = _run(engine, image, rework, what)
+            except BaseException:
+                _give_up(engine, image)
+                raise
+            work.became(wish.name, image_view(done), changed=True)
+            work.todo = "again"
+    except (NebulaError, OSError) as caught:
+        problem = told_of(caught, wish, image)
+        with engine.session():
+            left = same(engine, image) or replace(image, state=ImageState.DELETE)
+        work.became(wish.name, image_view(left), changed=False, error=problem)
+
+
+def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
+    # A guest may have written to it since it was looked at.
+    formats.inspect(image.source, image.format, what, deep=False, encrypted=bool(image.luks_secret))
+    if rework.do == GROW:
+        store.require_capacity(engine, image, rework.size - image.size, f"{what}: making it larger")
+        reworks.grow(image.source, image.format, rework.size * MIB, rework.source_key)
+    elif rework.do == DIG:
+        reworks.dig_holes(image.source)
+    else:
+        reworks.require_room(image.source, image.format, rework.format, rework.source_key, f"{what}: rewriting it")
+        reworks.rewrite(
+            image.source,
+            image.format,
+            rework.format,
+            rework.size * MIB,
+            rework.compress,
+            rework.source_key,
+            rework.key,
+        )
+        image = _step(engine, image)
+        reworks.swap(image.source, writable=image.persistent)
+    with engine.session():
+        return _note(engine, image)
+
+
+def _step(engine: Engine, image: Image) -> Image:
+    """Note that the new file is whole: from now on it is a matter of one rename."""
+    with engine.session():
+        operation = {**_held(engine, image), "whole": True}
+        return engine.image_update(id_of(image), operation=json.dumps(operation, sort_keys=True))
+
+
+def _give_up(engine: Engine, image: Image) -> None:
+    """As a later run would recover it; where that can't be, the later run does."""
+    try:
+        with engine.session():
+            now = same(engine, image)
+        if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
+            recover(engine, now)
+        else:
+            # It is being removed: its own file is left to that run.
+            reworks.undo(image.source)
+    except NebulaError:
+        pass
+
+
+def recover(engine: Engine, image: Image) -> Image:
+    """Outside of any session, within reserved(): finish or undo what a run that was killed was doing."""
+    finished = is_done(image)
+    if not finished:
+        reworks.undo(image.source)
+    with engine.session():
+        return settled(engine, image, finished)
+
+
+def settled(engine: Engine, image: Image, finished: bool) -> Image:
+    """Within a session: the image of an interrupted operation as it is."""
+    return _note(engine, image) if finished else _drop(engine, image)
+
+
+def is_done(image: Image) -> bool:
+    """Whether the file is already what the operation was to make of it."""
+    operation = operation_of(image)
+    if operation["do"] == REWRITE:
+        return bool(operation.get("whole")) and not reworks.made(image.source) and os.path.exists(image.source)
+    if operation["do"] == GROW:
+        return formats.virtual_size(image.source, image.format) >= int(operation["to"]["size"]) * MIB
+    return False
+
+
+def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
+    """Outside of any session: see to an image that is LOCKED by an operation. Another run may be at it."""
+    image, wish = work.image, work.wish
+    if image is None or wish is None:
+        return
+    try:
+        with importer.reserved(image.source, settings.wait_timeout):
+            with engine.session():
+                now = same(engine, image)
+            if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
+                recovered = recover(engine, now)
+                work.became(wish.name, image_view(recovered), changed=True)
+        work.todo = "again"
+    except TimedOut as error:
+        work.became(wish.name, image_view(image), changed=False, error=error)
+    except (NebulaError, OSError) as caught:
+        work.became(wish.name, image_view(image), changed=False, error=told_of(caught, wish, image))
+
+
+def recovered_view(engine: Engine, image: Image) -> Image:
+    """Within the session of a check run: the image as a real run would find it once it has seen to it."""
+    return settled(engine, replace(image), is_done(image))

@@ -1,0 +1,347 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of images says: its keys, and their values once they are checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InvalidValue
+from ...guest_disk.customize.recipes import Addition, Recipe
+from ...host.download import is_url, without_secrets
+from ...model.flags import flag
+from ...model.names import check_name, nearest
+from ...model.numbers import file_mode, whole
+from ...model.states import ImageType
+from ...model.template import vector_key
+from ...storage import formats
+from ...storage.importer import Checksum
+
+KEYS = (
+    "name", "renamed_from", "path", "clone_of", "from", "packages", "files", "commands", "remote_src", "checksum",
+    "type", "persistent", "size", "format", "fs", "compress", "sparse", "snapshot_flatten", "luks_secret",
+    "luks_passphrase", "datastore", "firmware", "bus", "dev_prefix", "target", "description", "attributes", "state",
+)  # fmt: skip
+STATES = ("present", "enabled", "disabled", "absent")
+TYPES = tuple(kind.name for kind in ImageType)
+DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
+# Those that machines can write to.
+WRITABLE = (ImageType.OS, ImageType.DATABLOCK)
+DEV_PREFIXES = ("hd", "sd", "vd", "xvd")
+FIRMWARES = ("BIOS", "UEFI", "UEFI_SECURE")
+BUSES = ("virtio", "scsi", "sata", "ide")
+_FILE_KEYS = ("path", "content", "content_base64", "src", "remote_src", "mode", "owner")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One item, checked. None is what the user did not set. path: on the front-end if remote, else on the control node;
+    or a URL. clone_of, base: the image that it is made from, as it is or with `recipe`. attributes: None takes one
+    away. passphrase is never shown nor kept."""
+
+    name: str
+    state: str = "present"
+    renamed_from: str = ""
+    path: str = ""
+    remote: bool = False
+    clone_of: str = ""
+    base: str = ""
+    recipe: Recipe | None = None
+    checksum: Checksum | None = None
+    type: ImageType | None = None
+    persistent: bool | None = None
+    size: int | None = None
+    format: str = ""
+    fs: str = ""
+    compress: bool = False
+    sparse: bool = False
+    flatten: bool = False
+    luks_secret: str | None = None
+    passphrase: str = ""
+    datastore: str = ""
+    firmware: str | None = None
+    bus: str | None = None
+    dev_prefix: str | None = None
+    target: str | None = None
+    description: str | None = None
+    attributes: Mapping[str, str | None] | None = None
+
+    @property
+    def from_control_node(self) -> bool:
+        return bool(self.path) and not self.remote and not is_url(self.path)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it says what an image of that name is to be made of."""
+        return bool(self.path or self.clone_of or self.base or self.size)
+
+    def __repr__(self) -> str:
+        return f"Wish({self.name!r})"
+
+
+def wish_of(item: Mapping[str, Any]) -> Wish:
+    """The item, checked; InvalidValue names the image, the key and the value."""
+    name = check_name("image", item.get("name"))
+    what = f"image {name}"
+    path = os.path.expanduser(_text(what, item, "path") or "")
+    if "://" in path and not is_url(path):
+        shown = without_secrets(path)
+        raise InvalidValue(f"{what}: path {shown}", "only http and https are fetched", "Give such a URL, or a path")
+    sources = {key: _text(what, item, key) or "" for key in ("clone_of", "from", "renamed_from")}
+    _refuse_two_sources(what, {"path": path, "clone_of": sources["clone_of"], "from": sources["from"]})
+    fs = _choice(what, item, "fs", formats.FILE_SYSTEMS) or ""
+    if fs and (path or sources["clone_of"] or sources["from"]):
+        raise InvalidValue(
+            f"{what}: fs {fs}", "only an empty image gets a file system", "Leave fs out, or what it is made of"
+        )
+    checksum = _text(what, item, "checksum")
+    if checksum and not path:
+        raise InvalidValue(f"{what}: checksum", "there is no file to compare with it", "Give its path")
+    kind = _choice(what, item, "type", TYPES, str.upper)
+    target = _text(what, item, "target")
+    if target and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", target):
+        raise InvalidValue(f"{what}: target {target!r}", "it is not the name of a disk", "Write it as vda, sdb, hdc …")
+    wish = Wish(
+        name=name,
+        state=_choice(what, item, "state", STATES) or "present",
+        renamed_from=sources["renamed_from"],
+        path=path,
+        remote=bool(_flag(what, item, "remote_src")),
+        clone_of=sources["clone_of"],
+        base=sources["from"],
+        recipe=_recipe(what, item, sources["from"]),
+        checksum=Checksum.parse(checksum, what) if checksum else None,
+        type=ImageType[kind] if kind else None,
+        persistent=_flag(what, item, "persistent"),
+        size=_size(what, item.get("size")),
+        format=_choice(what, item, "format", formats.FORMATS, str.lower) or "",
+        fs=fs,
+        compress=bool(_flag(what, item, "compress")),
+        sparse=bool(_flag(what, item, "sparse")),
+        flatten=bool(_flag(what, item, "snapshot_flatten")),
+        luks_secret=_uuid(what, item, "luks_secret"),
+        passphrase=_passphrase(what, item),
+        datastore=_text(what, item, "datastore") or "",
+        firmware=_choice(what, item, "firmware", FIRMWARES, str.upper),
+        bus=_choice(what, item, "bus", BUSES, str.lower),
+        dev_prefix=_choice(what, item, "dev_prefix", DEV_PREFIXES),
+        target=target,
+        description=_text(what, item, "description"),
+        attributes=_attributes(what, item.get("attributes")),
+    )
+    _refuse_contradictions(what, wish)
+    return wish
+
+
+def _refuse_two_sources(what: str, sources: Mapping[str, str]) -> None:
+    given = [key for key, value in sources.items() if value]
+    if len(given) > 1:
+        raise InvalidValue(
+            f"{what}: {' and '.join(given)}", "an image is made of one thing", f"Give one of {', '.join(sources)}"
+        )
+
+
+def _refuse_contradictions(what: str, wish: Wish) -> None:
+    if wish.format == "raw" and wish.compress:
+        raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
+    if wish.format == "raw" and wish.luks_secret:
+        raise InvalidValue(f"{what}: luks_secret", "only a qcow2 is encrypted here", "Give format: qcow2")
+    if wish.compress and wish.luks_secret:
+        raise InvalidValue(f"{what}: compress", "what is encrypted can't be compressed", "Leave one of the two out")
+    if wish.renamed_from:
+        check_name("image", wish.renamed_from)
+    if wish.renamed_from == wish.name:
+        raise InvalidValue(f"{what}: renamed_from", "it is its own name", "Give the name that it had before")
+    if wish.name in (wish.clone_of, wish.base):
+        raise InvalidValue(f"{what}: it is to be made of itself", "that is no other image", "Name another")
+    if wish.type is not None and wish.type not in WRITABLE:
+        for key in ("compress", "sparse", "luks_secret", "base"):
+            if getattr(wish, key):
+                said = "from" if key == "base" else key
+                raise InvalidValue(f"{what}: {said}", f"not of type {wish.type.name}", "Only for OS and DATABLOCK")
+
+
+def refuse_unused_passphrase(what: str, wish: Wish, luks_secret: str) -> None:
+    """luks_secret: of the image as it is."""
+    if wish.passphrase and not (wish.luks_secret or luks_secret):
+        raise InvalidValue(
+            f"{what}: luks_passphrase",
+            "luks_secret is not given, so nothing would be encrypted",
+            "Give luks_secret, the UUID of the secret by which machines open it",
+        )
+
+
+def _text(what: str, item: Mapping[str, Any], key: str) -> str | None:
+    value = item.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise InvalidValue(f"{what}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
+    return str(value)
+
+
+def _choice(
+    what: str, item: Mapping[str, Any], key: str, known: Sequence[str], form: Callable[[str], str] = str
+) -> str | None:
+    text = _text(what, item, key)
+    if text is None or text == "":
+        return text
+    if form(text) not in known:
+        near = nearest(form(text), known)
+        hint = f"Did you mean {near!r}? " if near else ""
+        raise InvalidValue(f"{what}: {key} {text!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}")
+    return form(text)
+
+
+def _size(what: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    number = whole(value)
+    # qemu-img and the file systems end at 8 EiB.
+    if number is None or not 1 <= number < 1 << 43:
+        raise InvalidValue(f"{what}: size {value!r}", "it is not a number of MB", "Give whole MB, 1 or more")
+    return number
+
+
+def _flag(what: str, item: Mapping[str, Any], key: str) -> bool | None:
+    return None if item.get(key) is None else flag(item[key], f"{what}: {key}")
+
+
+def _uuid(what: str, item: Mapping[str, Any], key: str) -> str | None:
+    text = _text(what, item, key)
+    if not text:
+        return text
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise InvalidValue(
+            f"{what}: {key} {text!r}", "it is not a UUID", "Give that of the secret, as virsh secret-list shows it"
+        ) from None
+
+
+def _passphrase(what: str, item: Mapping[str, Any]) -> str:
+    value = item.get("luks_passphrase")
+    if value is None:
+        return ""
+    # Errors must not show it.
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InvalidValue(f"{what}: luks_passphrase", "it is empty, or not text", "Give text, in quotes")
+    return value
+
+
+def _attributes(what: str, value: Any) -> dict[str, str | None] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidValue(f"{what}: attributes", f"it is a {type(value).__name__}", "Give a dict")
+    return {
+        vector_key(key, what): None
+        if item is None
+        else ("YES" if item else "NO")
+        if isinstance(item, bool)
+        else str(item)
+        for key, item in value.items()
+    }
+
+
+# -- what is added to an image -------------------------------------------------------------------------------------
+
+
+def _recipe(what: str, item: Mapping[str, Any], base: str) -> Recipe | None:
+    given = {key: _list(what, item, key) for key in ("packages", "files", "commands")}
+    given = {key: value for key, value in given.items() if value}
+    if not base:
+        if given:
+            raise InvalidValue(
+                f"{what}: {', '.join(given)}", "it says not to which image they are added", "Give from, an image's name"
+            )
+        return None
+    packages = _list(what, item, "packages")
+    return Recipe(
+        packages=tuple(_package(what, each) for each in packages if not isinstance(each, Mapping)),
+        sent=tuple(_sent(what, each) for each in packages if isinstance(each, Mapping)),
+        files=tuple(_addition(f"{what}: files[{i}]", each) for i, each in enumerate(_list(what, item, "files"))),
+        commands=tuple(_words(f"{what}: commands", each) for each in _list(what, item, "commands")),
+    )
+
+
+def _list(what: str, item: Mapping[str, Any], key: str) -> list[Any]:
+    value = item.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise InvalidValue(f"{what}: {key}", f"it is a {type(value).__name__}", "Give a list")
+    return list(value)
+
+
+def _words(where: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise InvalidValue(where, "one of them is no text", "Give each as text, in quotes")
+    return value
+
+
+def _package(what: str, value: Any) -> str:
+    text = _words(f"{what}: packages", value)
+    if text.startswith("/") and not text.endswith((".deb", ".rpm", ".apk")):
+        raise InvalidValue(f"{what}: packages: {text}", "it is no .deb, .rpm or .apk", "Give the file of a package")
+    if not text.startswith("/") and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._:~=@-]*", text):
+        raise InvalidValue(
+            f"{what}: packages: {text!r}", "that is no name of a package", "Give a name, or the path of a package file"
+        )
+    return text
+
+
+def _sent(what: str, value: Mapping[str, Any]) -> Addition:
+    """The file of a package as the action plugin sends it."""
+    name = _text(f"{what}: packages", value, "name") or ""
+    if "/" in name or set(value) != {"name", "content_base64"}:
+        raise InvalidValue(f"{what}: packages", "one of them is a dict", "Give names, or paths of package files")
+    _package(what, "/" + name)
+    return Addition(path=name, content=_decoded(f"{what}: packages: {name}", value["content_base64"]))
+
+
+def _decoded(where: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(str(text), validate=True)
+    except (ValueError, binascii.Error):
+        raise InvalidValue(f"{where}: content_base64", "it is not base64", "Give content or src") from None
+
+
+def _addition(where: str, value: Any) -> Addition:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict with path and content or src")
+    for key in value:
+        if key not in _FILE_KEYS:
+            near = nearest(str(key), _FILE_KEYS)
+            hint = f"Did you mean {near!r}? " if near else ""
+            raise InvalidValue(f"{where}: key {key!r}", "no such key", f"{hint}Known are {', '.join(_FILE_KEYS)}")
+    path = _text(where, value, "path") or ""
+    if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
+        raise InvalidValue(f"{where}: path {path!r}", "it is no full path of a file in the image", "As /etc/motd")
+    given = [key for key in ("content", "content_base64", "src") if value.get(key) is not None]
+    if len(given) != 1:
+        raise InvalidValue(f"{where}: path {path}", "its content is not given, or twice", "Give content or src")
+    given_mode = value.get("mode")
+    mode = file_mode(0o644 if given_mode is None else given_mode)
+    if mode is None:
+        raise InvalidValue(f"{where}: mode {given_mode!r}", "it is no mode of a file", "Write it as '0644', in quotes")
+    owner = _text(where, value, "owner") or "0:0"
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", owner):
+        raise InvalidValue(f"{where}: owner {owner!r}", "it is no user, nor user:group", "As root, or root:adm")
+    src = _text(where, value, "src") or ""
+    if src and not src.startswith("/"):
+        raise InvalidValue(f"{where}: src {src}", "it is not absolute", "Give the full path on the front-end")
+    if value.get("content_base64") is not None:
+        content = _decoded(where, value["content_base64"])
+    else:
+        content = (_text(where, value, "content") or "").encode()
+    return Addition(path=path, content=content, src=src, mode=mode, owner=owner)

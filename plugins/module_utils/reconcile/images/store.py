@@ -1,0 +1,298 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of images, outside of any transaction of the catalog: stored, made of another image, encrypted, removed.
+
+An image is registered as LOCKED, its file is stored under a lock, then it is READY, or ERROR with the reason. A run
+that was killed leaves LOCKED, with nobody at the lock. One that is to be encrypted is READY once it is, never before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...engines.base import Engine
+from ...errors import ChecksumMismatch, ImageRefused, NebulaError, NoSpace, StorageFailed, TimedOut, WrongState
+from ...guest_disk.customize import recipes
+from ...guest_disk.open import edits
+from ...host import files
+from ...model.image import Image
+from ...model.states import ImageState, ImageType
+from ...storage import datastore, formats, importer, reworks
+from ...storage.importer import Request, Stored
+from ...sync import Item
+from .spec import DISKS, Wish
+from .work import Settings, Work, id_of, image_view, same, told_of
+
+MIB = importer.MIB
+# What the operation of an image begins with that is made from another; the catalog writes it.
+MADE_OF = "clone "
+
+
+def store(engine: Engine, work: Work, settings: Settings) -> None:
+    """Bring the file of a registered image into its datastore."""
+    image, wish = work.image, work.wish
+    if image is None or wish is None:
+        return
+    request = request_of(wish, image.type, settings)
+    try:
+        files.make_directory(os.path.dirname(image.source), 0o711)
+        with importer.reserved(image.source, settings.wait_timeout):
+            with engine.session():
+                now = same(engine, image)
+            if now is None:
+                raise taken_away(wish.name, "store")
+            if now.state == ImageState.LOCKED and now.operation == image.operation:
+                done = _fetch(engine, image, wish, request, settings, work.warnings)
+                work.became(wish.name, image_view(done), changed=True)
+            else:
+                # Another run, for which this one has waited, did it.
+                work.item = Item(wish.name, image_view(now), image_view(now))
+            work.todo = "again"
+    except TimedOut as error:
+        work.became(wish.name, image_view(image), changed=True, error=error)
+    except (NebulaError, OSError) as caught:
+        problem = told_of(caught, wish, image)
+        if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
+            files.remove_file(request.source)
+        try:
+            failed = _fail(engine, image, problem)
+        except NebulaError:
+            # The catalog can't be written either. LOCKED with nobody at it is stored anew by the next run.
+            failed = image
+        work.became(wish.name, image_view(failed), changed=True, error=problem)
+
+
+def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
+    with engine.session():
+        now = same(engine, image)
+        if now is None or now.state != ImageState.LOCKED:
+            return now or replace(image, state=ImageState.DELETE)
+        return engine.image_update(id_of(image), state=ImageState.ERROR, error=str(error), operation="")
+
+
+def _fetch(
+    engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings, warnings: list[str]
+) -> Image:
+    say = settings.say
+    # What a run stored that could not tell of it: no room is taken twice.
+    remove_files(image)
+    told = (lambda text: say(f"{wish.name} {text}")) if say else None
+    if image.operation.startswith(MADE_OF):
+        stored = _made_of(engine, image, wish, told)
+    elif request is not None:
+        stored = importer.store(request, image.source, told)
+        warnings.extend(stored.warnings)
+        image = replace(image, luks_secret=_secret(image, wish, stored))
+    else:
+        stored = _make_empty(engine, image, wish)
+    if wish.luks_secret and not image.luks_secret:
+        image, stored = _encrypt(image, wish, stored, told)
+    if image.persistent:
+        datastore.protect(image.source, writable=True)
+    try:
+        return _tell(engine, image, wish, stored)
+    except (NoSpace, StorageFailed):
+        # READY may be in the catalog all the same: a transaction whose last sync failed comes back when SQLite reads
+        # its log anew. If it does not, the image is still LOCKED, and stored anew.
+        raise
+    except BaseException:
+        # Nobody may know of it: its image, or the whole catalog, was removed or replaced meanwhile. What is still
+        # LOCKED is stored anew.
+        files.remove_file(image.source, sync=True)
+        raise
+
+
+def _secret(image: Image, wish: Wish, stored: Stored) -> str:
+    """The secret of what was given; "" for what is to be encrypted yet."""
+    if not wish.luks_secret:
+        return ""
+    try:
+        facts = formats.inspect(image.source, stored.format, f"image {wish.name}", deep=False, encrypted=True)
+        if not facts.encrypted and not wish.passphrase:
+            raise not_encrypted(wish)
+    except BaseException:
+        files.remove_file(image.source, sync=True)
+        raise
+    return wish.luks_secret if facts.encrypted else ""
+
+
+def _encrypt(image: Image, wish: Wish, stored: Stored, say: Callable[[str], None] | None) -> tuple[Image, Stored]:
+    """What was stored, encrypted in its place; where that can't be, nothing is left of it."""
+    what = f"image {wish.name}: encrypting it"
+    if say is not None:
+        say("it is encrypted")
+    try:
+        with files.explained(image.source):
+            reworks.require_room(image.source, stored.format, "qcow2", "", what)
+            reworks.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", wish.passphrase)
+            reworks.swap(image.source, writable=False)
+    except BaseException as caught:
+        # An ERROR whose file is there can be enabled, and this one is in the clear.
+        remove_files(image)
+        if isinstance(caught, NebulaError) and what not in caught.asked:
+            caught.asked = f"{what}: {caught.asked}"
+        raise
+    notes = {key: value for key, value in image.notes.items() if key != "compress"}
+    return (
+        replace(image, luks_secret=wish.luks_secret or "", notes={**notes, "sparse": image.generation}),
+        replace(stored, format="qcow2", sha256="", bytes=os.path.getsize(image.source)),
+    )
+
+
+def not_encrypted(wish: Wish) -> ImageRefused:
+    return ImageRefused(
+        f"image {wish.name}: luks_secret {wish.luks_secret}",
+        "it is not encrypted",
+        "Leave luks_secret out, or give luks_passphrase too, by which it is encrypted here",
+    )
+
+
+def _make_empty(engine: Engine, image: Image, wish: Wish) -> Stored:
+    size = wish.size or 0
+    require_capacity(engine, image, size, f"image {wish.name}: an empty disk")
+    key = wish.passphrase if image.luks_secret else ""
+    format = "qcow2" if key else wish.format or "raw"
+    return importer.make_empty(image.source, size, format, wish.fs, key)
+
+
+def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None:
+    """NoSpace unless so many MiB fit, which take no room yet; where the datastore promises no room twice."""
+    place = engine.datastore_info(image.datastore_id)
+    if place.capacity_check:
+        datastore.require_space(os.path.dirname(image.source), size * MIB, f"{what} in datastore {place.name}")
+
+
+def _made_of(engine: Engine, image: Image, wish: Wish, say: Callable[[str], None] | None) -> Stored:
+    """A copy of another image, with what is to be added."""
+    source = engine.image_info(int(image.operation[len(MADE_OF) :]))
+    what = f"image {wish.name}"
+    # A machine may have written to it.
+    inspect_again(source)
+
+    def fill(temporary: str) -> None:
+        reworks.duplicate(source.source, temporary, f"{what}: a copy of {source.name}", say)
+        if wish.recipe is not None:
+            if say is not None:
+                say("its packages and files are added")
+            recipes.add(wish.recipe, temporary, source.format, what)
+
+    importer.make(image.source, fill)
+    as_it_was = wish.recipe is None
+    return Stored(
+        format=source.format,
+        size=source.size,
+        sha256=source.sha256 if as_it_was else "",
+        checksums=source.checksum if as_it_was else "",
+        bytes=os.path.getsize(image.source),
+    )
+
+
+def inspect_again(image: Image, deep: bool = False) -> int:
+    """See that the file of an image is what the catalog says, and names no other files; ImageRefused. Its size in MiB.
+
+    A machine may have written to it: what it wrote is never asked for the format."""
+    what = f"image {image.name} (id {image.id})"
+    if image.type not in DISKS:
+        return -(-os.path.getsize(image.source) // MIB)
+    facts = formats.inspect(image.source, image.format, what, deep=deep, encrypted=bool(image.luks_secret))
+    if image.type == ImageType.CDROM and not facts.iso:
+        raise ImageRefused(
+            f"{what}: type CDROM",
+            f"it is not an ISO file system (its format is {facts.format})",
+            "Leave it OS or DATABLOCK",
+        )
+    return -(-facts.virtual_size // MIB)
+
+
+def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> Image:
+    with engine.session():
+        now = same(engine, image)
+        if now is None or now.state != ImageState.LOCKED:
+            raise taken_away(wish.name, "store")
+        done = engine.image_update(
+            id_of(image),
+            state=ImageState.READY,
+            error="",
+            operation="",
+            luks_secret=image.luks_secret,
+            notes=image.notes,
+            format=stored.format,
+            size=stored.size,
+            sha256=stored.sha256,
+            checksum=stored.checksums,
+        )
+        state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
+        return engine.image_update(id_of(done), state=state)
+
+
+def taken_away(name: str, doing: str) -> WrongState:
+    return WrongState(f"image {name}: {doing}", "another run removed it meanwhile", "Run again if it is wanted")
+
+
+def tidy(image: Image) -> None:
+    """Take away what a run left that was killed when the image was in the catalog already."""
+    if os.path.lexists(image.source + importer.PART):
+        with contextlib.suppress(TimedOut), importer.reserved(image.source, 0):
+            pass
+
+
+def remove_files(image: Image) -> None:
+    """Whatever lies there of an image, its own file last."""
+    # What a run was about to put into it may be secret.
+    edits.discard(edits.catalogued(image.source, image.format, f"image {image.name}"))
+    reworks.clear(image.source + importer.NEW)
+    for end in (reworks.WORK, importer.NEW + ".raw", ""):
+        files.remove_file(image.source + end, sync=True)
+
+
+def remove(engine: Engine, work: Work, settings: Settings) -> None:
+    image = work.image
+    if image is None:
+        return
+    left = replace(image, state=ImageState.DELETE)
+    try:
+        if os.path.isdir(os.path.dirname(image.source)):
+            # A run that is storing it sees that it is to go when it is done.
+            with importer.reserved(image.source, settings.wait_timeout):
+                with engine.session():
+                    left = same(engine, image) or left
+                if left.state != ImageState.DELETE:
+                    # A machine may have it by now.
+                    raise WrongState(
+                        f"image {image.name}: state absent",
+                        f"another run has taken it back meanwhile: it is {left.state.name}",
+                        "Run again if it is still to go",
+                    )
+                remove_files(image)
+        with engine.session():
+            # Another run that wants one of that name may have done it.
+            if same(engine, image) is not None:
+                engine.image_delete(id_of(image))
+    except (NebulaError, OSError) as caught:
+        work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.wish, image))
+
+
+def request_of(wish: Wish, kind: ImageType, settings: Settings) -> Request | None:
+    """None for an empty image."""
+    if not wish.path:
+        return None
+    upload = settings.uploads.get(wish.name) if wish.from_control_node else None
+    return Request(
+        what=f"image {wish.name}",
+        source=upload or wish.path,
+        checksum=wish.checksum,
+        disk=kind in DISKS,
+        cdrom=kind == ImageType.CDROM,
+        format=wish.format,
+        encrypted=bool(wish.luks_secret),
+        upload=upload is not None,
+        max_size=settings.max_size * importer.MIB,
+        validate_certs=settings.validate_certs,
+        stall=settings.stall,
+        min_speed=settings.min_speed * 1024,
+        rules=settings.rules,
+    )

@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An item of a list of images on its way, and how images are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...engines.base import Engine
+from ...errors import NebulaError, NotFound
+from ...host import download, files
+from ...host.restricted import Rules
+from ...model.image import Image
+from ...storage import importer
+from ...sync import Item
+from .spec import Wish
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
+    is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
+    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB. rules: which files of
+    the front-end may be stored; None: all."""
+
+    check_mode: bool = False
+    uploads: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    wait_timeout: float = 600.0
+    stall: float = 30.0
+    min_speed: int = download.MIN_SPEED // 1024
+    max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
+    validate_certs: bool = True
+    say: Callable[[str], None] | None = None
+    rules: Rules | None = None
+
+
+@dataclass
+class Work:
+    """An item on its way. todo: what is left to do outside the transaction: "", store, rework, recover or remove;
+    after all but the last it is looked at again, until nothing is left. source: the item whose image this one is to be
+    made of, where that has something left to do first."""
+
+    item: Item
+    wish: Wish | None = None
+    image: Image | None = None
+    todo: str = ""
+    # Imported by name only: image_reworks stands on this file.
+    rework: Any = None
+    source: Work | None = None
+    # Whose file gets another mode once the transaction is committed.
+    protect: Image | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def became(
+        self, name: str, after: Mapping[str, Any] | None, changed: bool, error: NebulaError | None = None
+    ) -> None:
+        """What the item comes to; what was changed on the way stays so."""
+        changed = changed or self.item.is_changed
+        self.item = Item(name, self.item.before, after, error, changed=changed)
+
+
+def image_view(image: Image) -> dict[str, Any]:
+    """An image as results show it."""
+    return {
+        "id": image.id,
+        "name": image.name,
+        "type": image.type.name,
+        "state": image.state.name,
+        "persistent": image.persistent,
+        "size": image.size,
+        "format": image.format,
+        "sha256": image.sha256,
+        "checksum": image.checksum,
+        "source": image.source,
+        "origin": image.origin,
+        "uuid": image.uuid,
+        "generation": image.generation,
+        "datastore_id": image.datastore_id,
+        "dev_prefix": image.dev_prefix,
+        "target": image.target,
+        "description": image.description,
+        "attributes": dict(image.attributes),
+        "vms": image.vms,
+        "error": image.error,
+        "firmware": image.firmware,
+        "bus": image.bus,
+        "luks_secret": image.luks_secret,
+        "snapshots": len(json.loads(image.snapshots)) if image.snapshots else 0,
+        "unfinished": image.unfinished,
+        "operation": operation_of(image).get("do", "") if is_reworked(image) else image.operation.split(" ")[0],
+    }
+
+
+def is_reworked(image: Image) -> bool:
+    """Whether its content is being changed by an operation that may be undone, rather than stored."""
+    return image.operation.startswith("{")
+
+
+def operation_of(image: Image) -> dict[str, Any]:
+    operation: dict[str, Any] = json.loads(image.operation)
+    return operation
+
+
+def find(engine: Engine, name: str) -> Image | None:
+    try:
+        image = engine.image_info(name)
+    except NotFound:
+        return None
+    # A name of digits may be found as an id; here names are meant.
+    return image if image.name == name else None
+
+
+def same(engine: Engine, image: Image) -> Image | None:
+    """The image as it is now; None once it was removed, or a restored catalog has another one of its id."""
+    try:
+        now = engine.image_info(id_of(image))
+    except NotFound:
+        return None
+    return now if now.uuid == image.uuid else None
+
+
+def id_of(image: Image) -> int:
+    if image.id is None:
+        raise NotFound(f"image {image.name}", "it has no id yet", "It was not stored")
+    return image.id
+
+
+def told_of(caught: Exception, wish: Wish | None, image: Image) -> NebulaError:
+    """An error of an image's file, which names the image."""
+    problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
+    if not isinstance(problem, NebulaError):
+        raise problem
+    name = wish.name if wish is not None else image.name
+    if f"image {name}" not in problem.asked:
+        problem.asked = f"image {name}: {problem.asked}"
+    return problem

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nebula_info can gather, by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ..engines.base import Engine, VmRecord
+from ..model.plan import Observed
+from ..model.states import HostState
+from ..storage import audit
+from .consistency import by_severity, compare, doubts, finding_view
+from .datastores import datastore_view
+from .hosts import host_view
+from .images.decide import image_view
+from .networks import network_view
+from .templates import template_view
+from .vms.view import observed_of, vm_view
+
+Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
+
+
+def _machines(engine: Engine, params: Mapping[str, Any]) -> list[VmRecord]:
+    return engine.vm_pool(names=params.get("vms"), done=bool(params.get("done")))
+
+
+def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "network": nic["network"],
+            "ip": nic["ip"],
+            "ip6": nic["ip6"],
+            "mac": nic["mac"],
+            "vm_id": record.id,
+            "vm": record.name,
+            "nic_id": nic["nic_id"],
+            "held": "it is being ended" if record.wanted == "DONE" else "",
+        }
+        for record in _machines(engine, params)
+        for nic in record.nics
+        if record.state != "DONE"
+    ] + [
+        # Nobody has these, and nobody gets them.
+        {
+            "network": each.network,
+            "ip": each.ip,
+            "ip6": each.ip6,
+            "mac": each.mac,
+            "vm_id": each.vm_id,
+            "vm": each.vm,
+            "nic_id": None,
+            "held": each.held,
+        }
+        for each in engine.vn_held()
+        if params.get("vms") is None or each.vm in params["vms"]
+    ]
+
+
+def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    held = Counter(each.network for each in engine.vn_held())
+    return [{**network_view(network), "held": held[network.name]} for network in engine.vn_pool()]
+
+
+def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(r.id): [dict(step) for step in engine.vm_history(r.id or 0)] for r in _machines(engine, params)}
+
+
+def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As in OpenNebula, a host whose monitoring failed is in ERROR, with what it or the way to it said. DISABLED is an
+    administrator's word and stays."""
+    silent = {node.host: node for node in observed_of(params.get("observed") or []) if not node.reached}
+    views = []
+    for host in engine.host_pool():
+        view = {**host_view(host), "error": ""}
+        if host.name in silent:
+            said = " ".join(str(silent[host.name].facts.get("problem") or "").split())
+            view["error"] = said or "it did not answer"
+            if host.state != HostState.DISABLED:
+                view["state"] = HostState.ERROR.name
+        views.append(view)
+    return views
+
+
+GATHERERS: dict[str, Gatherer] = {
+    "hosts": _hosts,
+    "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastore_pool()],
+    "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
+    "networks": _networks,
+    "leases": _leases,
+    "templates": lambda engine, params: [template_view(stored) for stored in engine.template_pool()],
+    "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],
+    "history": _history,
+}
+
+
+def consistency(
+    engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any], warnings: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """How catalog, image datastore and nodes differ. warnings: of what is not ours to mend."""
+    ledger = engine.ledger()
+    found = compare(ledger, observed)
+    if warnings is not None:
+        warnings += doubts(ledger, observed)
+    if not ledger.damaged and "stores_images" in engine.capabilities:
+        found += audit.findings(ledger.images, params["root"], bool(params.get("deep")))
+    return [finding_view(finding) for finding in by_severity(found)]

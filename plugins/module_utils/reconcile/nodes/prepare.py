@@ -1,0 +1,364 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node made ready for machines, and given back as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Union
+
+from ...arguments import parse_json
+from ...context import cache
+from ...deps import missing
+from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError
+from ...host import accelerator, node, services
+from ...host.command import PACKAGES, find
+from ...host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
+from ...hypervisors.base import Driver
+from ...hypervisors.batch import foreign_directories, read_record
+from ...hypervisors.registry import DRIVERS, open_driver
+from ...model.plain import to_plain
+from ...model.transfer import SHARED, SSH
+from ...network import boot as network_boot
+from ...storage.datastore import SYSTEM, image_directory
+from ...sync import Item, Result
+from . import secrets, transfer
+
+# What a node needs whatever runs its machines; the driver names the rest.
+PROGRAMS = ("qemu-img",)
+LIBRARIES = ("pycdlib",)
+# The directories of a node below its root, outermost first.
+DIRECTORIES = ("", "datastores", f"datastores/{SYSTEM}")
+
+
+def present(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Directories, daemons, and what the driver wants. Missing software is an error, in check mode a forecast."""
+    with node.alone(not check_mode):
+        return _present(params, check_mode)
+
+
+def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
+    root = params["root"].rstrip("/")
+    driver = DRIVERS[params["hypervisor"]]
+    changes = node.Changes(check_mode)
+    lacking = _lacking(driver)
+    if lacking and not check_mode:
+        raise MissingDependency(
+            "a node that runs machines",
+            f"it lacks {', '.join(lacking)}",
+            f"Install {', '.join(sorted({_package(name) for name in lacking}))}: role nebula.provision.node does",
+        )
+    known = node.read(root)
+    catalog = known.catalog or _marked(root)
+    if params["catalog"] and catalog not in ("", params["catalog"]):
+        raise ForeignObject(
+            "making this host a node",
+            f"it carries the marks of catalog {catalog}, and this is catalog {params['catalog']}",
+            "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
+            "(playbook nebula.provision.teardown with its own inventory)",
+        )
+    _directories(root, params["catalog"] or "", changes)
+    if not lacking:
+        # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
+        driver.prepare(changes, lambda told: node.update(root, told))
+    started = _daemons(driver, root, changes) if params["manage_services"] else ()
+    chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
+    if not lacking:
+        chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
+        if accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
+            changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
+    if not check_mode:
+        _remember(root, driver, chosen)
+    if params.get("luks_secrets") is not None:
+        _secrets(params, root, changes)
+    method = transfer.method_of(params.get("transfer") or SHARED, root, params["catalog"] or catalog)
+    key = params.get("transfer_key") or ""
+    if params.get("transfer") == transfer.AUTO and not (check_mode or transfer.can_be_told(root, key)):
+        # A first run without the front-end: what can't be decided yet is decided by a later one.
+        method = SHARED
+    if method == SSH:
+        transfer.present(root, key, changes)
+    changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
+    told = {"catalog": catalog, "transfer": method, "host_keys": transfer.host_keys()}
+    return _result(changes, {**_shown(params, chosen, started), **told})
+
+
+def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> None:
+    wanted = secrets.wanted_of(parse_json(params["luks_secrets"], "luks_secrets"))
+    if not wanted and not (os.path.isdir(root) and node.read(root).secrets):
+        # Nothing is asked of a hypervisor that may not be there.
+        return
+    try:
+        with contextlib.closing(open_driver(params["hypervisor"])) as driver:
+            secrets.keep(driver, root, wanted, changes)
+    except (HypervisorError, MissingDependency):
+        # What an earlier step would have installed or started.
+        if not changes.check_mode:
+            raise
+        for uuid in wanted:
+            changes.did(f"secret {uuid}", "absent", "present")
+
+
+def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Refused while machines of ours are here. What was started is ended, what was changed is put back."""
+    with node.alone(not check_mode):
+        return _absent(params, check_mode)
+
+
+def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
+    root = params["root"].rstrip("/")
+    changes = node.Changes(check_mode)
+    known = node.read(root)
+    catalog = params["catalog"] or known.catalog
+    if params["catalog"] is not None and known.catalog not in ("", params["catalog"]):
+        raise ForeignObject(
+            f"giving back a node of catalog {params['catalog'] or '(none: the front-end has no catalog)'}",
+            f"it follows catalog {known.catalog}",
+            "Use that catalog's front-end and inventory; if it was lost: playbook nebula.provision.restore",
+        )
+
+    def closed(before: node.NodeFile) -> node.NodeFile:
+        _refuse_machines(root, catalog, params["hypervisor"])
+        return replace(before, given_back=True)
+
+    driver = DRIVERS[params["hypervisor"]]
+    path = os.path.join(root, node.NAME)
+    if check_mode:
+        try:
+            _refuse_machines(root, catalog, params["hypervisor"])
+        except InUse as error:
+            # An earlier task would have ended them.
+            changes.warnings.append(f"{error.found}; taken as ended in check mode")
+    elif not os.path.exists(path):
+        _refuse_machines(root, catalog, params["hypervisor"])
+    else:
+        # From here on no plan is accepted, and none that was goes on: what a killed run left may still be working.
+        known = node.update(root, closed)
+    # Before what keeps them is stopped.
+    try:
+        with contextlib.closing(open_driver(params["hypervisor"])) as opened:
+            secrets.remove_all(opened, root, changes)
+    except (HypervisorError, MissingDependency) as error:
+        # Where none were given to it, there is nothing of it to be undone.
+        if known.secrets and not check_mode:
+            raise secrets.left(error, root, known.secrets) from error
+        if known.secrets:
+            changes.warnings.append(str(secrets.left(error, root, known.secrets)))
+    for name in network_boot.catalogs(root):
+        boot = network_boot.Boot(root, name)
+        changes.did(boot.unit, "present", "absent")
+        boot.remove(not check_mode)
+    for unit in reversed(known.units):
+        if check_mode or services.give_back(unit):
+            changes.did(unit.name, "running", "stopped")
+    found = {daemon.name: daemon for daemon in (*known.daemons, *_started_for(driver, root))}
+    for service in reversed(driver.services):
+        daemon = found.get(service.name)
+        if daemon is not None and (check_mode or services.stop(daemon)):
+            changes.did(daemon.name, "running", "stopped")
+    driver.give_back(changes, known)
+    if not check_mode:
+        cache.remove(root)
+    transfer.absent(root, known, changes)
+    _remove_directories(root, known, changes)
+    return _result(changes, {"hypervisor": params["hypervisor"]})
+
+
+def _refuse_machines(root: str, catalog: str, hypervisor: str) -> None:
+    left = _machines(root, catalog, hypervisor)
+    if left:
+        raise InUse(
+            "giving the node back",
+            f"machines of catalog {catalog} are here: {', '.join(left)}",
+            "End them first: playbook nebula.provision.teardown does. "
+            "What to do with one that no catalog knows any more, playbook nebula.provision.audit says",
+        )
+
+
+def _remove_directories(root: str, known: node.NodeFile, changes: node.Changes) -> None:
+    """Those that we made, and with the last of them, before the root, the file that says so."""
+
+    def remove(directory: str) -> None:
+        if changes.check_mode:
+            changes.did(directory, "present", "absent if empty")
+            return
+        # One that holds something, images for one, is somebody's.
+        if remove_empty_directory(directory):
+            changes.did(directory, "present", "absent")
+
+    for directory in reversed(known.directories):
+        if directory != root:
+            remove(directory)
+    path = os.path.join(root, node.NAME)
+    if os.path.exists(path):
+        changes.did(path, "present", "absent")
+        if not changes.check_mode:
+            remove_file(path, sync=True)
+    if root in known.directories:
+        remove(root)
+
+
+def _result(changes: node.Changes, shown: Mapping[str, Any]) -> Result:
+    return Result([Item("node", changes.before, changes.after)], {"node": dict(shown)}, changes.warnings)
+
+
+def _lacking(driver: type[Driver]) -> list[str]:
+    programs = []
+    for program in (*driver.programs, *PROGRAMS):
+        names = program.split("|")
+        if not any(map(_is_there, names)):
+            programs.append(names[0])
+    return [*programs, *(f"Python library {name}" for name in missing(*driver.libraries, *LIBRARIES))]
+
+
+def _is_there(program: str) -> bool:
+    try:
+        return bool(find(program))
+    except MissingDependency:
+        return False
+
+
+def _package(name: str) -> str:
+    library = name.rpartition(" ")[2]
+    return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
+
+
+def _directories(root: str, catalog: str, changes: node.Changes) -> None:
+    """Make what is missing, and the node's file. What is about to be made is in it before: a run that is killed must
+    not leave what nobody knows of."""
+    missing = []
+    ours = node.read(root).directories if os.path.isdir(root) else ()
+    for name in DIRECTORIES:
+        path = os.path.join(root, name).rstrip("/")
+        if os.path.isdir(path) and not (_is_unfinished(root) if path == root else path in ours and _is_begun(path)):
+            _check_directory(path)
+            continue
+        missing.append(path)
+        changes.did(path, "absent", "present")
+    if changes.check_mode:
+        return
+    refuse_exchangeable(root)
+    if root in missing:
+        if not os.path.isdir(os.path.dirname(root)):
+            make_directory(os.path.dirname(root), 0o711)
+        make_directory(root, 0o700)
+
+    def change(before: node.NodeFile) -> node.NodeFile:
+        new = [path for path in missing if path not in before.directories]
+        directories = tuple(sorted((*before.directories, *new), key=len))
+        return replace(before, catalog=before.catalog or catalog, directories=directories, given_back=False)
+
+    node.update(root, change)
+    for path in missing:
+        make_directory(path, 0o711)
+
+
+def _is_unfinished(root: str) -> bool:
+    """Whether it is what a run left that was killed as it made it."""
+    return os.stat(root).st_mode & 0o777 == 0o700 and all(node.NAME in name for name in os.listdir(root))
+
+
+def _is_begun(path: str) -> bool:
+    """Whether a directory that we were to make has the mode it is made with, and not yet its own."""
+    found = os.lstat(path)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0o700
+
+
+def _check_directory(path: str) -> None:
+    """The hypervisor's user has to get through, and nobody else may put files there."""
+    found = os.stat(path)
+    if not found.st_mode & 0o001 or found.st_mode & 0o022 or found.st_uid != 0:
+        raise InvalidValue(
+            f"directory {path}",
+            f"its mode is {found.st_mode & 0o7777:04o} and its owner {found.st_uid}",
+            "It has to be root's, passable for all and writable for root only: chown root, chmod 0711",
+        )
+
+
+def _daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[Union[node.Daemon, node.Unit], ...]:
+    started = []
+    for service in services.missing(driver.services):
+        before = "stopped" if not services.is_running(service) else "running, not started with the host"
+        changes.did(service.name, before, "running")
+        if changes.check_mode:
+            continue
+        done = services.start(service, root)
+        if done is not None:
+            started.append(done)
+        if isinstance(done, node.Unit):
+            _remember_unit(root, done)
+    return tuple(started)
+
+
+def _remember_unit(root: str, unit: node.Unit) -> None:
+    node.update(root, lambda before: replace(before, units=(*before.units, unit)))
+
+
+def _started_for(driver: type[Driver], root: str) -> list[node.Daemon]:
+    """Also by a run that was killed before it could remember them."""
+    found = (services.started_for(service, root) for service in driver.services)
+    return [daemon for daemon in found if daemon is not None]
+
+
+def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> None:
+    started = _started_for(driver, root)
+
+    def change(before: node.NodeFile) -> node.NodeFile:
+        names = {daemon.name for daemon in started}
+        # One that we started and that somebody started anew since is not ours any more.
+        kept = [d for d in before.daemons if d.name not in names and node.start_time(d.pid) == d.start]
+        return replace(before, daemons=(*kept, *started), accelerator=dict(chosen))
+
+    node.update(root, change)
+
+
+def _shown(
+    params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[Union[node.Daemon, node.Unit]]
+) -> dict[str, Any]:
+    driver = DRIVERS[params["hypervisor"]]
+    # Without its packages a hypervisor does not tell.
+    memory, cpu = driver.capacity() if chosen["accelerator"] else (node.memory(), float(node.processors()))
+    return {
+        "hypervisor": params["hypervisor"],
+        "accelerator": chosen["accelerator"],
+        "reason": chosen["reason"],
+        "memory": memory,
+        "overhead": to_plain(driver.overhead(chosen["accelerator"])),
+        "cpu": cpu,
+        "versions": driver.versions(),
+        "started": [daemon.name for daemon in started],
+        "root": params["root"],
+    }
+
+
+def _marked(root: str) -> str:
+    """The catalog that machines' directories name, where nebula.node was lost; "" if there are none."""
+    place = image_directory(root, SYSTEM)
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(place)):
+            record = read_record(os.path.join(place, name)) if name.isdigit() else None
+            if record is not None:
+                return record.catalog
+    return ""
+
+
+def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
+    """Names of our machines that the hypervisor has, and of directories of those that it hasn't."""
+    names: set[str] = set()
+    foreign = foreign_directories(root, catalog) if catalog else ()
+    with contextlib.suppress(FileNotFoundError):
+        there = [int(name) for name in os.listdir(image_directory(root, SYSTEM)) if name.isdigit()]
+        names.update(f"one-{vm_id}" for vm_id in there if vm_id not in foreign)
+    if catalog:
+        try:
+            with contextlib.closing(open_driver(hypervisor)) as driver:
+                names.update(f"one-{seen.vm_id}" for seen in driver.survey(catalog).vms)
+        except (MissingDependency, NebulaError):
+            # No hypervisor that answers: the directories alone tell.
+            pass
+    return sorted(names, key=lambda name: int(name.rpartition("-")[2]))

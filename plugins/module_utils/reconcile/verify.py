@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines as results show them, to what their guests have to say, and who else can tell of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..arguments import parse_json
+from ..errors import InvalidValue, NebulaError
+from ..host import console, node
+from ..host.console import KINDS, Source, Wanted
+from ..hypervisors.base import Driver, Mark
+from ..hypervisors.libvirt.guest_agent import Agents
+from ..hypervisors.libvirt.guest_agent import Machine as Asked
+from ..hypervisors.registry import DRIVERS, open_driver
+from ..network.presence import Presence, Target
+from ..storage.datastore import vm_directory
+
+EXAMPLE = "Give a list of dicts with id, name, console, hostname and addresses"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is wanted of its guest. hypervisor, mark: whom to ask for its agent; without a mark nobody. targets: the
+    addresses that are asked for on bridges of this node."""
+
+    wanted: Wanted
+    hypervisor: str = ""
+    mark: Mark | None = None
+    targets: tuple[Target, ...] = ()
+
+
+@contextlib.contextmanager
+def sources(machines: Sequence[Machine], drivers: Callable[[str], Driver] = open_driver) -> Iterator[list[Source]]:
+    """Those who can tell of these machines besides their consoles. Nobody is asked before it is needed."""
+    agents = [
+        Asked(machine.wanted, machine.hypervisor, machine.mark)
+        for machine in machines
+        if machine.mark is not None and machine.wanted.counts(console.AGENT)
+    ]
+    targets = [target for machine in machines if machine.wanted.counts(console.ADDRESS) for target in machine.targets]
+    found: list[Source] = [Agents(agents, drivers), Presence(targets)]
+    try:
+        yield found
+    finally:
+        for source in found:
+            source.close()
+
+
+def machines_of(
+    text: str, pattern: str = "", patterns: Mapping[str, str] | None = None, by: Sequence[str] = KINDS
+) -> list[Machine]:
+    """The machines of option vms (JSON) that there is something to hear from.
+
+    Not those that have no console (check mode predicts them), nor those that have neither a context (addresses is null)
+    nor a pattern.
+
+    pattern: for all machines. patterns: by name, going before it. by: what counts.
+    """
+    if not by:
+        raise InvalidValue("option by", "the list is empty", f"Name at least one of {', '.join(KINDS)}")
+    found = parse_json(text, "vms")
+    if not isinstance(found, list):
+        raise InvalidValue("option vms", f"it is a {type(found).__name__}", EXAMPLE)
+    machines: list[Machine] = []
+    catalogs: dict[str, str] = {}
+    for index, item in enumerate(found):
+        if not isinstance(item, Mapping):
+            raise InvalidValue(f"option vms, item {index}", f"it is a {type(item).__name__}", EXAMPLE)
+        own = (patterns or {}).get(str(item.get("name"))) or pattern
+        if not isinstance(own, str):
+            found = f"it is a {type(own).__name__}"
+            raise InvalidValue(f"option patterns, VM {item.get('name')}", found, "Give a regular expression, in quotes")
+        if item.get("console") and (own or item.get("addresses", ()) is not None):
+            machines.append(machine_of(item, index, own, by, catalogs))
+    return machines
+
+
+def machine_of(
+    item: Mapping[str, Any], index: int, pattern: str, by: Sequence[str], catalogs: dict[str, str]
+) -> Machine:
+    """catalogs: of the nodes' roots that were looked at already."""
+    number, name, addresses = item.get("id"), item.get("name"), item.get("addresses") or []
+    if not isinstance(number, int) or not isinstance(name, str):
+        raise InvalidValue(f"option vms, item {index}", "id or name is missing", EXAMPLE)
+    if not isinstance(addresses, list):
+        raise InvalidValue(f"option vms, item {index} ({name}): addresses", "it is not a list", EXAMPLE)
+    wanted = Wanted(
+        vm_id=number,
+        name=name,
+        console=str(item["console"]),
+        hostname=str(item.get("hostname") or ""),
+        former=str(item.get("former_hostname") or ""),
+        addresses=tuple(str(address) for address in addresses),
+        pattern=pattern,
+        by=tuple(by),
+    )
+    hypervisor = str(item.get("hypervisor") or "")
+    mark = _mark_of(item, number, catalogs) if hypervisor in DRIVERS else None
+    return Machine(wanted, hypervisor, mark, tuple(_targets(wanted, item.get("nics"))))
+
+
+def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> Mark | None:
+    """As this node knows the machine; None where it is none of ours."""
+    directory = os.path.dirname(str(item["console"]))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(directory)))
+    if directory != vm_directory(root, number):
+        return None
+    if root not in catalogs:
+        catalogs[root] = ""
+        with contextlib.suppress(NebulaError):
+            catalogs[root] = node.read(root).catalog
+    return Mark(catalogs[root], number, str(item.get("uuid") or "")) if catalogs[root] else None
+
+
+def _targets(wanted: Wanted, nics: Any) -> Iterator[Target]:
+    """The addresses that the guest is told of and that its NICs have on bridges."""
+    told = {console.address(text) for text in wanted.addresses}
+    for nic in nics if isinstance(nics, list) else ():
+        if not isinstance(nic, Mapping) or not nic.get("bridge") or not nic.get("mac"):
+            continue
+        for key in ("ip", "ip6", "ip6_ula"):
+            address = console.address(str(nic.get(key) or ""))
+            if address is not None and address in told:
+                yield Target(wanted.vm_id, str(nic["bridge"]), str(nic["mac"]).lower(), address)

@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines, plans and polls as modules show and take them: plain values, nothing secret but in plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...engines.base import Engine, VmRecord
+from ...errors import InvalidValue, StalePlan
+from ...hypervisors.access import ways_in
+from ...model import deliveries
+from ...model.instantiate import leaves_password
+from ...model.plain import from_plain, to_plain
+from ...model.plan import GivenUp, Observed, Plan, VmOutcome
+from ...sync import Item
+from .adoptions import Adoptions
+from .decide import Difference, Outcome, reconcile
+
+SYSTEM_DATASTORE = "datastores/0"
+# What users see of a machine that says whether it changed.
+_SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What came of a list. moved: machines as they are after what the nodes said. plans: by host; None where they were
+    not asked for. returning: whether files of images are on their way back."""
+
+    moved: list[VmRecord]
+    outcomes: list[Outcome]
+    warnings: list[str]
+    given_up: list[GivenUp]
+    plans: Mapping[str, Plan] | None
+    returning: bool
+
+    @property
+    def records(self) -> list[VmRecord]:
+        """The machines of the list, by their ids."""
+        found = (outcome.after for outcome in self.outcomes)
+        return sorted((record for record in found if record is not None), key=lambda record: record.id or 0)
+
+    @property
+    def differs(self) -> list[str]:
+        return [text for outcome in self.outcomes for text in outcome.differs]
+
+    def shown(self, root: str, check_mode: bool) -> dict[str, Any]:
+        """What a result holds of it, but plans."""
+        return {
+            "vms": [vm_view(record, root, check_mode) for record in self.records],
+            "differs": self.differs,
+            "differences": [difference_view(each) for outcome in self.outcomes for each in outcome.differences],
+            "given_up": to_plain(self.given_up),
+        }
+
+
+def decide(
+    engine: Engine,
+    items: Sequence[Mapping[str, Any]],
+    observed: Sequence[Observed],
+    hosts: Sequence[str] | None,
+    with_plans: bool,
+    end_given_up: bool,
+    adopting: Adoptions | None = None,
+    formers: Collection[str] = (),
+) -> Decided:
+    """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
+    engine.host_check(observed)
+    moved = engine.vm_observe(observed)
+    given_up = engine.vm_given_up()
+    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
+    warnings += map(str, engine.vn_spread())
+    warnings += given_up_told(given_up, end_given_up, hosts)
+    plans = engine.vm_plans(hosts, end_given_up) if with_plans else None
+    returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
+    warnings += open_consoles(engine, observed)
+    return Decided(list(moved), outcomes, warnings, list(given_up), plans, returning)
+
+
+def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:
+    """A machine for results. unsure: check mode, where the ids of machines that would be created mean nothing."""
+    vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
+    first: Mapping[str, Any] = record.nics[0] if record.nics else {}
+    directory = f"{root}/{SYSTEM_DATASTORE}/{vm_id}" if vm_id is not None else ""
+    domain = f"one-{vm_id}" if vm_id is not None else ""
+    return {
+        "id": vm_id,
+        "name": record.name,
+        "uuid": record.uuid if vm_id is not None else "",
+        "state": record.state,
+        "wanted": record.wanted,
+        "host": record.host,
+        "hypervisor": record.hypervisor,
+        "cpu": record.cpu,
+        "vcpu": record.vcpu,
+        "memory": record.memory,
+        "template": record.template,
+        "hostname": record.hostname,
+        "former_hostname": record.former,
+        "addresses": None if record.addresses is None else list(record.addresses),
+        "ip": first.get("ip") or first.get("ip6") or "",
+        "mac": first.get("mac", ""),
+        "nics": [dict(nic) for nic in record.nics],
+        "disks": [dict(disk) for disk in record.disks],
+        "graphics": dict(record.graphics),
+        "directory": directory,
+        "console": f"{directory}/console.log" if directory else "",
+        "domain": domain,
+        "access": ways_in(record.hypervisor, domain, record.graphics),
+        "error": record.error,
+        "stime": record.stime,
+    }
+
+
+def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
+    """A warning that names the machines whose graphics are to have a password, and run without one."""
+    uuids = {seen.uuid for node in observed for seen in node.vms if seen.open_console}
+    # Reading all machines takes its time.
+    records = engine.vm_pool() if uuids else []
+    names = [r.name for r in records if r.uuid in uuids and r.request is not None and leaves_password(r.request)]
+    if not names:
+        return []
+    text = (
+        f"Virtual machines whose graphics have no password before they are started anew: {', '.join(names)}. Until "
+        "then every user of their hosts can use them: power them off and on (state: poweroff, then running)"
+    )
+    return [text]
+
+
+def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:
+    """What a run did to each machine, for changed and diff."""
+    items = [
+        Item(outcome.name, *_sides(outcome), outcome.error, changed=outcome.before != outcome.after)
+        for outcome in outcomes
+    ]
+    known = {item.name for item in items}
+    items.extend(Item(r.name, {"state": ""}, _shown(r)) for r in moved if r.name not in known)
+    return items
+
+
+def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    before, after = _shown(outcome.before), _shown(outcome.after)
+    if outcome.before is None or outcome.after is None or before is None or after is None:
+        return before, after
+    if outcome.before.name != outcome.after.name:
+        before["name"], after["name"] = outcome.before.name, outcome.after.name
+    if outcome.changes:
+        before["changed"] = {change.attribute: change.old for change in outcome.changes}
+        # Two secrets look alike.
+        after["changed"] = {
+            change.attribute: change.new if change.new != change.old else f"{change.new}, another"
+            for change in outcome.changes
+        }
+    elif before == after and outcome.before != outcome.after:
+        # A decision that ends where it began: a reboot.
+        before["generation"], after["generation"] = outcome.before.generation, outcome.after.generation
+    return before, after
+
+
+def _shown(record: VmRecord | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    shown = {key: getattr(record, key) for key in _SHOWN}
+    shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
+    shown["disks"] = [{key: disk[key] for key in ("disk_id", "image", "target", "size")} for disk in record.disks]
+    return shown
+
+
+def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[str, list[str]]:
+    """What the catalog has, by its names. listed: machines that the list of a run names; None where nothing
+    tells that, and so neither which machines are in no list."""
+    ids = {record.id for record in listed or ()}
+    machines = engine.vm_pool() if listed is not None else []
+    return {
+        "unlisted_vms": sorted(r.name for r in machines if r.id not in ids and r.state != "DONE"),
+        "images": sorted(image.name for image in engine.image_pool()),
+        "networks": sorted(network.name for network in engine.vn_pool()),
+        "templates": sorted(stored.name for stored in engine.template_pool()),
+    }
+
+
+def difference_view(difference: Difference) -> dict[str, Any]:
+    """What was left as it is, for results."""
+    keys = ("name", "id", "host", "attribute", "found", "wanted", "remedy", "sentence")
+    return {key: getattr(difference, key) for key in keys}
+
+
+def given_up_told(found: Iterable[GivenUp], ending: bool, hosts: Collection[str] | None) -> list[str]:
+    """A warning for each machine that was given up with its host and is there again. ending: they are powered off, on
+    the hosts of this run."""
+    warnings = []
+    for machine in found:
+        what = f"Host {machine.host} has VM {machine.name} (id {machine.vm_id}), {machine.state}, which was given up"
+        addresses = ", ".join(machine.addresses)
+        held = f" Nobody else gets {addresses}." if machine.addresses and not machine.doubles else ""
+        twice = f" {', '.join(machine.doubles)} has an address of it ({addresses}) too." if machine.doubles else ""
+        if ending and (hosts is None or machine.host in hosts):
+            warnings.append(f"{what}: it is powered off, and its disks stay.{twice}")
+            continue
+        remedy = "nebula_end_given_up: true (end_given_up of nebula_vm) powers it off and leaves its disks"
+        warnings.append(f"{what}: it is left as it is.{held}{twice} {remedy}")
+    return warnings
+
+
+def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:
+    return {host: json.dumps(to_plain(plan), separators=(",", ":")) for host, plan in plans.items()}
+
+
+def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
+    """Results of polls, or their `observed`; a node that gave none counts as not reached if it says its name."""
+    found = []
+    for answer in answers:
+        observed = answer.get("observed", answer) if isinstance(answer, Mapping) else answer
+        if not isinstance(observed, Mapping):
+            raise InvalidValue(
+                "what a node observed", f"it is a {type(observed).__name__}", "Give the registered results of polls"
+            )
+        if observed.get("host"):
+            found.append(from_plain(Observed, observed))
+    return found
+
+
+def outcomes_of(answer: Any) -> list[VmOutcome] | None:
+    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed). A node that
+    follows a newer plan has answered: the run that made that plan records what comes of it."""
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    if isinstance(error, Mapping) and error.get("kind") == StalePlan.__name__:
+        return []
+    outcomes = answer.get("outcomes", ()) if isinstance(answer, Mapping) else answer
+    if outcomes is None or outcomes == ():
+        return None
+    if not isinstance(answer, Mapping) or not isinstance(outcomes, (list, tuple)):
+        found = f"it is a {type(outcomes).__name__}"
+        raise InvalidValue("the outcomes of a node", found, "Give the registered result of nebula_deploy")
+    return [from_plain(VmOutcome, outcome) for outcome in outcomes]
+
+
+def done_number_of(answer: Any) -> int:
+    """The newest plan that the node had carried out when it answered; 0 if it does not say."""
+    observed = answer.get("observed") if isinstance(answer, Mapping) else None
+    number = observed.get("done_number") if isinstance(observed, Mapping) else None
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a diff shows of files that are mended. What mends them is tested in test_image_points.py, and in real images."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import LINUX, Facts, Node
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
+
+FSTAB = """//server/share /mnt cifs username=ann,password=hunter2,uid=7 0 0
+/dev/sdb1 /data ext4 user=ann%hunter3,passwd=hunter4,vers=3 0 0
+proc /proc proc defaults 0 0
+"""
+
+
+def test_only_what_is_changed_in_fstab_is_shown_and_no_password():
+    (step,) = repairs.plan(Facts(os=LINUX, tree={"/etc/fstab": Node(text=FSTAB)}), ["fstab"])
+    (edit,) = step.edits
+    assert "# not in the image: /dev/sdb1 /data ext4 user=ann%hunter3" in edit.text and "hunter2" in edit.text
+    assert step.before == "/dev/sdb1 /data ext4 user=ann%********,passwd=********,vers=3 0 0"
+    assert step.after == f"# not in the image: {step.before}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "links"),
+    [
+        ("/etc/init.d/ssh", {f"/etc/rc{level}.d/S01ssh": "../init.d/ssh" for level in "2345"}),
+        (
+            "/lib/systemd/system/sshd.service",
+            {"/etc/systemd/system/multi-user.target.wants/sshd.service": "/lib/systemd/system/sshd.service"},
+        ),
+    ],
+)
+def test_an_ssh_server_is_started_in_the_way_of_its_init(unit, links):
+    facts = Facts(os=LINUX, tree={"/usr/sbin/sshd": Node(), unit: Node()})
+    (step,) = repairs.plan(facts, ["ssh-server"])
+    assert {edit.path: edit.target for edit in step.edits} == links

@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployment files of KVM: goldens, written anew on purpose by REGENERATE=1, and each valid to libvirt's schema.
+
+That libvirt itself takes them is tested in tests/integration/test_kvm_deployment_files.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+
+FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "kvm"
+CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+
+
+def load(case: str) -> tuple[Vm, Site]:
+    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
+    site = data["site"]
+    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
+    return from_plain(Vm, data["vm"]), Site(disks=disks, **site)
+
+
+def machine(**changes: object) -> tuple[Vm, Site]:
+    vm, site = load("minimal_without_disks")
+    return dataclasses.replace(vm, **changes), site
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str) -> None:
+    text = domain_xml.render(*load(case)).text
+    golden = FIXTURES / f"{case}.xml"
+    if os.environ.get("REGENERATE") == "1":
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.skipif(shutil.which("virt-xml-validate") is None, reason="needs libvirt-clients")
+def test_golden_is_valid_to_the_schema(case: str) -> None:
+    done = subprocess.run(
+        ["virt-xml-validate", str(FIXTURES / f"{case}.xml"), "domain"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_every_golden_has_its_case() -> None:
+    assert sorted(path.stem for path in FIXTURES.glob("*.xml")) == CASES
+    assert len(CASES) > 20
+
+
+def test_the_digest_is_of_everything_but_the_generation() -> None:
+    vm, site = machine()
+    first = domain_xml.render(vm, site)
+    later = domain_xml.render(vm, dataclasses.replace(site, generation=7))
+    assert first.digest == later.digest
+    assert first.text != later.text
+    assert domain_xml.render(dataclasses.replace(vm, memory=129), site).digest != first.digest
+    with_password = Graphics(port=5900, password="a")
+    a = domain_xml.render(dataclasses.replace(vm, graphics=with_password), site).digest
+    b = domain_xml.render(
+        dataclasses.replace(vm, graphics=dataclasses.replace(with_password, password="b")), site
+    ).digest
+    assert a != b
+
+
+@pytest.mark.parametrize(
+    ("cpu", "whole", "shares"),
+    [
+        (0.5, 1024, 512), (1.5, 1024, 1536), (0.07, 100, 7), (0.071, 100, 8), (1, 100, 100), (0.0001, 1024, 2),
+        (0.0001, 100, 1), (1000, 1024, 262144), (1000, 100, 10000),
+    ],
+)  # fmt: skip
+def test_shares(cpu: float, whole: int, shares: int) -> None:
+    assert domain_xml.cpu_shares(cpu, whole) == shares
+
+
+@pytest.mark.parametrize(
+    ("target", "bus", "sd_disk_bus", "of_machine", "expected"),
+    [
+        ("vda", "", "", "q35", "virtio"),
+        ("sda", "", "", "q35", "scsi"),
+        ("sda", "", "SATA", "q35", "sata"),
+        ("hda", "", "", "q35", "sata"),
+        ("hda", "", "", "pc", "ide"),
+        ("hda", "", "", "pc-i440fx-7.2", "ide"),
+        ("hda", "", "", "pc-q35-7.2", "sata"),
+        ("sda", "usb", "", "pc", "usb"),
+    ],
+)
+def test_buses(target: str, bus: str, sd_disk_bus: str, of_machine: str, expected: str) -> None:
+    vm, _site = machine()
+    vm = dataclasses.replace(vm, os=dataclasses.replace(vm.os, sd_disk_bus=sd_disk_bus, machine=of_machine))
+    assert domain_xml.bus_of(Disk(disk_id=0, target=target, bus=bus), vm) == expected
+
+
+def test_a_target_without_a_bus_is_refused() -> None:
+    vm, _site = machine()
+    with pytest.raises(InvalidValue, match="zda"):
+        domain_xml.bus_of(Disk(disk_id=0, target="zda"), vm)
+
+
+@pytest.mark.parametrize("data", ["<devices>", "<a></b>", "a & b", "</domain><domain>", "<!DOCTYPE x><a/>", "<q:a/>"])
+def test_raw_data_that_is_no_fragment_is_refused(data: str) -> None:
+    vm, site = machine(raw={"kvm": data})
+    with pytest.raises(InvalidValue) as caught:
+        domain_xml.render(vm, site)
+    assert "RAW" in str(caught.value)
+    assert vm.name in str(caught.value)
+
+
+def test_raw_data_of_other_hypervisors_is_not_read() -> None:
+    vm, site = machine(raw={"xen": "on_crash = 'destroy'"})
+    assert "on_crash" not in domain_xml.render(vm, site).text
+
+
+def test_there_is_one_of_each_section() -> None:
+    root = ET.fromstring(domain_xml.render(*load("raw_joins_sections")).text)
+    for section in ("devices", "features", "metadata", "os", "on_crash"):
+        assert len(root.findall(section)) == 1
+    assert len(root.findall("./features/acpi")) == 1
+
+
+@pytest.mark.parametrize(("kind", "length"), [("vnc", 8), ("spice", 59)])
+def test_passwords_are_cut_to_what_the_protocol_carries(kind: str, length: int) -> None:
+    vm, site = machine(graphics=Graphics(type=kind, port=5900, password="'<&\"" * 20))
+    root = ET.fromstring(domain_xml.render(vm, site).text)
+    assert root.find("./devices/graphics").get("passwd") == ("'<&\"" * 20)[:length]
+
+
+def test_a_base_is_named_and_keeps_its_owner() -> None:
+    root = ET.fromstring(domain_xml.render(*load("chain_of_two_bases")).text)
+    stores = list(root.iter("backingStore"))
+    assert [store.find("source").get("file") for store in stores[:-1]] == [
+        "/var/lib/nebula/cache/u-1",
+        "/var/lib/nebula/cache/v-0",
+    ]
+    for store in stores[:-1]:
+        assert store.find("./source/seclabel").attrib == {"model": "dac", "relabel": "no"}
+    # The end of the chain is said, so that nothing below is probed.
+    assert len(stores[-1]) == 0
+
+
+def test_the_mark() -> None:
+    vm, site = load("emulated")
+    root = ET.fromstring(domain_xml.render(vm, site).text)
+    mark = root.find(f"./metadata/{{{domain_xml.NAMESPACE}}}vm")
+    assert mark.get("catalog") == site.catalog
+    assert mark.get("id") == str(vm.vm_id)
+    assert mark.get("generation") == "1"
+
+
+def test_the_medium_of_a_context_goes_out_and_in() -> None:
+    vm, site = load("emulated")
+    whole = ET.fromstring(domain_xml.render(vm, site).text).findall("./devices/disk")[1]
+    empty = ET.fromstring(domain_xml.context_medium(vm, None))
+    full = ET.fromstring(domain_xml.context_medium(vm, site.disks[1].path))
+    assert empty.find("source") is None
+    assert full.find("source").get("file") == whole.find("source").get("file")
+    assert full.find("target").attrib == empty.find("target").attrib == whole.find("target").attrib

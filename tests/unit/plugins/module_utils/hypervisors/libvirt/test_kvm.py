@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from libvirt_stand_in import Connection, Domain, LibvirtError, install, libvirt, metadata
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm, logs
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import explained
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import (
+    REMEDIES,
+    SAVED,
+    TRAY_CLOSED,
+    TRAY_TRIES,
+    KvmDriver,
+    lost_the_race_for_cgroups,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
+MARK = Mark(CATALOG, 1, UUID, 1)
+CLOSED = "unable to execute QEMU command 'blockdev-remove-medium': Tray of the device is not open"
+
+
+@pytest.fixture
+def domain(monkeypatch: pytest.MonkeyPatch) -> Domain:
+    """A machine of ours, which a driver finds."""
+    made = Domain("one-1", UUID, metadata(CATALOG, 1, 1, "/var/lib/nebula/datastores/0/1"), state=1)
+    library = libvirt(lambda _uri: Connection(made))
+    for number, name in enumerate(("UNDEFINE_SNAPSHOTS_METADATA", "UNDEFINE_NVRAM", "DEVICE_MODIFY_FORCE"), start=1):
+        setattr(library, f"VIR_DOMAIN_{name}", 1 << number)
+    install(monkeypatch, library)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        # As libvirt 9.0 said it.
+        ("Unable to write to '/sys/fs/cgroup/cpuset/machine/cpuset.memory_migrate': No such file or directory", True),
+        (
+            "Unable to write to '/sys/fs/cgroup/cpuset/machine/qemu-3-one-0/emulator/tasks': No space left on device",
+            True,
+        ),
+        ("Unable to write to '/var/lib/libvirt/qemu/save/one-0.save': No space left on device", False),
+        ("Cannot access storage file '/var/lib/nebula/datastores/0/0/disk.0': No such file or directory", False),
+        ("Unable to write to '/sys/fs/cgroup/cpuset/machine/cpuset.mems': Permission denied", False),
+    ],
+)
+def test_only_the_race_for_the_common_group_is_tried_twice(message, lost):
+    assert lost_the_race_for_cgroups(message) is lost
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        # As libvirt 9.0 said it where swtpm was not installed, and where a secret was not there.
+        ("unsupported configuration: TPM version '2.0' is not supported", "swtpm-tools"),
+        (
+            "Secret not found: no secret with matching uuid '9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11'",
+            "nebula_luks_secrets",
+        ),
+        # Where ovmf was not installed: the one of a machine whose firmware libvirt chooses, the other of an older one.
+        ("operation failed: Unable to find any firmware to satisfy 'efi'", "ovmf"),
+        ("operation failed: Unable to find 'efi' firmware that is compatible with the current configuration", "ovmf"),
+    ],
+)
+def test_what_is_missing_is_named(message, remedy):
+    assert remedy in explained("starting it", message, REMEDIES).remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "closed"),
+    [
+        # As QEMU 7.2 said it, of a device that it knows by a name and of one that it does not.
+        ("unable to execute QEMU command 'blockdev-remove-medium': Tray of device 'ide0-0-0' is not open", True),
+        ("unable to execute QEMU command 'blockdev-remove-medium': Tray of the device is not open", True),
+        ("unable to execute QEMU command 'blockdev-open-tray': Device 'ide0-0-0' is locked", False),
+    ],
+)
+def test_a_tray_that_the_guest_has_drawn_in_is_opened_again(message, closed):
+    assert bool(TRAY_CLOSED.search(message)) is closed
+
+
+@pytest.mark.parametrize(
+    ("message", "times", "opened", "error"),
+    [
+        (CLOSED, 0, 0, ""),
+        (CLOSED, 2, 2, ""),
+        (CLOSED, TRAY_TRIES - 1, TRAY_TRIES - 1, ""),
+        (CLOSED, TRAY_TRIES, TRAY_TRIES - 1, "changing the context of .*Tray of the device is not open"),
+        ("Device is locked", 1, 0, "changing the context of .*Device is locked"),
+    ],
+)
+def test_a_context_is_put_in_again_where_the_guest_draws_the_tray_in(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, message: str, times: int, opened: int, error: str
+) -> None:
+    failures, trays = [message] * times, []
+
+    def update(_text: str, _flags: int) -> None:
+        if failures:
+            raise LibvirtError(failures.pop())
+
+    domain.updateDeviceFlags = update
+    monkeypatch.setattr(kvm, "RunningDisks", lambda *_arguments: SimpleNamespace(open_tray=trays.append))
+    vm = Vm(1, UUID, "web", "kvm", 1.0, 64, context=Context(1, "sda"))
+    if error:
+        with pytest.raises(HypervisorError, match=error):
+            KvmDriver().change_medium(vm, MARK, "/d/1/disk.1")
+    else:
+        assert KvmDriver().change_medium(vm, MARK, "/d/1/disk.1")
+    assert trays == ["sda"] * opened
+
+
+def test_a_machine_goes_with_its_profiles(domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm, "PROFILES", tmp_path)
+    monkeypatch.setattr(logs, "LOGS", tmp_path)
+    for name in (f"libvirt-{UUID}", f"libvirt-{UUID}.files", "libvirt-another", "TEMPLATE.qemu"):
+        (tmp_path / name).write_text("", encoding="ascii")
+    assert KvmDriver().remove(MARK)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["TEMPLATE.qemu", "libvirt-another"]
+    assert domain.names() == ["destroy", "undefineFlags"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complete"),
+    [
+        (SAVED, True),
+        (SAVED + b"and all the rest", True),
+        (b"LibvirtQemudPart", False),
+        (SAVED[:-1], False),
+        (None, False),
+    ],
+)
+def test_memory_is_saved_when_its_file_says_so(
+    domain: Domain, tmp_path: Path, content: bytes | None, complete: bool
+) -> None:
+    if content is not None:
+        (tmp_path / "checkpoint").write_bytes(content)
+    assert KvmDriver().checkpoint_complete(str(tmp_path / "checkpoint")) is complete

@@ -1,0 +1,331 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.install import progress
+from ansible_collections.nebula.provision.plugins.module_utils.install.progress import (
+    INSTALLED,
+    INSTALLING,
+    Machine,
+    Media,
+    Seen,
+    Shape,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+SOMEBODYS = Image(1, "debian", ImageType.DATABLOCK, ImageState.READY, persistent=True)
+BLANK = replace(SOMEBODYS, unfinished=INSTALLING)
+WRITTEN = replace(BLANK, state=ImageState.USED_PERS)
+HALF = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLING)
+WHOLE = replace(BLANK, state=ImageState.USED_PERS, unfinished=INSTALLED)
+ALONE = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLED)
+OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={progress.VERIFIED: "NO"})
+BELIEVED = replace(OS, attributes={progress.VERIFIED: "YES"})
+
+RUNS = Machine(7, "RUNNING", "RUNNING", "RUNNING")
+OFF = replace(RUNS, seen="POWEROFF", ended="guest")
+CRASHED = replace(RUNS, seen="POWEROFF")
+UNKNOWN = replace(RUNS, seen="POWEROFF", ended="unknown")
+PAUSED = replace(RUNS, seen="UNKNOWN")
+GONE = replace(RUNS, seen="")
+SILENT = replace(RUNS, seen="", reached=False)
+DECIDED = Machine(7, "PROLOG", "RUNNING")
+DEFINED = replace(DECIDED, seen="POWEROFF")
+UNRECORDED = replace(DECIDED, seen="RUNNING")
+FAILED = Machine(7, "BOOT_FAILURE", "RUNNING", "")
+ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("image", "machine", "due"),
+    [
+        (None, None, progress.MAKE),
+        # Killed while the disk was made.
+        (replace(BLANK, state=ImageState.LOCKED), None, progress.MAKE),
+        (replace(BLANK, state=ImageState.ERROR), None, progress.MAKE),
+        (replace(BLANK, state=ImageState.DELETE), None, progress.MAKE),
+        # Before the machine was decided: nobody has written.
+        (BLANK, None, progress.START),
+        # What holds something, or may, is not written over.
+        (SOMEBODYS, None, progress.FOREIGN),
+        (SOMEBODYS, RUNS, progress.FOREIGN),
+        (replace(SOMEBODYS, state=ImageState.USED_PERS), None, progress.FOREIGN),
+        (replace(BLANK, generation=1), None, progress.FOREIGN),
+        (replace(BLANK, attributes={progress.TOOK: "9"}), None, progress.FOREIGN),
+        (replace(BLANK, persistent=False), None, progress.FOREIGN),
+        # Decided, and nothing done; or done, and not recorded.
+        (WRITTEN, DECIDED, progress.WAIT),
+        (WRITTEN, UNRECORDED, progress.WAIT),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="guest"), progress.WAIT),
+        (WRITTEN, DEFINED, progress.END),
+        (WRITTEN, RUNS, progress.WAIT),
+        (WRITTEN, PAUSED, progress.WAIT),
+        (WRITTEN, OFF, progress.WAIT),
+        (WRITTEN, CRASHED, progress.END),
+        (WRITTEN, UNKNOWN, progress.UNSURE),
+        # Defined, and never started.
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), progress.END),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown"), progress.UNSURE),
+        (WRITTEN, GONE, progress.END),
+        (WRITTEN, FAILED, progress.END),
+        (WRITTEN, SILENT, progress.UNREACHED),
+        (WRITTEN, ENDING, progress.END),
+        # Its machine is gone, and it was not finished.
+        (HALF, None, progress.MAKE),
+        (WHOLE, RUNS, progress.FINISH),
+        (WHOLE, CRASHED, progress.FINISH),
+        (WHOLE, ENDING, progress.FINISH),
+        (WHOLE, SILENT, progress.FINISH),
+        (ALONE, None, progress.CONVERT),
+        (OS, None, progress.VERIFY),
+        (BELIEVED, None, progress.DONE),
+        # Its removal was begun, or somebody is at work on it.
+        (replace(BELIEVED, state=ImageState.DELETE), None, progress.MAKE),
+        (replace(BELIEVED, state=ImageState.LOCKED), None, progress.BROKEN),
+        (replace(OS, state=ImageState.ERROR), None, progress.BROKEN),
+        (replace(OS, state=ImageState.USED), None, progress.VERIFY),
+        # Whose disk the catalog does not know any more.
+        (None, RUNS, progress.UNSURE),
+        (None, SILENT, progress.UNSURE),
+        (None, CRASHED, progress.END),
+    ],
+)
+def test_the_step_that_is_due(image, machine, due):
+    assert progress.step(image, machine, False, True) == due
+
+
+def test_what_a_human_installs_is_not_thrown_away():
+    for machine in (CRASHED, UNKNOWN, GONE, DEFINED):
+        assert progress.step(WRITTEN, machine, False, True, progress.MANUAL) == progress.UNSURE
+        untouched = replace(machine, written=False)
+        assert progress.step(WRITTEN, untouched, False, True, progress.MANUAL) == progress.END
+
+
+LEFT = replace(HALF, generation=1)
+ENDED = Machine(-1, "EPILOG", "DONE")
+
+
+@pytest.mark.parametrize("machine", [None, ENDING, ENDED, replace(ENDING, reached=False)])
+def test_what_a_human_wrote_outlives_its_machine(machine):
+    anew = progress.MAKE if machine is None else progress.END
+    assert progress.step(LEFT, machine, False, True, progress.MANUAL, written=True) == progress.UNSURE
+    for end in progress.ENDS:
+        assert progress.step(LEFT, machine, True, True, end, written=True) == progress.FINISH
+    # What an installer was at by itself is begun anew, and so is what nobody has written to.
+    assert progress.step(LEFT, machine, False, True, written=True) == anew
+    blank = None if machine is None else replace(machine, written=False)
+    for said in (False, True):
+        assert progress.step(LEFT, blank, said, True, progress.MANUAL) == anew
+
+
+def test_what_no_machine_has_had_is_nobodys_work():
+    """Killed while it was made, or removed on purpose."""
+    for image in (HALF, replace(LEFT, state=ImageState.DELETE)):
+        for said in (False, True):
+            assert progress.step(image, None, said, True, progress.MANUAL, written=True) == progress.MAKE
+
+
+def test_a_console_tells_where_nothing_else_does():
+    assert progress.step(WRITTEN, UNKNOWN, False, True, marker=True) == progress.WAIT
+    assert progress.step(WRITTEN, CRASHED, False, True, marker=True) == progress.END
+
+
+@pytest.mark.parametrize("machine", [RUNS, OFF, CRASHED, UNKNOWN, GONE, SILENT])
+def test_a_human_says_that_it_is_installed(machine):
+    assert progress.step(WRITTEN, machine, True, True) == progress.FINISH
+
+
+def test_an_image_that_nobody_is_to_try_is_done():
+    assert progress.step(OS, None, False, False) == progress.DONE
+
+
+def test_nothing_is_begun_where_something_may_be_going_on():
+    """Whatever is found, a disk is made or a machine started only where no machine has it."""
+    images = [None, BLANK, WRITTEN, HALF, WHOLE, ALONE, OS, BELIEVED]
+    machines = [RUNS, OFF, CRASHED, UNKNOWN, PAUSED, GONE, SILENT, DECIDED, DEFINED, UNRECORDED, FAILED, ENDING]
+    for image, machine, said, verify in itertools.product(images, machines, (False, True), (False, True)):
+        assert progress.step(image, machine, said, verify) not in (progress.MAKE, progress.START)
+
+
+def test_what_is_not_installed_is_never_converted():
+    for image in (None, BLANK, WRITTEN, HALF):
+        for machine in (None, RUNS, OFF, CRASHED, GONE, ENDING):
+            assert progress.step(image, machine, False, True) not in (progress.CONVERT, progress.VERIFY, progress.DONE)
+
+
+@pytest.mark.parametrize(
+    ("machine", "seen", "started"),
+    [
+        (UNRECORDED, 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="guest"), 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="unknown"), 3, True),
+        (replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), 3, False),
+        (UNRECORDED, 2, False),  # an older decision's machine
+        (DEFINED, 3, False),
+        (DECIDED, 3, False),
+        (RUNS, 3, False),  # recorded already
+        (replace(UNRECORDED, wanted="DONE"), 3, False),
+    ],
+)
+def test_a_start_that_nobody_recorded(machine, seen, started):
+    assert progress.was_started(machine, 3, seen) is started
+
+
+def test_only_machines_that_install_do_not_start_with_their_host():
+    vm = Vm(1, "u", "web", "kvm", 1.0, 64)
+    assert progress.starts_with_host(vm, "RUNNING") and not progress.starts_with_host(vm, "POWEROFF")
+    assert not progress.starts_with_host(replace(vm, attributes={progress.MARK: "debian"}), "RUNNING")
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+GUEST = Seen("POWEROFF", "guest", quiet=9)
+
+
+@pytest.mark.parametrize(
+    ("seen", "end", "marker", "installed"),
+    [
+        (Seen("RUNNING"), "poweroff", False, None),
+        (GUEST, "poweroff", False, True),
+        (GUEST, "reboot", False, True),
+        (GUEST, "manual", False, True),
+        (replace(GUEST, marker=True), "poweroff", True, True),
+        (GUEST, "poweroff", True, False),
+        # Its last words may still be on their way into the log.
+        (replace(GUEST, quiet=0.5), "poweroff", True, None),
+        (Seen("RUNNING", marker=True, quiet=99), "poweroff", True, None),
+        (Seen("POWEROFF", "", marker=True), "poweroff", True, False),
+        (Seen("POWEROFF", "unknown", marker=True), "poweroff", True, True),
+        (Seen("POWEROFF", "unknown", quiet=0.5), "poweroff", True, None),
+        (Seen("POWEROFF", "unknown", quiet=9), "poweroff", True, False),
+        (Seen("POWEROFF", "unknown", marker=True), "poweroff", False, False),
+        (Seen("POWEROFF", "unknown"), "manual", False, False),
+        (Seen(""), "poweroff", False, False),
+        (Seen("UNKNOWN"), "poweroff", False, None),
+        (Seen("RUNNING", matched="done", quiet=1), "pattern", False, None),
+        # A guest has not yet written what it has in memory.
+        (Seen("RUNNING", matched="done", quiet=30), "pattern", False, None),
+        (Seen("RUNNING", matched="done", quiet=36), "pattern", False, True),
+        (Seen("RUNNING", matched="done", quiet=36), "poweroff", False, None),
+        (Seen("RUNNING", failure="No space left", quiet=3), "poweroff", False, None),
+        (Seen("RUNNING", failure="No space left", quiet=20), "poweroff", False, False),
+        (Seen("RUNNING", failure="No space left", marker=True, quiet=20), "poweroff", True, None),
+        # A kernel that panics ends its machine too.
+        (GUEST, "pattern", False, False),
+        (replace(GUEST, quiet=0.5), "pattern", False, None),
+        (replace(GUEST, matched="done"), "pattern", False, True),
+        (Seen("POWEROFF", "unknown", matched="done", quiet=9), "pattern", False, True),
+        (Seen("POWEROFF", "unknown", quiet=0.5), "pattern", False, None),
+        (Seen("POWEROFF", "unknown", quiet=9), "pattern", False, False),
+        (replace(GUEST, failure="No space left"), "poweroff", False, False),
+        (replace(GUEST, failure="No space left", marker=True), "poweroff", True, True),
+    ],
+)
+def test_the_end_of_an_installation(seen, end, marker, installed):
+    found = progress.verdict(seen, end, marker)
+    assert (found.installed if found else None) is installed
+    assert found is None or found.installed or (found.problem and found.remedy)
+
+
+def test_who_knows_nothing_asks():
+    for seen, end in (
+        (Seen("POWEROFF", "unknown", quiet=9), "poweroff"),
+        (Seen("POWEROFF"), "manual"),
+        (Seen(), "manual"),
+    ):
+        found = progress.verdict(seen, end, False)
+        assert "state: installed" in found.remedy and "state: absent" in found.remedy
+    assert "installed anew" in progress.verdict(Seen("POWEROFF"), "poweroff", False).remedy
+
+
+def test_a_machine_that_is_paused_is_told_of():
+    assert "is its host's disk full?" in progress.too_late(Seen("UNKNOWN"), 60).problem
+    assert "within 60 s" in progress.too_late(Seen("RUNNING"), 60).problem
+
+
+def test_percent():
+    assert progress.percent(512 * 1024 * 1024, 1024) == 50
+    assert progress.percent(1 << 50, 1) == 100 and progress.percent(1, 0) == 0
+
+
+# -- templates --------------------------------------------------------------------------------------------------------
+def test_the_disk_boots_first_and_then_the_iso():
+    made = progress.template(Shape("debian", "debian.iso"), Media(), Template())
+    assert [disk["IMAGE"] for disk in made.vectors("DISK")] == ["debian", "debian.iso"]
+    assert made.vector("OS")["BOOT"] == "disk0,disk1"
+    assert made.get(progress.MARK) == "debian" and made.get("MEMORY") == "2048"
+    assert not made.vectors("RAW")
+
+
+def test_a_kernel_that_is_booted_directly_is_booted_once():
+    media = Media(kernel="k", initrd="i", command="auto=true", answers="a")
+    made = progress.template(Shape("debian", "debian.iso", end="poweroff"), media, Template())
+    assert made.vector("OS")["KERNEL_DS"] == '$FILE[IMAGE="k"]' and made.vector("OS")["KERNEL_CMD"] == "auto=true"
+    assert made.vectors("RAW") == [
+        {"TYPE": "kvm", "DATA": "<on_reboot>destroy</on_reboot>"},
+        {"TYPE": "xen", "DATA": "on_reboot = 'destroy'"},
+    ]
+    later = progress.trial(Shape("debian", "debian.iso"), Template())
+    assert "KERNEL_DS" not in later.vector("OS") and not later.vectors("RAW") and "BOOT" not in later.vector("OS")
+
+
+def test_the_users_template_goes_over_the_defaults():
+    own = Template.from_mapping(
+        {
+            "MEMORY": 512,
+            "NIC": {"NETWORK": "Public"},
+            "RAW": {"TYPE": "kvm", "DATA": "<a/>"},
+            "OS": {"KERNEL_CMD": "quiet"},
+        }
+    )
+    made = progress.template(Shape("debian", "debian.iso", end="reboot"), Media(), own)
+    assert made.get("MEMORY") == "512" and made.vector("NIC") == {"NETWORK": "Public"}
+    assert [raw["DATA"] for raw in made.vectors("RAW") if raw["TYPE"] == "kvm"] == [
+        "<a/>",
+        "<on_reboot>destroy</on_reboot>",
+    ]
+    assert progress.trial(Shape("debian", ""), own).vectors("RAW") == [{"TYPE": "kvm", "DATA": "<a/>"}]
+
+
+def test_windows():
+    shape = Shape("win", "win.iso", firmware="UEFI_SECURE", profile="windows", bus="virtio", cdrom="sata")
+    made = progress.template(shape, Media(answers="a", drivers="virtio-win"), Template())
+    assert made.vector("OS")["FIRMWARE"] == "UEFI" and made.vector("OS")["FIRMWARE_SECURE"] == "YES"
+    assert made.vector("TPM") and made.vector("FEATURES")["HYPERV"] == "YES"
+    assert made.vector("FEATURES")["LOCALTIME"] == "YES" and int(made.get("MEMORY")) >= 4096
+    disks = made.vectors("DISK")
+    assert [(disk["IMAGE"], disk["TARGET"], disk.get("BUS")) for disk in disks] == [
+        ("win", "vda", None), ("win.iso", "sdb", "sata"), ("a", "sdc", "sata"), ("virtio-win", "sdd", "sata"),
+    ]  # fmt: skip
+    # Windows reboots several times.
+    assert not made.vectors("RAW")
+
+
+def test_a_floppy_is_read_only_and_keeps_its_owner():
+    made = progress.template(Shape("win", "win.iso", profile="windows"), Media(floppy="/a&b"), Template())
+    disk = ET.fromstring(made.vector("RAW")["DATA"]).find("disk")
+    assert disk.get("device") == "floppy" and disk.find("readonly") is not None
+    assert disk.find("source").get("file") == "/a&b" and disk.find("source/seclabel").get("relabel") == "no"
+
+
+@pytest.mark.parametrize("profile", progress.PROFILES)
+@pytest.mark.parametrize("firmware", progress.FIRMWARES)
+@pytest.mark.parametrize("bus", ["virtio", "scsi", "sata"])
+def test_what_is_made_is_a_template(profile, firmware, bus):
+    cdrom = "sata" if profile == "windows" else "scsi"
+    shape = Shape("x", "x.iso", firmware=firmware, profile=profile, bus=bus, cdrom=cdrom)
+    for made in (
+        progress.template(shape, Media(answers="a", drivers="d"), Template()),
+        progress.trial(shape, Template()),
+    ):
+        assert instantiate.validate(made, strict=True) == []

@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Users read of each installation at which step it is, and a run goes on with what it can do something about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
+from ansible_collections.nebula.provision.plugins.module_utils.install import progress
+from ansible_collections.nebula.provision.plugins.module_utils.install.progress import Machine
+from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Wish
+from ansible_collections.nebula.provision.plugins.module_utils.install.steps import WORDS, Outcome, Work, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+
+STEPS = (
+    progress.MAKE, progress.START, progress.WAIT, progress.END, progress.UNREACHED, progress.UNSURE, progress.FOREIGN,
+    progress.BROKEN, progress.FINISH, progress.CONVERT, progress.VERIFY, progress.DONE,
+)  # fmt: skip
+MACHINE = Machine(3, "RUNNING", "RUNNING", "RUNNING")
+HALF = Image(7, "debian", type=ImageType.DATABLOCK, state=ImageState.ERROR, unfinished=progress.INSTALLING)
+WHOLE = Image(7, "debian", state=ImageState.READY)
+RECORD = VmRecord(3, "install-debian", "u", "RUNNING", "RUNNING", "node1", "kvm", 1, 1.0, 1, 2048)
+
+
+def work(step: str = "", state: str = "present", **fields: Any) -> Work:
+    return Work("debian", wish=Wish("debian", state, Iso("debian.iso")), step=step, **fields)
+
+
+def test_each_step_has_its_words() -> None:
+    assert set(WORDS) == set(STEPS)
+    for step in STEPS:
+        if step != progress.DONE:
+            assert row(work(step, machine=MACHINE))["step"] == WORDS[step]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (work(), "refused"),
+        (Work("debian"), "refused"),
+        (work(progress.UNSURE), "left without its machine, and nobody knows whether it is installed"),
+        (work(progress.UNSURE, machine=MACHINE), "off, and nobody knows whether it is installed"),
+        (work(progress.DONE, image=WHOLE), "ready, not verified"),
+        (
+            work(progress.DONE, image=Image(7, "debian", attributes={progress.VERIFIED: "YES"})),
+            "ready, verified",
+        ),
+        (work(progress.MAKE, state="absent"), "given up"),
+        (work(progress.MAKE, state="absent", image=WHOLE), "given up"),
+        (work(progress.WAIT, state="absent", machine=MACHINE), "to be given up"),
+        (work(progress.MAKE, state="absent", image=HALF), "to be given up"),
+        (work(progress.DONE, state="absent", image=WHOLE), "ready, and left as it is"),
+        (work(progress.VERIFY, state="absent", image=WHOLE), "ready, and left as it is"),
+    ],
+)
+def test_a_row_says_at_which_step_it_is(made: Work, words: str) -> None:
+    assert row(made)["step"] == words
+
+
+def test_a_row_has_what_there_is() -> None:
+    error = Conflict("install debian", "it differs")
+    made = work(progress.WAIT, image=HALF, record=RECORD, machine=MACHINE, how="its guest", seconds=61, error=error)
+    assert row(made) == {
+        "name": "debian", "step": "installing", "due": "wait", "image": 7, "type": "DATABLOCK", "state": "ERROR",
+        "machine": "install-debian", "machine_id": 3, "host": "node1", "how": "its guest", "seconds": 61,
+        "error": "install debian: it differs",
+    }  # fmt: skip
+    assert row(work(progress.MAKE)) == {
+        "name": "debian", "step": "to be installed", "due": "make", "image": None, "type": "", "state": "",
+        "machine": "", "machine_id": None, "host": "", "how": "", "seconds": None, "error": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made", "on"),
+    [
+        (work(progress.WAIT), True),
+        (work(progress.VERIFY), True),
+        (work(progress.DONE), False),
+        # What a killed run left of it goes.
+        (work(progress.DONE, changed=True), True),
+        (work(progress.WAIT, error=Conflict("a", "b"), changed=True), False),
+        (Work("debian", step=progress.WAIT), False),
+        (work(progress.WAIT, state="absent"), False),
+        (work(progress.WAIT, state="absent", changed=True), True),
+    ],
+)
+def test_a_run_goes_on_with_what_is_due(made: Work, on: bool) -> None:
+    assert goes_on(made) is on
+
+
+def test_an_error_fails_the_task_where_it_is_to_be_told() -> None:
+    error = Conflict("install debian", "it differs")
+    outcome = Outcome([work(progress.WAIT, error=error), work(progress.MAKE, changed=True)])
+    told, kept = outcome.items(), outcome.items(told=False)
+    assert [item.error for item in told] == [error, None] and [item.error for item in kept] == [None, None]
+    assert [item.is_changed for item in told] == [item.is_changed for item in kept] == [False, True]
+    assert told[1].after == {"step": "to be installed"}

@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An item of a list of images keeps what was changed on its way, and images are shown, found and told of by their
+names."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import (
+    Work,
+    find,
+    id_of,
+    image_view,
+    is_reworked,
+    operation_of,
+    same,
+    told_of,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
+
+IMAGE = Image(3, "demo", source="/var/lib/nebula/datastores/1/abc")
+REWORKED = dataclasses.replace(IMAGE, operation=json.dumps({"do": "grow", "was": "READY", "to": {"size": 9}}))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
+    (tmp_path / "nebula").mkdir()
+    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
+    with found.session():
+        found.image_allocate(Image(None, "demo"))
+        found.image_allocate(Image(None, "1234"))
+    yield found
+    found.close()
+
+
+# -- the item on its way ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_changed_on_the_way_stays_so() -> None:
+    work = Work(Item("demo", {"size": 4}, changed=False))
+    work.became("demo", {"size": 4}, changed=False)
+    assert not work.item.is_changed
+    work.became("demo", {"size": 8}, changed=True)
+    problem = Conflict("image demo", "it differs")
+    work.became("demo", {"size": 8}, changed=False, error=problem)
+    assert work.item.is_changed and work.item.error is problem
+    assert (work.item.before, work.item.after) == ({"size": 4}, {"size": 8})
+
+
+def test_an_error_is_that_of_the_last_look() -> None:
+    work = Work(Item("demo", changed=False))
+    work.became("demo", None, changed=False, error=Conflict("image demo", "it differs"))
+    work.became("demo", {"size": 8}, changed=False)
+    assert work.item.error is None
+
+
+# -- how an image is shown --------------------------------------------------------------------------------------------
+
+
+def test_every_field_is_shown_but_the_notes() -> None:
+    """Notes are between one run and the next."""
+    assert set(image_view(IMAGE)) == {field.name for field in dataclasses.fields(Image)} - {"notes"}
+
+
+def test_what_is_shown_is_plain_data() -> None:
+    image = dataclasses.replace(
+        IMAGE, type=ImageType.DATABLOCK, state=ImageState.USED_PERS, attributes={"OS": "x"}, notes={"sparse": 0}
+    )
+    view = image_view(image)
+    assert (view["type"], view["state"], view["attributes"]) == ("DATABLOCK", "USED_PERS", {"OS": "x"})
+    assert json.loads(json.dumps(view)) == view
+    view["attributes"]["OS"] = "y"
+    assert image.attributes == {"OS": "x"}
+
+
+@pytest.mark.parametrize(("snapshots", "count"), [("", 0), ("[]", 0), ('[{"id": 0}, {"id": 1}]', 2)])
+def test_of_snapshots_the_number_is_shown(snapshots: str, count: int) -> None:
+    assert image_view(dataclasses.replace(IMAGE, snapshots=snapshots))["snapshots"] == count
+
+
+@pytest.mark.parametrize(
+    ("operation", "shown"), [("", ""), ("clone 7", "clone"), ("prepare READY", "prepare"), (REWORKED.operation, "grow")]
+)
+def test_of_an_operation_the_first_word_is_shown(operation: str, shown: str) -> None:
+    assert image_view(dataclasses.replace(IMAGE, operation=operation))["operation"] == shown
+
+
+def test_only_what_can_be_undone_is_a_rework() -> None:
+    assert is_reworked(REWORKED) and operation_of(REWORKED)["to"] == {"size": 9}
+    assert not is_reworked(IMAGE)
+    assert not is_reworked(dataclasses.replace(IMAGE, operation="clone 7"))
+
+
+# -- found again ------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_of_digits_is_no_id(engine: EmbeddedEngine) -> None:
+    assert engine.image_info("0").name == "demo"
+    assert find(engine, "0") is None
+    found = find(engine, "1234")
+    assert found is not None and (found.id, found.name) == (1, "1234")
+    assert find(engine, "demo") == engine.image_info("demo")
+    assert find(engine, "nothing") is None
+
+
+def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
+    known = engine.image_info("demo")
+    with engine.session():
+        engine.image_update("demo", description="new")
+    now = same(engine, known)
+    assert now is not None and now.description == "new"
+    # A restored catalog gives the number to another.
+    assert same(engine, dataclasses.replace(known, uuid="another")) is None
+    with engine.session():
+        engine.image_delete("demo")
+    assert same(engine, known) is None
+
+
+def test_an_image_without_an_id_was_not_stored(engine: EmbeddedEngine) -> None:
+    assert id_of(engine.image_info("demo")) == 0
+    with pytest.raises(NotFound, match="image demo: it has no id yet"):
+        id_of(Image(None, "demo"))
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_names_the_image_once() -> None:
+    wish = wish_of({"name": "demo"})
+    assert str(told_of(Conflict("size 3", "it has 4"), wish, IMAGE)) == "image demo: size 3: it has 4"
+    named = Conflict("image demo (id 3): size 3", "it has 4")
+    assert told_of(named, wish, IMAGE) is named and named.asked == "image demo (id 3): size 3"
+    # What is to be removed need not be wished for.
+    assert told_of(Conflict("removing it", "it is used"), None, IMAGE).asked == "image demo: removing it"
+
+
+def test_an_error_of_the_system_is_told_with_its_file() -> None:
+    found = told_of(OSError(errno.EACCES, "Permission denied"), None, IMAGE)
+    assert isinstance(found, NebulaError)
+    assert found.asked.startswith("image demo: ") and IMAGE.source in found.asked
+
+
+def test_what_is_neither_is_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        told_of(KeyError("a fault"), None, IMAGE)

@@ -1,0 +1,257 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The audit's comparison where no real thing is needed; tests/integration/test_audit.py has the rest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.filter.observed import observed
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import qcow2_header
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
+    KINDS,
+    Bridge,
+    Domain,
+    Finding,
+    Inventory,
+    Ledger,
+    LedgerVm,
+    VmDirectory,
+    VmFile,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.network import nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.consistency import compare, doubts
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
+
+ROOT = Path(__file__).resolve().parents[5]
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+def ledger(**changes) -> Ledger:
+    vm = Vm(3, "u3", "web", "kvm", 1.0, 64)
+    entry = LedgerVm(vm, "node1", "RUNNING", "RUNNING", changes.pop("settled", True), 1)
+    return Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(entry,), **changes)
+
+
+def node(**seen) -> Observed:
+    return Observed("node1", catalog=CATALOG, plan_number=5, inventory=Inventory(**seen))
+
+
+def kinds(found) -> list[str]:
+    return [finding.kind for finding in found]
+
+
+def test_every_kind_is_explained() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", (ROOT / "docs/audit.md").read_text(), re.MULTILINE))
+    assert rows == KINDS
+
+
+def test_every_kind_that_is_used_is_known() -> None:
+    sources = ["reconcile/consistency.py", "storage/audit.py", "engines/embedded/audit.py"]
+    text = "".join((ROOT / "plugins/module_utils" / each).read_text() for each in sources)
+    assert set(re.findall(r'Finding\(\s*"([a-z-]+)"', text)) == set(KINDS)
+
+
+def test_a_host_without_an_answer_is_a_finding_with_the_reason() -> None:
+    answers = observed([{"unreachable": True, "msg": "no route"}], ["node1"])
+    found = compare(ledger(), observed_of(answers))
+    assert kinds(found) == ["host-silent"] and "no route" in found[0].found
+
+
+def test_a_node_that_was_only_polled_is_no_node_where_nothing_differs() -> None:
+    assert kinds(compare(ledger(), [Observed("node1", catalog=CATALOG)])) == ["host-unseen"]
+
+
+def test_another_catalogs_machines_beside_ours_are_no_difference() -> None:
+    there = Domain("one-9", "other", 9, "u9", "RUNNING", directory="/srv/other/datastores/0/9")
+    here = Domain("one-8", "other", 8, "u8", "RUNNING", directory="/srv/ours/datastores/0/8")
+    found = compare(ledger(settled=False), [node(place="/srv/ours/datastores/0", domains=(there, here))])
+    assert kinds(found) == ["domain-foreign"] and "machine 8" in found[0].found
+
+
+def test_before_a_catalog_is_begun_and_after_its_end_there_is_nothing_to_differ() -> None:
+    assert compare(Ledger("new", begun=False), [Observed("node1", inventory=Inventory())]) == []
+
+
+def test_of_a_damaged_catalog_nothing_else_is_said() -> None:
+    damage = Finding("catalog-damaged", "", "catalog", "x", "y")
+    assert compare(ledger(damaged=True, findings=(damage,)), [node()]) == [damage]
+
+
+def test_a_machine_that_is_not_settled_is_not_looked_at_but_its_strangers_are() -> None:
+    assert compare(ledger(settled=False), [node()]) == []
+    stranger = Domain("one-9", CATALOG, 9, "u9", "RUNNING", forget="virsh destroy one-9")
+    found = compare(ledger(settled=False), [node(domains=(stranger,))])
+    assert kinds(found) == ["domain-left"] and "virsh destroy one-9" in found[0].remedy
+
+
+def test_a_machine_on_another_host() -> None:
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True)
+    hosts = {"node1": "MONITORED", "node2": "MONITORED"}
+    other = Observed("node2", catalog=CATALOG, inventory=Inventory(domains=(domain,)))
+    found = compare(ledger().__class__(**{**ledger().__dict__, "hosts": hosts}), [node(), other])
+    assert kinds(found) == ["domain-missing", "directory-missing", "domain-left"]
+    assert "which the catalog has on host node1" in found[2].found
+
+
+@pytest.mark.parametrize("state", ["UNKNOWN", "SUSPENDED"])
+def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: str) -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64), "node1", state, "SUSPENDED", True, 1)
+    saved = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("checkpoint", size=9), VmFile("vm.json")))
+    domain = Domain("one-3", CATALOG, 3, "u3", "POWEROFF")
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    assert compare(whole, [node(domains=(domain,), directories=(saved,))]) == []
+    running = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(replace(vm, state="RUNNING", wanted="RUNNING"),))
+    found = compare(running, [node(domains=(replace(domain, state="RUNNING", autostart=True),), directories=(saved,))])
+    assert kinds(found) == ["checkpoint"] and "rm /d/3/checkpoint" in found[0].remedy
+
+
+@pytest.mark.parametrize(("attributes", "run"), [({}, "provision.site"), ({"INSTALLS": "debian12"}, "install_os")])
+def test_a_machine_in_another_state_names_the_run_that_mends_it(attributes, run) -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, attributes=attributes), "node1", "RUNNING", "RUNNING", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("vm.json"),))
+    off = Domain("one-3", CATALOG, 3, "u3", "POWEROFF", autostart=not attributes)
+    for domains, kind in (((off,), "machine-state"), ((), "domain-missing")):
+        whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+        found = compare(whole, [node(domains=domains, directories=(directory,))])
+        assert kinds(found) == [kind] and run in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("disk", "size", "found"),
+    [
+        (Disk(0, "vda", "SWAP", size=64, driver="raw"), 64 << 20, []),
+        (
+            Disk(0, "vda", "SWAP", size=64, driver="raw"),
+            (64 << 20) - 1,
+            ["its file /d/3/disk.0 has 67108863 bytes, and is to have 67108864"],
+        ),
+        (
+            Disk(0, "vda", "SWAP", size=64, driver="raw"),
+            (64 << 20) + 1,
+            ["its file /d/3/disk.0 has 67108865 bytes, and is to have 67108864"],
+        ),
+    ],
+)
+def test_a_disk_of_another_size_than_it_was_made_with(disk: Disk, size: int, found: list[str]) -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", True, 1)
+    seen = (VmFile("disk.0", size=size), VmFile("vm.json"))
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, seen)
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, disks=("/d/3/disk.0",))
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    told = compare(whole, [node(domains=(domain,), directories=(directory,))])
+    assert [finding.found for finding in told] == found
+
+
+def test_a_machine_that_gets_its_disks_when_it_is_off_has_those_that_it_was_started_with() -> None:
+    """It is to lose disk 1, which has its file, and to get disk 2, which has none."""
+    disk = Disk(2, "vda", "FS", size=64, driver="raw")
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("disk.1", size=9), VmFile("vm.json")))
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, disks=("/d/3/disk.1",))
+    seen = [node(domains=(domain,), directories=(directory,))]
+    for found, awaits, detached in (
+        ([], True, (1,)),
+        (["file-left"], True, ()),
+        (["disk-missing", "file-left"], False, ()),
+    ):
+        machine = replace(vm, awaits=awaits, detached=detached)
+        whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(machine,))
+        assert kinds(compare(whole, seen)) == found
+
+
+IMAGE = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
+
+
+@pytest.mark.parametrize(
+    ("kept", "settled", "found"),
+    [
+        ({"images": (f"own-{IMAGE}-1",)}, True, []),
+        ({"images": (f"own-{IMAGE}-2",)}, True, [f"file cache/own-{IMAGE}-2 below nebula_root"]),
+        # What nobody wrote to is a copy of the front-end's.
+        ({"images": (f"{IMAGE}-2",)}, True, []),
+        ({"returns": {f"{IMAGE}-1": 9}}, True, [f"file transfer/out/{IMAGE}-1 below nebula_root"]),
+        ({"returns": {f"{IMAGE}-2": 9}}, True, [f"file transfer/out/{IMAGE}-2 below nebula_root"]),
+        ({"returns": {f"{IMAGE}-2": 9}}, False, []),
+    ],
+)
+def test_what_machines_wrote_is_left_where_none_has_it_any_more(kept, settled: bool, found: list[str]) -> None:
+    disk = Disk(0, "vda", image="data", image_uuid=IMAGE, generation=1, clone=False, save=True)
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", settled, 1)
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    told = [finding for finding in compare(whole, [replace(node(), **kept)]) if finding.kind == "file-left"]
+    assert [finding.object for finding in told] == found
+    assert all(finding.found == "it is of an image that the catalog does not have" for finding in told)
+
+
+QUIET = Network(1, "Quiet", "aaaaaaaa-0000-4000-8000-000000000001", bridge="nbr1")
+OFFICE = Network(2, "Office", "aaaaaaaa-0000-4000-8000-000000000002", bridge="br0", vn_mad="dummy")
+
+
+def test_a_bridge_that_takes_from_guests_what_it_should_not_differs_by_each_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for family in ("ipv4", "ipv6"):
+        (tmp_path / family).mkdir()
+    monkeypatch.setattr(settings, "PROC", tmp_path)
+    of_ours = nat.Rules(QUIET.uuid, "nbr1")
+    seen = {
+        "bridges": (Bridge("nbr1", CATALOG, QUIET.uuid, settings={"ipv6/accept_ra": "1", "ipv4/arp_ignore": "8"}),),
+        "rules": {of_ours.comment: len(of_ours.rules)},
+    }
+    (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(**seen)])
+    assert (found.kind, found.object) == ("bridge-differs", "network Quiet, bridge nbr1")
+    assert found.found == "net.ipv6.conf.nbr1.accept_ra is 1, and is to be 0"
+
+
+def test_what_keeps_machines_from_the_node_may_be_missing() -> None:
+    bridge = Bridge("nbr1", CATALOG, QUIET.uuid)
+    (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(bridges=(bridge,))])
+    assert (found.kind, found.object) == ("rules-missing", "network Quiet")
+
+
+def test_a_bridge_of_the_hosts_own_is_no_difference_but_a_doubt() -> None:
+    open_one = Bridge("br0", "", "", settings={"ipv6/accept_ra": "1", "ipv6/disable_ipv6": "0"})
+    whole = replace(ledger(networks=(OFFICE,)), vms=())
+    observed = [node(others=(open_one, replace(open_one, name="br1"))), Observed("node2", reached=False)]
+    assert kinds(compare(whole, observed[:1])) == []
+    (text,) = doubts(whole, observed)
+    assert text.startswith("host node1: network Office: bridge br0 is this host's own")
+    assert "sysctl -w net.ipv6.conf.br0.accept_ra=0" in text
+
+
+def test_an_inventory_travels_as_json() -> None:
+    sent = node(domains=(Domain("one-3", CATALOG, 3, "u3", "RUNNING", macs=("a",)),), rules={"x": 1})
+    assert from_plain(Observed, to_plain(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (b"", (0, "")),
+        (b"QFI\xfb", (0, "")),
+        (
+            b"QFI\xfb\0\0\0\3" + (32).to_bytes(8, "big") + (4).to_bytes(4, "big") + bytes(4) + b"\0" * 7 + b"\7base",
+            (7, "base"),
+        ),
+        (b"QFI\xfb\0\0\0\3" + b"\xff" * 12 + bytes(4) + b"\0" * 7 + b"\7", (7, "")),
+        (
+            b"QFI\xfb\0\0\0\3" + (32).to_bytes(8, "big") + b"\xff" * 4 + bytes(4) + bytes(8) + b"x" * 5000,
+            (0, "x" * 1023),
+        ),
+    ],
+)
+def test_a_header_that_a_guest_wrote_harms_nobody(tmp_path: Path, head: bytes, told: tuple[int, str]) -> None:
+    path = tmp_path / "disk.0"
+    path.write_bytes(head)
+    assert qcow2_header(str(path)) == told

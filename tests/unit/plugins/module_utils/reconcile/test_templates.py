@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Items of a list of templates, applied to a real catalog, and what of a template is shown: never a secret."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import templates
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+
+TEXT = 'MEMORY = 128 CPU = 0.5 DISK = [ IMAGE = "debian" ]'
+SECRETS = (
+    TEXT
+    + """
+RAW = [ TYPE = kvm, DATA = "s3cr3t-raw", DATA_VMX = "s3cr3t-vmx" ]
+INJECT = [ PATH = "/etc/motd", CONTENT = "s3cr3t-file" ]
+INJECT = [ PATH = "/etc/issue", CONTENT = "s3cr3t-issue" ]
+CONTEXT = [ HOSTNAME = "s3cr3t-name" ]
+API_TOKEN = "s3cr3t-token"
+NOTE = "plain"
+"""
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    opened = EmbeddedEngine(str(tmp_path), create=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def apply(engine):
+    def some(*items, check=False):
+        with engine.session():
+            return templates.apply_all(engine, items, check)
+
+    return some
+
+
+def stored(text, number=0):
+    return StoredTemplate(number, "web", parse(text))
+
+
+def test_what_is_returned_is_what_is_there_and_in_the_order_of_the_list(apply):
+    apply({"name": "old", "template": TEXT})
+    done, views, warnings = apply(
+        {"name": "b", "template": TEXT},
+        {"name": "old", "state": "absent"},
+        {"name": "bad", "template": "CPU = no"},
+        {"name": "a", "template": TEXT},
+        {"name": "none", "state": "absent"},
+    )
+    assert [item.name for item in done] == ["b", "old", "bad", "a", "none"]
+    assert [item.is_changed for item in done] == [True, True, False, True, False]
+    assert [bool(item.error) for item in done] == [False, False, True, False, False]
+    assert [(view["name"], view["id"]) for view in views] == [("b", 1), ("a", 2)]
+    assert done[1].before["name"] == "old" and done[1].after is None
+    assert warnings == []
+
+
+def test_only_what_would_be_created_has_no_id_in_check_mode(apply):
+    apply({"name": "there", "template": TEXT})
+    _done, (there, new), _warnings = apply(
+        {"name": "there", "template": TEXT.replace("128", "64")}, {"name": "new", "template": TEXT}, check=True
+    )
+    assert there["id"] == 0 and there["registered"] > 0
+    assert (new["id"], new["registered"]) == (None, 0)
+
+
+def test_what_says_the_same_in_another_arrangement_is_no_change(apply):
+    apply({"name": "web", "template": TEXT})
+    (done,), (view,), _warnings = apply(
+        {"name": "web", "template": {"disk": [{"image": "debian"}], "cpu": 0.5, "memory": 128}}
+    )
+    assert not done.is_changed
+    assert done.before == done.after == view
+
+
+@pytest.mark.parametrize(
+    ("word", "strict"),
+    [(word, True) for word in ("yes", "TRUE", " on ", "1", True, 1)]
+    + [(word, False) for word in ("no", "False", "off", "0", "", None, False, 0)],
+)
+def test_strict_is_read_in_all_words_for_it(apply, word, strict):
+    (done,), _views, warnings = apply({"name": "web", "template": TEXT + " MEMROY = 1", "strict": word})
+    if strict:
+        assert isinstance(done.error, InvalidValue)
+        assert "did you mean MEMORY" in str(done.error)
+    else:
+        assert done.error is None
+        assert warnings == ["template web: MEMROY is not a known attribute: did you mean MEMORY?"]
+
+
+def test_a_word_for_strict_that_is_neither_is_refused(apply, engine):
+    (done,), _views, _warnings = apply({"name": "web", "template": TEXT, "strict": "perhaps"})
+    assert "template web: strict 'perhaps': it is neither true nor false" in str(done.error)
+    assert engine.template_pool() == []
+
+
+def test_each_name_is_in_the_list_once_however_it_is_said(apply):
+    done, views, _warnings = apply({"name": "web", "template": TEXT}, {"template": "NAME = web " + TEXT})
+    assert "template web: the list has it twice. Keep one of the two" in str(done[1].error)
+    assert len(views) == 1
+
+
+def test_secrets_are_shown_by_their_names_only():
+    shown = templates.template_view(stored(SECRETS))
+    assert "s3cr3t" not in json.dumps(shown)
+    assert shown["attributes"]["RAW"] == {"TYPE": "kvm", "DATA": "(secret)", "DATA_VMX": "(secret)"}
+    assert shown["attributes"]["INJECT"] == [
+        {"PATH": "/etc/motd", "CONTENT": "(secret)"},
+        {"PATH": "/etc/issue", "CONTENT": "(secret)"},
+    ]
+    assert shown["attributes"]["CONTEXT"] == {"HOSTNAME": "(secret)"}
+    assert shown["attributes"]["API_TOKEN"] == "(secret)"
+    assert shown["attributes"]["NOTE"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("s3cr3t-raw", ("RAW", "DATA")),
+        ("s3cr3t-issue", ("INJECT", 1, "CONTENT")),
+        ("s3cr3t-name", ("CONTEXT", "HOSTNAME")),
+        ("s3cr3t-token", ("API_TOKEN",)),
+    ],
+)
+def test_one_secret_that_becomes_another_is_the_only_one_that_is_marked(apply, name, path):
+    apply({"name": "web", "template": SECRETS})
+    (done,), (view,), _warnings = apply({"name": "web", "template": SECRETS.replace(name, "s3cr3t-new")})
+    assert done.is_changed
+    marked = done.after["attributes"]
+    for key in path:
+        marked = marked[key]
+    assert marked == "(another secret)"
+    assert json.dumps(done.after).count("(another secret)") == 1
+    assert "(another secret)" not in json.dumps([done.before, view])
+    assert "s3cr3t" not in json.dumps([done.before, done.after, view])
+
+
+def test_a_secret_that_was_not_there_before_is_marked_too(apply):
+    apply({"name": "web", "template": TEXT})
+    (done,), _views, _warnings = apply({"name": "web", "template": SECRETS})
+    assert done.after["attributes"]["API_TOKEN"] == "(another secret)"
+    assert [each["CONTENT"] for each in done.after["attributes"]["INJECT"]] == ["(another secret)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = b", "__"),
+        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = c", "_*"),
+        ("T_TOKEN = a", "T_TOKEN = a T_TOKEN = a", "_*"),
+        ("T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "__"),
+        ("T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "*_"),
+        ("T_TOKEN = [ KEY_TOKEN = b ] T_TOKEN = a", "T_TOKEN = [ KEY_TOKEN = c ] T_TOKEN = a", "*_"),
+    ],
+)
+def test_of_several_values_of_one_name_each_is_compared_with_its_own(old, new, shown):
+    found = templates._redacted(parse(new), parse(old))["T_TOKEN"]
+    values = [value if isinstance(value, str) else value["KEY_TOKEN"] for value in found]
+    assert values == [{"_": "(secret)", "*": "(another secret)"}[mark] for mark in shown]
+
+
+def test_a_template_is_shown_in_short():
+    shown = templates.template_view(
+        stored(
+            "CPU = 1.5 VCPU = 2 MEMORY = 512 DISK = [ IMAGE_ID = 3, SIZE = 100, TARGET = vda, BUS = virtio ]"
+            " DISK = [ TYPE = swap, SIZE = 8 ] NIC = [ NETWORK_ID = 1, MODEL = e1000, MAC = 02:00:00:00:00:01 ]",
+            number=7,
+        )
+    )
+    assert (shown["id"], shown["name"], shown["cpu"], shown["vcpu"], shown["memory"]) == (7, "web", "1.5", "2", "512")
+    assert shown["disks"] == [{"image_id": "3", "size": "100", "target": "vda"}, {"type": "swap", "size": "8"}]
+    assert shown["nics"] == [{"network_id": "1", "model": "e1000"}]
+
+
+def test_an_empty_template_can_be_shown():
+    shown = templates.template_view(StoredTemplate(0, "web", Template()))
+    assert (shown["cpu"], shown["disks"], shown["nics"], shown["attributes"]) == ("", [], [], {})
+
+
+def test_a_file_that_is_not_there_is_named(apply, tmp_path):
+    (done,), _views, _warnings = apply({"name": "web", "template_file": str(tmp_path / "none.tmpl")})
+    assert isinstance(done.error, NotFound)
+    assert f"template web: template_file {tmp_path}/none.tmpl" in str(done.error)
+
+
+def test_an_item_without_a_name_is_told_apart_by_a_question_mark(apply):
+    (done,), _views, _warnings = apply({"template": TEXT})
+    assert (done.name, done.is_changed) == ("?", False)
+    assert "the name is empty" in str(done.error)
