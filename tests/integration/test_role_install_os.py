@@ -162,7 +162,7 @@ def test_foreseen_killed_gone_on_with_and_run_again() -> None:
             start_new_session=True,
         )
     told = re.compile(r"nebula_install: slow \d+ % written after \d+:\d\d: fake installer: starting")
-    wait_for(lambda: told.search(log.read_text()), "how far the slow installer is", 200)
+    wait_for(lambda: told.search(log.read_text()), "how far the slow installer is", 400)
     os.killpg(begun.pid, signal.SIGKILL)
     begun.wait()
     check_answers(site)
