@@ -405,7 +405,7 @@ def run(params, check_mode):
         # The action plugin first asks what is missing: only then is anything sent.
         missing = missing_content(engine, items) if "ask" in step else []
         if missing:
-            names = [wish.name for wish in missing]
+            names = [spec.name for spec in missing]
             known = {name: uploads.received(directory, identity) for name, identity in step["ask"].items()}
             return Result(payload={"missing": names, "received": known})
         settings = Settings(

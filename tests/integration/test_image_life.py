@@ -197,14 +197,14 @@ def test_types_change_within_their_family(apply, stored, tmp_path):
 def test_what_is_refused_while_a_machine_uses_it(apply, stored, used, freed):
     before = stored(persistent=True)
     used(writable=True)
-    wishes = [
+    specs = [
         {"type": "DATABLOCK"}, {"persistent": False}, {"state": "disabled"}, {"state": "absent"}, {"size": 20},
         {"format": "qcow2"}, {"sparse": True}, {"compress": True, "format": "qcow2"},
         {"luks_secret": SECRET, "luks_passphrase": PASSPHRASE},
     ]  # fmt: skip
-    for wish in wishes:
-        refused = apply({"name": "demo", **wish}, fails=True)
-        assert type(refused.error).__name__ == "InUse" and not refused.is_changed, wish
+    for spec in specs:
+        refused = apply({"name": "demo", **spec}, fails=True)
+        assert type(refused.error).__name__ == "InUse" and not refused.is_changed, spec
     refused = apply({"name": "copy", "clone_of": "demo"}, fails=True)
     assert type(refused.error).__name__ == "InUse"
     # Another machine can't have it either, nor is it asked twice.
@@ -219,9 +219,9 @@ def test_snapshots_stay_until_they_are_flattened(apply, stored, catalog):
     subprocess.run(["qemu-img", "snapshot", "-c", "nebula-0", image["source"]], check=True)
     with catalog() as engine:
         engine.image_update("demo", snapshots=json.dumps([{"id": 0, "name": "first"}]))
-    for wish in ({"persistent": False}, {"format": "raw"}, {"size": 30}, {"compress": True}):
-        refused = apply({"name": "demo", **wish}, fails=True)
-        assert "snapshot_flatten: true" in str(refused.error), wish
+    for spec in ({"persistent": False}, {"format": "raw"}, {"size": 30}, {"compress": True}):
+        refused = apply({"name": "demo", **spec}, fails=True)
+        assert "snapshot_flatten: true" in str(refused.error), spec
     assert "snapshot_flatten" in str(apply({"name": "copy", "clone_of": "demo"}, fails=True).error)
     assert apply({"name": "demo"}).after["snapshots"] == 1
     done = same_twice(apply, {"name": "demo", "persistent": False, "snapshot_flatten": True})
@@ -241,9 +241,9 @@ def test_what_an_installation_left_is_kept_and_never_ready(apply, catalog, used,
     after = apply(item).after
     assert (after["state"], after["error"]) == ("ERROR", "the installation into it is not finished")
     assert Path(made["source"]).read_bytes()[:4] == b"half"
-    for wish in ({"type": "OS"}, {"persistent": False}, {"state": "enabled"}):
-        refused = apply({"name": "new", **wish}, fails=True)
-        assert "is not finished" in str(refused.error) and "installing" in str(refused.error), wish
+    for spec in ({"type": "OS"}, {"persistent": False}, {"state": "enabled"}):
+        refused = apply({"name": "new", **spec}, fails=True)
+        assert "is not finished" in str(refused.error) and "installing" in str(refused.error), spec
     refused = apply({"name": "copy", "clone_of": "new"}, fails=True)
     assert "state ERROR" in str(refused.error)
     with catalog() as engine:
@@ -274,14 +274,14 @@ def test_what_is_being_installed_keeps_what_its_installation_goes_by(
             assert type(refused.error).__name__ == "WrongState" and not refused.is_changed
             assert "image other: renamed_from new: it is being installed" in str(refused.error)
             assert f"(it is at: {step})" in str(refused.error) and "nebula_installs" in refused.error.remedy
-    wishes = [
+    specs = [
         {"type": "OS"}, {"persistent": False}, {"firmware": "UEFI"}, {"bus": "sata"}, {"state": "disabled"},
         {"attributes": {"INSTALLED_FROM": None}}, {"attributes": {"verified": "YES"}},
     ]  # fmt: skip
-    for wish in wishes:
-        refused = apply({"name": "new", **wish}, fails=True)
-        assert type(refused.error).__name__ == "WrongState" and not refused.is_changed, wish
-        assert "it is being installed" in str(refused.error), wish
+    for spec in specs:
+        refused = apply({"name": "new", **spec}, fails=True)
+        assert type(refused.error).__name__ == "WrongState" and not refused.is_changed, spec
+        assert "it is being installed" in str(refused.error), spec
     refused = apply({"name": "copy", "clone_of": "new"}, fails=True)
     assert type(refused.error).__name__ == ("InUse" if machine else "WrongState")
     assert not apply({"name": "new", "path": str(disk), "remote_src": True}).is_changed
@@ -357,23 +357,23 @@ def test_a_guest_that_writes_a_qcow2_header_gets_nothing(apply, root, used, free
 
 
 @pytest.mark.parametrize(
-    "wish", [{"type": "DATABLOCK"}, {"persistent": True}, {"format": "raw"}, {"size": 20}, {"state": "enabled"}]
+    "spec", [{"type": "DATABLOCK"}, {"persistent": True}, {"format": "raw"}, {"size": 20}, {"state": "enabled"}]
 )
-def test_a_header_that_names_a_file_is_refused_again(apply, stored, catalog, wish):
+def test_a_header_that_names_a_file_is_refused_again(apply, stored, catalog, spec):
     image = stored()
     apply({"name": "demo", "format": "qcow2"})
-    if "state" in wish:
+    if "state" in spec:
         with catalog() as engine:
             engine.image_update("demo", state=ImageState.ERROR, error="x")
     subprocess.run(
         ["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", image["source"]], check=True
     )
-    refused = apply({"name": "demo", **wish}, fails=True)
+    refused = apply({"name": "demo", **spec}, fails=True)
     assert "names another file, as its backing file: '/etc/passwd'" in str(refused.error)
-    assert refused.after["state"] == ("ERROR" if "state" in wish else "READY")
+    assert refused.after["state"] == ("ERROR" if "state" in spec else "READY")
     assert refused.after["format"] == "qcow2"
     clone = apply({"name": "copy", "clone_of": "demo"}, fails=True)
-    assert "state" in wish or "names another file" in str(clone.error)
+    assert "state" in spec or "names another file" in str(clone.error)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -597,10 +597,10 @@ def test_room_is_looked_for_before_anything_is_written(apply, stored, root, monk
     before = stored()
     there = files(root)
     monkeypatch.setattr(datastore, "free_space", lambda directory: 1000)
-    wishes = [{"name": "demo", "format": "qcow2"}, {"name": "demo", "size": 9}, {"name": "e", "size": 9}]
-    for wish in wishes:
-        refused = apply(wish, fails=True)
-        assert type(refused.error).__name__ == "NoSpace" and "are free" in str(refused.error), wish
+    specs = [{"name": "demo", "format": "qcow2"}, {"name": "demo", "size": 9}, {"name": "e", "size": 9}]
+    for spec in specs:
+        refused = apply(spec, fails=True)
+        assert type(refused.error).__name__ == "NoSpace" and "are free" in str(refused.error), spec
         assert files(root) == there
     assert apply({"name": "demo"}).after == before
     refused = apply({"name": "copy", "clone_of": "demo"}, fails=True)
@@ -628,8 +628,8 @@ def test_an_encrypted_datablock(apply, root, monkeypatch):
     assert "does not open the disk" in str(grown.error) and "wrong" not in str(grown.error)
     grown = same_twice(apply, {"name": "safe", "size": 12, "luks_passphrase": PASSPHRASE})
     assert (grown["size"], content(grown, PASSPHRASE)) == (12, bytes(12 * MIB))
-    for wish, text in (({"compress": True}, "can't be compressed"), ({"format": "raw"}, "a raw file would not be")):
-        assert text in str(apply({"name": "safe", **wish}, fails=True).error)
+    for spec, text in (({"compress": True}, "can't be compressed"), ({"format": "raw"}, "a raw file would not be")):
+        assert text in str(apply({"name": "safe", **spec}, fails=True).error)
     # No key is needed to copy the file as it is.
     copy = apply({"name": "copy", "clone_of": "safe"}).after
     assert (copy["luks_secret"], Path(copy["source"]).read_bytes()) == (SECRET, Path(grown["source"]).read_bytes())
@@ -806,7 +806,7 @@ def test_the_passphrase_is_in_no_argument(apply, monkeypatch):
     apply(item)
     apply({**item, "size": 8})
     assert seen and not [word for word in seen if PASSPHRASE in word]
-    assert PASSPHRASE not in repr(decide.wish_of(item))
+    assert PASSPHRASE not in repr(decide.spec_of(item))
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -953,14 +953,14 @@ def test_a_clone_that_was_killed_and_is_not_wanted_any_more(apply, stored, root,
     program = [sys.executable, "-c", KILLED, ROOT / "collections", root, json.dumps(ITEMS["clone"])]
     subprocess.run([*program, "storage.reworks.duplicate", "after"], check=False)
     assert apply({"name": "demo"}).after["state"] == "CLONE"
-    for wish in (
+    for spec in (
         {"persistent": False},
         {"type": "DATABLOCK"},
         {"state": "absent"},
         {"state": "disabled"},
         {"size": 99},
     ):
-        assert "CLONE" in str((refused := apply({"name": "demo", **wish}, fails=True)).error) or "cloned" in str(
+        assert "CLONE" in str((refused := apply({"name": "demo", **spec}, fails=True)).error) or "cloned" in str(
             refused.error
         )
     with pytest.raises(NebulaError, match="being cloned"):
@@ -1032,12 +1032,12 @@ def test_a_file_is_opened_and_closed_only_for_what_is_committed(root, monkeypatc
             raise NebulaError("the last sync", "failed")
 
     for persistent, before, after in ((True, 0o440, 0o660), (False, 0o660, 0o440)):
-        wish = [{"name": "d", "persistent": persistent}]
+        spec = [{"name": "d", "persistent": persistent}]
         with monkeypatch.context() as patch, pytest.raises(NebulaError):
             patch.setattr(engine, "session", failing)
-            decide.apply(engine, wish, Settings())
+            decide.apply(engine, spec, Settings())
         assert mode(made["source"]) == before
-        assert decide.apply(engine, wish, Settings())[0][0].error is None
+        assert decide.apply(engine, spec, Settings())[0][0].error is None
         assert mode(made["source"]) == after
     engine.close()
 
@@ -1053,5 +1053,5 @@ def test_convert_is_one_transaction(apply, catalog, root):
     # The file is the caller's to close, once this is committed: it may be rolled back.
     assert mode(made["source"]) == 0o660
     assert image_storing.inspect_again(done) == 8
-    assert rewrite.wanted(decide.wish_of({"name": "d"}), done) is None
+    assert rewrite.wanted(decide.spec_of({"name": "d"}), done) is None
     assert importer.PART not in "".join(files(root))

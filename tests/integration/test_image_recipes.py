@@ -180,8 +180,8 @@ def test_an_appliance_with_a_network_reaches_nothing_of_this_host(tmp_path):
 
 
 def test_a_step_that_fails_leaves_an_image_in_error_that_says_why(apply, base, root):
-    wish = {"name": "broken", "from": "debian", "commands": ["echo 'no such luck' >&2; exit 3"]}
-    done = apply(wish)
+    spec = {"name": "broken", "from": "debian", "commands": ["echo 'no such luck' >&2; exit 3"]}
+    done = apply(spec)
     assert done.after["state"] == "ERROR" and "no such luck" in str(done.error)
     assert apply({"name": "debian"}).after["state"] == "READY"
     files = os.listdir(root / "datastores" / "1")

@@ -398,13 +398,13 @@ images.apply(engine, [item], images.Settings())
 PREPARE = """
 import subprocess
 prepares = importlib.import_module(base + "items.image_prepares")
-def put(disk, format, directory, wishes, what):
+def put(disk, format, directory, specifications, what):
     argv = ["qemu-io", "-f", format, "-c", "write -P 7 0 64k", disk]
     subprocess.run(argv, cwd=directory, check=True, stdout=subprocess.DEVNULL)
     return prepares.Outcome("", (None,))
 prepares.preparation.prepare = put
-wishes = prepares.Wishes((), "", "", (), "auto", False)
-prepares._catalogued(engine, item["name"], wishes, prepares.Settings())
+specifications = prepares.Specifications((), "", "", (), "auto", False)
+prepares._catalogued(engine, item["name"], specifications, prepares.Settings())
 """
 
 

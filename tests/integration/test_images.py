@@ -403,7 +403,7 @@ def test_uploads_with_holes_and_gaps(root, tmp_path):
 )
 def test_values_that_can_not_be_meant(values, text):
     with pytest.raises(InvalidValue, match=text):
-        decide.wish_of({"name": "demo", **values})
+        decide.spec_of({"name": "demo", **values})
 
 
 def test_too_large_for_the_limit(apply, source):

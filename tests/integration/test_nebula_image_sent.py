@@ -28,14 +28,14 @@ def test_what_is_added_to_an_image_is_sent_over_ssh(site, disk, sshd):
     site.module(name="base", path=str(disk))
     (disk.parent / "motd").write_text("geheim motd")
     (disk.parent / "own.deb").write_bytes(b"!<arch>")
-    wish = {
+    spec = {
         "name": "web", "from": "base", "packages": ["own.deb", "nginx"], "commands": ["true"],
         "files": [{"path": "/etc/motd", "src": "motd"}, {"path": "/etc/issue", "content": "x"}],
     }  # fmt: skip
-    done = site.module(arguments=["--check", "--diff", "-vvv"], **wish)
+    done = site.module(arguments=["--check", "--diff", "-vvv"], **spec)
     assert done["changed"] and done["image"]["origin"] == "image base" and "warnings" not in done
     assert "geheim" not in site.output and "Z2VoZWlt" not in site.output
-    lost = site.module(status=None, **{**wish, "packages": ["nowhere.deb"]})
+    lost = site.module(status=None, **{**spec, "packages": ["nowhere.deb"]})
     assert "nowhere.deb is not on the control node" in lost["msg"]
     # One image that a secret is given for goes the same way, whatever else is asked.
     secret = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"

@@ -136,7 +136,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "URL": lambda text: (download.is_url(text), download.without_secrets(text), download.Download(text)),
     "upload": lambda text: uploads.path_of("/var/lib/nebula/datastores/1", text),
     "image": lambda text: [
-        refused_or(images.wish_of, {"name": "x", key: text})
+        refused_or(images.spec_of, {"name": "x", key: text})
         for key in ("name", "path", "size", "checksum", "type", "format", "fs", "target", "description", "attributes")
     ],
     "host": lambda text: [

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.module_utils.install import spec as install_wishes
+from ansible_collections.nebula.provision.plugins.module_utils.install import spec as install_spec
 from ansible_collections.nebula.provision.plugins.module_utils.model import owner
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores, guest_images, templates
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import spec as image_wishes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import spec as image_spec
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decide
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
@@ -58,11 +58,11 @@ def test_each_module_of_the_group_takes_what_is_set_for_all(name, monkeypatch):
 LISTS: list[tuple[str, str, Collection[str], Collection[str]]] = [
     ("vm", "nebula_vms", decide.KEYS, ()),
     ("vm", "nebula_owner", owner.KEYS, ()),
-    ("image", "nebula_images", image_wishes.KEYS, ()),
+    ("image", "nebula_images", image_spec.KEYS, ()),
     ("image", "nebula_datastores", datastores.KEYS, ()),
     ("network", "nebula_networks", [*nebula_network.NETWORK], ()),
     ("template", "nebula_templates", templates.KEYS, ()),
-    ("install_os", "nebula_installs", install_wishes.KEYS, ()),
+    ("install_os", "nebula_installs", install_spec.KEYS, ()),
     ("image_check", "nebula_image_checks", check.KEYS, ("template", "disk", "context", "context_format")),
     ("image_prepare", "nebula_image_prepares", prepare.KEYS, ()),
     ("guest_context", "nebula_guest_images", guest_images.KEYS, ()),

@@ -79,7 +79,7 @@ class Iso:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Spec:
     """One item. size: MiB of the disk. own: the user's template. missing: why there is none, which matters only as long
     as anything is to be made of it. kind: None without answers. way: how they are given. pattern: the line that is the
     end. trial: the line by which the guest is believed. end: as installs has it."""
@@ -118,7 +118,7 @@ class Wish:
         return (*answer_files.COMMON_FAILURES, *(self.kind.failures if self.kind else ()))
 
 
-def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -> Wish:
+def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -> Spec:
     """The item, checked; InvalidValue names the installation, the key and the value.
 
     local: where the ISO is on the control node, as the action plugin found it: {path, remote}.
@@ -129,7 +129,7 @@ def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
         raise InvalidValue(where, f"the name has {len(name)} characters", f"Use {LONGEST - _LONGEST_AFFIX} at most")
     state = _choice(item, "state", STATES, where) or "present"
     if state == "absent":
-        return Wish(name, state, Iso(""), shape=Shape(name, ""))
+        return Spec(name, state, Iso(""), shape=Shape(name, ""))
     for key in ("iso", "size"):
         if item.get(key) is None:
             raise InvalidValue(f"{where}: {key}", "it is not given", "Every installation has an iso and a size (MB)")
@@ -146,7 +146,7 @@ def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     )
     iso = _iso(item["iso"], name, engine, local)
     own, missing = _template(item, where, engine)
-    wish = Wish(
+    spec = Spec(
         name=name,
         state=state,
         iso=iso,
@@ -174,12 +174,12 @@ def wish_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
             machine=_text(item, "machine", where),
         ),
     )
-    wish = _with_answers(wish, answers, where)
-    wish = _with_end(wish, item, where)
-    wish = _with_verify(wish, item, where)
-    _check(wish)
+    spec = _with_answers(spec, answers, where)
+    spec = _with_end(spec, item, where)
+    spec = _with_verify(spec, item, where)
+    _check(spec)
     memory = max(kind.memory if kind else 0, 4096 if windows else 2048)
-    return replace(wish, shape=replace(wish.shape, memory=memory))
+    return replace(spec, shape=replace(spec.shape, memory=memory))
 
 
 def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> Iso:
@@ -236,40 +236,40 @@ def _template(item: Mapping[str, Any], where: str, engine: Engine) -> tuple[Temp
         return Template(), error
 
 
-def _with_answers(wish: Wish, answers: Mapping[str, Any] | None, where: str) -> Wish:
-    if answers is None or wish.kind is None:
-        return wish
-    kind, here = wish.kind, f"{where}: answers"
+def _with_answers(spec: Spec, answers: Mapping[str, Any] | None, where: str) -> Spec:
+    if answers is None or spec.kind is None:
+        return spec
+    kind, here = spec.kind, f"{where}: answers"
     way = _choice(answers, "way", answer_files.WAYS, here) or kind.ways[0]
     if way not in kind.ways:
         raise InvalidValue(
             f"{here}: way {way}", f"{kind.title} can't be given so", f"It can be given by {', '.join(kind.ways)}"
         )
-    if wish.boot not in kind.boots:
+    if spec.boot not in kind.boots:
         raise InvalidValue(
-            f"{where}: boot {wish.boot}",
+            f"{where}: boot {spec.boot}",
             f"{kind.title} does not reach its installer then"
-            if wish.boot == answer_files.FROM_ISO
+            if spec.boot == answer_files.FROM_ISO
             else f"the installer that takes {kind.title} has no kernel to boot directly",
             f"With these answers boot is {' or '.join(kind.boots)}",
         )
-    if way == answer_files.INITRD and wish.boot != answer_files.FROM_KERNEL:
+    if way == answer_files.INITRD and spec.boot != answer_files.FROM_KERNEL:
         raise InvalidValue(f"{here}: way initrd", "the ISO is booted, with its own initrd", "Set boot: kernel")
-    if (wish.shape.profile == "windows") != (kind.name == "autounattend"):
-        raise InvalidValue(f"{here}: kind {kind.name}", f"the profile is {wish.shape.profile}", "Leave profile out")
+    if (spec.shape.profile == "windows") != (kind.name == "autounattend"):
+        raise InvalidValue(f"{here}: kind {kind.name}", f"the profile is {spec.shape.profile}", "Leave profile out")
     if answers.get("file"):
         extra = [key for key in answers if key not in answer_files.OPTIONS]
         if extra:
             raise InvalidValue(
                 f"{here}: {', '.join(extra)}", "a file of your own has no variables of ours", "Leave them out, or file"
             )
-        return replace(wish, way=way)
+        return replace(spec, way=way)
     values = answer_files.variables_of(kind, answers, here)
     answer_files.check_accounts(kind, values, here)
-    return replace(wish, way=way, hostname=str(values["hostname"] or answer_files.host_name(wish.name)), marker=True)
+    return replace(spec, way=way, hostname=str(values["hostname"] or answer_files.host_name(spec.name)), marker=True)
 
 
-def _with_end(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
+def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     given = item.get("end")
     pattern = ""
     if isinstance(given, Mapping):
@@ -279,36 +279,36 @@ def _with_end(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
     elif isinstance(given, str) and given.startswith("pattern:"):
         given, pattern = progress.PATTERN, given.partition(":")[2].strip()
     end = _choice({"end": given}, "end", progress.ENDS, where) or (
-        progress.MANUAL if wish.kind is None and item.get("state") == "installed" else progress.POWEROFF
+        progress.MANUAL if spec.kind is None and item.get("state") == "installed" else progress.POWEROFF
     )
     if end == progress.PATTERN:
         if not pattern:
             raise InvalidValue(f"{where}: end", "it is pattern, and none is given", 'Write end: {pattern: "…"}')
         _check_pattern(pattern, f"{where}: end")
-    if end == progress.REBOOT and wish.shape.profile == "windows":
+    if end == progress.REBOOT and spec.shape.profile == "windows":
         raise InvalidValue(
             f"{where}: end reboot", "Windows reboots several times while it installs", "Use end: poweroff"
         )
     # What a human does by hand says nothing at its end; nor does a file of the user's own, unless they say so.
-    marker = wish.marker and end in (progress.POWEROFF, progress.REBOOT)
+    marker = spec.marker and end in (progress.POWEROFF, progress.REBOOT)
     if item.get("marker") is not None:
         marker = flag(item["marker"], f"{where}: marker")
-    return replace(wish, pattern=pattern, marker=marker, shape=replace(wish.shape, end=end))
+    return replace(spec, pattern=pattern, marker=marker, shape=replace(spec.shape, end=end))
 
 
-def _with_verify(wish: Wish, item: Mapping[str, Any], where: str) -> Wish:
+def _with_verify(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     given = item.get("verify")
     parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     check_keys(parts, VERIFY_KEYS, f"{where}: verify")
     verify = True if given is None or isinstance(given, Mapping) else flag(given, f"{where}: verify")
-    usual = rf"(^|\s){re.escape(wish.hostname)} login:" if wish.hostname else r"\blogin:"
-    if wish.shape.profile == "windows":
+    usual = rf"(^|\s){re.escape(spec.hostname)} login:" if spec.hostname else r"\blogin:"
+    if spec.shape.profile == "windows":
         # The special administration console, which our answers switch on.
         usual = r"SAC>|SAC started"
     pattern = _text(parts, "pattern", f"{where}: verify") or usual
     _check_pattern(pattern, f"{where}: verify")
-    timeout = _number(parts, "timeout", f"{where}: verify", LONGEST_TIMEOUT) or wish.trial_timeout
-    return replace(wish, verify=verify, trial=pattern, trial_timeout=timeout)
+    timeout = _number(parts, "timeout", f"{where}: verify", LONGEST_TIMEOUT) or spec.trial_timeout
+    return replace(spec, verify=verify, trial=pattern, trial_timeout=timeout)
 
 
 def _check_pattern(pattern: str, where: str) -> None:
@@ -320,85 +320,85 @@ def _check_pattern(pattern: str, where: str) -> None:
         ) from None
 
 
-def _check(wish: Wish) -> None:
+def _check(spec: Spec) -> None:
     """What can be told without the ISO."""
-    shape = wish.shape
+    shape = spec.shape
     # Only our own answers give a hostname, and only of what they install is it known what it takes.
-    kind = wish.kind if wish.hostname else None
-    if wish.iso.image == wish.name:
+    kind = spec.kind if spec.hostname else None
+    if spec.iso.image == spec.name:
         raise InvalidValue(
-            f"{wish.where}: iso", "its image would have the same name", "Name it: iso: {path: …, image: …}"
+            f"{spec.where}: iso", "its image would have the same name", "Name it: iso: {path: …, image: …}"
         )
     smallest = kind.disk if kind else 1
-    if wish.size < smallest:
+    if spec.size < smallest:
         raise InvalidValue(
-            f"{wish.where}: size {wish.size} MB",
+            f"{spec.where}: size {spec.size} MB",
             f"the installer that takes {kind.title if kind else 'it'} needs {smallest} MB at least",
             "Give it more",
         )
-    memory = whole(wish.own.get("MEMORY")) if wish.own.has("MEMORY") else None
+    memory = whole(spec.own.get("MEMORY")) if spec.own.has("MEMORY") else None
     if kind and memory is not None and memory < kind.memory:
         raise InvalidValue(
-            f"{wish.where}: template: MEMORY {memory}",
+            f"{spec.where}: template: MEMORY {memory}",
             f"the installer that takes {kind.title} needs {kind.memory} MB at least",
             "Give it more; machines made of the image may have less",
         )
-    if wish.boot == answer_files.FROM_KERNEL and shape.firmware == "UEFI_SECURE":
+    if spec.boot == answer_files.FROM_KERNEL and shape.firmware == "UEFI_SECURE":
         raise InvalidValue(
-            f"{wish.where}: boot kernel",
+            f"{spec.where}: boot kernel",
             "with secure boot the firmware starts no kernel that it is handed without a signed loader",
             "Set firmware: UEFI, or boot: iso",
         )
-    if bool(wish.kernel) != bool(wish.initrd):
-        raise InvalidValue(f"{wish.where}: kernel, initrd", "only one of them is given", "Give both, or none")
-    if wish.boot == answer_files.FROM_ISO and (wish.kernel or wish.kernel_cmd):
-        raise InvalidValue(f"{wish.where}: kernel", "the ISO is booted, with its own kernel", "Set boot: kernel")
-    if wish.own.has("DISK"):
+    if bool(spec.kernel) != bool(spec.initrd):
+        raise InvalidValue(f"{spec.where}: kernel, initrd", "only one of them is given", "Give both, or none")
+    if spec.boot == answer_files.FROM_ISO and (spec.kernel or spec.kernel_cmd):
+        raise InvalidValue(f"{spec.where}: kernel", "the ISO is booted, with its own kernel", "Set boot: kernel")
+    if spec.own.has("DISK"):
         raise InvalidValue(
-            f"{wish.where}: template: DISK", "disk and ISO are the installation's own", "Leave DISK out of the template"
+            f"{spec.where}: template: DISK", "disk and ISO are the installation's own", "Leave DISK out of the template"
         )
-    if wish.own.vector("OS").get("BOOT"):
+    if spec.own.vector("OS").get("BOOT"):
         raise InvalidValue(
-            f"{wish.where}: template: OS/BOOT", "the order is the disk, then the ISO", "Leave BOOT out of the template"
+            f"{spec.where}: template: OS/BOOT", "the order is the disk, then the ISO", "Leave BOOT out of the template"
         )
     for key in ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS"):
-        if wish.own.vector("OS").get(key):
+        if spec.own.vector("OS").get(key):
             raise InvalidValue(
-                f"{wish.where}: template: OS/{key}",
+                f"{spec.where}: template: OS/{key}",
                 "it would be booted again at each reboot, and in place of what is installed",
                 "Leave it out of the template; boot: kernel boots the one of the ISO",
             )
-    untold = shape.end == progress.POWEROFF and not wish.marker and wish.state != "installed"
-    if wish.boot == answer_files.FROM_KERNEL and untold:
+    untold = shape.end == progress.POWEROFF and not spec.marker and spec.state != "installed"
+    if spec.boot == answer_files.FROM_KERNEL and untold:
         raise InvalidValue(
-            f"{wish.where}: boot kernel",
+            f"{spec.where}: boot kernel",
             "its machine ends where its guest reboots: one that panics would count as installed",
             f"Have the installer print {answer_files.FINISHED!r} to the serial console at its end and set marker: true,"
             " or give end: {pattern: …}; end: reboot takes any reboot for the end",
         )
     for key in ("FIRMWARE", "FIRMWARE_SECURE"):
-        if wish.own.vector("OS").get(key):
+        if spec.own.vector("OS").get(key):
             raise InvalidValue(
-                f"{wish.where}: template: OS/{key}", "the image has to know of it", "Use the key firmware instead"
+                f"{spec.where}: template: OS/{key}", "the image has to know of it", "Use the key firmware instead"
             )
-    machine = shape.machine or wish.own.vector("OS").get("MACHINE", "")
-    if shape.cdrom == "ide" and "pc" not in machine and wish.missing is None:
-        raise InvalidValue(f"{wish.where}: cdrom ide", "machine q35 has no IDE", "Set machine: pc, or cdrom: sata")
+    machine = shape.machine or spec.own.vector("OS").get("MACHINE", "")
+    if shape.cdrom == "ide" and "pc" not in machine and spec.missing is None:
+        raise InvalidValue(f"{spec.where}: cdrom ide", "machine q35 has no IDE", "Set machine: pc, or cdrom: sata")
 
 
-def check_media(wish: Wish, facts: Facts) -> None:
+def check_media(spec: Spec, facts: Facts) -> None:
     """Whether the ISO can start this installation."""
-    what = f"{wish.where}: iso {wish.iso.image}"
-    if wish.boot != answer_files.FROM_ISO:
+    what = f"{spec.where}: iso {spec.iso.image}"
+    if spec.boot != answer_files.FROM_ISO:
         return
     if not facts.bios and not facts.uefi:
         more = "; its boot sector is for USB sticks and disks" if facts.hybrid else ""
         raise ImageRefused(
             what, f"it is not bootable: it has no El Torito boot catalog{more}", "Give an installer's ISO"
         )
-    if wish.shape.firmware == "BIOS" and not facts.bios:
+    if spec.shape.firmware == "BIOS" and not facts.bios:
         raise ImageRefused(what, "only UEFI boots it", "Set firmware: UEFI")
-    if wish.shape.firmware != "BIOS" and not facts.uefi:
+    if spec.shape.firmware != "BIOS" and not facts.uefi:
         raise ImageRefused(what, "only a BIOS boots it", "Set firmware: BIOS")
 
 

@@ -37,7 +37,7 @@ from . import answer_files, progress
 from . import media as installer_media
 from .media import Facts
 from .progress import INSTALLED, INSTALLING, Machine, Media, machine_name, media_name, trial_name
-from .spec import Wish, check_media, wish_of
+from .spec import Spec, check_media, spec_of
 
 STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
 # Seconds that other runs may be at disks and answers.
@@ -82,7 +82,7 @@ class Work:
     """One installation in one call. row: for the table."""
 
     name: str
-    wish: Wish | None = None
+    spec: Spec | None = None
     image: Image | None = None
     record: VmRecord | None = None
     machine: Machine | None = None
@@ -134,10 +134,10 @@ def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings
     }[state]
     for work in works:
         # What is given up is not gone on with.
-        due = work.wish is not None and (work.wish.state != "absent" or state in ("begun", "prepared"))
-        if work.error is None and work.wish is not None and due:
+        due = work.spec is not None and (work.spec.state != "absent" or state in ("begun", "prepared"))
+        if work.error is None and work.spec is not None and due:
             try:
-                act(engine, work, work.wish, settings, outcome)
+                act(engine, work, work.spec, settings, outcome)
             except (NebulaError, OSError) as problem:
                 work.error = _explained(work, problem)
     return outcome
@@ -149,7 +149,7 @@ def row(work: Work) -> dict[str, Any]:
     step = WORDS.get(work.step, "")
     if work.step == progress.UNSURE and work.machine is None:
         step = "left without its machine, and nobody knows whether it is installed"
-    if work.wish is not None and work.wish.state == "absent":
+    if work.spec is not None and work.spec.state == "absent":
         step = "given up" if not _is_there(work) else "to be given up"
         step = "ready, and left as it is" if work.step in (progress.DONE, progress.VERIFY) else step
     elif work.step == progress.DONE and image is not None:
@@ -172,9 +172,9 @@ def row(work: Work) -> dict[str, Any]:
 
 def goes_on(work: Work) -> bool:
     """Whether something is due for it that can be done."""
-    if work.error is not None or work.wish is None:
+    if work.error is not None or work.spec is None:
         return False
-    return work.changed or (work.wish.state != "absent" and work.step != progress.DONE)
+    return work.changed or (work.spec.state != "absent" and work.step != progress.DONE)
 
 
 def _is_there(work: Work) -> bool:
@@ -182,7 +182,7 @@ def _is_there(work: Work) -> bool:
     return work.machine is not None or (work.image is not None and bool(work.image.unfinished))
 
 
-def _show(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+def _show(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """It was looked up."""
 
 
@@ -206,7 +206,7 @@ def _looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Set
                 # ISO and answers come by the name: which of the two they are of, nobody can tell.
                 if times[work.name] > 1 or local.get("twice"):
                     raise InvalidValue(f"install {work.name}", "the list has it twice", "Give each image one entry")
-                work.wish = wish_of(item, engine, local)
+                work.spec = spec_of(item, engine, local)
             except (NebulaError, OSError) as problem:
                 work.error = _explained(work, problem)
         names = [name for work in works for name in (machine_name(work.name), trial_name(work.name))]
@@ -215,10 +215,10 @@ def _looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Set
         if _settle(engine, records.values(), settings):
             records = {record.name: record for record in engine.vm_pool(names=names)}
         for work in works:
-            if work.wish is None or work.error is not None:
+            if work.spec is None or work.error is not None:
                 continue
             try:
-                _find(work, work.wish, pool, records, settings)
+                _find(work, work.spec, pool, records, settings)
             except NebulaError as error:
                 work.error = _explained(work, error)
     return works
@@ -253,67 +253,67 @@ def _installs(record: VmRecord) -> str:
 
 
 def _find(
-    work: Work, wish: Wish, pool: Mapping[str, Image], records: Mapping[str, VmRecord], settings: Settings
+    work: Work, spec: Spec, pool: Mapping[str, Image], records: Mapping[str, VmRecord], settings: Settings
 ) -> None:
-    image = work.image = pool.get(wish.name)
-    record = work.record = records.get(machine_name(wish.name))
-    trial = records.get(trial_name(wish.name))
+    image = work.image = pool.get(spec.name)
+    record = work.record = records.get(machine_name(spec.name))
+    trial = records.get(trial_name(spec.name))
     for other, mark in ((record, progress.MARK), (trial, progress.TRIES)):
-        if other is not None and (other.request is None or other.request.get(mark) != wish.name):
+        if other is not None and (other.request is None or other.request.get(mark) != spec.name):
             raise Conflict(
-                f"{wish.where}: machine {other.name}",
+                f"{spec.where}: machine {other.name}",
                 f"machine {other.id} has that name, and has nothing to do with it",
                 "Rename that machine, or the image",
             )
     work.trial = trial
-    if image is not None and wish.state != "absent":
-        _refuse_others(wish, image)
+    if image is not None and spec.state != "absent":
+        _refuse_others(spec, image)
     if image is not None and not image.attributes.get(progress.FROM):
         work.image = None  # not ours to give up
     work.machine = _machine(work, settings)
     written = work.image is not None and work.machine is None and _is_written(work.image)
     work.step = progress.step(
-        work.image, work.machine, wish.state == "installed", wish.verify, wish.shape.end, wish.marker, written
+        work.image, work.machine, spec.state == "installed", spec.verify, spec.shape.end, spec.marker, written
     )
-    if wish.missing is not None and work.step != progress.DONE:
-        raise wish.missing
-    if wish.state != "absent":
-        _refuse_changes(wish, work)
+    if spec.missing is not None and work.step != progress.DONE:
+        raise spec.missing
+    if spec.state != "absent":
+        _refuse_changes(spec, work)
     took = work.image.attributes.get(progress.TOOK, "") if work.image is not None else ""
     work.seconds = int(took) if took.isdigit() else None
 
 
-def _refuse_others(wish: Wish, image: Image) -> None:
+def _refuse_others(spec: Spec, image: Image) -> None:
     origin = image.attributes.get(progress.FROM, "")
     if not origin:
         raise Conflict(
-            f"{wish.where}: image {wish.name}",
+            f"{spec.where}: image {spec.name}",
             f"there is one of that name (id {image.id}, {image.type.name}) that this did not make",
             "Choose another name, or remove that image (nebula_image, state: absent)",
         )
-    if origin != wish.iso.image:
+    if origin != spec.iso.image:
         raise Conflict(
-            f"{wish.where}: iso {wish.iso.image}",
+            f"{spec.where}: iso {spec.iso.image}",
             f"the image of that name is installed from {origin}",
             "Remove it first (nebula_image, state: absent; an installation under way: nebula_installs, state: absent), "
             "or install under another name",
         )
 
 
-def _refuse_changes(wish: Wish, work: Work) -> None:
+def _refuse_changes(spec: Spec, work: Work) -> None:
     """Conflict where what is gone on with is something else than what the item says."""
     image = work.image
     if image is None:
         return
     if work.step == progress.FOREIGN:
         raise Conflict(
-            f"{wish.where}: image {wish.name}",
+            f"{spec.where}: image {spec.name}",
             f"it is {image.type.name} in state {image.state.name}, and no installation is going on into it",
             "Choose another name, or remove that image (nebula_image, state: absent)",
         )
     if work.step == progress.BROKEN:
         raise WrongState(
-            f"{wish.where}: image {wish.name}",
+            f"{spec.where}: image {spec.name}",
             f"it was installed, and is in state {image.state.name} now" + (f": {image.error}" if image.error else ""),
             "See to it with nebula_image (in ERROR: state: enabled; LOCKED: wait for whoever works on it, or repeat "
             "that run), or remove it to have it installed anew (state: absent)",
@@ -321,16 +321,16 @@ def _refuse_changes(wish: Wish, work: Work) -> None:
     if work.step not in (progress.START, progress.WAIT, progress.UNSURE, progress.FINISH, progress.CONVERT):
         return
     pairs: list[tuple[str, Any, Any]] = [
-        ("firmware", wish.shape.firmware, image.firmware),
-        ("bus", wish.shape.bus, image.bus),
-        ("format", wish.format, image.format),
+        ("firmware", spec.shape.firmware, image.firmware),
+        ("bus", spec.shape.bus, image.bus),
+        ("format", spec.format, image.format),
     ]
     if work.step == progress.START:
-        pairs.append(("size", wish.size, image.size))
+        pairs.append(("size", spec.size, image.size))
     for key, wanted, has in pairs:
         if has and wanted != has:
             raise Conflict(
-                f"{wish.where}: {key} {wanted}",
+                f"{spec.where}: {key} {wanted}",
                 f"it is being installed with {key} {has}",
                 f"Say {key}: {has}, or give it up first (state: absent)",
             )
@@ -370,25 +370,25 @@ def _is_written(image: Image) -> bool:
 
 
 # -- begun: what is due, before anything is made ----------------------------------------------------------------------
-def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
-    if wish.state == "absent":
+def _begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    if spec.state == "absent":
         work.changed = _has_something(engine, work)
         outcome.vms += _ends(work)
         return
-    _refuse_undecided(work, wish)
+    _refuse_undecided(work, spec)
     if work.step in (progress.MAKE, progress.START, progress.END, progress.WAIT, progress.CONVERT, progress.VERIFY):
-        _refuse_taken(engine, wish)
+        _refuse_taken(engine, spec)
     if work.step in (progress.MAKE, progress.START, progress.END):
-        _check_answers(wish, settings, needed=False)
-        _check_host(engine, wish)
-        _check_drivers(engine, wish)
-        _check_templates(engine, work, wish, settings)
-        _check_iso(engine, work, wish, settings, outcome)
+        _check_answers(spec, settings, needed=False)
+        _check_host(engine, spec)
+        _check_drivers(engine, spec)
+        _check_templates(engine, work, spec, settings)
+        _check_iso(engine, work, spec, settings, outcome)
         work.changed = True
         if work.step == progress.END:
             outcome.vms += _ends(work)
     elif work.step == progress.FINISH:
-        heard = _was_heard(work, wish)
+        heard = _was_heard(work, spec)
         with engine.session():
             engine.image_update(_id(work.image), unfinished=INSTALLED)
         work.changed = True
@@ -399,20 +399,20 @@ def _begin(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: 
         work.changed = True
     elif work.step == progress.DONE:
         # What a run left that was killed.
-        work.changed = _has_left(engine, work, wish)
-        if work.trial is not None and not wish.keep:
+        work.changed = _has_left(engine, work, spec)
+        if work.trial is not None and not spec.keep:
             outcome.vms += _ends(work)
 
 
-def _refuse_undecided(work: Work, wish: Wish) -> None:
+def _refuse_undecided(work: Work, spec: Spec) -> None:
     """WrongState where a human has to say first what is to become of it, or has said what can't be."""
-    if wish.state == "installed" and work.step in (progress.MAKE, progress.START, progress.END):
+    if spec.state == "installed" and work.step in (progress.MAKE, progress.START, progress.END):
         raise WrongState(
-            f"{wish.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
+            f"{spec.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
         )
     if work.step == progress.UNREACHED and work.record is not None:
         raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
+            f"{spec.where}: machine {work.record.name}",
             f"host {work.record.host} did not answer",
             "Run again when it does: nothing is begun anew until it is known what it has",
         )
@@ -420,87 +420,87 @@ def _refuse_undecided(work: Work, wish: Wish) -> None:
         return
     if work.record is None or (work.image is not None and work.record.wanted == "DONE"):
         raise WrongState(
-            f"{wish.where}: image {wish.name}",
+            f"{spec.where}: image {spec.name}",
             "something is on its disk, and its machine is gone, or going, without a word whether it is finished",
             "Say state: installed if it is finished, or state: absent to give it up, after which a run begins anew",
         )
     if work.image is None:
         raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
-            f"it is {work.record.state}, and the catalog has no image {wish.name} that it could be installing",
+            f"{spec.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and the catalog has no image {spec.name} that it could be installing",
             "Was it renamed or removed? Look at the machine; state: absent gives the installation up, machine and all",
         )
     raise WrongState(
-        f"{wish.where}: machine {work.record.name}",
+        f"{spec.where}: machine {work.record.name}",
         "it is off, and nothing tells whether its guest ended it when it was finished",
         "Look at its console and its disk. Then say state: installed if it is finished, or state: absent to give "
         "it up, after which a run begins anew",
     )
 
 
-def _was_heard(work: Work, wish: Wish) -> bool:
+def _was_heard(work: Work, spec: Spec) -> bool:
     """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
     told = work.image is not None and work.image.unfinished == INSTALLED and progress.TOOK in work.image.attributes
-    return told and wish.shape.end == progress.PATTERN and wish.state != "installed"
+    return told and spec.shape.end == progress.PATTERN and spec.state != "installed"
 
 
-def _has_left(engine: Engine, work: Work, wish: Wish) -> bool:
-    return bool(_media(engine, wish.name)) or (
-        not wish.keep and (work.trial is not None or bool(_templates(engine, wish.name)))
+def _has_left(engine: Engine, work: Work, spec: Spec) -> bool:
+    return bool(_media(engine, spec.name)) or (
+        not spec.keep and (work.trial is not None or bool(_templates(engine, spec.name)))
     )
 
 
-def _refuse_taken(engine: Engine, wish: Wish) -> None:
+def _refuse_taken(engine: Engine, spec: Spec) -> None:
     """Conflict where something else has a name that is to be taken."""
-    _refuse_template(engine, machine_name(wish.name), progress.MARK, wish.name)
-    _refuse_template(engine, trial_name(wish.name), progress.TRIES, wish.name)
-    names = [media_name(wish.name, what) for what in progress.MEDIA]
+    _refuse_template(engine, machine_name(spec.name), progress.MARK, spec.name)
+    _refuse_template(engine, trial_name(spec.name), progress.TRIES, spec.name)
+    names = [media_name(spec.name, what) for what in progress.MEDIA]
     for image in engine.image_pool():
-        if image.name in names and image.attributes.get(progress.MARK) != wish.name:
+        if image.name in names and image.attributes.get(progress.MARK) != spec.name:
             raise Conflict(
-                f"{wish.where}: image {image.name}",
+                f"{spec.where}: image {image.name}",
                 f"there is one of that name (id {image.id}) that has nothing to do with it",
                 "Rename that image, or install under another name",
             )
 
 
-def _check_answers(wish: Wish, settings: Settings, needed: bool) -> str:
+def _check_answers(spec: Spec, settings: Settings, needed: bool) -> str:
     """The rendered answers. needed: they have to be there."""
-    if wish.kind is None:
+    if spec.kind is None:
         return ""
-    text = settings.answers.get(wish.name)
+    text = settings.answers.get(spec.name)
     if isinstance(text, Mapping):
-        raise InvalidValue(f"{wish.where}: answers", str(text.get("error")), "Correct them, or the file that they are")
+        raise InvalidValue(f"{spec.where}: answers", str(text.get("error")), "Correct them, or the file that they are")
     if needed and not text:
-        raise NotFound(f"{wish.where}: answers", "they were not rendered", "Run this by role install_os")
+        raise NotFound(f"{spec.where}: answers", "they were not rendered", "Run this by role install_os")
     return str(text or "")
 
 
-def _check_host(engine: Engine, wish: Wish) -> None:
+def _check_host(engine: Engine, spec: Spec) -> None:
     names = [host.name for host in engine.host_pool()]
-    if wish.host and wish.host not in names:
-        near = nearest(wish.host, names)
+    if spec.host and spec.host not in names:
+        near = nearest(spec.host, names)
         raise NotFound(
-            f"{wish.where}: host {wish.host}",
+            f"{spec.where}: host {spec.host}",
             "there is no such host",
             f"Did you mean {near!r}? " * bool(near) + "See nebula_info for the hosts that there are",
         )
 
 
-def _check_drivers(engine: Engine, wish: Wish) -> None:
-    if not wish.drivers:
+def _check_drivers(engine: Engine, spec: Spec) -> None:
+    if not spec.drivers:
         return
-    known = next((image for image in engine.image_pool() if image.name == wish.drivers), None)
+    known = next((image for image in engine.image_pool() if image.name == spec.drivers), None)
     if known is None:
-        raise NotFound(f"{wish.where}: drivers {wish.drivers}", "there is no such image", "Store it first")
-    _refuse_no_cd(f"{wish.where}: drivers {wish.drivers}", known)
+        raise NotFound(f"{spec.where}: drivers {spec.drivers}", "there is no such image", "Store it first")
+    _refuse_no_cd(f"{spec.where}: drivers {spec.drivers}", known)
 
 
-def _check_templates(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
+def _check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     """What machines will be made of, as far as that can be told before there are answers."""
-    own = f"{wish.where}: template"
-    made = [progress.template(wish.shape, _foreseen(wish), wish.own)]
-    made += [progress.trial(wish.shape, wish.own)] if wish.verify else []
+    own = f"{spec.where}: template"
+    made = [progress.template(spec.shape, _foreseen(spec), spec.own)]
+    made += [progress.trial(spec.shape, spec.own)] if spec.verify else []
     warnings = [text for template in made for text in instantiate.validate(template, False, own, engine.hypervisors())]
     for index, nic in enumerate(instantiate.demands(made[0], own).nics):
         try:
@@ -516,17 +516,17 @@ def _check_templates(engine: Engine, work: Work, wish: Wish, settings: Settings)
         work.warnings += [f"{own}: {text}" for text in dict.fromkeys(warnings)]
 
 
-def _foreseen(wish: Wish) -> Media:
+def _foreseen(spec: Spec) -> Media:
     """What _make_media() will make."""
-    names = {what: media_name(wish.name, what) for what in progress.MEDIA}
-    boots = wish.boot == answer_files.FROM_KERNEL
+    names = {what: media_name(spec.name, what) for what in progress.MEDIA}
+    boots = spec.boot == answer_files.FROM_KERNEL
     return Media(
         kernel=names["kernel"] if boots else "",
         initrd=names["initrd"] if boots else "",
-        command=wish.kernel_cmd,
-        answers=names["answers"] if wish.way == answer_files.ISO else "",
-        drivers=wish.drivers,
-        floppy=f"/{names['floppy']}" if wish.way == answer_files.FLOPPY else "",
+        command=spec.kernel_cmd,
+        answers=names["answers"] if spec.way == answer_files.ISO else "",
+        drivers=spec.drivers,
+        floppy=f"/{names['floppy']}" if spec.way == answer_files.FLOPPY else "",
     )
 
 
@@ -558,51 +558,51 @@ def _ends(work: Work, hard: bool = True) -> list[dict[str, Any]]:
     return ends
 
 
-def _check_iso(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+def _check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """What can be seen of the ISO before it is there, and the item that brings it."""
-    iso = wish.iso
+    iso = spec.iso
     known = next((image for image in engine.image_pool() if image.name == iso.image), None)
     if known is not None and known.state not in decide.UNFINISHED:
-        _refuse_no_cd(f"{wish.where}: iso {iso.image}", known)
-        iso.refuse_other(wish.where, known)
-        _check_kernel(wish, known.source, installer_media.look(known.source, f"{wish.where}: iso {iso.image}"))
-        _check_room(engine, work, wish, 0, outcome)
+        _refuse_no_cd(f"{spec.where}: iso {iso.image}", known)
+        iso.refuse_other(spec.where, known)
+        _check_kernel(spec, known.source, installer_media.look(known.source, f"{spec.where}: iso {iso.image}"))
+        _check_room(engine, work, spec, 0, outcome)
         return
     if not iso.path:
         if known is not None:
-            _refuse_no_cd(f"{wish.where}: iso {iso.image}", known)
-        raise NotFound(f"{wish.where}: iso {iso.image}", "there is no such image", "Store it first, or give its path")
-    local = settings.local.get(wish.name, {})
+            _refuse_no_cd(f"{spec.where}: iso {iso.image}", known)
+        raise NotFound(f"{spec.where}: iso {iso.image}", "there is no such image", "Store it first, or give its path")
+    local = settings.local.get(spec.name, {})
     if local.get("problem"):
-        raise ImageRefused(f"{wish.where}: iso {iso.origin}", str(local["problem"]), str(local.get("remedy") or ""))
+        raise ImageRefused(f"{spec.where}: iso {iso.origin}", str(local["problem"]), str(local.get("remedy") or ""))
     if not iso.remote and "/" in iso.path and "://" not in iso.path and not local.get("facts"):
         raise NotFound(
-            f"{wish.where}: iso {iso.origin}",
+            f"{spec.where}: iso {iso.origin}",
             str(local.get("lost") or "it is not on the control node"),
             "Give another path, or say where it is: iso: {path: …, remote_src: true}",
         )
     if local.get("facts"):
-        check_media(wish, Facts(**local["facts"]))
+        check_media(spec, Facts(**local["facts"]))
     elif iso.remote and os.path.isfile(iso.path):
-        what = f"{wish.where}: iso {iso.origin}"
-        _check_kernel(wish, iso.path, installer_media.look(iso.path, what))
-    item = iso.item(wish.name)
+        what = f"{spec.where}: iso {iso.origin}"
+        _check_kernel(spec, iso.path, installer_media.look(iso.path, what))
+    item = iso.item(spec.name)
     other = next((each for each in outcome.isos if each["name"] == iso.image), None)
     if other is None:
         size = os.path.getsize(iso.path) if iso.remote and os.path.isfile(iso.path) else int(local.get("size") or 0)
-        _check_room(engine, work, wish, size, outcome)
+        _check_room(engine, work, spec, size, outcome)
         outcome.isos.append(item)
         return
-    _refuse_other_item(wish, item, other)
-    _check_room(engine, work, wish, 0, outcome)
+    _refuse_other_item(spec, item, other)
+    _check_room(engine, work, spec, 0, outcome)
 
 
-def _refuse_other_item(wish: Wish, item: Mapping[str, Any], other: dict[str, Any]) -> None:
+def _refuse_other_item(spec: Spec, item: Mapping[str, Any], other: dict[str, Any]) -> None:
     """Conflict where another installation of the list has an ISO of the same name that is not the same."""
     for key in ("path", "remote_src", "checksum"):
         if item.get(key, other.get(key)) != other.get(key, item.get(key)):
             raise Conflict(
-                f"{wish.where}: iso {wish.iso.image}",
+                f"{spec.where}: iso {spec.iso.image}",
                 f"install {other['install']} has one of that name with {key} {other[key]}, and this has {item[key]}",
                 "Give one of them another name: iso: {path: …, image: …}",
             )
@@ -610,7 +610,7 @@ def _refuse_other_item(wish: Wish, item: Mapping[str, Any], other: dict[str, Any
         other["checksum"] = item["checksum"]
 
 
-def _check_room(engine: Engine, work: Work, wish: Wish, iso: int, outcome: Outcome) -> None:
+def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outcome) -> None:
     """NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
     place = engine.datastore_info(default_for(ImageType.DATABLOCK))
     if not place.capacity_check:
@@ -621,25 +621,25 @@ def _check_room(engine: Engine, work: Work, wish: Wish, iso: int, outcome: Outco
     before = outcome.room.get(directory, 0)
     # What is there of it already goes, or is what is written to.
     has = os.stat(work.image.source).st_blocks * 512 if work.image and os.path.exists(work.image.source) else 0
-    needed = before + max(0, wish.size * datastore.MIB + iso - has)
-    what = f"{wish.where}: size {wish.size}" + (", and those before it in the list" if before else "")
+    needed = before + max(0, spec.size * datastore.MIB + iso - has)
+    what = f"{spec.where}: size {spec.size}" + (", and those before it in the list" if before else "")
     datastore.require_space(directory, needed, f"{what}: in datastore {place.name}")
     outcome.room[directory] = needed
 
 
-def _check_kernel(wish: Wish, path: str, facts: Facts) -> None:
-    check_media(wish, facts)
-    if wish.boot == answer_files.FROM_KERNEL:
-        _kernel_places(wish, path)
+def _check_kernel(spec: Spec, path: str, facts: Facts) -> None:
+    check_media(spec, facts)
+    if spec.boot == answer_files.FROM_KERNEL:
+        _kernel_places(spec, path)
 
 
-def _kernel_places(wish: Wish, path: str) -> tuple[installer_media.Place, ...]:
+def _kernel_places(spec: Spec, path: str) -> tuple[installer_media.Place, ...]:
     """Where kernel and initrd are in the ISO."""
-    what = f"{wish.where}: iso {wish.iso.image}"
-    candidates = [(wish.kernel, wish.initrd)] if wish.kernel else list(wish.kind.kernels if wish.kind else ())
+    what = f"{spec.where}: iso {spec.iso.image}"
+    candidates = [(spec.kernel, spec.initrd)] if spec.kernel else list(spec.kind.kernels if spec.kind else ())
     if not candidates:
         raise InvalidValue(
-            f"{wish.where}: boot kernel", "it is not known which kernel of the ISO that is", "Give kernel and initrd"
+            f"{spec.where}: boot kernel", "it is not known which kernel of the ISO that is", "Give kernel and initrd"
         )
     found = installer_media.find(path, candidates, what)
     if found is not None:
@@ -647,26 +647,26 @@ def _kernel_places(wish: Wish, path: str) -> tuple[installer_media.Place, ...]:
     others = [
         kind.title
         for kind in answer_files.KINDS.values()
-        if kind is not wish.kind and kind.kernels and installer_media.find(path, kind.kernels, what)
+        if kind is not spec.kind and kind.kernels and installer_media.find(path, kind.kernels, what)
     ]
     raise ImageRefused(
         what,
         "it has no installer's kernel at " + " or ".join(" and ".join(pair) for pair in candidates),
         f"It looks like an installer that takes {others[0]}: give answers of that kind"
-        if others and not wish.kernel
+        if others and not spec.kernel
         else "Give kernel and initrd as they are called in the ISO, or answers of a kind that its installer takes",
     )
 
 
 # -- prepared: disk, answers, template --------------------------------------------------------------------------------
-def _prepare(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+def _prepare(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     with _alone(settings):
         # Another run may have been at it meanwhile.
-        _look_again(engine, work, wish, settings)
-        if wish.state == "absent":
-            _give_up(engine, work, wish)
+        _look_again(engine, work, spec, settings)
+        if spec.state == "absent":
+            _give_up(engine, work, spec)
         else:
-            _prepare_alone(engine, work, wish, settings, outcome)
+            _prepare_alone(engine, work, spec, settings, outcome)
 
 
 @contextmanager
@@ -678,97 +678,97 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _look_again(engine: Engine, work: Work, wish: Wish, settings: Settings) -> None:
+def _look_again(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     with engine.session():
-        names = (machine_name(wish.name), trial_name(wish.name))
+        names = (machine_name(spec.name), trial_name(spec.name))
         records = {record.name: record for record in engine.vm_pool(names=names)}
-        _find(work, wish, {image.name: image for image in engine.image_pool()}, records, settings)
+        _find(work, spec, {image.name: image for image in engine.image_pool()}, records, settings)
 
 
-def _prepare_alone(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
-    _refuse_undecided(work, wish)
+def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    _refuse_undecided(work, spec)
     if work.step == progress.WAIT:
         # Its plan may not have been carried out yet.
-        outcome.vms.append({"name": machine_name(wish.name), "state": "present"})
+        outcome.vms.append({"name": machine_name(spec.name), "state": "present"})
     elif work.step in (progress.MAKE, progress.START):
-        iso = _iso_image(engine, wish)
-        facts = installer_media.look(iso.source, f"{wish.where}: iso {iso.name}")
-        _check_kernel(wish, iso.source, facts)
-        _refuse_taken(engine, wish)
-        _check_answers(wish, settings, needed=True)
+        iso = _iso_image(engine, spec)
+        facts = installer_media.look(iso.source, f"{spec.where}: iso {iso.name}")
+        _check_kernel(spec, iso.source, facts)
+        _refuse_taken(engine, spec)
+        _check_answers(spec, settings, needed=True)
         if work.step == progress.MAKE:
-            _make_disk(engine, work, wish)
-        media = _make_media(engine, wish, iso, facts, settings)
-        _ready(engine, work, progress.template(wish.shape, media, wish.own))
+            _make_disk(engine, work, spec)
+        media = _make_media(engine, spec, iso, facts, settings)
+        _ready(engine, work, progress.template(spec.shape, media, spec.own))
         outcome.vms.append(
-            {"name": machine_name(wish.name), "template": machine_name(wish.name), "state": "running"}
-            | ({"host": wish.host} if wish.host else {})
+            {"name": machine_name(spec.name), "template": machine_name(spec.name), "state": "running"}
+            | ({"host": spec.host} if spec.host else {})
         )
     else:
         return
     work.changed = work.step != progress.WAIT
     outcome.waits.append(
         {
-            "name": wish.name,
-            "machine": machine_name(wish.name),
-            "size": wish.size,
-            "end": wish.shape.end,
-            "pattern": wish.pattern,
-            "failures": list(wish.failures),
-            "marker": wish.marker,
-            "keys": wish.shape.profile == "windows",
+            "name": spec.name,
+            "machine": machine_name(spec.name),
+            "size": spec.size,
+            "end": spec.shape.end,
+            "pattern": spec.pattern,
+            "failures": list(spec.failures),
+            "marker": spec.marker,
+            "keys": spec.shape.profile == "windows",
             "fresh": work.step != progress.WAIT,
-            "timeout": wish.timeout,
+            "timeout": spec.timeout,
         }
     )
 
 
-def _give_up(engine: Engine, work: Work, wish: Wish) -> None:
+def _give_up(engine: Engine, work: Work, spec: Spec) -> None:
     if work.machine is not None:
-        raise WrongState(f"{wish.where}: state absent", "its machine is there still", "Run again when its host answers")
-    names = _media(engine, wish.name)
+        raise WrongState(f"{spec.where}: state absent", "its machine is there still", "Run again when its host answers")
+    names = _media(engine, spec.name)
     if work.image is not None and work.image.unfinished:
-        names.append(wish.name)
+        names.append(spec.name)
         work.image = None
-    work.changed = _remove_images(engine, names) | _remove_templates(engine, wish.name)
+    work.changed = _remove_images(engine, names) | _remove_templates(engine, spec.name)
 
 
-def _iso_image(engine: Engine, wish: Wish) -> Image:
-    known = next((image for image in engine.image_pool() if image.name == wish.iso.image), None)
-    asked = f"{wish.where}: iso {wish.iso.image}"
+def _iso_image(engine: Engine, spec: Spec) -> Image:
+    known = next((image for image in engine.image_pool() if image.name == spec.iso.image), None)
+    asked = f"{spec.where}: iso {spec.iso.image}"
     if known is None:
-        remedy = "Run again: it is stored first" if wish.iso.path else "Store it first, or give its path"
+        remedy = "Run again: it is stored first" if spec.iso.path else "Store it first, or give its path"
         raise NotFound(asked, "there is no such image", remedy)
     _refuse_no_cd(asked, known)
-    wish.iso.refuse_other(wish.where, known)
+    spec.iso.refuse_other(spec.where, known)
     return known
 
 
-def _make_disk(engine: Engine, work: Work, wish: Wish) -> None:
+def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
     """A blank one, whatever was there: what is not finished is not gone on with."""
     if work.image is not None:
-        _remove_images(engine, [wish.name])
+        _remove_images(engine, [spec.name])
     wanted = Image(
         None,
-        wish.name,
+        spec.name,
         ImageType.DATABLOCK,
         persistent=True,
         datastore_id=default_for(ImageType.DATABLOCK),
-        format=wish.format,
-        size=wish.size,
-        firmware=wish.shape.firmware,
-        bus=wish.shape.bus,
+        format=spec.format,
+        size=spec.size,
+        firmware=spec.shape.firmware,
+        bus=spec.shape.bus,
         # From its first moment, so that nobody else stores something into it, or takes it for a disk of his own.
         unfinished=INSTALLING,
-        attributes={progress.FROM: wish.iso.image, progress.VERIFIED: "NO"},
+        attributes={progress.FROM: spec.iso.image, progress.VERIFIED: "NO"},
     )
     with engine.session():
         image = work.image = engine.image_allocate(wanted)
     files.make_directory(os.path.dirname(image.source), 0o711)
     with importer.reserved(image.source, LOCK_SECONDS):
         try:
-            store.require_capacity(engine, image, wish.size, f"{wish.where}: its disk")
-            importer.make_empty(image.source, wish.size, wish.format, "")
+            store.require_capacity(engine, image, spec.size, f"{spec.where}: its disk")
+            importer.make_empty(image.source, spec.size, spec.format, "")
             datastore.protect(image.source, writable=True)
         except (NebulaError, OSError) as problem:
             with engine.session():
@@ -780,56 +780,56 @@ def _make_disk(engine: Engine, work: Work, wish: Wish) -> None:
             work.image = engine.image_update(_id(image), unfinished=INSTALLING)
 
 
-def _make_media(engine: Engine, wish: Wish, iso: Image, facts: Facts, settings: Settings) -> Media:
+def _make_media(engine: Engine, spec: Spec, iso: Image, facts: Facts, settings: Settings) -> Media:
     """Images of what the installer is given besides, all for this installation alone."""
     # Of a run that was killed: they may be of other answers.
-    _remove_images(engine, _media(engine, wish.name))
+    _remove_images(engine, _media(engine, spec.name))
     kernel = initrd = answers = floppy = command = ""
     given: dict[str, bytes] = {}
-    if wish.kind is not None:
-        given = {wish.kind.file: _check_answers(wish, settings, needed=True).encode()}
+    if spec.kind is not None:
+        given = {spec.kind.file: _check_answers(spec, settings, needed=True).encode()}
         command = (
-            answer_files.command_line(wish.kind, wish.way, facts.label) if wish.boot != answer_files.FROM_ISO else ""
+            answer_files.command_line(spec.kind, spec.way, facts.label) if spec.boot != answer_files.FROM_ISO else ""
         )
-    if wish.way == answer_files.ISO and wish.kind is not None:
-        beside = {name: content.encode() for name, content in wish.kind.beside}
-        with iso9660.labelled(wish.kind.label, {**given, **beside}) as made:
-            answers = _store(engine, wish, "answers", ImageType.CDROM, made.copy)
-    elif wish.way == answer_files.FLOPPY:
-        name = _store(engine, wish, "floppy", ImageType.CONTEXT, [installer_media.floppy(given)])
+    if spec.way == answer_files.ISO and spec.kind is not None:
+        beside = {name: content.encode() for name, content in spec.kind.beside}
+        with iso9660.labelled(spec.kind.label, {**given, **beside}) as made:
+            answers = _store(engine, spec, "answers", ImageType.CDROM, made.copy)
+    elif spec.way == answer_files.FLOPPY:
+        name = _store(engine, spec, "floppy", ImageType.CONTEXT, [installer_media.floppy(given)])
         floppy = engine.image_info(name).source
-    if wish.boot == answer_files.FROM_KERNEL:
-        places = _kernel_places(wish, iso.source)
-        what = f"{wish.where}: iso {iso.name}"
-        kernel = _store(engine, wish, "kernel", ImageType.KERNEL, installer_media.content(iso.source, places[0], what))
-        initrd = _store(engine, wish, "initrd", ImageType.RAMDISK, _initrd(wish, iso, places[1], given, what))
+    if spec.boot == answer_files.FROM_KERNEL:
+        places = _kernel_places(spec, iso.source)
+        what = f"{spec.where}: iso {iso.name}"
+        kernel = _store(engine, spec, "kernel", ImageType.KERNEL, installer_media.content(iso.source, places[0], what))
+        initrd = _store(engine, spec, "initrd", ImageType.RAMDISK, _initrd(spec, iso, places[1], given, what))
     return Media(
         kernel=kernel,
         initrd=initrd,
-        command=" ".join(filter(None, (command, wish.kernel_cmd))),
+        command=" ".join(filter(None, (command, spec.kernel_cmd))),
         answers=answers,
-        drivers=wish.drivers,
+        drivers=spec.drivers,
         floppy=floppy,
     )
 
 
 def _initrd(
-    wish: Wish, iso: Image, place: installer_media.Place, given: Mapping[str, bytes], what: str
+    spec: Spec, iso: Image, place: installer_media.Place, given: Mapping[str, bytes], what: str
 ) -> Iterator[bytes]:
     yield from installer_media.content(iso.source, place, what)
-    if wish.way == answer_files.INITRD:
+    if spec.way == answer_files.INITRD:
         yield installer_media.padding(place.size)
         yield installer_media.archive(given)
 
 
-def _store(engine: Engine, wish: Wish, what: str, kind: ImageType, content: Any) -> str:
-    name = media_name(wish.name, what)
-    with _unnamed(os.path.dirname(engine.image_info(wish.name).source), content) as path:
+def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any) -> str:
+    name = media_name(spec.name, what)
+    with _unnamed(os.path.dirname(engine.image_info(spec.name).source), content) as path:
         # By that attribute it is known as ours to remove.
-        ours = {progress.MARK: wish.name}
+        ours = {progress.MARK: spec.name}
         _apply(engine, [{"name": name, "type": kind.name, "path": path, "remote_src": True, "attributes": ours}])
     with engine.session():
-        engine.image_update(name, origin=f"{what} of install {wish.name}")
+        engine.image_update(name, origin=f"{what} of install {spec.name}")
     return name
 
 
@@ -876,14 +876,14 @@ def _refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
 
 
 # -- recorded: what the nodes heard -----------------------------------------------------------------------------------
-def _record(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
-    heard = next((each for each in settings.waited if each.get("name") == wish.name), None)
+def _record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    heard = next((each for each in settings.waited if each.get("name") == spec.name), None)
     if heard is None or not heard.get("installed"):
         return
     same = work.record is not None and heard.get("vm_id") == work.record.id
     if work.image is None or work.record is None or not same or work.image.unfinished not in (INSTALLING, INSTALLED):
         raise WrongState(
-            f"{wish.where}: machine {heard.get('vm_id')}",
+            f"{spec.where}: machine {heard.get('vm_id')}",
             "it is at its end, and another run has gone on with the installation meanwhile",
             "Let one run at a time deal with it; run again",
         )
@@ -898,10 +898,10 @@ def _record(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome:
 
 
 # -- converted: an OS image, and a machine that tries it --------------------------------------------------------------
-def _convert(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
+def _convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     if work.step == progress.FINISH and work.record is not None:
         raise WrongState(
-            f"{wish.where}: machine {work.record.name}",
+            f"{spec.where}: machine {work.record.name}",
             f"it is {work.record.state}, and still has the disk"
             + (f": {work.record.error}" if work.record.error else ""),
             "Power it off in its guest, or pull its plug if nothing is written any more (nebula_vms: state: poweroff, "
@@ -909,7 +909,7 @@ def _convert(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome
         )
     if work.step in (progress.CONVERT, progress.VERIFY, progress.DONE):
         # Its machine is gone. Answers are not kept a moment longer.
-        work.changed = _remove_images(engine, _media(engine, wish.name)) or work.changed
+        work.changed = _remove_images(engine, _media(engine, spec.name)) or work.changed
     if work.step == progress.CONVERT and work.image is not None:
         # Both before the catalog calls it READY, and both again if that is killed.
         files.settle(work.image.source)
@@ -925,32 +925,32 @@ def _convert(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome
                 error="",
             )
         work.changed = True
-        work.step = progress.step(work.image, None, False, wish.verify)
+        work.step = progress.step(work.image, None, False, spec.verify)
     if work.step not in (progress.VERIFY, progress.DONE):
         return
-    if not wish.keep:
-        work.changed = _remove_templates(engine, wish.name, trial=work.step == progress.DONE) or work.changed
+    if not spec.keep:
+        work.changed = _remove_templates(engine, spec.name, trial=work.step == progress.DONE) or work.changed
     if work.step == progress.VERIFY:
-        name = trial_name(wish.name)
+        name = trial_name(spec.name)
         with engine.session():
-            _refuse_template(engine, name, progress.TRIES, wish.name)
-            item = {"name": name, "template": progress.trial(wish.shape, wish.own).to_mapping()}
+            _refuse_template(engine, name, progress.TRIES, spec.name)
+            item = {"name": name, "template": progress.trial(spec.shape, spec.own).to_mapping()}
             done, _views, warnings = templates.apply_all(engine, [item], False)
             for each in done:
                 if each.error is not None:
                     raise each.error
             work.warnings += warnings
         outcome.vms.append(
-            {"name": name, "template": name, "state": "running"} | ({"host": wish.host} if wish.host else {})
+            {"name": name, "template": name, "state": "running"} | ({"host": spec.host} if spec.host else {})
         )
-        outcome.patterns[name] = wish.trial
-        outcome.timeout = max(outcome.timeout, wish.trial_timeout)
+        outcome.patterns[name] = spec.trial
+        outcome.timeout = max(outcome.timeout, spec.trial_timeout)
         work.changed = True
 
 
 # -- concluded: what its guest said, and what became of all -----------------------------------------------------------
-def _conclude(engine: Engine, work: Work, wish: Wish, settings: Settings, outcome: Outcome) -> None:
-    name = trial_name(wish.name)
+def _conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    name = trial_name(spec.name)
     heard = next((each for each in settings.verified if each.get("name") == name), None)
     believed = heard is not None and bool(heard.get("verified"))
     if believed and work.step == progress.VERIFY and work.image is not None and work.trial is not None:
@@ -959,10 +959,10 @@ def _conclude(engine: Engine, work: Work, wish: Wish, settings: Settings, outcom
             work.image = engine.image_update(_id(work.image), attributes=attributes)
         work.changed, work.step = True, progress.DONE
         work.how = str((heard or {}).get("said") or "")
-    if work.step == progress.DONE and not wish.keep:
+    if work.step == progress.DONE and not spec.keep:
         if work.trial is not None:
             outcome.vms += _ends(work)
-        work.changed = _remove_templates(engine, wish.name) or work.changed
+        work.changed = _remove_templates(engine, spec.name) or work.changed
 
 
 # -- images and templates that are ours -------------------------------------------------------------------------------

@@ -178,19 +178,19 @@ class Images:
         )[0]
         state = ImageState(row["state"])
         if comes_from(row["operation"]):
-            _refuse_away(self._wish(row["name"], image_id, vm_id, disk_id), state, row["operation"])
+            _refuse_away(self._spec(row["name"], image_id, vm_id, disk_id), state, row["operation"])
         if state in _REMEDIES and not (adopted and writable and state == ImageState.DISABLED):
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
-            raise WrongState(self._wish(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
+            raise WrongState(self._spec(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
         if writable and not row["persistent"]:
             raise WrongState(
-                self._wish(row["name"], image_id, vm_id, disk_id),
+                self._spec(row["name"], image_id, vm_id, disk_id),
                 "it is not persistent, so no machine writes into it",
                 "Make it persistent: true",
             )
         if state == ImageState.CLONE and row["persistent"]:
             raise WrongState(
-                self._wish(row["name"], image_id, vm_id, disk_id),
+                self._spec(row["name"], image_id, vm_id, disk_id),
                 _BEING_CLONED,
                 _CLONE_REMEDY,
             )
@@ -198,19 +198,19 @@ class Images:
         users = self._users(image_id) if row["persistent"] or row["unfinished"] else ""
         if users and row["unfinished"]:
             raise InUse(
-                self._wish(row["name"], image_id, vm_id, disk_id),
+                self._spec(row["name"], image_id, vm_id, disk_id),
                 f"{NOT_FINISHED} ({row['unfinished']}), and it is used by {users}",
                 "Wait until that is done",
             )
         if users and self._users_end(image_id):
             raise BeingEnded(
-                self._wish(row["name"], image_id, vm_id, disk_id),
+                self._spec(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
                 "It is being ended, or loses it: run again when that is done",
             )
         if users:
             raise InUse(
-                self._wish(row["name"], image_id, vm_id, disk_id),
+                self._spec(row["name"], image_id, vm_id, disk_id),
                 f"it is persistent and used by {users}",
                 "A persistent image serves one machine at a time: end that one, or use another image",
             )
@@ -433,7 +433,7 @@ class Images:
         )
         return all(row["disk_id"] in lasting(row).get("detached", ()) for row in rows)
 
-    def _wish(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
+    def _spec(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)
         machine = f"machine {row['name']} (id {vm_id})" if row else f"machine {vm_id}"
         return f"image {name} (id {image_id}) for {machine}, disk {disk_id}"

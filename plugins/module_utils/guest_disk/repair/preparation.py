@@ -30,7 +30,7 @@ STEPS = (CONTEXT, *repairs.STEPS, FILES)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Spec:
     """steps: those to be done, all if there are none. program: text of the context program, "" to do without.
     timezone: "" leaves it as it is. via, trusted: of files alone, as inject.inject() has them."""
 
@@ -53,41 +53,41 @@ class Outcome:
     done: tuple[Step, ...]
 
 
-def prepare(disk: str, format: str, directory: str, wishes: Wishes, what: str) -> Outcome:
+def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Outcome:
     """Do what is to be done in this disk, an overlay that the caller commits or throws away."""
-    if _goes_without(wishes, what):
+    if _goes_without(spec, what):
         path = os.path.join(directory, disk)
-        _way, put = inject.bring(path, format, wishes.files, what, wishes.via, wishes.trusted)
+        _way, put = inject.bring(path, format, spec.files, what, spec.via, spec.trusted)
         return Outcome("", tuple(_told(put)))
     with guestfish.session(disk, format, directory, what) as talk:
         root = root_file_system.mount(talk, what, writable=True)
         if root.os != root_file_system.LINUX:
-            return Outcome("Windows", _only_files(talk, root, wishes, what))
-        zone = wishes.timezone or "UTC"
+            return Outcome("Windows", _only_files(talk, root, spec, what))
+        zone = spec.timezone or "UTC"
         facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         done = []
-        if wishes.program and wishes.asks(CONTEXT) and not _takes_context(linux_files.contextualisers(facts)):
-            done += _program(talk, directory, wishes.program, what)
+        if spec.program and spec.asks(CONTEXT) and not _takes_context(linux_files.contextualisers(facts)):
+            done += _program(talk, directory, spec.program, what)
             # What the next steps leave to it is there now.
             facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
-        names = [name for name in repairs.STEPS if wishes.asks(name) and (name != "timezone" or wishes.timezone)]
+        names = [name for name in repairs.STEPS if spec.asks(name) and (name != "timezone" or spec.timezone)]
         # None of them is not all of them.
-        for step in _planned(talk, facts, names, wishes, root) if names else ():
+        for step in _planned(talk, facts, names, spec, root) if names else ():
             for edit in step.edits:
                 _apply(talk, edit, root, what)
             done.append(step)
-        if wishes.asks(FILES):
-            done += _files(talk, wishes.files, root, what)
+        if spec.asks(FILES):
+            done += _files(talk, spec.files, root, what)
         return Outcome(facts.name, tuple(done))
 
 
-def _goes_without(wishes: Wishes, what: str) -> bool:
+def _goes_without(spec: Spec, what: str) -> bool:
     """Whether it is done without libguestfs."""
-    way = inject.choose(wishes.via, wishes.trusted, what) if wishes.via != "auto" else "guestfs"
+    way = inject.choose(spec.via, spec.trusted, what) if spec.via != "auto" else "guestfs"
     if way == "guestfs":
-        without = wishes.via == "auto" and wishes.trusted and wishes.steps == (FILES,)
+        without = spec.via == "auto" and spec.trusted and spec.steps == (FILES,)
         return without and not context_program.present("guestfish")
-    if wishes.steps != (FILES,):
+    if spec.steps != (FILES,):
         raise Unsupported(
             f"{what}: via {way}",
             "all steps but files are done by libguestfs, which sees the whole guest and keeps it from this host",
@@ -114,11 +114,11 @@ def _program(talk: Session, directory: str, program: str, what: str) -> list[Ste
 
 
 def _planned(
-    talk: Session, facts: Facts, names: Sequence[str], wishes: Wishes, root: root_file_system.Root
+    talk: Session, facts: Facts, names: Sequence[str], spec: Spec, root: root_file_system.Root
 ) -> Sequence[Step]:
     """What files are to be there, and are, no step clears away: each run would write them again."""
     steps = repairs.plan(facts, names)
-    entries = {entry.path: entry for entry in wishes.files if wishes.asks(FILES)}
+    entries = {entry.path: entry for entry in spec.files if spec.asks(FILES)}
     kept = [path for path in repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
     return repairs.plan(facts, names, kept) if kept else steps
 
@@ -161,15 +161,15 @@ def _write(talk: Session, edit: Write, root: root_file_system.Root, what: str) -
         inject.write(talk, [Entry(edit.path, data, edit.mode)], root, what)
 
 
-def _only_files(talk: Session, root: root_file_system.Root, wishes: Wishes, what: str) -> tuple[Step, ...]:
-    asked = [step for step in wishes.steps if step != FILES]
+def _only_files(talk: Session, root: root_file_system.Root, spec: Spec, what: str) -> tuple[Step, ...]:
+    asked = [step for step in spec.steps if step != FILES]
     if asked:
         raise Unsupported(
             f"{what}: steps {', '.join(asked)}",
             "it holds Windows, into which only files are put here",
             "Leave steps out; see docs/windows.md for what is done in a running Windows",
         )
-    return tuple(_files(talk, wishes.files, root, what))
+    return tuple(_files(talk, spec.files, root, what))
 
 
 def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> list[Step]:
@@ -184,7 +184,7 @@ def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root,
 def _told(put: Sequence[Entry]) -> list[Step]:
     if not put:
         return []
-    return [Step(FILES, (), "not as wished", "\n".join(_shown(entry) for entry in put))]
+    return [Step(FILES, (), "not as specified", "\n".join(_shown(entry) for entry in put))]
 
 
 def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:

@@ -23,7 +23,7 @@ from ...guest_disk import inject
 from ...guest_disk.inject import Entry
 from ...guest_disk.open import edits
 from ...guest_disk.repair import preparation
-from ...guest_disk.repair.preparation import Outcome, Wishes
+from ...guest_disk.repair.preparation import Outcome, Spec
 from ...host import files
 from ...model.image import Image, refuse_unfinished
 from ...model.names import nearest
@@ -83,10 +83,10 @@ def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, w
             missing = _missing(engine, item)
             if missing is not None:
                 return _to_come(label, missing, warnings)
-        wishes = _wishes(item, settings.program, f"image {label}")
+        spec = _spec(item, settings.program, f"image {label}")
         if item["name"]:
-            return _catalogued(engine, item["name"], wishes, settings)
-        return _by_path(item, wishes, settings)
+            return _catalogued(engine, item["name"], spec, settings)
+        return _by_path(item, spec, settings)
     except MissingDependency as error:
         if settings.check_mode:
             return _to_come(label, error, warnings)
@@ -127,15 +127,15 @@ def view(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
 # --- by its path -----------------------------------------------------------------------------------------------------
 
 
-def _by_path(item: Mapping[str, Any], wishes: Wishes, settings: Settings) -> Item:
+def _by_path(item: Mapping[str, Any], spec: Spec, settings: Settings) -> Item:
     image = edits.locate(item["path"], item["format"], item["trusted"])
-    outcome, resumed = _work(image, wishes, settings.check_mode)
+    outcome, resumed = _work(image, spec, settings.check_mode)
     return _item(item["path"], outcome, resumed)
 
 
 def _work(
     image: edits.Image,
-    wishes: Wishes,
+    spec: Spec,
     check_mode: bool,
     of_catalog: bool = False,
     announce: Callable[[], None] | None = None,
@@ -150,9 +150,9 @@ def _work(
             edits.refuse_strange(image)
             overlay = os.path.join(directory, edits.OVERLAY)
             edits.overlay(image, overlay)
-            return preparation.prepare(overlay, "qcow2", directory, wishes, image.what), False
+            return preparation.prepare(overlay, "qcow2", directory, spec, image.what), False
     with edits.begun(image) as resumed:
-        outcome = preparation.prepare(edits.OVERLAY, "qcow2", image.directory, wishes, image.what)
+        outcome = preparation.prepare(edits.OVERLAY, "qcow2", image.directory, spec, image.what)
         if outcome.done:
             edits.commit(image, announce)
     return outcome, resumed
@@ -170,7 +170,7 @@ def _item(label: str, outcome: Outcome, resumed: bool) -> Item:
 # --- of the catalog --------------------------------------------------------------------------------------------------
 
 
-def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Settings) -> Item:
+def _catalogued(engine: Engine | None, name: str, spec: Spec, settings: Settings) -> Item:
     image = catalogued(engine, name)
     _refuse(image)
     if engine is None:
@@ -180,7 +180,7 @@ def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Sett
     if settings.check_mode:
         if _is_ours(image) and edits.interrupted(place):
             return _item(name, Outcome("", ()), True)
-        outcome, _resumed = _work(place, wishes, True, of_catalog=True)
+        outcome, _resumed = _work(place, spec, True, of_catalog=True)
         return _item(name, outcome, False)
     with importer.reserved(image.source, settings.wait_timeout):
         held, begun = _hold(engine, image)
@@ -188,7 +188,7 @@ def _catalogued(engine: Engine | None, name: str, wishes: Wishes, settings: Sett
             # It was stored anew since, perhaps at the same place of the disk.
             edits.discard(place)
         try:
-            outcome, resumed = _work(place, wishes, check_mode=False, announce=lambda: _announce(engine, held))
+            outcome, resumed = _work(place, spec, check_mode=False, announce=lambda: _announce(engine, held))
         except BaseException:
             # Half of it in the file, or that is gone and nobody can tell: it stays LOCKED for the next run.
             if not edits.interrupted(place):
@@ -250,7 +250,7 @@ def _let_go(engine: Engine, held: Image) -> None:
 # --- an item's values ------------------------------------------------------------------------------------------------
 
 
-def _wishes(item: Mapping[str, Any], program: str, what: str) -> Wishes:
+def _spec(item: Mapping[str, Any], program: str, what: str) -> Spec:
     for step in item["steps"]:
         if step not in preparation.STEPS:
             near = nearest(step, preparation.STEPS)
@@ -264,7 +264,7 @@ def _wishes(item: Mapping[str, Any], program: str, what: str) -> Wishes:
         raise InvalidValue(f"{what}: timezone {zone!r}", "it is not the name of a zone", "Write it as Europe/Berlin")
     entries = tuple(_entry(each, what) for each in item["files"])
     inject.check(entries, what)
-    return Wishes(tuple(item["steps"]), program, zone, entries, item["via"], item["trusted"])
+    return Spec(tuple(item["steps"]), program, zone, entries, item["via"], item["trusted"])
 
 
 def _entry(given: Mapping[str, Any], what: str) -> Entry:

@@ -4,7 +4,7 @@
 """Other content for an image that is there: another format, compressed, without holes, encrypted, larger.
 
 It is LOCKED meanwhile, with a note of what is done to it, so that a run that was killed is undone, or finished where
-only the catalog does not know yet; what the item wishes is then begun anew.
+only the catalog does not know yet; what the item specifications is then begun anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...model.image import Image, refuse_unfinished
 from ...model.states import ImageState
 from ...storage import formats, importer, reworks
 from . import store
-from .spec import WRITABLE, Wish
+from .spec import WRITABLE, Spec
 from .work import Settings, Work, id_of, image_view, is_reworked, operation_of, same, told_of
 
 MIB = importer.MIB
@@ -79,32 +79,32 @@ def _is_due(image: Image, key: str) -> bool:
     return not _noted(image, key) and not (is_used and key in image.notes)
 
 
-def wanted(wish: Wish, image: Image) -> Rework | None:
+def wanted(spec: Spec, image: Image) -> Rework | None:
     """What has to be done to the content, None if nothing; an error where that can't be."""
-    what = f"image {wish.name} (id {image.id})"
-    format = wish.format or image.format
-    encrypt = bool(wish.luks_secret) and not image.luks_secret
+    what = f"image {spec.name} (id {image.id})"
+    format = spec.format or image.format
+    encrypt = bool(spec.luks_secret) and not image.luks_secret
     if encrypt:
         format = "qcow2"
-    if wish.compress and format == "raw":
+    if spec.compress and format == "raw":
         raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
-    size = max(wish.size or 0, image.size)
-    compress = wish.compress and _is_due(image, "compress")
-    flatten = wish.flatten and bool(image.snapshots)
-    sparse = wish.sparse and _is_due(image, "sparse")
+    size = max(spec.size or 0, image.size)
+    compress = spec.compress and _is_due(image, "compress")
+    flatten = spec.flatten and bool(image.snapshots)
+    sparse = spec.sparse and _is_due(image, "sparse")
     rewrite = format != image.format or encrypt or compress or flatten or (sparse and image.format != "raw")
     if not rewrite and size == image.size and not sparse:
         return None
     do = REWRITE if rewrite else GROW if size > image.size else DIG
-    _refuse(what, wish, image, do, format)
+    _refuse(what, spec, image, do, format)
     if do == DIG:
         return Rework(DIG, format, size, sparse=True)
     if image.luks_secret or encrypt:
-        _refuse_without_key(what, wish, image, encrypt)
+        _refuse_without_key(what, spec, image, encrypt)
     # What was compressed stays so: whoever wants it otherwise converts it to raw, and back.
     packed = compress or (rewrite and format == "qcow2" and _noted(image, "compress") and not encrypt)
-    secret = wish.luks_secret or image.luks_secret
-    key = wish.passphrase if secret else ""
+    secret = spec.luks_secret or image.luks_secret
+    key = spec.passphrase if secret else ""
     return Rework(
         do,
         format,
@@ -114,13 +114,13 @@ def wanted(wish: Wish, image: Image) -> Rework | None:
         sparse=sparse and do == REWRITE,
         flatten=flatten,
         luks_secret=secret,
-        source_key=wish.passphrase if image.luks_secret else "",
+        source_key=spec.passphrase if image.luks_secret else "",
         key=key,
     )
 
 
-def _refuse(what: str, wish: Wish, image: Image, do: str, format: str) -> None:
-    asked = f"{what}: {_asked(wish, image, format)}"
+def _refuse(what: str, spec: Spec, image: Image, do: str, format: str) -> None:
+    asked = f"{what}: {_asked(spec, image, format)}"
     if image.type not in WRITABLE:
         raise Conflict(
             asked,
@@ -132,7 +132,7 @@ def _refuse(what: str, wish: Wish, image: Image, do: str, format: str) -> None:
     refuse_unfinished(asked, image)
     if image.state not in (ImageState.READY, ImageState.DISABLED):
         raise WrongState(asked, f"it is in state {image.state.name}", "Wait until it is READY")
-    if image.snapshots and not wish.flatten:
+    if image.snapshots and not spec.flatten:
         raise Conflict(
             asked,
             f"its file holds disk snapshots ({len(json.loads(image.snapshots))}), which would be lost",
@@ -144,14 +144,14 @@ def _refuse(what: str, wish: Wish, image: Image, do: str, format: str) -> None:
             "it is encrypted, and a raw file would not be",
             "Make a new image, and copy what is in it by a machine",
         )
-    if image.luks_secret and wish.compress:
+    if image.luks_secret and spec.compress:
         raise Conflict(asked, "it is encrypted, and what is encrypted can't be compressed", "Leave compress out")
 
 
-def _refuse_without_key(what: str, wish: Wish, image: Image, encrypt: bool) -> None:
-    if wish.passphrase:
+def _refuse_without_key(what: str, spec: Spec, image: Image, encrypt: bool) -> None:
+    if spec.passphrase:
         return
-    asked = f"{what}: {_asked(wish, image, wish.format or image.format)}"
+    asked = f"{what}: {_asked(spec, image, spec.format or image.format)}"
     if encrypt:
         raise InvalidValue(
             asked, "it is not encrypted yet, and no passphrase is given", "Give luks_passphrase: that of the secret"
@@ -163,15 +163,15 @@ def _refuse_without_key(what: str, wish: Wish, image: Image, encrypt: bool) -> N
     )
 
 
-def _asked(wish: Wish, image: Image, format: str) -> str:
+def _asked(spec: Spec, image: Image, format: str) -> str:
     asked = []
-    if wish.luks_secret and not image.luks_secret:
+    if spec.luks_secret and not image.luks_secret:
         asked.append("luks_secret")
     elif format != image.format:
         asked.append(f"format {format}")
-    if wish.size and wish.size > image.size:
-        asked.append(f"size {wish.size} MB")
-    asked += [key for key in ("compress", "sparse") if getattr(wish, key)]
+    if spec.size and spec.size > image.size:
+        asked.append(f"size {spec.size} MB")
+    asked += [key for key in ("compress", "sparse") if getattr(spec, key)]
     return ", ".join(asked) or "snapshot_flatten"
 
 
@@ -211,8 +211,8 @@ def _drop(engine: Engine, image: Image) -> Image:
 
 def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
     """Outside of any session: do it. On an error the image is as it was."""
-    image, wish = work.image, work.wish
-    if image is None or wish is None:
+    image, spec = work.image, work.spec
+    if image is None or spec is None:
         return
     what = f"image {image.name} (id {image.id})"
     try:
@@ -230,13 +230,13 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
             except BaseException:
                 _give_up(engine, image)
                 raise
-            work.became(wish.name, image_view(done), changed=True)
+            work.became(spec.name, image_view(done), changed=True)
             work.todo = "again"
     except (NebulaError, OSError) as caught:
-        problem = told_of(caught, wish, image)
+        problem = told_of(caught, spec, image)
         with engine.session():
             left = same(engine, image) or replace(image, state=ImageState.DELETE)
-        work.became(wish.name, image_view(left), changed=False, error=problem)
+        work.became(spec.name, image_view(left), changed=False, error=problem)
 
 
 def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
@@ -311,8 +311,8 @@ def is_done(image: Image) -> bool:
 
 def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
     """Outside of any session: see to an image that is LOCKED by an operation. Another run may be at it."""
-    image, wish = work.image, work.wish
-    if image is None or wish is None:
+    image, spec = work.image, work.spec
+    if image is None or spec is None:
         return
     try:
         with importer.reserved(image.source, settings.wait_timeout):
@@ -320,12 +320,12 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
                 now = same(engine, image)
             if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
                 recovered = recover(engine, now)
-                work.became(wish.name, image_view(recovered), changed=True)
+                work.became(spec.name, image_view(recovered), changed=True)
         work.todo = "again"
     except TimedOut as error:
-        work.became(wish.name, image_view(image), changed=False, error=error)
+        work.became(spec.name, image_view(image), changed=False, error=error)
     except (NebulaError, OSError) as caught:
-        work.became(wish.name, image_view(image), changed=False, error=told_of(caught, wish, image))
+        work.became(spec.name, image_view(image), changed=False, error=told_of(caught, spec, image))
 
 
 def recovered_view(engine: Engine, image: Image) -> Image:

@@ -43,7 +43,7 @@ _FILE_KEYS = ("path", "content", "content_base64", "src", "remote_src", "mode", 
 
 
 @dataclass(frozen=True)
-class Wish:
+class Spec:
     """One item, checked. None is what the user did not set. path: on the front-end if remote, else on the control node;
     or a URL. clone_of, base: the image that it is made from, as it is or with `recipe`. attributes: None takes one
     away. passphrase is never shown nor kept."""
@@ -85,10 +85,10 @@ class Wish:
         return bool(self.path or self.clone_of or self.base or self.size)
 
     def __repr__(self) -> str:
-        return f"Wish({self.name!r})"
+        return f"Specification({self.name!r})"
 
 
-def wish_of(item: Mapping[str, Any]) -> Wish:
+def spec_of(item: Mapping[str, Any]) -> Spec:
     """The item, checked; InvalidValue names the image, the key and the value."""
     name = check_name("image", item.get("name"))
     what = f"image {name}"
@@ -110,7 +110,7 @@ def wish_of(item: Mapping[str, Any]) -> Wish:
     target = _text(what, item, "target")
     if target and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", target):
         raise InvalidValue(f"{what}: target {target!r}", "it is not the name of a disk", "Write it as vda, sdb, hdc …")
-    wish = Wish(
+    spec = Spec(
         name=name,
         state=_choice(what, item, "state", STATES) or "present",
         renamed_from=sources["renamed_from"],
@@ -138,8 +138,8 @@ def wish_of(item: Mapping[str, Any]) -> Wish:
         description=_text(what, item, "description"),
         attributes=_attributes(what, item.get("attributes")),
     )
-    _refuse_contradictions(what, wish)
-    return wish
+    _refuse_contradictions(what, spec)
+    return spec
 
 
 def _refuse_two_sources(what: str, sources: Mapping[str, str]) -> None:
@@ -150,29 +150,29 @@ def _refuse_two_sources(what: str, sources: Mapping[str, str]) -> None:
         )
 
 
-def _refuse_contradictions(what: str, wish: Wish) -> None:
-    if wish.format == "raw" and wish.compress:
+def _refuse_contradictions(what: str, spec: Spec) -> None:
+    if spec.format == "raw" and spec.compress:
         raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
-    if wish.format == "raw" and wish.luks_secret:
+    if spec.format == "raw" and spec.luks_secret:
         raise InvalidValue(f"{what}: luks_secret", "only a qcow2 is encrypted here", "Give format: qcow2")
-    if wish.compress and wish.luks_secret:
+    if spec.compress and spec.luks_secret:
         raise InvalidValue(f"{what}: compress", "what is encrypted can't be compressed", "Leave one of the two out")
-    if wish.renamed_from:
-        check_name("image", wish.renamed_from)
-    if wish.renamed_from == wish.name:
+    if spec.renamed_from:
+        check_name("image", spec.renamed_from)
+    if spec.renamed_from == spec.name:
         raise InvalidValue(f"{what}: renamed_from", "it is its own name", "Give the name that it had before")
-    if wish.name in (wish.clone_of, wish.base):
+    if spec.name in (spec.clone_of, spec.base):
         raise InvalidValue(f"{what}: it is to be made of itself", "that is no other image", "Name another")
-    if wish.type is not None and wish.type not in WRITABLE:
+    if spec.type is not None and spec.type not in WRITABLE:
         for key in ("compress", "sparse", "luks_secret", "base"):
-            if getattr(wish, key):
+            if getattr(spec, key):
                 said = "from" if key == "base" else key
-                raise InvalidValue(f"{what}: {said}", f"not of type {wish.type.name}", "Only for OS and DATABLOCK")
+                raise InvalidValue(f"{what}: {said}", f"not of type {spec.type.name}", "Only for OS and DATABLOCK")
 
 
-def refuse_unused_passphrase(what: str, wish: Wish, luks_secret: str) -> None:
+def refuse_unused_passphrase(what: str, spec: Spec, luks_secret: str) -> None:
     """luks_secret: of the image as it is."""
-    if wish.passphrase and not (wish.luks_secret or luks_secret):
+    if spec.passphrase and not (spec.luks_secret or luks_secret):
         raise InvalidValue(
             f"{what}: luks_passphrase",
             "luks_secret is not given, so nothing would be encrypted",

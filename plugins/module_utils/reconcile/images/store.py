@@ -24,7 +24,7 @@ from ...model.states import ImageState, ImageType
 from ...storage import datastore, formats, importer, reworks
 from ...storage.importer import Request, Stored
 from ...sync import Item
-from .spec import DISKS, Wish
+from .spec import DISKS, Spec
 from .work import Settings, Work, id_of, image_view, same, told_of
 
 MIB = importer.MIB
@@ -34,28 +34,28 @@ MADE_OF = "clone "
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:
     """Bring the file of a registered image into its datastore."""
-    image, wish = work.image, work.wish
-    if image is None or wish is None:
+    image, spec = work.image, work.spec
+    if image is None or spec is None:
         return
-    request = request_of(wish, image.type, settings)
+    request = request_of(spec, image.type, settings)
     try:
         files.make_directory(os.path.dirname(image.source), 0o711)
         with importer.reserved(image.source, settings.wait_timeout):
             with engine.session():
                 now = same(engine, image)
             if now is None:
-                raise taken_away(wish.name, "store")
+                raise taken_away(spec.name, "store")
             if now.state == ImageState.LOCKED and now.operation == image.operation:
-                done = _fetch(engine, image, wish, request, settings, work.warnings)
-                work.became(wish.name, image_view(done), changed=True)
+                done = _fetch(engine, image, spec, request, settings, work.warnings)
+                work.became(spec.name, image_view(done), changed=True)
             else:
                 # Another run, for which this one has waited, did it.
-                work.item = Item(wish.name, image_view(now), image_view(now))
+                work.item = Item(spec.name, image_view(now), image_view(now))
             work.todo = "again"
     except TimedOut as error:
-        work.became(wish.name, image_view(image), changed=True, error=error)
+        work.became(spec.name, image_view(image), changed=True, error=error)
     except (NebulaError, OSError) as caught:
-        problem = told_of(caught, wish, image)
+        problem = told_of(caught, spec, image)
         if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
             files.remove_file(request.source)
         try:
@@ -63,7 +63,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
         except NebulaError:
             # The catalog can't be written either. LOCKED with nobody at it is stored anew by the next run.
             failed = image
-        work.became(wish.name, image_view(failed), changed=True, error=problem)
+        work.became(spec.name, image_view(failed), changed=True, error=problem)
 
 
 def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
@@ -75,26 +75,26 @@ def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
 
 
 def _fetch(
-    engine: Engine, image: Image, wish: Wish, request: Request | None, settings: Settings, warnings: list[str]
+    engine: Engine, image: Image, spec: Spec, request: Request | None, settings: Settings, warnings: list[str]
 ) -> Image:
     say = settings.say
     # What a run stored that could not tell of it: no room is taken twice.
     remove_files(image)
-    told = (lambda text: say(f"{wish.name} {text}")) if say else None
+    told = (lambda text: say(f"{spec.name} {text}")) if say else None
     if image.operation.startswith(MADE_OF):
-        stored = _made_of(engine, image, wish, told)
+        stored = _made_of(engine, image, spec, told)
     elif request is not None:
         stored = importer.store(request, image.source, told)
         warnings.extend(stored.warnings)
-        image = replace(image, luks_secret=_secret(image, wish, stored))
+        image = replace(image, luks_secret=_secret(image, spec, stored))
     else:
-        stored = _make_empty(engine, image, wish)
-    if wish.luks_secret and not image.luks_secret:
-        image, stored = _encrypt(image, wish, stored, told)
+        stored = _make_empty(engine, image, spec)
+    if spec.luks_secret and not image.luks_secret:
+        image, stored = _encrypt(image, spec, stored, told)
     if image.persistent:
         datastore.protect(image.source, writable=True)
     try:
-        return _tell(engine, image, wish, stored)
+        return _tell(engine, image, spec, stored)
     except (NoSpace, StorageFailed):
         # READY may be in the catalog all the same: a transaction whose last sync failed comes back when SQLite reads
         # its log anew. If it does not, the image is still LOCKED, and stored anew.
@@ -106,29 +106,29 @@ def _fetch(
         raise
 
 
-def _secret(image: Image, wish: Wish, stored: Stored) -> str:
+def _secret(image: Image, spec: Spec, stored: Stored) -> str:
     """The secret of what was given; "" for what is to be encrypted yet."""
-    if not wish.luks_secret:
+    if not spec.luks_secret:
         return ""
     try:
-        facts = formats.inspect(image.source, stored.format, f"image {wish.name}", deep=False, encrypted=True)
-        if not facts.encrypted and not wish.passphrase:
-            raise not_encrypted(wish)
+        facts = formats.inspect(image.source, stored.format, f"image {spec.name}", deep=False, encrypted=True)
+        if not facts.encrypted and not spec.passphrase:
+            raise not_encrypted(spec)
     except BaseException:
         files.remove_file(image.source, sync=True)
         raise
-    return wish.luks_secret if facts.encrypted else ""
+    return spec.luks_secret if facts.encrypted else ""
 
 
-def _encrypt(image: Image, wish: Wish, stored: Stored, say: Callable[[str], None] | None) -> tuple[Image, Stored]:
+def _encrypt(image: Image, spec: Spec, stored: Stored, say: Callable[[str], None] | None) -> tuple[Image, Stored]:
     """What was stored, encrypted in its place; where that can't be, nothing is left of it."""
-    what = f"image {wish.name}: encrypting it"
+    what = f"image {spec.name}: encrypting it"
     if say is not None:
         say("it is encrypted")
     try:
         with files.explained(image.source):
             reworks.require_room(image.source, stored.format, "qcow2", "", what)
-            reworks.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", wish.passphrase)
+            reworks.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", spec.passphrase)
             reworks.swap(image.source, writable=False)
     except BaseException as caught:
         # An ERROR whose file is there can be enabled, and this one is in the clear.
@@ -138,25 +138,25 @@ def _encrypt(image: Image, wish: Wish, stored: Stored, say: Callable[[str], None
         raise
     notes = {key: value for key, value in image.notes.items() if key != "compress"}
     return (
-        replace(image, luks_secret=wish.luks_secret or "", notes={**notes, "sparse": image.generation}),
+        replace(image, luks_secret=spec.luks_secret or "", notes={**notes, "sparse": image.generation}),
         replace(stored, format="qcow2", sha256="", bytes=os.path.getsize(image.source)),
     )
 
 
-def not_encrypted(wish: Wish) -> ImageRefused:
+def not_encrypted(spec: Spec) -> ImageRefused:
     return ImageRefused(
-        f"image {wish.name}: luks_secret {wish.luks_secret}",
+        f"image {spec.name}: luks_secret {spec.luks_secret}",
         "it is not encrypted",
         "Leave luks_secret out, or give luks_passphrase too, by which it is encrypted here",
     )
 
 
-def _make_empty(engine: Engine, image: Image, wish: Wish) -> Stored:
-    size = wish.size or 0
-    require_capacity(engine, image, size, f"image {wish.name}: an empty disk")
-    key = wish.passphrase if image.luks_secret else ""
-    format = "qcow2" if key else wish.format or "raw"
-    return importer.make_empty(image.source, size, format, wish.fs, key)
+def _make_empty(engine: Engine, image: Image, spec: Spec) -> Stored:
+    size = spec.size or 0
+    require_capacity(engine, image, size, f"image {spec.name}: an empty disk")
+    key = spec.passphrase if image.luks_secret else ""
+    format = "qcow2" if key else spec.format or "raw"
+    return importer.make_empty(image.source, size, format, spec.fs, key)
 
 
 def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None:
@@ -166,22 +166,22 @@ def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None
         datastore.require_space(os.path.dirname(image.source), size * MIB, f"{what} in datastore {place.name}")
 
 
-def _made_of(engine: Engine, image: Image, wish: Wish, say: Callable[[str], None] | None) -> Stored:
+def _made_of(engine: Engine, image: Image, spec: Spec, say: Callable[[str], None] | None) -> Stored:
     """A copy of another image, with what is to be added."""
     source = engine.image_info(int(image.operation[len(MADE_OF) :]))
-    what = f"image {wish.name}"
+    what = f"image {spec.name}"
     # A machine may have written to it.
     inspect_again(source)
 
     def fill(temporary: str) -> None:
         reworks.duplicate(source.source, temporary, f"{what}: a copy of {source.name}", say)
-        if wish.recipe is not None:
+        if spec.recipe is not None:
             if say is not None:
                 say("its packages and files are added")
-            recipes.add(wish.recipe, temporary, source.format, what)
+            recipes.add(spec.recipe, temporary, source.format, what)
 
     importer.make(image.source, fill)
-    as_it_was = wish.recipe is None
+    as_it_was = spec.recipe is None
     return Stored(
         format=source.format,
         size=source.size,
@@ -208,11 +208,11 @@ def inspect_again(image: Image, deep: bool = False) -> int:
     return -(-facts.virtual_size // MIB)
 
 
-def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> Image:
+def _tell(engine: Engine, image: Image, spec: Spec, stored: importer.Stored) -> Image:
     with engine.session():
         now = same(engine, image)
         if now is None or now.state != ImageState.LOCKED:
-            raise taken_away(wish.name, "store")
+            raise taken_away(spec.name, "store")
         done = engine.image_update(
             id_of(image),
             state=ImageState.READY,
@@ -225,7 +225,7 @@ def _tell(engine: Engine, image: Image, wish: Wish, stored: importer.Stored) -> 
             sha256=stored.sha256,
             checksum=stored.checksums,
         )
-        state = ImageState.DISABLED if wish.state == "disabled" else ImageState.READY
+        state = ImageState.DISABLED if spec.state == "disabled" else ImageState.READY
         return engine.image_update(id_of(done), state=state)
 
 
@@ -273,22 +273,22 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
             if same(engine, image) is not None:
                 engine.image_delete(id_of(image))
     except (NebulaError, OSError) as caught:
-        work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.wish, image))
+        work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.spec, image))
 
 
-def request_of(wish: Wish, kind: ImageType, settings: Settings) -> Request | None:
+def request_of(spec: Spec, kind: ImageType, settings: Settings) -> Request | None:
     """None for an empty image."""
-    if not wish.path:
+    if not spec.path:
         return None
-    upload = settings.uploads.get(wish.name) if wish.from_control_node else None
+    upload = settings.uploads.get(spec.name) if spec.from_control_node else None
     return Request(
-        what=f"image {wish.name}",
-        source=upload or wish.path,
-        checksum=wish.checksum,
+        what=f"image {spec.name}",
+        source=upload or spec.path,
+        checksum=spec.checksum,
         disk=kind in DISKS,
         cdrom=kind == ImageType.CDROM,
-        format=wish.format,
-        encrypted=bool(wish.luks_secret),
+        format=spec.format,
+        encrypted=bool(spec.luks_secret),
         upload=upload is not None,
         max_size=settings.max_size * importer.MIB,
         validate_certs=settings.validate_certs,

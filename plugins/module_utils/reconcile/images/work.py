@@ -17,7 +17,7 @@ from ...host.restricted import Rules
 from ...model.image import Image
 from ...storage import importer
 from ...sync import Item
-from .spec import Wish
+from .spec import Spec
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Work:
     made of, where that has something left to do first."""
 
     item: Item
-    wish: Wish | None = None
+    spec: Spec | None = None
     image: Image | None = None
     todo: str = ""
     # Imported by name only: image_reworks stands on this file.
@@ -130,12 +130,12 @@ def id_of(image: Image) -> int:
     return image.id
 
 
-def told_of(caught: Exception, wish: Wish | None, image: Image) -> NebulaError:
+def told_of(caught: Exception, spec: Spec | None, image: Image) -> NebulaError:
     """An error of an image's file, which names the image."""
     problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
     if not isinstance(problem, NebulaError):
         raise problem
-    name = wish.name if wish is not None else image.name
+    name = spec.name if spec is not None else image.name
     if f"image {name}" not in problem.asked:
         problem.asked = f"image {name}: {problem.asked}"
     return problem

@@ -63,7 +63,7 @@ _SHOWN = 5
 
 
 @dataclass
-class Wish:
+class Spec:
     """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index.
     renamed_from: what its machine was called before, "" if the item does not say."""
 
@@ -147,48 +147,48 @@ def reconcile(
     warnings: list[str] = []
     adopting = adopting or Adoptions()
     templates = _Templates(engine)
-    wishes: list[Wish] = []
+    specs: list[Spec] = []
     seen: set[str] = set()
     refused: list[str] = []
     for item in items:
         try:
-            wish = _wish(item, templates, warnings)
-            for name in wish.names or [wish.name]:
+            spec = _spec(item, templates, warnings)
+            for name in spec.names or [spec.name]:
                 if name in seen:
                     raise Ambiguous(f"VM {name}", "it is in the list twice", "Give each machine one entry")
-            seen.update(wish.names or [wish.name])
-            wishes.append(wish)
+            seen.update(spec.names or [spec.name])
+            specs.append(spec)
         except NebulaError as error:
             outcomes.append(_refused(str(item.get("name") or "?"), error))
             refused.append(str(item.get("name") or ""))
-    wishes = _without_clashes(wishes, outcomes)
+    specs = _without_clashes(specs, outcomes)
     outcomes.extend(_as_they_are(engine, refused, seen))
-    lacking = adoptions.missing(adopting, [*refused, *(name for wish in wishes for name in wish.names)])
+    lacking = adoptions.missing(adopting, [*refused, *(name for spec in specs for name in spec.names)])
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
     formers = {*formers, *renames.formers(items)}
-    decision = _Decision(engine, wishes, _Current(engine, wishes), hosts, adopting, formers)
+    decision = _Decision(engine, specs, _Current(engine, specs), hosts, adopting, formers)
     decision.take()
     outcomes.extend(decision.outcomes())
     return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
 
 
-def _without_clashes(wishes: Sequence[Wish], outcomes: list[Outcome]) -> list[Wish]:
+def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spec]:
     """Those whose machines' former names mean nothing else in the list; the others are outcomes with errors."""
     formers: dict[str, str] = {}
-    for wish in wishes:
-        if wish.renamed_from:
-            others = formers.get(wish.renamed_from)
-            formers[wish.renamed_from] = f"{others} and " * bool(others) + f"VM {wish.name}"
+    for spec in specs:
+        if spec.renamed_from:
+            others = formers.get(spec.renamed_from)
+            formers[spec.renamed_from] = f"{others} and " * bool(others) + f"VM {spec.name}"
     if not formers:
-        return list(wishes)
-    wanted = {name: wish.name for wish in wishes for name in wish.names or [wish.name]}
+        return list(specs)
+    wanted = {name: spec.name for spec in specs for name in spec.names or [spec.name]}
     left = []
-    for wish in wishes:
+    for spec in specs:
         try:
-            renames.refuse_clash(f"VM {wish.name}", wish.name, wish.renamed_from, wanted, formers)
-            left.append(wish)
+            renames.refuse_clash(f"VM {spec.name}", spec.name, spec.renamed_from, wanted, formers)
+            left.append(spec)
         except NebulaError as error:
-            outcomes.append(_refused(wish.name, error))
+            outcomes.append(_refused(spec.name, error))
     return left
 
 
@@ -205,21 +205,21 @@ class _Undone(Exception):
 class _Decision:
     """What becomes of a list: first all that ends, then what stays and what is new.
 
-    errors, made: by the number of the wish. refused: those that are not tried again, with their errors. spared: nothing
-    is ended. formers: former names; a machine that has one still is to get another one, and to stay.
+    errors, made: by the number of the specification. refused: those not tried again, with their errors. spared:
+    nothing is ended. formers: former names; a machine that has one still is to get another one, and to stay.
     """
 
     def __init__(
         self,
         engine: Engine,
-        wishes: Sequence[Wish],
+        specs: Sequence[Spec],
         current: _Current,
         hosts: Sequence[str] | None,
         adopting: Adoptions,
         formers: Collection[str],
     ) -> None:
         self.engine = engine
-        self.wishes = wishes
+        self.specs = specs
         self.current = current
         self.hosts = hosts
         self.adopting = adopting
@@ -231,7 +231,7 @@ class _Decision:
         self.spared = False
         # Names of those whose end was undone.
         self.kept: list[str] = []
-        # Numbers of the wishes that got machines which were there, under another name or unknown.
+        # Numbers of the specifications that got machines which were there, under another name or unknown.
         self.begun: set[int] = set()
 
     def take(self) -> None:
@@ -248,26 +248,26 @@ class _Decision:
 
     def outcomes(self) -> list[Outcome]:
         found = []
-        for number, wish in enumerate(self.wishes):
+        for number, spec in enumerate(self.specs):
             found.extend(self.made[number])
             if number in self.errors:
                 there = {outcome.name for outcome in self.made[number]}
-                found.append(_refused(wish.name, self.errors[number]))
-                records = [*self.current.beyond(wish), *self.current.of(wish)]
+                found.append(_refused(spec.name, self.errors[number]))
+                records = [*self.current.beyond(spec), *self.current.of(spec)]
                 found.extend(Outcome(each.name, each, each) for each in records if each.name not in there)
         return found
 
     def _end_all(self) -> None:
         self.warnings = []
         self.errors = dict(self.refused)
-        self.made = [[] for _wish in self.wishes]
+        self.made = [[] for _spec in self.specs]
         self._begin()
-        for number, wish in enumerate(self.wishes):
+        for number, spec in enumerate(self.specs):
             if number in self.errors:
                 continue
             try:
                 with self.engine.attempt():
-                    self.made[number] = self._end(wish)
+                    self.made[number] = self._end(spec)
             except NebulaError as error:
                 self.errors[number] = error
 
@@ -277,15 +277,15 @@ class _Decision:
         self.begun = set()
         before: dict[int, VmRecord] = {}
         adopted: dict[int, VmRecord] = {}
-        concerned = [n for n, wish in enumerate(self.wishes) if wish.renamed_from or self._adopted_by(wish)]
+        concerned = [n for n, spec in enumerate(self.specs) if spec.renamed_from or self._adopted_by(spec)]
         for number in concerned:
             if number in self.errors:
                 continue
-            wish = self.wishes[number]
+            spec = self.specs[number]
             try:
                 with self.engine.attempt():
-                    done = self._rename(wish)
-                    new = self._adopt(wish)
+                    done = self._rename(spec)
+                    new = self._adopt(spec)
             except NebulaError as error:
                 self.errors[number] = error
                 continue
@@ -295,34 +295,34 @@ class _Decision:
             if done is not None or new:
                 self.begun.add(number)
         if concerned:
-            self.current = _Current(self.engine, self.wishes, before, adopted)
+            self.current = _Current(self.engine, self.specs, before, adopted)
 
-    def _rename(self, wish: Wish) -> tuple[VmRecord, VmRecord] | None:
+    def _rename(self, spec: Spec) -> tuple[VmRecord, VmRecord] | None:
         # What ends is what has the name.
-        if not wish.renamed_from or wish.state == "absent":
+        if not spec.renamed_from or spec.state == "absent":
             return None
-        return renames.rename(self.engine, wish.name, wish.renamed_from, self.hosts)
+        return renames.rename(self.engine, spec.name, spec.renamed_from, self.hosts)
 
-    def _adopted_by(self, wish: Wish) -> list[tuple[int, str]]:
+    def _adopted_by(self, spec: Spec) -> list[tuple[int, str]]:
         """The machines of the item that are there unknown, with their indexes."""
-        return [(position, name) for position, name in enumerate(wish.names) if name in self.adopting.ids]
+        return [(position, name) for position, name in enumerate(spec.names) if name in self.adopting.ids]
 
-    def _adopt(self, wish: Wish) -> list[VmRecord]:
+    def _adopt(self, spec: Spec) -> list[VmRecord]:
         found = []
-        for position, name in self._adopted_by(wish):
-            if wish.state == "absent" or wish.template is None:
+        for position, name in self._adopted_by(spec):
+            if spec.state == "absent" or spec.template is None:
                 raise InvalidValue(
                     f"VM {name}: adopting machine {self.adopting.ids[name]}",
-                    "the list says nothing of what it is to be" if wish.state != "absent" else "the list wants it gone",
+                    "the list says nothing of what it is to be" if spec.state != "absent" else "the list wants it gone",
                     "Give the item the template that the machine was made of, and the state that it is to have",
                 )
-            record = adoptions.adopt(self.engine, _request_for(wish, position, name), self.adopting, self.hosts)
+            record = adoptions.adopt(self.engine, _request_for(spec, position, name), self.adopting, self.hosts)
             found += [record] if record is not None else []
         return found
 
-    def _end(self, wish: Wish) -> list[Outcome]:
+    def _end(self, spec: Spec) -> list[Outcome]:
         outcomes = []
-        for record in self.current.of(wish) if wish.state == "absent" else self.current.beyond(wish):
+        for record in self.current.of(spec) if spec.state == "absent" else self.current.beyond(spec):
             outcome = self.current.outcome(record)
             outcomes.append(outcome)
             if _is_elsewhere(record, self.hosts, self.warnings):
@@ -330,25 +330,25 @@ class _Decision:
             if record.name in self.formers:
                 self.warnings.append(renames.told_spared(record))
                 continue
-            if wish.state == "absent":
-                _refuse_unsaved(self.engine, wish, record, "state absent", "say state: present once")
+            if spec.state == "absent":
+                _refuse_unsaved(self.engine, spec, record, "state absent", "say state: present once")
             if self.spared:
                 continue
-            if wish.state == "absent":
-                _steer(self.engine, wish, outcome)
+            if spec.state == "absent":
+                _steer(self.engine, spec, outcome)
             else:
-                outcome.after = self.engine.vm_action(_id(record), "DONE", wish.orders)
+                outcome.after = self.engine.vm_action(_id(record), "DONE", spec.orders)
         return outcomes
 
     def _fulfil_all(self) -> None:
-        left = [number for number in range(len(self.wishes)) if number not in self.errors]
+        left = [number for number in range(len(self.specs)) if number not in self.errors]
         while left:
             again = []
             for number in left:
                 made: list[Outcome] = []
                 try:
                     with self.engine.attempt():
-                        _fulfil(self.engine, self.wishes[number], self.current, self.hosts, made, self.warnings)
+                        _fulfil(self.engine, self.specs[number], self.current, self.hosts, made, self.warnings)
                     self.made[number].extend(made)
                     self.errors.pop(number, None)
                 except NebulaError as error:
@@ -422,14 +422,14 @@ class _Current:
     def __init__(
         self,
         engine: Engine,
-        wishes: Sequence[Wish],
+        specs: Sequence[Spec],
         before: Mapping[int, VmRecord] | None = None,
         adopted: Mapping[int, VmRecord] | None = None,
     ) -> None:
         self.before = before or {}
         self.adopted = adopted or {}
-        names = [name for wish in wishes for name in wish.names]
-        patterns = [wish.pattern for wish in wishes if wish.pattern]
+        names = [name for spec in specs for name in spec.names]
+        patterns = [spec.pattern for spec in specs if spec.pattern]
         self.by_name: dict[str, VmRecord] = {}
         self.by_pattern: dict[str, list[VmRecord]] = {}
         for record in engine.vm_pool(names=names, patterns=patterns):
@@ -440,21 +440,21 @@ class _Current:
     def outcome(self, record: VmRecord) -> Outcome:
         return Outcome(record.name, self.before.get(_id(record), record), record)
 
-    def of(self, wish: Wish) -> list[VmRecord]:
-        if wish.pattern and wish.state == "absent":
-            return self.by_pattern.get(wish.pattern, [])
-        return [self.by_name[name] for name in wish.names if name in self.by_name]
+    def of(self, spec: Spec) -> list[VmRecord]:
+        if spec.pattern and spec.state == "absent":
+            return self.by_pattern.get(spec.pattern, [])
+        return [self.by_name[name] for name in spec.names if name in self.by_name]
 
-    def beyond(self, wish: Wish) -> list[VmRecord]:
+    def beyond(self, spec: Spec) -> list[VmRecord]:
         """Those of the pattern that the count no longer covers, highest index first."""
-        if not wish.pattern or wish.count is None:
+        if not spec.pattern or spec.count is None:
             return []
-        count = wish.count
-        excess = [r for r in self.by_pattern.get(wish.pattern, []) if (r.position or 0) >= count]
+        count = spec.count
+        excess = [r for r in self.by_pattern.get(spec.pattern, []) if (r.position or 0) >= count]
         return sorted(excess, key=lambda r: -(r.position or 0))
 
 
-def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -> Wish:
+def _spec(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -> Spec:
     name = check_name("VM", item.get("name"))
     where = f"VM {name}"
     state = item.get("state") or "running"
@@ -466,44 +466,44 @@ def _wish(item: Mapping[str, Any], templates: _Templates, warnings: list[str]) -
             (f"Did you mean {near!r}? " if near else "") + "Known are " + ", ".join(STATES),
         )
     check_name("VM", name.replace(INDEX, "0"))
-    wish = Wish(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
-    wish.detach = _flag(item, "detach", where)
-    wish.count = _count(item, where)
-    wish.renamed_from = renames.former_of(item, name, where, INDEX)
-    if wish.count is None:
-        wish.names = [] if wish.pattern and state == "absent" else [name.replace(INDEX, "0")]
+    spec = Spec(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
+    spec.detach = _flag(item, "detach", where)
+    spec.count = _count(item, where)
+    spec.renamed_from = renames.former_of(item, name, where, INDEX)
+    if spec.count is None:
+        spec.names = [] if spec.pattern and state == "absent" else [name.replace(INDEX, "0")]
     else:
-        wish.names = [name.replace(INDEX, str(i)) for i in range(wish.count)] if wish.pattern else [name]
-    wish.orders = VmOrders(
+        spec.names = [name.replace(INDEX, str(i)) for i in range(spec.count)] if spec.pattern else [name]
+    spec.orders = VmOrders(
         hard=_flag(item, "hard", where),
         shutdown_timeout=_seconds(item, where),
         operation=OPERATIONS.get(state, ""),
     )
-    wish.save_as = saves(item, where)
+    spec.save_as = saves(item, where)
     if state == "absent":
-        return wish
-    wish.disk_snapshots = disk_snapshots(item, where)
-    wish.owner = owner_of(item["owner"], where) if item.get("owner") else None
-    if wish.count is None and wish.pattern:
-        wish.count = 1
-    if wish.save_as and wish.count not in (None, 1):
+        return spec
+    spec.disk_snapshots = disk_snapshots(item, where)
+    spec.owner = owner_of(item["owner"], where) if item.get("owner") else None
+    if spec.count is None and spec.pattern:
+        spec.count = 1
+    if spec.save_as and spec.count not in (None, 1):
         raise InvalidValue(
             f"{where}: save_as",
-            f"it stands for {wish.count} machines",
+            f"it stands for {spec.count} machines",
             "Give the one whose disk is to be saved an entry",
         )
     if item.get("template") is not None:
         if isinstance(item["template"], bool) or not isinstance(item["template"], (str, int)):
             found = f"it is a {type(item['template']).__name__}"
             raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
-        wish.template_name, base = templates.get(item["template"])
-        wish.template = _merged(base, item, where)
-        notes = instantiate.validate(wish.template, _flag(item, "strict", where), where, templates.hypervisors)
+        spec.template_name, base = templates.get(item["template"])
+        spec.template = _merged(base, item, where)
+        notes = instantiate.validate(spec.template, _flag(item, "strict", where), where, templates.hypervisors)
         if notes:
             # The template's own storing has warned of its own already.
             known = instantiate.validate(base, hypervisors=templates.hypervisors)
             warnings.extend(f"{where}: {note}" for note in notes if note not in known)
-    return wish
+    return spec
 
 
 def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
@@ -574,46 +574,46 @@ def _seconds(item: Mapping[str, Any], where: str) -> int:
 
 def _fulfil(
     engine: Engine,
-    wish: Wish,
+    spec: Spec,
     current: _Current,
     hosts: Sequence[str] | None,
     made: list[Outcome],
     warnings: list[str],
 ) -> None:
     """All of an item but what it ends."""
-    if wish.state == "absent":
+    if spec.state == "absent":
         return
-    existing = current.of(wish)
+    existing = current.of(spec)
     for record in existing:
         outcome = current.outcome(record)
         made.append(outcome)
         if _id(record) in current.adopted:
             # As it is: what the list wants of it besides is for the next run.
             outcome.before = None
-            warnings.extend(adoptions.told(current.adopted[_id(record)], WANTED.get(wish.state, "")))
+            warnings.extend(adoptions.told(current.adopted[_id(record)], WANTED.get(spec.state, "")))
             continue
         if _is_elsewhere(record, hosts, warnings):
             continue
-        _refuse_doubled(wish, record)
-        _change(engine, wish, outcome, warnings)
-        if record.recreates and outcome.differences and not wish.recreate:
+        _refuse_doubled(spec, record)
+        _change(engine, spec, outcome, warnings)
+        if record.recreates and outcome.differences and not spec.recreate:
             # Whatever is decided about it has it made anew.
             continue
-        _steer(engine, wish, outcome)
-        _see_to_disks(engine, wish, outcome)
+        _steer(engine, spec, outcome)
+        _see_to_disks(engine, spec, outcome)
         warnings.extend(renames.told(outcome.after or record, outcome.before or record))
     there = {record.name for record in existing}
-    missing = [(position, name) for position, name in enumerate(wish.names) if name not in there]
+    missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
     if missing:
-        new = _create(engine, wish, missing, hosts, warnings)
+        new = _create(engine, spec, missing, hosts, warnings)
         made.extend(new)
         for outcome in new:
-            _see_to_disks(engine, wish, outcome)
+            _see_to_disks(engine, spec, outcome)
 
 
-def _refuse_doubled(wish: Wish, record: VmRecord) -> None:
+def _refuse_doubled(spec: Spec, record: VmRecord) -> None:
     """Conflict for a machine that is to start while one that was given up has an address of it."""
-    wanted = record.wanted if wish.state == "recovered" else WANTED.get(wish.state)
+    wanted = record.wanted if spec.state == "recovered" else WANTED.get(spec.state)
     if record.doubled and wanted == "RUNNING" and record.state != "RUNNING":
         raise Conflict(
             f"VM {record.name} (id {record.id}): start",
@@ -625,70 +625,70 @@ def _refuse_doubled(wish: Wish, record: VmRecord) -> None:
 
 def _create(
     engine: Engine,
-    wish: Wish,
+    spec: Spec,
     missing: Sequence[tuple[int, str]],
     hosts: Sequence[str] | None,
     warnings: list[str],
 ) -> list[Outcome]:
-    where = f"VM {wish.name}"
-    if wish.template is None:
+    where = f"VM {spec.name}"
+    if spec.template is None:
         raise InvalidValue(f"{where}: template", "none is given, and there is no such machine yet", "Name a template")
-    if wish.state == "suspended":
+    if spec.state == "suspended":
         raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
-    requests = [_request_for(wish, position, name) for position, name in missing]
+    requests = [_request_for(spec, position, name) for position, name in missing]
     records = engine.vm_instantiate(requests, hosts)
     for record in records:
-        warnings.extend(f"VM {wish.name}: {text}" for text in record.warnings)
+        warnings.extend(f"VM {spec.name}: {text}" for text in record.warnings)
     return [Outcome(record.name, None, record) for record in records]
 
 
-def _request_for(wish: Wish, position: int, name: str) -> VmRequest:
+def _request_for(spec: Spec, position: int, name: str) -> VmRequest:
     return VmRequest(
         name=name,
-        template=wish.template or Template(()),
-        template_name=wish.template_name,
-        pattern=wish.pattern,
-        position=position if wish.pattern else None,
-        host=wish.host,
-        wanted="POWEROFF" if wish.state == "poweroff" else "RUNNING",
-        owner=wish.owner or Owner(),
+        template=spec.template or Template(()),
+        template_name=spec.template_name,
+        pattern=spec.pattern,
+        position=position if spec.pattern else None,
+        host=spec.host,
+        wanted="POWEROFF" if spec.state == "poweroff" else "RUNNING",
+        owner=spec.owner or Owner(),
     )
 
 
-def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -> None:
+def _change(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
     """Bring the machine's attributes to what its item says, as far as they can be changed on it as it is."""
     record = outcome.after
-    if wish.template is None or record is None or record.request is None or wish.state == "absent":
+    if spec.template is None or record is None or record.request is None or spec.state == "absent":
         return
-    if wish.host and wish.host != record.host:
-        what = f"differs in host: it is on {record.host}, the list says {wish.host}"
+    if spec.host and spec.host != record.host:
+        what = f"differs in host: it is on {record.host}, the list says {spec.host}"
         remedy = "remove it (state: absent) to have it made there anew"
-        outcome.left(record, "host", record.host, wish.host, what, remedy)
+        outcome.left(record, "host", record.host, spec.host, what, remedy)
     rule = rules.of(record.hypervisor)
-    wanted = renames.by_former_images(engine, record, wish.template)
+    wanted = renames.by_former_images(engine, record, spec.template)
     changes = instantiate.changes(record.request, wanted, rule.live)
     has: Mapping[str, Sequence[Has]] = {}
     if any(change.attribute in DEVICES for change in changes):
         has = engine.vm_devices(_id(record))
         changes = instantiate.changes(record.request, wanted, rule.live, has)
-    owner = _another_owner(wish, record)
+    owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
-    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or wish.state == "poweroff"
+    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or spec.state == "poweroff"
     live = rule.live if record.state == "RUNNING" else ()
     fits = off or set(DEVICES) <= set(rule.live)
-    if record.awaits and not fits and not (changes and wish.recreate):
+    if record.awaits and not fits and not (changes and spec.recreate):
         _tell_awaited(outcome, record)
-    if record.recreates and changes and not wish.recreate:
+    if record.recreates and changes and not spec.recreate:
         _tell_given_up(outcome, record, changes)
         return
     if not changes:
         if record.outdated or (record.awaits and fits):
             outcome.after = engine.vm_update(_id(record), record.request)
         return
-    if wish.recreate or _never_ran(engine, record):
-        _refuse_unsaved(engine, wish, record, "recreate", "leave recreate out once")
-        outcome.after = engine.vm_recreate(_id(record), wish.template, wish.owner)
+    if spec.recreate or _never_ran(engine, record):
+        _refuse_unsaved(engine, spec, record, "recreate", "leave recreate out once")
+        outcome.after = engine.vm_recreate(_id(record), spec.template, spec.owner)
         outcome.changes = changes
         return
     if any(change.attribute == DISK for change in changes):
@@ -701,7 +701,7 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         else:
             possible = possible or (change.how != RECREATE and change.attribute in live)
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
-        if refits and _leaves_disks(engine, wish, outcome, record, (wanted, has), possible):
+        if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
         if possible:
             outcome.changes.append(change)
@@ -730,16 +730,16 @@ def _change(engine: Engine, wish: Wish, outcome: Outcome, warnings: list[str]) -
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
 
 
-def _another_owner(wish: Wish, record: VmRecord) -> Owner | None:
+def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:
     """The owner that its item names, if that is another than its context was made of, and the context asks for one."""
-    if wish.owner is None or wish.owner == record.owner or wish.template is None:
+    if spec.owner is None or spec.owner == record.owner or spec.template is None:
         return None
-    return wish.owner if names_owner(wish.template) else None
+    return spec.owner if names_owner(spec.template) else None
 
 
 def _leaves_disks(
     engine: Engine,
-    wish: Wish,
+    spec: Spec,
     outcome: Outcome,
     record: VmRecord,
     compared: tuple[Template, Mapping[str, Sequence[Has]]],
@@ -759,7 +759,7 @@ def _leaves_disks(
     if pairing.doubtful:
         what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
         remedy = "give those that are to stay their TARGET, as the machine's disks show it"
-    elif not wish.detach:
+    elif not spec.detach:
         what = f"has a disk that the list does not: {named}"
         remedy = "what it holds is the machine's own, and would be lost. " + (
             "Set detach: true to have it taken away"
@@ -769,7 +769,7 @@ def _leaves_disks(
     else:
         if possible:
             ids = {record.disks[index]["disk_id"] for index in lost}
-            _refuse_unsaved(engine, wish, record, "detach", "leave detach out once", ids)
+            _refuse_unsaved(engine, spec, record, "detach", "leave detach out once", ids)
         return False
     outcome.left(record, DISK, named, "nothing of it", what, remedy)
     return True
@@ -810,14 +810,14 @@ def _never_ran(engine: Engine, record: VmRecord) -> bool:
 
 
 def _refuse_unsaved(
-    engine: Engine, wish: Wish, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
+    engine: Engine, spec: Spec, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
 ) -> None:
     """Conflict where the machine's disks would go before they are saved as its item says. disks: ids of those that go,
     None for all."""
     # Of more machines no item saves any.
-    if not wish.save_as or record.name != wish.name.replace(INDEX, "0") or _never_ran(engine, record):
+    if not spec.save_as or record.name != spec.name.replace(INDEX, "0") or _never_ran(engine, record):
         return
-    for save in wish.save_as:
+    for save in spec.save_as:
         if disks is not None and save.disk not in disks:
             continue
         try:
@@ -848,26 +848,26 @@ def _with_attribute(template: Template, source: Template, name: str) -> Template
     return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))
 
 
-def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
+def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     """Decide what is to be done for the machine's state, if anything."""
     record = outcome.after
-    if record is None or wish.state == "present":
+    if record is None or spec.state == "present":
         return
-    if wish.state in OPERATIONS:
+    if spec.state in OPERATIONS:
         if record.state != "RUNNING":
             raise WrongState(
-                f"VM {record.name} (id {record.id}): state {wish.state}", f"it is {record.state}", "Let it run first"
+                f"VM {record.name} (id {record.id}): state {spec.state}", f"it is {record.state}", "Let it run first"
             )
-        outcome.after = engine.vm_action(_id(record), "RUNNING", wish.orders)
+        outcome.after = engine.vm_action(_id(record), "RUNNING", spec.orders)
         return
-    if wish.state == "recovered":
+    if spec.state == "recovered":
         if record.state in _FAILED or record.error:
-            outcome.after = engine.vm_action(_id(record), record.wanted, wish.orders)
+            outcome.after = engine.vm_action(_id(record), record.wanted, spec.orders)
         return
-    wanted = WANTED[wish.state]
+    wanted = WANTED[spec.state]
     if record.error and record.state == record.wanted == wanted:
         # It is where it should be, and something about it was not done.
-        outcome.after = engine.vm_action(_id(record), wanted, wish.orders)
+        outcome.after = engine.vm_action(_id(record), wanted, spec.orders)
         return
     on_its_way = record.state not in ("RUNNING", "POWEROFF", "SUSPENDED")
     if record.wanted == wanted and record.state not in _FAILED and (record.state == wanted or on_its_way):
@@ -876,24 +876,24 @@ def _steer(engine: Engine, wish: Wish, outcome: Outcome) -> None:
         raise WrongState(
             f"VM {record.name} (id {record.id}): state suspended", f"it is {record.state}", "Let it run first"
         )
-    if wanted == "POWEROFF" and record.state == "SUSPENDED" and not wish.orders.hard:
+    if wanted == "POWEROFF" and record.state == "SUSPENDED" and not spec.orders.hard:
         raise WrongState(
             f"VM {record.name} (id {record.id}): state poweroff",
             "it is SUSPENDED, and what its memory holds would be lost",
             "Let it run first, or set hard: true",
         )
-    outcome.after = engine.vm_action(_id(record), wanted, wish.orders)
+    outcome.after = engine.vm_action(_id(record), wanted, spec.orders)
 
 
-def _see_to_disks(engine: Engine, wish: Wish, outcome: Outcome) -> None:
+def _see_to_disks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     """After its state was decided: snapshots, then what is saved."""
     record = outcome.after
-    if record is None or wish.state == "absent":
+    if record is None or spec.state == "absent":
         return
     vm_id = _id(record)
-    for snapshot in wish.disk_snapshots:
+    for snapshot in spec.disk_snapshots:
         outcome.after = engine.vm_disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
-    for save in wish.save_as:
+    for save in spec.save_as:
         outcome.after = engine.vm_disk_save_as(vm_id, save.disk, save.image, save.consistency)
 
 

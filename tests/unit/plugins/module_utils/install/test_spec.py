@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.install import progress
 from ansible_collections.nebula.provision.plugins.module_utils.install.media import Facts
-from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, check_media, wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, check_media, spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -40,12 +40,12 @@ def engine(tmp_path) -> Iterator[EmbeddedEngine]:
     found.close()
 
 
-def wish(engine, local=None, **keys):
-    return wish_of({**BASE, **keys}, engine, local or {"path": "/srv/debian.iso", "remote": True})
+def spec(engine, local=None, **keys):
+    return spec_of({**BASE, **keys}, engine, local or {"path": "/srv/debian.iso", "remote": True})
 
 
 def test_defaults(engine):
-    found = wish(engine)
+    found = spec(engine)
     assert (found.boot, found.shape.end, found.marker, found.verify) == ("iso", "poweroff", False, True)
     assert (found.shape.firmware, found.shape.bus, found.shape.cdrom, found.shape.memory) == (
         "BIOS",
@@ -54,16 +54,16 @@ def test_defaults(engine):
         2048,
     )
     assert found.trial == r"\blogin:" and found.iso.image == "debian.iso"
-    answered = wish(engine, answers=PRESEED)
+    answered = spec(engine, answers=PRESEED)
     assert (answered.boot, answered.way, answered.marker, answered.hostname) == ("kernel", "initrd", True, "debian")
     assert re.search(answered.trial, "debian login: ") and not re.search(answered.trial, "other-debian login: ")
 
 
 def test_windows(engine):
-    found = wish(engine, answers={"kind": "autounattend", "password": "x"})
+    found = spec(engine, answers={"kind": "autounattend", "password": "x"})
     assert found.shape.profile == "windows" and found.shape.firmware == "UEFI_SECURE"
     assert (found.boot, found.shape.bus, found.shape.cdrom, found.shape.memory) == ("iso", "sata", "sata", 4096)
-    assert wish(engine, profile="windows", drivers="virtio").shape.bus == "virtio"
+    assert spec(engine, profile="windows", drivers="virtio").shape.bus == "virtio"
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_windows(engine):
     ],
 )
 def test_isos(engine, iso, local, image, path, remote):
-    found = wish_of({**BASE, "iso": iso}, engine, local).iso
+    found = spec_of({**BASE, "iso": iso}, engine, local).iso
     assert (found.image, found.path, found.remote) == (image, path, remote)
 
 
 def test_a_password_in_a_url_is_not_part_of_a_result(engine):
     url = "https://me:s3cr3t@example.org/b.iso"
     item = {**BASE, "iso": {"path": url, "checksum": "sha256:ab"}}
-    shown = wish_of(item, engine, {}).iso.item("debian")
+    shown = spec_of(item, engine, {}).iso.item("debian")
     assert "s3cr3t" not in str(shown)
     assert installer_isos([shown], [item]) == [
         {"name": "b.iso", "type": "CDROM", "path": url, "remote_src": False, "checksum": "sha256:ab"}
@@ -98,7 +98,7 @@ def test_a_password_in_a_url_is_not_part_of_a_result(engine):
     [("small", "3000"), ("MEMORY = 2222\nCPU = 2\n", "2222"), ({"MEMORY": 2500}, "2500")],
 )
 def test_templates(engine, given, memory):
-    assert wish(engine, template=given).own.get("MEMORY") == memory
+    assert spec(engine, template=given).own.get("MEMORY") == memory
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_templates(engine, given, memory):
     ],
 )
 def test_ends(engine, end, shape, pattern):
-    found = wish(engine, end=end)
+    found = spec(engine, end=end)
     assert (found.shape.end, found.pattern) == (shape, pattern)
 
 
@@ -124,7 +124,7 @@ def test_ends(engine, end, shape, pattern):
     ],
 )
 def test_what_is_installed_by_hand_ends_by_hand(engine, keys, end):
-    assert wish(engine, **keys).shape.end == end
+    assert spec(engine, **keys).shape.end == end
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_what_is_installed_by_hand_ends_by_hand(engine, keys, end):
 )
 def test_what_can_not_be_is_named(engine, keys, words):
     with pytest.raises(InvalidValue) as error:
-        wish(engine, **keys)
+        spec(engine, **keys)
     assert words in str(error.value), str(error.value)
     assert str(keys.get("name", "debian"))[:20] in str(error.value)
 
@@ -184,14 +184,14 @@ def test_what_can_not_be_is_named(engine, keys, words):
     "keys", [{"marker": True}, {"end": "reboot"}, {"end": {"pattern": "done"}}, {"state": "installed"}]
 )
 def test_a_kernel_that_is_booted_directly_has_an_end_that_can_be_told(engine, keys):
-    assert wish(engine, boot="kernel", kernel="a", initrd="b", **keys).boot == "kernel"
+    assert spec(engine, boot="kernel", kernel="a", initrd="b", **keys).boot == "kernel"
 
 
 def test_another_iso_of_the_same_name(engine):
     digest = {"sha256:" + c * 64 for c in "ab"}
     for known in digest:
         image = Image(1, "debian.iso", ImageType.CDROM, origin="/srv/debian.iso", checksum=known)
-        found = wish(engine, iso={"path": "/srv/debian.iso", "checksum": known}).iso
+        found = spec(engine, iso={"path": "/srv/debian.iso", "checksum": known}).iso
         found.refuse_other("install debian", image)
         with pytest.raises(Conflict, match=r"was taken from /other/debian\.iso"):
             found.refuse_other("install debian", replace(image, origin="/other/debian.iso"))
@@ -202,24 +202,24 @@ def test_another_iso_of_the_same_name(engine):
 
 def test_an_iso_that_is_nowhere(engine):
     with pytest.raises(InvalidValue, match="no image of that name, and as a file it is not on the control") as error:
-        wish_of({**BASE, "iso": "storde"}, engine, {})
+        spec_of({**BASE, "iso": "storde"}, engine, {})
     assert "Did you mean 'stored'" in str(error.value)
 
 
 def test_an_iso_of_which_the_image_was_installed_may_be_gone(engine):
     with engine.session():
         engine.image_allocate(Image(None, "debian", attributes={progress.FROM: "gone.iso"}))
-    assert wish_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
+    assert spec_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
     for item in ({"iso": "other.iso"}, {"iso": "gone.iso", "name": "another"}):
         with pytest.raises(InvalidValue, match="no image of that name"):
-            wish_of({**BASE, **item}, engine, {})
+            spec_of({**BASE, **item}, engine, {})
 
 
 @pytest.mark.parametrize("keys", [{"template": "gone"}, {"template_file": "/nowhere/gone.template"}])
 def test_a_template_that_is_gone_is_told_to_whoever_wants_it(engine, keys):
-    found = wish(engine, **keys, cdrom="ide")
+    found = spec(engine, **keys, cdrom="ide")
     assert found.own == Template() and isinstance(found.missing, NotFound) and "gone" in str(found.missing)
-    assert wish(engine, template="small").missing is None
+    assert spec(engine, template="small").missing is None
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,20 @@ def test_a_template_that_is_gone_is_told_to_whoever_wants_it(engine, keys):
 )
 def test_firmware_and_iso(engine, facts, keys, words):
     if not words:
-        check_media(wish(engine, **keys), facts)
+        check_media(spec(engine, **keys), facts)
         return
     with pytest.raises(ImageRefused, match=words):
-        check_media(wish(engine, **keys), facts)
+        check_media(spec(engine, **keys), facts)
 
 
 @pytest.mark.parametrize("state", ["present", "installed"])
 def test_states(engine, state):
-    assert wish(engine, state=state).state == state
-    assert wish_of({"name": "debian", "state": "absent"}, engine, {}).state == "absent"
+    assert spec(engine, state=state).state == state
+    assert spec_of({"name": "debian", "state": "absent"}, engine, {}).state == "absent"
     with pytest.raises(NebulaError, match="Did you mean 'installed'"):
-        wish(engine, state="instaled")
+        spec(engine, state="instaled")
 
 
 def test_what_answers_of_ones_own_install_may_be_small(engine):
     own = {"size": 64, "answers": {"kind": "preseed", "file": "own.cfg"}, "template": {"MEMORY": 64}, "marker": True}
-    assert wish(engine, **own).size == 64
+    assert spec(engine, **own).size == 64

@@ -13,7 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.base impo
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
 from ansible_collections.nebula.provision.plugins.module_utils.install import progress
 from ansible_collections.nebula.provision.plugins.module_utils.install.progress import Machine
-from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Wish
+from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import WORDS, Outcome, Work, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -29,7 +29,7 @@ RECORD = VmRecord(3, "install-debian", "u", "RUNNING", "RUNNING", "node1", "kvm"
 
 
 def work(step: str = "", state: str = "present", **fields: Any) -> Work:
-    return Work("debian", wish=Wish("debian", state, Iso("debian.iso")), step=step, **fields)
+    return Work("debian", spec=Spec("debian", state, Iso("debian.iso")), step=step, **fields)
 
 
 def test_each_step_has_its_words() -> None:

@@ -270,10 +270,10 @@ def test_the_size_of_a_network_has_to_be_said():
 
 
 @pytest.mark.parametrize("missing", ["GATEWAY", "NETWORK_ADDRESS"])
-@pytest.mark.parametrize("wish", [{"nat": True}, {"GATEWAY_ON_BRIDGE": "YES"}])
-def test_a_bridge_with_the_gateway_needs_to_know_it(missing, wish):
+@pytest.mark.parametrize("spec", [{"nat": True}, {"GATEWAY_ON_BRIDGE": "YES"}])
+def test_a_bridge_with_the_gateway_needs_to_know_it(missing, spec):
     left_out = {missing: ""} if missing == "GATEWAY" else {missing: "", "NETWORK_MASK": ""}
-    refused(lambda: addresses.check(network(**wish, **left_out)), "is missing", "Give all three")
+    refused(lambda: addresses.check(network(**spec, **left_out)), "is missing", "Give all three")
 
 
 @pytest.mark.parametrize("gateway", ["10.67.0.1", "10.66.0.0", "10.66.0.255"])

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect.root_file_system import Root
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repairs
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import STEPS, Wishes
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import STEPS, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import (
     Empty,
     Link,
@@ -58,8 +58,8 @@ def prepare(talk, tmp_path, monkeypatch):
 
     monkeypatch.setattr(preparation.guestfish, "session", session)
 
-    def run(**wishes):
-        return preparation.prepare("overlay", "qcow2", str(tmp_path), Wishes(**wishes), WHAT)
+    def run(**spec):
+        return preparation.prepare("overlay", "qcow2", str(tmp_path), Spec(**spec), WHAT)
 
     return run
 
@@ -72,8 +72,8 @@ def names(outcome):
 
 
 def test_no_steps_are_all_of_them():
-    assert all(Wishes().asks(step) for step in STEPS)
-    assert [step for step in STEPS if Wishes(steps=("tmp", "files")).asks(step)] == ["tmp", "files"]
+    assert all(Spec().asks(step) for step in STEPS)
+    assert [step for step in STEPS if Spec(steps=("tmp", "files")).asks(step)] == ["tmp", "files"]
 
 
 def test_files_come_last_and_the_context_first():
@@ -119,9 +119,9 @@ def test_the_program_is_told_by_its_hash(prepare, talk, tmp_path):
     assert prepare(steps=("context",), program="#!/bin/sh\n").done == ()
 
 
-@pytest.mark.parametrize("wishes", [{"steps": ("context",)}, {"steps": ("tmp",), "program": "#!/bin/sh\n"}])
-def test_no_program_is_run_that_was_not_asked_for(prepare, talk, wishes):
-    prepare(**wishes)
+@pytest.mark.parametrize("spec", [{"steps": ("context",)}, {"steps": ("tmp",), "program": "#!/bin/sh\n"}])
+def test_no_program_is_run_that_was_not_asked_for(prepare, talk, spec):
+    prepare(**spec)
     assert "sh" not in talk.verbs()
 
 

@@ -358,7 +358,7 @@ def test_what_was_done_to_the_file_of_an_image_is_noted_of_its_clone(engine: Emb
 
 
 def ordered(*items: Mapping[str, Any]) -> list[int]:
-    return decide._sources_first([decide._checked(item).wish for item in items])
+    return decide._sources_first([decide._checked(item).spec for item in items])
 
 
 NAMES = st.sampled_from("abcdef")
@@ -436,7 +436,7 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
         {"name": "nothing"},
         {"name": "wrong", "path": 5.0, "size": "x"},
     ]
-    assert [wish.name for wish in decide.missing_content(engine, items)] == ["locked", "failed", "new"]
+    assert [spec.name for spec in decide.missing_content(engine, items)] == ["locked", "failed", "new"]
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------

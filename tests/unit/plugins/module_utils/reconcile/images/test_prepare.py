@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open i
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import (
     STEPS,
     Outcome,
-    Wishes,
+    Spec,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Step
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -53,12 +53,12 @@ class Appliance:
     """Stands where libguestfs works on the overlay: it writes one byte there, and says what it is told to say."""
 
     def __init__(self) -> None:
-        self.asked: list[Wishes] = []
+        self.asked: list[Spec] = []
         self.outcome = Outcome("Debian 12", (Step("hostname", (), "it was", "it is"), Step("files", (), "no", "yes")))
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, disk: str, format: str, directory: str, wishes: Wishes, what: str) -> Outcome:
-        self.asked.append(wishes)
+    def __call__(self, disk: str, format: str, directory: str, spec: Spec, what: str) -> Outcome:
+        self.asked.append(spec)
         self.meanwhile()
         if self.outcome.done:
             path = os.path.join(directory, disk)
@@ -159,7 +159,7 @@ def test_a_slip_of_a_step_is_named() -> None:
 
 
 @needs_qemu
-def test_wishes_are_what_the_item_says(appliance: Appliance, disk: Path, tmp_path: Path) -> None:
+def test_specs_are_what_the_item_says(appliance: Appliance, disk: Path, tmp_path: Path) -> None:
     (tmp_path / "src").write_bytes(b"\xff")
     files = [
         {"path": "/a", "content": "grüezi"},
@@ -173,7 +173,7 @@ def test_wishes_are_what_the_item_says(appliance: Appliance, disk: Path, tmp_pat
     assert done.error is None
     entries = (Entry("/a", "grüezi".encode()), Entry("/b", b"\0", 0o600, 1, 2), Entry("/c", b"\xff"), Entry("/d", b""))
     assert appliance.asked == [
-        Wishes(("files", STEPS[1]), "#!/bin/sh\n", "Europe/Berlin", entries, via="loop", trusted=True)
+        Spec(("files", STEPS[1]), "#!/bin/sh\n", "Europe/Berlin", entries, via="loop", trusted=True)
     ]
 
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other content for an image: what has to be done for a wish, what is noted of it, and how what was interrupted is
-finished or undone."""
+"""Other content for an image: what has to be done for a specification, what is noted of it, and how what was
+interrupted is finished or undone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     Rework,
     wanted,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, reworks
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
@@ -49,7 +49,7 @@ needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="ne
 
 
 def due(image: Image, **keys: Any) -> Rework | None:
-    return wanted(wish_of({"name": "demo", **keys}), image)
+    return wanted(spec_of({"name": "demo", **keys}), image)
 
 
 def must(image: Image, **keys: Any) -> Rework:
@@ -84,7 +84,7 @@ def outcome(image: Image, rework: Rework) -> dict[str, Any]:
         (replace(IMAGE, type=ImageType.CDROM), {"size": 8}),
     ],
 )
-def test_nothing_is_done_to_what_is_as_it_is_wished(image: Image, keys: dict[str, Any]) -> None:
+def test_nothing_is_done_to_what_is_as_specified(image: Image, keys: dict[str, Any]) -> None:
     assert due(image, **keys) is None
 
 
@@ -139,7 +139,7 @@ def test_nothing_is_done_to_what_is_as_it_is_wished(image: Image, keys: dict[str
         ),
     ],
 )
-def test_the_least_is_done_that_brings_what_is_wished(image: Image, keys: dict[str, Any], rework: Rework) -> None:
+def test_the_least_is_done_that_brings_what_is_specified(image: Image, keys: dict[str, Any], rework: Rework) -> None:
     assert due(image, **keys) == rework
 
 
@@ -294,8 +294,8 @@ def begun(engine: EmbeddedEngine, image: Image, rework: Rework) -> Image:
 
 
 def run(engine: EmbeddedEngine, image: Image, rework: Rework, **settings: Any) -> Work:
-    wish = wish_of({"name": "demo"})
-    work = Work(Item("demo", image_view(image), changed=False), wish, image)
+    spec = spec_of({"name": "demo"})
+    work = Work(Item("demo", image_view(image), changed=False), spec, image)
     rewrite.run(engine, work, Settings(**settings), rework)
     return work
 
@@ -358,7 +358,7 @@ def test_what_another_run_holds_is_not_touched(engine: EmbeddedEngine) -> None:
 
 
 def recovered(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
-    work = Work(Item("demo", changed=False), wish_of({"name": "demo"}), image)
+    work = Work(Item("demo", changed=False), spec_of({"name": "demo"}), image)
     rewrite.run_recovery(engine, work, Settings(**settings))
     return work
 

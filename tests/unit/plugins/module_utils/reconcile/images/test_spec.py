@@ -20,9 +20,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     KEYS,
     STATES,
     TYPES,
-    Wish,
+    Spec,
     refuse_unused_passphrase,
-    wish_of,
+    spec_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum
 
@@ -31,13 +31,13 @@ DIGEST = "0" * 64
 PASSPHRASE = "smoked ham"
 
 
-def wish(**values: Any) -> Wish:
-    return wish_of({"name": "demo", **values})
+def spec(**values: Any) -> Spec:
+    return spec_of({"name": "demo", **values})
 
 
 def refusal(**values: Any) -> str:
     with pytest.raises(InvalidValue) as caught:
-        wish_of({"name": "demo", **values})
+        spec_of({"name": "demo", **values})
     return str(caught.value)
 
 
@@ -45,9 +45,9 @@ def refusal(**values: Any) -> str:
 
 
 def test_a_name_alone_leaves_all_else_unset() -> None:
-    assert wish() == Wish("demo")
-    assert wish(**{key: None for key in KEYS if key != "name"}) == Wish("demo")
-    assert wish().state == "present" and wish().has_content is False
+    assert spec() == Spec("demo")
+    assert spec(**{key: None for key in KEYS if key != "name"}) == Spec("demo")
+    assert spec().state == "present" and spec().has_content is False
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_name_alone_leaves_all_else_unset() -> None:
     ],
 )
 def test_each_value_has_its_type(keys: dict[str, Any], field: str, value: Any) -> None:
-    found = getattr(wish(**keys), field)
+    found = getattr(spec(**keys), field)
     assert found == value and type(found) is type(value)
 
 
@@ -101,32 +101,32 @@ def test_every_key_of_an_item_is_read() -> None:
     """A key that is not read would be asked for and do nothing: each that is given a list of lists is refused."""
     for key in set(KEYS) - {"name"}:
         with pytest.raises(InvalidValue, match=rf"image demo: .*{'from' if key == 'from' else key}"):
-            wish(**{key: [[]]}, **({"from": "base"} if key in ("packages", "files", "commands") else {}))
+            spec(**{key: [[]]}, **({"from": "base"} if key in ("packages", "files", "commands") else {}))
 
 
 def test_a_path_is_of_the_control_node_unless_it_is_remote_or_a_url() -> None:
-    assert wish(path="/srv/x.qcow2").from_control_node
-    assert not wish(path="/srv/x.qcow2", remote_src=True).from_control_node
-    assert not wish(path="https://example.org/x.qcow2").from_control_node
-    assert not wish(size=4).from_control_node
+    assert spec(path="/srv/x.qcow2").from_control_node
+    assert not spec(path="/srv/x.qcow2", remote_src=True).from_control_node
+    assert not spec(path="https://example.org/x.qcow2").from_control_node
+    assert not spec(size=4).from_control_node
 
 
 def test_a_path_of_a_home_directory_is_expanded() -> None:
-    assert wish(path="~/x.qcow2").path == os.path.expanduser("~/x.qcow2")
+    assert spec(path="~/x.qcow2").path == os.path.expanduser("~/x.qcow2")
 
 
 @pytest.mark.parametrize("keys", [{"path": "/x"}, {"clone_of": "base"}, {"from": "base"}, {"size": 4}])
 def test_what_an_image_is_made_of_is_its_content(keys: dict[str, Any]) -> None:
-    assert wish(**keys).has_content
+    assert spec(**keys).has_content
 
 
 def test_neither_a_name_nor_a_state_is_content() -> None:
-    assert not wish(renamed_from="old", state="enabled", description="d").has_content
+    assert not spec(renamed_from="old", state="enabled", description="d").has_content
 
 
-def test_a_wish_shows_neither_its_passphrase_nor_its_secret() -> None:
-    shown = repr(wish(luks_secret=SECRET, luks_passphrase=PASSPHRASE, size=4))
-    assert shown == "Wish('demo')"
+def test_a_spec_shows_neither_its_passphrase_nor_its_secret() -> None:
+    shown = repr(spec(luks_secret=SECRET, luks_passphrase=PASSPHRASE, size=4))
+    assert shown == "Specification('demo')"
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
@@ -195,14 +195,14 @@ def test_a_passphrase_that_is_refused_is_not_shown(value: Any) -> None:
 
 
 def test_a_passphrase_needs_something_that_it_opens() -> None:
-    for made in (wish(luks_passphrase=PASSPHRASE), wish(luks_passphrase=PASSPHRASE, luks_secret="")):
+    for made in (spec(luks_passphrase=PASSPHRASE), spec(luks_passphrase=PASSPHRASE, luks_secret="")):
         with pytest.raises(InvalidValue, match="luks_secret is not given, so nothing would be encrypted") as caught:
             refuse_unused_passphrase("image demo", made, "")
         assert PASSPHRASE not in str(caught.value) and "Give luks_secret, the UUID" in str(caught.value)
         # The image is encrypted already.
         refuse_unused_passphrase("image demo", made, SECRET)
-    refuse_unused_passphrase("image demo", wish(luks_passphrase=PASSPHRASE, luks_secret=SECRET), "")
-    refuse_unused_passphrase("image demo", wish(), "")
+    refuse_unused_passphrase("image demo", spec(luks_passphrase=PASSPHRASE, luks_secret=SECRET), "")
+    refuse_unused_passphrase("image demo", spec(), "")
 
 
 _ODD = (
@@ -213,14 +213,14 @@ _ODD = (
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(_ODD)), max_size=4).map(dict))
-def test_whatever_an_item_says_it_is_a_wish_or_refused(item: dict[str, Any]) -> None:
+def test_whatever_an_item_says_it_is_a_spec_or_refused(item: dict[str, Any]) -> None:
     try:
-        found = wish_of({"name": "demo", **item})
+        found = spec_of({"name": "demo", **item})
     except InvalidValue as error:
         assert "image" in error.asked and error.found
     else:
         # What was read once reads the same again.
-        assert found == wish_of({"name": "demo", **item})
+        assert found == spec_of({"name": "demo", **item})
         assert found.state in STATES
 
 
@@ -228,16 +228,16 @@ def test_whatever_an_item_says_it_is_a_wish_or_refused(item: dict[str, Any]) -> 
 
 
 def recipe(**values: Any) -> Recipe:
-    found = wish(**{"from": "base"}, **values).recipe
+    found = spec(**{"from": "base"}, **values).recipe
     assert found is not None
     return found
 
 
 def test_an_image_from_another_has_a_recipe_even_if_it_adds_nothing() -> None:
     assert recipe() == Recipe()
-    assert wish(clone_of="base").recipe is None
+    assert spec(clone_of="base").recipe is None
     # Lists of nothing say nothing.
-    assert wish(size=4, packages=[], files=None, commands=()).recipe is None
+    assert spec(size=4, packages=[], files=None, commands=()).recipe is None
 
 
 def test_a_recipe_has_its_packages_files_and_commands_in_order() -> None:

@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, reworks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum, Request
@@ -69,8 +69,8 @@ def registered(engine: EmbeddedEngine, type: ImageType = ImageType.KERNEL, **fie
 
 
 def store(engine: EmbeddedEngine, image: Image, keys: dict[str, Any], **settings: Any) -> Work:
-    wish = wish_of({"name": "demo", "remote_src": True, **keys})
-    work = Work(Item("demo", changed=False), wish, image)
+    spec = spec_of({"name": "demo", "remote_src": True, **keys})
+    work = Work(Item("demo", changed=False), spec, image)
     image_storing.store(engine, work, Settings(**settings))
     return work
 
@@ -119,7 +119,7 @@ def test_a_copy_of_another_image_has_its_hashes(engine: EmbeddedEngine, source: 
     made_of = engine.image_info("demo")
     with engine.session():
         clone = engine.image_clone("demo", Image(None, "copy", type=ImageType.KERNEL, datastore_id=1))
-    work = Work(Item("copy", changed=False), wish_of({"name": "copy", "clone_of": "demo"}), clone)
+    work = Work(Item("copy", changed=False), spec_of({"name": "copy", "clone_of": "demo"}), clone)
     image_storing.store(engine, work, Settings())
     now = engine.image_info("copy")
     assert work.item.error is None and now.state == ImageState.READY
@@ -266,7 +266,7 @@ def going(engine: EmbeddedEngine, source: Path) -> Image:
 
 
 def remove(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
-    work = Work(Item("demo", image_view(image), changed=True), wish_of({"name": "demo", "state": "absent"}), image)
+    work = Work(Item("demo", image_view(image), changed=True), spec_of({"name": "demo", "state": "absent"}), image)
     image_storing.remove(engine, work, Settings(**settings))
     return work
 
@@ -362,7 +362,7 @@ def test_a_request_says_what_the_item_says(
     keys: dict[str, Any], type: ImageType, expected: dict[str, Any] | None
 ) -> None:
     settings = Settings(uploads={"demo": "/var/tmp/up"}, max_size=5, validate_certs=False, stall=3.0, min_speed=2)
-    found = image_storing.request_of(wish_of({"name": "demo", **keys}), type, settings)
+    found = image_storing.request_of(spec_of({"name": "demo", **keys}), type, settings)
     if expected is None:
         assert found is None
         return

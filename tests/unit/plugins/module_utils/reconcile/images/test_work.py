@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import wish_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import (
     Work,
     find,
@@ -139,10 +139,10 @@ def test_an_image_without_an_id_was_not_stored(engine: EmbeddedEngine) -> None:
 
 
 def test_an_error_names_the_image_once() -> None:
-    wish = wish_of({"name": "demo"})
-    assert str(told_of(Conflict("size 3", "it has 4"), wish, IMAGE)) == "image demo: size 3: it has 4"
+    spec = spec_of({"name": "demo"})
+    assert str(told_of(Conflict("size 3", "it has 4"), spec, IMAGE)) == "image demo: size 3: it has 4"
     named = Conflict("image demo (id 3): size 3", "it has 4")
-    assert told_of(named, wish, IMAGE) is named and named.asked == "image demo (id 3): size 3"
+    assert told_of(named, spec, IMAGE) is named and named.asked == "image demo (id 3): size 3"
     # What is to be removed need not be wished for.
     assert told_of(Conflict("removing it", "it is used"), None, IMAGE).asked == "image demo: removing it"
 

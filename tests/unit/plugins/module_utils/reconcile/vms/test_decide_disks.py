@@ -152,7 +152,7 @@ def test_what_failed_says_so_and_is_tried_again(web):
 
 def test_what_a_killed_run_decided_is_in_the_next_plan(web):
     _outcomes, first = want(web, dict(VM, save_as=SAVE))
-    # The same list, another wish, and somebody else's: each plan still has the task, under its own name.
+    # The same list, another specification, and somebody else's: each plan still has the task, under its own name.
     for item in (dict(VM, save_as=SAVE), VM, dict(VM, state="poweroff")):
         _outcomes, planned = want(web, item)
         assert planned[0].tasks == first[0].tasks
