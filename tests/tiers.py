@@ -112,7 +112,7 @@ SUITES = {
             *(f"{UTILS}/storage/{name}.py" for name in ("disks", "saving")),
             *(f"{UTILS}/guest_disk/{name}" for name in ("inject.py", "open")),
             *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "disks", "quiesce")),
-            *(f"{UTILS}/hypervisors/disk_tasks.py", f"{UTILS}/engines/disk_items.py"),
+            *(f"{UTILS}/hypervisors/disk_tasks.py", f"{UTILS}/reconcile/vms/disk_items.py"),
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),
         minutes=5,

@@ -500,19 +500,19 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_items import (
-    CONSISTENCIES,
-    IMAGE_TYPES,
-    SNAPSHOT_STATES,
-)
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import KEYS, STATES
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_items import (
+    CONSISTENCIES,
+    IMAGE_TYPES,
+    SNAPSHOT_STATES,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.renames import formers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.spec import KEYS, STATES
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     as_plans,
     decide,

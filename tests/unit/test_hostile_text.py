@@ -39,7 +39,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.template im
 from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import deployments, hosts, isos
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decide as reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, uploads
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template
@@ -142,8 +142,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "host": lambda text: [
         refused_or(lambda text, k=key: hosts._checked("x", k, text), text) for key in hosts._SETTABLE
     ],
-    "count": lambda text: reconcile._count({"count": text, "name": "x-%i"}, "VM x"),
-    "timeout": lambda text: reconcile._seconds({"shutdown_timeout": text}, "VM x"),
+    "count": lambda text: vm_spec._count({"count": text, "name": "x-%i"}, "VM x"),
+    "timeout": lambda text: vm_spec._seconds({"shutdown_timeout": text}, "VM x"),
     "mode of an ISO": lambda text: isos._mode("/x", text),
     "owner of an ISO": isos._account,
     "a whole number": typed("int"),

@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import owne
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores, guest_images, templates
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import spec as image_spec
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_each_module_of_the_group_takes_what_is_set_for_all(name, monkeypatch):
 
 # Role, variable, the keys that the module takes, and those that are the role's own.
 LISTS: list[tuple[str, str, Collection[str], Collection[str]]] = [
-    ("vm", "nebula_vms", decide.KEYS, ()),
+    ("vm", "nebula_vms", vm_spec.KEYS, ()),
     ("vm", "nebula_owner", owner.KEYS, ()),
     ("image", "nebula_images", image_spec.KEYS, ()),
     ("image", "nebula_datastores", datastores.KEYS, ()),

@@ -22,11 +22,11 @@ from ...model.image import Image
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
 from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
+from ...model.saved import SAVING, is_being_saved, is_saved, origin_of
 from ...model.snapshots import Snapshot, Tree
 from ...model.states import ImageState, ImageType, LcmState, vm_state_name
 from ...model.transfer import comes_from
 from ...model.vm import Vm
-from ..disk_items import SAVING, is_being_saved, is_saved, origin_of
 from .images import Images, image_of
 from .store import Store, compact
 

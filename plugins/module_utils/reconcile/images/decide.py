@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 from ...engines.base import Engine
-from ...engines.disk_items import SAVING
 from ...errors import (
     Ambiguous,
     Conflict,
@@ -33,6 +32,7 @@ from ...host.download import is_url, without_secrets
 from ...install.progress import OF_ONE
 from ...model.datastore import default_for, type_for
 from ...model.image import Image, refuse_unfinished
+from ...model.saved import SAVING
 from ...model.states import ImageState, ImageType
 from ...model.template import Template
 from ...model.transfer import comes_from

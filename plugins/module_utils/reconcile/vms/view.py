@@ -19,7 +19,8 @@ from ...model.plain import from_plain, to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...sync import Item
 from .adoptions import Adoptions
-from .decide import Difference, Outcome, reconcile
+from .decide import reconcile
+from .outcome import Difference, Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
 # What users see of a machine that says whether it changed.

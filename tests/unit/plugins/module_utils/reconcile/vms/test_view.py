@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import Difference, Outcome
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.outcome import Difference, Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 ROOT = "/var/lib/nebula"

@@ -11,7 +11,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.devices imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import LONGEST_SHUTDOWN, reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 
 VM = {"name": "web", "template": "web"}
 ERROR = {"kind": "HypervisorError", "asked": "VM web", "found": "it broke", "remedy": ""}
@@ -94,39 +94,6 @@ def test_what_is_where_it_should_be_and_was_not_done_in_full_is_tried_again(engi
     run(engine, VM)
     run(engine, dict(VM, cpu=1), "RUNNING", ERROR)
     assert [each.wanted for each in want(engine, dict(VM, cpu=1, state=state))[1]] == ["RUNNING"]
-
-
-# -- what an item may say ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("item", "says"),
-    [
-        ({"template": True}, "VM web: template: it is a bool. Give the name or the id of a stored template"),
-        ({"template": ["web"]}, "VM web: template: it is a list"),
-        ({"attributes": ["A"]}, "VM web: attributes: it is a list. Give a dict"),
-        ({"context": "A=b"}, "VM web: context: it is a str. Give a dict"),
-        ({"shutdown_timeout": LONGEST_SHUTDOWN + 1}, f"it is not a number of up to {LONGEST_SHUTDOWN}"),
-        ({"state": "runing"}, "Did you mean 'running'? Known are running, poweroff"),
-        ({"count": 100_001, "name": "w-%i"}, "Give 0 to 100000"),
-        ({"count": 2}, "Put %i where the index belongs, as in name: web-%i"),
-        ({"hard": "maybe"}, "VM web: hard 'maybe': it is neither true nor false"),
-    ],
-)
-def test_an_item_that_can_not_be_meant_is_refused(engine, item, says):
-    assert says in refusal(engine, {**VM, **item})
-    assert engine.vm_pool() == []
-
-
-def test_an_empty_list_of_nics_takes_away_those_of_the_template(engine):
-    (planned,) = run(engine, dict(VM, nics=[]))
-    assert planned.vm.nics == ()
-
-
-def test_a_template_may_be_named_by_its_id(engine):
-    (planned,) = run(engine, dict(VM, template=engine.template_info("web").id))
-    assert planned.vm.name == "web"
-    assert engine.vm_pool()[0].template == "web"
 
 
 # -- devices -----------------------------------------------------------------------------------------------------------

@@ -9,19 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Ambiguous, InvalidValue
-from ..model.image import Image
-from ..model.names import check_name, nearest
-from ..model.numbers import whole
-from ..model.plan import AGENT, CRASH
-from ..model.states import ImageState, ImageType
+from ...errors import Ambiguous, InvalidValue
+from ...model.image import Image
+from ...model.names import check_name, nearest
+from ...model.numbers import whole
+from ...model.plan import AGENT, CRASH
+from ...model.states import ImageType
 
 CONSISTENCIES = (AGENT, CRASH)
 SNAPSHOT_STATES = ("present", "absent", "reverted")
 IMAGE_TYPES = ("OS", "DATABLOCK")
-# What the operation of an image begins with that a machine's disk is being saved as; its origin follows.
-SAVING = "save "
-_NOT_WHOLE = (ImageState.INIT, ImageState.ERROR, ImageState.DELETE)
 _SAVE_KEYS = ("disk", "image", "type", "description", "consistency")
 _SNAPSHOT_KEYS = ("disk", "name", "state")
 
@@ -40,24 +37,6 @@ class DiskSnapshot:
     disk: int
     name: str
     state: str = "present"
-
-
-def origin_of(uuid: str, disk_id: int) -> str:
-    """Where an image is from that a disk of a machine is saved as."""
-    return f"vm:{uuid}/disk.{disk_id}"
-
-
-def is_being_saved(image: Image, origin: str) -> bool:
-    # Without an operation: of older versions.
-    same = image.origin == origin and origin.startswith("vm:")
-    return same and image.state == ImageState.LOCKED and image.operation in ("", f"{SAVING}{origin}")
-
-
-def is_saved(image: Image | None, origin: str) -> bool:
-    """Whether it holds what was saved from there, also while something else is done to it, which leaves it whole."""
-    if image is None or image.origin != origin or image.state in _NOT_WHOLE:
-        return False
-    return not is_being_saved(image, origin)
 
 
 def saves(item: Mapping[str, Any], where: str) -> tuple[SaveAs, ...]:

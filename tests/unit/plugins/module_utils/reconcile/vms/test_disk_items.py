@@ -7,82 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.disk_items import (
-    SAVING,
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_items import (
     DiskSnapshot,
     SaveAs,
     disk_snapshots,
-    is_being_saved,
-    is_saved,
-    origin_of,
     saves,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-
-ORIGIN = origin_of("01234567-89ab-4cde-8f01-23456789abcd", 2)
-WHOLE = (
-    ImageState.READY,
-    ImageState.USED,
-    ImageState.USED_PERS,
-    ImageState.DISABLED,
-    ImageState.CLONE,
-    ImageState.LOCKED_USED_PERS,
-)
-
-
-def image(state=ImageState.READY, origin=ORIGIN, operation=""):
-    return Image(1, "saved", state=state, origin=origin, operation=operation)
-
-
-# -- where an image is from --------------------------------------------------------------------------------------------
-
-
-def test_an_origin_names_one_disk_of_one_machine():
-    assert origin_of("uuid", 0) == "vm:uuid/disk.0"
-    assert len({origin_of(uuid, disk) for uuid in ("a", "b") for disk in (0, 1)}) == 4
-
-
-@pytest.mark.parametrize("state", WHOLE)
-def test_what_was_saved_is_saved_in_every_state_that_leaves_it_whole(state):
-    assert is_saved(image(state), ORIGIN)
-
-
-@pytest.mark.parametrize("state", [ImageState.INIT, ImageState.ERROR, ImageState.DELETE])
-def test_what_is_not_whole_is_not_saved(state):
-    assert not is_saved(image(state), ORIGIN)
-
-
-def test_what_is_from_elsewhere_is_not_what_was_saved():
-    assert not is_saved(None, ORIGIN)
-    assert not is_saved(image(origin="/srv/other.qcow2"), ORIGIN)
-    assert not is_saved(image(origin=origin_of("other", 2)), ORIGIN)
-
-
-@pytest.mark.parametrize("operation", ["", f"{SAVING}{ORIGIN}"])
-def test_a_locked_image_is_being_saved_where_nothing_else_locked_it(operation):
-    locked = image(ImageState.LOCKED, operation=operation)
-    assert is_being_saved(locked, ORIGIN)
-    assert not is_saved(locked, ORIGIN)
-
-
-@pytest.mark.parametrize("operation", ['{"do": "rewrite"}', f"{SAVING}vm:other/disk.0", "clone 1"])
-def test_an_image_that_something_else_locked_was_saved_before(operation):
-    locked = image(ImageState.LOCKED, operation=operation)
-    assert not is_being_saved(locked, ORIGIN)
-    assert is_saved(locked, ORIGIN)
-
-
-@pytest.mark.parametrize("state", [ImageState.READY, ImageState.ERROR, ImageState.USED])
-def test_only_a_locked_image_is_being_saved(state):
-    assert not is_being_saved(image(state, operation=f"{SAVING}{ORIGIN}"), ORIGIN)
-
-
-@pytest.mark.parametrize("origin", ["", "/srv/a.qcow2", "https://example.org/a.qcow2"])
-def test_what_is_stored_of_a_file_is_no_save(origin):
-    assert not is_being_saved(image(ImageState.LOCKED, origin), origin)
-
 
 # -- save_as -----------------------------------------------------------------------------------------------------------
 

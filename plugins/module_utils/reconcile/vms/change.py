@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine that is there has to become: what of that is possible, and what is told instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ...context.variables import names_owner
+from ...engines.base import Engine, VmRecord
+from ...errors import (
+    BeingEnded,
+    Conflict,
+    NebulaError,
+    NotFound,
+)
+from ...model import instantiate, rules
+from ...model.changes import Change, how, paired, refuse_sizes
+from ...model.devices import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
+from ...model.owner import Owner
+from ...model.saved import is_saved, origin_of
+from ...model.template import Template
+from . import renames
+from .outcome import Outcome, id_of
+from .spec import INDEX, Spec
+
+# What a change of it is called: no attribute of a template.
+OWNER = "owner"
+# Failed with no domain that runs.
+_NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
+
+
+def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
+    """Bring the machine's attributes to what its item says, as far as they can be changed on it as it is."""
+    record = outcome.after
+    if spec.template is None or record is None or record.request is None or spec.state == "absent":
+        return
+    if spec.host and spec.host != record.host:
+        what = f"differs in host: it is on {record.host}, the list says {spec.host}"
+        remedy = "remove it (state: absent) to have it made there anew"
+        outcome.left(record, "host", record.host, spec.host, what, remedy)
+    rule = rules.of(record.hypervisor)
+    wanted = renames.by_former_images(engine, record, spec.template)
+    changes = instantiate.changes(record.request, wanted, rule.live)
+    has: Mapping[str, Sequence[Has]] = {}
+    if any(change.attribute in DEVICES for change in changes):
+        has = engine.vm_devices(id_of(record))
+        changes = instantiate.changes(record.request, wanted, rule.live, has)
+    owner = _another_owner(spec, record)
+    if owner is not None:
+        changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
+    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or spec.state == "poweroff"
+    live = rule.live if record.state == "RUNNING" else ()
+    fits = off or set(DEVICES) <= set(rule.live)
+    if record.awaits and not fits and not (changes and spec.recreate):
+        _tell_awaited(outcome, record)
+    if record.recreates and changes and not spec.recreate:
+        _tell_given_up(outcome, record, changes)
+        return
+    if not changes:
+        if record.outdated or (record.awaits and fits):
+            outcome.after = engine.vm_update(id_of(record), record.request)
+        return
+    if spec.recreate or never_ran(engine, record):
+        refuse_unsaved(engine, spec, record, "recreate", "leave recreate out once")
+        outcome.after = engine.vm_recreate(id_of(record), spec.template, spec.owner)
+        outcome.changes = changes
+        return
+    if any(change.attribute == DISK for change in changes):
+        refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
+    template = record.request
+    for change in changes:
+        possible = change.how in ("catalog", "live") or (off and change.how != RECREATE)
+        if change.attribute in DEVICES:
+            possible = possible or (change.how == HOTPLUG and change.attribute in live)
+        else:
+            possible = possible or (change.how != RECREATE and change.attribute in live)
+        refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
+        if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
+            continue
+        if possible:
+            outcome.changes.append(change)
+            if change.attribute != OWNER:
+                template = _with_attribute(template, wanted, change.attribute)
+            continue
+        remedy = (
+            "power it off first (state: poweroff), or set recreate: true"
+            if change.how in (POWEROFF, HOTPLUG)
+            else "set recreate: true to make it anew (its own disks are lost)"
+        )
+        what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+    if not any(change.attribute == OWNER for change in outcome.changes):
+        owner = None
+    if template != record.request or owner is not None:
+        try:
+            with engine.attempt():
+                outcome.after = engine.vm_update(id_of(record), template, owner)
+        except BeingEnded as error:
+            if not record.awaits or not fits:
+                raise
+            # What is in its way may be what it is to lose itself, and would never be done.
+            _tell_awaited_first(outcome, record, error)
+            outcome.after = engine.vm_update(id_of(record), record.request)
+        warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:
+    """The owner that its item names, if that is another than its context was made of, and the context asks for one."""
+    if spec.owner is None or spec.owner == record.owner or spec.template is None:
+        return None
+    return spec.owner if names_owner(spec.template) else None
+
+
+def _leaves_disks(
+    engine: Engine,
+    spec: Spec,
+    outcome: Outcome,
+    record: VmRecord,
+    compared: tuple[Template, Mapping[str, Sequence[Has]]],
+    possible: bool,
+) -> bool:
+    """Whether the disks stay as they are, since some would go with what they hold and that is not what the list says
+    for sure; it is told then. compared: what the list says, and what the machine has. possible: whether they could be
+    changed otherwise."""
+    if record.request is None:
+        return False
+    wanted, has = compared
+    pairing = paired(DISK, record.request, wanted, has)
+    lost = [index for index in pairing.gone if has[DISK][index].own]
+    if not lost:
+        return False
+    named = " and ".join(_called(record, index) for index in lost)
+    if pairing.doubtful:
+        what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
+        remedy = "give those that are to stay their TARGET, as the machine's disks show it"
+    elif not spec.detach:
+        what = f"has a disk that the list does not: {named}"
+        remedy = "what it holds is the machine's own, and would be lost. " + (
+            "Set detach: true to have it taken away"
+            if possible
+            else "To have it taken away set detach: true and power it off (state: poweroff)"
+        )
+    else:
+        if possible:
+            ids = {record.disks[index]["disk_id"] for index in lost}
+            refuse_unsaved(engine, spec, record, "detach", "leave detach out once", ids)
+        return False
+    outcome.left(record, DISK, named, "nothing of it", what, remedy)
+    return True
+
+
+def _called(record: VmRecord, index: int) -> str:
+    disk = record.disks[index]
+    return f"disk {disk['disk_id']}" + (f", of image {disk['image']}" if disk["image"] else f", {disk['target']}")
+
+
+def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]) -> None:
+    what = "was to be made anew by an earlier list, which its host could not, and this list says something else"
+    remedy = "set recreate: true to have it made anew as the list says now (its own disks are lost)"
+    for change in changes:
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+
+
+def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
+    what = "runs with other disks or NICs than it is to have: these were changed when it was to be off, and it was not"
+    remedy = "power it off (state: poweroff), then let it run again"
+    found, wanted = "those that it was started with", "those of the list"
+    outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
+
+
+def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:
+    outcome.changes = []
+    what = f"gets first what was decided about its disks and NICs before ({error})"
+    remedy = "run again when that is done"
+    outcome.left(record, "/".join(DEVICES), "those of the list before", "those of the list", what, remedy)
+
+
+def never_ran(engine: Engine, record: VmRecord) -> bool:
+    """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
+    if record.state not in _NOT_STARTED:
+        return False
+    # One that was adopted may have been SUSPENDED from the first.
+    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vm_history(id_of(record)))
+
+
+def refuse_unsaved(
+    engine: Engine, spec: Spec, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
+) -> None:
+    """Conflict where the machine's disks would go before they are saved as its item says. disks: ids of those that go,
+    None for all."""
+    # Of more machines no item saves any.
+    if not spec.save_as or record.name != spec.name.replace(INDEX, "0") or never_ran(engine, record):
+        return
+    for save in spec.save_as:
+        if disks is not None and save.disk not in disks:
+            continue
+        try:
+            image = engine.image_info(save.image.name)
+        except NotFound:
+            image = None
+        if image is not None and image.name != save.image.name:
+            # Found by its id.
+            image = None
+        origin = origin_of(record.uuid, save.disk)
+        if is_saved(image, origin):
+            continue
+        found = "there is none of that name"
+        if image is not None and image.origin != origin:
+            found = f"there is one of that name (id {image.id}), of something else"
+        elif image is not None:
+            found = f"that is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise Conflict(
+            f"VM {record.name} (id {record.id}): {what}",
+            f"its disk {save.disk} is not saved as image {save.image.name}: {found}",
+            f"Let it be saved first: {instead}. Or take it out of save_as: then what the disk holds is lost",
+        )
+
+
+def _with_attribute(template: Template, source: Template, name: str) -> Template:
+    """`template` with all that `source` says of one attribute, and nothing else of it."""
+    kept = template.without(name).attributes
+    return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))

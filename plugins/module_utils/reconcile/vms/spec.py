@@ -1,0 +1,196 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of machines asks for: read, checked, with its template merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...engines.base import Engine, VmOrders
+from ...errors import (
+    InvalidValue,
+)
+from ...model import inject, instantiate
+from ...model.flags import flag
+from ...model.names import check_name, nearest
+from ...model.numbers import whole
+from ...model.owner import Owner, owner_of
+from ...model.template import Template
+from ...text import context_sh
+from . import renames
+from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, saves
+
+# What each state of an item wants of its machines.
+WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
+OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
+STATES = (*WANTED, *OPERATIONS, "present", "recovered")
+KEYS = (
+    "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
+    "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
+    "inject", "inject_via", "detach", "owner", renames.KEY,
+)  # fmt: skip
+INDEX = "%i"
+MAX_COUNT = 100_000
+# Seconds: a day.
+LONGEST_SHUTDOWN = 86_400
+
+
+@dataclass
+class Spec:
+    """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index.
+    renamed_from: what its machine was called before, "" if the item does not say."""
+
+    name: str
+    state: str
+    renamed_from: str = ""
+    count: int | None = None
+    template_name: str = ""
+    template: Template | None = None
+    host: str = ""
+    recreate: bool = False
+    detach: bool = False
+    owner: Owner | None = None
+    save_as: Sequence[SaveAs] = ()
+    disk_snapshots: Sequence[DiskSnapshot] = ()
+    orders: VmOrders = VmOrders()
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def pattern(self) -> str:
+        return self.name if INDEX in self.name else ""
+
+
+class Templates:
+    """The catalog's templates that the items name, each fetched once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.known: dict[Any, tuple[str, Template]] = {}
+        self.hypervisors = engine.hypervisors()
+
+    def get(self, ref: Any) -> tuple[str, Template]:
+        if ref not in self.known:
+            stored = self.engine.template_info(ref)
+            self.known[ref] = (stored.name, stored.template)
+        return self.known[ref]
+
+
+def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) -> Spec:
+    name = check_name("VM", item.get("name"))
+    where = f"VM {name}"
+    state = item.get("state") or "running"
+    if state not in STATES:
+        near = nearest(str(state), STATES)
+        raise InvalidValue(
+            f"{where}: state {state!r}",
+            "no such state",
+            (f"Did you mean {near!r}? " if near else "") + "Known are " + ", ".join(STATES),
+        )
+    check_name("VM", name.replace(INDEX, "0"))
+    spec = Spec(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
+    spec.detach = _flag(item, "detach", where)
+    spec.count = _count(item, where)
+    spec.renamed_from = renames.former_of(item, name, where, INDEX)
+    if spec.count is None:
+        spec.names = [] if spec.pattern and state == "absent" else [name.replace(INDEX, "0")]
+    else:
+        spec.names = [name.replace(INDEX, str(i)) for i in range(spec.count)] if spec.pattern else [name]
+    spec.orders = VmOrders(
+        hard=_flag(item, "hard", where),
+        shutdown_timeout=_seconds(item, where),
+        operation=OPERATIONS.get(state, ""),
+    )
+    spec.save_as = saves(item, where)
+    if state == "absent":
+        return spec
+    spec.disk_snapshots = disk_snapshots(item, where)
+    spec.owner = owner_of(item["owner"], where) if item.get("owner") else None
+    if spec.count is None and spec.pattern:
+        spec.count = 1
+    if spec.save_as and spec.count not in (None, 1):
+        raise InvalidValue(
+            f"{where}: save_as",
+            f"it stands for {spec.count} machines",
+            "Give the one whose disk is to be saved an entry",
+        )
+    if item.get("template") is not None:
+        if isinstance(item["template"], bool) or not isinstance(item["template"], (str, int)):
+            found = f"it is a {type(item['template']).__name__}"
+            raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
+        spec.template_name, base = templates.get(item["template"])
+        spec.template = _merged(base, item, where)
+        notes = instantiate.validate(spec.template, _flag(item, "strict", where), where, templates.hypervisors)
+        if notes:
+            # The template's own storing has warned of its own already.
+            known = instantiate.validate(base, hypervisors=templates.hypervisors)
+            warnings.extend(f"{where}: {note}" for note in notes if note not in known)
+    return spec
+
+
+def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
+    overrides: dict[str, Any] = {}
+    for key, attribute in (("cpu", "CPU"), ("vcpu", "VCPU"), ("memory", "MEMORY"), ("disks", "DISK"), ("nics", "NIC")):
+        if item.get(key) is not None:
+            overrides[attribute] = item[key]
+            if item[key] == []:
+                base = base.without(attribute)
+    for key in ("context_format", "context_device", "inject_via"):
+        if item.get(key) is not None:
+            overrides[key.upper()] = item[key]
+    if item.get("inject") is not None:
+        overrides["INJECT"] = inject.vectors_of(item["inject"], where)
+        base = base.without("INJECT")
+    extra = item.get("attributes") or {}
+    if not isinstance(extra, Mapping):
+        raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
+    overrides.update(extra)
+    given = Template.from_mapping(overrides, where)
+    for variables in given.vectors("CONTEXT"):
+        context_sh.refuse_names(variables, f"{where}: CONTEXT")
+    template = base.merged(given)
+    context = item.get("context")
+    if context is not None:
+        if not isinstance(context, Mapping):
+            raise InvalidValue(f"{where}: context", f"it is a {type(context).__name__}", "Give a dict")
+        variables = Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT")
+        context_sh.refuse_names(variables, f"{where}: context")
+        template = template.merge_context(variables)
+    # What a machine is compared by later: its own NICs, whoever said what is in them.
+    return instantiate.with_nic_defaults(template, where)
+
+
+def _count(item: Mapping[str, Any], where: str) -> int | None:
+    count = item.get("count")
+    if count is None:
+        return None
+    number = whole(count)
+    if number is None or number > MAX_COUNT:
+        raise InvalidValue(f"{where}: count {count!r}", "it is not a number of machines", f"Give 0 to {MAX_COUNT}")
+    if INDEX not in str(item.get("name")) and number != 1:
+        raise InvalidValue(
+            f"{where}: count {count}",
+            "all of them would have this name",
+            f"Put {INDEX} where the index belongs, as in name: {item.get('name')}-{INDEX}",
+        )
+    return number
+
+
+def _flag(item: Mapping[str, Any], key: str, where: str) -> bool:
+    return item.get(key) is not None and flag(item[key], f"{where}: {key}")
+
+
+def _seconds(item: Mapping[str, Any], where: str) -> int:
+    value = item.get("shutdown_timeout")
+    if value is None:
+        return VmOrders.shutdown_timeout
+    number = whole(value)
+    if number is None or number > LONGEST_SHUTDOWN:
+        raise InvalidValue(
+            f"{where}: shutdown_timeout {value!r}",
+            f"it is not a number of up to {LONGEST_SHUTDOWN}",
+            "Give whole seconds",
+        )
+    return number

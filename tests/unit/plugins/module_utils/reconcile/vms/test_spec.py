@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of machines may say, and what can't be meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.spec import LONGEST_SHUTDOWN
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_change_devices import (
+    VM,
+    refusal,
+    run,
+)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"template": True}, "VM web: template: it is a bool. Give the name or the id of a stored template"),
+        ({"template": ["web"]}, "VM web: template: it is a list"),
+        ({"attributes": ["A"]}, "VM web: attributes: it is a list. Give a dict"),
+        ({"context": "A=b"}, "VM web: context: it is a str. Give a dict"),
+        ({"shutdown_timeout": LONGEST_SHUTDOWN + 1}, f"it is not a number of up to {LONGEST_SHUTDOWN}"),
+        ({"state": "runing"}, "Did you mean 'running'? Known are running, poweroff"),
+        ({"count": 100_001, "name": "w-%i"}, "Give 0 to 100000"),
+        ({"count": 2}, "Put %i where the index belongs, as in name: web-%i"),
+        ({"hard": "maybe"}, "VM web: hard 'maybe': it is neither true nor false"),
+    ],
+)
+def test_an_item_that_can_not_be_meant_is_refused(engine, item, says):
+    assert says in refusal(engine, {**VM, **item})
+    assert engine.vm_pool() == []
+
+
+def test_an_empty_list_of_nics_takes_away_those_of_the_template(engine):
+    (planned,) = run(engine, dict(VM, nics=[]))
+    assert planned.vm.nics == ()
+
+
+def test_a_template_may_be_named_by_its_id(engine):
+    (planned,) = run(engine, dict(VM, template=engine.template_info("web").id))
+    assert planned.vm.name == "web"
+    assert engine.vm_pool()[0].template == "web"
