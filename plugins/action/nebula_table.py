@@ -12,6 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+
 display = Display()
 NOTHING = "-"
 
@@ -39,6 +41,8 @@ class ActionModule(ActionBase):
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)
+        # A run's last word: all that it needed is packed.
+        payloads.keep()
         return result
 
 

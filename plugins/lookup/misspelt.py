@@ -40,6 +40,7 @@ from pathlib import Path
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 PREFIX = "nebula_"
@@ -47,6 +48,8 @@ PREFIX = "nebula_"
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
+        # Every run begins with this.
+        payloads.bring()
         variables = variables or {}
         hosts = variables.get("hostvars") or {}
         given = {str(name) for name in variables}

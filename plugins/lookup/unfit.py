@@ -44,6 +44,7 @@ from ansible.module_utils.common import validation
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 # Ansible's own, so that what it takes is taken.
@@ -71,6 +72,8 @@ KINDS = ((bool, "true or false"), (int, "a number"), (float, "a number"), (str, 
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, role="", **kwargs):
+        # Every run begins with this.
+        payloads.bring()
         specification = Path(__file__).resolve().parents[2] / "roles" / role / "meta/argument_specs.yml"
         specifications = self._loader.load_from_file(str(specification))["argument_specs"]
         options = (specifications.get("main") or {}).get("options") or {}

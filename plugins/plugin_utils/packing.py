@@ -13,6 +13,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+
 # Ansible removes what a no_log option says from all that a module answers, and [] and {} stand in every plan. No plan
 # has these.
 EMPTY = {"[]": f"[{' ' * 40}]", "{}": f"{{{' ' * 40}}}"}
@@ -36,13 +38,14 @@ class PackingAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        return dict(
-            self._execute_module(
-                module_args=self.with_files(self.packed_arguments(), task_vars or {}),
-                task_vars=task_vars,
-                wrap_async=self._task.async_val,
-            )
+        payloads.bring()
+        result = self._execute_module(
+            module_args=self.with_files(self.packed_arguments(), task_vars or {}),
+            task_vars=task_vars,
+            wrap_async=self._task.async_val,
         )
+        payloads.keep()
+        return dict(result)
 
     def packed_arguments(self) -> dict[str, Any]:
         """The task's arguments, those of PACKED as text."""

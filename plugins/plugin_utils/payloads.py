@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Payloads of our modules, kept from one run to the next.
+
+Ansible packs each module with all that it imports, once in each run, and looks through every file for that: most of a
+second of a processor for one of ours. It keeps what it packed below the run's own temporary directory. Here it is kept
+beside Ansible's other things, as it is, under a digest of all that it was made of, and given to the next run. Where
+Ansible does this otherwise, or nothing may be kept, every run packs for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible import constants
+from ansible.plugins.loader import module_utils_loader
+from ansible.release import __version__
+
+# What turns it off, and the words for that.
+VARIABLE, NO = "NEBULA_KEEP_PAYLOADS", ("0", "false", "no", "off")
+PLACE = "nebula.provision/payloads"
+OURS = "ansible_collections.nebula.provision.plugins.modules."
+# Digests of which payloads are kept: that of now, and those of other versions and environments.
+KEPT = 4
+PLUGINS = Path(__file__).resolve().parents[1]
+
+
+def bring() -> None:
+    """Give this run what earlier ones have packed."""
+    with contextlib.suppress(OSError):
+        place, run = _place(), _of_run()
+        if not _is_own(place):
+            return
+        run.mkdir(exist_ok=True)
+        for file in _payloads(place):
+            _put(file, run / file.name)
+
+
+def keep() -> None:
+    """Keep what this run has packed."""
+    with contextlib.suppress(OSError):
+        place, run = _place(), _of_run()
+        if not _is_allowed() or not run.is_dir():
+            return
+        for directory in (*reversed(place.parents[:2]), place):
+            if not directory.is_dir():
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _drop_old(place)
+        if _is_own(place):
+            for file in _payloads(run):
+                _put(file, place / file.name)
+
+
+def _of_run() -> Path:
+    return Path(constants.DEFAULT_LOCAL_TMP) / "ansiballz_cache"
+
+
+def _place() -> Path:
+    return Path(constants.ANSIBLE_HOME) / PLACE / _digest()
+
+
+def _is_allowed() -> bool:
+    return os.environ.get(VARIABLE, "").strip().lower() not in NO
+
+
+def _is_own(place: Path) -> bool:
+    """Whether nobody else can have put anything there: it runs as root on the hosts."""
+    if not _is_allowed():
+        return False
+    for directory in (place, place.parent):
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            return False
+    return True
+
+
+def _payloads(directory: Path) -> Iterator[Path]:
+    for file in directory.iterdir():
+        # Ansible writes under another name first.
+        if file.name.startswith(OURS) and not file.name.endswith(("-part", ".lock", ".new")):
+            found = file.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
+                yield file
+
+
+def _put(file: Path, target: Path) -> None:
+    if target.exists():
+        return
+    # A link, where both are in one file system: nobody ever writes into such a file.
+    with contextlib.suppress(OSError):
+        os.link(file, target)
+        return
+    new = target.with_name(f"{target.name}.{os.getpid()}.new")
+    try:
+        shutil.copyfile(file, new)
+        new.chmod(0o600)
+        new.rename(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _drop_old(place: Path) -> None:
+    others = [other for other in place.parent.iterdir() if other != place] if place.parent.is_dir() else []
+    for other in sorted(others, key=lambda path: path.lstat().st_mtime, reverse=True)[KEPT - 1 :]:
+        shutil.rmtree(other, ignore_errors=True)
+
+
+@functools.cache
+def _digest() -> str:
+    """Of whatever a payload is made of: our files by what they hold, Ansible's by its version and their times."""
+    found = hashlib.sha256(f"{__version__} {sys.version} {PLUGINS}".encode())
+    for part in ("modules", "module_utils"):
+        for file in sorted((PLUGINS / part).rglob("*.py")):
+            found.update(f"\n{file.relative_to(PLUGINS)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    for directory in module_utils_loader._get_paths(subdirs=False):
+        for file in sorted(Path(directory).rglob("*.py")):
+            known = file.stat()
+            found.update(f"\n{file} {known.st_size} {known.st_mtime_ns}".encode())
+    return found.hexdigest()[:32]
