@@ -881,7 +881,7 @@ import importlib, json
 module, _dot, name = sys.argv[4].rpartition(".")
 module = importlib.import_module(base + module)
 engines = importlib.import_module(base + "engines.embedded.engine")
-images = importlib.import_module(base + "items.images")
+images = importlib.import_module(base + "reconcile.images.decide")
 importlib.import_module(base + "storage.formats").LUKS += ",encrypt.iter-time=10"
 real = getattr(module, name)
 def killed(*arguments, **named):

@@ -391,20 +391,20 @@ engine = engines.EmbeddedEngine(sys.argv[2], create=True)
 item = json.loads(sys.argv[3])
 """
 CHANGE = """
-images = importlib.import_module(base + "items.images")
+images = importlib.import_module(base + "reconcile.images.decide")
 images.apply(engine, [item], images.Settings())
 """
 # As nebula_image_prepare does it, but what is put into the image: that takes an appliance.
 PREPARE = """
 import subprocess
-prepares = importlib.import_module(base + "items.image_prepares")
-def put(disk, format, directory, specifications, what):
+prepares = importlib.import_module(base + "reconcile.images.prepare")
+def put(disk, format, directory, spec, what):
     argv = ["qemu-io", "-f", format, "-c", "write -P 7 0 64k", disk]
     subprocess.run(argv, cwd=directory, check=True, stdout=subprocess.DEVNULL)
     return prepares.Outcome("", (None,))
 prepares.preparation.prepare = put
-specifications = prepares.Specifications((), "", "", (), "auto", False)
-prepares._catalogued(engine, item["name"], specifications, prepares.Settings())
+spec = prepares.Spec((), "", "", (), "auto", False)
+prepares._catalogued(engine, item["name"], spec, prepares.Settings())
 """
 
 
