@@ -85,7 +85,7 @@ class Spec:
         return bool(self.path or self.clone_of or self.base or self.size)
 
     def __repr__(self) -> str:
-        return f"Specification({self.name!r})"
+        return f"Spec({self.name!r})"
 
 
 def spec_of(item: Mapping[str, Any]) -> Spec:

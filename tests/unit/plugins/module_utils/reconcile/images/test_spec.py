@@ -126,7 +126,7 @@ def test_neither_a_name_nor_a_state_is_content() -> None:
 
 def test_a_spec_shows_neither_its_passphrase_nor_its_secret() -> None:
     shown = repr(spec(luks_secret=SECRET, luks_passphrase=PASSPHRASE, size=4))
-    assert shown == "Specification('demo')"
+    assert shown == "Spec('demo')"
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
