@@ -52,7 +52,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, progress
+from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, next_step
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -150,7 +150,7 @@ def facts_of(install, kind):
         "uefi": firmware != "BIOS",
         "bus": str(install.get("bus") or ("sata" if windows and not install.get("drivers") else "virtio")),
         "drivers": bool(install.get("drivers")),
-        "end": install["end"] if install.get("end") in progress.ENDS else progress.POWEROFF,
+        "end": install["end"] if install.get("end") in next_step.ENDS else next_step.POWEROFF,
         "finished": answer_files.FINISHED,
         "serial": "ttyS0",
     }

@@ -217,13 +217,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import items, plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 

@@ -506,7 +506,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import deli
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_items import (
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_tasks import (
     CONSISTENCIES,
     IMAGE_TYPES,
     SNAPSHOT_STATES,

@@ -20,7 +20,7 @@ from typing import Any
 from auditor import refuse
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Ledger, LedgerVm
@@ -28,7 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.consistency import compare, finding_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, finding_view
 
 EMULATED = {"accelerator": "qemu", "reason": "said so", "key": "set:qemu"}
 # A boot sector that sends a B to the serial port and halts: what it sent tells how often it was booted.

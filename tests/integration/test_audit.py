@@ -25,7 +25,7 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network

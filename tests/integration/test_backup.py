@@ -37,14 +37,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StalePlan,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import as_plans, decide, observed_of

@@ -23,7 +23,7 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
@@ -41,7 +41,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.consistency import compare, finding_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, finding_view
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow

@@ -34,9 +34,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     audit,
     formats,
+    image_files,
     importer,
     qemu_img,
-    reworks,
     saving,
 )
 
@@ -254,8 +254,8 @@ CALLERS: dict[str, Callable[[str], Any]] = {
     "copy": lambda disk: formats.copy(disk, "qcow2", disk + ".new", "raw"),
     "rewrite": lambda disk: formats.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
     "room": lambda disk: formats.room_for(disk, "qcow2", "raw"),
-    "rework": lambda disk: reworks.rewrite(disk, "qcow2", "qcow2", 2 * MIB, True, "", ""),
-    "grow": lambda disk: reworks.grow(disk, "qcow2", 2 * MIB, ""),
+    "rework": lambda disk: image_files.rewrite(disk, "qcow2", "qcow2", 2 * MIB, True, "", ""),
+    "grow": lambda disk: image_files.grow(disk, "qcow2", 2 * MIB, ""),
     "import": lambda disk: importer.store(importer.Request("image evil", disk), disk + ".new"),
     "inspect": lambda disk: formats.inspect(disk, "qcow2"),
     "audit": audited,

@@ -27,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile import 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, importer, reworks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, image_files, importer
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -690,9 +690,9 @@ def test_what_can_not_be_encrypted_is_never_had_in_the_clear(
     demo = stored(persistent=True)
     item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
     where, name, how = {
-        "room": (reworks, "require_room", refuse_room),
+        "room": (image_files, "require_room", refuse_room),
         "qemu-img": (formats, "rewrite", dies),
-        "its place": (reworks, "swap", dies),
+        "its place": (image_files, "swap", dies),
     }[fails]
     with monkeypatch.context() as patch:
         patch.setattr(where, name, how)
@@ -748,8 +748,8 @@ def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp
 
 # Where a run is killed that stores what is to be encrypted.
 SEALING = [
-    ("storage.importer._publish", "after"), ("storage.reworks.require_room", "after"),
-    ("storage.reworks.rewrite", "after"), ("storage.reworks.swap", "after"),
+    ("storage.importer._publish", "after"), ("storage.image_files.require_room", "after"),
+    ("storage.image_files.rewrite", "after"), ("storage.image_files.swap", "after"),
     ("reconcile.images.store._tell", "after"), ("reconcile.images.rewrite.begin", "before"),
 ]  # fmt: skip
 
@@ -784,7 +784,7 @@ def test_a_disabled_image_is_enabled_once_it_is_encrypted(apply, stored, monkeyp
     stored(state="disabled")
     item = {"name": "demo", "state": "enabled", "luks_secret": SECRET, "luks_passphrase": PASSPHRASE}
     with monkeypatch.context() as patch:
-        patch.setattr(reworks, "require_room", refuse_room)
+        patch.setattr(image_files, "require_room", refuse_room)
         refused = apply(item, fails=True)
     assert type(refused.error).__name__ == "NoSpace"
     left = apply({"name": "demo"}).after
@@ -895,18 +895,19 @@ images.apply(engine, [json.loads(sys.argv[3])], images.Settings())
 STEPS = [
     ("reconcile.images.rewrite._run", "before"),
     ("storage.formats.rewrite", "after"),
-    ("storage.reworks.rewrite", "after"),
+    ("storage.image_files.rewrite", "after"),
     ("reconcile.images.rewrite._step", "after"),
     ("storage.datastore.protect", "after"),
-    ("storage.reworks.swap", "after"),
+    ("storage.image_files.swap", "after"),
     ("reconcile.images.rewrite._note", "before"),
     ("reconcile.images.rewrite._note", "after"),
 ]
 GROWTH = [
-    ("reconcile.images.rewrite._run", "before"), ("storage.formats.resize", "after"), ("storage.reworks.grow", "after")
+    ("reconcile.images.rewrite._run", "before"), ("storage.formats.resize", "after"),
+    ("storage.image_files.grow", "after"),
 ]  # fmt: skip
 CLONING = [
-    ("reconcile.images.store._fetch", "before"), ("storage.reworks.duplicate", "after"),
+    ("reconcile.images.store._fetch", "before"), ("storage.image_files.duplicate", "after"),
     ("storage.importer._publish", "before"), ("storage.importer._publish", "after"),
     ("reconcile.images.store._tell", "after"),
 ]  # fmt: skip
@@ -951,7 +952,7 @@ def test_killed_at_any_step_the_next_run_goes_on(apply, stored, root, disk, cata
 def test_a_clone_that_was_killed_and_is_not_wanted_any_more(apply, stored, root, used):
     stored(persistent=True)
     program = [sys.executable, "-c", KILLED, ROOT / "collections", root, json.dumps(ITEMS["clone"])]
-    subprocess.run([*program, "storage.reworks.duplicate", "after"], check=False)
+    subprocess.run([*program, "storage.image_files.duplicate", "after"], check=False)
     assert apply({"name": "demo"}).after["state"] == "CLONE"
     for spec in (
         {"persistent": False},
@@ -976,7 +977,7 @@ def test_an_operation_that_fails_leaves_the_image_as_it_was(apply, stored, root,
     def fail(*_arguments, **_named):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(reworks, "swap", fail)
+    monkeypatch.setattr(image_files, "swap", fail)
     refused = apply({"name": "demo", "format": "qcow2"}, fails=True)
     assert "Input/output error" in str(refused.error)
     assert refused.after == before == apply({"name": "demo"}).after

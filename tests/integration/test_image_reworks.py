@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, reworks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, importer
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,8 +233,8 @@ ITEMS = {
 }
 # What is done, and after which step of it another run wants the image gone.
 STEPS = [
-    ("rewrite", "storage.reworks.rewrite"), ("rewrite", "storage.reworks.swap"), ("grow", "storage.reworks.grow"),
-    ("sparse", "storage.reworks.dig_holes"),
+    ("rewrite", "storage.image_files.rewrite"), ("rewrite", "storage.image_files.swap"),
+    ("grow", "storage.image_files.grow"), ("sparse", "storage.image_files.dig_holes"),
 ]  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def test_nor_where_the_run_was_killed_and_another_sees_to_it(
     apply, stored, root, state, meanwhile, given_up, is_going, when
 ):
     stored()
-    _killed(root, ITEMS["rewrite"], "storage.reworks.swap", when)
+    _killed(root, ITEMS["rewrite"], "storage.image_files.swap", when)
     assert state() == "LOCKED"
     meanwhile("reconcile.images.rewrite.is_done", "after", given_up)
     refused = apply({"name": "demo"}, fails=True)
@@ -310,10 +310,10 @@ def test_nothing_is_left_of_what_the_catalog_does_not_know_any_more(apply, store
         with catalog() as engine:
             engine.image_delete("demo")
 
-    meanwhile("storage.reworks.rewrite", "after", forget)
+    meanwhile("storage.image_files.rewrite", "after", forget)
     refused = apply(ITEMS["rewrite"], fails=True)
     assert "another run removed it meanwhile" in str(refused.error) and refused.after["state"] == "DELETE"
-    assert not [name for name in files(root) if name.endswith(reworks.WORK)]
+    assert not [name for name in files(root) if name.endswith(image_files.WORK)]
 
 
 def test_stored_anew_meanwhile_it_is_another(apply, stored, root, meanwhile, given_up):
@@ -343,7 +343,7 @@ def test_a_removal_that_waits_for_an_operation(apply, stored, root, state, used,
             assert time.monotonic() < limit
             time.sleep(0.02)
 
-    meanwhile("storage.reworks.swap", "after", begin)
+    meanwhile("storage.image_files.swap", "after", begin)
     refused = apply(ITEMS["rewrite"], fails=True)
     # However soon it comes, no machine has it before the remover does.
     with pytest.raises(NebulaError):

@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import given_up
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -816,9 +816,9 @@ def test_one_plan_at_the_same_time_twice() -> None:
 APPLY = """
 import json, sys
 sys.path.append("/usr/lib/python3/dist-packages")
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.deployments import plan_for
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 print("begun", flush=True)
 Batch(plan_for(sys.stdin.read(), "node"), KvmDriver(), sys.argv[1], 2).apply()
 """

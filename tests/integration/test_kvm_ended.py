@@ -17,8 +17,8 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll, predict
-from ansible_collections.nebula.provision.plugins.module_utils.install.progress import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 

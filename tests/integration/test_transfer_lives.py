@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Deployment, Driver, Mark, Survey
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.consistency import compare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals, datastore
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit as storage_audit

@@ -28,7 +28,7 @@ PACKAGE = "ansible_collections.nebula.provision."
 # From left to right in docs/architecture.md: a part imports from its own layer and those before it.
 LAYERS = [
     ("errors", "deps"),
-    ("model", "install/answer_files", "install/progress", "guest_disk/checks", "guest_disk/repair/repairs"),
+    ("model", "install/answer_files", "install/next_step", "guest_disk/checks", "guest_disk/repair/repairs"),
     ("text", "network/addresses"),
     ("host", "install/watch"),
     ("storage", "guest_disk", "network", "context", "install/media"),

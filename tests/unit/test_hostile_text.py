@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     harmless,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
 from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate, names, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.numbers import MOST_DIGITS, whole
@@ -37,7 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import deployments, hosts, isos
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
@@ -149,7 +149,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a whole number": typed("int"),
     "a boolean": typed("bool"),
     "a list": typed("list"),
-    "plan": lambda text: deployments.plan_for(text, "h"),
+    "plan": lambda text: plan_outcomes.plan_for(text, "h"),
     "answers": answers,
     "a guest's words": lambda text: (console.harmless(text), console.plain(text.encode("utf-8", "surrogatepass"))),
     "a line of vm.log": lambda text: vmlog.line("VMM", "E", text),
@@ -211,7 +211,7 @@ GOOD = {
     VmOutcome: {"vm_id": 1, "generation": 1, "state": "RUNNING", "error": {"kind": "InvalidValue"}, "log": ["x"]},
     Observed: {"host": "h", "ports": [5900], "vms": [{"vm_id": 1, "uuid": "u", "state": "RUNNING"}]},
     node.NodeFile: {"catalog": "c", "plan": 1, "daemons": [], "kvm_device": {"uid": 0}, "directories": ["/x"]},
-    batch.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
+    carry_out.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
 }
 
 
@@ -257,7 +257,7 @@ def test_a_hundred_megabytes_of_plan(what: str) -> None:
         "digits": '{"format": ' + "9" * size + "}",
     }[what]
     with bounded(what, 10):
-        refused_or(lambda given_: deployments.plan_for(given_, "h"), text)
+        refused_or(lambda given_: plan_outcomes.plan_for(given_, "h"), text)
 
 
 def test_more_than_that_is_not_read() -> None:
@@ -272,13 +272,13 @@ def test_more_than_that_is_not_read() -> None:
 @pytest.mark.parametrize("name", corpus("json"))
 def test_files_of_ours_that_are_none(name: str, tmp_path: Path) -> None:
     data = corpus("json")[name].encode("utf-8", "surrogateescape")
-    for file in (node.NAME, batch.RECORD):
+    for file in (node.NAME, carry_out.RECORD):
         (tmp_path / file).write_bytes(data)
     with pytest.raises(CatalogError):
         node.read(str(tmp_path))
     if data.strip():
         with pytest.raises(ForeignObject):
-            batch.read_record(str(tmp_path))
+            carry_out.read_record(str(tmp_path))
 
 
 def test_reading_takes_little_memory() -> None:

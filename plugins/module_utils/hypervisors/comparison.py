@@ -22,7 +22,7 @@ from ..model.plan import ADOPT, Compared, Plan, PlannedVm
 from ..model.vm import Vm
 from ..storage.datastore import disk_path, vm_directory
 from .base import Driver
-from .batch import Batch, Record, read_record
+from .carry_out import Batch, Record, read_record
 from .inventory import qcow2_header
 
 MIB = 1024 * 1024

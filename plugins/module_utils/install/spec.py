@@ -22,10 +22,10 @@ from ..model.names import LONGEST, check_name, nearest
 from ..model.numbers import whole
 from ..model.template import Template
 from ..storage.importer import Checksum
-from . import answer_files, progress
+from . import answer_files, next_step
 from .answer_files import Kind
 from .media import Facts
-from .progress import Shape
+from .next_step import Shape
 
 KEYS = (
     "name", "state", "iso", "size", "format", "template", "template_file", "answers", "firmware", "profile", "machine",
@@ -136,9 +136,9 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     answers = _mapping(item, "answers", where)
     kind = answer_files.kind_of(answers.get("kind"), f"{where}: answers") if answers is not None else None
     usual = "windows" if kind is not None and kind.name == "autounattend" else "linux"
-    profile = _choice(item, "profile", progress.PROFILES, where) or usual
+    profile = _choice(item, "profile", next_step.PROFILES, where) or usual
     windows = profile == "windows"
-    firmware = (_choice(item, "firmware", progress.FIRMWARES, where, str.upper) or "") or (
+    firmware = (_choice(item, "firmware", next_step.FIRMWARES, where, str.upper) or "") or (
         "UEFI_SECURE" if windows else "BIOS"
     )
     boot = _choice(item, "boot", (answer_files.FROM_ISO, answer_files.FROM_KERNEL), where) or (
@@ -168,9 +168,9 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
             iso=iso.image,
             firmware=firmware,
             profile=profile,
-            bus=_choice(item, "bus", progress.BUSES, where)
+            bus=_choice(item, "bus", next_step.BUSES, where)
             or ("sata" if windows and not item.get("drivers") else "virtio"),
-            cdrom=_choice(item, "cdrom", progress.CDROMS, where) or ("sata" if windows else "scsi"),
+            cdrom=_choice(item, "cdrom", next_step.CDROMS, where) or ("sata" if windows else "scsi"),
             machine=_text(item, "machine", where),
         ),
     )
@@ -200,7 +200,7 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
         known = [*pool]
         if path in known:
             return Iso(path)
-        origin = pool[install].attributes.get(progress.FROM) if install in pool else ""
+        origin = pool[install].attributes.get(next_step.FROM) if install in pool else ""
         if origin and origin in (path, _name_of(path)):
             # It is not asked for once the image is made.
             return Iso(origin)
@@ -275,22 +275,22 @@ def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     if isinstance(given, Mapping):
         check_keys(given, END_KEYS, f"{where}: end")
         pattern = _text(given, "pattern", f"{where}: end")
-        given = progress.PATTERN
+        given = next_step.PATTERN
     elif isinstance(given, str) and given.startswith("pattern:"):
-        given, pattern = progress.PATTERN, given.partition(":")[2].strip()
-    end = _choice({"end": given}, "end", progress.ENDS, where) or (
-        progress.MANUAL if spec.kind is None and item.get("state") == "installed" else progress.POWEROFF
+        given, pattern = next_step.PATTERN, given.partition(":")[2].strip()
+    end = _choice({"end": given}, "end", next_step.ENDS, where) or (
+        next_step.MANUAL if spec.kind is None and item.get("state") == "installed" else next_step.POWEROFF
     )
-    if end == progress.PATTERN:
+    if end == next_step.PATTERN:
         if not pattern:
             raise InvalidValue(f"{where}: end", "it is pattern, and none is given", 'Write end: {pattern: "…"}')
         _check_pattern(pattern, f"{where}: end")
-    if end == progress.REBOOT and spec.shape.profile == "windows":
+    if end == next_step.REBOOT and spec.shape.profile == "windows":
         raise InvalidValue(
             f"{where}: end reboot", "Windows reboots several times while it installs", "Use end: poweroff"
         )
     # What a human does by hand says nothing at its end; nor does a file of the user's own, unless they say so.
-    marker = spec.marker and end in (progress.POWEROFF, progress.REBOOT)
+    marker = spec.marker and end in (next_step.POWEROFF, next_step.REBOOT)
     if item.get("marker") is not None:
         marker = flag(item["marker"], f"{where}: marker")
     return replace(spec, pattern=pattern, marker=marker, shape=replace(spec.shape, end=end))
@@ -368,7 +368,7 @@ def _check(spec: Spec) -> None:
                 "it would be booted again at each reboot, and in place of what is installed",
                 "Leave it out of the template; boot: kernel boots the one of the ISO",
             )
-    untold = shape.end == progress.POWEROFF and not spec.marker and spec.state != "installed"
+    untold = shape.end == next_step.POWEROFF and not spec.marker and spec.state != "installed"
     if spec.boot == answer_files.FROM_KERNEL and untold:
         raise InvalidValue(
             f"{spec.where}: boot kernel",

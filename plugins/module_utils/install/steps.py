@@ -33,10 +33,10 @@ from ..reconcile import templates
 from ..reconcile.images import decide, store
 from ..storage import datastore, importer
 from ..sync import Item
-from . import answer_files, progress
+from . import answer_files, next_step
 from . import media as installer_media
 from .media import Facts
-from .progress import INSTALLED, INSTALLING, Machine, Media, machine_name, media_name, trial_name
+from .next_step import INSTALLED, INSTALLING, Machine, Media, machine_name, media_name, trial_name
 from .spec import Spec, check_media, spec_of
 
 STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
@@ -46,18 +46,18 @@ LOCK_SECONDS = 300.0
 _BLANK = 1 << 20
 # What users read of each step.
 WORDS = {
-    progress.MAKE: "to be installed",
-    progress.START: "to be installed",
-    progress.WAIT: "installing",
-    progress.END: "to be installed anew",
-    progress.UNREACHED: "installing, its host does not answer",
-    progress.UNSURE: "off, and nobody knows whether it is installed",
-    progress.FOREIGN: "refused",
-    progress.BROKEN: "OS image that machines can't be made of",
-    progress.FINISH: "installed, its machine is there still",
-    progress.CONVERT: "installed, to become an OS image",
-    progress.VERIFY: "OS image, its guest is not believed yet",
-    progress.DONE: "ready",
+    next_step.MAKE: "to be installed",
+    next_step.START: "to be installed",
+    next_step.WAIT: "installing",
+    next_step.END: "to be installed anew",
+    next_step.UNREACHED: "installing, its host does not answer",
+    next_step.UNSURE: "off, and nobody knows whether it is installed",
+    next_step.FOREIGN: "refused",
+    next_step.BROKEN: "OS image that machines can't be made of",
+    next_step.FINISH: "installed, its machine is there still",
+    next_step.CONVERT: "installed, to become an OS image",
+    next_step.VERIFY: "OS image, its guest is not believed yet",
+    next_step.DONE: "ready",
 }
 
 
@@ -147,13 +147,13 @@ def row(work: Work) -> dict[str, Any]:
     """An installation as results show it."""
     image = work.image
     step = WORDS.get(work.step, "")
-    if work.step == progress.UNSURE and work.machine is None:
+    if work.step == next_step.UNSURE and work.machine is None:
         step = "left without its machine, and nobody knows whether it is installed"
     if work.spec is not None and work.spec.state == "absent":
         step = "given up" if not _is_there(work) else "to be given up"
-        step = "ready, and left as it is" if work.step in (progress.DONE, progress.VERIFY) else step
-    elif work.step == progress.DONE and image is not None:
-        step = "ready, verified" if image.attributes.get(progress.VERIFIED) == "YES" else "ready, not verified"
+        step = "ready, and left as it is" if work.step in (next_step.DONE, next_step.VERIFY) else step
+    elif work.step == next_step.DONE and image is not None:
+        step = "ready, verified" if image.attributes.get(next_step.VERIFIED) == "YES" else "ready, not verified"
     return {
         "name": work.name,
         "step": step or "refused",
@@ -174,7 +174,7 @@ def goes_on(work: Work) -> bool:
     """Whether something is due for it that can be done."""
     if work.error is not None or work.spec is None:
         return False
-    return work.changed or (work.spec.state != "absent" and work.step != progress.DONE)
+    return work.changed or (work.spec.state != "absent" and work.step != next_step.DONE)
 
 
 def _is_there(work: Work) -> bool:
@@ -237,7 +237,7 @@ def _settle(engine: Engine, records: Any, settings: Settings) -> bool:
             image = _image_of(engine, record)
             written = image is None or _is_written(image)
             machine = Machine(record.id, record.state, record.wanted, vm.state, vm.ended, written=written)
-            if progress.was_started(machine, record.generation, vm.generation):
+            if next_step.was_started(machine, record.generation, vm.generation):
                 engine.vm_record(node.host, [VmOutcome(record.id, record.generation, "RUNNING", True)])
                 settled = True
     return settled
@@ -249,7 +249,7 @@ def _image_of(engine: Engine, record: VmRecord) -> Image | None:
 
 def _installs(record: VmRecord) -> str:
     """The image that the machine installs, "" if it is another's machine."""
-    return record.request.get(progress.MARK) if record.request is not None else ""
+    return record.request.get(next_step.MARK) if record.request is not None else ""
 
 
 def _find(
@@ -258,7 +258,7 @@ def _find(
     image = work.image = pool.get(spec.name)
     record = work.record = records.get(machine_name(spec.name))
     trial = records.get(trial_name(spec.name))
-    for other, mark in ((record, progress.MARK), (trial, progress.TRIES)):
+    for other, mark in ((record, next_step.MARK), (trial, next_step.TRIES)):
         if other is not None and (other.request is None or other.request.get(mark) != spec.name):
             raise Conflict(
                 f"{spec.where}: machine {other.name}",
@@ -268,23 +268,23 @@ def _find(
     work.trial = trial
     if image is not None and spec.state != "absent":
         _refuse_others(spec, image)
-    if image is not None and not image.attributes.get(progress.FROM):
+    if image is not None and not image.attributes.get(next_step.FROM):
         work.image = None  # not ours to give up
     work.machine = _machine(work, settings)
     written = work.image is not None and work.machine is None and _is_written(work.image)
-    work.step = progress.step(
+    work.step = next_step.step(
         work.image, work.machine, spec.state == "installed", spec.verify, spec.shape.end, spec.marker, written
     )
-    if spec.missing is not None and work.step != progress.DONE:
+    if spec.missing is not None and work.step != next_step.DONE:
         raise spec.missing
     if spec.state != "absent":
         _refuse_changes(spec, work)
-    took = work.image.attributes.get(progress.TOOK, "") if work.image is not None else ""
+    took = work.image.attributes.get(next_step.TOOK, "") if work.image is not None else ""
     work.seconds = int(took) if took.isdigit() else None
 
 
 def _refuse_others(spec: Spec, image: Image) -> None:
-    origin = image.attributes.get(progress.FROM, "")
+    origin = image.attributes.get(next_step.FROM, "")
     if not origin:
         raise Conflict(
             f"{spec.where}: image {spec.name}",
@@ -305,27 +305,27 @@ def _refuse_changes(spec: Spec, work: Work) -> None:
     image = work.image
     if image is None:
         return
-    if work.step == progress.FOREIGN:
+    if work.step == next_step.FOREIGN:
         raise Conflict(
             f"{spec.where}: image {spec.name}",
             f"it is {image.type.name} in state {image.state.name}, and no installation is going on into it",
             "Choose another name, or remove that image (nebula_image, state: absent)",
         )
-    if work.step == progress.BROKEN:
+    if work.step == next_step.BROKEN:
         raise WrongState(
             f"{spec.where}: image {spec.name}",
             f"it was installed, and is in state {image.state.name} now" + (f": {image.error}" if image.error else ""),
             "See to it with nebula_image (in ERROR: state: enabled; LOCKED: wait for whoever works on it, or repeat "
             "that run), or remove it to have it installed anew (state: absent)",
         )
-    if work.step not in (progress.START, progress.WAIT, progress.UNSURE, progress.FINISH, progress.CONVERT):
+    if work.step not in (next_step.START, next_step.WAIT, next_step.UNSURE, next_step.FINISH, next_step.CONVERT):
         return
     pairs: list[tuple[str, Any, Any]] = [
         ("firmware", spec.shape.firmware, image.firmware),
         ("bus", spec.shape.bus, image.bus),
         ("format", spec.format, image.format),
     ]
-    if work.step == progress.START:
+    if work.step == next_step.START:
         pairs.append(("size", spec.size, image.size))
     for key, wanted, has in pairs:
         if has and wanted != has:
@@ -376,18 +376,25 @@ def _begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
         outcome.vms += _ends(work)
         return
     _refuse_undecided(work, spec)
-    if work.step in (progress.MAKE, progress.START, progress.END, progress.WAIT, progress.CONVERT, progress.VERIFY):
+    if work.step in (
+        next_step.MAKE,
+        next_step.START,
+        next_step.END,
+        next_step.WAIT,
+        next_step.CONVERT,
+        next_step.VERIFY,
+    ):
         _refuse_taken(engine, spec)
-    if work.step in (progress.MAKE, progress.START, progress.END):
+    if work.step in (next_step.MAKE, next_step.START, next_step.END):
         _check_answers(spec, settings, needed=False)
         _check_host(engine, spec)
         _check_drivers(engine, spec)
         _check_templates(engine, work, spec, settings)
         _check_iso(engine, work, spec, settings, outcome)
         work.changed = True
-        if work.step == progress.END:
+        if work.step == next_step.END:
             outcome.vms += _ends(work)
-    elif work.step == progress.FINISH:
+    elif work.step == next_step.FINISH:
         heard = _was_heard(work, spec)
         with engine.session():
             engine.image_update(_id(work.image), unfinished=INSTALLED)
@@ -395,9 +402,9 @@ def _begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
         # What runs may have something in memory that belongs on the disk.
         off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
         outcome.vms += _ends(work, hard=off or heard)
-    elif work.step in (progress.CONVERT, progress.VERIFY):
+    elif work.step in (next_step.CONVERT, next_step.VERIFY):
         work.changed = True
-    elif work.step == progress.DONE:
+    elif work.step == next_step.DONE:
         # What a run left that was killed.
         work.changed = _has_left(engine, work, spec)
         if work.trial is not None and not spec.keep:
@@ -406,17 +413,17 @@ def _begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
 
 def _refuse_undecided(work: Work, spec: Spec) -> None:
     """WrongState where a human has to say first what is to become of it, or has said what can't be."""
-    if spec.state == "installed" and work.step in (progress.MAKE, progress.START, progress.END):
+    if spec.state == "installed" and work.step in (next_step.MAKE, next_step.START, next_step.END):
         raise WrongState(
             f"{spec.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
         )
-    if work.step == progress.UNREACHED and work.record is not None:
+    if work.step == next_step.UNREACHED and work.record is not None:
         raise WrongState(
             f"{spec.where}: machine {work.record.name}",
             f"host {work.record.host} did not answer",
             "Run again when it does: nothing is begun anew until it is known what it has",
         )
-    if work.step != progress.UNSURE:
+    if work.step != next_step.UNSURE:
         return
     if work.record is None or (work.image is not None and work.record.wanted == "DONE"):
         raise WrongState(
@@ -440,8 +447,8 @@ def _refuse_undecided(work: Work, spec: Spec) -> None:
 
 def _was_heard(work: Work, spec: Spec) -> bool:
     """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
-    told = work.image is not None and work.image.unfinished == INSTALLED and progress.TOOK in work.image.attributes
-    return told and spec.shape.end == progress.PATTERN and spec.state != "installed"
+    told = work.image is not None and work.image.unfinished == INSTALLED and next_step.TOOK in work.image.attributes
+    return told and spec.shape.end == next_step.PATTERN and spec.state != "installed"
 
 
 def _has_left(engine: Engine, work: Work, spec: Spec) -> bool:
@@ -452,11 +459,11 @@ def _has_left(engine: Engine, work: Work, spec: Spec) -> bool:
 
 def _refuse_taken(engine: Engine, spec: Spec) -> None:
     """Conflict where something else has a name that is to be taken."""
-    _refuse_template(engine, machine_name(spec.name), progress.MARK, spec.name)
-    _refuse_template(engine, trial_name(spec.name), progress.TRIES, spec.name)
-    names = [media_name(spec.name, what) for what in progress.MEDIA]
+    _refuse_template(engine, machine_name(spec.name), next_step.MARK, spec.name)
+    _refuse_template(engine, trial_name(spec.name), next_step.TRIES, spec.name)
+    names = [media_name(spec.name, what) for what in next_step.MEDIA]
     for image in engine.image_pool():
-        if image.name in names and image.attributes.get(progress.MARK) != spec.name:
+        if image.name in names and image.attributes.get(next_step.MARK) != spec.name:
             raise Conflict(
                 f"{spec.where}: image {image.name}",
                 f"there is one of that name (id {image.id}) that has nothing to do with it",
@@ -499,8 +506,8 @@ def _check_drivers(engine: Engine, spec: Spec) -> None:
 def _check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     """What machines will be made of, as far as that can be told before there are answers."""
     own = f"{spec.where}: template"
-    made = [progress.template(spec.shape, _foreseen(spec), spec.own)]
-    made += [progress.trial(spec.shape, spec.own)] if spec.verify else []
+    made = [next_step.template(spec.shape, _foreseen(spec), spec.own)]
+    made += [next_step.trial(spec.shape, spec.own)] if spec.verify else []
     warnings = [text for template in made for text in instantiate.validate(template, False, own, engine.hypervisors())]
     for index, nic in enumerate(instantiate.demands(made[0], own).nics):
         try:
@@ -518,7 +525,7 @@ def _check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings)
 
 def _foreseen(spec: Spec) -> Media:
     """What _make_media() will make."""
-    names = {what: media_name(spec.name, what) for what in progress.MEDIA}
+    names = {what: media_name(spec.name, what) for what in next_step.MEDIA}
     boots = spec.boot == answer_files.FROM_KERNEL
     return Media(
         kernel=names["kernel"] if boots else "",
@@ -687,26 +694,26 @@ def _look_again(engine: Engine, work: Work, spec: Spec, settings: Settings) -> N
 
 def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     _refuse_undecided(work, spec)
-    if work.step == progress.WAIT:
+    if work.step == next_step.WAIT:
         # Its plan may not have been carried out yet.
         outcome.vms.append({"name": machine_name(spec.name), "state": "present"})
-    elif work.step in (progress.MAKE, progress.START):
+    elif work.step in (next_step.MAKE, next_step.START):
         iso = _iso_image(engine, spec)
         facts = installer_media.look(iso.source, f"{spec.where}: iso {iso.name}")
         _check_kernel(spec, iso.source, facts)
         _refuse_taken(engine, spec)
         _check_answers(spec, settings, needed=True)
-        if work.step == progress.MAKE:
+        if work.step == next_step.MAKE:
             _make_disk(engine, work, spec)
         media = _make_media(engine, spec, iso, facts, settings)
-        _ready(engine, work, progress.template(spec.shape, media, spec.own))
+        _ready(engine, work, next_step.template(spec.shape, media, spec.own))
         outcome.vms.append(
             {"name": machine_name(spec.name), "template": machine_name(spec.name), "state": "running"}
             | ({"host": spec.host} if spec.host else {})
         )
     else:
         return
-    work.changed = work.step != progress.WAIT
+    work.changed = work.step != next_step.WAIT
     outcome.waits.append(
         {
             "name": spec.name,
@@ -717,7 +724,7 @@ def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, o
             "failures": list(spec.failures),
             "marker": spec.marker,
             "keys": spec.shape.profile == "windows",
-            "fresh": work.step != progress.WAIT,
+            "fresh": work.step != next_step.WAIT,
             "timeout": spec.timeout,
         }
     )
@@ -760,7 +767,7 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
         bus=spec.shape.bus,
         # From its first moment, so that nobody else stores something into it, or takes it for a disk of his own.
         unfinished=INSTALLING,
-        attributes={progress.FROM: spec.iso.image, progress.VERIFIED: "NO"},
+        attributes={next_step.FROM: spec.iso.image, next_step.VERIFIED: "NO"},
     )
     with engine.session():
         image = work.image = engine.image_allocate(wanted)
@@ -826,7 +833,7 @@ def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any)
     name = media_name(spec.name, what)
     with _unnamed(os.path.dirname(engine.image_info(spec.name).source), content) as path:
         # By that attribute it is known as ours to remove.
-        ours = {progress.MARK: spec.name}
+        ours = {next_step.MARK: spec.name}
         _apply(engine, [{"name": name, "type": kind.name, "path": path, "remote_src": True, "attributes": ours}])
     with engine.session():
         engine.image_update(name, origin=f"{what} of install {spec.name}")
@@ -856,7 +863,7 @@ def _ready(engine: Engine, work: Work, template: Template) -> None:
     """The template, and the image's word that a machine will write into it: both, or neither."""
     name = machine_name(work.name)
     with engine.session():
-        _refuse_template(engine, name, progress.MARK, work.name)
+        _refuse_template(engine, name, next_step.MARK, work.name)
         done, _views, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}], False)
         for item in done:
             if item.error is not None:
@@ -890,16 +897,16 @@ def _record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     if work.image.unfinished == INSTALLING:
         work.seconds = max(0, settings.now - work.record.stime)
     with engine.session():
-        attributes = {**work.image.attributes, progress.TOOK: str(work.seconds or 0)}
+        attributes = {**work.image.attributes, next_step.TOOK: str(work.seconds or 0)}
         work.image = engine.image_update(_id(work.image), unfinished=INSTALLED, attributes=attributes)
-    work.changed, work.step = True, progress.FINISH
+    work.changed, work.step = True, next_step.FINISH
     work.how = str(heard.get("how") or "")
     outcome.vms += _ends(work)
 
 
 # -- converted: an OS image, and a machine that tries it --------------------------------------------------------------
 def _convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
-    if work.step == progress.FINISH and work.record is not None:
+    if work.step == next_step.FINISH and work.record is not None:
         raise WrongState(
             f"{spec.where}: machine {work.record.name}",
             f"it is {work.record.state}, and still has the disk"
@@ -907,10 +914,10 @@ def _convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome
             "Power it off in its guest, or pull its plug if nothing is written any more (nebula_vms: state: poweroff, "
             "hard: true), then run again: nothing is installed anew",
         )
-    if work.step in (progress.CONVERT, progress.VERIFY, progress.DONE):
+    if work.step in (next_step.CONVERT, next_step.VERIFY, next_step.DONE):
         # Its machine is gone. Answers are not kept a moment longer.
         work.changed = _remove_images(engine, _media(engine, spec.name)) or work.changed
-    if work.step == progress.CONVERT and work.image is not None:
+    if work.step == next_step.CONVERT and work.image is not None:
         # Both before the catalog calls it READY, and both again if that is killed.
         files.settle(work.image.source)
         datastore.protect(work.image.source, writable=False)
@@ -925,16 +932,16 @@ def _convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome
                 error="",
             )
         work.changed = True
-        work.step = progress.step(work.image, None, False, spec.verify)
-    if work.step not in (progress.VERIFY, progress.DONE):
+        work.step = next_step.step(work.image, None, False, spec.verify)
+    if work.step not in (next_step.VERIFY, next_step.DONE):
         return
     if not spec.keep:
-        work.changed = _remove_templates(engine, spec.name, trial=work.step == progress.DONE) or work.changed
-    if work.step == progress.VERIFY:
+        work.changed = _remove_templates(engine, spec.name, trial=work.step == next_step.DONE) or work.changed
+    if work.step == next_step.VERIFY:
         name = trial_name(spec.name)
         with engine.session():
-            _refuse_template(engine, name, progress.TRIES, spec.name)
-            item = {"name": name, "template": progress.trial(spec.shape, spec.own).to_mapping()}
+            _refuse_template(engine, name, next_step.TRIES, spec.name)
+            item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
             done, _views, warnings = templates.apply_all(engine, [item], False)
             for each in done:
                 if each.error is not None:
@@ -953,13 +960,13 @@ def _conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
     name = trial_name(spec.name)
     heard = next((each for each in settings.verified if each.get("name") == name), None)
     believed = heard is not None and bool(heard.get("verified"))
-    if believed and work.step == progress.VERIFY and work.image is not None and work.trial is not None:
+    if believed and work.step == next_step.VERIFY and work.image is not None and work.trial is not None:
         with engine.session():
-            attributes = {**work.image.attributes, progress.VERIFIED: "YES"}
+            attributes = {**work.image.attributes, next_step.VERIFIED: "YES"}
             work.image = engine.image_update(_id(work.image), attributes=attributes)
-        work.changed, work.step = True, progress.DONE
+        work.changed, work.step = True, next_step.DONE
         work.how = str((heard or {}).get("said") or "")
-    if work.step == progress.DONE and not spec.keep:
+    if work.step == next_step.DONE and not spec.keep:
         if work.trial is not None:
             outcome.vms += _ends(work)
         work.changed = _remove_templates(engine, spec.name) or work.changed
@@ -983,13 +990,13 @@ def _remove_images(engine: Engine, names: Sequence[str]) -> bool:
 
 def _media(engine: Engine, install: str) -> list[str]:
     """Names of the images that are there for that installation alone."""
-    names = [media_name(install, what) for what in progress.MEDIA]
-    ours = [image.name for image in engine.image_pool() if image.attributes.get(progress.MARK) == install]
+    names = [media_name(install, what) for what in next_step.MEDIA]
+    ours = [image.name for image in engine.image_pool() if image.attributes.get(next_step.MARK) == install]
     return [name for name in names if name in ours]
 
 
 def _templates(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
-    marks = {machine_name(image): progress.MARK} | ({trial_name(image): progress.TRIES} if trial else {})
+    marks = {machine_name(image): next_step.MARK} | ({trial_name(image): next_step.TRIES} if trial else {})
     return [
         stored
         for stored in engine.template_pool()

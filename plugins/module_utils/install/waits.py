@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValue
-from . import progress
+from . import next_step
 from .watch import Ending, Watched
 
 EXAMPLE = "Give the list `waits` of nebula_install, and the machines of role vm"
@@ -27,8 +27,8 @@ def watched_of(
         # In check mode machines are predicted, and have no console.
         if vm is None or not vm.get("console"):
             continue
-        end = str(wait.get("end") or progress.POWEROFF)
-        if not isinstance(wait.get("name"), str) or not isinstance(vm.get("id"), int) or end not in progress.ENDS:
+        end = str(wait.get("end") or next_step.POWEROFF)
+        if not isinstance(wait.get("name"), str) or not isinstance(vm.get("id"), int) or end not in next_step.ENDS:
             raise InvalidValue(f"option installs, item {index}", "it is no installation", EXAMPLE)
         found.append(
             Watched(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidValue, NebulaError, TimedOut, WrongState
 from ..host.console import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
-from . import progress
+from . import next_step
 from .answer_files import FINISHED
 
 POLL_INTERVAL = 0.5
@@ -56,7 +56,7 @@ class Watched:
     console: str
     disk: str
     size: int
-    end: str = progress.POWEROFF
+    end: str = next_step.POWEROFF
     pattern: str = ""
     failures: tuple[str, ...] = ()
     marker: bool = False
@@ -141,14 +141,14 @@ class Watch:
             counted = count(self.watched.vm_id)
             if counted is not None and counted != self._counted:
                 self._counted, self._moved = counted, now
-        seen = progress.Seen(*state, self._marker, self._matched, self._failure, now - self._moved)
-        verdict = progress.verdict(seen, self.watched.end, self.watched.marker)
+        seen = next_step.Seen(*state, self._marker, self._matched, self._failure, now - self._moved)
+        verdict = next_step.verdict(seen, self.watched.end, self.watched.marker)
         if verdict is None and now >= self.watched.timeout:
-            verdict = progress.too_late(seen, self.watched.timeout)
+            verdict = next_step.too_late(seen, self.watched.timeout)
             return self._ended(verdict, now, TimedOut)
         return None if verdict is None else self._ended(verdict, now, WrongState)
 
-    def _ended(self, verdict: progress.Verdict, now: float, kind: type[NebulaError]) -> Ending:
+    def _ended(self, verdict: next_step.Verdict, now: float, kind: type[NebulaError]) -> Ending:
         lines = () if verdict.installed else tuple(harmless(line) for line in self._said())
         error = None
         if not verdict.installed:
@@ -184,12 +184,12 @@ class Watch:
         return True
 
     def percent(self) -> int:
-        return progress.percent(max(self._written, 0), self.watched.size)
+        return next_step.percent(max(self._written, 0), self.watched.size)
 
     def line(self, now: float) -> str:
         """How far it is, in one line."""
         last = harmless(self._said()[-1].strip()) if self._said() else "its console is silent"
-        by_hand = self.watched.end == progress.MANUAL or not self.watched.marker
+        by_hand = self.watched.end == next_step.MANUAL or not self.watched.marker
         how = f" ({self.watched.access})" if self.watched.access and by_hand else ""
         minutes, seconds = divmod(int(now), 60)
         return f"{self.watched.name} {self.percent()} % written after {minutes}:{seconds:02d}{how}: {last}"
@@ -200,7 +200,7 @@ def is_bar(line: str) -> bool:
 
 
 def compiled(watched: Watched) -> re.Pattern[str] | None:
-    if watched.end != progress.PATTERN:
+    if watched.end != next_step.PATTERN:
         return None
     try:
         return re.compile(watched.pattern)

@@ -13,7 +13,7 @@ from ..engines.base import Engine, VmRecord
 from ..model.plan import Observed
 from ..model.states import HostState
 from ..storage import audit
-from .consistency import by_severity, compare, doubts, finding_view
+from .audit import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .hosts import host_view
 from .images.decide import image_view

@@ -18,8 +18,8 @@ from ..model.states import ImageState, ImageType
 from ..model.transfer import comes_from
 from . import formats, qemu_img, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
+from .image_files import BESIDE, WORK
 from .importer import NEW, PART
-from .reworks import BESIDE, WORK
 
 _STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED, ImageState.CLONE)
 # What lies beside an image while a run is at it.

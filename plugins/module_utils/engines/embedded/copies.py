@@ -27,7 +27,7 @@ from ...model.states import ImageState, LcmState, VmState
 from ...model.vm import Vm
 from ...network import addresses
 from . import store as stores
-from .devices import lasting, next_disk
+from .device_orders import lasting, next_disk
 from .images import image_of
 from .networks import Networks
 from .schema import VERSION

@@ -26,10 +26,10 @@ from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...model.template import StoredTemplate, Template
 from ..base import Engine, Ref, T, VmOrders, VmRecord, VmRequest
 from . import copies
-from .audit import Audit
 from .datastores import Datastores
 from .hosts import Hosts
 from .images import Images
+from .ledger import Audit
 from .networks import Networks
 from .store import ENDED, Store, begun, remove_ended
 from .templates import Templates

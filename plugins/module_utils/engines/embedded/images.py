@@ -20,7 +20,7 @@ from ...model.states import ImageState, ImageType
 from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
 from ..base import Ref
-from .devices import lasting
+from .device_orders import lasting
 from .references import resolve
 from .store import Store
 

@@ -22,7 +22,7 @@ from ...model.plan import SAVE_AS, GivenUp, Observed, Plan, PlannedVm
 from ...model.states import ImageType
 from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
 from ...model.vm import Vm
-from .devices import lasting
+from .device_orders import lasting
 from .disks import Disks
 from .given_up import GivenUps
 from .hosts import Hosts

@@ -37,7 +37,7 @@ from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
 from ..base import VmOrders, VmRecord, VmRequest
 from . import consoles, unknown
-from .devices import (
+from .device_orders import (
     compare,
     has_of,
     lasting,

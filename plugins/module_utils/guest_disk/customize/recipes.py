@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ...errors import CommandFailed, NebulaError, TimedOut
 from ...host import command, files
 from ...model.disk import DiskFiles
-from ...storage import qemu_img, reworks
+from ...storage import image_files, qemu_img
 from ..open import guestfish
 from . import outward
 
@@ -109,8 +109,8 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
     guestfish.require(what)
     # Of this disk QEMU reads the header, and the image may be one that a guest has written to.
     qemu_img.refuse_strange(DiskFiles(disk, format), what)
-    reworks.clear(disk)
-    directory = disk + reworks.BESIDE
+    image_files.clear(disk)
+    directory = disk + image_files.BESIDE
     with files.explained(directory):
         os.mkdir(directory, 0o700)
     try:
@@ -120,7 +120,7 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
     except CommandFailed as error:
         raise _explained(error, what) from error
     finally:
-        reworks.clear(disk)
+        image_files.clear(disk)
 
 
 def fetches(recipe: Recipe) -> bool:

@@ -29,7 +29,7 @@ from ...errors import (
 )
 from ...guest_disk.customize import recipes
 from ...host.download import is_url, without_secrets
-from ...install.progress import OF_ONE
+from ...install.next_step import OF_ONE
 from ...model.datastore import default_for, type_for
 from ...model.image import Image, refuse_unfinished
 from ...model.saved import SAVING

@@ -18,7 +18,7 @@ from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
 from ...model.image import Image, refuse_unfinished
 from ...model.states import ImageState
-from ...storage import formats, importer, reworks
+from ...storage import formats, image_files, importer
 from . import store
 from .spec import WRITABLE, Spec
 from .work import Settings, Work, id_of, image_view, is_reworked, operation_of, same, told_of
@@ -244,12 +244,12 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
     formats.inspect(image.source, image.format, what, deep=False, encrypted=bool(image.luks_secret))
     if rework.do == GROW:
         store.require_capacity(engine, image, rework.size - image.size, f"{what}: making it larger")
-        reworks.grow(image.source, image.format, rework.size * MIB, rework.source_key)
+        image_files.grow(image.source, image.format, rework.size * MIB, rework.source_key)
     elif rework.do == DIG:
-        reworks.dig_holes(image.source)
+        image_files.dig_holes(image.source)
     else:
-        reworks.require_room(image.source, image.format, rework.format, rework.source_key, f"{what}: rewriting it")
-        reworks.rewrite(
+        image_files.require_room(image.source, image.format, rework.format, rework.source_key, f"{what}: rewriting it")
+        image_files.rewrite(
             image.source,
             image.format,
             rework.format,
@@ -259,7 +259,7 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
             rework.key,
         )
         image = _step(engine, image)
-        reworks.swap(image.source, writable=image.persistent)
+        image_files.swap(image.source, writable=image.persistent)
     with engine.session():
         return _note(engine, image)
 
@@ -280,7 +280,7 @@ def _give_up(engine: Engine, image: Image) -> None:
             recover(engine, now)
         else:
             # It is being removed: its own file is left to that run.
-            reworks.undo(image.source)
+            image_files.undo(image.source)
     except NebulaError:
         pass
 
@@ -289,7 +289,7 @@ def recover(engine: Engine, image: Image) -> Image:
     """Outside of any session, within reserved(): finish or undo what a run that was killed was doing."""
     finished = is_done(image)
     if not finished:
-        reworks.undo(image.source)
+        image_files.undo(image.source)
     with engine.session():
         return settled(engine, image, finished)
 
@@ -303,7 +303,7 @@ def is_done(image: Image) -> bool:
     """Whether the file is already what the operation was to make of it."""
     operation = operation_of(image)
     if operation["do"] == REWRITE:
-        return bool(operation.get("whole")) and not reworks.made(image.source) and os.path.exists(image.source)
+        return bool(operation.get("whole")) and not image_files.made(image.source) and os.path.exists(image.source)
     if operation["do"] == GROW:
         return formats.virtual_size(image.source, image.format) >= int(operation["to"]["size"]) * MIB
     return False

@@ -21,7 +21,7 @@ from ...guest_disk.open import edits
 from ...host import files
 from ...model.image import Image
 from ...model.states import ImageState, ImageType
-from ...storage import datastore, formats, importer, reworks
+from ...storage import datastore, formats, image_files, importer
 from ...storage.importer import Request, Stored
 from ...sync import Item
 from .spec import DISKS, Spec
@@ -127,9 +127,9 @@ def _encrypt(image: Image, spec: Spec, stored: Stored, say: Callable[[str], None
         say("it is encrypted")
     try:
         with files.explained(image.source):
-            reworks.require_room(image.source, stored.format, "qcow2", "", what)
-            reworks.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", spec.passphrase)
-            reworks.swap(image.source, writable=False)
+            image_files.require_room(image.source, stored.format, "qcow2", "", what)
+            image_files.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", spec.passphrase)
+            image_files.swap(image.source, writable=False)
     except BaseException as caught:
         # An ERROR whose file is there can be enabled, and this one is in the clear.
         remove_files(image)
@@ -174,7 +174,7 @@ def _made_of(engine: Engine, image: Image, spec: Spec, say: Callable[[str], None
     inspect_again(source)
 
     def fill(temporary: str) -> None:
-        reworks.duplicate(source.source, temporary, f"{what}: a copy of {source.name}", say)
+        image_files.duplicate(source.source, temporary, f"{what}: a copy of {source.name}", say)
         if spec.recipe is not None:
             if say is not None:
                 say("its packages and files are added")
@@ -244,8 +244,8 @@ def remove_files(image: Image) -> None:
     """Whatever lies there of an image, its own file last."""
     # What a run was about to put into it may be secret.
     edits.discard(edits.catalogued(image.source, image.format, f"image {image.name}"))
-    reworks.clear(image.source + importer.NEW)
-    for end in (reworks.WORK, importer.NEW + ".raw", ""):
+    image_files.clear(image.source + importer.NEW)
+    for end in (image_files.WORK, importer.NEW + ".raw", ""):
         files.remove_file(image.source + end, sync=True)
 
 

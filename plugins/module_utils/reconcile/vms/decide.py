@@ -25,7 +25,7 @@ from ...model.states import FAILURES
 from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
-from .change import change_as_listed, refuse_unsaved
+from .differences import change_as_listed, refuse_unsaved
 from .outcome import Outcome, id_of
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 

@@ -21,7 +21,7 @@ from ...model.owner import Owner, owner_of
 from ...model.template import Template
 from ...text import context_sh
 from . import renames
-from .disk_items import DiskSnapshot, SaveAs, disk_snapshots, saves
+from .disk_tasks import DiskSnapshot, SaveAs, disk_snapshots, saves
 
 # What each state of an item wants of its machines.
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     Site,
     Survey,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import (
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     RECORD,
     Batch,
     check_supported,

@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.action import nebula_install
 from ansible_collections.nebula.provision.plugins.lookup import install_answers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.install import progress
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import Settings, goes_on, row, run
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import NOT_FINISHED, Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import da
 
 ITEM = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": True}, "size": 4}
 WRITTEN = {
-    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": progress.INSTALLING,
+    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": next_step.INSTALLING,
     "error": NOT_FINISHED, "generation": 1,
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ def errors(outcome):
 
 def stored(engine, content=b"", **fields):
     """The image that is installed, as a run has left it."""
-    attributes = {progress.FROM: "debian.iso", progress.VERIFIED: "NO", **fields.pop("attributes", {})}
+    attributes = {next_step.FROM: "debian.iso", next_step.VERIFIED: "NO", **fields.pop("attributes", {})}
     with engine.session():
         image = engine.image_allocate(Image(None, "debian", attributes=attributes, size=4, format="raw", **fields))
     place = Path(image.source)
@@ -117,8 +117,8 @@ def test_a_template_that_can_be_is_not(engine, keys):
 
 @pytest.mark.parametrize(("way", "answers", "floppy"), [("iso", True, False), ("floppy", False, True)])
 def test_a_template_is_checked_with_the_media_that_it_will_have(engine, monkeypatch, way, answers, floppy):
-    seen, made = [], progress.template
-    monkeypatch.setattr(progress, "template", lambda shape, media, own: seen.append(media) or made(shape, media, own))
+    seen, made = [], next_step.template
+    monkeypatch.setattr(next_step, "template", lambda shape, media, own: seen.append(media) or made(shape, media, own))
     begun(engine, {"answers": {"kind": "autounattend", "password": "x", "way": way}, "size": 70000})
     assert [(bool(media.answers), bool(media.floppy)) for media in seen] == [(answers, floppy)]
 
@@ -172,18 +172,18 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
     image = stored(engine, b"by hand", **WRITTEN)
     for state in ("begun", "prepared"):
         outcome = told(engine, state, {"end": "manual"})
-        assert due(outcome) == [progress.UNSURE] and not goes_on(outcome.works[0])
+        assert due(outcome) == [next_step.UNSURE] and not goes_on(outcome.works[0])
         (said,) = errors(outcome)
         assert said.startswith("install debian: image debian: something is on its disk, and its machine is gone")
         assert "Say state: installed if it is finished, or state: absent" in said
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
-    assert not errors(outcome) and due(outcome) == [progress.FINISH] and goes_on(outcome.works[0])
-    assert engine.image_info("debian").unfinished == progress.INSTALLED and outcome.vms == []
+    assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0])
+    assert engine.image_info("debian").unfinished == next_step.INSTALLED and outcome.vms == []
     outcome = told(engine, "prepared", {"state": "installed"})
-    assert not errors(outcome) and due(outcome) == [progress.CONVERT] and not outcome.waits
+    assert not errors(outcome) and due(outcome) == [next_step.CONVERT] and not outcome.waits
     outcome = told(engine, "converted", {"state": "installed", "verify": False})
-    assert not errors(outcome) and due(outcome) == [progress.DONE]
+    assert not errors(outcome) and due(outcome) == [next_step.DONE]
     found = engine.image_info("debian")
     assert (found.id, found.type, found.state, found.error) == (image.id, ImageType.OS, ImageState.READY, "")
     assert Path(found.source).read_bytes().startswith(b"by hand")
@@ -192,9 +192,9 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
 def test_what_an_installer_wrote_by_itself_is_begun_anew(engine):
     stored(engine, b"half", **WRITTEN)
     outcome = begun(engine, {})
-    assert not errors(outcome) and due(outcome) == [progress.MAKE] and len(outcome.isos) == 1
+    assert not errors(outcome) and due(outcome) == [next_step.MAKE] and len(outcome.isos) == 1
     # A human's word is above that.
-    assert due(begun(engine, {"state": "installed"})) == [progress.FINISH]
+    assert due(begun(engine, {"state": "installed"})) == [next_step.FINISH]
 
 
 @pytest.mark.parametrize("state", ["begun", "prepared"])
@@ -221,9 +221,9 @@ def test_nothing_is_made_for_what_is_said_to_be_installed(engine, state):
     ],
 )
 def test_what_is_finished_needs_nothing_any_more(engine, inputs):
-    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={progress.VERIFIED: "YES"})
+    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={next_step.VERIFIED: "YES"})
     outcome = begun(engine, inputs)
-    assert not errors(outcome) and due(outcome) == [progress.DONE]
+    assert not errors(outcome) and due(outcome) == [next_step.DONE]
     assert not outcome.works[0].changed and not goes_on(outcome.works[0])
     assert row(outcome.works[0])["step"] == "ready, verified"
 

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.install import progress
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import Outcome, Settings, row, run
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -130,13 +130,13 @@ def templates(engine: EmbeddedEngine) -> list[str]:
 @needs_qemu_img
 def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) -> None:
     outcome = well(call(engine, "begun"))
-    assert outcome.works[0].step == progress.MAKE and outcome.works[0].changed and outcome.isos == []
+    assert outcome.works[0].step == next_step.MAKE and outcome.works[0].changed and outcome.isos == []
     assert [image.name for image in engine.image_pool()] == ["debian.iso"]
 
     outcome = well(call(engine, "prepared"))
     image = engine.image_info("debian")
     assert (image.type, image.persistent, image.state) == (ImageType.DATABLOCK, True, ImageState.READY)
-    assert (image.unfinished, image.attributes[progress.FROM]) == (progress.INSTALLING, "debian.iso")
+    assert (image.unfinished, image.attributes[next_step.FROM]) == (next_step.INSTALLING, "debian.iso")
     assert os.path.getsize(image.source) == 4 * MIB and templates(engine) == [NAME]
     assert outcome.vms == [{"name": NAME, "template": NAME, "state": "running"}]
     assert [(wait["name"], wait["machine"], wait["end"], wait["fresh"]) for wait in outcome.waits] == [
@@ -146,7 +146,7 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
 
     # Another run that comes by waits for the same machine.
     outcome = well(call(engine, "begun", observed=seen(engine, "RUNNING")))
-    assert outcome.works[0].step == progress.WAIT and not outcome.works[0].changed
+    assert outcome.works[0].step == next_step.WAIT and not outcome.works[0].changed
     outcome = well(call(engine, "prepared", observed=seen(engine, "RUNNING")))
     assert outcome.vms == [{"name": NAME, "state": "present"}] and outcome.waits[0]["fresh"] is False
     assert engine.image_info("debian").uuid == image.uuid
@@ -155,13 +155,13 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "recorded", waited=heard(engine), now=stime + 90))
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     assert row(outcome.works[0])["seconds"] == 90 and outcome.works[0].how == "its guest"
-    assert engine.image_info("debian").unfinished == progress.INSTALLED
+    assert engine.image_info("debian").unfinished == next_step.INSTALLED
     deploy(engine, outcome.vms)
 
     outcome = well(call(engine, "converted"))
     image = engine.image_info("debian")
     assert (image.type, image.persistent, image.state, image.error) == (ImageType.OS, False, ImageState.READY, "")
-    assert image.attributes[progress.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
+    assert image.attributes[next_step.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
     assert templates(engine) == [TRIAL] and outcome.vms == [{"name": TRIAL, "template": TRIAL, "state": "running"}]
     assert outcome.patterns == {TRIAL: r"\blogin:"} and outcome.timeout == 300
     deploy(engine, outcome.vms)
@@ -215,7 +215,7 @@ def test_what_is_given_up_leaves_nothing(engine: EmbeddedEngine) -> None:
 
 def test_giving_up_leaves_a_finished_image_as_it_is(engine: EmbeddedEngine) -> None:
     with engine.session():
-        image = engine.image_allocate(Image(None, "debian", attributes={progress.FROM: "debian.iso"}))
+        image = engine.image_allocate(Image(None, "debian", attributes={next_step.FROM: "debian.iso"}))
         engine.image_update(image.id, state=ImageState.READY)
     outcome = well(call(engine, "prepared", {"state": "absent"}))
     assert not outcome.works[0].changed and row(outcome.works[0])["step"] == "ready, and left as it is"
@@ -232,16 +232,16 @@ def test_a_start_that_nobody_recorded_is_recorded(engine: EmbeddedEngine) -> Non
     with Path(engine.image_info("debian").source).open("r+b") as file:
         file.write(b"installed")
     outcome = well(call(engine, "begun", observed=seen(engine, "POWEROFF", "guest")))
-    assert outcome.works[0].step == progress.WAIT
+    assert outcome.works[0].step == next_step.WAIT
     assert engine.vm_pool()[0].state == "RUNNING"
 
 
 @pytest.mark.parametrize(
     ("observed", "keys", "step", "words"),
     [
-        (("", "", False), {}, progress.UNREACHED, "host node1 did not answer. Run again when it does"),
-        (("POWEROFF", "unknown"), {}, progress.UNSURE, "it is off, and nothing tells whether its guest ended it"),
-        (("POWEROFF", ""), {"end": "manual"}, progress.UNSURE, "it is off, and nothing tells whether its guest"),
+        (("", "", False), {}, next_step.UNREACHED, "host node1 did not answer. Run again when it does"),
+        (("POWEROFF", "unknown"), {}, next_step.UNSURE, "it is off, and nothing tells whether its guest ended it"),
+        (("POWEROFF", ""), {"end": "manual"}, next_step.UNSURE, "it is off, and nothing tells whether its guest"),
     ],
 )
 def test_what_nobody_knows_is_not_begun_anew(
@@ -260,11 +260,11 @@ def test_a_blank_disk_is_nobody_s_work(engine: EmbeddedEngine, format: str) -> N
     keys = {"end": "manual", "format": format}
     deploy(engine, well(call(engine, "prepared", keys)).vms)
     outcome = well(call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown")))
-    assert outcome.works[0].step == progress.END
+    assert outcome.works[0].step == next_step.END
     with Path(engine.image_info("debian").source).open("ab") as file:
         file.write(os.urandom(2 * MIB))
     outcome = call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown"))
-    assert outcome.works[0].step == progress.UNSURE
+    assert outcome.works[0].step == next_step.UNSURE
 
 
 def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
@@ -274,13 +274,13 @@ def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
     for state in ("recorded", "converted", "concluded"):
         outcome = well(call(engine, state, {"state": "absent"}))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.image_info("debian") == image and image.unfinished == progress.INSTALLED
+    assert engine.image_info("debian") == image and image.unfinished == next_step.INSTALLED
 
 
 def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -> None:
     image = installing(engine)
     outcome = well(call(engine, "begun", observed=seen(engine, "POWEROFF")))
-    assert outcome.works[0].step == progress.END
+    assert outcome.works[0].step == next_step.END
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     deploy(engine, outcome.vms)
     well(call(engine, "prepared"))
@@ -295,7 +295,7 @@ def test_what_another_run_went_on_with_is_not_recorded(engine: EmbeddedEngine) -
     for waited in ([], heard(engine, installed=False), heard(engine, name="other")):
         outcome = well(call(engine, "recorded", waited=waited))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.image_info("debian").unfinished == progress.INSTALLING
+    assert engine.image_info("debian").unfinished == next_step.INSTALLING
 
 
 def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> None:
@@ -326,7 +326,7 @@ def test_a_disk_that_no_machine_has_had_is_of_another_size(engine: EmbeddedEngin
     well(call(engine, "prepared"))
     said = refused(call(engine, "begun", {"size": 5}), Conflict)
     assert said.startswith("install debian: size 5: it is being installed with size 4. Say size: 4, or give it up")
-    assert well(call(engine, "begun")).works[0].step == progress.START
+    assert well(call(engine, "begun")).works[0].step == next_step.START
 
 
 @pytest.mark.parametrize("name", [NAME, TRIAL])
@@ -391,7 +391,7 @@ def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEn
     for what, content in (("kernel", b"kernel" * 500), ("initrd", b"initrd" * 900)):
         image = engine.image_info(f"install-debian-{what}")
         assert Path(image.source).read_bytes() == content
-        assert image.attributes == {progress.MARK: "debian"} and image.origin == f"{what} of install debian"
+        assert image.attributes == {next_step.MARK: "debian"} and image.origin == f"{what} of install debian"
     text = str(engine.template_info(NAME).template.to_mapping())
     assert "install-debian-kernel" in text and "install-debian-initrd" in text
     deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])

@@ -11,19 +11,19 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
-from ansible_collections.nebula.provision.plugins.module_utils.install import progress
-from ansible_collections.nebula.provision.plugins.module_utils.install.progress import Machine
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import Machine
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import WORDS, Outcome, Work, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 
 STEPS = (
-    progress.MAKE, progress.START, progress.WAIT, progress.END, progress.UNREACHED, progress.UNSURE, progress.FOREIGN,
-    progress.BROKEN, progress.FINISH, progress.CONVERT, progress.VERIFY, progress.DONE,
+    next_step.MAKE, next_step.START, next_step.WAIT, next_step.END, next_step.UNREACHED, next_step.UNSURE,
+    next_step.FOREIGN, next_step.BROKEN, next_step.FINISH, next_step.CONVERT, next_step.VERIFY, next_step.DONE,
 )  # fmt: skip
 MACHINE = Machine(3, "RUNNING", "RUNNING", "RUNNING")
-HALF = Image(7, "debian", type=ImageType.DATABLOCK, state=ImageState.ERROR, unfinished=progress.INSTALLING)
+HALF = Image(7, "debian", type=ImageType.DATABLOCK, state=ImageState.ERROR, unfinished=next_step.INSTALLING)
 WHOLE = Image(7, "debian", state=ImageState.READY)
 RECORD = VmRecord(3, "install-debian", "u", "RUNNING", "RUNNING", "node1", "kvm", 1, 1.0, 1, 2048)
 
@@ -35,7 +35,7 @@ def work(step: str = "", state: str = "present", **fields: Any) -> Work:
 def test_each_step_has_its_words() -> None:
     assert set(WORDS) == set(STEPS)
     for step in STEPS:
-        if step != progress.DONE:
+        if step != next_step.DONE:
             assert row(work(step, machine=MACHINE))["step"] == WORDS[step]
 
 
@@ -44,19 +44,19 @@ def test_each_step_has_its_words() -> None:
     [
         (work(), "refused"),
         (Work("debian"), "refused"),
-        (work(progress.UNSURE), "left without its machine, and nobody knows whether it is installed"),
-        (work(progress.UNSURE, machine=MACHINE), "off, and nobody knows whether it is installed"),
-        (work(progress.DONE, image=WHOLE), "ready, not verified"),
+        (work(next_step.UNSURE), "left without its machine, and nobody knows whether it is installed"),
+        (work(next_step.UNSURE, machine=MACHINE), "off, and nobody knows whether it is installed"),
+        (work(next_step.DONE, image=WHOLE), "ready, not verified"),
         (
-            work(progress.DONE, image=Image(7, "debian", attributes={progress.VERIFIED: "YES"})),
+            work(next_step.DONE, image=Image(7, "debian", attributes={next_step.VERIFIED: "YES"})),
             "ready, verified",
         ),
-        (work(progress.MAKE, state="absent"), "given up"),
-        (work(progress.MAKE, state="absent", image=WHOLE), "given up"),
-        (work(progress.WAIT, state="absent", machine=MACHINE), "to be given up"),
-        (work(progress.MAKE, state="absent", image=HALF), "to be given up"),
-        (work(progress.DONE, state="absent", image=WHOLE), "ready, and left as it is"),
-        (work(progress.VERIFY, state="absent", image=WHOLE), "ready, and left as it is"),
+        (work(next_step.MAKE, state="absent"), "given up"),
+        (work(next_step.MAKE, state="absent", image=WHOLE), "given up"),
+        (work(next_step.WAIT, state="absent", machine=MACHINE), "to be given up"),
+        (work(next_step.MAKE, state="absent", image=HALF), "to be given up"),
+        (work(next_step.DONE, state="absent", image=WHOLE), "ready, and left as it is"),
+        (work(next_step.VERIFY, state="absent", image=WHOLE), "ready, and left as it is"),
     ],
 )
 def test_a_row_says_at_which_step_it_is(made: Work, words: str) -> None:
@@ -65,13 +65,13 @@ def test_a_row_says_at_which_step_it_is(made: Work, words: str) -> None:
 
 def test_a_row_has_what_there_is() -> None:
     error = Conflict("install debian", "it differs")
-    made = work(progress.WAIT, image=HALF, record=RECORD, machine=MACHINE, how="its guest", seconds=61, error=error)
+    made = work(next_step.WAIT, image=HALF, record=RECORD, machine=MACHINE, how="its guest", seconds=61, error=error)
     assert row(made) == {
         "name": "debian", "step": "installing", "due": "wait", "image": 7, "type": "DATABLOCK", "state": "ERROR",
         "machine": "install-debian", "machine_id": 3, "host": "node1", "how": "its guest", "seconds": 61,
         "error": "install debian: it differs",
     }  # fmt: skip
-    assert row(work(progress.MAKE)) == {
+    assert row(work(next_step.MAKE)) == {
         "name": "debian", "step": "to be installed", "due": "make", "image": None, "type": "", "state": "",
         "machine": "", "machine_id": None, "host": "", "how": "", "seconds": None, "error": "",
     }  # fmt: skip
@@ -80,15 +80,15 @@ def test_a_row_has_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("made", "on"),
     [
-        (work(progress.WAIT), True),
-        (work(progress.VERIFY), True),
-        (work(progress.DONE), False),
+        (work(next_step.WAIT), True),
+        (work(next_step.VERIFY), True),
+        (work(next_step.DONE), False),
         # What a killed run left of it goes.
-        (work(progress.DONE, changed=True), True),
-        (work(progress.WAIT, error=Conflict("a", "b"), changed=True), False),
-        (Work("debian", step=progress.WAIT), False),
-        (work(progress.WAIT, state="absent"), False),
-        (work(progress.WAIT, state="absent", changed=True), True),
+        (work(next_step.DONE, changed=True), True),
+        (work(next_step.WAIT, error=Conflict("a", "b"), changed=True), False),
+        (Work("debian", step=next_step.WAIT), False),
+        (work(next_step.WAIT, state="absent"), False),
+        (work(next_step.WAIT, state="absent", changed=True), True),
     ],
 )
 def test_a_run_goes_on_with_what_is_due(made: Work, on: bool) -> None:
@@ -97,7 +97,7 @@ def test_a_run_goes_on_with_what_is_due(made: Work, on: bool) -> None:
 
 def test_an_error_fails_the_task_where_it_is_to_be_told() -> None:
     error = Conflict("install debian", "it differs")
-    outcome = Outcome([work(progress.WAIT, error=error), work(progress.MAKE, changed=True)])
+    outcome = Outcome([work(next_step.WAIT, error=error), work(next_step.MAKE, changed=True)])
     told, kept = outcome.items(), outcome.items(told=False)
     assert [item.error for item in told] == [error, None] and [item.error for item in kept] == [None, None]
     assert [item.is_changed for item in told] == [item.is_changed for item in kept] == [False, True]

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize.recipes import Addition, Recipe
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
-from ansible_collections.nebula.provision.plugins.module_utils.storage.reworks import BESIDE
+from ansible_collections.nebula.provision.plugins.module_utils.storage.image_files import BESIDE
 
 FILE = Addition("/etc/motd", b"hello", mode=0o600, owner="3:4")
 WHOLE = Recipe(("nginx", "curl"), (Addition("a.deb", b"package"),), (FILE,), ("echo hi",))

@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.install import progress
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -342,7 +342,7 @@ def test_an_image_is_not_made_of_one_that_fails(engine: EmbeddedEngine, apply: A
 
 
 def test_of_what_was_found_out_of_an_installation_a_clone_takes_nothing(engine: EmbeddedEngine, apply: Apply) -> None:
-    apply({**BLANK, "attributes": {"OS": "Debian", progress.FROM: "debian.iso", progress.VERIFIED: "YES"}})
+    apply({**BLANK, "attributes": {"OS": "Debian", next_step.FROM: "debian.iso", next_step.VERIFIED: "YES"}})
     done = apply({"name": "copy", "clone_of": "demo", "type": "DATABLOCK"})["copy"]
     assert done.error is None and done.after is not None and done.after["attributes"] == {"OS": "Debian"}
 
@@ -508,7 +508,7 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
         *(
             (
                 [ImageState.READY],
-                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {progress.FROM: "x.iso"}},
+                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {next_step.FROM: "x.iso"}},
                 keys,
                 WrongState,
                 [f"(id 0): {told}: it is being installed", "Wait for its end, or give it up"],
@@ -518,7 +518,7 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
                 ({"persistent": True}, "persistent"),
                 ({"firmware": "UEFI", "bus": "sata"}, "firmware, bus"),
                 ({"state": "disabled"}, "state"),
-                ({"attributes": {progress.FROM: None}}, progress.FROM),
+                ({"attributes": {next_step.FROM: None}}, next_step.FROM),
             )
         ),
     ],

@@ -37,7 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, reworks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, importer
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
@@ -400,7 +400,7 @@ def test_what_was_written_anew_is_in_place_once_it_was_whole_and_renamed(
     if whole:
         held = rewrite._step(engine, held)
     if made:
-        Path(held.source + reworks.WORK).write_bytes(b"new")
+        Path(held.source + image_files.WORK).write_bytes(b"new")
     if not there:
         os.remove(held.source)
     assert rewrite.is_done(held) is done
@@ -408,7 +408,7 @@ def test_what_was_written_anew_is_in_place_once_it_was_whole_and_renamed(
     now = engine.image_info("demo")
     assert (now.state, now.operation) == (ImageState.READY, "")
     assert (now.format, now.generation, now.sha256) == (("qcow2", 1, "") if done else ("raw", 0, "0" * 64))
-    assert not os.path.exists(held.source + reworks.WORK)
+    assert not os.path.exists(held.source + image_files.WORK)
 
 
 def test_holes_are_never_taken_as_dug(engine: EmbeddedEngine) -> None:

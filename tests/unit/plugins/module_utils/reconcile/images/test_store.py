@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, reworks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, image_files, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum, Request
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
@@ -273,9 +273,9 @@ def remove(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
 
 def test_an_image_goes_with_all_that_lies_beside_it(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
-    for end in (importer.NEW, importer.NEW + ".raw", reworks.WORK):
+    for end in (importer.NEW, importer.NEW + ".raw", image_files.WORK):
         Path(image.source + end).write_bytes(b"left by a run that was killed")
-    Path(image.source + importer.NEW + reworks.BESIDE).mkdir()
+    Path(image.source + importer.NEW + image_files.BESIDE).mkdir()
     Path(edits.catalogued(image.source, "raw", "image demo").directory).mkdir()
     (Path(image.source).parent / "mine").write_bytes(b"")
     work = remove(engine, image)

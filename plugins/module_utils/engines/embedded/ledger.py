@@ -20,7 +20,7 @@ from ...model.plain import from_plain
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
 from ...network import addresses
-from .devices import lasting
+from .device_orders import lasting
 from .hosts import Hosts
 from .images import CLONED, IN_USE, Images
 from .networks import Networks

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.install import progress
-from ansible_collections.nebula.provision.plugins.module_utils.install.progress import (
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import (
     INSTALLED,
     INSTALLING,
     Machine,
@@ -30,8 +30,8 @@ WRITTEN = replace(BLANK, state=ImageState.USED_PERS)
 HALF = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLING)
 WHOLE = replace(BLANK, state=ImageState.USED_PERS, unfinished=INSTALLED)
 ALONE = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLED)
-OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={progress.VERIFIED: "NO"})
-BELIEVED = replace(OS, attributes={progress.VERIFIED: "YES"})
+OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={next_step.VERIFIED: "NO"})
+BELIEVED = replace(OS, attributes={next_step.VERIFIED: "YES"})
 
 RUNS = Machine(7, "RUNNING", "RUNNING", "RUNNING")
 OFF = replace(RUNS, seen="POWEROFF", ended="guest")
@@ -50,66 +50,66 @@ ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
 @pytest.mark.parametrize(
     ("image", "machine", "due"),
     [
-        (None, None, progress.MAKE),
+        (None, None, next_step.MAKE),
         # Killed while the disk was made.
-        (replace(BLANK, state=ImageState.LOCKED), None, progress.MAKE),
-        (replace(BLANK, state=ImageState.ERROR), None, progress.MAKE),
-        (replace(BLANK, state=ImageState.DELETE), None, progress.MAKE),
+        (replace(BLANK, state=ImageState.LOCKED), None, next_step.MAKE),
+        (replace(BLANK, state=ImageState.ERROR), None, next_step.MAKE),
+        (replace(BLANK, state=ImageState.DELETE), None, next_step.MAKE),
         # Before the machine was decided: nobody has written.
-        (BLANK, None, progress.START),
+        (BLANK, None, next_step.START),
         # What holds something, or may, is not written over.
-        (SOMEBODYS, None, progress.FOREIGN),
-        (SOMEBODYS, RUNS, progress.FOREIGN),
-        (replace(SOMEBODYS, state=ImageState.USED_PERS), None, progress.FOREIGN),
-        (replace(BLANK, generation=1), None, progress.FOREIGN),
-        (replace(BLANK, attributes={progress.TOOK: "9"}), None, progress.FOREIGN),
-        (replace(BLANK, persistent=False), None, progress.FOREIGN),
+        (SOMEBODYS, None, next_step.FOREIGN),
+        (SOMEBODYS, RUNS, next_step.FOREIGN),
+        (replace(SOMEBODYS, state=ImageState.USED_PERS), None, next_step.FOREIGN),
+        (replace(BLANK, generation=1), None, next_step.FOREIGN),
+        (replace(BLANK, attributes={next_step.TOOK: "9"}), None, next_step.FOREIGN),
+        (replace(BLANK, persistent=False), None, next_step.FOREIGN),
         # Decided, and nothing done; or done, and not recorded.
-        (WRITTEN, DECIDED, progress.WAIT),
-        (WRITTEN, UNRECORDED, progress.WAIT),
-        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="guest"), progress.WAIT),
-        (WRITTEN, DEFINED, progress.END),
-        (WRITTEN, RUNS, progress.WAIT),
-        (WRITTEN, PAUSED, progress.WAIT),
-        (WRITTEN, OFF, progress.WAIT),
-        (WRITTEN, CRASHED, progress.END),
-        (WRITTEN, UNKNOWN, progress.UNSURE),
+        (WRITTEN, DECIDED, next_step.WAIT),
+        (WRITTEN, UNRECORDED, next_step.WAIT),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="guest"), next_step.WAIT),
+        (WRITTEN, DEFINED, next_step.END),
+        (WRITTEN, RUNS, next_step.WAIT),
+        (WRITTEN, PAUSED, next_step.WAIT),
+        (WRITTEN, OFF, next_step.WAIT),
+        (WRITTEN, CRASHED, next_step.END),
+        (WRITTEN, UNKNOWN, next_step.UNSURE),
         # Defined, and never started.
-        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), progress.END),
-        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown"), progress.UNSURE),
-        (WRITTEN, GONE, progress.END),
-        (WRITTEN, FAILED, progress.END),
-        (WRITTEN, SILENT, progress.UNREACHED),
-        (WRITTEN, ENDING, progress.END),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown", written=False), next_step.END),
+        (WRITTEN, replace(DECIDED, seen="POWEROFF", ended="unknown"), next_step.UNSURE),
+        (WRITTEN, GONE, next_step.END),
+        (WRITTEN, FAILED, next_step.END),
+        (WRITTEN, SILENT, next_step.UNREACHED),
+        (WRITTEN, ENDING, next_step.END),
         # Its machine is gone, and it was not finished.
-        (HALF, None, progress.MAKE),
-        (WHOLE, RUNS, progress.FINISH),
-        (WHOLE, CRASHED, progress.FINISH),
-        (WHOLE, ENDING, progress.FINISH),
-        (WHOLE, SILENT, progress.FINISH),
-        (ALONE, None, progress.CONVERT),
-        (OS, None, progress.VERIFY),
-        (BELIEVED, None, progress.DONE),
+        (HALF, None, next_step.MAKE),
+        (WHOLE, RUNS, next_step.FINISH),
+        (WHOLE, CRASHED, next_step.FINISH),
+        (WHOLE, ENDING, next_step.FINISH),
+        (WHOLE, SILENT, next_step.FINISH),
+        (ALONE, None, next_step.CONVERT),
+        (OS, None, next_step.VERIFY),
+        (BELIEVED, None, next_step.DONE),
         # Its removal was begun, or somebody is at work on it.
-        (replace(BELIEVED, state=ImageState.DELETE), None, progress.MAKE),
-        (replace(BELIEVED, state=ImageState.LOCKED), None, progress.BROKEN),
-        (replace(OS, state=ImageState.ERROR), None, progress.BROKEN),
-        (replace(OS, state=ImageState.USED), None, progress.VERIFY),
+        (replace(BELIEVED, state=ImageState.DELETE), None, next_step.MAKE),
+        (replace(BELIEVED, state=ImageState.LOCKED), None, next_step.BROKEN),
+        (replace(OS, state=ImageState.ERROR), None, next_step.BROKEN),
+        (replace(OS, state=ImageState.USED), None, next_step.VERIFY),
         # Whose disk the catalog does not know any more.
-        (None, RUNS, progress.UNSURE),
-        (None, SILENT, progress.UNSURE),
-        (None, CRASHED, progress.END),
+        (None, RUNS, next_step.UNSURE),
+        (None, SILENT, next_step.UNSURE),
+        (None, CRASHED, next_step.END),
     ],
 )
 def test_the_step_that_is_due(image, machine, due):
-    assert progress.step(image, machine, False, True) == due
+    assert next_step.step(image, machine, False, True) == due
 
 
 def test_what_a_human_installs_is_not_thrown_away():
     for machine in (CRASHED, UNKNOWN, GONE, DEFINED):
-        assert progress.step(WRITTEN, machine, False, True, progress.MANUAL) == progress.UNSURE
+        assert next_step.step(WRITTEN, machine, False, True, next_step.MANUAL) == next_step.UNSURE
         untouched = replace(machine, written=False)
-        assert progress.step(WRITTEN, untouched, False, True, progress.MANUAL) == progress.END
+        assert next_step.step(WRITTEN, untouched, False, True, next_step.MANUAL) == next_step.END
 
 
 LEFT = replace(HALF, generation=1)
@@ -118,36 +118,36 @@ ENDED = Machine(-1, "EPILOG", "DONE")
 
 @pytest.mark.parametrize("machine", [None, ENDING, ENDED, replace(ENDING, reached=False)])
 def test_what_a_human_wrote_outlives_its_machine(machine):
-    anew = progress.MAKE if machine is None else progress.END
-    assert progress.step(LEFT, machine, False, True, progress.MANUAL, written=True) == progress.UNSURE
-    for end in progress.ENDS:
-        assert progress.step(LEFT, machine, True, True, end, written=True) == progress.FINISH
+    anew = next_step.MAKE if machine is None else next_step.END
+    assert next_step.step(LEFT, machine, False, True, next_step.MANUAL, written=True) == next_step.UNSURE
+    for end in next_step.ENDS:
+        assert next_step.step(LEFT, machine, True, True, end, written=True) == next_step.FINISH
     # What an installer was at by itself is begun anew, and so is what nobody has written to.
-    assert progress.step(LEFT, machine, False, True, written=True) == anew
+    assert next_step.step(LEFT, machine, False, True, written=True) == anew
     blank = None if machine is None else replace(machine, written=False)
     for said in (False, True):
-        assert progress.step(LEFT, blank, said, True, progress.MANUAL) == anew
+        assert next_step.step(LEFT, blank, said, True, next_step.MANUAL) == anew
 
 
 def test_what_no_machine_has_had_is_nobodys_work():
     """Killed while it was made, or removed on purpose."""
     for image in (HALF, replace(LEFT, state=ImageState.DELETE)):
         for said in (False, True):
-            assert progress.step(image, None, said, True, progress.MANUAL, written=True) == progress.MAKE
+            assert next_step.step(image, None, said, True, next_step.MANUAL, written=True) == next_step.MAKE
 
 
 def test_a_console_tells_where_nothing_else_does():
-    assert progress.step(WRITTEN, UNKNOWN, False, True, marker=True) == progress.WAIT
-    assert progress.step(WRITTEN, CRASHED, False, True, marker=True) == progress.END
+    assert next_step.step(WRITTEN, UNKNOWN, False, True, marker=True) == next_step.WAIT
+    assert next_step.step(WRITTEN, CRASHED, False, True, marker=True) == next_step.END
 
 
 @pytest.mark.parametrize("machine", [RUNS, OFF, CRASHED, UNKNOWN, GONE, SILENT])
 def test_a_human_says_that_it_is_installed(machine):
-    assert progress.step(WRITTEN, machine, True, True) == progress.FINISH
+    assert next_step.step(WRITTEN, machine, True, True) == next_step.FINISH
 
 
 def test_an_image_that_nobody_is_to_try_is_done():
-    assert progress.step(OS, None, False, False) == progress.DONE
+    assert next_step.step(OS, None, False, False) == next_step.DONE
 
 
 def test_nothing_is_begun_where_something_may_be_going_on():
@@ -155,13 +155,17 @@ def test_nothing_is_begun_where_something_may_be_going_on():
     images = [None, BLANK, WRITTEN, HALF, WHOLE, ALONE, OS, BELIEVED]
     machines = [RUNS, OFF, CRASHED, UNKNOWN, PAUSED, GONE, SILENT, DECIDED, DEFINED, UNRECORDED, FAILED, ENDING]
     for image, machine, said, verify in itertools.product(images, machines, (False, True), (False, True)):
-        assert progress.step(image, machine, said, verify) not in (progress.MAKE, progress.START)
+        assert next_step.step(image, machine, said, verify) not in (next_step.MAKE, next_step.START)
 
 
 def test_what_is_not_installed_is_never_converted():
     for image in (None, BLANK, WRITTEN, HALF):
         for machine in (None, RUNS, OFF, CRASHED, GONE, ENDING):
-            assert progress.step(image, machine, False, True) not in (progress.CONVERT, progress.VERIFY, progress.DONE)
+            assert next_step.step(image, machine, False, True) not in (
+                next_step.CONVERT,
+                next_step.VERIFY,
+                next_step.DONE,
+            )
 
 
 @pytest.mark.parametrize(
@@ -179,13 +183,13 @@ def test_what_is_not_installed_is_never_converted():
     ],
 )
 def test_a_start_that_nobody_recorded(machine, seen, started):
-    assert progress.was_started(machine, 3, seen) is started
+    assert next_step.was_started(machine, 3, seen) is started
 
 
 def test_only_machines_that_install_do_not_start_with_their_host():
     vm = Vm(1, "u", "web", "kvm", 1.0, 64)
-    assert progress.starts_with_host(vm, "RUNNING") and not progress.starts_with_host(vm, "POWEROFF")
-    assert not progress.starts_with_host(replace(vm, attributes={progress.MARK: "debian"}), "RUNNING")
+    assert next_step.starts_with_host(vm, "RUNNING") and not next_step.starts_with_host(vm, "POWEROFF")
+    assert not next_step.starts_with_host(replace(vm, attributes={next_step.MARK: "debian"}), "RUNNING")
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
@@ -232,7 +236,7 @@ GUEST = Seen("POWEROFF", "guest", quiet=9)
     ],
 )
 def test_the_end_of_an_installation(seen, end, marker, installed):
-    found = progress.verdict(seen, end, marker)
+    found = next_step.verdict(seen, end, marker)
     assert (found.installed if found else None) is installed
     assert found is None or found.installed or (found.problem and found.remedy)
 
@@ -243,39 +247,39 @@ def test_who_knows_nothing_asks():
         (Seen("POWEROFF"), "manual"),
         (Seen(), "manual"),
     ):
-        found = progress.verdict(seen, end, False)
+        found = next_step.verdict(seen, end, False)
         assert "state: installed" in found.remedy and "state: absent" in found.remedy
-    assert "installed anew" in progress.verdict(Seen("POWEROFF"), "poweroff", False).remedy
+    assert "installed anew" in next_step.verdict(Seen("POWEROFF"), "poweroff", False).remedy
 
 
 def test_a_machine_that_is_paused_is_told_of():
-    assert "is its host's disk full?" in progress.too_late(Seen("UNKNOWN"), 60).problem
-    assert "within 60 s" in progress.too_late(Seen("RUNNING"), 60).problem
+    assert "is its host's disk full?" in next_step.too_late(Seen("UNKNOWN"), 60).problem
+    assert "within 60 s" in next_step.too_late(Seen("RUNNING"), 60).problem
 
 
 def test_percent():
-    assert progress.percent(512 * 1024 * 1024, 1024) == 50
-    assert progress.percent(1 << 50, 1) == 100 and progress.percent(1, 0) == 0
+    assert next_step.percent(512 * 1024 * 1024, 1024) == 50
+    assert next_step.percent(1 << 50, 1) == 100 and next_step.percent(1, 0) == 0
 
 
 # -- templates --------------------------------------------------------------------------------------------------------
 def test_the_disk_boots_first_and_then_the_iso():
-    made = progress.template(Shape("debian", "debian.iso"), Media(), Template())
+    made = next_step.template(Shape("debian", "debian.iso"), Media(), Template())
     assert [disk["IMAGE"] for disk in made.vectors("DISK")] == ["debian", "debian.iso"]
     assert made.vector("OS")["BOOT"] == "disk0,disk1"
-    assert made.get(progress.MARK) == "debian" and made.get("MEMORY") == "2048"
+    assert made.get(next_step.MARK) == "debian" and made.get("MEMORY") == "2048"
     assert not made.vectors("RAW")
 
 
 def test_a_kernel_that_is_booted_directly_is_booted_once():
     media = Media(kernel="k", initrd="i", command="auto=true", answers="a")
-    made = progress.template(Shape("debian", "debian.iso", end="poweroff"), media, Template())
+    made = next_step.template(Shape("debian", "debian.iso", end="poweroff"), media, Template())
     assert made.vector("OS")["KERNEL_DS"] == '$FILE[IMAGE="k"]' and made.vector("OS")["KERNEL_CMD"] == "auto=true"
     assert made.vectors("RAW") == [
         {"TYPE": "kvm", "DATA": "<on_reboot>destroy</on_reboot>"},
         {"TYPE": "xen", "DATA": "on_reboot = 'destroy'"},
     ]
-    later = progress.trial(Shape("debian", "debian.iso"), Template())
+    later = next_step.trial(Shape("debian", "debian.iso"), Template())
     assert "KERNEL_DS" not in later.vector("OS") and not later.vectors("RAW") and "BOOT" not in later.vector("OS")
 
 
@@ -288,18 +292,18 @@ def test_the_users_template_goes_over_the_defaults():
             "OS": {"KERNEL_CMD": "quiet"},
         }
     )
-    made = progress.template(Shape("debian", "debian.iso", end="reboot"), Media(), own)
+    made = next_step.template(Shape("debian", "debian.iso", end="reboot"), Media(), own)
     assert made.get("MEMORY") == "512" and made.vector("NIC") == {"NETWORK": "Public"}
     assert [raw["DATA"] for raw in made.vectors("RAW") if raw["TYPE"] == "kvm"] == [
         "<a/>",
         "<on_reboot>destroy</on_reboot>",
     ]
-    assert progress.trial(Shape("debian", ""), own).vectors("RAW") == [{"TYPE": "kvm", "DATA": "<a/>"}]
+    assert next_step.trial(Shape("debian", ""), own).vectors("RAW") == [{"TYPE": "kvm", "DATA": "<a/>"}]
 
 
 def test_windows():
     shape = Shape("win", "win.iso", firmware="UEFI_SECURE", profile="windows", bus="virtio", cdrom="sata")
-    made = progress.template(shape, Media(answers="a", drivers="virtio-win"), Template())
+    made = next_step.template(shape, Media(answers="a", drivers="virtio-win"), Template())
     assert made.vector("OS")["FIRMWARE"] == "UEFI" and made.vector("OS")["FIRMWARE_SECURE"] == "YES"
     assert made.vector("TPM") and made.vector("FEATURES")["HYPERV"] == "YES"
     assert made.vector("FEATURES")["LOCALTIME"] == "YES" and int(made.get("MEMORY")) >= 4096
@@ -312,20 +316,20 @@ def test_windows():
 
 
 def test_a_floppy_is_read_only_and_keeps_its_owner():
-    made = progress.template(Shape("win", "win.iso", profile="windows"), Media(floppy="/a&b"), Template())
+    made = next_step.template(Shape("win", "win.iso", profile="windows"), Media(floppy="/a&b"), Template())
     disk = ET.fromstring(made.vector("RAW")["DATA"]).find("disk")
     assert disk.get("device") == "floppy" and disk.find("readonly") is not None
     assert disk.find("source").get("file") == "/a&b" and disk.find("source/seclabel").get("relabel") == "no"
 
 
-@pytest.mark.parametrize("profile", progress.PROFILES)
-@pytest.mark.parametrize("firmware", progress.FIRMWARES)
+@pytest.mark.parametrize("profile", next_step.PROFILES)
+@pytest.mark.parametrize("firmware", next_step.FIRMWARES)
 @pytest.mark.parametrize("bus", ["virtio", "scsi", "sata"])
 def test_what_is_made_is_a_template(profile, firmware, bus):
     cdrom = "sata" if profile == "windows" else "scsi"
     shape = Shape("x", "x.iso", firmware=firmware, profile=profile, bus=bus, cdrom=cdrom)
     for made in (
-        progress.template(shape, Media(answers="a", drivers="d"), Template()),
-        progress.trial(shape, Template()),
+        next_step.template(shape, Media(answers="a", drivers="d"), Template()),
+        next_step.trial(shape, Template()),
     ):
         assert instantiate.validate(made, strict=True) == []

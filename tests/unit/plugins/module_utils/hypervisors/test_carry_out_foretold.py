@@ -21,10 +21,10 @@ from memory_hypervisor import Machine, MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, HypervisorError, Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import Batch, Record
-from ansible_collections.nebula.provision.plugins.module_utils.install.progress import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, Record
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
@@ -67,7 +67,7 @@ def directory(root: str, vm_id: int = 0) -> Path:
 def mark(place: Path, **values: Any) -> None:
     place.mkdir(parents=True, exist_ok=True)
     record = Record(**{"catalog": CATALOG, "vm_id": int(place.name), "uuid": f"uuid-{place.name}", **values})
-    (place / batch.RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
+    (place / carry_out.RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
 
 
 # -- a machine's record ------------------------------------------------------------------------------------------------
@@ -93,12 +93,12 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
 
 
 def test_where_there_is_no_record_or_an_empty_one_there_is_none(tmp_path: Path) -> None:
-    assert batch.read_record(str(tmp_path)) is None
-    assert batch.read_record(str(tmp_path / "absent")) is None
-    (tmp_path / batch.RECORD).write_text(" \n", encoding="ascii")
-    assert batch.read_record(str(tmp_path)) is None
+    assert carry_out.read_record(str(tmp_path)) is None
+    assert carry_out.read_record(str(tmp_path / "absent")) is None
+    (tmp_path / carry_out.RECORD).write_text(" \n", encoding="ascii")
+    assert carry_out.read_record(str(tmp_path)) is None
     mark(tmp_path / "7", generation=3)
-    assert batch.read_record(str(tmp_path / "7")) == Record(CATALOG, 7, "uuid-7", 3)
+    assert carry_out.read_record(str(tmp_path / "7")) == Record(CATALOG, 7, "uuid-7", 3)
 
 
 def _garbage(path: Path) -> None:
@@ -115,9 +115,9 @@ def _link(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_garbage, _another_form, _link])
 def test_a_record_that_can_not_be_read_is_somebodys(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    make(tmp_path / batch.RECORD)
+    make(tmp_path / carry_out.RECORD)
     with pytest.raises(ForeignObject, match=f"file {tmp_path}/vm.json: it can't be read.*move the directory away"):
-        batch.read_record(str(tmp_path))
+        carry_out.read_record(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -125,25 +125,25 @@ def test_a_record_that_can_not_be_read_is_somebodys(tmp_path: Path, make: Callab
     [(".vm.json.x1.tmp", True), (".tmp", True), ("vm.json.tmp", False), (".vm.json", False), ("disk.0", False)],
 )
 def test_what_a_killed_run_was_writing_is_known_by_its_name(name: str, left: bool) -> None:
-    assert batch.left_behind(name) is left
+    assert carry_out.left_behind(name) is left
 
 
 def test_directories_without_the_catalogs_mark_are_foreign(root: str) -> None:
-    assert batch.foreign_directories(root, CATALOG) == frozenset()
+    assert carry_out.foreign_directories(root, CATALOG) == frozenset()
     mark(directory(root, 1))
     mark(directory(root, 2), catalog=OTHER)
-    for number, file in ((3, "disk.0"), (4, ".disk.0.tmp"), (5, batch.RECORD)):
+    for number, file in ((3, "disk.0"), (4, ".disk.0.tmp"), (5, carry_out.RECORD)):
         directory(root, number).mkdir()
         (directory(root, number) / file).touch()
     (directory(root, 6)).mkdir()
     (directory(root, 7)).write_text("a file", encoding="ascii")
     _garbage_at = directory(root, 8)
     _garbage_at.mkdir()
-    _garbage(_garbage_at / batch.RECORD)
+    _garbage(_garbage_at / carry_out.RECORD)
     for name in ("09", "lost+found", "-1"):
         Path(root, "datastores", "0", name).mkdir()
-    assert batch.foreign_directories(root, CATALOG) == {2, 3, 7, 8}
-    assert batch.foreign_directories(root, OTHER) == {1, 3, 7, 8}
+    assert carry_out.foreign_directories(root, CATALOG) == {2, 3, 7, 8}
+    assert carry_out.foreign_directories(root, OTHER) == {1, 3, 7, 8}
 
 
 # -- what is refused by name -------------------------------------------------------------------------------------------
@@ -155,11 +155,11 @@ def test_a_task_needs_the_driver_only_while_the_machine_runs(
 ) -> None:
     monkeypatch.setattr(MemoryDriver, "capabilities", Driver.OPTIONAL - {operation})
     task = DiskTask(kind, "t", 0)
-    batch.check_supported(PlannedVm(machine(), 1, "POWEROFF", tasks=(task,)), MemoryDriver())
+    carry_out.check_supported(PlannedVm(machine(), 1, "POWEROFF", tasks=(task,)), MemoryDriver())
     with pytest.raises(Unsupported, match=f"virtual machine web-0: {operation}: hypervisor memory can't") as caught:
-        batch.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(task,)), MemoryDriver())
+        carry_out.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(task,)), MemoryDriver())
     assert "shutdown" in caught.value.remedy
-    batch.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(REVERT, "t", 0),)), MemoryDriver())
+    carry_out.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(REVERT, "t", 0),)), MemoryDriver())
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_only_an_installer_that_this_decision_has_started_is_over(
 ) -> None:
     planned = PlannedVm(machine(attributes={MARK: "debian"} if installs else {}), 3, wanted)
     record = None if started is None else Record(CATALOG, 0, "uuid-0", started=started)
-    assert batch.was_started(planned, record, state) is was
+    assert carry_out.was_started(planned, record, state) is was
 
 
 # -- what applying a plan would do -------------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ def test_check_mode_foretells_what_is_done(
     ]
     Batch(plans[0], driver, root).apply()
     driver.names()
-    observed = batch.poll(driver, root, "node1")
+    observed = carry_out.poll(driver, root, "node1")
     before = sorted((path.name, path.stat().st_mtime_ns) for path in Path(root).rglob("*"))
-    (foretold,) = batch.predict(plans[1], observed, driver, root)
+    (foretold,) = carry_out.predict(plans[1], observed, driver, root)
     assert driver.names() == []
     assert sorted((path.name, path.stat().st_mtime_ns) for path in Path(root).rglob("*")) == before
     (done,) = Batch(plans[1], driver, root).apply()
@@ -255,7 +255,7 @@ def test_a_task_that_is_not_done_yet_would_change_a_machine(root: str) -> None:
 
 
 def _digests(root: str) -> dict[str, str]:
-    record = batch.read_record(str(directory(root)))
+    record = carry_out.read_record(str(directory(root)))
     return {} if record is None else {"definition": record.definition, "context": record.context}
 
 
@@ -263,7 +263,7 @@ def test_what_can_not_be_told_without_trying_counts_as_a_change(root: str) -> No
     driver, asked = MemoryDriver(), PlannedVm(machine(), 1, "RUNNING")
     assert Batch(plan(1, asked), driver, root).would_change(asked)
     directory(root).mkdir(parents=True)
-    _garbage(directory(root) / batch.RECORD)
+    _garbage(directory(root) / carry_out.RECORD)
     assert Batch(plan(1, asked), driver, root).would_change(asked)
 
 
@@ -271,7 +271,7 @@ def test_an_installer_that_has_ended_is_foretold_to_stay_so(root: str) -> None:
     driver, asked = MemoryDriver(), plan(1, PlannedVm(machine(attributes={MARK: "debian"}), 1, "RUNNING"))
     Batch(asked, driver, root).apply()
     driver.machines[0].state = "POWEROFF"
-    (told,) = batch.predict(asked, batch.poll(driver, root, "node1"), driver, root)
+    (told,) = carry_out.predict(asked, carry_out.poll(driver, root, "node1"), driver, root)
     assert (told.state, told.changed) == ("POWEROFF", False)
 
 
@@ -280,12 +280,12 @@ def test_a_poll_tells_what_is_there(root: str) -> None:
     driver = MemoryDriver(foreign_memory=12)
     wanted = (PlannedVm(machine(number), 4, state) for number, state in enumerate(("RUNNING", "POWEROFF", "RUNNING")))
     Batch(plan(9, *wanted), driver, root).apply()
-    (directory(root, 1) / batch.CHECKPOINT).touch()
+    (directory(root, 1) / carry_out.CHECKPOINT).touch()
     # One of a killed run: the node has acted on a later decision than the hypervisor has written down.
     driver.machines[2].generation = 1
     driver.machines[8] = Machine("x", "")
     mark(directory(root, 7), catalog=OTHER)
-    found = batch.poll(driver, root, "node1")
+    found = carry_out.poll(driver, root, "node1")
     assert [(vm.vm_id, vm.state, vm.generation) for vm in found.vms] == [
         (0, "RUNNING", 4),
         (1, "SUSPENDED", 4),
@@ -301,8 +301,8 @@ def test_a_poll_tells_what_is_there(root: str) -> None:
 def test_a_running_machine_whose_checkpoint_is_still_there_runs(root: str) -> None:
     driver = MemoryDriver()
     Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
-    (directory(root) / batch.CHECKPOINT).touch()
-    assert [vm.state for vm in batch.poll(driver, root, "node1").vms] == ["RUNNING"]
+    (directory(root) / carry_out.CHECKPOINT).touch()
+    assert [vm.state for vm in carry_out.poll(driver, root, "node1").vms] == ["RUNNING"]
 
 
 def test_ports_of_our_own_running_machines_are_not_taken(root: str) -> None:
@@ -310,13 +310,13 @@ def test_ports_of_our_own_running_machines_are_not_taken(root: str) -> None:
     with socket.socket() as taken:
         port = next(port for port in range(5900, 6900) if _bound(taken, port))
         taken.listen()
-        assert port in batch.poll(driver, root, "node1").ports
+        assert port in carry_out.poll(driver, root, "node1").ports
         driver.machines[0] = Machine("uuid-0", CATALOG, "RUNNING")
         mark(directory(root), port=port)
         node.accept(root, CATALOG, 1)
-        assert port not in batch.poll(driver, root, "node1").ports
+        assert port not in carry_out.poll(driver, root, "node1").ports
         driver.machines[0].state = "POWEROFF"
-        assert port in batch.poll(driver, root, "node1").ports
+        assert port in carry_out.poll(driver, root, "node1").ports
 
 
 def _bound(to: socket.socket, port: int) -> bool:
@@ -328,16 +328,16 @@ def _bound(to: socket.socket, port: int) -> bool:
 
 
 def test_a_node_without_its_hypervisor_tells_the_rest(root: str) -> None:
-    found = batch.poll(None, root, "node1", hypervisor="xen")
+    found = carry_out.poll(None, root, "node1", hypervisor="xen")
     assert (found.hypervisor, found.vms, found.foreign_memory) == ("xen", (), 0)
     assert (found.memory, found.cpu) == (node.memory(), float(node.processors()))
 
 
 def test_a_poll_of_another_catalog_sees_that_ones_machines(root: str) -> None:
     driver = MemoryDriver(machines={0: Machine("a", CATALOG), 1: Machine("b", OTHER)})
-    assert [vm.uuid for vm in batch.poll(driver, root, "node1", OTHER).vms] == ["b"]
+    assert [vm.uuid for vm in carry_out.poll(driver, root, "node1", OTHER).vms] == ["b"]
     node.accept(root, CATALOG, 1)
-    assert [vm.uuid for vm in batch.poll(driver, root, "node1").vms] == ["a"]
+    assert [vm.uuid for vm in carry_out.poll(driver, root, "node1").vms] == ["a"]
 
 
 # -- the console's port ------------------------------------------------------------------------------------------------

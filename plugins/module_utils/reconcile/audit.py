@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NebulaError
-from ..install.progress import MARK, starts_with_host
+from ..install.next_step import MARK, starts_with_host
 from ..model.audit import (
     DIFFERENCE,
     UNFINISHED,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoCapacity
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import predict
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     GivenUp,
@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     VmOutcome,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import deployments
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import plan_outcomes
 
 
 def vm(vm_id: int) -> Vm:
@@ -39,7 +39,7 @@ def plan(*wanted: str, **orders: Any) -> Plan:
 
 def test_a_plan_comes_back() -> None:
     wanted = plan("RUNNING", "DONE")
-    assert deployments.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
+    assert plan_outcomes.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_plan_that_is_not_for_here(change: dict[str, Any], told: str) -> None:
     if change == {"number": None}:
         del data["number"]
     with pytest.raises(InvalidValue) as caught:
-        deployments.plan_for(json.dumps(data), "node")
+        plan_outcomes.plan_for(json.dumps(data), "node")
     assert told in str(caught.value)
     assert "geheim" not in str(caught.value)
 
@@ -59,14 +59,14 @@ def test_a_plan_that_is_not_for_here(change: dict[str, Any], told: str) -> None:
 def test_machines_that_were_given_up_are_shown_after_those_of_the_plan() -> None:
     machine = GivenUp(7, "uuid-7", "old", "node", "RUNNING")
     wanted = replace(plan("RUNNING"), given_up=(machine, replace(machine, vm_id=8)))
-    assert deployments.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
+    assert plan_outcomes.plan_for(json.dumps(to_plain(wanted)), "node") == wanted
     error = NoCapacity("its directory", "it is locked").as_dict()
     outcomes = [
         VmOutcome(0, 1, "RUNNING", True),
         VmOutcome(7, 0, "POWEROFF", True),
         VmOutcome(8, 0, "UNKNOWN", False, error),
     ]
-    _first, ended, failed = deployments.items(wanted, outcomes)
+    _first, ended, failed = plan_outcomes.items(wanted, outcomes)
     assert (ended.name, ended.before, ended.after) == ("old", {"state": "RUNNING"}, {"state": "POWEROFF"})
     assert ended.is_changed and ended.error is None
     assert not failed.is_changed
@@ -76,13 +76,13 @@ def test_machines_that_were_given_up_are_shown_after_those_of_the_plan() -> None
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "null"])
 def test_what_is_no_plan(text: str) -> None:
     with pytest.raises(InvalidValue):
-        deployments.plan_for(text, "node")
+        plan_outcomes.plan_for(text, "node")
 
 
 def test_outcomes_show_states_and_errors_and_no_secret() -> None:
     error = NoCapacity("machine web-1: port 5901", "taken", "Run again").as_dict()
     outcomes = [VmOutcome(0, 1, "RUNNING", True), VmOutcome(1, 1, "BOOT_FAILURE", False, error)]
-    shown = deployments.items(plan("RUNNING", "RUNNING"), outcomes)
+    shown = plan_outcomes.items(plan("RUNNING", "RUNNING"), outcomes)
     assert [(item.name, item.before, item.after, item.is_changed) for item in shown] == [
         ("web-0", {"state": "POWEROFF"}, {"state": "RUNNING"}, True),
         ("web-1", {"state": "POWEROFF"}, {"state": "BOOT_FAILURE"}, False),
@@ -95,7 +95,7 @@ def test_outcomes_show_states_and_errors_and_no_secret() -> None:
 
 def test_a_change_that_ends_in_the_same_state_is_seen_in_the_diff() -> None:
     wanted = plan("POWEROFF", "POWEROFF")
-    shown = deployments.items(wanted, [VmOutcome(0, 1, "POWEROFF", True), VmOutcome(1, 1, "POWEROFF", False)])
+    shown = plan_outcomes.items(wanted, [VmOutcome(0, 1, "POWEROFF", True), VmOutcome(1, 1, "POWEROFF", False)])
     assert [item.is_changed for item in shown] == [True, False]
     assert shown[0].after == {"state": "POWEROFF", "action": "updateconf"}
     assert shown[1].after == shown[1].before

@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import nat, settings
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.consistency import compare, doubts
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -57,7 +57,7 @@ def test_every_kind_is_explained() -> None:
 
 
 def test_every_kind_that_is_used_is_known() -> None:
-    sources = ["reconcile/consistency.py", "storage/audit.py", "engines/embedded/audit.py"]
+    sources = ["reconcile/audit.py", "storage/audit.py", "engines/embedded/ledger.py"]
     text = "".join((ROOT / "plugins/module_utils" / each).read_text() for each in sources)
     assert set(re.findall(r'Finding\(\s*"([a-z-]+)"', text)) == set(KINDS)
 

@@ -24,8 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, reworks
-from ansible_collections.nebula.provision.plugins.module_utils.storage.reworks import BESIDE, MIB, WORK
+from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, image_files
+from ansible_collections.nebula.provision.plugins.module_utils.storage.image_files import BESIDE, MIB, WORK
 
 pytestmark = pytest.mark.usefixtures("no_owners")
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
@@ -67,7 +67,7 @@ def test_a_copy_is_its_source_holes_and_all(tmp_path_factory, parts):
             else:
                 file.seek(length, os.SEEK_CUR)
         file.truncate(file.tell())
-    reworks.duplicate(str(source), str(target), "x")
+    image_files.duplicate(str(source), str(target), "x")
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_blocks <= source.stat().st_blocks + 8 * len(parts)
 
@@ -75,14 +75,14 @@ def test_a_copy_is_its_source_holes_and_all(tmp_path_factory, parts):
 @pytest.mark.usefixtures("no_clones")
 def test_a_copy_tells_how_far_it_is(tmp_path, monkeypatch):
     """Its steps are shorter here, as 64 MiB would take too long."""
-    monkeypatch.setattr(reworks, "_STEP", MIB // 2)
+    monkeypatch.setattr(image_files, "_STEP", MIB // 2)
     said: list[str] = []
     source = tmp_path / "source"
     with source.open("wb") as file:
         file.write(b"x" * MIB)
         file.seek(3 * MIB)
         file.write(b"y" * MIB)
-    reworks.duplicate(str(source), str(tmp_path / "target"), "x", said.append)
+    image_files.duplicate(str(source), str(tmp_path / "target"), "x", said.append)
     assert said == ["12 %", "25 %", "87 %", "100 %"] and (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
@@ -96,7 +96,7 @@ def test_a_copy_between_file_systems_that_the_kernel_does_not_join(tmp_path, mon
     monkeypatch.setattr(os, "copy_file_range", refuse)
     content = os.urandom(MIB + 5000)
     (tmp_path / "source").write_bytes(content)
-    reworks.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
+    image_files.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
     assert (tmp_path / "target").read_bytes() == content
 
 
@@ -106,17 +106,17 @@ def test_a_source_that_becomes_shorter_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "copy_file_range", lambda *_arguments: 0)
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ImageRefused, match=r"copying its file: it became shorter meanwhile. Run again"):
-        reworks.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
+        image_files.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
 
 
 def test_a_copy_takes_nobodys_place(tmp_path):
     (tmp_path / "source").write_bytes(b"new")
     (tmp_path / "target").write_bytes(b"old")
     with pytest.raises(InvalidValue, match=f"path {tmp_path / 'target'}: File exists"):
-        reworks.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
+        image_files.duplicate(str(tmp_path / "source"), str(tmp_path / "target"), "x")
     assert (tmp_path / "target").read_bytes() == b"old"
     with pytest.raises(NotFound, match=f"path {tmp_path / 'nowhere'}"):
-        reworks.duplicate(str(tmp_path / "nowhere"), str(tmp_path / "other"), "x")
+        image_files.duplicate(str(tmp_path / "nowhere"), str(tmp_path / "other"), "x")
     assert not (tmp_path / "other").exists()
 
 
@@ -127,11 +127,11 @@ def test_a_copy_needs_room_for_what_the_file_holds(tmp_path, content, fits):
     source.write_bytes(content)
     os.truncate(source, 9 * MIB)
     if fits:
-        reworks.duplicate(str(source), str(tmp_path / "target"), "a copy")
+        image_files.duplicate(str(source), str(tmp_path / "target"), "a copy")
         assert (tmp_path / "target").stat().st_size == 9 * MIB
     else:
         with pytest.raises(NoSpace, match=rf"^a copy: 0.1 MiB in {tmp_path}"):
-            reworks.duplicate(str(source), str(tmp_path / "target"), "a copy")
+            image_files.duplicate(str(source), str(tmp_path / "target"), "a copy")
 
 
 # -- an image written anew -------------------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def test_a_disk_is_written_anew_beside_itself_and_then_in_its_place(tmp_path, co
     # What a killed run left is taken away, and not written to.
     (tmp_path / "elsewhere").write_bytes(b"somebody's")
     Path(str(image) + WORK).symlink_to("elsewhere")
-    reworks.rewrite(str(image), "raw", "qcow2", 3 * MIB, compress, "", "")
-    assert reworks.made(str(image)) and image.read_bytes().startswith(content)
-    reworks.swap(str(image), writable=False)
-    assert not reworks.made(str(image)) and sorted(os.listdir(tmp_path)) == ["elsewhere", "image"]
+    image_files.rewrite(str(image), "raw", "qcow2", 3 * MIB, compress, "", "")
+    assert image_files.made(str(image)) and image.read_bytes().startswith(content)
+    image_files.swap(str(image), writable=False)
+    assert not image_files.made(str(image)) and sorted(os.listdir(tmp_path)) == ["elsewhere", "image"]
     assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
     assert formats.virtual_size(str(image), "qcow2") == 3 * MIB and not image.stat().st_mode & 0o222
     formats.copy(str(image), "qcow2", str(plain), "raw")
@@ -160,7 +160,7 @@ def test_a_disk_is_written_anew_beside_itself_and_then_in_its_place(tmp_path, co
 def test_what_takes_the_place_of_an_image_has_its_mode(tmp_path, writable):
     (tmp_path / "image").write_bytes(b"old")
     (tmp_path / ("image" + WORK)).write_bytes(b"new")
-    reworks.swap(str(tmp_path / "image"), writable)
+    image_files.swap(str(tmp_path / "image"), writable)
     mode = stat.S_IMODE((tmp_path / "image").stat().st_mode)
     assert (tmp_path / "image").read_bytes() == b"new" and bool(mode & stat.S_IWUSR) is writable
     assert not mode & stat.S_IRWXO
@@ -169,10 +169,10 @@ def test_what_takes_the_place_of_an_image_has_its_mode(tmp_path, writable):
 def test_what_was_made_is_undone_and_the_image_stays(tmp_path):
     (tmp_path / "image").write_bytes(b"old")
     (tmp_path / ("image" + WORK)).symlink_to("nowhere")
-    assert reworks.made(str(tmp_path / "image"))
-    reworks.undo(str(tmp_path / "image"))
-    reworks.undo(str(tmp_path / "image"))
-    assert not reworks.made(str(tmp_path / "image")) and os.listdir(tmp_path) == ["image"]
+    assert image_files.made(str(tmp_path / "image"))
+    image_files.undo(str(tmp_path / "image"))
+    image_files.undo(str(tmp_path / "image"))
+    assert not image_files.made(str(tmp_path / "image")) and os.listdir(tmp_path) == ["image"]
 
 
 def test_what_was_to_be_put_into_a_disk_is_taken_away(tmp_path):
@@ -180,8 +180,8 @@ def test_what_was_to_be_put_into_a_disk_is_taken_away(tmp_path):
     beside.mkdir()
     (beside / "file0").write_bytes(b"x")
     (tmp_path / "image").write_bytes(b"disk")
-    reworks.clear(str(tmp_path / "image"))
-    reworks.clear(str(tmp_path / "image"))
+    image_files.clear(str(tmp_path / "image"))
+    image_files.clear(str(tmp_path / "image"))
     assert os.listdir(tmp_path) == ["image"]
 
 
@@ -189,8 +189,8 @@ def test_an_image_grows_in_its_own_file(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(b"content")
     inode = image.stat().st_ino
-    reworks.grow(str(image), "raw", MIB, "")
-    reworks.grow(str(image), "raw", 1, "")
+    image_files.grow(str(image), "raw", MIB, "")
+    image_files.grow(str(image), "raw", 1, "")
     assert image.stat().st_ino == inode and image.read_bytes() == b"content".ljust(MIB, b"\0")
 
 
@@ -199,7 +199,7 @@ def test_zeroes_become_holes_and_the_content_stays(tmp_path):
     image = tmp_path / "image"
     content = b"x" * BLOCK + bytes(MIB) + b"y" * BLOCK
     image.write_bytes(content)
-    reworks.dig_holes(str(image))
+    image_files.dig_holes(str(image))
     assert image.read_bytes() == content and image.stat().st_blocks * 512 < MIB // 2
 
 
@@ -208,11 +208,11 @@ def test_zeroes_become_holes_and_the_content_stays(tmp_path):
 def test_room_is_asked_for_before_anything_is_written(tmp_path):
     (tmp_path / "image").write_bytes(b"x" * MIB)
     with pytest.raises(NoSpace, match=rf"^compressing: 5.\d MiB in {tmp_path}"):
-        reworks.require_room(str(tmp_path / "image"), "raw", "qcow2", "", "compressing")
+        image_files.require_room(str(tmp_path / "image"), "raw", "qcow2", "", "compressing")
 
 
 @pytest.mark.usefixtures("full")
 def test_what_is_encrypted_takes_what_it_takes_now(tmp_path):
     (tmp_path / "image").write_bytes(b"x" * MIB)
     with pytest.raises(NoSpace, match=r"^sealing: 5.0 MiB in "):
-        reworks.require_room(str(tmp_path / "image"), "qcow2", "qcow2", "key", "sealing")
+        image_files.require_room(str(tmp_path / "image"), "qcow2", "qcow2", "key", "sealing")

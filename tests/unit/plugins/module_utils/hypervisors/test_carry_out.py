@@ -27,8 +27,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch import (
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     CHECKPOINT,
     PARTIAL,
     RECORD,
@@ -36,7 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.batch
     Record,
     read_record,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.install.progress import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
@@ -193,7 +193,7 @@ def unpadded(here: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[Vm, Path, int
     """A machine that runs, made by a release that did not pad its ISO; the ISO, and its length."""
     vm = machine(context=Context(1, "hda", variables={"A": "1"}))
     with monkeypatch.context() as former:
-        former.setattr(batch.iso9660, "PADDING", 0)
+        former.setattr(carry_out.iso9660, "PADDING", 0)
         here.one("RUNNING", 1, vm)
     iso = here.directory() / "disk.1"
     return vm, iso, iso.stat().st_size
@@ -729,7 +729,7 @@ def ending(vm_id: int, generation: int = 2, **orders: Any) -> Planned:
 def test_machines_start_in_the_place_of_others_once_these_are_gone(
     here: Node, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(batch, "WAITING", workers)
+    monkeypatch.setattr(carry_out, "WAITING", workers)
     first = here.apply(*(Planned(machine(number), 1, "RUNNING") for number in (5, 6)))
     assert [told(outcome) for outcome in first] == [("RUNNING", True, "")] * 2, first
     here.driver.names()
@@ -909,7 +909,7 @@ def test_what_machines_rest_on_is_read_from_their_own_directories(here: Node) ->
     (here.directory().parent / "0.old").mkdir()
     (here.directory().parent / "0.old" / RECORD).write_text(text.replace("an image", "another"), encoding="utf-8")
     (here.directory().parent / "1").mkdir()
-    assert batch._images_in_use(str(here.root)) == {"an image"}
+    assert carry_out._images_in_use(str(here.root)) == {"an image"}
 
 
 # -- files of disks ----------------------------------------------------------------------------------------------------

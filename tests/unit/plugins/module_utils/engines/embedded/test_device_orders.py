@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.devices import (
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.device_orders import (
     compare,
     lasting,
     nics_detached_before,

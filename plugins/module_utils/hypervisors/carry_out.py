@@ -49,7 +49,7 @@ from ..host.files import (
 )
 from ..host.restricted import Rules
 from ..host.vmlog import VmLog
-from ..install.progress import MARK, starts_with_host
+from ..install.next_step import MARK, starts_with_host
 from ..model.disk import DiskFiles
 from ..model.inject import Injected
 from ..model.plain import from_plain, json_value, to_plain

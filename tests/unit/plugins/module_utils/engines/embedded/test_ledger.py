@@ -12,8 +12,8 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.audit import SHOWN, Audit
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.ledger import SHOWN, Audit
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_items import (
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_tasks import (
     DiskSnapshot,
     SaveAs,
     disk_snapshots,
