@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ADOPT, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.hypervisors.test_batch import (
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.hypervisors.test_carry_out import (
     CATALOG,
     Node,
     here,
