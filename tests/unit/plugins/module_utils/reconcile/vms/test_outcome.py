@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.outcome import Outcome
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences_devices import (
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences import (
     VM,
     run,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.spec import LONGEST_SHUTDOWN
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences_devices import (
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences import (
     VM,
     refusal,
     run,
