@@ -361,7 +361,8 @@ class Batch:
                     self._start_with_host_after_all(job)
                     raise
                 finally:
-                    job.log.save()
+                    if job.owned:
+                        job.log.save()
         except NebulaError as problem:
             error = problem
         except OSError as problem:
@@ -871,10 +872,21 @@ class Batch:
         if state is not None or os.path.isdir(job.directory):
             job.log("LCM", "I", "New VM state is EPILOG")
             self._unmake(job, domain=not elsewhere)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(job.directory)
+            self._remove_directory(job)
             self._moved(job, "DIM", "DONE")
         return "DONE"
+
+    def _remove_directory(self, job: _Job) -> None:
+        """The record goes last: what a run leaves that is killed before that is still known for ours, and the next run
+        removes it. No log is written beside a record that is gone, for the same reason."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in list(os.scandir(job.directory)):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                elif entry.name != RECORD:
+                    remove_file(entry.path)
+            job.owned = False
+            shutil.rmtree(job.directory)
 
     def _unmake(self, job: _Job, domain: bool = True, anew: bool = False) -> None:
         """Domain and disks; images stay. anew: both are about to be made again."""

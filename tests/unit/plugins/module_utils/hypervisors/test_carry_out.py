@@ -491,6 +491,44 @@ def test_a_machine_that_ends_leaves_nothing(here: Node, tmp_path: Path, hard: bo
     assert here.driver.names() == [] and not here.directory().exists()
 
 
+class Killed(BaseException):
+    """What no code of ours catches, like a signal."""
+
+
+def test_a_machine_whose_removal_was_killed_is_removed_by_the_next_run(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each file in turn: what is left is still known for ours, whatever the order of the directory."""
+
+    def listed(remove: Any) -> Any:
+        def killed_at(path: Any, **values: Any) -> None:
+            left.append(path)
+            if len(left) == at:
+                raise Killed
+            remove(path, **values)
+
+        return killed_at
+
+    reached = []
+    for at in range(1, 40):
+        left: list[Any] = []
+        here.one("RUNNING", 2 * at)
+        for name in ("a", "console.log", "zz"):
+            (here.directory() / name).write_text("x", encoding="ascii")
+        (here.directory() / "nvram").mkdir()
+        (here.directory() / "nvram" / "vars").write_text("x", encoding="ascii")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", listed(os.unlink))
+            patch.setattr(os, "rmdir", listed(os.rmdir))
+            try:
+                here.one("DONE", 2 * at + 1, hard=True)
+            except Killed:
+                reached.append(at)
+        assert told(here.one("DONE", 2 * at + 1, hard=True))[::2] == ("DONE", "")
+        assert not here.directory().exists()
+    assert 8 < len(reached) < 39
+
+
 def test_the_directory_goes_where_the_name_is_somebody_elses_by_now(here: Node) -> None:
     here.one("RUNNING")
     here.driver.machines[0] = Machine("another", OTHER, "RUNNING")
