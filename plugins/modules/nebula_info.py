@@ -167,13 +167,13 @@ def run(params, check_mode):
             payload["consistency"] = consistency(engine, observed, params, warnings)
         if {*params["gather"]} - {"consistency"}:
             with engine.session():
-                engine.vm_observe(observed)
+                engine.vms.observe(observed)
                 payload.update(
                     {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
                 )
                 if "vms" in params["gather"]:
                     warnings += open_consoles(engine, observed)
-                    warnings += given_up_told(engine.vm_given_up(), ending=False, hosts=None)
+                    warnings += given_up_told(engine.vms.given_up(), ending=False, hosts=None)
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)

@@ -374,7 +374,7 @@ def answered(params, check_mode, work, refused=()):
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             done, views, warnings = work(engine)
-            known = [network.uuid for network in engine.vn_pool()]
+            known = [network.uuid for network in engine.networks.pool()]
             # Within the transaction: of two runs, the one that knows more has the later time.
             as_of = time.time()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}

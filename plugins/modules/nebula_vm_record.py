@@ -81,14 +81,14 @@ def run(params, check_mode):
     moved = {}
     answers = parse_json(params["outcomes"], "outcomes") if params["outcomes"] else {}
     with closing(open_engine(params, check_mode)) as engine, engine.session():
-        before = {record.id: record.state for record in engine.vm_pool(ids=params["ids"] or [])}
-        for record in engine.vm_observe(observed_of(params["observed"] or [])):
+        before = {record.id: record.state for record in engine.vms.pool(ids=params["ids"] or [])}
+        for record in engine.vms.observe(observed_of(params["observed"] or [])):
             moved[record.id] = record
         for host, answer in answers.items():
-            for record in engine.vm_record(host, outcomes_of(answer or {}), done_number_of(answer)):
+            for record in engine.vms.record(host, outcomes_of(answer or {}), done_number_of(answer)):
                 moved[record.id] = record
-        shown = {record.id: record for record in engine.vm_pool(ids=params["ids"] or [])}
-        returning = deliveries.returning(engine.image_pool())
+        shown = {record.id: record for record in engine.vms.pool(ids=params["ids"] or [])}
+        returning = deliveries.returning(engine.images.pool())
     shown.update(moved)
     items = [
         Item(

@@ -109,12 +109,12 @@ def opened(root: Path) -> contextlib.closing[EmbeddedEngine]:
 def furnish(root: Path, leases: int, hosts: int = 2) -> None:
     with contextlib.closing(EmbeddedEngine(str(root), create=True)) as engine, engine.session():
         for number in range(hosts):
-            engine.host_allocate(Host(None, f"node{number}", state=HostState.MONITORED, memory=1 << 20, cpu=1000.0))
-        image = engine.image_allocate(Image(None, "demo", dev_prefix="vd"))
-        engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="0" * 64)
+            engine.hosts.allocate(Host(None, f"node{number}", state=HostState.MONITORED, memory=1 << 20, cpu=1000.0))
+        image = engine.images.allocate(Image(None, "demo", dev_prefix="vd"))
+        engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="0" * 64)
         ranges = (AddressRange(0, "IP4", leases, ip="10.66.0.10"),)
-        engine.vn_allocate(Network(None, "Public", bridge="nbr0", attributes=NETWORK, address_ranges=ranges))
-        engine.template_allocate("web", parse(TEMPLATE))
+        engine.networks.allocate(Network(None, "Public", bridge="nbr0", attributes=NETWORK, address_ranges=ranges))
+        engine.templates.allocate("web", parse(TEMPLATE))
 
 
 def consistent(root: Path) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def test_allocations_of_every_kind(tmp_path: Path, seed: int) -> None:
     (tmp_path / "datastores" / "1").mkdir(parents=True)
     root = {"root": str(tmp_path)}
     with opened(tmp_path) as engine, engine.session():
-        old = engine.vn_allocate(Network(None, "Old", bridge="nbr1"))
+        old = engine.networks.allocate(Network(None, "Old", bridge="nbr1"))
     together([("nebula_vm", {**root, "name": f"old-{number}", "template": "web"}) for number in range(5)])
     calls: list[Call] = []
     for number in range(5):
@@ -212,13 +212,13 @@ def test_allocations_of_every_kind(tmp_path: Path, seed: int) -> None:
     found = consistent(tmp_path)
     assert found["vms"] == 15 + 5, "what is to end keeps its lease until its node has ended it"
     with opened(tmp_path) as engine:
-        assert sorted(image.name for image in engine.image_pool()) == ["demo", *(f"i{n}" for n in range(5))]
-        assert {image.state for image in engine.image_pool()} <= {ImageState.READY, ImageState.USED}
-        assert sorted(n.name for n in engine.vn_pool()) == ["Old", "Public", *(f"net{n}" for n in range(5))]
-        assert len({network.id for network in engine.vn_pool()} | {old.id}) == 7
-        assert sorted(stored.name for stored in engine.template_pool()) == [*(f"t{n}" for n in range(5)), "web"]
-        assert {f"h{n}" for n in range(5)} < {host.name for host in engine.host_pool()}
-        for image in engine.image_pool()[1:]:
+        assert sorted(image.name for image in engine.images.pool()) == ["demo", *(f"i{n}" for n in range(5))]
+        assert {image.state for image in engine.images.pool()} <= {ImageState.READY, ImageState.USED}
+        assert sorted(n.name for n in engine.networks.pool()) == ["Old", "Public", *(f"net{n}" for n in range(5))]
+        assert len({network.id for network in engine.networks.pool()} | {old.id}) == 7
+        assert sorted(stored.name for stored in engine.templates.pool()) == [*(f"t{n}" for n in range(5)), "web"]
+        assert {f"h{n}" for n in range(5)} < {host.name for host in engine.hosts.pool()}
+        for image in engine.images.pool()[1:]:
             assert Path(image.source).is_file()
     assert len(list((tmp_path / "datastores" / "1").iterdir())) == 5
     for result in together(calls):
@@ -294,7 +294,7 @@ def release(web: web_server.Site) -> None:
 
 def image_states(root: Path) -> list[str]:
     with opened(root) as engine:
-        return [image.state.name for image in engine.image_pool()]
+        return [image.state.name for image in engine.images.pool()]
 
 
 def test_a_catalog_that_ends_while_an_image_is_stored(tmp_path: Path) -> None:

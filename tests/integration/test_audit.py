@@ -87,10 +87,10 @@ class Place:
             stored, _warnings = decide.apply(engine, items, decide.Settings())
             assert [item.error for item in stored] == [None] * 4
             with engine.session():
-                engine.host_allocate(Host(None, NODE, state=HostState.MONITORED, memory=8192, cpu=16))
-                engine.template_allocate("web", parse(WEB))
-                engine.template_allocate("rich", parse(RICH))
-                engine.vn_allocate(
+                engine.hosts.allocate(Host(None, NODE, state=HostState.MONITORED, memory=8192, cpu=16))
+                engine.templates.allocate("web", parse(WEB))
+                engine.templates.allocate("rich", parse(RICH))
+                engine.networks.allocate(
                     Network(
                         None,
                         "Audited",
@@ -110,7 +110,7 @@ class Place:
 
     def connect(self) -> None:
         with contextlib.closing(EmbeddedEngine(self.root)) as engine:
-            networks = engine.vn_pool()
+            networks = engine.networks.pool()
             done = bridge.Node(engine.catalog(), act=True).ensure(networks, [network.uuid for network in networks])
         assert [each.error for each in done] == [None] * len(done)
 
@@ -118,14 +118,14 @@ class Place:
         """As role vm: observe, decide, act, record."""
         with contextlib.closing(EmbeddedEngine(self.root)) as engine:
             with engine.session():
-                engine.vm_observe([poll(self.driver, self.root, NODE)])
+                engine.vms.observe([poll(self.driver, self.root, NODE)])
                 outcomes, _warnings = reconcile(engine, vms)
-                plans = engine.vm_plans()
+                plans = engine.vms.plans()
             assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
             for plan in plans.values():
                 done = Batch(plan, self.driver, self.root).apply()
                 with engine.session():
-                    engine.vm_record(NODE, done)
+                    engine.vms.record(NODE, done)
                 assert [str(outcome.error) for outcome in done if outcome.error] == []
 
     def found(self) -> list[dict[str, Any]]:
@@ -451,7 +451,7 @@ def files_left_in_the_datastore(place):
 def image_that_was_not_stored(place):
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         with engine.session():
-            engine.image_allocate(decide.Image(None, "half"))
+            engine.images.allocate(decide.Image(None, "half"))
         yield {"image-unfinished"}
         decide.apply(engine, [{"name": "half", "path": "/nowhere", "remote_src": True}], decide.Settings())
         yield {"image-unfinished"}
@@ -779,14 +779,14 @@ def checkpoint_removed(place):
 def host_that_was_not_asked(place):
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         with engine.session():
-            engine.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=64, cpu=1))
+            engine.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=64, cpu=1))
         found = findings_here(place.root, {NODE: place.root, "node3": place.root}, place.driver)
         assert {(each["kind"], each["host"]) for each in found} >= {
             ("host-unknown", "node2"),
             ("host-unknown", "node3"),
         }
         with engine.session():
-            engine.host_delete("node2")
+            engine.hosts.delete("node2")
     yield set()
 
 

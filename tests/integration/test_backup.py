@@ -91,12 +91,12 @@ def carry_out(place: Place, plans: Mapping[str, str]) -> None:
 def checked(place: Place) -> None:
     """As nebula_vm does before it decides anything."""
     with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
-        engine.host_check([poll(place.driver, place.root, NODE)])
+        engine.hosts.check([poll(place.driver, place.root, NODE)])
 
 
 def vms(place: Place) -> dict[str, Any]:
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
-        return {record.name: record for record in engine.vm_pool()}
+        return {record.name: record for record in engine.vms.pool()}
 
 
 # -- taking them -----------------------------------------------------------------------------------------------------
@@ -423,9 +423,9 @@ def test_an_unknown_machine_is_adopted_as_it_is() -> None:
         assert place.sql("SELECT count(*) FROM leases WHERE vm_id IS NULL") == [(0,)]
         # The same list: there is nothing to do. With the option: neither.
         with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
-            engine.vm_observe([poll(place.driver, place.root, NODE)])
+            engine.vms.observe([poll(place.driver, place.root, NODE)])
             outcomes, _warnings = reconcile(engine, wanted)
-            assert [o.before == o.after for o in outcomes] == [True] * 3 and engine.vm_plans() == {}
+            assert [o.before == o.after for o in outcomes] == [True] * 3 and engine.vms.plans() == {}
         assert adopt(place, ids, *wanted) == [] and as_it_is(place, *ids.values()) == before
 
         # They are machines like all others from now on.
@@ -487,7 +487,7 @@ def test_without_any_copy_a_catalog_is_begun_that_the_nodes_follow() -> None:
             pytest.raises(ForeignObject),
             fresh.session(),
         ):
-            fresh.host_check([poll(place.driver, place.root, NODE)])
+            fresh.hosts.check([poll(place.driver, place.root, NODE)])
         done = restore(place.root, observed, new_catalog=True, unknown="remove")
         assert done["catalog"] == observed[0]["catalog"] and len(done["unknown"]) == 2
         checked(place)
@@ -671,9 +671,9 @@ def test_a_run_that_decided_before_acts_no_more() -> None:
         backup(place.root)
         with contextlib.closing(EmbeddedEngine(place.root)) as engine:
             with engine.session():
-                engine.vm_observe([poll(place.driver, place.root, NODE)])
+                engine.vms.observe([poll(place.driver, place.root, NODE)])
                 reconcile(engine, [{"name": "late-%i", "count": 2, "template": "web"}])
-                (late,) = engine.vm_plans().values()
+                (late,) = engine.vms.plans().values()
             with pytest.raises(Conflict, match="it is newer"):
                 restore(place.root, audited(place))
             done = restore(place.root, audited(place), force=True)
@@ -683,7 +683,7 @@ def test_a_run_that_decided_before_acts_no_more() -> None:
                 Batch(late, place.driver, place.root).apply()
             # What it records of a node that was never told is nothing, as is what it makes of that.
             with engine.session():
-                assert engine.vm_record(NODE, None) == []
+                assert engine.vms.record(NODE, None) == []
         assert sorted(poll(place.driver, place.root, NODE).vms and vms(place)) == ["web-0", "web-1"]
         place.clean()
         place.site(WEB, {"name": "late-%i", "count": 2, "template": "web"})

@@ -254,7 +254,7 @@ def test_audit_backup_and_teardown_know_them(root, tmp_path):
     work = Path(made["source"] + ".work")
     work.write_text("x")
     engine = EmbeddedEngine(root)
-    found = {finding.object: finding for finding in audit.findings(engine.image_pool(), root)}
+    found = {finding.object: finding for finding in audit.findings(engine.images.pool(), root)}
     engine.close()
     assert set(found) == {f"file {stray}", f"file {work}"}
     assert "a run that was killed" in found[f"file {work}"].found

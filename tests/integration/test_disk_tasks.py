@@ -21,7 +21,7 @@ import pytest
 from auditor import refuse
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
@@ -248,7 +248,7 @@ def test_what_was_saved_stays_and_what_is_not_saved_does_not_go() -> None:
         write(disk, "qcow2", 2 * MIB, 0x22)
         params = {"engine": "embedded", "root": str(root)}
         with closing(open_engine(params, check_mode=False)) as engine, engine.session():
-            engine.image_update("once", state=ImageState.LOCKED, operation="prepare READY")
+            engine.images.update("once", state=ImageState.LOCKED, operation="prepare READY")
         flow.bring(once)
         assert Path(image["source"]).read_bytes() == saved
 
@@ -276,21 +276,23 @@ def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
     """A catalog with this node alone. Its machine is decided by a list of one item, made, and recorded."""
     with closing(open_engine({"engine": "embedded", "root": node.root}, check_mode=False, create=True)) as engine:
         with engine.session():
-            engine.host_allocate(Host(None, HOST, state=HostState.MONITORED, memory=65536, cpu=64))
+            engine.hosts.allocate(Host(None, HOST, state=HostState.MONITORED, memory=65536, cpu=64))
             for name, kind in (("base", ImageType.OS), ("data", ImageType.DATABLOCK)):
-                image = engine.image_allocate(Image(None, name, type=kind))
+                image = engine.images.allocate(Image(None, name, type=kind))
                 os.makedirs(os.path.dirname(image.source), mode=0o711, exist_ok=True)
                 shutil.copy2(node.base, image.source)
                 shutil.chown(image.source, "root", "kvm")
-                engine.image_update(image.id, state=ImageState.READY, size=1, format="qcow2")
+                engine.images.update(image.id, state=ImageState.READY, size=1, format="qcow2")
             place = AddressRange(0, "IP4", 9, ip="10.66.0.10")
-            engine.vn_allocate(Network(None, "Public", vn_mad="dummy", bridge="nbrtest", address_ranges=(place,)))
-            engine.template_allocate("web", Template((("CPU", "0.01"), ("MEMORY", "32"), ("OS", (("MACHINE", "pc"),)))))
+            engine.networks.allocate(Network(None, "Public", vn_mad="dummy", bridge="nbrtest", address_ranges=(place,)))
+            engine.templates.allocate(
+                "web", Template((("CPU", "0.01"), ("MEMORY", "32"), ("OS", (("MACHINE", "pc"),))))
+            )
 
         def bring(item: dict[str, Any], differs: str = "", changed: bool = True) -> VmRecord:
             with engine.session():
                 (outcome,), _warnings = reconcile(engine, [item])
-                plans = engine.vm_plans()
+                plans = engine.vms.plans()
             assert outcome.error is None, outcome.error
             assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs)
             assert bool(plans) == changed
@@ -300,8 +302,8 @@ def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
                 assert [each.error for each in outcomes] == [None]
                 assert [each.changed for each in outcomes] == [each.changed for each in forecast]
                 with engine.session():
-                    engine.vm_record(HOST, outcomes)
-            (found,) = engine.vm_pool() or [outcome.after]
+                    engine.vms.record(HOST, outcomes)
+            (found,) = engine.vms.pool() or [outcome.after]
             return found
 
         yield bring

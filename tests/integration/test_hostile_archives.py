@@ -39,7 +39,7 @@ def apply(root, limit: int = 64, **item):
     engine = EmbeddedEngine(str(root), create=True)
     try:
         done = decide.apply(engine, [{"name": "demo", "remote_src": True, **item}], decide.Settings(max_size=limit))
-        return done[0][0], engine.image_pool()
+        return done[0][0], engine.images.pool()
     finally:
         engine.close()
 

@@ -204,10 +204,10 @@ def catalog(tmp_path, small):
     root = tmp_path / "nebula"
     datastore.prepare_directories(str(root))
     with opened(root, create=True) as engine:
-        image = engine.image_allocate(Image(id=None, name="small"))
+        image = engine.images.allocate(Image(id=None, name="small"))
         shutil.copy(small / "small.qcow2", image.source)
         datastore.protect(image.source, writable=False)
-        engine.image_update(image.id, state=ImageState.READY, format="qcow2", size=16, sha256="ab")
+        engine.images.update(image.id, state=ImageState.READY, format="qcow2", size=16, sha256="ab")
     return root
 
 
@@ -220,7 +220,7 @@ def opened(root, create=False):
 
 def known(root):
     with opened(root) as engine:
-        return engine.image_info("small")
+        return engine.images.info("small")
 
 
 def told(root, statement):
@@ -255,7 +255,7 @@ def test_an_image_of_the_catalog(catalog):
 def test_killed_while_it_is_prepared(catalog, tmp_path):
     """It stays LOCKED with a note, and the next run takes it from there; another state than READY comes back."""
     with opened(catalog) as engine:
-        engine.image_update("small", state=ImageState.DISABLED)
+        engine.images.update("small", state=ImageState.DISABLED)
     before = known(catalog)
     code = f"""
 import json, time

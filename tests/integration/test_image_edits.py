@@ -142,7 +142,7 @@ def test_an_image_of_it_is_not_ready(half, tmp_path):
         ((item,), _warnings) = decide.apply(engine, [given], decide.Settings())
         assert isinstance(item.error, WrongState)
         with engine.session(), pytest.raises(NotFound):
-            engine.image_info("own")
+            engine.images.info("own")
 
 
 def test_another_file_of_its_name_is_not_meant(half, store):
@@ -242,7 +242,7 @@ def opened(root, create=False):
 
 def known(root):
     with opened(root) as engine:
-        return engine.image_info("db")
+        return engine.images.info("db")
 
 
 @pytest.fixture
@@ -250,10 +250,10 @@ def catalog(tmp_path):
     root = tmp_path / "nebula"
     datastore.prepare_directories(str(root))
     with opened(root, create=True) as engine:
-        image = engine.image_allocate(Image(id=None, name="db"))
+        image = engine.images.allocate(Image(id=None, name="db"))
         Path(image.source).write_bytes(b"x" * MIB)
         datastore.protect(image.source, writable=False)
-        engine.image_update(image.id, state=ImageState.READY, format="raw", size=1, sha256="ab", persistent=True)
+        engine.images.update(image.id, state=ImageState.READY, format="raw", size=1, sha256="ab", persistent=True)
     return root
 
 
@@ -282,7 +282,7 @@ def test_an_image_of_a_datastore_that_is_not_mounted_stays_what_it_was(
 ):
     """Half written too: READY is for what was looked at."""
     with opened(catalog) as engine:
-        engine.image_update("db", state=ImageState[state], operation=operation)
+        engine.images.update("db", state=ImageState[state], operation=operation)
     before = known(catalog)
     (item,) = prepare(check_mode, name="db", root=str(catalog)).errors
     assert isinstance(item.error, NotFound) and "Mount its datastore" in item.error.remedy

@@ -109,7 +109,7 @@ def used(catalog):
                 "INSERT OR IGNORE INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body,"
                 " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
             )
-            engine.images.acquire(7, 0, engine.image_info(name).id, writable=writable)
+            engine.images.acquire(7, 0, engine.images.info(name).id, writable=writable)
 
     return use
 
@@ -168,7 +168,7 @@ def same_twice(apply, item, **options):
 def test_a_datablock_becomes_an_os_image_without_a_copy(apply, catalog):
     made = apply({"name": "d", "type": "DATABLOCK", "size": 10240, "persistent": True}).after
     with catalog() as engine:
-        engine.image_update("d", generation=3, sha256="")
+        engine.images.update("d", generation=3, sha256="")
     inode = os.stat(made["source"]).st_ino
     began = time.monotonic()
     item = {"name": "d", "type": "OS", "persistent": False, "firmware": "UEFI", "bus": "virtio"}
@@ -218,7 +218,7 @@ def test_snapshots_stay_until_they_are_flattened(apply, stored, catalog):
     image = same_twice(apply, {"name": "demo", "format": "qcow2"})
     subprocess.run(["qemu-img", "snapshot", "-c", "nebula-0", image["source"]], check=True)
     with catalog() as engine:
-        engine.image_update("demo", snapshots=json.dumps([{"id": 0, "name": "first"}]))
+        engine.images.update("demo", snapshots=json.dumps([{"id": 0, "name": "first"}]))
     for spec in ({"persistent": False}, {"format": "raw"}, {"size": 30}, {"compress": True}):
         refused = apply({"name": "demo", **spec}, fails=True)
         assert "snapshot_flatten: true" in str(refused.error), spec
@@ -234,7 +234,7 @@ def test_what_an_installation_left_is_kept_and_never_ready(apply, catalog, used,
     item = {"name": "new", "type": "DATABLOCK", "size": 8, "persistent": True}
     made = apply(item).after
     with catalog() as engine:
-        engine.image_update("new", unfinished="installing")
+        engine.images.update("new", unfinished="installing")
     used("new", writable=True)
     Path(made["source"]).write_bytes(b"half" + bytes(8 * MIB - 4))
     freed()
@@ -247,7 +247,7 @@ def test_what_an_installation_left_is_kept_and_never_ready(apply, catalog, used,
     refused = apply({"name": "copy", "clone_of": "new"}, fails=True)
     assert "state ERROR" in str(refused.error)
     with catalog() as engine:
-        done = engine.image_update("new", unfinished="")
+        done = engine.images.update("new", unfinished="")
     assert (done.state, done.error) == (ImageState.READY, "")
 
 
@@ -262,7 +262,7 @@ def test_what_is_being_installed_keeps_what_its_installation_goes_by(
         "attributes": {"INSTALLED_FROM": "netinst", "VERIFIED": "NO"},
     })  # fmt: skip
     with catalog() as engine:
-        engine.image_update("new", unfinished=step)
+        engine.images.update("new", unfinished=step)
     used("new", writable=True)
     if not machine:
         freed()
@@ -295,8 +295,8 @@ def test_what_is_being_installed_keeps_what_its_installation_goes_by(
 def test_what_was_installed_is_renamed(apply, catalog):
     apply({"name": "new", "type": "DATABLOCK", "size": 8, "persistent": True})
     with catalog() as engine:
-        engine.image_update("new", unfinished="installed")
-        decide.convert(engine, engine.image_info("new"), ImageType.OS, False, unfinished="")
+        engine.images.update("new", unfinished="installed")
+        decide.convert(engine, engine.images.info("new"), ImageType.OS, False, unfinished="")
     assert same_twice(apply, {"name": "other", "renamed_from": "new"})["type"] == "OS"
 
 
@@ -308,8 +308,8 @@ def test_an_image_in_error_is_believed_once_its_file_was_looked_at(apply, stored
     assert "twice" in str(qcow2.error)
     converted = apply({"name": "q", "format": "qcow2"}).after
     with catalog() as engine:
-        engine.image_update("demo", state=ImageState.ERROR, error="it broke")
-        engine.image_update("q", state=ImageState.ERROR, error="it broke")
+        engine.images.update("demo", state=ImageState.ERROR, error="it broke")
+        engine.images.update("q", state=ImageState.ERROR, error="it broke")
     done = same_twice(apply, {"name": "demo", "state": "enabled", "sparse": True})
     assert (done["state"], done["error"]) == ("READY", "")
     os.chmod(converted["source"], 0o600)
@@ -364,7 +364,7 @@ def test_a_header_that_names_a_file_is_refused_again(apply, stored, catalog, spe
     apply({"name": "demo", "format": "qcow2"})
     if "state" in spec:
         with catalog() as engine:
-            engine.image_update("demo", state=ImageState.ERROR, error="x")
+            engine.images.update("demo", state=ImageState.ERROR, error="x")
     subprocess.run(
         ["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", image["source"]], check=True
     )
@@ -399,7 +399,7 @@ def test_templates_that_name_the_old_name_are_told(apply, stored, catalog):
 
     stored("old")
     with catalog() as engine:
-        engine.template_allocate("web", parse('CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "old" ]\n'))
+        engine.templates.allocate("web", parse('CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "old" ]\n'))
     done = apply({"name": "new", "renamed_from": "old"})
     assert "web" in done.warnings[0]
 
@@ -440,7 +440,7 @@ def test_images_made_of_others_of_their_list(apply, catalog, disk, order):
     for key in ("name", "state", "size", "format", "sha256"):
         assert foreseen.after[key] == done.after[key], key
     with catalog() as engine:
-        made = {image.name: (image.state.name, image.size, image.format) for image in engine.image_pool()}
+        made = {image.name: (image.state.name, image.size, image.format) for image in engine.images.pool()}
     assert made == {
         "first": ("READY", 16, "raw"),
         "second": ("READY", 24, "raw"),
@@ -458,7 +458,7 @@ def test_an_image_is_not_made_of_one_of_its_list_that_fails(apply, catalog, disk
     refused = apply(good, bad, copy, fails=True)
     assert "made of bad" in str(refused.error) and "Mend that" in str(refused.error)
     with catalog() as engine:
-        assert {image.name: image.state.name for image in engine.image_pool()} == {"good": "READY", "bad": "ERROR"}
+        assert {image.name: image.state.name for image in engine.images.pool()} == {"good": "READY", "bad": "ERROR"}
     # Of each other: there is nothing to begin with.
     refused = apply({"name": "a", "clone_of": "b"}, {"name": "b", "from": "a"}, fails=True)
     assert "no image of that name" in str(refused.error)
@@ -729,7 +729,7 @@ def test_a_clone_of_what_is_compressed_is_not_once_it_is_encrypted(apply, stored
     apply({"name": "demo", "format": "qcow2", "compress": True})
     apply({**CLOSED, "clone_of": "demo"})
     with catalog() as engine:
-        assert "compress" not in engine.image_info("closed").notes
+        assert "compress" not in engine.images.info("closed").notes
 
 
 def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp_path):
@@ -764,7 +764,7 @@ def test_killed_while_it_is_encrypted_it_is_not_had_in_the_clear(
     program = [sys.executable, "-c", KILLED, ROOT / "collections", root, json.dumps(item), function, when]
     killed = subprocess.run(program, check=False).returncode
     with catalog() as engine:
-        left = engine.image_info("closed")
+        left = engine.images.info("closed")
     if left.state == ImageState.LOCKED:
         assert killed == -signal.SIGKILL
         with pytest.raises(NebulaError, match="state LOCKED"):
@@ -988,7 +988,7 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
     """As nebula_image_prepare notes it."""
     before = stored()
     with catalog() as engine:
-        engine.image_update("demo", state=ImageState.LOCKED, operation="prepare READY")
+        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare READY")
     refused = apply({"name": "demo", "path": str(disk), "remote_src": True, "size": 99}, fails=True)
     assert "nebula_image_prepare" in str(refused.error) and refused.after["state"] == "LOCKED"
     assert Path(before["source"]).read_bytes() == disk.read_bytes()
@@ -1047,8 +1047,8 @@ def test_convert_is_one_transaction(apply, catalog, root):
     """As an installation ends: type, persistence and what is known of the system, or nothing of it."""
     made = apply({"name": "d", "type": "DATABLOCK", "size": 8, "persistent": True}).after
     with catalog() as engine:
-        engine.image_update("d", unfinished="copying")
-        image = engine.image_info("d")
+        engine.images.update("d", unfinished="copying")
+        image = engine.images.info("d")
         done = decide.convert(engine, image, ImageType.OS, False, unfinished="", firmware="UEFI", bus="virtio")
     assert (done.type, done.persistent, done.unfinished, done.generation) == (ImageType.OS, False, "", 1)
     # The file is the caller's to close, once this is committed: it may be rolled back.

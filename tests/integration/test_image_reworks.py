@@ -98,7 +98,7 @@ def used(catalog):
                 "INSERT OR IGNORE INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body,"
                 " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
             )
-            image = engine.image_info("demo")
+            image = engine.images.info("demo")
             engine.images.acquire(7, 0, image.id, writable=image.persistent)
 
     return use
@@ -120,7 +120,7 @@ def state(catalog):
     def find():
         try:
             with catalog() as engine:
-                return engine.image_info("demo").state.name
+                return engine.images.info("demo").state.name
         except NotFound:
             return None
 
@@ -190,7 +190,7 @@ def test_what_was_put_into_it_by_name_waits_too(apply, stored, used, catalog):
     item = {"name": "demo", "format": "qcow2", "compress": True}
     made = apply(item).after
     with catalog() as engine:
-        engine.image_update("demo", generation=made["generation"] + 1, sha256="")
+        engine.images.update("demo", generation=made["generation"] + 1, sha256="")
     used()
     assert not apply(item).is_changed
 
@@ -215,8 +215,8 @@ def test_it_waits_for_the_end_of_a_clone(apply, stored, used, freed, catalog):
     freed()
     # What a killed run left of a clone.
     with catalog() as engine:
-        source = engine.image_info("demo")
-        engine.image_clone("demo", Image(id=None, name="copy"))
+        source = engine.images.info("demo")
+        engine.images.clone("demo", Image(id=None, name="copy"))
     assert source.generation == 1
     waits = apply(item)
     assert not waits.is_changed and waits.after["state"] == "CLONE"
@@ -308,7 +308,7 @@ def test_nothing_is_left_of_what_the_catalog_does_not_know_any_more(apply, store
     def forget():
         given_up()
         with catalog() as engine:
-            engine.image_delete("demo")
+            engine.images.delete("demo")
 
     meanwhile("storage.image_files.rewrite", "after", forget)
     refused = apply(ITEMS["rewrite"], fails=True)
@@ -361,7 +361,7 @@ def test_no_file_goes_of_an_image_that_was_taken_back(apply, stored, root, catal
 
     def late(*arguments):
         with catalog() as engine:
-            engine.image_update("demo", state=ImageState.READY)
+            engine.images.update("demo", state=ImageState.READY)
         used()
         return reserved(*arguments)
 
@@ -434,7 +434,7 @@ def test_what_was_to_be_put_into_a_removed_image_goes_with_it(
         assert (files(root), state()) == ([], None)
         return
     with catalog() as engine:
-        engine.image_update("demo", state=ImageState.DELETE)
+        engine.images.update("demo", state=ImageState.DELETE)
     now = stored()
     # The lock of the run that was killed is empty, and no matter of this.
     assert [name for name in files(root) if not name.endswith(importer.PART)] == [os.path.basename(now["source"])]

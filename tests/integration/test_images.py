@@ -158,11 +158,11 @@ def test_what_a_machine_made_larger_is_no_other_image(apply, catalog):
     empty = item(name="data", type="DATABLOCK", size=5, persistent=True)
     apply(empty)
     with catalog() as engine, engine.session():
-        engine.image_update("data", size=9)
+        engine.images.update("data", size=9)
     again = apply(empty)[0]["data"]
     assert again.error is None and not again.is_changed
     with catalog() as engine, engine.session():
-        engine.image_update("data", generation=1)
+        engine.images.update("data", generation=1)
     assert apply(dict(empty, persistent=False))[0]["data"].is_changed
     again = apply(dict(empty, persistent=False))[0]["data"]
     assert again.error is None and not again.is_changed
@@ -321,12 +321,12 @@ def test_an_interrupted_removal_is_finished(apply, catalog, root, source):
     from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 
     with catalog() as engine, engine.session():
-        engine.image_update("demo", state=ImageState.DELETE)
+        engine.images.update("demo", state=ImageState.DELETE)
     done = apply(item(path=str(source)))[0]["demo"]
     assert (done.after["state"], done.after["id"]) == ("READY", 1)
     assert stored_files(root) == [os.path.basename(done.after["source"])]
     with catalog() as engine, engine.session():
-        engine.image_update("demo", state=ImageState.DELETE)
+        engine.images.update("demo", state=ImageState.DELETE)
     assert apply(item(state="absent"))[0]["demo"].after is None
     assert stored_files(root) == []
 
@@ -421,7 +421,7 @@ def test_no_room(apply, source, monkeypatch):
 
 def test_every_field_of_an_image_is_shown(catalog):
     with catalog() as engine, engine.session():
-        image = engine.image_allocate(importer_image())
+        image = engine.images.allocate(importer_image())
     # Notes are between one run and the next.
     assert set(decide.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
 

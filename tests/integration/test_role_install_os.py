@@ -75,7 +75,7 @@ def media(site: Site) -> dict[str, tuple[str, str]]:
     """Of each image that is there for an installation only, its type and its file."""
     engine = EmbeddedEngine(str(site.root), check_mode=True)
     try:
-        images = [image for image in engine.image_pool() if image.name.startswith("install-")]
+        images = [image for image in engine.images.pool() if image.name.startswith("install-")]
         return {image.name: (image.type.name, image.source) for image in images}
     finally:
         engine.close()

@@ -349,10 +349,10 @@ def live(root: str, seed: int, rounds: int) -> None:
             seen = poll(driver, root, NODE)
             with contextlib.closing(EmbeddedEngine(root)) as engine:
                 with engine.session():
-                    engine.host_check([seen])
-                    engine.vm_observe([seen])
+                    engine.hosts.check([seen])
+                    engine.vms.observe([seen])
                     outcomes, _warnings = reconcile(engine, lists)
-                    plans = engine.vm_plans()
+                    plans = engine.vms.plans()
                 # A machine that is off can't be reset, and eight addresses are not always enough.
                 refused.update(type(outcome.error).__name__ for outcome in outcomes if outcome.error is not None)
                 for plan in plans.values():
@@ -363,7 +363,7 @@ def live(root: str, seed: int, rounds: int) -> None:
                         continue
                     refused.update(str(each.error["kind"]) for each in done if each.error is not None)
                     with engine.session():
-                        engine.vm_record(NODE, done, poll(driver, root, NODE).done_number)
+                        engine.vms.record(NODE, done, poll(driver, root, NODE).done_number)
     print(json.dumps(refused))
 
 

@@ -132,19 +132,19 @@ class Site:
         arrivals.make_places(str(there))
         self.hosts[name] = self.stack.enter_context(sshd_for(self.directory / f"sshd-{name}", there, self.key)).host
         with self.engine() as engine, engine.session():
-            engine.host_allocate(Host(None, name, state=HostState.MONITORED, memory=1 << 20, cpu=1000.0, transfer=SSH))
+            engine.hosts.allocate(Host(None, name, state=HostState.MONITORED, memory=1 << 20, cpu=1000.0, transfer=SSH))
         return there
 
     def add_image(self, name: str, content: bytes, **facts: Any) -> None:
         with self.engine() as engine, engine.session():
-            image = engine.image_allocate(Image(None, name, size=-(-len(content) // MIB), **facts))
+            image = engine.images.allocate(Image(None, name, size=-(-len(content) // MIB), **facts))
             Path(image.source).write_bytes(content)
             datastore.protect(image.source, writable=False)
-            engine.image_update(image.id, state=ImageState.READY)
+            engine.images.update(image.id, state=ImageState.READY)
 
     def image(self, name: str = "data") -> Image:
         with self.engine() as engine:
-            return engine.image_info(name)
+            return engine.images.info(name)
 
     def content(self, name: str = "data") -> bytes:
         return Path(self.image(name).source).read_bytes()
@@ -163,13 +163,13 @@ class Site:
     def decide(self, *items: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         with self.engine() as engine, engine.session():
             observed = self.observed()
-            engine.vm_observe(observed)
+            engine.vms.observe(observed)
             items = [{"template": "data", **item} if item["state"] != "absent" else item for item in items]
             outcomes, _warnings = reconcile(engine, items, None)
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
-            plans = engine.vm_plans()
+            plans = engine.vms.plans()
         return plans, deliveries.lacking(plans, observed)
 
     def send(self, lacking: dict[str, Any]) -> list[str]:
@@ -186,7 +186,7 @@ class Site:
     def record(self, outcomes: dict[str, Any]) -> list[str]:
         with self.engine() as engine, engine.session():
             for host, said in outcomes.items():
-                engine.vm_record(host, said)
+                engine.vms.record(host, said)
         return [each.error["found"] for said in outcomes.values() for each in said if each.error]
 
     def fetch(self) -> list[str]:
@@ -208,7 +208,7 @@ class Site:
 
     def machine(self, name: str = "one") -> Any:
         with self.engine() as engine:
-            return next(iter(engine.vm_pool(names=[name])), None)
+            return next(iter(engine.vms.pool(names=[name])), None)
 
     def disk(self, name: str = "one") -> Path:
         record = self.machine(name)
@@ -240,7 +240,7 @@ def site(tmp_path, monkeypatch):
         made = Site(tmp_path, stack)
         made.add_node("node1")
         with made.engine() as engine, engine.session():
-            engine.template_allocate("data", parse(TEMPLATE))
+            engine.templates.allocate("data", parse(TEMPLATE))
         yield made
 
 
@@ -430,10 +430,10 @@ def test_a_host_that_vanished(data):
     assert data.image().state == ImageState.LOCKED_USED_PERS and data.content() == b"old" * MIB
     with data.engine() as engine:
         for refused in (
-            lambda: engine.image_delete("data"),
-            lambda: engine.image_update("data", state=ImageState.DELETE),
-            lambda: engine.image_update("data", state=ImageState.READY),
-            lambda: engine.image_update("data", persistent=False),
+            lambda: engine.images.delete("data"),
+            lambda: engine.images.update("data", state=ImageState.DELETE),
+            lambda: engine.images.update("data", state=ImageState.READY),
+            lambda: engine.images.update("data", persistent=False),
         ):
             with (
                 pytest.raises(WrongState, match=r"is on host node1, and has not come back yet.*forget_host"),
@@ -441,7 +441,7 @@ def test_a_host_that_vanished(data):
             ):
                 refused()
         with pytest.raises(InUse, match=r"data.*is still there.*forget_host"), engine.session():
-            engine.host_delete("node1")
+            engine.hosts.delete("node1")
     # It answers again: nothing was lost.
     data.silent.clear()
     assert data.fetch() == [] and data.content() == b"new" * MIB
@@ -451,11 +451,11 @@ def test_a_host_that_is_gone_for_good(data):
     data.run(data.up())
     data.silent.add("node1")
     with data.engine() as engine, engine.session():
-        engine.host_forget("node1")
+        engine.hosts.forget("node1")
     image = data.image()
     assert image.state == ImageState.ERROR and "host node1, which was forgotten" in image.error
     with data.engine() as engine, engine.session():
-        engine.image_update("data", state=ImageState.READY, error="", size=image.size)
+        engine.images.update("data", state=ImageState.READY, error="", size=image.size)
     assert data.content() == b"old" * MIB and data.image().generation == 1
 
 
@@ -527,7 +527,7 @@ def test_an_old_base_goes_once_no_machine_rests_on_it(data):
     # Another machine may want it: it stays as long as the image is what it was.
     assert arrivals.kept(str(there)) == (old,)
     with data.engine() as engine, engine.session():
-        engine.image_update("base", generation=1)
+        engine.images.update("base", generation=1)
     assert data.run(data.up("three", disks=disks)) == [] and data.sent == ["base"]
     assert arrivals.kept(str(there)) == (old[:-1] + "1",)
     # One that a machine rests on stays, whatever the catalog holds by now.
@@ -564,6 +564,6 @@ def test_nothing_of_ours_is_left_of_a_front_end_that_is_removed(site):
     key = Path(transfers.place(str(site.root)))
     (key / "sending.abc").mkdir()
     with site.engine() as engine, engine.session():
-        engine.host_delete("node1")
+        engine.hosts.delete("node1")
     frontends.absent({"root": str(site.root)}, False)
     assert not site.root.exists(), list(site.root.rglob("*"))

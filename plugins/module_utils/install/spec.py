@@ -196,7 +196,7 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
     remote = parts.get("remote_src") is not None and flag(parts["remote_src"], f"{where}: iso: remote_src")
     if isinstance(given, str) and not is_url(path) and not local.get("path") and "/" not in path:
         # No such file: the name of an image, then.
-        pool = {each.name: each for each in engine.image_pool()}
+        pool = {each.name: each for each in engine.images.pool()}
         known = [*pool]
         if path in known:
             return Iso(path)
@@ -230,7 +230,7 @@ def _template(item: Mapping[str, Any], where: str, engine: Engine) -> tuple[Temp
         return Template(), None
     try:
         if isinstance(given, str) and file is None and "=" not in given:
-            return engine.template_info(given).template, None
+            return engine.templates.info(given).template, None
         return template_of({"name": where, "template": given, "template_file": file})[1], None
     except NotFound as error:
         return Template(), error

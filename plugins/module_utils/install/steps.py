@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..context import iso9660
-from ..engines.base import Engine, VmRecord
+from ..engines.base import Engine
+from ..engines.ports import VmRecord
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound, WrongState
 from ..host import files
 from ..host.files import explain, explained
@@ -210,10 +211,10 @@ def _looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Set
             except (NebulaError, OSError) as problem:
                 work.error = _explained(work, problem)
         names = [name for work in works for name in (machine_name(work.name), trial_name(work.name))]
-        records = {record.name: record for record in engine.vm_pool(names=names)}
-        pool = {image.name: image for image in engine.image_pool()}
+        records = {record.name: record for record in engine.vms.pool(names=names)}
+        pool = {image.name: image for image in engine.images.pool()}
         if _settle(engine, records.values(), settings):
-            records = {record.name: record for record in engine.vm_pool(names=names)}
+            records = {record.name: record for record in engine.vms.pool(names=names)}
         for work in works:
             if work.spec is None or work.error is not None:
                 continue
@@ -238,13 +239,13 @@ def _settle(engine: Engine, records: Any, settings: Settings) -> bool:
             written = image is None or _is_written(image)
             machine = Machine(record.id, record.state, record.wanted, vm.state, vm.ended, written=written)
             if next_step.was_started(machine, record.generation, vm.generation):
-                engine.vm_record(node.host, [VmOutcome(record.id, record.generation, "RUNNING", True)])
+                engine.vms.record(node.host, [VmOutcome(record.id, record.generation, "RUNNING", True)])
                 settled = True
     return settled
 
 
 def _image_of(engine: Engine, record: VmRecord) -> Image | None:
-    return next((image for image in engine.image_pool() if image.name == _installs(record)), None)
+    return next((image for image in engine.images.pool() if image.name == _installs(record)), None)
 
 
 def _installs(record: VmRecord) -> str:
@@ -397,7 +398,7 @@ def _begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
     elif work.step == next_step.FINISH:
         heard = _was_heard(work, spec)
         with engine.session():
-            engine.image_update(_id(work.image), unfinished=INSTALLED)
+            engine.images.update(_id(work.image), unfinished=INSTALLED)
         work.changed = True
         # What runs may have something in memory that belongs on the disk.
         off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
@@ -462,7 +463,7 @@ def _refuse_taken(engine: Engine, spec: Spec) -> None:
     _refuse_template(engine, machine_name(spec.name), next_step.MARK, spec.name)
     _refuse_template(engine, trial_name(spec.name), next_step.TRIES, spec.name)
     names = [media_name(spec.name, what) for what in next_step.MEDIA]
-    for image in engine.image_pool():
+    for image in engine.images.pool():
         if image.name in names and image.attributes.get(next_step.MARK) != spec.name:
             raise Conflict(
                 f"{spec.where}: image {image.name}",
@@ -484,7 +485,7 @@ def _check_answers(spec: Spec, settings: Settings, needed: bool) -> str:
 
 
 def _check_host(engine: Engine, spec: Spec) -> None:
-    names = [host.name for host in engine.host_pool()]
+    names = [host.name for host in engine.hosts.pool()]
     if spec.host and spec.host not in names:
         near = nearest(spec.host, names)
         raise NotFound(
@@ -497,7 +498,7 @@ def _check_host(engine: Engine, spec: Spec) -> None:
 def _check_drivers(engine: Engine, spec: Spec) -> None:
     if not spec.drivers:
         return
-    known = next((image for image in engine.image_pool() if image.name == spec.drivers), None)
+    known = next((image for image in engine.images.pool() if image.name == spec.drivers), None)
     if known is None:
         raise NotFound(f"{spec.where}: drivers {spec.drivers}", "there is no such image", "Store it first")
     _refuse_no_cd(f"{spec.where}: drivers {spec.drivers}", known)
@@ -508,10 +509,12 @@ def _check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings)
     own = f"{spec.where}: template"
     made = [next_step.template(spec.shape, _foreseen(spec), spec.own)]
     made += [next_step.trial(spec.shape, spec.own)] if spec.verify else []
-    warnings = [text for template in made for text in instantiate.validate(template, False, own, engine.hypervisors())]
+    warnings = [
+        text for template in made for text in instantiate.validate(template, False, own, engine.hosts.hypervisors())
+    ]
     for index, nic in enumerate(instantiate.demands(made[0], own).nics):
         try:
-            engine.vn_info(nic.network)
+            engine.networks.info(nic.network)
         except NotFound as error:
             if not settings.check_mode:
                 error.asked = f"{own}: NIC {index}: {error.asked}"
@@ -568,7 +571,7 @@ def _ends(work: Work, hard: bool = True) -> list[dict[str, Any]]:
 def _check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """What can be seen of the ISO before it is there, and the item that brings it."""
     iso = spec.iso
-    known = next((image for image in engine.image_pool() if image.name == iso.image), None)
+    known = next((image for image in engine.images.pool() if image.name == iso.image), None)
     if known is not None and known.state not in decide.UNFINISHED:
         _refuse_no_cd(f"{spec.where}: iso {iso.image}", known)
         iso.refuse_other(spec.where, known)
@@ -619,7 +622,7 @@ def _refuse_other_item(spec: Spec, item: Mapping[str, Any], other: dict[str, Any
 
 def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outcome) -> None:
     """NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
-    place = engine.datastore_info(default_for(ImageType.DATABLOCK))
+    place = engine.datastores.info(default_for(ImageType.DATABLOCK))
     if not place.capacity_check:
         return
     directory = datastore.image_directory(outcome.root, place.id or 0)
@@ -688,8 +691,8 @@ def _alone(settings: Settings) -> Iterator[None]:
 def _look_again(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     with engine.session():
         names = (machine_name(spec.name), trial_name(spec.name))
-        records = {record.name: record for record in engine.vm_pool(names=names)}
-        _find(work, spec, {image.name: image for image in engine.image_pool()}, records, settings)
+        records = {record.name: record for record in engine.vms.pool(names=names)}
+        _find(work, spec, {image.name: image for image in engine.images.pool()}, records, settings)
 
 
 def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
@@ -741,7 +744,7 @@ def _give_up(engine: Engine, work: Work, spec: Spec) -> None:
 
 
 def _iso_image(engine: Engine, spec: Spec) -> Image:
-    known = next((image for image in engine.image_pool() if image.name == spec.iso.image), None)
+    known = next((image for image in engine.images.pool() if image.name == spec.iso.image), None)
     asked = f"{spec.where}: iso {spec.iso.image}"
     if known is None:
         remedy = "Run again: it is stored first" if spec.iso.path else "Store it first, or give its path"
@@ -770,7 +773,7 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
         attributes={next_step.FROM: spec.iso.image, next_step.VERIFIED: "NO"},
     )
     with engine.session():
-        image = work.image = engine.image_allocate(wanted)
+        image = work.image = engine.images.allocate(wanted)
     files.make_directory(os.path.dirname(image.source), 0o711)
     with importer.reserved(image.source, LOCK_SECONDS):
         try:
@@ -779,12 +782,12 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
             datastore.protect(image.source, writable=True)
         except (NebulaError, OSError) as problem:
             with engine.session():
-                engine.image_update(_id(image), state=ImageState.ERROR, error=str(_explained(work, problem)))
+                engine.images.update(_id(image), state=ImageState.ERROR, error=str(_explained(work, problem)))
             raise
         with engine.session():
             # READY and unfinished at once is nobody's to ask for.
-            engine.image_update(_id(image), state=ImageState.READY, unfinished="")
-            work.image = engine.image_update(_id(image), unfinished=INSTALLING)
+            engine.images.update(_id(image), state=ImageState.READY, unfinished="")
+            work.image = engine.images.update(_id(image), unfinished=INSTALLING)
 
 
 def _make_media(engine: Engine, spec: Spec, iso: Image, facts: Facts, settings: Settings) -> Media:
@@ -804,7 +807,7 @@ def _make_media(engine: Engine, spec: Spec, iso: Image, facts: Facts, settings: 
             answers = _store(engine, spec, "answers", ImageType.CDROM, made.copy)
     elif spec.way == answer_files.FLOPPY:
         name = _store(engine, spec, "floppy", ImageType.CONTEXT, [installer_media.floppy(given)])
-        floppy = engine.image_info(name).source
+        floppy = engine.images.info(name).source
     if spec.boot == answer_files.FROM_KERNEL:
         places = _kernel_places(spec, iso.source)
         what = f"{spec.where}: iso {iso.name}"
@@ -831,12 +834,12 @@ def _initrd(
 
 def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any) -> str:
     name = media_name(spec.name, what)
-    with _unnamed(os.path.dirname(engine.image_info(spec.name).source), content) as path:
+    with _unnamed(os.path.dirname(engine.images.info(spec.name).source), content) as path:
         # By that attribute it is known as ours to remove.
         ours = {next_step.MARK: spec.name}
         _apply(engine, [{"name": name, "type": kind.name, "path": path, "remote_src": True, "attributes": ours}])
     with engine.session():
-        engine.image_update(name, origin=f"{what} of install {spec.name}")
+        engine.images.update(name, origin=f"{what} of install {spec.name}")
     return name
 
 
@@ -869,11 +872,11 @@ def _ready(engine: Engine, work: Work, template: Template) -> None:
             if item.error is not None:
                 raise item.error
         work.warnings += warnings
-        engine.image_update(_id(work.image), unfinished=INSTALLING)
+        engine.images.update(_id(work.image), unfinished=INSTALLING)
 
 
 def _refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
-    for stored in engine.template_pool():
+    for stored in engine.templates.pool():
         if stored.name == name and stored.template.get(mark) != image:
             raise Conflict(
                 f"install {image}: template {name}",
@@ -898,7 +901,7 @@ def _record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
         work.seconds = max(0, settings.now - work.record.stime)
     with engine.session():
         attributes = {**work.image.attributes, next_step.TOOK: str(work.seconds or 0)}
-        work.image = engine.image_update(_id(work.image), unfinished=INSTALLED, attributes=attributes)
+        work.image = engine.images.update(_id(work.image), unfinished=INSTALLED, attributes=attributes)
     work.changed, work.step = True, next_step.FINISH
     work.how = str(heard.get("how") or "")
     outcome.vms += _ends(work)
@@ -963,7 +966,7 @@ def _conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
     if believed and work.step == next_step.VERIFY and work.image is not None and work.trial is not None:
         with engine.session():
             attributes = {**work.image.attributes, next_step.VERIFIED: "YES"}
-            work.image = engine.image_update(_id(work.image), attributes=attributes)
+            work.image = engine.images.update(_id(work.image), attributes=attributes)
         work.changed, work.step = True, next_step.DONE
         work.how = str((heard or {}).get("said") or "")
     if work.step == next_step.DONE and not spec.keep:
@@ -981,7 +984,7 @@ def _apply(engine: Engine, items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _remove_images(engine: Engine, names: Sequence[str]) -> bool:
-    there = {image.name for image in engine.image_pool()}
+    there = {image.name for image in engine.images.pool()}
     gone = [{"name": name, "state": "absent"} for name in names if name in there]
     if gone:
         _apply(engine, gone)
@@ -991,7 +994,7 @@ def _remove_images(engine: Engine, names: Sequence[str]) -> bool:
 def _media(engine: Engine, install: str) -> list[str]:
     """Names of the images that are there for that installation alone."""
     names = [media_name(install, what) for what in next_step.MEDIA]
-    ours = [image.name for image in engine.image_pool() if image.attributes.get(next_step.MARK) == install]
+    ours = [image.name for image in engine.images.pool() if image.attributes.get(next_step.MARK) == install]
     return [name for name in names if name in ours]
 
 
@@ -999,7 +1002,7 @@ def _templates(engine: Engine, image: str, trial: bool = True) -> list[StoredTem
     marks = {machine_name(image): next_step.MARK} | ({trial_name(image): next_step.TRIES} if trial else {})
     return [
         stored
-        for stored in engine.template_pool()
+        for stored in engine.templates.pool()
         if stored.name in marks and stored.template.get(marks[stored.name]) == image
     ]
 
@@ -1008,7 +1011,7 @@ def _remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
     with engine.session():
         ours = _templates(engine, image, trial)
         for stored in ours:
-            engine.template_delete(stored.name if stored.id is None else stored.id)
+            engine.templates.delete(stored.name if stored.id is None else stored.id)
     return bool(ours)
 
 

@@ -43,16 +43,16 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_
     if state == "absent":
         if found is not None:
             _refuse_strange_files(found, root)
-            engine.datastore_delete(_id(found))
+            engine.datastores.delete(_id(found))
             if not check_mode:
                 _remove_directory(found, root)
         return Item(name, before, None, changed=found is not None)
     desired = _desired(name, item, found)
     if found is None:
-        made = engine.datastore_allocate(Datastore(None, name, **desired))
+        made = engine.datastores.allocate(Datastore(None, name, **desired))
     else:
         changes = differences({key: getattr(found, key) for key in desired}, desired)
-        made = engine.datastore_update(_id(found), **changes)
+        made = engine.datastores.update(_id(found), **changes)
     if not check_mode and made.type != DatastoreType.SYSTEM:
         places.prepare_directories(root, _id(made))
     # The room that is free changes by itself.
@@ -90,7 +90,7 @@ def _choice(name: str, key: str, value: Any, known: tuple[str, ...]) -> str:
 
 def _find(engine: Engine, name: str) -> Datastore | None:
     try:
-        found = engine.datastore_info(name)
+        found = engine.datastores.info(name)
     except NotFound:
         return None
     return found if found.name == name else None

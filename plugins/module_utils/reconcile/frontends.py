@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..context import sources
-from ..engines.base import VmRecord
+from ..engines.ports import VmRecord
 from ..engines.registry import engine_of, open_engine
 from ..errors import InUse, InvalidValue, TimedOut
 from ..host import mounts
@@ -77,15 +77,15 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not check_mode and "stores_images" in engine.capabilities:
             # A run that is killed before the end leaves images without files, and the next one has to know.
             with engine.session():
-                _refuse_machines(root, engine.vm_pool())
-                marked = engine.image_pool()
+                _refuse_machines(root, engine.vms.pool())
+                marked = engine.images.pool()
                 for number in [image.id for image in marked if image.id is not None]:
-                    engine.image_update(number, state=ImageState.DELETE)
+                    engine.images.update(number, state=ImageState.DELETE)
             _wait_for_imports(root, marked)
 
         def last() -> None:
-            _refuse_machines(root, engine.vm_pool())
-            images = engine.image_pool()
+            _refuse_machines(root, engine.vms.pool())
+            images = engine.images.pool()
             if not check_mode and "stores_images" in engine.capabilities:
                 _refuse_fresh(root, images)
             within = os.path.realpath(datastores) + os.sep

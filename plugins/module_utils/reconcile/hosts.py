@@ -47,7 +47,7 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
         )
     found: Host | None
     try:
-        found = engine.host_info(name)
+        found = engine.hosts.info(name)
     except NotFound:
         found = None
     before = host_view(found) if found else None
@@ -56,15 +56,15 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
         raise InvalidValue(f"host {name}: gone", f"its state is to be {state}", "It goes with state: lost only")
     if state == "lost":
         if found is not None:
-            engine.host_forget(name, gone)
+            engine.hosts.forget(name, gone)
         elif gone:
-            freed = engine.host_gone(name)
+            freed = engine.hosts.gone(name)
             # The host itself went before.
             before = {"name": name, "freed": freed} if freed else None
         return Item(name, before, None)
     if state == "absent":
         if found is not None:
-            engine.host_delete(name)
+            engine.hosts.delete(name)
         return Item(name, before, None)
     if item.get("catalog") and item["catalog"] != engine.catalog():
         raise ForeignObject(
@@ -75,14 +75,14 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
         )
     desired = {key: _checked(name, key, item[key]) for key in _SETTABLE if item.get(key) is not None}
     if found is None:
-        made = engine.host_allocate(Host(id=None, name=name, state=_STATES[state], **desired))
+        made = engine.hosts.allocate(Host(id=None, name=name, state=_STATES[state], **desired))
         return Item(name, None, host_view(made))
     # What an administrator disabled stays so until one says otherwise; role node only says "present".
     wanted_state = found.state if state == "present" and found.state == HostState.DISABLED else _STATES[state]
     changes = differences({key: getattr(found, key) for key in desired}, desired)
     if found.state != wanted_state:
         changes["state"] = wanted_state
-    return Item(name, before, host_view(engine.host_update(name, **changes) if changes else found))
+    return Item(name, before, host_view(engine.hosts.update(name, **changes) if changes else found))
 
 
 def _checked(name: str, key: str, value: Any) -> Any:

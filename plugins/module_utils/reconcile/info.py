@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from ..engines.base import Engine, VmRecord
+from ..engines.base import Engine
+from ..engines.ports import VmRecord
 from ..model.plan import Observed
 from ..model.states import HostState
 from ..storage import audit
@@ -25,7 +26,7 @@ Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
 
 
 def _machines(engine: Engine, params: Mapping[str, Any]) -> list[VmRecord]:
-    return engine.vm_pool(names=params.get("vms"), done=bool(params.get("done")))
+    return engine.vms.pool(names=params.get("vms"), done=bool(params.get("done")))
 
 
 def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,18 +56,18 @@ def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
             "nic_id": None,
             "held": each.held,
         }
-        for each in engine.vn_held()
+        for each in engine.networks.held()
         if params.get("vms") is None or each.vm in params["vms"]
     ]
 
 
 def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    held = Counter(each.network for each in engine.vn_held())
-    return [{**network_view(network), "held": held[network.name]} for network in engine.vn_pool()]
+    held = Counter(each.network for each in engine.networks.held())
+    return [{**network_view(network), "held": held[network.name]} for network in engine.networks.pool()]
 
 
 def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(r.id): [dict(step) for step in engine.vm_history(r.id or 0)] for r in _machines(engine, params)}
+    return {str(r.id): [dict(step) for step in engine.vms.history(r.id or 0)] for r in _machines(engine, params)}
 
 
 def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     administrator's word and stays."""
     silent = {node.host: node for node in observed_of(params.get("observed") or []) if not node.reached}
     views = []
-    for host in engine.host_pool():
+    for host in engine.hosts.pool():
         view = {**host_view(host), "error": ""}
         if host.name in silent:
             said = " ".join(str(silent[host.name].facts.get("problem") or "").split())
@@ -87,11 +88,11 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 GATHERERS: dict[str, Gatherer] = {
     "hosts": _hosts,
-    "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastore_pool()],
-    "images": lambda engine, params: [image_view(image) for image in engine.image_pool()],
+    "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastores.pool()],
+    "images": lambda engine, params: [image_view(image) for image in engine.images.pool()],
     "networks": _networks,
     "leases": _leases,
-    "templates": lambda engine, params: [template_view(stored) for stored in engine.template_pool()],
+    "templates": lambda engine, params: [template_view(stored) for stored in engine.templates.pool()],
     "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],
     "history": _history,
 }

@@ -58,7 +58,7 @@ def apply_all(
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
-    current = {network.name: network for network in engine.vn_pool()}
+    current = {network.name: network for network in engine.networks.pool()}
     seen: set[str] = set()
     for given in items:
         try:
@@ -102,7 +102,7 @@ def undo_all(
     for entry in entries:
         made = from_item(entry["network"])
         earlier = None if entry.get("earlier") is None else from_item(entry["earlier"])
-        current = next((network for network in engine.vn_pool() if network.name == made.name), None)
+        current = next((network for network in engine.networks.pool() if network.name == made.name), None)
         if current is None:
             continue
         shown = network_view(current)
@@ -132,27 +132,27 @@ def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
     """Ranges that are added again get new numbers: nothing was leased in them."""
     ref = _id(current)
     if earlier is None:
-        return engine.vn_delete(ref)
+        return engine.networks.delete(ref)
     before = {r.ar_id: dataclasses.replace(r, used=0) for r in earlier.address_ranges}
     now = {r.ar_id: dataclasses.replace(r, used=0) for r in current.address_ranges}
     for ar_id, there in now.items():
         if ar_id not in before:
-            engine.vn_rm_ar(ref, ar_id)
+            engine.networks.rm_ar(ref, ar_id)
         elif there != before[ar_id] and before[ar_id].size <= there.size:
-            engine.vn_update_ar(ref, before[ar_id])
+            engine.networks.update_ar(ref, before[ar_id])
     changes = {
         field: getattr(earlier, field)
         for field in ("bridge", "vn_mad", "nat", "attributes")
         if getattr(earlier, field) != getattr(current, field)
     }
     if changes:
-        engine.vn_update(ref, **changes)
+        engine.networks.update(ref, **changes)
     for ar_id, wanted in before.items():
         if ar_id not in now:
-            engine.vn_add_ar(ref, wanted)
+            engine.networks.add_ar(ref, wanted)
         elif wanted.size > now[ar_id].size:
-            engine.vn_update_ar(ref, wanted)
-    return engine.vn_info(ref)
+            engine.networks.update_ar(ref, wanted)
+    return engine.networks.info(ref)
 
 
 def network_view(network: Network) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, war
         return _present(engine, item, current, warnings)
     if current is None:
         return Network(id=None, name=str(item["name"]), state=NetworkState.DONE)
-    return engine.vn_delete(_id(current))
+    return engine.networks.delete(_id(current))
 
 
 def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
@@ -190,7 +190,7 @@ def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, w
             attributes={key: value for key, value in attributes.items() if value},
             **wanted,
         )
-        network = engine.vn_allocate(dataclasses.replace(new, attributes=_with_access(new, None)))
+        network = engine.networks.allocate(dataclasses.replace(new, attributes=_with_access(new, None)))
     else:
         network = _update(engine, current, wanted, attributes, ranges)
     warnings.extend(_doubts(network))
@@ -205,23 +205,23 @@ def _update(
     pairs = _matched(network, ranges)
     for entry, there in pairs:
         if entry.absent and there is not None:
-            network = engine.vn_rm_ar(ref, there.ar_id)
+            network = engine.networks.rm_ar(ref, there.ar_id)
         elif there is not None and entry.over(there).size < there.size:
-            network = engine.vn_update_ar(ref, entry.over(there))
+            network = engine.networks.update_ar(ref, entry.over(there))
     merged = {key: value for key, value in {**network.attributes, **attributes}.items() if value}
     changes = {field: value for field, value in wanted.items() if getattr(network, field) != value}
     merged = _with_access(dataclasses.replace(network, attributes=merged, **changes), network)
     if merged != network.attributes:
         changes["attributes"] = merged
     if changes:
-        network = engine.vn_update(ref, **changes)
+        network = engine.networks.update(ref, **changes)
     for entry, there in pairs:
         if entry.absent:
             continue
         if there is None:
-            network = engine.vn_add_ar(ref, entry.wanted)
+            network = engine.networks.add_ar(ref, entry.wanted)
         elif entry.over(there).size >= there.size and entry.over(there) != there:
-            network = engine.vn_update_ar(ref, entry.over(there))
+            network = engine.networks.update_ar(ref, entry.over(there))
     return network
 
 

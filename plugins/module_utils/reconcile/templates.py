@@ -31,9 +31,9 @@ def apply_all(
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
-    current = {stored.name: stored for stored in engine.template_pool()}
+    current = {stored.name: stored for stored in engine.templates.pool()}
     seen: set[str] = set()
-    hypervisors = engine.hypervisors()
+    hypervisors = engine.hosts.hypervisors()
     for item in items:
         try:
             with engine.attempt():
@@ -73,7 +73,7 @@ def _apply(
     before = current.get(name)
     if state == "absent":
         if before is not None:
-            engine.template_delete(_id(before))
+            engine.templates.delete(_id(before))
         return before, None
     word = str(item.get("strict") or "no").strip().lower()
     if word not in _YES + _NO:
@@ -82,10 +82,10 @@ def _apply(
     doubts = validate(template, strict=strict, where=f"template {name}", hypervisors=hypervisors)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is None:
-        return None, engine.template_allocate(name, template)
+        return None, engine.templates.allocate(name, template)
     if not changes(before.template, template):
         return before, before
-    return before, engine.template_update(_id(before), template)
+    return before, engine.templates.update(_id(before), template)
 
 
 def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: Any, name: str) -> Item:

@@ -192,7 +192,7 @@ def fetch(
 
 def _pool(engine: Engine) -> list[Image]:
     with engine.session():
-        return engine.image_pool()
+        return engine.images.pool()
 
 
 def _fetch_from(
@@ -277,7 +277,7 @@ def _release_past(
 def _record(engine: Engine, image: Image, error: str) -> Item:
     try:
         with engine.session():
-            after = engine.image_returned(image.id if image.id is not None else image.name, error)
+            after = engine.images.returned(image.id if image.id is not None else image.name, error)
     except NotFound as problem:
         return Item(image.name, _shown(image), error=problem, changed=False)
     problem_: NebulaError | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import Conflict, InUse, InvalidValue
 from ...model.datastore import FIRST, Datastore, DatastoreType
 from ...model.names import check_name
-from ..base import Ref
+from ..ports import DatastoresPort, Ref
 from .references import resolve
 from .store import Store
 
@@ -23,7 +23,7 @@ _SELECT = (
 )
 
 
-class Datastores:
+class Datastores(DatastoresPort):
     def __init__(self, store: Store) -> None:
         self.store = store
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from ...errors import Conflict, InUse
+from ...errors import CatalogError, Conflict, ForeignObject, InUse
 from ...model.host import Host, Overhead
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
+from ...model.plan import Observed
 from ...model.states import HostState
 from ...model.transfer import SHARED
-from ..base import Ref
+from ..ports import HostsPort, Ref
+from .images import Images
 from .references import resolve
 from .store import Store
 
@@ -32,9 +34,22 @@ COLUMNS = (
 )
 
 
-class Hosts:
-    def __init__(self, store: Store) -> None:
+class Machines(Protocol):
+    """What becomes of the machines of a host that is given up."""
+
+    def forget(self, host: Host, gone: bool) -> None: ...
+
+    def host_gone(self, name: str) -> list[str]: ...
+
+
+class Hosts(HostsPort):
+    """machines: set by whoever has those, as they need hosts themselves."""
+
+    machines: Machines
+
+    def __init__(self, store: Store, images: Images) -> None:
         self.store = store
+        self.images = images
 
     def pool(self) -> list[Host]:
         return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
@@ -84,6 +99,24 @@ class Hosts:
 
     def delete(self, ref: Ref) -> Host:
         host = self.info(ref)
+        coming = self.images.coming_from(host.name)
+        if coming:
+            raise InUse(
+                f"host {host.name}: delete",
+                f"what machines wrote to {', '.join(coming[:5])}{' …' * (len(coming) > 5)} is still there",
+                "Run playbook nebula.provision.site, which fetches it; if the host is gone for good: "
+                "nebula.provision.forget_host",
+            )
+        return self._delete(host)
+
+    def forget(self, ref: Ref, gone: bool = False) -> Host:
+        self.machines.forget(self.info(ref), gone)
+        return self._delete(self.info(ref))
+
+    def gone(self, name: str) -> list[str]:
+        return self.machines.host_gone(name)
+
+    def _delete(self, host: Host) -> Host:
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)
         if rows:
             names = ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
@@ -93,6 +126,25 @@ class Hosts:
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
         return host
+
+    def check(self, observed: Sequence[Observed]) -> None:
+        if self.store.declared:
+            return  # check mode on a bare front-end: there is no catalog yet that could be older
+        catalog, plan = self.store.meta("catalog"), self.store.meta("plan")
+        for node in observed:
+            if node.catalog and node.catalog != catalog:
+                raise ForeignObject(
+                    f"host {node.host}",
+                    f"it carries the marks of catalog {node.catalog}, and this is catalog {catalog}",
+                    "Restore that catalog's nebula.db on the front-end, or take its machines off this host first",
+                )
+            if node.plan_number > int(plan):
+                raise CatalogError(
+                    f"catalog {self.store.path}",
+                    f"its newest plan is {plan}, and host {node.host} has followed plan {node.plan_number} of it: "
+                    "this is an older copy",
+                    "Restore the newest copy of nebula.db; what was decided after this one was made is not in it",
+                )
 
     def declare(self, item: Mapping[str, Any]) -> None:
         if self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:

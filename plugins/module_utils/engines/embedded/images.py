@@ -19,7 +19,7 @@ from ...model.names import check_name
 from ...model.states import ImageState, ImageType
 from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
-from ..base import Ref
+from ..ports import ImagesPort, Ref
 from .device_orders import lasting
 from .references import resolve
 from .store import Store
@@ -78,7 +78,7 @@ _REMEDIES = {
 }
 
 
-class Images:
+class Images(ImagesPort):
     def __init__(self, store: Store) -> None:
         self.store = store
 

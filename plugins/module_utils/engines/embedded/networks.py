@@ -19,6 +19,7 @@ from ...model.names import check_name
 from ...model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ...model.states import NetworkState
 from ...network import addresses
+from ..ports import NetworksPort
 from .references import Ref, find, resolve
 from .store import Store
 
@@ -43,7 +44,7 @@ _HELD_REMEDY = (
 _UNKNOWN_REMEDY = "What was made after a backup that was restored is free once all hosts were seen without it"
 
 
-class Networks:
+class Networks(NetworksPort):
     """All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
@@ -268,6 +269,9 @@ class Networks:
             hosts = found[row["id"]].hosts if row["id"] in found else {}
             found[row["id"]] = Spread(row["name"], {**hosts, row["host"]: row["machines"]})
         return found
+
+    def spread_out(self) -> list[Spread]:
+        return [spread for spread in self.spread().values() if len(spread.hosts) > 1]
 
     def _refuse_second_node(self, network: Network) -> None:
         spread = self.spread(network).get(_id(network)) if addresses.one_node(network) else None

@@ -14,12 +14,13 @@ from typing import Any
 from ...errors import Conflict, NebulaError
 from ...model.names import check_name
 from ...model.template import StoredTemplate, Template
+from ..ports import TemplatesPort
 from ..template_items import template_of
 from .references import Ref, resolve
 from .store import Store, compact
 
 
-class Templates:
+class Templates(TemplatesPort):
     """All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:

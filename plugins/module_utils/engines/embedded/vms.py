@@ -30,12 +30,12 @@ from ...model.network import Network
 from ...model.nic import Nic
 from ...model.owner import Owner
 from ...model.plain import from_plain, to_plain
-from ...model.plan import ADOPT, DiskTask, Observed, ObservedVm, VmOutcome
+from ...model.plan import ADOPT, DiskTask, GivenUp, Observed, ObservedVm, Plan, VmOutcome
 from ...model.states import FAILURES, ImageState, ImageType, LcmState, VmState, vm_state_name
 from ...model.template import Template
 from ...model.transfer import SHARED, way_back
 from ...model.vm import Graphics, Vm
-from ..base import VmOrders, VmRecord, VmRequest
+from ..ports import VmOrders, VmRecord, VmRequest, VmsPort
 from . import consoles, unknown
 from .device_orders import (
     compare,
@@ -74,7 +74,7 @@ _ENDING = {
 }
 
 
-class Vms:
+class Vms(VmsPort):
     def __init__(
         self,
         store: Store,
@@ -92,12 +92,21 @@ class Vms:
         self.now = now
         self.disks = Disks(store, images, now)
         self.said = Said()
-        self.given_up = GivenUps(store, networks)
+        self._given_up = GivenUps(store, networks)
         # What nodes said in this run that are believed, by host, and what they have that the catalog does not.
         self._nodes: dict[str, Observed] = {}
         self._not_ours: dict[str, list[ObservedVm]] = {}
-        self._plans = Plans(store, hosts, sources, self.disks, self.said, self.given_up)
-        self.plans = self._plans.plans
+        self._plans = Plans(store, hosts, sources, self.disks, self.said, self._given_up)
+
+    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+        return self._plans.plans(hosts, end_given_up)
+
+    def given_up(self) -> list[GivenUp]:
+        return list(self._given_up.seen)
+
+    def host_gone(self, name: str) -> list[str]:
+        """A forgotten host is gone for good: the addresses that its machines held, which are free now."""
+        return self._given_up.gone(name)
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def pool(
@@ -126,7 +135,7 @@ class Vms:
     def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: _References) -> VmRecord:
         body = json.loads(row["body"]) if row["body"] else {}
         outdated = row["state"] != VmState.DONE and self._outdated(body, references)
-        return _record(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
+        return _record(row, hosts, body, outdated, self._given_up.doubled.get(row["id"], ""))
 
     def _select(self, column: str, values: Iterable[Any], condition: str) -> Iterable[sqlite3.Row]:
         wanted = list(dict.fromkeys(values))
@@ -218,7 +227,9 @@ class Vms:
         records = self.pool(ids=[vm_id for vm_id, _r, _d, _h in placed])
         return [replace(record, warnings=warnings[record.id or 0]) for record in records]
 
-    def adopt(self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None, foreseen: bool) -> VmRecord:
+    def adopt(
+        self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+    ) -> VmRecord:
         """Nothing of it is decided: its node has nothing to do."""
         check_name("VM", request.name)
         asked = f"VM {request.name}: adopting machine {vm_id}"
@@ -648,7 +659,7 @@ class Vms:
     def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
         return has_of(json.loads(self._row(vm_id)["body"]))
 
-    def update(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
+    def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         row = self._row(vm_id)
         vm = from_plain(Vm, json.loads(row["body"]))
         changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
@@ -738,7 +749,7 @@ class Vms:
             for nic in body.get("nics", ())
         )
 
-    def recreate(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
+    def recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         row = self._row(vm_id)
         old = from_plain(Vm, json.loads(row["body"]))
         host = self._hosts_by_id()[row["host_id"]]
@@ -892,7 +903,7 @@ class Vms:
                     moved.append((row["id"], now, why))
         self._move(moved, "monitor")
         self._nodes, self._not_ours = {node.host: node for node in believed}, others
-        self.given_up.hear(believed, others)
+        self._given_up.hear(believed, others)
         self._reckon_with(others)
         self.networks.release_held({vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed))
         return self.pool(ids=[vm_id for vm_id, _s, _r in moved])
@@ -911,7 +922,7 @@ class Vms:
                 # Some may have been adopted since.
                 strange = [vm for vm in machines if vm.memory and not self._is_on(vm.vm_id, hosts[name])]
                 self.said.unknown_memory[name] = sum(vm.memory + overhead.of(vm.memory, None) for vm in strange)
-        for found in self.given_up.seen:
+        for found in self._given_up.seen:
             graphics = json.loads(self._row(found.vm_id)["body"]).get("graphics") or {}
             if found.state != "POWEROFF" and graphics.get("port"):
                 self.said.taken_ports.setdefault(found.host, set()).add(graphics["port"])
@@ -941,7 +952,7 @@ class Vms:
         for outcome in outcomes:
             row = self.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
             if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
-                self.given_up.ended(outcome.vm_id)
+                self._given_up.ended(outcome.vm_id)
             if row is None or outcome.generation != row["generation"] or row["settled"]:
                 continue  # decided anew since, or recorded already: the newer decision's own outcome counts
             if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
@@ -1010,12 +1021,12 @@ class Vms:
         for row in self.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
             shared = [] if gone or host.transfer != SHARED else self.images.written_by(row["id"])
             if not gone:
-                self.given_up.give_up(row["id"], host.name)
+                self._given_up.give_up(row["id"], host.name)
             self._end(row, host.name, f"host {host.name} was forgotten")
             self.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
             self.images.disable(shared)
         if gone:
-            self.given_up.gone(host.name)
+            self._given_up.gone(host.name)
         self.images.forget_host(host.name)
 
     def _away(self, row: sqlite3.Row) -> str:

@@ -112,7 +112,7 @@ def catalogued(engine: Engine | None, name: str, opened: bool = True) -> Image:
     if engine is None:
         raise NotFound(what, "there is no catalog", "Give its path")
     with engine.session():
-        image = engine.image_info(name)
+        image = engine.images.info(name)
     if image.type not in DISKS:
         raise InvalidValue(what, f"it is of type {image.type.name}", "Only disks (OS, DATABLOCK) hold a system")
     if image.luks_secret and opened:

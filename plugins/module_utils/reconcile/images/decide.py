@@ -158,7 +158,7 @@ def _look_again(engine: Engine, work: Work, settings: Settings) -> None:
 
 def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[Spec]:
     """The specifications whose images have to be stored first; items that are wrong are left to apply()."""
-    pool = {image.name: image for image in engine.image_pool()}
+    pool = {image.name: image for image in engine.images.pool()}
     specs = []
     for item in items:
         try:
@@ -184,13 +184,13 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
     files of this host, so it is looked at again, as what the catalog says that it is. That the file is closed against
     writers, or opened to them (datastore.protect), is the caller's, once the session is over.
     """
-    changed = engine.image_update(id_of(image), type=type, persistent=persistent, **fields)
+    changed = engine.images.update(id_of(image), type=type, persistent=persistent, **fields)
     if (changed.type, changed.persistent) == (image.type, image.persistent) or not os.path.exists(image.source):
         return changed
     size = inspect_again(changed)
     if changed.persistent != image.persistent and not persistent:
         # A machine may have made it larger since the catalog heard of its size.
-        changed = engine.image_update(
+        changed = engine.images.update(
             id_of(image), generation=image.generation + 1, sha256="", size=max(size, image.size)
         )
     return changed
@@ -236,7 +236,7 @@ def _foresee(engine: Engine, source: Work) -> None:
     after = source.item.after
     if source.todo == "store" and source.image is not None and after is not None:
         known = {key: after[key] for key in ("size", "format", "sha256", "luks_secret")}
-        engine.image_update(id_of(source.image), state=ImageState[after["state"]], operation="", **known)
+        engine.images.update(id_of(source.image), state=ImageState[after["state"]], operation="", **known)
 
 
 def _decide(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
@@ -244,7 +244,7 @@ def _decide(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     image = find(engine, spec.name)
     if image is not None and image.state == ImageState.DELETE and spec.state != "absent":
         # What a killed run began: the new image is another one.
-        engine.image_delete(id_of(image))
+        engine.images.delete(id_of(image))
         if not settings.check_mode:
             store.remove_files(image)
             store.tidy(image)
@@ -311,7 +311,7 @@ def _decide_absent(engine: Engine, work: Work, spec: Spec, image: Image | None) 
             "it is being cloned, or that was interrupted",
             "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone",
         )
-    engine.image_update(id_of(image), state=ImageState.DELETE)
+    engine.images.update(id_of(image), state=ImageState.DELETE)
     work.image, work.todo = image, "remove"
     work.became(spec.name, None, changed=True)
 
@@ -341,13 +341,13 @@ def _renamed(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Ima
     # Machine, template and the list of installations know it by its name: it would be installed a second time.
     refuse_unfinished(f"image {spec.name}: renamed_from {old.name}", old)
     work.item.before = image_view(old)
-    naming = [stored.name for stored in engine.template_pool() if _names(stored.template, old.name)]
+    naming = [stored.name for stored in engine.templates.pool() if _names(stored.template, old.name)]
     if naming:
         work.warnings.append(
             f"image {old.name} is {spec.name} from now on; templates that still name the old one: {', '.join(naming)}"
         )
     notes = {**old.notes, "was": [*old.notes.get("was", ()), old.name]}
-    renamed = engine.image_update(id_of(old), name=spec.name, notes=notes)
+    renamed = engine.images.update(id_of(old), name=spec.name, notes=notes)
     work.became(spec.name, image_view(renamed), changed=True)
     return renamed
 
@@ -378,12 +378,12 @@ def _register(engine: Engine, work: Work, spec: Spec, image: Image | None, setti
     if facts is not None:
         _refuse_of_content(spec, spec.path, -(-facts.virtual_size // importer.MIB), facts.format)
     if image is None:
-        work.image = engine.image_allocate(wanted)
+        work.image = engine.images.allocate(wanted)
     else:
         fresh = {key: getattr(wanted, key) for key in ("type", "persistent", "origin", "error", "dev_prefix", "target")}
         fresh.update({key: getattr(wanted, key) for key in ("firmware", "bus", "luks_secret", "operation")})
         fresh.update(description=wanted.description, attributes=dict(wanted.attributes), state=ImageState.LOCKED)
-        work.image = engine.image_update(id_of(image), **fresh)
+        work.image = engine.images.update(id_of(image), **fresh)
     work.todo = "store"
     format = "qcow2" if wanted.luks_secret else spec.format or "raw"
     _expect(
@@ -443,7 +443,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
             notes[key] = 0
     if image is not None and image.operation != f"{store.MADE_OF}{source.id}":
         # What it was to be made of before is over.
-        engine.image_delete(id_of(image))
+        engine.images.delete(id_of(image))
         if not settings.check_mode:
             store.remove_files(image)
         image = None
@@ -464,10 +464,10 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         **values,
     )
     if image is None:
-        work.image = engine.image_clone(id_of(source), wanted)
+        work.image = engine.images.clone(id_of(source), wanted)
     else:
         fresh = ("persistent", "origin", "luks_secret", "notes", "format", "size", *values)
-        work.image = engine.image_update(id_of(image), **{key: getattr(wanted, key) for key in fresh})
+        work.image = engine.images.update(id_of(image), **{key: getattr(wanted, key) for key in fresh})
     work.todo = "store"
     _expect(
         work,
@@ -571,7 +571,7 @@ def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, check_mo
     if not spec.datastore:
         return default_for(kind)
     try:
-        place = engine.datastore_info(spec.datastore)
+        place = engine.datastores.info(spec.datastore)
     except NotFound as error:
         if not check_mode:
             raise
@@ -659,7 +659,7 @@ def _change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Sett
         changed = rewrite.predicted(engine, changed, rework)
         if later:
             later["generation"] = changed.generation + (later.get("persistent") is False)
-            changed = engine.image_update(id_of(image), **later)
+            changed = engine.images.update(id_of(image), **later)
         work.became(spec.name, image_view(changed), changed=True)
         return
     work.image, work.rework = rewrite.begin(engine, changed, rework), rework
@@ -746,11 +746,11 @@ def _compare(engine: Engine, spec: Spec, image: Image, settings: Settings, warni
     if spec.size is not None and spec.size < image.size:
         warnings.append(f"{what}: size {spec.size} MB: it has {image.size} MB by now, and is not made smaller")
     if spec.datastore:
-        place = engine.datastore_info(spec.datastore)
+        place = engine.datastores.info(spec.datastore)
         if place.id != image.datastore_id:
             raise Conflict(
                 f"{what}: datastore {place.name}",
-                f"it lies in {engine.datastore_info(image.datastore_id).name}, and an image is not moved",
+                f"it lies in {engine.datastores.info(image.datastore_id).name}, and an image is not moved",
                 "Clone it there under a new name (clone_of), then remove this one",
             )
     made_of = image.notes.get("recipe")

@@ -215,36 +215,36 @@ def _is_ours(image: Image) -> bool:
 def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
     """LOCKED, with a note of what it was, and whether that is begun here: of a run that was killed it is so already."""
     with engine.session():
-        now = engine.image_info(image.id if image.id is not None else image.name)
+        now = engine.images.info(image.id if image.id is not None else image.name)
         if now.uuid != image.uuid:
             raise NotFound(f"image {image.name}", "another run removed it meanwhile", "Run again if it is wanted")
         _refuse(now)
         if _is_ours(now):
             return now, False
         note = f"{OPERATION} {now.state.name}"
-        return engine.image_update(now.id or 0, state=ImageState.LOCKED, operation=note), True
+        return engine.images.update(now.id or 0, state=ImageState.LOCKED, operation=note), True
 
 
 def _announce(engine: Engine, held: Image) -> None:
     """It is another content from here on: a run that is killed between its file and the catalog must not leave it under
     its old number."""
     with engine.session():
-        now = engine.image_info(held.id if held.id is not None else held.name)
+        now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or not _is_ours(now):
             raise NotFound(f"image {held.name}", "another run removed it meanwhile", "Run again if it is wanted")
-        engine.image_update(now.id or 0, generation=now.generation + 1, sha256="")
+        engine.images.update(now.id or 0, generation=now.generation + 1, sha256="")
 
 
 def _let_go(engine: Engine, held: Image) -> None:
     with engine.session():
-        now = engine.image_info(held.id if held.id is not None else held.name)
+        now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or not _is_ours(now):
             # Somebody wants it gone.
             return
         number = now.id or 0
-        engine.image_update(number, state=ImageState.READY, operation="", error="")
+        engine.images.update(number, state=ImageState.READY, operation="", error="")
         if now.operation.split(" ")[-1] == ImageState.DISABLED.name:
-            engine.image_update(number, state=ImageState.DISABLED)
+            engine.images.update(number, state=ImageState.DISABLED)
 
 
 # --- an item's values ------------------------------------------------------------------------------------------------

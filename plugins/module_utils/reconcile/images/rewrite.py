@@ -177,12 +177,12 @@ def _asked(spec: Spec, image: Image, format: str) -> str:
 
 def begin(engine: Engine, image: Image, rework: Rework) -> Image:
     """Within the session: hold the image for it."""
-    return engine.image_update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image))
+    return engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image))
 
 
 def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
     """Within the session of a check run: the image as it will be."""
-    return _note(engine, engine.image_update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image)))
+    return _note(engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image)))
 
 
 def _held(engine: Engine, image: Image) -> dict[str, Any]:
@@ -198,15 +198,15 @@ def _held(engine: Engine, image: Image) -> dict[str, Any]:
 def _note(engine: Engine, image: Image) -> Image:
     """Within the session: what was done, in the catalog."""
     operation = _held(engine, image)
-    done = engine.image_update(id_of(image), state=ImageState.READY, operation="", error="", **operation["to"])
-    return engine.image_update(id_of(done), state=ImageState[operation["was"]])
+    done = engine.images.update(id_of(image), state=ImageState.READY, operation="", error="", **operation["to"])
+    return engine.images.update(id_of(done), state=ImageState[operation["was"]])
 
 
 def _drop(engine: Engine, image: Image) -> Image:
     """Within the session: as it was before."""
     operation = _held(engine, image)
-    engine.image_update(id_of(image), state=ImageState.READY, operation="")
-    return engine.image_update(id_of(image), state=ImageState[operation["was"]])
+    engine.images.update(id_of(image), state=ImageState.READY, operation="")
+    return engine.images.update(id_of(image), state=ImageState[operation["was"]])
 
 
 def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
@@ -268,7 +268,7 @@ def _step(engine: Engine, image: Image) -> Image:
     """Note that the new file is whole: from now on it is a matter of one rename."""
     with engine.session():
         operation = {**_held(engine, image), "whole": True}
-        return engine.image_update(id_of(image), operation=json.dumps(operation, sort_keys=True))
+        return engine.images.update(id_of(image), operation=json.dumps(operation, sort_keys=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:

@@ -71,7 +71,7 @@ def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
         now = same(engine, image)
         if now is None or now.state != ImageState.LOCKED:
             return now or replace(image, state=ImageState.DELETE)
-        return engine.image_update(id_of(image), state=ImageState.ERROR, error=str(error), operation="")
+        return engine.images.update(id_of(image), state=ImageState.ERROR, error=str(error), operation="")
 
 
 def _fetch(
@@ -161,14 +161,14 @@ def _make_empty(engine: Engine, image: Image, spec: Spec) -> Stored:
 
 def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None:
     """NoSpace unless so many MiB fit, which take no room yet; where the datastore promises no room twice."""
-    place = engine.datastore_info(image.datastore_id)
+    place = engine.datastores.info(image.datastore_id)
     if place.capacity_check:
         datastore.require_space(os.path.dirname(image.source), size * MIB, f"{what} in datastore {place.name}")
 
 
 def _made_of(engine: Engine, image: Image, spec: Spec, say: Callable[[str], None] | None) -> Stored:
     """A copy of another image, with what is to be added."""
-    source = engine.image_info(int(image.operation[len(MADE_OF) :]))
+    source = engine.images.info(int(image.operation[len(MADE_OF) :]))
     what = f"image {spec.name}"
     # A machine may have written to it.
     inspect_again(source)
@@ -213,7 +213,7 @@ def _tell(engine: Engine, image: Image, spec: Spec, stored: importer.Stored) -> 
         now = same(engine, image)
         if now is None or now.state != ImageState.LOCKED:
             raise taken_away(spec.name, "store")
-        done = engine.image_update(
+        done = engine.images.update(
             id_of(image),
             state=ImageState.READY,
             error="",
@@ -226,7 +226,7 @@ def _tell(engine: Engine, image: Image, spec: Spec, stored: importer.Stored) -> 
             checksum=stored.checksums,
         )
         state = ImageState.DISABLED if spec.state == "disabled" else ImageState.READY
-        return engine.image_update(id_of(done), state=state)
+        return engine.images.update(id_of(done), state=state)
 
 
 def taken_away(name: str, doing: str) -> WrongState:
@@ -271,7 +271,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
         with engine.session():
             # Another run that wants one of that name may have done it.
             if same(engine, image) is not None:
-                engine.image_delete(id_of(image))
+                engine.images.delete(id_of(image))
     except (NebulaError, OSError) as caught:
         work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.spec, image))
 

@@ -108,7 +108,7 @@ def operation_of(image: Image) -> dict[str, Any]:
 
 def find(engine: Engine, name: str) -> Image | None:
     try:
-        image = engine.image_info(name)
+        image = engine.images.info(name)
     except NotFound:
         return None
     # A name of digits may be found as an id; here names are meant.
@@ -118,7 +118,7 @@ def find(engine: Engine, name: str) -> Image | None:
 def same(engine: Engine, image: Image) -> Image | None:
     """The image as it is now; None once it was removed, or a restored catalog has another one of its id."""
     try:
-        now = engine.image_info(id_of(image))
+        now = engine.images.info(id_of(image))
     except NotFound:
         return None
     return now if now.uuid == image.uuid else None

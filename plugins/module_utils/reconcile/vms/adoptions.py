@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...engines.base import Engine, VmRecord, VmRequest
+from ...engines.base import Engine
+from ...engines.ports import VmRecord, VmRequest
 from ...errors import Conflict, InvalidValue, NebulaError, NotFound
 from ...model.names import check_name
 from ...model.numbers import whole
@@ -60,7 +61,7 @@ def missing(adoptions: Adoptions, names: Sequence[str]) -> dict[str, NebulaError
 def adopt(engine: Engine, request: VmRequest, adoptions: Adoptions, hosts: Sequence[str] | None) -> VmRecord | None:
     """Take the machine over as that request describes it; None if that was done before."""
     vm_id = adoptions.ids[request.name]
-    there = next(iter(engine.vm_pool(names=[request.name])), None)
+    there = next(iter(engine.vms.pool(names=[request.name])), None)
     if there is not None and there.id == vm_id:
         return None
     if there is not None:
@@ -70,7 +71,7 @@ def adopt(engine: Engine, request: VmRequest, adoptions: Adoptions, hosts: Seque
             "Give the one that is to be taken over the name that it has in its context, or rename the other "
             "(renamed_from) or end it (state: absent) before",
         )
-    return engine.vm_adopt(vm_id, request, hosts, adoptions.foreseen)
+    return engine.vms.adopt(vm_id, request, hosts, adoptions.foreseen)
 
 
 def told(record: VmRecord, wanted: str) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ...engines.base import Engine, VmRecord, VmRequest
+from ...engines.base import Engine
+from ...engines.ports import VmRecord, VmRequest
 from ...errors import (
     Ambiguous,
     BeingEnded,
@@ -102,7 +103,7 @@ def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spe
 
 def _as_they_are(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
     """The machines of items that can't be read, less those of others."""
-    found = engine.vm_pool(names=names, patterns=[name for name in names if INDEX in name]) if names else []
+    found = engine.vms.pool(names=names, patterns=[name for name in names if INDEX in name]) if names else []
     return [Outcome(record.name, record, record) for record in found if record.name not in others]
 
 
@@ -245,7 +246,7 @@ class _Decision:
             if spec.state == "absent":
                 _steer(self.engine, spec, outcome)
             else:
-                outcome.after = self.engine.vm_action(id_of(record), "DONE", spec.orders)
+                outcome.after = self.engine.vms.action(id_of(record), "DONE", spec.orders)
         return outcomes
 
     def _fulfil_all(self) -> None:
@@ -325,7 +326,7 @@ class _Current:
         patterns = [spec.pattern for spec in specs if spec.pattern]
         self.by_name: dict[str, VmRecord] = {}
         self.by_pattern: dict[str, list[VmRecord]] = {}
-        for record in engine.vm_pool(names=names, patterns=patterns):
+        for record in engine.vms.pool(names=names, patterns=patterns):
             self.by_name[record.name] = record
             if record.pattern:
                 self.by_pattern.setdefault(record.pattern, []).append(record)
@@ -411,7 +412,7 @@ def _create(
     if spec.state == "suspended":
         raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
     requests = [_request_for(spec, position, name) for position, name in missing]
-    records = engine.vm_instantiate(requests, hosts)
+    records = engine.vms.instantiate(requests, hosts)
     for record in records:
         warnings.extend(f"VM {spec.name}: {text}" for text in record.warnings)
     return [Outcome(record.name, None, record) for record in records]
@@ -440,16 +441,16 @@ def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
             raise WrongState(
                 f"VM {record.name} (id {record.id}): state {spec.state}", f"it is {record.state}", "Let it run first"
             )
-        outcome.after = engine.vm_action(id_of(record), "RUNNING", spec.orders)
+        outcome.after = engine.vms.action(id_of(record), "RUNNING", spec.orders)
         return
     if spec.state == "recovered":
         if record.state in _FAILED or record.error:
-            outcome.after = engine.vm_action(id_of(record), record.wanted, spec.orders)
+            outcome.after = engine.vms.action(id_of(record), record.wanted, spec.orders)
         return
     wanted = WANTED[spec.state]
     if record.error and record.state == record.wanted == wanted:
         # It is where it should be, and something about it was not done.
-        outcome.after = engine.vm_action(id_of(record), wanted, spec.orders)
+        outcome.after = engine.vms.action(id_of(record), wanted, spec.orders)
         return
     on_its_way = record.state not in ("RUNNING", "POWEROFF", "SUSPENDED")
     if record.wanted == wanted and record.state not in _FAILED and (record.state == wanted or on_its_way):
@@ -464,7 +465,7 @@ def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
             "it is SUSPENDED, and what its memory holds would be lost",
             "Let it run first, or set hard: true",
         )
-    outcome.after = engine.vm_action(id_of(record), wanted, spec.orders)
+    outcome.after = engine.vms.action(id_of(record), wanted, spec.orders)
 
 
 def _see_to_disks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
@@ -474,6 +475,6 @@ def _see_to_disks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
         return
     vm_id = id_of(record)
     for snapshot in spec.disk_snapshots:
-        outcome.after = engine.vm_disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
+        outcome.after = engine.vms.disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
     for save in spec.save_as:
-        outcome.after = engine.vm_disk_save_as(vm_id, save.disk, save.image, save.consistency)
+        outcome.after = engine.vms.disk_save_as(vm_id, save.disk, save.image, save.consistency)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ...context.variables import names_owner
-from ...engines.base import Engine, VmRecord
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
 from ...errors import (
     BeingEnded,
     Conflict,
@@ -45,7 +46,7 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
     changes = instantiate.changes(record.request, wanted, rule.live)
     has: Mapping[str, Sequence[Has]] = {}
     if any(change.attribute in DEVICES for change in changes):
-        has = engine.vm_devices(id_of(record))
+        has = engine.vms.devices(id_of(record))
         changes = instantiate.changes(record.request, wanted, rule.live, has)
     owner = _another_owner(spec, record)
     if owner is not None:
@@ -60,11 +61,11 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
         return
     if not changes:
         if record.outdated or (record.awaits and fits):
-            outcome.after = engine.vm_update(id_of(record), record.request)
+            outcome.after = engine.vms.update(id_of(record), record.request)
         return
     if spec.recreate or never_ran(engine, record):
         refuse_unsaved(engine, spec, record, "recreate", "leave recreate out once")
-        outcome.after = engine.vm_recreate(id_of(record), spec.template, spec.owner)
+        outcome.after = engine.vms.recreate(id_of(record), spec.template, spec.owner)
         outcome.changes = changes
         return
     if any(change.attribute == DISK for change in changes):
@@ -96,13 +97,13 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
     if template != record.request or owner is not None:
         try:
             with engine.attempt():
-                outcome.after = engine.vm_update(id_of(record), template, owner)
+                outcome.after = engine.vms.update(id_of(record), template, owner)
         except BeingEnded as error:
             if not record.awaits or not fits:
                 raise
             # What is in its way may be what it is to lose itself, and would never be done.
             _tell_awaited_first(outcome, record, error)
-            outcome.after = engine.vm_update(id_of(record), record.request)
+            outcome.after = engine.vms.update(id_of(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
 
 
@@ -182,7 +183,7 @@ def never_ran(engine: Engine, record: VmRecord) -> bool:
     if record.state not in _NOT_STARTED:
         return False
     # One that was adopted may have been SUSPENDED from the first.
-    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vm_history(id_of(record)))
+    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vms.history(id_of(record)))
 
 
 def refuse_unsaved(
@@ -197,7 +198,7 @@ def refuse_unsaved(
         if disks is not None and save.disk not in disks:
             continue
         try:
-            image = engine.image_info(save.image.name)
+            image = engine.images.info(save.image.name)
         except NotFound:
             image = None
         if image is not None and image.name != save.image.name:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...engines.base import VmRecord
+from ...engines.ports import VmRecord
 from ...errors import (
     InvalidValue,
     NebulaError,

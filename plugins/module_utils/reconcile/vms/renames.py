@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...engines.base import Engine, VmRecord
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
 from ...errors import Ambiguous, Conflict, InvalidValue, NebulaError, WrongState
 from ...model.names import check_name
 from ...model.template import Template
@@ -60,7 +61,7 @@ def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], 
 
 def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) -> tuple[VmRecord, VmRecord] | None:
     """Give the machine its new name; as it was, and as it is. None: it has it, or there is no such machine yet."""
-    found = {record.name: record for record in engine.vm_pool(names=[name, former])}
+    found = {record.name: record for record in engine.vms.pool(names=[name, former])}
     old, new = found.get(former), found.get(name)
     if old is None or old.id is None:
         return None
@@ -73,7 +74,7 @@ def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) 
         )
     if hosts is not None and old.host not in hosts:
         raise WrongState(asked, f"it is on host {old.host}, which is not part of this run", "Run for that host too")
-    return old, engine.vm_rename(old.id, name)
+    return old, engine.vms.rename(old.id, name)
 
 
 def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Template:
@@ -90,7 +91,7 @@ def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Te
         name = vector.get("IMAGE")
         if name and name not in had.values():
             with contextlib.suppress(NebulaError):
-                vector["IMAGE"] = had.get(engine.image_info(name).id, name)
+                vector["IMAGE"] = had.get(engine.images.info(name).id, name)
     if vectors == [dict(vector) for vector in template.vectors("DISK")]:
         return template
     return template.with_vectors("DISK", vectors)

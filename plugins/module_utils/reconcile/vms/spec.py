@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...engines.base import Engine, VmOrders
+from ...engines.base import Engine
+from ...engines.ports import VmOrders
 from ...errors import (
     InvalidValue,
 )
@@ -69,11 +70,11 @@ class Templates:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.known: dict[Any, tuple[str, Template]] = {}
-        self.hypervisors = engine.hypervisors()
+        self.hypervisors = engine.hosts.hypervisors()
 
     def get(self, ref: Any) -> tuple[str, Template]:
         if ref not in self.known:
-            stored = self.engine.template_info(ref)
+            stored = self.engine.templates.info(ref)
             self.known[ref] = (stored.name, stored.template)
         return self.known[ref]
 

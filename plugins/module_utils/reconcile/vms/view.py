@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...engines.base import Engine, VmRecord
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
 from ...errors import InvalidValue, StalePlan
 from ...hypervisors.access import ways_in
 from ...model import deliveries
@@ -70,14 +71,14 @@ def decide(
     formers: Collection[str] = (),
 ) -> Decided:
     """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
-    engine.host_check(observed)
-    moved = engine.vm_observe(observed)
-    given_up = engine.vm_given_up()
+    engine.hosts.check(observed)
+    moved = engine.vms.observe(observed)
+    given_up = engine.vms.given_up()
     outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
-    warnings += map(str, engine.vn_spread())
+    warnings += map(str, engine.networks.spread_out())
     warnings += given_up_told(given_up, end_given_up, hosts)
-    plans = engine.vm_plans(hosts, end_given_up) if with_plans else None
-    returning = plans is not None and deliveries.returning(engine.image_pool(), observed)
+    plans = engine.vms.plans(hosts, end_given_up) if with_plans else None
+    returning = plans is not None and deliveries.returning(engine.images.pool(), observed)
     warnings += open_consoles(engine, observed)
     return Decided(list(moved), outcomes, warnings, list(given_up), plans, returning)
 
@@ -121,7 +122,7 @@ def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
     """A warning that names the machines whose graphics are to have a password, and run without one."""
     uuids = {seen.uuid for node in observed for seen in node.vms if seen.open_console}
     # Reading all machines takes its time.
-    records = engine.vm_pool() if uuids else []
+    records = engine.vms.pool() if uuids else []
     names = [r.name for r in records if r.uuid in uuids and r.request is not None and leaves_password(r.request)]
     if not names:
         return []
@@ -175,12 +176,12 @@ def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[st
     """What the catalog has, by its names. listed: machines that the list of a run names; None where nothing
     tells that, and so neither which machines are in no list."""
     ids = {record.id for record in listed or ()}
-    machines = engine.vm_pool() if listed is not None else []
+    machines = engine.vms.pool() if listed is not None else []
     return {
         "unlisted_vms": sorted(r.name for r in machines if r.id not in ids and r.state != "DONE"),
-        "images": sorted(image.name for image in engine.image_pool()),
-        "networks": sorted(network.name for network in engine.vn_pool()),
-        "templates": sorted(stored.name for stored in engine.template_pool()),
+        "images": sorted(image.name for image in engine.images.pool()),
+        "networks": sorted(network.name for network in engine.networks.pool()),
+        "templates": sorted(stored.name for stored in engine.templates.pool()),
     }
 
 

@@ -31,10 +31,10 @@ def furnish(engine, memory=4096, cpu=16.0, leases=100, hosts=("node1",)):
     """A catalog with hosts, one image, one network and the template web."""
     with engine.session():
         for host in hosts:
-            engine.host_allocate(Host(None, host, state=HostState.MONITORED, memory=memory, cpu=cpu))
-        image = engine.image_allocate(Image(None, "demo", type=ImageType.OS, dev_prefix="vd"))
-        engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="0" * 64)
-        engine.vn_allocate(
+            engine.hosts.allocate(Host(None, host, state=HostState.MONITORED, memory=memory, cpu=cpu))
+        image = engine.images.allocate(Image(None, "demo", type=ImageType.OS, dev_prefix="vd"))
+        engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="0" * 64)
+        engine.networks.allocate(
             Network(
                 None,
                 "Public",
@@ -43,7 +43,7 @@ def furnish(engine, memory=4096, cpu=16.0, leases=100, hosts=("node1",)):
                 address_ranges=(AddressRange(0, "IP4", leases, ip="10.66.0.10"),),
             )
         )
-        engine.template_allocate("web", parse(WEB))
+        engine.templates.allocate("web", parse(WEB))
     return engine
 
 

@@ -177,9 +177,9 @@ def furnished(root, host):
     host(root, **HOST)
     engine = EmbeddedEngine(root)
     with engine.session():
-        engine.image_allocate(Image(None, "demo", dev_prefix="vd"))
-        engine.image_update("demo", state=ImageState.READY, size=16, format="qcow2")
-        engine.vn_allocate(
+        engine.images.allocate(Image(None, "demo", dev_prefix="vd"))
+        engine.images.update("demo", state=ImageState.READY, size=16, format="qcow2")
+        engine.networks.allocate(
             Network(
                 None,
                 "Public",
@@ -188,7 +188,7 @@ def furnished(root, host):
                 address_ranges=(AddressRange(0, "IP4", 10, ip="10.66.0.10"),),
             )
         )
-        engine.template_allocate(
+        engine.templates.allocate(
             "web", parse('CPU=0.5\nMEMORY=128\nDISK=[IMAGE="demo"]\nNIC=[NETWORK="Public"]\nCONTEXT=[NETWORK="YES"]\n')
         )
     engine.close()

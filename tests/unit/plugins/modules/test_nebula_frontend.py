@@ -47,7 +47,7 @@ def test_a_sound_catalog_needs_no_repair(module):
 def test_what_does_not_follow_from_the_machines_is_made_right(module, tmp_path):
     module()
     with contextlib.closing(EmbeddedEngine(str(tmp_path / "nebula"))) as engine, engine.session():
-        engine.host_allocate(Host(None, "node1", memory=1024))
+        engine.hosts.allocate(Host(None, "node1", memory=1024))
         engine.store.db.execute("UPDATE hosts SET memory_used = 512")
     foreseen, real = module(True, state="repaired"), module(state="repaired")
     assert foreseen.changed and real.changed
@@ -61,4 +61,4 @@ def test_one_with_machines_stays(furnished, vm, obey, main):
     with pytest.raises(InUse, match="a \\(id 0\\)"):
         main(nebula_frontend, root=furnished, state="absent")
     with contextlib.closing(EmbeddedEngine(furnished)) as engine:
-        assert [record.name for record in engine.vm_pool()] == ["a"]
+        assert [record.name for record in engine.vms.pool()] == ["a"]

@@ -82,7 +82,7 @@ def test_a_host_that_gave_no_answer_is_in_error_with_the_words_of_its_hypervisor
     unasked = info(options, furnished, gather=["hosts"]).payload["hosts"][0]
     assert (unasked["state"], unasked["error"]) == ("MONITORED", "")
     with closing(EmbeddedEngine(furnished)) as engine, engine.session():
-        engine.host_update("node1", state=HostState.DISABLED)
+        engine.hosts.update("node1", state=HostState.DISABLED)
     disabled = told(reached=False, facts={"problem": words})
     assert disabled["state"] == "DISABLED" and "Failed to connect" in disabled["error"]
 
@@ -90,8 +90,8 @@ def test_a_host_that_gave_no_answer_is_in_error_with_the_words_of_its_hypervisor
 def test_a_machine_that_was_given_up_and_is_there_again_is_named(furnished, vm, obey, options):
     obey(furnished, vm(furnished, name="a", template="web"))
     with closing(EmbeddedEngine(furnished)) as engine, engine.session():
-        uuid = engine.vm_pool()[0].uuid
-        engine.host_forget("node1")
+        uuid = engine.vms.pool()[0].uuid
+        engine.hosts.forget("node1")
         catalog = engine.catalog()
     seen = {"host": "node1", "catalog": catalog, "vms": [{"vm_id": 0, "uuid": uuid, "state": "RUNNING"}]}
     told = info(options, furnished, gather=["vms", "leases"], observed=[seen])

@@ -22,7 +22,7 @@ DEBIAN = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": Tru
 def catalog(furnished):
     with contextlib.closing(EmbeddedEngine(furnished)) as engine, engine.session():
         # Nothing is written: the room of this host is no matter.
-        engine.datastore_update(1, capacity_check=False)
+        engine.datastores.update(1, capacity_check=False)
     return furnished
 
 
@@ -66,7 +66,7 @@ def test_what_is_begun_tells_which_iso_it_needs(module, catalog, check):
     assert len(result.payload["catalog"]) == 36
     json.dumps(result.payload)
     with contextlib.closing(EmbeddedEngine(catalog)) as engine:
-        assert [image.name for image in engine.image_pool()] == ["demo"]
+        assert [image.name for image in engine.images.pool()] == ["demo"]
 
 
 def test_one_bad_item_does_not_keep_the_others(module):

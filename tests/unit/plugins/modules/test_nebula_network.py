@@ -190,7 +190,7 @@ def test_attributes_of_a_range_go_to_its_leases(module, tmp_path):
     own = {"gateway": "10.66.0.2", "dns": ["9.9.9.9", "10.66.0.2"]}
     module({**PUBLIC, "address_ranges": [{**PUBLIC["address_ranges"][0], "attributes": own}]})
     engine = EmbeddedEngine(str(tmp_path))
-    network = engine.vn_info("Public")
+    network = engine.networks.info("Public")
     values = engine.networks.nic_values(network, 0)
     engine.close()
     assert (values["GATEWAY"], values["DNS"], values["NETWORK_MASK"]) == (

@@ -73,19 +73,19 @@ def test_create_again_update_remove_again(module, engine, check):
     created = step(WEB)
     assert created.changed
     assert created.payload["templates"][0]["id"] == (None if check else 0)
-    assert [stored.name for stored in engine.template_pool()] == ([] if check else ["web"])
+    assert [stored.name for stored in engine.templates.pool()] == ([] if check else ["web"])
     if check:
         module(WEB)
     assert not step(WEB).changed
     assert not step({"name": "web", "template": SAME}).changed
-    assert engine.template_info("web").template.get("CPU") == "0.5"
+    assert engine.templates.info("web").template.get("CPU") == "0.5"
     updated = step({"name": "web", "template": TEXT.replace("128", "256")})
     assert updated.changed
-    assert engine.template_info("web").template.get("MEMORY") == ("128" if check else "256")
-    assert engine.template_info("web").id == 0
+    assert engine.templates.info("web").template.get("MEMORY") == ("128" if check else "256")
+    assert engine.templates.info("web").id == 0
     removed = step(ABSENT)
     assert removed.changed and removed.payload["templates"] == []
-    assert len(engine.template_pool()) == (1 if check else 0)
+    assert len(engine.templates.pool()) == (1 if check else 0)
     if check:
         module(ABSENT)
     assert not step(ABSENT).changed
@@ -96,7 +96,7 @@ def test_ids_are_never_used_again(module, engine):
         module(WEB)
         module(ABSENT)
     module(WEB)
-    assert engine.template_info("web").id == 2
+    assert engine.templates.info("web").id == 2
 
 
 def test_check_mode_on_a_bare_host(tmp_path):
@@ -116,7 +116,7 @@ def test_one_template_by_options(module, engine):
 
 def test_the_name_may_be_in_the_template(module, engine):
     module({"template": "NAME = inner\n" + TEXT})
-    assert engine.template_info("inner").id == 0
+    assert engine.templates.info("inner").id == 0
 
 
 def test_from_a_file(module, engine, tmp_path):
@@ -208,13 +208,13 @@ def test_one_bad_item_does_not_stop_the_others(module, engine, case, check):
     [error] = failures(result)
     assert message in error
     assert [view["name"] for view in result.payload["templates"]] == ["good", "other"]
-    assert [stored.name for stored in engine.template_pool()] == ([] if check else ["good", "other"])
+    assert [stored.name for stored in engine.templates.pool()] == ([] if check else ["good", "other"])
 
 
 def test_a_bad_update_keeps_what_was_there(module, engine):
     module(WEB)
     assert failures(module({"name": "web", "template": "CPU = no"}))
-    assert engine.template_info("web").template.get("CPU") == "0.5"
+    assert engine.templates.info("web").template.get("CPU") == "0.5"
 
 
 def test_an_unknown_key_names_the_nearest(module):
@@ -231,15 +231,15 @@ def test_warnings_name_the_template(module):
 
 def test_references_are_names_first_and_ids_then(module, engine):
     module({"name": "1", "template": TEXT}, {"name": "b", "template": TEXT})
-    assert engine.template_info("1").name == "1"
-    assert engine.template_info(1).name == "b"
-    assert engine.template_info("0").name == "1"
-    assert engine.template_info(0).name == "1"
+    assert engine.templates.info("1").name == "1"
+    assert engine.templates.info(1).name == "b"
+    assert engine.templates.info("0").name == "1"
+    assert engine.templates.info(0).name == "1"
     for ref in ("bb", "2", "", -1, 2**70, "9" * 30, True):
         with pytest.raises(NotFound):
-            engine.template_info(ref)
+            engine.templates.info(ref)
     with pytest.raises(NotFound, match="There are 1, b"):
-        engine.template_info("nothing like it")
+        engine.templates.info("nothing like it")
 
 
 @pytest.mark.parametrize(("item", "memory"), [
@@ -258,7 +258,7 @@ def test_declared_templates_stand_for_what_an_earlier_task_would_have_done(tmp_p
     engine = EmbeddedEngine(str(tmp_path), check_mode=True)
     with engine.session():
         engine.declare({"templates": [item]})
-        found = {stored.name: stored.template.get("MEMORY") for stored in engine.template_pool()}
+        found = {stored.name: stored.template.get("MEMORY") for stored in engine.templates.pool()}
     engine.close()
     assert found == ({"web": memory} if memory else {})
 
@@ -268,5 +268,5 @@ def test_results_of_check_mode_can_be_declared(tmp_path, module):
     engine = EmbeddedEngine(str(tmp_path), check_mode=True)
     with engine.session():
         engine.declare({"templates": [view]})
-        assert engine.template_info("web").template.get("MEMORY") == "128"
+        assert engine.templates.info("web").template.get("MEMORY") == "128"
     engine.close()

@@ -9,30 +9,18 @@ import contextlib
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import (
-    Engine,
-    VmOrders,
-    VmRecord,
-    VmRequest,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.model import rules
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
-from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 
 # An engine of which nobody has written anything yet: all that it has to have is there, and does nothing.
 Blank = type("Blank", (Engine,), dict.fromkeys(Engine.__abstractmethods__))
 
 
 class Plain(Blank):
-    """It has hosts, and tells when it is in a session."""
+    """It notes when it is in a session."""
 
-    def __init__(self, *hosts):
-        self.hosts = hosts
+    def __init__(self):
         self.told = []
-
-    def host_pool(self):
-        return list(self.hosts)
 
     @contextlib.contextmanager
     def session(self):
@@ -71,16 +59,6 @@ def test_what_raises_while_it_is_decided_undoes_the_session():
     assert engine.told == ["begin", "undo"]
 
 
-def test_hypervisors_are_those_of_the_hosts_each_once_in_their_order():
-    hosts = [Host(None, f"n{number}", hypervisor=name) for number, name in enumerate(("xen", "kvm", "xen"))]
-    assert Plain(*hosts).hypervisors() == ("xen", "kvm")
-
-
-def test_before_there_is_a_host_all_hypervisors_may_come():
-    assert Plain().hypervisors() == tuple(rules.RULES)
-    assert "kvm" in rules.RULES
-
-
 def test_an_engine_that_ends_at_once_leaves_nothing_to_forget():
     assert Plain.is_left({"root": "/nowhere"}) is False
     assert Plain.forget({"root": "/nowhere"}) is None
@@ -103,20 +81,7 @@ def test_copies_of_a_catalog_that_another_program_keeps_are_that_programs(asked)
     assert "backup of that program" in error.remedy
 
 
-def test_an_engine_without_plans_fetches_no_file_for_anybody():
-    with pytest.raises(Unsupported, match=r"image 7: its file from a host: this engine fetches files by its own"):
-        Plain().image_returned(7)
-
-
-def test_a_record_shows_nothing_of_the_template_that_it_was_made_from():
-    secret = Template((("PASSWORD", "s3cr3t"),))
-    record = VmRecord(0, "web", "u", "RUNNING", "RUNNING", "node1", "kvm", 1, 1.0, None, 64, request=secret)
-    assert "s3cr3t" not in repr(record)
-    assert record.request is secret
-    assert (record.addresses, record.warnings, record.outdated) == (None, (), False)
-
-
-def test_a_machine_that_is_asked_for_runs_anywhere_and_ends_gently():
-    request = VmRequest("web", Template())
-    assert (request.host, request.wanted, request.position) == ("", "RUNNING", None)
-    assert VmOrders() == VmOrders(hard=False, shutdown_timeout=120, operation="")
+@pytest.mark.parametrize("kind", ["images", "datastores", "networks", "templates", "hosts", "vms"])
+def test_a_port_that_an_engine_does_not_have_says_so(kind):
+    with pytest.raises(Unsupported, match=f"{kind}: info: this engine has no {kind}"):
+        getattr(Plain(), kind).info("web")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import ENGINES, engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CatalogError,
@@ -38,23 +38,23 @@ NETWORK = Network(None, "net", bridge="nbr1", address_ranges=(AddressRange(NEW_A
 # One of each kind: how it is made, found, changed and deleted; `changed` is what it has after the change.
 KINDS = {
     "image": (
-        lambda engine: engine.image_allocate(Image(None, "it")),
-        lambda engine: engine.image_update("it", state=ImageState.ERROR, error="no room"),
+        lambda engine: engine.images.allocate(Image(None, "it")),
+        lambda engine: engine.images.update("it", state=ImageState.ERROR, error="no room"),
         {"error": "no room"},
     ),
-    "vn": (
-        lambda engine: engine.vn_allocate(replace(NETWORK, name="it")),
-        lambda engine: engine.vn_update("it", attributes={"DNS": "10.67.0.1"}),
+    "network": (
+        lambda engine: engine.networks.allocate(replace(NETWORK, name="it")),
+        lambda engine: engine.networks.update("it", attributes={"DNS": "10.67.0.1"}),
         {"attributes": {"DNS": "10.67.0.1"}},
     ),
     "template": (
-        lambda engine: engine.template_allocate("it", WEB),
-        lambda engine: engine.template_update("it", parse("CPU = 2\nMEMORY = 64\n")),
+        lambda engine: engine.templates.allocate("it", WEB),
+        lambda engine: engine.templates.update("it", parse("CPU = 2\nMEMORY = 64\n")),
         {"template": parse("CPU = 2\nMEMORY = 64\n")},
     ),
     "host": (
-        lambda engine: engine.host_allocate(Host(None, "it", state=HostState.MONITORED, memory=64, cpu=1)),
-        lambda engine: engine.host_update("it", state=HostState.DISABLED),
+        lambda engine: engine.hosts.allocate(Host(None, "it", state=HostState.MONITORED, memory=64, cpu=1)),
+        lambda engine: engine.hosts.update("it", state=HostState.DISABLED),
         {"state": HostState.DISABLED},
     ),
 }
@@ -62,7 +62,7 @@ each_kind = pytest.mark.parametrize("kind", sorted(KINDS))
 
 
 def verb(engine, kind, what):
-    return getattr(engine, f"{kind}_{what}")
+    return getattr(getattr(engine, f"{kind}s"), what)
 
 
 def names(engine, kind):
@@ -127,7 +127,7 @@ def test_a_session_that_raises_leaves_nothing(bare, reopen, kind):
 def test_an_attempt_is_undone_alone(bare, kind):
     make = KINDS[kind][0]
     with bare.session():
-        kept = bare.host_allocate(Host(None, "kept", state=HostState.MONITORED))
+        kept = bare.hosts.allocate(Host(None, "kept", state=HostState.MONITORED))
         with pytest.raises(NotFound), bare.attempt():
             make(bare)
             verb(bare, kind, "info")("nosuch")
@@ -135,7 +135,7 @@ def test_an_attempt_is_undone_alone(bare, kind):
         with bare.attempt():
             make(bare)
     assert "it" in names(bare, kind)
-    assert bare.host_info("kept") == kept
+    assert bare.hosts.info("kept") == kept
 
 
 @each_kind
@@ -146,9 +146,9 @@ def test_an_attempt_that_raises_undoes_those_within_it(bare, kind):
             with bare.attempt():
                 make(bare)
             with pytest.raises(NotFound), bare.attempt():
-                bare.host_allocate(Host(None, "inner", state=HostState.MONITORED))
+                bare.hosts.allocate(Host(None, "inner", state=HostState.MONITORED))
                 verb(bare, kind, "info")("nosuch")
-            assert "it" in names(bare, kind) and "inner" not in [host.name for host in bare.host_pool()]
+            assert "it" in names(bare, kind) and "inner" not in [host.name for host in bare.hosts.pool()]
             verb(bare, kind, "info")("nosuch")
         assert "it" not in names(bare, kind)
     assert names(bare, kind) == []
@@ -167,14 +167,14 @@ def test_check_mode_sees_what_it_did_and_keeps_nothing(bare, reopen, kind):
 
 
 def test_a_machine_of_an_attempt_that_raises_gives_everything_back(engine):
-    before = (engine.host_info("node1"), engine.vn_info("Public"), engine.image_info("demo"))
+    before = (engine.hosts.info("node1"), engine.networks.info("Public"), engine.images.info("demo"))
     with engine.session():
         with pytest.raises(NotFound), engine.attempt():
-            engine.vm_instantiate([request()])
-            assert engine.vn_info("Public").address_ranges[0].used == 1
-            engine.vm_instantiate([request("b", host="nosuch")])
-        assert engine.vm_pool() == []
-    assert (engine.host_info("node1"), engine.vn_info("Public"), engine.image_info("demo")) == before
+            engine.vms.instantiate([request()])
+            assert engine.networks.info("Public").address_ranges[0].used == 1
+            engine.vms.instantiate([request("b", host="nosuch")])
+        assert engine.vms.pool() == []
+    assert (engine.hosts.info("node1"), engine.networks.info("Public"), engine.images.info("demo")) == before
 
 
 def test_declared_objects_can_be_used_in_check_mode(options):
@@ -189,9 +189,9 @@ def test_declared_objects_can_be_used_in_check_mode(options):
                 "templates": [{"name": "web", "template": "CPU = 1\nMEMORY = 64\n"}],
             }
         )
-        made = engine.vm_instantiate([request()])
+        made = engine.vms.instantiate([request()])
         assert (made[0].host, made[0].nics[0]["ip"]) == ("node1", "10.66.0.10")
-        assert engine.template_info("web").template == parse("CPU = 1\nMEMORY = 64\n")
+        assert engine.templates.info("web").template == parse("CPU = 1\nMEMORY = 64\n")
     engine.close()
 
 
@@ -238,125 +238,125 @@ def test_a_miss_names_what_was_asked(bare, kind):
 
 def test_what_a_machine_uses_is_not_deleted(engine):
     with engine.session():
-        engine.vm_instantiate([request()])
-    for kind, ref in (("image", "demo"), ("vn", "Public"), ("host", "node1")):
+        engine.vms.instantiate([request()])
+    for kind, ref in (("image", "demo"), ("network", "Public"), ("host", "node1")):
         with pytest.raises(InUse, match=ref), engine.session():
             verb(engine, kind, "delete")(ref)
     with engine.session():
-        engine.template_delete("web")
+        engine.templates.delete("web")
 
 
 def test_an_image_begins_locked_with_a_place_for_its_file(bare):
     with bare.session():
-        image = bare.image_allocate(Image(None, "it"))
+        image = bare.images.allocate(Image(None, "it"))
     assert image.state == ImageState.LOCKED
     assert image.source and image.uuid
 
 
 def test_an_image_keeps_to_the_rules(engine):
     with engine.session():
-        engine.vm_instantiate([request()])
+        engine.vms.instantiate([request()])
         with pytest.raises(InUse, match="persistent"), engine.attempt():
-            engine.image_update("demo", persistent=True)
-    assert engine.image_info("demo").state == ImageState.USED
-    assert engine.image_info("demo").vms == 1
+            engine.images.update("demo", persistent=True)
+    assert engine.images.info("demo").state == ImageState.USED
+    assert engine.images.info("demo").vms == 1
 
 
 def test_an_image_that_is_made_of_another_holds_that_meanwhile(engine, reopen):
     with engine.session():
-        clone = engine.image_clone("demo", Image(None, "copy"))
-    assert (clone.state, engine.image_info("demo").state) == (ImageState.LOCKED, ImageState.CLONE)
+        clone = engine.images.clone("demo", Image(None, "copy"))
+    assert (clone.state, engine.images.info("demo").state) == (ImageState.LOCKED, ImageState.CLONE)
     for change in ({"persistent": True}, {"type": ImageType.DATABLOCK}, {"state": ImageState.DISABLED}):
         with pytest.raises(WrongState, match="cloned"), reopen().session():
-            engine.image_update("demo", **change)
+            engine.images.update("demo", **change)
     with engine.session():
         # Machines may rest on what is not written to.
-        engine.vm_instantiate([request()])
-        assert engine.image_info("demo").state == ImageState.USED
-        again = engine.image_clone("demo", Image(None, "other"))
-        engine.image_update(clone.id, state=ImageState.READY, operation="")
-        assert engine.image_info("demo").state == ImageState.USED
-        engine.image_delete(again.id)
-    assert engine.image_info("demo").state == ImageState.USED
+        engine.vms.instantiate([request()])
+        assert engine.images.info("demo").state == ImageState.USED
+        again = engine.images.clone("demo", Image(None, "other"))
+        engine.images.update(clone.id, state=ImageState.READY, operation="")
+        assert engine.images.info("demo").state == ImageState.USED
+        engine.images.delete(again.id)
+    assert engine.images.info("demo").state == ImageState.USED
 
 
 @pytest.mark.parametrize("end", ["ready", "error", "deleted"])
 def test_an_image_is_ready_again_after_its_last_clone(engine, end):
     with engine.session():
-        first, second = (engine.image_clone("demo", Image(None, name)) for name in ("a", "b"))
+        first, second = (engine.images.clone("demo", Image(None, name)) for name in ("a", "b"))
         for clone in (first, second):
-            assert engine.image_info("demo").state == ImageState.CLONE
+            assert engine.images.info("demo").state == ImageState.CLONE
             if end == "deleted":
-                engine.image_delete(clone.id)
+                engine.images.delete(clone.id)
             else:
-                engine.image_update(clone.id, state=ImageState[end.upper()], operation="", error="x")
-    assert engine.image_info("demo").state == ImageState.READY
+                engine.images.update(clone.id, state=ImageState[end.upper()], operation="", error="x")
+    assert engine.images.info("demo").state == ImageState.READY
     assert not engine.ledger().findings
 
 
 def test_what_is_unfinished_stays_for_one_machine(engine):
     with engine.session():
-        engine.image_update("demo", unfinished="installing", persistent=False)
+        engine.images.update("demo", unfinished="installing", persistent=False)
         for change in ({"persistent": True}, {"type": ImageType.DATABLOCK}):
             with pytest.raises(WrongState, match="is not finished"), engine.attempt():
-                engine.image_update("demo", **change)
-        engine.vm_instantiate([request()])
+                engine.images.update("demo", **change)
+        engine.vms.instantiate([request()])
         with pytest.raises(InUse, match="is not finished"), engine.attempt():
-            engine.vm_instantiate([request("b")])
+            engine.vms.instantiate([request("b")])
         with pytest.raises(WrongState, match="is not finished"), engine.attempt():
-            engine.image_clone("demo", Image(None, "copy"))
+            engine.images.clone("demo", Image(None, "copy"))
         # Done: the next may have it.
-        engine.image_update("demo", unfinished="")
-        engine.vm_instantiate([request("b")])
+        engine.images.update("demo", unfinished="")
+        engine.vms.instantiate([request("b")])
 
 
 def test_every_catalog_has_its_datastores_and_others_from_100_on(bare, reopen):
-    assert [(each.id, each.name, each.type.name) for each in bare.datastore_pool()] == [
+    assert [(each.id, each.name, each.type.name) for each in bare.datastores.pool()] == [
         (0, "system", "SYSTEM"), (1, "default", "IMAGE"), (2, "files", "FILE"),
     ]  # fmt: skip
     with bare.session():
-        made = bare.datastore_allocate(Datastore(None, "fast", attributes={"A": "1"}))
+        made = bare.datastores.allocate(Datastore(None, "fast", attributes={"A": "1"}))
         assert (made.id, made.type, made.capacity_check) == (100, DatastoreType.IMAGE, True)
         with pytest.raises(Conflict, match="fast"), bare.attempt():
-            bare.datastore_allocate(Datastore(None, "fast"))
+            bare.datastores.allocate(Datastore(None, "fast"))
         with pytest.raises(InvalidValue, match="datastore 0"), bare.attempt():
-            bare.datastore_allocate(Datastore(None, "more", DatastoreType.SYSTEM))
+            bare.datastores.allocate(Datastore(None, "more", DatastoreType.SYSTEM))
         with pytest.raises(Conflict, match="keeps its type"), bare.attempt():
-            bare.datastore_update("fast", type=DatastoreType.FILE)
-        bare.datastore_update("fast", capacity_check=False, description="d", attributes={"B": "2"})
-        image = bare.image_allocate(Image(None, "it", datastore_id=100))
+            bare.datastores.update("fast", type=DatastoreType.FILE)
+        bare.datastores.update("fast", capacity_check=False, description="d", attributes={"B": "2"})
+        image = bare.images.allocate(Image(None, "it", datastore_id=100))
     assert "/100/" in image.source
-    found = reopen().datastore_info("100")
+    found = reopen().datastores.info("100")
     assert (found.capacity_check, found.description, found.attributes, found.images) == (False, "d", {"B": "2"}, 1)
     for ref, error in (("system", Conflict), ("default", Conflict), ("2", Conflict), ("fast", InUse), ("x", NotFound)):
         with pytest.raises(error, match=ref if ref != "2" else "files"), bare.session():
-            bare.datastore_delete(ref)
+            bare.datastores.delete(ref)
     with bare.session():
-        bare.image_delete("it")
-        bare.datastore_delete("fast")
-        assert bare.datastore_allocate(Datastore(None, "fast")).id == 101
+        bare.images.delete("it")
+        bare.datastores.delete("fast")
+        assert bare.datastores.allocate(Datastore(None, "fast")).id == 101
 
 
 def test_address_ranges_come_and_go(bare):
     more = AddressRange(NEW_AR, "IP4", 3, ip="10.67.0.50")
     with bare.session():
-        bare.vn_allocate(NETWORK)
-        assert [r.ar_id for r in bare.vn_add_ar("net", more).address_ranges] == [0, 1]
-        assert bare.vn_update_ar("net", replace(more, ar_id=1, size=4)).address_ranges[1].size == 4
-        assert [r.ar_id for r in bare.vn_rm_ar("net", 0).address_ranges] == [1]
+        bare.networks.allocate(NETWORK)
+        assert [r.ar_id for r in bare.networks.add_ar("net", more).address_ranges] == [0, 1]
+        assert bare.networks.update_ar("net", replace(more, ar_id=1, size=4)).address_ranges[1].size == 4
+        assert [r.ar_id for r in bare.networks.rm_ar("net", 0).address_ranges] == [1]
         with pytest.raises(InvalidValue), bare.attempt():
-            bare.vn_add_ar("net", replace(more, ip="10.67.0.52"))
+            bare.networks.add_ar("net", replace(more, ip="10.67.0.52"))
 
 
 def test_machines_are_selected_by_name_and_id(engine):
     with engine.session():
-        engine.vm_instantiate([request(name, pattern="a-%i") for name in ("a-0", "a-1")])
-        engine.vm_instantiate([request("b")])
-    ids = {record.name: record.id for record in engine.vm_pool()}
+        engine.vms.instantiate([request(name, pattern="a-%i") for name in ("a-0", "a-1")])
+        engine.vms.instantiate([request("b")])
+    ids = {record.name: record.id for record in engine.vms.pool()}
     assert list(ids) == ["a-0", "a-1", "b"]
 
     def found(**selectors):
-        return [record.name for record in engine.vm_pool(**selectors)]
+        return [record.name for record in engine.vms.pool(**selectors)]
 
     assert found(names=["b", "nosuch"]) == ["b"]
     assert found(patterns=["a-%i"]) == ["a-0", "a-1"]
@@ -367,5 +367,5 @@ def test_machines_are_selected_by_name_and_id(engine):
 def test_records_hold_no_secrets_in_what_is_printed(engine):
     secret = parse('CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "demo" ]\nCONTEXT = [ PASSWORD = "s3cr3t" ]\n')
     with engine.session():
-        engine.vm_instantiate([replace(request(), template=secret)])
-    assert "s3cr3t" not in repr(engine.vm_pool())
+        engine.vms.instantiate([replace(request(), template=secret)])
+    assert "s3cr3t" not in repr(engine.vms.pool())

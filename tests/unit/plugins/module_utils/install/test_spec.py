@@ -34,8 +34,8 @@ def engine(tmp_path) -> Iterator[EmbeddedEngine]:
     (tmp_path / "nebula").mkdir()
     found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
     with found.session():
-        found.image_allocate(Image(None, "stored", ImageType.CDROM))
-        found.template_allocate("small", Template.from_mapping({"MEMORY": 3000}))
+        found.images.allocate(Image(None, "stored", ImageType.CDROM))
+        found.templates.allocate("small", Template.from_mapping({"MEMORY": 3000}))
     yield found
     found.close()
 
@@ -208,7 +208,7 @@ def test_an_iso_that_is_nowhere(engine):
 
 def test_an_iso_of_which_the_image_was_installed_may_be_gone(engine):
     with engine.session():
-        engine.image_allocate(Image(None, "debian", attributes={next_step.FROM: "gone.iso"}))
+        engine.images.allocate(Image(None, "debian", attributes={next_step.FROM: "gone.iso"}))
     assert spec_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
     for item in ({"iso": "other.iso"}, {"iso": "gone.iso", "name": "another"}):
         with pytest.raises(InvalidValue, match="no image of that name"):

@@ -43,8 +43,8 @@ def engine(tmp_path) -> Iterator[EmbeddedEngine]:
     with found.session():
         ranges = (AddressRange(0, "IP4", 5, ip="10.66.0.10"),)
         # Nothing is written here: the room of this machine is no matter.
-        found.datastore_update(1, capacity_check=False)
-        found.vn_allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
+        found.datastores.update(1, capacity_check=False)
+        found.networks.allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
     yield found
     found.close()
 
@@ -66,7 +66,7 @@ def stored(engine, content=b"", **fields):
     """The image that is installed, as a run has left it."""
     attributes = {next_step.FROM: "debian.iso", next_step.VERIFIED: "NO", **fields.pop("attributes", {})}
     with engine.session():
-        image = engine.image_allocate(Image(None, "debian", attributes=attributes, size=4, format="raw", **fields))
+        image = engine.images.allocate(Image(None, "debian", attributes=attributes, size=4, format="raw", **fields))
     place = Path(image.source)
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("wb") as file:
@@ -179,12 +179,12 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0])
-    assert engine.image_info("debian").unfinished == next_step.INSTALLED and outcome.vms == []
+    assert engine.images.info("debian").unfinished == next_step.INSTALLED and outcome.vms == []
     outcome = told(engine, "prepared", {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.CONVERT] and not outcome.waits
     outcome = told(engine, "converted", {"state": "installed", "verify": False})
     assert not errors(outcome) and due(outcome) == [next_step.DONE]
-    found = engine.image_info("debian")
+    found = engine.images.info("debian")
     assert (found.id, found.type, found.state, found.error) == (image.id, ImageType.OS, ImageState.READY, "")
     assert Path(found.source).read_bytes().startswith(b"by hand")
 
@@ -207,7 +207,7 @@ def test_nothing_is_made_for_what_is_said_to_be_installed(engine, state):
             "install debian: state installed: nothing was installed yet. Say state: present to begin with it"
         ]
         assert not outcome.waits and not outcome.vms
-        assert len(engine.image_pool()) == int(there)
+        assert len(engine.images.pool()) == int(there)
 
 
 # -- what is finished -------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
     (tmp_path / "nebula").mkdir()
     found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
     with found.session():
-        found.host_allocate(Host(None, "node1", state=HostState.MONITORED, memory=8192, cpu=16.0))
+        found.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=8192, cpu=16.0))
     store_iso(found, "debian.iso", bootable())
     yield found
     found.close()
@@ -72,8 +72,8 @@ def bootable() -> bytes:
 
 def store_iso(engine: EmbeddedEngine, name: str, content: bytes, **fields: Any) -> Image:
     with engine.session():
-        image = engine.image_allocate(Image(None, name, type=ImageType.CDROM, **fields))
-        image = engine.image_update(image.id, state=ImageState.READY, size=1)
+        image = engine.images.allocate(Image(None, name, type=ImageType.CDROM, **fields))
+        image = engine.images.update(image.id, state=ImageState.READY, size=1)
     Path(image.source).parent.mkdir(parents=True, exist_ok=True)
     Path(image.source).write_bytes(content)
     return image
@@ -99,42 +99,42 @@ def deploy(engine: EmbeddedEngine, items: Sequence[Mapping[str, Any]]) -> None:
     with engine.session():
         outcomes, _warnings = reconcile(engine, items)
         assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
-        for host, plan in engine.vm_plans().items():
+        for host, plan in engine.vms.plans().items():
             done = [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms]
-            engine.vm_record(host, done)
+            engine.vms.record(host, done)
 
 
 def seen(engine: EmbeddedEngine, state: str, ended: str = "", reached: bool = True) -> tuple[Observed, ...]:
     """What the node says of its machines."""
-    vms = [ObservedVm(each.id or 0, each.uuid, state, each.generation, ended=ended) for each in engine.vm_pool()]
+    vms = [ObservedVm(each.id or 0, each.uuid, state, each.generation, ended=ended) for each in engine.vms.pool()]
     return (Observed("node1", reached=reached, vms=tuple(vms) if reached else ()),)
 
 
 def installing(engine: EmbeddedEngine, item: Mapping[str, Any] | None = None) -> Image:
     """A machine that installs, and has written to its disk; what the image is then."""
     deploy(engine, well(call(engine, "prepared", item)).vms)
-    image = engine.image_info("debian")
+    image = engine.images.info("debian")
     with Path(image.source).open("r+b") as file:
         file.write(b"installed")
     return image
 
 
 def heard(engine: EmbeddedEngine, **fields: Any) -> list[dict[str, Any]]:
-    return [{"name": "debian", "vm_id": engine.vm_pool()[0].id, "installed": True, "how": "its guest", **fields}]
+    return [{"name": "debian", "vm_id": engine.vms.pool()[0].id, "installed": True, "how": "its guest", **fields}]
 
 
 def templates(engine: EmbeddedEngine) -> list[str]:
-    return [stored.name for stored in engine.template_pool()]
+    return [stored.name for stored in engine.templates.pool()]
 
 
 @needs_qemu_img
 def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) -> None:
     outcome = well(call(engine, "begun"))
     assert outcome.works[0].step == next_step.MAKE and outcome.works[0].changed and outcome.isos == []
-    assert [image.name for image in engine.image_pool()] == ["debian.iso"]
+    assert [image.name for image in engine.images.pool()] == ["debian.iso"]
 
     outcome = well(call(engine, "prepared"))
-    image = engine.image_info("debian")
+    image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state) == (ImageType.DATABLOCK, True, ImageState.READY)
     assert (image.unfinished, image.attributes[next_step.FROM]) == (next_step.INSTALLING, "debian.iso")
     assert os.path.getsize(image.source) == 4 * MIB and templates(engine) == [NAME]
@@ -149,17 +149,17 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     assert outcome.works[0].step == next_step.WAIT and not outcome.works[0].changed
     outcome = well(call(engine, "prepared", observed=seen(engine, "RUNNING")))
     assert outcome.vms == [{"name": NAME, "state": "present"}] and outcome.waits[0]["fresh"] is False
-    assert engine.image_info("debian").uuid == image.uuid
+    assert engine.images.info("debian").uuid == image.uuid
 
-    stime = engine.vm_pool()[0].stime
+    stime = engine.vms.pool()[0].stime
     outcome = well(call(engine, "recorded", waited=heard(engine), now=stime + 90))
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     assert row(outcome.works[0])["seconds"] == 90 and outcome.works[0].how == "its guest"
-    assert engine.image_info("debian").unfinished == next_step.INSTALLED
+    assert engine.images.info("debian").unfinished == next_step.INSTALLED
     deploy(engine, outcome.vms)
 
     outcome = well(call(engine, "converted"))
-    image = engine.image_info("debian")
+    image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state, image.error) == (ImageType.OS, False, ImageState.READY, "")
     assert image.attributes[next_step.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
     assert templates(engine) == [TRIAL] and outcome.vms == [{"name": TRIAL, "template": TRIAL, "state": "running"}]
@@ -172,7 +172,7 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": True, "said": "login:"}]))
     assert outcome.vms == [{"name": TRIAL, "state": "absent", "hard": True}] and outcome.works[0].how == "login:"
     deploy(engine, outcome.vms)
-    assert templates(engine) == [] and engine.vm_pool() == []
+    assert templates(engine) == [] and engine.vms.pool() == []
 
     for state in ("begun", "prepared", "recorded", "converted", "concluded", "shown"):
         outcome = well(call(engine, state))
@@ -208,18 +208,18 @@ def test_what_is_given_up_leaves_nothing(engine: EmbeddedEngine) -> None:
     deploy(engine, outcome.vms)
     outcome = well(call(engine, "prepared", absent))
     assert outcome.works[0].changed and row(outcome.works[0])["step"] == "given up"
-    assert [each.name for each in engine.image_pool()] == ["debian.iso"] and templates(engine) == []
+    assert [each.name for each in engine.images.pool()] == ["debian.iso"] and templates(engine) == []
     assert not os.path.exists(image.source)
     assert not well(call(engine, "prepared", absent)).works[0].changed
 
 
 def test_giving_up_leaves_a_finished_image_as_it_is(engine: EmbeddedEngine) -> None:
     with engine.session():
-        image = engine.image_allocate(Image(None, "debian", attributes={next_step.FROM: "debian.iso"}))
-        engine.image_update(image.id, state=ImageState.READY)
+        image = engine.images.allocate(Image(None, "debian", attributes={next_step.FROM: "debian.iso"}))
+        engine.images.update(image.id, state=ImageState.READY)
     outcome = well(call(engine, "prepared", {"state": "absent"}))
     assert not outcome.works[0].changed and row(outcome.works[0])["step"] == "ready, and left as it is"
-    assert engine.image_info("debian").state == ImageState.READY
+    assert engine.images.info("debian").state == ImageState.READY
 
 
 def test_a_start_that_nobody_recorded_is_recorded(engine: EmbeddedEngine) -> None:
@@ -227,13 +227,13 @@ def test_a_start_that_nobody_recorded_is_recorded(engine: EmbeddedEngine) -> Non
     well(call(engine, "prepared"))
     with engine.session():
         reconcile(engine, [{"name": NAME, "template": NAME}])
-        engine.vm_plans()
-    assert engine.vm_pool()[0].state not in ("RUNNING", "POWEROFF")
-    with Path(engine.image_info("debian").source).open("r+b") as file:
+        engine.vms.plans()
+    assert engine.vms.pool()[0].state not in ("RUNNING", "POWEROFF")
+    with Path(engine.images.info("debian").source).open("r+b") as file:
         file.write(b"installed")
     outcome = well(call(engine, "begun", observed=seen(engine, "POWEROFF", "guest")))
     assert outcome.works[0].step == next_step.WAIT
-    assert engine.vm_pool()[0].state == "RUNNING"
+    assert engine.vms.pool()[0].state == "RUNNING"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_blank_disk_is_nobody_s_work(engine: EmbeddedEngine, format: str) -> N
     deploy(engine, well(call(engine, "prepared", keys)).vms)
     outcome = well(call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown")))
     assert outcome.works[0].step == next_step.END
-    with Path(engine.image_info("debian").source).open("ab") as file:
+    with Path(engine.images.info("debian").source).open("ab") as file:
         file.write(os.urandom(2 * MIB))
     outcome = call(engine, "begun", keys, observed=seen(engine, "POWEROFF", "unknown"))
     assert outcome.works[0].step == next_step.UNSURE
@@ -270,11 +270,11 @@ def test_a_blank_disk_is_nobody_s_work(engine: EmbeddedEngine, format: str) -> N
 def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
     installing(engine)
     deploy(engine, well(call(engine, "recorded", waited=heard(engine))).vms)
-    image = engine.image_info("debian")
+    image = engine.images.info("debian")
     for state in ("recorded", "converted", "concluded"):
         outcome = well(call(engine, state, {"state": "absent"}))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.image_info("debian") == image and image.unfinished == next_step.INSTALLED
+    assert engine.images.info("debian") == image and image.unfinished == next_step.INSTALLED
 
 
 def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -> None:
@@ -284,7 +284,7 @@ def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     deploy(engine, outcome.vms)
     well(call(engine, "prepared"))
-    now = engine.image_info("debian")
+    now = engine.images.info("debian")
     assert now.uuid != image.uuid and os.stat(now.source).st_blocks == 0 and not os.path.exists(image.source)
 
 
@@ -295,7 +295,7 @@ def test_what_another_run_went_on_with_is_not_recorded(engine: EmbeddedEngine) -
     for waited in ([], heard(engine, installed=False), heard(engine, name="other")):
         outcome = well(call(engine, "recorded", waited=waited))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.image_info("debian").unfinished == next_step.INSTALLING
+    assert engine.images.info("debian").unfinished == next_step.INSTALLING
 
 
 def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> None:
@@ -303,7 +303,7 @@ def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> 
     well(call(engine, "recorded", waited=heard(engine)))
     said = refused(call(engine, "converted"), WrongState)
     assert said.startswith(f"install debian: machine {NAME}: it is RUNNING, and still has the disk. Power it off")
-    assert engine.image_info("debian").type == image.type
+    assert engine.images.info("debian").type == image.type
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_disk_that_no_machine_has_had_is_of_another_size(engine: EmbeddedEngin
 @pytest.mark.parametrize("name", [NAME, TRIAL])
 def test_a_template_of_somebody_else_stays(engine: EmbeddedEngine, name: str) -> None:
     with engine.session():
-        engine.template_allocate(name, Template.from_mapping({"MEMORY": 64}))
+        engine.templates.allocate(name, Template.from_mapping({"MEMORY": 64}))
     for state in ("begun", "prepared"):
         said = refused(call(engine, state), Conflict)
         assert said.startswith(f"install debian: template {name}: there is one of that name that has nothing to do")
@@ -345,12 +345,12 @@ def test_an_image_or_a_machine_of_somebody_else_stays(engine: EmbeddedEngine) ->
     said = refused(call(engine, "begun"), Conflict)
     assert said.startswith("install debian: image install-debian-answers: there is one of that name (id 1)")
     well(call(engine, "prepared", {"state": "absent"}))
-    assert len(engine.image_pool()) == 2
+    assert len(engine.images.pool()) == 2
     store_iso(engine, "debian", b"x")
     said = refused(call(engine, "begun"), Conflict)
     assert said.startswith("install debian: image debian: there is one of that name (id 2, CDROM) that this did not")
     with engine.session():
-        engine.template_allocate("web", Template.from_mapping({"MEMORY": 64, "DISK": {"IMAGE": "debian.iso"}}))
+        engine.templates.allocate("web", Template.from_mapping({"MEMORY": 64, "DISK": {"IMAGE": "debian.iso"}}))
     deploy(engine, [{"name": NAME, "template": "web"}])
     said = refused(call(engine, "begun", {"state": "absent"}), Conflict)
     assert said.startswith(f"install debian: machine {NAME}: machine 0 has that name, and has nothing to do with it")
@@ -378,7 +378,7 @@ def test_what_can_not_be_is_refused_before_anything_is_made(
         outcome = call(engine, "begun", keys, check_mode=check_mode)
         assert refused(outcome, kind).startswith(f"install debian: {words}"), outcome.works[0].error
         assert outcome.vms == outcome.isos == [] and not outcome.works[0].changed
-    assert [image.name for image in engine.image_pool()] == ["debian.iso"] and templates(engine) == []
+    assert [image.name for image in engine.images.pool()] == ["debian.iso"] and templates(engine) == []
 
 
 def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEngine) -> None:
@@ -389,14 +389,14 @@ def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEn
     store_iso(engine, "kernel.iso", content.getvalue())
     installing(engine, keys)
     for what, content in (("kernel", b"kernel" * 500), ("initrd", b"initrd" * 900)):
-        image = engine.image_info(f"install-debian-{what}")
+        image = engine.images.info(f"install-debian-{what}")
         assert Path(image.source).read_bytes() == content
         assert image.attributes == {next_step.MARK: "debian"} and image.origin == f"{what} of install debian"
-    text = str(engine.template_info(NAME).template.to_mapping())
+    text = str(engine.templates.info(NAME).template.to_mapping())
     assert "install-debian-kernel" in text and "install-debian-initrd" in text
     deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])
     well(call(engine, "prepared", {"state": "absent"}))
-    assert [image.name for image in engine.image_pool()] == ["debian.iso", "kernel.iso"]
+    assert [image.name for image in engine.images.pool()] == ["debian.iso", "kernel.iso"]
     said = refused(call(engine, "begun", {**keys, "initrd": "INITRD.GZ"}), NebulaError)
     assert "it has no installer's kernel at VMLINUZ and INITRD.GZ. Give kernel and initrd as they are called" in said
 
@@ -410,7 +410,7 @@ def test_an_iso_of_answers_is_long_enough_for_every_search_by_label(
     monkeypatch.setattr(store, "require_capacity", lambda *_arguments: None)
     keys = {"answers": {"kind": "kickstart", "password_hash": "x"}, "boot": "iso", "size": 10240}
     well(call(engine, "prepared", keys, answers={"debian": "text\n"}))
-    source = Path(engine.image_info("install-debian-answers").source)
+    source = Path(engine.images.info("install-debian-answers").source)
     content = source.read_bytes()
     assert content[32808:32840].rstrip() == b"OEMDRV"
     assert len(content) == struct.unpack_from("<I", content, 32768 + 80)[0] * 2048 >= 128 * 1024
@@ -443,15 +443,15 @@ def test_one_iso_for_two_installations_is_fetched_once(engine: EmbeddedEngine, t
 def test_an_iso_that_changed_between_two_calls_is_not_used(engine: EmbeddedEngine) -> None:
     well(call(engine, "begun"))
     with engine.session():
-        engine.image_update("debian.iso", state=ImageState.ERROR, error="cut")
+        engine.images.update("debian.iso", state=ImageState.ERROR, error="cut")
     said = refused(call(engine, "prepared"), WrongState)
     assert said == (
         "install debian: iso debian.iso: it is in state ERROR (cut). Store it again: nebula_image with its path"
     )
-    assert [image.name for image in engine.image_pool()] == ["debian.iso"]
+    assert [image.name for image in engine.images.pool()] == ["debian.iso"]
     with engine.session():
-        engine.image_update("debian.iso", state=ImageState.READY)
-        engine.image_update("debian.iso", state=ImageState.DISABLED)
+        engine.images.update("debian.iso", state=ImageState.READY)
+        engine.images.update("debian.iso", state=ImageState.DISABLED)
     said = refused(call(engine, "prepared"), WrongState)
     assert said == "install debian: iso debian.iso: it is DISABLED. Enable it: nebula_image with state: enabled"
 
@@ -470,7 +470,7 @@ def test_an_iso_that_is_gone_by_the_next_call_is_told(engine: EmbeddedEngine, is
 
 def test_what_is_no_cd_by_the_next_call_is_not_installed_from(engine: EmbeddedEngine) -> None:
     with engine.session():
-        image = engine.image_allocate(Image(None, "disk", type=ImageType.DATABLOCK))
-        engine.image_update(image.id, state=ImageState.READY)
+        image = engine.images.allocate(Image(None, "disk", type=ImageType.DATABLOCK))
+        engine.images.update(image.id, state=ImageState.READY)
     said = refused(call(engine, "prepared", {"iso": {"image": "disk"}}), ImageRefused)
     assert said == "install debian: iso disk: that image is of type DATABLOCK. Name one of type CDROM"

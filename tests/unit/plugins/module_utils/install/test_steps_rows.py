@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import Machine

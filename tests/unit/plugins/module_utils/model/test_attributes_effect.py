@@ -197,19 +197,19 @@ def engine(engines):
 def furnished(root: str, hypervisor: str) -> EmbeddedEngine:
     opened = EmbeddedEngine(root, create=True)
     with opened.session():
-        opened.host_allocate(Host(None, "node", hypervisor, state=HostState.MONITORED, memory=4096, cpu=16.0))
+        opened.hosts.allocate(Host(None, "node", hypervisor, state=HostState.MONITORED, memory=4096, cpu=16.0))
         for name, kind in (
             ("os", ImageType.OS), ("other", ImageType.OS), ("kernel", ImageType.KERNEL), ("initrd", ImageType.RAMDISK),
         ):  # fmt: skip
-            image = opened.image_allocate(Image(None, name, type=kind))
-            opened.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", source=f"/{name}")
+            image = opened.images.allocate(Image(None, name, type=kind))
+            opened.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", source=f"/{name}")
         windows = Image(None, "windows", type=ImageType.OS, attributes={"GUEST_OS": "windows"}, bus="sata")
-        image = opened.image_allocate(windows)
-        opened.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", source="/windows")
+        image = opened.images.allocate(windows)
+        opened.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", source="/windows")
         six = AddressRange(NEW_AR, "IP4_6", 9, ip="10.66.0.10", global_prefix="2001:db8::", ula_prefix="fd00::")
-        opened.vn_allocate(Network(None, "six", bridge="br6", address_ranges=(six,)))
+        opened.networks.allocate(Network(None, "six", bridge="br6", address_ranges=(six,)))
         four = AddressRange(NEW_AR, "IP4", 9, ip="10.77.0.10")
-        opened.vn_allocate(Network(None, "other", bridge="br4", address_ranges=(four,)))
+        opened.networks.allocate(Network(None, "other", bridge="br4", address_ranges=(four,)))
     return opened
 
 
@@ -222,14 +222,14 @@ def made(engine, template: Template, warned: list[str] | None = None) -> list[ob
     found: list[object] = []
     always = uuid.UUID(int=1)
     with mock.patch("uuid.uuid4", lambda: always), pytest.raises(Undone), engine.session(), engine.attempt():
-        stored = engine.template_allocate("tested", template)
+        stored = engine.templates.allocate("tested", template)
         item = {"name": template.get("NAME") or "machine", "template": stored.name}
         if warned is not None:
             with contextlib.suppress(NebulaError):
-                warned += validate(template, hypervisors=engine.hypervisors())
+                warned += validate(template, hypervisors=engine.hosts.hypervisors())
         outcomes, _warnings = reconcile(engine, [item], ["node"])
         errors = [str(outcome.error) for outcome in outcomes if outcome.error]
-        found += errors or [acted_on(planned) for planned in engine.vm_plans(["node"])["node"].vms]
+        found += errors or [acted_on(planned) for planned in engine.vms.plans(["node"])["node"].vms]
         raise Undone
     return found
 
@@ -347,7 +347,7 @@ def test_networks_limit_their_nics(engine) -> None:
     limits = dict.fromkeys(addresses.BANDWIDTH, "7")
     with engine.session():
         slow = AddressRange(NEW_AR, "IP4", 9, ip="10.88.0.10")
-        engine.vn_allocate(Network(None, "slow", bridge="br8", attributes=limits, address_ranges=(slow,)))
+        engine.networks.allocate(Network(None, "slow", bridge="br8", attributes=limits, address_ranges=(slow,)))
     text = made(engine, template_of("NIC = [ NETWORK = slow {} ]", ""))[0][1]
     for way in ("inbound", "outbound"):
         assert f'<{way} average="7" peak="7" burst="7" />' in text

@@ -32,8 +32,8 @@ def root(tmp_path):
     place = tmp_path / "nebula"
     place.mkdir()
     with contextlib.closing(EmbeddedEngine(str(place), create=True)) as engine, engine.session():
-        engine.host_allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
-        image = engine.image_allocate(Image(None, "demo", state=ImageState.READY, sha256="0" * 64, size=1))
+        engine.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
+        image = engine.images.allocate(Image(None, "demo", state=ImageState.READY, sha256="0" * 64, size=1))
     Path(image.source).parent.mkdir(parents=True)
     Path(image.source).write_bytes(b"hello")
     return place
@@ -163,7 +163,7 @@ def test_a_lost_catalog_comes_back_from_its_newest_backup(root, catalog):
     assert (shown["file"], shown["catalog"], shown["replaced"]) == (made["path"], catalog, "")
     assert (shown["unknown"], shown["missing"], shown["images"], result.warnings) == ([], [], {}, [])
     with contextlib.closing(EmbeddedEngine(str(root))) as engine:
-        assert [host.name for host in engine.host_pool()] == ["node1"]
+        assert [host.name for host in engine.hosts.pool()] == ["node1"]
         assert engine.catalog() == catalog
     plan = from_plain(Plan, json.loads(result.payload["plans"]["node1"]))
     assert (plan.catalog, plan.number, plan.host, plan.vms) == (catalog, shown["plan"], "node1", ())
@@ -263,7 +263,7 @@ def test_a_new_catalog_is_begun_that_the_nodes_follow(tmp_path, catalog):
     assert (shown["file"], shown["catalog"]) == ("", catalog)
     assert shown["plan"] > 5
     with contextlib.closing(EmbeddedEngine(str(place))) as engine:
-        assert engine.host_pool() == []
+        assert engine.hosts.pool() == []
 
 
 def test_machines_without_a_domain_are_ended_by_their_number():

@@ -52,7 +52,7 @@ def place(root: Path, number: int = 100) -> Path:
 def test_a_datastore_is_made_with_its_directory(apply, engine, root):
     made = apply(name="fast", description="on flash", attributes={"tier": 1, "Gone": None})
     assert (made.before, made.is_changed, made.error) == (None, True, None)
-    assert engine.datastore_info("fast") == Datastore(
+    assert engine.datastores.info("fast") == Datastore(
         id=100, name="fast", description="on flash", attributes={"TIER": "1"}
     )
     assert place(root).is_dir()
@@ -84,9 +84,9 @@ def test_the_same_again_changes_nothing_even_as_its_room_does(apply):
 def test_attributes_are_added_changed_and_taken_away_by_name(apply, engine):
     apply(name="fast", attributes={"TIER": 1, "OWNER": "ops"})
     assert apply(name="fast", attributes={"tier": 2, "owner": None, "Floor": 3}).is_changed
-    assert engine.datastore_info("fast").attributes == {"TIER": "2", "FLOOR": "3"}
+    assert engine.datastores.info("fast").attributes == {"TIER": "2", "FLOOR": "3"}
     assert apply(name="fast", capacity_check=False, description="").after["capacity_check"] is False
-    assert engine.datastore_info("fast").attributes == {"TIER": "2", "FLOOR": "3"}
+    assert engine.datastores.info("fast").attributes == {"TIER": "2", "FLOOR": "3"}
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_attributes_are_added_changed_and_taken_away_by_name(apply, engine):
     ],
 )
 def test_what_cannot_be_meant_is_named_and_nothing_is_kept_of_it(apply, engine, item, parts):
-    before = engine.datastore_pool()
+    before = engine.datastores.pool()
     done = apply(name="fast", **item)
     assert isinstance(done.error, InvalidValue)
     assert not done.is_changed
     for part in ("datastore fast", *parts):
         assert part in str(done.error)
-    assert engine.datastore_pool() == before
+    assert engine.datastores.pool() == before
 
 
 @pytest.mark.parametrize("name", [None, "", "a/b", "..", 5])
@@ -125,7 +125,7 @@ def test_a_datastore_keeps_its_type(apply):
 
 def test_digits_are_a_name_and_not_the_id_of_another(apply, engine):
     assert apply(name="1", state="absent").error is None
-    assert engine.datastore_info(1).name == "default"
+    assert engine.datastores.info(1).name == "default"
     assert apply(name="1").after["id"] == 100
 
 
@@ -135,7 +135,7 @@ def test_a_datastore_goes_with_its_directory_and_only_once(apply, engine, root):
     assert foreseen.is_changed
     assert place(root).is_dir()
     apply(name="fast")
-    number = engine.datastore_info("fast").id
+    number = engine.datastores.info("fast").id
     gone = apply(name="fast", state="absent")
     assert (gone.before["name"], gone.after, gone.is_changed) == ("fast", None, True)
     assert not place(root, number).exists()
@@ -152,13 +152,13 @@ def test_files_of_nobody_keep_it_and_are_named(apply, engine, root):
     assert "datastore fast (id 100)" in text
     assert "file0, file1, file2, file3, file4. See" in text
     assert str(place(root)) in text
-    assert engine.datastore_info("fast").id == 100
+    assert engine.datastores.info("fast").id == 100
 
 
 def test_images_keep_it(apply, engine, root):
     apply(name="fast")
     with engine.session():
-        engine.image_allocate(Image(None, "demo", datastore_id=100))
+        engine.images.allocate(Image(None, "demo", datastore_id=100))
     (place(root) / "file").touch()
     text = str(apply(name="fast", state="absent").error)
     assert "1 images lie in it: demo" in text

@@ -45,7 +45,7 @@ def test_a_host_is_made_as_described_with_texts_read_as_numbers(apply, engine):
     assert made.before is None
     assert made.is_changed
     assert made.after["state"] == "MONITORED"
-    assert engine.host_info("node1") == Host(
+    assert engine.hosts.info("node1") == Host(
         id=0,
         name="node1",
         hypervisor="xen",
@@ -61,13 +61,13 @@ def test_a_host_is_made_as_described_with_texts_read_as_numbers(apply, engine):
 
 def test_the_same_again_changes_nothing_and_what_is_not_given_stays(apply, engine):
     apply(**NODE)
-    before = engine.host_info("node1")
+    before = engine.hosts.info("node1")
     for item in (NODE, {"name": "node1"}, {**NODE, "memory": None, "cpu": None}):
         assert not apply(**item).is_changed
     changed = apply(name="node1", cpu=4)
     assert changed.is_changed
     assert (changed.before["cpu"], changed.after["cpu"]) == (8.0, 4.0)
-    assert engine.host_info("node1").memory == before.memory
+    assert engine.hosts.info("node1").memory == before.memory
 
 
 @pytest.mark.parametrize(
@@ -98,19 +98,19 @@ def test_a_host_goes_and_goes_only_once(apply, engine, state):
     assert gone.before["memory"] == 4096
     assert gone.after is None
     assert gone.is_changed
-    assert engine.host_pool() == []
+    assert engine.hosts.pool() == []
     assert not apply(name="node1", state=state).is_changed
 
 
 def test_a_host_that_was_given_up_can_be_said_to_be_gone_for_good(apply, engine, monkeypatch):
     apply(**NODE)
     said = []
-    monkeypatch.setattr(engine, "host_gone", lambda name: said.append(name) or ["10.0.0.1 of network n"][: len(said)])
+    monkeypatch.setattr(engine.hosts, "gone", lambda name: said.append(name) or ["10.0.0.1 of network n"][: len(said)])
     forgotten = apply(name="node1", state="lost", gone="no")
     assert forgotten.is_changed and said == []
     freed = apply(name="node1", state="lost", gone="yes")
     assert (freed.before, freed.after, said) == ({"name": "node1", "freed": ["10.0.0.1 of network n"]}, None, ["node1"])
-    monkeypatch.setattr(engine, "host_gone", lambda name: [])
+    monkeypatch.setattr(engine.hosts, "gone", lambda name: [])
     assert not apply(name="node1", state="lost", gone=True).is_changed
     assert "It goes with state: lost only" in refusal(apply(name="node1", state="absent", gone=True))
     assert "gone 'perhaps'" in refusal(apply(name="node1", state="lost", gone="perhaps"))
@@ -121,7 +121,7 @@ def test_the_marks_of_another_catalog_are_refused_and_those_of_this_one_are_not(
     assert isinstance(other.error, ForeignObject)
     for part in ("host node1", "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", engine.catalog(), "provision.teardown"):
         assert part in str(other.error)
-    assert engine.host_pool() == []
+    assert engine.hosts.pool() == []
     assert apply(**NODE, catalog=engine.catalog()).error is None
     # Whoever gives the host up need not be asked whose it is.
     assert apply(name="node1", state="absent", catalog="another").error is None
@@ -149,7 +149,7 @@ def test_what_cannot_be_meant_is_named_and_nothing_is_kept_of_it(apply, engine, 
     assert "host node1" in text
     assert key in text
     assert told in text
-    assert engine.host_pool() == []
+    assert engine.hosts.pool() == []
 
 
 @pytest.mark.parametrize("name", [None, "", "a/b", " a", 5])
@@ -159,9 +159,9 @@ def test_a_name_that_is_none_is_refused(apply, name):
 
 def test_a_refused_change_leaves_the_host_as_it_was(apply, engine):
     apply(**NODE)
-    before = engine.host_info("node1")
+    before = engine.hosts.info("node1")
     refusal(apply(name="node1", memory=1, cpu="x"))
-    assert engine.host_info("node1") == before
+    assert engine.hosts.info("node1") == before
 
 
 def test_a_host_is_shown_with_plain_values(engine):

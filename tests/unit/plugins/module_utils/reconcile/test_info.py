@@ -31,17 +31,17 @@ def furnished(tmp_path_factory):
     root = tmp_path_factory.mktemp("furnished")
     opened = EmbeddedEngine(str(root), create=True)
     with opened.session():
-        opened.host_allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
-        opened.image_allocate(Image(None, "demo", dev_prefix="vd", state=ImageState.READY, size=16, format="qcow2"))
+        opened.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
+        opened.images.allocate(Image(None, "demo", dev_prefix="vd", state=ImageState.READY, size=16, format="qcow2"))
         ranges = (AddressRange(0, "IP4", 10, ip="10.66.0.10"),)
-        opened.vn_allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
-        opened.template_allocate("web", parse(WEB))
+        opened.networks.allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
+        opened.templates.allocate("web", parse(WEB))
     for items in ([{"name": name, "template": "web"} for name in "abc"], [{"name": "c", "state": "absent"}]):
         with opened.session():
             outcomes, _warnings = reconcile(opened, items)
             assert not [outcome.error for outcome in outcomes if outcome.error]
-            for host, plan in opened.vm_plans().items():
-                opened.vm_record(host, [VmOutcome(p.vm.vm_id, p.generation, p.wanted, True) for p in plan.vms])
+            for host, plan in opened.vms.plans().items():
+                opened.vms.record(host, [VmOutcome(p.vm.vm_id, p.generation, p.wanted, True) for p in plan.vms])
     opened.close()
     return root
 
@@ -123,7 +123,7 @@ def held(leases):
 def test_who_holds_an_address_that_nobody_has_is_told(engine, gather):
     given_up = "it was given up with host node1"
     with engine.session():
-        engine.host_forget("node1")
+        engine.hosts.forget("node1")
         # As a restored catalog holds it for a machine that was made after the backup.
         engine.store.db.execute("INSERT INTO leases VALUES (0, 0, 5, NULL, 77)")
     leases = gather("leases")
@@ -146,7 +146,7 @@ def test_an_address_of_a_machine_that_is_being_ended_is_told_as_held(engine, gat
 
 def test_an_audit_warns_of_what_is_held(engine, tmp_path):
     with engine.session():
-        engine.host_forget("node1")
+        engine.hosts.forget("node1")
     warnings = []
     info.consistency(engine, [], {"root": str(tmp_path)}, warnings)
     assert warnings[0] == "10.66.0.10 of network Public is held for VM a (id 0): it was given up with host node1"

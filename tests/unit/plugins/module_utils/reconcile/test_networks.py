@@ -206,7 +206,7 @@ def test_one_whose_bridge_gets_an_address_later_says_it_then(apply):
 def test_one_that_is_older_keeps_what_it_had_and_every_run_warns(engine, apply):
     attributes = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
     with engine.session():
-        engine.vn_allocate(Network(None, "Public", nat=True, attributes=attributes))
+        engine.networks.allocate(Network(None, "Public", nat=True, attributes=attributes))
     for _run in range(2):
         (done,), (view,), (warning,) = apply({"name": "Public", **WHOLE, "nat": True})
         assert not done.is_changed and "NODE_ACCESS" not in view["attributes"]
@@ -244,7 +244,7 @@ def test_what_is_said_to_nodes_is_not_said_to_machines(engine, apply):
     ranges = [{"ip": "10.66.0.10", "size": 5}]
     apply({"name": "Public", **WHOLE, "nat": True, "one_node": True, "address_ranges": ranges})
     with engine.session():
-        network = engine.vn_info("Public")
+        network = engine.networks.info("Public")
         values = engine.networks.nic_values(network, 0)
     assert network.attributes["ONE_NODE"] == "YES"
     assert set(network.attributes) - set(values) == {"NODE_ACCESS", "ONE_NODE"}

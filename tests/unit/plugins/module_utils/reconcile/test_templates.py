@@ -102,7 +102,7 @@ def test_strict_is_read_in_all_words_for_it(apply, word, strict):
 def test_a_word_for_strict_that_is_neither_is_refused(apply, engine):
     (done,), _views, _warnings = apply({"name": "web", "template": TEXT, "strict": "perhaps"})
     assert "template web: strict 'perhaps': it is neither true nor false" in str(done.error)
-    assert engine.template_pool() == []
+    assert engine.templates.pool() == []
 
 
 def test_each_name_is_in_the_list_once_however_it_is_said(apply):

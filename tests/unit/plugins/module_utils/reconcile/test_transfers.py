@@ -213,7 +213,7 @@ def engine(root):
     """A catalog with an image whose last machine wrote to it on node1."""
     with contextlib.closing(EmbeddedEngine(str(root), create=True)) as opened:
         with opened.session():
-            image = opened.image_allocate(Image(None, "data", persistent=True, format="raw", size=1))
+            image = opened.images.allocate(Image(None, "data", persistent=True, format="raw", size=1))
             opened.store.db.execute(
                 "UPDATE images SET state = ?, operation = ?", (int(ImageState.LOCKED_USED_PERS), way_back("node1"))
             )
@@ -232,7 +232,7 @@ def fetch(engine, root):
 
 def image_of(engine):
     with engine.session():
-        return engine.image_info("data")
+        return engine.images.info("data")
 
 
 def test_check_mode_names_what_would_come(engine, fetch, root):

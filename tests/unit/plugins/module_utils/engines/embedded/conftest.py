@@ -37,16 +37,16 @@ def inside(furnished):
 
 def decide(engine, *items, observed=(), hosts=None):
     """The plans for these items of a list; every item has to be as it is wanted."""
-    engine.vm_observe(observed)
+    engine.vms.observe(observed)
     outcomes, _warnings = reconcile(engine, items, hosts)
     assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
-    return engine.vm_plans(hosts)
+    return engine.vms.plans(hosts)
 
 
 def obey(engine, plans):
     """What nodes would report that do all that is planned."""
     for host, plan in plans.items():
-        engine.vm_record(host, [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms])
+        engine.vms.record(host, [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms])
 
 
 def row(engine, vm_id=0):

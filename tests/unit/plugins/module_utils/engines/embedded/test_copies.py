@@ -67,8 +67,8 @@ def copy(place):
 def test_a_copy_tells_what_it_holds(place, copy):
     with contextlib.closing(EmbeddedEngine(str(place))) as engine:
         assert copy.catalog == engine.catalog()
-        assert copy.known == {record.uuid for record in engine.vm_pool()}
-        assert [image.uuid for image in copy.images] == [image.uuid for image in engine.image_pool()]
+        assert copy.known == {record.uuid for record in engine.vms.pool()}
+        assert [image.uuid for image in copy.images] == [image.uuid for image in engine.images.pool()]
     assert (copy.plan, copy.schema, copy.machines, copy.restored) == (1, VERSION, 2, "")
     # The next range of network 0 among them.
     assert dict(copy.next_ids) == {"hosts": 1, "images": 1, "networks": 1, "ar/0": 1, "templates": 1, "vms": 2}
@@ -477,7 +477,7 @@ def test_the_origin_is_what_a_copy_says_and_not_how_it_lies_there(place, tmp_pat
 def old(tmp_path):
     """A catalog that is in the way, and its image."""
     with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
-        engine.image_allocate(Image(None, "old"))
+        engine.images.allocate(Image(None, "old"))
     return tmp_path
 
 
@@ -503,7 +503,7 @@ def test_who_decides_meanwhile_is_not_overwritten(place, copy, old):
     with contextlib.closing(copies.Watch(str(old), act=True)) as watch:
         watch.check()
         with contextlib.closing(EmbeddedEngine(str(old))) as engine, engine.session():
-            engine.image_allocate(Image(None, "newer"))
+            engine.images.allocate(Image(None, "newer"))
         with copies.candidate(str(old), str(place / "copy"), copy.catalog) as store, pytest.raises(Conflict) as caught:
             copies.put(store, str(old), "then", watch)
     assert "another run has changed it meanwhile" in caught.value.found

@@ -89,7 +89,7 @@ def test_what_a_killed_run_left_of_an_ended_catalog_goes_as_the_next_one_is_begu
 def test_of_attempts_one_after_another_only_the_failed_one_is_undone(inside):
     def make(name, fails=False):
         with inside.attempt():
-            inside.image_allocate(Image(None, name))
+            inside.images.allocate(Image(None, name))
             if fails:
                 raise InvalidValue("image", "it is not wanted")
 
@@ -97,22 +97,22 @@ def test_of_attempts_one_after_another_only_the_failed_one_is_undone(inside):
     with pytest.raises(InvalidValue):
         make("b", fails=True)
     make("c")
-    assert [image.name for image in inside.image_pool()] == ["demo", "a", "c"]
+    assert [image.name for image in inside.images.pool()] == ["demo", "a", "c"]
     # The id of what was undone was never anybody's.
-    assert [image.id for image in inside.image_pool()] == [0, 1, 2]
+    assert [image.id for image in inside.images.pool()] == [0, 1, 2]
 
 
 def test_what_is_decided_is_kept_and_what_raises_is_not(tmp_path):
     with opened(tmp_path) as engine:
-        assert engine.decide(lambda: engine.image_allocate(Image(None, "a")).name) == "a"
+        assert engine.decide(lambda: engine.images.allocate(Image(None, "a")).name) == "a"
 
         def work():
-            engine.image_allocate(Image(None, "b"))
-            engine.image_info("nosuch")
+            engine.images.allocate(Image(None, "b"))
+            engine.images.info("nosuch")
 
         with pytest.raises(NotFound):
             engine.decide(work)
-        assert [image.name for image in engine.image_pool()] == ["a"]
+        assert [image.name for image in engine.images.pool()] == ["a"]
 
 
 def test_what_earlier_tasks_would_have_made_is_taken_as_given_and_what_is_no_kind_is_passed_over(tmp_path):
@@ -125,9 +125,9 @@ def test_what_earlier_tasks_would_have_made_is_taken_as_given_and_what_is_no_kin
                 "nosuch": [{"name": "x"}],
             }
         )
-        assert [datastore.name for datastore in engine.datastore_pool()] == ["system", "default", "files", "kernels"]
-        assert [image.name for image in engine.image_pool()] == ["vmlinuz"]
-        assert engine.host_pool() == []
+        assert [datastore.name for datastore in engine.datastores.pool()] == ["system", "default", "files", "kernels"]
+        assert [image.name for image in engine.images.pool()] == ["vmlinuz"]
+        assert engine.hosts.pool() == []
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
@@ -135,12 +135,12 @@ def test_what_earlier_tasks_would_have_made_is_taken_as_given_and_what_is_no_kin
 
 def test_nodes_that_follow_this_catalog_or_none_are_obeyed(inside):
     inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
-    inside.host_check([Observed("a"), Observed("b", catalog=inside.catalog(), plan_number=5)])
+    inside.hosts.check([Observed("a"), Observed("b", catalog=inside.catalog(), plan_number=5)])
 
 
 def test_a_node_of_another_catalog_is_told_with_both(inside):
     with pytest.raises(ForeignObject) as caught:
-        inside.host_check([Observed("a", catalog=inside.catalog()), Observed("b", catalog="other")])
+        inside.hosts.check([Observed("a", catalog=inside.catalog()), Observed("b", catalog="other")])
     assert caught.value.asked == "host b"
     assert caught.value.found == f"it carries the marks of catalog other, and this is catalog {inside.catalog()}"
     assert "Restore that catalog's nebula.db" in caught.value.remedy
@@ -149,7 +149,7 @@ def test_a_node_of_another_catalog_is_told_with_both(inside):
 def test_a_node_that_knows_more_shows_that_the_catalog_is_an_older_copy(inside):
     inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
     with pytest.raises(CatalogError) as caught:
-        inside.host_check([Observed("b", catalog=inside.catalog(), plan_number=6)])
+        inside.hosts.check([Observed("b", catalog=inside.catalog(), plan_number=6)])
     assert caught.value.asked == f"catalog {inside.store.path}"
     assert "its newest plan is 5, and host b has followed plan 6 of it" in caught.value.found
     assert "Restore the newest copy" in caught.value.remedy
@@ -157,7 +157,7 @@ def test_a_node_that_knows_more_shows_that_the_catalog_is_an_older_copy(inside):
 
 def test_a_catalog_that_check_mode_made_up_is_older_than_nothing(tmp_path):
     with opened(tmp_path, check_mode=True, create=False) as engine:
-        engine.host_check([Observed("b", catalog="other", plan_number=6)])
+        engine.hosts.check([Observed("b", catalog="other", plan_number=6)])
 
 
 # -- hosts -------------------------------------------------------------------------------------------------------------
@@ -166,26 +166,26 @@ def test_a_catalog_that_check_mode_made_up_is_older_than_nothing(tmp_path):
 @pytest.mark.parametrize(("count", "told"), [(1, "i0 is"), (6, "i0, i1, i2, i3, i4 … is")])
 def test_a_host_that_still_has_what_machines_wrote_stays(inside, count, told):
     for number in range(count):
-        image = inside.image_allocate(Image(None, f"i{number}"))
-        inside.image_update(image.id, operation=way_back("node1"))
+        image = inside.images.allocate(Image(None, f"i{number}"))
+        inside.images.update(image.id, operation=way_back("node1"))
     with pytest.raises(InUse) as caught:
-        inside.host_delete("node1")
+        inside.hosts.delete("node1")
     assert caught.value.asked == "host node1: delete"
     assert told in caught.value.found
     assert "nebula.provision.forget_host" in caught.value.remedy
-    assert inside.host_info("node1")
+    assert inside.hosts.info("node1")
 
 
 def test_what_is_on_another_host_holds_none_back(inside):
-    image = inside.image_allocate(Image(None, "away"))
-    inside.image_update(image.id, operation=way_back("node2"))
-    assert inside.host_delete("node1").name == "node1"
-    assert inside.host_pool() == []
+    image = inside.images.allocate(Image(None, "away"))
+    inside.images.update(image.id, operation=way_back("node2"))
+    assert inside.hosts.delete("node1").name == "node1"
+    assert inside.hosts.pool() == []
 
 
 def test_hypervisors_are_those_of_its_hosts(inside):
-    inside.host_allocate(Host(None, "x", hypervisor="xen"))
-    assert inside.hypervisors() == ("kvm", "xen")
+    inside.hosts.allocate(Host(None, "x", hypervisor="xen"))
+    assert inside.hosts.hypervisors() == ("kvm", "xen")
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------
@@ -197,9 +197,9 @@ def place(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     with opened(root) as engine:
-        engine.decide(lambda: engine.image_allocate(Image(None, "kept")))
+        engine.decide(lambda: engine.images.allocate(Image(None, "kept")))
         engine.copy(str(tmp_path / "copy"))
-        engine.decide(lambda: engine.image_allocate(Image(None, "later")))
+        engine.decide(lambda: engine.images.allocate(Image(None, "later")))
     return root
 
 
@@ -210,7 +210,7 @@ def restore(place, check_mode=False, path=None, observed=(), force=False):
 
 def names(place):
     with opened(place, create=False) as engine:
-        return [image.name for image in engine.image_pool()]
+        return [image.name for image in engine.images.pool()]
 
 
 def test_a_copy_becomes_the_catalog_and_what_was_there_is_kept(place):
@@ -250,7 +250,7 @@ def test_without_a_copy_one_is_begun_that_the_nodes_follow(tmp_path):
     assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + copies.PLANS_APART, True, "")
     with opened(tmp_path, create=False) as engine:
         assert engine.catalog() == node.catalog
-        engine.host_check([node])
+        engine.hosts.check([node])
 
 
 def test_a_sound_catalog_does_not_give_way_to_an_empty_one_unless_forced(place):

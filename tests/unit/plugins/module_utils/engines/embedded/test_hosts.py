@@ -10,6 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.hosts import Hosts
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
@@ -28,7 +29,7 @@ def store(tmp_path_factory):
 def hosts(store):
     """What a test changes is undone at its end."""
     store.db.execute("BEGIN")
-    yield Hosts(store)
+    yield Hosts(store, Images(store))
     store.db.execute("ROLLBACK")
 
 

@@ -10,10 +10,10 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.ledger import SHOWN, Audit
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
@@ -47,7 +47,7 @@ def told(engine):
 
 def test_the_ledger_is_what_the_catalog_holds(books):
     decide(books, dict(WEB, count=1))
-    obey(books, books.vm_plans())
+    obey(books, books.vms.plans())
     ledger = books.ledger()
     assert (ledger.catalog, ledger.plan, ledger.begun, ledger.damaged) == (books.catalog(), 3, True, False)
     assert ledger.hosts == {"node1": "MONITORED"}
@@ -175,7 +175,7 @@ def test_what_is_all_wrong_is_all_mended(books):
     assert told(books) == []
     # The next machine gets an id and an address that none had.
     obey(books, decide(books, dict(WEB, count=3)))
-    assert [(each.id, each.nics[0]["ip"]) for each in books.vm_pool()][2:] == [(2, "10.66.0.12")]
+    assert [(each.id, each.nics[0]["ip"]) for each in books.vms.pool()][2:] == [(2, "10.66.0.12")]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_address_that_is_held_for_a_stranger_is_one_that_is_taken(books):
     assert told(books) == []
     sql(books, "UPDATE address_ranges SET used = 2")
     assert len(books.repair()) == 1
-    assert books.vn_info("Public").address_ranges[0].used == 3
+    assert books.networks.info("Public").address_ranges[0].used == 3
 
 
 @pytest.mark.parametrize(
@@ -217,27 +217,27 @@ def test_an_address_that_is_held_for_a_stranger_is_one_that_is_taken(books):
     ],
 )
 def test_the_state_of_an_image_follows_from_its_machines(inside, persistent, used, state, right):
-    inside.image_update("demo", persistent=persistent)
+    inside.images.update("demo", persistent=persistent)
     if used:
         obey(inside, decide(inside, dict(WEB, count=1)))
     sql(inside, f"UPDATE images SET state = {int(state)}")
     assert len(told(inside)) == (right is not None)
     inside.repair()
-    assert inside.image_info("demo").state == (right or state)
+    assert inside.images.info("demo").state == (right or state)
 
 
 def test_an_image_is_being_cloned_as_long_as_its_clone_is_not_whole(inside):
-    clone = inside.image_clone("demo", Image(None, "copy"))
+    clone = inside.images.clone("demo", Image(None, "copy"))
     assert told(inside) == []
     sql(inside, f"DELETE FROM images WHERE id = {clone.id}")
     assert [found for _kind, _object, found in told(inside)] == ["it says CLONE, and it is READY: 0 disks use it"]
 
 
 def test_what_a_machine_is_to_have_no_more_is_its_own_until_it_is_off(inside):
-    kernel = inside.image_allocate(Image(None, "kernel", type=ImageType.KERNEL))
-    data = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    kernel = inside.images.allocate(Image(None, "kernel", type=ImageType.KERNEL))
+    data = inside.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
     for image in (kernel, data):
-        inside.image_update(image.id, state=ImageState.READY, size=8)
+        inside.images.update(image.id, state=ImageState.READY, size=8)
     both = [{"IMAGE": "demo"}, {"IMAGE": "data"}]
     item = dict(WEB, count=1, disks=both, attributes={"OS": {"KERNEL": '$FILE[IMAGE="kernel"]'}})
     obey(inside, decide(inside, item))
@@ -246,27 +246,27 @@ def test_what_a_machine_is_to_have_no_more_is_its_own_until_it_is_off(inside):
     for fitted, found in ((False, (True, (1,))), (True, (False, ()))):
         assert {each.severity for each in inside.ledger().findings} == {UNFINISHED}
         assert inside.repair() == []
-        inside.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=fitted)])
+        inside.vms.record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=fitted)])
         (vm,) = inside.ledger().vms
         assert (vm.awaits, vm.detached) == found
         assert inside.ledger().findings == ()
-        assert inside.image_info("data").vms == int(not fitted)
-        assert inside.vn_info("Public").address_ranges[0].used == 1 + int(not fitted)
+        assert inside.images.info("data").vms == int(not fitted)
+        assert inside.networks.info("Public").address_ranges[0].used == 1 + int(not fitted)
         if not fitted:
             (planned,) = decide(inside, other)["node1"].vms
 
 
 def test_kernels_are_images_that_are_used(inside):
-    kernel = inside.image_allocate(Image(None, "kernel", type=ImageType.KERNEL))
-    inside.image_update(kernel.id, state=ImageState.READY)
+    kernel = inside.images.allocate(Image(None, "kernel", type=ImageType.KERNEL))
+    inside.images.update(kernel.id, state=ImageState.READY)
     decide(inside, dict(WEB, count=1, attributes={"OS": {"KERNEL": '$FILE[IMAGE="kernel"]'}}))
-    obey(inside, inside.vm_plans())
-    assert inside.image_info("kernel").vms == 1
+    obey(inside, inside.vms.plans())
+    assert inside.images.info("kernel").vms == 1
     assert told(inside) == []
     sql(inside, "DELETE FROM vm_images WHERE image_id = 1")
     assert told(inside)[0][2] == "it is not noted, and it is of image kernel"
     inside.repair()
-    assert inside.image_info("kernel").vms == 1
+    assert inside.images.info("kernel").vms == 1
 
 
 # -- what repair does not decide ---------------------------------------------------------------------------------------
@@ -354,18 +354,18 @@ def test_steps_that_are_missing_are_told(books, statement, found):
 
 
 def test_what_a_host_has_not_done_yet_is_no_difference(books):
-    books.vm_action(0, "POWEROFF", VmOrders())
+    books.vms.action(0, "POWEROFF", VmOrders())
     (finding,) = books.ledger().findings
     assert (finding.kind, finding.severity, finding.host) == ("machine-unfinished", UNFINISHED, "node1")
     assert finding.found == "it is to be POWEROFF, and its host has not done that yet"
-    books.vm_record("node1", None)
+    books.vms.record("node1", None)
     assert books.ledger().findings[0].found.endswith("not done that yet (host node1 did not answer)")
 
 
 def test_a_machine_that_failed_is_told_with_its_reason(inside):
     plans = decide(inside, dict(WEB, count=1))
     error = {"asked": "VM web-0: start", "found": "no room", "remedy": "Make some"}
-    inside.vm_record("node1", [VmOutcome(0, plans["node1"].vms[0].generation, "BOOT_FAILURE", True, error)])
+    inside.vms.record("node1", [VmOutcome(0, plans["node1"].vms[0].generation, "BOOT_FAILURE", True, error)])
     (finding,) = inside.ledger().findings
     assert (finding.kind, finding.severity, finding.host) == ("machine-failed", UNFINISHED, "node1")
     assert finding.found == "it is BOOT_FAILURE (VM web-0: start: no room. Make some)"

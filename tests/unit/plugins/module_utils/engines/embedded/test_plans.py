@@ -10,8 +10,8 @@ import zlib
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import Said, files_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
@@ -116,7 +116,7 @@ def test_a_catalog_in_which_all_is_done_has_no_plans_and_takes_no_number(inside)
 
 
 def test_the_plans_of_one_decision_have_one_number_and_each_decision_a_higher_one(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
     plans = decide(inside, dict(WEB, name="a", host="node1"), dict(WEB, name="b", host="node2"))
     assert {host: [each.vm.name for each in plan.vms] for host, plan in plans.items()} == {
         "node1": ["a"],
@@ -130,16 +130,16 @@ def test_the_plans_of_one_decision_have_one_number_and_each_decision_a_higher_on
 
 
 def test_a_plan_tells_what_machines_may_take(inside):
-    inside.host_update("node1", memory_overcommit=1.5, reserved_memory=96)
+    inside.hosts.update("node1", memory_overcommit=1.5, reserved_memory=96)
     plan = decide(inside, WEB, observed=[Observed("node1", foreign_memory=70)])["node1"]
     assert (plan.memory, plan.foreign_memory) == (4096 * 1.5 - 96, 70)
     assert decide(inside)["node1"].foreign_memory == 70
 
 
 def test_a_plan_tells_whose_the_bridges_are_of_machines_that_are_to_run(inside):
-    inside.vn_allocate(Network(None, "Office", vn_mad="dummy", bridge="br0", attributes={}))
-    inside.vn_allocate(Network(None, "Unused", bridge="nbr9"))
-    (public,) = [network for network in inside.vn_pool() if network.name == "Public"]
+    inside.networks.allocate(Network(None, "Office", vn_mad="dummy", bridge="br0", attributes={}))
+    inside.networks.allocate(Network(None, "Unused", bridge="nbr9"))
+    (public,) = [network for network in inside.networks.pool() if network.name == "Public"]
     plans = decide(inside, dict(WEB, nics=[{"NETWORK": "Public"}]))
     assert plans["node1"].bridges == {"nbr0": public.uuid}
     obey(inside, plans)
@@ -147,8 +147,8 @@ def test_a_plan_tells_whose_the_bridges_are_of_machines_that_are_to_run(inside):
 
 
 def test_a_machine_is_placed_where_the_bridges_of_its_networks_are(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=1024, cpu=16.0))
-    (public,) = inside.vn_pool()
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=1024, cpu=16.0))
+    (public,) = inside.networks.pool()
     observed = [Observed("node1", networks=()), Observed("node2", networks=(public.uuid,))]
     assert list(decide(inside, dict(WEB, nics=[{"NETWORK": "Public"}]), observed=observed)) == ["node2"]
     outcomes, _warnings = reconcile(inside, [dict(WEB, name="b", nics=[{"NETWORK": "Public"}], host="node1")])
@@ -157,13 +157,13 @@ def test_a_machine_is_placed_where_the_bridges_of_its_networks_are(inside):
 
 def test_the_orders_of_a_machine_travel(inside):
     obey(inside, decide(inside, WEB))
-    generation = inside.vm_pool()[0].generation
-    inside.vm_action(0, "POWEROFF", VmOrders(hard=True, shutdown_timeout=7))
-    (planned,) = inside.vm_plans()["node1"].vms
+    generation = inside.vms.pool()[0].generation
+    inside.vms.action(0, "POWEROFF", VmOrders(hard=True, shutdown_timeout=7))
+    (planned,) = inside.vms.plans()["node1"].vms
     assert (planned.wanted, planned.hard, planned.shutdown_timeout) == ("POWEROFF", True, 7)
     assert (planned.previous, planned.generation, planned.operation) == ("RUNNING", generation + 1, "")
-    inside.vm_action(0, "RUNNING", VmOrders(operation="reboot"))
-    (planned,) = inside.vm_plans()["node1"].vms
+    inside.vms.action(0, "RUNNING", VmOrders(operation="reboot"))
+    (planned,) = inside.vms.plans()["node1"].vms
     assert (planned.wanted, planned.hard, planned.operation) == ("RUNNING", False, "reboot")
 
 
@@ -172,7 +172,7 @@ def test_the_orders_of_a_machine_travel(inside):
 
 @pytest.fixture
 def away(inside):
-    inside.host_update("node1", transfer=SSH)
+    inside.hosts.update("node1", transfer=SSH)
     return inside
 
 
@@ -186,9 +186,9 @@ def test_a_node_that_sees_the_datastores_is_sent_no_images(inside):
 
 
 def test_a_node_that_does_not_is_told_what_its_machines_rest_on(away):
-    other = away.image_allocate(Image(None, "other", type=ImageType.OS))
+    other = away.images.allocate(Image(None, "other", type=ImageType.OS))
     plan = decide(away, WEB, dict(WEB, name="more"))["node1"]
-    demo = away.image_info("demo")
+    demo = away.images.info("demo")
     (image,) = plan.images
     assert plan.transfer == SSH
     assert (image.kind, image.name, image.image) == (BASE, name_of(demo.uuid, demo.generation), "demo")
@@ -198,7 +198,7 @@ def test_a_node_that_does_not_is_told_what_its_machines_rest_on(away):
 
 
 def test_what_a_machine_writes_to_is_its_own_until_it_ends(away):
-    away.image_update("demo", persistent=True)
+    away.images.update("demo", persistent=True)
     plans = decide(away, WEB)
     assert kinds(plans["node1"]) == {"demo": OWN}
     obey(away, plans)
@@ -215,8 +215,8 @@ def test_a_machine_that_ends_rests_on_nothing_any_more(away):
 def test_what_is_on_its_way_back_is_ended_with_any_plan(away):
     """And only from the host where it is."""
     for name, host in (("back", "node1"), ("maybe", "node1"), ("elsewhere", "node2")):
-        image = away.image_allocate(Image(None, name))
-        away.image_update(image.id, operation=way_back(host, ran=name != "maybe"))
+        image = away.images.allocate(Image(None, name))
+        away.images.update(image.id, operation=way_back(host, ran=name != "maybe"))
     assert kinds(decide(away, WEB)["node1"]) == {"demo": BASE, "back": ENDED, "maybe": ENDED}
 
 
@@ -228,8 +228,8 @@ def test_what_a_disk_is_saved_as_is_made_there(away):
 
 def test_what_is_back_need_not_be_kept(away):
     """What it was before the image went on to another content, of images that the catalog knows."""
-    away.image_update("demo", generation=2)
-    demo, unknown = away.image_info("demo").uuid, "01234567-89ab-4cde-8f01-23456789abcd"
+    away.images.update("demo", generation=2)
+    demo, unknown = away.images.info("demo").uuid, "01234567-89ab-4cde-8f01-23456789abcd"
     there = tuple(f"own-{name_of(uuid, number)}" for uuid in (demo, unknown) for number in (1, 2, 3))
     node = Observed("node1", images=(*there, name_of(demo, 0)), returns={f"own-{name_of(demo, 0)}": 5})
     plan = decide(away, WEB, observed=[node])["node1"]
@@ -253,8 +253,8 @@ def test_files_that_are_images_are_named_after_them(inside, tmp_path):
     """Only those of type CONTEXT are what machines may read."""
     script = tmp_path / "s.sh"
     script.write_bytes(b"x")
-    image = inside.image_allocate(Image(None, "script", type=ImageType.CONTEXT, source=str(script)))
-    inside.image_update(image.id, state=ImageState.READY)
+    image = inside.images.allocate(Image(None, "script", type=ImageType.CONTEXT, source=str(script)))
+    inside.images.update(image.id, state=ImageState.READY)
     plan = decide(inside, dict(WEB, context={"FILES_DS": '$FILE[IMAGE="script"]'}))["node1"]
     (found,) = plan.vms[0].vm.context.files
     assert (found.image, found.source) == ("script", str(script))

@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalog with a host, whose schema is one version older than that of the code."""
     with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
-        engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
+        engine.hosts.allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
     step = "ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT 'none'"
     monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, step))
     monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
@@ -38,7 +38,7 @@ def digests(root: Path) -> dict[str, str]:
 def opened(root: Path, check_mode: bool) -> tuple[str, list[str], list[str]]:
     with contextlib.closing(EmbeddedEngine(str(root), check_mode)) as engine, engine.session():
         racks = [row["rack"] for row in engine.store.rows("SELECT rack FROM hosts")]
-        return engine.catalog(), racks, [host.name for host in engine.host_pool()]
+        return engine.catalog(), racks, [host.name for host in engine.hosts.pool()]
 
 
 def test_check_mode_reads_an_older_catalog_and_migrates_nothing(older: Path) -> None:
@@ -63,9 +63,9 @@ def test_a_catalog_of_version_1_counts_overheads_once_they_are_known(tmp_path: P
         old.executescript(VERSION_1.read_text(encoding="utf-8"))
         old.execute("PRAGMA user_version = 1")
     with contextlib.closing(EmbeddedEngine(str(tmp_path), check_mode)) as engine, engine.session():
-        host = engine.host_info("node1")
+        host = engine.hosts.info("node1")
         assert (host.memory_used, host.overhead_used, host.vms) == (384, 0, 2)
-        host = engine.host_update("node1", overhead=Overhead(fixed=60, vcpu=8, share=0.25))
+        host = engine.hosts.update("node1", overhead=Overhead(fixed=60, vcpu=8, share=0.25))
         assert (host.memory_used, host.overhead_used) == (384, 60 + 8 + 32 + 60 + 32 + 64)
     with contextlib.closing(EmbeddedEngine(str(tmp_path), check_mode)) as engine:
         # They were never started; the books are right.
@@ -101,13 +101,13 @@ def test_a_full_disk_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
         engine.store.db.execute(f"PRAGMA max_page_count = {pages}")
         many = {f"A{number}": "x" * 1000 for number in range(20)}
         with pytest.raises(NoSpace, match="no room") as caught, engine.session():
-            engine.host_allocate(Host(None, "small"))
+            engine.hosts.allocate(Host(None, "small"))
             # As an item of a list: it is no error of the item, and the others must not go on.
             with engine.attempt():
-                engine.host_allocate(Host(None, "large", attributes=many))
+                engine.hosts.allocate(Host(None, "large", attributes=many))
         assert "Make room" in str(caught.value) and "database" not in str(caught.value)
         with engine.session():
-            assert engine.host_pool() == []
+            assert engine.hosts.pool() == []
 
 
 @pytest.mark.parametrize("content", [b"no catalog at all" * 500, b"SQLite format 3\0" + b"\xff" * 5000])
@@ -136,7 +136,7 @@ def test_one_that_is_ended_while_it_is_opened_is_not_taken_for_empty(
     whole.mkdir()
     with contextlib.closing(EmbeddedEngine(str(whole), create=True)) as engine:
         with engine.session():
-            engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
+            engine.hosts.allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
         # As long as somebody has it open, the log is not merged into it.
         shutil.copytree(whole, root)
     real = store.Store._prepare

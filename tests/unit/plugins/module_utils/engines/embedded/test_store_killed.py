@@ -92,9 +92,9 @@ def begin(root: Path) -> str:
 
 def add_image(root: Path, name: str) -> None:
     with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
-        image = engine.image_allocate(Image(None, name))
+        image = engine.images.allocate(Image(None, name))
         Path(image.source).write_text(name, encoding="utf-8")
-        engine.image_update(image.id, state=ImageState.READY)
+        engine.images.update(image.id, state=ImageState.READY)
 
 
 def test_as_a_catalog_is_begun(tmp_path: Path, killer: Killer) -> None:
@@ -119,7 +119,7 @@ def test_as_a_catalog_is_removed(tmp_path: Path, killer: Killer, then: str) -> N
         if then == "present":
             catalog = begin(root)
             with contextlib.closing(EmbeddedEngine(str(root))) as engine:
-                found = {image.name: image for image in engine.image_pool()}
+                found = {image.name: image for image in engine.images.pool()}
             # All of them, or those that wait to be removed, or none of a new catalog.
             assert len(found) == (3 if catalog == former else 0)
             for image in found.values():
@@ -134,7 +134,7 @@ def test_as_a_catalog_is_migrated(tmp_path: Path, killer: Killer, monkeypatch: p
         root = tmp_path / str(number)
         catalog = begin(root)
         with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
-            engine.host_allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
+            engine.hosts.allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
         with monkeypatch.context() as newer:
             newer.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, steps))
             newer.setattr(store, "VERSION", store.VERSION + 1)
@@ -149,11 +149,11 @@ def test_as_machines_are_decided(tmp_path: Path, killer: Killer) -> None:
     root = tmp_path / "nebula"
     begin(root)
     with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
-        engine.host_allocate(Host(None, "node1", state=HostState.MONITORED, memory=1 << 20, cpu=1000.0))
-        engine.vn_allocate(
+        engine.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=1 << 20, cpu=1000.0))
+        engine.networks.allocate(
             Network(None, "Public", bridge="nbr0", address_ranges=(AddressRange(0, "IP4", 900, ip="10.66.0.10"),))
         )
-        engine.template_allocate("web", parse(TEMPLATE))
+        engine.templates.allocate("web", parse(TEMPLATE))
 
     def decide(batch: int) -> None:
         with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
@@ -161,16 +161,16 @@ def test_as_machines_are_decided(tmp_path: Path, killer: Killer) -> None:
             outcomes, _warnings = reconcile(engine, items, None)
             if any(outcome.error for outcome in outcomes):
                 raise RuntimeError([str(outcome.error) for outcome in outcomes])
-            engine.vm_plans()
+            engine.vms.plans()
 
     made = 0
     for batch in range(KILLS):
         killer(lambda batch=batch: decide(batch))
         with contextlib.closing(EmbeddedEngine(str(root))) as engine:
-            machines = engine.vm_pool()
+            machines = engine.vms.pool()
             leases = [tuple(row) for row in engine.store.rows("SELECT vm_id, offset FROM leases ORDER BY vm_id")]
             ports = [tuple(row) for row in engine.store.rows("SELECT vm_id, port FROM vnc_ports ORDER BY vm_id")]
-            host = engine.host_info("node1")
+            host = engine.hosts.info("node1")
         # All ten of them with all that they need, or none; no id, lease or port was lost to those that were not.
         assert len(machines) - made in (0, 10)
         made = len(machines)

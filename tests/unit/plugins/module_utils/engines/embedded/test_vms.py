@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import vms
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     InvalidValue,
@@ -56,26 +56,26 @@ def web(inside):
 
 
 def record(engine, vm_id=0):
-    (found,) = engine.vm_pool(ids=[vm_id], done=True)
+    (found,) = engine.vms.pool(ids=[vm_id], done=True)
     return found
 
 
 def say(engine, state, error=None, vm_id=0, generation=None, **values):
     """What a node reports of one machine."""
     generation = record(engine, vm_id).generation if generation is None else generation
-    return engine.vm_record("node1", [VmOutcome(vm_id, generation, state, True, error)], **values)
+    return engine.vms.record("node1", [VmOutcome(vm_id, generation, state, True, error)], **values)
 
 
 # -- making ------------------------------------------------------------------------------------------------------------
 
 
 def test_of_no_requests_nothing_comes(inside):
-    assert inside.vm_instantiate([]) == []
+    assert inside.vms.instantiate([]) == []
     assert inside.store.rows("SELECT * FROM sequences WHERE name = 'vms'") == []
 
 
 def test_a_machine_is_stored_as_it_is_asked_for(inside):
-    (made,) = inside.vm_instantiate(
+    (made,) = inside.vms.instantiate(
         [VmRequest("a-3", PLAIN, template_name="plain", pattern="a-%i", position=3, wanted="POWEROFF")]
     )
     assert (made.id, made.name, made.template, made.pattern, made.position) == (0, "a-3", "plain", "a-%i", 3)
@@ -88,50 +88,50 @@ def test_a_machine_is_stored_as_it_is_asked_for(inside):
     assert (made.hostname, made.addresses) == ("", None)
     assert list(made.warnings) == []
     assert replace(made, warnings=()) == record(inside)
-    host = inside.host_info("node1")
+    host = inside.hosts.info("node1")
     assert (host.memory_used, host.cpu_used, host.vms) == (128, 0.5, 1)
 
 
 def test_ids_that_a_host_has_for_somebody_else_are_passed_over(inside):
-    inside.vm_observe([Observed("node1", foreign_ids=(0, 1, 3))])
-    made = inside.vm_instantiate([VmRequest(name, PLAIN) for name in "ab"])
+    inside.vms.observe([Observed("node1", foreign_ids=(0, 1, 3))])
+    made = inside.vms.instantiate([VmRequest(name, PLAIN) for name in "ab"])
     assert [each.id for each in made] == [2, 4]
-    assert [each.id for each in inside.vm_instantiate([VmRequest("c", PLAIN)])] == [5]
+    assert [each.id for each in inside.vms.instantiate([VmRequest("c", PLAIN)])] == [5]
 
 
 def test_machines_of_one_network_on_two_nodes_are_told_and_may_be_forbidden(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    inside.vm_instantiate([VmRequest(name, PLAIN, host=host) for name, host in (("a", "node1"), ("b", "node2"))])
-    inside.vm_instantiate([VmRequest("c", PLAIN, host="node2")])
-    (spread,) = inside.vn_spread()
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    inside.vms.instantiate([VmRequest(name, PLAIN, host=host) for name, host in (("a", "node1"), ("b", "node2"))])
+    inside.vms.instantiate([VmRequest("c", PLAIN, host="node2")])
+    (spread,) = inside.networks.spread_out()
     assert (spread.network, spread.hosts) == ("Public", {"node1": 1, "node2": 2})
     assert str(spread).startswith("network Public: its machines are on 2 nodes (1 on node1, 2 on node2), whose bridges")
     # One that is to end counts no more.
-    inside.vm_action(0, "DONE", VmOrders())
-    assert inside.vn_spread() == []
-    network = inside.vn_info("Public")
-    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
-    assert [each.host for each in inside.vm_instantiate([VmRequest(name, PLAIN) for name in "def"])] == ["node2"] * 3
+    inside.vms.action(0, "DONE", VmOrders())
+    assert inside.networks.spread_out() == []
+    network = inside.networks.info("Public")
+    inside.networks.update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    assert [each.host for each in inside.vms.instantiate([VmRequest(name, PLAIN) for name in "def"])] == ["node2"] * 3
     with pytest.raises(WrongState, match="network Public keeps to one node"), inside.attempt():
-        inside.vm_instantiate([VmRequest("g", PLAIN, host="node1")])
-    assert inside.vn_spread() == []
+        inside.vms.instantiate([VmRequest("g", PLAIN, host="node1")])
+    assert inside.networks.spread_out() == []
 
 
 def test_a_network_that_keeps_to_one_node_does_so_from_its_first_batch(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    network = inside.vn_info("Public")
-    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
-    assert len({each.host for each in inside.vm_instantiate([VmRequest(name, PLAIN) for name in "abcd"])}) == 1
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    network = inside.networks.info("Public")
+    inside.networks.update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    assert len({each.host for each in inside.vms.instantiate([VmRequest(name, PLAIN) for name in "abcd"])}) == 1
 
 
 def test_a_nic_that_comes_later_keeps_to_the_node_of_its_network(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    network = inside.vn_info("Public")
-    inside.vn_update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
-    inside.vm_instantiate([VmRequest("a", PLAIN, host="node1")])
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    network = inside.networks.info("Public")
+    inside.networks.update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    inside.vms.instantiate([VmRequest("a", PLAIN, host="node1")])
     bare = PLAIN.without("NIC")
-    (made,) = inside.vm_instantiate([VmRequest("b", bare, host="node2", wanted="POWEROFF")])
-    for change in (inside.vm_update, inside.vm_recreate):
+    (made,) = inside.vms.instantiate([VmRequest("b", bare, host="node2", wanted="POWEROFF")])
+    for change in (inside.vms.update, inside.vms.recreate):
         with pytest.raises(Conflict, match="network Public: one_node: its machines would be on 2"), inside.attempt():
             change(made.id, PLAIN)
 
@@ -146,13 +146,13 @@ def test_a_nic_that_comes_later_keeps_to_the_node_of_its_network(inside):
 )
 def test_what_a_template_names_has_to_be_there(inside, template, says):
     with pytest.raises(NotFound, match=says), inside.attempt():
-        inside.vm_instantiate([VmRequest("a", template)])
+        inside.vms.instantiate([VmRequest("a", template)])
 
 
 def test_an_image_that_no_machine_may_have_names_the_machine_and_the_disk(inside):
-    inside.image_update("demo", state=ImageState.DISABLED)
+    inside.images.update("demo", state=ImageState.DISABLED)
     with pytest.raises(WrongState, match="VM a, disk 0: image demo"), inside.attempt():
-        inside.vm_instantiate([VmRequest("a", PLAIN)])
+        inside.vms.instantiate([VmRequest("a", PLAIN)])
 
 
 # -- console ports -----------------------------------------------------------------------------------------------------
@@ -163,22 +163,22 @@ def ports(engine):
 
 
 def test_a_port_follows_the_id_and_steps_aside_for_one_that_is_taken(inside):
-    inside.vm_observe([Observed("node1", ports=(5901, 5902))])
-    inside.vm_instantiate([VmRequest(name, VNC) for name in "ab"])
+    inside.vms.observe([Observed("node1", ports=(5901, 5902))])
+    inside.vms.instantiate([VmRequest(name, VNC) for name in "ab"])
     assert ports(inside) == [(5900, 0), (5903, 1)]
     # What the catalog itself gave to a machine is taken too.
-    inside.vm_observe([Observed("node1", ports=(5902,))])
-    inside.vm_instantiate([VmRequest("c", VNC)])
+    inside.vms.observe([Observed("node1", ports=(5902,))])
+    inside.vms.instantiate([VmRequest("c", VNC)])
     assert ports(inside) == [(5900, 0), (5903, 1), (5904, 2)]
 
 
 def test_after_the_last_port_comes_the_first_and_then_none(inside):
     taken = tuple(range(5901, vms.LAST_VNC_PORT + 1))
-    inside.vm_observe([Observed("node1", ports=taken, foreign_ids=(0,))])
-    inside.vm_instantiate([VmRequest("a", VNC)])
+    inside.vms.observe([Observed("node1", ports=taken, foreign_ids=(0,))])
+    inside.vms.instantiate([VmRequest("a", VNC)])
     assert ports(inside) == [(5900, 1)]
     with pytest.raises(NoCapacity) as caught, inside.attempt():
-        inside.vm_instantiate([VmRequest("b", VNC)])
+        inside.vms.instantiate([VmRequest("b", VNC)])
     assert caught.value.asked == "VM b: graphics port above 5900 on host node1"
     assert caught.value.found == "all are taken"
     assert "Leave GRAPHICS/PORT out" in caught.value.remedy
@@ -186,13 +186,13 @@ def test_after_the_last_port_comes_the_first_and_then_none(inside):
 
 def test_a_port_that_is_asked_for_is_had_or_refused(inside):
     fixed = replace(PLAIN, attributes=(*PLAIN.attributes, ("GRAPHICS", (("TYPE", "VNC"), ("PORT", "6000")))))
-    inside.vm_instantiate([VmRequest("a", fixed)])
+    inside.vms.instantiate([VmRequest("a", fixed)])
     assert ports(inside) == [(6000, 0)]
     with pytest.raises(NoCapacity, match="VM b: graphics port 6000 on host node1: it is taken"), inside.attempt():
-        inside.vm_instantiate([VmRequest("b", fixed)])
+        inside.vms.instantiate([VmRequest("b", fixed)])
     # On another host it is free.
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    inside.vm_instantiate([VmRequest("b", fixed, host="node2")])
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    inside.vms.instantiate([VmRequest("b", fixed, host="node2")])
     assert ports(inside) == [(6000, 0), (6000, 1)]
 
 
@@ -212,35 +212,35 @@ def test_a_port_that_is_asked_for_is_had_or_refused(inside):
     ],
 )
 def test_a_machine_shows_on_which_way_it_is(web, before, wanted, way):
-    web.vm_action(0, "POWEROFF", VmOrders())
+    web.vms.action(0, "POWEROFF", VmOrders())
     say(web, before)
-    found = web.vm_action(0, wanted, VmOrders())
+    found = web.vms.action(0, wanted, VmOrders())
     assert (found.state, found.wanted) == (way, wanted)
     orders = json.loads(row(web)["orders"])
     assert (orders["found"], orders["previous"]) == (before, before)
 
 
 def test_an_operation_leaves_a_machine_running(web):
-    found = web.vm_action(0, "RUNNING", VmOrders(operation="reboot"))
+    found = web.vms.action(0, "RUNNING", VmOrders(operation="reboot"))
     assert (found.state, found.wanted) == ("RUNNING", "RUNNING")
-    assert web.vm_history(0)[-1]["action"] == "reboot"
+    assert web.vms.history(0)[-1]["action"] == "reboot"
 
 
 def test_each_decision_is_a_generation_and_clears_the_error(web):
-    web.vm_action(0, "POWEROFF", VmOrders())
+    web.vms.action(0, "POWEROFF", VmOrders())
     say(web, "RUNNING", ERROR)
     before = record(web)
     assert before.error == "VM web: it broke. Mend it"
-    after = web.vm_action(0, "POWEROFF", VmOrders())
+    after = web.vms.action(0, "POWEROFF", VmOrders())
     assert (after.generation, after.error) == (before.generation + 1, "")
 
 
 @pytest.mark.parametrize("verb", [
-    lambda engine: engine.vm_action(99, "RUNNING", VmOrders()),
-    lambda engine: engine.vm_update(99, PLAIN),
-    lambda engine: engine.vm_recreate(99, PLAIN),
-    lambda engine: engine.vm_disk_snapshot(99, 0, "a", "present"),
-    lambda engine: engine.vm_disk_save_as(99, 0, Image(None, "a"), "agent"),
+    lambda engine: engine.vms.action(99, "RUNNING", VmOrders()),
+    lambda engine: engine.vms.update(99, PLAIN),
+    lambda engine: engine.vms.recreate(99, PLAIN),
+    lambda engine: engine.vms.disk_snapshot(99, 0, "a", "present"),
+    lambda engine: engine.vms.disk_save_as(99, 0, Image(None, "a"), "agent"),
 ])  # fmt: skip
 def test_a_machine_that_is_not_there_is_told(inside, verb):
     with pytest.raises(NotFound, match=r"VM 99: the catalog has none of this id\. List them with"):
@@ -253,35 +253,35 @@ def test_a_machine_that_is_not_there_is_told(inside, verb):
 def test_what_only_the_catalog_remembers_needs_no_node(web):
     before = record(web)
     described = replace(before.request, attributes=(*before.request.attributes, ("DESCRIPTION", "of the web")))
-    after = web.vm_update(0, described)
+    after = web.vms.update(0, described)
     assert (after.request, after.generation, after.state) == (described, before.generation, "RUNNING")
-    assert web.vm_plans() == {}
+    assert web.vms.plans() == {}
 
 
 def test_what_a_machine_takes_more_of_has_to_be_there(web):
     with pytest.raises(NoCapacity, match="VM web: 5000 MiB"), web.attempt():
-        web.vm_update(0, record(web).request.with_single("MEMORY", "5000"))
-    assert web.host_info("node1").memory_used == 128
+        web.vms.update(0, record(web).request.with_single("MEMORY", "5000"))
+    assert web.hosts.info("node1").memory_used == 128
     # What it has itself counts for it.
-    web.vm_update(0, record(web).request.with_single("MEMORY", "4096"))
-    assert web.host_info("node1").memory_used == 4096
+    web.vms.update(0, record(web).request.with_single("MEMORY", "4096"))
+    assert web.hosts.info("node1").memory_used == 4096
     # It keeps what it has even where that is more than there is by now.
-    web.host_update("node1", memory=1000)
-    web.vm_update(0, record(web).request.with_single("MEMORY", "2000"))
-    assert web.host_info("node1").memory_used == 2000
+    web.hosts.update("node1", memory=1000)
+    web.vms.update(0, record(web).request.with_single("MEMORY", "2000"))
+    assert web.hosts.info("node1").memory_used == 2000
 
 
 def test_a_console_comes_and_goes_with_its_port(web):
     request = record(web).request
-    with_console = web.vm_update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC"}))
+    with_console = web.vms.update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC"}))
     assert with_console.graphics["port"] == 5900
     assert ports(web) == [(5900, 0)]
-    moved = web.vm_update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC", "PORT": "6001"}))
+    moved = web.vms.update(0, request.with_vector("GRAPHICS", {"TYPE": "VNC", "PORT": "6001"}))
     # Its domain may listen on the old one until its node has done that.
     assert (moved.graphics["port"], ports(web)) == (6001, [(-5900, 0), (6001, 0)])
     say(web, "POWEROFF")
     assert ports(web) == [(6001, 0)]
-    web.vm_update(0, request)
+    web.vms.update(0, request)
     assert ports(web) == [(-6001, 0)]
     say(web, "POWEROFF")
     assert ports(web) == []
@@ -296,7 +296,7 @@ def test_a_port_that_a_machine_is_to_have_no_more_is_its_own_until_that_is_done(
     anew, taker = dict(ANEW, **console(6001)), {"name": "taker", "template": "web", **console(6000)}
     decide(inside, anew)
     # Nobody gets it who did not ask for it, either.
-    assert inside.vms._free_port(inside.host_info("node1"), 6000, 7) == 6002
+    assert inside.vms._free_port(inside.hosts.info("node1"), 6000, 7) == 6002
     (said,) = refused(inside, taker)
     assert "VM taker: graphics port 6000 on host node1: VM web (id 0) has it until it is made anew, or was off" in said
     assert "Run again when that is done, or leave GRAPHICS/PORT out" in said
@@ -324,7 +324,7 @@ def test_a_port_of_one_that_is_to_be_off_is_free_once_it_is(inside):
     say(inside, "RUNNING", ERROR)
     assert ports(inside) == [(-6000, 0), (6001, 0)]
     # By itself, as its guest may be told.
-    inside.vm_observe([Observed("node1", vms=(ObservedVm(0, record(inside).uuid, "POWEROFF"),))])
+    inside.vms.observe([Observed("node1", vms=(ObservedVm(0, record(inside).uuid, "POWEROFF"),))])
     assert ports(inside) == [(6001, 0)] and plans["node1"].vms[0].wanted == "POWEROFF"
 
 
@@ -346,15 +346,15 @@ def test_a_port_goes_with_its_machine_whoever_held_it(inside):
 def test_a_disk_that_is_there_stays_as_it_was_made(web):
     """Its image went on since."""
     before = json.loads(row(web)["body"])["disks"][0]
-    web.image_update("demo", generation=5, format="raw", source="/elsewhere")
-    web.vm_update(0, record(web).request.with_single("CPU", "1"))
+    web.images.update("demo", generation=5, format="raw", source="/elsewhere")
+    web.vms.update(0, record(web).request.with_single("CPU", "1"))
     assert json.loads(row(web)["body"])["disks"][0] == before
 
 
 def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
     before = record(web)
-    web.image_update("demo", generation=5)
-    after = web.vm_recreate(0, before.request.with_single("MEMORY", "256"))
+    web.images.update("demo", generation=5)
+    after = web.vms.recreate(0, before.request.with_single("MEMORY", "256"))
     assert (after.id, after.uuid, after.state, after.memory) == (before.id, before.uuid, "PROLOG", 256)
     assert after.nics == before.nics
     assert json.loads(row(web)["body"])["disks"][0]["generation"] == 5
@@ -364,19 +364,19 @@ def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
 
 
 def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
-    web.image_update("demo", size=500)
+    web.images.update("demo", size=500)
     before = record(web).disks[0]
-    web.vm_update(0, record(web).request.with_single("CPU", "1"))
+    web.vms.update(0, record(web).request.with_single("CPU", "1"))
     assert record(web).disks[0] == before
     vector = record(web).request.vectors("DISK")[0]
-    web.vm_update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
+    web.vms.update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
     assert [disk["size"] for disk in record(web).disks] == [900]
     assert json.loads(row(web)["orders"])["grown"] == [0]
-    web.image_update("demo", size=2000)
-    web.vm_update(0, record(web).request.with_single("CPU", "2"))
+    web.images.update("demo", size=2000)
+    web.vms.update(0, record(web).request.with_single("CPU", "2"))
     assert [disk["size"] for disk in record(web).disks] == [900]
     # It keeps what it has where nothing is asked for any more.
-    web.vm_update(0, record(web).request.with_vectors("DISK", [vector]))
+    web.vms.update(0, record(web).request.with_vectors("DISK", [vector]))
     assert [disk["size"] for disk in record(web).disks] == [900]
 
 
@@ -385,12 +385,12 @@ def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
     [({"TARGET": "sdc"}, "sdc"), ({"DEV_PREFIX": "sd"}, "sdb"), ({"DEV_PREFIX": "vd"}, "vda"), ({}, "vda")],
 )
 def test_a_disk_is_where_its_list_says_or_stays_where_it_is(web, said, target):
-    web.vm_update(0, record(web).request.with_vectors("DISK", [{"IMAGE": "demo", **said}]))
+    web.vms.update(0, record(web).request.with_vectors("DISK", [{"IMAGE": "demo", **said}]))
     assert [(disk["disk_id"], disk["target"]) for disk in record(web).disks] == [(0, target)]
 
 
 def test_what_a_machine_has_of_each_device_is_told_for_its_list(web):
-    has = web.vm_devices(0)
+    has = web.vms.devices(0)
     assert [(each.values["IMAGE"], each.own, each.boots) for each in has["DISK"]] == [("demo", True, True)]
     assert [each.values["IP"] for each in has["NIC"]] == ["10.66.0.10"]
 
@@ -398,19 +398,19 @@ def test_what_a_machine_has_of_each_device_is_told_for_its_list(web):
 def test_a_nic_that_changes_keeps_its_lease_while_others_come(web):
     before = record(web).nics[0]
     nics = [{"NETWORK": "Public", "MODEL": model} for model in ("e1000", "pcnet", "rtl8139")]
-    after = web.vm_update(0, record(web).request.with_vectors("NIC", nics)).nics
+    after = web.vms.update(0, record(web).request.with_vectors("NIC", nics)).nics
     assert after[0] == before
     assert [(nic["nic_id"], nic["ip"]) for nic in after] == [(0, "10.66.0.10"), (1, "10.66.0.11"), (2, "10.66.0.12")]
 
 
 def test_a_machine_with_other_nics_gets_other_addresses(web):
     nic = {"NETWORK": "Public", "IP": "10.66.0.50"}
-    after = web.vm_recreate(0, record(web).request.with_vectors("NIC", [nic]))
+    after = web.vms.recreate(0, record(web).request.with_vectors("NIC", [nic]))
     assert [each["ip"] for each in after.nics] == ["10.66.0.50"]
     # What it had it has until its node has done so.
-    assert web.vn_info("Public").address_ranges[0].used == 2
-    obey(web, web.vm_plans())
-    assert web.vn_info("Public").address_ranges[0].used == 1
+    assert web.networks.info("Public").address_ranges[0].used == 2
+    obey(web, web.vms.plans())
+    assert web.networks.info("Public").address_ranges[0].used == 1
 
 
 def nics(engine, vm_id=0):
@@ -426,7 +426,7 @@ ANEW = dict(WEB, recreate=True)
 def two(inside):
     """A machine with two NICs that runs, and a second network."""
     ranges = (AddressRange(0, "IP4", 10, ip="10.77.0.10"),)
-    inside.vn_allocate(Network(None, "Private", bridge="nbr1", address_ranges=ranges))
+    inside.networks.allocate(Network(None, "Private", bridge="nbr1", address_ranges=ranges))
     obey(inside, decide(inside, dict(WEB, nics=[PUBLIC, PUBLIC])))
     return inside
 
@@ -445,9 +445,9 @@ def test_a_nic_that_stays_keeps_its_address_while_the_one_before_goes(two):
     plans = decide(two, dict(ANEW, nics=[dict(PUBLIC, IP="10.66.0.11")]))
     assert nics(two) == before[1:]
     # Its domain has the other until it is made anew.
-    assert two.vn_info("Public").address_ranges[0].used == 2
+    assert two.networks.info("Public").address_ranges[0].used == 2
     obey(two, plans)
-    assert two.vn_info("Public").address_ranges[0].used == 1
+    assert two.networks.info("Public").address_ranges[0].used == 1
     assert two.ledger().findings == ()
 
 
@@ -469,7 +469,7 @@ def test_two_nics_swap_their_addresses(two):
     for asked in ([dict(PUBLIC, IP=second[3]), dict(PUBLIC, IP=first[3])], [PUBLIC, dict(PUBLIC, IP=first[3])]):
         plans = decide(two, dict(ANEW, nics=asked))
         assert nics(two) == [second, first]
-        assert two.vn_info("Public").address_ranges[0].used == 2
+        assert two.networks.info("Public").address_ranges[0].used == 2
         obey(two, plans)
 
 
@@ -487,29 +487,29 @@ def test_an_address_that_the_machine_holds_is_its_own_again(two):
     """Neither has the host made it anew, nor is it what the list wants by now."""
     fixed = {"IP": "10.66.0.10", "MAC": nics(two)[0][2]}
     decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}]))
-    assert two.vn_info("Public").address_ranges[0].used == 2
+    assert two.networks.info("Public").address_ranges[0].used == 2
     plans = decide(two, dict(ANEW, nics=[dict(PUBLIC, **fixed)]))
     assert nics(two) == [(0, "Public", fixed["MAC"], "10.66.0.10")]
-    assert [two.vn_info(name).address_ranges[0].used for name in ("Public", "Private")] == [2, 1]
+    assert [two.networks.info(name).address_ranges[0].used for name in ("Public", "Private")] == [2, 1]
     obey(two, plans)
-    assert [two.vn_info(name).address_ranges[0].used for name in ("Public", "Private")] == [1, 0]
+    assert [two.networks.info(name).address_ranges[0].used for name in ("Public", "Private")] == [1, 0]
     assert two.ledger().findings == ()
 
 
 def test_a_network_that_is_called_otherwise_by_now_is_the_same(two):
     before = nics(two)
-    two.vn_update("Public", name="Outside")
-    two.vm_recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Outside"}, {"NETWORK_ID": "0"}]))
+    two.networks.update("Public", name="Outside")
+    two.vms.recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Outside"}, {"NETWORK_ID": "0"}]))
     assert [nic[2:] for nic in nics(two)] == [nic[2:] for nic in before]
     # Another one has the name.
-    two.vn_update("Private", name="Public")
-    two.vm_recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Public"}, {"NETWORK": "Outside"}]))
+    two.networks.update("Private", name="Public")
+    two.vms.recreate(0, record(two).request.with_vectors("NIC", [{"NETWORK": "Public"}, {"NETWORK": "Outside"}]))
     assert [nic[3] for nic in nics(two)] == ["10.77.0.10", "10.66.0.10"]
 
 
 def test_what_networks_say_by_now_is_in_the_nics_that_stay(two):
-    two.vn_update("Public", attributes={**two.vn_info("Public").attributes, "DNS": "10.66.0.53"})
-    two.vm_recreate(0, record(two).request.with_single("MEMORY", "256"))
+    two.networks.update("Public", attributes={**two.networks.info("Public").attributes, "DNS": "10.66.0.53"})
+    two.vms.recreate(0, record(two).request.with_single("MEMORY", "256"))
     assert not record(two).outdated
     assert {nic["network_values"]["DNS"] for nic in json.loads(row(two)["body"])["nics"]} == {"10.66.0.53"}
 
@@ -518,22 +518,22 @@ def test_a_recreation_that_fails_leaves_the_old_domain_what_it_has(two):
     plans = decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}, dict(PUBLIC, IP="10.66.0.11")]))
     decided = plans["node1"].vms[0].operated
     say(two, "RUNNING", ERROR)
-    assert two.vn_info("Public").address_ranges[0].used == 2
+    assert two.networks.info("Public").address_ranges[0].used == 2
     # Another list by then: the domain is the first one yet.
     plans = decide(two, dict(ANEW, nics=[{"NETWORK": "Private"}]))
     (planned,) = plans["node1"].vms
     assert planned.operation == "recreate" and planned.operated > decided
-    assert two.vn_info("Public").address_ranges[0].used == 2
+    assert two.networks.info("Public").address_ranges[0].used == 2
     taker = {"name": "taker", "template": "web", "nics": [dict(PUBLIC, IP="10.66.0.10")]}
     assert "VM web (id 0) has it until it is made anew" in refused(two, taker)[0]
     obey(two, plans)
-    assert two.vn_info("Public").address_ranges[0].used == 0
+    assert two.networks.info("Public").address_ranges[0].used == 0
     assert two.ledger().findings == ()
 
 
 def on_xen(engine, name, **values):
     """A machine that is off, on a host that adds and takes away disks and NICs."""
-    engine.host_allocate(Host(None, "xen1", "xen", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    engine.hosts.allocate(Host(None, "xen1", "xen", state=HostState.MONITORED, memory=4096, cpu=16.0))
     item = {
         "name": name,
         "template": "web",
@@ -553,7 +553,7 @@ def test_an_address_of_a_nic_that_is_taken_away_is_free_when_that_is_done(inside
     taker = {"name": "taker", "template": "web", "host": "node1", "nics": [{"NETWORK": "Public", "IP": "10.66.0.11"}]}
     (said,) = refused(inside, dict(two, nics=nics[:1]), taker)
     assert "VM two (id 0) has it until it is made anew, or was off. Run again when that is done" in said
-    obey(inside, inside.vm_plans())
+    obey(inside, inside.vms.plans())
     obey(inside, decide(inside, taker))
     assert inside.ledger().findings == ()
 
@@ -571,10 +571,10 @@ def test_an_address_that_a_release_before_took_away_is_free_when_that_is_done(in
         "UPDATE vms SET body = ?, orders = ?, request = ?", (json.dumps(body), json.dumps(orders), request)
     )
     if decided:
-        inside.vm_action(0, "POWEROFF", VmOrders())
-    assert inside.vn_info("Public").address_ranges[0].used == 2
-    obey(inside, inside.vm_plans())
-    assert inside.vn_info("Public").address_ranges[0].used == 1
+        inside.vms.action(0, "POWEROFF", VmOrders())
+    assert inside.networks.info("Public").address_ranges[0].used == 2
+    obey(inside, inside.vms.plans())
+    assert inside.networks.info("Public").address_ranges[0].used == 1
     assert inside.ledger().findings == ()
 
 
@@ -584,9 +584,9 @@ def test_an_address_that_a_release_before_took_away_is_free_when_that_is_done(in
 @pytest.fixture
 def db(inside):
     """A machine on node1 that writes to image data, which node2 sees too."""
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
-    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    image = inside.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     obey(inside, decide(inside, dict(DB, host="node1")))
     return inside
 
@@ -606,15 +606,15 @@ def refused(engine, *items):
 def test_an_image_that_a_machine_is_made_anew_without_is_its_own_until_that_is_done(db, in_order):
     (said,) = refused(db, *in_order([DROPPED, TAKER]))
     assert WAITS in said
-    image = db.image_info("data")
+    image = db.images.info("data")
     assert (image.state, image.vms) == (ImageState.USED_PERS, 1)
     assert [each.kind for each in db.ledger().findings] == ["machine-unfinished"]
     assert db.repair() == []
     # What its host said before of it counts for nothing.
-    db.vm_observe([Observed("node1", vms=(ObservedVm(0, record(db).uuid, "RUNNING"),))])
+    db.vms.observe([Observed("node1", vms=(ObservedVm(0, record(db).uuid, "RUNNING"),))])
     assert WAITS in refused(db, TAKER)[0]
-    obey(db, db.vm_plans())
-    after = db.image_info("data")
+    obey(db, db.vms.plans())
+    after = db.images.info("data")
     assert (after.state, after.generation) == (ImageState.READY, image.generation + 1)
     obey(db, decide(db, TAKER))
     assert db.ledger().findings == ()
@@ -627,14 +627,14 @@ def test_a_host_that_fails_to_make_a_machine_anew_has_not_ended_the_old_one(db):
     decided = plans["node1"].vms[0].operated
     say(db, "RUNNING", ERROR)
     assert WAITS in refused(db, TAKER)[0]
-    assert db.vn_info("Public").address_ranges[0].used == 2
+    assert db.networks.info("Public").address_ranges[0].used == 2
     (planned,) = decide(db, dict(DROPPED, nics=[nic]))["node1"].vms
     # By the number of that decision its node knows whether it was done after all.
     assert (planned.operation, planned.operated) == ("recreate", decided)
     say(db, "RUNNING")
     assert row(db)["orders"] == "{}"
-    assert db.image_info("data").state == ImageState.READY
-    assert db.vn_info("Public").address_ranges[0].used == 1
+    assert db.images.info("data").state == ImageState.READY
+    assert db.networks.info("Public").address_ranges[0].used == 1
 
 
 @pytest.mark.parametrize("state", ["running", "poweroff", "recovered"])
@@ -643,7 +643,7 @@ def test_a_list_that_says_something_else_by_now_has_nothing_made_anew_unasked(db
     say(db, "RUNNING", ERROR)
     back = dict(DROPPED, disks=DB["disks"], recreate=False, state=state)
     outcomes, _warnings = reconcile(db, [back])
-    assert db.vm_plans() == {}
+    assert db.vms.plans() == {}
     (said,) = outcomes[0].differs
     assert "was to be made anew by an earlier list, which its host could not" in said
     assert "set recreate: true to have it made anew as the list says now" in said
@@ -661,33 +661,33 @@ def test_one_that_should_have_been_made_anew_and_then_ended_lives_on_with_all_it
     # It ends as its guest wants, and is not made anew before.
     assert (planned.wanted, planned.operation, planned.hard) == ("DONE", "", False)
     say(db, "RUNNING", ERROR)
-    db.vm_action(0, "RUNNING", VmOrders())
-    (planned,) = db.vm_plans()["node1"].vms
+    db.vms.action(0, "RUNNING", VmOrders())
+    (planned,) = db.vms.plans()["node1"].vms
     assert (planned.operation, planned.operated) == ("recreate", decided)
     assert WAITS in refused(db, TAKER)[0]
-    assert db.vn_info("Public").address_ranges[0].used == 2
+    assert db.networks.info("Public").address_ranges[0].used == 2
 
 
 def test_what_a_machine_never_opened_is_free_at_once(inside):
-    inside.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
-    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
-    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    image = inside.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     decide(inside, dict(DB, host="node1"))
     say(inside, "PROLOG_FAILURE", ERROR)
     decide(inside, DROPPED, TAKER)
-    assert inside.image_info("data").vms == 1
+    assert inside.images.info("data").vms == 1
 
 
 @pytest.mark.parametrize("in_order", [list, reversed])
 def test_an_image_that_is_taken_away_from_a_machine_is_free_when_that_is_done(inside, in_order):
     """As a list moves it from one to another: what is in the way will be gone."""
-    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
-    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    image = inside.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     disks = [{"IMAGE": "demo", "DEV_PREFIX": "xvd"}, {"IMAGE": "data", "DEV_PREFIX": "xvd"}]
     item = on_xen(inside, "db", disks=disks)
     (said,) = refused(inside, *in_order([dict(item, disks=disks[:1]), dict(TAKER, host="node1")]))
     assert WAITS in said
-    obey(inside, inside.vm_plans())
+    obey(inside, inside.vms.plans())
     obey(inside, decide(inside, dict(TAKER, host="node1")))
     assert inside.ledger().findings == ()
 
@@ -698,18 +698,18 @@ def test_an_image_that_nobody_loses_is_told_as_that(db):
 
 
 def test_an_image_that_is_free_at_once_is_had_at_once_wherever_its_machine_stands(inside):
-    image = inside.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
-    inside.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    image = inside.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+    inside.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     decide(inside, DB)
     say(inside, "PROLOG_FAILURE", ERROR)
     decide(inside, dict(TAKER, host="node1"), DROPPED)
-    assert inside.image_info("data").vms == 1
+    assert inside.images.info("data").vms == 1
 
 
 def test_it_goes_with_the_machine_too(db):
     decide(db, DROPPED)
     obey(db, decide(db, {"name": "db", "state": "absent"}))
-    assert db.image_info("data").state == ImageState.READY
+    assert db.images.info("data").state == ImageState.READY
     assert db.store.rows("SELECT * FROM vm_images") == []
 
 
@@ -718,34 +718,34 @@ def test_a_machine_that_is_to_have_its_image_after_all_gets_it(db):
     plans = decide(db, dict(DB, recreate=True))
     assert [disk.image for disk in plans["node1"].vms[0].vm.disks] == ["demo", "data"]
     obey(db, plans)
-    assert (db.image_info("data").state, db.image_info("data").vms) == (ImageState.USED_PERS, 1)
+    assert (db.images.info("data").state, db.images.info("data").vms) == (ImageState.USED_PERS, 1)
     assert db.ledger().findings == ()
 
 
 def test_what_is_dropped_twice_is_kept_once_for_each(db):
-    image = db.image_allocate(Image(None, "more", type=ImageType.DATABLOCK, persistent=True))
-    db.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+    image = db.images.allocate(Image(None, "more", type=ImageType.DATABLOCK, persistent=True))
+    db.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     decide(db, dict(DB, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}], recreate=True))
     plans = decide(db, DROPPED)
-    assert [db.image_info(name).vms for name in ("data", "more")] == [1, 1]
+    assert [db.images.info(name).vms for name in ("data", "more")] == [1, 1]
     obey(db, plans)
-    assert [db.image_info(name).vms for name in ("data", "more")] == [0, 0]
+    assert [db.images.info(name).vms for name in ("data", "more")] == [0, 0]
 
 
 def test_a_file_that_disks_rest_on_is_no_machines_to_write_to_meanwhile(db):
-    other = db.image_allocate(Image(None, "other", type=ImageType.OS, dev_prefix="vd"))
-    db.image_update(other.id, state=ImageState.READY, size=16, format="qcow2")
+    other = db.images.allocate(Image(None, "other", type=ImageType.OS, dev_prefix="vd"))
+    db.images.update(other.id, state=ImageState.READY, size=16, format="qcow2")
     plans = decide(db, dict(DB, disks=[{"IMAGE": "other"}, {"IMAGE": "data"}], recreate=True))
     with pytest.raises(NebulaError, match=r"used by db \(id 0\)"):
-        db.image_update("demo", persistent=True)
+        db.images.update("demo", persistent=True)
     obey(db, plans)
-    db.image_update("demo", persistent=True)
+    db.images.update("demo", persistent=True)
 
 
 def test_of_a_host_that_is_given_up_meanwhile_it_is_given_to_nobody(db):
     decide(db, DROPPED)
-    db.host_forget("node1")
-    assert db.image_info("data").state == ImageState.DISABLED
+    db.hosts.forget("node1")
+    assert db.images.info("data").state == ImageState.DISABLED
 
 
 # -- what nodes report -------------------------------------------------------------------------------------------------
@@ -753,7 +753,7 @@ def test_of_a_host_that_is_given_up_meanwhile_it_is_given_to_nobody(db):
 
 def test_what_a_node_reports_of_an_older_decision_is_passed_over(web):
     generation = record(web).generation
-    web.vm_action(0, "POWEROFF", VmOrders())
+    web.vms.action(0, "POWEROFF", VmOrders())
     assert say(web, "POWEROFF", generation=generation) == []
     assert record(web).state == "SHUTDOWN_POWEROFF"
     assert [each.state for each in say(web, "POWEROFF")] == ["POWEROFF"]
@@ -774,7 +774,7 @@ def test_what_a_node_reports_of_an_older_decision_is_passed_over(web):
     ],
 )
 def test_what_could_not_be_reached_is_not_wanted_for_ever(web, wanted, state, left):
-    web.vm_action(0, wanted, VmOrders())
+    web.vms.action(0, wanted, VmOrders())
     say(web, state, ERROR)
     assert (record(web).state, record(web).wanted) == (state, left)
     # What is half taken away goes on with every plan.
@@ -782,20 +782,20 @@ def test_what_could_not_be_reached_is_not_wanted_for_ever(web, wanted, state, le
 
 
 def test_a_machine_that_did_not_end_gives_its_name_to_the_one_that_has_it_by_now(web):
-    web.vm_action(0, "DONE", VmOrders())
-    web.vm_instantiate([VmRequest("web", PLAIN)])
+    web.vms.action(0, "DONE", VmOrders())
+    web.vms.instantiate([VmRequest("web", PLAIN)])
     say(web, "RUNNING", ERROR)
     assert record(web).wanted == "DONE"
-    assert [each.id for each in web.vm_pool(names=["web"])] == [1]
+    assert [each.id for each in web.vms.pool(names=["web"])] == [1]
 
 
 def test_a_host_that_is_silent_leaves_all_to_the_next_run(web):
-    web.vm_action(0, "POWEROFF", VmOrders())
-    assert [each.error for each in web.vm_record("node1", None)] == ["host node1 did not answer"]
+    web.vms.action(0, "POWEROFF", VmOrders())
+    assert [each.error for each in web.vms.record("node1", None)] == ["host node1 did not answer"]
     assert (record(web).state, row(web)["settled"]) == ("SHUTDOWN_POWEROFF", 0)
     # It is told once.
-    assert web.vm_record("node1", None) == []
-    assert web.vm_record("node2", None) == []
+    assert web.vms.record("node1", None) == []
+    assert web.vms.record("node2", None) == []
 
 
 def test_the_reason_of_a_failure_outlives_a_poll_that_knows_less(inside):
@@ -803,44 +803,44 @@ def test_the_reason_of_a_failure_outlives_a_poll_that_knows_less(inside):
     say(inside, "BOOT_FAILURE", ERROR)
     uuid = record(inside).uuid
     for seen in ((), (ObservedVm(0, uuid, "POWEROFF"),)):
-        assert inside.vm_observe([Observed("node1", vms=seen)]) == []
+        assert inside.vms.observe([Observed("node1", vms=seen)]) == []
     assert record(inside).error == "VM web: it broke. Mend it"
-    (moved,) = inside.vm_observe([Observed("node1", vms=(ObservedVm(0, uuid, "RUNNING"),))])
+    (moved,) = inside.vms.observe([Observed("node1", vms=(ObservedVm(0, uuid, "RUNNING"),))])
     assert (moved.state, moved.error) == ("RUNNING", "")
 
 
 def test_what_a_host_says_that_the_catalog_does_not_know_is_nothing(web):
-    assert web.vm_observe([Observed("stranger", reached=False)]) == []
+    assert web.vms.observe([Observed("stranger", reached=False)]) == []
     assert record(web).state == "RUNNING"
-    (_made,) = web.vm_instantiate([VmRequest("a", PLAIN)])
+    (_made,) = web.vms.instantiate([VmRequest("a", PLAIN)])
 
 
 # -- ending ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_machine_that_ended_gives_back_all_that_it_had(inside):
-    before = (inside.host_info("node1"), inside.vn_info("Public"), inside.image_info("demo"))
-    (made,) = inside.vm_instantiate([VmRequest("a", VNC)])
-    inside.vm_action(0, "DONE", VmOrders())
+    before = (inside.hosts.info("node1"), inside.networks.info("Public"), inside.images.info("demo"))
+    (made,) = inside.vms.instantiate([VmRequest("a", VNC)])
+    inside.vms.action(0, "DONE", VmOrders())
     (ended,) = say(inside, "DONE")
     assert (ended.state, ended.wanted, ended.error, ended.etime >= made.stime) == ("DONE", "DONE", "", True)
-    assert (inside.host_info("node1"), inside.vn_info("Public"), inside.image_info("demo")) == before
+    assert (inside.hosts.info("node1"), inside.networks.info("Public"), inside.images.info("demo")) == before
     assert ports(inside) == []
-    assert inside.vm_pool() == []
+    assert inside.vms.pool() == []
     assert ended.request == Template()
-    assert [step["state"] for step in inside.vm_history(0)] == ["PROLOG", "EPILOG", "DONE"]
+    assert [step["state"] for step in inside.vms.history(0)] == ["PROLOG", "EPILOG", "DONE"]
 
 
 @pytest.mark.parametrize("ran", [True, False])
 def test_what_a_machine_wrote_on_a_host_of_its_own_comes_back_from_there(inside, ran):
-    inside.host_update("node1", transfer=SSH)
-    inside.image_update("demo", persistent=True)
+    inside.hosts.update("node1", transfer=SSH)
+    inside.images.update("demo", persistent=True)
     plans = decide(inside, WEB)
     if ran:
         obey(inside, plans)
-    inside.vm_action(0, "DONE", VmOrders())
+    inside.vms.action(0, "DONE", VmOrders())
     say(inside, "DONE")
-    operation = inside.image_info("demo").operation
+    operation = inside.images.info("demo").operation
     assert comes_from(operation) == "node1"
     assert surely_comes(operation) == ran
 
@@ -863,28 +863,28 @@ def test_nothing_that_is_secret_outlives_a_machine():
 
 
 def test_a_name_is_the_machines_that_is_not_on_its_way_out(web):
-    web.vm_action(0, "DONE", VmOrders())
-    assert web.vm_pool(names=["web"]) == []
-    assert [each.id for each in web.vm_pool(ids=[0])] == [0]
-    assert [each.id for each in web.vm_pool()] == [0]
+    web.vms.action(0, "DONE", VmOrders())
+    assert web.vms.pool(names=["web"]) == []
+    assert [each.id for each in web.vms.pool(ids=[0])] == [0]
+    assert [each.id for each in web.vms.pool()] == [0]
     say(web, "DONE")
-    assert web.vm_pool() == web.vm_pool(ids=[0]) == web.vm_pool(names=["web"]) == []
+    assert web.vms.pool() == web.vms.pool(ids=[0]) == web.vms.pool(names=["web"]) == []
     for selected in ({}, {"ids": [0]}, {"names": ["web"]}):
-        assert [each.id for each in web.vm_pool(**selected, done=True)] == [0]
+        assert [each.id for each in web.vms.pool(**selected, done=True)] == [0]
 
 
 def test_more_machines_are_selected_than_one_statement_has_room_for(web):
     wanted = [f"n{number}" for number in range(3 * vms.CHUNK)]
-    assert [each.name for each in web.vm_pool(names=[*wanted, "web", "web"])] == ["web"]
-    assert [each.name for each in web.vm_pool(ids=range(3 * vms.CHUNK))] == ["web"]
+    assert [each.name for each in web.vms.pool(names=[*wanted, "web", "web"])] == ["web"]
+    assert [each.name for each in web.vms.pool(ids=range(3 * vms.CHUNK))] == ["web"]
 
 
 def test_a_machine_is_outdated_where_its_networks_say_something_else_by_now(web):
     assert not record(web).outdated
-    attributes = web.vn_info("Public").attributes
-    web.vn_update("Public", attributes={**attributes, "DNS": "10.66.0.2"})
+    attributes = web.networks.info("Public").attributes
+    web.networks.update("Public", attributes={**attributes, "DNS": "10.66.0.2"})
     assert record(web).outdated
-    web.vn_update("Public", attributes=attributes)
+    web.networks.update("Public", attributes=attributes)
     assert not record(web).outdated
 
 
@@ -898,7 +898,7 @@ def test_a_machine_is_outdated_where_its_networks_say_something_else_by_now(web)
 )
 def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told):
     template = PLAIN.with_vector("CONTEXT", context)
-    (made,) = inside.vm_instantiate([VmRequest("a", template)])
+    (made,) = inside.vms.instantiate([VmRequest("a", template)])
     assert made.hostname == told
     assert made.addresses == []
 
@@ -914,11 +914,11 @@ def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told
     ],
 )
 def test_a_file_of_a_context_is_an_image_for_that_which_is_ready(inside, kind, state, says):
-    made = inside.image_allocate(Image(None, "f", type=kind))
-    inside.image_update(made.id, state=state, error="no room")
+    made = inside.images.allocate(Image(None, "f", type=kind))
+    inside.images.update(made.id, state=state, error="no room")
     template = PLAIN.with_vector("CONTEXT", {"FILES_DS": '$FILE[IMAGE="f"]'})
     with pytest.raises((InvalidValue, WrongState), match=says), inside.attempt():
-        inside.vm_instantiate([VmRequest("a", template)])
+        inside.vms.instantiate([VmRequest("a", template)])
 
 
 # -- states ------------------------------------------------------------------------------------------------------------

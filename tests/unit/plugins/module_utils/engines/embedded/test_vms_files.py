@@ -57,9 +57,9 @@ def again(place):
 
 def want(engine, *items, observed=()):
     def work():
-        engine.vm_observe(observed)
+        engine.vms.observe(observed)
         outcomes, _warnings = reconcile(engine, items)
-        return outcomes, engine.vm_plans()
+        return outcomes, engine.vms.plans()
 
     return engine.decide(work)
 
@@ -68,7 +68,7 @@ def carry_out(engine, plans):
     with engine.session():
         for host, plan in plans.items():
             done = [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms]
-            engine.vm_record(host, done)
+            engine.vms.record(host, done)
 
 
 def web(**context):
@@ -93,7 +93,7 @@ def test_a_machine_that_can_not_be_made_has_nothing(engine, script, tmp_path):
     outcomes, plans = want(engine, web(FILES=str(tmp_path / "pipe")), dict(web(FILES=str(script)), name="good"))
     assert "VM web: FILES" in str(outcomes[0].error) and "a named pipe" in str(outcomes[0].error)
     assert [(vm.vm.vm_id, vm.vm.name) for vm in plans["node1"].vms] == [(0, "good")]
-    assert engine.vm_pool(names=["good"])[0].nics[0]["ip"] == "10.66.0.10"
+    assert engine.vms.pool(names=["good"])[0].nics[0]["ip"] == "10.66.0.10"
 
 
 def test_a_file_that_went_is_the_error_of_a_machine_that_exists(engine, again, script):
@@ -105,7 +105,7 @@ def test_a_file_that_went_is_the_error_of_a_machine_that_exists(engine, again, s
     assert outcome.error is None and plans == {}
     (outcome, _as_it_is), plans = want(later, web(FILES=str(script), OTHER="x"))
     assert "VM web" in str(outcome.error) and plans == {}
-    assert engine.vm_pool(names=["web"])[0].state == "RUNNING"
+    assert engine.vms.pool(names=["web"])[0].state == "RUNNING"
 
 
 def test_a_node_is_told_of_a_file_that_went_meanwhile(engine, again, script):
@@ -171,9 +171,9 @@ def test_check_mode_reads_no_net_and_keeps_nothing(engine, again, place):
 
 def put_image(engine, place, name="init", type=ImageType.CONTEXT, state=ImageState.READY):
     with engine.session():
-        image = engine.image_allocate(Image(None, name, type=type))
-        engine.image_update(image.id, state=ImageState.READY)
-        engine.image_update(image.id, state=state)
+        image = engine.images.allocate(Image(None, name, type=type))
+        engine.images.update(image.id, state=ImageState.READY)
+        engine.images.update(image.id, state=state)
     Path(image.source).parent.mkdir(parents=True, exist_ok=True)
     Path(image.source).write_text("#!/bin/sh\n", encoding="ascii")
     return image
@@ -241,7 +241,7 @@ def test_two_of_one_name(engine, place, script):
 
 def test_contents_for_each_node(engine, script):
     with engine.session():
-        engine.host_allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+        engine.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
     items = [dict(web(FILES=str(script)), name=host, host=host) for host in ("node1", "node2")]
     _, plans = want(engine, *items)
     assert plans["node1"].contents == plans["node2"].contents != {}

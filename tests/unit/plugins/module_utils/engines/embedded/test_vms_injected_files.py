@@ -12,13 +12,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.dec
 def run(engine, item):
     with engine.session():
         reconcile(engine, [item])
-        for host, plan in engine.vm_plans().items():
-            engine.vm_record(host, [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms])
+        for host, plan in engine.vms.plans().items():
+            engine.vms.record(host, [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True) for each in plan.vms])
 
 
 def test_what_is_written_ends_with_the_machine(engine):
     run(engine, {"name": "web", "template": "web", "inject": [{"path": "/etc/motd", "content": "geheim"}]})
     run(engine, {"name": "web", "state": "absent"})
-    assert [record.state for record in engine.vm_pool(done=True)] == ["DONE"]
+    assert [record.state for record in engine.vms.pool(done=True)] == ["DONE"]
     text = "\n".join(str(tuple(row)) for row in engine.store.db.execute("SELECT request, body FROM vms"))
     assert "geheim" not in text

@@ -16,8 +16,8 @@ SECRET = "s3cr3t-value"
 def bring(engine, count):
     with engine.session():
         reconcile(engine, [{"name": "a-%i", "count": count, "template": "web", "context": {"PASSWORD": SECRET}}], None)
-        for host, plan in engine.vm_plans().items():
-            engine.vm_record(host, [VmOutcome(p.vm.vm_id, p.generation, p.wanted, True) for p in plan.vms])
+        for host, plan in engine.vms.plans().items():
+            engine.vms.record(host, [VmOutcome(p.vm.vm_id, p.generation, p.wanted, True) for p in plan.vms])
 
 
 def rows(engine):

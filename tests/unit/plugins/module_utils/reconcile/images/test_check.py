@@ -59,9 +59,9 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
 
 def stored(engine: EmbeddedEngine, *states: ImageState, **fields: Any) -> Image:
     with engine.session():
-        image = engine.image_allocate(Image(None, "demo", **{"format": "qcow2", **fields}))
+        image = engine.images.allocate(Image(None, "demo", **{"format": "qcow2", **fields}))
         for state in (ImageState.READY, *states):
-            image = engine.image_update("demo", state=state)
+            image = engine.images.update("demo", state=state)
     return image
 
 

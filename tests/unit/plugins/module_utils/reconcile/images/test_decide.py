@@ -98,10 +98,10 @@ def registered(engine: EmbeddedEngine, *states: ImageState, **fields: Any) -> Im
     """An image without a file, in the last of these states."""
     later = {key: fields.pop(key) for key in ("unfinished", "operation", "error") if key in fields}
     with engine.session():
-        image = engine.image_allocate(Image(None, **{"name": "demo", **fields}))
+        image = engine.images.allocate(Image(None, **{"name": "demo", **fields}))
         for state in states:
-            image = engine.image_update(image.id, state=state)
-        return engine.image_update(image.id, **later)
+            image = engine.images.update(image.id, state=state)
+        return engine.images.update(image.id, **later)
 
 
 def error_of(done: Mapping[str, Item], kind: type[NebulaError], name: str = "demo") -> str:
@@ -168,16 +168,16 @@ def test_of_two_of_one_name_the_second_is_refused(engine: EmbeddedEngine) -> Non
     done, _warnings = decide.apply(engine, [BLANK, {**BLANK, "size": 9}], Settings())
     assert [type(item.error) for item in done] == [type(None), Ambiguous]
     assert str(done[1].error) == "image demo: it is in the list twice. Give each image one entry"
-    assert engine.image_info("demo").size == 4
+    assert engine.images.info("demo").size == 4
 
 
 def test_what_a_killed_run_was_removing_is_another_image_afterwards(engine: EmbeddedEngine, apply: Apply) -> None:
     apply(BLANK)
     with engine.session():
-        old = engine.image_update("demo", state=ImageState.DELETE)
+        old = engine.images.update("demo", state=ImageState.DELETE)
     foreseen, made = apply(BLANK, check=True)["demo"], apply(BLANK)["demo"]
     assert made.error is None and without(foreseen.after) == without(made.after)
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert now.uuid != old.uuid and now.state == ImageState.READY and not os.path.exists(old.source)
 
 
@@ -189,13 +189,13 @@ def test_what_has_no_content_is_stored_anew(engine: EmbeddedEngine, apply: Apply
         assert done.error is None and done.is_changed and done.before is not None and done.after is not None
         assert (done.before["error"], done.after["error"], done.after["description"]) == ("the disk was full", "", "d")
         assert (done.after["id"], done.after["state"], done.after["size"]) == (image.id, "READY", 4)
-    assert engine.image_info("demo").uuid == image.uuid
+    assert engine.images.info("demo").uuid == image.uuid
 
 
 def test_a_file_that_machines_rest_on_is_closed_again(engine: EmbeddedEngine, apply: Apply) -> None:
     """A run was killed between the catalog and the file."""
     apply(BLANK)
-    source = engine.image_info("demo").source
+    source = engine.images.info("demo").source
     os.chmod(source, 0o660)
     assert apply({"name": "demo"}, check=True)["demo"].is_changed and os.stat(source).st_mode & 0o222
     assert apply({"name": "demo"})["demo"].is_changed and not os.stat(source).st_mode & 0o222
@@ -206,7 +206,7 @@ def test_a_file_that_can_not_be_closed_is_told(
     engine: EmbeddedEngine, apply: Apply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply(BLANK)
-    source = engine.image_info("demo").source
+    source = engine.images.info("demo").source
     os.chmod(source, 0o660)
 
     def refuse(path: str, **_how: bool) -> None:
@@ -220,7 +220,7 @@ def test_a_file_that_can_not_be_closed_is_told(
 @needs_qemu_img
 def test_persistence_opens_and_closes_the_file(engine: EmbeddedEngine, apply: Apply) -> None:
     apply(BLANK)
-    source = engine.image_info("demo").source
+    source = engine.images.info("demo").source
     for persistent in (True, False):
         predicted = apply({"name": "demo", "persistent": persistent}, check=True)["demo"]
         assert bool(os.stat(source).st_mode & 0o222) is not persistent
@@ -228,7 +228,7 @@ def test_persistence_opens_and_closes_the_file(engine: EmbeddedEngine, apply: Ap
         assert done.error is None and done.is_changed and done.after == predicted.after
         assert bool(os.stat(source).st_mode & 0o222) is persistent
     # A machine may have written to it meanwhile.
-    assert engine.image_info("demo").generation == 1
+    assert engine.images.info("demo").generation == 1
 
 
 @needs_qemu_img
@@ -239,7 +239,7 @@ def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: 
     predicted, made = apply(wanted, check=True)["demo"], apply(wanted)["demo"]
     assert made.error is None and made.after is not None and predicted.after is not None
     assert predicted.after["size"] == made.after["size"] == 5 and made.after["state"] == "READY"
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert os.path.getsize(now.source) == 5 * MIB and Path(now.source).read_bytes().startswith(b"content")
     larger = {"name": "demo", "size": 7, "state": "disabled", "description": "d"}
     predicted, done = apply(larger, check=True)["demo"], apply(larger)["demo"]
@@ -259,38 +259,38 @@ def test_check_mode_foresees_another_content_once_snapshots_are_gone_and_once_it
 
 def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEngine, apply: Apply) -> None:
     apply({**BLANK, "persistent": True})
-    image = engine.image_info("demo")
+    image = engine.images.info("demo")
     note = {"do": "grow", "was": "READY", "to": {"size": 6, "generation": 1, "sha256": "", "notes": {}}}
     for done in (False, True):
         with engine.session():
-            engine.image_update("demo", state=ImageState.LOCKED, operation=json.dumps(note))
+            engine.images.update("demo", state=ImageState.LOCKED, operation=json.dumps(note))
         if done:
             # The file is larger already, and only the catalog does not know.
             os.truncate(image.source, 6 * MIB)
         predicted, made = apply({"name": "demo"}, check=True)["demo"], apply({"name": "demo"})["demo"]
         assert made.error is None and made.is_changed and made.after == predicted.after
-        now = engine.image_info("demo")
+        now = engine.images.info("demo")
         assert (now.state, now.size, now.operation) == (ImageState.READY, 6 if done else 4, "")
 
 
 @needs_qemu_img
 def test_an_image_in_error_is_enabled_with_the_file_that_it_has(engine: EmbeddedEngine, apply: Apply) -> None:
     apply(BLANK)
-    source = engine.image_info("demo").source
+    source = engine.images.info("demo").source
     with engine.session():
-        engine.image_update("demo", state=ImageState.ERROR, error="its host was forgotten")
+        engine.images.update("demo", state=ImageState.ERROR, error="its host was forgotten")
     enabled = {**BLANK, "state": "enabled"}
     assert not apply({"name": "demo"})["demo"].is_changed
     os.chmod(source, 0o600)
     os.truncate(source, 0)
     said = error_of(apply(enabled), ImageRefused)
-    assert said.startswith("image demo (id 0): enable: it is empty") and engine.image_info("demo").error
+    assert said.startswith("image demo (id 0): enable: it is empty") and engine.images.info("demo").error
     os.truncate(source, 6 * MIB)
     os.chmod(source, 0o400)
     predicted, done = apply(enabled, check=True)["demo"], apply(enabled)["demo"]
     assert done.error is None and done.is_changed and done.after == predicted.after and done.after is not None
     assert (done.after["state"], done.after["error"], done.after["size"]) == ("READY", "", 6)
-    assert engine.image_info("demo").source == source
+    assert engine.images.info("demo").source == source
 
 
 def test_what_is_added_may_come_later_in_check_mode(
@@ -306,8 +306,8 @@ def test_what_is_added_may_come_later_in_check_mode(
         f"image demo: /nowhere/{name} is not there; taken as given in check mode" for name in ("a.deb", "x")
     ]
     assert "/nowhere/a.deb" in error_of(apply(wanted), NotFound)
-    assert [image.name for image in engine.image_pool()] == ["base"]
-    assert engine.image_info("base").state == ImageState.READY
+    assert [image.name for image in engine.images.pool()] == ["base"]
+    assert engine.images.info("base").state == ImageState.READY
 
 
 # -- images made of each other ----------------------------------------------------------------------------------------
@@ -325,9 +325,9 @@ def test_an_image_of_the_list_is_made_before_its_clones(
     for name in made:
         assert made[name].error is None and made[name].is_changed
         assert without(predicted[name].after, (*LATER, "size")) == without(made[name].after, (*LATER, "size"))
-    copy = engine.image_info("copy")
+    copy = engine.images.info("copy")
     assert (copy.origin, copy.description, copy.type) == ("image demo", "mine", ImageType.KERNEL)
-    assert Path(engine.image_info("second").source).read_bytes() == CONTENT
+    assert Path(engine.images.info("second").source).read_bytes() == CONTENT
     assert not any(item.is_changed for item in apply(*items).values())
 
 
@@ -338,7 +338,7 @@ def test_an_image_is_not_made_of_one_that_fails(engine: EmbeddedEngine, apply: A
         "image copy: made of demo: that is in this list too, and something is the matter with it. "
         "Mend that, then run this again"
     )
-    assert not done["copy"].is_changed and len(engine.image_pool()) == 1
+    assert not done["copy"].is_changed and len(engine.images.pool()) == 1
 
 
 def test_of_what_was_found_out_of_an_installation_a_clone_takes_nothing(engine: EmbeddedEngine, apply: Apply) -> None:
@@ -351,9 +351,9 @@ def test_what_was_done_to_the_file_of_an_image_is_noted_of_its_clone(engine: Emb
     """Notes name the generation that they hold of: what machines wrote to the image since is in the clone too."""
     apply(BLANK)
     with engine.session():
-        engine.image_update("demo", generation=2, notes={"compress": 2, "sparse": 1})
+        engine.images.update("demo", generation=2, notes={"compress": 2, "sparse": 1})
     assert apply({"name": "copy", "clone_of": "demo", "type": "DATABLOCK"})["copy"].error is None
-    notes = engine.image_info("copy").notes
+    notes = engine.images.info("copy").notes
     assert (notes.get("compress"), notes.get("sparse")) == (0, None)
 
 
@@ -534,22 +534,22 @@ def test_what_an_image_can_not_become_is_told(
 ) -> None:
     image = registered(engine, *states, **fields)
     with engine.session():
-        engine.datastore_allocate(Datastore(None, "fast"))
+        engine.datastores.allocate(Datastore(None, "fast"))
     for check in (True, False):
         done = apply({"name": "demo", **keys}, check=check)
         said = error_of(done, error)
         assert said.startswith("image demo") and [word for word in words if word not in said] == [], said
         assert not done["demo"].is_changed and done["demo"].before == done["demo"].after
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 def test_what_is_being_cloned_stays(engine: EmbeddedEngine, apply: Apply) -> None:
     image = registered(engine, ImageState.READY)
     with engine.session():
-        engine.image_clone("demo", Image(None, "copy"))
+        engine.images.clone("demo", Image(None, "copy"))
     said = error_of(apply({"name": "demo", "state": "absent"}), WrongState)
     assert said.startswith("image demo: state absent: it is being cloned, or that was interrupted. Wait for that run")
-    assert engine.image_info("demo").state == ImageState.CLONE and engine.image_info("demo").uuid == image.uuid
+    assert engine.images.info("demo").state == ImageState.CLONE and engine.images.info("demo").uuid == image.uuid
 
 
 def test_what_a_machine_made_larger_is_no_conflict(engine: EmbeddedEngine, apply: Apply, warnings: list[str]) -> None:
@@ -622,13 +622,13 @@ def test_what_can_not_be_made_is_not_registered(
     registered(engine, ImageState.READY, name="base", size=9)
     registered(engine, ImageState.READY, name="cd", type=ImageType.CDROM)
     registered(engine, ImageState.READY, name="sealed", luks_secret=SECRET, format="qcow2")
-    before = engine.image_pool()
+    before = engine.images.pool()
     for check in (True, False):
         done = apply({"name": "demo", **keys}, check=check)
         said = error_of(done, error)
         assert said.startswith("image demo: ") and [word for word in words if word not in said] == [], said
         assert done["demo"].after is None and not done["demo"].is_changed
-    assert engine.image_pool() == before
+    assert engine.images.pool() == before
 
 
 # -- what is not here yet ---------------------------------------------------------------------------------------------
@@ -673,7 +673,7 @@ def test_what_is_refused_of_a_file_is_refused_before_it_is_registered(
         assert "format qcow2: the file's format is raw" in error_of(
             apply({**given, "format": "qcow2"}, check=check), ImageRefused
         )
-    assert engine.image_pool() == []
+    assert engine.images.pool() == []
 
 
 # -- renamed ----------------------------------------------------------------------------------------------------------
@@ -682,8 +682,8 @@ def test_what_is_refused_of_a_file_is_refused_before_it_is_registered(
 def test_an_image_is_renamed_once(engine: EmbeddedEngine, apply: Apply, warnings: list[str]) -> None:
     old = registered(engine, ImageState.READY, name="old")
     with engine.session():
-        engine.template_allocate("web", Template.from_mapping({"DISK": {"IMAGE": "old"}}))
-        engine.template_allocate("db", Template.from_mapping({"DISK": {"IMAGE": "older"}}))
+        engine.templates.allocate("web", Template.from_mapping({"DISK": {"IMAGE": "old"}}))
+        engine.templates.allocate("db", Template.from_mapping({"DISK": {"IMAGE": "older"}}))
     wanted = {"name": "demo", "renamed_from": "old"}
     foreseen, done = apply(wanted, check=True)["demo"], apply(wanted)["demo"]
     assert foreseen.after == done.after and done.is_changed and done.before is not None and done.after is not None
@@ -703,13 +703,13 @@ def test_two_images_are_not_one(engine: EmbeddedEngine, apply: Apply) -> None:
         "image demo: renamed_from old: id 0 has the name demo, and old (id 1) is there too. "
         "Choose another name, or remove one of the two"
     )
-    assert [image.name for image in engine.image_pool()] == ["demo", "old"]
+    assert [image.name for image in engine.images.pool()] == ["demo", "old"]
 
 
 def test_what_goes_is_what_has_the_name(engine: EmbeddedEngine, apply: Apply) -> None:
     registered(engine, ImageState.READY, name="old")
     assert not apply({"name": "demo", "renamed_from": "old", "state": "absent"})["demo"].is_changed
-    assert [image.name for image in engine.image_pool()] == ["old"]
+    assert [image.name for image in engine.images.pool()] == ["old"]
 
 
 def test_what_is_being_installed_keeps_its_name(engine: EmbeddedEngine, apply: Apply) -> None:
@@ -741,7 +741,7 @@ def test_what_is_no_cd_does_not_become_one(engine: EmbeddedEngine) -> None:
     Path(image.source).write_bytes(bytes(MIB))
     with pytest.raises(ImageRefused, match="it is not an ISO file system"), engine.session():
         decide.convert(engine, image, ImageType.CDROM, False)
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 def test_a_file_that_is_not_looked_into_is_none_that_changed(engine: EmbeddedEngine) -> None:

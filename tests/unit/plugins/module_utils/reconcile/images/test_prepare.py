@@ -93,10 +93,10 @@ def disk(tmp_path: Path) -> Path:
 
 def stored(engine: EmbeddedEngine, *states: ImageState, unfinished: str = "", **fields: Any) -> Image:
     with engine.session():
-        image = engine.image_allocate(Image(None, "demo", **fields))
+        image = engine.images.allocate(Image(None, "demo", **fields))
         for state in (ImageState.READY, *states):
-            image = engine.image_update("demo", state=state, sha256="0" * 64)
-        image = engine.image_update("demo", unfinished=unfinished)
+            image = engine.images.update("demo", state=state, sha256="0" * 64)
+        image = engine.images.update("demo", unfinished=unfinished)
     Path(image.source).parent.mkdir(parents=True)
     Path(image.source).write_bytes(bytes(MIB))
     return image
@@ -260,18 +260,18 @@ def test_an_image_is_locked_meanwhile_and_another_afterwards(
     engine: EmbeddedEngine, appliance: Appliance, states: tuple[ImageState, ...]
 ) -> None:
     def look() -> None:
-        seen.append(engine.image_info("demo"))
+        seen.append(engine.images.info("demo"))
 
     seen: list[Image] = []
     image, appliance.meanwhile = stored(engine, *states), look
     foreseen = prepare(engine, CHECK, name="demo")
-    assert seen == [image] and engine.image_info("demo") == image and not written(image)
+    assert seen == [image] and engine.images.info("demo") == image and not written(image)
     done = prepare(engine, name="demo")
     assert done == foreseen and done.error is None and done.is_changed and written(image)
     assert (seen[1].state, seen[1].operation, seen[1].generation) == (
         ImageState.LOCKED, f"prepare {image.state.name}", 0,
     )  # fmt: skip
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert (now.state, now.operation, now.generation, now.sha256) == (image.state, "", 1, "")
     assert os.listdir(os.path.dirname(now.source)) == [os.path.basename(now.source)]
 
@@ -281,7 +281,7 @@ def test_an_image_in_which_nothing_is_to_do_stays_the_same(engine: EmbeddedEngin
     image, appliance.outcome = stored(engine), Outcome("Debian 12", ())
     done = prepare(engine, name="demo")
     assert done.error is None and not done.is_changed
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 @needs_qemu
@@ -291,17 +291,17 @@ def test_an_image_whose_preparation_fails_is_as_it_was(engine: EmbeddedEngine, a
 
     image, appliance.meanwhile = stored(engine), fail
     assert isinstance(prepare(engine, name="demo").error, CommandFailed)
-    assert engine.image_info("demo") == image and not written(image)
+    assert engine.images.info("demo") == image and not written(image)
 
 
 @needs_qemu
 def test_what_a_killed_run_holds_is_gone_on_with(engine: EmbeddedEngine, appliance: Appliance) -> None:
     image = stored(engine)
     with engine.session():
-        engine.image_update("demo", state=ImageState.LOCKED, operation="prepare DISABLED")
+        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare DISABLED")
     done = prepare(engine, name="demo")
     assert done.error is None and written(image)
-    assert engine.image_info("demo").state == ImageState.DISABLED
+    assert engine.images.info("demo").state == ImageState.DISABLED
 
 
 @needs_qemu
@@ -309,7 +309,7 @@ def test_what_is_half_written_is_finished(engine: EmbeddedEngine, appliance: App
     """A run was killed while it wrote what was whole beside the image into it."""
     image, appliance.outcome = stored(engine), Outcome("Debian 12", ())
     with engine.session():
-        engine.image_update("demo", state=ImageState.LOCKED, operation="prepare READY")
+        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare READY")
     place = edits.catalogued(image.source, "raw", "image demo")
     os.mkdir(place.directory)
     edits.overlay(place, place.complete)
@@ -319,7 +319,7 @@ def test_what_is_half_written_is_finished(engine: EmbeddedEngine, appliance: App
     done = prepare(engine, name="demo")
     assert done.error is None and done.is_changed and written(image)
     assert done.after == {"os": "Debian 12", "interrupted": "finished"}
-    assert engine.image_info("demo").state == ImageState.READY and not os.path.exists(place.directory)
+    assert engine.images.info("demo").state == ImageState.READY and not os.path.exists(place.directory)
 
 
 @needs_qemu
@@ -341,12 +341,12 @@ def test_what_is_removed_meanwhile_is_neither_written_nor_taken_back(
 ) -> None:
     def remove() -> None:
         with engine.session():
-            engine.image_update("demo", state=ImageState.DELETE)
+            engine.images.update("demo", state=ImageState.DELETE)
 
     image, appliance.meanwhile = stored(engine), remove
     done = prepare(engine, name="demo")
     assert str(done.error) == ("image demo: another run removed it meanwhile. Run again if it is wanted")
-    assert engine.image_info("demo").state == ImageState.DELETE and not written(image)
+    assert engine.images.info("demo").state == ImageState.DELETE and not written(image)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_what_is_not_ready_is_not_prepared(
         done = prepare(engine, settings, name="demo")
         assert isinstance(done.error, error) and "image demo" in done.error.asked
         assert [word for word in words if word not in str(done.error)] == []
-    assert engine.image_info("demo") == image and appliance.asked == []
+    assert engine.images.info("demo") == image and appliance.asked == []
 
 
 def test_what_a_machine_rests_on_is_not_prepared(engine: EmbeddedEngine, appliance: Appliance) -> None:
@@ -393,11 +393,11 @@ def test_an_image_whose_file_is_gone_is_not_locked(engine: EmbeddedEngine, appli
     image = stored(engine)
     os.remove(image.source)
     assert isinstance(prepare(engine, name="demo").error, NotFound)
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 def test_an_image_that_another_run_is_at_is_left_to_it(engine: EmbeddedEngine, appliance: Appliance) -> None:
     image = stored(engine)
     with importer.reserved(image.source, 0):
         done = prepare(engine, Settings(wait_timeout=0), name="demo")
-    assert isinstance(done.error, TimedOut) and engine.image_info("demo") == image
+    assert isinstance(done.error, TimedOut) and engine.images.info("demo") == image

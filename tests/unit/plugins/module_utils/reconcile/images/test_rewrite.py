@@ -280,9 +280,9 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
 
 def stored(engine: EmbeddedEngine, state: ImageState = ImageState.READY) -> Image:
     with engine.session():
-        image = engine.image_allocate(Image(None, "demo"))
-        image = engine.image_update(image.id, state=ImageState.READY, size=1, sha256="0" * 64)
-        image = engine.image_update(image.id, state=state)
+        image = engine.images.allocate(Image(None, "demo"))
+        image = engine.images.update(image.id, state=ImageState.READY, size=1, sha256="0" * 64)
+        image = engine.images.update(image.id, state=state)
     Path(image.source).parent.mkdir(parents=True)
     Path(image.source).write_bytes(b"content" + bytes(MIB - 7))
     return image
@@ -311,7 +311,7 @@ def test_an_image_that_grows_is_locked_meanwhile_and_then_as_it_was(engine: Embe
     said: list[str] = []
     work = run(engine, held, GROWN, say=said.append)
     assert work.item.error is None and work.item.is_changed and work.todo == "again"
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert (now.state, now.size, now.generation, now.sha256, now.operation) == (state, 3, 1, "", "")
     assert os.path.getsize(now.source) == 3 * MIB and Path(now.source).read_bytes().startswith(b"content")
     assert said == ["demo grow: begun"]
@@ -325,13 +325,13 @@ def test_what_fails_leaves_the_image_as_it_was(engine: EmbeddedEngine) -> None:
     work = run(engine, begun(engine, image, GROWN), GROWN)
     assert work.item.error is not None and "image demo (id 0): it is empty" in str(work.item.error)
     assert not work.item.is_changed and work.todo == ""
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 def test_what_another_run_has_seen_to_is_looked_at_again(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
     with engine.session():
-        engine.image_update("demo", state=ImageState.READY, operation="")
+        engine.images.update("demo", state=ImageState.READY, operation="")
     work = run(engine, held, GROWN)
     assert work.todo == "again" and work.item.error is None and not work.item.is_changed
     assert os.path.getsize(held.source) == MIB
@@ -340,9 +340,9 @@ def test_what_another_run_has_seen_to_is_looked_at_again(engine: EmbeddedEngine)
 def test_what_another_run_has_begun_anew_is_its_own(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
     with engine.session():
-        others = engine.image_update("demo", operation=Rework(GROW, "raw", 5).told(held))
+        others = engine.images.update("demo", operation=Rework(GROW, "raw", 5).told(held))
     work = run(engine, held, GROWN)
-    assert work.todo == "again" and engine.image_info("demo") == others
+    assert work.todo == "again" and engine.images.info("demo") == others
     assert os.path.getsize(held.source) == MIB
     with pytest.raises(WrongState, match="another run removed it meanwhile"), engine.session():
         rewrite.settled(engine, held, True)
@@ -354,7 +354,7 @@ def test_what_another_run_holds_is_not_touched(engine: EmbeddedEngine) -> None:
         for work in (run(engine, held, GROWN, wait_timeout=0), recovered(engine, held, wait_timeout=0)):
             assert isinstance(work.item.error, TimedOut) and "another run holds it" in str(work.item.error)
             assert not work.item.is_changed
-    assert engine.image_info("demo") == held
+    assert engine.images.info("demo") == held
 
 
 def recovered(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
@@ -369,7 +369,7 @@ def test_growth_that_was_not_done_is_undone(engine: EmbeddedEngine) -> None:
     assert not rewrite.is_done(held)
     work = recovered(engine, held)
     assert work.todo == "again" and work.item.is_changed
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 def test_growth_that_only_the_catalog_does_not_know_is_noted(engine: EmbeddedEngine) -> None:
@@ -377,7 +377,7 @@ def test_growth_that_only_the_catalog_does_not_know_is_noted(engine: EmbeddedEng
     os.truncate(held.source, 3 * MIB)
     assert rewrite.is_done(held)
     recovered(engine, held)
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert (now.state, now.size, now.generation, now.sha256, now.operation) == (ImageState.DISABLED, 3, 1, "", "")
 
 
@@ -405,7 +405,7 @@ def test_what_was_written_anew_is_in_place_once_it_was_whole_and_renamed(
         os.remove(held.source)
     assert rewrite.is_done(held) is done
     recovered(engine, held)
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert (now.state, now.operation) == (ImageState.READY, "")
     assert (now.format, now.generation, now.sha256) == (("qcow2", 1, "") if done else ("raw", 0, "0" * 64))
     assert not os.path.exists(held.source + image_files.WORK)
@@ -420,11 +420,11 @@ def test_holes_are_never_taken_as_dug(engine: EmbeddedEngine) -> None:
 def test_what_is_to_be_removed_is_not_ready_again(engine: EmbeddedEngine, finished: bool) -> None:
     held = begun(engine, stored(engine), GROWN)
     with engine.session():
-        engine.image_update("demo", state=ImageState.DELETE)
+        engine.images.update("demo", state=ImageState.DELETE)
     with pytest.raises(WrongState) as caught, engine.session():
         rewrite.settled(engine, held, finished)
     assert str(caught.value) == ("image demo (id 0): grow: another run removed it meanwhile. Run again if it is wanted")
-    assert engine.image_info("demo").state == ImageState.DELETE
+    assert engine.images.info("demo").state == ImageState.DELETE
 
 
 def test_check_mode_predicts_what_a_run_comes_to(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_check_mode_predicts_what_a_run_comes_to(tmp_path: Path) -> None:
     checked.close()
     assert predicted == replace(image, size=3, generation=1, sha256="")
     again = EmbeddedEngine(str(tmp_path))
-    assert again.image_info("demo") == image
+    assert again.images.info("demo") == image
     held = begun(again, image, GROWN)
     with again.session():
         assert rewrite.recovered_view(again, held) == image

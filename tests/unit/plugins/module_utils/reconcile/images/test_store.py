@@ -65,7 +65,7 @@ def source(tmp_path: Path) -> Path:
 def registered(engine: EmbeddedEngine, type: ImageType = ImageType.KERNEL, **fields: Any) -> Image:
     """An image whose file is to be stored; one of a kernel is not looked into."""
     with engine.session():
-        return engine.image_allocate(Image(None, "demo", type=type, **fields))
+        return engine.images.allocate(Image(None, "demo", type=type, **fields))
 
 
 def store(engine: EmbeddedEngine, image: Image, keys: dict[str, Any], **settings: Any) -> Work:
@@ -93,7 +93,7 @@ def test_a_registered_image_is_stored(engine: EmbeddedEngine, source: Path, stat
     image = registered(engine)
     work = store(engine, image, {"path": str(source), "state": state})
     digest = hashlib.sha256(CONTENT).hexdigest()
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert work.item.error is None and work.item.is_changed and work.todo == "again"
     assert now.state == (ImageState.DISABLED if state == "disabled" else ImageState.READY)
     assert (now.size, now.format, now.sha256, now.checksum) == (1, "raw", digest, f"sha256:{digest}")
@@ -106,7 +106,7 @@ def test_a_registered_image_is_stored(engine: EmbeddedEngine, source: Path, stat
 def test_an_empty_disk_takes_no_room(engine: EmbeddedEngine) -> None:
     image = registered(engine, ImageType.DATABLOCK, persistent=True)
     work = store(engine, image, {"size": 5, "type": "DATABLOCK"})
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert work.item.error is None and (now.state, now.size, now.sha256) == (ImageState.READY, 5, "")
     found = os.stat(now.source)
     assert (found.st_size, found.st_blocks) == (5 * MIB, 0)
@@ -116,22 +116,22 @@ def test_an_empty_disk_takes_no_room(engine: EmbeddedEngine) -> None:
 
 def test_a_copy_of_another_image_has_its_hashes(engine: EmbeddedEngine, source: Path) -> None:
     store(engine, registered(engine), {"path": str(source)})
-    made_of = engine.image_info("demo")
+    made_of = engine.images.info("demo")
     with engine.session():
-        clone = engine.image_clone("demo", Image(None, "copy", type=ImageType.KERNEL, datastore_id=1))
+        clone = engine.images.clone("demo", Image(None, "copy", type=ImageType.KERNEL, datastore_id=1))
     work = Work(Item("copy", changed=False), spec_of({"name": "copy", "clone_of": "demo"}), clone)
     image_storing.store(engine, work, Settings())
-    now = engine.image_info("copy")
+    now = engine.images.info("copy")
     assert work.item.error is None and now.state == ImageState.READY
     assert (now.sha256, now.checksum, now.operation) == (made_of.sha256, made_of.checksum, "")
     assert Path(now.source).read_bytes() == CONTENT and now.source != made_of.source
-    assert engine.image_info("demo").state == ImageState.READY
+    assert engine.images.info("demo").state == ImageState.READY
 
 
 def test_what_another_run_stored_meanwhile_is_not_stored_again(engine: EmbeddedEngine, source: Path) -> None:
     image = registered(engine)
     with engine.session():
-        engine.image_update("demo", state=ImageState.READY, size=7)
+        engine.images.update("demo", state=ImageState.READY, size=7)
     work = store(engine, image, {"path": str(source)})
     assert work.item.error is None and not work.item.is_changed and work.todo == "again"
     assert work.item.after is not None and work.item.after["size"] == 7
@@ -144,7 +144,7 @@ def test_what_another_run_is_storing_is_left_to_it(engine: EmbeddedEngine, sourc
     with importer.reserved(image.source, 0):
         work = store(engine, image, {"path": str(source)}, wait_timeout=0)
     assert isinstance(work.item.error, TimedOut) and work.todo == ""
-    assert engine.image_info("demo") == image
+    assert engine.images.info("demo") == image
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_what_another_run_is_storing_is_left_to_it(engine: EmbeddedEngine, sourc
 def test_what_fails_is_in_the_catalog_with_its_reason(engine: EmbeddedEngine, tmp_path: Path) -> None:
     image = registered(engine)
     work = store(engine, image, {"path": str(tmp_path / "gone")})
-    now = engine.image_info("demo")
+    now = engine.images.info("demo")
     assert isinstance(work.item.error, NotFound) and work.item.is_changed
     assert now.state == ImageState.ERROR and now.error == str(work.item.error)
     assert now.error.startswith(f"image demo: path {tmp_path}/gone") and work.item.after == image_view(now)
@@ -163,7 +163,7 @@ def test_what_fails_is_in_the_catalog_with_its_reason(engine: EmbeddedEngine, tm
 def test_what_is_removed_before_it_is_stored_is_told(engine: EmbeddedEngine, source: Path) -> None:
     image = registered(engine)
     with engine.session():
-        engine.image_delete("demo")
+        engine.images.delete("demo")
     work = store(engine, image, {"path": str(source)})
     assert str(work.item.error) == ("image demo: store: another run removed it meanwhile. Run again if it is wanted")
     assert isinstance(work.item.error, WrongState)
@@ -173,13 +173,13 @@ def test_what_is_removed_before_it_is_stored_is_told(engine: EmbeddedEngine, sou
 def test_nothing_is_left_of_what_is_removed_while_it_is_stored(engine: EmbeddedEngine, source: Path) -> None:
     def remove(_text: str) -> None:
         with engine.session():
-            if engine.image_pool():
-                engine.image_delete("demo")
+            if engine.images.pool():
+                engine.images.delete("demo")
 
     image = registered(engine)
     work = store(engine, image, {"path": str(source)}, say=remove)
     assert isinstance(work.item.error, WrongState) and "another run removed it meanwhile" in str(work.item.error)
-    assert beside(image) == [] and engine.image_pool() == []
+    assert beside(image) == [] and engine.images.pool() == []
 
 
 @pytest.mark.parametrize("refused", [True, False])
@@ -195,7 +195,7 @@ def test_an_upload_is_kept_unless_it_is_itself_wrong(engine: EmbeddedEngine, sou
     work = store(engine, image, keys, uploads={"demo": str(source)})
     assert isinstance(work.item.error, ChecksumMismatch) is refused and work.item.error is not None
     assert source.exists() is not refused
-    assert engine.image_info("demo").state == ImageState.ERROR
+    assert engine.images.info("demo").state == ImageState.ERROR
 
 
 @needs_qemu_img
@@ -206,7 +206,7 @@ def test_what_is_not_encrypted_is_not_had_under_a_secret(engine: EmbeddedEngine,
         f"image demo: luks_secret {SECRET}: it is not encrypted. "
         "Leave luks_secret out, or give luks_passphrase too, by which it is encrypted here"
     )
-    assert engine.image_info("demo").state == ImageState.ERROR and beside(image) == []
+    assert engine.images.info("demo").state == ImageState.ERROR and beside(image) == []
 
 
 def test_an_empty_disk_has_to_fit_as_a_whole_where_the_datastore_says_so(engine: EmbeddedEngine) -> None:
@@ -217,7 +217,7 @@ def test_an_empty_disk_has_to_fit_as_a_whole_where_the_datastore_says_so(engine:
         image_storing.require_capacity(engine, image, huge, "image demo: its disk")
     image_storing.require_capacity(engine, image, 1, "image demo: its disk")
     with engine.session():
-        engine.datastore_update(image.datastore_id, capacity_check=False)
+        engine.datastores.update(image.datastore_id, capacity_check=False)
     image_storing.require_capacity(engine, image, huge, "image demo: its disk")
 
 
@@ -262,7 +262,7 @@ def test_a_disk_is_no_cd(tmp_path: Path) -> None:
 def going(engine: EmbeddedEngine, source: Path) -> Image:
     store(engine, registered(engine), {"path": str(source)})
     with engine.session():
-        return engine.image_update("demo", state=ImageState.DELETE)
+        return engine.images.update("demo", state=ImageState.DELETE)
 
 
 def remove(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
@@ -280,33 +280,33 @@ def test_an_image_goes_with_all_that_lies_beside_it(engine: EmbeddedEngine, sour
     (Path(image.source).parent / "mine").write_bytes(b"")
     work = remove(engine, image)
     assert work.item.error is None
-    assert beside(image) == ["mine"] and engine.image_pool() == []
+    assert beside(image) == ["mine"] and engine.images.pool() == []
 
 
 def test_an_image_whose_datastore_is_gone_goes_from_the_catalog(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
     shutil.rmtree(os.path.dirname(image.source))
     assert remove(engine, image).item.error is None
-    assert engine.image_pool() == [] and not os.path.exists(os.path.dirname(image.source))
+    assert engine.images.pool() == [] and not os.path.exists(os.path.dirname(image.source))
 
 
 def test_what_was_taken_back_meanwhile_keeps_its_file(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
     with engine.session():
-        engine.image_update("demo", state=ImageState.READY)
+        engine.images.update("demo", state=ImageState.READY)
     work = remove(engine, image)
     assert str(work.item.error) == (
         "image demo: state absent: another run has taken it back meanwhile: it is READY. Run again if it is still to go"
     )
     assert work.item.after is not None and work.item.after["state"] == "READY"
-    assert Path(image.source).read_bytes() == CONTENT and len(engine.image_pool()) == 1
+    assert Path(image.source).read_bytes() == CONTENT and len(engine.images.pool()) == 1
 
 
 def test_another_image_of_its_number_stays(engine: EmbeddedEngine, source: Path) -> None:
     """The catalog was restored meanwhile."""
     image = replace(going(engine, source), uuid="another")
     assert remove(engine, image).item.error is None
-    assert [each.name for each in engine.image_pool()] == ["demo"]
+    assert [each.name for each in engine.images.pool()] == ["demo"]
 
 
 def test_what_is_being_stored_is_not_removed_under_it(engine: EmbeddedEngine, source: Path) -> None:
@@ -315,7 +315,7 @@ def test_what_is_being_stored_is_not_removed_under_it(engine: EmbeddedEngine, so
         work = remove(engine, image, wait_timeout=0)
         assert Path(image.source).exists()
     assert isinstance(work.item.error, TimedOut) and "image demo" in str(work.item.error)
-    assert engine.image_info("demo").state == ImageState.DELETE
+    assert engine.images.info("demo").state == ImageState.DELETE
 
 
 def test_only_what_nobody_is_at_is_tidied_up(engine: EmbeddedEngine, source: Path) -> None:

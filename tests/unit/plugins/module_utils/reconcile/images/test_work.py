@@ -40,8 +40,8 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
     (tmp_path / "nebula").mkdir()
     found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
     with found.session():
-        found.image_allocate(Image(None, "demo"))
-        found.image_allocate(Image(None, "1234"))
+        found.images.allocate(Image(None, "demo"))
+        found.images.allocate(Image(None, "1234"))
     yield found
     found.close()
 
@@ -108,29 +108,29 @@ def test_only_what_can_be_undone_is_a_rework() -> None:
 
 
 def test_a_name_of_digits_is_no_id(engine: EmbeddedEngine) -> None:
-    assert engine.image_info("0").name == "demo"
+    assert engine.images.info("0").name == "demo"
     assert find(engine, "0") is None
     found = find(engine, "1234")
     assert found is not None and (found.id, found.name) == (1, "1234")
-    assert find(engine, "demo") == engine.image_info("demo")
+    assert find(engine, "demo") == engine.images.info("demo")
     assert find(engine, "nothing") is None
 
 
 def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
-    known = engine.image_info("demo")
+    known = engine.images.info("demo")
     with engine.session():
-        engine.image_update("demo", description="new")
+        engine.images.update("demo", description="new")
     now = same(engine, known)
     assert now is not None and now.description == "new"
     # A restored catalog gives the number to another.
     assert same(engine, dataclasses.replace(known, uuid="another")) is None
     with engine.session():
-        engine.image_delete("demo")
+        engine.images.delete("demo")
     assert same(engine, known) is None
 
 
 def test_an_image_without_an_id_was_not_stored(engine: EmbeddedEngine) -> None:
-    assert id_of(engine.image_info("demo")) == 0
+    assert id_of(engine.images.info("demo")) == 0
     with pytest.raises(NotFound, match="image demo: it has no id yet"):
         id_of(Image(None, "demo"))
 

@@ -51,15 +51,15 @@ def node(engine, vm_id=4, state="RUNNING", differences=(), compared=True, **doma
 
 def adopt(engine, seen, ids, *items, hosts=None, foreseen=False):
     with engine.session():
-        engine.vm_observe([seen])
+        engine.vms.observe([seen])
         outcomes, warnings = reconcile(engine, items, hosts, Adoptions(ids, foreseen))
-        plans = engine.vm_plans(hosts)
+        plans = engine.vms.plans(hosts)
     return outcomes, [planned for plan in plans.values() for planned in plan.vms], warnings
 
 
 def refusal(engine, seen, ids, *items, **values):
     outcomes, planned, _warnings = adopt(engine, seen, ids, *items, **values)
-    assert planned == [] and engine.vm_pool() == [] and engine.vn_info("Public").address_ranges[0].used == 0
+    assert planned == [] and engine.vms.pool() == [] and engine.networks.info("Public").address_ranges[0].used == 0
     (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
     return error
 
@@ -68,7 +68,7 @@ def refusal(engine, seen, ids, *items, **values):
 def test_it_is_taken_over_as_it_is(engine, state):
     outcomes, planned, warnings = adopt(engine, node(engine, state=state), {"web": 4}, WEB)
     assert planned == [], "its node has nothing to do"
-    (record,) = engine.vm_pool()
+    (record,) = engine.vms.pool()
     assert (record.id, record.name, record.uuid, record.state, record.wanted, record.host, record.generation) == (
         4, "web", UUID, state, state, "node1", 3,
     )  # fmt: skip
@@ -76,9 +76,9 @@ def test_it_is_taken_over_as_it_is(engine, state):
     assert [(o.before, o.after) for o in outcomes] == [(None, record)]
     said = "VM web (id 4) was adopted as it is, {}: the next run makes it RUNNING"
     assert warnings == ([] if state == "RUNNING" else [said.format(state)])
-    assert [step["action"] for step in engine.vm_history(4)] == ["adopt"]
-    assert (engine.host_info("node1").memory_used, engine.host_info("node1").vms) == (128, 1)
-    assert engine.image_info("demo").state.name == "USED" and engine.ledger().findings == ()
+    assert [step["action"] for step in engine.vms.history(4)] == ["adopt"]
+    assert (engine.hosts.info("node1").memory_used, engine.hosts.info("node1").vms) == (128, 1)
+    assert engine.images.info("demo").state.name == "USED" and engine.ledger().findings == ()
 
 
 def test_afterwards_there_is_nothing_to_do(engine):
@@ -93,31 +93,31 @@ def test_it_goes_on_like_any_other(engine):
     _outcomes, (planned,), _warnings = adopt(engine, node(engine), {}, dict(WEB, context={"NEW": "1"}))
     assert (planned.vm.vm_id, planned.generation, planned.seq) == (4, 4, 3)
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(4, 4, "RUNNING", True)])
+        engine.vms.record("node1", [VmOutcome(4, 4, "RUNNING", True)])
     (gone,) = adopt(engine, node(engine), {}, dict(WEB, state="absent"))[1]
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(4, gone.generation, "DONE", True)])
-    assert engine.vm_pool() == [] and engine.vn_info("Public").address_ranges[0].used == 0
+        engine.vms.record("node1", [VmOutcome(4, gone.generation, "DONE", True)])
+    assert engine.vms.pool() == [] and engine.networks.info("Public").address_ranges[0].used == 0
     # Its id is used up.
     adopt(engine, replace(node(engine), vms=()), {}, WEB)
-    assert engine.vm_pool()[0].id > 4
+    assert engine.vms.pool()[0].id > 4
 
 
 def test_the_image_that_it_writes_to_is_taken_over_with_it(engine):
     """It is DISABLED since the restore. Enabled before, the next run could have given it to another machine."""
     with engine.session():
-        data = engine.image_allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
-        engine.image_update(data.id, state=ImageState.READY, size=16, format="qcow2")
-        engine.image_update(data.id, state=ImageState.DISABLED)
+        data = engine.images.allocate(Image(None, "data", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(data.id, state=ImageState.READY, size=16, format="qcow2")
+        engine.images.update(data.id, state=ImageState.DISABLED)
     disks = [{"IMAGE": "demo"}, {"IMAGE": "data"}]
     outcomes, planned, _warnings = adopt(engine, node(engine), {"web": 4}, dict(WEB, disks=disks))
     assert [str(outcome.error) for outcome in outcomes if outcome.error] == [] and planned == []
-    assert (engine.image_info("data").state, engine.image_info("data").vms) == (ImageState.USED_PERS, 1)
+    assert (engine.images.info("data").state, engine.images.info("data").vms) == (ImageState.USED_PERS, 1)
 
 
 def test_one_that_rests_on_a_disabled_image_is_not(engine):
     with engine.session():
-        engine.image_update("demo", state=ImageState.DISABLED)
+        engine.images.update("demo", state=ImageState.DISABLED)
     assert "it is in state DISABLED" in refusal(engine, node(engine), {"web": 4}, WEB)
 
 
@@ -127,7 +127,7 @@ def test_one_that_was_suspended_has_run(engine):
     (planned,) = adopt(engine, node(engine, state="SUSPENDED"), {}, WEB)[1]
     error = {"kind": "TimedOut", "asked": "VM web", "found": "it is locked", "remedy": ""}
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(4, planned.generation, "PROLOG_FAILURE", False, error)])
+        engine.vms.record("node1", [VmOutcome(4, planned.generation, "PROLOG_FAILURE", False, error)])
     _outcomes, (planned,), _warnings = adopt(engine, node(engine, state="POWEROFF"), {}, dict(WEB, memory=256))
     assert planned.operation == ""
 
@@ -136,7 +136,7 @@ def test_one_of_a_pattern(engine):
     outcomes, planned, _warnings = adopt(
         engine, node(engine), {"web-1": 4}, {"name": "web-%i", "count": 2, "template": "web"}
     )
-    assert {record.name: (record.id, record.position) for record in engine.vm_pool()} == {
+    assert {record.name: (record.id, record.position) for record in engine.vms.pool()} == {
         "web-0": (5, 0),
         "web-1": (4, 1),
     }
@@ -194,7 +194,7 @@ def test_what_somebody_else_has_stays_theirs(engine):
         {},
         {"name": "a", "template": "web", "nics": [{"NETWORK": "Public", "MAC": MAC}]},
     )
-    before = engine.vm_pool()
+    before = engine.vms.pool()
     for ids, item, seen, says in (
         ({"web": 4}, WEB, node(engine), "VM a (id 0) has it, on NIC 0"),
         ({"a": 4}, dict(WEB, name="a"), node(engine), "the catalog has a machine of that name (id 0)"),
@@ -202,7 +202,7 @@ def test_what_somebody_else_has_stays_theirs(engine):
     ):
         outcomes, _planned, _warnings = adopt(engine, seen, ids, item)
         (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
-        assert says in error and engine.vm_pool() == before
+        assert says in error and engine.vms.pool() == before
 
 
 def test_what_can_not_be_made_beside_it_leaves_it_unknown(engine):

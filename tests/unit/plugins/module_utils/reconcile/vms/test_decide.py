@@ -22,9 +22,9 @@ WEB = {"name": "web-%i", "count": 3, "template": "web"}
 
 def want(engine, *items, observed=(), hosts=None):
     with engine.session():
-        engine.vm_observe(observed)
+        engine.vms.observe(observed)
         outcomes, warnings = reconcile(engine, items, hosts)
-        plans = engine.vm_plans(hosts)
+        plans = engine.vms.plans(hosts)
     return outcomes, plans, warnings
 
 
@@ -37,7 +37,7 @@ def carry_out(engine, plans, **states):
                 name = planned.vm.name.replace("-", "_")
                 state, error = states.get(name, (planned.wanted, None))
                 outcomes.append(VmOutcome(planned.vm.vm_id, planned.generation, state, True, error))
-            engine.vm_record(host, outcomes)
+            engine.vms.record(host, outcomes)
 
 
 def run(engine, *items, **states):
@@ -47,7 +47,7 @@ def run(engine, *items, **states):
 
 
 def machines(engine):
-    return {record.name: record for record in engine.vm_pool()}
+    return {record.name: record for record in engine.vms.pool()}
 
 
 def failed(outcomes):
@@ -100,16 +100,16 @@ def test_ids_are_never_used_again(engine):
     run(engine, WEB)
     run(engine, dict(WEB, state="absent"))
     run(engine, WEB)
-    assert [record.id for record in engine.vm_pool()] == [3, 4, 5]
+    assert [record.id for record in engine.vms.pool()] == [3, 4, 5]
 
 
 def test_absent_gives_back_leases_memory_and_ports(engine):
     run(engine, WEB)
     run(engine, dict(WEB, state="absent"))
-    host = engine.host_info("node1")
+    host = engine.hosts.info("node1")
     assert (host.memory_used, host.cpu_used, host.vms) == (0, 0, 0)
-    assert engine.vn_info("Public").address_ranges[0].used == 0
-    assert engine.image_info("demo").state.name == "READY"
+    assert engine.networks.info("Public").address_ranges[0].used == 0
+    assert engine.images.info("demo").state.name == "READY"
     outcomes, plans, _ = want(engine, dict(WEB, state="absent"))
     assert outcomes == [] and plans == {}
 
@@ -136,7 +136,7 @@ def test_an_ending_machine_keeps_its_lease_until_its_node_has_ended_it(engine):
 def test_an_ipv6_address_that_is_asked_for_is_leased(engine):
     with engine.session():
         six = AddressRange(NEW_AR, "IP6", 9, mac="02:11:22:33:44:50", global_prefix="2001:db8::")
-        engine.vn_allocate(Network(None, "six", bridge="nbr6", address_ranges=(six,)))
+        engine.networks.allocate(Network(None, "six", bridge="nbr6", address_ranges=(six,)))
     nic = {"NETWORK": "six", "IP6": "2001:db8::11:22ff:fe33:4453"}
     _, plans, _ = want(engine, {"name": "a", "template": "web", "nics": [nic]})
     vm = plans["node1"].vms[0].vm
@@ -150,7 +150,7 @@ def test_too_few_leases_keep_nothing(engine):
     outcomes, plans, _ = want(engine, dict(WEB, count=101, memory=16, cpu=0.01))
     assert len(failed(outcomes)) == 1 and "100" in failed(outcomes)[0]
     assert plans == {} and machines(engine) == {}
-    assert engine.host_info("node1").memory_used == 0
+    assert engine.hosts.info("node1").memory_used == 0
 
 
 def test_a_bad_item_does_not_hinder_the_others(engine):
@@ -200,17 +200,17 @@ def test_memory_is_never_promised_twice(engine):
     run(engine, dict(WEB, count=30))
     outcomes, _, _ = want(engine, dict(WEB, count=33))
     assert len(failed(outcomes)) == 1
-    assert engine.host_info("node1").memory_used == 30 * 128
+    assert engine.hosts.info("node1").memory_used == 30 * 128
 
 
 def overheads(engine):
-    host = engine.host_info("node1")
+    host = engine.hosts.info("node1")
     return host.memory_used, host.overhead_used
 
 
 def test_a_machine_costs_its_overhead_too(engine):
     with engine.session():
-        engine.host_update("node1", overhead=Overhead(fixed=50, vcpu=8, share=1 / 64))
+        engine.hosts.update("node1", overhead=Overhead(fixed=50, vcpu=8, share=1 / 64))
     outcomes, _, _ = want(engine, dict(WEB, count=22))
     assert "VM web-21: 128 MiB + 60 MiB overhead of memory" in failed(outcomes)[0]
     assert "node1 has 148 MiB left of 4096" in failed(outcomes)[0]
@@ -218,7 +218,7 @@ def test_a_machine_costs_its_overhead_too(engine):
     assert overheads(engine) == (3 * 128, 3 * 60)
     # KVM is found to work after all, or not to: what is promised follows.
     with engine.session():
-        engine.host_update("node1", overhead=Overhead(fixed=20))
+        engine.hosts.update("node1", overhead=Overhead(fixed=20))
     assert overheads(engine) == (3 * 128, 3 * 20)
     run(engine, {"name": "web-%i", "state": "absent", "hard": True})
     assert overheads(engine) == (0, 0)
@@ -226,7 +226,7 @@ def test_a_machine_costs_its_overhead_too(engine):
 
 def test_a_machine_that_is_made_anew_pays_for_what_it_grows_by(engine):
     with engine.session():
-        engine.host_update("node1", overhead=Overhead(fixed=0, share=0.5))
+        engine.hosts.update("node1", overhead=Overhead(fixed=0, share=0.5))
     run(engine, dict(WEB, count=1))
     run(engine, dict(WEB, count=1, memory=2048, recreate=True))
     assert overheads(engine) == (2048, 1024)
@@ -243,7 +243,7 @@ def test_memory_of_others_counts(engine):
 
 def test_a_killed_machine_is_seen_and_started_again(engine):
     run(engine, WEB)
-    seen = [ObservedVm(r.id, r.uuid, "RUNNING" if r.id != 1 else "POWEROFF") for r in engine.vm_pool()]
+    seen = [ObservedVm(r.id, r.uuid, "RUNNING" if r.id != 1 else "POWEROFF") for r in engine.vms.pool()]
     _, plans, _ = want(engine, WEB, observed=[Observed("node1", vms=tuple(seen))])
     assert [p.vm.name for p in plans["node1"].vms] == ["web-1"]
     carry_out(engine, plans)
@@ -253,7 +253,7 @@ def test_a_killed_machine_is_seen_and_started_again(engine):
 def test_a_vanished_domain_is_unknown_and_made_again(engine):
     run(engine, WEB)
     with engine.session():
-        moved = engine.vm_observe([Observed("node1", vms=())])
+        moved = engine.vms.observe([Observed("node1", vms=())])
     assert {record.state for record in moved} == {"UNKNOWN"}
     assert "vanished" in moved[0].error
     _, plans, _ = want(engine, WEB)
@@ -262,9 +262,9 @@ def test_a_vanished_domain_is_unknown_and_made_again(engine):
 
 def test_a_domain_that_was_paused_by_hand_is_not_told_as_gone(engine):
     run(engine, WEB)
-    paused = [ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vm_pool()]
+    paused = [ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vms.pool()]
     with engine.session():
-        moved = engine.vm_observe([Observed("node1", vms=tuple(paused))])
+        moved = engine.vms.observe([Observed("node1", vms=tuple(paused))])
     assert {record.state for record in moved} == {"UNKNOWN"}
     assert "vanished" not in moved[0].error and "from its disks" in moved[0].error
     assert "its domain on host node1 stands still, paused or crashed" in moved[0].error
@@ -274,28 +274,28 @@ def test_a_domain_that_was_paused_by_hand_is_not_told_as_gone(engine):
 
 def test_the_reason_of_an_earlier_poll_does_not_outlive_what_it_told_of(engine):
     run(engine, WEB)
-    seen = Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vm_pool()))
+    seen = Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "UNKNOWN") for r in engine.vms.pool()))
     with engine.session():
-        engine.vm_observe([Observed("node1", reached=False)])
-        assert "stands still" in engine.vm_observe([seen])[0].error
-        assert engine.vm_observe([seen]) == []
-        assert "vanished" in engine.vm_observe([Observed("node1", vms=())])[0].error
+        engine.vms.observe([Observed("node1", reached=False)])
+        assert "stands still" in engine.vms.observe([seen])[0].error
+        assert engine.vms.observe([seen]) == []
+        assert "vanished" in engine.vms.observe([Observed("node1", vms=())])[0].error
 
 
 def test_a_silent_node_is_unknown_not_fine(engine):
     run(engine, WEB)
     with engine.session():
-        moved = engine.vm_observe([Observed("node1", reached=False)])
+        moved = engine.vms.observe([Observed("node1", reached=False)])
     assert {(r.state, r.error) for r in moved} == {("UNKNOWN", "host node1 did not answer")}
     with engine.session():
-        moved = engine.vm_observe([Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "RUNNING") for r in moved))])
+        moved = engine.vms.observe([Observed("node1", vms=tuple(ObservedVm(r.id, r.uuid, "RUNNING") for r in moved))])
     assert {(r.state, r.error) for r in moved} == {("RUNNING", "")}
 
 
 def test_no_answer_to_a_plan_leaves_it_to_the_next_run(engine):
     _, plans, _ = want(engine, WEB)
     with engine.session():
-        moved = engine.vm_record("node1", None)
+        moved = engine.vms.record("node1", None)
     assert all("did not answer" in record.error for record in moved)
     _, again, _ = want(engine, WEB)
     assert again["node1"].vms == plans["node1"].vms
@@ -326,14 +326,14 @@ def test_a_late_outcome_of_an_older_decision_is_ignored(engine):
     _, plans, _ = want(engine, WEB)
     want(engine, dict(WEB, state="absent"))
     carry_out(engine, plans)
-    assert {record.wanted for record in engine.vm_pool(ids=[0, 1, 2])} == {"DONE"}
+    assert {record.wanted for record in engine.vms.pool(ids=[0, 1, 2])} == {"DONE"}
 
 
 def test_states_are_reached_by_their_orders(engine):
     run(engine, WEB)
     for state, expected in (("poweroff", "POWEROFF"), ("running", "RUNNING"), ("suspended", "SUSPENDED")):
         run(engine, dict(WEB, state=state))
-        assert {record.state for record in engine.vm_pool()} == {expected}
+        assert {record.state for record in engine.vms.pool()} == {expected}
     outcomes, _, _ = want(engine, dict(WEB, state="poweroff"))
     assert "SUSPENDED" in failed(outcomes)[0]
     run(engine, WEB)
@@ -354,7 +354,7 @@ def test_context_and_cpu_change_on_the_living_machine(engine):
     assert planned.vm.cpu == 1.0 and planned.vm.context.variables["ROLE"] == "front"
     assert planned.vm.nics[0].ip == "10.66.0.10" and planned.wanted == "RUNNING"
     carry_out(engine, plans)
-    assert engine.host_info("node1").cpu_used == 3.0
+    assert engine.hosts.info("node1").cpu_used == 3.0
     assert want(engine, dict(WEB, cpu=1, context={"ROLE": "front"}))[1] == {}
 
 
@@ -368,7 +368,7 @@ def test_memory_changes_on_a_machine_that_is_off(engine):
     run(engine, dict(WEB, state="poweroff"))
     _, plans, _ = want(engine, dict(WEB, state="poweroff", memory=256))
     assert {p.vm.memory for p in plans["node1"].vms} == {256}
-    assert engine.host_info("node1").memory_used == 3 * 256
+    assert engine.hosts.info("node1").memory_used == 3 * 256
 
 
 def test_a_disk_that_differs_needs_recreate(engine):
@@ -404,7 +404,7 @@ def test_check_mode_tells_and_keeps_nothing(engine, reopen):
     checked = reopen(check_mode=True)
     outcomes, plans, _ = want(checked, WEB)
     assert len(outcomes) == 3 and len(plans["node1"].vms) == 3
-    assert machines(engine) == {} and engine.host_info("node1").memory_used == 0
+    assert machines(engine) == {} and engine.hosts.info("node1").memory_used == 0
 
 
 def test_check_mode_tells_the_addresses_that_a_machine_made_anew_will_have(engine, reopen):
@@ -414,7 +414,7 @@ def test_check_mode_tells_the_addresses_that_a_machine_made_anew_will_have(engin
     anew = {"name": "a", "template": "web", "recreate": True, "nics": asked}
     (told,), _, _ = want(reopen(check_mode=True), anew)
     assert told.after.nics[0] == before[1] and told.after.nics[1]["ip"] == "10.66.0.50"
-    assert machines(engine)["a"].nics == before and engine.vn_info("Public").address_ranges[0].used == 2
+    assert machines(engine)["a"].nics == before and engine.networks.info("Public").address_ranges[0].used == 2
     (outcome,), _, _ = want(engine, anew)
     assert outcome.after.nics == told.after.nics
 
@@ -428,21 +428,21 @@ def test_vnc_ports_follow_the_id_and_step_aside(engine):
 
 def test_two_machines_and_one_persistent_image(engine):
     with engine.session():
-        engine.image_update("demo", persistent=True)
+        engine.images.update("demo", persistent=True)
     outcomes, plans, _ = want(engine, {"name": "a", "template": "web"}, {"name": "b", "template": "web"})
     assert len(plans["node1"].vms) == 1
     assert "demo" in failed(outcomes)[0] and "persistent" in failed(outcomes)[0]
-    assert engine.image_info("demo").state.name == "USED_PERS"
+    assert engine.images.info("demo").state.name == "USED_PERS"
 
 
 def test_a_persistent_image_is_as_large_as_its_machine_made_it(engine):
     with engine.session():
-        engine.image_update("demo", persistent=True)
+        engine.images.update("demo", persistent=True)
     larger = {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]}
     run(engine, larger, a=("PROLOG_FAILURE", {"kind": "NotFound", "asked": "its image", "found": "none"}))
-    assert engine.image_info("demo").size == 16, "its disks were not made"
+    assert engine.images.info("demo").size == 16, "its disks were not made"
     run(engine, larger)
-    assert engine.image_info("demo").size == 32
+    assert engine.images.info("demo").size == 32
     run(engine, {"name": "a", "state": "absent", "hard": True})
     smaller = {"name": "b", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 20}]}
     assert "has 32 MB" in failed(want(engine, smaller)[0])[0]
@@ -450,12 +450,12 @@ def test_a_persistent_image_is_as_large_as_its_machine_made_it(engine):
 
 def test_an_image_that_is_not_persistent_keeps_its_size(engine):
     run(engine, {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]})
-    assert engine.image_info("demo").size == 16
+    assert engine.images.info("demo").size == 16
 
 
 def test_only_hosts_of_the_run_are_used(engine, edit):
     with engine.session():
-        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+        engine.hosts.allocate(edit(engine.hosts.info("node1"), id=None, name="node2", memory_used=0))
     _, plans, _ = want(engine, dict(WEB, count=4), hosts=["node2"])
     assert list(plans) == ["node2"]
     carry_out(engine, plans)
@@ -465,7 +465,7 @@ def test_only_hosts_of_the_run_are_used(engine, edit):
 
 def test_machines_spread_over_hosts(engine, edit):
     with engine.session():
-        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+        engine.hosts.allocate(edit(engine.hosts.info("node1"), id=None, name="node2", memory_used=0))
     _, plans, _ = want(engine, dict(WEB, count=10))
     assert {host: len(plan.vms) for host, plan in plans.items()} == {"node1": 5, "node2": 5}
 
@@ -473,7 +473,7 @@ def test_machines_spread_over_hosts(engine, edit):
 def test_history_tells_what_happened(engine):
     run(engine, dict(WEB, count=1))
     run(engine, dict(WEB, count=1, state="poweroff"))
-    assert [(s["state"], s["action"]) for s in engine.vm_history(0)] == [
+    assert [(s["state"], s["action"]) for s in engine.vms.history(0)] == [
         ("PROLOG", "instantiate"),
         ("RUNNING", "deploy"),
         ("SHUTDOWN_POWEROFF", "poweroff"),
@@ -509,9 +509,9 @@ def test_an_ending_that_failed_half_way_goes_on_with_its_orders(engine):
     run(engine, {"name": "web-%i", "state": "absent", "hard": True}, web_0=("EPILOG_FAILURE", error))
     _, plans, _ = want(engine)
     assert [(p.vm.name, p.wanted, p.hard) for p in plans["node1"].vms] == [("web-0", "DONE", True)]
-    assert "busy" in engine.vm_pool(ids=[0])[0].error
+    assert "busy" in engine.vms.pool(ids=[0])[0].error
     carry_out(engine, plans)
-    assert engine.vm_pool() == []
+    assert engine.vms.pool() == []
 
 
 def test_a_plan_that_was_overtaken_records_nothing(engine):
@@ -520,7 +520,7 @@ def test_a_plan_that_was_overtaken_records_nothing(engine):
     stale = {"kind": "StalePlan", "asked": "VM", "found": "a newer plan was accepted meanwhile", "remedy": ""}
     carry_out(engine, older, web_0=("UNKNOWN", stale), web_1=("UNKNOWN", stale), web_2=("UNKNOWN", stale))
     carry_out(engine, newer)
-    assert {(r.state, r.error) for r in engine.vm_pool()} == {("RUNNING", "")}
+    assert {(r.state, r.error) for r in engine.vms.pool()} == {("RUNNING", "")}
 
 
 def test_a_console_port_that_a_stranger_took_is_left_to_it(engine):
@@ -548,7 +548,7 @@ def test_a_live_change_that_failed_is_tried_again(engine):
 def test_another_host_than_asked_for_is_told(engine, edit):
     run(engine, dict(WEB, host="node1"))
     with engine.session():
-        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+        engine.hosts.allocate(edit(engine.hosts.info("node1"), id=None, name="node2", memory_used=0))
     outcomes, plans, _ = want(engine, dict(WEB, host="node2"))
     assert plans == {} and "it is on node1, the list says node2" in outcomes[0].differs[0]
     (difference,) = outcomes[0].differences
@@ -558,19 +558,19 @@ def test_another_host_than_asked_for_is_told(engine, edit):
 
 def test_a_lowered_count_leaves_machines_of_other_hosts_alone(engine, edit):
     with engine.session():
-        engine.host_allocate(edit(engine.host_info("node1"), id=None, name="node2", memory_used=0))
+        engine.hosts.allocate(edit(engine.hosts.info("node1"), id=None, name="node2", memory_used=0))
     run(engine, dict(WEB, count=4))
     _, plans, warnings = want(engine, dict(WEB, count=0), hosts=["node1"])
     assert {p.vm.name for p in plans["node1"].vms} == {"web-0", "web-2"} and list(plans) == ["node1"]
     assert sum("not part of this run" in text for text in warnings) == 2
-    assert {r.wanted for r in engine.vm_pool(names=["web-1", "web-3"])} == {"RUNNING"}
+    assert {r.wanted for r in engine.vms.pool(names=["web-1", "web-3"])} == {"RUNNING"}
 
 
 def test_what_a_network_says_anew_reaches_contexts(engine):
     run(engine, WEB)
     with engine.session():
-        attributes = dict(engine.vn_info("Public").attributes, DNS="10.66.0.2")
-        engine.vn_update("Public", attributes=attributes)
+        attributes = dict(engine.networks.info("Public").attributes, DNS="10.66.0.2")
+        engine.networks.update("Public", attributes=attributes)
     _, plans, _ = want(engine, WEB)
     assert {p.vm.context.variables["ETH0_DNS"] for p in plans["node1"].vms} == {"10.66.0.2"}
     assert {p.vm.nics[0].ip for p in plans["node1"].vms} == {"10.66.0.10", "10.66.0.11", "10.66.0.12"}
@@ -596,8 +596,8 @@ def test_a_lost_or_older_catalog_decides_nothing(engine, edit, seen, says):
     run(engine, WEB)
     seen = seen if seen.catalog else edit(seen, catalog=engine.catalog())
     with engine.session(), pytest.raises(NebulaError, match=says):
-        engine.host_check([seen])
-    engine.host_check([Observed("node1", catalog=engine.catalog(), plan_number=1)])
+        engine.hosts.check([seen])
+    engine.hosts.check([Observed("node1", catalog=engine.catalog(), plan_number=1)])
 
 
 def test_a_poll_that_is_older_than_what_was_recorded_is_passed_over(engine, edit):
@@ -607,15 +607,15 @@ def test_a_poll_that_is_older_than_what_was_recorded_is_passed_over(engine, edit
     (planned,) = plans["node1"].vms
     number, vm_id = plans["node1"].number, planned.vm.vm_id
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(vm_id, planned.generation, "RUNNING", True)], number)
+        engine.vms.record("node1", [VmOutcome(vm_id, planned.generation, "RUNNING", True)], number)
     with engine.session():
-        assert engine.vm_observe([poll]) == []
-        assert [found.state for found in engine.vm_pool()] == ["RUNNING"]
+        assert engine.vms.observe([poll]) == []
+        assert [found.state for found in engine.vms.pool()] == ["RUNNING"]
         # A node that lost its file, and one that was polled afterwards, are believed.
-        (moved,) = engine.vm_observe([edit(poll, catalog="")])
+        (moved,) = engine.vms.observe([edit(poll, catalog="")])
         assert moved.state == "UNKNOWN"
         seen = ObservedVm(vm_id, planned.vm.uuid, "RUNNING", planned.generation)
-        (moved,) = engine.vm_observe([edit(poll, done_number=number, vms=(seen,))])
+        (moved,) = engine.vms.observe([edit(poll, done_number=number, vms=(seen,))])
         assert moved.state == "RUNNING"
 
 
@@ -623,19 +623,19 @@ def test_a_poll_that_is_older_than_what_was_recorded_is_passed_over(engine, edit
 def test_a_host_that_is_given_up_goes_with_its_machines(engine, gone):
     run(engine, WEB)
     host = machines(engine)["web-0"].host
-    before = {record.id for record in engine.vm_pool()}
-    there = [record for record in engine.vm_pool() if record.host == host]
-    kept = {record.name for record in engine.vm_pool()} - {record.name for record in there}
+    before = {record.id for record in engine.vms.pool()}
+    there = [record for record in engine.vms.pool() if record.host == host]
+    kept = {record.name for record in engine.vms.pool()} - {record.name for record in there}
     with engine.session():
-        engine.host_forget(host, gone)
+        engine.hosts.forget(host, gone)
     assert set(machines(engine)) == kept
-    assert host not in {known.name for known in engine.host_pool()}
-    ended = engine.vm_pool(ids=[there[0].id], done=True)
+    assert host not in {known.name for known in engine.hosts.pool()}
+    ended = engine.vms.pool(ids=[there[0].id], done=True)
     assert [record.state for record in ended] == ["DONE"]
-    assert engine.vm_history(there[0].id)[-1]["reason"] == f"host {host} was forgotten"
-    assert engine.vm_plans([host]) == {}, "nobody is left to be told"
+    assert engine.vms.history(there[0].id)[-1]["reason"] == f"host {host} was forgotten"
+    assert engine.vms.plans([host]) == {}, "nobody is left to be told"
     with engine.session():
-        engine.host_allocate(Host(None, "other", state=HostState.MONITORED, memory=8192, cpu=8.0))
+        engine.hosts.allocate(Host(None, "other", state=HostState.MONITORED, memory=8192, cpu=8.0))
     run(engine, WEB)
     again = machines(engine)
     # They may run there yet, unless somebody knows that they do not.
@@ -662,7 +662,7 @@ def test_a_machine_comes_to_a_host_that_can_have_it(engine):
     assert "VM pvh: OS" in text and "xenpvh" in text and "no such machine type" in text
     with engine.session():
         small = Host(None, "xen1", state=HostState.MONITORED, hypervisor="xen", memory=1024, cpu=8.0)
-        engine.host_allocate(small)
+        engine.hosts.allocate(small)
     run(engine, item)
     assert machines(engine)["pvh"].host == "xen1"
     (text,) = failed(want(engine, {**item, "name": "pinned", "host": "node1"})[0])
@@ -678,7 +678,7 @@ def test_a_machine_for_xen_comes_to_a_host_of_xen_by_whosever_hand(engine):
     xen = {"OS": {"MACHINE": "xenpvh", "KERNEL": "/boot/vmlinuz"}, "HYPERVISOR": "xen"}
     item = {"name": "pvh", "template": "web", "attributes": xen}
     with engine.session():
-        engine.host_allocate(
+        engine.hosts.allocate(
             Host(None, "virsh1", state=HostState.MONITORED, hypervisor="xen_libvirt", memory=4096, cpu=8.0)
         )
     run(engine, item, {**item, "name": "pinned", "host": "virsh1"})
@@ -748,7 +748,7 @@ def test_a_context_on_a_disk_waits_for_another_owner_until_the_machine_is_off(en
 def test_what_an_owner_has_goes_with_the_machine(engine):
     run(engine, {"name": "a", "template": "web", "context": KEY, "owner": ANN})
     run(engine, {"name": "a", "state": "absent"})
-    (record,) = engine.vm_pool(done=True)
+    (record,) = engine.vms.pool(done=True)
     assert record.owner.name == "ann" and record.owner.attributes == {}
 
 
@@ -816,7 +816,7 @@ def test_machines_take_the_place_of_those_that_the_same_list_ends(engine, items)
     assert (plan.lacking_memory, plan.lacking_cpu) == (3904, 16.0)
     carry_out(engine, plans)
     assert placed(engine) == {"big-0": (2000, "RUNNING"), "big-1": (2000, "RUNNING")}
-    host = engine.host_info("node1")
+    host = engine.hosts.info("node1")
     assert (host.memory_used, host.cpu_used, host.vms) == (4000, 16.0, 2)
 
 
@@ -976,9 +976,9 @@ def test_addresses_that_a_machine_is_to_have_no_more_are_its_own_until_it_is_mad
     for item, there in ((back, "10.66.0.10"), (anew, "10.66.0.50"), (back, "10.66.0.10")):
         want(engine, item)
         assert ips(engine)["a"] == [there]
-        assert engine.vn_info("Public").address_ranges[0].used == 3
+        assert engine.networks.info("Public").address_ranges[0].used == 3
     run(engine, back)
-    assert engine.vn_info("Public").address_ranges[0].used == 2 and engine.ledger().findings == ()
+    assert engine.networks.info("Public").address_ranges[0].used == 2 and engine.ledger().findings == ()
 
 
 def test_what_lacks_addresses_that_are_held_so_waits_for_them(cramped):
@@ -994,4 +994,4 @@ def test_what_lacks_addresses_that_are_held_so_waits_for_them(cramped):
     # One that ends before it was made anew holds nothing any more.
     want(engine, dict(new, recreate=True, nics=[]))
     run(engine, dict(new, state="absent"), dict(WEB, state="absent"))
-    assert engine.vn_info("Public").address_ranges[0].used == 0
+    assert engine.networks.info("Public").address_ranges[0].used == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmOrders
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
@@ -34,7 +34,7 @@ ERROR = {"kind": "NoSpace", "asked": "disk 0", "found": "no room", "remedy": "Ma
 def want(engine, *items):
     with engine.session():
         outcomes, _warnings = reconcile(engine, items)
-        plans = engine.vm_plans()
+        plans = engine.vms.plans()
     return outcomes, [planned for plan in plans.values() for planned in plan.vms]
 
 
@@ -46,7 +46,7 @@ def carry_out(engine, planned, error=None, state="", size=20):
             outcome = VmOutcome(
                 each.vm.vm_id, each.generation, state or each.wanted, bool(tasks), error if tasks else None, tasks=tasks
             )
-            engine.vm_record("node1", [outcome])
+            engine.vms.record("node1", [outcome])
 
 
 def run(engine, *items, **came):
@@ -56,7 +56,7 @@ def run(engine, *items, **came):
 
 
 def machine(engine, name="web"):
-    return {record.name: record for record in engine.vm_pool()}[name]
+    return {record.name: record for record in engine.vms.pool()}[name]
 
 
 def failed(outcomes):
@@ -74,7 +74,7 @@ def web(engine):
 def persistent(engine):
     """A machine that is off, on a persistent image of format qcow2."""
     with engine.session():
-        engine.image_update("demo", persistent=True)
+        engine.images.update("demo", persistent=True)
     run(engine, dict(VM, state="poweroff"))
     return engine
 
@@ -86,7 +86,7 @@ def test_a_disk_becomes_an_image(web):
     outcomes, planned = want(web, dict(VM, save_as=SAVE))
     assert failed(outcomes) == []
     assert outcomes[0].after.state == "HOTPLUG_SAVEAS"
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert (image.state, image.type, image.description) == (ImageState.LOCKED, ImageType.OS, "as it was")
     assert image.origin == f"vm:{machine(web).uuid}/disk.0"
     (task,) = planned[0].tasks
@@ -95,7 +95,7 @@ def test_a_disk_becomes_an_image(web):
     plan = Plan("c", 1, "node1", tuple(planned))
     assert from_plain(Plan, to_plain(plan)) == plan
     carry_out(web, planned)
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert (image.state, image.size, image.format, image.persistent) == (ImageState.READY, 20, "qcow2", False)
     assert (machine(web).state, machine(web).error) == ("RUNNING", "")
     # Once, whatever the list goes on to say.
@@ -103,11 +103,11 @@ def test_a_disk_becomes_an_image(web):
     assert planned == []
     assert outcomes[0].before == outcomes[0].after
     with web.session():
-        web.image_update("saved", state=ImageState.DISABLED)
+        web.images.update("saved", state=ImageState.DISABLED)
     assert want(web, dict(VM, save_as=SAVE))[1] == []
     # Another machine may be made of it.
     with web.session():
-        web.image_update("saved", state=ImageState.READY)
+        web.images.update("saved", state=ImageState.READY)
     outcomes, _planned = want(web, dict(VM, name="copy", disks=[{"IMAGE": "saved"}]))
     assert failed(outcomes) == []
 
@@ -121,7 +121,7 @@ def test_the_state_in_which_it_is_saved(web, state):
     assert outcomes[0].after.state == {"poweroff": "HOTPLUG_SAVEAS_POWEROFF", "running": "BOOT_POWEROFF"}[state]
     carry_out(web, planned)
     assert machine(web).state == planned[0].wanted
-    assert web.image_info("saved").state == ImageState.READY
+    assert web.images.info("saved").state == ImageState.READY
 
 
 def test_a_suspended_machine_is_saved_only_as_a_power_cut_would_leave_it(web):
@@ -137,7 +137,7 @@ def test_a_suspended_machine_is_saved_only_as_a_power_cut_would_leave_it(web):
 
 def test_what_failed_says_so_and_is_tried_again(web):
     _outcomes, planned = run(web, dict(VM, save_as=SAVE), error=ERROR)
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert (image.state, image.error) == (ImageState.ERROR, "disk 0: no room. Make some")
     record = machine(web)
     assert (record.state, record.wanted, record.error) == ("RUNNING", "RUNNING", "disk 0: no room. Make some")
@@ -146,7 +146,7 @@ def test_what_failed_says_so_and_is_tried_again(web):
     assert len(again[0].tasks) == 1
     assert again[0].tasks[0].token != planned[0].tasks[0].token
     carry_out(web, again)
-    assert web.image_info("saved").state == ImageState.READY
+    assert web.images.info("saved").state == ImageState.READY
     assert machine(web).error == ""
 
 
@@ -157,7 +157,7 @@ def test_what_a_killed_run_decided_is_in_the_next_plan(web):
         _outcomes, planned = want(web, item)
         assert planned[0].tasks == first[0].tasks
     carry_out(web, planned)
-    assert web.image_info("saved").state == ImageState.READY
+    assert web.images.info("saved").state == ImageState.READY
     assert machine(web).state == "POWEROFF"
 
 
@@ -166,7 +166,7 @@ def test_a_machine_that_ends_before_leaves_no_locked_image(web, item):
     want(web, dict(VM, save_as=SAVE))
     _outcomes, planned = want(web, dict(VM, **item))
     assert planned[0].tasks == ()
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert image.state == ImageState.ERROR
     assert "ended before" in image.error
 
@@ -174,8 +174,8 @@ def test_a_machine_that_ends_before_leaves_no_locked_image(web, item):
 def test_a_failure_of_the_machine_is_one_of_its_tasks(web):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
     with web.session():
-        web.vm_record("node1", [VmOutcome(0, planned[0].generation, "UNKNOWN", True, ERROR)])
-    assert web.image_info("saved").state == ImageState.ERROR
+        web.vms.record("node1", [VmOutcome(0, planned[0].generation, "UNKNOWN", True, ERROR)])
+    assert web.images.info("saved").state == ImageState.ERROR
 
 
 def test_an_image_that_was_removed_meanwhile_leaves_no_file(web, tmp_path):
@@ -184,7 +184,7 @@ def test_an_image_that_was_removed_meanwhile_leaves_no_file(web, tmp_path):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
     with web.session():
-        web.image_delete("saved")
+        web.images.delete("saved")
     carry_out(web, planned)
     assert not file.exists()
     assert machine(web).state == "RUNNING"
@@ -207,28 +207,28 @@ def test_a_save_that_can_not_be_is_refused(web, save, says):
     outcomes, planned = want(web, dict(VM, save_as=[save]))
     assert says in failed(outcomes)[0]
     assert planned == []
-    assert [image.name for image in web.image_pool()] == ["demo"]
+    assert [image.name for image in web.images.pool()] == ["demo"]
 
 
 def test_nobody_else_stores_into_an_image_that_a_disk_is_being_saved_as(web, tmp_path):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert image.operation == f"save {image.origin}"
     other = tmp_path / "other.raw"
     other.write_bytes(bytes(1 << 20))
     (item,), _warnings = decide.apply(web, [{"name": "saved", "path": str(other)}], decide.Settings())
     assert "is being saved as it" in str(item.error)
-    assert web.image_info("saved") == image
+    assert web.images.info("saved") == image
     carry_out(web, planned)
-    assert (web.image_info("saved").state, web.image_info("saved").operation) == (ImageState.READY, "")
+    assert (web.images.info("saved").state, web.images.info("saved").operation) == (ImageState.READY, "")
 
 
 def test_what_an_image_is_by_now_is_not_taken_for_what_was_saved(web):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
     with web.session():
-        web.image_update("saved", origin="/srv/other.qcow2", operation="")
+        web.images.update("saved", origin="/srv/other.qcow2", operation="")
     carry_out(web, planned)
-    image = web.image_info("saved")
+    image = web.images.info("saved")
     assert (image.state, image.size) != (ImageState.READY, 20)
 
 
@@ -245,7 +245,7 @@ def test_all_that_is_asked_with_a_recreation_is_done(engine, recreate):
         assert planned[0].operation == "recreate"
         assert sorted(task.image or task.name for task in planned[0].tasks) == ["a", "one", "three", "two"]
     carry_out(engine, planned)
-    assert {engine.image_info(each["image"]).state for each in saves} == {ImageState.READY}
+    assert {engine.images.info(each["image"]).state for each in saves} == {ImageState.READY}
 
 
 # What is done to an image besides, as it stands in the catalog until it is done.
@@ -257,16 +257,16 @@ def test_an_image_that_was_saved_is_left_alone_while_something_else_is_done_to_i
     item = dict(VM, save_as=SAVE)
     run(web, item)
     with web.session():
-        web.image_update("saved", state=ImageState.LOCKED, operation=operation)
-    before = web.image_info("saved")
+        web.images.update("saved", state=ImageState.LOCKED, operation=operation)
+    before = web.images.info("saved")
     outcomes, planned = want(web, item)
     assert (failed(outcomes), planned) == ([], [])
-    assert web.image_info("saved") == before
+    assert web.images.info("saved") == before
     # It is whole, or will be: nothing is lost with the machine's disk.
     outcomes, planned = want(web, dict(item, memory=256, recreate=True))
     assert failed(outcomes) == []
     assert (planned[0].operation, planned[0].tasks) == ("recreate", ())
-    assert web.image_info("saved") == before
+    assert web.images.info("saved") == before
 
 
 @pytest.mark.parametrize("state", [ImageState.ERROR, ImageState.INIT])
@@ -275,8 +275,8 @@ def test_what_was_saved_once_is_never_replaced(web, state, sign):
     item = dict(VM, save_as=SAVE)
     run(web, item)
     with web.session():
-        web.image_update("saved", state=state, error="no room", **sign)
-    before = web.image_info("saved")
+        web.images.update("saved", state=state, error="no room", **sign)
+    before = web.images.info("saved")
     file = Path(before.source)
     if not sign:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -285,10 +285,10 @@ def test_what_was_saved_once_is_never_replaced(web, state, sign):
     assert "(no room), and may hold what was saved before" in failed(outcomes)[0]
     assert "state: enabled" in failed(outcomes)[0]
     assert planned == []
-    assert web.image_info("saved") == before
+    assert web.images.info("saved") == before
     # As the error says.
     with web.session():
-        web.image_delete("saved")
+        web.images.delete("saved")
     outcomes, planned = want(web, item)
     assert failed(outcomes) == []
     assert len(planned[0].tasks) == 1
@@ -298,9 +298,9 @@ def test_a_save_that_nobody_carries_out_any_more_is_decided_anew(web):
     item = dict(VM, save_as=SAVE)
     for operation in ("", "save {}"):
         run(web, item, error=ERROR)
-        origin = web.image_info("saved").origin
+        origin = web.images.info("saved").origin
         with web.session():
-            web.image_update("saved", state=ImageState.LOCKED, operation=operation.format(origin))
+            web.images.update("saved", state=ImageState.LOCKED, operation=operation.format(origin))
         outcomes, planned = want(web, item)
         assert failed(outcomes) == []
         assert len(planned[0].tasks) == 1
@@ -324,21 +324,21 @@ def test_a_disk_does_not_go_before_it_is_saved(web, ending, instead, before, say
         run(web, item, error=ERROR)
     elif before == "pending":
         want(web, item)
-    there = (machine(web), web.image_pool())
+    there = (machine(web), web.images.pool())
     outcomes, planned = want(web, dict(item, **ending))
     assert "its disk 0 is not saved as image saved: " in failed(outcomes)[0]
     assert says in failed(outcomes)[0] and instead in failed(outcomes)[0]
     # All is as it was: what is on its way is still.
-    assert (machine(web), web.image_pool()) == there
+    assert (machine(web), web.images.pool()) == there
     assert [len(each.tasks) for each in planned] == [1] * (before == "pending")
     # As the error says.
     run(web, dict(item, state="present"))
-    assert web.image_info("saved").state == ImageState.READY
+    assert web.images.info("saved").state == ImageState.READY
     outcomes, planned = want(web, dict(item, **ending))
     assert failed(outcomes) == []
     assert (planned[0].operation or planned[0].wanted, planned[0].tasks) in (("recreate", ()), ("DONE", ()))
     carry_out(web, planned)
-    assert web.image_info("saved").state == ImageState.READY
+    assert web.images.info("saved").state == ImageState.READY
 
 
 @pytest.mark.parametrize(("ending", "_instead"), ENDS)
@@ -382,7 +382,7 @@ def test_a_new_disk_is_not_saved_in_the_place_of_the_one_that_goes(web):
     outcomes, planned = want(web, dict(again, save_as=SAVE))
     assert "is to be made anew" in failed(outcomes)[0]
     assert planned == decided
-    assert [image.name for image in web.image_pool()] == ["demo"]
+    assert [image.name for image in web.images.pool()] == ["demo"]
     carry_out(web, planned)
     outcomes, planned = want(web, dict(again, save_as=SAVE))
     assert failed(outcomes) == []
@@ -407,26 +407,26 @@ def test_what_a_guest_wrote_is_not_trusted(engine):
     said = {"TRUSTED": "yes"}
 
     def is_trusted(name="demo"):
-        return engine.image_info(name).is_trusted
+        return engine.images.info(name).is_trusted
 
     with engine.session():
-        engine.image_update("demo", persistent=True, attributes=said)
+        engine.images.update("demo", persistent=True, attributes=said)
         # What is done here by us leaves it so.
-        engine.image_update("demo", generation=1)
+        engine.images.update("demo", generation=1)
     assert is_trusted()
     run(engine, VM)
     run(engine, {"name": "web", "state": "absent"})
     assert not is_trusted()
     with engine.session():
-        engine.image_update("demo", attributes=said, generation=engine.image_info("demo").generation + 1)
-        engine.image_clone("demo", Image(None, "clone", type=ImageType.OS, attributes=said))
+        engine.images.update("demo", attributes=said, generation=engine.images.info("demo").generation + 1)
+        engine.images.clone("demo", Image(None, "clone", type=ImageType.OS, attributes=said))
         assert not is_trusted() and not is_trusted("clone")
-        engine.image_update("clone", state=ImageState.READY, operation="", notes={})
+        engine.images.update("clone", state=ImageState.READY, operation="", notes={})
         assert not is_trusted("clone")
         # Until it is said anew.
-        engine.image_update("demo", attributes={})
+        engine.images.update("demo", attributes={})
         assert not is_trusted()
-        engine.image_update("demo", attributes=said)
+        engine.images.update("demo", attributes=said)
         assert is_trusted()
 
 
@@ -492,7 +492,7 @@ def test_a_snapshot_that_was_given_up_is_not_taken_for_the_next(persistent):
     assert (before.snapshot_id, before.name) == (after.snapshot_id, after.name)
     assert before.mark and after.mark and before.mark != after.mark
     carry_out(persistent, planned)
-    (made,) = tree_of(persistent.image_info("demo").snapshots)
+    (made,) = tree_of(persistent.images.info("demo").snapshots)
     assert made.tag == f"nebula-0-{after.mark}"
     _outcomes, planned = want(persistent, dict(VM, state="poweroff", **snapshot("a", "reverted")))
     assert planned[0].tasks[0].mark == after.mark
@@ -514,12 +514,12 @@ def test_snapshots_outlive_changes_and_not_the_disk(web):
     assert tree(web) == []
     run(web, dict(VM, **snapshot("b")))
     run(web, {"name": "web", "state": "absent"})
-    assert web.image_info("demo").snapshots == ""
+    assert web.images.info("demo").snapshots == ""
 
 
 def test_a_persistent_image_keeps_the_tree_for_the_next_machine(persistent):
     run(persistent, dict(VM, state="poweroff", **snapshot("a")))
-    assert [each.name for each in tree_of(persistent.image_info("demo").snapshots)] == ["a"]
+    assert [each.name for each in tree_of(persistent.images.info("demo").snapshots)] == ["a"]
     run(persistent, {"name": "web", "state": "absent"})
     run(persistent, dict(VM, name="next"))
     found = machine(persistent, "next").disks[0]["snapshots"]
@@ -553,8 +553,8 @@ def test_a_snapshot_that_can_not_be_is_refused(web, item, says):
 )
 def test_only_qcow2_disks_that_are_written_to_have_snapshots(engine, disk, says):
     with engine.session():
-        iso = engine.image_allocate(Image(None, "iso", type=ImageType.CDROM))
-        engine.image_update(iso.id, state=ImageState.READY, size=1)
+        iso = engine.images.allocate(Image(None, "iso", type=ImageType.CDROM))
+        engine.images.update(iso.id, state=ImageState.READY, size=1)
     item = dict(VM, disks=[{"IMAGE": "demo"}, disk])
     run(engine, item)
     outcomes, _planned = want(engine, dict(item, **snapshot("a", disk=1)))
@@ -578,16 +578,16 @@ def test_check_mode_keeps_nothing(web, reopen):
     outcomes, planned = want(dry, dict(VM, save_as=SAVE, **snapshot("a")))
     assert len(planned[0].tasks) == 2
     assert outcomes[0].before != outcomes[0].after
-    assert [image.name for image in web.image_pool()] == ["demo"]
+    assert [image.name for image in web.images.pool()] == ["demo"]
     assert tree(web) == []
 
 
 def test_an_action_on_the_machine_keeps_what_is_to_be_done(web):
     want(web, dict(VM, **snapshot("a")))
     with web.session():
-        web.vm_action(0, "RUNNING", VmOrders(operation="reset"))
+        web.vms.action(0, "RUNNING", VmOrders(operation="reset"))
     with web.session():
-        (planned,) = next(iter(web.vm_plans().values())).vms
+        (planned,) = next(iter(web.vms.plans().values())).vms
     assert (planned.operation, [task.name for task in planned.tasks]) == ("reset", ["a"])
 
 
@@ -596,7 +596,7 @@ def test_nor_is_it_where_the_host_failed_to_make_the_machine_anew(web):
     again = dict(VM, memory=256, recreate=True)
     _outcomes, planned = want(web, again)
     with web.session():
-        web.vm_record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", False, ERROR)])
+        web.vms.record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", False, ERROR)])
     outcomes, planned = want(web, dict(again, state="present", save_as=SAVE))
     assert "is to be made anew" in failed(outcomes)[0]
     assert planned == []

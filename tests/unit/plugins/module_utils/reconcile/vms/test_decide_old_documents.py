@@ -52,7 +52,7 @@ def stored(engine, text):
 def contexts(engine, *items):
     with engine.session():
         outcomes, warnings = reconcile(engine, items)
-        plans = engine.vm_plans()
+        plans = engine.vms.plans()
     return outcomes, warnings, {p.vm.name: p.vm.context.variables for plan in plans.values() for p in plan.vms}
 
 

@@ -21,7 +21,7 @@ PUBLIC = {"NETWORK": "Public"}
 def want(engine, *items):
     with engine.session():
         outcomes, _warnings = reconcile(engine, items)
-        plans = engine.vm_plans()
+        plans = engine.vms.plans()
     return outcomes, [planned for plan in plans.values() for planned in plan.vms]
 
 
@@ -31,7 +31,7 @@ def run(engine, item, state="", error=None):
     with engine.session():
         for each in planned:
             outcome = VmOutcome(each.vm.vm_id, each.generation, state or each.wanted, True, error)
-            engine.vm_record("node1", [outcome])
+            engine.vms.record("node1", [outcome])
     return planned
 
 
@@ -103,9 +103,9 @@ def test_what_is_where_it_should_be_and_was_not_done_in_full_is_tried_again(engi
 def xen(engine):
     """On a host where disks and NICs come and go while a machine runs: one runs there."""
     with engine.session():
-        engine.host_update("node1", hypervisor="xen")
-        more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))
-        engine.image_update(more.id, state=ImageState.READY, size=8)
+        engine.hosts.update("node1", hypervisor="xen")
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
     run(engine, dict(VM, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}]))
     return engine
 
@@ -118,7 +118,7 @@ def test_a_nic_comes_to_a_machine_that_runs_and_goes(xen):
     run(xen, dict(item, nics=[PUBLIC, PUBLIC]))
     (planned,) = run(xen, dict(item, nics=[PUBLIC]))
     assert [nic.nic_id for nic in planned.vm.nics] == [0]
-    assert xen.vn_info("Public").address_ranges[0].used == 1
+    assert xen.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_a_nic_of_a_machine_that_can_not_have_it_so_is_told(engine):
@@ -143,20 +143,20 @@ def test_a_disk_of_its_own_goes_only_if_that_is_said(xen):
     assert (difference.attribute, difference.found) == ("DISK", "disk 1, of image more")
     (planned,) = run(xen, dict(item, detach=True))
     assert ([disk.disk_id for disk in planned.vm.disks], planned.detached) == ([0], (1,))
-    assert xen.image_info("more").vms == 0
+    assert xen.images.info("more").vms == 0
     assert want(xen, item)[1] == []
 
 
 def test_a_disk_that_is_an_images_own_file_goes_with_nothing_lost(xen):
     with xen.session():
-        kept = xen.image_allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
-        xen.image_update(kept.id, state=ImageState.READY, size=8)
+        kept = xen.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        xen.images.update(kept.id, state=ImageState.READY, size=8)
     both = [{"IMAGE": "demo"}, {"IMAGE": "more"}]
     (planned,) = run(xen, dict(VM, disks=[*both, {"IMAGE": "kept"}]))
     assert [disk.image for disk in planned.vm.disks] == ["demo", "more", "kept"]
     (planned,) = run(xen, dict(VM, disks=both))
     assert len(planned.detached) == 1
-    assert xen.image_info("kept").vms == 0
+    assert xen.images.info("kept").vms == 0
 
 
 # -- devices of a machine that is off ----------------------------------------------------------------------------------
@@ -172,9 +172,9 @@ def empty(size, **more):
 def host(engine, request):
     """An engine whose host has that hypervisor."""
     with engine.session():
-        engine.host_update("node1", hypervisor=request.param)
-        more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))
-        engine.image_update(more.id, state=ImageState.READY, size=8)
+        engine.hosts.update("node1", hypervisor=request.param)
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
     return engine
 
 
@@ -185,7 +185,7 @@ def made(engine, *disks, state="poweroff", **more):
 
 
 def shown(engine):
-    (record,) = engine.vm_pool()
+    (record,) = engine.vms.pool()
     return [(disk["disk_id"], disk["target"][-1], disk["size"]) for disk in record.disks]
 
 
@@ -211,7 +211,7 @@ def test_a_nic_comes_to_a_machine_that_is_off_and_goes(host):
     (planned,) = run(host, dict(item, nics=[{"NETWORK": "Public", "IP": "10.66.0.11"}]))
     assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.11")]
     assert not [name for name in planned.vm.context.variables if name.startswith("ETH0")]
-    assert host.vn_info("Public").address_ranges[0].used == 1
+    assert host.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_the_start_that_the_list_asks_for_has_the_new_nic(host):
@@ -239,11 +239,11 @@ def test_another_address_is_another_nic_and_the_old_one_stays_held_until_it_is_g
     item = dict(VM, disks=[OS], state="poweroff", nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
     (planned,) = want(host, item)[1]
     assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.40")]
-    assert host.vn_info("Public").address_ranges[0].used == 2
+    assert host.networks.info("Public").address_ranges[0].used == 2
     outcomes, _planned = want(host, dict(VM, name="b", nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}]))
     assert "VM web (id 0) has it until" in str(outcomes[0].error)
     run(host, item)
-    assert host.vn_info("Public").address_ranges[0].used == 1
+    assert host.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_disks_come_grow_and_go_and_the_others_keep_number_and_target(host):
@@ -255,7 +255,7 @@ def test_disks_come_grow_and_go_and_the_others_keep_number_and_target(host):
     assert planned == []
     assert "has disks that nothing tells apart" in outcomes[0].differs[0]
     letter = before[3][1]
-    item["disks"][2] = empty(9, TARGET=host.vm_pool()[0].disks[3]["target"])
+    item["disks"][2] = empty(9, TARGET=host.vms.pool()[0].disks[3]["target"])
     (planned,) = run(host, item)
     assert (planned.detached, planned.grown, planned.refitted) == ((2,), (3,), True)
     there = shown(host)
@@ -269,8 +269,8 @@ def test_disks_come_grow_and_go_and_the_others_keep_number_and_target(host):
 def test_the_middle_one_of_three_images_disks_goes_and_only_it(host):
     with host.session():
         for name in ("one", "two", "three"):
-            found = host.image_allocate(Image(None, name, type=ImageType.DATABLOCK))
-            host.image_update(found.id, state=ImageState.READY, size=8)
+            found = host.images.allocate(Image(None, name, type=ImageType.DATABLOCK))
+            host.images.update(found.id, state=ImageState.READY, size=8)
     data = [{"IMAGE": name} for name in ("one", "two", "three")]
     made(host, OS, *data)
     item = dict(VM, disks=[OS, data[0], data[2]], state="poweroff")
@@ -278,26 +278,26 @@ def test_the_middle_one_of_three_images_disks_goes_and_only_it(host):
     (planned,) = run(host, dict(item, detach=True))
     assert planned.detached == (2,)
     assert [disk.image for disk in planned.vm.disks] == ["demo", "one", "three"]
-    assert [host.image_info(name).vms for name in ("one", "two", "three")] == [1, 0, 1]
+    assert [host.images.info(name).vms for name in ("one", "two", "three")] == [1, 0, 1]
 
 
 def test_a_cdrom_and_an_images_own_file_go_with_nothing_lost(host):
     """As the ISO does after an installation."""
     with host.session():
         for name, kind, persistent in (("iso", ImageType.CDROM, False), ("kept", ImageType.DATABLOCK, True)):
-            found = host.image_allocate(Image(None, name, type=kind, persistent=persistent))
-            host.image_update(found.id, state=ImageState.READY, size=8)
+            found = host.images.allocate(Image(None, name, type=kind, persistent=persistent))
+            host.images.update(found.id, state=ImageState.READY, size=8)
     made(host, {"IMAGE": "iso"}, OS, {"IMAGE": "kept"})
-    before = {disk["image"]: (disk["disk_id"], disk["target"]) for disk in host.vm_pool()[0].disks}
+    before = {disk["image"]: (disk["disk_id"], disk["target"]) for disk in host.vms.pool()[0].disks}
     (planned,) = run(host, dict(VM, disks=[OS], state="poweroff"))
     assert planned.detached == (0, 2)
     assert [(disk.disk_id, disk.target) for disk in planned.vm.disks] == [before["demo"]]
-    assert [host.image_info(name).vms for name in ("iso", "kept")] == [0, 0]
+    assert [host.images.info(name).vms for name in ("iso", "kept")] == [0, 0]
 
 
 def test_disks_that_nothing_tells_apart_are_named_by_their_targets(host):
     made(host, OS, empty(5), empty(5), empty(5))
-    targets = [disk["target"] for disk in host.vm_pool()[0].disks]
+    targets = [disk["target"] for disk in host.vms.pool()[0].disks]
     item = dict(VM, disks=[OS, empty(5), empty(5)], state="poweroff", detach=True)
     assert "give those that are to stay their TARGET" in left(host, item)
     item["disks"] = [OS, empty(5, TARGET=targets[1]), empty(5, TARGET=targets[3])]
@@ -318,7 +318,7 @@ def test_a_smaller_disk_is_refused_before_anything_is_done(host):
     assert "VM web (id 0): DISK 1: SIZE = 4: the disk has 5 MB" in refusal(
         host, dict(VM, disks=[OS, empty(4)], state="poweroff", nics=[PUBLIC, PUBLIC])
     )
-    assert host.vn_info("Public").address_ranges[0].used == 1
+    assert host.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_a_disk_that_is_to_be_saved_does_not_go_before_it_is(host):
@@ -341,20 +341,20 @@ def test_a_disk_that_is_being_saved_stays_until_that_is_done(host):
 
 def test_detach_is_never_accepted_and_ignored(engine):
     with engine.session():
-        more = engine.image_allocate(Image(None, "more", type=ImageType.DATABLOCK))
-        engine.image_update(more.id, state=ImageState.READY, size=8)
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
     made(engine, OS, DATA, state="running")
     item = dict(VM, disks=[OS])
     assert "To have it taken away set detach: true and power it off (state: poweroff)" in left(engine, item)
     assert "differs in DISK" in left(engine, dict(item, detach=True))
     assert "power it off first (state: poweroff)" in left(engine, dict(item, detach=True))
-    assert len(engine.vm_pool()[0].disks) == 2
+    assert len(engine.vms.pool()[0].disks) == 2
 
 
 @pytest.mark.parametrize("hypervisor", ["xen", "xen_libvirt"])
 def test_what_can_not_change_while_it_runs_is_told_where_devices_come_and_go(engine, hypervisor):
     with engine.session():
-        engine.host_update("node1", hypervisor=hypervisor)
+        engine.hosts.update("node1", hypervisor=hypervisor)
     made(engine, OS, empty(5), state="running")
     assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(9)]))
     assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(5)], nics=[dict(PUBLIC, MODEL="e1000")]))
@@ -367,20 +367,20 @@ def test_a_machine_that_did_not_go_off_is_told_until_it_has_what_it_is_to_have(e
     planned = want(engine, dict(item, state="poweroff"))[1]
     with engine.session():
         (each,) = planned
-        engine.vm_record("node1", [VmOutcome(0, each.generation, "RUNNING", True, ERROR, fitted=False)])
+        engine.vms.record("node1", [VmOutcome(0, each.generation, "RUNNING", True, ERROR, fitted=False)])
     # Nobody else gets the address that it uses.
-    assert engine.vn_info("Public").address_ranges[0].used == 2
+    assert engine.networks.info("Public").address_ranges[0].used == 2
     for _time in range(2):
         outcomes, planned = want(engine, item)
         (differs,) = outcomes[0].differs
         assert "VM web (id 0) runs with other disks or NICs than it is to have" in differs
         with engine.session():
             for each in planned:
-                engine.vm_record("node1", [VmOutcome(0, each.generation, "RUNNING", fitted=False)])
-    assert engine.vn_info("Public").address_ranges[0].used == 2
+                engine.vms.record("node1", [VmOutcome(0, each.generation, "RUNNING", fitted=False)])
+    assert engine.networks.info("Public").address_ranges[0].used == 2
     (planned,) = run(engine, dict(item, state="poweroff"))
     assert planned.refitted
-    assert engine.vn_info("Public").address_ranges[0].used == 1
+    assert engine.networks.info("Public").address_ranges[0].used == 1
     assert want(engine, dict(item, state="poweroff"))[1] == []
 
 
@@ -389,41 +389,41 @@ def test_what_it_did_not_lose_yet_comes_back_once_that_is_done(engine):
     run(engine, VM)
     planned = want(engine, dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}], state="poweroff"))[1]
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", True, ERROR, fitted=False)])
+        engine.vms.record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", True, ERROR, fitted=False)])
     item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}], state="poweroff")
     outcomes, (planned,) = want(engine, item)
     assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
     assert "gets first what was decided about its disks and NICs before" in outcomes[0].differs[0]
     assert (planned.wanted, planned.refitted, planned.vm.nics[0].ip) == ("POWEROFF", True, "10.66.0.40")
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, fitted=True)])
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, fitted=True)])
     (planned,) = run(engine, item)
     assert [nic.ip for nic in planned.vm.nics] == ["10.66.0.10"]
-    assert engine.vn_info("Public").address_ranges[0].used == 1
+    assert engine.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_one_that_was_to_end_and_lives_on_has_still_what_it_was_to_lose(engine):
     """Its guest ignored the power button twice: what it has is nobody else's."""
     with engine.session():
-        kept = engine.image_allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
-        engine.image_update(kept.id, state=ImageState.READY, size=8)
+        kept = engine.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(kept.id, state=ImageState.READY, size=8)
     made(engine, OS, {"IMAGE": "kept"}, state="running", nics=[PUBLIC])
     item = dict(VM, disks=[OS], nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
     for asked in (dict(item, state="poweroff"), dict(VM, state="absent")):
         (planned,) = want(engine, asked)[1]
         with engine.session():
-            engine.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", True, ERROR, fitted=False)])
+            engine.vms.record("node1", [VmOutcome(0, planned.generation, "RUNNING", True, ERROR, fitted=False)])
     outcomes, (planned,) = want(engine, item)
     assert (planned.wanted, planned.detached, planned.refitted) == ("RUNNING", (1,), True)
     assert "VM web (id 0) runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
     with engine.session():
-        engine.vm_record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=False)])
-    assert engine.vn_info("Public").address_ranges[0].used == 2
-    assert engine.image_info("kept").vms == 1
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=False)])
+    assert engine.networks.info("Public").address_ranges[0].used == 2
+    assert engine.images.info("kept").vms == 1
     assert engine.ledger().findings == ()
     run(engine, dict(item, state="poweroff"))
-    assert engine.vn_info("Public").address_ranges[0].used == 1
-    assert engine.image_info("kept").vms == 0
+    assert engine.networks.info("Public").address_ranges[0].used == 1
+    assert engine.images.info("kept").vms == 0
 
 
 def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
@@ -439,16 +439,16 @@ def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
 
 def test_the_image_that_a_disk_writes_to_grows_with_it_once_it_has(engine):
     with engine.session():
-        kept = engine.image_allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
-        engine.image_update(kept.id, state=ImageState.READY, size=8)
+        kept = engine.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(kept.id, state=ImageState.READY, size=8)
     made(engine, OS, {"IMAGE": "kept"})
     item = dict(VM, disks=[OS, {"IMAGE": "kept", "SIZE": "9"}], state="poweroff")
     for fitted, size in ((False, 8), (True, 9)):
         (planned,) = want(engine, item)[1]
         assert planned.grown == (1,)
         with engine.session():
-            engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", fitted=fitted)])
-        assert engine.image_info("kept").size == size
+            engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", fitted=fitted)])
+        assert engine.images.info("kept").size == size
 
 
 def test_what_was_found_off_gets_it_then(engine):
@@ -456,8 +456,8 @@ def test_what_was_found_off_gets_it_then(engine):
     item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
     with engine.session():
         reconcile(engine, [dict(item, state="poweroff")])
-        (planned,) = (each for plan in engine.vm_plans().values() for each in plan.vms)
-        engine.vm_record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, None, fitted=False)])
+        (planned,) = (each for plan in engine.vms.plans().values() for each in plan.vms)
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, None, fitted=False)])
     (planned,) = run(engine, dict(item, state="present"))
     assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
-    assert engine.vn_info("Public").address_ranges[0].used == 1
+    assert engine.networks.info("Public").address_ranges[0].used == 1

@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
 
 def test_what_is_left_as_it_is_says_what_to_do(engine):
     run(engine, VM)
-    (record,) = engine.vm_pool()
+    (record,) = engine.vms.pool()
     outcome = Outcome("web", record, record)
     outcome.left(record, "MEMORY", "128", "256", "differs in MEMORY: it has 128, the list says 256", "power it off")
     (found,) = outcome.differences

@@ -26,7 +26,7 @@ WEB = {"name": "web-%i", "count": 3, "template": "web"}
 def want(engine, *items, hosts=None):
     with engine.session():
         outcomes, warnings = reconcile(engine, items, hosts)
-        plans = engine.vm_plans(hosts)
+        plans = engine.vms.plans(hosts)
     return outcomes, [planned for plan in plans.values() for planned in plan.vms], warnings
 
 
@@ -40,33 +40,33 @@ def run(engine, *items):
 def record(engine, planned):
     with engine.session():
         for each in planned:
-            engine.vm_record("node1", [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True)])
+            engine.vms.record("node1", [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True)])
 
 
 def names(engine):
-    return {record.name: record.id for record in engine.vm_pool()}
+    return {record.name: record.id for record in engine.vms.pool()}
 
 
 def refusal(engine, *items, hosts=None):
-    before = engine.vm_pool()
+    before = engine.vms.pool()
     outcomes, planned, _warnings = want(engine, *items, hosts=hosts)
-    assert engine.vm_pool() == before and planned == []
+    assert engine.vms.pool() == before and planned == []
     (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
     return error
 
 
 def test_it_is_the_same_machine(engine):
     run(engine, OLD)
-    (before,) = engine.vm_pool()
+    (before,) = engine.vms.pool()
     outcomes, planned, warnings = run(engine, NEW)
-    (after,) = engine.vm_pool()
+    (after,) = engine.vms.pool()
     assert (after.name, after.id, after.uuid, after.nics, after.disks, after.host, after.state) == (
         "new", before.id, before.uuid, before.nics, before.disks, before.host, "RUNNING",
     )  # fmt: skip
     assert (after.hostname, after.former) == ("new", "old")
     (each,) = planned
     assert (each.vm.name, each.vm.context.variables["HOSTNAME"], each.wanted) == ("new", "new", "RUNNING")
-    assert [step["action"] for step in engine.vm_history(after.id)].count("rename") == 1
+    assert [step["action"] for step in engine.vms.history(after.id)].count("rename") == 1
     (warning,) = warnings
     assert warning.startswith("VM new (id 0): its guest goes by the name old until it is started anew (state: rebooted")
     (item,) = vm_items(outcomes)
@@ -91,7 +91,7 @@ def test_its_definition_says_the_new_name_though_its_context_says_none(engine):
     run(engine, dict(OLD, context={"HOSTNAME": "mine"}))
     _outcomes, planned, warnings = run(engine, dict(NEW, context={"HOSTNAME": "mine"}))
     assert [each.vm.name for each in planned] == ["new"] and warnings == []
-    assert engine.vm_pool()[0].former == ""
+    assert engine.vms.pool()[0].former == ""
 
 
 @pytest.mark.parametrize("state", ["poweroff", "suspended"])
@@ -99,7 +99,7 @@ def test_it_may_be_in_any_state(engine, state):
     run(engine, OLD)
     run(engine, dict(OLD, state=state))
     run(engine, dict(NEW, state="present"))
-    (after,) = engine.vm_pool()
+    (after,) = engine.vms.pool()
     assert (after.name, after.state) == ("new", state.upper())
     # Who is off has forgotten what it was called.
     assert after.former == {"poweroff": "", "suspended": "old"}[state]
@@ -109,28 +109,28 @@ def test_it_is_started_with_its_new_name(engine):
     run(engine, OLD)
     run(engine, NEW)
     run(engine, dict(NEW, context={"MORE": "1"}))
-    assert engine.vm_pool()[0].former == "old"
+    assert engine.vms.pool()[0].former == "old"
     run(engine, dict(NEW, context={"MORE": "1"}, state="rebooted"))
-    assert engine.vm_pool()[0].former == ""
+    assert engine.vms.pool()[0].former == ""
 
 
 def test_who_switched_itself_off_will_be_started_with_it_too(engine):
     run(engine, OLD)
     run(engine, NEW)
-    (machine,) = engine.vm_pool()
+    (machine,) = engine.vms.pool()
     seen = ObservedVm(machine.id, machine.uuid, "POWEROFF", machine.generation)
     with engine.session():
-        engine.vm_observe([Observed("node1", catalog=engine.catalog(), vms=(seen,))])
-    assert engine.vm_pool()[0].former == ""
+        engine.vms.observe([Observed("node1", catalog=engine.catalog(), vms=(seen,))])
+    assert engine.vms.pool()[0].former == ""
 
 
 def test_two_names_later_the_guest_still_has_its_first(engine):
     run(engine, OLD)
     run(engine, NEW)
     run(engine, {"name": "third", "template": "web", "renamed_from": "new"})
-    assert (engine.vm_pool()[0].hostname, engine.vm_pool()[0].former) == ("third", "old")
+    assert (engine.vms.pool()[0].hostname, engine.vms.pool()[0].former) == ("third", "old")
     run(engine, {"name": "old", "template": "web", "renamed_from": "third"})
-    assert (engine.vm_pool()[0].hostname, engine.vm_pool()[0].former) == ("old", "")
+    assert (engine.vms.pool()[0].hostname, engine.vms.pool()[0].former) == ("old", "")
 
 
 def test_two_of_one_name_are_refused(engine):
@@ -146,12 +146,12 @@ def test_the_list_may_not_want_the_old_name_too(engine, other):
     """Neither is done: one would make or end a machine where the other means that there is none, or another."""
     former = "old" if other["name"] == "old" else "3"
     run(engine, dict(OLD, name=former))
-    before = engine.vm_pool()
+    before = engine.vms.pool()
     outcomes, planned, _warnings = want(engine, dict(NEW, renamed_from=former), other)
     first, second = (str(outcome.error) for outcome in outcomes)
     assert f"VM new: renamed_from '{former}': the list has a machine {former} too. Run once without that one" in first
     assert second == f"VM {other['name']}: VM new says renamed_from: {former}. Leave one of the two out"
-    assert planned == [] and engine.vm_pool() == before
+    assert planned == [] and engine.vms.pool() == before
 
 
 def test_one_machine_gets_one_name(engine):
@@ -261,10 +261,10 @@ def test_a_machine_keeps_its_image_whatever_that_is_called(engine, taken):
     """Also where another image has the old name by then, as docs/images.md has it for the next version of one."""
     run(engine, OLD)
     with engine.session():
-        engine.image_update("demo", name="demo-1")
+        engine.images.update("demo", name="demo-1")
         if taken:
-            image = engine.image_allocate(Image(None, "demo", type=ImageType.OS, dev_prefix="vd"))
-            engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
+            image = engine.images.allocate(Image(None, "demo", type=ImageType.OS, dev_prefix="vd"))
+            engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
     _outcomes, (planned,), _warnings = run(engine, dict(NEW, cpu=0.6))
     assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
     assert engine.ledger().findings == ()
@@ -275,16 +275,16 @@ def test_a_list_may_follow_the_image(engine):
     """A machine is of the image that it was made of: by its new name it is the same, and another one is another."""
     run(engine, OLD)
     with engine.session():
-        engine.image_update("demo", name="demo-1")
-        engine.template_update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-1"')))
+        engine.images.update("demo", name="demo-1")
+        engine.templates.update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-1"')))
     outcomes, planned, _warnings = want(engine, OLD)
     assert planned == [] and outcomes[0].differs == () and outcomes[0].before == outcomes[0].after
     _outcomes, (planned,), _warnings = run(engine, dict(OLD, cpu=0.6))
     assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
     with engine.session():
-        image = engine.image_allocate(Image(None, "demo-2", type=ImageType.OS, dev_prefix="vd"))
-        engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
-        engine.template_update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-2"')))
+        image = engine.images.allocate(Image(None, "demo-2", type=ImageType.OS, dev_prefix="vd"))
+        engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
+        engine.templates.update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-2"')))
     outcomes, _planned, _warnings = want(engine, dict(OLD, cpu=0.6))
     assert "differs in DISK" in outcomes[0].differs[0]
 
@@ -292,10 +292,10 @@ def test_a_list_may_follow_the_image(engine):
 def test_the_verb_itself_refuses_a_name_that_somebody_has(engine):
     run(engine, OLD, {"name": "b", "template": "web"})
     with pytest.raises(Conflict, match="id 1 has that name"), engine.session():
-        engine.vm_rename(0, "b")
+        engine.vms.rename(0, "b")
     with pytest.raises(InvalidValue, match="holds a /"), engine.session():
-        engine.vm_rename(0, "a/b")
+        engine.vms.rename(0, "a/b")
     with engine.session():
-        assert dataclasses.replace(engine.vm_rename(0, "old")) == engine.vm_pool()[0]
-    (old,) = engine.vm_pool(names=["old"])
+        assert dataclasses.replace(engine.vms.rename(0, "old")) == engine.vms.pool()[0]
+    (old,) = engine.vms.pool(names=["old"])
     assert old.generation == 1, "it has that name"

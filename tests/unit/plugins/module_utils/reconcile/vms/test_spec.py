@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
 )
 def test_an_item_that_can_not_be_meant_is_refused(engine, item, says):
     assert says in refusal(engine, {**VM, **item})
-    assert engine.vm_pool() == []
+    assert engine.vms.pool() == []
 
 
 def test_an_empty_list_of_nics_takes_away_those_of_the_template(engine):
@@ -40,6 +40,6 @@ def test_an_empty_list_of_nics_takes_away_those_of_the_template(engine):
 
 
 def test_a_template_may_be_named_by_its_id(engine):
-    (planned,) = run(engine, dict(VM, template=engine.template_info("web").id))
+    (planned,) = run(engine, dict(VM, template=engine.templates.info("web").id))
     assert planned.vm.name == "web"
-    assert engine.vm_pool()[0].template == "web"
+    assert engine.vms.pool()[0].template == "web"

@@ -24,7 +24,7 @@ MOTD = {"path": "/etc/motd", "content": "geheim\n"}
 def decide(engine, *items):
     def work():
         outcomes, _warnings = reconcile(engine, items)
-        return outcomes, engine.vm_plans()
+        return outcomes, engine.vms.plans()
 
     return engine.decide(work)
 
@@ -32,7 +32,7 @@ def decide(engine, *items):
 def carry_out(engine, plans, state=""):
     with engine.session():
         for host, plan in plans.items():
-            engine.vm_record(
+            engine.vms.record(
                 host, [VmOutcome(each.vm.vm_id, each.generation, state or each.wanted, True) for each in plan.vms]
             )
 
@@ -93,7 +93,7 @@ def test_what_is_not_to_be_read_leaves_no_machine(engine, tmp_path):
         outcomes, plans = decide(engine, dict(VM, inject=[{"path": "/t", "src": src}]))
         assert says in failed(outcomes)[0]
         assert plans == {}
-    assert engine.vm_pool() == []
+    assert engine.vms.pool() == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_bad_entries_are_refused(engine, inject, says):
 )
 def test_only_a_disk_of_the_machines_own_takes_files(engine, image, says):
     with engine.session():
-        engine.image_update("demo", **image)
+        engine.images.update("demo", **image)
     outcomes, _plans = decide(engine, dict(VM, inject=[MOTD]))
     assert says in failed(outcomes)[0]
     outcomes, _plans = decide(engine, dict(VM, name="v", disks=[{"TYPE": "fs", "SIZE": 1}, {"IMAGE": "demo"}], inject=[
@@ -176,8 +176,8 @@ def test_what_a_disk_that_is_made_empty_does_not_take(engine, disk, entries, say
 
 def test_the_disk_that_boots_takes_them_and_an_image_is_trusted_by_its_attribute(engine):
     with engine.session():
-        image = engine.image_allocate(Image(None, "own", type=ImageType.OS, attributes={"TRUSTED": "yes"}))
-        engine.image_update(image.id, state=ImageState.READY, size=16, format="qcow2")
+        image = engine.images.allocate(Image(None, "own", type=ImageType.OS, attributes={"TRUSTED": "yes"}))
+        engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
     item = dict(VM, disks=[{"TYPE": "swap", "SIZE": 1}, {"IMAGE": "own"}], inject=[MOTD])
     _outcomes, plans = decide(engine, item)
     disks = plans["node1"].vms[0].vm.disks

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import VmRecord
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import Change
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
@@ -264,8 +264,9 @@ def test_the_plan_that_a_node_had_carried_out(answer, number):
 class Catalog:
     def __init__(self, *records):
         self.records, self.asked = records, 0
+        self.vms = self
 
-    def vm_pool(self):
+    def pool(self):
         self.asked += 1
         return list(self.records)
 

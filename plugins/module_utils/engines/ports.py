@@ -1,0 +1,322 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ports of an engine: for each kind of object the verbs that OpenNebula has for it. `engine.images.info("debian")`.
+
+References are names or ids (`ref`): a string of digits is an id unless an object has it as its name.
+Every method raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from ..errors import Unsupported
+from ..model import rules
+from ..model.datastore import Datastore
+from ..model.devices import Has
+from ..model.host import Host
+from ..model.image import Image
+from ..model.lease import HeldLease
+from ..model.network import AddressRange, Network, Spread
+from ..model.owner import Owner
+from ..model.plan import GivenUp, Observed, Plan, VmOutcome
+from ..model.template import StoredTemplate, Template
+
+Ref = Union[str, int]
+
+
+@dataclass(frozen=True)
+class VmRecord:
+    """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
+    no context values, no passwords. outdated: its networks say something else by now than its context does. awaits: it
+    runs with other disks or NICs than it is to have, and gets these when it is off. recreates: it is to be made
+    anew, which its host failed to do.
+    request: the merged template it was made from (Template as plain attributes). owner: of its context."""
+
+    id: int | None
+    name: str
+    uuid: str
+    state: str
+    wanted: str
+    host: str
+    hypervisor: str
+    generation: int
+    cpu: float
+    vcpu: int | None
+    memory: int
+    template: str = ""
+    pattern: str = ""
+    position: int | None = None
+    error: str = ""
+    outdated: bool = False
+    awaits: bool = False
+    recreates: bool = False
+    stime: int = 0
+    etime: int = 0
+    # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.
+    hostname: str = ""
+    addresses: Sequence[str] | None = None
+    warnings: Sequence[str] = ()
+    nics: Sequence[Mapping[str, Any]] = ()
+    disks: Sequence[Mapping[str, Any]] = ()
+    graphics: Mapping[str, Any] = field(default_factory=dict)
+    request: Template | None = field(default=None, repr=False)
+    owner: Owner = Owner()
+    # Why it may not be started: another machine, which was given up and runs, has an address of it. "" if none has.
+    doubled: str = ""
+    # What its guest was told to be called when it was last started, "" if that is what it is told now.
+    former: str = ""
+
+
+@dataclass(frozen=True)
+class VmRequest:
+    """One machine to instantiate. template: merged with all that the request overrides. host: "" for any."""
+
+    name: str
+    template: Template
+    template_name: str = ""
+    pattern: str = ""
+    position: int | None = None
+    host: str = ""
+    wanted: str = "RUNNING"
+    owner: Owner = Owner()
+
+
+@dataclass(frozen=True)
+class VmOrders:
+    """How a wanted state is to be reached. operation: "", reboot or reset; recreate is recreate()."""
+
+    hard: bool = False
+    shutdown_timeout: int = 120
+    operation: str = ""
+
+
+class ImagesPort(abc.ABC):
+    """Images: what is known of them. Their files are stored by the caller, where the engine leaves that to it."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[Image]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> Image: ...
+
+    @abc.abstractmethod
+    def allocate(self, image: Image) -> Image:
+        """Register it as LOCKED: id, uuid and source path are given by the engine."""
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> Image:
+        """Set fields of model.image.Image (state, size, format, sha256, error, persistent, type, name …), with the
+        rules for each: chtype within its family, persistence refused while in use."""
+
+    @abc.abstractmethod
+    def clone(self, ref: Ref, image: Image) -> Image:
+        """Register `image` as allocate() does, to be made from the file of another, which is in state CLONE until
+        this one is no longer LOCKED."""
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> Image: ...
+
+    def returned(self, ref: Ref, error: str = "") -> Image:
+        """Note that the file of an image that was on its way back from a host is here. error: why it never will be: the
+        image is ERROR then, with the file that it had before. Of engines with "plans"."""
+        raise Unsupported(f"image {ref}: its file from a host", "this engine fetches files by its own drivers")
+
+
+class DatastoresPort(abc.ABC):
+    """Datastores: where images and what machines write lie."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[Datastore]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> Datastore: ...
+
+    @abc.abstractmethod
+    def allocate(self, datastore: Datastore) -> Datastore: ...
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> Datastore: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> Datastore:
+        """Those of every catalog stay, and those in which images lie."""
+
+
+class NetworksPort(abc.ABC):
+    """Virtual networks, their address ranges, and what of them is leased."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[Network]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> Network: ...
+
+    @abc.abstractmethod
+    def allocate(self, network: Network) -> Network: ...
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> Network: ...
+
+    @abc.abstractmethod
+    def add_ar(self, ref: Ref, address_range: AddressRange) -> Network: ...
+
+    @abc.abstractmethod
+    def update_ar(self, ref: Ref, address_range: AddressRange) -> Network: ...
+
+    @abc.abstractmethod
+    def rm_ar(self, ref: Ref, ar_id: int) -> Network: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> Network: ...
+
+    def spread_out(self) -> list[Spread]:
+        """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
+        connect them."""
+        return []
+
+    def held(self) -> list[HeldLease]:
+        """The addresses that are leased to no NIC, and given to nobody. Of engines with "plans"."""
+        return []
+
+
+class TemplatesPort(abc.ABC):
+    """Templates, as their users wrote them."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[StoredTemplate]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def allocate(self, name: str, template: Template) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, template: Template) -> StoredTemplate: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> StoredTemplate: ...
+
+
+class HostsPort(abc.ABC):
+    """Hosts that machines are placed on."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[Host]: ...
+
+    def hypervisors(self) -> tuple[str, ...]:
+        """What its hosts run; before there is any, all that they might."""
+        return tuple(dict.fromkeys(host.hypervisor for host in self.pool())) or tuple(rules.RULES)
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> Host: ...
+
+    @abc.abstractmethod
+    def allocate(self, host: Host) -> Host: ...
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> Host: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> Host: ...
+
+    @abc.abstractmethod
+    def forget(self, ref: Ref, gone: bool = False) -> Host:
+        """Delete a host that is given up: its machines are DONE without anybody having ended them, and their addresses
+        are held until that host was seen without them. gone: it is gone for good, and they are free."""
+
+    def gone(self, name: str) -> list[str]:
+        """A host that was forgotten is gone for good: what is held for its machines is free. The addresses. Of engines
+        with "plans"."""
+        return []
+
+    @abc.abstractmethod
+    def check(self, observed: Sequence[Observed]) -> None:
+        """Raise ForeignObject or CatalogError if a node follows another catalog, or newer plans than this one has made:
+        then this one was lost, or is an older copy, and must not decide anything."""
+
+
+class VmsPort(abc.ABC):
+    """Virtual machines, always many at a time."""
+
+    @abc.abstractmethod
+    def pool(
+        self,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
+        done: bool = False,
+    ) -> list[VmRecord]:
+        """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
+
+    @abc.abstractmethod
+    def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
+        """Ids, leases, images and capacity for the whole batch, or an error and nothing. hosts: only on these."""
+
+    @abc.abstractmethod
+    def action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
+
+    @abc.abstractmethod
+    def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+        """What the machine has, or is to have, of each DISK and NIC of its request."""
+
+    @abc.abstractmethod
+    def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+        """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE). owner:
+        None for the one that it has."""
+
+    @abc.abstractmethod
+    def rename(self, vm_id: int, name: str) -> VmRecord:
+        """Call the machine otherwise, in whatever state it is. It belongs to no pattern from then on. Its guest is told
+        by its context, and takes it from there when it is started anew."""
+
+    def adopt(
+        self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+    ) -> VmRecord:
+        """Take over a machine that a node was seen to have in this session, with the catalog's mark, and that the
+        catalog does not know: under its own id, with its leases, where it is, in the state in which it is. It has to be
+        what the request says. foreseen: it may not have been compared yet; its plan is for that. Of engines with
+        "plans"."""
+        raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
+
+    @abc.abstractmethod
+    def recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+        """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
+
+    @abc.abstractmethod
+    def disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
+        """Have a disk saved as a new image of that name, type and description. An image that an earlier save of this
+        disk made stays as it is; one that failed is made again. consistency: see model.plan.DiskTask."""
+
+    @abc.abstractmethod
+    def disk_snapshot(self, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
+        """Have a snapshot of a disk made (present) or deleted (absent), or the disk made what it was then (reverted);
+        what is so already, or on its way, is left alone. reverted is done whenever it is asked for."""
+
+    @abc.abstractmethod
+    def history(self, vm_id: int) -> list[Mapping[str, Any]]:
+        """What happened to it, oldest first: time (s since the epoch), host, state, action, reason."""
+
+    @abc.abstractmethod
+    def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
+        """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
+
+    def given_up(self) -> list[GivenUp]:
+        """Machines that were given up with their host, and that a node was seen to have in this session: what they
+        lease is held, and a machine that has an address of theirs is not started. Of engines with "plans"."""
+        return []
+
+    @abc.abstractmethod
+    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+        """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on.
+        end_given_up: those of given_up() are powered off, and their disks stay."""
+
+    @abc.abstractmethod
+    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
+        """Take over what a node did; outcomes None: it did not answer. done_number: as it observed afterwards; polls
+        that know less are passed over from now on. The machines that moved."""
