@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says what an earlier task changed whose own answer may not be shown."""
+"""Shows what an earlier task changed; that task's own result is not logged, since it may hold secrets."""
 
 from __future__ import annotations
 

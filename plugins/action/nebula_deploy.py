@@ -11,7 +11,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.progress import r
 
 
 class ActionModule(PackingAction):
-    """A plan with machines runs as a job whose progress is shown; whatever takes no time runs as any module does."""
+    """Runs the module in the background and shows its progress if the plan has machines; else runs it as usual."""
 
     PACKED = ("plan",)
 
@@ -29,5 +29,5 @@ def _has_machines(arguments: dict[str, Any]) -> bool:
         plan = json.loads(arguments.get("plan") or "{}")
         return bool(plan.get("vms") or plan.get("given_up"))
     except (ValueError, AttributeError):
-        # What is wrong with it is the module's to say.
+        # The module reports what is wrong with the option.
         return False

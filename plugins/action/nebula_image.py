@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sends the files that are on the control node, and shows how far it is."""
+"""Sends files of images from the control node to the front-end, and shows the progress of the module."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ITEM_KEYS = frozenset((
     "type", "persistent", "size", "format", "fs", "compress", "sparse", "snapshot_flatten", "luks_secret",
     "luks_passphrase", "datastore", "firmware", "bus", "dev_prefix", "target", "description", "attributes", "state",
 ))  # fmt: skip
-# With one of these a single image goes into the option that is not logged: a URL may hold credentials.
+# A single image with one of these options is moved into option images, which is not logged: a URL may hold credentials.
 PACKED = ("path", "packages", "files", "commands", "luks_passphrase")
-# Bytes of what is added to an image, which travels within the arguments.
+# Limit in bytes for the files that an item adds to an image; they travel within the module's arguments.
 PACKAGES = (".deb", ".rpm", ".apk")
 LARGEST = 16 * 1024 * 1024
 MODULE = "nebula.provision.nebula_image"
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
         single = "images" not in args
         items = [{key: args[key] for key in ITEM_KEYS & set(args)}] if single else _items(args["images"])
         files, lost = self._local_files(items, task_vars)
-        # A file that is not there is that image's error, which the module tells with those of the others.
+        # A missing file is an error of that image only; the module reports it with the errors of the others.
         self._upload = {"lost": lost} if lost else {}
         if not single or any(key in args for key in PACKED):
             args = {key: value for key, value in args.items() if key not in ITEM_KEYS}
@@ -80,8 +80,10 @@ class ActionModule(ActionBase):
     def _local_files(
         self, items: list[Any], variables: Mapping[str, Any]
     ) -> tuple[dict[str, LocalFile], dict[str, str]]:
-        """The files of the control node that items name, by the image's name, and what is the matter with those that
-        can't be read; with a local connection items are told that the path is on their own host."""
+        """Return the files on the control node that items name, and the errors of unreadable ones, both by image name.
+
+        With a local connection nothing is sent: the item gets the path, and remote_src.
+        """
         files: dict[str, LocalFile] = {}
         lost: dict[str, str] = {}
         local = is_local(self._connection)
@@ -90,7 +92,7 @@ class ActionModule(ActionBase):
                 continue
             name, path, remote = item.get("name"), item.get("path"), item.get("remote_src")
             if not isinstance(name, str) or not name:
-                # The module refuses it.
+                # The module refuses an item without a name.
                 continue
             if not _is_true(remote) and item.get("from"):
                 try:
@@ -103,7 +105,7 @@ class ActionModule(ActionBase):
             if str(item.get("state") or "present") == "absent":
                 continue
             if not local and (name in files or name in lost):
-                # Files go by the image's name: what is sent for one could be stored for the other.
+                # A sent file is identified by the image's name, so it could be stored for the wrong item.
                 files.pop(name, None)
                 lost[name] = "the list has this image twice, and a file for each"
                 continue
@@ -123,8 +125,10 @@ class ActionModule(ActionBase):
         return files, lost
 
     def _take_additions(self, item: dict[str, Any], local: bool, variables: Mapping[str, Any]) -> None:
-        """Packages and files that the control node has and an item adds to an image, put into the item; their paths
-        with a local connection."""
+        """Put the content of packages and files of the control node into the item that adds them to an image.
+
+        With a local connection the item gets their absolute paths instead. Raises LocalFileError.
+        """
         packages = item.get("packages")
         if isinstance(packages, list):
             item["packages"] = [
@@ -176,7 +180,7 @@ def _package(path: str, text: str) -> dict[str, str]:
 
 
 def _items(images: Any) -> list[Any]:
-    """The list that option images is, or its JSON."""
+    """Return the list of option images, which may be a list or its JSON text."""
     if isinstance(images, str):
         try:
             images = json.loads(images)

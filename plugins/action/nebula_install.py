@@ -24,7 +24,7 @@ class ActionModule(PackingAction):
         try:
             installs = json.loads(arguments.get("installs") or "[]")
         except ValueError:
-            # What is wrong with it is the module's to say.
+            # The module reports what is wrong with the option.
             return arguments
         found: dict[str, Any] = {}
         seen: set[str] = set()
@@ -32,7 +32,7 @@ class ActionModule(PackingAction):
             name = str(install.get("name") or "") if isinstance(install, Mapping) else ""
             path = _local_path(install)
             if name and name in seen:
-                # The module refuses both, also where it can't read one of them.
+                # The module refuses both items, also if the ISO of one cannot be read.
                 found[name] = {"twice": True}
             elif path:
                 found[name] = self._look(path, variables)
@@ -42,9 +42,9 @@ class ActionModule(PackingAction):
         return {**arguments, "_local": json.dumps(found)}
 
     def _look(self, path: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Where the ISO is, and what it is, or what is the matter with it."""
+        """Return the path of the ISO and what was found in it, or the error."""
         try:
-            # A word may be an image's name, and a directory of that name is not meant.
+            # A name without a slash may be the name of an image; a directory of that name is ignored.
             place = places.find(path, variables, only_files="/" not in path)
         except places.NotThere as error:
             return {"lost": f"it {error}"}
@@ -58,7 +58,7 @@ class ActionModule(PackingAction):
 
 
 def _local_path(install: Any) -> str:
-    """The path on the control node that an item names, "" if it names none."""
+    """Return the path on the control node that an item names, "" if it names none."""
     if not isinstance(install, Mapping) or str(install.get("state") or "") == "absent":
         return ""
     iso = install.get("iso")

@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
 
 MODULE = "nebula.provision.nebula_install_wait"
-# An installation takes minutes, and its console never rests.
+# Seconds between two lines of one installation: its console changes all the time.
 SAY_SECONDS = 10.0
 
 
@@ -30,20 +30,20 @@ class ActionModule(ActionBase):
 
 
 class _Lines:
-    """Each installation's line, when it is another one, and not too often."""
+    """Displays the line of each installation if it has changed, at most every SAY_SECONDS."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[str, float]] = {}
+        self._shown: dict[str, tuple[str, float]] = {}
 
     def say(self, text: str) -> None:
-        prefix, _colon, told = text.partition(": ")
+        prefix, _colon, report = text.partition(": ")
         try:
-            lines = json.loads(told)
+            lines = json.loads(report)
         except ValueError:
             return
         now = time.monotonic()
         for name, line in lines.items() if isinstance(lines, dict) else ():
-            before, at = self._said.get(name, ("", -SAY_SECONDS))
+            before, at = self._shown.get(name, ("", -SAY_SECONDS))
             if line != before and now - at >= SAY_SECONDS:
-                self._said[name] = (line, now)
+                self._shown[name] = (line, now)
                 Display().display(f"{prefix}: {line}")

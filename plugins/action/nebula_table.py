@@ -41,13 +41,13 @@ class ActionModule(ActionBase):
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)
-        # A run's last word: all that it needed is packed.
+        # The table is the last task of a run, so Ansible has packed every module that the run needed.
         payloads.keep()
         return result
 
 
 def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
-    """Rows as aligned text. columns: keys of the rows, or KEY=HEADING; numbers go to the right."""
+    """Return rows as aligned text. columns: keys of the rows, or KEY=HEADING. Numbers are aligned right."""
     pairs = [(name.split("=", 1) + [name.replace("_", " ").upper()])[:2] for name in map(str, columns)]
     cells = [[heading for _key, heading in pairs]]
     cells += [[printable(row.get(key)) for key, _heading in pairs] for row in rows]
@@ -59,7 +59,7 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
 
 
 def printable(value: Any) -> str:
-    """One line without control characters: names and errors may hold anything."""
+    """Return the value as one line without control characters, since names and errors may hold any."""
     if value is None or value in ("", []):
         return NOTHING
     if isinstance(value, bool):

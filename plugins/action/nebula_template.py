@@ -23,7 +23,7 @@ class ActionModule(PackingAction):
         try:
             items = json.loads(arguments.get("templates") or "[]")
         except ValueError:
-            # What is wrong with it is the module's to say.
+            # The module reports what is wrong with the option.
             return arguments
         if template_files.bring(items, variables, self.is_local):
             return {**arguments, "templates": json.dumps(items, ensure_ascii=False)}

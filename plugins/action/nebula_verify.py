@@ -10,7 +10,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.progress import r
 
 
 class ActionModule(PackingAction):
-    """Shows how many guests have been heard of while the module waits for the others."""
+    """Shows how many guests are verified while the module waits for the others."""
 
     PACKED = ("vms",)
 

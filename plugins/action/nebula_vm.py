@@ -15,11 +15,11 @@ class ActionModule(PackingAction):
     PACKED = ("vms", "context", "attributes", "inject", "owner", "declared")
 
     def with_files(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        # In check mode no task has stored the templates.
+        # In check mode the templates of this run are not stored; the module gets them from here.
         try:
             declared = json.loads(arguments.get("declared") or "{}")
         except ValueError:
-            # What is wrong with it is the module's to say.
+            # The module reports what is wrong with the option.
             return arguments
         templates = declared.get("templates") if isinstance(declared, Mapping) else None
         if template_files.bring(templates, variables, self.is_local):

@@ -47,7 +47,7 @@ def installer_isos(isos, installs):
     given = {}
     for install in installs:
         if hasattr(install, "get"):
-            # Of two of one name neither is installed.
+            # If two items have one name, neither is installed.
             given.setdefault(install.get("name"), install.get("iso"))
     images = []
     for iso in isos:

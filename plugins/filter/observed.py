@@ -55,7 +55,7 @@ def observed(results, hosts):
 
 
 def _reason(result):
-    """Why there is no answer: the task's own message, as far as it has one."""
+    """Return why the node gave no answer: the task's own message, if it has one."""
     message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""
     return {"facts": {"problem": message}} if message else {}
 

@@ -39,7 +39,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 def packed(value):
-    # What is packed often holds passwords, which Ansible's own message of a template that fails would show.
+    # The lists may hold passwords, which Ansible's own message about a failing template would show.
     if isinstance(value, Undefined):
         raise AnsibleFilterError(f"packed: {why_not(ValueError(value._undefined_message))}")
     try:
@@ -50,7 +50,7 @@ def packed(value):
         raise AnsibleFilterError(f"packed: {why_not(error)}") from None
 
 
-# Since ansible-core 2.19 what can't be filled in comes as a value, and is an error of its own where no filter takes it.
+# Since ansible-core 2.19 a template that cannot be filled in arrives as a marker value, which filters have to accept.
 vars(packed).update(accept_args_markers=True)
 
 

@@ -69,7 +69,7 @@ class LookupModule(LookupBase):
                     continue
                 text = self._answers(install, variables or {})
                 if text is not None:
-                    # Of two of one name neither is installed.
+                    # If two items have one name, neither is installed.
                     found.setdefault(str(install["name"]), text)
         return [untrusted(json.dumps(found))]
 
@@ -83,10 +83,10 @@ class LookupModule(LookupBase):
             plain = json.loads(pack(dict(answers), "answers"))
             return self._rendered(install, plain, variables)
         except NebulaError:
-            # The module says it, with all that is the matter with the others.
+            # The module reports the error, together with those of the others.
             return None
         except Exception as error:
-            # Whatever a template may raise: the others are rendered.
+            # A template may raise any error; the others are still rendered.
             where = f"install {install['name']}: answers: "
             text = str(getattr(error, "message", "") or error)
             return {"error": text[len(where) :] if text.startswith(where) else text}
@@ -117,7 +117,7 @@ class LookupModule(LookupBase):
     def _template(self, path, own, variables):
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         try:
-            # The template is ours or the user's; what it is filled with may come from anywhere.
+            # The template is trusted (ours or the user's); the values that it is filled with are not.
             return str(lookup.run([path], variables, template_vars=untrusted(own))[0])
         except AnsibleError as error:
             text = without_source(str(error.message or error), Path(path).read_text(encoding="utf-8"))
@@ -125,7 +125,10 @@ class LookupModule(LookupBase):
 
 
 def without_source(text, source):
-    """What is said of a template, without the template: passwords may be in it. ansible-core before 2.19 quotes it."""
+    """Return the message of a template's error without the template, which may hold passwords.
+
+    ansible-core before 2.19 quotes the template in its message.
+    """
     for quoted in (source, source.strip(), repr(source)[1:-1], repr(source.strip())[1:-1]):
         if quoted:
             text = text.replace(quoted, "…")
@@ -140,7 +143,7 @@ def _cidr(address, netmask, where):
 
 
 def facts_of(install, kind):
-    """What templates may want to know of the installation itself."""
+    """Return the variables that describe the installation itself, for templates of answers."""
     windows = str(install.get("profile") or "") == "windows" or kind.name == "autounattend"
     firmware = str(install.get("firmware") or ("UEFI_SECURE" if windows else "BIOS")).upper()
     return {

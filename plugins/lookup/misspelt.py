@@ -48,7 +48,7 @@ PREFIX = "nebula_"
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
-        # Every run begins with this.
+        # Every run begins with this lookup, so it is where kept payloads are brought.
         payloads.bring()
         variables = variables or {}
         hosts = variables.get("hostvars") or {}
@@ -61,13 +61,13 @@ class LookupModule(LookupBase):
 
 
 def slips(given, known):
-    # Without the prefix, which is alike in all of them.
+    # All names share the prefix, so only the rest is compared.
     stems = sorted(name[len(PREFIX) :] for name in known)
     found = []
     for name in sorted(given):
         if name.startswith(PREFIX) and name.isidentifier() and name not in known:
             stem = name[len(PREFIX) :]
-            # Two letters exchanged are much of a short name.
+            # Two exchanged letters change a large part of a short name, so they are compared apart.
             turned = [each for each in stems if sorted(each) == sorted(stem)]
             near = turned[0] if turned else nearest(stem, stems)
             if near:
@@ -76,7 +76,7 @@ def slips(given, known):
 
 
 def known_variables(root):
-    """What roles and playbooks name, less modules, which follow a dot: their own files are what reads variables."""
+    """Return the variables that roles and playbooks name. A name after a dot is a module's, and no variable."""
     found = set()
     for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/*/*.yml")):
         found.update(re.findall(rf"(?<![A-Za-z0-9_.]){PREFIX}\w+", path.read_text(encoding="utf-8")))

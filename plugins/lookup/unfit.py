@@ -47,7 +47,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.names impor
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
-# Ansible's own, so that what it takes is taken.
+# Ansible's own checks, so that every value that Ansible accepts is accepted.
 CHECKS = {
     "bool": validation.check_type_bool,
     "dict": validation.check_type_dict,
@@ -72,7 +72,7 @@ KINDS = ((bool, "true or false"), (int, "a number"), (float, "a number"), (str, 
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, role="", **kwargs):
-        # Every run begins with this.
+        # Every run begins with this lookup, so it is where kept payloads are brought.
         payloads.bring()
         specification = Path(__file__).resolve().parents[2] / "roles" / role / "meta/argument_specs.yml"
         specifications = self._loader.load_from_file(str(specification))["argument_specs"]
@@ -84,7 +84,7 @@ class LookupModule(LookupBase):
             try:
                 value = self._templar.template(variables[name])
             except Exception:
-                # That is another lookup's to tell.
+                # Lookup unresolved reports templates that cannot be filled in.
                 continue
             why = misfit(value, option)
             if why:
@@ -93,14 +93,14 @@ class LookupModule(LookupBase):
 
 
 def misfit(value, option):
-    """Why a variable with this value can't be an option; "" if it can."""
+    """Return why this value does not fit the option's type; "" if it fits."""
     kind = option.get("type", "str")
     listed = kind == "list" and option.get("elements") in ("raw", "dict")
     if value is None and option.get("default") is None:
         return ""
     wanted = f"Give {ENTRIES if listed else WANTED.get(kind, kind)}"
     if listed and isinstance(value, str):
-        # From a survey, or by -e.
+        # Values of a survey, or of -e, are text.
         return _misfit_text(value)
     if listed and not isinstance(value, (list, tuple)):
         return f"it is {kind_of(value)}. {wanted}"
@@ -130,5 +130,5 @@ def _misfit_text(text):
 def kind_of(value):
     if value is None:
         return "empty"
-    # A boolean is a number, too.
+    # In Python a boolean is an int as well.
     return next((words for kind, words in KINDS if isinstance(value, kind)), "a list")

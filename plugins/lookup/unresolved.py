@@ -55,7 +55,7 @@ class LookupModule(LookupBase):
             try:
                 self._templar.template(value)
             except Exception as error:
-                # By itself each of them may be all right.
+                # Each item by itself may be valid, and the list as a whole not.
                 found += list(faults(value, str(name), self._templar.template)) or [f"{name}: {why_not(error)}"]
         return untrusted(found)
 

@@ -114,7 +114,7 @@ def run(params, check_mode):
         with engine.session():
             done = [apply(engine, item, params["root"], check_mode) for item in items]
         if check_mode:
-            # An id that was given out and taken back means nothing.
+            # In check mode the id is rolled back, so it is not reported.
             for item in done:
                 if item.before is None and item.after is not None:
                     item.after = {**item.after, "id": None, "path": "", "free": None, "total": None}

@@ -251,11 +251,11 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         return Result(payload={"outcomes": []})
     result = Result()
     reads = params["state"] in ("audited", "compared")
-    # Nothing that an earlier task would have made is there to be audited.
+    # In check mode objects of earlier tasks do not exist, so there is nothing to audit.
     with opened(params["hypervisor"], check_mode and not reads) as driver:
         if params["state"] == "compared" and plan is not None and driver is not None:
             seen = audit(driver, root, host, params["catalog"] or "")
-            result.payload["observed"] = told(replace(seen, compared=compare(plan, driver, root)), check_mode)
+            result.payload["observed"] = shown(replace(seen, compared=compare(plan, driver, root)), check_mode)
             return result
         if plan is not None:
             if check_mode or driver is None:
@@ -269,15 +269,15 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         if params["state"] == "audited" and driver is not None:
-            result.payload["observed"] = told(audit(driver, root, host, params["catalog"] or ""), check_mode)
+            result.payload["observed"] = shown(audit(driver, root, host, params["catalog"] or ""), check_mode)
             return result
         observed = poll(driver, root, host, params["catalog"] or "", params["hypervisor"])
-        result.payload["observed"] = told(observed, check_mode)
+        result.payload["observed"] = shown(observed, check_mode)
     return result
 
 
-def told(observed: Observed, check_mode: bool) -> Any:
-    # Bridges that an earlier task would have made are not here.
+def shown(observed: Observed, check_mode: bool) -> Any:
+    # In check mode bridges of earlier tasks do not exist, so none is reported as missing.
     return to_plain(replace(observed, networks=None) if check_mode else observed)
 
 

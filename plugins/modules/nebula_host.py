@@ -156,7 +156,7 @@ def run(params, check_mode):
         with engine.session():
             result = Result([*refused, *(apply(engine, item) for item in items)])
             if check_mode:
-                # An id that was given out and taken back means nothing.
+                # In check mode the id is rolled back, so it is not reported.
                 for item in result.items:
                     if item.before is None and item.after is not None:
                         item.after = {**item.after, "id": None}

@@ -402,7 +402,7 @@ def run(params, check_mode):
     if not check_mode:
         datastore.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:
-        # The action plugin first asks what is missing: only then is anything sent.
+        # The action plugin first asks which files are missing, and then sends only these.
         missing = missing_content(engine, items) if "ask" in step else []
         if missing:
             names = [spec.name for spec in missing]
@@ -422,7 +422,7 @@ def run(params, check_mode):
         )
         done, warnings = apply(engine, items, settings)
         if not check_mode and not engine_of(params).begun(params):
-            # It ended meanwhile, and its directories may have come back.
+            # The catalog was removed meanwhile, and this run may have made its directories again.
             frontends.tidy(params)
         result = Result([*refused, *done], warnings=warnings)
         views = [item.after for item in done if item.after is not None]

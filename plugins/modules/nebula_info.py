@@ -158,12 +158,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    # What the polls say is taken over for this answer only, and rolled back: reading changes nothing.
+    # The polls are recorded for this answer only and rolled back, so that reading changes nothing.
     observed = observed_of(params["observed"] or [])
     payload, warnings = {}, []
     with closing(open_engine(params, check_mode=True)) as engine:
         if "consistency" in params["gather"]:
-            # Before the polls are taken over, and first: of a damaged catalog nothing else can be read.
+            # The consistency is read first, before the polls are recorded: nothing else can be read of a damaged catalog.
             payload["consistency"] = consistency(engine, observed, params, warnings)
         if {*params["gather"]} - {"consistency"}:
             with engine.session():

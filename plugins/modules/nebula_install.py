@@ -166,9 +166,9 @@ def run(params, check_mode):
         outcome = steps.run(engine, params["state"], items, settings)
         catalog = engine.catalog()
     works = outcome.works
-    told = params["state"] != "shown"
+    reported = params["state"] != "shown"
     return Result(
-        [*(refused if told else ()), *outcome.items(told)],
+        [*(refused if reported else ()), *outcome.items(reported)],
         {
             "installs": [steps.row(work) for work in works],
             "going": [work.name for work in works if steps.goes_on(work)],

@@ -114,7 +114,7 @@ def run(params, check_mode):
             progress.say(json.dumps(lines, ensure_ascii=False))
 
         def press(vm_id):
-            # It may have ended in between; the next look tells.
+            # The machine may have ended in between; the next look finds out.
             with contextlib.suppress(NebulaError):
                 driver.press_key(Mark(params["catalog"], vm_id))
 
@@ -128,9 +128,9 @@ def run(params, check_mode):
     failed = [ending for ending in endings if ending.error is not None]
     payload = {"waited": [ending_view(ending) for ending in endings]}
     if check_mode:
-        # What is foreseen may start such a machine anew; and none is late that was looked at once.
-        told = [ending.error for ending in failed if not isinstance(ending.error, TimedOut)]
-        return Result([], payload, [f"In check mode this is no failure: {error}" for error in told])
+        # In check mode a foreseen start may resolve the error, and a single look cannot exceed a time limit.
+        foreseen = [ending.error for ending in failed if not isinstance(ending.error, TimedOut)]
+        return Result([], payload, [f"In check mode this is no failure: {error}" for error in foreseen])
     return Result([Item(ending.watched.name, error=ending.error, changed=False) for ending in failed], payload)
 
 

@@ -348,7 +348,7 @@ NETWORK = {
 
 def checked(item):
     """An item of the list with the types that the same options have outside it."""
-    # As they are given: a name that YAML read as a number is refused with the others' errors, and so is a template.
+    # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
     as_given = {key: item.get(key) for key in ("name", "template")}
     options = {key: value for key, value in item.items() if key not in as_given}
     return {**typed(options, NETWORK, f"network {item.get('name') or '?'}"), **as_given}
@@ -375,7 +375,7 @@ def answered(params, check_mode, work, refused=()):
         with engine.session():
             done, views, warnings = work(engine)
             known = [network.uuid for network in engine.networks.pool()]
-            # Within the transaction: of two runs, the one that knows more has the later time.
+            # The time is read within the transaction, so that of two runs the one with the newer data has the later time.
             as_of = time.time()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
     there = [item for item in done if item.error is None and item.after is not None]

@@ -540,12 +540,12 @@ DISK_SNAPSHOTS = {
 def run(params, check_mode):
     packed = ("context", "attributes", "inject", "owner")
     params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
-    # In check mode it may be asked for what is to be compared.
+    # In check mode the module may be asked for the plans to compare.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
     with closing(open_engine(params, check_mode)) as engine:
         observed = observed_of(params["observed"] or [])
-        # Also of those that can't be read.
+        # The names of unreadable items count as well.
         renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
 
         def work():

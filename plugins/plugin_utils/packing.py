@@ -15,13 +15,13 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 
-# Ansible removes what a no_log option says from all that a module answers, and [] and {} stand in every plan. No plan
-# has these.
+# Ansible removes the text of a no_log option from the module's result. "[]" and "{}" occur in every plan, so an empty
+# list or dict is written in a form that no plan contains.
 EMPTY = {"[]": f"[{' ' * 40}]", "{}": f"{{{' ' * 40}}}"}
 
 
 class NotPlainError(AnsibleError):
-    """A value that JSON has no word for. Its message has the place and the type."""
+    """A value has no form in JSON. The message names its place and its type."""
 
 
 class PackingAction(ActionBase):
@@ -48,16 +48,16 @@ class PackingAction(ActionBase):
         return dict(result)
 
     def packed_arguments(self) -> dict[str, Any]:
-        """The task's arguments, those of PACKED as text."""
+        """Return the task's arguments, with the options of PACKED as JSON text."""
         return {name: pack(value, name) if name in self.PACKED else value for name, value in self._task.args.items()}
 
     def with_files(self, arguments: dict[str, Any], _variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The packed arguments with what they name on the control node; for those that name something."""
+        """Complete the packed arguments with files of the control node; plugins that read such files override this."""
         return arguments
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is the control node itself, and sees its files."""
+        """Return whether the host is the control node itself, so that it can read the control node's files."""
         return is_local(self._connection)
 
 
@@ -66,7 +66,7 @@ def is_local(connection: Any) -> bool:
 
 
 def pack(value: Any, option: str) -> Any:
-    """Lists and dicts as JSON text; text and nothing as they are."""
+    """Return lists and dicts as JSON text, and text and None unchanged."""
     if value is None:
         return None
     text = str(value) if isinstance(value, str) else json.dumps(_plain(value, option), ensure_ascii=False)
@@ -74,7 +74,7 @@ def pack(value: Any, option: str) -> Any:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Ansible marks strings, dicts and lists with types of its own; JSON wants the bare ones."""
+    """Return the value with plain types: Ansible marks strings, dicts and lists by types of its own."""
     if isinstance(value, str):
         return "".join(value)
     if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def _key(key: Any) -> str:
-    # As JSON would; a key that YAML read as a boolean keeps a spelling that names the mistake.
+    # Keys become text as in JSON. A key that YAML read as a boolean becomes a text that shows the mistake.
     if isinstance(key, bool):
         return "true" if key else "false"
     return str(key)

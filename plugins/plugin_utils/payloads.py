@@ -25,17 +25,17 @@ from ansible import constants
 from ansible.plugins.loader import module_utils_loader
 from ansible.release import __version__
 
-# What turns it off, and the words for that.
+# The environment variable that turns the cache off, and its values that do so.
 VARIABLE, NO = "NEBULA_KEEP_PAYLOADS", ("0", "false", "no", "off")
 PLACE = "nebula.provision/payloads"
 OURS = "ansible_collections.nebula.provision.plugins.modules."
-# Digests of which payloads are kept: that of now, and those of other versions and environments.
+# Number of digests whose payloads are kept: the current one, and those of other versions and environments.
 KEPT = 4
 PLUGINS = Path(__file__).resolve().parents[1]
 
 
 def bring() -> None:
-    """Give this run what earlier ones have packed."""
+    """Put the kept payloads where Ansible looks for them in this run."""
     with contextlib.suppress(OSError):
         place, run = _place(), _of_run()
         if not _is_own(place):
@@ -46,7 +46,7 @@ def bring() -> None:
 
 
 def keep() -> None:
-    """Keep what this run has packed."""
+    """Keep the payloads that this run has packed for later runs."""
     with contextlib.suppress(OSError):
         place, run = _place(), _of_run()
         if not _is_allowed() or not run.is_dir():
@@ -73,7 +73,7 @@ def _is_allowed() -> bool:
 
 
 def _is_own(place: Path) -> bool:
-    """Whether nobody else can have put anything there: it runs as root on the hosts."""
+    """Return whether only this user can write there. Payloads run as root on the hosts."""
     if not _is_allowed():
         return False
     for directory in (place, place.parent):
@@ -85,7 +85,7 @@ def _is_own(place: Path) -> bool:
 
 def _payloads(directory: Path) -> Iterator[Path]:
     for file in directory.iterdir():
-        # Ansible writes under another name first.
+        # Ansible writes a payload under another name first, and renames it when it is complete.
         if file.name.startswith(OURS) and not file.name.endswith(("-part", ".lock", ".new")):
             found = file.lstat()
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
@@ -95,7 +95,7 @@ def _payloads(directory: Path) -> Iterator[Path]:
 def _put(file: Path, target: Path) -> None:
     if target.exists():
         return
-    # A link, where both are in one file system: nobody ever writes into such a file.
+    # A hard link suffices within one file system, since nobody writes into an existing payload.
     with contextlib.suppress(OSError):
         os.link(file, target)
         return
@@ -116,7 +116,7 @@ def _drop_old(place: Path) -> None:
 
 @functools.cache
 def _digest() -> str:
-    """Of whatever a payload is made of: our files by what they hold, Ansible's by its version and their times."""
+    """Return the digest of all that a payload is made of: our files' content, and Ansible's version and file times."""
     found = hashlib.sha256(f"{__version__} {sys.version} {PLUGINS}".encode())
     for part in ("modules", "module_utils"):
         for file in sorted((PLUGINS / part).rglob("*.py")):

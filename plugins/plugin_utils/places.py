@@ -23,16 +23,19 @@ COLLECTIONS = "ansible_collections"
 
 
 class NotThere(Exception):
-    """No file of that name in any of the places; the text says which these are."""
+    """There is no file of that name in any of the places, which the message names."""
 
 
 class NotWritable(Exception):
-    """Why nothing can be written there, and what to do."""
+    """The directory cannot be written to. The message has the reason and what to do."""
 
 
 def find(name: str, variables: Mapping[str, Any], below: str = "files", only_files: bool = False) -> str:
-    """The file of the control node that the user calls so. below: a subdirectory of each place that is looked into,
-    too. only_files: what is no regular file is passed over. variables: those of the task. Raises NotThere."""
+    """Return the absolute path of the file on the control node that a user's text names.
+
+    variables: the task's variables. below: a subdirectory of each place that is searched, too. only_files: whether
+    anything but a regular file is passed over. Raises NotThere.
+    """
     if name.startswith(("/", "~")):
         path = unfrackpath(name, follow=False)
         if os.path.isfile(path) or (os.path.exists(path) and not only_files):
@@ -41,7 +44,7 @@ def find(name: str, variables: Mapping[str, Any], below: str = "files", only_fil
     candidates = list(_candidates(name, variables, below))
     found = next((path for path in candidates if os.path.isfile(path)), None)
     if found is None and not only_files:
-        # Whoever reads it says what it is instead.
+        # The caller reports what it is instead of a file.
         found = next((path for path in candidates if os.path.exists(path)), None)
     if found is None:
         raise NotThere(f"is not on the control node: {_searched(variables)}")
@@ -49,8 +52,10 @@ def find(name: str, variables: Mapping[str, Any], below: str = "files", only_fil
 
 
 def output_directory(name: str, variables: Mapping[str, Any]) -> str:
-    """The absolute path of a directory that the user calls so and that a run is to write into. Raises NotWritable,
-    with nothing made."""
+    """Return the absolute path of the directory that a user's text names and that a run writes into.
+
+    Raises NotWritable; nothing is made then.
+    """
     if name.startswith(("/", "~")):
         path = str(unfrackpath(name, follow=False))
     else:
@@ -84,18 +89,18 @@ def _candidates(name: str, variables: Mapping[str, Any], below: str) -> Iterator
 
 
 def _roles(variables: Mapping[str, Any]) -> list[str]:
-    """Directories of roles and task files of the user's own which the task is part of: what these bring is nearer."""
+    """Return the directories of the user's own roles and task files that contain the task; they are searched first."""
     search = [os.path.abspath(str(path)) for path in variables.get("ansible_search_path") or ()]
     playbooks = _playbooks(variables)
     return [path for path in search if path not in playbooks and not _is_ours(path)]
 
 
 def _inventories(variables: Mapping[str, Any]) -> list[str]:
-    """The directory of the inventory that has the host, then those of the others, in their order."""
+    """Return the directory of the inventory that has the host, then those of the other inventories, in their order."""
     found = [str(variables["inventory_dir"])] if variables.get("inventory_dir") else []
     sources = variables.get("ansible_inventory_sources") or ()
     for source in [sources] if isinstance(sources, str) else sources:
-        # Names of hosts are a source without a place.
+        # A list of host names is an inventory source without a directory.
         if "," not in str(source):
             path = os.path.abspath(os.path.expanduser(str(source)))
             found.append(path if os.path.isdir(path) else os.path.dirname(path))
@@ -103,7 +108,7 @@ def _inventories(variables: Mapping[str, Any]) -> list[str]:
 
 
 def _playbooks(variables: Mapping[str, Any]) -> list[str]:
-    """Directories of the user's own playbooks. While one of ours is imported, Ansible names ours."""
+    """Return the directories of the user's own playbooks. While one of ours is imported, Ansible names ours."""
     named = [str(each) for each in context.CLIARGS.get("args") or ()]
     found = [os.path.dirname(os.path.abspath(path)) for path in named if os.path.isfile(path)]
     if variables.get("playbook_dir"):
@@ -112,14 +117,14 @@ def _playbooks(variables: Mapping[str, Any]) -> list[str]:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether it is a directory of this collection; of a checkout, where users keep things too, only what is run."""
+    """Return whether the directory is this collection's. In a checkout, where users keep files too, only some count."""
     real = Path(path).resolve()
     owns = [OWN] if COLLECTIONS in OWN.parts else [OWN / "playbooks", OWN / "roles"]
     return any(real == own or own in real.parents for own in owns)
 
 
 def _collection_of(path: str) -> str:
-    """The name of the installed collection whose directory the path is in, "" if it is in none."""
+    """Return the name of the installed collection that contains the path, "" if none does."""
     for spelling in (os.path.abspath(path), os.path.realpath(path)):
         parts = Path(spelling).parts
         for index, part in enumerate(parts[:-2]):

@@ -22,19 +22,19 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-# How long one look lasts at most, in seconds: as many times what the last one cost, within these. It ends when the
-# module does.
+# The longest duration of one look, in seconds: TIMES_ITS_COST times the cost of the last look, between SHORTEST and
+# LONGEST. A look ends early when the module ends.
 TIMES_ITS_COST = 20
 SHORTEST, LONGEST = 2.0, 60.0
-# Where the host has no flock(1).
+# Seconds between two checks within a look, on a host without flock(1).
 STEP = 0.1
-# A network may fail for a moment; the module does not notice.
+# Number of looks in a row that may fail: a network may fail for a moment, and the module runs on.
 LOST_LOOKS = 5
 
-# $d is a directory of its own below the remote temporary one, $t a word that nothing else prints. The input, which may
-# hold secrets, goes into a file that has no name any more: whatever is killed when, it is not left on the disk.
-# The job's shell, and nothing else, holds a lock on the file with its number until it ends: one process can wait for
-# that without looking again and again.
+# $d is the job's own directory below the remote temporary directory; $t is a token that nothing else prints. The input
+# may hold secrets. It goes into a file whose name is already removed, so that it never stays on the disk, whatever is
+# killed. Only the job's shell holds a lock on the file with its process id, until it ends: a look waits for that lock
+# and needs no polling.
 _START = """
 umask 077
 mkdir "$d" && : >"$d/in" || exit 90
@@ -60,7 +60,7 @@ _LOOK = """
 if command -v flock >/dev/null; then
   flock -s -E 124 -w {seconds} 6 6<"$d/pid"
   waited=$?
-  # Where it was killed itself, the job may well live.
+  # If only flock was killed, the job may still run.
   if [ $waited != 0 ] && kill -0 "$(cat "$d/pid")" 2>/dev/null; then waited=124; fi
 else
   n=0
@@ -92,7 +92,7 @@ def run_with_progress(
     label: str,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """The module's own result, as `action._execute_module()` gives it.
+    """Return the module's own result, as `action._execute_module()` returns it.
 
     The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py). label begins each
     line; say: where lines go to instead of the display. In check mode, and for tasks with `async`, it is a plain run.
@@ -124,14 +124,14 @@ def run_with_progress(
 
 
 class _Job:
-    """Stands in for an action's _low_level_execute_command() while its module is prepared and run."""
+    """Replaces an action's _low_level_execute_command() while its module is prepared and run."""
 
     def __init__(self, action: Any, directory: str, say: Callable[[str], None]) -> None:
         self._action = action
         self._execute: Execute = action._low_level_execute_command
         self._directory = directory
         self._say = say
-        self._said = ""
+        self._shown = ""
         self._token = f"nebula-{secrets.token_hex(8)}"
         self._seconds = SHORTEST
 
@@ -143,7 +143,7 @@ class _Job:
         start = _START.format(input="cat >&4" if in_data else ":", job=shlex.quote(job))
         result = self._execute(self._script(start + self._look()), **options)
         if result.get("rc") == 90:
-            # Another unprivileged user can't write there: without progress, then.
+            # Another unprivileged user cannot write there, so the module runs without progress.
             return self._execute(cmd, **options)
         lost = 0
         options.pop("in_data", None)
@@ -158,7 +158,7 @@ class _Job:
                 return _completed(1, "", body + "The module was killed")
             if state != "running":
                 return result
-            self._tell(body.strip())
+            self._show(body.strip())
             try:
                 began = time.monotonic()
                 result = self._execute(self._script(self._look()), **options)
@@ -171,25 +171,25 @@ class _Job:
                 self._action._connection.reset()
 
     def _clean_up(self, options: Mapping[str, Any]) -> None:
-        """Ansible removes its temporary directory as the login, which can't remove what another user left there."""
+        """Remove the job's directory as the module's user: Ansible's clean-up runs as the login user, who cannot."""
         if self._action._connection.become is not None:
             with contextlib.suppress(AnsibleConnectionFailure):
                 self._execute(f"rm -rf {shlex.quote(self._directory)}", **options)
 
     def _starts_module(self, cmd: str, in_data: Any) -> bool:
-        # Ansible sets _used_interpreter just before; the commands that prepare files do not hold it.
+        # Ansible sets _used_interpreter just before it runs the module; its preparing commands do not contain it.
         interpreter = (self._action._used_interpreter or "").lstrip("#!")
         return bool(interpreter) and interpreter in cmd and (in_data is not None or "AnsiballZ_" in cmd)
 
     def _script(self, text: str) -> str:
-        # Ansible puts " && …" behind it.
+        # Ansible appends " && …" to the command, so it must not end in a newline.
         return f"d={shlex.quote(self._directory)}\nt={self._token}\n{text}".strip()
 
     def _look(self) -> str:
         return _LOOK.format(seconds=f"{self._seconds:.1f}", steps=int(self._seconds / STEP), step=STEP)
 
     def _parse(self, result: Mapping[str, Any]) -> tuple[str, str, str]:
-        """State, exit code and what was printed. Anything may stand around it (a message of the day)."""
+        """Return state, exit code and output. Other text (a message of the day) may surround them."""
         text = str(result.get("stdout") or "").replace("\r\n", "\n")
         _before, mark, rest = text.partition(f"{self._token} ")
         head, _newline, body = rest.partition("\n")
@@ -198,14 +198,14 @@ class _Job:
         state, _blank, code = head.partition(" ")
         return state, code.strip() or "1", body.rpartition(f"{self._token} end")[0]
 
-    def _tell(self, text: str) -> None:
-        if text and text != self._said:
-            self._said = text
+    def _show(self, text: str) -> None:
+        if text and text != self._shown:
+            self._shown = text
             self._say(text)
 
 
 def next_look(cost: float) -> float:
-    """How many seconds one look lasts after another that took `cost` seconds more than it waited."""
+    """Return how many seconds the next look lasts, if the last took `cost` seconds longer than it waited."""
     return min(max(cost * TIMES_ITS_COST, SHORTEST), LONGEST)
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with the templates in a variable, without what else is in it.
+"""Finds templates in a variable that cannot be filled in, and reports them without the variable's value.
 
 ansible-core's own message has, before 2.19, the whole value of a variable whose template fails, and since then the
 lines of the file around it: passwords among them, whatever no_log says.
@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-# Of a message these words only are shown: they are names.
+# Only these words of a message are shown: they are names, and never values.
 _UNDEFINED = re.compile(r"'(\w{1,60})' is undefined|has no attribute '(\w{1,60})'")
 _VAULT = re.compile(r"vault|decrypt", re.IGNORECASE)
 
 
 def why_not(error: BaseException) -> str:
-    """Why a template can't be filled in, with names as the only part of Ansible's message."""
+    """Return why a template cannot be filled in; of Ansible's message only names are taken over."""
     text = str(getattr(error, "message", "") or error)
     found = list(_UNDEFINED.finditer(text))
     if found:
@@ -31,7 +31,7 @@ def why_not(error: BaseException) -> str:
 
 
 def faults(value: Any, where: str, fill_in: Callable[[Any], Any]) -> Iterator[str]:
-    """Each template below the value, as it was written, that can't be filled in: its place, and why."""
+    """Yield place and reason of each template below the value (as it was written) that cannot be filled in."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from faults(item, f"{where}.{key}", fill_in)
@@ -42,6 +42,6 @@ def faults(value: Any, where: str, fill_in: Callable[[Any], Any]) -> Iterator[st
         try:
             fill_in(value)
         except Exception as error:
-            # Left out with `default(omit)`.
+            # The value is left out by `default(omit)`.
             if type(error).__name__ != "AnsibleValueOmittedError":
                 yield f"{where}: {why_not(error)}"

@@ -170,7 +170,7 @@ def test_foreseen_killed_gone_on_with_and_run_again() -> None:
     site.variables["nebula_installs"][2] = {"name": "seeded", "state": "absent"}
     code, output = site.run(PLAYBOOK, "-vvv")
     assert code != 0, output
-    assert "install never: iso" in output.rpartition("Say what went wrong")[2]
+    assert "install never: iso" in output.rpartition("Report the errors")[2]
     rows = table(output)
     assert rows["slow"][0] == "ready, verified" and rows["fast"][0] == "ready, not verified", rows
     assert rows["slow"][2:4] == ["OS", "READY"] and int(rows["slow"][-1]) > 0, rows

@@ -114,7 +114,7 @@ class Hosts(HostsPort):
         return self._delete(self.info(ref))
 
     def gone(self, name: str) -> list[str]:
-        return self.machines.host_gone(name)
+        return self.machines.hosts.gone(name)
 
     def _delete(self, host: Host) -> Host:
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)

@@ -138,7 +138,7 @@ def test_a_line_names_its_host_where_there_are_several(hosts, label):
     action = made(Plain, {})
 
     def execute(**_options):
-        action._low_level_execute_command.__self__._tell("half of it")
+        action._low_level_execute_command.__self__._show("half of it")
         return {"changed": True}
 
     action._execute_module = execute
