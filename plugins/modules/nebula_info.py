@@ -163,7 +163,7 @@ def run(params, check_mode):
     payload, warnings = {}, []
     with closing(open_engine(params, check_mode=True)) as engine:
         if "consistency" in params["gather"]:
-            # The consistency is read first, before the polls are recorded: nothing else can be read of a damaged catalog.
+            # The consistency is read before the polls are recorded: nothing else can be read of a damaged catalog.
             payload["consistency"] = consistency(engine, observed, params, warnings)
         if {*params["gather"]} - {"consistency"}:
             with engine.session():

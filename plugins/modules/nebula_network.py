@@ -375,7 +375,7 @@ def answered(params, check_mode, work, refused=()):
         with engine.session():
             done, views, warnings = work(engine)
             known = [network.uuid for network in engine.networks.pool()]
-            # The time is read within the transaction, so that of two runs the one with the newer data has the later time.
+            # The time is read within the transaction: of two runs, the one with the newer data has the later time.
             as_of = time.time()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
     there = [item for item in done if item.error is None and item.after is not None]

@@ -22,7 +22,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import build, validate
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template

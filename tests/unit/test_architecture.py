@@ -496,7 +496,7 @@ def test_differing_defaults_are_seen():
     assert len(differences({"a": True, "b": "x", "e": 0}, documented)) == 3
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "plugins/module_utils/model").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins/module_utils/model").rglob("*.py")), ids=lambda p: p.name)
 def test_fields_of_the_model_can_be_evaluated_by_python_3_9(path):
     """model/plain.py evaluates them; `X | None` would only fail on an old target."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -30,8 +30,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
-from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate, names, values
+from ansible_collections.nebula.provision.plugins.module_utils.model import names, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.numbers import MOST_DIGITS, whole
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
@@ -50,8 +52,8 @@ SCOPE = expressions.Scope({"A": "1", "NAME": "web"}, {"NIC": [{"IP": "10.0.0.1",
 def as_template(text: str) -> None:
     """Read, looked at, compared, and written again."""
     found = template.as_template(text, "template x")
-    instantiate.validate(found)
-    instantiate.demands(found)
+    validate(found)
+    demands(found)
     changes(found, Template())
     template.format_template(found)
 
@@ -70,8 +72,8 @@ def as_vector(name: str, *keys: str) -> Callable[[str], None]:
             rest = {"DISK": {"IMAGE": "x"}, "NIC": {"NETWORK": "x"}}.get(name, {})
             given_ = Template.from_attributes([["MEMORY", "1"], ["DISK", [["IMAGE", "x"]]], [name, list(rest.items())]])
             changed = given_.with_vector(name, {**rest, key: text})
-            refused_or(instantiate.validate, changed)
-            refused_or(instantiate.demands, changed)
+            refused_or(validate, changed)
+            refused_or(demands, changed)
 
     return read
 
@@ -107,7 +109,7 @@ def answers(text: str) -> None:
 
 READERS: dict[str, Callable[[str], Any]] = {
     "template": as_template,
-    "template as a value": lambda text: instantiate.validate(Template.from_mapping({"MEMORY": 1, "NAME": text})),
+    "template as a value": lambda text: validate(Template.from_mapping({"MEMORY": 1, "NAME": text})),
     "names of attributes": lambda text: Template.from_mapping({text: {text: text}}),
     "numbers of DISK": as_vector("DISK"),
     "words of DISK": as_vector("DISK", "TARGET", "DEV_PREFIX", "BUS", "SERIAL", "SIZE", "FORMAT", "TYPE", "DRIVER"),
@@ -116,8 +118,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "FEATURES": as_vector("FEATURES"),
     "OS": as_vector("OS", "MACHINE", "BOOT", "KERNEL", "KERNEL_DS", "UUID", "FIRMWARE", "ARCH", "SD_DISK_BUS"),
     "GRAPHICS": as_vector("GRAPHICS", "PORT", "LISTEN", "TYPE"),
-    "CPU": lambda text: instantiate.demands(Template.from_mapping({"MEMORY": "1", "CPU": text})),
-    "MEMORY": lambda text: instantiate.demands(Template.from_mapping({"MEMORY": text, "VCPU": text})),
+    "CPU": lambda text: demands(Template.from_mapping({"MEMORY": "1", "CPU": text})),
+    "MEMORY": lambda text: demands(Template.from_mapping({"MEMORY": text, "VCPU": text})),
     "RAW": lambda text: values.raw_fragment(text, "template x"),
     "expressions": lambda text: (expressions.expand(text, SCOPE), expressions.expressions(text)),
     "context.sh": lambda text: context_sh.render({"A": text, "B": "'"}),

@@ -63,7 +63,7 @@ def build(
 ) -> tuple[Context | None, list[str]]:
     """The context of an instantiated machine, final, and warnings; None if its template has no CONTEXT.
 
-    vm: as model.instantiate built it; of its context disk_id, target and bus are kept.
+    vm: as model/instantiate/build.py built it; of its context disk_id, target and bus are kept.
     networks, images: what expressions() names beyond the machine's own NICs and disks.
     Names that no shell takes are left out: OpenNebula writes them, and a shell would run the line as a command.
     Raises InvalidValue for values that a shell can't hold, and for FILES that can't be meant.

@@ -267,7 +267,7 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
-        """Give the machine what `template` says and can be changed on it (see model.instantiate.CHANGEABLE). owner:
+        """Give the machine what `template` says and can be changed on it (see model.changes.CHANGEABLE). owner:
         None for the one that it has."""
 
     @abc.abstractmethod

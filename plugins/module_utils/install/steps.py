@@ -23,9 +23,10 @@ from ..engines.ports import VmRecord
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound, WrongState
 from ..host import files
 from ..host.files import explain, explained
-from ..model import instantiate
 from ..model.datastore import default_for
 from ..model.image import Image
+from ..model.instantiate.demands import demands
+from ..model.instantiate.validate import validate
 from ..model.names import nearest
 from ..model.plan import Observed, VmOutcome
 from ..model.states import ImageState, ImageType
@@ -509,10 +510,8 @@ def _check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings)
     own = f"{spec.where}: template"
     made = [next_step.template(spec.shape, _foreseen(spec), spec.own)]
     made += [next_step.trial(spec.shape, spec.own)] if spec.verify else []
-    warnings = [
-        text for template in made for text in instantiate.validate(template, False, own, engine.hosts.hypervisors())
-    ]
-    for index, nic in enumerate(instantiate.demands(made[0], own).nics):
+    warnings = [text for template in made for text in validate(template, False, own, engine.hosts.hypervisors())]
+    for index, nic in enumerate(demands(made[0], own).nics):
         try:
             engine.networks.info(nic.network)
         except NotFound as error:

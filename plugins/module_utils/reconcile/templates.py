@@ -11,7 +11,8 @@ from typing import Any
 from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import InvalidValue, NebulaError
-from ..model.instantiate import changes, validate
+from ..model.changes import changes
+from ..model.instantiate.validate import validate
 from ..model.names import check_name
 from ..model.template import StoredTemplate, Template, Value, is_secret
 from ..sync import Item

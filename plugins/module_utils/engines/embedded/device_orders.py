@@ -15,7 +15,7 @@ from typing import Any, Optional
 from ...model import devices
 from ...model.changes import paired
 from ...model.devices import DISK, NIC
-from ...model.instantiate import Kept
+from ...model.instantiate.build import Kept
 from ...model.nic import Nic
 from ...model.plain import to_plain
 from ...model.template import Template

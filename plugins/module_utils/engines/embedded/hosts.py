@@ -39,7 +39,7 @@ class Machines(Protocol):
 
     def forget(self, host: Host, gone: bool) -> None: ...
 
-    def host_gone(self, name: str) -> list[str]: ...
+    def gone_for_good(self, name: str) -> list[str]: ...
 
 
 class Hosts(HostsPort):
@@ -114,7 +114,7 @@ class Hosts(HostsPort):
         return self._delete(self.info(ref))
 
     def gone(self, name: str) -> list[str]:
-        return self.machines.hosts.gone(name)
+        return self.machines.gone_for_good(name)
 
     def _delete(self, host: Host) -> Host:
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)

@@ -12,7 +12,7 @@ from typing import Optional
 
 from ...errors import Conflict, NotFound, WrongState
 from ...model.audit import Domain, VmDirectory
-from ...model.instantiate import Demands
+from ...model.instantiate.demands import Demands
 from ...model.plan import Compared, Observed, ObservedVm
 
 # The states that can be taken over: whoever stands still has to go on or end before.

@@ -19,12 +19,18 @@ from typing import Any, Callable
 from ...context import formats, variables
 from ...context.sources import Sources
 from ...errors import BeingEnded, Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
-from ...model import instantiate, rules
+from ...model import changes as model_changes
+from ...model import rules
 from ...model.devices import DEVICES, Has
 from ...model.disk import Disk
 from ...model.host import Host
 from ...model.image import Image
-from ...model.instantiate import Demands, Kept
+from ...model.instantiate import build as instantiate
+from ...model.instantiate.build import Kept
+from ...model.instantiate.demands import Demands
+from ...model.instantiate.demands import demands as demands_of
+from ...model.instantiate.graphics import leaves_password
+from ...model.instantiate.validate import refusals as refusals_of
 from ...model.names import check_name
 from ...model.network import Network
 from ...model.nic import Nic
@@ -104,7 +110,7 @@ class Vms(VmsPort):
     def given_up(self) -> list[GivenUp]:
         return list(self._given_up.seen)
 
-    def host_gone(self, name: str) -> list[str]:
+    def gone_for_good(self, name: str) -> list[str]:
         """A forgotten host is gone for good: the addresses that its machines held, which are free now."""
         return self._given_up.gone(name)
 
@@ -304,7 +310,7 @@ class Vms(VmsPort):
             raise Conflict(
                 asked, f"it is on host {found.host}, and the list says {request.host}", f"Say host: {found.host}"
             )
-        refusals = instantiate.refusals(request.template, f"VM {request.name}", {host.hypervisor})
+        refusals = refusals_of(request.template, f"VM {request.name}", {host.hypervisor})
         if host.hypervisor in refusals:
             raise refusals[host.hypervisor]
         hypervisor = request.template.get("HYPERVISOR").lower()
@@ -662,7 +668,7 @@ class Vms(VmsPort):
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         row = self._row(vm_id)
         vm = from_plain(Vm, json.loads(row["body"]))
-        changes = instantiate.changes(_request(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
+        changes = model_changes.changes(_request(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
         host = self._hosts_by_id()[row["host_id"]]
         references = _References(self.images, self.networks)
         devices = compare(vm, _request(row), template, next_disk(self.store, vm))
@@ -866,7 +872,7 @@ class Vms(VmsPort):
         row = self._row(vm_id)
         body = from_plain(Vm, json.loads(row["body"]))
         if body.graphics is not None and not body.graphics.password:
-            closed = consoles.closed_at_last(body, instantiate.leaves_password(_request(row)))
+            closed = consoles.closed_at_last(body, leaves_password(_request(row)))
             if closed != body:
                 self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(closed)), vm_id))
 
@@ -1116,12 +1122,12 @@ class _References:
         # By identity: the machines of one request share one template object, and comparing it costs more than this.
         known = self._demands.get(id(template))
         if known is None:
-            known = self._demands[id(template)] = (template, instantiate.demands(template, f"VM {name}"))
+            known = self._demands[id(template)] = (template, demands_of(template, f"VM {name}"))
         return known[1]
 
     def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
         if id(template) not in self._refusals:
-            self._refusals[id(template)] = instantiate.refusals(template, f"VM {name}", hypervisors)
+            self._refusals[id(template)] = refusals_of(template, f"VM {name}", hypervisors)
         return self._refusals[id(template)]
 
     def as_json(self, template: Template) -> str:

@@ -16,7 +16,8 @@ from ...errors import (
     NebulaError,
     NotFound,
 )
-from ...model import instantiate, rules
+from ...model import changes as model_changes
+from ...model import rules
 from ...model.changes import Change, how, paired, refuse_sizes
 from ...model.devices import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
 from ...model.owner import Owner
@@ -43,11 +44,11 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
         outcome.left(record, "host", record.host, spec.host, what, remedy)
     rule = rules.of(record.hypervisor)
     wanted = renames.by_former_images(engine, record, spec.template)
-    changes = instantiate.changes(record.request, wanted, rule.live)
+    changes = model_changes.changes(record.request, wanted, rule.live)
     has: Mapping[str, Sequence[Has]] = {}
     if any(change.attribute in DEVICES for change in changes):
         has = engine.vms.devices(id_of(record))
-        changes = instantiate.changes(record.request, wanted, rule.live, has)
+        changes = model_changes.changes(record.request, wanted, rule.live, has)
     owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))

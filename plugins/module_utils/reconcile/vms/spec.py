@@ -14,8 +14,10 @@ from ...engines.ports import VmOrders
 from ...errors import (
     InvalidValue,
 )
-from ...model import inject, instantiate
+from ...model import inject
 from ...model.flags import flag
+from ...model.instantiate.nics import with_nic_defaults
+from ...model.instantiate.validate import validate
 from ...model.names import check_name, nearest
 from ...model.numbers import whole
 from ...model.owner import Owner, owner_of
@@ -123,10 +125,10 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
             raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
         spec.template_name, base = templates.get(item["template"])
         spec.template = _merged(base, item, where)
-        notes = instantiate.validate(spec.template, _flag(item, "strict", where), where, templates.hypervisors)
+        notes = validate(spec.template, _flag(item, "strict", where), where, templates.hypervisors)
         if notes:
             # The template's own storing has warned of its own already.
-            known = instantiate.validate(base, hypervisors=templates.hypervisors)
+            known = validate(base, hypervisors=templates.hypervisors)
             warnings.extend(f"{where}: {note}" for note in notes if note not in known)
     return spec
 
@@ -160,7 +162,7 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
         context_sh.refuse_names(variables, f"{where}: context")
         template = template.merge_context(variables)
     # What a machine is compared by later: its own NICs, whoever said what is in them.
-    return instantiate.with_nic_defaults(template, where)
+    return with_nic_defaults(template, where)
 
 
 def _count(item: Mapping[str, Any], where: str) -> int | None:

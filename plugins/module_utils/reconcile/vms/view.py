@@ -15,7 +15,7 @@ from ...engines.ports import VmRecord
 from ...errors import InvalidValue, StalePlan
 from ...hypervisors.access import ways_in
 from ...model import deliveries
-from ...model.instantiate import leaves_password
+from ...model.instantiate.graphics import leaves_password
 from ...model.plain import from_plain, to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...sync import Item

@@ -18,8 +18,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.install.next_step
     Seen,
     Shape,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import instantiate
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -332,4 +332,4 @@ def test_what_is_made_is_a_template(profile, firmware, bus):
         next_step.template(shape, Media(answers="a", drivers="d"), Template()),
         next_step.trial(shape, Template()),
     ):
-        assert instantiate.validate(made, strict=True) == []
+        assert validate(made, strict=True) == []

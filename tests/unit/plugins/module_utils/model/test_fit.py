@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import build, doubts
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse

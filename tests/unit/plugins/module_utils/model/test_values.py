@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import validate
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 WEB = 'CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "web" {disk} ]\n'

@@ -18,7 +18,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import Demands, NicDemand
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import Demands
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import NicDemand
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"

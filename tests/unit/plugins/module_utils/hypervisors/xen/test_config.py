@@ -20,7 +20,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import build, demands, validate
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType

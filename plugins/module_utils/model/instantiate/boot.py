@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""OS and TPM: what a machine boots from, in which order, and by which kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from ...errors import InvalidValue
+from .. import rules
+from ..flags import FALSE, TRUE
+from ..image import Image
+from ..states import ImageType
+from ..targets import CDROM, DATA, OS, UNKNOWN
+from ..template import Template
+from ..vm import Os, Tpm
+from .words import Ref, flag, whole
+
+TPM_MODELS = ("tpm-crb", "tpm-tis")
+_BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
+_OLD_BOOT = ("hd", "cdrom", "network")
+_FILE = re.compile(r"""\$FILE\[\s*(IMAGE|IMAGE_ID)\s*=\s*("?)([^"\]]+)\2\s*\]""")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
+    """OS with the hypervisor's defaults. kinds: of the disks, in the template's order, as far as they are known."""
+    vector = template.vector("OS")
+    where = f"{where}: OS"
+    if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
+        raise InvalidValue(f"{where}/UUID = {vector['UUID']}", "it is no UUID", "Write 8-4-4-4-12 hexadecimal digits")
+    if vector.get("SD_DISK_BUS", "").lower() not in ("", "scsi", "sata"):
+        raise InvalidValue(f"{where}/SD_DISK_BUS = {vector['SD_DISK_BUS']}", "no such bus", "Use scsi or sata")
+    for key in ("KERNEL", "INITRD"):
+        path = vector.get(key, "")
+        if path and not path.startswith("/") and not path.startswith("$FILE"):
+            raise InvalidValue(
+                f"{where}/{key} = {path}",
+                "it is no absolute path",
+                f'Give the path on the node, or {key}_DS = "$FILE[…]"',
+            )
+    return Os(
+        arch=vector.get("ARCH") or "x86_64",
+        machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
+        boot=_boot(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
+        kernel=vector.get("KERNEL_DS") or vector.get("KERNEL", ""),
+        initrd=vector.get("INITRD_DS") or vector.get("INITRD", ""),
+        kernel_cmd=vector.get("KERNEL_CMD", ""),
+        root=vector.get("ROOT", ""),
+        bootloader=vector.get("BOOTLOADER", ""),
+        firmware=vector.get("FIRMWARE", ""),
+        firmware_secure=flag(vector, "FIRMWARE_SECURE", where),
+        sd_disk_bus=vector.get("SD_DISK_BUS", "").lower(),
+    )
+
+
+def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
+    """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort."""
+    devices: list[str] = []
+    for word in filter(None, (part.strip() for part in text.lower().split(","))):
+        shown = f"{where}/BOOT = {text}"
+        device = _old_boot_device(word, kinds, nics) if word in _OLD_BOOT else word
+        match = _BOOT.fullmatch(device)
+        if not match and word not in _OLD_BOOT:
+            raise InvalidValue(shown, f"{word} is no device", 'Write the devices in order, as in "disk0,nic0"')
+        there = len(kinds) if match and match.group(1) == "disk" else nics
+        if not match or int(match.group(2)) >= there:
+            sort = "NIC" if device.startswith("nic") else "DISK"
+            raise InvalidValue(
+                shown,
+                f"{word}: there is no such {sort}; the template has {len(kinds)} DISK and {nics} NIC",
+                "Devices count from 0, in the order of the template",
+            )
+        if device not in devices:
+            devices.append(device)
+    return tuple(devices)
+
+
+def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:
+    if word == "network":
+        return "nic0"
+    fitting = (CDROM,) if word == "cdrom" else (OS, DATA)
+    for sorts in (fitting, (UNKNOWN,)):
+        for index, kind in enumerate(kinds):
+            if kind in sorts:
+                return f"disk{index}"
+    return ""
+
+
+def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:
+    """At this time an image may be of any type: only what can't boot whatever they are is refused. Warnings: OpenNebula
+    takes a machine without disks, which may get them later."""
+    if UNKNOWN in kinds or CDROM in kinds or _boots_otherwise(template):
+        return []
+    remedy = 'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS'
+    if not kinds:
+        return [f"it has no DISK, and nothing to boot from. {remedy}"]
+    raise InvalidValue(where, "it has nothing to boot from: all its disks are empty", remedy)
+
+
+def _boots_otherwise(template: Template) -> bool:
+    vector = template.vector("OS")
+    boot = vector.get("BOOT", "").lower()
+    return bool(vector.get("KERNEL") or vector.get("KERNEL_DS") or "nic" in boot or "network" in boot)
+
+
+def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
+    """InvalidValue where, now that all images are known, nothing can boot."""
+    if os.kernel or OS in kinds or not kinds:
+        return
+    devices = os.boot or tuple(f"disk{index}" for index in range(len(kinds)))
+    if any(device.startswith("nic") or kinds[int(device[4:])] == CDROM for device in devices):
+        return
+    raise InvalidValue(
+        f"{where}: " + (f"OS/BOOT = {','.join(os.boot)}" if os.boot else "its disks"),
+        "none of them is of an image of type OS, or a CDROM",
+        "A machine needs an OS image as root disk, unless it boots from CDROM, network or KERNEL; an installed "
+        "DATABLOCK becomes one by nebula_image with type: OS",
+    )
+
+
+def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
+    """The image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path on the node or nothing."""
+    vector = template.vector("OS")
+    text = (vector.get(f"{name}_DS") or vector.get(name, "")).strip()
+    if not text.startswith("$FILE") and not vector.get(f"{name}_DS"):
+        return None
+    match = _FILE.fullmatch(text)
+    if not match:
+        raise InvalidValue(
+            f"{where}: OS/{name}_DS = {text}", "it names no image", f'Write {name}_DS = "$FILE[IMAGE=\\"…\\"]"'
+        )
+    if match.group(1) == "IMAGE_ID":
+        return whole(match.group(3), f"{where}: OS/{name}_DS: IMAGE_ID", "Give the image's id")
+    return match.group(3)
+
+
+def file_of(value: str, image: Optional[Image], wanted: ImageType, where: str) -> str:
+    """The path: of the image's file, or as the template has it."""
+    if image is None:
+        if value.strip().startswith("$FILE"):
+            raise InvalidValue(f"{where}: OS/{value}", "its image was not found", "Store the image first")
+        return value
+    if image.type != wanted:
+        raise InvalidValue(
+            f"{where}: image {image.name} as {wanted.name}",
+            f"it is of type {image.type.name}",
+            f"Name an image of type {wanted.name}",
+        )
+    return image.source
+
+
+def tpm_of(template: Template, where: str) -> Optional[Tpm]:
+    """TPM = [ MODEL, VERSION ], or a model (or YES) as TPM in OS."""
+    vectors = template.vectors("TPM")
+    word = template.vector("OS").get("TPM", "").strip().lower()
+    if not vectors and word.upper() in FALSE:
+        return None
+    vector = vectors[0] if vectors else {"MODEL": "" if word.upper() in TRUE else word}
+    model = vector.get("MODEL", "").strip().lower() or TPM_MODELS[0]
+    version = vector.get("VERSION", "").strip() or "2.0"
+    if model not in TPM_MODELS:
+        raise InvalidValue(f"{where}: TPM: MODEL = {model}", "no such model", f"Use {' or '.join(TPM_MODELS)}")
+    if version not in ("2.0", "1.2") or (version == "1.2" and model == TPM_MODELS[0]):
+        raise InvalidValue(
+            f"{where}: TPM: VERSION = {version}", f"{model} has none such", "Use 2.0, or 1.2 with tpm-tis"
+        )
+    return Tpm(model, version)

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a template and its images and leases to the machine, with all defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from .. import attributes, fit, rules, targets, values
+from ..attributes import SINGLES
+from ..context import Context
+from ..disk import Disk
+from ..image import Image
+from ..nic import Nic
+from ..states import ImageType
+from ..targets import Place
+from ..template import Template
+from ..vm import Input, Vm
+from .boot import check_boots, file_of, os_of, tpm_of
+from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
+from .disks import disk_of, kind_of, named
+from .graphics import graphics_of
+from .injected import with_files
+from .nics import nic_of, with_nic_defaults
+from .places import board_of, context_of, context_place, place_of
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a machine that is there goes on with. disks: per DISK of the template, its own, None for one that comes.
+    context: the place that its context has. next_disk: id of the first that comes. moved: numbers of DISK whose place
+    is what the template says, and not the one that they have."""
+
+    disks: tuple[Optional[Disk], ...]
+    context: Optional[Context] = None
+    next_disk: int = 0
+    moved: tuple[int, ...] = ()
+
+
+def build(
+    template: Template,
+    *,
+    vm_id: int,
+    uuid: str,
+    name: str,
+    hypervisor: str,
+    images: Mapping[int, Image],
+    nics: Sequence[Nic],
+    vnc_port: Optional[int] = None,
+    kept: Optional[Kept] = None,
+) -> Vm:
+    """The machine. name: "" becomes one-<vmid>. kept: of one that is there; None for one that is made.
+
+    images: by index of Demands.images. nics: one per NIC, with network and lease; the rest is filled in here.
+    Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
+    Raises InvalidValue naming the machine for what its images make impossible.
+    """
+    name = name or f"one-{vm_id}"
+    where = f"VM {name}"
+    template = with_nic_defaults(template, where)
+    vectors = template.vectors("DISK")
+    kinds = [kind_of(vector, images.get(index), f"{where}: DISK {index}") for index, vector in enumerate(vectors)]
+    os = os_of(template, where, kinds, hypervisor)
+    os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
+    os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
+    check_boots(os, kinds, where)
+    os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
+    if rules.of(hypervisor).column == attributes.KVM:
+        # The firmware may be what an image asks for.
+        values.check_acpi(os.firmware, template, where)
+
+    places = [
+        place_of(vector, f"{where}: {named(f'DISK {index}', vector)}", kinds[index], images.get(index))
+        for index, vector in enumerate(vectors)
+    ]
+    contexts = template.vectors("CONTEXT")
+    if contexts:
+        places.append(context_place(template, where))
+    ids, context_id = list(range(len(vectors))), len(vectors)
+    if kept is not None:
+        places, ids, context_id = _as_kept(places, kept, context_id)
+    assigned = targets.assign(places, board_of(template, hypervisor))
+    order = {device: number for number, device in enumerate(os.boot, 1)}
+    return Vm(
+        vm_id=vm_id,
+        uuid=uuid,
+        name=name,
+        hypervisor=hypervisor,
+        cpu=cpu_of(template, where),
+        memory=memory_of(template, where),
+        vcpu=vcpu_of(template, where),
+        os=os,
+        disks=with_files(
+            tuple(
+                replace(
+                    disk_of(
+                        ids[index],
+                        vector,
+                        images.get(index),
+                        hypervisor,
+                        f"{where}: DISK {index}",
+                        kept is not None and kept.disks[index] is not None,
+                    ),
+                    target=assigned[index][0],
+                    bus=assigned[index][1],
+                    boot_order=order.get(f"disk{index}", 0),
+                )
+                for index, vector in enumerate(vectors)
+            ),
+            template,
+            fit.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
+            where,
+        ),
+        nics=tuple(
+            nic_of(nic, vector, vm_id, order.get(f"nic{index}", 0))
+            for index, (nic, vector) in enumerate(zip(nics, template.vectors("NIC")))
+        ),
+        context=context_of(template, context_id, assigned[-1], where) if contexts else None,
+        graphics=graphics_of(template, where, vnc_port),
+        inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
+        tpm=tpm_of(template, where),
+        features=template.vector("FEATURES"),
+        cpu_model=template.vector("CPU_MODEL"),
+        cpu_limit=cpu_limit_of(template, where),
+        emulator=template.get("EMULATOR").strip(),
+        raw=_raw(template),
+        attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
+        next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
+        next_nic=max((nic.nic_id + 1 for nic in nics), default=0),
+    )
+
+
+def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
+    """Places with the targets that they have, ids of disks, and of the context."""
+    found, ids, new = list(places), [], kept.next_disk
+    for index, disk in enumerate(kept.disks):
+        if disk is None:
+            ids.append(new)
+            new += 1
+            continue
+        ids.append(disk.disk_id)
+        if index not in kept.moved:
+            found[index] = replace(found[index], target=disk.target, dev_prefix="")
+    if kept.context is not None and len(places) > len(kept.disks):
+        context_id = kept.context.disk_id
+        if not found[-1].target and not found[-1].dev_prefix:
+            found[-1] = replace(found[-1], target=kept.context.target)
+    elif len(places) > len(kept.disks):
+        context_id = new
+    return found, ids, context_id
+
+
+def doubts(template: Template, vm: Vm, images: Mapping[int, Image]) -> list[str]:
+    """Warnings about the machine that build() made of the template; what can't work is InvalidValue."""
+    if vm.hypervisor not in values.HYPERVISORS:
+        return []
+    return fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
+
+
+def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str]]) -> dict[int, Image]:
+    """Those of disks: the images of OS follow them."""
+    return {index: image for index, image in images.items() if index < len(vectors)}
+
+
+def _raw(template: Template) -> dict[str, str]:
+    raw: dict[str, str] = {}
+    for vector in template.vectors("RAW"):
+        hypervisor = vector.get("TYPE", "").lower()
+        raw[hypervisor] = "\n".join(part for part in (raw.get(hypervisor), vector.get("DATA")) if part)
+    return raw

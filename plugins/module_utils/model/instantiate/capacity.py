@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CPU, CPULIMIT, VCPU and MEMORY: how much of a host a machine takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from ...errors import InvalidValue
+from ..template import Template
+from .words import whole
+
+# Half a processor is 0.5; a machine that does not say gets a whole one, as a physical machine has.
+DEFAULT_CPU = 1.0
+_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
+
+
+def cpu_of(template: Template, where: str) -> float:
+    """The processors that CPU asks for, in parts of one: 0.5 is half of one."""
+    text = template.get("CPU").strip()
+    if not text:
+        return DEFAULT_CPU
+    if re.fullmatch(r"[0-9]{0,6}\.?[0-9]{0,9}", text) and text != "." and float(text) > 0:
+        return float(text)
+    raise InvalidValue(
+        f"{where}: CPU = {text!r}", "it is not a number of processors above 0", "Half a processor is CPU = 0.5"
+    )
+
+
+def cpu_limit_of(template: Template, where: str) -> int:
+    """The percents of one processor that CPULIMIT allows at most; 0 is no limit."""
+    text = template.get("CPULIMIT").strip() or "0"
+    return whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
+
+
+def vcpu_of(template: Template, where: str) -> Optional[int]:
+    """The processors that the guest sees, None where VCPU does not say."""
+    text = template.get("VCPU").strip()
+    return whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
+
+
+def memory_of(template: Template, where: str) -> int:
+    """The memory in MiB; InvalidValue where the template has none."""
+    text = template.get("MEMORY").strip()
+    if not text:
+        raise InvalidValue(f"{where}: MEMORY", "it is not set", "Give it in MB: MEMORY = 512")
+    remedy = "Give whole MB: MEMORY = 512"
+    unit = re.fullmatch(r"([0-9]{1,9})\s*([KMGT])I?B?", text.upper())
+    if unit and int(unit.group(1)) * _UNITS[unit.group(2)] >= 1:
+        remedy = f"It is in MB: write MEMORY = {int(int(unit.group(1)) * _UNITS[unit.group(2)])}"
+    return whole(text, f"{where}: MEMORY", remedy, lowest=1)

@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""DISK: of an image or empty, and the disk that a machine gets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from ...errors import InvalidValue
+from .. import attributes, rules, snapshots, targets, values
+from ..devices import FILE_SYSTEMS, kind_of_empty
+from ..disk import Disk
+from ..image import Image
+from ..names import nearest
+from ..states import ImageType
+from ..targets import CDROM, DATA, OS, UNKNOWN
+from ..template import Template
+from .places import board_of, context_place, place_of
+from .words import Ref, flag, whole
+
+FORMATS = ("raw", "qcow2")
+# Attributes that become fields of the model; whatever else a DISK says is among its options.
+_DISK_FIELDS = frozenset((
+    "IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "TARGET", "DEV_PREFIX", "BUS", "TYPE", "FORMAT", "FS", "SIZE",
+    "READONLY", "CLONE", "SAVE", "PERSISTENT", "DISK_ID", "DRIVER", "FORCE_BUS",
+))  # fmt: skip
+
+
+def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[str], list[str]]:
+    """The kind of each DISK as far as the template tells, and warnings."""
+    board = board_of(template, hypervisor)
+    kinds, places = [], []
+    for index, vector in enumerate(template.vectors("DISK")):
+        here = f"{where}: DISK {index}"
+        volatile = _volatile(vector, here)
+        kind = DATA if volatile else CDROM if vector.get("TYPE", "").upper() == CDROM else UNKNOWN
+        if not volatile and image_ref(vector, here) is None:
+            raise InvalidValue(
+                here,
+                "it names no IMAGE, and is neither TYPE = swap nor TYPE = fs",
+                "Register the image with nebula_image and name it" if vector.get("SOURCE") else "Name its IMAGE",
+            )
+        _size(vector, here, required=volatile)
+        _check_driver(vector, here)
+        bus = vector.get("BUS", "").lower()
+        if bus:
+            targets.check_bus(board.devices.buses.get(bus, bus), f"{here}: BUS = {bus}", board)
+        kinds.append(kind)
+        places.append(place_of(vector, named(here, vector), kind))
+    context = template.vectors("CONTEXT")
+    if context:
+        places.append(context_place(template, where))
+    places = [targets.translated(place, board) for place in places]
+    # What is known by now. The others come after these and take what is left; an image may say where it wants to be.
+    known = [place for place in places if place.target or (place.kind == CDROM and (place.context or board.emulated))]
+    assigned = targets.assign(known, board)
+    doubts = [
+        f"{place.where[len(where) + 2 :]}: TARGET = {place.target} is SATA on machine {board.machine}, and guests "
+        "without a driver for AHCI (Debian's cloud kernel) don't see it: use a target with sd"
+        for place, (_target, bus) in zip(known, assigned)
+        if place.target and place.kind == CDROM and bus == "sata" and not place.bus and not board.sd_disk_bus
+    ]
+    return kinds, doubts
+
+
+def kind_of(vector: Mapping[str, str], image: Optional[Image], where: str) -> str:
+    """The kind of a disk whose image is known by now; InvalidValue for an image that is no disk."""
+    if _volatile(vector, where):
+        return DATA
+    if image is None:
+        raise InvalidValue(where, "its image was not found", "Store the image first")
+    kinds = {ImageType.OS: OS, ImageType.CDROM: CDROM, ImageType.DATABLOCK: DATA}
+    if image.type not in kinds:
+        raise InvalidValue(
+            f"{where}: image {image.name}",
+            f"it is of type {image.type.name}, which is no disk",
+            "Use it as KERNEL_DS, INITRD_DS or in CONTEXT, or give the disk an image of type OS, CDROM or DATABLOCK",
+        )
+    return kinds[image.type]
+
+
+def disk_of(
+    index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str, made: bool
+) -> Disk:
+    """made: it is there, and as large as it was made: whatever its image is by now."""
+    options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
+    wanted = vector.get("DRIVER", "").lower()
+    if wanted and wanted not in FORMATS:
+        # Not a format of ours, but some hypervisors' own word: file:, tap:aio:
+        options["DRIVER"] = vector["DRIVER"]
+        wanted = rules.of(hypervisor).format_of(wanted)
+    size = _size(vector, where)
+    readonly = flag(vector, "READONLY", where)
+    if image is None:
+        fs, driver = _volatile_format(vector, where)
+        _check_shareable(vector, driver, hypervisor, where)
+        kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
+        return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
+    cdrom = image.type == ImageType.CDROM
+    if size and image.size > size and not cdrom and not made:
+        raise InvalidValue(
+            f"{where}: SIZE = {size}",
+            f"image {image.name} has {image.size} MB, and a smaller disk would cut it off",
+            f"Give at least {image.size}, or leave SIZE out",
+        )
+    in_place = cdrom or image.persistent
+    if image.luks_secret and (size > image.size or wanted == "raw"):
+        raise InvalidValue(
+            f"{where}: {'DRIVER = raw' if wanted == 'raw' else f'SIZE = {size}'}",
+            f"image {image.name} is encrypted, and no host changes it without its secret",
+            f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
+        )
+    driver = image.format if in_place else wanted or rules.of(hypervisor).driver
+    _check_shareable(vector, "" if cdrom else driver, hypervisor, where)
+    return Disk(
+        index,
+        "",
+        type="CDROM" if cdrom else "FILE",
+        image_id=image.id,
+        image=image.name,
+        image_uuid=image.uuid,
+        generation=image.generation,
+        source=image.source,
+        format=image.format,
+        driver=driver,
+        size=image.size if cdrom else max(size, image.size),
+        clone=not in_place,
+        save=image.persistent and not cdrom,
+        readonly=cdrom or readonly,
+        luks_secret=image.luks_secret,
+        # What its own file holds goes with it, and an overlay begins with nothing.
+        trusted=image.is_trusted,
+        snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
+        options=options,
+    )
+
+
+def _check_shareable(vector: Mapping[str, str], driver: str, hypervisor: str, where: str) -> None:
+    if rules.of(hypervisor).column == attributes.KVM:
+        values.check_shareable(vector, driver, where)
+
+
+def _volatile(vector: Mapping[str, str], where: str) -> bool:
+    if vector.get("IMAGE") or vector.get("IMAGE_ID"):
+        return False
+    if vector.get("TYPE", "").upper() not in ("SWAP", "FS"):
+        return False
+    _volatile_format(vector, where)
+    return True
+
+
+def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
+    """File system ("" for none) and format."""
+    kind, format_, fs = kind_of_empty(vector)
+    if format_ not in FORMATS:
+        raise InvalidValue(f"{where}: FORMAT = {format_}", "no such format", "Use raw or qcow2")
+    if fs and fs not in FILE_SYSTEMS:
+        raise InvalidValue(f"{where}: FS = {fs}", "no such file system", "Use one of " + ", ".join(FILE_SYSTEMS))
+    return ("swap" if kind == "swap" else fs), format_
+
+
+def _check_driver(vector: Mapping[str, str], where: str) -> None:
+    """A word that no hypervisor knows would be found out when the machine starts, and its error names no disk."""
+    word = vector.get("DRIVER", "").strip()
+    if word and word.lower() not in rules.DRIVERS:
+        near = nearest(word.lower(), rules.DRIVERS)
+        raise InvalidValue(
+            f"{where}: DRIVER = {word}",
+            "there is no such driver of block devices",
+            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(rules.DRIVERS),
+        )
+
+
+def image_ref(vector: Mapping[str, str], where: str) -> Optional[Ref]:
+    """The image's id or name, None for a disk that is made empty."""
+    if vector.get("IMAGE_ID"):
+        return whole(vector["IMAGE_ID"], f"{where}: IMAGE_ID", "Give the image's id, or its name as IMAGE")
+    return vector.get("IMAGE") or None
+
+
+def named(where: str, vector: Mapping[str, str]) -> str:
+    """`where` with the image beside it, for errors."""
+    image = vector.get("IMAGE") or vector.get("IMAGE_ID")
+    return f"{where} (image {image})" if image else where
+
+
+def _size(vector: Mapping[str, str], where: str, required: bool = False) -> int:
+    if not vector.get("SIZE") and not required:
+        return 0
+    if not vector.get("SIZE"):
+        raise InvalidValue(f"{where}: SIZE", "it is not set", "Give the size of the volatile disk in MB")
+    return whole(vector["SIZE"], f"{where}: SIZE", "Give whole MB", lowest=1)

@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GRAPHICS: the console of a machine, and whose its password is."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ...errors import InvalidValue
+from .. import values
+from ..flags import FALSE, TRUE
+from ..names import nearest
+from ..template import Template
+from ..vm import Graphics
+from .words import whole
+
+GRAPHICS_TYPES = ("vnc", "spice")
+# Characters of a password that VNC looks at.
+VNC_PASSWORD = 8
+FIRST_PORT, LAST_PORT = 5900, 65535
+
+
+def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
+    """The console, None where the template has none. port: what the engine chose, None before it has."""
+    found = template.vectors("GRAPHICS")
+    if not found:
+        return None
+    vector = found[0]
+    here = f"{where}: GRAPHICS"
+    type_ = vector.get("TYPE", "vnc").lower()
+    if type_ not in GRAPHICS_TYPES:
+        raise InvalidValue(f"{here}/TYPE = {vector.get('TYPE')}", "no such graphics", "Use vnc or spice")
+    # As in OpenNebula, a password that is given counts.
+    random = vector.get("RANDOM_PASSWD", "").upper() or "YES"
+    if random not in TRUE + FALSE:
+        raise InvalidValue(f"{here}/RANDOM_PASSWD = {random}", "it is neither YES nor NO", "Use YES or NO")
+    keymap = vector.get("KEYMAP", "").strip().lower()
+    if keymap and keymap not in values.KEYMAPS:
+        near = nearest(keymap, values.KEYMAPS)
+        raise InvalidValue(
+            f"{here}/KEYMAP = {vector['KEYMAP']!r}",
+            "QEMU knows no such keyboard",
+            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(values.KEYMAPS),
+        )
+    fixed = 0
+    if vector.get("PORT"):
+        fixed = whole(
+            vector["PORT"], f"{here}/PORT", f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one"
+        )
+        if not FIRST_PORT <= fixed <= LAST_PORT:
+            raise InvalidValue(
+                f"{here}/PORT = {fixed}",
+                "consoles have no such port",
+                f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one",
+            )
+    return Graphics(
+        type=type_,
+        listen=vector.get("LISTEN", "127.0.0.1"),
+        port=port or fixed,
+        password=vector.get("PASSWD", ""),
+        keymap=keymap,
+        made_up=random in TRUE and not vector.get("PASSWD"),
+    )
+
+
+def leaves_password(template: Template) -> bool:
+    """Whether the password to the machine's console is to be made up."""
+    graphics = graphics_of(template, "template", None)
+    return graphics is not None and graphics.made_up
+
+
+def doubts_of_graphics(graphics: Graphics) -> list[str]:
+    """Warnings about a password that is cut off, or that is missing where anybody could use the console."""
+    doubts = []
+    if graphics.type == "vnc" and len(graphics.password) > VNC_PASSWORD:
+        doubts.append(
+            f"GRAPHICS/PASSWD is longer than {VNC_PASSWORD} characters: VNC uses the first {VNC_PASSWORD} only"
+        )
+    if not graphics.password and not graphics.made_up:
+        everywhere = graphics.listen in ("0.0.0.0", "::", "")
+        doubts.append(
+            f"GRAPHICS/RANDOM_PASSWD is NO, GRAPHICS/LISTEN is {graphics.listen or 'empty'} and there is no PASSWD: "
+            f"whoever {'reaches' if everywhere else 'logs in on'} the host can use the console. Leave RANDOM_PASSWD "
+            "out, or set PASSWD"
+        )
+    return doubts

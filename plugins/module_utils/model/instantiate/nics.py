@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NIC and NIC_DEFAULT: which network and addresses a machine asks for, and the NIC that it gets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ...errors import InvalidValue
+from .. import attributes
+from ..nic import Nic
+from ..template import Template
+from .words import Ref, whole
+
+# Characters of an interface's name in Linux (IFNAMSIZ, less the byte that ends it).
+TARGET_LENGTH = 15
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# Attributes that become fields of the model; whatever else a NIC says is among its options.
+_NIC_FIELDS = frozenset(
+    ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", "MODEL", "TARGET", "BRIDGE")
+)
+
+
+@dataclass(frozen=True)
+class NicDemand:
+    """One NIC = [ … ]. network: name, or id as an int. ip, ip6, mac: "" for any; mac in lower case."""
+
+    network: Ref
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+
+
+def with_nic_defaults(template: Template, where: str = "template") -> Template:
+    """The template with what NIC_DEFAULT says in each NIC that does not say it itself, and without NIC_DEFAULT."""
+    defaults = template.vectors("NIC_DEFAULT")
+    if not defaults:
+        return template
+    if len(defaults) > 1:
+        raise InvalidValue(f"{where}: NIC_DEFAULT", "it is there twice", "Put all that it says into one")
+    attributes.refuse(template.only("NIC_DEFAULT"), where)
+    nics = [{**defaults[0], **vector} for vector in template.vectors("NIC")]
+    return template.without("NIC_DEFAULT").with_vectors("NIC", nics)
+
+
+def check_nics(template: Template, where: str) -> None:
+    """InvalidValue for a NIC that no machine can have, whatever networks there are."""
+    for index, vector in enumerate(template.vectors("NIC")):
+        here = f"{where}: NIC {index}"
+        nic_demand(vector, here)
+        target = vector.get("TARGET", "")
+        if len(target) > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
+            raise InvalidValue(
+                f"{here}: TARGET = {target}",
+                f"Linux takes no interface name of {len(target)} characters, or with / and blanks in it",
+                f"Use at most {TARGET_LENGTH} characters, or leave it out",
+            )
+
+
+def nic_demand(vector: Mapping[str, str], where: str) -> NicDemand:
+    """What one NIC asks of the networks; InvalidValue names it by `where`."""
+    network: Ref
+    if vector.get("NETWORK_ID"):
+        network = whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")
+    elif vector.get("NETWORK"):
+        network = vector["NETWORK"]
+    else:
+        raise InvalidValue(where, "it names no NETWORK", 'Write NIC = [ NETWORK = "…" ]')
+    for key, version in (("IP", 4), ("IP6", 6)):
+        if vector.get(key):
+            _check_address(vector[key], version, f"{where}: {key} = {vector[key]}")
+    mac = vector.get("MAC", "").lower()
+    if mac and (not _MAC.fullmatch(mac) or int(mac[:2], 16) % 2):
+        raise InvalidValue(
+            f"{where}: MAC = {vector['MAC']}", "it is no address of one interface", "Write it as 02:00:0a:00:00:01"
+        )
+    return NicDemand(network, vector.get("IP", ""), vector.get("IP6", ""), mac)
+
+
+def _check_address(text: str, version: int, where: str) -> None:
+    try:
+        good = "%" not in text and ipaddress.ip_address(text).version == version
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidValue(where, f"it is no IPv{version} address", "Correct it, or leave it out to get a free one")
+
+
+def nic_of(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> Nic:
+    """The NIC of machine `vm_id`: the lease that the engine found, with what the template says of it besides."""
+    return replace(
+        nic,
+        model=vector.get("MODEL", ""),
+        target=vector.get("TARGET") or f"one-{vm_id}-{nic.nic_id}",
+        boot_order=boot_order,
+        options={key: value for key, value in vector.items() if key not in _NIC_FIELDS},
+    )

@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the disks of a machine and its context ask to be: target, prefix and bus, on the board that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Optional
+
+from .. import fit, rules
+from ..context import DEVICES, Context
+from ..context import FORMATS as CONTEXT_FORMATS
+from ..flags import TRUE
+from ..image import Image
+from ..targets import CDROM, DATA, Assigned, Board, Place
+from ..template import Template
+from .words import word
+
+
+def board_of(template: Template, hypervisor: str) -> Board:
+    """What the devices of a machine are put on: by the template's OS, and by the rules of its hypervisor."""
+    vector = template.vector("OS")
+    return Board(
+        machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
+        sd_disk_bus=vector.get("SD_DISK_BUS", ""),
+        hypervisor=hypervisor,
+        devices=rules.of(hypervisor).devices,
+        firmware=rules.of(hypervisor).firmware(vector),
+    )
+
+
+def place_of(
+    vector: Mapping[str, str], where: str, kind: str, image: Optional[Image] = None, context: bool = False
+) -> Place:
+    """Where a disk (or the context) asks to be: by the template, and where that does not say it, by its image."""
+    prefix = vector.get("DEV_PREFIX", "")
+    target = vector.get("TARGET", "")
+    bus = vector.get("BUS", "").lower()
+    if image is not None and not target and not prefix:
+        target, prefix = image.target, image.dev_prefix
+        if not target and not prefix and not bus and kind != CDROM and image.bus in fit.PREFIXES:
+            prefix, bus = fit.PREFIXES[image.bus], image.bus
+    return Place(
+        where=where,
+        kind=kind,
+        target=target,
+        dev_prefix=prefix,
+        bus=bus,
+        readonly=vector.get("READONLY", "").upper() in TRUE,
+        context=context,
+    )
+
+
+def context_place(template: Template, where: str) -> Place:
+    """Where the context asks to be: as a CDROM, or as a disk that nobody writes to."""
+    disk = word(template, "CONTEXT_DEVICE", DEVICES, where) == "disk"
+    place = place_of(template.vector("CONTEXT"), f"{where}: CONTEXT", DATA if disk else CDROM, context=True)
+    return replace(place, readonly=True) if disk else place
+
+
+def context_of(template: Template, disk_id: int, place: Assigned, where: str) -> Context:
+    """The context at the place that it was assigned, still without its variables."""
+    return Context(
+        disk_id,
+        place[0],
+        place[1],
+        format=word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where),
+        device=word(template, "CONTEXT_DEVICE", DEVICES, where),
+    )

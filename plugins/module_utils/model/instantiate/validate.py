@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a template must not say, as far as that can be known without its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ...errors import InvalidValue, NebulaError
+from .. import attributes, inject, rules, values
+from ..attributes import near_misses
+from ..context import DEVICES
+from ..context import FORMATS as CONTEXT_FORMATS
+from ..template import Template
+from .boot import check_bootable, os_of, tpm_of
+from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
+from .disks import check_disks
+from .graphics import doubts_of_graphics, graphics_of
+from .nics import check_nics, with_nic_defaults
+from .words import flag, word
+
+_VECTORS_ONLY = (
+    "DISK",
+    "NIC",
+    "NIC_DEFAULT",
+    "OS",
+    "GRAPHICS",
+    "INPUT",
+    "FEATURES",
+    "CPU_MODEL",
+    "CONTEXT",
+    "RAW",
+    "INJECT",
+    "TPM",
+)
+_SINGLES_ONLY = (
+    "NAME",
+    "CPU",
+    "CPULIMIT",
+    "VCPU",
+    "MEMORY",
+    "HYPERVISOR",
+    "EMULATOR",
+    "CONTEXT_FORMAT",
+    "CONTEXT_DEVICE",
+    "INJECT_VIA",
+)
+_FLAGS = {
+    "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
+    "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE", "FORCE_BUS"),
+    "OS": ("FIRMWARE_SECURE",),
+}
+
+
+def validate(
+    template: Template, strict: bool = False, where: str = "template", hypervisors: Sequence[str] = ()
+) -> list[str]:
+    """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web"). hypervisors: those
+    that its machines may come to, where it does not say itself; one that takes it is enough.
+
+    All that can be known without the images: those are looked at by build(). strict: a near miss of a known
+    attribute is an error too.
+    """
+    warnings = near_misses(template)
+    if strict and warnings:
+        raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
+    _check_shapes(template, where)
+    template = with_nic_defaults(template, where)
+    if not template.has("MEMORY"):
+        warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
+    else:
+        memory_of(template, where)
+    cpu_of(template, where)
+    cpu_limit_of(template, where)
+    vcpu_of(template, where)
+    warnings += _first_that_takes(template, where, hypervisors)
+    word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
+    word(template, "CONTEXT_DEVICE", DEVICES, where)
+    inject.of_template(template, where)
+    tpm_of(template, where)
+    if len(template.vectors("CONTEXT")) > 1:
+        raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
+    return warnings
+
+
+def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+    """By hypervisor, why it can have no machine of the template; nothing for those that can."""
+    found: dict[str, NebulaError] = {}
+    template = with_nic_defaults(template, where)
+    for hypervisor in hypervisors:
+        try:
+            _check_for(template, where, hypervisor)
+        except NebulaError as error:
+            found[hypervisor] = error
+    return found
+
+
+def _first_that_takes(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
+    own = template.get("HYPERVISOR").lower()
+    errors = []
+    for hypervisor in [own] if own else hypervisors or [rules.DEFAULT]:
+        try:
+            return _check_for(template, where, hypervisor)
+        except NebulaError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
+    """Warnings of what depends on the hypervisor; InvalidValue for what it can't have."""
+    kinds, warnings = check_disks(template, where, hypervisor)
+    check_nics(template, where)
+    os_of(template, where, kinds, hypervisor)
+    warnings += check_bootable(template, kinds, where)
+    graphics = graphics_of(template, where, None)
+    if graphics is not None:
+        warnings += doubts_of_graphics(graphics)
+    column = rules.of(hypervisor).column
+    rules.of(hypervisor).check(template, where)
+    attributes.refuse(template, where, column)
+    if column == attributes.KVM:
+        warnings += values.doubts(template)
+    return warnings + attributes.without_effect(template, column)
+
+
+def _check_shapes(template: Template, where: str) -> None:
+    for name, value in template.attributes:
+        if isinstance(value, str):
+            if name in _VECTORS_ONLY:
+                raise InvalidValue(
+                    f"{where}: {name}", "it is a single value and has to be a vector", f"Write {name} = [ … ]"
+                )
+            continue
+        if name in _SINGLES_ONLY:
+            raise InvalidValue(f"{where}: {name} = [ … ]", "it has a single value", f"Write {name} = …")
+        for key in _FLAGS.get(name, ()):
+            flag(dict(value), key, f"{where}: {name}")
