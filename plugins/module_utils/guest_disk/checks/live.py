@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .facts import Answer, Facts, bad, ok, skipped, unasked
 
-BEGIN, END = "begin", "end"
+BEGIN = "begin"
 _LINE = re.compile(r"nebula-check: ([a-z_]+)(?:=([^\r\n]*))?")
 _KERNEL = re.compile(r"Linux version \d|\[ *\d+\.\d{6}\] |Command line: ", re.IGNORECASE)
 _SILENT = "the guest's script said nothing on its serial console"

@@ -10,7 +10,6 @@ said; one that nobody asked is not tested, and never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
@@ -105,7 +104,6 @@ POINTS = (
     Point("attached-storage", "A second disk can be used", _ALL, hear=live.attached_storage),
     Point("snapshot", "Snapshot of a running machine", _ALL, hear=live.snapshot),
 )
-NAMES = tuple(dict.fromkeys(point.name for point in POINTS))
 
 
 def judge(facts: Facts, said: Optional[Said] = None, looked: bool = True, why_not: str = "") -> list[Finding]:
@@ -117,15 +115,6 @@ def judge(facts: Facts, said: Optional[Said] = None, looked: bool = True, why_no
     return [
         _finding(point, _answer(point, facts, said, looked, unheard)) for point in POINTS if facts.os in point.systems
     ]
-
-
-def unread(os: str, why: str) -> list[Finding]:
-    """Of an image that could not be looked into."""
-    return [_finding(point, unasked(why)) for point in POINTS if os in point.systems]
-
-
-def counts(findings: list[Finding]) -> Mapping[str, int]:
-    return {result: sum(finding.result == result for finding in findings) for result in RESULTS}
 
 
 def _answer(point: Point, facts: Facts, said: Optional[Said], looked: bool, unheard: Answer) -> Answer:

@@ -60,7 +60,6 @@ _LINUX = (
     "/var/log/{cloud-init,nebula-context}*.log",
     "/var/log/journal/*/*",
 )
-_KINDS = {stat.S_IFREG: image_facts.FILE, stat.S_IFDIR: image_facts.DIRECTORY, stat.S_IFLNK: image_facts.LINK}
 _READ = re.compile(
     r"/(grub\.cfg|grubenv|extlinux\.conf|syslinux\.cfg)$|^/boot/loader/entries/.*\.conf$|^/var/lib/dbus/machine-id$"
 )
