@@ -334,4 +334,4 @@ def test_any_damage_to_a_header(data: st.DataObject) -> None:
         except NebulaError as error:
             assert isinstance(error, ImageRefused), error
         else:
-            assert not facts.backing_file and not facts.data_file
+            assert not facts.backing_file

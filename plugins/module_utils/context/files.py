@@ -71,8 +71,8 @@ def context_file(source: str, target: str = "", attribute: str = "FILES") -> Con
     fault = _fault(name)
     if fault:
         # Behind a colon of a URL may be a part of its password.
-        told = target and "://" not in source
-        raise InvalidValue(f"{where} as {name!r}" if told else where, fault, "Give it another name: source:name")
+        has_target = target and "://" not in source
+        raise InvalidValue(f"{where} as {name!r}" if has_target else where, fault, "Give it another name: source:name")
     return ContextFile(source, name)
 
 

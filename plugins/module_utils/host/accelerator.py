@@ -105,7 +105,8 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
     """Boot the guest with the accelerator "kvm" or "tcg", as `account` if this process may."""
     emulator, identity = find(EMULATOR), _identity(account)
     # QEMU's user has to read it, and /var/tmp or a private TMPDIR may not let it.
-    with tempfile.TemporaryDirectory(prefix="nebula-probe-", dir="/tmp") as directory, tempfile.TemporaryFile() as said:
+    place = tempfile.TemporaryDirectory(prefix="nebula-probe-", dir="/tmp")
+    with place as directory, tempfile.TemporaryFile() as output:
         os.chmod(directory, 0o711)
         image = os.path.join(directory, "guest")
         Path(image).write_bytes(GUEST)
@@ -120,7 +121,7 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
                 "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
                 "-drive", f"file={image},format=raw,if=floppy,readonly=on",
             ],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", start_new_session=True, **identity,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True, **identity,
         )  # fmt: skip
         try:
             code = process.wait(limit)
@@ -131,8 +132,8 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
                 process.kill()
                 process.wait()
         seconds = time.monotonic() - began
-        said.seek(0)
-        words = last_lines(said.read(8192).decode("utf-8", "replace"), 2)
+        output.seek(0)
+        words = last_lines(output.read(8192).decode("utf-8", "replace"), 2)
     if code == _EXIT:
         return Boot(seconds)
     if "Permission denied" in words:

@@ -109,13 +109,13 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
     # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.
     os.makedirs(os.path.dirname(service.sockets[0]), mode=0o755, exist_ok=True)
     program = find(service.program)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         # Nothing of this task is inherited: not its umask, its directory, its pipes or its environment.
         done = subprocess.run(
             [program, "-d"],
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             cwd="/",
             umask=0o022,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", MARK: root},
@@ -123,8 +123,8 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
             timeout=START_SECONDS,
             check=False,
         )
-        said.seek(0)
-        words = said.read(4096).decode("utf-8", "replace").strip()
+        output.seek(0)
+        words = output.read(4096).decode("utf-8", "replace").strip()
     if done.returncode != 0 and not is_running(service):
         raise HypervisorError(
             f"starting {service.name}",

@@ -242,8 +242,6 @@ KINDS: Mapping[str, Kind] = {
         ),
     )
 }
-# Values of variables that nobody but the installer may see.
-SECRETS = ("password", "password_hash", "root_password_hash", "product_key")
 
 
 def kind_of(name: object, where: str) -> Kind:

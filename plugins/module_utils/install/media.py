@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import ImageRefused, NotFound
+from ..errors import ImageRefused
 from ..host.files import explained, reader
 
 SECTOR = 2048
@@ -89,14 +89,6 @@ def content(path: str, place: Place, what: str) -> Iterator[bytes]:
                 raise _damaged(what)
             left, offset = left - len(block), offset + len(block)
             yield block
-
-
-def extract(path: str, inner: str, what: str) -> bytes:
-    """One small file of the ISO by its path; NotFound."""
-    found = find(path, [[inner]], what)
-    if found is None:
-        raise NotFound(f"{what}: {inner}", "the ISO has no such file", "Give the path as it is on the ISO")
-    return b"".join(content(path, found[0], what))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

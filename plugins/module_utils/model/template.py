@@ -87,10 +87,6 @@ class Template:
         kept = {name.upper() for name in names}
         return Template(tuple((key, value) for key, value in self.attributes if key in kept))
 
-    def with_single(self, name: str, value: str) -> Template:
-        """That name is this one value, and nothing else."""
-        return self._replaced(name.upper(), (value,))
-
     def with_vector(self, name: str, values: Mapping[str, str]) -> Template:
         return self.with_vectors(name, (values,))
 

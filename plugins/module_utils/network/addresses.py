@@ -288,16 +288,16 @@ def carries_gateway(network: Network) -> bool:
 
 def node_access(network: Network) -> access.NodeAccess:
     """What its machines may reach on a node. A network that was stored before this could be said keeps what it had."""
-    said = network.attributes.get(access.ATTRIBUTE, "")
-    if not said:
+    value = network.attributes.get(access.ATTRIBUTE, "")
+    if not value:
         return access.NodeAccess(everything=True)
-    return access.read(said, f"network {network.name}: {access.ATTRIBUTE}")
+    return access.read(value, f"network {network.name}: {access.ATTRIBUTE}")
 
 
 def one_node(network: Network) -> bool:
     """Whether all its machines are to be on the same node."""
-    said = network.attributes.get(ONE_NODE, "")
-    return bool(said) and flag(said, f"network {network.name}: {ONE_NODE}")
+    value = network.attributes.get(ONE_NODE, "")
+    return bool(value) and flag(value, f"network {network.name}: {ONE_NODE}")
 
 
 def check_bridge(name: str, bridge: str) -> None:

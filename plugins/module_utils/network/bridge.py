@@ -241,8 +241,8 @@ class Node:
             kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
         found = host_firewall.drops(self._firewall, kinds)
         if found and self.ignore_drops:
-            asked, told, _remedy = host_firewall.explained(wanted.name, found)
-            self.warnings.append(f"{asked}: {told}; ignored, as nebula_ignore_forward_drop says")
+            asked, explanation, _remedy = host_firewall.explained(wanted.name, found)
+            self.warnings.append(f"{asked}: {explanation}; ignored, as nebula_ignore_forward_drop says")
         else:
             host_firewall.refuse(wanted.name, found)
 

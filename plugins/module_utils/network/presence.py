@@ -320,23 +320,23 @@ def claim_of(frame: bytes) -> Optional[Claim]:
     # A hop limit below 255: it was sent on by somebody.
     if kind != _IPV6 or len(frame) < 78 or frame[20] != _ICMPV6 or frame[21] != 255 or frame[54] != _ADVERTISEMENT:
         return None
-    told = source
+    announced = source
     if len(frame) >= 86 and frame[78] == _TARGET_LINK and frame[79] == 1:
-        told = frame[80:86]
-    return Claim(ipaddress.IPv6Address(frame[62:78]), _differing(source, told))
+        announced = frame[80:86]
+    return Claim(ipaddress.IPv6Address(frame[62:78]), _differing(source, announced))
 
 
 def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
     hardware, protocol, lengths, operation = struct.unpack_from("!HHHH", frame, 14)
     if (hardware, protocol, lengths) != (1, 0x0800, 0x0604) or operation not in (_REQUEST, _REPLY):
         return None
-    told, sender, target = frame[22:28], frame[28:32], frame[38:42]
+    announced, sender, target = frame[22:28], frame[28:32], frame[38:42]
     if sender == NOBODY.packed:
-        return Claim(ipaddress.IPv4Address(target), _differing(source, told), looks=True)
-    return Claim(ipaddress.IPv4Address(sender), _differing(source, told))
+        return Claim(ipaddress.IPv4Address(target), _differing(source, announced), looks=True)
+    return Claim(ipaddress.IPv4Address(sender), _differing(source, announced))
 
 
-def _differing(source: bytes, told: bytes) -> str:
+def _differing(source: bytes, announced: bytes) -> str:
     """A MAC address as text. A frame that comes from another than it tells is nobody's."""
-    texts = [":".join(f"{byte:02x}" for byte in mac) for mac in (source, told)]
-    return texts[0] if source == told else " as ".join(texts)
+    texts = [":".join(f"{byte:02x}" for byte in mac) for mac in (source, announced)]
+    return texts[0] if source == announced else " as ".join(texts)

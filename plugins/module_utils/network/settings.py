@@ -73,11 +73,11 @@ def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
     found = trusting(seen)
     if not found:
         return []
-    told = ", ".join(f"{key(bridge, name)} = {seen[name]}" for name in found)
+    observed = ", ".join(f"{key(bridge, name)} = {seen[name]}" for name in found)
     commands = " && ".join(command(bridge, name, value) for name, value in found.items())
     doubt = (
-        f"network {network}: bridge {bridge} is this host's own and is left as it is ({told}): a machine on it that "
-        f"speaks as a router gives this host addresses and routes. Unless a router is to do so: {commands}"
+        f"network {network}: bridge {bridge} is this host's own and is left as it is ({observed}): a machine on it "
+        f"that speaks as a router gives this host addresses and routes. Unless a router is to do so: {commands}"
     )
     return [doubt]
 

@@ -22,7 +22,6 @@ from ..sync import Item, differences
 KEYS = ("name", "type", "capacity_check", "description", "attributes", "state")
 TYPES = ("IMAGE", "FILE", "SYSTEM")
 STATES = ("present", "absent")
-MIB = 1024 * 1024
 
 
 def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:

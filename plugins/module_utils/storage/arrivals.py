@@ -174,8 +174,8 @@ def _absent(asked: str) -> NotFound:
 
 def _told(asked: str, check: str) -> tuple[int, str]:
     try:
-        told = json.loads(read_limited(check, LARGEST, follow=False))
-        return int(told["size"]), str(told["sha256"])
+        announced = json.loads(read_limited(check, LARGEST, follow=False))
+        return int(announced["size"]), str(announced["sha256"])
     except NotFound:
         raise _absent(asked) from None
     except (ValueError, KeyError, TypeError) as error:

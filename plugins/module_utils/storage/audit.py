@@ -71,8 +71,8 @@ def _image(image: Image, deep: bool) -> Iterator[Finding]:
             for found, remedy in _file(image, deep):
                 yield Finding("image-file", "", what, f"its file {image.source} {found}", remedy)
         except (OSError, NebulaError) as error:
-            told = error.found if isinstance(error, NebulaError) else error.strerror
-            yield Finding("image-file", "", what, f"its file {image.source} can't be read: {told}", LOST)
+            reason = error.found if isinstance(error, NebulaError) else error.strerror
+            yield Finding("image-file", "", what, f"its file {image.source} can't be read: {reason}", LOST)
 
 
 def _file(image: Image, deep: bool) -> Iterator[tuple[str, str]]:

@@ -120,11 +120,11 @@ def prune(directory: str, keep: int, catalog: str) -> list[str]:
 
 
 def sha256_of(path: str) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     with explained(path), Path(path).open("rb") as file:
         for block in iter(lambda: file.read(_BLOCK), b""):
-            told.update(block)
-    return told.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def listed(image: Image) -> ImageFile:

@@ -14,7 +14,6 @@ from ..host.files import adopt, explained, make_directory, refuse_exchangeable
 
 SYSTEM = 0
 IMAGES = 1
-FILES = 2
 MIB = 1024 * 1024
 # Kept free on the file system of a datastore: a full one stops running machines, not just us.
 RESERVE = 64 * MIB

@@ -67,12 +67,11 @@ FILE_SYSTEMS = tuple(_MKFS)
 class ImageFacts:
     """format: raw or qcow2. virtual_size: bytes that a machine sees. iso: it is an ISO 9660 (or UDF) file system.
 
-    backing_file and data_file are empty in all that was not refused."""
+    backing_file is empty in every image that was not refused."""
 
     format: str
     virtual_size: int
     backing_file: str = ""
-    data_file: str = ""
     encrypted: bool = False
     iso: bool = False
 

@@ -125,18 +125,18 @@ def _refuse(header: Header, path: str, below: str, what: str, encrypted: bool) -
         raise ImageRefused(what, f"{path}: {found}", _TAMPERED)
 
 
-def _is_meant(said: str, below: str) -> bool:
+def _is_meant(backing: str, below: str) -> bool:
     """Whether what a header calls the file below is that one, wherever its datastore or cache was mounted then."""
     if not below:
         return False
-    if said.startswith("json:"):
+    if backing.startswith("json:"):
         try:
-            named = json.loads(said[len("json:") :])
-            said = str(named["file"]["filename"]) if named["file"]["driver"] == "file" else ""
+            named = json.loads(backing[len("json:") :])
+            backing = str(named["file"]["filename"]) if named["file"]["driver"] == "file" else ""
         except (ValueError, KeyError, TypeError, RecursionError):
             return False
     meant = {os.path.basename(below), os.path.basename(os.path.realpath(below))}
-    return said.startswith("/") and os.path.basename(said) in meant
+    return backing.startswith("/") and os.path.basename(backing) in meant
 
 
 # -- running it ------------------------------------------------------------------------------------------------------

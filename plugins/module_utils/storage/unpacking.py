@@ -121,7 +121,7 @@ def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
         if source is None or sink is None or complaints is None:
             raise ValueError("a stream that was asked for is not there")
         failed: list[BaseException] = []
-        said: list[bytes] = []
+        output: list[bytes] = []
 
         def feed() -> None:
             try:
@@ -141,7 +141,7 @@ def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
                 text = complaints.read(4096)
                 if not text:
                     return
-                said[:] = [b"".join(said)[-4096:], text]
+                output[:] = [b"".join(output)[-4096:], text]
 
         threads = [threading.Thread(target=task, name="unpacking", daemon=True) for task in (feed, listen)]
         for thread in threads:
@@ -162,7 +162,7 @@ def _by_program(argv: list[str], blocks: Blocks, what: str) -> Blocks:
         if failed:
             raise failed[0]
         if process.returncode != 0:
-            raise _damaged(what, command.last_lines(b"".join(said).decode("utf-8", "replace"), 2))
+            raise _damaged(what, command.last_lines(b"".join(output).decode("utf-8", "replace"), 2))
 
 
 def _damaged(what: str, reason: str) -> ImageRefused:

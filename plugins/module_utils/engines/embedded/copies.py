@@ -36,7 +36,6 @@ from .store import CATALOG, PARTS, Store, compact
 # Between what the nodes know and what is decided next.
 PLANS_APART = 1000
 IDS_APART = 100
-STEP_PAGES = 4096
 # Beside the catalog while it is put together, and where there is none that it can replace from within.
 CANDIDATE = ".nebula.db.restoring"
 REPLACEMENT = ".nebula.db.restored"

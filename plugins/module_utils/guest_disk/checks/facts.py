@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was found in an image, and how each point of a check is told. No judgement yet: image_points.py has that."""
+"""The facts that an inspection found in an image, and the forms of a point's answer. points.py judges them."""
 
 from __future__ import annotations
 

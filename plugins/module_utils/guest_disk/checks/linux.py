@@ -31,9 +31,9 @@ _UTC = ("UTC", "Etc/UTC", "Universal", "Etc/Universal", "Zulu", "Etc/UCT", "UCT"
 
 def file_systems(facts: Facts) -> Answer:
     if facts.failed:
-        told = [f"{device}: {why}" for device, why in facts.failed.items()]
+        failures = [f"{device}: {why}" for device, why in facts.failed.items()]
         remedy = "Install anew, or have a machine repair them that boots from another disk"
-        return bad(f"can't be mounted: {some(told)}", remedy)
+        return bad(f"can't be mounted: {some(failures)}", remedy)
     kinds = [f"{system.device} {system.type}" for system in facts.systems if system.type]
     return ok(some(kinds) or "none but the root's")
 
@@ -255,8 +255,8 @@ def firewall(facts: Facts) -> Answer:
 def _closed(facts: Facts, name: str) -> str:
     """Why a connection to port 22 is not let in, "" if it is."""
     if name == "firewalld":
-        told = re.search(r"^DefaultZone=(\S+)", facts.text("/etc/firewalld/firewalld.conf"), re.MULTILINE)
-        zone = told[1] if told else "public"
+        match = re.search(r"^DefaultZone=(\S+)", facts.text("/etc/firewalld/firewalld.conf"), re.MULTILINE)
+        zone = match[1] if match else "public"
         own = facts.text(f"/etc/firewalld/zones/{zone}.xml")
         if zone in ("drop", "block") and "ssh" not in own:
             return f"its zone is {zone}"

@@ -137,8 +137,8 @@ def cloud_init_obstacle(facts: Facts) -> str:
         return "cloud-init=disabled is on the kernel's command line"
     sources = ""
     for _path, node in facts.matching("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"):
-        told = re.search(r"^datasource_list\s*:\s*\[?([^\]\n]*(?:\n\s+-[^\n]*)*)", node.text, re.MULTILINE)
-        sources = told[1] if told else sources
+        match = re.search(r"^datasource_list\s*:\s*\[?([^\]\n]*(?:\n\s+-[^\n]*)*)", node.text, re.MULTILINE)
+        sources = match[1] if match else sources
     if sources.strip() and not re.search("OpenNebula|ConfigDrive|NoCloud", sources):
         return f"its datasource_list has none of OpenNebula, ConfigDrive and NoCloud: {' '.join(sources.split())[:100]}"
     return ""
@@ -151,22 +151,22 @@ def command_lines(facts: Facts) -> list[str]:
     """Of the entry that boots by default of each boot loader that has a configuration; the first is it."""
     found = []
     for _path, node in facts.matching(*_GRUB):
-        told = re.findall(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
-        found += told[:1]
+        arguments = re.findall(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
+        found += arguments[:1]
     entries = [node.text for _path, node in facts.matching(*_ENTRIES)]
     environment = "".join(node.text for _path, node in facts.matching("/boot/grub2/grubenv", "/boot/grub/grubenv"))
     options = re.search(r"^kernelopts=(.*)$", environment, re.MULTILINE)
     for text in entries[-1:]:
-        told = re.findall(r"^options\s+(.*)$", text, re.MULTILINE)
-        found += [line.replace("$kernelopts", options[1] if options else "") for line in told]
+        arguments = re.findall(r"^options\s+(.*)$", text, re.MULTILINE)
+        found += [line.replace("$kernelopts", options[1] if options else "") for line in arguments]
     for _path, node in facts.matching(*_SYSLINUX):
         found += re.findall(r"^[ \t]*append[ \t]+(.*)$", node.text, re.MULTILINE | re.IGNORECASE)[:1]
     return found
 
 
 def has_serial_console(line: str) -> str:
-    told = _CONSOLE.search(line)
-    return told[1] if told else ""
+    match = _CONSOLE.search(line)
+    return match[1] if match else ""
 
 
 # --- sshd ------------------------------------------------------------------------------------------------------------
@@ -202,9 +202,9 @@ def hard_coded_macs(facts: Facts) -> list[str]:
     for pattern, form in MAC_LINES.items():
         for path, node in facts.matching(pattern):
             for line in lines(node.text):
-                told = MAC.search(line)
-                if told and form.search(line):
-                    found.append(f"{path}: {told[0]}")
+                match = MAC.search(line)
+                if match and form.search(line):
+                    found.append(f"{path}: {match[0]}")
     return found
 
 
@@ -228,14 +228,14 @@ def static_addresses(facts: Facts) -> list[str]:
                 else []
             )
         elif name.startswith("ifcfg-") and name != "ifcfg-lo":
-            told = re.search(r"""^[ \t]*IPADDR\d*[ \t]*=[ \t]*(["']?)[0-9][^"'\s]*\1""", text, re.MULTILINE)
-            found += [f"{path}: {told[0].strip()}"] if told else []
+            match = re.search(r"""^[ \t]*IPADDR\d*[ \t]*=[ \t]*(["']?)[0-9][^"'\s]*\1""", text, re.MULTILINE)
+            found += [f"{path}: {match[0].strip()}"] if match else []
         elif path.startswith("/etc/systemd/"):
-            told = re.search(r"^[ \t]*Address[ \t]*=[ \t]*(?!127\.)\S+", text, re.MULTILINE)
-            found += [f"{path}: {told[0].strip()}"] if told else []
+            match = re.search(r"^[ \t]*Address[ \t]*=[ \t]*(?!127\.)\S+", text, re.MULTILINE)
+            found += [f"{path}: {match[0].strip()}"] if match else []
         elif path.startswith("/etc/NetworkManager/"):
-            told = re.search(r"^[ \t]*address\d*[ \t]*=[ \t]*\S+", text, re.MULTILINE)
-            found += [f"{path}: {told[0].strip()}"] if told and "type=loopback" not in text else []
+            match = re.search(r"^[ \t]*address\d*[ \t]*=[ \t]*\S+", text, re.MULTILINE)
+            found += [f"{path}: {match[0].strip()}"] if match and "type=loopback" not in text else []
     return found
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What decides each point that only a living guest can answer: what it said on its serial console. Pure.
+"""The points that only a running guest can decide, by what its script reports on its serial console. Pure.
 
 The machine was told a host name, a key, a larger root disk, a second disk, an injected file, and a script, which says
 what became of each in lines `nebula-check: name=value`.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .facts import Answer, Facts, bad, ok, skipped, unasked
 
-BEGIN, END = "begin", "end"
+BEGIN = "begin"
 _LINE = re.compile(r"nebula-check: ([a-z_]+)(?:=([^\r\n]*))?")
 _KERNEL = re.compile(r"Linux version \d|\[ *\d+\.\d{6}\] |Command line: ", re.IGNORECASE)
 _SILENT = "the guest's script said nothing on its serial console"
@@ -23,10 +23,12 @@ _SPEAK = "See the points context and serial-console; the machine's console log s
 
 
 @dataclass(frozen=True)
-class Said:
-    """console: all of it. values: what its script said. host_name: as it was told. root_mib: size of its root disk,
-    image_mib: of the image. injected: what is in the injected file, "" if none was. snapshot: what came of one, "" if
-    none was asked for, else ok or why not."""
+class GuestReport:
+    """What is known of the machine of one image after its live check.
+
+    console: the whole text of its console log. values: what its script reported, by name. host_name: the name that its
+    context gave it. root_mib, image_mib: the sizes in MiB of its root disk and of the image. injected: the content of
+    the injected file, "" if no file was injected. snapshot: "ok", why the snapshot failed, or "" if none was made."""
 
     console: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -41,44 +43,44 @@ class Said:
         return BEGIN in self.values
 
 
-def heard(console: str) -> dict[str, str]:
-    """What the script said; of each name the last."""
+def values_of(console: str) -> dict[str, str]:
+    """The values that the guest's script reported, by name; the last value of a name that was reported twice."""
     return {name: value.strip() for name, value in _LINE.findall(console)}
 
 
-def console_log(facts: Facts, said: Said) -> Answer:
-    if _KERNEL.search(said.console):
-        return ok(f"{len(said.console.splitlines())} lines, the kernel's among them")
-    if said.console.strip():
+def console_log(facts: Facts, report: GuestReport) -> Answer:
+    if _KERNEL.search(report.console):
+        return ok(f"{len(report.console.splitlines())} lines, the kernel's among them")
+    if report.console.strip():
         return bad(
-            "the kernel's messages are not on it" if said.spoke else "it holds only what the firmware wrote",
+            "the kernel's messages are not on it" if report.spoke else "it holds only what the firmware wrote",
             "Put console=ttyS0 on the kernel's command line, without quiet",
         )
     return bad("nothing came out of it", "Put console=ttyS0 on the kernel's command line")
 
 
-def context_ran(facts: Facts, said: Said) -> Answer:
-    if not said.spoke:
+def context_ran(facts: Facts, report: GuestReport) -> Answer:
+    if not report.spoke:
         return bad(_SILENT, _SPEAK)
-    return ok(f"its script ran, by {said.values.get('context') or 'an unknown program'}")
+    return ok(f"its script ran, by {report.values.get('context') or 'an unknown program'}")
 
 
-def host_name(facts: Facts, said: Said) -> Answer:
-    if not said.spoke:
+def host_name(facts: Facts, report: GuestReport) -> Answer:
+    if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    found = said.values.get("hostname", "")
-    if found.split(".")[0] == said.host_name.split(".")[0]:
+    found = report.values.get("hostname", "")
+    if found.split(".")[0] == report.host_name.split(".")[0]:
         return ok(found)
     return bad(
-        f"it is {found or 'not set'}, and {said.host_name} was told",
+        f"it is {found or 'not set'}, and {report.host_name} was told",
         "See what sets it at boot: /etc/hostname, preserve_hostname",
     )
 
 
-def key_login(facts: Facts, said: Said) -> Answer:
-    if not said.spoke:
+def key_login(facts: Facts, report: GuestReport) -> Answer:
+    if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    user, login = said.values.get("key_user", ""), said.values.get("login", "")
+    user, login = report.values.get("key_user", ""), report.values.get("login", "")
     if not user:
         return bad("nobody has got the key", "See the point context: what takes the context sets no keys")
     if login == "ok":
@@ -90,47 +92,47 @@ def key_login(facts: Facts, said: Said) -> Answer:
     )
 
 
-def file_injection(facts: Facts, said: Said) -> Answer:
-    if not said.injected:
+def file_injection(facts: Facts, report: GuestReport) -> Answer:
+    if not report.injected:
         return unasked("no file was injected")
-    if not said.spoke:
+    if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    found = said.values.get("file", "")
-    if found == said.injected:
+    found = report.values.get("file", "")
+    if found == report.injected:
         return ok("the injected file is there")
     return bad(f"the injected file is {'another' if found else 'not there'}", "See where its root file system is")
 
 
-def root_grown(facts: Facts, said: Said) -> Answer:
-    if not said.root_mib or said.root_mib <= said.image_mib:
+def root_grown(facts: Facts, report: GuestReport) -> Answer:
+    if not report.root_mib or report.root_mib <= report.image_mib:
         return unasked("the machine's disk was not larger than the image")
-    if not said.spoke:
+    if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    size = said.values.get("root_kib", "")
+    size = report.values.get("root_kib", "")
     if not size.isdigit():
         return unasked("the guest did not say how large its root is")
     mib = int(size) // 1024
     # What a file system takes for itself, and what is before the root partition, is less than what was added.
-    wanted = said.image_mib + (said.root_mib - said.image_mib) // 2 - said.image_mib // 8
+    wanted = report.image_mib + (report.root_mib - report.image_mib) // 2 - report.image_mib // 8
     if mib >= wanted:
-        return ok(f"{mib} MiB of a disk of {said.root_mib} MiB; the image has {said.image_mib} MiB")
-    return bad(f"it has {mib} MiB, on a disk of {said.root_mib} MiB", "See the points partitions and growth")
+        return ok(f"{mib} MiB of a disk of {report.root_mib} MiB; the image has {report.image_mib} MiB")
+    return bad(f"it has {mib} MiB, on a disk of {report.root_mib} MiB", "See the points partitions and growth")
 
 
-def attached_storage(facts: Facts, said: Said) -> Answer:
-    if not said.spoke:
+def attached_storage(facts: Facts, report: GuestReport) -> Answer:
+    if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    found = said.values.get("storage", "")
+    found = report.values.get("storage", "")
     if found.startswith("ok"):
         return ok("written and read back" + (f" as {found[3:]}" if found[3:] else ""))
     return bad(found or "the guest does not see it", "See the point virtio")
 
 
-def snapshot(facts: Facts, said: Said) -> Answer:
-    if not said.snapshot:
+def snapshot(facts: Facts, report: GuestReport) -> Answer:
+    if not report.snapshot:
         return unasked("none was made")
-    if said.snapshot == "ok":
+    if report.snapshot == "ok":
         return ok("made while it ran, and it went on")
-    if said.snapshot.startswith("skipped: "):
-        return skipped(said.snapshot[len("skipped: ") :])
-    return bad(said.snapshot, "Install and start qemu-guest-agent in it")
+    if report.snapshot.startswith("skipped: "):
+        return skipped(report.snapshot[len("skipped: ") :])
+    return bad(report.snapshot, "Install and start qemu-guest-agent in it")

@@ -10,13 +10,12 @@ said; one that nobody asked is not tested, and never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
 from . import linux, live, windows
 from .facts import FAIL, LINUX, NOT_APPLICABLE, NOT_TESTED, PASS, WINDOWS, Answer, Facts, unasked
-from .live import Said
+from .live import GuestReport
 
 RESULTS = (PASS, FAIL, NOT_APPLICABLE, NOT_TESTED)
 _ALL = (LINUX, WINDOWS)
@@ -34,7 +33,7 @@ class Point:
     title: str
     systems: tuple[str, ...]
     look: Optional[Callable[[Facts], Answer]] = None
-    hear: Optional[Callable[[Facts, Said], Answer]] = None
+    hear: Optional[Callable[[Facts, GuestReport], Answer]] = None
     why_not: str = ""
 
 
@@ -105,35 +104,27 @@ POINTS = (
     Point("attached-storage", "A second disk can be used", _ALL, hear=live.attached_storage),
     Point("snapshot", "Snapshot of a running machine", _ALL, hear=live.snapshot),
 )
-NAMES = tuple(dict.fromkeys(point.name for point in POINTS))
 
 
-def judge(facts: Facts, said: Optional[Said] = None, looked: bool = True, why_not: str = "") -> list[Finding]:
-    """Every point of that system's list, in its order. said: what a guest of the image said, None if none was asked;
-    why_not: why none was. looked: whether the image itself was looked into."""
+def judge(facts: Facts, report: Optional[GuestReport] = None, looked: bool = True, why_not: str = "") -> list[Finding]:
+    """Give a finding for every point of the image's operating system, in the order of POINTS.
+
+    report: what a guest of the image reported, None if no guest was started; why_not: the reason why none was.
+    looked: whether the image itself was looked into."""
     if facts.os == WINDOWS:
-        said, why_not = None, _NO_SHELL
+        report, why_not = None, _NO_SHELL
     unheard = unasked(why_not) if why_not else unasked(_NOT_LIVE, _ASK_LIVE)
     return [
-        _finding(point, _answer(point, facts, said, looked, unheard)) for point in POINTS if facts.os in point.systems
+        _finding(point, _answer(point, facts, report, looked, unheard)) for point in POINTS if facts.os in point.systems
     ]
 
 
-def unread(os: str, why: str) -> list[Finding]:
-    """Of an image that could not be looked into."""
-    return [_finding(point, unasked(why)) for point in POINTS if os in point.systems]
-
-
-def counts(findings: list[Finding]) -> Mapping[str, int]:
-    return {result: sum(finding.result == result for finding in findings) for result in RESULTS}
-
-
-def _answer(point: Point, facts: Facts, said: Optional[Said], looked: bool, unheard: Answer) -> Answer:
+def _answer(point: Point, facts: Facts, report: Optional[GuestReport], looked: bool, unheard: Answer) -> Answer:
     if point.look is not None:
         return point.look(facts) if looked else unasked("the image was not looked into", "Check it with mode: offline")
     if point.hear is None:
         return unasked(point.why_not)
-    return unheard if said is None else point.hear(facts, said)
+    return unheard if report is None else point.hear(facts, report)
 
 
 def _finding(point: Point, answer: Answer) -> Finding:

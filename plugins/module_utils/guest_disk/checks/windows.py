@@ -128,28 +128,28 @@ def network_prompt(facts: Facts) -> Answer:
 
 
 def serial_console(facts: Facts) -> Answer:
-    told = [
+    installed_values = [
         value
         for path, value in facts.registry.items()
         if path.startswith("bcd/") and path.endswith("/16000020/element")
     ]
-    told += [
+    installed_values += [
         value
         for path, value in facts.registry.items()
         if path.startswith("bcd/") and path.endswith("/260000b0/element")
     ]
     if not any(path.startswith("bcd/") for path in facts.registry):
         return unasked("its boot configuration (BCD) was not found")
-    if any(value not in (None, "", "00", 0) for value in told):
+    if any(value not in (None, "", "00", 0) for value in installed_values):
         return ok("EMS is on")
     return bad("EMS is off", "bcdedit /ems on, bcdedit /emssettings EMSPORT:1 EMSBAUDRATE:115200")
 
 
 def sysprep(facts: Facts) -> Answer:
-    told = re.search(r"ImageState[ \t]*=[ \t]*(\S+)", facts.text(_STATE))
+    match = re.search(r"ImageState[ \t]*=[ \t]*(\S+)", facts.text(_STATE))
     state = (
-        told[1]
-        if told
+        match[1]
+        if match
         else str(facts.registry.get("software/microsoft/windows/currentversion/setup/state/imagestate") or "")
     )
     if state == _GENERALIZED:

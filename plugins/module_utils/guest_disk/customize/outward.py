@@ -99,8 +99,8 @@ def resolvers() -> list[str]:
 
 def _clear() -> None:
     """Remove what runs that were killed have left: it concerns nobody who runs."""
-    told = command.run(["nft", "list", "tables"], timeout=TIMEOUT, check=False).stdout
-    for number in re.findall(rf"^table inet {_TABLE}(\d+)$", told, re.MULTILINE):
+    tables = command.run(["nft", "list", "tables"], timeout=TIMEOUT, check=False).stdout
+    for number in re.findall(rf"^table inet {_TABLE}(\d+)$", tables, re.MULTILINE):
         if not os.path.exists(f"/proc/{number}"):
             _remove(f"{_TABLE}{number}")
 

@@ -213,8 +213,8 @@ def _session(
     with guestfish.started_by(disk, format, directory, before) as (words, env):
         done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
     if done.returncode != 0:
-        said = guestfish.essence(done.stderr)
-        raise CommandFailed("guestfish", said or f"it ended with code {done.returncode}")
+        fault = guestfish.essence(done.stderr)
+        raise CommandFailed("guestfish", fault or f"it ended with code {done.returncode}")
 
 
 def _explained(error: CommandFailed, what: str) -> NebulaError:

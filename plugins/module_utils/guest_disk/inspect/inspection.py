@@ -60,7 +60,6 @@ _LINUX = (
     "/var/log/{cloud-init,nebula-context}*.log",
     "/var/log/journal/*/*",
 )
-_KINDS = {stat.S_IFREG: image_facts.FILE, stat.S_IFDIR: image_facts.DIRECTORY, stat.S_IFLNK: image_facts.LINK}
 _READ = re.compile(
     r"/(grub\.cfg|grubenv|extlinux\.conf|syslinux\.cfg)$|^/boot/loader/entries/.*\.conf$|^/var/lib/dbus/machine-id$"
 )
@@ -176,8 +175,8 @@ def _listed(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
             if name not in plain:
                 # That they are there is enough to know.
                 yield posixpath.join(head, name), Node(size=1)
-        told = _STAT.findall(talk.ask("lstatlist", head, " ".join(plain)) if plain else "")
-        for name, (_mode, mode), (_size, size) in zip(plain, told[::2], told[1::2]):
+        stats = _STAT.findall(talk.ask("lstatlist", head, " ".join(plain)) if plain else "")
+        for name, (_mode, mode), (_size, size) in zip(plain, stats[::2], stats[1::2]):
             if int(mode):
                 kind = {
                     stat.S_IFREG: image_facts.FILE,
@@ -198,7 +197,7 @@ def _text(talk: Session, path: str) -> str:
 
 
 def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
-    versions = {told[1] or told[2] for path in found.tree if (told := _KERNEL.match(path))}
+    versions = {match[1] or match[2] for path in found.tree if (match := _KERNEL.match(path))}
     versions = {version for version in versions if not re.search(r"rescue|\.old$|\.img$", version)}
     if not versions:
         return found

@@ -127,20 +127,20 @@ def file_system(talk: Session, device: str) -> FileSystem:
     answer = talk.found("blkid", device) or ""
     pairs = (line.split(": ", 1) for line in answer.splitlines() if ": " in line)
     # What a shell would read otherwise has a backslash before it.
-    told = {name: _ESCAPED.sub(r"\1", value) for name, value in pairs}
+    fields = {name: _ESCAPED.sub(r"\1", value) for name, value in pairs}
     return FileSystem(
         device=device,
-        type=told.get("TYPE", ""),
-        label=told.get("LABEL", ""),
-        uuid=told.get("UUID", ""),
-        partition_uuid=told.get("PART_ENTRY_UUID", ""),
-        partition_label=told.get("PART_ENTRY_NAME", ""),
-        partition_type=told.get("PART_ENTRY_TYPE", ""),
-        number=_number(told.get("PART_ENTRY_NUMBER", "")),
-        start=_number(told.get("PART_ENTRY_OFFSET", "")) * SECTOR,
-        size=_number(told.get("PART_ENTRY_SIZE", "")) * SECTOR,
-        scheme=told.get("PART_ENTRY_SCHEME", ""),
-        bootable=told.get("PART_ENTRY_FLAGS", "") in ("0x80", "0x4"),
+        type=fields.get("TYPE", ""),
+        label=fields.get("LABEL", ""),
+        uuid=fields.get("UUID", ""),
+        partition_uuid=fields.get("PART_ENTRY_UUID", ""),
+        partition_label=fields.get("PART_ENTRY_NAME", ""),
+        partition_type=fields.get("PART_ENTRY_TYPE", ""),
+        number=_number(fields.get("PART_ENTRY_NUMBER", "")),
+        start=_number(fields.get("PART_ENTRY_OFFSET", "")) * SECTOR,
+        size=_number(fields.get("PART_ENTRY_SIZE", "")) * SECTOR,
+        scheme=fields.get("PART_ENTRY_SCHEME", ""),
+        bootable=fields.get("PART_ENTRY_FLAGS", "") in ("0x80", "0x4"),
     )
 
 

@@ -134,9 +134,9 @@ class Session:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(line + b"\n!echo " + mark + b"; echo " + mark + b" >&2\n")
         out, err = self._until(mark + b"\n", words[0], limit)
-        said = essence(err.decode("utf-8", "replace"))
-        if said:
-            raise CommandFailed(f"guestfish: {words[0]}", said)
+        fault = essence(err.decode("utf-8", "replace"))
+        if fault:
+            raise CommandFailed(f"guestfish: {words[0]}", fault)
         return out
 
     def _until(self, mark: bytes, asked: str, limit: int) -> tuple[bytes, bytes]:
@@ -168,8 +168,8 @@ class Session:
         out, err = (bytes(buffer) for buffer in found.values())
         if not out.endswith(mark):
             self._process.wait()
-            said = essence(err.decode("utf-8", "replace"))
-            raise CommandFailed("guestfish", said or f"it ended with code {self._process.returncode}")
+            fault = essence(err.decode("utf-8", "replace"))
+            raise CommandFailed("guestfish", fault or f"it ended with code {self._process.returncode}")
         return out[: -len(mark)], err[: -len(mark)]
 
 

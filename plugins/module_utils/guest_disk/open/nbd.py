@@ -150,9 +150,9 @@ def _wait(device: str, process: subprocess.Popen[bytes], what: str) -> None:
     limit = time.monotonic() + TIMEOUT
     while not (place / "pid").exists() or (place / "size").read_text().strip() == "0":
         if process.poll() is not None:
-            said = process.stderr.read() if process.stderr is not None else b""
+            output = process.stderr.read() if process.stderr is not None else b""
             raise CommandFailed(
-                f"{what}: connecting it by qemu-nbd", command.last_lines(said.decode("utf-8", "replace"))
+                f"{what}: connecting it by qemu-nbd", command.last_lines(output.decode("utf-8", "replace"))
             )
         if time.monotonic() > limit:
             raise TimedOut(f"{what}: qemu-nbd", f"{device} has no disk after {TIMEOUT:g} s")

@@ -59,17 +59,17 @@ def find(partition: str, systems: Sequence[FileSystem], what: str, volumes: bool
         remedy = "Name one of these by its number, LABEL=… or UUID=…"
         if not volumes and partition.startswith("/"):
             remedy = "Logical volumes are opened by libguestfs alone: leave inject_via out, or say guestfs"
-        raise NotFound(asked, f"there is no such one in it. {told(systems)}", remedy)
+        raise NotFound(asked, f"there is no such one in it. {described(systems)}", remedy)
     if system.type in ENCRYPTED:
         raise ImageRefused(
             asked, f"it is encrypted ({system.type})", "Name another one, or give the guest its file by CONTEXT/FILES"
         )
     if system.type == "LVM2_member":
         raise ImageRefused(
-            asked, f"it is a physical volume of LVM. {told(systems)}", "Name the logical volume: /dev/GROUP/VOLUME"
+            asked, f"it is a physical volume of LVM. {described(systems)}", "Name the logical volume: /dev/GROUP/VOLUME"
         )
     if system.type in _NONE:
-        raise ImageRefused(asked, f"{_NONE[system.type]}. {told(systems)}", "Name one with a file system")
+        raise ImageRefused(asked, f"{_NONE[system.type]}. {described(systems)}", "Name one with a file system")
     return system
 
 
@@ -77,15 +77,15 @@ def asked_for(partition: str, what: str) -> str:
     return f"{what}: PARTITION = {harmless(partition, 200)}"
 
 
-def unmountable(partition: str, system: FileSystem, said: str, what: str) -> CommandFailed:
+def unmountable(partition: str, system: FileSystem, reason: str, what: str) -> CommandFailed:
     return CommandFailed(
         asked_for(partition, what),
-        f"its file system ({harmless(system.type, 50)}) can't be mounted: {harmless(said, 300)}",
+        f"its file system ({harmless(system.type, 50)}) can't be mounted: {harmless(reason, 300)}",
         "See whether it is whole, and whether this host knows such file systems",
     )
 
 
-def told(systems: Sequence[FileSystem]) -> str:
+def described(systems: Sequence[FileSystem]) -> str:
     """All there are in one sentence: what each is named by, its file system, label and size."""
     shown = _parts(systems) or [system for system in systems if system.type]
     if not shown:

@@ -191,8 +191,9 @@ def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
     if talk.ask("is-file", entry.path).strip() != "true" or int(talk.ask("filesize", entry.path)) != len(entry.content):
         return False
     if root.os == root_file_system.LINUX:
-        told = dict(re.findall(r"^st_(mode|uid|gid): (\d+)$", talk.ask("lstatns", entry.path), re.MULTILINE))
-        if (int(told["mode"]) & 0o7777, int(told["uid"]), int(told["gid"])) != (entry.mode, entry.uid, entry.gid):
+        observed = dict(re.findall(r"^st_(mode|uid|gid): (\d+)$", talk.ask("lstatns", entry.path), re.MULTILINE))
+        mode, uid, gid = (int(observed[name]) for name in ("mode", "uid", "gid"))
+        if (mode & 0o7777, uid, gid) != (entry.mode, entry.uid, entry.gid):
             return False
     return talk.read("download", entry.path, "-", limit=len(entry.content) + guestfish.LIMIT) == entry.content
 

@@ -267,11 +267,11 @@ def _serial_console(facts: Facts) -> Optional[Step]:
     # For the next update-grub.
     defaults = facts.text("/etc/default/grub")
     form = re.compile(r'^(GRUB_CMDLINE_LINUX=)(["\']?)(.*?)\2\s*$', re.MULTILINE)
-    told = form.search(defaults)
-    if told and not linux_files.has_serial_console(told[3]):
-        words = f"{told[3]} {_CONSOLES}".strip()
+    match = form.search(defaults)
+    if match and not linux_files.has_serial_console(match[3]):
+        words = f"{match[3]} {_CONSOLES}".strip()
         edits.append(
-            Write("/etc/default/grub", f'{defaults[: told.start()]}{told[1]}"{words}"{defaults[told.end() :]}')
+            Write("/etc/default/grub", f'{defaults[: match.start()]}{match[1]}"{words}"{defaults[match.end() :]}')
         )
     kernel = facts.text("/etc/kernel/cmdline")
     if kernel and not linux_files.has_serial_console(kernel):
@@ -280,8 +280,8 @@ def _serial_console(facts: Facts) -> Optional[Step]:
     return Step("serial-console", tuple(edits), before, f"{before} {_CONSOLES}")
 
 
-def _with_console(told: re.Match[str]) -> str:
-    return told[0] if linux_files.has_serial_console(told[0]) else f"{told[0].rstrip()} {_CONSOLES}"
+def _with_console(match: re.Match[str]) -> str:
+    return match[0] if linux_files.has_serial_console(match[0]) else f"{match[0].rstrip()} {_CONSOLES}"
 
 
 def _timezone(facts: Facts) -> Optional[Step]:

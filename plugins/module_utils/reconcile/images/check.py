@@ -179,7 +179,7 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
         seen.add(key)
 
 
-def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.Said | None, str]:
+def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.GuestReport | None, str]:
     """What its guest said; if none was asked, perhaps why."""
     if mode == OFFLINE:
         return None, ""
@@ -194,7 +194,7 @@ def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.Said
     why_not = values.pop("why_not")
     if why_not:
         return None, why_not
-    return live.Said(values=live.heard(values["console"]), **values), ""
+    return live.GuestReport(values=live.values_of(values["console"]), **values), ""
 
 
 def _view(given: Mapping[str, Any], os_name: str, points: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from ...storage.datastore import MARKER, image_directory
 AUTO = "auto"
 CHOICES = (AUTO, *METHODS)
 HOST_KEYS = "/etc/ssh"
-PROGRAMS = ("rsync", "rrsync")
 LARGEST = 1 << 16
 _TIMEOUT = 60
 

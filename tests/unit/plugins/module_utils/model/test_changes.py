@@ -63,7 +63,7 @@ def test_no_difference(case: str) -> None:
 
 
 def test_a_whole_processor_is_the_default() -> None:
-    assert changes(WEB.without("CPU"), WEB.with_single("CPU", "1")) == []
+    assert changes(WEB.without("CPU"), WEB.merged(Template.from_mapping({"CPU": "1"}))) == []
     assert changes(WEB, WEB.without("CPU")) == [Change("CPU", "0.5", "1", "live")]
 
 

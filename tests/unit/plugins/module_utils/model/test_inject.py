@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.template im
 
 def template(*vectors: dict[str, str], via: str | None = None) -> Template:
     found = Template().with_vectors("INJECT", vectors)
-    return found if via is None else found.with_single("INJECT_VIA", via)
+    return found if via is None else found.merged(Template.from_mapping({"INJECT_VIA": via}))
 
 
 def one(**keys: str) -> tuple[int | None, Injected]:

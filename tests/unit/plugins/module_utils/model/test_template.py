@@ -57,16 +57,16 @@ def test_equal_content_is_equal() -> None:
     together = Template((("DISK", (("A", "1"),)), ("DISK", (("A", "2"),)), ("CPU", "1")))
     assert apart == together
     assert hash(apart) == hash(together)
-    assert apart != together.with_single("CPU", "2")
+    assert apart != together.merged(Template.from_mapping({"CPU": "2"}))
 
 
 def test_with_and_without() -> None:
-    assert WEB.with_single("note", "x").to_mapping()["NOTE"] == "x"
-    assert WEB.with_single("vcpu", "2").names()[-1] == "VCPU"
+    assert WEB.merged(Template.from_mapping({"note": "x"})).to_mapping()["NOTE"] == "x"
+    assert WEB.merged(Template.from_mapping({"vcpu": "2"})).names()[-1] == "VCPU"
     assert WEB.with_vector("disk", {"image": "a"}).vectors("DISK") == [{"IMAGE": "a"}]
     assert WEB.with_vectors("disk", []).has("DISK") is False
     assert WEB.without("disk", "CONTEXT").names() == ["NAME", "CPU", "MEMORY", "NIC", "NOTE"]
-    assert WEB.with_single("cpu", "2").names() == WEB.names()
+    assert WEB.merged(Template.from_mapping({"cpu": "2"})).names() == WEB.names()
 
 
 def test_merging_replaces_names_and_joins_contexts() -> None:

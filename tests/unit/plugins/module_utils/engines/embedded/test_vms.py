@@ -260,14 +260,14 @@ def test_what_only_the_catalog_remembers_needs_no_node(web):
 
 def test_what_a_machine_takes_more_of_has_to_be_there(web):
     with pytest.raises(NoCapacity, match="VM web: 5000 MiB"), web.attempt():
-        web.vms.update(0, record(web).request.with_single("MEMORY", "5000"))
+        web.vms.update(0, record(web).request.merged(Template.from_mapping({"MEMORY": "5000"})))
     assert web.hosts.info("node1").memory_used == 128
     # What it has itself counts for it.
-    web.vms.update(0, record(web).request.with_single("MEMORY", "4096"))
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"MEMORY": "4096"})))
     assert web.hosts.info("node1").memory_used == 4096
     # It keeps what it has even where that is more than there is by now.
     web.hosts.update("node1", memory=1000)
-    web.vms.update(0, record(web).request.with_single("MEMORY", "2000"))
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"MEMORY": "2000"})))
     assert web.hosts.info("node1").memory_used == 2000
 
 
@@ -347,14 +347,14 @@ def test_a_disk_that_is_there_stays_as_it_was_made(web):
     """Its image went on since."""
     before = json.loads(row(web)["body"])["disks"][0]
     web.images.update("demo", generation=5, format="raw", source="/elsewhere")
-    web.vms.update(0, record(web).request.with_single("CPU", "1"))
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "1"})))
     assert json.loads(row(web)["body"])["disks"][0] == before
 
 
 def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
     before = record(web)
     web.images.update("demo", generation=5)
-    after = web.vms.recreate(0, before.request.with_single("MEMORY", "256"))
+    after = web.vms.recreate(0, before.request.merged(Template.from_mapping({"MEMORY": "256"})))
     assert (after.id, after.uuid, after.state, after.memory) == (before.id, before.uuid, "PROLOG", 256)
     assert after.nics == before.nics
     assert json.loads(row(web)["body"])["disks"][0]["generation"] == 5
@@ -366,14 +366,14 @@ def test_a_machine_that_is_made_anew_has_new_disks_and_its_own_addresses(web):
 def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
     web.images.update("demo", size=500)
     before = record(web).disks[0]
-    web.vms.update(0, record(web).request.with_single("CPU", "1"))
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "1"})))
     assert record(web).disks[0] == before
     vector = record(web).request.vectors("DISK")[0]
     web.vms.update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
     assert [disk["size"] for disk in record(web).disks] == [900]
     assert json.loads(row(web)["orders"])["grown"] == [0]
     web.images.update("demo", size=2000)
-    web.vms.update(0, record(web).request.with_single("CPU", "2"))
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "2"})))
     assert [disk["size"] for disk in record(web).disks] == [900]
     # It keeps what it has where nothing is asked for any more.
     web.vms.update(0, record(web).request.with_vectors("DISK", [vector]))
@@ -509,7 +509,7 @@ def test_a_network_that_is_called_otherwise_by_now_is_the_same(two):
 
 def test_what_networks_say_by_now_is_in_the_nics_that_stay(two):
     two.networks.update("Public", attributes={**two.networks.info("Public").attributes, "DNS": "10.66.0.53"})
-    two.vms.recreate(0, record(two).request.with_single("MEMORY", "256"))
+    two.vms.recreate(0, record(two).request.merged(Template.from_mapping({"MEMORY": "256"})))
     assert not record(two).outdated
     assert {nic["network_values"]["DNS"] for nic in json.loads(row(two)["body"])["nics"]} == {"10.66.0.53"}
 

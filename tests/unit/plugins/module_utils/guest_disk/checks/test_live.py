@@ -22,15 +22,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks
     Answer,
     Facts,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live import Said, heard
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live import GuestReport, values_of
 
 FACTS = Facts(os=LINUX)
 SILENT = "the guest's script said nothing on its serial console"
 
 
-def said(console: str = "", **more: object) -> Said:
+def said(console: str = "", **more: object) -> GuestReport:
     values = {"begin": "", **{name: str(value) for name, value in more.pop("values", {}).items()}}  # type: ignore[attr-defined]
-    return Said(console=console, values=values, **more)  # type: ignore[arg-type]
+    return GuestReport(console=console, values=values, **more)  # type: ignore[arg-type]
 
 
 def says(answer: Answer, result: str, why: str, remedy: str = "") -> None:
@@ -55,20 +55,26 @@ def test_lines_of_the_script_are_heard_among_all_others() -> None:
         "nebula-check: UPPER=x\n"
         "nebula-chec"
     )
-    assert heard(console) == {"begin": "", "hostname": "web-0", "root_kib": "200", "login": "a=b", "storage": "ok vdb"}
+    assert values_of(console) == {
+        "begin": "",
+        "hostname": "web-0",
+        "root_kib": "200",
+        "login": "a=b",
+        "storage": "ok vdb",
+    }
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=50)
 def test_whatever_is_on_a_console_values_have_no_line_ends(console: str) -> None:
-    found = heard("nebula-check: begin\n" + console)
+    found = values_of("nebula-check: begin\n" + console)
     assert "begin" in found
     assert not any("\n" in value or "\r" in value for value in found.values())
 
 
 def test_a_guest_spoke_where_its_script_began() -> None:
-    assert Said(values=heard("nebula-check: begin\n")).spoke
-    assert not Said(values=heard("nebula-check: end\n")).spoke
+    assert GuestReport(values=values_of("nebula-check: begin\n")).spoke
+    assert not GuestReport(values=values_of("nebula-check: end\n")).spoke
 
 
 # --- points ----------------------------------------------------------------------------------------------------------
@@ -81,18 +87,18 @@ def test_a_guest_spoke_where_its_script_began() -> None:
         (said("[    1.234567] x"), PASS, "1 lines, the kernel's among them"),
         (said("Command line: ro"), PASS, "1 lines, the kernel's among them"),
         (said("nebula-check: begin"), FAIL, "the kernel's messages are not on it"),
-        (Said("SeaBIOS\n"), FAIL, "it holds only what the firmware wrote"),
-        (Said(" \r\n"), FAIL, "nothing came out of it"),
+        (GuestReport("SeaBIOS\n"), FAIL, "it holds only what the firmware wrote"),
+        (GuestReport(" \r\n"), FAIL, "nothing came out of it"),
     ],
 )
-def test_a_console_log_has_the_kernels_messages(told: Said, result: str, why: str) -> None:
+def test_a_console_log_has_the_kernels_messages(told: GuestReport, result: str, why: str) -> None:
     says(points.console_log(FACTS, told), result, why, "console=ttyS0" if result == FAIL else "")
 
 
 def test_a_context_ran_where_its_script_spoke() -> None:
     says(points.context_ran(FACTS, said(values={"context": "one-context"})), PASS, "its script ran, by one-context")
     says(points.context_ran(FACTS, said()), PASS, "its script ran, by an unknown program")
-    says(points.context_ran(FACTS, Said()), FAIL, SILENT, "console log")
+    says(points.context_ran(FACTS, GuestReport()), FAIL, SILENT, "console log")
 
 
 @pytest.mark.parametrize(
@@ -192,14 +198,14 @@ def test_a_second_disk_is_written_and_read_back(storage: str, result: str, why: 
     ],
 )
 def test_a_snapshot_is_judged_by_what_came_of_it(told: str, result: str, why: str) -> None:
-    says(points.snapshot(FACTS, Said(snapshot=told)), result, why)
+    says(points.snapshot(FACTS, GuestReport(snapshot=told)), result, why)
 
 
 @pytest.mark.parametrize(
     "point", [points.host_name, points.key_login, points.file_injection, points.root_grown, points.attached_storage]
 )
 def test_nothing_is_judged_of_a_guest_that_said_nothing(point: object) -> None:
-    silent = Said(host_name="a", injected="x", root_mib=2000, image_mib=1000)
+    silent = GuestReport(host_name="a", injected="x", root_mib=2000, image_mib=1000)
     answer = point(FACTS, silent)  # type: ignore[operator]
     assert (answer.result, answer.why) == (NOT_TESTED, SILENT)
     assert answer.remedy

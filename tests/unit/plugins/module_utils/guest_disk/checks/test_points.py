@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks
     Partition,
     System,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live import Said
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live import GuestReport
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
 
 MAC = "52:54:00:12:34:56"
@@ -307,7 +307,7 @@ def said(console=CONSOLE, **more):
         "injected": "told",
         "snapshot": "ok",
     }
-    return Said(console=console, values=live_points.heard(console), **{**given, **more})
+    return GuestReport(console=console, values=live_points.values_of(console), **{**given, **more})
 
 
 def live(heard):
@@ -345,7 +345,7 @@ def test_a_guest_that_says_nothing_passes_nothing():
     """The context was not taken: that is a fault; the rest nobody knows."""
     silent = live(said("SeaBIOS\n", injected="", snapshot=""))
     assert silent == {**dict.fromkeys(LIVE, NOT_TESTED), "context-ran": FAIL, "console-log": FAIL}
-    assert PASS not in live(Said()).values()
+    assert PASS not in live(GuestReport()).values()
 
 
 # --- repairs ---------------------------------------------------------------------------------------------------------

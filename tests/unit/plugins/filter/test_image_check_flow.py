@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import image_trials
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
-FILTERS = vars(image_trials)
+FILTERS = FilterModule().filters()
 IMAGES = [
     {"name": "web", "size": 700, "persistent": False},
     {"name": "db", "size": 900, "persistent": False, "luks_secret": "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"},

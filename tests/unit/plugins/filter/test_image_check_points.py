@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.image_points import FilterModule
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
 image_points = FilterModule().filters()["image_points"]
 POINT = {"point": "tmp", "result": "fail", "why": "left", "remedy": "Empty it"}

@@ -1,13 +1,19 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a live check of images makes of its list, and of what came of its machines."""
+"""The filters of role image_check, as one flow; each is documented in the file of its name.
+
+image_trials and image_unasked part the list in images that get a machine and images that get none; image_snapshots and
+image_said follow these machines; image_checks gives the list to the module, and image_points shows its results.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
 from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 PREFIX = "image-check-"
 TEMPLATE = "nebula-image-check"
@@ -121,3 +127,11 @@ def image_points(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
             rows.append({"image": label, "point": "-", "result": "not read", "why": image["error"], "remedy": ""})
         rows += [{"image": label, **point} for point in image.get("points") or []]
     return rows
+
+
+FILTERS = (image_trials, image_unasked, image_snapshots, image_said, image_checks, image_points)
+
+
+class FilterModule:
+    def filters(self):
+        return {each.__name__: hands_on_data(each) for each in FILTERS}

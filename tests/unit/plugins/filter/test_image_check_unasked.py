@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.image_trials import FilterModule as Trials
-from ansible_collections.nebula.provision.plugins.filter.image_unasked import FilterModule
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
 image_unasked = FilterModule().filters()["image_unasked"]
 IMAGES = [{"name": "web", "size": 1, "persistent": False}, {"name": "own", "size": 1, "persistent": True}]
@@ -32,7 +31,7 @@ def test_what_is_said_of_an_image(item, said):
 
 def test_no_image_has_both_a_machine_and_a_reason_why_it_has_none():
     items = [{"name": image["name"]} for image in IMAGES]
-    trials = Trials().filters()["image_trials"](items, IMAGES, "")
+    trials = FilterModule().filters()["image_trials"](items, IMAGES, "")
     assert {trial["name"] for trial in trials}.isdisjoint(
         f"image-check-{name}" for name in image_unasked(items, IMAGES)
     )

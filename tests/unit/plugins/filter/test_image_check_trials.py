@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which images of a list get a machine, and what of an item goes into it.
 
-What a whole machine looks like is in tests/unit/plugins/plugin_utils/test_image_trials.py."""
+What a whole machine looks like is in test_image_check_flow.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import base64
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.image_trials import FilterModule
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
 image_trials = FilterModule().filters()["image_trials"]
 WEB = {"name": "web", "size": 700}

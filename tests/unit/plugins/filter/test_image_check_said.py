@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.image_said import FilterModule
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
 image_said = FilterModule().filters()["image_said"]
 IMAGES = [{"name": "web", "size": 700}]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.image_snapshots import FilterModule
+from ansible_collections.nebula.provision.plugins.filter.image_check import FilterModule
 
 image_snapshots = FilterModule().filters()["image_snapshots"]
 TRIALS = [{"name": "image-check-web", "template": "a"}, {"name": "image-check-db", "template": "b"}]
