@@ -24,7 +24,7 @@ from .ledger import Audit
 from .networks import Networks
 from .store import ENDED, Store, begun, remove_ended
 from .templates import Templates
-from .vms import Vms
+from .vms.verbs import Vms
 
 
 class _Unfetched(Exception):

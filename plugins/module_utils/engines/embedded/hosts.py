@@ -54,6 +54,9 @@ class Hosts(HostsPort):
     def pool(self) -> list[Host]:
         return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
 
+    def by_id(self) -> dict[int, Host]:
+        return {host.id: host for host in self.pool() if host.id is not None}
+
     def info(self, ref: Ref) -> Host:
         return _host(resolve(self.store, "hosts", ref))
 

@@ -9,82 +9,42 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ...context.sources import Sources
 from ...model.context import ContextFile
 from ...model.host import Host
-from ...model.network import OWN_BRIDGES, Network
+from ...model.network import OWN_BRIDGES
 from ...model.owner import Owner
 from ...model.plain import from_plain
-from ...model.plan import SAVE_AS, GivenUp, Observed, Plan, PlannedVm
+from ...model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ...model.states import ImageType
-from ...model.transfer import BASE, ENDED, OWN, OWN_PREFIX, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
+from ...model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
 from ...model.vm import Vm
 from .device_orders import lasting
 from .disks import Disks
 from .given_up import GivenUps
 from .hosts import Hosts
 from .scheduler import Held
-from .store import Store
+from .store import Store, chunks
+from .vms.polls import Polls
 
-CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
 # States in which all of a machine's disks are there.
 _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 # States in which a machine's context is not made anew.
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
-@dataclass
-class Said:
-    """What the nodes said in this run, by host name. foreign_ids: of all of them. written: what machines wrote
-    to there, as files are called on the node. unknown_memory: of machines of this catalog that it does not
-    have there. networks: UUIDs of those whose bridge each of them has."""
-
-    foreign_memory: dict[str, int] = field(default_factory=dict)
-    taken_ports: dict[str, set[int]] = field(default_factory=dict)
-    unreached: set[str] = field(default_factory=set)
-    foreign_ids: set[int] = field(default_factory=set)
-    contents: dict[str, frozenset[str]] = field(default_factory=dict)
-    written: dict[str, frozenset[str]] = field(default_factory=dict)
-    unknown_memory: dict[str, int] = field(default_factory=dict)
-    networks: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def others_memory(self) -> dict[str, int]:
-        """What nobody's machines of the catalog can have, whosever it is."""
-        names = {*self.foreign_memory, *self.unknown_memory}
-        return {name: self.foreign_memory.get(name, 0) + self.unknown_memory.get(name, 0) for name in names}
-
-    def hear(self, node: Observed) -> None:
-        self.foreign_memory[node.host] = node.foreign_memory
-        self.taken_ports[node.host] = set(node.ports)
-        self.foreign_ids.update(node.foreign_ids)
-        self.contents[node.host] = frozenset(node.contents)
-        # Bases are not among them: machines may rest on an old one, and the node knows when none does.
-        own = (name for name in node.images if name.startswith(OWN_PREFIX))
-        self.written[node.host] = frozenset((*own, *node.returns))
-        if not node.reached:
-            self.unreached.add(node.host)
-        elif node.networks is not None:
-            self.networks[node.host] = frozenset(node.networks)
-
-    def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
-        """By host, the names of those of these networks that are to have a bridge of their own there, and have none."""
-        own = [network for network in networks if network.vn_mad == OWN_BRIDGES]
-        found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
-        return {host: names for host, names in found.items() if names}
-
-
 class Plans:
     def __init__(
-        self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, said: Said, given_up: GivenUps
+        self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, polls: Polls, given_up: GivenUps
     ) -> None:
         self.store = store
         self.hosts = hosts
         self.sources = sources
         self.disks = disks
-        self.said = said
+        self.polls = polls
         self.given_up = given_up
 
     def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
@@ -130,7 +90,7 @@ class Plans:
                 # Disks that are there are not made.
                 for file in files_of(each.vm, each.vm.vm_id in unmade)
             )
-            lacking = _lacking(known[host], self.said.others_memory().get(host, 0), vms)
+            lacking = _lacking(known[host], self.polls.others_memory().get(host, 0), vms)
             plans[host] = self._with_images(
                 Plan(
                     catalog,
@@ -138,8 +98,8 @@ class Plans:
                     host,
                     tuple(vms),
                     memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
-                    foreign_memory=self.said.foreign_memory.get(host, 0),
-                    contents=self.sources.contents(sources, self.said.contents.get(host, ())),
+                    foreign_memory=self.polls.foreign_memory.get(host, 0),
+                    contents=self.sources.contents(sources, self.polls.contents.get(host, ())),
                     sources=sources,
                     lacking_memory=lacking.memory,
                     lacking_cpu=lacking.cpu,
@@ -199,7 +159,7 @@ class Plans:
             return plan
         known = {row["uuid"]: row["generation"] for row in self.store.rows("SELECT uuid, generation FROM images")}
         images = {image.path: image for image in self._images_of(plan)}
-        past = (name for name in self.said.written.get(host.name, ()) if is_past(name, known))
+        past = (name for name in self.polls.written.get(host.name, ()) if is_past(name, known))
         return replace(
             plan,
             transfer=host.transfer,
@@ -217,11 +177,10 @@ class Plans:
             yield _planned_image(ENDED, row)
         machines = {planned.vm.vm_id: planned for planned in plan.vms}
         ids = sorted(machines)
-        for start in range(0, len(ids), CHUNK):
-            part = ids[start : start + CHUNK]
+        for marks, part in chunks(ids):
             for row in self.store.rows(
                 "SELECT vm_id, disk_id, images.uuid, generation, name, source, sha256, writable FROM vm_images"
-                f" JOIN images ON images.id = image_id WHERE vm_id IN ({', '.join('?' * len(part))}) ORDER BY vm_id",
+                f" JOIN images ON images.id = image_id WHERE vm_id IN ({marks}) ORDER BY vm_id",
                 *part,
             ):
                 planned = machines[row["vm_id"]]

@@ -11,9 +11,9 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
 from ...host import mounts
@@ -30,6 +30,9 @@ PARTS = (CATALOG, *BESIDE)
 BUSY_SECONDS = 60.0
 # On these SQLite's write-ahead log does not work (it needs memory shared between the processes of one kernel).
 NETWORK_FILE_SYSTEMS = frozenset(("nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.sshfs", "9p"))
+# Values in one statement: SQLite's default limit is 999 in older versions.
+CHUNK = 500
+T = TypeVar("T")
 
 
 class Store:
@@ -198,6 +201,13 @@ class Store:
 
     def close(self) -> None:
         self.db.close()
+
+
+def chunks(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
+    """Parts of the values for IN (…), each with its question marks."""
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
+        yield ", ".join("?" * len(part)), part
 
 
 def compact(value: Any) -> str:

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import Said, files_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import files_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -38,38 +38,6 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 )
 
 WEB = {"name": "web", "template": "web"}
-
-
-# -- what nodes said ---------------------------------------------------------------------------------------------------
-
-
-def test_what_nodes_say_is_kept_by_host():
-    said = Said()
-    said.hear(Observed("a", foreign_memory=7, ports=(5900, 5901), foreign_ids=(3,), contents=("x",)))
-    said.hear(Observed("b", reached=False, foreign_ids=(4,)))
-    assert said.foreign_memory == {"a": 7, "b": 0}
-    assert said.taken_ports == {"a": {5900, 5901}, "b": set()}
-    assert said.unreached == {"b"}
-    assert said.foreign_ids == {3, 4}
-    assert said.contents == {"a": frozenset("x"), "b": frozenset()}
-
-
-def test_bases_are_not_among_what_machines_wrote_to():
-    said = Said()
-    said.hear(Observed("a", images=("own-u-1", "u-1", "u-0"), returns={"own-v-2": 10}))
-    assert said.written == {"a": frozenset(("own-u-1", "own-v-2"))}
-
-
-def test_a_node_lacks_the_bridges_of_networks_that_are_to_have_one_of_their_own():
-    networks = [Network(0, "a", "u-a"), Network(1, "b", "u-b"), Network(2, "c", "u-c", vn_mad="dummy", bridge="br0")]
-    said = Said()
-    said.hear(Observed("all", networks=("u-a", "u-b")))
-    said.hear(Observed("one", networks=("u-a",)))
-    said.hear(Observed("none", networks=()))
-    said.hear(Observed("unknown"))
-    said.hear(Observed("silent", reached=False))
-    assert said.without_bridge(networks) == {"one": ["b"], "none": ["a", "b"]}
-    assert said.without_bridge(networks[2:]) == {}
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine put together from its template and all that was allocated to it, with the context that its guest reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ....context import formats, variables
+from ....context.sources import Sources
+from ....errors import NebulaError
+from ....model.disk import Disk
+from ....model.image import Image
+from ....model.instantiate import build as instantiate
+from ....model.instantiate.build import Kept
+from ....model.nic import Nic
+from ....model.owner import Owner
+from ....model.states import ImageType
+from ....model.template import Template
+from ....model.vm import Graphics, Vm
+from .. import consoles
+from ..plans import files_of
+from ..store import Store
+from .rows import vm_of
+from .template_references import References
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
+    a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
+    machine has. graphics: those that it has."""
+
+    vm_id: int
+    uuid: str
+    name: str
+    hypervisor: str
+    template: Template
+    images: Mapping[int, Image]
+    nics: Sequence[Nic]
+    port: int | None
+    owner: Owner
+    fetched: Mapping[str, str] | None = None
+    kept: Kept | None = None
+    graphics: Graphics | None = None
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """store: the catalog; sources: the files that contexts name, read on this host."""
+
+    store: Store
+    sources: Sources
+
+    def assemble(self, blueprint: Blueprint, references: References) -> tuple[Vm, list[str]]:
+        """The machine, and the warnings for the user."""
+        vm = instantiate.build(
+            blueprint.template,
+            vm_id=blueprint.vm_id,
+            uuid=blueprint.uuid,
+            name=blueprint.name,
+            hypervisor=blueprint.hypervisor,
+            images=blueprint.images,
+            nics=blueprint.nics,
+            vnc_port=blueprint.port,
+            kept=blueprint.kept,
+        )
+        vm = replace(vm, owner=blueprint.owner)
+        warnings = instantiate.doubts(blueprint.template, vm, blueprint.images)
+        vm = consoles.closed(vm, blueprint.graphics)
+        if blueprint.fetched is None:
+            vm = replace(vm, disks=self._with_sources(vm))
+        if vm.context is None:
+            return vm, warnings
+        vm, more = self._with_context(vm, blueprint.template, blueprint.fetched or {}, references)
+        return vm, [*warnings, *more]
+
+    def _with_context(
+        self, vm: Vm, template: Template, fetched: Mapping[str, str], references: References
+    ) -> tuple[Vm, list[str]]:
+        """The machine with the context that its guest is to read, and the warnings."""
+        named_networks, named_images = references.of_context(template)
+        context, warnings = variables.build(vm, template, networks=named_networks, images=named_images)
+        if context is not None and (context.files or context.format != formats.DEFAULT):
+            # Images that only $IMAGE names are left out: a disk may hold what no other machine is to read.
+            names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}
+            files = [replace(file, image=names.get(file.source, "")) for file in context.files]
+            try:
+                context = replace(context, files=self.sources.found(files, fetched))
+                # What its node would refuse is refused before the machine has anything.
+                formats.documents(context.format, context.variables, vm.uuid, [file.target for file in files])
+            except NebulaError as error:
+                error.asked = f"VM {vm.name}: {error.asked}"
+                raise
+            warnings += [
+                f"In check mode, taken as about to come: FILES: {file.source!r} is not here yet"
+                for file in files
+                if file.source in self.sources.absent
+            ]
+        return replace(vm, context=context), warnings
+
+    def _with_sources(self, vm: Vm) -> tuple[Disk, ...]:
+        """The disks with the files that are to be put into them; each file is looked at, and fetched if it is a URL."""
+        disks = []
+        for disk in vm.disks:
+            entries = []
+            for entry in disk.inject:
+                try:
+                    file = self.sources.found([entry.file], {})[0] if entry.file is not None else None
+                except NebulaError as error:
+                    error.asked = f"VM {vm.name}: INJECT {entry.path}: {error.asked}"
+                    raise
+                entries.append(replace(entry, file=file))
+            disks.append(replace(disk, inject=tuple(entries)))
+        return tuple(disks)
+
+    def fetched(self) -> set[str]:
+        """SHA-256 of the files from URLs that machines have."""
+        return {
+            file.sha256
+            for row in self.store.rows("SELECT body FROM vms WHERE state != 6 AND body LIKE '%\"sha256\"%'")
+            for file in files_of(vm_of(row), disks=True)
+            if file.sha256
+        }
+
+
+def fetched_by(vm: Vm) -> dict[str, str]:
+    """SHA-256 of the files from URLs that the machine's context has, by source."""
+    return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes did: the outcome of each decision is written, and what was held for it becomes free."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ....errors import StalePlan
+from ....model.plan import VmOutcome
+from ....model.states import VmState
+from ....model.transfer import way_back
+from ...ports import VmRecord
+from ..device_orders import lasting, nics_detached_before
+from ..disks import Disks, text_of
+from ..given_up import GivenUps
+from ..images import Images
+from ..networks import Networks
+from ..store import compact
+from .end import Endings
+from .graphics_ports import GraphicsPorts
+from .image_uses import ImageUses
+from .rows import VmRows, orders_of, recreation_of
+from .transitions import Transitions
+from .update import WITH_MEMORY
+from .view import View
+
+
+@dataclass(frozen=True)
+class Recording:
+    rows: VmRows
+    images: Images
+    networks: Networks
+    ports: GraphicsPorts
+    uses: ImageUses
+    tasks: Disks
+    given_up: GivenUps
+    transitions: Transitions
+    endings: Endings
+    view: View
+
+    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
+        """Take over what a node did; outcomes None: it did not answer. done_number: see VmsPort. Returns the machines
+        that moved."""
+        if outcomes is None:
+            return self._record_silence(host)
+        self.rows.store.db.execute(
+            "INSERT INTO meta SELECT 'recorded/' || id, ?1 FROM hosts WHERE name = ?2 AND ?1 > 0"
+            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+            (done_number, host),
+        )
+        touched = []
+        for outcome in outcomes:
+            row = self.rows.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
+            if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
+                self.given_up.ended(outcome.vm_id)
+            if row is None or outcome.generation != row["generation"] or row["settled"]:
+                continue  # decided anew since, or recorded already: the newer decision's own outcome counts
+            if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
+                continue  # the run whose plan is newer does it, and records it
+            touched.append(outcome.vm_id)
+            self._record_outcome(row, outcome, host)
+        return self.view.pool(ids=touched, done=True)
+
+    def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
+        """Take over what became of a decision about one machine."""
+        self.tasks.record(row, outcome, way_back(away) if (away := self.uses.away(row)) else "")
+        if outcome.state == "DONE":
+            self.endings.end(row, host)
+            return
+        left = lasting(row)
+        # A recreation that failed is still to be done: the domain may be the old one, with all that it had.
+        recreation = {} if outcome.error is None else recreation_of(row)
+        done = not recreation and (outcome.error is None if outcome.fitted is None else outcome.fitted)
+        if outcome.state != "PROLOG_FAILURE" and (done or not left.get("grown")):
+            # Nodes make and grow disks first: even where something else failed, these have their SIZE.
+            self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+        if done:
+            self.networks.let_go(row["id"], nics_detached_before(row))
+            if left.get("detached"):
+                self.images.release(row["id"], written=True, back=self.uses.back(row), disks=left["detached"])
+            self.networks.release_kept(row["id"])
+            self.images.release_kept(row["id"])
+            left = {}
+        operation = orders_of(row).get("operation")
+        if done and (operation == "recreate" or self.tasks.found_state(row) not in WITH_MEMORY):
+            self.ports.drop_held(row["id"])
+        anew = operation or self.tasks.found_state(row) not in WITH_MEMORY
+        if outcome.error is None and anew:
+            self.transitions.drop_former(row["id"])
+        error = text_of(outcome.error)
+        self.transitions.move([(outcome.vm_id, outcome.state, error)], "deploy")
+        # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
+        wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
+        if wanted == "DONE":
+            return  # it is half taken away: every plan contains it until it is gone
+        self.rows.store.db.execute(
+            "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
+            (wanted, error, compact({**left, **recreation}), outcome.vm_id),
+        )
+
+    def _left_as(self, state: str, row: sqlite3.Row) -> str:
+        """The state that is wanted of a machine which failed to reach another. A machine that lives on is wanted as it
+        is, unless another has its name by now."""
+        if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
+            return str(row["wanted"])
+        if row["wanted"] == "DONE" and self.view.pool(names=[row["name"]]):
+            return "DONE"
+        return state
+
+    def _record_silence(self, host: str) -> list[VmRecord]:
+        """Note on the machines for which the host had orders that it did not answer."""
+        text = f"host {host} did not answer"
+        rows = self.rows.store.rows(
+            "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
+            " WHERE hosts.name = ? AND settled = 0 AND vms.error != ?",
+            host,
+            text,
+        )
+        for row in rows:
+            self.rows.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
+        return self.view.pool(ids=[row["id"] for row in rows])
+
+
+def _sizes(body: str) -> dict[int, int]:
+    """MB by disk id of the disks that a machine writes to."""
+    return {disk["disk_id"]: disk["size"] for disk in json.loads(body)["disks"] if not disk["readonly"]}

@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine is made anew under its own id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ....model.owner import Owner
+from ....model.states import LcmState
+from ....model.template import Template
+from ...ports import VmOrders, VmRecord
+from ..device_orders import nics_anew
+from ..hosts import Hosts
+from ..images import Images
+from ..networks import Networks
+from ..references import id_of
+from .assemble import Assembler, Blueprint
+from .capacity import Capacity, overhead
+from .decide import Decisions
+from .graphics_ports import GraphicsPorts
+from .image_uses import ImageUses
+from .nics import Nics
+from .rows import VmRows, request_of, vm_of
+from .template_references import References
+from .view import View
+
+
+@dataclass(frozen=True)
+class Recreation:
+    rows: VmRows
+    hosts: Hosts
+    images: Images
+    networks: Networks
+    capacity: Capacity
+    ports: GraphicsPorts
+    nics: Nics
+    uses: ImageUses
+    assembler: Assembler
+    decisions: Decisions
+    view: View
+
+    def recreate(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
+        """Have a machine made anew under its own id: new disks, and new leases where its NICs differ."""
+        row = self.rows.get(vm_id)
+        old = vm_of(row)
+        host = self.hosts.by_id()[row["host_id"]]
+        references = References(self.images, self.networks)
+        demands = references.demands(row["name"], template)
+        gives = self.capacity.repromise(row, host, demands)
+        images = references.images_of(row["name"], template, demands)
+        away = self.uses.away(row)
+        # The files of images that the new machine uses too stay on its host.
+        stay = {id_of(image) for image in images.values() if image.persistent} if away else ()
+        # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
+        # for the old domain; neither where it never opened them.
+        unopened = self.capacity.never_made(row)
+        let_go = None if away or unopened else self.images.keep(vm_id, {id_of(image) for image in images.values()})
+        self.images.release(vm_id, written=True, back=self.uses.back(row), stay=stay, disks=let_go)
+        self.uses.acquire(vm_id, row["name"], images)
+        there, coming, gone = nics_anew(old, request_of(row), template, references.network_ids(row["name"], demands))
+        self.networks.let_go(vm_id, gone)
+        # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its
+        # part of the list earlier. The machine itself may get one of these addresses again.
+        held = self.networks.held_by(vm_id)
+        self.networks.release_kept(vm_id)
+        nics = self.nics.with_new(row, demands, there, coming, references)
+        self.networks.keep(vm_id, held)
+        self.ports.hold(vm_id)
+        port = self.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
+        blueprint = Blueprint(
+            vm_id,
+            row["uuid"],
+            row["name"],
+            host.hypervisor,
+            template,
+            images,
+            nics,
+            port,
+            owner or old.owner,
+            graphics=old.graphics,
+        )
+        body, warnings = self.assembler.assemble(blueprint, references)
+        self.rows.write_request(
+            body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
+        )
+        orders = VmOrders(hard=True, operation="recreate")
+        self.decisions.decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
+        return replace(self.view.one(vm_id), warnings=warnings)

@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What templates of machines refer to: the images, networks and files that one batch names, each looked up once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ....context import variables
+from ....errors import InvalidValue, NebulaError, NotFound, WrongState
+from ....model.image import Image
+from ....model.instantiate.demands import Demands
+from ....model.instantiate.demands import demands as demands_of
+from ....model.instantiate.validate import refusals as refusals_of
+from ....model.network import Network
+from ....model.states import ImageState, ImageType
+from ....model.template import Template
+from ..images import Images
+from ..networks import Networks
+from ..references import id_of
+from ..store import compact
+
+
+class References:
+    """References of the templates of one batch. What is looked up is kept, so an object of this class serves one verb
+    and no longer."""
+
+    def __init__(self, images: Images, networks: Networks) -> None:
+        self._images = images
+        self._networks = networks
+        self._image: dict[Any, Image] = {}
+        self._network: dict[Any, Network] = {}
+        self._demands: dict[int, tuple[Template, Demands]] = {}
+        self._values: dict[tuple[int, int], Mapping[str, str]] = {}
+        self._refusals: dict[int, dict[str, NebulaError]] = {}
+        self._json: dict[int, str] = {}
+        self._context: dict[int, tuple[list[Network], list[Image]]] = {}
+
+    def demands(self, name: str, template: Template) -> Demands:
+        # By identity: the machines of one request share one template object, and comparing it costs more than this.
+        known = self._demands.get(id(template))
+        if known is None:
+            known = self._demands[id(template)] = (template, demands_of(template, f"VM {name}"))
+        return known[1]
+
+    def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+        if id(template) not in self._refusals:
+            self._refusals[id(template)] = refusals_of(template, f"VM {name}", hypervisors)
+        return self._refusals[id(template)]
+
+    def as_json(self, template: Template) -> str:
+        if id(template) not in self._json:
+            self._json[id(template)] = compact(template.to_attributes())
+        return self._json[id(template)]
+
+    def images_of(self, name: str, template: Template, demands: Demands) -> dict[int, Image]:
+        found = {}
+        for index, ref in enumerate(demands.images):
+            if ref is None:
+                continue
+            if ref not in self._image:
+                try:
+                    self._image[ref] = self._images.uncounted(ref)
+                except NebulaError as error:
+                    error.asked = f"VM {name}, DISK {index}: {error.asked}"
+                    raise
+            found[index] = self._image[ref]
+        return found
+
+    def of_context(self, template: Template) -> tuple[list[Network], list[Image]]:
+        """Networks and images that expressions of CONTEXT name. One that is not there expands to nothing, with a
+        warning of its own; a file has to be there."""
+        if id(template) not in self._context:
+            networks, images = [], []
+            for expression in variables.references(template):
+                if expression.name == "FILE" and expression.value:
+                    images.append(self._file(expression.value))
+                    continue
+                with contextlib.suppress(NotFound):
+                    if expression.name == "NETWORK" and expression.value:
+                        networks.append(self._networks.info(expression.value))
+                    elif expression.name == "IMAGE" and expression.value:
+                        images.append(self._images.info(expression.value))
+            self._context[id(template)] = (networks, images)
+        return self._context[id(template)]
+
+    def _file(self, ref: Any) -> Image:
+        """An image for $FILE in CONTEXT: without it the machine would lack a file, so it is no matter of a warning."""
+        image = self._images.uncounted(ref)
+        if image.type != ImageType.CONTEXT:
+            raise InvalidValue(
+                f"CONTEXT: $FILE of image {image.name}",
+                f"it is of type {image.type.name}",
+                "Name an image of type CONTEXT",
+            )
+        if image.state != ImageState.READY:
+            raise WrongState(
+                f"CONTEXT: $FILE of image {image.name}",
+                f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else ""),
+                "It has to be READY: see nebula_image",
+            )
+        return image
+
+    def network(self, where: str, ref: Any) -> Network:
+        if ref not in self._network:
+            try:
+                self._network[ref] = self._networks.info(ref)
+            except NebulaError as error:
+                error.asked = f"{where}: {error.asked}"
+                raise
+        return self._network[ref]
+
+    def networks_of(self, name: str, demands: Demands) -> list[Network]:
+        where = f"VM {name}, NIC"
+        return [self.network(f"{where} {index}", demand.network) for index, demand in enumerate(demands.nics)]
+
+    def network_ids(self, name: str, demands: Demands) -> list[int]:
+        return [id_of(network) for network in self.networks_of(name, demands)]
+
+    def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
+        return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)
+
+    def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
+        key = (id_of(network), ar_id)
+        if key not in self._values:
+            self._values[key] = self._networks.nic_values(network, ar_id)
+        return self._values[key]

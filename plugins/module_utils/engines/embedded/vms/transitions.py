@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that their nodes found in another state than the catalog has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+from ..store import compact
+from .graphics_ports import GraphicsPorts
+from .rows import VmRows, numbers_of
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """now: s since the epoch."""
+
+    rows: VmRows
+    ports: GraphicsPorts
+    now: Callable[[], int]
+
+    def move(self, moved: Sequence[tuple[int, str, str]], action: str) -> None:
+        """Write the states that machines are in. moved: id, state and reason of each. action: the histories' word."""
+        for vm_id, name, reason in moved:
+            state, lcm = numbers_of(name)
+            self.rows.store.db.execute(
+                "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
+            )
+            if name == "POWEROFF":
+                self.drop_former(vm_id)
+                self.ports.drop_held(vm_id)
+        hosts = self.rows.host_names([vm_id for vm_id, _n, _r in moved])
+        self.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
+
+    def drop_former(self, vm_id: int) -> None:
+        """Forget the name that the guest had before a change of its context: it was started with the new one, or is
+        off."""
+        row = self.rows.store.row('SELECT body FROM vms WHERE id = ? AND body NOT LIKE \'%"former":""%\'', vm_id)
+        body = json.loads(row["body"]) if row is not None else {}
+        if body.get("former"):
+            body["former"] = ""
+            self.rows.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(body), vm_id))

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine that is there is changed to what its template says now, and a machine gets another name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ....errors import Conflict, WrongState
+from ....model import changes as model_changes
+from ....model import rules
+from ....model.devices import DEVICES, Has
+from ....model.disk import Disk
+from ....model.instantiate.build import Kept
+from ....model.instantiate.demands import Demands
+from ....model.names import check_name
+from ....model.owner import Owner
+from ....model.plain import to_plain
+from ....model.states import LcmState, VmState
+from ....model.template import Template
+from ....model.vm import Vm
+from ...ports import VmOrders, VmRecord
+from ..device_orders import compare, has_of, next_disk, with_lasting
+from ..disks import Disks
+from ..hosts import Hosts
+from ..images import Images
+from ..networks import Networks
+from .assemble import Assembler, Blueprint, fetched_by
+from .capacity import Capacity, overhead
+from .decide import Decisions
+from .graphics_ports import GraphicsPorts
+from .image_uses import ImageUses
+from .nics import Nics
+from .rows import VmRows, request_of, vm_of
+from .template_references import References
+from .view import View, hostname_of
+
+# States in which a guest goes on with what it read when it was started.
+WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
+
+
+@dataclass(frozen=True)
+class Updates:
+    rows: VmRows
+    hosts: Hosts
+    images: Images
+    networks: Networks
+    capacity: Capacity
+    ports: GraphicsPorts
+    nics: Nics
+    uses: ImageUses
+    assembler: Assembler
+    tasks: Disks
+    decisions: Decisions
+    view: View
+
+    def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+        """What the machine has, or is to have, of each DISK and NIC of its request."""
+        return has_of(json.loads(self.rows.get(vm_id)["body"]))
+
+    def update(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
+        row = self.rows.get(vm_id)
+        vm = vm_of(row)
+        changes = model_changes.changes(request_of(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
+        host = self.hosts.by_id()[row["host_id"]]
+        references = References(self.images, self.networks)
+        devices = compare(vm, request_of(row), template, next_disk(self.rows.store, vm))
+        self.tasks.refuse_tasked(row, devices.gone_disks)
+        demands = _of_images_had(references.demands(row["name"], template), devices.kept)
+        images = references.images_of(row["name"], template, demands)
+        port = vm.graphics.port if vm.graphics else None
+        if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
+            self.ports.hold(vm_id)
+            port = self.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
+        elif not demands.graphics:
+            self.ports.hold(vm_id)
+        gives = self.capacity.repromise(row, host, demands)
+        came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
+        self.uses.acquire(vm_id, row["name"], came)
+        self.networks.let_go(vm_id, devices.gone_nics)
+        nics = self.nics.with_new(row, demands, devices.nics, devices.new_nics, references)
+        blueprint = Blueprint(
+            vm_id,
+            row["uuid"],
+            row["name"],
+            host.hypervisor,
+            template,
+            images,
+            nics,
+            port,
+            owner or vm.owner,
+            {} if any(change.attribute == "CONTEXT" for change in changes) else fetched_by(vm),
+            devices.kept,
+            vm.graphics,
+        )
+        body, warnings = self.assembler.assemble(blueprint, references)
+        body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
+        body = replace(body, former=_former(vm, body, self.tasks.found_state(row)))
+        self.rows.write_request(
+            body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
+        )
+        renamed = body.name != vm.name
+        acting = [change for change in changes if change.how != "catalog"]
+        left = with_lasting(row, devices, any(change.attribute in DEVICES for change in acting))
+        if renamed or body.context != vm.context or acting or (row["settled"] and left):
+            state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
+            action = "rename" if renamed else "updateconf"
+            self.decisions.decide(row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, left=left, gives=gives)
+        return replace(self.view.one(vm_id), warnings=warnings)
+
+    def rename(self, vm_id: int, name: str) -> VmRecord:
+        row = self.rows.get(vm_id)
+        asked = f"VM {row['name']} (id {vm_id}): rename to {name}"
+        check_name("VM", name)
+        if row["wanted"] == "DONE":
+            raise WrongState(asked, "it is being ended", "Its name is free once it is gone")
+        other = self.rows.store.row("SELECT id FROM vms WHERE name = ? AND wanted != 'DONE' AND id != ?", name, vm_id)
+        if other is not None:
+            raise Conflict(asked, f"id {other['id']} has that name", "Choose another name")
+        if name != row["name"]:
+            # A machine that still belonged to its pattern would be ended by the pattern's count.
+            self.rows.store.db.execute(
+                "UPDATE vms SET name = ?, pattern = '', position = NULL WHERE id = ?", (name, vm_id)
+            )
+            return self.update(vm_id, request_of(row), None)
+        return self.view.one(vm_id)
+
+
+def _former(old: Vm, new: Vm, state: str) -> str:
+    """The name that the guest still has once the machine is as `new` says, "" if its context gives it the same name.
+    state: in which the machine was found."""
+    if state not in WITH_MEMORY or old.context is None or new.context is None:
+        return ""
+    called = old.former or hostname_of(old.context.variables)
+    return "" if called == hostname_of(new.context.variables) else called
+
+
+def _of_images_had(demands: Demands, kept: Kept) -> Demands:
+    """The demands with disks that are there named by the ids of their images, as other images may have the names by
+    now."""
+    had = {
+        number: disk.image_id
+        for number, disk in enumerate(kept.disks)
+        if disk is not None and disk.image_id is not None
+    }
+    return replace(demands, images=tuple(had.get(number, ref) for number, ref in enumerate(demands.images)))
+
+
+def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...]:
+    """The new disks; one that exists stays as it was made, or is made larger, as its image may have changed since.
+    grown: MB by disk id."""
+    by_id = {disk.disk_id: disk for disk in old.disks}
+    return tuple(
+        replace(
+            disk,
+            source=by_id[disk.disk_id].source,
+            generation=by_id[disk.disk_id].generation,
+            image_uuid=by_id[disk.disk_id].image_uuid,
+            format=by_id[disk.disk_id].format,
+            driver=by_id[disk.disk_id].driver,
+            size=grown.get(disk.disk_id, by_id[disk.disk_id].size),
+            luks_secret=by_id[disk.disk_id].luks_secret,
+            snapshots=by_id[disk.disk_id].snapshots,
+            inject=by_id[disk.disk_id].inject,
+            trusted=by_id[disk.disk_id].trusted,
+        )
+        if disk.disk_id in by_id
+        else disk
+        for disk in new.disks
+    )

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How machines of the catalog are shown: the record of a row, and the machines that names, patterns and ids select."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ....model.host import Host
+from ....model.owner import Owner
+from ....model.plain import from_plain
+from ....model.states import VmState, vm_state_name
+from ...ports import VmRecord
+from ..device_orders import runs_with_others
+from ..given_up import GivenUps
+from ..hosts import Hosts
+from ..images import Images
+from ..networks import Networks
+from .rows import VmRows, recreation_of, request_of
+from .template_references import References
+
+
+@dataclass(frozen=True)
+class View:
+    rows: VmRows
+    images: Images
+    networks: Networks
+    hosts: Hosts
+    given_up: GivenUps
+
+    def pool(
+        self,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
+        done: bool = False,
+    ) -> list[VmRecord]:
+        """The machines that any of the selectors names; all without one. Those in state DONE only with `done`."""
+        hosts = self.hosts.by_id()
+        references = References(self.images, self.networks)
+        if names is None and patterns is None and ids is None:
+            where = "" if done else "WHERE state != 6"
+            rows = self.rows.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
+            return [self._record(row, hosts, references) for row in rows]
+        found: dict[int, sqlite3.Row] = {}
+        # A name belongs to the machine that is not on its way out: the index says so too.
+        alive = "" if done else " AND wanted != 'DONE'"
+        for column, values in (("name", names), ("pattern", patterns)):
+            for row in self.rows.select(column, values or (), alive):
+                found[row["id"]] = row
+        for row in self.rows.select("id", ids or (), "" if done else " AND state != 6"):
+            found[row["id"]] = row
+        return [self._record(found[vm_id], hosts, references) for vm_id in sorted(found)]
+
+    def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:
+        body = json.loads(row["body"]) if row["body"] else {}
+        outdated = row["state"] != VmState.DONE and outdated_by(body, references)
+        return record_of(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
+
+    def one(self, vm_id: int) -> VmRecord:
+        """The record of a machine that is not DONE."""
+        return self.pool(ids=[vm_id])[0]
+
+
+def outdated_by(body: Mapping[str, Any], references: References) -> bool:
+    """Whether the machine's context was made of values that its networks do not have any more."""
+    if not body.get("context"):
+        return False
+    return any(
+        nic["network_id"] is not None
+        and dict(references.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
+        for nic in body.get("nics", ())
+    )
+
+
+def hostname_of(given: Mapping[str, str]) -> str:
+    """The name that a context gives to the guest, "" if none."""
+    return given.get("SET_HOSTNAME") or given.get("HOSTNAME") or ""
+
+
+def addresses_of(variables: Mapping[str, str]) -> list[str]:
+    """The addresses that a context gives to the guest's interfaces. Those that come by DHCP and the like are not among
+    them."""
+    found = []
+    for name in sorted(variables):
+        nic = re.match(r"(ETH\d+)_(IP6?|IP6_ULA)$", name)
+        if nic and variables[name]:
+            method = variables.get(f"{nic[1]}_METHOD", "")
+            if nic[2] != "IP":
+                # Where it is empty, guests go by the other.
+                method = variables.get(f"{nic[1]}_IP6_METHOD", "") or method
+            if method.strip().lower() in ("", "static"):
+                found.append(variables[name])
+    return found
+
+
+def record_of(
+    row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any], outdated: bool, doubled: str
+) -> VmRecord:
+    """How users see the machine: without values of its context, and without passwords."""
+    host = hosts.get(row["host_id"])
+    context = body.get("context")
+    given = (context or {}).get("variables") or {}
+    graphics = body.get("graphics") or {}
+    return VmRecord(
+        id=row["id"],
+        name=row["name"],
+        uuid=body.get("uuid") or row["uuid"],
+        state=vm_state_name(row["state"], row["lcm_state"]),
+        wanted=row["wanted"],
+        host=host.name if host else "",
+        hypervisor=host.hypervisor if host else "",
+        generation=row["generation"],
+        cpu=row["cpu"],
+        vcpu=body.get("vcpu"),
+        memory=row["memory"],
+        template=row["template"],
+        pattern=row["pattern"],
+        position=row["position"],
+        error=row["error"],
+        outdated=outdated,
+        awaits=row["orders"] != "{}" and runs_with_others(row),
+        recreates=bool(row["settled"]) and bool(recreation_of(row)),
+        doubled=doubled,
+        stime=row["stime"],
+        etime=row["etime"],
+        hostname=hostname_of(given),
+        former=body.get("former", ""),
+        addresses=addresses_of(given) if context else None,
+        nics=[
+            {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}
+            for nic in body.get("nics", ())
+        ],
+        disks=[
+            {
+                **{
+                    key: disk[key]
+                    for key in ("disk_id", "image", "image_id", "type", "target", "size", "save", "readonly")
+                },
+                # Machines of older versions have none.
+                "snapshots": [dict(each) for each in disk.get("snapshots", ())],
+            }
+            for disk in body.get("disks", ())
+        ],
+        graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},
+        request=request_of(row) if row["request"] else None,
+        # Machines of older versions were oneadmin's.
+        owner=from_plain(Owner, body["owner"]) if body.get("owner") else Owner(),
+    )

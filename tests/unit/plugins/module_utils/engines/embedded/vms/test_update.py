@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that are changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
+    HostState,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    row,
+)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
+    PLAIN,
+    record,
+)
+
+
+def test_a_nic_that_comes_later_keeps_to_the_node_of_its_network(inside):
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    network = inside.networks.info("Public")
+    inside.networks.update(network.id, attributes={**network.attributes, "ONE_NODE": "YES"})
+    inside.vms.instantiate([VmRequest("a", PLAIN, host="node1")])
+    bare = PLAIN.without("NIC")
+    (made,) = inside.vms.instantiate([VmRequest("b", bare, host="node2", wanted="POWEROFF")])
+    for change in (inside.vms.update, inside.vms.recreate):
+        with pytest.raises(Conflict, match="network Public: one_node: its machines would be on 2"), inside.attempt():
+            change(made.id, PLAIN)
+
+
+def test_what_only_the_catalog_remembers_needs_no_node(web):
+    before = record(web)
+    described = replace(before.request, attributes=(*before.request.attributes, ("DESCRIPTION", "of the web")))
+    after = web.vms.update(0, described)
+    assert (after.request, after.generation, after.state) == (described, before.generation, "RUNNING")
+    assert web.vms.plans() == {}
+
+
+def test_a_disk_that_is_there_stays_as_it_was_made(web):
+    """Its image went on since."""
+    before = json.loads(row(web)["body"])["disks"][0]
+    web.images.update("demo", generation=5, format="raw", source="/elsewhere")
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "1"})))
+    assert json.loads(row(web)["body"])["disks"][0] == before
+
+
+def test_a_disk_grows_by_what_its_machine_asks_for_and_not_with_its_image(web):
+    web.images.update("demo", size=500)
+    before = record(web).disks[0]
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "1"})))
+    assert record(web).disks[0] == before
+    vector = record(web).request.vectors("DISK")[0]
+    web.vms.update(0, record(web).request.with_vectors("DISK", [{**vector, "SIZE": "900"}]))
+    assert [disk["size"] for disk in record(web).disks] == [900]
+    assert json.loads(row(web)["orders"])["grown"] == [0]
+    web.images.update("demo", size=2000)
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "2"})))
+    assert [disk["size"] for disk in record(web).disks] == [900]
+    # It keeps what it has where nothing is asked for any more.
+    web.vms.update(0, record(web).request.with_vectors("DISK", [vector]))
+    assert [disk["size"] for disk in record(web).disks] == [900]
+
+
+@pytest.mark.parametrize(
+    ("said", "target"),
+    [({"TARGET": "sdc"}, "sdc"), ({"DEV_PREFIX": "sd"}, "sdb"), ({"DEV_PREFIX": "vd"}, "vda"), ({}, "vda")],
+)
+def test_a_disk_is_where_its_list_says_or_stays_where_it_is(web, said, target):
+    web.vms.update(0, record(web).request.with_vectors("DISK", [{"IMAGE": "demo", **said}]))
+    assert [(disk["disk_id"], disk["target"]) for disk in record(web).disks] == [(0, target)]
+
+
+def test_what_a_machine_has_of_each_device_is_told_for_its_list(web):
+    has = web.vms.devices(0)
+    assert [(each.values["IMAGE"], each.own, each.boots) for each in has["DISK"]] == [("demo", True, True)]
+    assert [each.values["IP"] for each in has["NIC"]] == ["10.66.0.10"]
