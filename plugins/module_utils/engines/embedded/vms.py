@@ -20,7 +20,7 @@ from ...context import formats, variables
 from ...context.sources import Sources
 from ...errors import BeingEnded, Conflict, InvalidValue, NebulaError, NoCapacity, NotFound, StalePlan, WrongState
 from ...model import changes as model_changes
-from ...model import rules
+from ...model import defaults, rules
 from ...model.devices import DEVICES, Has
 from ...model.disk import Disk
 from ...model.host import Host
@@ -62,7 +62,7 @@ from .plans import Plans, Said, files_of, given_with
 from .scheduler import NOTHING, Held, Homes, Scheduler
 from .store import Store, compact
 
-FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
+FIRST_VNC_PORT, LAST_VNC_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
 CHUNK = 500  # values per IN (…): SQLite's default limit is 999 in older versions
 
 # What a machine does on its way to the state wanted, by (wanted, state before).
