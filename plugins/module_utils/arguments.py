@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import InvalidValue
+from .model import defaults
 from .model.flags import flag
 from .model.names import nearest
 from .model.numbers import whole
 from .model.plain import json_value
 from .sync import Item
 
-ROOT: dict[str, Any] = {"root": {"type": "path", "default": "/var/lib/nebula"}}
+ROOT: dict[str, Any] = {"root": {"type": "path", "default": defaults.ROOT}}
 # Every module of the action group takes both, so that module_defaults may set them for a whole play.
 ENGINE: dict[str, Any] = {"engine": {"type": "str", "default": "embedded", "choices": ["embedded"]}, **ROOT}
 # Characters of an option: a plan of ten thousand machines has a tenth of it.

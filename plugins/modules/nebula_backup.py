@@ -66,6 +66,7 @@ backup:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
@@ -73,8 +74,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.runner import exe
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": "/var/backups/nebula"},
-            "keep": {"type": "int", "default": 10},
+            "directory": {"type": "path", "default": defaults.BACKUPS},
+            "keep": {"type": "int", "default": defaults.KEPT_BACKUPS},
             "images": {"type": "bool", "default": False},
             **ENGINE,
         },

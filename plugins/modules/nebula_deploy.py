@@ -221,6 +221,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import items, plan_for
@@ -288,7 +289,7 @@ def main() -> None:
             "plan": {"type": "json", "no_log": True},
             "host": {"type": "str", "required": True},
             "catalog": {"type": "str"},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
             "threads": {"type": "int", "default": 0},
             "safe_dirs": {"type": "list", "elements": "path", "default": []},
             "restricted_dirs": {"type": "list", "elements": "path", "default": [*RESTRICTED]},

@@ -145,6 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.access import CONSOLES
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.hosts import KEYS, apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -172,7 +173,7 @@ def main():
     spec = dict(
         name={"type": "str"},
         # The drivers' names. The drivers themselves stay where they are: a front-end has no use for them.
-        hypervisor={"type": "str", "default": "kvm", "choices": sorted(CONSOLES)},
+        hypervisor={"type": "str", "default": defaults.HYPERVISOR, "choices": sorted(CONSOLES)},
         memory={"type": "int"},
         cpu={"type": "float"},
         reserved_memory={"type": "int"},

@@ -376,6 +376,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import (
     KEYS,
@@ -464,10 +465,10 @@ def main():
         state={"type": "str", "default": "present", "choices": [*STATES]},
         images={"type": "json", "no_log": True},
         validate_certs={"type": "bool", "default": True},
-        timeout={"type": "int", "default": 30},
-        min_speed={"type": "int", "default": 16},
-        wait_timeout={"type": "int", "default": 600},
-        max_size={"type": "int", "default": 262144},
+        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
+        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
+        wait_timeout={"type": "int", "default": defaults.IMAGE_WAIT_SECONDS},
+        max_size={"type": "int", "default": defaults.IMAGE_MAX_SIZE},
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.

@@ -170,6 +170,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -205,7 +206,7 @@ def main() -> None:
             "timezone": {"type": "str", "default": ""},
             "files": {"type": "json", "no_log": True},
             "images": {"type": "json", "no_log": True},
-            "wait_timeout": {"type": "int", "default": 900},
+            "wait_timeout": {"type": "int", "default": defaults.PREPARE_WAIT_SECONDS},
             **ENGINE,
         },
         required_one_of=[("name", "path", "images")],

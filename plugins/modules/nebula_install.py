@@ -141,6 +141,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.deps import respa
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.install import steps
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -152,7 +153,7 @@ def run(params, check_mode):
     if only is not None:
         items = [item for item in items if str(item["name"]) in only]
         refused = [item for item in refused if item.name in only]
-    settings = steps.Settings(
+    settings = Settings(
         check_mode=check_mode,
         root=params["root"],
         answers=parse_json(params["answers"] or "{}", "answers"),
@@ -170,8 +171,8 @@ def run(params, check_mode):
     return Result(
         [*(refused if reported else ()), *outcome.items(reported)],
         {
-            "installs": [steps.row(work) for work in works],
-            "going": [work.name for work in works if steps.goes_on(work)],
+            "installs": [row(work) for work in works],
+            "going": [work.name for work in works if goes_on(work)],
             "isos": outcome.isos,
             "vms": outcome.vms,
             "waits": outcome.waits,

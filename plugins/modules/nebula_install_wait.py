@@ -96,6 +96,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.install import watch
 from ansible_collections.nebula.provision.plugins.module_utils.install.waits import ending_view, watched_of
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
@@ -140,7 +141,7 @@ def main():
             "installs": {"type": "list", "elements": "dict", "required": True},
             "vms": {"type": "list", "elements": "dict", "required": True},
             "catalog": {"type": "str", "required": True},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
             **ENGINE,
             **PROGRESS,
         },

@@ -153,6 +153,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare, transfer
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
@@ -161,7 +162,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": "kvm"},
+            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
             "accelerator": {"type": "str", "choices": ["auto", "kvm", "qemu"], "default": "auto"},
             "manage_services": {"type": "bool", "default": True},
             "catalog": {"type": "str"},

@@ -116,6 +116,7 @@ plans:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
@@ -124,7 +125,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "file": {"type": "path"},
-            "directory": {"type": "path", "default": "/var/backups/nebula"},
+            "directory": {"type": "path", "default": defaults.BACKUPS},
             "observed": {"type": "list", "elements": "dict", "required": True},
             "force": {"type": "bool", "default": False},
             "unknown": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},

@@ -135,6 +135,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import machines_of, sources
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
@@ -175,7 +176,7 @@ def shown(verdict):
 def main():
     spec = {
         "vms": {"type": "json", "required": True},
-        "timeout": {"type": "int", "default": 180},
+        "timeout": {"type": "int", "default": defaults.VERIFY_SECONDS},
         "pattern": {"type": "str", "default": ""},
         "patterns": {"type": "dict", "default": {}},
         "by": {

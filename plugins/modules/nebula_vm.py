@@ -502,7 +502,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults, deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
@@ -598,7 +598,7 @@ def main():
         recreate={"type": "bool", "default": False},
         detach={"type": "bool", "default": False},
         hard={"type": "bool", "default": False},
-        shutdown_timeout={"type": "int", "default": 120},
+        shutdown_timeout={"type": "int", "default": defaults.SHUTDOWN_SECONDS},
         strict={"type": "bool", "default": False},
         vms={"type": "json", "no_log": True},
         hosts={"type": "list", "elements": "str"},
@@ -608,8 +608,8 @@ def main():
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         validate_certs={"type": "bool", "default": True},
-        timeout={"type": "int", "default": 30},
-        min_speed={"type": "int", "default": 16},
+        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
+        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
         return_plans={"type": "bool", "default": False},
         declared={"type": "json", "no_log": True},
         **ENGINE,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..errors import Unsupported
-from ..model import rules
+from ..model import defaults, rules
 from ..model.datastore import Datastore
 from ..model.devices import Has
 from ..model.host import Host
@@ -91,7 +91,7 @@ class VmOrders:
     """How a wanted state is to be reached. operation: "", reboot or reset; recreate is recreate()."""
 
     hard: bool = False
-    shutdown_timeout: int = 120
+    shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
     operation: str = ""
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..errors import DownloadFailed, InvalidValue
+from ..model import defaults
 from ..model.numbers import MOST_DIGITS, whole
 
 CHUNK = 1024 * 1024
@@ -26,7 +27,7 @@ SCHEMES = ("http", "https")
 MAX_REDIRECTS = 10
 # The lowest speed that is accepted, in bytes a second, and over how many times `stall` it is taken: that is longer than
 # all attempts to make a broken connection again.
-MIN_SPEED = 16 * 1024
+MIN_SPEED = defaults.DOWNLOAD_MIN_KIB_PER_SECOND * 1024
 WINDOW = 10
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 # What a request goes on with after a redirect: what it says of itself, and which part of the file it wants. All else is

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..errors import CatalogError, ForeignObject, InvalidValue, NotFound, StalePlan
+from ..model import defaults
 from ..model.plain import from_plain, json_value, to_plain
 from .files import explained, lock, read_limited, remove_file, write_atomically
 
@@ -25,7 +26,7 @@ HOST_LOCK_SECONDS = 300
 # Bytes; a node has a few daemons and directories.
 LARGEST = 1024 * 1024
 # Ports of graphics start here: display 0 of VNC.
-FIRST_PORT = 5900
+FIRST_PORT = defaults.FIRST_GRAPHICS_PORT
 _LISTEN = "0A"
 # Of cgroups, in version 2 and 1. The host's own root has none, or one beyond its memory.
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")

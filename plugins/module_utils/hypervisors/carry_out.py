@@ -50,6 +50,7 @@ from ..host.files import (
 from ..host.restricted import Rules
 from ..host.vmlog import VmLog
 from ..install.next_step import MARK, starts_with_host
+from ..model import defaults
 from ..model.disk import DiskFiles
 from ..model.inject import Injected
 from ..model.plain import from_plain, json_value, to_plain
@@ -705,7 +706,7 @@ class Batch:
         graphics = job.vm.graphics
         if graphics is None or not graphics.port:
             return
-        address = graphics.listen or "127.0.0.1"
+        address = graphics.listen or defaults.GRAPHICS_LISTEN
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
             # As QEMU does, so that connections of an ended machine that linger do not count.

@@ -11,13 +11,14 @@ from ..errors import HypervisorError, NebulaError, StalePlan, TimedOut
 from ..host import node
 from ..host.files import explain, lock
 from ..host.vmlog import VmLog
+from ..model import defaults
 from ..model.plan import GivenUp, Plan, VmOutcome
 from ..storage.datastore import vm_directory
 from .base import Driver, Mark
 
 # Seconds that a guest has to shut down. What it has not written by then is lost, and the machine ends all the same:
 # somebody else may have its address.
-SHUTDOWN_SECONDS = 120
+SHUTDOWN_SECONDS = defaults.SHUTDOWN_SECONDS
 
 
 def power_off(plan: Plan, machine: GivenUp, driver: Driver, root: str, wait: float, owned: bool) -> VmOutcome:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
-from ..model import rules, values
+from ..model import defaults, rules, values
 from ..model.image import Image
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
@@ -318,7 +318,7 @@ def _board(shape: Shape) -> dict[str, Any]:
     common: dict[str, Any] = {
         "CPU": "1",
         "MEMORY": str(shape.memory or (4096 if shape.profile == "windows" else 2048)),
-        "GRAPHICS": {"TYPE": "vnc", "LISTEN": "127.0.0.1"},
+        "GRAPHICS": {"TYPE": defaults.GRAPHICS_TYPE, "LISTEN": defaults.GRAPHICS_LISTEN},
     }
     if shape.profile == "windows":
         common.update(

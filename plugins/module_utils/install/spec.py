@@ -16,6 +16,7 @@ from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
 from ..host.download import is_url, without_secrets
+from ..model import defaults
 from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import LONGEST, check_name, nearest
@@ -38,7 +39,6 @@ END_KEYS = ("pattern",)
 STATES = ("present", "installed", "absent")
 FORMATS = ("raw", "qcow2")
 LONGEST_TIMEOUT = 7 * 86_400
-DEFAULT_TIMEOUT = 3600
 # What follows the name of an image in names of ours.
 _LONGEST_AFFIX = len("install--answers")
 
@@ -101,10 +101,10 @@ class Spec:
     drivers: str = ""
     pattern: str = ""
     marker: bool = False
-    timeout: int = DEFAULT_TIMEOUT
+    timeout: int = defaults.INSTALL_SECONDS
     verify: bool = True
     trial: str = ""
-    trial_timeout: int = 300
+    trial_timeout: int = defaults.TRIAL_SECONDS
     keep: bool = False
     host: str = ""
     shape: Shape = Shape("", "")
@@ -160,7 +160,7 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
         initrd=_text(item, "initrd", where),
         kernel_cmd=_text(item, "kernel_cmd", where),
         drivers=_text(item, "drivers", where),
-        timeout=_number(item, "timeout", where, LONGEST_TIMEOUT) or DEFAULT_TIMEOUT,
+        timeout=_number(item, "timeout", where, LONGEST_TIMEOUT) or defaults.INSTALL_SECONDS,
         keep=item.get("keep") is not None and flag(item["keep"], f"{where}: keep"),
         host=_text(item, "host", where),
         shape=Shape(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Union
 
-from . import context, devices
+from . import context, defaults, devices
 from .attributes import NOTES, SILENT, SINGLES, VECTORS
 from .devices import DEVICES, HOTPLUG, POWEROFF, RECREATE, Has, Pairing
 from .template import Template, Value, is_secret
@@ -44,7 +44,7 @@ CHANGEABLE = {
 
 # Names of the machine itself, not of what it is made of.
 _IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
-_DEFAULTS = {"CPU": "1", "CONTEXT_FORMAT": context.FORMATS[0], "CONTEXT_DEVICE": context.DEVICES[0]}
+_DEFAULTS = {"CPU": f"{defaults.CPU:g}", "CONTEXT_FORMAT": context.FORMATS[0], "CONTEXT_DEVICE": context.DEVICES[0]}
 # Where letters' case says nothing; names of images and networks, paths, passwords and contexts are not among them.
 _CASELESS = frozenset((
     "TYPE", "MODEL", "TPM", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD",

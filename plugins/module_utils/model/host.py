@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from . import defaults
 from .states import HostState
 from .transfer import SHARED
 
@@ -41,8 +42,8 @@ class Host:
     memory: int = 0
     cpu: float = 0.0
     reserved_memory: int = 0
-    memory_overcommit: float = 1.0
-    cpu_overcommit: float = 1.0
+    memory_overcommit: float = defaults.MEMORY_OVERCOMMIT
+    cpu_overcommit: float = defaults.CPU_OVERCOMMIT
     memory_used: int = 0
     overhead: Overhead = Overhead()
     overhead_used: int = 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from . import defaults
 from .audit import Inventory
 from .transfer import SHARED, PlannedImage
 from .vm import Vm
@@ -77,7 +78,7 @@ class PlannedVm:
     wanted: str
     operation: str = ""
     hard: bool = False
-    shutdown_timeout: int = 120
+    shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
     seq: int = 0
     previous: str = ""
     tasks: tuple[DiskTask, ...] = ()

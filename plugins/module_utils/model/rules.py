@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import attributes, fit, values, xen
+from . import attributes, defaults, fit, values, xen
 from .image import Image
 from .targets import Devices
 from .template import Template
@@ -42,7 +42,7 @@ class Rules:
     running machine, beside those that always are. ends_at_reboot: RAW by which a machine that reboots ends instead."""
 
     machine: str = ""
-    driver: str = "qcow2"
+    driver: str = defaults.FORMAT
     devices: Devices = Devices()
     check: Callable[[Template, str], None] = _nothing
     format_of: Callable[[str], str] = _none
@@ -54,8 +54,7 @@ class Rules:
 
 
 _KVM = Rules(
-    # As a real oned has it in its defaults.
-    machine="q35",
+    machine=defaults.MACHINE,
     # A floppy would be a device of another kind.
     devices=Devices(lacks=("xen", "uml", "fdc"), renamed={"xvd": "vd"}, cdroms={"xvd": "sd"}, buses={"xen": "virtio"}),
     check=values.check,
@@ -63,10 +62,10 @@ _KVM = Rules(
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )
 _XEN = Rules(
-    driver="raw",
+    driver=defaults.XEN_FORMAT,
     devices=Devices(
         lacks=("uml", "usb", "sata", "fdc"),
-        prefix="xvd",
+        prefix=defaults.XEN_DEV_PREFIX,
         renamed={"vd": "xvd"},
         # Drives are emulated ones, whatever they are called elsewhere.
         cdroms={"sd": "xvd"},
@@ -83,7 +82,7 @@ _XEN = Rules(
     ends_at_reboot="on_reboot = 'destroy'",
 )
 RULES = {"kvm": _KVM, "qemu": _KVM, "xen": _XEN, "xen_libvirt": _XEN}
-DEFAULT = "kvm"
+DEFAULT = defaults.HYPERVISOR
 # All that is understood in DISK/DRIVER, by any of them.
 DRIVERS = ("raw", "qcow2", *(word for word in xen.DRIVERS if word not in ("raw", "qcow2")))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from ..errors import InvalidValue
+from . import defaults
 
 OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
 
@@ -261,8 +262,8 @@ def default_prefix(place: Place, board: Board) -> str:
         return board.devices.prefix
     if place.kind == CDROM:
         # Where hd would be SATA: Debian's cloud kernel, for one, has no driver for that.
-        return "sd" if board.cdrom_on_sd else "hd"
-    return "sd"
+        return defaults.DEV_PREFIX if board.cdrom_on_sd else defaults.CDROM_DEV_PREFIX
+    return defaults.DEV_PREFIX
 
 
 def bare(target: str) -> str:

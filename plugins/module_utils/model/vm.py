@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from . import defaults
 from .context import Context
 from .disk import Disk
 from .nic import Nic
@@ -19,7 +20,7 @@ from .owner import Owner
 class Os:
     """OS = [ … ]. Paths of kernel and initrd are on the node. boot holds device names: disk0, nic0 …"""
 
-    arch: str = "x86_64"
+    arch: str = defaults.ARCH
     machine: str = ""
     boot: tuple[str, ...] = ()
     kernel: str = ""
@@ -37,8 +38,8 @@ class Graphics:
     """GRAPHICS = [ … ]. type is VNC or SPICE, in lower case; the password is cut by the hypervisor's rule, not here.
     made_up: the template leaves the password to the catalog, which makes one up and keeps it."""
 
-    type: str = "vnc"
-    listen: str = "127.0.0.1"
+    type: str = defaults.GRAPHICS_TYPE
+    listen: str = defaults.GRAPHICS_LISTEN
     port: int = 0
     password: str = field(default="", repr=False)
     keymap: str = ""

@@ -23,6 +23,7 @@ from ..guest_disk.open import edits
 from ..host import download, files
 from ..host.download import Download, is_url, without_secrets
 from ..host.restricted import Rules
+from ..model import defaults
 from . import datastore, formats, pipeline, unpacking
 from .unpacking import Blocks
 
@@ -31,7 +32,7 @@ CHUNK = pipeline.CHUNK
 # How often the free space is looked at while writing what has no known size.
 SPACE_CHECK = 64 * MIB
 ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 40, "md5": 32}
-DEFAULT_MAX_SIZE = 256 * 1024 * MIB
+DEFAULT_MAX_SIZE = defaults.IMAGE_MAX_SIZE * MIB
 # Held by the run that stores a file, empty; what it stores, until that is whole.
 PART, NEW = ".part", ".new"
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...context.sources import Sources
+from ...model import defaults
 from ...model.context import ContextFile
 from ...model.host import Host
 from ...model.network import OWN_BRIDGES
@@ -141,7 +142,7 @@ class Plans:
             wanted=row["wanted"],
             operation=orders.get("operation", "") if row["wanted"] != "DONE" else "",
             hard=orders.get("hard", False),
-            shutdown_timeout=orders.get("shutdown_timeout", 120),
+            shutdown_timeout=orders.get("shutdown_timeout", defaults.SHUTDOWN_SECONDS),
             seq=row["seq"],
             previous=orders.get("previous", ""),
             tasks=self.disks.pending(row),

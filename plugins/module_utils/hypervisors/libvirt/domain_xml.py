@@ -13,7 +13,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import targets
+from ...model import defaults, targets
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
@@ -131,7 +131,7 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
     if by_word:
         # libvirt picks the files itself, by the descriptors that the firmware's package brings: no path of ours.
         os_.set("firmware", "efi")
-    put(os_, "type", "hvm", arch=vm.os.arch or "x86_64", machine=machine(vm))
+    put(os_, "type", "hvm", arch=vm.os.arch or defaults.ARCH, machine=machine(vm))
     nvram = f"{site.directory}/{domain_name(vm.vm_id)}_VARS.fd"
     if by_word:
         firmware = ET.SubElement(os_, "firmware")
@@ -248,10 +248,10 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
     driver = given(
         name="qemu",
         type=format_,
-        cache=options.get("CACHE", "none").lower(),
+        cache=options.get("CACHE", defaults.CACHE).lower(),
         error_policy=options.get("ERROR_POLICY", "").lower(),
         io=options.get("IO", "").lower(),
-        discard=options.get("DISCARD", "unmap").lower(),
+        discard=options.get("DISCARD", defaults.DISCARD).lower(),
         iothread=iothread,
         queues=_queues(options.get("VIRTIO_BLK_QUEUES", "") or vm.features.get("VIRTIO_BLK_QUEUES", ""), vm)
         if bus == "virtio"
@@ -355,7 +355,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
     ET.SubElement(element, "mac", {"address": nic.mac})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
-    model = nic.model or "virtio"
+    model = nic.model or defaults.NIC_MODEL
     ET.SubElement(element, "model", {"type": model})
     if model == "virtio":
         # No name: libvirt takes vhost-net where the kernel has it, and an explicit one fails where it has not.

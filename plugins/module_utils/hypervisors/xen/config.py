@@ -15,7 +15,7 @@ from typing import Optional
 
 from ...errors import InvalidValue
 from ...host import console
-from ...model import targets, xen
+from ...model import defaults, targets, xen
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
@@ -25,7 +25,7 @@ from ..base import Deployment, Site, domain_name
 # What one whole processor weighs to Xen's credit scheduler, and the weights it takes.
 CREDIT = 256
 LOWEST, HIGHEST = 1, 65535
-FIRST_PORT = 5900
+FIRST_PORT = defaults.FIRST_GRAPHICS_PORT
 PASSWORD_LENGTH = 8
 # How xl calls the driver that can read a format.
 _PREFIX = {"raw": "file:", "qcow2": "qcow2:"}

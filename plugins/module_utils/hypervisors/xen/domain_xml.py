@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
 from ...host import console
-from ...model import targets, xen
+from ...model import defaults, targets, xen
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
@@ -73,7 +73,7 @@ def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:
         put(domain, "bootloader", vm.os.bootloader)
     os_ = ET.SubElement(domain, "os")
     type_, machine = _TYPES[kind]
-    put(os_, "type", type_, arch="x86_64", machine=machine)
+    put(os_, "type", type_, arch=defaults.ARCH, machine=machine)
     if vm.os.kernel:
         put(os_, "kernel", vm.os.kernel)
         if vm.os.initrd:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ...errors import InvalidValue
-from .. import rules
+from .. import defaults, rules
 from ..flags import FALSE, TRUE
 from ..image import Image
 from ..states import ImageType
@@ -19,7 +19,7 @@ from ..template import Template
 from ..vm import Os, Tpm
 from .words import Ref, flag, whole
 
-TPM_MODELS = ("tpm-crb", "tpm-tis")
+TPM_MODELS = (defaults.TPM_MODEL, "tpm-tis")
 _BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
 _OLD_BOOT = ("hd", "cdrom", "network")
 _FILE = re.compile(r"""\$FILE\[\s*(IMAGE|IMAGE_ID)\s*=\s*("?)([^"\]]+)\2\s*\]""")
@@ -43,7 +43,7 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
                 f'Give the path on the node, or {key}_DS = "$FILE[…]"',
             )
     return Os(
-        arch=vector.get("ARCH") or "x86_64",
+        arch=vector.get("ARCH") or defaults.ARCH,
         machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
         boot=_boot(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
         kernel=vector.get("KERNEL_DS") or vector.get("KERNEL", ""),
@@ -161,10 +161,10 @@ def tpm_of(template: Template, where: str) -> Optional[Tpm]:
         return None
     vector = vectors[0] if vectors else {"MODEL": "" if word.upper() in TRUE else word}
     model = vector.get("MODEL", "").strip().lower() or TPM_MODELS[0]
-    version = vector.get("VERSION", "").strip() or "2.0"
+    version = vector.get("VERSION", "").strip() or defaults.TPM_VERSION
     if model not in TPM_MODELS:
         raise InvalidValue(f"{where}: TPM: MODEL = {model}", "no such model", f"Use {' or '.join(TPM_MODELS)}")
-    if version not in ("2.0", "1.2") or (version == "1.2" and model == TPM_MODELS[0]):
+    if version not in (defaults.TPM_VERSION, "1.2") or (version == "1.2" and model == TPM_MODELS[0]):
         raise InvalidValue(
             f"{where}: TPM: VERSION = {version}", f"{model} has none such", "Use 2.0, or 1.2 with tpm-tis"
         )

@@ -9,11 +9,10 @@ import re
 from typing import Optional
 
 from ...errors import InvalidValue
+from .. import defaults
 from ..template import Template
 from .words import whole
 
-# Half a processor is 0.5; a machine that does not say gets a whole one, as a physical machine has.
-DEFAULT_CPU = 1.0
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
@@ -21,7 +20,7 @@ def cpu_of(template: Template, where: str) -> float:
     """The processors that CPU asks for, in parts of one: 0.5 is half of one."""
     text = template.get("CPU").strip()
     if not text:
-        return DEFAULT_CPU
+        return defaults.CPU
     if re.fullmatch(r"[0-9]{0,6}\.?[0-9]{0,9}", text) and text != "." and float(text) > 0:
         return float(text)
     raise InvalidValue(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 from ...errors import InvalidValue
-from .. import values
+from .. import defaults, values
 from ..flags import FALSE, TRUE
 from ..names import nearest
 from ..template import Template
@@ -18,7 +18,7 @@ from .words import whole
 GRAPHICS_TYPES = ("vnc", "spice")
 # Characters of a password that VNC looks at.
 VNC_PASSWORD = 8
-FIRST_PORT, LAST_PORT = 5900, 65535
+FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
 
 
 def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
@@ -28,7 +28,7 @@ def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional
         return None
     vector = found[0]
     here = f"{where}: GRAPHICS"
-    type_ = vector.get("TYPE", "vnc").lower()
+    type_ = vector.get("TYPE", defaults.GRAPHICS_TYPE).lower()
     if type_ not in GRAPHICS_TYPES:
         raise InvalidValue(f"{here}/TYPE = {vector.get('TYPE')}", "no such graphics", "Use vnc or spice")
     # As in OpenNebula, a password that is given counts.
@@ -56,7 +56,7 @@ def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional
             )
     return Graphics(
         type=type_,
-        listen=vector.get("LISTEN", "127.0.0.1"),
+        listen=vector.get("LISTEN", defaults.GRAPHICS_LISTEN),
         port=port or fixed,
         password=vector.get("PASSWD", ""),
         keymap=keymap,

@@ -12,10 +12,10 @@ from typing import Any
 
 from ...engines.base import Engine
 from ...errors import NebulaError, NotFound
-from ...host import download, files
+from ...host import files
 from ...host.restricted import Rules
+from ...model import defaults
 from ...model.image import Image
-from ...storage import importer
 from ...sync import Item
 from .spec import Spec
 
@@ -30,10 +30,10 @@ class Settings:
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
-    wait_timeout: float = 600.0
-    stall: float = 30.0
-    min_speed: int = download.MIN_SPEED // 1024
-    max_size: int = importer.DEFAULT_MAX_SIZE // importer.MIB
+    wait_timeout: float = defaults.IMAGE_WAIT_SECONDS
+    stall: float = defaults.DOWNLOAD_STALL_SECONDS
+    min_speed: int = defaults.DOWNLOAD_MIN_KIB_PER_SECOND
+    max_size: int = defaults.IMAGE_MAX_SIZE
     validate_certs: bool = True
     say: Callable[[str], None] | None = None
     rules: Rules | None = None

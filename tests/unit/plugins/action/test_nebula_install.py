@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ISOs of the control node are looked at before the module runs, and what is wrong with one is told with the others.
 
-Two installations of one name are in tests/unit/plugins/module_utils/install/test_spec_steps.py."""
+Two installations of one name are in tests/unit/plugins/module_utils/install/test_steps_in_turn.py."""
 
 from __future__ import annotations
 

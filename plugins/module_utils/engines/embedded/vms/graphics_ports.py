@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....errors import BeingEnded, Conflict, NoCapacity
+from ....model.defaults import FIRST_GRAPHICS_PORT, LAST_GRAPHICS_PORT
 from ....model.host import Host
 from ....model.instantiate.demands import Demands
 from ..references import id_of
 from ..store import Store
 from .polls import Polls
-
-FIRST_VNC_PORT, LAST_VNC_PORT = 5900, 65535
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class GraphicsPorts:
             if not demands.graphics:
                 continue
             host_id = id_of(host)
-            port = demands.graphics_port or self._free_port(host, FIRST_VNC_PORT + vm_id, vm_id)
+            port = demands.graphics_port or self._free_port(host, FIRST_GRAPHICS_PORT + vm_id, vm_id)
             self._refuse_held_port(name, host, port, vm_id)
             if port is None or not self._is_free(host, port, vm_id):
                 raise NoCapacity(
@@ -111,8 +110,8 @@ class GraphicsPorts:
     def _free_port(self, host: Host, wanted: int, vm_id: int) -> int | None:
         """The wanted port or the next that is free, from the first port again after the last; None if all are taken."""
         # Ports are looked up one by one: a host may use thousands, and the wanted one is free nearly always.
-        beyond = range(max(wanted, FIRST_VNC_PORT), LAST_VNC_PORT + 1)
-        before = range(FIRST_VNC_PORT, min(wanted, LAST_VNC_PORT + 1))
+        beyond = range(max(wanted, FIRST_GRAPHICS_PORT), LAST_GRAPHICS_PORT + 1)
+        before = range(FIRST_GRAPHICS_PORT, min(wanted, LAST_GRAPHICS_PORT + 1))
         return next((port for port in itertools.chain(beyond, before) if self._is_free(host, port, vm_id)), None)
 
     def _is_free(self, host: Host, port: int, vm_id: int) -> bool:

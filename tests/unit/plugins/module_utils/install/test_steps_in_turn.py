@@ -17,7 +17,8 @@ from ansible_collections.nebula.provision.plugins.lookup import install_answers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
-from ansible_collections.nebula.provision.plugins.module_utils.install.steps import Settings, goes_on, row, run
+from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import NOT_FINISHED, Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType

@@ -26,7 +26,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
-from ansible_collections.nebula.provision.plugins.module_utils.install.steps import Outcome, Settings, row, run
+from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome

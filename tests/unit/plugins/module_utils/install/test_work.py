@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Con
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import Machine
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
-from ansible_collections.nebula.provision.plugins.module_utils.install.steps import WORDS, Outcome, Work, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import WORDS, Outcome, Work, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images and templates that are there for an installation alone, known by an attribute, and removed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engines.base import Engine
+from ..errors import Conflict, NotFound
+from ..model.image import Image
+from ..model.template import StoredTemplate
+from ..reconcile.images import decide
+from . import next_step
+from .next_step import machine_name, media_name, trial_name
+
+
+def apply_images(engine: Engine, items: Sequence[Mapping[str, Any]]) -> None:
+    """Carry items of images out; the first that fails raises its error."""
+    done, _warnings = decide.apply(engine, items, decide.Settings())
+    for item in done:
+        if item.error is not None:
+            raise item.error
+
+
+def remove_images(engine: Engine, names: Sequence[str]) -> bool:
+    """Remove those of the names that there are. Returns whether there were any."""
+    there = {image.name for image in engine.images.pool()}
+    gone = [{"name": name, "state": "absent"} for name in names if name in there]
+    if gone:
+        apply_images(engine, gone)
+    return bool(gone)
+
+
+def media_of(engine: Engine, install: str) -> list[str]:
+    """Names of the images that are there for that installation alone."""
+    names = [media_name(install, what) for what in next_step.MEDIA]
+    ours = [image.name for image in engine.images.pool() if image.attributes.get(next_step.MARK) == install]
+    return [name for name in names if name in ours]
+
+
+def templates_of(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
+    """Templates of the installation's machine, and of the machine that tries the image."""
+    marks = {machine_name(image): next_step.MARK} | ({trial_name(image): next_step.TRIES} if trial else {})
+    return [
+        stored
+        for stored in engine.templates.pool()
+        if stored.name in marks and stored.template.get(marks[stored.name]) == image
+    ]
+
+
+def remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
+    """Remove what templates_of() finds. Returns whether there were any."""
+    with engine.session():
+        ours = templates_of(engine, image, trial)
+        for stored in ours:
+            engine.templates.delete(stored.name if stored.id is None else stored.id)
+    return bool(ours)
+
+
+def refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
+    """Conflict where a template of that name is not the installation's."""
+    for stored in engine.templates.pool():
+        if stored.name == name and stored.template.get(mark) != image:
+            raise Conflict(
+                f"install {image}: template {name}",
+                "there is one of that name that has nothing to do with it",
+                "Rename that template, or the image",
+            )
+
+
+def id_of(image: Image | None) -> int:
+    """The image's id; NotFound where it has gone meanwhile."""
+    if image is None or image.id is None:
+        raise NotFound("the image that is installed", "it is not there", "Run again")
+    return image.id

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""States recorded, converted and concluded: what the nodes heard, the OS image, and what its first guest reported."""
+
+from __future__ import annotations
+
+from ..engines.base import Engine
+from ..errors import WrongState
+from ..host import files
+from ..model.states import ImageState, ImageType
+from ..reconcile import templates
+from ..reconcile.images import decide
+from ..storage import datastore
+from . import next_step
+from .begin import ends
+from .belongings import id_of, media_of, refuse_template, remove_images, remove_templates
+from .next_step import INSTALLED, INSTALLING, trial_name
+from .spec import Spec
+from .work import Outcome, Settings, Work
+
+
+def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    """Write down that the installer has ended, and have its machine ended."""
+    heard = next((each for each in settings.waited if each.get("name") == spec.name), None)
+    if heard is None or not heard.get("installed"):
+        return
+    same = work.record is not None and heard.get("vm_id") == work.record.id
+    if work.image is None or work.record is None or not same or work.image.unfinished not in (INSTALLING, INSTALLED):
+        raise WrongState(
+            f"{spec.where}: machine {heard.get('vm_id')}",
+            "it is at its end, and another run has gone on with the installation meanwhile",
+            "Let one run at a time deal with it; run again",
+        )
+    if work.image.unfinished == INSTALLING:
+        work.seconds = max(0, settings.now - work.record.stime)
+    with engine.session():
+        attributes = {**work.image.attributes, next_step.TOOK: str(work.seconds or 0)}
+        work.image = engine.images.update(id_of(work.image), unfinished=INSTALLED, attributes=attributes)
+    work.changed, work.step = True, next_step.FINISH
+    work.how = str(heard.get("how") or "")
+    outcome.vms += ends(work)
+
+
+def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    """Make the disk an OS image, and a template of a machine that tries it."""
+    if work.step == next_step.FINISH and work.record is not None:
+        raise WrongState(
+            f"{spec.where}: machine {work.record.name}",
+            f"it is {work.record.state}, and still has the disk"
+            + (f": {work.record.error}" if work.record.error else ""),
+            "Power it off in its guest, or pull its plug if nothing is written any more (nebula_vms: state: poweroff, "
+            "hard: true), then run again: nothing is installed anew",
+        )
+    if work.step in (next_step.CONVERT, next_step.VERIFY, next_step.DONE):
+        # Its machine is gone. Answers are not kept a moment longer.
+        work.changed = remove_images(engine, media_of(engine, spec.name)) or work.changed
+    if work.step == next_step.CONVERT and work.image is not None:
+        # Both before the catalog calls it READY, and both again if that is killed.
+        files.settle(work.image.source)
+        datastore.protect(work.image.source, writable=False)
+        with engine.session():
+            work.image = decide.convert(
+                engine,
+                work.image,
+                ImageType.OS,
+                False,
+                unfinished="",
+                state=ImageState.READY,
+                error="",
+            )
+        work.changed = True
+        work.step = next_step.step(work.image, None, False, spec.verify)
+    if work.step not in (next_step.VERIFY, next_step.DONE):
+        return
+    if not spec.keep:
+        work.changed = remove_templates(engine, spec.name, trial=work.step == next_step.DONE) or work.changed
+    if work.step == next_step.VERIFY:
+        name = trial_name(spec.name)
+        with engine.session():
+            refuse_template(engine, name, next_step.TRIES, spec.name)
+            item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
+            done, _views, warnings = templates.apply_all(engine, [item], False)
+            for each in done:
+                if each.error is not None:
+                    raise each.error
+            work.warnings += warnings
+        outcome.vms.append(
+            {"name": name, "template": name, "state": "running"} | ({"host": spec.host} if spec.host else {})
+        )
+        outcome.patterns[name] = spec.trial
+        outcome.timeout = max(outcome.timeout, spec.trial_timeout)
+        work.changed = True
+
+
+def conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
+    """Write down that the image's first guest was believed, and have its machine ended."""
+    name = trial_name(spec.name)
+    heard = next((each for each in settings.verified if each.get("name") == name), None)
+    believed = heard is not None and bool(heard.get("verified"))
+    if believed and work.step == next_step.VERIFY and work.image is not None and work.trial is not None:
+        with engine.session():
+            attributes = {**work.image.attributes, next_step.VERIFIED: "YES"}
+            work.image = engine.images.update(id_of(work.image), attributes=attributes)
+        work.changed, work.step = True, next_step.DONE
+        work.how = str((heard or {}).get("said") or "")
+    if work.step == next_step.DONE and not spec.keep:
+        if work.trial is not None:
+            outcome.vms += ends(work)
+        work.changed = remove_templates(engine, spec.name) or work.changed

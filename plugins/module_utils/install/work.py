@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An installation in one call: what is known of it, what became of it, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engines.ports import VmRecord
+from ..errors import NebulaError
+from ..host.files import explain
+from ..model.image import Image
+from ..model.plan import Observed
+from ..sync import Item
+from . import next_step
+from .next_step import Machine
+from .spec import Spec
+
+# What users read of each step.
+WORDS = {
+    next_step.MAKE: "to be installed",
+    next_step.START: "to be installed",
+    next_step.WAIT: "installing",
+    next_step.END: "to be installed anew",
+    next_step.UNREACHED: "installing, its host does not answer",
+    next_step.UNSURE: "off, and nobody knows whether it is installed",
+    next_step.FOREIGN: "refused",
+    next_step.BROKEN: "OS image that machines can't be made of",
+    next_step.FINISH: "installed, its machine is there still",
+    next_step.CONVERT: "installed, to become an OS image",
+    next_step.VERIFY: "OS image, its guest is not believed yet",
+    next_step.DONE: "ready",
+}
+
+
+@dataclass
+class Settings:
+    """Of one call. root: of the catalog. answers: the rendered files by installation, or {error: why not}. local: where
+    ISOs are on the control node. waited: what nodes heard, as nebula_install_wait returns it. verified: what role
+    verify heard."""
+
+    check_mode: bool = False
+    root: str = ""
+    answers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    local: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    observed: Sequence[Observed] = ()
+    waited: Sequence[Mapping[str, Any]] = ()
+    verified: Sequence[Mapping[str, Any]] = ()
+    now: int = 0
+
+
+@dataclass
+class Work:
+    """One installation in one call. row: for the table."""
+
+    name: str
+    spec: Spec | None = None
+    image: Image | None = None
+    record: VmRecord | None = None
+    machine: Machine | None = None
+    trial: VmRecord | None = None
+    step: str = ""
+    error: NebulaError | None = None
+    changed: bool = False
+    how: str = ""
+    seconds: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """isos: items for role image. vms: for role vm. waits: for nebula_install_wait. patterns, timeout: for role
+    verify."""
+
+    works: list[Work]
+    isos: list[dict[str, Any]] = field(default_factory=list)
+    vms: list[dict[str, Any]] = field(default_factory=list)
+    waits: list[dict[str, Any]] = field(default_factory=list)
+    patterns: dict[str, str] = field(default_factory=dict)
+    timeout: int = 0
+    root: str = ""
+    # Bytes by directory that all of them want.
+    room: dict[str, int] = field(default_factory=dict)
+
+    def items(self, told: bool = True) -> list[Item]:
+        """told: what is the matter with one is a failure."""
+        return [
+            Item(
+                work.name, {"step": ""}, {"step": row(work)["step"]}, work.error if told else None, changed=work.changed
+            )
+            for work in self.works
+        ]
+
+
+def row(work: Work) -> dict[str, Any]:
+    """An installation as results show it."""
+    image = work.image
+    step = WORDS.get(work.step, "")
+    if work.step == next_step.UNSURE and work.machine is None:
+        step = "left without its machine, and nobody knows whether it is installed"
+    if work.spec is not None and work.spec.state == "absent":
+        step = "given up" if not is_there(work) else "to be given up"
+        step = "ready, and left as it is" if work.step in (next_step.DONE, next_step.VERIFY) else step
+    elif work.step == next_step.DONE and image is not None:
+        step = "ready, verified" if image.attributes.get(next_step.VERIFIED) == "YES" else "ready, not verified"
+    return {
+        "name": work.name,
+        "step": step or "refused",
+        "due": work.step,
+        "image": None if image is None else image.id,
+        "type": "" if image is None else image.type.name,
+        "state": "" if image is None else image.state.name,
+        "machine": work.record.name if work.record is not None else "",
+        "machine_id": work.record.id if work.record is not None else None,
+        "host": work.record.host if work.record is not None else "",
+        "how": work.how,
+        "seconds": work.seconds,
+        "error": str(work.error) if work.error is not None else "",
+    }
+
+
+def goes_on(work: Work) -> bool:
+    """Whether something is due for it that can be done."""
+    if work.error is not None or work.spec is None:
+        return False
+    return work.changed or (work.spec.state != "absent" and work.step != next_step.DONE)
+
+
+def is_there(work: Work) -> bool:
+    """Whether there is anything of an installation that is not at its end."""
+    return work.machine is not None or (work.image is not None and bool(work.image.unfinished))
+
+
+def error_of(work: Work, problem: NebulaError | OSError) -> NebulaError:
+    """The problem as an error that names the installation."""
+    error = explain(problem, str(problem.filename or "")) if isinstance(problem, OSError) else problem
+    if f"install {work.name}" not in error.asked:
+        error.asked = f"install {work.name}: {error.asked}"
+    return error

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds where nobody says anything: each default of the collection once, with its source.
+
+Python reads a default from here. Roles and the documentation of modules are YAML, which can't: tests compare them with
+this file and name what differs. An option that is merely off or empty, or in the first of its states, has no line.
+"""
+
+from __future__ import annotations
+
+# -- machines ---------------------------------------------------------------------------------------------------------
+# OpenNebula's own hypervisor, and the one that most hosts have.
+HYPERVISOR = "kvm"
+# Ours: a whole processor, as a physical machine has.
+CPU = 1.0
+# As a real oned has them in its defaults for KVM (vmm_exec_kvm.conf).
+MACHINE = "q35"
+CACHE = "none"
+DISCARD = "unmap"
+NIC_MODEL = "virtio"
+# Of the hosts that this collection is tested on.
+ARCH = "x86_64"
+# DEFAULT_DEVICE_PREFIX of a real oned (oned.conf).
+DEV_PREFIX = "sd"
+# DEFAULT_CDROM_DEVICE_PREFIX of the same, on boards with IDE. On others it would be SATA, and the prefix above is used.
+CDROM_DEV_PREFIX = "hd"
+# Paravirtual disks of Xen have no other name.
+XEN_DEV_PREFIX = "xvd"
+# Ours. A machine's own copy of an image is an overlay on KVM, which no raw file can be; Xen's block backend takes raw
+# files without help of QEMU.
+FORMAT = "qcow2"
+XEN_FORMAT = "raw"
+# Ours: the version that Windows 11 asks for, by the interface that was made for it.
+TPM_MODEL = "tpm-crb"
+TPM_VERSION = "2.0"
+
+# -- consoles ---------------------------------------------------------------------------------------------------------
+GRAPHICS_TYPE = "vnc"
+# libvirt's own (vnc_listen of qemu.conf): nobody but users of the host reaches a console before somebody says so.
+GRAPHICS_LISTEN = "127.0.0.1"
+# Display 0 of the RFB protocol; OpenNebula's own first port too (VNC_PORTS in oned.conf).
+FIRST_GRAPHICS_PORT = 5900
+LAST_GRAPHICS_PORT = 65535
+
+# -- waiting, in seconds ----------------------------------------------------------------------------------------------
+# All of these are ours: long enough for guests and programs that are emulated, as in the tests.
+# What a guest has to obey the power button. (A real oned gives one of Xen 300.)
+SHUTDOWN_SECONDS = 120
+# What a guest has to be up and contextualised.
+VERIFY_SECONDS = 180
+# What an installer has. (Debian's own takes half an hour and more when it is emulated.)
+INSTALL_SECONDS = 3600
+# What the first guest of an image that was installed has to be up.
+TRIAL_SECONDS = 300
+# What another run may still take for the same image.
+IMAGE_WAIT_SECONDS = 600
+# The same where an image is prepared: programs of the guest's own are a part of that.
+PREPARE_WAIT_SECONDS = 900
+# What the guest of a live check has to answer.
+IMAGE_CHECK_SECONDS = 600
+# How long a download may send nothing, and what it has to bring on average, before it is given up.
+DOWNLOAD_STALL_SECONDS = 30
+DOWNLOAD_MIN_KIB_PER_SECOND = 16
+# How old lists of packages may be before they are fetched anew.
+PACKAGE_CACHE_SECONDS = 3600
+
+# -- sizes and places -------------------------------------------------------------------------------------------------
+# MiB. Ours: what an image may have (256 GiB), and what a host keeps for its own programs.
+IMAGE_MAX_SIZE = 262144
+RESERVED_MEMORY = 512
+# Ours: nothing is promised twice.
+MEMORY_OVERCOMMIT = 1.0
+CPU_OVERCOMMIT = 1.0
+# FHS: variable data of one program, and what is kept for its sake.
+ROOT = "/var/lib/nebula"
+BACKUPS = "/var/backups/nebula"
+KEPT_BACKUPS = 10
