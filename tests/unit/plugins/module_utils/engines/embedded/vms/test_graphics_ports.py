@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.graphics_ports import (
-    LAST_VNC_PORT,
+    LAST_GRAPHICS_PORT,
     GraphicsPorts,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.polls import Polls
@@ -52,7 +52,7 @@ def test_a_port_follows_the_id_and_steps_aside_for_one_that_is_taken(inside):
 
 
 def test_after_the_last_port_comes_the_first_and_then_none(inside):
-    taken = tuple(range(5901, LAST_VNC_PORT + 1))
+    taken = tuple(range(5901, LAST_GRAPHICS_PORT + 1))
     inside.vms.observe([Observed("node1", ports=taken, foreign_ids=(0,))])
     inside.vms.instantiate([VmRequest("a", VNC)])
     assert ports(inside) == [(5900, 1)]
