@@ -145,7 +145,6 @@ SUITES = {
     "xen": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("xen", "base.py", "registry.py")),
-            f"{UTILS}/model/xen.py",
             *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),

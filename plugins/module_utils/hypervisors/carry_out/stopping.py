@@ -9,8 +9,8 @@ from .job import Job
 
 
 def stop(job: Job, state: str, on_the_way: str) -> None:
-    """End a machine that is RUNNING or UNKNOWN (`state`). on_the_way: its state meanwhile, in OpenNebula's words. TimedOut if
-    the guest does not obey; it runs on."""
+    """End a machine that is RUNNING or UNKNOWN (`state`). on_the_way: its state meanwhile, in OpenNebula's words.
+    TimedOut if the guest does not obey; it runs on."""
     job.stage = state
     job.log("LCM", "I", f"New VM state is {on_the_way}")
     if job.planned.hard:
