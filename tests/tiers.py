@@ -112,7 +112,7 @@ SUITES = {
             *(f"{UTILS}/storage/{name}.py" for name in ("disks", "saving")),
             *(f"{UTILS}/guest_disk/{name}" for name in ("inject.py", "open")),
             *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "disks", "quiesce")),
-            *(f"{UTILS}/hypervisors/disk_tasks.py", f"{UTILS}/reconcile/vms/disk_tasks.py"),
+            *(f"{UTILS}/hypervisors/carry_out/disk_tasks.py", f"{UTILS}/reconcile/vms/disk_tasks.py"),
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),
         minutes=5,
@@ -145,7 +145,6 @@ SUITES = {
     "xen": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("xen", "base.py", "registry.py")),
-            f"{UTILS}/model/xen.py",
             *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),
@@ -168,7 +167,7 @@ SUITES = {
     "together": Suite(
         subjects=(
             *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backups.py"),
-            *(f"{UTILS}/hypervisors/carry_out.py", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
+            *(f"{UTILS}/hypervisors/carry_out", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
         ),
         files=("test_runs_at_once", "test_at_once", "test_disk_full"),
         minutes=12,

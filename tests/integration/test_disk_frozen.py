@@ -39,7 +39,7 @@ APPLY = """
 import sys, time
 sys.path.append("/usr/lib/python3/dist-packages")
 import libvirt
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 def hang(*_arguments):

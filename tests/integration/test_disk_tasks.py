@@ -23,8 +23,10 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image

@@ -29,8 +29,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StalePlan,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import given_up
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import given_up
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -816,7 +816,7 @@ def test_one_plan_at_the_same_time_twice() -> None:
 APPLY = """
 import json, sys
 sys.path.append("/usr/lib/python3/dist-packages")
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 print("begun", flush=True)

@@ -17,7 +17,9 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for

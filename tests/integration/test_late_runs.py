@@ -32,7 +32,7 @@ LATE = """
 import json, signal, sys, threading
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 

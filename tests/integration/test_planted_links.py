@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, files, node, vmlog
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     arrivals,
     datastore,
@@ -159,8 +159,8 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
         lambda root, _v: node.accept(str(root), "c", 1),
     ),
     "vm.json": (
-        lambda root: vm_place(root) / carry_out.RECORD,
-        lambda root, _v: carry_out.read_record(f"{root}/datastores/0/7"),
+        lambda root: vm_place(root) / record.RECORD,
+        lambda root, _v: record.read_record(f"{root}/datastores/0/7"),
     ),
     "vm.log": (lambda root: vm_place(root) / vmlog.NAME, lambda root, _v: log(root)),
     "console.log": (lambda root: vm_place(root) / console.NAME, lambda root, _v: listen(root)),

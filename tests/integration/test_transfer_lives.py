@@ -23,7 +23,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Deployment, Driver, Mark, Survey
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host

@@ -28,7 +28,15 @@ PACKAGE = "ansible_collections.nebula.provision."
 # From left to right in docs/architecture.md: a part imports from its own layer and those before it.
 LAYERS = [
     ("errors", "deps"),
-    ("model", "install/answer_files", "install/next_step", "guest_disk/checks", "guest_disk/repair/repairs"),
+    (
+        "model",
+        "hypervisors/declared",
+        "hypervisors/FOLDER/rules",
+        "install/answer_files",
+        "install/next_step",
+        "guest_disk/checks",
+        "guest_disk/repair/repairs",
+    ),
     ("text", "network/addresses"),
     ("host", "install/watch"),
     ("storage", "guest_disk", "network", "context", "install/media"),
@@ -61,7 +69,10 @@ def part_of(path: PurePosixPath) -> str:
 
 
 def named_part(parts: Sequence[str]) -> str:
-    """The longest beginning of a path that a layer names, else its first part."""
+    """The longest beginning of a path that a layer names, else its first part. What a hypervisor declares of itself is
+    one part, whatever its folder is called."""
+    if parts[0] == "hypervisors" and parts[2:3] in (["rules"], ("rules",)):
+        return "hypervisors/FOLDER/rules"
     beginnings = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((name for name in beginnings if name in RANK), parts[0])
 

@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     harmless,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
 from ansible_collections.nebula.provision.plugins.module_utils.model import names, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
@@ -213,7 +213,7 @@ GOOD = {
     VmOutcome: {"vm_id": 1, "generation": 1, "state": "RUNNING", "error": {"kind": "InvalidValue"}, "log": ["x"]},
     Observed: {"host": "h", "ports": [5900], "vms": [{"vm_id": 1, "uuid": "u", "state": "RUNNING"}]},
     node.NodeFile: {"catalog": "c", "plan": 1, "daemons": [], "kvm_device": {"uid": 0}, "directories": ["/x"]},
-    carry_out.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
+    record.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
 }
 
 
@@ -274,13 +274,13 @@ def test_more_than_that_is_not_read() -> None:
 @pytest.mark.parametrize("name", corpus("json"))
 def test_files_of_ours_that_are_none(name: str, tmp_path: Path) -> None:
     data = corpus("json")[name].encode("utf-8", "surrogateescape")
-    for file in (node.NAME, carry_out.RECORD):
+    for file in (node.NAME, record.RECORD):
         (tmp_path / file).write_bytes(data)
     with pytest.raises(CatalogError):
         node.read(str(tmp_path))
     if data.strip():
         with pytest.raises(ForeignObject):
-            carry_out.read_record(str(tmp_path))
+            record.read_record(str(tmp_path))
 
 
 def test_reading_takes_little_memory() -> None:

@@ -1,15 +1,17 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a person gets at a machine's console, by hypervisor: a line beside each of the registry's. It stands apart from
-the drivers, since the front-end tells it and needs nothing else of them."""
+"""How a person gets at a machine's console, as its hypervisor declares it. The front-end tells it, which has no
+drivers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-CONSOLES = {"kvm": "virsh console {domain}", "xen": "xl console {domain}", "xen_libvirt": "xl console {domain}"}
+from .declared import DECLARED
+
+CONSOLES = {name: each.console for name, each in DECLARED.items() if each.console}
 
 
 def ways_in(hypervisor: str, domain: str, graphics: Mapping[str, Any]) -> str:

@@ -22,8 +22,9 @@ from ..model.plan import ADOPT, Compared, Plan, PlannedVm
 from ..model.vm import Vm
 from ..storage.datastore import disk_path, vm_directory
 from .base import Driver
-from .carry_out import Batch, Record, read_record
+from .carry_out.forecast import Forecast
 from .inventory import qcow2_header
+from .record import Record, read_record
 
 MIB = 1024 * 1024
 # Where a qcow2 header has the number of its snapshots.
@@ -36,42 +37,42 @@ _DEPLOYMENT = re.compile(r"deployment\.(\d{1,9})")
 
 def compare(plan: Plan, driver: Driver, root: str) -> tuple[Compared, ...]:
     """Those machines of the plan that are to be adopted."""
-    batch = Batch(plan, driver, root)
+    forecast = Forecast(plan, driver, root)
     return tuple(
-        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_told(batch, planned)))
-        for planned in batch.plan.vms
+        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_told(forecast, planned)))
+        for planned in forecast.plan.vms
         if planned.operation == ADOPT
     )
 
 
-def _told(batch: Batch, planned: PlannedVm) -> Iterator[str]:
+def _told(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
     try:
-        yield from _differences(batch, planned)
+        yield from _differences(forecast, planned)
     except NebulaError as error:
         yield str(error)
     except OSError as error:
         yield str(explain(error, str(error.filename or "its directory")))
 
 
-def _differences(batch: Batch, planned: PlannedVm) -> Iterator[str]:
-    directory = vm_directory(batch.root, planned.vm.vm_id)
+def _differences(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
+    directory = vm_directory(forecast.root, planned.vm.vm_id)
     record = read_record(directory)
     if record is None or (record.catalog, record.vm_id, record.uuid.lower()) != (
-        batch.plan.catalog, planned.vm.vm_id, planned.vm.uuid.lower(),
+        forecast.plan.catalog, planned.vm.vm_id, planned.vm.uuid.lower(),
     ):  # fmt: skip
         yield f"{directory}/vm.json is not its"
         return
     text = _newest(directory)
-    vm = _with_password(planned.vm, text, batch.driver)
-    known = node.read(batch.root)
+    vm = _with_password(planned.vm, text, forecast.driver)
+    known = node.read(forecast.root)
     if not known.accelerator:
         yield "it is not known what machines of this host run on"
         return
-    deployment, context, files = batch.would_be(vm, known)
+    deployment, context, files = forecast.would_be(vm, known)
     yield from _definition(record, deployment.digest, deployment.text, text)
     if context != record.context:
         yield "its context has other variables or files"
-    if batch.is_astray(planned):
+    if forecast.is_astray(planned):
         yield "whether it starts with its host is not as its state wants it"
     for disk in vm.disks:
         for found in _disk(disk, disk_path(directory, disk.disk_id), files[disk.disk_id]):

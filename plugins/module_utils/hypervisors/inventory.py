@@ -19,8 +19,9 @@ from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
 from ..model.plan import Observed
 from ..network import links, nat
 from ..storage.datastore import SYSTEM, image_directory
-from . import carry_out
 from .base import Driver
+from .poll import poll
+from .record import left_behind, read_record
 
 T = TypeVar("T")
 _QCOW2 = b"QFI\xfb"
@@ -35,7 +36,7 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
     no_domains: tuple[tuple[Domain, ...], tuple[str, ...]] = ((), ())
     no_links: dict[str, links.Link] = {}
     no_directories: tuple[VmDirectory, ...] = ()
-    observed = _tried(unseen, lambda: carry_out.poll(driver, root, host, catalog), Observed(host, driver.name))
+    observed = _tried(unseen, lambda: poll(driver, root, host, catalog), Observed(host, driver.name))
     catalog = catalog or observed.catalog
     domains, foreign = _tried(unseen, driver.inventory, no_domains)
     seen = _tried(unseen, links.observe, no_links)
@@ -92,7 +93,7 @@ def _left(root: str, catalog: str) -> tuple[str, ...]:
         for place in (root, cache.place(root), os.path.join(root, "boot", catalog or "-"))
         if os.path.isdir(place)
         for name in sorted(os.listdir(place))
-        if carry_out.left_behind(name)
+        if left_behind(name)
     )
 
 
@@ -114,7 +115,7 @@ def _directory(path: str, name: str) -> VmDirectory:
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         return VmDirectory(path, name)
     try:
-        record = carry_out.read_record(path)
+        record = read_record(path)
     except NebulaError:
         record = None
     files = tuple(_file(os.path.join(path, each), each) for each in sorted(os.listdir(path)))

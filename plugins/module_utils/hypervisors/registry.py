@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hypervisors there are. A new one is a file, and here a function and a line."""
+"""The drivers of the hypervisors that declared.py names. What stands here for each is written from there by
+tests/unit/test_hypervisor_texts.py (REGENERATE=1): Ansible sends to a node only what it sees imported."""
 
 from __future__ import annotations
 
@@ -46,7 +47,13 @@ class _Drivers(Mapping[str, type[Driver]]):
         return len(self._find)
 
 
-DRIVERS: Mapping[str, type[Driver]] = _Drivers({"kvm": _kvm, "xen": _xen, "xen_libvirt": _xen_libvirt})
+DRIVERS: Mapping[str, type[Driver]] = _Drivers(
+    {
+        "kvm": _kvm,
+        "xen": _xen,
+        "xen_libvirt": _xen_libvirt,
+    }
+)
 
 
 def open_driver(name: str) -> Driver:

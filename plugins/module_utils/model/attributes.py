@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..errors import InvalidValue
 from .flags import FALSE
@@ -38,6 +40,16 @@ class Entry:
     def texts(self) -> list[str]:
         """SINGLE, VECTOR, VECTOR/KEY"""
         return [f"{self.vector}/{name}" if self.vector and name else self.vector or name for name in self.names]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What becomes of an attribute on one hypervisor, whatever its column of the table says; a hypervisor declares
+    its own in its folder. effect, why, instead: as in Entry."""
+
+    effect: str
+    why: str = ""
+    instead: str = "Leave it out"
 
 
 def _entry(vector: str, names: str, kvm: str, xen: str, why: str = "", instead: str = "Leave it out") -> Entry:
@@ -299,6 +311,7 @@ TABLE = (
     _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, _NO_CONTAINERS),
 )
 
+_NONE: Mapping[str, Own] = MappingProxyType({})
 # Of those that are refused: NO asks for nothing.
 _FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM")
 # Attributes with a single value; of them, those that are only kept.
@@ -369,23 +382,36 @@ def near_misses(template: Template) -> list[str]:
     return found
 
 
-def without_effect(template: Template, hypervisor: str = KVM) -> list[str]:
-    """A sentence for each known attribute that nothing acts on, on hosts of that hypervisor (KVM or XEN)."""
+def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own] = _NONE) -> list[str]:
+    """A sentence for each known attribute that nothing acts on, on hosts of a hypervisor with that column (KVM or XEN)
+    and what it declares of its own."""
     found = []
     for entry in TABLE:
-        if entry.on(hypervisor) != NO_EFFECT:
-            continue
-        where = "yet" if entry.kvm == entry.xen else "on Xen" if hypervisor == XEN else "on KVM"
-        found += [f"{name} is kept, and nothing acts on it {where}: {entry.why}" for name in _given(template, entry)]
+        where = "yet" if entry.kvm == entry.xen else "on Xen" if column == XEN else "on KVM"
+        for name, effect in _effects(template, entry, column, own, NO_EFFECT):
+            place = "on this hypervisor" if name in own else where
+            found.append(f"{name} is kept, and nothing acts on it {place}: {effect.why}")
     return found
 
 
-def refuse(template: Template, where: str, hypervisor: str = KVM) -> None:
-    """InvalidValue for the first attribute that no machine of that hypervisor can have."""
+def refuse(template: Template, where: str, column: str = KVM, own: Mapping[str, Own] = _NONE) -> None:
+    """InvalidValue for the first attribute that no machine of a hypervisor with that column can have."""
     for entry in TABLE:
-        if entry.on(hypervisor) == REFUSED:
-            for name in _given(template, entry):
-                raise InvalidValue(f"{where}: {name}", entry.why, entry.instead)
+        for name, effect in _effects(template, entry, column, own, REFUSED):
+            raise InvalidValue(f"{where}: {name}", effect.why, effect.instead)
+
+
+def _effects(
+    template: Template, entry: Entry, column: str, own: Mapping[str, Own], wanted: str
+) -> Iterator[tuple[str, Own]]:
+    """Those of an entry's attributes that the template has and that become what is wanted here."""
+    common = Own(entry.on(column), entry.why, entry.instead)
+    if common.effect != wanted and own.keys().isdisjoint(entry.texts()):
+        return
+    for name in _given(template, entry):
+        effect = own.get(name, common)
+        if effect.effect == wanted:
+            yield name, effect
 
 
 def _given(template: Template, entry: Entry) -> list[str]:

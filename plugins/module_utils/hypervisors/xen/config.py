@@ -15,12 +15,13 @@ from typing import Optional
 
 from ...errors import InvalidValue
 from ...host import console
-from ...model import defaults, targets, xen
+from ...model import defaults, targets
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
 from ..base import Deployment, Site, domain_name
+from . import rules as xen
 
 # What one whole processor weighs to Xen's credit scheduler, and the weights it takes.
 CREDIT = 256

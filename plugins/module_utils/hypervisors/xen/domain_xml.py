@@ -13,12 +13,13 @@ from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
 from ...host import console
-from ...model import defaults, targets, xen
+from ...model import defaults, targets
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
 from ..base import Deployment, Site, domain_name
 from ..libvirt.domain_xml import NAMESPACE, check_domain, flag, given, metadata, put
+from . import rules as xen
 from .config import NIC_MODELS, PASSWORD_LENGTH, Needs, credits
 
 XEN_NAMESPACE = "http://libvirt.org/schemas/domain/xen/1.0"

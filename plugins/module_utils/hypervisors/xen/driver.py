@@ -33,12 +33,11 @@ from ...host.command import last_lines, run
 from ...host.files import explained as files_explained
 from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
 from ...model import targets
-from ...model import xen as model
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name
-from . import config, logs
+from . import config, logs, rules
 from .node import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, Listed
 
@@ -268,7 +267,7 @@ class XenDriver(XenNode, Driver):
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         context = vm.context
-        if context is None or context.device == "disk" or model.kind_of(vm) != model.HVM:
+        if context is None or context.device == "disk" or rules.kind_of(vm) != rules.HVM:
             # Xen changes media of emulated drives only.
             return False
         asked = f"changing the context of {called(mark)}"

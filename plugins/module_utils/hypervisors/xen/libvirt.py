@@ -17,14 +17,13 @@ from xml.etree import ElementTree as ET
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import services
 from ...model import targets
-from ...model import xen as model
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name, ids_of
 from ..libvirt import domain_xml as libvirt_xml
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message
-from . import config, logs, xl
+from . import config, logs, rules, xl
 from . import domain_xml as xen_xml
 from .node import XenNode
 
@@ -129,7 +128,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         context = vm.context
-        if context is None or context.device == "disk" or model.kind_of(vm) != model.HVM:
+        if context is None or context.device == "disk" or rules.kind_of(vm) != rules.HVM:
             # Xen changes media of emulated drives only.
             return False
         asked = f"changing the context of {called(mark)}"

@@ -16,13 +16,12 @@ from ...errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFoun
 from ...host import console
 from ...host.files import explained, make_directory, remove_file
 from ...host.node import Changes, NodeFile, Remember
-from ...model import xen as model
 from ...model.host import Overhead
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Mark, Survey, ids_of
 from . import console as xen_console
-from . import log_limits, xenstore, xl
+from . import log_limits, rules, xenstore, xl
 from .config import Needs
 from .xl import Listed, require_dom0
 from .xm import tool
@@ -100,7 +99,7 @@ class XenNode:
         """What a machine without a serial port says is written by xenconsoled, to a file of its own choice: it shall be
         the machine's. Of one with a serial port the link only says which console is to be kept small."""
         make_directory(str(CONSOLES), 0o755)
-        hvm = model.kind_of(vm) == model.HVM
+        hvm = rules.kind_of(vm) == rules.HVM
         link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console.NAME}"
         if link.is_symlink() and os.readlink(link) == target:
             return

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from .. import attributes, fit, rules, targets, values
+from .. import fit, rules, targets
 from ..attributes import SINGLES
 from ..context import Context
 from ..disk import Disk
@@ -68,9 +68,8 @@ def build(
     os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     check_boots(os, kinds, where)
     os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
-    if rules.of(hypervisor).column == attributes.KVM:
-        # The firmware may be what an image asks for.
-        values.check_acpi(os.firmware, template, where)
+    # The firmware may be what an image asks for.
+    rules.of(hypervisor).check_firmware(os.firmware, template, where)
 
     places = [
         place_of(vector, f"{where}: {named(f'DISK {index}', vector)}", kinds[index], images.get(index))
@@ -155,7 +154,7 @@ def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list
 
 def doubts(template: Template, vm: Vm, images: Mapping[int, Image]) -> list[str]:
     """Warnings about the machine that build() made of the template; what can't work is InvalidValue."""
-    if vm.hypervisor not in values.HYPERVISORS:
+    if not rules.of(vm.hypervisor).checks_bus:
         return []
     return fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
 

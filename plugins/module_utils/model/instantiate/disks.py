@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Optional
 
 from ...errors import InvalidValue
-from .. import attributes, rules, snapshots, targets, values
+from .. import rules, snapshots, targets
 from ..devices import FILE_SYSTEMS, kind_of_empty
 from ..disk import Disk
 from ..image import Image
@@ -95,7 +95,7 @@ def disk_of(
     readonly = flag(vector, "READONLY", where)
     if image is None:
         fs, driver = _volatile_format(vector, where)
-        _check_shareable(vector, driver, hypervisor, where)
+        rules.of(hypervisor).check_disk(vector, driver, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
         return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
     cdrom = image.type == ImageType.CDROM
@@ -113,7 +113,7 @@ def disk_of(
             f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
         )
     driver = image.format if in_place else wanted or rules.of(hypervisor).driver
-    _check_shareable(vector, "" if cdrom else driver, hypervisor, where)
+    rules.of(hypervisor).check_disk(vector, "" if cdrom else driver, where)
     return Disk(
         index,
         "",
@@ -135,11 +135,6 @@ def disk_of(
         snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
         options=options,
     )
-
-
-def _check_shareable(vector: Mapping[str, str], driver: str, hypervisor: str, where: str) -> None:
-    if rules.of(hypervisor).column == attributes.KVM:
-        values.check_shareable(vector, driver, where)
 
 
 def _volatile(vector: Mapping[str, str], where: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import InvalidValue, NebulaError
-from .. import attributes, inject, rules, values
+from .. import attributes, inject, rules
 from ..attributes import near_misses
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
@@ -116,12 +116,10 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     graphics = graphics_of(template, where, None)
     if graphics is not None:
         warnings += doubts_of_graphics(graphics)
-    column = rules.of(hypervisor).column
-    rules.of(hypervisor).check(template, where)
-    attributes.refuse(template, where, column)
-    if column == attributes.KVM:
-        warnings += values.doubts(template)
-    return warnings + attributes.without_effect(template, column)
+    rule = rules.of(hypervisor)
+    rule.check(template, where)
+    attributes.refuse(template, where, rule.column, rule.own)
+    return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
 
 
 def _check_shapes(template: Template, where: str) -> None:

@@ -20,7 +20,7 @@ from ...host import accelerator, node, services
 from ...host.command import PACKAGES, find
 from ...host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
 from ...hypervisors.base import Driver
-from ...hypervisors.carry_out import foreign_directories, read_record
+from ...hypervisors.record import foreign_directories, read_record
 from ...hypervisors.registry import DRIVERS, open_driver
 from ...model.plain import to_plain
 from ...model.transfer import SHARED, SSH

@@ -25,12 +25,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     Site,
     Survey,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
-    RECORD,
-    Batch,
-    check_supported,
-    poll,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.support import check_supported
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm, Plan, PlannedVm

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_node import CATALOG, Node, here, machine
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -19,12 +20,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ADOPT, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.hypervisors.test_carry_out import (
-    CATALOG,
-    Node,
-    here,
-    machine,
-)
 
 __all__ = ["here"]
 

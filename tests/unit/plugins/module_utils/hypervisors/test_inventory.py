@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import ca
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import inventory
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import RECORD
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Bridge,
     Inventory,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import attributes, rules, xen
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import rules as xen
+from ansible_collections.nebula.provision.plugins.module_utils.model import attributes, rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os

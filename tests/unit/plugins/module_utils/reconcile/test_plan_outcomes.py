@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoCapacity
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     GivenUp,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from ..model.plan import Plan
-from ..model.vm import Vm
-from ..network import links
+from ...model.plan import Plan
+from ...model.vm import Vm
+from ...network import links
 
 
 class Bridges:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.bridges import Bridges
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.bridges import Bridges
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm

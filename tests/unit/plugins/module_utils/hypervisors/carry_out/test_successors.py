@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NoCapacity
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.successors import Successors
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.successors import Successors
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm

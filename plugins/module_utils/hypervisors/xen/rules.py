@@ -1,18 +1,22 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine of Xen can be: its kind, the drivers of its disks, its boot order. Pure."""
+"""What Xen declares of itself, and what a machine of it can be: its kind, the drivers of its disks, its boot order.
+Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ..errors import InvalidValue
-from . import fit, values
-from .flags import TRUE
-from .image import TRUSTED, Image
-from .template import Template
-from .vm import Os, Vm
+from ...errors import InvalidValue
+from ...model import attributes, defaults, fit, values
+from ...model.flags import TRUE
+from ...model.hypervisor import Hypervisor
+from ...model.image import TRUSTED, Image
+from ...model.targets import Devices
+from ...model.template import Template
+from ...model.vm import Os, Vm
 
 PV, PVH, HVM = "pv", "pvh", "hvm"
 # OS/MACHINE, by libvirt's words for them and by Xen's own.
@@ -41,11 +45,6 @@ def kind(os: Mapping[str, str]) -> str:
 
 def kind_of(vm: Vm) -> str:
     return kind({"MACHINE": vm.os.machine, "KERNEL": vm.os.kernel, "BOOTLOADER": vm.os.bootloader})
-
-
-def format_of(driver: str) -> str:
-    """The format that a word of DISK/DRIVER means, "" for one that xl would stumble over."""
-    return DRIVERS.get(driver.strip().lower(), "")
 
 
 def letters(vm: Vm) -> str:
@@ -181,3 +180,49 @@ def _check_ends(text: str, where: str, shown: bool = True) -> None:
             f"it holds {found!r}, which ends it in the list that xl reads",
             "Use another without it",
         )
+
+
+XEN = Hypervisor(
+    name="xen",
+    module=("xen.driver", "XenDriver"),
+    console="xl console {domain}",
+    # Xen itself is there: nothing else could have booted this host as a dom0.
+    packages=("xen-utils-common", "xenstore-utils", "qemu-utils", "python3-pycdlib", "iproute2", "nftables"),
+    driver=defaults.XEN_FORMAT,
+    words=DRIVERS,
+    devices=Devices(
+        lacks=("uml", "usb", "sata", "fdc"),
+        prefix=defaults.XEN_DEV_PREFIX,
+        renamed={"vd": "xvd"},
+        # Drives are emulated ones, whatever they are called elsewhere.
+        cdroms={"sd": "xvd"},
+        buses={"virtio": "xen"},
+        shared=True,
+        emulated=IDE_DEVICES,
+    ),
+    check=check,
+    firmware=lambda os: kind(os) == HVM,
+    fit=fitting,
+    column=attributes.XEN,
+    live=("DISK", "NIC", "MEMORY"),
+    ends_at_reboot="on_reboot = 'destroy'",
+)
+# The same machines, made by libvirt.
+XEN_LIBVIRT = replace(
+    XEN,
+    name="xen_libvirt",
+    machines="xen",
+    module=("xen.libvirt", "XenLibvirtDriver"),
+    packages=(
+        "xen-utils-common",
+        "xenstore-utils",
+        "qemu-utils",
+        "libvirt-daemon-system",
+        "libvirt-daemon-driver-xen",
+        "libvirt-clients",
+        "python3-libvirt",
+        "python3-pycdlib",
+        "iproute2",
+        "nftables",
+    ),
+)

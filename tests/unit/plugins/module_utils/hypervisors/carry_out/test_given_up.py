@@ -15,9 +15,11 @@ from memory_hypervisor import Machine, MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import carry_out
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import Batch, poll, predict
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.given_up import SHUTDOWN_SECONDS
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import fence
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.given_up import SHUTDOWN_SECONDS
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import GivenUp, Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -168,7 +170,7 @@ def test_check_mode_foretells_it(here: Host) -> None:
 
 def test_another_run_that_works_on_it_is_waited_for(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     here.make()
-    monkeypatch.setattr(carry_out, "LOCK_SECONDS", 0.05)
-    with carry_out.lock(f"{here.directory()}/"):
+    monkeypatch.setattr(fence, "LOCK_SECONDS", 0.05)
+    with fence.lock(f"{here.directory()}/"):
         assert told(here.apply(here.plan())[0]) == (0, "UNKNOWN", False, "TimedOut")
     assert told(here.apply(here.plan())[0]) == (0, "POWEROFF", True, "")

@@ -26,8 +26,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import disk_tasks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_tasks
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     AGENT,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import HypervisorError, NebulaError, StalePlan, TimedOut
-from ..host import node
-from ..host.files import explain, lock
-from ..host.vmlog import VmLog
-from ..model import defaults
-from ..model.plan import GivenUp, Plan, VmOutcome
-from ..storage.datastore import vm_directory
-from .base import Driver, Mark
+from ...errors import HypervisorError, NebulaError, StalePlan, TimedOut
+from ...host import node
+from ...host.files import explain, lock
+from ...host.vmlog import VmLog
+from ...model import defaults
+from ...model.plan import GivenUp, Plan, VmOutcome
+from ...storage.datastore import vm_directory
+from ..base import Driver, Mark
 
 # Seconds that a guest has to shut down. What it has not written by then is lost, and the machine ends all the same:
 # somebody else may have its address.

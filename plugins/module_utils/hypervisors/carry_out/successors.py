@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..errors import NoCapacity
-from ..model.plan import Plan, PlannedVm
-from ..model.vm import Vm
+from ...errors import NoCapacity
+from ...model.plan import Plan, PlannedVm
+from ...model.vm import Vm
 
 # CPU is counted in parts of one.
 ROUNDING = 1e-6

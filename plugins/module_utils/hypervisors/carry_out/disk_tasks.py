@@ -6,14 +6,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ..errors import InvalidValue, NotFound, Unsupported, WrongState
-from ..model.disk import Disk, DiskFiles
-from ..model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
-from ..model.snapshots import tag_of
-from ..model.vm import Vm
-from ..storage import formats, saving
-from .base import Driver, Mark
+from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
+from ...host.files import explain
+from ...model.disk import Disk, DiskFiles
+from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
+from ...model.snapshots import tag_of
+from ...model.vm import Vm
+from ...storage import disks, formats, saving
+from ..base import Driver, Mark
+from .job import Job
+
+
+def see_to(job: Job, state: str) -> None:
+    """The plan's tasks, each once. One that fails is told, and the others go on; only a machine whose disk should
+    have become another does not start with the one that it has."""
+    if not job.planned.tasks:
+        return
+    tokens = {task.token for task in job.planned.tasks}
+    done = {each.token: each for each in job.record.tasks if each.token in tokens}
+    files = job.files or disks.locate(job.vm, job.directory, job.common.transfer.find)
+    for task in job.planned.tasks:
+        if task.token in done:
+            job.told.append(done[task.token])
+            continue
+        try:
+            outcome = carry_out(task, job.vm, job.mark, files, state, job.common.driver)
+        except (NebulaError, OSError) as problem:
+            error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
+            job.log("VMM", "E", str(error))
+            job.told.append(TaskOutcome(task.token, error=error.as_dict()))
+            if task.kind == REVERT:
+                job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
+                raise error from problem
+            continue
+        if task.kind == SAVE_AS:
+            job.common.transfer.saved(task.target)
+        job.log("VMM", "I", f"Successfully executed: {task.kind} {task.name or task.image}")
+        job.changed = True
+        job.told.append(outcome)
+        done[task.token] = outcome
+        # At once: what is done must not be done again.
+        job.record = replace(job.record, tasks=tuple(done.values()))
+        job.keep_record()
+    job.record = replace(job.record, tasks=tuple(done.values()))
 
 
 def carry_out(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import xen
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import rules as xen
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -79,7 +79,7 @@ def test_the_kind_of_a_machine_is_that_of_its_os(os: dict[str, str], kind: str) 
     ],
 )
 def test_a_word_of_driver_means_a_format_or_nothing(word: str, format: str) -> None:
-    assert xen.format_of(word) == format
+    assert xen.XEN.format_of(word) == format
 
 
 # --- the boot order --------------------------------------------------------------------------------------------------

@@ -1,0 +1,184 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries a plan out on this node, with any driver. Many machines are worked on at once; what fails with one is told of
+that one, and the others go on. Applying a plan twice is the same as once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+
+from ...context import cache
+from ...errors import HypervisorError, NebulaError, StalePlan, Unsupported
+from ...host import node
+from ...host.files import explain, explained, make_directory, sync_directory
+from ...host.restricted import Rules
+from ...host.vmlog import VmLog
+from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
+from ...storage import transfer
+from ...storage.datastore import vm_directory
+from ..base import Driver, Mark
+from ..record import CHECKPOINT, Record, images_in_use, read_record
+from . import autostart, fence, given_up, states
+from .bridges import Bridges
+from .definition import site_with
+from .job import Common, Job
+from .room import Room
+from .support import check_supported
+
+# Machines that are worked on at once. More of them wait for guests to obey than are built: building keeps processors
+# and disks busy, waiting does not.
+WAITING = 32
+
+Report = Callable[[int, int, int], None]
+"""done, failed, total: after each machine."""
+
+
+class Batch:
+    """The machines of one plan. threads: how many of them are built at once; 0 or less: as many as this node's
+    processors can keep busy. rules: which files of this node machines may boot."""
+
+    def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
+        self._transfer = transfer.of_plan(root, plan)
+        self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
+        self.driver = driver
+        self.root = root
+        self._rules = rules if rules is not None else Rules(own=root)
+        self._threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
+
+    def apply(self, report: Report | None = None) -> list[VmOutcome]:
+        """The outcomes in the plan's order, those of machines that were given up after the others. Raises StalePlan and
+        ForeignObject for the plan as a whole, before anything is touched."""
+        if not self.plan.vms and not self.plan.given_up:
+            return []
+        known = node.accept(self.root, self.plan.catalog, self.plan.number)
+        common = self._common(known)
+        self._transfer.take_in()
+        place = os.path.dirname(vm_directory(self.root, 0))
+        make_directory(place, 0o711)
+        outcomes: dict[int, VmOutcome] = {}
+        total = len(self.plan.vms) + len(self.plan.given_up)
+        with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
+            # Those that others wait for come first: all that are worked on could be such as wait.
+            futures = [pool.submit(_done, common, planned) for planned in common.room.successors.in_turn()]
+            futures += [pool.submit(self._power_off, each) for each in self.plan.given_up]
+            for future in as_completed(futures):
+                outcome = future.result()
+                outcomes[outcome.vm_id] = outcome
+                if report is not None:
+                    failed = sum(1 for each in outcomes.values() if each.error is not None)
+                    report(len(outcomes) - failed, failed, total)
+        # The directories that were made and removed: one sync for all of them.
+        with explained(place):
+            sync_directory(place)
+        cache.prune(self.root, self.plan)
+        self._transfer.prune(lambda: images_in_use(self.root))
+        node.finished(self.root, self.plan.catalog, self.plan.number)
+        ids = [*(planned.vm.vm_id for planned in self.plan.vms), *(each.vm_id for each in self.plan.given_up)]
+        return [outcomes[vm_id] for vm_id in ids]
+
+    def _common(self, known: node.NodeFile) -> Common:
+        """known: nebula.node, once this plan was accepted."""
+        chosen = self.driver.choose_accelerator("", known.accelerator)
+        if chosen != dict(known.accelerator):
+            node.update(self.root, lambda before: replace(before, accelerator=chosen))
+        site = site_with(self.driver, self.plan.catalog, chosen)
+        return Common(
+            plan=self.plan,
+            driver=self.driver,
+            root=self.root,
+            rules=self._rules,
+            transfer=self._transfer,
+            site=site,
+            room=Room(self.plan, self.driver, self.root, site.accelerator),
+            bridges=Bridges(self.plan),
+            filled=cache.fill(self.root, self.plan),
+            building=threading.BoundedSemaphore(self._threads),
+        )
+
+    def _power_off(self, machine: GivenUp) -> VmOutcome:
+        try:
+            record = read_record(vm_directory(self.root, machine.vm_id))
+        except (NebulaError, OSError):
+            record = None
+        found = (record.catalog, record.vm_id, record.uuid) if record is not None else None
+        owned = found == (self.plan.catalog, machine.vm_id, machine.uuid)
+        return given_up.power_off(self.plan, machine, self.driver, self.root, fence.LOCK_SECONDS, owned)
+
+
+def _done(common: Common, planned: PlannedVm) -> VmOutcome:
+    """The outcome of one machine, once those that wait for its place know of it."""
+    successful = False
+    try:
+        outcome = _outcome(common, planned)
+        successful = outcome.error is None
+        if successful and planned.wanted == "DONE":
+            common.room.give_back(planned.vm.vm_id)
+        return outcome
+    finally:
+        common.room.successors.done(planned, successful)
+
+
+def _outcome(common: Common, planned: PlannedVm) -> VmOutcome:
+    """Never raises: what goes wrong with one machine is that machine's outcome."""
+    vm = planned.vm
+    directory = vm_directory(common.root, vm.vm_id)
+    mark = Mark(common.plan.catalog, vm.vm_id, vm.uuid, planned.generation)
+    job = Job(common, planned, mark, directory, Record(common.plan.catalog, vm.vm_id, vm.uuid), VmLog(directory))
+    error: NebulaError | None = None
+    state = ""
+    try:
+        check_supported(planned, common.driver)
+        with fence.held(job):
+            try:
+                state = states.carry_out(job)
+                fence.remember(job)
+            except NebulaError:
+                autostart.follow_after_all(job)
+                raise
+            finally:
+                if job.owned:
+                    job.log.save()
+    except NebulaError as problem:
+        error = problem
+    except OSError as problem:
+        error = explain(problem, str(problem.filename or directory))
+    except Exception as problem:
+        error = HypervisorError(
+            f"virtual machine {vm.name}",
+            f"{type(problem).__name__}: {problem}",
+            "This should not happen: report it with the machine's vm.log",
+        )
+    if error is None:
+        told = next((each.error for each in job.told if each.error is not None), None)
+        done = VmOutcome(vm.vm_id, planned.generation, state, job.changed, told, job.log.last(), tuple(job.told))
+        return replace(done, fitted=job.is_fitted)
+    job.log("LCM", "E", str(error))
+    state = _state_after(job, error)
+    job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
+    if job.owned and os.path.isdir(directory):
+        job.log.save()
+    failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
+    return replace(failed, tasks=tuple(job.told), fitted=job.is_fitted)
+
+
+def _state_after(job: Job, error: NebulaError) -> str:
+    """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
+    try:
+        state = job.common.driver.state(job.mark)
+    except Exception:
+        # Whatever it is, the first error is the one to be told.
+        return job.stage
+    if state == "RUNNING":
+        return state
+    if state == "POWEROFF" and os.path.exists(job.path(CHECKPOINT)):
+        return "SUSPENDED"
+    if isinstance(error, StalePlan):
+        return state or "UNKNOWN"
+    if isinstance(error, Unsupported) and state is not None:
+        return state
+    return job.stage

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine has before it is in the state that is wanted: its disks, its context and its definition."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ...context import cache, iso9660
+from ...errors import InvalidValue
+from ...guest_disk import inject
+from ...host import node
+from ...host.files import read_limited, write_atomically
+from ...model.disk import DiskFiles
+from ...model.inject import Injected
+from ...storage import disks
+from ...storage.datastore import disk_path
+from ..base import Driver, Site
+from .job import Common, Job
+
+# Bytes of a file that is written into a disk: what the front-end reads for one machine.
+LARGEST_FILE = 1 << 30
+
+
+def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False) -> None:
+    """Disks, context and definition as they are to be. boots: it is about to be started from its disks. paused: it
+    neither runs nor is it off."""
+    job.stage = "PROLOG_FAILURE"
+    vm, known = job.vm, job.record
+    if not running:
+        _refuse_restricted(job)
+    # The digests tell what is new, as what is there already is left as it is.
+    job.common.transfer.require(vm)
+    job.files = dict(
+        disks.prepare(vm, job.directory, job.common.transfer.find, functools.partial(content_of, job.common))
+    )
+    is_off = not running and not paused
+    if is_off and disks.grow(vm, job.files, job.planned.grown):
+        job.changed = True
+    context = ""
+    if vm.context is not None:
+        path = disk_path(job.directory, vm.context.disk_id)
+        sources = cache.gathered(job.common.root, job.common.plan, vm.context.files, job.common.filled)
+        # What check mode foresees too: something of this machine's was not on this node.
+        names = {entry.source for source in sources for entry in source.entries}
+        job.changed = job.changed or any(cache.path_of(job.common.root, new) in names for new in job.common.filled.new)
+        # A machine made by a release that did not pad its ISO keeps that until it boots: a guest may have it
+        # mounted, and a machine that nobody touches is not changed.
+        context = iso9660.write(
+            path,
+            vm.context.variables,
+            sources,
+            format=vm.context.format,
+            identity=vm.uuid,
+            keep_unpadded=not boots,
+        )
+        job.files[vm.context.disk_id] = DiskFiles(path, "raw")
+    job.stage = "BOOT_FAILURE"
+    deployment = job.common.driver.render(vm, _site_of(job))
+    if deployment.digest != job.record.definition or not defined:
+        path = job.path(f"deployment.{job.planned.seq}")
+        job.log("VMM", "I", f"Generating deployment file: {path}")
+        write_atomically(path, deployment.text, mode=0o600)
+        job.common.driver.define(vm, deployment, job.mark)
+        job.record = replace(job.record, definition=deployment.digest)
+        job.changed = True
+    adjusts = running and "adjust" in job.common.driver.capabilities
+    if adjusts:
+        job.changed = job.common.driver.adjust(vm, _site_of(job), job.mark) or job.changed
+    if is_off or adjusts:
+        # What a machine still has while it runs stays until it is off.
+        _take_away(job)
+    job.fitted = is_off or (adjusts and not job.planned.grown)
+    if context != job.record.context:
+        if running and vm.context is not None:
+            at_once = job.common.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
+            later = "" if at_once else ": the machine has it when it is started the next time"
+            job.log("VMM", "I", f"The context was changed{later}")
+        job.record = replace(job.record, context=context)
+        job.changed = True
+    if job.record != known:
+        # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
+        # has just begun to boot.
+        job.keep_record()
+
+
+def _refuse_restricted(job: Job) -> None:
+    """What its guest could read from then on. One that runs has it already."""
+    vm = job.vm
+    for name, path in (("KERNEL", vm.os.kernel), ("INITRD", vm.os.initrd), ("FIRMWARE", vm.os.firmware)):
+        # FIRMWARE may be a word.
+        if path.startswith("/"):
+            job.common.rules.refuse_medium(f"virtual machine {vm.name}: OS/{name} = {path}", path)
+
+
+def _take_away(job: Job) -> None:
+    """The files of disks that the machine has no more."""
+    there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
+    gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
+    if gone:
+        given = job.common.transfer.give_up(job.directory, job.vm, gone)
+        job.changed = disks.remove(job.directory, gone) or given or job.changed
+
+
+def content_of(common: Common, entry: Injected) -> inject.Entry:
+    """What is written into a disk for an entry of INJECT: its own text, or a file that the plan holds."""
+    if entry.file is None:
+        return disks.entry_of(entry, entry.content.encode())
+    found = cache.gathered(common.root, common.plan, [entry.file], common.filled)[0].entries
+    if len(found) != 1 or found[0].directory:
+        raise InvalidValue(
+            f"INJECT: SRC = {entry.file.source}", "it is a directory", "Name a file, or give each its own entry"
+        )
+    return disks.entry_of(entry, read_limited(found[0].source, LARGEST_FILE), found[0].executable)
+
+
+def _site_of(job: Job) -> Site:
+    return replace(job.common.site, directory=job.directory, generation=job.planned.generation, disks=job.files)
+
+
+def site_with(driver: Driver, catalog: str, chosen: Mapping[str, str]) -> Site:
+    """What rendering has to know of this node, whatever the machine. chosen: by Driver.choose_accelerator()."""
+    return driver.site(
+        Site(
+            directory="",
+            catalog=catalog,
+            generation=0,
+            disks={},
+            accelerator=chosen["accelerator"],
+            cpu_shares=node.cpu_shares(),
+        )
+    )

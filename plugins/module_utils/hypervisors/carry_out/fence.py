@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may work on a machine: its directory is locked and known to be ours, and the plan is still the newest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ...errors import ForeignObject, StalePlan, TimedOut
+from ...host import node
+from ...host.files import lock, remove_file
+from ..record import holds_unmarked, left_behind, read_record, write_record
+from .job import Job
+
+# How long another run that works on the same machine is waited for.
+LOCK_SECONDS = 600
+REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run again"
+
+
+@contextlib.contextmanager
+def held(job: Job) -> Iterator[None]:
+    """The machine's directory, made if it is wanted, locked, known to be ours, and this plan still the newest."""
+    planned = job.planned
+    while True:
+        if planned.wanted == "DONE" and not os.path.isdir(job.directory):
+            check_current(job)
+            yield
+            return
+        _make_directory(job)
+        _refuse_other(job)
+        held = contextlib.ExitStack()
+        try:
+            # The slash: a directory that is gone again must not come back as a file to be locked.
+            held.enter_context(lock(job.directory + "/", LOCK_SECONDS))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except TimedOut as error:
+            error.remedy = REMEDY_LOCKED
+            raise
+        with held:
+            _refuse_other(job)
+            check_current(job)
+            _own(job)
+            yield
+        return
+
+
+def _make_directory(job: Job) -> None:
+    # No newer plan is accepted in between: it would find nothing to remove, and the directory would stay for ever.
+    with node.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
+        if not current:
+            raise _stale(job)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(job.directory, 0o711)
+            # Not what the umask left of it: QEMU's user has to get through.
+            os.chmod(job.directory, 0o711)
+
+
+def _refuse_other(job: Job) -> None:
+    """ForeignObject for what is in the place of the directory: it would be waited for to go, for ever."""
+    asked = f"virtual machine {job.vm.name}: directory {job.directory}"
+    try:
+        mode = os.lstat(job.directory).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise ForeignObject(
+            asked,
+            f"it is a symbolic link, to {os.path.realpath(job.directory)}",
+            "Remove the link: what it leads to will not be touched",
+        )
+    if not stat.S_ISDIR(mode):
+        raise ForeignObject(asked, "it is no directory", "Move it away: it will not be touched")
+
+
+def check_current(job: Job) -> None:
+    if not node.is_current(job.common.root, job.common.plan.catalog, job.common.plan.number):
+        raise _stale(job)
+
+
+def _stale(job: Job) -> StalePlan:
+    return StalePlan(
+        f"virtual machine {job.vm.name}: plan {job.common.plan.number}",
+        "a newer plan was accepted meanwhile, or the node was given back",
+        "Nothing: the newer plan does what is left",
+    )
+
+
+def _own(job: Job) -> None:
+    """The machine's record; a directory that holds something and no mark of ours is not ours."""
+    asked = f"virtual machine {job.vm.name}: directory {job.directory}"
+    found = read_record(job.directory)
+    if found is None:
+        if holds_unmarked(job.directory):
+            raise ForeignObject(asked, "it holds files, and no mark of ours", "Move it away: it will not be touched")
+        # On the disk before anything else is: after a power cut the rest would be taken for somebody else's.
+        job.keep_record()
+        job.owned = True
+        return
+    if (found.catalog, found.vm_id, found.uuid) != (job.common.plan.catalog, job.vm.vm_id, job.vm.uuid):
+        raise ForeignObject(
+            asked,
+            f"it belongs to machine {found.vm_id} ({found.uuid}) of catalog {found.catalog}",
+            "Move it away: it will not be touched",
+        )
+    job.record = found
+    job.owned = True
+    for name in filter(left_behind, os.listdir(job.directory)):
+        remove_file(job.path(name))
+    if found.generation > job.planned.generation:
+        raise StalePlan(
+            f"virtual machine {job.vm.name}: generation {job.planned.generation}",
+            f"this node has acted on generation {found.generation} already",
+            "Run again: a new plan holds all that is unfinished",
+        )
+
+
+def remember(job: Job) -> None:
+    if job.planned.wanted == "DONE":
+        return
+    record = replace(job.record, generation=job.planned.generation, images=job.common.transfer.used(job.vm))
+    if job.vm.graphics is not None:
+        record = replace(record, port=job.vm.graphics.port)
+    write_record(job.directory, record)

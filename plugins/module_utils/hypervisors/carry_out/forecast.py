@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What carrying out a plan would change, as far as that can be told without doing it: for check mode, and for machines
+that are compared with a plan."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ...context import cache, iso9660
+from ...errors import NebulaError
+from ...host import node
+from ...install.next_step import starts_with_host
+from ...model.disk import DiskFiles
+from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
+from ...model.vm import Vm
+from ...storage import disks, transfer
+from ...storage.datastore import disk_path, vm_directory
+from ..base import Deployment, Driver, Mark
+from ..record import read_record, was_started
+from . import given_up
+from .definition import site_with
+
+
+class Forecast:
+    """What would be done to the machines of a plan. Nothing is made, defined or started. plan: with the paths that its
+    images have on this node."""
+
+    def __init__(self, plan: Plan, driver: Driver, root: str) -> None:
+        self._transfer = transfer.of_plan(root, plan)
+        self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
+        self.driver = driver
+        self.root = root
+
+    def would_change(self, planned: PlannedVm) -> bool:
+        """Whether a machine that is in the state wanted already has something to be done to it. Nothing is made: what
+        can't be told without trying counts as a change."""
+        vm = planned.vm
+        directory = vm_directory(self.root, vm.vm_id)
+        if planned.wanted == "DONE":
+            return False
+        try:
+            record, known = read_record(directory), node.read(self.root)
+            if record is None or planned.is_due(record.operated):
+                return True
+            if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
+                return True
+            if any(os.path.lexists(disk_path(directory, disk_id)) for disk_id in planned.detached):
+                return True
+            if planned.wanted == "SUSPENDED":
+                return self.is_astray(planned)
+            if not known.accelerator or self.is_astray(planned):
+                return True
+            deployment, context, files = self.would_be(vm, known)
+            if disks.would_grow(vm, files, planned.grown):
+                return True
+            return (deployment.digest, context) != (record.definition, record.context)
+        except NebulaError:
+            return True
+
+    def would_be(self, vm: Vm, known: node.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
+        """The machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
+        directory = vm_directory(self.root, vm.vm_id)
+        files, context = dict(disks.locate(vm, directory, self._transfer.find)), ""
+        if vm.context is not None:
+            files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
+            sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
+            with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
+                context = iso.digest
+        site = replace(site_with(self.driver, self.plan.catalog, known.accelerator), directory=directory, disks=files)
+        return self.driver.render(vm, site), context, files
+
+    def is_astray(self, planned: PlannedVm) -> bool:
+        """Whether a boot of the host would not make of the machine what is wanted."""
+        mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
+        return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
+
+
+def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) -> list[VmOutcome]:
+    """What apply() would do, as far as can be told without doing it: for check mode. driver None: there is no
+    hypervisor here yet, so observed has no machine either."""
+    forecast = Forecast(plan, driver, root) if driver is not None else None
+    states = {seen.vm_id: seen.state for seen in observed.vms}
+    outcomes = []
+    for planned in plan.vms:
+        vm_id = planned.vm.vm_id
+        state = states.get(vm_id, "" if os.path.isdir(vm_directory(root, vm_id)) else "DONE")
+        if _is_over(root, planned, state):
+            outcomes.append(VmOutcome(vm_id, planned.generation, state))
+            continue
+        changed = state != planned.wanted or (forecast is not None and forecast.would_change(planned))
+        outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed))
+    ended = [(each, given_up.would_change(each, driver, plan.catalog)) for each in plan.given_up]
+    return [*outcomes, *(VmOutcome(each.vm_id, 0, "POWEROFF", changed) for each, changed in ended)]
+
+
+def _is_over(root: str, planned: PlannedVm, state: str) -> bool:
+    try:
+        return was_started(planned, read_record(vm_directory(root, planned.vm.vm_id)), state)
+    except NebulaError:
+        return False

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine while it is worked on, and what all machines of its plan have in common."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+from ...context import cache
+from ...host.restricted import Rules
+from ...host.vmlog import VmLog
+from ...model.disk import DiskFiles
+from ...model.plan import Plan, PlannedVm, TaskOutcome
+from ...model.vm import Vm
+from ...storage.transfer import Transfer
+from ..base import Driver, Mark, Site
+from ..record import Record, write_record
+from .bridges import Bridges
+from .room import Room
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all machines of one plan have in common while it is carried out.
+
+    rules: which files of this node machines may boot. site: of the node, without any machine. filled: the files of
+    contexts that this node has by now. building: it is held while a machine is built, so that processors and disks are
+    kept busy and no more.
+    """
+
+    plan: Plan
+    driver: Driver
+    root: str
+    rules: Rules
+    transfer: Transfer
+    site: Site
+    room: Room
+    bridges: Bridges
+    filled: cache.Filled
+    building: threading.BoundedSemaphore
+
+
+@dataclass
+class Job:
+    """One machine while it is worked on, by one thread.
+
+    stage: the state that the machine has failed in if an error comes now. owned: its directory was found to be ours, so
+    that something may be written there. has_room: its memory was taken from what the node has left. fitted: it has the
+    disks and NICs that it is to have. files: of its disks, once they are prepared. told: outcomes of its disk tasks.
+    """
+
+    common: Common
+    planned: PlannedVm
+    mark: Mark
+    directory: str
+    record: Record
+    log: VmLog
+    stage: str = "PROLOG_FAILURE"
+    changed: bool = False
+    owned: bool = False
+    has_room: bool = False
+    fitted: bool = False
+    files: dict[int, DiskFiles] = field(default_factory=dict)
+    told: list[TaskOutcome] = field(default_factory=list)
+
+    @property
+    def vm(self) -> Vm:
+        return self.planned.vm
+
+    @property
+    def is_fitted(self) -> bool | None:
+        """As VmOutcome.fitted: None where nothing was decided about its disks and NICs."""
+        planned = self.planned
+        return self.fitted if planned.refitted or planned.detached or planned.grown else None
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def keep_record(self) -> None:
+        """Write the record as it is now: what was done must not be done again, whatever fails later."""
+        write_record(self.directory, self.record)
+
+    def moved(self, component: str, state: str) -> None:
+        """Log the new state in OpenNebula's words. component: LCM or DIM, whose state it is there."""
+        self.log(component, "I", f"New VM state is {state}")
+        self.changed = True

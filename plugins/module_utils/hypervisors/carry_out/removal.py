@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine ended for good, or unmade before it is made anew: its domain, its disks, its directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+
+from ...host.files import remove_file
+from ...storage import disks
+from ..record import CHECKPOINT, PARTIAL, RECORD
+from .job import Job
+from .stopping import stop
+
+
+def end(job: Job) -> str:
+    # A name that somebody else has by now is no reason to keep what is ours.
+    elsewhere = job.common.driver.is_foreign(job.mark, job.directory)
+    state = None if elsewhere else job.common.driver.state(job.mark)
+    if state is not None and not job.planned.hard and state in ("RUNNING", "UNKNOWN"):
+        stop(job, state, "SHUTDOWN")
+    job.stage = "EPILOG_FAILURE"
+    if state is not None or os.path.isdir(job.directory):
+        job.log("LCM", "I", "New VM state is EPILOG")
+        unmake(job, domain=not elsewhere)
+        _remove_directory(job)
+        job.moved("DIM", "DONE")
+    return "DONE"
+
+
+def _remove_directory(job: Job) -> None:
+    """The record goes last: what a run leaves that is killed before that is still known for ours, and the next run
+    removes it. No log is written beside a record that is gone, for the same reason."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(job.directory)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name != RECORD:
+                remove_file(entry.path)
+        job.owned = False
+        shutil.rmtree(job.directory)
+
+
+def unmake(job: Job, domain: bool = True, anew: bool = False) -> None:
+    """Domain and disks; images stay. anew: both are about to be made again."""
+    if domain:
+        job.changed = job.common.driver.remove(job.mark) or job.changed
+    if os.path.isdir(job.directory):
+        job.changed = job.common.transfer.give_up(job.directory, job.vm if anew else None) or job.changed
+        job.changed = disks.remove(job.directory) or job.changed
+        for name in (CHECKPOINT, PARTIAL):
+            remove_file(job.path(name))
+    job.record = replace(job.record, definition="", context="")

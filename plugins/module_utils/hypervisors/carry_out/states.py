@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine brought from the state that it is in to the one that is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...context import cache
+from ...host import console
+from ...host.files import remove_file
+from ...install.next_step import MARK
+from ..record import CHECKPOINT, PARTIAL, was_started
+from . import autostart, definition, disk_tasks, fence, ports, removal, suspension
+from .job import Job
+from .stopping import stop
+
+
+def carry_out(job: Job) -> str:
+    """Bring the machine to the state that its plan wants; the state that it is in afterwards."""
+    if job.planned.wanted == "DONE":
+        return removal.end(job)
+    state = job.common.driver.state(job.mark)
+    if job.planned.operation == "recreate" and job.planned.is_due(job.record.operated):
+        # Before anything of it is gone.
+        if job.planned.wanted == "RUNNING":
+            take_room(job)
+            job.common.bridges.require(job.vm)
+        if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
+            cache.gathered(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
+        removal.unmake(job, anew=True)
+        state = None
+        _operated(job)
+    if job.planned.wanted == "SUSPENDED":
+        return suspension.to_suspended(job, state)
+    return _to_poweroff(job, state) if job.planned.wanted == "POWEROFF" else _to_running(job, state)
+
+
+def _to_running(job: Job, state: str | None) -> str:
+    was = state
+    if was_started(job.planned, job.record, state):
+        job.log("LCM", "I", "It was started, and has ended since: it is not started again")
+        return "POWEROFF"
+    if state == "RUNNING":
+        with job.common.building:
+            definition.prolog(job, running=True)
+        if MARK in job.vm.attributes:
+            job.record = replace(job.record, started=job.planned.generation)
+        autostart.follow(job)
+        disk_tasks.see_to(job, "RUNNING")
+    elif suspension.is_suspended(job, state):
+        job.stage = "SUSPENDED"
+        take_room(job)
+        with job.common.building:
+            suspension.resume(job)
+            # What was decided about it while it was saved.
+            definition.prolog(job, running=True)
+        autostart.follow(job)
+        disk_tasks.see_to(job, "RUNNING")
+    else:
+        if state != "UNKNOWN":
+            take_room(job)
+        job.log("DIM", "I", "New VM state is ACTIVE")
+        job.log("LCM", "I", "New VM state is PROLOG")
+        # As large as its memory, and of no use to anybody: a save that was broken off.
+        remove_file(job.path(PARTIAL))
+        with job.common.building:
+            definition.prolog(
+                job,
+                running=False,
+                defined=state is not None,
+                boots=state != "UNKNOWN",
+                paused=state == "UNKNOWN",
+            )
+            if state != "UNKNOWN":
+                disk_tasks.see_to(job, "POWEROFF")
+            # Before it starts: a host that dies in the next moment comes back with it.
+            autostart.follow(job)
+            job.log("LCM", "I", "New VM state is BOOT")
+            if state != "UNKNOWN":
+                job.common.bridges.require(job.vm)
+                ports.require_free(job)
+                console.mark_start(job.path(console.NAME))
+                _fence_start(job)
+                closed = job.vm.graphics is not None and bool(job.vm.graphics.password)
+                job.record = replace(job.record, closed=closed)
+            job.common.driver.start(job.mark)
+        job.moved("LCM", "RUNNING")
+        if state == "UNKNOWN":
+            disk_tasks.see_to(job, "RUNNING")
+    if job.planned.operation in ("reboot", "reset") and job.planned.is_due(job.record.operated):
+        # A machine that has just been started has done what either is for.
+        if was == "RUNNING":
+            _operate(job)
+        _operated(job)
+    return "RUNNING"
+
+
+def _fence_start(job: Job) -> None:
+    """On the disk before it starts, whatever becomes of this run: see was_started()."""
+    if MARK in job.vm.attributes:
+        job.record = replace(job.record, started=job.planned.generation)
+        job.keep_record()
+
+
+def _operate(job: Job) -> None:
+    console.mark_start(job.path(console.NAME))
+    if job.planned.operation == "reset":
+        job.common.driver.reset(job.mark)
+    else:
+        job.common.driver.reboot(job.mark, job.planned.shutdown_timeout)
+    job.log("VMM", "I", f"Successfully executed: {job.planned.operation}")
+    job.changed = True
+
+
+def _operated(job: Job) -> None:
+    """At once, not with the rest: what fails later must not have it done again."""
+    job.record = replace(job.record, operated=job.planned.operated)
+    job.keep_record()
+
+
+def _to_poweroff(job: Job, state: str | None) -> str:
+    autostart.follow(job)
+    if suspension.is_suspended(job, state):
+        if job.planned.hard:
+            remove_file(job.path(CHECKPOINT))
+            job.moved("DIM", "POWEROFF")
+        else:
+            job.stage = "SUSPENDED"
+            take_room(job)
+            with job.common.building:
+                suspension.resume(job)
+            state = "RUNNING"
+    if state in ("RUNNING", "UNKNOWN"):
+        stop(job, state, "SHUTDOWN_POWEROFF")
+        job.moved("DIM", "POWEROFF")
+    with job.common.building:
+        definition.prolog(job, running=False, defined=state is not None)
+        disk_tasks.see_to(job, "POWEROFF")
+    return "POWEROFF"
+
+
+def take_room(job: Job) -> None:
+    """Wait for the machines in whose place this one starts, and take its memory of what the node has left."""
+    if job.has_room:
+        return
+    if job.common.room.successors.wait(job.planned):
+        # It may have taken as long as a guest takes to shut down.
+        fence.check_current(job)
+    job.has_room = job.common.room.take(job.vm)

@@ -1,0 +1,22 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest is asked to end, or ended."""
+
+from __future__ import annotations
+
+from .job import Job
+
+
+def stop(job: Job, state: str, on_the_way: str) -> None:
+    """End a machine that is RUNNING or UNKNOWN (`state`). on_the_way: its state meanwhile, in OpenNebula's words.
+    TimedOut if the guest does not obey; it runs on."""
+    job.stage = state
+    job.log("LCM", "I", f"New VM state is {on_the_way}")
+    if job.planned.hard:
+        job.common.driver.cancel(job.mark)
+        return
+    if state == "UNKNOWN":
+        # One that is paused can't obey.
+        job.common.driver.start(job.mark)
+    job.common.driver.shutdown(job.mark, job.planned.shutdown_timeout)

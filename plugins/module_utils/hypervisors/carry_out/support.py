@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a driver can do what a plan asks for, told by the plan alone."""
+
+from __future__ import annotations
+
+from ...errors import Unsupported
+from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, PlannedVm
+from ..base import Driver
+
+# What is asked of a driver while the machine runs.
+_LIVE = {SAVE_AS: "copy_disk", CREATE: "snapshot_disk", DELETE: "delete_disk_snapshot"}
+
+
+def check_supported(planned: PlannedVm, driver: Driver) -> None:
+    """Unsupported if the machine is another hypervisor's, or if this one can't do what the plan asks for."""
+    asked = f"virtual machine {planned.vm.name}"
+    if planned.operation == ADOPT:
+        raise Unsupported(asked, "this plan is for comparing it only", "Run playbook nebula.provision.site")
+    if planned.vm.hypervisor != driver.name:
+        raise Unsupported(
+            f"{asked} for hypervisor {planned.vm.hypervisor}",
+            f"this node runs {driver.name}",
+            "Set nebula_hypervisor of this host to what it runs, then run again",
+        )
+    for operation in sorted(_operations(planned) - driver.capabilities):
+        raise driver.lacks(operation, f"{asked}: {operation}")
+
+
+def _operations(planned: PlannedVm) -> set[str]:
+    """Those of Driver.OPTIONAL that the plan may come to, told by the plan alone: what is refused is not looked at."""
+    found = {planned.operation} & Driver.OPTIONAL
+    if planned.wanted == "SUSPENDED":
+        found |= {"suspend", "resume"}
+    if planned.wanted == "RUNNING":
+        found |= {_LIVE[task.kind] for task in planned.tasks if task.kind in _LIVE}
+    if planned.wanted in ("POWEROFF", "DONE") and not planned.hard:
+        found.add("shutdown")
+    return found

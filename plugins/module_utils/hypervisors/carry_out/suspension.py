@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine saved to its checkpoint, and brought back from there."""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import WrongState
+from ...host.files import adopt, explained, remove_file, settle, sync_directory
+from ...storage.datastore import disk_path
+from ..record import CHECKPOINT, PARTIAL
+from . import autostart, disk_tasks, ports
+from .job import Job
+
+
+def is_suspended(job: Job, state: str | None) -> bool:
+    return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
+
+
+def to_suspended(job: Job, state: str | None) -> str:
+    partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
+    job.stage = state or "PROLOG_FAILURE"
+    autostart.follow(job)
+    if is_suspended(job, state):
+        disk_tasks.see_to(job, "SUSPENDED")
+        return "SUSPENDED"
+    if state == "RUNNING":
+        job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
+        remove_file(partial)
+        job.common.driver.suspend(job.mark, partial)
+    elif state != "POWEROFF" or not job.common.driver.checkpoint_complete(partial):
+        raise WrongState(
+            f"suspending virtual machine {job.vm.name}",
+            f"it is {state or 'not there'}, and only a running machine can be suspended",
+            "Start it first",
+        )
+    # Here too if a killed run got as far as the saving, and no further.
+    adopt(partial, 0o600)
+    with explained(checkpoint):
+        # libvirt does not say whether it waited for the disk, and the machine's memory is nowhere else now.
+        settle(partial)
+        os.rename(partial, checkpoint)
+        sync_directory(job.directory)
+    job.moved("DIM", "SUSPENDED")
+    disk_tasks.see_to(job, "SUSPENDED")
+    return "SUSPENDED"
+
+
+def resume(job: Job) -> None:
+    job.stage = "SUSPENDED"
+    checkpoint = job.path(CHECKPOINT)
+    if not job.common.driver.checkpoint_complete(checkpoint):
+        raise WrongState(
+            f"resuming virtual machine {job.vm.name}",
+            f"{checkpoint} is not complete",
+            "Power it off hard, which gives its saved memory up, then start it",
+        )
+    _check_disks_unchanged(job, checkpoint)
+    job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
+    job.common.bridges.require(job.vm)
+    ports.require_free(job)
+    job.common.driver.resume(job.mark, checkpoint)
+    os.unlink(checkpoint)
+    job.moved("LCM", "RUNNING")
+
+
+def _check_disks_unchanged(job: Job, checkpoint: str) -> None:
+    """Memory that is older than the disks would destroy their file systems."""
+    saved = os.stat(checkpoint).st_mtime
+    for disk in job.vm.disks:
+        path = os.path.realpath(disk_path(job.directory, disk.disk_id))
+        if not disk.readonly and os.path.exists(path) and os.stat(path).st_mtime > saved:
+            raise WrongState(
+                f"resuming virtual machine {job.vm.name}",
+                f"disk {disk.disk_id} was written after the machine was saved",
+                "Power it off hard, which gives its saved memory up, then start it",
+            )

@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What KVM declares of itself. Pure."""
+
+from __future__ import annotations
+
+from ...model import defaults, fit, values
+from ...model.hypervisor import Hypervisor
+from ...model.targets import Devices
+
+KVM = Hypervisor(
+    name="kvm",
+    # OpenNebula calls it the same with and without acceleration; templates say either.
+    also=("qemu",),
+    module=("libvirt.kvm", "KvmDriver"),
+    console="virsh console {domain}",
+    packages=(
+        "qemu-system-x86",
+        "qemu-utils",
+        "libvirt-daemon-system",
+        "libvirt-clients",
+        "python3-libvirt",
+        "python3-pycdlib",
+        "iproute2",
+        "nftables",
+    ),
+    # As a real oned has it in its defaults.
+    machine=defaults.MACHINE,
+    # A floppy would be a device of another kind.
+    devices=Devices(lacks=("xen", "uml", "fdc"), renamed={"xvd": "vd"}, cdroms={"xvd": "sd"}, buses={"xen": "virtio"}),
+    checks_bus=True,
+    check=values.check,
+    doubts=values.doubts,
+    check_disk=values.check_shareable,
+    check_firmware=values.check_acpi,
+    fit=fit.with_firmware,
+    ends_at_reboot="<on_reboot>destroy</on_reboot>",
+)

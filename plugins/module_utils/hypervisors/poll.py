@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node tells of its machines, its room and its files: the read-only look that each decision begins with."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+from ..context import cache
+from ..errors import NebulaError
+from ..host import node
+from ..model.plan import Observed, ObservedVm
+from ..network import links
+from ..storage import arrivals
+from ..storage.datastore import vm_directory
+from .base import Driver, Mark
+from .record import CHECKPOINT, Record, foreign_directories, read_record
+
+
+def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
+    """What really is on this node, read-only. driver None: `hypervisor` is not here yet.
+
+    catalog: whose machines; "" for those of the catalog that this node follows.
+    """
+    known = node.read(root)
+    catalog = catalog or known.catalog
+    memory, cpu = driver.capacity() if driver is not None else (node.memory(), float(node.processors()))
+    survey = driver.survey(catalog) if driver is not None else None
+    vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
+    running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
+    ours = {record.port for record in running if record.port}
+    return Observed(
+        host=host,
+        hypervisor=driver.name if driver is not None else hypervisor,
+        catalog=known.catalog,
+        plan_number=known.plan,
+        done_number=known.done,
+        memory=memory,
+        cpu=cpu,
+        foreign_memory=survey.foreign_memory if survey is not None else 0,
+        foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
+        ports=tuple(sorted(node.listening_ports() - ours)),
+        vms=tuple(_with_console(driver, catalog, seen, record) for seen, record in vms),
+        as_of=int(time.time()),
+        facts=node.facts(known),
+        contents=cache.digests(root),
+        images=arrivals.kept(root),
+        returns=arrivals.returns(root),
+        room=arrivals.free(root),
+        networks=links.networks_here(catalog) if catalog else None,
+    )
+
+
+def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:
+    """Whether its console is open is asked of the hypervisor only where that is not known: a poll is cheap."""
+    if driver is None or record is None or not record.port or record.closed or seen.state != "RUNNING":
+        return seen
+    return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))
+
+
+def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None]:
+    directory = vm_directory(root, seen.vm_id)
+    try:
+        record = read_record(directory)
+    except NebulaError:
+        record = None
+    state = seen.state
+    if state == "POWEROFF" and os.path.exists(os.path.join(directory, CHECKPOINT)):
+        state = "SUSPENDED"
+    generation = seen.generation if record is None else max(seen.generation, record.generation)
+    return replace(seen, state=state, generation=generation), record

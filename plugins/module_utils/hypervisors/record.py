@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a machine in its directory (vm.json), and what directories of machines are known by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass
+
+from ..errors import ForeignObject, NebulaError, NotFound
+from ..host import node
+from ..host.files import read_limited, write_atomically
+from ..install.next_step import MARK
+from ..model.plain import from_plain, json_value, to_plain
+from ..model.plan import PlannedVm, TaskOutcome
+from ..storage.datastore import vm_directory
+
+RECORD = "vm.json"
+CHECKPOINT = "checkpoint"
+# A checkpoint while it is written: only its name says that the saved machine and its disks belong together.
+PARTIAL = "checkpoint.partial"
+
+
+@dataclass(frozen=True)
+class Record:
+    """vm.json in a machine's directory: whose it is, and what was last done with it. generation: of the last decision
+    that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
+    of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
+    were done, as long as plans name them. started: of machines that install, the generation whose start was last
+    begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local. closed: when it
+    was last started here, its graphics had a password."""
+
+    catalog: str
+    vm_id: int
+    uuid: str
+    generation: int = 0
+    operated: int = 0
+    definition: str = ""
+    context: str = ""
+    port: int = 0
+    tasks: tuple[TaskOutcome, ...] = ()
+    started: int = -1
+    images: tuple[str, ...] = ()
+    closed: bool = False
+
+
+def left_behind(name: str) -> bool:
+    """A file that a killed run had not given its own name yet."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def read_record(directory: str) -> Record | None:
+    """None: there is none, or only an empty one that a power cut left."""
+    path = os.path.join(directory, RECORD)
+    try:
+        text = read_limited(path, node.LARGEST, follow=False).decode()
+        return from_plain(Record, json_value(text)) if text.strip() else None
+    except NotFound:
+        return None
+    except (ValueError, NebulaError) as error:
+        raise ForeignObject(
+            f"file {path}", f"it can't be read: {error}", "Put back what it was, or move the directory away"
+        ) from error
+
+
+def images_in_use(root: str) -> set[str]:
+    """What the machines of this node rest on of its copies of images."""
+    found: set[str] = set()
+    place = os.path.dirname(vm_directory(root, 0))
+    for name in os.listdir(place):
+        if name.isdigit():
+            record = read_record(os.path.join(place, name))
+            found.update(record.images if record is not None else ())
+    return found
+
+
+def foreign_directories(root: str, catalog: str) -> frozenset[int]:
+    """Ids whose directories hold something, and no mark of this catalog's."""
+    found = set()
+    place = os.path.dirname(vm_directory(root, 0))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in filter(re.compile(r"0|[1-9]\d{0,17}").fullmatch, os.listdir(place)):
+            try:
+                record = read_record(os.path.join(place, name))
+                ours = record.catalog == catalog if record else not holds_unmarked(os.path.join(place, name))
+            except (NebulaError, OSError):
+                ours = False
+            found |= set() if ours else {int(name)}
+    return frozenset(found)
+
+
+def holds_unmarked(directory: str) -> bool:
+    return any(name != RECORD and not left_behind(name) for name in os.listdir(directory))
+
+
+def write_record(directory: str, record: Record) -> None:
+    """Replace vm.json at one blow; it is synced, so that a power cut leaves the old one or the new one."""
+    text = json.dumps(to_plain(record), indent=1, sort_keys=True) + "\n"
+    write_atomically(os.path.join(directory, RECORD), text, mode=0o600)
+
+
+def was_started(planned: PlannedVm, record: Record | None, state: str | None) -> bool:
+    """Whether a machine that installs has been started by this very decision, and has ended since. Any run carries out
+    what is unfinished, also where nobody has recorded what came of it: the installer would run a second time, over what
+    it has installed."""
+    installs = planned.wanted == "RUNNING" and MARK in planned.vm.attributes
+    return installs and state == "POWEROFF" and record is not None and record.started >= planned.generation

@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a hypervisor declares of itself: all that others have to know of it who never act on a node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from . import attributes, defaults
+from .image import Image
+from .targets import Devices
+from .template import Template
+from .vm import Os
+
+
+def _nothing(_template: Template, _where: str) -> None:
+    pass
+
+
+def _nothing_of_disks(_disk: Mapping[str, str], _format: str, _where: str) -> None:
+    pass
+
+
+def _nothing_of_firmware(_firmware: str, _template: Template, _where: str) -> None:
+    pass
+
+
+def _no_doubts(_template: Template) -> list[str]:
+    return []
+
+
+def _as_it_is(os: Os, _template: Template, _images: Mapping[int, Image], _where: str) -> Os:
+    return os
+
+
+def _always(_os: Mapping[str, str]) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """A hypervisor, as its own folder declares it (hypervisors/FOLDER/rules.py).
+
+    name: as hosts have it, and HYPERVISOR in templates. also: other words for it in templates. machines: the name of
+    the hypervisor whose machines these are, where another tool makes the same ones; "" for its own. module: that of its
+    driver below hypervisors/, and the driver's class in it; registry.py is written from that. console: what a person
+    types on a node to get at a machine's console, with {domain}. packages: what a node needs, by their names in Debian
+    and its kin.
+
+    machine: OS/MACHINE where nothing is said. driver: the format of a machine's own copy of an image, likewise. words:
+    what DISK/DRIVER may say here besides raw and qcow2, with the format that each means. devices: what it has of disks.
+    checks_bus: whether a system may not start from another bus than it was installed on.
+
+    check: InvalidValue for what no machine of this hypervisor can have. doubts: warnings about what is taken and does
+    not do what it says. check_disk: InvalidValue for a DISK that can't be of that format. check_firmware: InvalidValue
+    for a machine that can't have that firmware. firmware: whether a machine with this OS has one that boots from its
+    devices. fit: OS as the image wants it from which the machine boots, InvalidValue where they don't go together.
+
+    column: of model/attributes.py, which says what acts; own: what differs from that column, by VECTOR/KEY or NAME.
+    live: attributes that are changed on a running machine, beside those that always are. ends_at_reboot: RAW by which a
+    machine that reboots ends instead.
+    """
+
+    name: str = ""
+    also: tuple[str, ...] = ()
+    machines: str = ""
+    console: str = ""
+    module: tuple[str, str] = ("", "")
+    packages: tuple[str, ...] = ()
+    machine: str = ""
+    driver: str = defaults.FORMAT
+    words: Mapping[str, str] = field(default_factory=dict)
+    devices: Devices = Devices()
+    checks_bus: bool = False
+    check: Callable[[Template, str], None] = _nothing
+    doubts: Callable[[Template], list[str]] = _no_doubts
+    check_disk: Callable[[Mapping[str, str], str, str], None] = _nothing_of_disks
+    check_firmware: Callable[[str, Template, str], None] = _nothing_of_firmware
+    firmware: Callable[[Mapping[str, str]], bool] = _always
+    fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
+    column: str = attributes.KVM
+    own: Mapping[str, attributes.Own] = field(default_factory=dict)
+    live: tuple[str, ...] = ()
+    ends_at_reboot: str = ""
+
+    def format_of(self, word: str) -> str:
+        """The format that a word of DISK/DRIVER means, "" for one that this hypervisor would stumble over."""
+        return self.words.get(word.strip().lower(), "")

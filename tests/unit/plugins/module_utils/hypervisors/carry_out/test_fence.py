@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not ours is not touched, and what is too late does nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_hypervisor import MemoryDriver
+from memory_node import CATALOG, OTHER, Node, facts, here, machine, told
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
+    RECORD,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
+
+__all__ = ["here"]
+
+
+def _files(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "disk.0").write_text("somebody's", encoding="ascii")
+
+
+def _record(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    text = json.dumps({"catalog": OTHER, "vm_id": 0, "uuid": "uuid-0"})
+    (directory / RECORD).write_text(text, encoding="ascii")
+
+
+def _damaged(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / RECORD).write_text("{", encoding="ascii")
+
+
+def _link(directory: Path) -> None:
+    directory.parent.mkdir(parents=True)
+    (directory.parent / "elsewhere").mkdir()
+    directory.symlink_to(directory.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_files, "holds files, and no mark of ours"),
+        (_record, f"belongs to machine 0 (uuid-0) of catalog {OTHER}"),
+        (_damaged, "it can't be read"),
+        (_link, "is a symbolic link"),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["RUNNING", "DONE"])
+def test_a_directory_that_is_not_ours_is_not_touched(here: Node, make: Any, words: str, wanted: str) -> None:
+    make(here.directory())
+    before = sorted(path.name for path in here.directory().iterdir())
+    outcome = here.one(wanted, hard=True)
+    assert told(outcome) == ("PROLOG_FAILURE", False, "ForeignObject")
+    assert outcome.error is not None and words in outcome.error["found"] and outcome.error["remedy"]
+    assert sorted(path.name for path in here.directory().iterdir()) == before
+    assert here.driver.names() == []
+
+
+def _file(place: Path) -> None:
+    place.write_text("somebody's", encoding="ascii")
+
+
+def _to_a_file(place: Path) -> None:
+    _file(place.parent / "elsewhere")
+    place.symlink_to("elsewhere")
+
+
+NO_DIRECTORIES = {
+    "file": (_file, "it is no directory"),
+    "pipe": (os.mkfifo, "it is no directory"),
+    "dangling link": (lambda place: place.symlink_to("nowhere"), "it is a symbolic link, to "),
+    "link to a file": (_to_a_file, "it is a symbolic link, to "),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DIRECTORIES)
+@pytest.mark.parametrize("wanted", ["RUNNING", "POWEROFF", "SUSPENDED"])
+@pytest.mark.timeout(60, method="thread")
+def test_what_is_no_directory_is_not_touched_and_keeps_no_other_machine(here: Node, kind: str, wanted: str) -> None:
+    """With a limit of time: nobody waits for it to become one."""
+    make, words = NO_DIRECTORIES[kind]
+    here.directory().parent.mkdir(parents=True)
+    make(here.directory())
+    before = facts(here.directory())
+    outcome, other = here.apply(Planned(machine(), 1, wanted), Planned(machine(1), 1, "RUNNING"))
+    assert told(outcome) == ("PROLOG_FAILURE", False, "ForeignObject")
+    assert outcome.error is not None and words in outcome.error["found"] and outcome.error["remedy"]
+    assert outcome.error["asked"] == f"virtual machine web-0: directory {here.directory()}"
+    assert facts(here.directory()) == before
+    assert told(other) == ("RUNNING", True, "")
+
+
+@pytest.mark.parametrize("kind", NO_DIRECTORIES)
+def test_a_machine_ends_whatever_is_in_the_place_of_its_directory(here: Node, kind: str) -> None:
+    here.directory().parent.mkdir(parents=True)
+    NO_DIRECTORIES[kind][0](here.directory())
+    before = facts(here.directory())
+    assert told(here.one("DONE", hard=True)) == ("DONE", False, "")
+    assert facts(here.directory()) == before
+
+
+def test_an_empty_directory_and_what_killed_writes_left_there_are_ours(here: Node) -> None:
+    here.directory().mkdir(parents=True)
+    (here.directory() / ".vm.json.abc.tmp").touch()
+    assert told(here.one("RUNNING")) == ("RUNNING", True, "")
+    (here.directory() / ".disk.0.tmp").touch()
+    here.one("RUNNING")
+    assert not [name for name in os.listdir(here.directory()) if name.endswith(".tmp")]
+
+
+def test_a_node_that_acted_on_a_later_decision_does_nothing_for_an_earlier_one(here: Node) -> None:
+    here.one("RUNNING", generation=5)
+    here.driver.names()
+    outcome = here.one("POWEROFF", generation=4)
+    assert told(outcome) == ("RUNNING", False, "StalePlan")
+    assert outcome.error is not None and "generation 5" in outcome.error["found"]
+    assert here.driver.names() == [] and here.record().generation == 5
+
+
+def test_a_newer_plan_that_comes_meanwhile_ends_what_is_left_of_this_one(here: Node) -> None:
+    class Slow(MemoryDriver):
+        def survey(self, catalog: str) -> Any:
+            node.accept(str(here.root), CATALOG, 50)
+            return super().survey(catalog)
+
+    here.driver = Slow()
+    outcome = here.apply(Planned(machine(), 1, "RUNNING"), memory=1000)[0]
+    assert told(outcome)[2] == "StalePlan"
+    assert outcome.error is not None and "newer plan does what is left" in outcome.error["remedy"]
+    assert not here.directory().exists()

@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What applying a plan would do is foretold, and compared with what it then does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_hypervisor import MemoryDriver
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import poll
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record as records
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import forecast
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import Forecast
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    CREATE,
+    DiskTask,
+    Plan,
+    PlannedVm,
+    TaskOutcome,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+def machine(vm_id: int = 0, **values: Any) -> Vm:
+    values = {"memory": 64, **values}
+    return Vm(vm_id, f"uuid-{vm_id}", f"web-{vm_id}", "memory", 1.0, **values)
+
+
+def plan(number: int, *planned: PlannedVm) -> Plan:
+    return Plan(CATALOG, number, "node1", planned)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A node's, without waiting for the disk: no power cut is shown here."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+    node.update(str(tmp_path), lambda before: before)
+    return str(tmp_path)
+
+
+def directory(root: str, vm_id: int = 0) -> Path:
+    return Path(root, "datastores", "0", str(vm_id))
+
+
+def mark(place: Path, **values: Any) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    record = Record(**{"catalog": CATALOG, "vm_id": int(place.name), "uuid": f"uuid-{place.name}", **values})
+    (place / records.RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
+
+
+CONTEXT = Context(1, "hda", variables={"A": "1"})
+
+
+LATER = Context(1, "hda", variables={"A": "2"})
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "changed"),
+    [
+        (("RUNNING", {}, {}), ("RUNNING", {}, {}), False),
+        (("RUNNING", {"context": CONTEXT}, {}), ("RUNNING", {"context": CONTEXT}, {}), False),
+        (("RUNNING", {"context": CONTEXT}, {}), ("RUNNING", {"context": LATER}, {}), True),
+        (("RUNNING", {}, {}), ("RUNNING", {"memory": 128}, {}), True),
+        (("RUNNING", {}, {}), ("POWEROFF", {}, {}), True),
+        (("RUNNING", {}, {}), ("SUSPENDED", {}, {}), True),
+        (("RUNNING", {}, {}), ("DONE", {}, {}), True),
+        (("RUNNING", {}, {}), ("RUNNING", {}, {"operation": "reboot"}), True),
+        (("RUNNING", {}, {"operation": "reboot"}), ("RUNNING", {}, {"operation": "reboot", "decided": 1}), False),
+        (("POWEROFF", {}, {}), ("POWEROFF", {}, {}), False),
+        (("POWEROFF", {}, {}), ("POWEROFF", {"memory": 128}, {}), True),
+        (("DONE", {}, {}), ("DONE", {}, {}), False),
+        (("DONE", {}, {}), ("RUNNING", {}, {}), True),
+        (("RUNNING", {"attributes": {MARK: "x"}}, {}), ("RUNNING", {"attributes": {MARK: "x"}}, {}), False),
+    ],
+)
+def test_check_mode_foretells_what_is_done(
+    root: str, first: tuple[str, Any, Any], then: tuple[str, Any, Any], changed: bool
+) -> None:
+    driver = MemoryDriver()
+    plans = [
+        plan(number, PlannedVm(machine(**values), number, wanted, **orders))
+        for number, (wanted, values, orders) in enumerate((first, then), 1)
+    ]
+    Batch(plans[0], driver, root).apply()
+    driver.names()
+    observed = poll.poll(driver, root, "node1")
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in Path(root).rglob("*"))
+    (foretold,) = forecast.predict(plans[1], observed, driver, root)
+    assert driver.names() == []
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in Path(root).rglob("*")) == before
+    (done,) = Batch(plans[1], driver, root).apply()
+    assert (foretold.vm_id, foretold.generation, foretold.state, foretold.changed) == (0, 2, then[0], changed)
+    assert (done.state, done.changed, done.error) == (then[0], changed, None)
+
+
+def test_a_machine_that_would_start_with_its_host_against_what_is_wanted_would_change(root: str) -> None:
+    driver, suspended = MemoryDriver(), PlannedVm(machine(), 2, "SUSPENDED")
+    Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
+    Batch(plan(2, suspended), driver, root).apply()
+    checked = Forecast(plan(2, suspended), driver, root)
+    assert not checked.would_change(suspended)
+    driver.machines[0].autostart = True
+    assert checked.would_change(suspended)
+
+
+def test_a_running_machine_that_would_not_start_with_its_host_would_change(root: str) -> None:
+    driver, asked = MemoryDriver(), PlannedVm(machine(), 1, "RUNNING")
+    Batch(plan(1, asked), driver, root).apply()
+    assert not Forecast(plan(1, asked), driver, root).would_change(asked)
+    driver.machines[0].autostart = False
+    assert Forecast(plan(1, asked), driver, root).would_change(asked)
+
+
+def test_a_task_that_is_not_done_yet_would_change_a_machine(root: str) -> None:
+    driver = MemoryDriver()
+    Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
+    asked = PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(CREATE, "t1", 0),))
+    assert Forecast(plan(1, asked), driver, root).would_change(asked)
+    mark(directory(root), tasks=(TaskOutcome("t1"),), **_digests(root))
+    assert not Forecast(plan(1, asked), driver, root).would_change(asked)
+
+
+def _digests(root: str) -> dict[str, str]:
+    found = records.read_record(str(directory(root)))
+    return {} if found is None else {"definition": found.definition, "context": found.context}
+
+
+def test_what_can_not_be_told_without_trying_counts_as_a_change(root: str) -> None:
+    driver, asked = MemoryDriver(), PlannedVm(machine(), 1, "RUNNING")
+    assert Forecast(plan(1, asked), driver, root).would_change(asked)
+    directory(root).mkdir(parents=True)
+    (directory(root) / records.RECORD).write_bytes(b"\xff\xfe{")
+    assert Forecast(plan(1, asked), driver, root).would_change(asked)
+
+
+def test_an_installer_that_has_ended_is_foretold_to_stay_so(root: str) -> None:
+    driver, asked = MemoryDriver(), plan(1, PlannedVm(machine(attributes={MARK: "debian"}), 1, "RUNNING"))
+    Batch(asked, driver, root).apply()
+    driver.machines[0].state = "POWEROFF"
+    (told,) = forecast.predict(asked, poll.poll(driver, root, "node1"), driver, root)
+    assert (told.state, told.changed) == ("POWEROFF", False)

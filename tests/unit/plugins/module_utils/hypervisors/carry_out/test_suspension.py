@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine is saved, and goes on from there or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from memory_hypervisor import WHOLE
+from memory_node import Node, here, machine, suspended, told
+
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
+    CHECKPOINT,
+    PARTIAL,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+
+__all__ = ["here"]
+
+
+def test_a_machine_is_suspended_and_goes_on(here: Node) -> None:
+    here.one("RUNNING")
+    here.driver.names()
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", True, "")
+    # A host that boots in between must not start it over its memory.
+    assert here.driver.names() == ["no autostart", "suspend"]
+    saved = here.directory() / CHECKPOINT
+    assert saved.read_bytes() == WHOLE and saved.stat().st_mode & 0o777 == 0o600
+    assert not (here.directory() / PARTIAL).exists()
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", False, "")
+    assert told(here.one("RUNNING", 3)) == ("RUNNING", True, "")
+    assert here.driver.names() == ["resume", "adjust", "autostart"]
+    assert not saved.exists()
+
+
+def test_what_a_killed_run_saved_completely_is_not_lost(here: Node) -> None:
+    here.one("RUNNING")
+    (here.directory() / PARTIAL).write_bytes(WHOLE)
+    here.driver.machines[0].state = "POWEROFF"
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", True, "")
+    assert "suspend" not in here.driver.names() and (here.directory() / CHECKPOINT).read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize(("state", "words"), [("POWEROFF", "it is POWEROFF"), ("UNKNOWN", "it is UNKNOWN")])
+def test_only_a_running_machine_is_suspended(here: Node, state: str, words: str) -> None:
+    here.one("RUNNING")
+    here.driver.machines[0].state = state
+    (here.directory() / PARTIAL).write_bytes(WHOLE[:5])
+    outcome = here.one("SUSPENDED", 2)
+    assert told(outcome)[::2] == (state, "WrongState")
+    assert outcome.error is not None and words in outcome.error["found"] and "Start it" in outcome.error["remedy"]
+    assert not (here.directory() / CHECKPOINT).exists()
+
+
+def test_a_start_throws_away_what_was_saved_half(here: Node) -> None:
+    here.one("POWEROFF")
+    (here.directory() / PARTIAL).write_bytes(b"half")
+    here.one("RUNNING", 2)
+    assert not (here.directory() / PARTIAL).exists()
+
+
+def test_an_incomplete_checkpoint_is_refused_and_kept(here: Node) -> None:
+    saved = suspended(here)
+    saved.write_bytes(WHOLE[:3])
+    outcome = here.one("RUNNING", 3)
+    assert told(outcome) == ("SUSPENDED", False, "WrongState")
+    assert outcome.error is not None and f"{saved} is not complete" in outcome.error["found"]
+    assert "Power it off hard" in outcome.error["remedy"]
+    assert here.driver.names() == [] and saved.exists()
+
+
+@pytest.mark.parametrize(("readonly", "state"), [(False, "SUSPENDED"), (True, "RUNNING")])
+def test_a_machine_does_not_go_on_over_a_disk_that_was_written_since(
+    here: Node, tmp_path: Path, readonly: bool, state: str
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"before")
+    vm = machine(disks=(Disk(0, "vda", source=str(image), clone=False, readonly=readonly),))
+    saved = suspended(here, vm)
+    later = saved.stat().st_mtime + 10
+    os.utime(image, (later, later))
+    outcome = here.one("RUNNING", 3, vm)
+    assert outcome.state == state
+    if not readonly:
+        assert outcome.error is not None and "disk 0 was written after" in outcome.error["found"]
+        assert saved.exists() and "resume" not in here.driver.names()
