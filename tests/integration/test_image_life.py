@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, rewrite
@@ -988,7 +989,7 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
     """As nebula_image_prepare notes it."""
     before = stored()
     with catalog() as engine:
-        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare READY")
+        engine.images.update("demo", state=ImageState.LOCKED, operation=Prepare(ImageState.READY))
     refused = apply({"name": "demo", "path": str(disk), "remote_src": True, "size": 99}, fails=True)
     assert "nebula_image_prepare" in str(refused.error) and refused.after["state"] == "LOCKED"
     assert Path(before["source"]).read_bytes() == disk.read_bytes()

@@ -32,17 +32,16 @@ from ...host.download import is_url, without_secrets
 from ...install.next_step import OF_ONE
 from ...model.datastore import default_for, type_for
 from ...model.image import Image, refuse_unfinished
-from ...model.saved import SAVING
+from ...model.operations import Clone, Rewrite, Save, comes_from
 from ...model.states import ImageState, ImageType
 from ...model.template import Template
-from ...model.transfer import comes_from
 from ...storage import datastore, formats, importer
 from ...storage.importer import Request
 from ...sync import Item, differences
 from . import rewrite, store
 from .spec import DISKS, KEYS, STATES, TYPES, WRITABLE, Spec, refuse_unused_passphrase, spec_of
 from .store import inspect_again
-from .work import Settings, Work, find, id_of, image_view, is_reworked, told_of
+from .work import Settings, Work, find, id_of, image_view, told_of
 
 __all__ = ("KEYS", "STATES", "TYPES", "Settings", "apply", "convert", "image_view", "missing_content", "spec_of")
 
@@ -173,7 +172,7 @@ def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[
 
 def _lacks_content(image: Image) -> bool:
     """Whether it is to be stored anew. What an operation or an installation left unfinished is not thrown away."""
-    changed = image.operation and not image.operation.startswith(store.MADE_OF)
+    changed = image.operation is not None and not isinstance(image.operation, Clone)
     return image.state in UNFINISHED and not changed and not image.unfinished
 
 
@@ -236,7 +235,7 @@ def _foresee(engine: Engine, source: Work) -> None:
     after = source.item.after
     if source.todo == "store" and source.image is not None and after is not None:
         known = {key: after[key] for key in ("size", "format", "sha256", "luks_secret")}
-        engine.images.update(id_of(source.image), state=ImageState[after["state"]], operation="", **known)
+        engine.images.update(id_of(source.image), state=ImageState[after["state"]], operation=None, **known)
 
 
 def _decide(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
@@ -264,7 +263,7 @@ def _decide(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
             f"what was saved as it is on host {comes_from(image.operation)}, and has not come back yet",
             "Run playbook nebula.provision.site once that host answers: it fetches that",
         )
-    if image is not None and image.state == ImageState.LOCKED and is_reworked(image):
+    if image is not None and image.state == ImageState.LOCKED and isinstance(image.operation, Rewrite):
         work.image = image
         if not settings.check_mode:
             work.todo = "recover"
@@ -274,17 +273,17 @@ def _decide(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     if image is None or (_lacks_content(image) and spec.has_content and not _is_enabled_instead(spec, image)):
         _register(engine, work, spec, image, settings)
         return
-    if image.state == ImageState.LOCKED and image.operation.startswith(SAVING):
+    if image.state == ImageState.LOCKED and isinstance(image.operation, Save):
         raise WrongState(
             f"image {spec.name}",
             f"a machine's disk is being saved as it ({image.origin})",
             "Deploy that machine, which finishes it, or choose another name",
         )
-    if image.state == ImageState.LOCKED and image.operation and not _lacks_content(image):
+    if image.state == ImageState.LOCKED and image.operation is not None and not _lacks_content(image):
         raise WrongState(
             f"image {spec.name}",
-            f"it is LOCKED: its content is being changed ({image_view(image)['operation']}), or that was interrupted",
-            f"Wait for that run; if there is none, run nebula_image_{image_view(image)['operation']} for it again",
+            f"it is LOCKED: its content is being changed ({image.operation.do}), or that was interrupted",
+            f"Wait for that run; if there is none, run nebula_image_{image.operation.do} for it again",
         )
     if image.state in (ImageState.INIT, ImageState.LOCKED):
         raise WrongState(
@@ -441,7 +440,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
     for key in ("compress", "sparse"):
         if source.notes.get(key) == source.generation and spec.recipe is None:
             notes[key] = 0
-    if image is not None and image.operation != f"{store.MADE_OF}{source.id}":
+    if image is not None and image.operation != Clone(id_of(source)):
         # What it was to be made of before is over.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
@@ -478,7 +477,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         checksum="" if spec.recipe is not None else source.checksum,
         sha256="" if spec.recipe is not None or encrypt else source.sha256,
         luks_secret=spec.luks_secret or source.luks_secret,
-        operation="",
+        operation=None,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -33,9 +32,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
+    GROW,
+    Prepare,
+    Return,
+    Rewrite,
+    Save,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import way_back
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
@@ -101,6 +106,8 @@ def registered(engine: EmbeddedEngine, *states: ImageState, **fields: Any) -> Im
         image = engine.images.allocate(Image(None, **{"name": "demo", **fields}))
         for state in states:
             image = engine.images.update(image.id, state=state)
+        if "operation" in later:
+            later["state"] = ImageState.LOCKED
         return engine.images.update(image.id, **later)
 
 
@@ -260,17 +267,17 @@ def test_check_mode_foresees_another_content_once_snapshots_are_gone_and_once_it
 def test_what_a_killed_run_was_making_larger_is_seen_to_first(engine: EmbeddedEngine, apply: Apply) -> None:
     apply({**BLANK, "persistent": True})
     image = engine.images.info("demo")
-    note = {"do": "grow", "was": "READY", "to": {"size": 6, "generation": 1, "sha256": "", "notes": {}}}
+    to = {"size": 6, "generation": 1, "sha256": "", "notes": {}}
     for done in (False, True):
         with engine.session():
-            engine.images.update("demo", state=ImageState.LOCKED, operation=json.dumps(note))
+            engine.images.update("demo", state=ImageState.LOCKED, operation=Rewrite(GROW, to, ImageState.READY))
         if done:
             # The file is larger already, and only the catalog does not know.
             os.truncate(image.source, 6 * MIB)
         predicted, made = apply({"name": "demo"}, check=True)["demo"], apply({"name": "demo"})["demo"]
         assert made.error is None and made.is_changed and made.after == predicted.after
         now = engine.images.info("demo")
-        assert (now.state, now.size, now.operation) == (ImageState.READY, 6 if done else 4, "")
+        assert (now.state, now.size, now.operation) == (ImageState.READY, 6 if done else 4, None)
 
 
 @needs_qemu_img
@@ -424,7 +431,7 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
     registered(engine, ImageState.READY, name="ready")
     registered(engine, ImageState.LOCKED, name="locked")
     registered(engine, ImageState.ERROR, name="failed")
-    registered(engine, ImageState.LOCKED, name="grows", operation='{"do": "grow"}')
+    registered(engine, ImageState.READY, name="grows", operation=Rewrite(GROW, {}, ImageState.READY))
     registered(engine, ImageState.READY, ImageState.ERROR, name="installed", unfinished="installing")
     registered(engine, ImageState.READY, name="old")
     items: list[dict[str, Any]] = [
@@ -447,21 +454,21 @@ def test_only_what_has_no_content_has_to_be_stored(engine: EmbeddedEngine) -> No
     [
         (
             [ImageState.LOCKED],
-            {"operation": way_back("node1")},
+            {"operation": Return("node1")},
             {},
             WrongState,
             ["was saved as it is on host node1, and has not come back", "provision.site once that host answers"],
         ),
         (
             [ImageState.LOCKED],
-            {"operation": "save 3:0", "origin": "VM web"},
+            {"operation": Save("vm:3/disk.0"), "origin": "VM web"},
             {},
             WrongState,
             ["a machine's disk is being saved as it (VM web)", "Deploy that machine"],
         ),
         (
-            [ImageState.LOCKED],
-            {"operation": "prepare READY"},
+            [ImageState.READY],
+            {"operation": Prepare(ImageState.READY)},
             {"size": 4},
             WrongState,
             ["its content is being changed (prepare)", "run nebula_image_prepare for it again"],
