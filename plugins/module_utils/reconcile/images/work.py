@@ -49,7 +49,7 @@ class Work:
     spec: Spec | None = None
     image: Image | None = None
     todo: str = ""
-    # Imported by name only: image_reworks stands on this file.
+    # rewrite.Rework; that file imports this one.
     rework: Any = None
     source: Work | None = None
     # Whose file gets another mode once the transaction is committed.
