@@ -31,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CRASH,
     CREATE,
@@ -250,7 +251,7 @@ def test_what_was_saved_stays_and_what_is_not_saved_does_not_go() -> None:
         write(disk, "qcow2", 2 * MIB, 0x22)
         params = {"engine": "embedded", "root": str(root)}
         with closing(open_engine(params, check_mode=False)) as engine, engine.session():
-            engine.images.update("once", state=ImageState.LOCKED, operation="prepare READY")
+            engine.images.update("once", state=ImageState.LOCKED, operation=Prepare(ImageState.READY))
         flow.bring(once)
         assert Path(image["source"]).read_bytes() == saved
 

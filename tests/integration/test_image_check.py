@@ -27,6 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import inspection, root_file_system
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare as image_prepares
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
@@ -243,7 +244,7 @@ def test_an_image_of_the_catalog(catalog):
     assert foreseen.changed and known(catalog) == before and state(Path(before.source)) == content
     assert only_seed(catalog).payload == foreseen.payload
     after = known(catalog)
-    assert (after.state, after.generation, after.sha256, after.operation) == (ImageState.READY, 1, "", "")
+    assert (after.state, after.generation, after.sha256, after.operation) == (ImageState.READY, 1, "", None)
     assert state(Path(after.source)) != content and Path(after.source).stat().st_mode & 0o777 == 0o440
     assert not only_seed(catalog).changed
     assert known(catalog) == after
@@ -271,7 +272,7 @@ nebula_image_prepare.run({{**{PREPARE!r}, "name": "small", "root": {str(catalog)
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "there\n"
         held = known(catalog)
-        assert (held.state, held.operation) == (ImageState.LOCKED, "prepare DISABLED")
+        assert (held.state, held.operation) == (ImageState.LOCKED, Prepare(ImageState.DISABLED))
         process.kill()
     assert known(catalog).state == ImageState.LOCKED
     # One that can't be written down to its end leaves half of it in the file, and in the state LOCKED too.
@@ -307,7 +308,7 @@ for item in nebula_image_prepare.run(given, False).errors:
     assert finished.changed and not finished.errors
     after = known(catalog)
     # Once for each of the two that wrote to it.
-    assert (after.state, after.generation, after.operation) == (ImageState.DISABLED, 2, "")
+    assert (after.state, after.generation, after.operation) == (ImageState.DISABLED, 2, None)
     image = Path(after.source)
     assert [path.name for path in image.parent.iterdir()] == [image.name]
     sh("qemu-img", "check", "-q", image)
@@ -329,7 +330,7 @@ def test_killed_after_it_was_written(catalog, monkeypatch):
     monkeypatch.undo()
     assert not only_seed(catalog).changed
     after = known(catalog)
-    assert (after.state, after.generation, after.sha256, after.operation) == (ImageState.READY, 1, "", "")
+    assert (after.state, after.generation, after.sha256, after.operation) == (ImageState.READY, 1, "", None)
 
 
 def test_files_alone_without_libguestfs(catalog):

@@ -27,6 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Remove
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
@@ -276,7 +277,7 @@ def test_no_file_is_made_of_an_image_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
-@pytest.mark.parametrize(("state", "operation"), [("READY", ""), ("LOCKED", "prepare READY")])
+@pytest.mark.parametrize(("state", "operation"), [("READY", None), ("LOCKED", Prepare(ImageState.READY))])
 def test_an_image_of_a_datastore_that_is_not_mounted_stays_what_it_was(
     catalog, unmounted, check_mode, state, operation
 ):
@@ -300,7 +301,7 @@ def test_an_image_whose_datastore_goes_meanwhile_stays_locked(catalog, tmp_path,
     monkeypatch.setattr(preparation, "prepare", goes)
     (item,) = prepare(name="db", root=str(catalog)).errors
     assert isinstance(item.error, NotFound)
-    assert (known(catalog).state, known(catalog).operation) == (ImageState.LOCKED, "prepare READY")
+    assert (known(catalog).state, known(catalog).operation) == (ImageState.LOCKED, Prepare(ImageState.READY))
     shutil.rmtree(place)
     (tmp_path / "volume").rename(place)
     monkeypatch.setattr(preparation, "prepare", lambda *_given: preparation.Outcome("", ()))

@@ -22,10 +22,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, image_files, importer
 
@@ -296,7 +298,7 @@ def test_what_was_installed_is_renamed(apply, catalog):
     apply({"name": "new", "type": "DATABLOCK", "size": 8, "persistent": True})
     with catalog() as engine:
         engine.images.update("new", unfinished="installed")
-        decide.convert(engine, engine.images.info("new"), ImageType.OS, False, unfinished="")
+        convert(engine, engine.images.info("new"), ImageType.OS, False, unfinished="")
     assert same_twice(apply, {"name": "other", "renamed_from": "new"})["type"] == "OS"
 
 
@@ -988,7 +990,7 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
     """As nebula_image_prepare notes it."""
     before = stored()
     with catalog() as engine:
-        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare READY")
+        engine.images.update("demo", state=ImageState.LOCKED, operation=Prepare(ImageState.READY))
     refused = apply({"name": "demo", "path": str(disk), "remote_src": True, "size": 99}, fails=True)
     assert "nebula_image_prepare" in str(refused.error) and refused.after["state"] == "LOCKED"
     assert Path(before["source"]).read_bytes() == disk.read_bytes()
@@ -1049,7 +1051,7 @@ def test_convert_is_one_transaction(apply, catalog, root):
     with catalog() as engine:
         engine.images.update("d", unfinished="copying")
         image = engine.images.info("d")
-        done = decide.convert(engine, image, ImageType.OS, False, unfinished="", firmware="UEFI", bus="virtio")
+        done = convert(engine, image, ImageType.OS, False, unfinished="", firmware="UEFI", bus="virtio")
     assert (done.type, done.persistent, done.unfinished, done.generation) == (ImageType.OS, False, "", 1)
     # The file is the caller's to close, once this is committed: it may be rolled back.
     assert mode(made["source"]) == 0o660

@@ -264,7 +264,7 @@ def test_what_a_machine_writes_is_the_images_own_at_the_end(data, clock):
     assert data.content() == b"old" * MIB
     assert data.run(data.down()) == []
     image = data.image()
-    assert (image.state, image.generation, image.operation, image.sha256) == (ImageState.READY, 1, "", "")
+    assert (image.state, image.generation, image.operation, image.sha256) == (ImageState.READY, 1, None, "")
     assert data.content() == b"new" * MIB
     assert os.stat(image.source).st_mode & 0o222 == 0
     assert data.own() == [] and data.findings() == []

@@ -10,7 +10,7 @@ from ..errors import WrongState
 from ..host import files
 from ..model.states import ImageState, ImageType
 from ..reconcile import templates
-from ..reconcile.images import decide
+from ..reconcile.images import change
 from ..storage import datastore
 from . import next_step
 from .begin import ends
@@ -60,7 +60,7 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
         files.settle(work.image.source)
         datastore.protect(work.image.source, writable=False)
         with engine.session():
-            work.image = decide.convert(
+            work.image = change.convert(
                 engine,
                 work.image,
                 ImageType.OS,

@@ -17,7 +17,7 @@ from ..model.instantiate.demands import demands
 from ..model.instantiate.validate import validate
 from ..model.names import nearest
 from ..model.states import ImageState, ImageType
-from ..reconcile.images import decide
+from ..reconcile.images.item import UNFINISHED
 from ..storage import datastore
 from . import answer_files, next_step
 from . import media as installer_media
@@ -115,7 +115,7 @@ def refuse_no_cd(asked: str, image: Image) -> None:
         raise ImageRefused(asked, f"that image is of type {image.type.name}", "Name one of type CDROM")
     if image.state == ImageState.DISABLED:
         raise WrongState(asked, "it is DISABLED", "Enable it: nebula_image with state: enabled")
-    if image.state in decide.UNFINISHED:
+    if image.state in UNFINISHED:
         found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
         raise WrongState(asked, found, "Store it again: nebula_image with its path")
 
@@ -124,7 +124,7 @@ def check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
     """What can be seen of the ISO before it is there, and the item that brings it."""
     iso = spec.iso
     known = next((image for image in engine.images.pool() if image.name == iso.image), None)
-    if known is not None and known.state not in decide.UNFINISHED:
+    if known is not None and known.state not in UNFINISHED:
         refuse_no_cd(f"{spec.where}: iso {iso.image}", known)
         iso.refuse_other(spec.where, known)
         check_kernel(spec, known.source, installer_media.look(known.source, f"{spec.where}: iso {iso.image}"))

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .image import Image
+from .operations import comes_from
 from .plain import to_plain
 from .plan import Observed, Plan
-from .transfer import SENT, SHARED, comes_from, is_past
+from .transfer import SENT, SHARED, is_past
 
 
 def lacking(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> dict[str, Any]:

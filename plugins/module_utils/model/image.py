@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ..errors import WrongState
 from .flags import TRUE
+from .operations import Operation
 from .states import ImageState, ImageType
 
 # An attribute: its administrator knows what is in it.
@@ -28,8 +29,8 @@ class Image:
     firmware and bus: what the system in it was installed with (BIOS, UEFI, UEFI_SECURE; virtio, scsi, sata, ide), "" if
     that is not known. luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted. snapshots: JSON
     list of the disk snapshots that its file holds, "" for none. unfinished: at which step what writes into it (an
-    installation) is, "" once it is done. operation: JSON of what a LOCKED image is being changed by, "" for one that is
-    being stored. notes: what was done to its content, for the next run to know."""
+    installation) is, "" once it is done. operation: what is under way with it; None also for a LOCKED
+    image that is being stored. notes: what was done to its content, for the next run to know."""
 
     id: Optional[int]
     name: str
@@ -55,7 +56,7 @@ class Image:
     luks_secret: str = ""
     snapshots: str = ""
     unfinished: str = ""
-    operation: str = ""
+    operation: Optional[Operation] = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
 

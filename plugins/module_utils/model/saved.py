@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Optional
 
 from .image import Image
+from .operations import Save
 from .states import ImageState
 
-# What the operation of an image begins with that a machine's disk is being saved as; its origin follows.
-SAVING = "save "
 _NOT_WHOLE = (ImageState.INIT, ImageState.ERROR, ImageState.DELETE)
 
 
@@ -21,9 +20,10 @@ def origin_of(uuid: str, disk_id: int) -> str:
 
 
 def is_being_saved(image: Image, origin: str) -> bool:
-    # Without an operation: of older versions.
+    """Whether the disk of that origin is being saved as the image."""
+    # An older version noted no operation.
     same = image.origin == origin and origin.startswith("vm:")
-    return same and image.state == ImageState.LOCKED and image.operation in ("", f"{SAVING}{origin}")
+    return same and image.state == ImageState.LOCKED and image.operation in (None, Save(origin))
 
 
 def is_saved(image: Optional[Image], origin: str) -> bool:

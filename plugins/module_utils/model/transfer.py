@@ -20,9 +20,6 @@ SENT = (BASE, OWN)
 # Before the name of a file that a machine writes to: it is nobody's base.
 OWN_PREFIX = "own-"
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(?:0|[1-9]\d{0,17})")
-_WAY_BACK = "return from "
-# Whether the machine ever ran there was never heard.
-_MAYBE_BACK = "return, if there is one, from "
 
 
 @dataclass(frozen=True)
@@ -55,21 +52,3 @@ def is_past(name: str, generations: Mapping[str, int]) -> bool:
     copy. generations: by uuid, as the catalog has them."""
     uuid, _hyphen, generation = name.removeprefix(OWN_PREFIX).rpartition("-")
     return is_name(f"{uuid}-{generation}") and generations.get(uuid, -1) > int(generation)
-
-
-def way_back(host: str, ran: bool = True) -> str:
-    """The operation of an image whose file is on its way back from a host. ran: its machine is known to have run."""
-    return (_WAY_BACK if ran else _MAYBE_BACK) + host
-
-
-def comes_from(operation: str) -> str:
-    """The host from which it is; "" if it is not on its way."""
-    for begin in (_WAY_BACK, _MAYBE_BACK):
-        if operation.startswith(begin):
-            return operation[len(begin) :]
-    return ""
-
-
-def surely_comes(operation: str) -> bool:
-    """Whether something must be there: its machine ran."""
-    return operation.startswith(_WAY_BACK)

@@ -24,10 +24,11 @@ from ..model.audit import (
 )
 from ..model.disk import Disk
 from ..model.network import OWN_BRIDGES, Network
+from ..model.operations import comes_from
 from ..model.plain import to_plain
 from ..model.plan import Observed
 from ..model.states import FAILURES
-from ..model.transfer import OWN_PREFIX, comes_from, is_past, name_of
+from ..model.transfer import OWN_PREFIX, is_past, name_of
 from ..network import settings
 from ..network.bridge import Wanted
 

@@ -31,10 +31,11 @@ from ..host.files import (
 from ..host.rsync import KEY, KNOWN, SENDING, Exchange, Peer, key
 from ..model.deliveries import generations_of, returning
 from ..model.image import Image
+from ..model.operations import comes_from
 from ..model.plain import from_plain
 from ..model.plan import Observed
 from ..model.states import ImageState
-from ..model.transfer import OWN_PREFIX, PlannedImage, comes_from, is_past, name_of
+from ..model.transfer import OWN_PREFIX, PlannedImage, is_past, name_of
 from ..storage import arrivals, formats
 from ..storage.datastore import MIB, RETURN, protect, require_space
 from ..sync import Item, Result

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from ..errors import NebulaError
 from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
+from ..model.operations import Prepare, Rewrite, comes_from
 from ..model.states import ImageState, ImageType
-from ..model.transfer import comes_from
 from . import formats, qemu_img, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .image_files import BESIDE, WORK
@@ -55,8 +55,8 @@ def _image(image: Image, deep: bool) -> Iterator[Finding]:
         yield Finding("image-unfinished", "", what, found, remedy, UNFINISHED)
     elif image.state in (ImageState.LOCKED, ImageState.INIT, ImageState.DELETE):
         going = _held(image.source + PART)
-        prepared = image.operation.startswith("prepare ")
-        changed = prepared or image.operation[:1] == "{"
+        prepared = isinstance(image.operation, Prepare)
+        changed = prepared or isinstance(image.operation, Rewrite)
         verb = "removed" if image.state == ImageState.DELETE else "changed" if changed else "stored"
         found = f"it is {image.state.name}: a run is at it" if going else f"it was not {verb} completely"
         again = "Run nebula_image_prepare for it again, which finishes it" if prepared else AGAIN

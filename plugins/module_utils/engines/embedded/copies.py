@@ -21,6 +21,7 @@ from typing import Callable
 from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue, NebulaError
 from ...host.files import explained, lock, remove_file, sync_directory
 from ...model.backup import Copy, Restored, Stranger
+from ...model.image import Image
 from ...model.plain import from_plain, to_plain
 from ...model.plan import Observed
 from ...model.states import ImageState, LcmState, VmState
@@ -76,12 +77,24 @@ def look(path: str) -> Copy:
             meta = dict(db.execute("SELECT key, value FROM meta"))
             known = frozenset(str(row[0]) for row in db.execute("SELECT uuid FROM vms WHERE state != 6"))
             next_ids = dict(db.execute("SELECT name, next FROM sequences"))
-            db.row_factory = sqlite3.Row
-            images = tuple(image_of(row) for row in db.execute("SELECT images.*, 0 AS vms FROM images ORDER BY id"))
+            images = _images(db, schema)
             restored = str(meta.get("restored", ""))
             return Copy(str(meta["catalog"]), int(meta["plan"]), schema, len(known), images, next_ids, known, restored)
     except (sqlite3.Error, KeyError, ValueError) as error:
         raise CatalogError(asked, f"it is damaged, or no catalog: {error}", _REMEDY) from error
+
+
+def _images(db: sqlite3.Connection, schema: int) -> tuple[Image, ...]:
+    """The images of a copy. One of an older schema is left as it is: they are read from a migrated copy in memory."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as newest:
+        if schema < VERSION:
+            db.backup(newest)
+            newest.execute("BEGIN")
+            stores.migrate(newest)
+            newest.execute("COMMIT")
+            db = newest
+        db.row_factory = sqlite3.Row
+        return tuple(image_of(row) for row in db.execute("SELECT images.*, 0 AS vms FROM images ORDER BY id"))
 
 
 def _reading(path: str) -> contextlib.closing[sqlite3.Connection]:

@@ -20,12 +20,12 @@ from ...model import snapshots
 from ...model.disk import Disk
 from ...model.image import Image
 from ...model.names import check_name
+from ...model.operations import Return, Save, comes_from
 from ...model.plain import from_plain, to_plain
 from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
-from ...model.saved import SAVING, is_being_saved, is_saved, origin_of
+from ...model.saved import is_being_saved, is_saved, origin_of
 from ...model.snapshots import Snapshot, Tree
 from ...model.states import ImageState, ImageType, LcmState, vm_state_name
-from ...model.transfer import comes_from
 from ...model.vm import Vm
 from .images import Images, image_of
 from .store import Store, compact
@@ -72,7 +72,7 @@ class Disks:
             return None
         if found is not None and (found.id in pending or is_saved(found, origin)):
             return None
-        if found is not None and found.operation != f"{SAVING}{origin}" and _holds_content(found):
+        if found is not None and found.operation != Save(origin) and _holds_content(found):
             why = f" ({found.error})" if found.error else ""
             raise WrongState(
                 f"{asked} as image {image.name}",
@@ -108,7 +108,7 @@ class Disks:
             "bus": source.bus if source is not None else "",
             "luks_secret": disk.luks_secret,
             # Nobody else stores anything there meanwhile.
-            "operation": f"{SAVING}{origin}",
+            "operation": Save(origin),
         }
         if found is None:
             locked = Image(None, image.name, state=ImageState.LOCKED, origin=origin, **facts)
@@ -251,21 +251,21 @@ class Disks:
             raise Unsupported(asked, "it is a raw disk, which has no place for them", remedy)
 
     # -- remembering ------------------------------------------------------------------------------------------------
-    def record(self, row: sqlite3.Row, outcome: VmOutcome, back: str = "") -> None:
-        """Take over what became of the machine's tasks; those of which nothing is said failed with the machine. back:
-        the operation by which what it saved comes back, "" if that is where it belongs."""
+    def record(self, row: sqlite3.Row, outcome: VmOutcome, back: Return | None = None) -> None:
+        """Take over what became of the machine's tasks; those of which nothing is heard failed with the machine. back:
+        the operation by which what it saved comes back, None if that is where it belongs."""
         said = {each.token: each for each in outcome.tasks}
         for task in self.pending(row):
             error = outcome.error or {"asked": "disk", "found": "its node does not say what became of it"}
             self._record(row, task, said.get(task.token) or TaskOutcome(task.token, error=error), back)
 
-    def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: str) -> None:
+    def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: Return | None) -> None:
         if task.kind == SAVE_AS:
             self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id), back)
         elif outcome.error is None:
             self._record_tree(row["id"], task)
 
-    def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str, back: str) -> None:
+    def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str, back: Return | None) -> None:
         image = self._image("id", task.image_id)
         if image is None or image.source != task.target:
             # It was removed meanwhile, and its file came after that.
@@ -274,13 +274,13 @@ class Disks:
             # It is being stored of something else by now, or was.
             return
         elif outcome.error is None:
-            facts: dict[str, Any] = {"size": outcome.size, "format": outcome.format, "error": "", "operation": ""}
+            facts: dict[str, Any] = {"size": outcome.size, "format": outcome.format, "error": "", "operation": None}
             state = ImageState.READY
-            if back:
+            if back is not None:
                 facts["operation"], state = back, ImageState.LOCKED
             self.images.update(image.id or 0, state=state, **facts)
         else:
-            self.images.update(image.id or 0, state=ImageState.ERROR, error=text_of(outcome.error), operation="")
+            self.images.update(image.id or 0, state=ImageState.ERROR, error=text_of(outcome.error), operation=None)
 
     def _record_tree(self, vm_id: int, task: DiskTask) -> None:
         body = self.store.rows("SELECT body FROM vms WHERE id = ?", vm_id)[0]["body"]
@@ -304,7 +304,7 @@ class Disks:
         for task in tasks:
             image = self._image("id", task.image_id) if task.kind == SAVE_AS else None
             if image is not None and is_being_saved(image, image.origin):
-                self.images.update(image.id or 0, state=ImageState.ERROR, error=_ENDED, operation="")
+                self.images.update(image.id or 0, state=ImageState.ERROR, error=_ENDED, operation=None)
 
 
 def _holds_content(image: Image) -> bool:

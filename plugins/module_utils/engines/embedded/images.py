@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...errors import BeingEnded, Conflict, InUse, InvalidValue, WrongState
+from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NotFound, WrongState
+from ...model import operations
 from ...model.image import NOT_FINISHED, TRUSTED, Image, refuse_unfinished
 from ...model.names import check_name
+from ...model.operations import Clone, Operation, Return, comes_from
 from ...model.states import ImageState, ImageType
-from ...model.transfer import comes_from, surely_comes, way_back
 from ...storage.datastore import image_path
 from ..ports import ImagesPort, Ref
 from .device_orders import lasting
@@ -29,8 +30,6 @@ FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
 # Why an image is ERROR after the last machine that used it went away, while what should write into it is not done.
 _BEING_CLONED = "it is being cloned, or that was interrupted"
 _CLONE_REMEDY = "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone"
-# What the operation of an image begins with that is made from another; its id follows.
-_CLONE = "clone "
 IN_USE = frozenset((ImageState.USED, ImageState.USED_PERS, ImageState.CLONE))
 COLUMNS = (
     "type",
@@ -58,11 +57,6 @@ COLUMNS = (
 )
 _NUMBERS = frozenset(("type", "state", "persistent"))
 _JSON = frozenset(("attributes", "notes"))
-# Whether an image is being cloned: its clone is LOCKED, and its operation says of which image it is made.
-CLONED = (
-    f"EXISTS (SELECT 1 FROM images AS clones WHERE clones.state = {int(ImageState.LOCKED)} AND "
-    f"clones.operation = '{_CLONE}' || images.id)"
-)
 _SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE image_id = images.id) AS vms FROM images"
 # Why a machine can't have an image in this state, and what to do.
 # What users write to bring an image into a state.
@@ -97,6 +91,9 @@ class Images(ImagesPort):
         check_name("image", image.name)
         self._refuse_taken(image.name)
         _refuse_persistent(image.name, image.type, image.persistent)
+        _refuse_operation(
+            f"image {image.name}: register", operations.refusal(image.state, None, image.state, image.operation)
+        )
         image_id = self.store.take_ids("images")
         values = {column: getattr(image, column) for column in COLUMNS}
         values["source"] = image.source or image_path(self.store.root, image_id, int(time.time()), image.datastore_id)
@@ -121,6 +118,9 @@ class Images(ImagesPort):
         wanted = {name: value for name, value in changes.items() if getattr(image, name) != value}
         wanted.update(_trust(image, wanted))
         self._check(image, wanted)
+        if "state" in wanted or "operation" in wanted:
+            after, to = wanted.get("state", image.state), wanted.get("operation", image.operation)
+            _refuse_operation(f"image {image.name}", operations.refusal(image.state, image.operation, after, to))
         for name, value in wanted.items():
             if name not in COLUMNS and name not in ("name", "attributes"):
                 raise InvalidValue(f"image {image.name}: {name}", "it is not changed by request")
@@ -142,7 +142,7 @@ class Images(ImagesPort):
         if not source.is_trusted:
             # Nor is what is made of it, whatever attributes it takes over.
             image = dataclasses.replace(image, notes={**image.notes, "trusted": -1})
-        clone = self.allocate(dataclasses.replace(image, operation=f"{_CLONE}{source.id}"))
+        clone = self.allocate(dataclasses.replace(image, operation=Clone(_id(source))))
         if source.state == ImageState.READY:
             self.store.db.execute("UPDATE images SET state = ? WHERE id = ?", (int(ImageState.CLONE), source.id))
         return clone
@@ -159,9 +159,9 @@ class Images(ImagesPort):
 
     def _cloned(self, clone: Image) -> None:
         """See to the state of the image that another was made from, if that is over."""
-        if not clone.operation.startswith(_CLONE):
+        if not isinstance(clone.operation, Clone):
             return
-        source_id = int(clone.operation[len(_CLONE) :])
+        source_id = clone.operation.image_id
         row = self.store.row("SELECT state FROM images WHERE id = ?", source_id)
         if row is not None and row["state"] == ImageState.CLONE:
             self._rest(source_id)
@@ -177,8 +177,9 @@ class Images(ImagesPort):
             "SELECT name, state, error, persistent, sha256, unfinished, operation FROM images WHERE id = ?", image_id
         )[0]
         state = ImageState(row["state"])
-        if comes_from(row["operation"]):
-            _refuse_away(self._spec(row["name"], image_id, vm_id, disk_id), state, row["operation"])
+        operation = operations.read(row["operation"])
+        if comes_from(operation):
+            _refuse_away(self._spec(row["name"], image_id, vm_id, disk_id), state, operation)
         if state in _REMEDIES and not (adopted and writable and state == ImageState.DISABLED):
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
             raise WrongState(self._spec(row["name"], image_id, vm_id, disk_id), found, _REMEDIES[state])
@@ -235,12 +236,12 @@ class Images(ImagesPort):
         self,
         vm_id: int,
         written: bool,
-        back: str = "",
+        back: Return | None = None,
         stay: Collection[int] = (),
         disks: Sequence[int] | None = None,
     ) -> None:
         """Forget all that a machine uses. written: it may have written to its writable disks. back: the operation by
-        which their files come back, "" if they are the front-end's own. stay: images whose files it goes on with at
+        which their files come back, None if they are the front-end's own. stay: images whose files it goes on with at
         once. disks: ids of those that it is about; None: of all."""
         which: str = "vm_id = ?"
         values: tuple[int, ...] = (vm_id,)
@@ -256,7 +257,7 @@ class Images(ImagesPort):
             if writable and written and back:
                 self.store.db.execute(
                     "UPDATE images SET state = ?, operation = ? WHERE id = ?",
-                    (int(ImageState.LOCKED_USED_PERS), back, image_id),
+                    (int(ImageState.LOCKED_USED_PERS), operations.write(back), image_id),
                 )
                 continue
             self._raise_generation(image_id, int(bool(writable) and written))
@@ -286,18 +287,16 @@ class Images(ImagesPort):
         """Note that the file of an image is back on the front-end. error: why it is not, and never will be; of a
         machine that is not known to have run that is all right."""
         image = self.uncounted(ref)
-        if comes_from(image.operation):
-            self._came(image, error if surely_comes(image.operation) else "")
+        if isinstance(image.operation, Return):
+            self._came(image, error if image.operation.ran else "")
         return self._get(image.id)
 
     def forget_host(self, host: str) -> None:
         """What was to come from there never will."""
-        for operation in (way_back(host), way_back(host, ran=False)):
-            for row in self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE operation = ?", operation):
-                error = (
-                    f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
-                )
-                self._came(image_of(row), error)
+        error = f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
+        returns = operations.returns_from(host)
+        for row in self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE operation IN (?, ?)", *returns):
+            self._came(image_of(row), error)
 
     def written_by(self, vm_id: int) -> list[int]:
         """Ids of the images whose own files that machine writes to."""
@@ -316,7 +315,7 @@ class Images(ImagesPort):
     def coming_from(self, host: str) -> list[str]:
         """Names of images whose files are on their way from there."""
         rows = self.store.rows(
-            "SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", way_back(host), way_back(host, ran=False)
+            "SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", *operations.returns_from(host)
         )
         return [row["name"] for row in rows]
 
@@ -338,10 +337,33 @@ class Images(ImagesPort):
         """Note the state of an image that is not used by a machine any more, or not cloned any more."""
         self.store.db.execute(
             "UPDATE images SET error = CASE WHEN unfinished != '' THEN ?1 ELSE error END, "
-            f"state = CASE WHEN unfinished != '' THEN ?2 WHEN {CLONED} THEN ?3 ELSE ?4 END "
+            "state = CASE WHEN unfinished != '' THEN ?2 WHEN ?6 THEN ?3 ELSE ?4 END "
             "WHERE id = ?5 AND NOT EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id)",
-            (NOT_FINISHED, int(ImageState.ERROR), int(ImageState.CLONE), int(ImageState.READY), image_id),
+            (
+                NOT_FINISHED,
+                int(ImageState.ERROR),
+                int(ImageState.CLONE),
+                int(ImageState.READY),
+                image_id,
+                self._is_being_cloned(image_id),
+            ),
         )
+
+    def _is_being_cloned(self, image_id: int | None) -> bool:
+        """Whether another image is LOCKED because it is being made from this one."""
+        if image_id is None:
+            return False
+        clone = operations.write(Clone(image_id))
+        made = "SELECT 1 FROM images WHERE state = ? AND operation = ?"
+        return self.store.row(made, int(ImageState.LOCKED), clone) is not None
+
+    def being_cloned(self) -> set[int]:
+        """Ids of all images from which another one is being made."""
+        rows = self.store.rows(
+            "SELECT operation FROM images WHERE state = ? AND operation != ''", int(ImageState.LOCKED)
+        )
+        under_way = (operations.read(row["operation"]) for row in rows)
+        return {each.image_id for each in under_way if isinstance(each, Clone)}
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Take an image that an earlier task of a check run would have made as given."""
@@ -368,7 +390,7 @@ class Images(ImagesPort):
             if image.state == ImageState.CLONE:
                 raise WrongState(f"{what}: {key} {value}", _BEING_CLONED, _CLONE_REMEDY)
             _refuse_away(f"{what}: {key} {value}", image.state, image.operation)
-            if image.state == ImageState.LOCKED and image.operation and not image.operation.startswith(_CLONE):
+            if image.state == ImageState.LOCKED and not isinstance(image.operation, (Clone, type(None))):
                 raise WrongState(f"{what}: {key} {value}", "its content is being changed", _REMEDIES[image.state])
             if rested["unfinished"]:
                 refuse_unfinished(f"{what}: {key} {value}", image)
@@ -446,7 +468,7 @@ def _refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
         )
 
 
-def _refuse_away(asked: str, state: ImageState, operation: str) -> None:
+def _refuse_away(asked: str, state: ImageState, operation: Operation | None) -> None:
     """WrongState where what is newest of it is on a host."""
     host = comes_from(operation)
     if host:
@@ -455,6 +477,14 @@ def _refuse_away(asked: str, state: ImageState, operation: str) -> None:
             f"it is in state {state.name}: what its last machine wrote, or was saved as it, is on host {host}, and has "
             "not come back yet",
             _REMEDIES[ImageState.LOCKED_USED_PERS],
+        )
+
+
+def _refuse_operation(asked: str, found: str) -> None:
+    """WrongState for a step that does not follow from what is under way with the image. found: why, "" if it does."""
+    if found:
+        raise WrongState(
+            asked, found, "Wait for the run that is at it; if there is none, run nebula_image for it again"
         )
 
 
@@ -481,17 +511,25 @@ def _trust(image: Image, wanted: Mapping[str, Any]) -> dict[str, Any]:
 def _stored(column: str, value: Any) -> Any:
     if column in _JSON:
         return json.dumps(dict(value))
+    if column == "operation":
+        return operations.write(value)
     return int(value) if column in _NUMBERS else value
 
 
+def _id(image: Image) -> int:
+    if image.id is None:
+        raise NotFound(f"image {image.name}", "it has no id yet", "It was not stored")
+    return image.id
+
+
 def image_of(row: sqlite3.Row) -> Image:
-    # The copy of a catalog that an older version wrote does not have them all.
-    there = set(row.keys())
-    values: dict[str, Any] = {column: row[column] for column in COLUMNS if column in there}
+    """The image of a row of table images, which has its count of machines as vms."""
+    values: dict[str, Any] = {column: row[column] for column in COLUMNS}
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])
     values["persistent"] = bool(values["persistent"])
-    values["notes"] = json.loads(values.get("notes", "{}"))
+    values["notes"] = json.loads(values["notes"])
+    values["operation"] = operations.read(values["operation"])
     return Image(
         id=row["id"],
         name=row["name"],

@@ -22,7 +22,7 @@ from ...model.vm import Vm
 from ...network import addresses
 from .device_orders import lasting
 from .hosts import Hosts
-from .images import CLONED, IN_USE, Images
+from .images import IN_USE, Images
 from .networks import Networks
 from .store import Store
 
@@ -308,10 +308,11 @@ class Audit:
             users[image_id] = users.get(image_id, 0) + 1
         for row in self.store.rows("SELECT image_id FROM vm_images WHERE disk_id < 0"):
             users[row["image_id"]] = users.get(row["image_id"], 0) + 1
-        for row in self.store.rows(f"SELECT id, name, state, persistent, {CLONED} AS cloned FROM images ORDER BY id"):
+        cloned = self.images.being_cloned()
+        for row in self.store.rows("SELECT id, name, state, persistent FROM images ORDER BY id"):
             state = ImageState(row["state"])
             used = ImageState.USED_PERS if row["persistent"] else ImageState.USED
-            idle = ImageState.CLONE if row["cloned"] else ImageState.READY
+            idle = ImageState.CLONE if row["id"] in cloned else ImageState.READY
             right = used if row["id"] in users else idle
             if state != right and (state in IN_USE or row["id"] in users):
                 yield (

@@ -17,11 +17,12 @@ from ...model import defaults
 from ...model.context import ContextFile
 from ...model.host import Host
 from ...model.network import OWN_BRIDGES
+from ...model.operations import returns_from
 from ...model.owner import Owner
 from ...model.plain import from_plain
 from ...model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ...model.states import ImageType
-from ...model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of, way_back
+from ...model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
 from ...model.vm import Vm
 from .device_orders import lasting
 from .disks import Disks
@@ -173,7 +174,7 @@ class Plans:
         """Of the same file, what comes last counts."""
         for row in self.store.rows(
             "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
-            *(way_back(plan.host, ran) for ran in (True, False)),
+            *returns_from(plan.host),
         ):
             yield _planned_image(ENDED, row)
         machines = {planned.vm.vm_id: planned for planned in plan.vms}

@@ -98,5 +98,22 @@ MIGRATIONS = (
     CREATE TABLE given_up (
         vm_id INTEGER PRIMARY KEY REFERENCES vms(id), host TEXT NOT NULL, ended INTEGER NOT NULL DEFAULT 0);
     """,
+    # What is under way with images was written in five ways; from here on it is as model/operations.py writes it. Texts
+    # that begin with { are JSON already: no SQL compares them, and the reader takes them as they are.
+    r"""
+    UPDATE images SET operation = '{"do":"clone","image_id":' || substr(operation, 7) || '}'
+    WHERE substr(operation, 1, 6) = 'clone ';
+    UPDATE images SET operation = '{"do":"save","origin":"'
+    || replace(replace(substr(operation, 6), '\', '\\'), '"', '\"') || '"}'
+    WHERE substr(operation, 1, 5) = 'save ';
+    UPDATE images SET operation = '{"do":"return","host":"'
+    || replace(replace(substr(operation, 13), '\', '\\'), '"', '\"') || '","ran":true}'
+    WHERE substr(operation, 1, 12) = 'return from ';
+    UPDATE images SET operation = '{"do":"return","host":"'
+    || replace(replace(substr(operation, 31), '\', '\\'), '"', '\"') || '","ran":false}'
+    WHERE substr(operation, 1, 30) = 'return, if there is one, from ';
+    UPDATE images SET operation = '{"do":"prepare","was":"' || substr(operation, 9) || '"}'
+    WHERE substr(operation, 1, 8) = 'prepare ';
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -99,13 +99,9 @@ class Store:
             self._copy_to_memory()
         self.db.execute("BEGIN EXCLUSIVE")
         try:
-            version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            for step in MIGRATIONS[version:]:
-                for statement in _statements(step):
-                    self.db.execute(statement)
+            migrate(self.db)
             self.db.execute("INSERT OR IGNORE INTO meta VALUES ('catalog', ?)", (str(uuid.uuid4()),))
             self.db.execute("INSERT OR IGNORE INTO meta VALUES ('plan', '0')")
-            self.db.execute(f"PRAGMA user_version = {VERSION:d}")
             self.db.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -232,6 +228,15 @@ def remove_ended(root: str) -> None:
         # Last what tells that the others are to go.
         for name in (*BESIDE, ENDED):
             remove_file(os.path.join(root, name))
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a catalog to this version's schema. The caller has begun a transaction, and commits it."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    for step in MIGRATIONS[version:]:
+        for statement in _statements(step):
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION:d}")
 
 
 def _statements(script: str) -> list[str]:

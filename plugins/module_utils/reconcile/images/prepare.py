@@ -28,6 +28,7 @@ from ...host import files
 from ...model.image import Image, refuse_unfinished
 from ...model.names import nearest
 from ...model.numbers import file_mode
+from ...model.operations import Prepare
 from ...model.states import ImageState
 from ...storage import importer
 from ...sync import Item
@@ -53,8 +54,6 @@ SPEC: dict[str, Any] = {
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
 }
 KEYS = tuple(SPEC)
-# The operation of an image begins with it; the state before follows.
-OPERATION = "prepare"
 LONGEST_SHOWN = 20_000
 LARGEST_FILE = 64 << 20
 _STATES = (ImageState.READY, ImageState.DISABLED)
@@ -209,7 +208,7 @@ def _refuse(image: Image) -> None:
 
 
 def _is_ours(image: Image) -> bool:
-    return image.state == ImageState.LOCKED and image.operation.split(" ")[0] == OPERATION
+    return image.state == ImageState.LOCKED and isinstance(image.operation, Prepare)
 
 
 def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
@@ -221,8 +220,7 @@ def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
         _refuse(now)
         if _is_ours(now):
             return now, False
-        note = f"{OPERATION} {now.state.name}"
-        return engine.images.update(now.id or 0, state=ImageState.LOCKED, operation=note), True
+        return engine.images.update(now.id or 0, state=ImageState.LOCKED, operation=Prepare(now.state)), True
 
 
 def _announce(engine: Engine, held: Image) -> None:
@@ -238,12 +236,12 @@ def _announce(engine: Engine, held: Image) -> None:
 def _let_go(engine: Engine, held: Image) -> None:
     with engine.session():
         now = engine.images.info(held.id if held.id is not None else held.name)
-        if now.uuid != held.uuid or not _is_ours(now):
+        if now.uuid != held.uuid or now.state != ImageState.LOCKED or not isinstance(now.operation, Prepare):
             # Somebody wants it gone.
             return
         number = now.id or 0
-        engine.images.update(number, state=ImageState.READY, operation="", error="")
-        if now.operation.split(" ")[-1] == ImageState.DISABLED.name:
+        engine.images.update(number, state=ImageState.READY, operation=None, error="")
+        if now.operation.was == ImageState.DISABLED:
             engine.images.update(number, state=ImageState.DISABLED)
 
 

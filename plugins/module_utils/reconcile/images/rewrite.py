@@ -17,15 +17,14 @@ from typing import Any
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
 from ...model.image import Image, refuse_unfinished
+from ...model.operations import DIG, GROW, REWRITE, Rewrite
 from ...model.states import ImageState
 from ...storage import formats, image_files, importer
 from . import store
 from .spec import WRITABLE, Spec
-from .work import Settings, Work, id_of, image_view, is_reworked, operation_of, same, told_of
+from .work import Settings, Work, id_of, image_view, same, told_of
 
 MIB = importer.MIB
-# Operations that leave the file where it is.
-GROW, DIG, REWRITE = "grow", "sparse", "rewrite"
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,9 @@ class Rework:
     def encrypts(self, image: Image) -> bool:
         return bool(self.luks_secret) and not image.luks_secret
 
-    def told(self, image: Image) -> str:
-        """As the catalog notes it."""
-        note = {"do": self.do, "was": image.state.name, "to": self._outcome(image)}
-        return json.dumps(note, sort_keys=True)
+    def operation(self, image: Image) -> Rewrite:
+        """The operation that the catalog notes of the image while this is done."""
+        return Rewrite(self.do, to=self._outcome(image), was=image.state)
 
     def _outcome(self, image: Image) -> dict[str, Any]:
         """What holds of the image once it is done."""
@@ -177,36 +175,35 @@ def _asked(spec: Spec, image: Image, format: str) -> str:
 
 def begin(engine: Engine, image: Image, rework: Rework) -> Image:
     """Within the session: hold the image for it."""
-    return engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image))
+    return engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
 
 
 def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
     """Within the session of a check run: the image as it will be."""
-    return _note(engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.told(image)))
+    return _note(engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image)))
 
 
-def _held(engine: Engine, image: Image) -> dict[str, Any]:
+def _held(engine: Engine, image: Image) -> Rewrite:
     """Within the session: the operation by which the image is still LOCKED, else WrongState. One that is to be removed
     is never READY again: a machine could have it before its file goes."""
-    now = same(engine, image)
-    operation = operation_of(image)
-    if now is None or now.state != ImageState.LOCKED or now.operation != image.operation:
-        raise store.taken_away(f"{image.name} (id {image.id})", operation["do"])
-    return operation
+    now, held = same(engine, image), image.operation
+    if not isinstance(held, Rewrite) or now is None or now.state != ImageState.LOCKED or now.operation != held:
+        raise store.taken_away(f"{image.name} (id {image.id})", held.do if held is not None else REWRITE)
+    return held
 
 
 def _note(engine: Engine, image: Image) -> Image:
     """Within the session: what was done, in the catalog."""
     operation = _held(engine, image)
-    done = engine.images.update(id_of(image), state=ImageState.READY, operation="", error="", **operation["to"])
-    return engine.images.update(id_of(done), state=ImageState[operation["was"]])
+    done = engine.images.update(id_of(image), state=ImageState.READY, operation=None, error="", **operation.to)
+    return engine.images.update(id_of(done), state=operation.was)
 
 
 def _drop(engine: Engine, image: Image) -> Image:
     """Within the session: as it was before."""
     operation = _held(engine, image)
-    engine.images.update(id_of(image), state=ImageState.READY, operation="")
-    return engine.images.update(id_of(image), state=ImageState[operation["was"]])
+    engine.images.update(id_of(image), state=ImageState.READY, operation=None)
+    return engine.images.update(id_of(image), state=operation.was)
 
 
 def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
@@ -267,8 +264,7 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
 def _step(engine: Engine, image: Image) -> Image:
     """Note that the new file is whole: from now on it is a matter of one rename."""
     with engine.session():
-        operation = {**_held(engine, image), "whole": True}
-        return engine.images.update(id_of(image), operation=json.dumps(operation, sort_keys=True))
+        return engine.images.update(id_of(image), operation=replace(_held(engine, image), whole=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:
@@ -276,7 +272,7 @@ def _give_up(engine: Engine, image: Image) -> None:
     try:
         with engine.session():
             now = same(engine, image)
-        if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
+        if now is not None and now.state == ImageState.LOCKED and isinstance(now.operation, Rewrite):
             recover(engine, now)
         else:
             # It is being removed: its own file is left to that run.
@@ -301,11 +297,13 @@ def settled(engine: Engine, image: Image, finished: bool) -> Image:
 
 def is_done(image: Image) -> bool:
     """Whether the file is already what the operation was to make of it."""
-    operation = operation_of(image)
-    if operation["do"] == REWRITE:
-        return bool(operation.get("whole")) and not image_files.made(image.source) and os.path.exists(image.source)
-    if operation["do"] == GROW:
-        return formats.virtual_size(image.source, image.format) >= int(operation["to"]["size"]) * MIB
+    operation = image.operation
+    if not isinstance(operation, Rewrite):
+        return False
+    if operation.do == REWRITE:
+        return operation.whole and not image_files.made(image.source) and os.path.exists(image.source)
+    if operation.do == GROW:
+        return formats.virtual_size(image.source, image.format) >= int(operation.to["size"]) * MIB
     return False
 
 
@@ -318,7 +316,7 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
         with importer.reserved(image.source, settings.wait_timeout):
             with engine.session():
                 now = same(engine, image)
-            if now is not None and now.state == ImageState.LOCKED and is_reworked(now):
+            if now is not None and now.state == ImageState.LOCKED and isinstance(now.operation, Rewrite):
                 recovered = recover(engine, now)
                 work.became(spec.name, image_view(recovered), changed=True)
         work.todo = "again"

@@ -20,6 +20,7 @@ from ...guest_disk.customize import recipes
 from ...guest_disk.open import edits
 from ...host import files
 from ...model.image import Image
+from ...model.operations import Clone
 from ...model.states import ImageState, ImageType
 from ...storage import datastore, formats, image_files, importer
 from ...storage.importer import Request, Stored
@@ -28,8 +29,6 @@ from .spec import DISKS, Spec
 from .work import Settings, Work, id_of, image_view, same, told_of
 
 MIB = importer.MIB
-# What the operation of an image begins with that is made from another; the catalog writes it.
-MADE_OF = "clone "
 
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:
@@ -71,7 +70,7 @@ def _fail(engine: Engine, image: Image, error: NebulaError) -> Image:
         now = same(engine, image)
         if now is None or now.state != ImageState.LOCKED:
             return now or replace(image, state=ImageState.DELETE)
-        return engine.images.update(id_of(image), state=ImageState.ERROR, error=str(error), operation="")
+        return engine.images.update(id_of(image), state=ImageState.ERROR, error=str(error), operation=None)
 
 
 def _fetch(
@@ -81,8 +80,8 @@ def _fetch(
     # What a run stored that could not tell of it: no room is taken twice.
     remove_files(image)
     told = (lambda text: say(f"{spec.name} {text}")) if say else None
-    if image.operation.startswith(MADE_OF):
-        stored = _made_of(engine, image, spec, told)
+    if isinstance(image.operation, Clone):
+        stored = _made_of(engine, image, spec, image.operation.image_id, told)
     elif request is not None:
         stored = importer.store(request, image.source, told)
         warnings.extend(stored.warnings)
@@ -166,9 +165,9 @@ def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None
         datastore.require_space(os.path.dirname(image.source), size * MIB, f"{what} in datastore {place.name}")
 
 
-def _made_of(engine: Engine, image: Image, spec: Spec, say: Callable[[str], None] | None) -> Stored:
+def _made_of(engine: Engine, image: Image, spec: Spec, source_id: int, say: Callable[[str], None] | None) -> Stored:
     """A copy of another image, with what is to be added."""
-    source = engine.images.info(int(image.operation[len(MADE_OF) :]))
+    source = engine.images.info(source_id)
     what = f"image {spec.name}"
     # A machine may have written to it.
     inspect_again(source)
@@ -217,7 +216,7 @@ def _tell(engine: Engine, image: Image, spec: Spec, stored: importer.Stored) -> 
             id_of(image),
             state=ImageState.READY,
             error="",
-            operation="",
+            operation=None,
             luks_secret=image.luks_secret,
             notes=image.notes,
             format=stored.format,

@@ -49,7 +49,7 @@ class Work:
     spec: Spec | None = None
     image: Image | None = None
     todo: str = ""
-    # Imported by name only: image_reworks stands on this file.
+    # rewrite.Rework; that file imports this one.
     rework: Any = None
     source: Work | None = None
     # Whose file gets another mode once the transaction is committed.
@@ -92,18 +92,8 @@ def image_view(image: Image) -> dict[str, Any]:
         "luks_secret": image.luks_secret,
         "snapshots": len(json.loads(image.snapshots)) if image.snapshots else 0,
         "unfinished": image.unfinished,
-        "operation": operation_of(image).get("do", "") if is_reworked(image) else image.operation.split(" ")[0],
+        "operation": image.operation.do if image.operation is not None else "",
     }
-
-
-def is_reworked(image: Image) -> bool:
-    """Whether its content is being changed by an operation that may be undone, rather than stored."""
-    return image.operation.startswith("{")
-
-
-def operation_of(image: Image) -> dict[str, Any]:
-    operation: dict[str, Any] = json.loads(image.operation)
-    return operation
 
 
 def find(engine: Engine, name: str) -> Image | None:

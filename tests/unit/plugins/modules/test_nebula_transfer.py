@@ -11,7 +11,8 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, way_back
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, write
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE
 from ansible_collections.nebula.provision.plugins.modules import nebula_transfer
 
 HOSTS = {"node1": {"address": "192.0.2.1", "keys": ["ssh-ed25519 AAAA"]}}
@@ -65,7 +66,7 @@ def test_what_would_be_fetched_is_foreseen(module, furnished):
     assert module(state="fetched", observed=observed).payload == {"images": []}
     assert not module(False, state="fetched", observed=observed).changed
     with contextlib.closing(EmbeddedEngine(furnished)) as engine, engine.session():
-        engine.store.db.execute("UPDATE images SET operation = ?, state = 9", (way_back("node1"),))
+        engine.store.db.execute("UPDATE images SET operation = ?, state = 9", (write(Return("node1")),))
     result = module(state="fetched", observed=observed)
     assert result.changed
     assert result.payload == {"images": ["demo"]}

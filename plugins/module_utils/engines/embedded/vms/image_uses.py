@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ....errors import NebulaError
 from ....model.image import Image
-from ....model.transfer import SHARED, way_back
+from ....model.operations import Return
+from ....model.transfer import SHARED
 from ..hosts import Hosts
 from ..images import Images
 from ..references import id_of
@@ -39,7 +40,7 @@ class ImageUses:
         host = self.hosts.by_id().get(row["host_id"])
         return "" if host is None or host.transfer == SHARED else host.name
 
-    def back(self, row: sqlite3.Row) -> str:
-        """The operation of images by which what the machine wrote comes back, "" if nothing has to."""
+    def back(self, row: sqlite3.Row) -> Return | None:
+        """The operation of images by which what the machine wrote comes back, None if nothing has to."""
         away = self.away(row)
-        return way_back(away, ran=self.rows.ever_ran(row["id"])) if away else ""
+        return Return(away, ran=self.rows.ever_ran(row["id"])) if away else None

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....errors import StalePlan
+from ....model.operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
-from ....model.transfer import way_back
 from ...ports import VmRecord
 from ..device_orders import lasting, nics_detached_before
 from ..disks import Disks, text_of
@@ -69,7 +69,7 @@ class Recording:
 
     def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
         """Take over what became of a decision about one machine."""
-        self.tasks.record(row, outcome, way_back(away) if (away := self.uses.away(row)) else "")
+        self.tasks.record(row, outcome, Return(away) if (away := self.uses.away(row)) else None)
         if outcome.state == "DONE":
             self.endings.end(row, host)
             return

@@ -274,7 +274,7 @@ def test_an_image_that_is_made_of_another_holds_that_meanwhile(engine, reopen):
         engine.vms.instantiate([request()])
         assert engine.images.info("demo").state == ImageState.USED
         again = engine.images.clone("demo", Image(None, "other"))
-        engine.images.update(clone.id, state=ImageState.READY, operation="")
+        engine.images.update(clone.id, state=ImageState.READY, operation=None)
         assert engine.images.info("demo").state == ImageState.USED
         engine.images.delete(again.id)
     assert engine.images.info("demo").state == ImageState.USED
@@ -289,7 +289,7 @@ def test_an_image_is_ready_again_after_its_last_clone(engine, end):
             if end == "deleted":
                 engine.images.delete(clone.id)
             else:
-                engine.images.update(clone.id, state=ImageState[end.upper()], operation="", error="x")
+                engine.images.update(clone.id, state=ImageState[end.upper()], operation=None, error="x")
     assert engine.images.info("demo").state == ImageState.READY
     assert not engine.ledger().findings
 

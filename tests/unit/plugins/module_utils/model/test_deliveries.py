@@ -13,7 +13,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.deliveries 
     returning,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import DIG, Return, Rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
     BASE,
     ENDED,
@@ -23,7 +25,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     SSH,
     PlannedImage,
     name_of,
-    way_back,
 )
 
 UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
@@ -81,8 +82,8 @@ def test_the_generations_are_by_uuid() -> None:
 
 @pytest.mark.parametrize("ran", [True, False])
 def test_something_is_fetched_where_an_image_is_on_its_way_back(ran: bool) -> None:
-    assert returning([image(operation=way_back("node", ran))])
-    assert not returning([image(operation='{"size": 9}')])
+    assert returning([image(operation=Return("node", ran))])
+    assert not returning([image(operation=Rewrite(DIG, {"size": 9}, ImageState.READY))])
     assert not returning([])
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import REWRITE, Clone, Rewrite, Save
 from ansible_collections.nebula.provision.plugins.module_utils.model.saved import (
-    SAVING,
     is_being_saved,
     is_saved,
     origin_of,
@@ -27,7 +27,7 @@ WHOLE = (
 )
 
 
-def image(state=ImageState.READY, origin=ORIGIN, operation=""):
+def image(state=ImageState.READY, origin=ORIGIN, operation=None):
     return Image(1, "saved", state=state, origin=origin, operation=operation)
 
 
@@ -52,14 +52,14 @@ def test_what_is_from_elsewhere_is_not_what_was_saved():
     assert not is_saved(image(origin=origin_of("other", 2)), ORIGIN)
 
 
-@pytest.mark.parametrize("operation", ["", f"{SAVING}{ORIGIN}"])
+@pytest.mark.parametrize("operation", [None, Save(ORIGIN)])
 def test_a_locked_image_is_being_saved_where_nothing_else_locked_it(operation):
     locked = image(ImageState.LOCKED, operation=operation)
     assert is_being_saved(locked, ORIGIN)
     assert not is_saved(locked, ORIGIN)
 
 
-@pytest.mark.parametrize("operation", ['{"do": "rewrite"}', f"{SAVING}vm:other/disk.0", "clone 1"])
+@pytest.mark.parametrize("operation", [Rewrite(REWRITE, {}, ImageState.READY), Save("vm:other/disk.0"), Clone(1)])
 def test_an_image_that_something_else_locked_was_saved_before(operation):
     locked = image(ImageState.LOCKED, operation=operation)
     assert not is_being_saved(locked, ORIGIN)
@@ -68,7 +68,7 @@ def test_an_image_that_something_else_locked_was_saved_before(operation):
 
 @pytest.mark.parametrize("state", [ImageState.READY, ImageState.ERROR, ImageState.USED])
 def test_only_a_locked_image_is_being_saved(state):
-    assert not is_being_saved(image(state, operation=f"{SAVING}{ORIGIN}"), ORIGIN)
+    assert not is_being_saved(image(state, operation=Save(ORIGIN)), ORIGIN)
 
 
 @pytest.mark.parametrize("origin", ["", "/srv/a.qcow2", "https://example.org/a.qcow2"])

@@ -18,12 +18,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     SENT,
     SHARED,
     PlannedImage,
-    comes_from,
     is_name,
     is_past,
     name_of,
-    surely_comes,
-    way_back,
 )
 
 UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
@@ -80,16 +77,3 @@ def test_a_content_is_past_once_its_image_has_a_later_one(prefix: str) -> None:
 @pytest.mark.parametrize("name", [f"{UUID}-0", "lost+found", "", f"{OTHER}-x", f"{OTHER}-1.part"])
 def test_what_is_of_no_known_image_is_never_past(name: str) -> None:
     assert not is_past(name, {OTHER: 9})
-
-
-@pytest.mark.parametrize("host", ["node1", "return from x", "a b", "10.0.0.1"])
-def test_the_host_that_a_file_comes_from_is_told_by_its_operation(host: str) -> None:
-    assert comes_from(way_back(host)) == comes_from(way_back(host, ran=False)) == host
-    assert surely_comes(way_back(host))
-    assert not surely_comes(way_back(host, ran=False))
-
-
-@pytest.mark.parametrize("operation", ["", '{"grow": 1}', "return", "return to node1", "RETURN FROM node1"])
-def test_another_operation_is_no_way_back(operation: str) -> None:
-    assert comes_from(operation) == ""
-    assert not surely_comes(operation)

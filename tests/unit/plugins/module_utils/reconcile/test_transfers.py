@@ -20,6 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoSpace, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host.rsync import Peer
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
@@ -28,7 +29,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     OWN_PREFIX,
     PlannedImage,
     name_of,
-    way_back,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfers
 
@@ -215,7 +215,7 @@ def engine(root):
         with opened.session():
             image = opened.images.allocate(Image(None, "data", persistent=True, format="raw", size=1))
             opened.store.db.execute(
-                "UPDATE images SET state = ?, operation = ?", (int(ImageState.LOCKED_USED_PERS), way_back("node1"))
+                "UPDATE images SET state = ?, operation = ?", (int(ImageState.LOCKED_USED_PERS), write(Return("node1")))
             )
         Path(image.source).parent.mkdir(parents=True)
         Path(image.source).write_bytes(b"before")
@@ -281,14 +281,14 @@ def test_what_is_not_there_never_comes_and_the_image_says_so(engine, fetch, ther
     for part in ("image data: what its last machine wrote is not on host node1", "state: enabled"):
         assert part in str(item.error)
     after = image_of(engine)
-    assert (after.state, after.operation) == (ImageState.ERROR, "")
+    assert (after.state, after.operation) == (ImageState.ERROR, None)
     assert Path(after.source).read_bytes() == b"before"
 
 
 @needs_rsync
 def test_of_a_machine_that_may_never_have_run_nothing_need_be_there(engine, fetch, there):
     with engine.session():
-        engine.store.db.execute("UPDATE images SET operation = ?", (way_back("node1", ran=False),))
+        engine.store.db.execute("UPDATE images SET operation = ?", (write(Return("node1", ran=False)),))
     assert not fetch(Observed("node1")).errors
     assert image_of(engine).state == ImageState.READY
 
@@ -307,7 +307,7 @@ def test_what_the_machine_wrote_takes_the_files_place_and_goes_there(engine, fet
     assert not result.errors
     assert result.payload == {"images": ["data"]}
     after = image_of(engine)
-    assert (after.state, after.operation, after.generation) == (ImageState.READY, "", image.generation + 1)
+    assert (after.state, after.operation, after.generation) == (ImageState.READY, None, image.generation + 1)
     assert Path(after.source).read_bytes() == b"after" * 1000
     assert os.listdir(os.path.dirname(image.source)) == [os.path.basename(image.source)]
     # The next run, which sees that the catalog has it, removes it there.

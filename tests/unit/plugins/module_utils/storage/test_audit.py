@@ -19,8 +19,8 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, KINDS, UNFINISHED, Finding
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import GROW, Prepare, Return, Rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import way_back
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit
 from ansible_collections.nebula.provision.plugins.module_utils.storage.audit import AGAIN, LOST, MIB
 
@@ -182,9 +182,13 @@ def test_damaged_tables_are_told_unless_a_machine_writes_them(place):
         ({"state": ImageState.LOCKED}, "it was not stored completely", AGAIN),
         ({"state": ImageState.INIT}, "it was not stored completely", AGAIN),
         ({"state": ImageState.DELETE}, "it was not removed completely", AGAIN),
-        ({"state": ImageState.LOCKED, "operation": '{"grow": 1}'}, "it was not changed completely", AGAIN),
         (
-            {"state": ImageState.LOCKED, "operation": "prepare x"},
+            {"state": ImageState.LOCKED, "operation": Rewrite(GROW, {}, ImageState.READY)},
+            "it was not changed completely",
+            AGAIN,
+        ),
+        (
+            {"state": ImageState.LOCKED, "operation": Prepare(ImageState.READY)},
             "it was not changed completely",
             "Run nebula_image_prepare for it again, which finishes it",
         ),
@@ -206,7 +210,7 @@ def test_a_run_that_is_at_it_is_waited_for(place):
 
 
 def test_an_image_that_is_on_a_host_comes_back(place):
-    finding = only(place, image(place, None, state=ImageState.LOCKED, operation=way_back("host1")))
+    finding = only(place, image(place, None, state=ImageState.LOCKED, operation=Return("host1")))
     assert "was saved as it, is on host host1" in finding.found and finding.severity == UNFINISHED
     assert "nebula.provision.forget_host" in finding.remedy
 

@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, Save
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CREATE,
@@ -39,7 +40,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     LcmState,
     VmState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import way_back
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 NOW = 1_800_000_000
@@ -158,7 +158,7 @@ def test_what_is_saved_is_like_the_disk_and_its_image(catalog):
     image = catalog.images.info("saved")
     assert (image.type, image.firmware, image.bus) == (ImageType.DATABLOCK, "UEFI", "virtio")
     assert (image.state, image.size, image.format) == (ImageState.LOCKED, 32, "qcow2")
-    assert (image.origin, image.operation, image.description) == (ORIGIN, f"save {ORIGIN}", "d")
+    assert (image.origin, image.operation, image.description) == (ORIGIN, Save(ORIGIN), "d")
     assert task == DiskTask(
         SAVE_AS, "5.0", 0, "agent", image_id=image.id, image="saved", target=image.source, format="qcow2"
     )
@@ -218,7 +218,7 @@ def test_an_image_that_is_being_removed_is_left_to_that(catalog):
 
 
 def test_an_image_that_is_on_its_way_back_is_saved(catalog):
-    catalog.images.allocate(Image(None, "saved", origin=ORIGIN, operation=way_back("node1")))
+    catalog.images.allocate(Image(None, "saved", origin=ORIGIN, operation=Return("node1")))
     assert catalog.disks.save_as(catalog.machine(), 0, SAVED, "agent") is None
 
 
@@ -375,19 +375,19 @@ def saving(catalog):
 def test_what_was_saved_is_ready(catalog):
     catalog.came(saving(catalog))
     image = catalog.images.info("saved")
-    assert (image.state, image.size, image.format, image.operation) == (ImageState.READY, 20, "qcow2", "")
+    assert (image.state, image.size, image.format, image.operation) == (ImageState.READY, 20, "qcow2", None)
 
 
 def test_what_was_saved_on_a_host_of_its_own_is_on_its_way(catalog):
-    catalog.came(saving(catalog), back=way_back("node1"))
+    catalog.came(saving(catalog), back=Return("node1"))
     image = catalog.images.info("saved")
-    assert (image.state, image.size, image.operation) == (ImageState.LOCKED, 20, way_back("node1"))
+    assert (image.state, image.size, image.operation) == (ImageState.LOCKED, 20, Return("node1"))
 
 
 def test_what_could_not_be_saved_says_why(catalog):
     catalog.came(saving(catalog), error=ERROR)
     image = catalog.images.info("saved")
-    assert (image.state, image.error, image.operation) == (ImageState.ERROR, "disk 0: no room. Make some", "")
+    assert (image.state, image.error, image.operation) == (ImageState.ERROR, "disk 0: no room. Make some", None)
 
 
 @pytest.mark.parametrize(("error", "told"), [(None, "does not say what became of it"), (ERROR, "no room")])
@@ -434,7 +434,7 @@ def test_tasks_of_a_machine_that_ends_leave_no_image_that_waits(catalog):
     others = (DiskTask(SAVE_AS, "1.0", 0, image_id=done.id), DiskTask(SAVE_AS, "1.1", 0, image_id=99))
     catalog.disks.abandon((task, *others, DiskTask(CREATE, "1.2", 0, snapshot_id=0)))
     image = catalog.images.info("saved")
-    assert (image.state, image.operation) == (ImageState.ERROR, "")
+    assert (image.state, image.operation) == (ImageState.ERROR, None)
     assert "ended before the disk was saved" in image.error
     assert catalog.images.info("done").state == ImageState.READY
 

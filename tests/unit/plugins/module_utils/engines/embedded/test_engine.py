@@ -24,8 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import way_back
 
 # The options of the module that decides about machines, beside the place.
 OPTIONS = {
@@ -167,7 +167,7 @@ def test_a_catalog_that_check_mode_made_up_is_older_than_nothing(tmp_path):
 def test_a_host_that_still_has_what_machines_wrote_stays(inside, count, told):
     for number in range(count):
         image = inside.images.allocate(Image(None, f"i{number}"))
-        inside.images.update(image.id, operation=way_back("node1"))
+        inside.images.update(image.id, operation=Return("node1"))
     with pytest.raises(InUse) as caught:
         inside.hosts.delete("node1")
     assert caught.value.asked == "host node1: delete"
@@ -178,7 +178,7 @@ def test_a_host_that_still_has_what_machines_wrote_stays(inside, count, told):
 
 def test_what_is_on_another_host_holds_none_back(inside):
     image = inside.images.allocate(Image(None, "away"))
-    inside.images.update(image.id, operation=way_back("node2"))
+    inside.images.update(image.id, operation=Return("node2"))
     assert inside.hosts.delete("node1").name == "node1"
     assert inside.hosts.pool() == []
 

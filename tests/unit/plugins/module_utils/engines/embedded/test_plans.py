@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
@@ -28,7 +29,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     SHARED,
     SSH,
     name_of,
-    way_back,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
@@ -184,7 +184,7 @@ def test_what_is_on_its_way_back_is_ended_with_any_plan(away):
     """And only from the host where it is."""
     for name, host in (("back", "node1"), ("maybe", "node1"), ("elsewhere", "node2")):
         image = away.images.allocate(Image(None, name))
-        away.images.update(image.id, operation=way_back(host, ran=name != "maybe"))
+        away.images.update(image.id, operation=Return(host, ran=name != "maybe"))
     assert kinds(decide(away, WEB)["node1"]) == {"demo": BASE, "back": ENDED, "maybe": ENDED}
 
 

@@ -36,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Step
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import GROW, Operation, Prepare, Rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare as image_prepares
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.prepare import Settings, apply, view
@@ -91,12 +92,16 @@ def disk(tmp_path: Path) -> Path:
     return path
 
 
-def stored(engine: EmbeddedEngine, *states: ImageState, unfinished: str = "", **fields: Any) -> Image:
+def stored(
+    engine: EmbeddedEngine, *states: ImageState, unfinished: str = "", operation: Operation | None = None, **fields: Any
+) -> Image:
     with engine.session():
         image = engine.images.allocate(Image(None, "demo", **fields))
         for state in (ImageState.READY, *states):
             image = engine.images.update("demo", state=state, sha256="0" * 64)
         image = engine.images.update("demo", unfinished=unfinished)
+        if operation is not None:
+            image = engine.images.update("demo", state=ImageState.LOCKED, operation=operation)
     Path(image.source).parent.mkdir(parents=True)
     Path(image.source).write_bytes(bytes(MIB))
     return image
@@ -269,10 +274,10 @@ def test_an_image_is_locked_meanwhile_and_another_afterwards(
     done = prepare(engine, name="demo")
     assert done == foreseen and done.error is None and done.is_changed and written(image)
     assert (seen[1].state, seen[1].operation, seen[1].generation) == (
-        ImageState.LOCKED, f"prepare {image.state.name}", 0,
+        ImageState.LOCKED, Prepare(image.state), 0,
     )  # fmt: skip
     now = engine.images.info("demo")
-    assert (now.state, now.operation, now.generation, now.sha256) == (image.state, "", 1, "")
+    assert (now.state, now.operation, now.generation, now.sha256) == (image.state, None, 1, "")
     assert os.listdir(os.path.dirname(now.source)) == [os.path.basename(now.source)]
 
 
@@ -298,7 +303,7 @@ def test_an_image_whose_preparation_fails_is_as_it_was(engine: EmbeddedEngine, a
 def test_what_a_killed_run_holds_is_gone_on_with(engine: EmbeddedEngine, appliance: Appliance) -> None:
     image = stored(engine)
     with engine.session():
-        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare DISABLED")
+        engine.images.update("demo", state=ImageState.LOCKED, operation=Prepare(ImageState.DISABLED))
     done = prepare(engine, name="demo")
     assert done.error is None and written(image)
     assert engine.images.info("demo").state == ImageState.DISABLED
@@ -309,7 +314,7 @@ def test_what_is_half_written_is_finished(engine: EmbeddedEngine, appliance: App
     """A run was killed while it wrote what was whole beside the image into it."""
     image, appliance.outcome = stored(engine), Outcome("Debian 12", ())
     with engine.session():
-        engine.images.update("demo", state=ImageState.LOCKED, operation="prepare READY")
+        engine.images.update("demo", state=ImageState.LOCKED, operation=Prepare(ImageState.READY))
     place = edits.catalogued(image.source, "raw", "image demo")
     os.mkdir(place.directory)
     edits.overlay(place, place.complete)
@@ -349,11 +354,19 @@ def test_what_is_removed_meanwhile_is_neither_written_nor_taken_back(
     assert engine.images.info("demo").state == ImageState.DELETE and not written(image)
 
 
+GROWS = Rewrite(GROW, {}, ImageState.READY)
+
+
 @pytest.mark.parametrize(
     ("states", "fields", "error", "words"),
     [
         ([ImageState.LOCKED], {}, WrongState, ["it is in state LOCKED.", "run nebula_image for it again"]),
-        ([ImageState.LOCKED], {"operation": "clone 7"}, WrongState, ["it is in state LOCKED."]),
+        (
+            [],
+            {"state": ImageState.LOCKED, "operation": Rewrite(GROW, {}, ImageState.READY)},
+            WrongState,
+            ["it is in state LOCKED."],
+        ),
         ([ImageState.ERROR], {"error": "the disk was full"}, WrongState, ["in state ERROR (the disk was full)"]),
         ([], {"unfinished": "installing"}, WrongState, ["it is being installed"]),
         ([], {"type": ImageType.CDROM}, InvalidValue, ["Only disks (OS, DATABLOCK) hold a system"]),

@@ -6,7 +6,6 @@ interrupted is finished or undone."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import write
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.rewrite import (
@@ -59,8 +59,7 @@ def must(image: Image, **keys: Any) -> Rework:
 
 
 def outcome(image: Image, rework: Rework) -> dict[str, Any]:
-    noted: dict[str, Any] = json.loads(rework.told(image))["to"]
-    return noted
+    return dict(rework.operation(image).to)
 
 
 # -- what has to be done ----------------------------------------------------------------------------------------------
@@ -222,10 +221,9 @@ def test_what_can_not_be_done_is_refused(
 
 
 def test_a_note_holds_no_key() -> None:
-    told = must(IMAGE, luks_secret=SECRET, luks_passphrase=PASSPHRASE).told(IMAGE)
-    assert PASSPHRASE not in told
-    noted = json.loads(told)
-    assert (noted["do"], noted["was"], noted["to"]["luks_secret"]) == (REWRITE, "READY", SECRET)
+    told = must(IMAGE, luks_secret=SECRET, luks_passphrase=PASSPHRASE).operation(IMAGE)
+    assert PASSPHRASE not in write(told)
+    assert (told.do, told.was, told.to["luks_secret"]) == (REWRITE, ImageState.READY, SECRET)
 
 
 def test_growth_is_another_generation_without_a_hash() -> None:
@@ -312,7 +310,7 @@ def test_an_image_that_grows_is_locked_meanwhile_and_then_as_it_was(engine: Embe
     work = run(engine, held, GROWN, say=said.append)
     assert work.item.error is None and work.item.is_changed and work.todo == "again"
     now = engine.images.info("demo")
-    assert (now.state, now.size, now.generation, now.sha256, now.operation) == (state, 3, 1, "", "")
+    assert (now.state, now.size, now.generation, now.sha256, now.operation) == (state, 3, 1, "", None)
     assert os.path.getsize(now.source) == 3 * MIB and Path(now.source).read_bytes().startswith(b"content")
     assert said == ["demo grow: begun"]
     assert os.listdir(os.path.dirname(now.source)) == [os.path.basename(now.source)]
@@ -331,7 +329,7 @@ def test_what_fails_leaves_the_image_as_it_was(engine: EmbeddedEngine) -> None:
 def test_what_another_run_has_seen_to_is_looked_at_again(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
     with engine.session():
-        engine.images.update("demo", state=ImageState.READY, operation="")
+        engine.images.update("demo", state=ImageState.READY, operation=None)
     work = run(engine, held, GROWN)
     assert work.todo == "again" and work.item.error is None and not work.item.is_changed
     assert os.path.getsize(held.source) == MIB
@@ -340,7 +338,7 @@ def test_what_another_run_has_seen_to_is_looked_at_again(engine: EmbeddedEngine)
 def test_what_another_run_has_begun_anew_is_its_own(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
     with engine.session():
-        others = engine.images.update("demo", operation=Rework(GROW, "raw", 5).told(held))
+        others = engine.images.update("demo", operation=Rework(GROW, "raw", 5).operation(held))
     work = run(engine, held, GROWN)
     assert work.todo == "again" and engine.images.info("demo") == others
     assert os.path.getsize(held.source) == MIB
@@ -378,7 +376,7 @@ def test_growth_that_only_the_catalog_does_not_know_is_noted(engine: EmbeddedEng
     assert rewrite.is_done(held)
     recovered(engine, held)
     now = engine.images.info("demo")
-    assert (now.state, now.size, now.generation, now.sha256, now.operation) == (ImageState.DISABLED, 3, 1, "", "")
+    assert (now.state, now.size, now.generation, now.sha256, now.operation) == (ImageState.DISABLED, 3, 1, "", None)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +404,7 @@ def test_what_was_written_anew_is_in_place_once_it_was_whole_and_renamed(
     assert rewrite.is_done(held) is done
     recovered(engine, held)
     now = engine.images.info("demo")
-    assert (now.state, now.operation) == (ImageState.READY, "")
+    assert (now.state, now.operation) == (ImageState.READY, None)
     assert (now.format, now.generation, now.sha256) == (("qcow2", 1, "") if done else ("raw", 0, "0" * 64))
     assert not os.path.exists(held.source + image_files.WORK)
 

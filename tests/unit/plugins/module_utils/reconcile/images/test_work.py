@@ -17,6 +17,14 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
+    GROW,
+    Clone,
+    Operation,
+    Prepare,
+    Return,
+    Rewrite,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import (
@@ -24,15 +32,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     find,
     id_of,
     image_view,
-    is_reworked,
-    operation_of,
     same,
     told_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 IMAGE = Image(3, "demo", source="/var/lib/nebula/datastores/1/abc")
-REWORKED = dataclasses.replace(IMAGE, operation=json.dumps({"do": "grow", "was": "READY", "to": {"size": 9}}))
+REWORKED = dataclasses.replace(IMAGE, operation=Rewrite(GROW, {"size": 9}, ImageState.READY))
 
 
 @pytest.fixture
@@ -92,16 +98,17 @@ def test_of_snapshots_the_number_is_shown(snapshots: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "shown"), [("", ""), ("clone 7", "clone"), ("prepare READY", "prepare"), (REWORKED.operation, "grow")]
+    ("operation", "shown"),
+    [
+        (None, ""),
+        (Clone(7), "clone"),
+        (Prepare(ImageState.READY), "prepare"),
+        (Return("a b", ran=False), "return"),
+        (REWORKED.operation, "grow"),
+    ],
 )
-def test_of_an_operation_the_first_word_is_shown(operation: str, shown: str) -> None:
+def test_of_an_operation_it_is_shown_what_it_does(operation: Operation | None, shown: str) -> None:
     assert image_view(dataclasses.replace(IMAGE, operation=operation))["operation"] == shown
-
-
-def test_only_what_can_be_undone_is_a_rework() -> None:
-    assert is_reworked(REWORKED) and operation_of(REWORKED)["to"] == {"size": 9}
-    assert not is_reworked(IMAGE)
-    assert not is_reworked(dataclasses.replace(IMAGE, operation="clone 7"))
 
 
 # -- found again ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import REWRITE, Prepare, Rewrite, Save
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CREATE,
@@ -213,20 +214,20 @@ def test_a_save_that_can_not_be_is_refused(web, save, says):
 def test_nobody_else_stores_into_an_image_that_a_disk_is_being_saved_as(web, tmp_path):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
     image = web.images.info("saved")
-    assert image.operation == f"save {image.origin}"
+    assert image.operation == Save(image.origin)
     other = tmp_path / "other.raw"
     other.write_bytes(bytes(1 << 20))
     (item,), _warnings = decide.apply(web, [{"name": "saved", "path": str(other)}], decide.Settings())
     assert "is being saved as it" in str(item.error)
     assert web.images.info("saved") == image
     carry_out(web, planned)
-    assert (web.images.info("saved").state, web.images.info("saved").operation) == (ImageState.READY, "")
+    assert (web.images.info("saved").state, web.images.info("saved").operation) == (ImageState.READY, None)
 
 
 def test_what_an_image_is_by_now_is_not_taken_for_what_was_saved(web):
     _outcomes, planned = want(web, dict(VM, save_as=SAVE))
     with web.session():
-        web.images.update("saved", origin="/srv/other.qcow2", operation="")
+        web.images.update("saved", origin="/srv/other.qcow2", operation=None)
     carry_out(web, planned)
     image = web.images.info("saved")
     assert (image.state, image.size) != (ImageState.READY, 20)
@@ -249,10 +250,10 @@ def test_all_that_is_asked_with_a_recreation_is_done(engine, recreate):
 
 
 # What is done to an image besides, as it stands in the catalog until it is done.
-REWRITE = '{"do": "rewrite", "to": {"format": "qcow2"}, "was": "READY"}'
+CHANGED = Rewrite(REWRITE, {"format": "qcow2"}, ImageState.READY)
 
 
-@pytest.mark.parametrize("operation", [REWRITE, "prepare READY"])
+@pytest.mark.parametrize("operation", [CHANGED, Prepare(ImageState.READY)])
 def test_an_image_that_was_saved_is_left_alone_while_something_else_is_done_to_it(web, operation):
     item = dict(VM, save_as=SAVE)
     run(web, item)
@@ -296,11 +297,11 @@ def test_what_was_saved_once_is_never_replaced(web, state, sign):
 
 def test_a_save_that_nobody_carries_out_any_more_is_decided_anew(web):
     item = dict(VM, save_as=SAVE)
-    for operation in ("", "save {}"):
+    for saving in (False, True):
         run(web, item, error=ERROR)
         origin = web.images.info("saved").origin
         with web.session():
-            web.images.update("saved", state=ImageState.LOCKED, operation=operation.format(origin))
+            web.images.update("saved", state=ImageState.LOCKED, operation=Save(origin) if saving else None)
         outcomes, planned = want(web, item)
         assert failed(outcomes) == []
         assert len(planned[0].tasks) == 1
@@ -421,7 +422,7 @@ def test_what_a_guest_wrote_is_not_trusted(engine):
         engine.images.update("demo", attributes=said, generation=engine.images.info("demo").generation + 1)
         engine.images.clone("demo", Image(None, "clone", type=ImageType.OS, attributes=said))
         assert not is_trusted() and not is_trusted("clone")
-        engine.images.update("clone", state=ImageState.READY, operation="", notes={})
+        engine.images.update("clone", state=ImageState.READY, operation=None, notes={})
         assert not is_trusted("clone")
         # Until it is said anew.
         engine.images.update("demo", attributes={})

@@ -11,8 +11,9 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.end import without_secrets
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH, comes_from, surely_comes
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -47,9 +48,7 @@ def test_what_a_machine_wrote_on_a_host_of_its_own_comes_back_from_there(inside,
         obey(inside, plans)
     inside.vms.action(0, "DONE", VmOrders())
     say(inside, "DONE")
-    operation = inside.images.info("demo").operation
-    assert comes_from(operation) == "node1"
-    assert surely_comes(operation) == ran
+    assert inside.images.info("demo").operation == Return("node1", ran)
 
 
 def test_nothing_that_is_secret_outlives_a_machine():

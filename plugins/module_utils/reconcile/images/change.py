@@ -1,0 +1,190 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is changed of an image that has its content: its values in the catalog, its type and persistence, and what has
+to be rewritten. What an image can't become is refused. All of it is called within a session of the engine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...engines.base import Engine
+from ...errors import (
+    Conflict,
+    ImageRefused,
+    WrongState,
+)
+from ...guest_disk.customize import recipes
+from ...install.next_step import OF_ONE
+from ...model.image import Image, refuse_unfinished
+from ...model.states import ImageState, ImageType
+from ...sync import differences
+from . import rewrite, store
+from .register import merged
+from .spec import Spec, refuse_unused_passphrase
+from .store import inspect_again
+from .work import Settings, Work, id_of, image_view
+
+
+def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Settings) -> None:
+    if not settings.check_mode:
+        store.tidy(image)
+    _compare(engine, spec, image, settings, work.warnings)
+    changes = _changes(spec, image)
+    _refuse_during_installation(spec, image, changes)
+    rework = None
+    if image.state != ImageState.ERROR or "state" in changes:
+        rework = rewrite.wanted(spec, replace(image, state=changes.get("state", image.state)))
+    later: dict[str, Any] = {}
+    if rework is not None and rework.flatten:
+        # What is refused while there are snapshots comes after.
+        later = {key: changes.pop(key) for key in ("type", "persistent") if key in changes}
+    if rework is not None and rework.encrypts(image) and changes.get("state") == ImageState.READY:
+        # No machine has it before it is encrypted, nor where that fails.
+        later["state"] = changes.pop("state")
+    # Disabled meanwhile, it is no more whole than it was.
+    if changes.get("state") == ImageState.READY and (image.state == ImageState.ERROR or image.error):
+        changes["size"] = max(image.size, _believed(spec, image))
+    changed = convert(
+        engine,
+        image,
+        **{"type": image.type, "persistent": image.persistent, **changes},
+    )
+    opened = _is_left_open(changed)
+    work.became(spec.name, image_view(changed), changed=opened or changed != image)
+    # Asked again of what it is by now.
+    rework = rewrite.wanted(spec, changed) if rework is not None else None
+    other = opened or changed.persistent != image.persistent
+    closed = changed if other and os.path.exists(image.source) else None
+    if rework is None:
+        work.protect = closed
+        return
+    if settings.check_mode:
+        changed = rewrite.predicted(engine, changed, rework)
+        if later:
+            later["generation"] = changed.generation + (later.get("persistent") is False)
+            changed = engine.images.update(id_of(image), **later)
+        work.became(spec.name, image_view(changed), changed=True)
+        return
+    work.image, work.rework = rewrite.begin(engine, changed, rework), rework
+    work.protect = closed
+    work.todo = "rework"
+
+
+def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **fields: Any) -> Image:
+    """Give an image that no machine uses another type or persistence, and `fields`. Called within a session.
+
+    Its file is neither copied nor read: what was written into it stays. A guest could have written a header that names
+    files of this host, so it is looked at again, as what the catalog says that it is. That the file is closed against
+    writers, or opened to them (datastore.protect), is the caller's, once the session is over.
+    """
+    changed = engine.images.update(id_of(image), type=type, persistent=persistent, **fields)
+    if (changed.type, changed.persistent) == (image.type, image.persistent) or not os.path.exists(image.source):
+        return changed
+    size = inspect_again(changed)
+    if changed.persistent != image.persistent and not persistent:
+        # A machine may have made it larger since the catalog heard of its size.
+        changed = engine.images.update(
+            id_of(image), generation=image.generation + 1, sha256="", size=max(size, image.size)
+        )
+    return changed
+
+
+def _is_left_open(image: Image) -> bool:
+    """Whether its file can be written to, though machines rest on it: a run ended before it was closed."""
+    if image.persistent or image.state == ImageState.ERROR:
+        return False
+    try:
+        return bool(os.lstat(image.source).st_mode & 0o222)
+    except OSError:
+        return False
+
+
+def _changes(spec: Spec, image: Image) -> dict[str, Any]:
+    """What of an image that has its content is to be changed in the catalog."""
+    keys = ("type", "persistent", "firmware", "bus", "dev_prefix", "target", "description")
+    wanted: dict[str, Any] = {key: getattr(spec, key) for key in keys}
+    if spec.luks_secret and image.luks_secret:
+        # The same key under another number.
+        wanted["luks_secret"] = spec.luks_secret
+    if spec.attributes is not None:
+        wanted["attributes"] = merged(image.attributes, spec.attributes)
+    if spec.state == "disabled":
+        wanted["state"] = ImageState.DISABLED
+    elif spec.state == "enabled" and image.state in (ImageState.DISABLED, ImageState.ERROR):
+        wanted.update(state=ImageState.READY, error="")
+    return differences({key: getattr(image, key) for key in wanted}, wanted)
+
+
+def _refuse_during_installation(spec: Spec, image: Image, changes: Mapping[str, Any]) -> None:
+    """WrongState for what an installation that is under way goes by, or has to end with."""
+    refused = [key for key in ("type", "persistent", "firmware", "bus", "state") if key in changes]
+    attributes = changes.get("attributes", image.attributes)
+    refused += [key for key in OF_ONE if attributes.get(key) != image.attributes.get(key)]
+    if refused:
+        refuse_unfinished(f"image {spec.name} (id {image.id}): {', '.join(refused)}", image)
+
+
+def _believed(spec: Spec, image: Image) -> int:
+    """The size of an image in ERROR, if its file is what it should be."""
+    if not image.size or not os.path.isfile(image.source):
+        raise WrongState(
+            f"image {spec.name}: enable",
+            f"it is in state {image.state.name} and its file is not there"
+            + (f" ({image.error})" if image.error else ""),
+            "Give its path to store it again",
+        )
+    try:
+        return inspect_again(image, deep=True)
+    except ImageRefused as error:
+        error.asked = f"{error.asked}: enable"
+        raise
+
+
+def _compare(engine: Engine, spec: Spec, image: Image, settings: Settings, warnings: list[str]) -> None:
+    """Conflict for what can't be changed on an image."""
+    what = f"image {spec.name} (id {image.id})"
+    refuse_unused_passphrase(what, spec, image.luks_secret)
+    remedy = (
+        "An image's content is never replaced: remove it first (state: absent), or register the other under a new name"
+    )
+    if spec.checksum is not None:
+        known = dict(text.split(":", 1) for text in image.checksum.split())
+        has = known.get(spec.checksum.algorithm)
+        if has is None:
+            found = f"only {image.checksum} is known of it" if image.checksum else "none is known of it"
+            warnings.append(f"{what}: checksum {spec.checksum}: {found}; not compared")
+        elif has != spec.checksum.digest:
+            raise Conflict(
+                f"{what}: checksum {spec.checksum}", f"it was stored from {spec.checksum.algorithm}:{has}", remedy
+            )
+    # One that machines write to, or did, is larger once the SIZE of a disk has made it so.
+    may_have_grown = image.persistent or image.generation > 0
+    if spec.size is not None and spec.size < image.size and not may_have_grown:
+        raise Conflict(
+            f"{what}: size {spec.size} MB",
+            f"it has {image.size} MB, and is not made smaller: what is at its end would be cut off",
+            "Make a new image of that size, and have a machine copy what is in this one",
+        )
+    if spec.size is not None and spec.size < image.size:
+        warnings.append(f"{what}: size {spec.size} MB: it has {image.size} MB by now, and is not made smaller")
+    if spec.datastore:
+        place = engine.datastores.info(spec.datastore)
+        if place.id != image.datastore_id:
+            raise Conflict(
+                f"{what}: datastore {place.name}",
+                f"it lies in {engine.datastores.info(image.datastore_id).name}, and an image is not moved",
+                "Clone it there under a new name (clone_of), then remove this one",
+            )
+    made_of = image.notes.get("recipe")
+    if spec.recipe is not None and made_of:
+        gone = [path for path in recipes.local_files(spec.recipe) if not os.path.isfile(path)]
+        if spec.name in settings.lost or gone:
+            found = settings.lost.get(spec.name) or f"{gone[0]} is not there any more"
+            warnings.append(f"{what}: {found}; what it was made of is not compared")
+        elif spec.recipe.digest() != made_of:
+            raise Conflict(f"{what}: from {spec.base}", "it was made with other packages, files or commands", remedy)
