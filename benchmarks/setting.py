@@ -48,13 +48,29 @@ def halting_image() -> Path:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What a task of a playbook took on a host, by the clock. calls: whether it called a module there."""
+
+    name: str
+    action: str
+    seconds: float
+    calls: bool
+
+
+@dataclass(frozen=True)
 class PlaybookRun:
-    """tasks: how many were announced. changed: of how many results."""
+    """tasks: how many were announced. changed: of how many results. profile: what each task took, in order."""
 
     seconds: float
     tasks: int
     changed: int
     output: str
+    profile: tuple[Task, ...] = ()
+
+    @property
+    def calls(self) -> int:
+        """How many modules were called."""
+        return sum(task.calls for task in self.profile)
 
 
 def ansible_environment() -> dict[str, str]:
@@ -75,14 +91,29 @@ def playbook(path: Path, variables: dict[str, Any], environment: str = ".venv") 
     """Of the checkout's environment as users have it, or of the peers'."""
     program = CHECKOUT / environment / "bin/ansible-playbook"
     inventory = ["-i", HERE / "inventory"]
-    done = run([program, *inventory, path, "-e", json.dumps(variables)], ansible_environment())
-    return counted(done)
+    profile = world() / "calls.json"
+    profile.unlink(missing_ok=True)
+    profiled = {
+        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
+        "ANSIBLE_CALLBACKS_ENABLED": "calls",
+        "NEBULA_CALLS": str(profile),
+    }
+    done = run([program, *inventory, path, "-e", json.dumps(variables)], {**ansible_environment(), **profiled})
+    return counted(done, tuple(Task(**task) for task in json.loads(profile.read_bytes())))
 
 
-def counted(done: Finished) -> PlaybookRun:
+def pings(count: int) -> PlaybookRun:
+    """A bare playbook that calls ansible.builtin.ping so many times."""
+    tasks = [{"name": f"Ping {number}", "ansible.builtin.ping": {}} for number in range(count)]
+    written = world() / "pings.yml"
+    written.write_text(json.dumps([{"hosts": "world", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    return playbook(written, {})
+
+
+def counted(done: Finished, profile: tuple[Task, ...] = ()) -> PlaybookRun:
     recap = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+) ", done.output, re.MULTILINE)
     tasks = re.findall(r"^(?:TASK|RUNNING HANDLER) \[", done.output, re.MULTILINE)
-    return PlaybookRun(done.seconds, len(tasks), sum(map(int, recap)), done.output)
+    return PlaybookRun(done.seconds, len(tasks), sum(map(int, recap)), done.output, profile)
 
 
 def running_domains(prefix: str) -> int:

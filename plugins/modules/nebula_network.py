@@ -304,6 +304,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+# First: whatever of ours is imported after it comes compiled.
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, typed
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue

@@ -499,6 +499,8 @@ errors:
 
 from ansible.module_utils.basic import AnsibleModule
 
+# First: whatever of ours is imported after it comes compiled.
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
@@ -614,11 +616,9 @@ def main():
         declared={"type": "json", "no_log": True},
         **ENGINE,
     )
+    either = [("name", "vms")]
     module = AnsibleModule(
-        argument_spec=spec,
-        supports_check_mode=True,
-        required_one_of=[("name", "vms")],
-        mutually_exclusive=[("name", "vms")],
+        argument_spec=spec, supports_check_mode=True, required_one_of=either, mutually_exclusive=either
     )
     execute(module, run)
 

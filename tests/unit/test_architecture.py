@@ -27,7 +27,7 @@ PACKAGE = "ansible_collections.nebula.provision."
 
 # From left to right in docs/architecture.md: a part imports from its own layer and those before it.
 LAYERS = [
-    ("errors", "deps"),
+    ("errors", "deps", "compiled"),
     (
         "model",
         "hypervisors/declared",
@@ -208,8 +208,8 @@ def no_xml_by_concatenation(path: PurePosixPath, tree: ast.AST) -> Iterator[str]
 
 def imports_are_static(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     """Ansible sends to a target what it sees imported."""
-    if path == MODULE_UTILS / "deps.py":
-        return  # it tries for libraries of the target's distribution, which nobody sends
+    if path in (MODULE_UTILS / "deps.py", MODULE_UTILS / "compiled.py"):
+        return  # libraries of the target's distribution, which nobody sends; the source that was sent, compiled
     for line, name in imports(path, tree):
         if name.split(".")[0] in {"importlib", "pkgutil", "runpy"}:
             yield f"line {line}: {name}; what is imported dynamically is not sent to the target"

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Our code on a target, kept compiled from one module call to the next.
+
+Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which takes
+longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file was
+compiled to is kept below PLACE under the digest of the source, and taken from there by later calls.
+
+It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not root,
+has its code from elsewhere than a zip, or meets anything odd, imports as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import marshal
+import os
+import stat
+import sys
+import zipimport
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+from typing import Any, Optional
+
+# On a file system in memory: it goes with the boot, and no power cut leaves half a file.
+PLACE = "/run/nebula-provision-code"
+OURS = __name__.rpartition(".")[0] + "."
+# One version of the collection has some 260 files; those of older ones go when there are too many.
+MOST, LEFT = 1500, 500
+_DIGEST = hashlib.sha256().digest_size
+
+
+class Kept:
+    """Finds and loads our files of one zip (the interfaces of importlib.abc.MetaPathFinder and Loader)."""
+
+    def __init__(self, zipped: Any, place: str) -> None:
+        self._zip = zipped
+        self._place = place
+        # A compiled file is of use to the same Python only.
+        self._python = b" ".join(
+            (importlib.util.MAGIC_NUMBER, str(sys.implementation.cache_tag).encode(), b"%d" % sys.flags.optimize)
+        )
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Optional[ModuleSpec]:
+        if not name.startswith(OURS):
+            return None
+        stem = os.path.join(self._zip.archive, *name.split("."))
+        for origin, is_package in ((f"{stem}.py", False), (os.path.join(stem, "__init__.py"), True)):
+            with contextlib.suppress(OSError):
+                source = self._zip.get_data(origin)
+                spec = ModuleSpec(name, self, origin=origin, loader_state=source, is_package=is_package)  # type: ignore[arg-type]
+                spec.has_location = True
+                if is_package:
+                    spec.submodule_search_locations = [stem]
+                return spec
+        return None
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """Python makes the module object itself."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        if spec is None:
+            raise ImportError(f"module {module.__name__} has no spec")
+        exec(self._code(spec.loader_state, str(spec.origin)), module.__dict__)
+
+    def _code(self, source: bytes, origin: str) -> CodeType:
+        name = hashlib.sha256(self._python + b"\n" + source).hexdigest()
+        with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+            return _read(os.path.join(self._place, name))
+        code: CodeType = compile(source, origin, "exec", dont_inherit=True)
+        with contextlib.suppress(OSError, ValueError):
+            _write(self._place, name, code)
+        return code
+
+
+def begin() -> None:
+    """Take our files that are imported from now on from PLACE, if they come from a zip and this is root."""
+    zipped = globals().get("__loader__")
+    if not isinstance(zipped, zipimport.zipimporter) or os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(PLACE, 0o700)
+        if is_own(PLACE):
+            sys.meta_path.insert(0, Kept(zipped, PLACE))
+
+
+def is_own(place: str) -> bool:
+    """Whether nobody but the user of this process can have put anything into the directory, nor put another in its
+    place: the directory above it may be root's only."""
+    found, above = os.lstat(place), os.lstat(os.path.dirname(place))
+    closed = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return closed and stat.S_ISDIR(above.st_mode) and above.st_uid == 0 and not above.st_mode & 0o022
+
+
+def _read(path: str) -> CodeType:
+    """ValueError if the file is not one that was written here, and whole."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise ValueError("another user could have written it")
+        kept = file.read()
+    # Python reads such bytes without a look: damaged ones could end it.
+    if hashlib.sha256(kept[_DIGEST:]).digest() != kept[:_DIGEST]:
+        raise ValueError("it is damaged")
+    code = marshal.loads(kept[_DIGEST:])
+    if not isinstance(code, CodeType):
+        raise ValueError("it is no code")
+    return code
+
+
+def _write(place: str, name: str, code: CodeType) -> None:
+    body = marshal.dumps(code)
+    new = os.path.join(place, f"{name}.{os.getpid()}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+        os.rename(new, os.path.join(place, name))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    _drop_old(place)
+
+
+def _drop_old(place: str) -> None:
+    if len(os.listdir(place)) > MOST:
+        for path in sorted(_files(place), key=_age)[LEFT:]:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _files(place: str) -> Iterator[str]:
+    return (os.path.join(place, name) for name in os.listdir(place))
+
+
+def _age(path: str) -> float:
+    try:
+        return -os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+begin()
