@@ -35,7 +35,7 @@ _NO_SYSTEM = "no operating system was found"
 
 
 def install(directory: str, what: str) -> Outcome:
-    """Do it in the overlay of this directory, which holds the program too."""
+    """Install the context program in the overlay of this directory, which holds the program's file too."""
     guestfish.require(what)
     try:
         printed = _guestfish(directory, _SCRIPT, "-i")
@@ -89,7 +89,7 @@ def _explained(error: CommandFailed, directory: str, what: str) -> NebulaError:
 
 
 def explained(error: CommandFailed, what: str) -> NebulaError:
-    """Why the program could not be run."""
+    """The error that says why the program could not be run in the image."""
     asked = f"{what}: installing the context program"
     if "Exec format error" in error.found or "cannot execute binary file" in error.found:
         return Unsupported(

@@ -102,7 +102,7 @@ def obstacle() -> str:
 
 
 def may_use(device: str) -> bool:
-    """Whether QEMU can have this device of KVM."""
+    """Whether QEMU in its sandbox can open this device of KVM."""
     return bool(obstacle()) or _access(device) is not None
 
 
@@ -233,7 +233,7 @@ def _refused(disk: str, found: str) -> ImageRefused:
 
 @lru_cache(maxsize=1)
 def program() -> str:
-    """The QEMU that libguestfs would start; "" if that can't be told."""
+    """The path of the QEMU that libguestfs would start; "" if it is not known."""
     environment = {"HOME": os.devnull, "LIBGUESTFS_BACKEND": "direct"}
     try:
         done = command.run(["guestfish", "get-hv"], env=environment, timeout=_TIMEOUT)
