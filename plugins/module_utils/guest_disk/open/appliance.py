@@ -45,7 +45,7 @@ def install(directory: str, what: str) -> Outcome:
 
 
 def run_program(talk: Session, directory: str) -> Outcome:
-    """The same where the root is mounted already; the program is in this directory."""
+    """Run the context program where the root is mounted already; the program's file is in this directory."""
     talk.ask("rm-f", _UPLOADED)
     talk.ask("upload", os.path.join(directory, PROGRAM), _UPLOADED)
     talk.ask("chmod", "0755", _UPLOADED)
@@ -109,7 +109,7 @@ def explained(error: CommandFailed, what: str) -> NebulaError:
 
 
 def _found(directory: str) -> str:
-    """What there is instead, for the error."""
+    """The file systems that are there instead, as a part of the error."""
     try:
         lines = _guestfish(directory, "run\nlist-filesystems\n").split("\n")
     except (CommandFailed, TimedOut):

@@ -95,7 +95,7 @@ exec env -i PATH="$PATH" LC_ALL=C TMPDIR=/var/tmp QEMU_AUDIO_DRV=none @BEGUN@ "$
 
 
 def obstacle() -> str:
-    """Why QEMU runs without a sandbox here, "" if it does not."""
+    """The reason why QEMU runs without a sandbox on this host; "" if it runs in one."""
     if not sandbox.obstacle() and platform.machine() not in MACHINES:
         return f"it is not known how libguestfs starts one on {platform.machine()}"
     return sandbox.obstacle()

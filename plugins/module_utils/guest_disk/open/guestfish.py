@@ -57,7 +57,7 @@ def may_have_kvm() -> bool:
 
 
 def is_broken(error: NebulaError) -> bool:
-    """Whether it was the appliance that did not come up, rather than what was asked of it."""
+    """Whether the error means that the appliance did not come up or broke down, and not that a command failed."""
     return isinstance(error, TimedOut) or any(text in error.found for text in BROKEN)
 
 
@@ -104,14 +104,14 @@ def started_by(
 
 
 class Session:
-    """guestfish on a pipe. A mark that nobody can foresee ends each answer."""
+    """A running guestfish, spoken to by pipes. Each answer ends with a mark that nobody can foresee."""
 
     def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
         self._process = process
         self._limit = limit
 
     def ask(self, *words: str, limit: int = LIMIT) -> str:
-        """The answer to a command of guestfish; CommandFailed if that is an error."""
+        """Have guestfish carry out a command, and return its answer as text; CommandFailed if it is an error."""
         return self.read(*words, limit=limit).decode("utf-8", "replace")
 
     def lines(self, *words: str) -> list[str]:
