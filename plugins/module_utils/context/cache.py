@@ -51,7 +51,8 @@ def path_of(root: str, digest: str) -> str:
 
 
 def digests(root: str) -> tuple[str, ...]:
-    """What is kept, by name only: a poll is cheap."""
+    """The SHA-256 digests of the contents that are kept here, taken from the names of files alone, so that a poll stays
+    cheap."""
     try:
         return tuple(sorted(match[1] for match in map(_OURS.fullmatch, os.listdir(place(root))) if match))
     except (FileNotFoundError, NotADirectoryError):
@@ -79,7 +80,7 @@ def fill(root: str, plan: Plan) -> Filled:
 
 
 def foreseen(root: str, plan: Plan) -> Filled:
-    """As fill() would begin, without doing anything: what is not here yet."""
+    """Say what fill() would find missing; nothing is changed. Check mode calls it."""
     there = set(digests(root))
     return Filled(faults={digest: "it is not here yet" for digest in _sizes(plan) if digest not in there})
 
@@ -103,7 +104,7 @@ def prune(root: str, plan: Plan) -> None:
 
 
 def remove(root: str) -> bool:
-    """All of it, for a node that is given back; True if there was any."""
+    """Remove everything that is kept here, for a node that is given back; True if there was anything."""
     if not os.path.isdir(place(root)) or os.path.islink(place(root)):
         return False
     with lock(os.path.join(place(root), ""), LOCK_SECONDS):
@@ -112,7 +113,7 @@ def remove(root: str) -> bool:
 
 
 def _ours(root: str) -> list[str]:
-    """Names of what is kept, and of what a run that was killed was about to keep."""
+    """The names of the contents that are kept, and of files that a killed run was about to keep."""
     return [
         name
         for name in os.listdir(place(root))
@@ -144,7 +145,7 @@ def _noted(before: node.NodeFile, directory: str) -> node.NodeFile:
 
 
 def _sizes(plan: Plan) -> dict[str, int]:
-    """Bytes of each content that the plan names."""
+    """The size in bytes of each content that the plan names, by digest."""
     return {entry.sha256: entry.size for source in plan.sources.values() for entry in source.entries if entry.sha256}
 
 
@@ -190,7 +191,7 @@ def _state(path: str, digest: str, size: int) -> str:
 
 
 def _unpacked(text: str, size: int) -> bytes | None:
-    """The bytes of a content, never more than it is to have."""
+    """The bytes of a content, at most one more than `size`; None if its text is damaged."""
     try:
         # One more than there are to be, since 0 would be no limit.
         return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)

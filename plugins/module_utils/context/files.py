@@ -61,7 +61,7 @@ def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
 
 
 def context_file(source: str, target: str = "", attribute: str = "FILES") -> ContextFile:
-    """One file for the ISO; its name there is the last part of its path unless given."""
+    """One file for the ISO; its name there is the last part of its path unless another name is given."""
     where = f"{attribute}: {shown(source)}"
     if "://" in source and not is_url(source):
         raise InvalidValue(where, "it is a URL of another kind", "Give http or https, or fetch it and name the file")
@@ -77,7 +77,7 @@ def context_file(source: str, target: str = "", attribute: str = "FILES") -> Con
 
 
 def shown(source: str) -> str:
-    """A source as errors name it: a URL may hold a password, or a signature."""
+    """The form in which errors name a source: a URL may hold a password or a signature, which are left out."""
     if "://" not in source:
         return repr(source)
     url = without_secrets(source)
@@ -220,7 +220,7 @@ def _walk_directory(
 
 
 def _names_in(path: str, named: str) -> list[str]:
-    """Sorted, and no more than one too many."""
+    """The names in a directory, sorted, and at most one more than the limit allows."""
     with explained(path):
         fd = _opened(path, os.O_DIRECTORY)
         if fd is None:
@@ -362,7 +362,7 @@ def _separator(word: str, colons: list[int]) -> int:
 
 
 def _begin(text: str) -> str:
-    """How a text goes that can't be taken apart: of the first URL in it, and of all that follows, nothing."""
+    """The beginning of a text that can't be taken apart. Of its first URL and of all that follows, nothing is shown."""
     before, url, _rest = text.partition("://")
     return repr(f"{before[:80]}://..." if url else text[:80])
 

@@ -68,7 +68,7 @@ class Iso:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of the whole file, in hex."""
+        """The SHA-256 of the whole file, in hex."""
         digest, left = hashlib.sha256(), self.size
         for block in self._blocks():
             digest.update(block)
@@ -94,7 +94,7 @@ class Iso:
         return write_atomically(path, self.copy, mode, owner, group, sync)
 
     def copy(self, file: IO[bytes]) -> None:
-        """Write it to an empty file. The padding is a hole: it takes no room."""
+        """Write the ISO to an empty file. The padding is a hole: it takes no room on the disk."""
         for block in self._blocks():
             file.write(block)
         file.truncate(self.size)

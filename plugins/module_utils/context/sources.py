@@ -112,7 +112,8 @@ class Sources:
 
     # -- for a plan -----------------------------------------------------------------------------------------------
     def planned(self, files: Iterable[ContextFile]) -> dict[str, PlannedSource]:
-        """What is to be told a node of these files. What only check mode lacks is left out."""
+        """The files as a plan gives them to a node, with their digests. Those that are lacking in check mode alone are
+        left out."""
         found: dict[str, PlannedSource] = {}
         for file in files:
             if file.key in found:
@@ -213,7 +214,7 @@ class Sources:
 
     # -- from the net ---------------------------------------------------------------------------------------------
     def fetch(self) -> None:
-        """Bring what is lacking here. What fails is the error of the machines that want it."""
+        """Fetch what found() did not find here. A failure becomes the error of the machines that refer to the URL."""
         for url in self.lacking:
             try:
                 self._fetched[url] = self._fetch(url)
@@ -279,7 +280,7 @@ class Sources:
 
 
 def remove_kept(root: str) -> None:
-    """All that was fetched, for a catalog that is gone."""
+    """Remove everything that was fetched, for a catalog that is gone."""
     place = os.path.join(root, DIRECTORY)
     if os.path.isdir(place) and not os.path.islink(place):
         for name in _files_of(place):
@@ -288,7 +289,7 @@ def remove_kept(root: str) -> None:
 
 
 def _files_of(place: str) -> Sequence[str]:
-    """Names of ours: what is kept, and what a run that was killed was about to keep."""
+    """The names of files that are ours: contents that are kept, and those that a killed run was about to keep."""
     return [
         name
         for name in os.listdir(place)

@@ -158,7 +158,7 @@ def _network_variables(nic: Nic) -> dict[str, str]:
 
 
 def _own_values(nic: Nic) -> dict[str, str]:
-    """What the NIC says itself; its lease is above what was asked for."""
+    """The values that the NIC itself gives; they are overridden by its lease."""
     lease = {"IP": nic.ip, "MAC": nic.mac, "IP6": nic.ip6, "IP6_GLOBAL": nic.ip6, "IP6_ULA": nic.ip6_ula}
     return {**nic.options, **{name: value for name, value in lease.items() if value}}
 

@@ -81,7 +81,7 @@ def bring(
 
 
 def check(entries: Sequence[Entry], what: str) -> None:
-    """InvalidValue for what can't be a file of a guest."""
+    """Raise InvalidValue for an entry that can't be a file of a guest."""
     seen: set[tuple[str, str]] = set()
     for entry in entries:
         asked = f"{what}: file {entry.path!r}"
@@ -139,7 +139,7 @@ def release(path: str, what: str) -> list[str]:
 
 
 def loops(path: str) -> Iterator[str]:
-    """Loop devices of this file."""
+    """The loop devices whose file this is."""
     for place in sorted(Path("/sys/block").glob("loop*")):
         with contextlib.suppress(OSError):
             backing = (place / "loop/backing_file").read_text().rstrip("\n")
@@ -224,7 +224,7 @@ def _by_guestfs(disk: str, format: str, entries: Sequence[Entry], directory: str
 
 
 def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
-    """By their partitions, in their order."""
+    """The entries by their partitions, in the order of the list."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry.partition, []).append(entry)
@@ -232,7 +232,7 @@ def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
 
 
 def write(talk: guestfish.Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> None:
-    """Into a root that is mounted in an appliance."""
+    """Write the entries into a root file system that is mounted in an appliance."""
     _put(talk, entries, root.os == root_file_system.LINUX, what)
 
 
@@ -279,7 +279,7 @@ def _has_selinux(config: str) -> bool:
 
 @contextlib.contextmanager
 def _writing(entry: Entry, what: str) -> Iterator[None]:
-    """CommandFailed with the entry's path, whoever could not write it."""
+    """Turn an error into a CommandFailed that names the path of the entry, whichever program could not write it."""
     try:
         yield
     except (CommandFailed, OSError) as error:

@@ -68,7 +68,7 @@ def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
 
 
 def circumstances() -> str:
-    """What a finding depends on; it is probed anew when any of this is different."""
+    """The circumstances on which a probe's result depends. When one of them is different, KVM is probed anew."""
     parts = [node.boot_id(), os.uname().release]
     for path in (DEVICE, shutil.which(EMULATOR) or ""):
         try:
@@ -94,7 +94,7 @@ def probe(limit: float = LIMIT) -> tuple[str, str]:
 
 
 def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
-    """What the same guest does without KVM: tells a broken KVM from a broken QEMU."""
+    """The result of the same guest without KVM: it distinguishes a broken KVM from a broken QEMU."""
     found = boot("tcg", 4 * limit, account)
     if found.problem:
         return f"without KVM it does not run either: {found.problem}"
@@ -183,7 +183,7 @@ def _identity(account: Optional[pwd.struct_passwd]) -> dict[str, Any]:
 
 
 def qemu_version() -> str:
-    """ "7.2.22", or "" where QEMU is not installed."""
+    """The version of QEMU, as "7.2.22"; "" where QEMU is not installed."""
     try:
         program = find(EMULATOR)
     except MissingDependency:

@@ -78,7 +78,7 @@ class Completed:
 
 
 def find(program: str) -> str:
-    """The program's full path; MissingDependency names the package that has it."""
+    """The full path of a program; MissingDependency names the package that has it."""
     found = shutil.which(program, path=_path())
     if found is None:
         name = os.path.basename(program)
@@ -174,14 +174,14 @@ def running(
 
 
 def bound() -> list[str]:
-    """Before a program that is to end with this process, however that ends."""
+    """The words that stand before a program which is to end with this process, however this process ends."""
     # Whoever is killed before the kernel was asked for that leaves a program that finds itself with another parent.
     begin = 'test "$PPID" = "$0" || exit; exec "$@"'
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", begin, str(os.getpid())]
 
 
 def failure(done: Completed) -> NebulaError:
-    """The error that a program's end means."""
+    """The error that describes how a program failed."""
     asked = f"command {shown(done.argv)}"
     if any(text in done.stderr for text in _NO_SPACE):
         return NoSpace(asked, last_lines(done.stderr), "Make room on that file system, then run again")

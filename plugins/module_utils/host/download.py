@@ -109,7 +109,7 @@ class Download:
         self._response: Any = None
 
     def open(self) -> None:
-        """Ask for the file: whether it is there, and how large it is."""
+        """Send the request, and learn whether the file is there and how large it is."""
         self._pace.begin()
         self._response = self._persist(lambda: self._request(0), 0)
         self.size = _length(self._response.headers)
@@ -277,7 +277,7 @@ class _Pace:
         self._bytes += count
 
     def leave_out(self, seconds: float) -> None:
-        """The time in which what came is put away."""
+        """Take the time in which the caller stores a block out of the measured speed."""
         self._since += seconds
 
     def check(self) -> None:

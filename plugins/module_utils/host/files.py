@@ -284,7 +284,7 @@ def clone(source: int, target: int) -> bool:
 
 
 def settle(path: str) -> None:
-    """Have on the disk what others have written to this file."""
+    """Have the kernel write to the disk what other processes have written to this file."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -352,7 +352,7 @@ def obstacle(directory: str) -> NebulaError | None:
 
 
 def user_id(owner: Owner) -> int:
-    """The number of a user; -1 for None, as chown() wants it."""
+    """The number of a user; -1 for None, as chown() needs it."""
     if owner is None or isinstance(owner, int):
         return -1 if owner is None else owner
     try:
@@ -364,7 +364,7 @@ def user_id(owner: Owner) -> int:
 
 
 def group_id(group: Owner) -> int:
-    """The number of a group; -1 for None, as chown() wants it."""
+    """The number of a group; -1 for None, as chown() needs it."""
     if group is None or isinstance(group, int):
         return -1 if group is None else group
     try:

@@ -32,7 +32,7 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file that is held."""
+    """A lock file that this process holds."""
 
     path: str
     fd: int
@@ -64,7 +64,7 @@ class Waiting:
 
 
 def reserve(path: str, waiting: Waiting, shared: bool) -> Lock | None:
-    """Hold the file that stands for `path`; None for another user than root."""
+    """Hold the lock file that stands for `path`; None for another user than root, who has no lock files."""
     if os.geteuid() != 0:
         return None
     name = file_of(path)
@@ -96,7 +96,7 @@ def release(lock: Lock) -> None:
 
 
 def file_of(path: str) -> str:
-    """The lock file of a thing, by its path without links."""
+    """The path of the lock file of a thing, by the path of that thing without links."""
     real = os.path.realpath(path)
     shown = re.sub("[^A-Za-z0-9.-]+", "_", real)[-_SHOWN:].strip("_")
     return os.path.join(PLACE, f"{shown}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.lock")

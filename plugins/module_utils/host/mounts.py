@@ -30,7 +30,7 @@ def file_system(path: str, table: str = "") -> tuple[str, str]:
 
 
 def places(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
-    """Where these devices, by their numbers (7:0), are mounted, in the order in which they were."""
+    """The mount points of these devices, given by number (7:0), in the order in which they were mounted."""
     return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
 
 

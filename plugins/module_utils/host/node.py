@@ -97,7 +97,7 @@ Remember = Callable[[Callable[[NodeFile], NodeFile]], NodeFile]
 
 
 def read(root: str) -> NodeFile:
-    """An empty one if there is none."""
+    """The node's file; an empty one if there is none."""
     path = os.path.join(root, NAME)
     try:
         return from_plain(NodeFile, json_value(read_limited(path, LARGEST, follow=False).decode()))
@@ -155,7 +155,7 @@ def accept(root: str, catalog: str, number: int) -> NodeFile:
 
 
 def follow(root: str, catalog: str, number: int) -> None:
-    """Let no older plan in from now on, where this is a node."""
+    """Refuse plans older than this number from now on, where this host is a node."""
     known = read(root)
     there = os.path.exists(os.path.join(root, NAME)) and not known.given_back
     if there and (known.catalog, known.plan) != (catalog, number):
@@ -170,7 +170,7 @@ def finished(root: str, catalog: str, number: int) -> None:
 
 
 def networks_made(root: str, as_of: float) -> None:
-    """Note that a bridge was made for a list of networks of that time, where this is a node."""
+    """Note that a bridge was made for a list of networks of that time, where this host is a node."""
     if os.path.exists(os.path.join(root, NAME)) and read(root).networks < as_of:
         update(root, lambda node: replace(node, networks=max(node.networks, as_of)))
 
@@ -266,7 +266,7 @@ def cpu_shares() -> int:
 
 
 def listening_ports(paths: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> frozenset[int]:
-    """TCP ports from 5900 up that something listens on, on any address."""
+    """The TCP ports from 5900 up on which something listens, on any address."""
     ports = set()
     for path in paths:
         try:
@@ -286,7 +286,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> Optional[int]:
-    """Of a process, in clock ticks since boot; None: there is none, or it has ended."""
+    """The start time of a process, in clock ticks since boot; None if there is no such process, or it has ended."""
     try:
         # The name in brackets may hold anything, spaces and brackets too.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
@@ -296,5 +296,5 @@ def start_time(pid: int) -> Optional[int]:
 
 
 def facts(node: NodeFile) -> dict[str, Any]:
-    """What a poll tells of the node beside its machines."""
+    """The facts of the node that a poll reports beside its machines."""
     return {"accelerator": node.accelerator.get("accelerator", ""), "reason": node.accelerator.get("reason", "")}

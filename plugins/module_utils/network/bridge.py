@@ -215,7 +215,7 @@ class Node:
             self._remove_of([wanted.uuid])
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
-        """Bridges that this network had under other names."""
+        """The bridges that this network had under other names."""
         ours = links.marked(self.links, self.catalog).values()
         former = [f for f in ours if wanted.uuid and _network_of(f) == wanted.uuid and f.name != wanted.bridge]
         for link in former:
@@ -230,7 +230,7 @@ class Node:
         self.routes += [routes.Route(ip_network(a, strict=False), expected.name) for a in expected.addresses if a]
 
     def _refuse_drops(self, wanted: Wanted, table: nat.Table) -> None:
-        """A network that would be made, and then reach nothing, is not made."""
+        """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets."""
         if self._firewall is None:
             self._firewall = []
             with contextlib.suppress(MissingDependency):
@@ -247,7 +247,7 @@ class Node:
             host_firewall.refuse(wanted.name, found)
 
     def _present(self) -> list[str]:
-        """The UUIDs of networks that have anything of this catalog's here."""
+        """The UUIDs of the networks of this catalog that have anything on this host."""
         bridges = [_network_of(link) for link in links.marked(self.links, self.catalog).values()]
         table = self._table()
         return list(dict.fromkeys([*bridges, *table.networks]))

@@ -59,7 +59,7 @@ class Link:
 
 
 def observe() -> dict[str, Link]:
-    """All interfaces of this host's (or this network namespace's), by name."""
+    """All interfaces of this host (of this network namespace), by name."""
     entries = json.loads(run(["ip", "-json", "-details", "address", "show"], timeout=TIMEOUT).stdout or "[]")
     ports: dict[str, list[str]] = {}
     for entry in entries:

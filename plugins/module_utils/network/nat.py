@@ -50,7 +50,7 @@ class Rules:
 
     @property
     def rules(self) -> list[tuple[str, str]]:
-        """Chain and rule. Their order does not matter: networks come and go."""
+        """The rules of this network, each with its chain. Their order has no meaning: networks come and go."""
         inside = f'"{self.bridge}"'
         leaving, coming = f"iifname {inside} oifname != {inside}", f"oifname {inside} iifname != {inside}"
         always = [("input", _KEPT_BY_BRIDGES), ("forward", _KEPT_BY_BRIDGES)]
@@ -103,7 +103,7 @@ class Rules:
 
     @property
     def comment(self) -> str:
-        """What the rules carry: whose they are, and a digest of what they say."""
+        """The comment that the rules carry: the network that they belong to, and a digest of their content."""
         digest = hashlib.sha256(repr(self.rules).encode()).hexdigest()[:12]
         return f"{_MARK_CHAIN}:{self.network}:{digest}"
 
@@ -133,7 +133,7 @@ class Table:
 
     @property
     def masquerading(self) -> set[str]:
-        """The networks with NAT."""
+        """The networks that have NAT."""
         return {
             comment.split(":")[1] for comment, rules in self.rules.items() for chain, _handle in rules if chain == _NAT
         }
@@ -221,7 +221,7 @@ def remove(networks: Sequence[str], table: Table) -> None:
 
 
 def _end_forwarding(table: Table, networks: Sequence[str]) -> None:
-    """With the last network with NAT forwarding is what it was before."""
+    """Set IPv4 forwarding back to its former value when the last network with NAT goes."""
     if table.masquerading and table.masquerading <= set(networks) and (table.found, table.forwarding) == ("0", "1"):
         _set_forwarding("0")
 

@@ -156,7 +156,7 @@ class Presence:
 
 
 def own_addresses() -> dict[str, list[ipaddress.IPv4Interface]]:
-    """The node's own, by interface."""
+    """The addresses of the node itself, by interface."""
     try:
         found = links.observe()
     except NebulaError:
@@ -269,13 +269,13 @@ class _Wire:
             self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        """A bridge that went, or is down: it may come."""
+        """Note that a bridge went or is down; it may come back."""
         self.problem = f"{self.bridge}: {error.strerror}"
         self.close()
 
 
 def _filter(opened: socket.socket) -> None:
-    """Spare this process what it would throw away; without it, it works too."""
+    """Have the kernel drop frames that this process would throw away. Without the filter the process works too."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _FILTER))
     with contextlib.suppress(OSError):
         opened.setsockopt(
@@ -284,7 +284,7 @@ def _filter(opened: socket.socket) -> None:
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet's: the complement of the sum of all words."""
+    """The Internet checksum: the complement of the sum of all 16-bit words."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -293,7 +293,7 @@ def _checksum(data: bytes) -> int:
 
 # -- frames -----------------------------------------------------------------------------------------------------------
 def request(mac: bytes, asker: ipaddress.IPv4Address, address: ipaddress.IPv4Address) -> bytes:
-    """ARP: who has the address?"""
+    """The ARP frame that asks who has the address."""
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _REQUEST) + mac + asker.packed + bytes(6) + address.packed
     return (_BROADCAST + mac + struct.pack("!H", _ARP) + body).ljust(_SHORTEST, b"\0")
 

@@ -85,19 +85,19 @@ def make_places(root: str) -> list[str]:
 
 
 def path_of(root: str, image: PlannedImage) -> str:
-    """Where a file of the front-end is on this node, or is to be."""
+    """The path on this node at which a file of the front-end is, or will be."""
     if image.kind == SAVED:
         return os.path.join(root, OUT, image.name)
     return os.path.join(root, CACHE, image.local)
 
 
 def kept(root: str) -> tuple[str, ...]:
-    """By PlannedImage.local; by name only: a poll is cheap."""
+    """The files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays cheap."""
     return tuple(sorted(name for name in _names(root, CACHE) if is_name(name.removeprefix(OWN_PREFIX))))
 
 
 def returns(root: str) -> dict[str, int]:
-    """Bytes that each file takes that is to go back, by name."""
+    """The size in bytes of each file that is to go back to the front-end, by name."""
     found = {}
     for name in _names(root, OUT):
         with contextlib.suppress(FileNotFoundError):
@@ -107,7 +107,7 @@ def returns(root: str) -> dict[str, int]:
 
 
 def free(root: str) -> int:
-    """MiB."""
+    """The room for files that arrive, in MiB."""
     return room(os.path.join(root, IN))[0] or 0
 
 
@@ -256,7 +256,7 @@ def _hand_over(root: str, local: str) -> None:
 
 
 def hand_over_saved(root: str, image: PlannedImage) -> None:
-    """Let the front-end fetch what was made of a machine's disk."""
+    """Let the front-end fetch the file that was saved of a machine's disk."""
     path = path_of(root, image)
     with explained(path):
         adopt(path, 0o600, pwd.getpwnam(rsync.USER).pw_uid, 0)
@@ -297,7 +297,7 @@ def _linked(root: str) -> set[str]:
 
 
 def remove_all(root: str) -> None:
-    """What was kept here, for a node that is given back: no machine is left that rests on it."""
+    """Remove all files that were kept here, for a node that is given back: no machine rests on them any more."""
     with contextlib.suppress(NotFound), _held(root):
         for name in _names(root, CACHE):
             if is_name(name.removeprefix(OWN_PREFIX)) or name.startswith(COMING):

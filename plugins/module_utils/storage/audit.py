@@ -165,7 +165,8 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
 
 
 def _returns(path: str, known: set[str]) -> bool:
-    """RETURN beside an image, or what rsync writes of it: .NAME.return.abc."""
+    """Whether a file is one that came back beside an image (RETURN), or rsync's unfinished form of it:
+    .NAME.return.abc."""
     place, name = os.path.split(path)
     image, found, _rest = name.lstrip(".").partition(RETURN)
     return bool(found) and os.path.join(place, image) in known

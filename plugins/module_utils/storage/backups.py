@@ -187,7 +187,7 @@ def _bring_back(directory: str, image: ImageFile, check_mode: bool) -> str:
 
 
 def check(path: str, manifest: Manifest) -> None:
-    """ChecksumMismatch if the file is not the one that the manifest was written for."""
+    """Raise ChecksumMismatch if the file is not the one for which the manifest was written."""
     found = sha256_of(path)
     if found != manifest.sha256:
         raise ChecksumMismatch(
@@ -197,7 +197,7 @@ def check(path: str, manifest: Manifest) -> None:
 
 
 def copy_file(source: str, path: str, mode: int = 0o600) -> None:
-    """Shared with the source where the file system can; there whole, or not at all."""
+    """Copy a file, sharing its blocks where the file system can; the copy is there whole, or not at all."""
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
     with explained(path):
         try:

@@ -29,13 +29,13 @@ def image_directory(root: str, datastore_id: int = IMAGES) -> str:
 
 
 def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES) -> str:
-    """The file of an image: as OpenNebula calls it, after when and as which it was registered."""
+    """The path of an image's file, in OpenNebula's form: its name is the MD5 of time and id of the registration."""
     name = hashlib.md5(f"{epoch}:{image_id}".encode(), usedforsecurity=False).hexdigest()
     return os.path.join(image_directory(root, datastore_id), name)
 
 
 def numbers(root: str) -> list[int]:
-    """Of the datastores that have a directory here."""
+    """The numbers of the datastores that have a directory here."""
     try:
         return sorted(int(name) for name in os.listdir(os.path.join(root, "datastores")) if name.isdigit())
     except OSError:
@@ -80,7 +80,7 @@ def protect(path: str, writable: bool) -> bool:
 
 
 def hypervisor_group() -> int:
-    """The number of group kvm, -1 where there is none."""
+    """The number of group kvm; -1 where there is no such group."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
@@ -88,7 +88,7 @@ def hypervisor_group() -> int:
 
 
 def free_space(directory: str) -> int:
-    """Bytes that may still be written there."""
+    """The number of bytes that can still be written to the file system of a path."""
     with explained(directory):
         found = os.statvfs(directory)
         return max(0, found.f_bavail * found.f_frsize - RESERVE)
@@ -109,7 +109,7 @@ def room(directory: str) -> tuple[int | None, int | None]:
 
 
 def require_space(directory: str, needed: int, what: str) -> None:
-    """NoSpace unless `needed` bytes fit."""
+    """Raise NoSpace unless `needed` bytes fit."""
     free = free_space(directory)
     if needed > free:
         raise NoSpace(

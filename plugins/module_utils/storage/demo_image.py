@@ -123,7 +123,7 @@ def sha256_of(path: Path) -> str:
 
 
 def missing_tools() -> list[str]:
-    """Debian packages that bring the programs which are not here."""
+    """The Debian packages of the programs that are not installed here."""
     missing = {package for program, package in TOOLS.items() if not has(program)}
     if not any(Path(path).exists() for path in MBR_CODE):
         missing.add("syslinux-common")
@@ -352,7 +352,7 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
 
 
 def leftovers(dest: Path, cache: Path) -> list[Path]:
-    """All files that building `dest` with this cache may have left."""
+    """All files that building `dest` with this cache may have left behind."""
     archives = [path for name in ("linux-image-*.deb", f"{BUSYBOX_PACKAGE}_*.deb") for path in sorted(cache.glob(name))]
     return [path for path in (dest, record_path(dest), *archives) if path.exists()]
 

@@ -79,7 +79,7 @@ def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
 
 
 def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
-    """Where prepare() would have each of the disks, by disk id; nothing is made."""
+    """The paths at which prepare() would put each of the disks, by disk id; nothing is made."""
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
 
 
@@ -140,7 +140,8 @@ def _make(disk: Disk, source: str, path: str, contents: Contents) -> None:
 
 
 def _inject(disk: Disk, path: str, contents: Contents, what: str, trusted: bool) -> None:
-    """Before the disk has its name: one without its files is none."""
+    """Put the template's files into the disk before it gets its name: a disk that lacks them is not taken for a
+    finished one."""
     if disk.inject:
         entries = [contents(entry) for entry in disk.inject]
         inject.inject(path, disk.driver, entries, what, disk.inject_via, trusted)
@@ -191,7 +192,7 @@ def _make_copy(disk: Disk, source: str, path: str) -> None:
 
 
 def _make_whole(disk: Disk, source: str, path: str) -> None:
-    """An encrypted image as it is, byte by byte: below an overlay it would need its secret twice."""
+    """Copy an encrypted image byte by byte: an overlay on it would need its secret twice."""
     saving.require_room(path, DiskFiles(source, "raw"), "raw", "a copy")
     formats.copy(source, "raw", path, "raw")
 

@@ -129,7 +129,7 @@ def is_iso(file: BinaryIO) -> bool:
 
 
 def virtual_size(path: str, format: str) -> int:
-    """Bytes that a machine sees of a disk of this known format; cheap."""
+    """The number of bytes that a machine sees of a disk of this known format. It is cheap: no program is started."""
     with explained(path):
         if format == "raw":
             return os.path.getsize(path)
@@ -168,7 +168,7 @@ def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "")
 
 
 def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
-    """A qcow2 of `size` bytes that holds only what differs from the base."""
+    """Make a qcow2 of `size` bytes that holds only what differs from the base."""
     _known(base, base_format)
     below = virtual_size(base, base_format)
     if size < below:
@@ -182,7 +182,7 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
-    """A copy of its own: shared blocks where format and file system allow it, else without the zeroes."""
+    """Make a copy: it shares blocks where format and file system allow it, and leaves out the zeroes elsewhere."""
     _known(source, source_format)
     _known(path, format)
     if source_format == format and _clone(source, path):

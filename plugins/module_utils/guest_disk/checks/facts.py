@@ -100,12 +100,12 @@ class Facts:
         return any(path in self.tree for path in paths)
 
     def text(self, path: str) -> str:
-        """ "" for what is not there, and for what is no file."""
+        """The content of a file as text; "" for a path that is not there or is no file."""
         node = self.tree.get(path)
         return node.text if node is not None else ""
 
     def matching(self, *patterns: str) -> Iterator[tuple[str, Node]]:
-        """In order of their paths. A star stands for no slash."""
+        """The paths that match a pattern, in order. A star stands for any characters but a slash."""
         wanted = [(_fixed(pattern), _form(pattern)) for pattern in patterns]
         for path in sorted(self.tree):
             if any(path.startswith(fixed) and form.fullmatch(path) for fixed, form in wanted):
@@ -116,7 +116,7 @@ class Facts:
 
 
 def _fixed(pattern: str) -> str:
-    """Up to what stands for something else."""
+    """The part of a pattern before the first character that stands for something else."""
     return pattern.split("*", 1)[0].split("[", 1)[0]
 
 
@@ -148,6 +148,6 @@ def unasked(why: str, remedy: str = "") -> Answer:
 
 
 def some(items: list[str], most: int = 4) -> str:
-    """A list in a sentence."""
+    """The first items of a list, as words of a sentence."""
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -253,7 +253,7 @@ def firewall(facts: Facts) -> Answer:
 
 
 def _closed(facts: Facts, name: str) -> str:
-    """Why a connection to port 22 is not let in, "" if it is."""
+    """The reason why a connection to port 22 is not let in; "" if it is let in."""
     if name == "firewalld":
         match = re.search(r"^DefaultZone=(\S+)", facts.text("/etc/firewalld/firewalld.conf"), re.MULTILINE)
         zone = match[1] if match else "public"
@@ -298,7 +298,7 @@ def fstab(facts: Facts) -> Answer:
 
 
 def wrong_lines(facts: Facts) -> list[tuple[str, str]]:
-    """(source, why) of each line of fstab that does not fit any machine."""
+    """The lines of fstab that do not fit any machine, each as (source, reason)."""
     wrong = []
     for source, point, kind, options in linux_files.fstab(facts.text("/etc/fstab")):
         chosen = options.split(",")
@@ -364,7 +364,7 @@ def host_keys(facts: Facts) -> Answer:
 
 
 def key_maker(facts: Facts) -> str:
-    """What makes host keys where there are none."""
+    """The program or unit that makes host keys where there are none."""
     if linux_files.CLOUD_INIT in linux_files.contextualisers(facts):
         return "cloud-init"
     for path, _node in facts.matching("/etc/systemd/system/*.wants/nebula-host-keys.service"):

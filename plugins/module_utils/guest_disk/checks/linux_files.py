@@ -42,7 +42,7 @@ BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
 
 
 class Named(Protocol):
-    """What is on a device, by all of its names."""
+    """One thing on a device, by all the names that fstab can use for it."""
 
     @property
     def device(self) -> str: ...
@@ -57,7 +57,7 @@ class Named(Protocol):
 
 
 def lines(text: str) -> Iterator[str]:
-    """Without comments and blank ones."""
+    """The lines of a text without comments and without blank lines."""
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith(("#", ";")):
             yield line
@@ -103,7 +103,7 @@ CLOUD_INIT, OURS, ONE_CONTEXT, OLD = "cloud-init", "nebula-context", "one-contex
 
 
 def contextualisers(facts: Facts) -> list[str]:
-    """Those that are there and run at boot."""
+    """The context programs that are installed and run at boot."""
     found = []
     if facts.has("/usr/bin/cloud-init") and not cloud_init_obstacle(facts):
         found.append(CLOUD_INIT)
@@ -127,7 +127,7 @@ def _starts_ours(facts: Facts) -> bool:
 
 
 def cloud_init_obstacle(facts: Facts) -> str:
-    """Why cloud-init does not run at boot, or takes no context of ours."""
+    """The reason why cloud-init does not run at boot, or takes none of our contexts; "" if it does."""
     if facts.has("/etc/cloud/cloud-init.disabled"):
         return "/etc/cloud/cloud-init.disabled switches it off"
     for name in ("cloud-init", "cloud-init-local", "cloud-config", "cloud-final"):
@@ -197,7 +197,7 @@ def _take(facts: Facts, path: str, found: dict[str, str], depth: int) -> None:
 
 
 def hard_coded_macs(facts: Facts) -> list[str]:
-    """file: address of each line that binds something to a MAC address."""
+    """The lines that bind something to a MAC address, each as "file: address"."""
     found = []
     for pattern, form in MAC_LINES.items():
         for path, node in facts.matching(pattern):
@@ -209,7 +209,7 @@ def hard_coded_macs(facts: Facts) -> list[str]:
 
 
 def static_addresses(facts: Facts) -> list[str]:
-    """file: what, of interfaces that have their address written down."""
+    """The places where an address of an interface is written down, each as "file: line"."""
     found = []
     for path, node in facts.matching(*NETWORK_FILES):
         text = "\n".join(lines(node.text))
@@ -240,12 +240,12 @@ def static_addresses(facts: Facts) -> list[str]:
 
 
 def _no_dns(text: str) -> str:
-    """Netplan's own text without its name servers, whose addresses are no interface's."""
+    """Netplan's text without its name servers: their addresses are not those of interfaces."""
     return re.sub(r"^([ \t]+)nameservers[ \t]*:.*\n(?:\1[ \t]+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
 
 
 def automatic_addresses(facts: Facts) -> list[str]:
-    """Files that ask for an address by DHCP."""
+    """The files that ask for an address by DHCP."""
     forms = re.compile(
         r"^[ \t]*(iface (?!lo\b)\S+ inet6? (dhcp|auto)|dhcp[46]?[ \t]*:[ \t]*(true|yes)|"
         r"BOOTPROTO[ \t]*=[ \t]*[\"']?dhcp|DHCP[ \t]*=[ \t]*(yes|ipv4|ipv6|true)|method[ \t]*=[ \t]*auto)",
@@ -263,7 +263,7 @@ _FIRST = re.compile(r"^/dev/(?:x?vda|sda|hda|nvme0n1(?:p(?=\d))?|mmcblk0(?:p(?=\
 
 
 def fstab(text: str) -> Iterator[tuple[str, str, str, str]]:
-    """(source, mount point, type, options) of each line."""
+    """The lines of fstab, each as (source, mount point, type, options)."""
     for line in lines(text):
         words = line.split()
         if len(words) >= 3:

@@ -31,7 +31,7 @@ class Outcome:
 
 
 def write(directory: str, text: str) -> None:
-    """Lay the program into an image's directory."""
+    """Write the context program into the directory of an image."""
     path = Path(directory, PROGRAM)
     with explained(str(path)):
         path.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def os_name(os_release: str) -> str:
 
 
 def require(program: str, debian: str, fedora: str, asked: str) -> None:
-    """MissingDependency unless the host has the program."""
+    """Raise MissingDependency unless the host has the program."""
     if not present(program):
         packages = debian if debian == fedora else f"{debian} (Debian) or {fedora} (Fedora)"
         raise MissingDependency(asked, f"program {program} is not on this host", f"Install the package {packages}")

@@ -31,7 +31,8 @@ _REMEDY = "Give the packages as files (packages: [/srv/packages/x.deb]), which n
 
 @contextlib.contextmanager
 def only(what: str) -> Iterator[list[str]]:
-    """The words before a program, within which its connections leave this host or are refused."""
+    """The words that stand before a program whose connections may leave this host, but may not reach the host
+    itself."""
     asked = f"{what}: a network for fetching packages, which does not lead to this host"
     if os.geteuid() != 0:
         raise InvalidValue(asked, "only root can make it", f"Run this task with become: true. {_REMEDY}")
@@ -85,7 +86,7 @@ def rules(table: str, resolvers: list[str]) -> str:
 
 
 def resolvers() -> list[str]:
-    """Name servers of this host."""
+    """The name servers that this host uses."""
     found = []
     with contextlib.suppress(OSError):
         text = Path(RESOLV).read_text(encoding="utf-8", errors="replace")

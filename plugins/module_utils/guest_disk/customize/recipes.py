@@ -124,7 +124,7 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
 
 
 def fetches(recipe: Recipe) -> bool:
-    """Whether a package comes from the repositories that the system in the image knows, which takes a network."""
+    """Whether the recipe needs a network, because a package comes from repositories that the image's system knows."""
     return any(not name.startswith("/") for name in recipe.packages)
 
 
@@ -227,5 +227,5 @@ def _explained(error: CommandFailed, what: str) -> NebulaError:
 
 
 def local_files(recipe: Recipe) -> Sequence[str]:
-    """The files of this host that it names."""
+    """The files of this host that the recipe names."""
     return [*(p for p in recipe.packages if p.startswith("/")), *(f.src for f in recipe.files if f.src)]

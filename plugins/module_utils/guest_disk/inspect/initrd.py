@@ -22,7 +22,7 @@ _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 
 
 def modules(path: str, what: str) -> frozenset[str]:
-    """Names of the drivers in it, with _ for each -. ImageRefused for what can't be read."""
+    """The names of the drivers in an initrd, with _ for each -. ImageRefused if it can't be read."""
     with Path(path).open("rb") as file:
         _skip_plain(file)
         head = file.read(unpacking.MAGIC_LENGTH)
@@ -58,7 +58,7 @@ def _blocks(file: BinaryIO) -> unpacking.Blocks:
 
 
 def _skip_plain(file: BinaryIO) -> None:
-    """Past the archives that are not packed and have no drivers (microcode), to the one that does."""
+    """Skip the unpacked archives that have no drivers (microcode), up to the archive that has them."""
     while True:
         start = file.tell()
         if file.read(6) not in _MAGIC:

@@ -135,7 +135,7 @@ def _linux(talk: Session, found: Facts, what: str) -> Facts:
 
 
 def _directory(talk: Session, directory: str, what: str) -> Iterator[tuple[str, Node]]:
-    """All that is below it, with the texts."""
+    """All files below a directory, with the texts of those that are read."""
     data = talk.read("tar-out", directory, "-", f"excludes:{_EXCLUDED}")
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
@@ -163,7 +163,7 @@ def _node(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
 
 
 def _listed(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
-    """What these are, a question for each directory."""
+    """The kinds, modes and sizes of these files, by one question to the appliance for each directory."""
     by_directory: dict[str, list[str]] = {}
     for path in paths:
         head, name = posixpath.split(path.rstrip("/"))

@@ -93,7 +93,7 @@ def _elsewhere(talk: Session, found: Facts, tree: dict[str, Node]) -> dict[str, 
 
 
 def _real(talk: Session, path: str) -> str:
-    """The path as the disk writes it, "" if it is not there."""
+    """The path as the disk spells it; "" if it is not there."""
     real = (talk.found("case-sensitive-path", path) or "").strip()
     # The last part need not be there for it to answer.
     return real if real and talk.ask("exists", real).strip() == "true" else ""
@@ -167,7 +167,7 @@ def _nodes(talk: Session, node: str, parts: list[str], place: str) -> Iterator[t
 
 
 def _child(talk: Session, node: str, name: str) -> str:
-    """The handle of a key, "" if there is none."""
+    """The handle of a registry key; "" if there is none."""
     if not node:
         return ""
     found = (talk.found("hivex-node-get-child", node, name) or "").strip()

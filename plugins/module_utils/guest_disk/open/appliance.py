@@ -35,7 +35,7 @@ _NO_SYSTEM = "no operating system was found"
 
 
 def install(directory: str, what: str) -> Outcome:
-    """Do it in the overlay of this directory, which holds the program too."""
+    """Install the context program in the overlay of this directory, which holds the program's file too."""
     guestfish.require(what)
     try:
         printed = _guestfish(directory, _SCRIPT, "-i")
@@ -45,7 +45,7 @@ def install(directory: str, what: str) -> Outcome:
 
 
 def run_program(talk: Session, directory: str) -> Outcome:
-    """The same where the root is mounted already; the program is in this directory."""
+    """Run the context program where the root is mounted already; the program's file is in this directory."""
     talk.ask("rm-f", _UPLOADED)
     talk.ask("upload", os.path.join(directory, PROGRAM), _UPLOADED)
     talk.ask("chmod", "0755", _UPLOADED)
@@ -89,7 +89,7 @@ def _explained(error: CommandFailed, directory: str, what: str) -> NebulaError:
 
 
 def explained(error: CommandFailed, what: str) -> NebulaError:
-    """Why the program could not be run."""
+    """The error that says why the program could not be run in the image."""
     asked = f"{what}: installing the context program"
     if "Exec format error" in error.found or "cannot execute binary file" in error.found:
         return Unsupported(
@@ -109,7 +109,7 @@ def explained(error: CommandFailed, what: str) -> NebulaError:
 
 
 def _found(directory: str) -> str:
-    """What there is instead, for the error."""
+    """The file systems that are there instead, as a part of the error."""
     try:
         lines = _guestfish(directory, "run\nlist-filesystems\n").split("\n")
     except (CommandFailed, TimedOut):

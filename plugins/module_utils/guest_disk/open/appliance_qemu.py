@@ -95,14 +95,14 @@ exec env -i PATH="$PATH" LC_ALL=C TMPDIR=/var/tmp QEMU_AUDIO_DRV=none @BEGUN@ "$
 
 
 def obstacle() -> str:
-    """Why QEMU runs without a sandbox here, "" if it does not."""
+    """The reason why QEMU runs without a sandbox on this host; "" if it runs in one."""
     if not sandbox.obstacle() and platform.machine() not in MACHINES:
         return f"it is not known how libguestfs starts one on {platform.machine()}"
     return sandbox.obstacle()
 
 
 def may_use(device: str) -> bool:
-    """Whether QEMU can have this device of KVM."""
+    """Whether QEMU in its sandbox can open this device of KVM."""
     return bool(obstacle()) or _access(device) is not None
 
 
@@ -233,7 +233,7 @@ def _refused(disk: str, found: str) -> ImageRefused:
 
 @lru_cache(maxsize=1)
 def program() -> str:
-    """The QEMU that libguestfs would start; "" if that can't be told."""
+    """The path of the QEMU that libguestfs would start; "" if it is not known."""
     environment = {"HOME": os.devnull, "LIBGUESTFS_BACKEND": "direct"}
     try:
         done = command.run(["guestfish", "get-hv"], env=environment, timeout=_TIMEOUT)

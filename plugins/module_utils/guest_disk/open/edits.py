@@ -103,7 +103,7 @@ def catalogued(path: str, format: str, what: str) -> Image:
 
 
 def reading(path: str, format: str, trusted: bool, what: str) -> Image:
-    """An image that is only read, wherever it lies, and is whole."""
+    """An image that is only read, wherever it lies, and that is complete."""
     if not os.path.isabs(path):
         raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
     real = os.path.realpath(path)
@@ -211,7 +211,7 @@ def commit(image: Image, announce: Callable[[], None] | None = None) -> None:
 
 
 def _finish(image: Image) -> None:
-    """Write what an interrupted run has left into the image."""
+    """Write into the image what an interrupted run has left."""
     with files.explained(image.path):
         began, written = os.stat(image.complete).st_mtime, os.stat(image.path).st_mtime
     if written > began + COMMIT_TIMEOUT:
@@ -335,7 +335,7 @@ def _in_use(image: Image) -> InUse:
 
 
 def _clear(image: Image) -> None:
-    """Take the directory away; one that is not ours is left alone."""
+    """Remove the directory; a directory that is not ours is left alone."""
     try:
         found = os.lstat(image.directory)
     except FileNotFoundError:
@@ -378,7 +378,7 @@ def _plain(image: Image, verb: str, *arguments: str, timeout: float = qemu_img.T
 
 @contextlib.contextmanager
 def _unlocked(image: Image) -> Iterator[None]:
-    """Within, what QEMU says of its locks is told as what it means."""
+    """Turn QEMU's errors about its locks, within the block, into errors that say who has the image in use."""
     try:
         yield
     except CommandFailed as error:

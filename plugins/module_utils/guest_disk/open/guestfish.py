@@ -57,12 +57,12 @@ def may_have_kvm() -> bool:
 
 
 def is_broken(error: NebulaError) -> bool:
-    """Whether it was the appliance that did not come up, rather than what was asked of it."""
+    """Whether the error means that the appliance did not come up or broke down, and not that a command failed."""
     return isinstance(error, TimedOut) or any(text in error.found for text in BROKEN)
 
 
 def emulate() -> None:
-    """From now on, do without KVM."""
+    """Have every later appliance of this process emulated, without KVM."""
     emulation[SETTINGS] = "force_tcg"
 
 
@@ -81,7 +81,8 @@ def _cache() -> dict[str, str]:
 
 
 def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
-    """before: the words that start it where it is to have a network (outward.py)."""
+    """The words that start guestfish. before: the words that give it a network (outward.py); without them it has
+    none."""
     words = sandbox.offline() if before is None else before
     # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
     return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
@@ -103,21 +104,22 @@ def started_by(
 
 
 class Session:
-    """guestfish on a pipe. A mark that nobody can foresee ends each answer."""
+    """A running guestfish, spoken to by pipes. Each answer ends with a mark that nobody can foresee."""
 
     def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
         self._process = process
         self._limit = limit
 
     def ask(self, *words: str, limit: int = LIMIT) -> str:
-        """The answer to a command of guestfish; CommandFailed if that is an error."""
+        """Have guestfish carry out a command, and return its answer as text; CommandFailed if it is an error."""
         return self.read(*words, limit=limit).decode("utf-8", "replace")
 
     def lines(self, *words: str) -> list[str]:
         return [line for line in self.ask(*words).splitlines() if line]
 
     def found(self, *words: str, limit: int = LIMIT) -> str | None:
-        """The answer, None where there is an error: what is asked for is not there, or can't be read."""
+        """The answer to a command; None where it is an error, because the thing asked for is not there or can't be
+        read."""
         try:
             return self.ask(*words, limit=limit)
         except CommandFailed as error:
@@ -221,7 +223,7 @@ def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[S
 
 
 def explained(error: NebulaError, what: str) -> NebulaError:
-    """Why there is no appliance."""
+    """The error that says why the appliance did not come up."""
     if _NO_KERNEL.search(error.found):
         return MissingDependency(
             f"{what}: looking into it",
@@ -236,13 +238,13 @@ def explained(error: NebulaError, what: str) -> NebulaError:
 
 
 def essence(stderr: str) -> str:
-    """The errors that guestfish tells, without its advice."""
+    """The errors in what guestfish wrote, without its advice."""
     lines = [re.sub(r"^(\*stdin\*:\d+: )?(libguestfs: error: )?", "", line) for line in stderr.splitlines()]
     return harmless("\n".join(line for line in lines if line.strip() and not line.startswith(_ADVICE)), 1000)
 
 
 def quoted(word: str) -> bytes:
-    """A word as guestfish reads it back."""
+    """A word in the quotes that guestfish undoes."""
     text = b"".join(
         bytes((byte,)) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\x%02x" % byte
         for byte in os.fsencode(word)

@@ -72,7 +72,7 @@ class View:
         return os.path.join(self.directory, name)
 
     def open(self, name: str, flags: int) -> int:
-        """Open a file of the mounted root, which only that namespace has."""
+        """Open a file of the mounted root, which can be reached within that mount namespace alone."""
         return os.open(f"/proc/{self.pid}/root{self.path(ROOT)}/{name}", flags | os.O_CLOEXEC)
 
 
@@ -100,7 +100,7 @@ def install(directory: str, what: str) -> Outcome:
 
 
 def require(what: str) -> None:
-    """What mounting needs, whichever way the disk is shown."""
+    """Raise InvalidValue for another user than root, and MissingDependency where sfdisk is missing."""
     if os.geteuid() != 0:
         raise InvalidValue(f"{what}: mounting it", "only root can mount", "Run this task with become: true")
     context_program.require("sfdisk", "fdisk", "util-linux-core", f"{what}: mounting it")
@@ -300,7 +300,7 @@ def _places(view: View) -> list[tuple[str, int, int, int]]:
 
 
 def _table(view: View) -> Mapping[str, Any]:
-    """The table of partitions as sfdisk tells it; empty where there is none."""
+    """The partition table as sfdisk gives it; empty where there is none."""
     done = view.run("sfdisk", "--json", view.disk, check=False)
     try:
         table = json.loads(done.stdout)["partitiontable"]
@@ -311,7 +311,7 @@ def _table(view: View) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class _Part:
-    """offset, size: bytes."""
+    """A partition as a part of the disk. offset, size: bytes."""
 
     number: int
     offset: int

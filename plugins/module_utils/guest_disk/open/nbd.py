@@ -28,7 +28,7 @@ _PAUSE = 0.05
 
 
 def obstacle() -> str:
-    """Why this host can't do it, "" if it can. The module is loaded if it is there."""
+    """The reason why this host can't use nbd, "" if it can. The kernel's module is loaded if it is there."""
     if not context_program.present("qemu-nbd"):
         return "program qemu-nbd is not on this host"
     if not os.path.exists("/sys/block/nbd0"):
@@ -87,7 +87,7 @@ def disconnect(device: str) -> None:
 
 
 def users(path: str) -> Iterator[str]:
-    """Devices whose qemu-nbd has this file open."""
+    """The devices whose qemu-nbd has this file open."""
     for place in sorted(Path("/sys/block").glob("nbd*")):
         process = _process(place)
         # One that was removed meanwhile is what a killed run had begun to make.
@@ -96,7 +96,7 @@ def users(path: str) -> Iterator[str]:
 
 
 def _process(place: Path) -> str:
-    """The number of the process that serves the device, "" if there is none."""
+    """The number of the process that serves the device; "" if there is none."""
     try:
         # The number there is that of a thread, which ends before the process.
         number = (place / "pid").read_text().strip()
@@ -145,7 +145,7 @@ def _free_device(what: str) -> Iterator[str]:
 
 
 def _wait(device: str, process: subprocess.Popen[bytes], what: str) -> None:
-    """Until the device has the disk, and its partitions."""
+    """Wait until the device shows the disk and its partitions."""
     place = Path("/sys/block", os.path.basename(device))
     limit = time.monotonic() + TIMEOUT
     while not (place / "pid").exists() or (place / "size").read_text().strip() == "0":

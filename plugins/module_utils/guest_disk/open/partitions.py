@@ -86,7 +86,7 @@ def unmountable(partition: str, system: FileSystem, reason: str, what: str) -> C
 
 
 def described(systems: Sequence[FileSystem]) -> str:
-    """All there are in one sentence: what each is named by, its file system, label and size."""
+    """All file systems in one sentence: the names that each can be given by, its type, label and size."""
     shown = _parts(systems) or [system for system in systems if system.type]
     if not shown:
         return "It has no partition, nor any file system"

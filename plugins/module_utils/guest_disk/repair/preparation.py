@@ -82,7 +82,7 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
 
 
 def _goes_without(spec: Spec, what: str) -> bool:
-    """Whether it is done without libguestfs."""
+    """Whether the steps are done without libguestfs."""
     way = inject.choose(spec.via, spec.trusted, what) if spec.via != "auto" else "guestfs"
     if way == "guestfs":
         without = spec.via == "auto" and spec.trusted and spec.steps == (FILES,)

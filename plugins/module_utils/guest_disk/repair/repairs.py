@@ -114,7 +114,7 @@ def plan(facts: Facts, steps: Sequence[str] = (), kept: Sequence[str] = ()) -> l
 
 
 def reached(steps: Sequence[Step], paths: Sequence[str]) -> list[str]:
-    """Those of the paths that the steps would change or remove."""
+    """The paths among these that the steps would change or remove."""
     edits = [edit for step in steps for edit in step.edits]
     return [path for path in paths if any(_reaches(edit, path) for edit in edits)]
 
@@ -252,7 +252,7 @@ def _fstab(facts: Facts) -> Optional[Step]:
 
 
 def _masked(text: str) -> str:
-    """Without the secrets that options of mounts and kernels may be."""
+    """A text without the secrets that options of mounts and kernels may hold."""
     return _SECRET.sub(r"\1********", text)
 
 

@@ -20,6 +20,15 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 ROOT = Path(__file__).resolve().parents[4]
 EVIL = "{{ lookup('pipe', 'touch /nowhere') }}"
 GIVEN = outside.filters(EVIL)
+# By the names by which playbooks call them: one file may have several.
+FILTERS = {
+    name: each
+    for path in (ROOT / "plugins/filter").glob("*.py")
+    for name, each in importlib.import_module(f"ansible_collections.nebula.provision.plugins.filter.{path.stem}")
+    .FilterModule()
+    .filters()
+    .items()
+}
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -42,13 +51,12 @@ def is_data(text: str) -> bool:
 
 
 def test_each_filter_is_tried():
-    assert set(GIVEN) == {path.stem for path in (ROOT / "plugins/filter").glob("*.py")}
+    assert set(GIVEN) == set(FILTERS)
 
 
 @pytest.mark.parametrize("name", sorted(GIVEN))
 def test_a_filter_returns_data(name):
-    module = importlib.import_module(f"ansible_collections.nebula.provision.plugins.filter.{name}")
-    found = list(strings(module.FilterModule().filters()[name](*GIVEN[name])))
+    found = list(strings(FILTERS[name](*GIVEN[name])))
     assert any(EVIL in text for text in found), "nothing came through, so nothing is shown"
     assert [text for text in found if not is_data(text)] == []
 
