@@ -51,7 +51,7 @@ def with_choices(text: str, declared: list[Hypervisor]) -> str:
 
 def with_packages(text: str, declared: list[Hypervisor]) -> str:
     lists = ["".join([f"  {each.name}:\n", *(f"    - {name}\n" for name in each.packages)]) for each in declared]
-    return text.partition("__nebula_packages_of:\n")[0] + "__nebula_packages_of:\n" + "".join(lists)
+    return re.sub(r"(?<=^__nebula_packages_of:\n)(?: +.*\n)+", lambda _: "".join(lists), text, flags=re.MULTILINE)
 
 
 TEXTS = [(REGISTRY, with_drivers), (PACKAGES, with_packages), *((path, with_choices) for path in CHOICES)]
