@@ -17,7 +17,6 @@ from typing import Any
 
 from ...engines.base import Engine
 from ...errors import (
-    Ambiguous,
     Conflict,
     Fault,
     ImageRefused,
@@ -32,7 +31,10 @@ from ...host.download import is_url, without_secrets
 from ...install.next_step import OF_ONE
 from ...model.datastore import default_for, type_for
 from ...model.image import Image, refuse_unfinished
+from ...model.reader import twice
 from ...model.saved import SAVING
+from ...model.specification import ALWAYS, UNUSED
+from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType
 from ...model.template import Template
 from ...model.transfer import comes_from
@@ -40,14 +42,16 @@ from ...storage import datastore, formats, importer
 from ...storage.importer import Request
 from ...sync import Item, differences
 from . import rewrite, store
-from .spec import DISKS, KEYS, STATES, TYPES, WRITABLE, Spec, refuse_unused_passphrase, spec_of
+from .spec import DISKS, WRITABLE, Spec, refuse_unused_passphrase, spec_of
 from .store import inspect_again
 from .work import Settings, Work, find, id_of, image_view, is_reworked, told_of
 
-__all__ = ("KEYS", "STATES", "TYPES", "Settings", "apply", "convert", "image_view", "missing_content", "spec_of")
+__all__ = ("Settings", "apply", "convert", "image_view", "missing_content", "spec_of")
 
 # Without content, or with content that is not to be trusted.
 UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)
+# What of an image that is there the catalog alone has to change; attributes are compared one by one.
+_SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSED) and key.type != "dict"]
 # More steps than any item takes: stored, recovered, flattened, larger, without holes, another type.
 _STEPS = 12
 
@@ -206,7 +210,7 @@ def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work
         return
     try:
         if spec.name in begun:
-            raise Ambiguous(f"image {spec.name}", "it is in the list twice", "Give each image one entry")
+            raise twice(f"image {spec.name}")
         source = begun.get(spec.clone_of or spec.base)
         begun[spec.name] = work
         if source is not None and _is_made_first(engine, spec, source):
@@ -679,8 +683,7 @@ def _is_left_open(image: Image) -> bool:
 
 def _changes(spec: Spec, image: Image) -> dict[str, Any]:
     """What of an image that has its content is to be changed in the catalog."""
-    keys = ("type", "persistent", "firmware", "bus", "dev_prefix", "target", "description")
-    wanted: dict[str, Any] = {key: getattr(spec, key) for key in keys}
+    wanted: dict[str, Any] = {key: getattr(spec, key) for key in _SETTABLE}
     if spec.luks_secret and image.luks_secret:
         # The same key under another number.
         wanted["luks_secret"] = spec.luks_secret
