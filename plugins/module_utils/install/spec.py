@@ -28,11 +28,6 @@ from .answer_files import Kind
 from .media import Facts
 from .next_step import Shape
 
-KEYS = (
-    "name", "state", "iso", "size", "format", "template", "template_file", "answers", "firmware", "profile", "machine",
-    "boot", "kernel", "initrd", "kernel_cmd", "bus", "cdrom", "drivers", "end", "marker", "timeout", "verify", "keep",
-    "host",
-)  # fmt: skip
 ISO_KEYS = ("image", "path", "remote_src", "checksum")
 VERIFY_KEYS = ("pattern", "timeout")
 END_KEYS = ("pattern",)

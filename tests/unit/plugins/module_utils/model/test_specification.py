@@ -15,7 +15,20 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.specificati
     Key,
     argument_spec,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications import image, network
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications import (
+    datastore,
+    guest_image,
+    host,
+    image,
+    image_check,
+    image_prepare,
+    install,
+    network,
+    template,
+    vm,
+)
+
+TABLES = [datastore, guest_image, host, image, image_check, image_prepare, install, network, template, vm]
 
 
 @pytest.mark.parametrize(
@@ -41,12 +54,16 @@ def test_an_option_has_what_ansible_knows_of_a_key(key: Key, option: dict[str, o
     assert argument_spec({"x": key}) == {"x": option}
 
 
-@pytest.mark.parametrize("keys", [image.KEYS, network.KEYS], ids=["image", "network"])
+@pytest.mark.parametrize(
+    "keys", [each.KEYS for each in TABLES], ids=[each.__name__.rpartition(".")[2] for each in TABLES]
+)
 def test_when_a_key_may_change_is_one_of_four_words(keys: dict[str, Key]) -> None:
     assert {key.changes for key in keys.values()} <= {"", ALWAYS, UNUSED, REWRITE, NEVER}
 
 
-@pytest.mark.parametrize("keys", [image.KEYS, network.KEYS], ids=["image", "network"])
+@pytest.mark.parametrize(
+    "keys", [each.KEYS for each in TABLES], ids=[each.__name__.rpartition(".")[2] for each in TABLES]
+)
 def test_no_word_means_two_keys(keys: dict[str, Key]) -> None:
     words = [word for key in keys.values() for word in key.near]
     assert len(words) == len(set(words)) and not set(words) & set(keys)
