@@ -86,6 +86,12 @@ options:
   metric:
     description: Metric of the route over O(gateway), for machines.
     type: int
+  description:
+    description:
+      - A description, for people. It is kept as the attribute C(DESCRIPTION), and M(nebula.provision.nebula_info) shows
+        it there.
+    type: str
+    version_added: 0.2.0
   address_ranges:
     description:
       - Address ranges. One that is there already is recognised by its number, or else by its type and first address; it

@@ -23,6 +23,7 @@ KEYS: dict[str, Key] = {
     "search_domain": Key(type="list", elements="str", attribute="SEARCH_DOMAIN", changes="always", near=("domain",)),
     "guest_mtu": Key(type="int", attribute="GUEST_MTU", changes="always", near=("mtu",)),
     "metric": Key(type="int", attribute="METRIC", changes="always"),
+    "description": Key(attribute="DESCRIPTION", changes="always", near=("comment",)),
     "address_ranges": Key(
         type="list",
         elements="dict",
