@@ -7,6 +7,19 @@ plugins/module_utils/model/specifications/OBJECT.yml says what an item of a list
 the table beside it, which is what reaches a target, and, between the lines that name the file, the options of the
 module, what it returns, and the options of the role.
 
+Of each key the file says (model/specification.py has the same names):
+
+- type, elements, choices, default, required, options: as in an argument_spec of Ansible. description, version_added: as
+  in its documentation.
+- option: what of these is different where the key is an option of the module, outside of a list.
+- case: "upper" or "lower", for choices that are taken in any case. empty: "" is taken besides the choices.
+- unit, least, most: of a whole number. split: text with commas is taken for a list.
+- secret: no error shows its value. packed: a single item with it goes to the module as a list, which is not logged.
+- changes: when it may change on an object that is there: always, unused (while no machine uses it), rewrite (the same,
+  by its file being written anew), never.
+- attribute: the attribute in which the catalog keeps it. near: other words by which users mean it.
+- internal: this collection's own plugins give it, and no user is shown it. role_only: the role takes it from the item.
+
 usage: specifications.py          writes them
        specifications.py --check  names those that are not what it would write, and exits with 1
 """

@@ -16,16 +16,7 @@ ALWAYS, UNUSED, REWRITE, NEVER = "always", "unused", "rewrite", "never"
 
 @dataclass(frozen=True)
 class Key:
-    """What an item may say under one key.
-
-    type, elements, choices, default, required and options mean what they mean in an argument_spec of Ansible. case:
-    "upper" or "lower" for choices that are taken in any case. empty: whether "" is taken besides the choices. unit,
-    least and most: of a whole number. split: whether text is taken for a
-    list, with commas between. secret: no error shows its value. packed: a module that is given this key outside
-    of a list gets it as part of the list, which is not logged. changes: when it may change on an object that is there.
-    attribute: the attribute of the object in which the catalog keeps it. near: other words by which users mean it.
-    option: where the module's own option differs from the key of an item.
-    """
+    """What an item may say under one key; tests/tools/specifications.py explains the fields."""
 
     type: str = "str"
     elements: str = ""
