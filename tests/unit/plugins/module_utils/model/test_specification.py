@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import (
     ALWAYS,
     NEVER,
@@ -67,3 +68,8 @@ def test_when_a_key_may_change_is_one_of_four_words(keys: dict[str, Key]) -> Non
 def test_no_word_means_two_keys(keys: dict[str, Key]) -> None:
     words = [word for key in keys.values() for word in key.near]
     assert len(words) == len(set(words)) and not set(words) & set(keys)
+
+
+def test_the_defaults_of_the_product_are_those_of_its_specifications() -> None:
+    assert vm.KEYS["shutdown_timeout"].default == defaults.SHUTDOWN_SECONDS
+    assert host.KEYS["hypervisor"].option["default"] == defaults.HYPERVISOR
