@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
-	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs variables attributes floor newest matrix \
+	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
 	installer torture clean
 
@@ -135,8 +135,13 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all \
 		--skip-rstcheck collections/ansible_collections/nebula/provision
 	$(BIN)/antsibull-changelog lint
+	$(BIN)/python tests/tools/specifications.py --check
 	$(BIN)/python tests/tools/variables.py --check
 	$(BIN)/python tests/tools/attributes.py --check
+
+specifications: venv  ## the forms of what an item of a list may say, out of plugins/module_utils/model/specifications/*.yml
+	$(BIN)/python tests/tools/specifications.py
+	$(BIN)/python tests/tools/variables.py
 
 variables: venv  ## docs/variables.md out of the roles' argument_specs
 	$(BIN)/python tests/tools/variables.py

@@ -15,18 +15,15 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image import KEYS
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import is_local, pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
 
-ITEM_KEYS = frozenset((
-    "name", "renamed_from", "path", "clone_of", "from", "packages", "files", "commands", "remote_src", "checksum",
-    "type", "persistent", "size", "format", "fs", "compress", "sparse", "snapshot_flatten", "luks_secret",
-    "luks_passphrase", "datastore", "firmware", "bus", "dev_prefix", "target", "description", "attributes", "state",
-))  # fmt: skip
+ITEM_KEYS = frozenset(KEYS)
 # A single image with one of these options is moved into option images, which is not logged: a URL may hold credentials.
-PACKED = ("path", "packages", "files", "commands", "luks_passphrase")
+PACKED = tuple(name for name, key in KEYS.items() if key.packed)
 # Limit in bytes for the files that an item adds to an image; they travel within the module's arguments.
 PACKAGES = (".deb", ".rpm", ".apk")
 LARGEST = 16 * 1024 * 1024

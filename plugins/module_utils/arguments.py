@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .errors import InvalidValue
 from .model import defaults
-from .model.flags import flag
-from .model.names import nearest
-from .model.numbers import whole
 from .model.plain import json_value
+from .model.reader import check_keys
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": defaults.ROOT}}
@@ -29,7 +27,7 @@ PROGRESS: dict[str, Any] = {"_progress_file": {"type": "path"}}
 def items_of(
     params: Mapping[str, Any],
     plural: str,
-    single: Sequence[str],
+    single: Collection[str],
     kind: str,
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Item]]:
@@ -53,85 +51,6 @@ def items_of(
             continue
         items.append({key: item.get(key, (defaults or {}).get(key)) for key in single})
     return items, refused
-
-
-def check_keys(item: Any, known: Sequence[str], where: str) -> None:
-    """InvalidValue if it is no dict, or has a key that is not known. where: names it in errors."""
-    if not isinstance(item, Mapping):
-        raise InvalidValue(where, f"it is a {type(item).__name__}", "Give a dict with " + ", ".join(known))
-    for key in item:
-        if key not in known:
-            near = nearest(str(key), known)
-            raise InvalidValue(
-                f"{where}: key {key!r}",
-                "no such key",
-                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(sorted(known)),
-            )
-
-
-def typed(item: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
-    """An item of a list with the types that a module's own options of that spec have; InvalidValue names the key.
-
-    Ansible's own validator tells neither the item nor what to write instead.
-    """
-    result: dict[str, Any] = {key: option.get("default") for key, option in spec.items()}
-    for key, given in item.items():
-        if given is None:
-            continue
-        option = spec[key]
-        wanted, choices = option["type"], option.get("choices")
-        value = result[key] = _READERS[wanted](given, f"{where}: {key}")
-        if choices and value not in choices:
-            near = nearest(str(value), choices)
-            raise InvalidValue(
-                f"{where}: {key} {value!r}",
-                f"there is no such {key}",
-                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(choices),
-            )
-        if wanted == "list" and option.get("elements") == "str":
-            result[key] = [_text(each, f"{where}: {key}") for each in value]
-        elif "options" in option:
-            parts = [f"{where}: {key}[{index}]" for index in range(len(value))]
-            for each, part in zip(value, parts):
-                check_keys(each, list(option["options"]), part)
-            result[key] = [typed(each, option["options"], part) for each, part in zip(value, parts)]
-    return result
-
-
-def _text(value: Any, where: str) -> str:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give text, in quotes")
-
-
-def _whole(value: Any, where: str) -> int:
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    sign = -1 if text.startswith("-") else 1
-    number = whole(text[1:] if sign < 0 else text)
-    if number is not None:
-        return sign * number
-    raise InvalidValue(f"{where} {value!r}", "it is not a whole number", "Write digits only")
-
-
-def _as_it_is(value: Any, _where: str) -> Any:
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if isinstance(value, str):
-        return value.split(",") if value else []
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a list")
-
-
-def _dict(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict")
-
-
-_READERS: dict[str, Any] = {"str": _text, "int": _whole, "bool": flag, "list": _list, "dict": _dict, "raw": _as_it_is}
 
 
 def parse_json(text: str, option: str) -> Any:

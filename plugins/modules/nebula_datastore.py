@@ -15,6 +15,7 @@ description:
   - Every catalog has the datastores V(system) (0, disks of machines), V(default) (1, images) and V(files) (2, kernels,
     initrds and context files). Those that are made have ids from 100 on.
 options:
+  # begin: datastore.yml keys
   name:
     description: Name of the datastore.
     type: str
@@ -42,6 +43,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  # end: datastore.yml keys
   datastores:
     description: Many datastores, a list of dicts with the keys above.
     type: list
@@ -102,7 +104,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.datastores import KEYS, STATES, TYPES, apply
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.datastore import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.datastores import apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -130,12 +134,7 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name={"type": "str"},
-        type={"type": "str", "choices": [*TYPES]},
-        capacity_check={"type": "bool"},
-        description={"type": "str"},
-        attributes={"type": "dict"},
-        state={"type": "str", "default": "present", "choices": [*STATES]},
+        argument_spec(KEYS),
         datastores={"type": "list", "elements": "raw"},
         **ENGINE,
     )

@@ -19,11 +19,7 @@ description:
   - An image that QEMU has open is refused, as are those in a datastore, on which machines may rest.
   - Needs no catalog, and no other part of this collection.
 options:
-  program:
-    description:
-      - Text of the program. It is run as C(sh PROGRAM --root DIR install), and prints C(changed) or C(unchanged) last.
-    type: str
-    required: true
+  # begin: guest_image.yml keys
   path:
     description:
       - The image on the target, by its absolute path.
@@ -52,6 +48,12 @@ options:
     type: str
     choices: [auto, guestfs, mount]
     default: auto
+  # end: guest_image.yml keys
+  program:
+    description:
+      - Text of the program. It is run as C(sh PROGRAM --root DIR install), and prints C(changed) or C(unchanged) last.
+    type: str
+    required: true
   images:
     description:
       - Many images, a list of dicts with the keys above. O(format), O(trusted) and O(via) hold for those that do not
@@ -124,6 +126,8 @@ from ansible.module_utils.basic import AnsibleModule
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.guest_image import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import guest_images
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -131,7 +135,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     defaults = {key: params[key] for key in ("format", "trusted", "via")}
-    items, refused = items_of(params, "images", guest_images.KEYS, "image", defaults)
+    items, refused = items_of(params, "images", KEYS, "image", defaults)
     guest_images.refuse_twins(items)
     warnings: list[str] = []
     done = [guest_images.apply(item, params["program"], check_mode, warnings) for item in items]
@@ -144,10 +148,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "program": {"type": "str", "required": True},
-            "path": {"type": "path"},
-            "format": {"type": "str", "choices": ["auto", "raw", "qcow2"], "default": "auto"},
-            "trusted": {"type": "bool", "default": False},
-            "via": {"type": "str", "choices": ["auto", "guestfs", "mount"], "default": "auto"},
+            **argument_spec(KEYS),
             "images": {"type": "list", "elements": "raw"},
             **ENGINE,
         },

@@ -13,6 +13,7 @@ description:
   - Registers hosts, with what they have, for virtual machines to be placed on. Begins the catalog where there is none.
   - It does nothing on the hosts themselves. M(nebula.provision.nebula_node) prepares them.
 options:
+  # begin: host.yml keys
   name:
     description: Name of the host, as in the inventory.
     type: str
@@ -55,10 +56,10 @@ options:
     type: dict
   catalog:
     description:
-      - UUID of the catalog whose marks were found on the host, as M(nebula.provision.nebula_node) returns it. Empty
-        if there were none.
-      - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer
-        one made.
+      - UUID of the catalog whose marks were found on the host, as M(nebula.provision.nebula_node) returns it. Empty if
+        there were none.
+      - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer one
+        made.
     type: str
   state:
     description:
@@ -79,6 +80,7 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  # end: host.yml keys
   hosts:
     description: Many hosts, a list of dicts with the keys above.
     type: list
@@ -147,8 +149,9 @@ from ansible_collections.nebula.provision.plugins.module_utils import compiled  
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.access import CONSOLES
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.hosts import KEYS, apply
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.host import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.hosts import apply
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -173,23 +176,12 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name={"type": "str"},
-        # The drivers' names. The drivers themselves stay where they are: a front-end has no use for them.
-        hypervisor={"type": "str", "default": defaults.HYPERVISOR, "choices": sorted(CONSOLES)},
-        memory={"type": "int"},
-        cpu={"type": "float"},
-        reserved_memory={"type": "int"},
-        memory_overcommit={"type": "float"},
-        cpu_overcommit={"type": "float"},
-        overhead={"type": "dict"},
-        transfer={"type": "str", "choices": ["shared", "ssh"]},
-        attributes={"type": "dict"},
-        catalog={"type": "str"},
-        state={"type": "str", "default": "present", "choices": ["present", "enabled", "disabled", "absent", "lost"]},
-        gone={"type": "bool", "default": False},
+        argument_spec(KEYS),
         hosts={"type": "list", "elements": "raw"},
         **ENGINE,
     )
+    # The drivers' names. The drivers themselves stay where they are: a front-end has no use for them.
+    spec["hypervisor"]["choices"] = sorted(CONSOLES)
     module = AnsibleModule(
         argument_spec=spec,
         supports_check_mode=True,

@@ -17,6 +17,7 @@ description:
     something else. While its content is written anew (another format, larger, compressed, encrypted) it is V(LOCKED);
     a run that was killed meanwhile is undone or finished by the next.
 options:
+  # begin: image.yml keys
   name:
     description: Name of the image.
     type: str
@@ -45,8 +46,8 @@ options:
   packages:
     description:
       - Packages to install in an image made by O(from), with its own package manager (apt, dnf, yum, zypper, apk).
-      - Names are fetched from the repositories that the image knows. Paths of C(.deb), C(.rpm) or C(.apk) files need
-        no network. They are on the control node, where they are looked for as O(path) is, or on the front-end with
+      - Names are fetched from the repositories that the image knows. Paths of C(.deb), C(.rpm) or C(.apk) files need no
+        network. They are on the control node, where they are looked for as O(path) is, or on the front-end with
         O(remote_src=true).
       - Where a name is given, this item's steps have a network, by which they do not reach the front-end itself. Needs
         C(nft) there.
@@ -57,9 +58,13 @@ options:
   files:
     description:
       - Files to write into an image made by O(from), a list of dicts.
-      - V(path) is the full path in the image. The content is V(content), or that of the file V(src) of the control node
-        (of the front-end with C(remote_src=true)). V(mode) is C('0644') if nothing is said, V(owner) C(root).
-      - They are taken as JSON text, so that their content reaches no log.
+      - As an option of the module they are taken as JSON text, so that their content reaches no log.
+      - V(path) of each - Full path in the image.
+      - V(content) of each - The content.
+      - V(src) of each - A file with the content, on the control node, or on the front-end with C(remote_src=true).
+      - V(remote_src) of each - Whether C(src) is on the front-end.
+      - V(mode) of each - Mode in octal digits and in quotes. C('0644') if nothing is said.
+      - V(owner) of each - User, or user and group with a colon between. C(root) if nothing is said.
     type: json
     version_added: 0.2.0
   commands:
@@ -108,8 +113,8 @@ options:
     description:
       - Size in MB (1024 * 1024 bytes) of a V(OS) or V(DATABLOCK) image. Without O(path), O(clone_of) or O(from) a new
         one is empty.
-      - An image that is smaller is made larger while no machine uses it; a guest makes its own file system larger.
-        No image is made smaller.
+      - An image that is smaller is made larger while no machine uses it; a guest makes its own file system larger. No
+        image is made smaller.
     type: int
   format:
     description:
@@ -192,6 +197,7 @@ options:
     type: str
     choices: [present, enabled, disabled, absent]
     default: present
+  # end: image.yml keys
   images:
     description:
       - Many images, a list of dicts with the keys above.
@@ -333,6 +339,7 @@ images:
   type: list
   elements: dict
   contains:
+    # begin: image.yml shown
     id: {description: Id. Null in check mode for one that would be created., type: int}
     name: {description: Name., type: str}
     type: {description: Type., type: str, sample: OS}
@@ -359,6 +366,7 @@ images:
     snapshots: {description: Number of disk snapshots in its file., type: int}
     unfinished: {description: At which step an installation into it is. Empty if there is none., type: str}
     operation: {description: What a LOCKED image is changed by. Empty for others., type: str}
+    # end: image.yml shown
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -379,18 +387,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.registry 
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import (
-    KEYS,
-    STATES,
-    TYPES,
     Settings,
     apply,
     missing_content,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import BUSES, FIRMWARES
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, uploads
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
 
@@ -437,34 +443,7 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name={"type": "str"},
-        renamed_from={"type": "str"},
-        path={"type": "str"},
-        clone_of={"type": "str"},
-        packages={"type": "list", "elements": "str"},
-        files={"type": "json", "no_log": True},
-        commands={"type": "list", "elements": "str"},
-        remote_src={"type": "bool", "default": False},
-        checksum={"type": "str"},
-        type={"type": "str", "choices": [*TYPES]},
-        persistent={"type": "bool"},
-        size={"type": "int"},
-        format={"type": "str", "choices": [*formats.FORMATS]},
-        fs={"type": "str", "choices": [*formats.FILE_SYSTEMS]},
-        compress={"type": "bool", "default": False},
-        sparse={"type": "bool", "default": False},
-        snapshot_flatten={"type": "bool", "default": False},
-        # Its name alone makes sanity tests take it for a secret: it is a number.
-        luks_secret={"type": "str", "no_log": False},
-        luks_passphrase={"type": "str", "no_log": True},
-        datastore={"type": "str"},
-        firmware={"type": "str", "choices": [*FIRMWARES]},
-        bus={"type": "str", "choices": [*BUSES]},
-        dev_prefix={"type": "str", "choices": ["hd", "sd", "vd", "xvd"]},
-        target={"type": "str"},
-        description={"type": "str"},
-        attributes={"type": "dict"},
-        state={"type": "str", "default": "present", "choices": [*STATES]},
+        argument_spec(KEYS),
         images={"type": "json", "no_log": True},
         validate_certs={"type": "bool", "default": True},
         timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
@@ -475,8 +454,6 @@ def main():
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
         _upload={"type": "json"},
-        # A word of Python's.
-        **{"from": {"type": "str"}},
         **PROGRESS,
         **ENGINE,
     )

@@ -22,6 +22,7 @@ description:
     boots. A point that was not asked is C(not tested), and never a C(pass).
   - A point that fails is no failure of the task; an image that can't be read is one, after the others were checked.
 options:
+  # begin: image_check.yml keys
   name:
     description:
       - An image of the catalog, by its name.
@@ -52,6 +53,7 @@ options:
     type: str
     choices: [linux, windows]
     default: linux
+  # end: image_check.yml keys
   images:
     description:
       - Many images, a list of dicts with the keys above. O(format), O(trusted), O(timezone) and O(os) hold for
@@ -179,6 +181,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image_check import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -188,7 +192,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["listen"] is not None:
         return Result(payload={"heard": check.heard(params["listen"])})
     defaults = {key: params[key] for key in ("format", "trusted", "timezone", "os")}
-    items, refused = items_of(params, "images", check.KEYS, "image", defaults)
+    items, refused = items_of(params, "images", KEYS, "image", defaults)
     check.refuse_twins(items)
     if any(item.get("name") for item in items) and engine_of(params).begun(params):
         with closing(open_engine(params, check_mode=True)) as engine:
@@ -205,12 +209,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str"},
-            "path": {"type": "path"},
-            "format": {"type": "str", "choices": ["auto", "raw", "qcow2"], "default": "auto"},
-            "trusted": {"type": "bool", "default": False},
-            "timezone": {"type": "str", "default": "UTC"},
-            "os": {"type": "str", "choices": ["linux", "windows"], "default": "linux"},
+            **argument_spec(KEYS),
             "images": {"type": "list", "elements": "raw"},
             "mode": {"type": "str", "choices": list(check.MODES), "default": "offline"},
             "said": {"type": "dict", "default": {}},

@@ -23,6 +23,7 @@ description:
     is
     refused.
 options:
+  # begin: image_prepare.yml keys
   name:
     description: An image of the catalog, by its name.
     type: str
@@ -66,22 +67,14 @@ options:
       - V(serial-console) puts C(console=ttyS0) on the kernel's command line.
       - V(timezone) sets O(timezone), if that is given.
       - V(passwords) locks every account that has a password, or none.
-      - V(personal) removes authorized keys, private keys and shell histories, V(leases) those of DHCP,
-        V(context-state) what
-        a former machine was told.
+      - V(personal) removes authorized keys, private keys and shell histories, V(leases) those of DHCP, V(context-state)
+        what a former machine was told.
       - V(machine-id), V(host-keys) and V(random-seed) have each machine make its own.
       - V(tmp) and V(logs) empty these.
       - V(files) puts O(files) into it.
     type: list
     elements: str
     default: []
-  program:
-    description:
-      - Text of the context program. Role P(nebula.provision.image_prepare#role) gives that of this collection. Without
-        it
-        step V(context) does nothing.
-    type: str
-    default: ""
   timezone:
     description: The time zone to set, as V(Europe/Berlin).
     type: str
@@ -91,7 +84,22 @@ options:
       - Files to put into the image, a list of dicts with V(path) (absolute in the guest), one of V(content),
         V(content_base64) and V(src) (a file on the target), V(mode) (V(0644)), V(uid) and V(gid) (V(0)).
       - A file that is there is replaced, missing directories are made.
+      - V(path) of each - Absolute path in the guest.
+      - V(content) of each - The content.
+      - V(content_base64) of each - The content as base64.
+      - V(src) of each - A file on the target with the content.
+      - V(mode) of each - Mode in octal digits and in quotes.
+      - V(uid) of each - Number of the owner.
+      - V(gid) of each - Number of the group.
     type: json
+  # end: image_prepare.yml keys
+  program:
+    description:
+      - Text of the context program. Role P(nebula.provision.image_prepare#role) gives that of this collection. Without
+        it
+        step V(context) does nothing.
+    type: str
+    default: ""
   images:
     description:
       - Many images, a list of dicts with the keys above but O(program). What is said beside it holds for those that do
@@ -173,6 +181,8 @@ from ansible_collections.nebula.provision.plugins.module_utils import compiled  
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image_prepare import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -181,7 +191,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     shared = {**params, "files": parse_json(params["files"], "files") if params["files"] else []}
     defaults = {key: shared[key] for key in ("format", "trusted", "steps", "timezone", "files", "via")}
-    items, refused = items_of(shared, "images", prepare.KEYS, "image", defaults)
+    items, refused = items_of(shared, "images", KEYS, "image", defaults)
     check.refuse_twins(items)
     settings = prepare.Settings(params["program"], params["wait_timeout"], check_mode)
     warnings: list[str] = []
@@ -198,15 +208,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str"},
-            "path": {"type": "path"},
-            "format": {"type": "str", "choices": ["auto", "raw", "qcow2"], "default": "auto"},
-            "trusted": {"type": "bool", "default": False},
-            "via": {"type": "str", "choices": ["auto", "guestfs", "nbd", "loop"], "default": "auto"},
-            "steps": {"type": "list", "elements": "str", "default": []},
+            **argument_spec(KEYS),
             "program": {"type": "str", "default": ""},
-            "timezone": {"type": "str", "default": ""},
-            "files": {"type": "json", "no_log": True},
             "images": {"type": "json", "no_log": True},
             "wait_timeout": {"type": "int", "default": defaults.PREPARE_WAIT_SECONDS},
             **ENGINE,

@@ -142,8 +142,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.install import steps
-from ansible_collections.nebula.provision.plugins.module_utils.install.spec import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.install import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result

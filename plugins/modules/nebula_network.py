@@ -14,6 +14,7 @@ description:
   - Only what is set here is compared and changed. An empty string takes an attribute away.
   - It does nothing on the nodes. M(nebula.provision.nebula_node_network) makes the bridges there.
 options:
+  # begin: network.yml keys
   name:
     description: Name of the network. It may be in O(template) instead.
     type: str
@@ -49,8 +50,7 @@ options:
   nat:
     description:
       - Whether machines reach out through the node, with the node's addresses. The bridge then carries the address
-        O(gateway),
-        and O(network_address) and O(network_mask) have to be known.
+        O(gateway), and O(network_address) and O(network_mask) have to be known.
       - A new network has none.
     type: bool
   node_access:
@@ -86,6 +86,12 @@ options:
   metric:
     description: Metric of the route over O(gateway), for machines.
     type: int
+  description:
+    description:
+      - A description, for people. It is kept as the attribute C(DESCRIPTION), and M(nebula.provision.nebula_info) shows
+        it there.
+    type: str
+    version_added: 0.2.0
   address_ranges:
     description:
       - Address ranges. One that is there already is recognised by its number, or else by its type and first address; it
@@ -134,8 +140,8 @@ options:
   template:
     description:
       - The network as OpenNebula's templates write it, as text or as a dict with the same meaning. What is not said by
-        another option is taken from it; where both say something, it has to be the same. Ranges of
-        O(address_ranges) go before those of the template that begin with the same address.
+        another option is taken from it; where both say something, it has to be the same. Ranges of O(address_ranges) go
+        before those of the template that begin with the same address.
       - C(NAME), C(BRIDGE), C(VN_MAD) and C(AR) are the options O(name), O(bridge), O(vn_mad) and O(address_ranges).
         Everything else is an attribute; C(NETMASK) and C(NETWORK) are C(NETWORK_MASK) and C(NETWORK_ADDRESS).
       - Older documents are read too. With C(TYPE = FIXED), each C(LEASES = [ IP = …, MAC = … ]) is a range of one
@@ -148,6 +154,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  # end: network.yml keys
   networks:
     description: Many networks, a list of dicts with the keys above.
     type: list
@@ -306,46 +313,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, typed
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.reader import typed
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.networks import apply_all, undo_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
-
-STATE = {"type": "str", "default": "present", "choices": ["present", "absent"]}
-RANGE = {
-    "ar_id": {"type": "int"},
-    "type": {"type": "str", "choices": ["IP4", "IP6", "IP4_6", "ETHER"]},
-    "ip": {"type": "str"},
-    "size": {"type": "int"},
-    "mac": {"type": "str"},
-    "global_prefix": {"type": "str"},
-    "ula_prefix": {"type": "str"},
-    "attributes": {"type": "dict"},
-    "state": STATE,
-}
-NETWORK = {
-    "name": {"type": "str"},
-    "vn_mad": {"type": "str", "choices": ["bridge", "dummy"]},
-    "bridge": {"type": "str"},
-    "network_address": {"type": "str"},
-    "network_mask": {"type": "str"},
-    "gateway": {"type": "str"},
-    "gateway6": {"type": "str"},
-    "gateway_on_bridge": {"type": "bool"},
-    "nat": {"type": "bool"},
-    "node_access": {"type": "list", "elements": "str"},
-    "one_node": {"type": "bool"},
-    "dns": {"type": "list", "elements": "str"},
-    "search_domain": {"type": "list", "elements": "str"},
-    "guest_mtu": {"type": "int"},
-    "metric": {"type": "int"},
-    "address_ranges": {"type": "list", "elements": "dict", "options": RANGE},
-    "attributes": {"type": "dict"},
-    "template": {"type": "raw"},
-    "state": STATE,
-}
 
 
 def checked(item):
@@ -353,13 +329,13 @@ def checked(item):
     # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
     as_given = {key: item.get(key) for key in ("name", "template")}
     options = {key: value for key, value in item.items() if key not in as_given}
-    return {**typed(options, NETWORK, f"network {item.get('name') or '?'}"), **as_given}
+    return {**typed(options, KEYS, f"network {item.get('name') or '?'}"), **as_given}
 
 
 def run(params, check_mode):
     if params["undo"] is not None:
         return answered(params, check_mode, lambda engine: undo_all(engine, params["undo"], check_mode))
-    given_items, refused = items_of(params, "networks", list(NETWORK), "network")
+    given_items, refused = items_of(params, "networks", KEYS, "network")
     items = []
     for item in given_items:
         try:
@@ -388,7 +364,7 @@ def answered(params, check_mode, work, refused=()):
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            NETWORK,
+            argument_spec(KEYS),
             networks={"type": "list", "elements": "raw"},
             undo={"type": "list", "elements": "dict"},
             **ENGINE,

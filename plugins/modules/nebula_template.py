@@ -16,6 +16,7 @@ description:
   - Machines that were made of a template stay as they are when it changes, until M(nebula.provision.nebula_vm) is run
     for them.
 options:
+  # begin: template.yml keys
   name:
     description: Name of the template. Without it, the C(NAME) that is in the template itself.
     type: str
@@ -23,7 +24,20 @@ options:
     description:
       - The template in OpenNebula's own text syntax, or a dict with the same meaning. In a dict a scalar is a single
         value, a dict is a vector, and a list repeats its attribute.
-      - C(MEMORY) is in MB. C(CPU) is a share of processors, V(0.5) is half a one, and a whole one the default.
+      - C(MEMORY) in MB, C(CPU) as a share of processors (V(0.5) is half a one, and a whole one the default), C(VCPU) as
+        a number.
+      - C(DISK) with C(IMAGE) or C(IMAGE_ID), or volatile with C(TYPE) (V(fs), V(swap)), C(SIZE) in MB, C(FS) and
+        C(FORMAT) (V(raw), V(qcow2)); C(TARGET), C(DEV_PREFIX), C(DRIVER), C(READONLY), C(CACHE), C(IO), C(DISCARD) and
+        the limits named like C(TOTAL_IOPS_SEC). C(SIZE) above the image's makes the disk larger, below it is an error.
+      - C(NIC) with C(NETWORK) or C(NETWORK_ID), C(IP), C(MAC), C(MODEL), C(TARGET).
+      - C(OS) with C(BOOT) (V(disk0\,nic0), or the older V(hd\,cdrom\,network)), C(ARCH), C(MACHINE) (V(q35) is the
+        default with KVM), C(KERNEL), C(INITRD), C(KERNEL_CMD), C(ROOT), C(FIRMWARE), C(FIRMWARE_SECURE),
+        C(SD_DISK_BUS), C(UUID). C(KERNEL_DS) and C(INITRD_DS) name images.
+      - C(GRAPHICS) with C(TYPE) (V(vnc), V(spice)), C(LISTEN) (V(127.0.0.1) is the default), C(PORT) (V(5900) to
+        V(65535), free by default), C(PASSWD), C(RANDOM_PASSWD) (whether one is made up where there is none, V(YES) by
+        default), C(KEYMAP).
+      - C(INPUT), C(FEATURES), C(CPU_MODEL), C(RAW) and C(CONTEXT) as in OpenNebula. Other attributes are kept as your
+        own; one that looks like a slip of a known one warns.
       - A template has to have something to boot from. That is a C(DISK) with an image, C(KERNEL) or the network.
       - C(CONTEXT_FORMAT), beside C(CONTEXT), says how the context is laid out on its medium. It is V(opennebula),
         V(configdrive) or V(nocloud). C(CONTEXT_DEVICE) says what the medium is to the guest, V(cdrom) or V(disk).
@@ -31,7 +45,6 @@ options:
         type CONTEXT.
       - YAML reads some values as something else. A MAC address of digits, a file mode and V(YES) are taken back where
         the attribute's name says what was meant; V(1.10) and others are errors that name the quotes to add.
-      - Attributes of your own are kept as they are.
     type: json
   template_file:
     description:
@@ -48,6 +61,7 @@ options:
     description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
     type: bool
     default: false
+  # end: template.yml keys
   templates:
     description:
       - Many templates, a list of dicts with the keys above.
@@ -128,7 +142,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.templates import KEYS, STATES, apply_all
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.template import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.templates import apply_all
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -145,11 +161,7 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name={"type": "str"},
-        template={"type": "json", "no_log": True},
-        template_file={"type": "path"},
-        state={"type": "str", "default": "present", "choices": list(STATES)},
-        strict={"type": "bool", "default": False},
+        argument_spec(KEYS),
         templates={"type": "json", "no_log": True},
         **ENGINE,
     )

@@ -21,9 +21,9 @@ description:
     machine is ended, and the error says so. Addresses, console ports and persistent images of machines that are being
     ended are free once they are gone, for the next run.
 options:
+  # begin: vm.yml keys
   name:
-    description:
-      - Name of the machine. C(%i) in it stands for the index of each of O(count) machines, from 0.
+    description: Name of the machine. C(%i) in it stands for the index of each of O(count) machines, from 0.
     type: str
   renamed_from:
     description:
@@ -38,13 +38,12 @@ options:
     version_added: 0.2.0
   count:
     description:
-      - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those
-        of the highest index.
+      - How many machines of this O(name) there are to be, exactly. Raising it adds machines, lowering it ends those of
+        the highest index.
       - Without it there is one.
     type: int
   template:
-    description:
-      - Name or id of the template to instantiate.
+    description: Name or id of the template to instantiate.
     type: str
   state:
     description:
@@ -56,8 +55,8 @@ options:
       - V(recovered) tries again what failed.
       - V(present) only wants it to exist, in whatever state.
     type: str
-    default: running
     choices: [running, poweroff, suspended, absent, rebooted, reset, recovered, present]
+    default: running
   context:
     description:
       - Variables for the machine's context, put over those of the template's CONTEXT.
@@ -172,12 +171,12 @@ options:
       - Files that are written into the machine's own disk when it is made, before the machine starts for the first
         time, instead of the template's INJECT. They are not written again later.
       - A list of dicts, taken as JSON text. C(path) is absolute in the guest; what it is to hold is C(content), or what
-        the front-end reads from C(src), a path (by the rules of O(safe_dirs) and O(restricted_dirs)) or a URL.
-        C(mode) is in octal digits and in quotes, C("0644") if it is left out. C(owner) and C(group) are numbers, or
-        C(root). C(disk) is the disk's number, if it is not the one that the machine boots from.
-      - C(partition) names one file system of the disk, which needs no operating system then, and
-        C(path) is a path in it. It is a number counted from 1, V(0) for a disk without partitions, C(LABEL=), C(UUID=),
-        C(PARTLABEL=) or C(PARTUUID=) with its value, or a logical volume, C(/dev/GROUP/VOLUME).
+        the front-end reads from C(src), a path (by the rules of O(safe_dirs) and O(restricted_dirs)) or a URL. C(mode)
+        is in octal digits and in quotes, C("0644") if it is left out. C(owner) and C(group) are numbers, or C(root).
+        C(disk) is the disk's number, if it is not the one that the machine boots from.
+      - C(partition) names one file system of the disk, which needs no operating system then, and C(path) is a path in
+        it. It is a number counted from 1, V(0) for a disk without partitions, C(LABEL=), C(UUID=), C(PARTLABEL=) or
+        C(PARTUUID=) with its value, or a logical volume, C(/dev/GROUP/VOLUME).
       - A disk that is made empty takes files if it gets a file system (C(FS)). It needs no C(partition).
       - Refused for disks of persistent images, encrypted ones and those that can only be read.
     type: json
@@ -239,6 +238,7 @@ options:
     description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
     type: bool
     default: false
+  # end: vm.yml keys
   vms:
     description:
       - Many machines, a list of dicts with the keys above.
@@ -505,16 +505,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
 from ansible_collections.nebula.provision.plugins.module_utils.model import defaults, deliveries
-from ansible_collections.nebula.provision.plugins.module_utils.model.context import DEVICES, FORMATS
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import VIAS
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.vm import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_tasks import (
-    CONSISTENCIES,
-    IMAGE_TYPES,
-    SNAPSHOT_STATES,
-)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.renames import formers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.spec import KEYS, STATES
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     as_plans,
     decide,
@@ -524,19 +518,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vie
 )
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-SAVE_AS = {
-    "disk": {"type": "int", "default": 0},
-    "image": {"type": "str", "required": True},
-    "type": {"type": "str", "choices": [*IMAGE_TYPES]},
-    "description": {"type": "str"},
-    "consistency": {"type": "str", "choices": [*CONSISTENCIES], "default": "agent"},
-}
-DISK_SNAPSHOTS = {
-    "disk": {"type": "int", "default": 0},
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": [*SNAPSHOT_STATES], "default": "present"},
-}
 
 
 def run(params, check_mode):
@@ -577,31 +558,7 @@ def run(params, check_mode):
 
 def main():
     spec = dict(
-        name={"type": "str"},
-        renamed_from={"type": "str"},
-        count={"type": "int"},
-        template={"type": "str"},
-        state={"type": "str", "default": "running", "choices": [*STATES]},
-        context={"type": "json", "no_log": True},
-        context_format={"type": "str", "choices": [*FORMATS]},
-        context_device={"type": "str", "choices": [*DEVICES]},
-        cpu={"type": "float"},
-        vcpu={"type": "int"},
-        memory={"type": "int"},
-        disks={"type": "list", "elements": "dict"},
-        nics={"type": "list", "elements": "dict"},
-        save_as={"type": "list", "elements": "dict", "options": SAVE_AS},
-        disk_snapshots={"type": "list", "elements": "dict", "options": DISK_SNAPSHOTS},
-        inject={"type": "json", "no_log": True},
-        inject_via={"type": "str", "choices": [*VIAS]},
-        attributes={"type": "json", "no_log": True},
-        owner={"type": "json", "no_log": True},
-        host={"type": "str"},
-        recreate={"type": "bool", "default": False},
-        detach={"type": "bool", "default": False},
-        hard={"type": "bool", "default": False},
-        shutdown_timeout={"type": "int", "default": defaults.SHUTDOWN_SECONDS},
-        strict={"type": "bool", "default": False},
+        argument_spec(KEYS),
         vms={"type": "json", "no_log": True},
         hosts={"type": "list", "elements": "str"},
         observed={"type": "list", "elements": "dict"},

@@ -170,7 +170,7 @@ def machines(case: Case) -> None:
     ]
     told = (
         "VM slip: key 'stat': no such key. Did you mean 'state'?",
-        "VM state: state 'runing': no such state. Did you mean 'running'?",
+        "VM state: state 'runing': there is no such state. Did you mean 'running'?",
         "VM size: MEMORY = 'lots': it is not a whole number",
         "VM list: template: it is a list",
         "VM pin: CONTEXT/PIN",

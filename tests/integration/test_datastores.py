@@ -15,8 +15,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.datastore import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, datastores, frontends
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, frontends
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore, disks, uploads
@@ -266,4 +267,4 @@ def test_audit_backup_and_teardown_know_them(root, tmp_path):
 
 
 def test_datastores_keys_are_the_modules(root):
-    assert set(datastores.KEYS) == {"name", "type", "capacity_check", "description", "attributes", "state"}
+    assert set(KEYS) == {"name", "type", "capacity_check", "description", "attributes", "state"}

@@ -30,13 +30,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
-from ansible_collections.nebula.provision.plugins.module_utils.model import names, values
+from ansible_collections.nebula.provision.plugins.module_utils.model import names, reader, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.numbers import MOST_DIGITS, whole
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import Key
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
@@ -98,7 +99,7 @@ def check_error(error: NebulaError) -> None:
 
 
 def typed(kind: str) -> Callable[[str], Any]:
-    return lambda text: arguments.typed({"key": text}, {"key": {"type": kind}}, "item x")
+    return lambda text: reader.typed({"key": text}, {"key": Key(type=kind)}, "item x")
 
 
 def answers(text: str) -> None:

@@ -15,13 +15,18 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.module_utils.install import spec as install_spec
 from ansible_collections.nebula.provision.plugins.module_utils.model import owner
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores, guest_images, templates
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import spec as image_spec
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
-from ansible_collections.nebula.provision.plugins.modules import nebula_network
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications import (
+    datastore,
+    guest_image,
+    image,
+    image_check,
+    image_prepare,
+    install,
+    network,
+    template,
+    vm,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["nebula"]
@@ -56,16 +61,16 @@ def test_each_module_of_the_group_takes_what_is_set_for_all(name, monkeypatch):
 
 # Role, variable, the keys that the module takes, and those that are the role's own.
 LISTS: list[tuple[str, str, Collection[str], Collection[str]]] = [
-    ("vm", "nebula_vms", vm_spec.KEYS, ()),
+    ("vm", "nebula_vms", vm.KEYS, ()),
     ("vm", "nebula_owner", owner.KEYS, ()),
-    ("image", "nebula_images", image_spec.KEYS, ()),
-    ("image", "nebula_datastores", datastores.KEYS, ()),
-    ("network", "nebula_networks", [*nebula_network.NETWORK], ()),
-    ("template", "nebula_templates", templates.KEYS, ()),
-    ("install_os", "nebula_installs", install_spec.KEYS, ()),
-    ("image_check", "nebula_image_checks", check.KEYS, ("template", "disk", "context", "context_format")),
-    ("image_prepare", "nebula_image_prepares", prepare.KEYS, ()),
-    ("guest_context", "nebula_guest_images", guest_images.KEYS, ()),
+    ("image", "nebula_images", image.KEYS, ()),
+    ("image", "nebula_datastores", datastore.KEYS, ()),
+    ("network", "nebula_networks", network.KEYS, ()),
+    ("template", "nebula_templates", template.KEYS, ()),
+    ("install_os", "nebula_installs", install.KEYS, ()),
+    ("image_check", "nebula_image_checks", image_check.KEYS, ("template", "disk", "context", "context_format")),
+    ("image_prepare", "nebula_image_prepares", image_prepare.KEYS, ()),
+    ("guest_context", "nebula_guest_images", guest_image.KEYS, ()),
 ]
 
 

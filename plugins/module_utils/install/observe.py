@@ -12,9 +12,10 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
-from ..errors import Conflict, InvalidValue, NebulaError, WrongState
+from ..errors import Conflict, NebulaError, WrongState
 from ..model.image import Image
 from ..model.plan import VmOutcome
+from ..model.reader import twice
 from . import next_step
 from .next_step import Machine, machine_name, trial_name
 from .spec import Spec, spec_of
@@ -36,7 +37,7 @@ def looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Sett
             try:
                 # ISO and answers come by the name: which of the two they are of, nobody can tell.
                 if times[work.name] > 1 or local.get("twice"):
-                    raise InvalidValue(f"install {work.name}", "the list has it twice", "Give each image one entry")
+                    raise twice(f"install {work.name}")
                 work.spec = spec_of(item, engine, local)
             except (NebulaError, OSError) as problem:
                 work.error = error_of(work, problem)

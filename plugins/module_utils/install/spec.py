@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..arguments import check_keys
 from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
@@ -21,6 +20,7 @@ from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import LONGEST, check_name, nearest
 from ..model.numbers import whole
+from ..model.reader import check_keys
 from ..model.template import Template
 from ..storage.importer import Checksum
 from . import answer_files, next_step
@@ -28,11 +28,6 @@ from .answer_files import Kind
 from .media import Facts
 from .next_step import Shape
 
-KEYS = (
-    "name", "state", "iso", "size", "format", "template", "template_file", "answers", "firmware", "profile", "machine",
-    "boot", "kernel", "initrd", "kernel_cmd", "bus", "cdrom", "drivers", "end", "marker", "timeout", "verify", "keep",
-    "host",
-)  # fmt: skip
 ISO_KEYS = ("image", "path", "remote_src", "checksum")
 VERIFY_KEYS = ("pattern", "timeout")
 END_KEYS = ("pattern",)

@@ -14,6 +14,7 @@ from ..errors import Ambiguous, InvalidValue
 from .context import ContextFile
 from .names import nearest
 from .numbers import whole
+from .reader import check_keys
 from .template import Template
 
 VIAS = ("auto", "guestfs", "nbd", "loop")
@@ -76,14 +77,9 @@ def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
     found = []
     for index, item in enumerate(items):
         here = f"{where}: inject {index}"
-        if not isinstance(item, Mapping):
-            raise InvalidValue(here, f"it is a {type(item).__name__}", "Give a dict")
+        check_keys(item, KEYS, here)
         vector = {}
         for key, value in item.items():
-            if key not in KEYS:
-                near = nearest(str(key), KEYS)
-                hint = f"Did you mean {near!r}? " if near else ""
-                raise InvalidValue(f"{here}: {key!r}", "no such key", f"{hint}Known are {', '.join(KEYS)}")
             if value is None:
                 continue
             if (

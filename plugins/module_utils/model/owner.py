@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidValue
-from .names import nearest
 from .numbers import whole
+from .reader import check_keys
 from .template import Template
 
 KEYS = ("name", "uid", "group", "gid", "attributes")
@@ -44,14 +44,7 @@ class Owner:
 def owner_of(given: Any, where: str) -> Owner:
     """The owner as users write one, a dict with some of KEYS. Of one who is not oneadmin nothing is made up."""
     where = f"{where}: owner"
-    if not isinstance(given, Mapping):
-        raise InvalidValue(where, f"it is a {type(given).__name__}", "Give a dict with " + ", ".join(KEYS))
-    for key in given:
-        if key not in KEYS:
-            near = nearest(str(key), KEYS)
-            raise InvalidValue(
-                f"{where}: key {key!r}", "no such key", f"Did you mean {near!r}? " * bool(near) + ", ".join(KEYS)
-            )
+    check_keys(given, KEYS, where)
     name = _name(given, "name", where) or ONEADMIN
     group = _name(given, "group", where) or (ONEADMIN if name == ONEADMIN else "")
     attributes = given.get("attributes")

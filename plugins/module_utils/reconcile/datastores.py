@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import InUse, InvalidValue, NebulaError, NotFound
+from ..errors import InUse, NebulaError, NotFound
 from ..host import files
 from ..model.datastore import Datastore, DatastoreType
-from ..model.flags import flag
-from ..model.names import check_name, nearest
+from ..model.names import check_name
+from ..model.reader import typed
+from ..model.specifications.datastore import KEYS
 from ..model.template import vector_key
 from ..storage import datastore as places
 from ..sync import Item, differences
-
-KEYS = ("name", "type", "capacity_check", "description", "attributes", "state")
-TYPES = ("IMAGE", "FILE", "SYSTEM")
-STATES = ("present", "absent")
 
 
 def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
@@ -36,7 +33,8 @@ def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) 
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
-    state = _choice(name, "state", item.get("state") or "present", STATES)
+    item = typed(item, KEYS, f"datastore {name}")
+    state = item["state"] or "present"
     found = _find(engine, name)
     before = datastore_view(found, root) if found else None
     if state == "absent":
@@ -62,29 +60,14 @@ def _desired(name: str, item: Mapping[str, Any], found: Datastore | None) -> dic
     what = f"datastore {name}"
     desired: dict[str, Any] = {}
     if item.get("type") is not None:
-        desired["type"] = DatastoreType[_choice(name, "type", str(item["type"]).upper(), TYPES)]
-    if item.get("capacity_check") is not None:
-        desired["capacity_check"] = flag(item["capacity_check"], f"{what}: capacity_check")
-    if item.get("description") is not None:
-        desired["description"] = str(item["description"])
+        desired["type"] = DatastoreType[item["type"]]
+    desired.update({key: item[key] for key in ("capacity_check", "description") if item[key] is not None})
     attributes = item.get("attributes")
     if attributes is not None:
-        if not isinstance(attributes, Mapping):
-            raise InvalidValue(f"{what}: attributes", f"it is a {type(attributes).__name__}", "Give a dict")
         both: dict[str, str | None] = dict(found.attributes if found else {})
         both.update({vector_key(key, what): None if value is None else str(value) for key, value in attributes.items()})
         desired["attributes"] = {key: value for key, value in both.items() if value is not None}
     return desired
-
-
-def _choice(name: str, key: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        near = nearest(str(value), known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        raise InvalidValue(
-            f"datastore {name}: {key} {value!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}"
-        )
-    return str(value)
 
 
 def _find(engine: Engine, name: str) -> Datastore | None:

@@ -10,20 +10,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..arguments import typed
 from ..errors import InvalidValue, MissingDependency, NebulaError, NotFound
 from ..guest_disk.customize import context_program
 from ..guest_disk.open import appliance, edits, mount
+from ..model.reader import typed
+from ..model.specifications.guest_image import KEYS
 from ..sync import Item
 
 WAYS = {"guestfs": appliance.install, "mount": mount.install}
-SPEC: dict[str, Any] = {
-    "path": {"type": "str"},
-    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
-    "trusted": {"type": "bool", "default": False},
-    "via": {"type": "str", "default": "auto", "choices": ["auto", *WAYS]},
-}
-KEYS = tuple(SPEC)
 
 
 def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: list[str]) -> Item:
@@ -32,7 +26,7 @@ def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: li
     try:
         if not path:
             raise InvalidValue("an image", "it has no path", "Give the full path on this host")
-        item = typed(given, SPEC, f"image {path}")
+        item = typed(given, KEYS, f"image {path}")
         way = _way(path, item)
         return _apply(path, item, way, program, check_mode)
     except (MissingDependency, NotFound) as error:

@@ -16,16 +16,14 @@ from ..model.flags import flag
 from ..model.host import Host, Overhead
 from ..model.names import check_name
 from ..model.plain import to_plain
+from ..model.reader import chosen
+from ..model.specifications.host import KEYS
 from ..model.states import HostState
 from ..model.template import vector_key
 from ..model.transfer import METHODS
 from ..sync import Item, differences
 
-KEYS = (
-    "name", "hypervisor", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "overhead",
-    "transfer", "attributes", "catalog", "state", "gone",
-)  # fmt: skip
-_SETTABLE = KEYS[1:10]
+_SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
 
@@ -41,10 +39,7 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
     state = item.get("state") or "present"
-    if state not in (*_STATES, "absent", "lost"):
-        raise InvalidValue(
-            f"host {name}: state {state!r}", "no such state", "Known are present, enabled, disabled, absent, lost"
-        )
+    chosen(state, KEYS["state"].choices, f"host {name}", "state")
     found: Host | None
     try:
         found = engine.hosts.info(name)

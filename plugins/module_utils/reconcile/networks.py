@@ -13,10 +13,12 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
 from ..model.names import check_name, nearest
-from ..model.network import NEW_AR, NOT_FOR_MACHINES, ONE_NODE, AddressRange, Network, from_item, to_item
+from ..model.network import NEW_AR, NOT_FOR_MACHINES, AddressRange, Network, from_item, to_item
 from ..model.network_template import with_template
 from ..model.node_access import ATTRIBUTE as NODE_ACCESS
 from ..model.node_access import NOTHING
+from ..model.reader import twice
+from ..model.specifications.network import KEYS
 from ..model.states import NetworkState
 from ..model.template import vector_key
 from ..network import addresses
@@ -24,19 +26,7 @@ from ..sync import Item
 from ..text.template import as_template
 
 # Options that are attributes in OpenNebula's templates, under their own names there.
-ATTRIBUTES = {
-    "network_address": "NETWORK_ADDRESS",
-    "network_mask": "NETWORK_MASK",
-    "gateway": "GATEWAY",
-    "gateway6": "GATEWAY6",
-    "gateway_on_bridge": "GATEWAY_ON_BRIDGE",
-    "dns": "DNS",
-    "search_domain": "SEARCH_DOMAIN",
-    "guest_mtu": "GUEST_MTU",
-    "metric": "METRIC",
-    "node_access": NODE_ACCESS,
-    "one_node": ONE_NODE,
-}
+ATTRIBUTES = {name: key.attribute for name, key in KEYS.items() if key.attribute}
 # Given as options of the item, never among its attributes.
 OPTIONS = ("NAME", "BRIDGE", "VN_MAD", "AR", "ID", "UUID")
 # OpenNebula acts on these; nothing here does yet, and silence would promise otherwise.
@@ -72,7 +62,7 @@ def apply_all(
         try:
             check_name("network", item.get("name"))
             if name in seen:
-                raise InvalidValue(f"network {name}", "the list has it twice", "Keep one of the two")
+                raise twice(f"network {name}")
             seen.add(name)
             with engine.attempt():
                 after = _apply(engine, item, before, warnings)

@@ -14,11 +14,11 @@ from ..errors import InvalidValue, NebulaError
 from ..model.changes import changes
 from ..model.instantiate.validate import validate
 from ..model.names import check_name
+from ..model.reader import chosen, twice
+from ..model.specifications.template import KEYS
 from ..model.template import StoredTemplate, Template, Value, is_secret
 from ..sync import Item
 
-KEYS = ("name", "template", "template_file", "state", "strict")
-STATES = ("present", "absent")
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _SECRET = "(secret)"
 _OTHER_SECRET = "(another secret)"
@@ -62,14 +62,13 @@ def _apply(
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
     """The template before and after; the same object where nothing was to be done."""
     state = item.get("state") or "present"
-    if state not in STATES:
-        raise InvalidValue(f"template {item.get('name')}: state {state!r}", "no such state", "Use present or absent")
+    chosen(state, KEYS["state"].choices, f"template {item.get('name')}", "state")
     if state == "absent":
         name, template = check_name("template", item.get("name")), Template()
     else:
         name, template = template_of(item)
     if name in seen:
-        raise InvalidValue(f"template {name}", "the list has it twice", "Keep one of the two")
+        raise twice(f"template {name}")
     seen.add(name)
     before = current.get(name)
     if state == "absent":

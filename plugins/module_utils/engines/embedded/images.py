@@ -31,29 +31,10 @@ FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
 _BEING_CLONED = "it is being cloned, or that was interrupted"
 _CLONE_REMEDY = "Wait for that run; if there is none, run nebula_image for the clone again, or remove the clone"
 IN_USE = frozenset((ImageState.USED, ImageState.USED_PERS, ImageState.CLONE))
-COLUMNS = (
-    "type",
-    "state",
-    "generation",
-    "persistent",
-    "datastore_id",
-    "source",
-    "format",
-    "size",
-    "sha256",
-    "checksum",
-    "origin",
-    "dev_prefix",
-    "target",
-    "description",
-    "error",
-    "firmware",
-    "bus",
-    "luks_secret",
-    "snapshots",
-    "unfinished",
-    "operation",
-    "notes",
+# The table has a column for each field of an image; how many machines use it follows from others, and these are written
+# apart.
+COLUMNS = tuple(
+    field.name for field in dataclasses.fields(Image) if field.name not in ("id", "name", "uuid", "vms", "attributes")
 )
 _NUMBERS = frozenset(("type", "state", "persistent"))
 _JSON = frozenset(("attributes", "notes"))

@@ -21,6 +21,8 @@ from ...errors import (
 from ...guest_disk.customize import recipes
 from ...install.next_step import OF_ONE
 from ...model.image import Image, refuse_unfinished
+from ...model.specification import ALWAYS, UNUSED
+from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType
 from ...sync import differences
 from . import rewrite, store
@@ -28,6 +30,9 @@ from .register import merged
 from .spec import Spec, refuse_unused_passphrase
 from .store import inspect_again
 from .work import Settings, Work, id_of, image_view
+
+# What of an image that is there the catalog alone has to change; attributes are compared one by one.
+_SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSED) and key.type != "dict"]
 
 
 def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Settings) -> None:
@@ -106,8 +111,7 @@ def _is_left_open(image: Image) -> bool:
 
 def _changes(spec: Spec, image: Image) -> dict[str, Any]:
     """What of an image that has its content is to be changed in the catalog."""
-    keys = ("type", "persistent", "firmware", "bus", "dev_prefix", "target", "description")
-    wanted: dict[str, Any] = {key: getattr(spec, key) for key in keys}
+    wanted: dict[str, Any] = {key: getattr(spec, key) for key in _SETTABLE}
     if spec.luks_secret and image.luks_secret:
         # The same key under another number.
         wanted["luks_secret"] = spec.luks_secret

@@ -11,39 +11,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...arguments import typed
 from ...engines.base import Engine
 from ...errors import InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState, harmless
 from ...guest_disk.checks import live
 from ...guest_disk.checks import points as image_points
-from ...guest_disk.checks.facts import LINUX, PASS, WINDOWS, Facts
+from ...guest_disk.checks.facts import PASS, Facts
 from ...guest_disk.inspect import inspection
-from ...guest_disk.open import edits
 from ...host import files
 from ...model.image import Image
+from ...model.reader import check_keys, typed
+from ...model.specification import Key
+from ...model.specifications.image_check import KEYS
 from ...model.states import ImageState, ImageType
 from ...sync import Item
 from ...text import check_page
 
 OFFLINE, LIVE, BOTH = "offline", "live", "both"
 MODES = (OFFLINE, LIVE, BOTH)
-SPEC: dict[str, Any] = {
-    "name": {"type": "str"},
-    "path": {"type": "str"},
-    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
-    "trusted": {"type": "bool", "default": False},
-    "timezone": {"type": "str", "default": "UTC"},
-    "os": {"type": "str", "default": LINUX, "choices": [LINUX, WINDOWS]},
-}
-KEYS = tuple(SPEC)
-SAID: dict[str, Any] = {
-    "console": {"type": "str", "default": ""},
-    "host_name": {"type": "str", "default": ""},
-    "root_mib": {"type": "int", "default": 0},
-    "image_mib": {"type": "int", "default": 0},
-    "injected": {"type": "str", "default": ""},
-    "snapshot": {"type": "str", "default": ""},
-    "why_not": {"type": "str", "default": ""},
+# What role image_check gives of a machine of each image.
+SAID = {
+    **dict.fromkeys(("console", "host_name", "injected", "snapshot", "why_not"), Key(default="")),
+    **dict.fromkeys(("root_mib", "image_mib"), Key(type="int", default=0)),
 }
 READABLE = (ImageState.READY, ImageState.USED, ImageState.DISABLED, ImageState.CLONE)
 _LONGEST_CONSOLE = 4 << 20
@@ -68,7 +56,7 @@ def check(
     label = str(given.get("name") or given.get("path") or "?")
     is_there = False
     try:
-        item = typed(given, SPEC, f"image {label}")
+        item = typed(given, KEYS, f"image {label}")
         target = target_of(engine, item, mode)
         is_there = mode == LIVE or os.path.lexists(target.path)
         facts = Facts(os=item["os"])
@@ -187,9 +175,7 @@ def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.Gues
     given = said.get(label)
     if not isinstance(given, Mapping):
         return None, ""
-    for key in given:
-        if key not in SAID:
-            raise InvalidValue(f"option said: {label}: {key}", "there is no such key", f"Known are {', '.join(SAID)}")
+    check_keys(given, SAID, f"option said: {label}")
     values = typed(given, SAID, f"option said: {label}")
     why_not = values.pop("why_not")
     if why_not:

@@ -16,21 +16,21 @@ from typing import Any
 
 from ...engines.base import Engine
 from ...errors import (
-    Ambiguous,
     Fault,
     NebulaError,
     WrongState,
 )
 from ...model.image import Image
+from ...model.reader import twice
 from ...model.states import ImageState
 from ...storage import datastore
 from ...sync import Item
 from . import rewrite, store
 from .item import decide_item, lacks_content
-from .spec import KEYS, STATES, TYPES, Spec, spec_of
+from .spec import Spec, spec_of
 from .work import Settings, Work, find, id_of, image_view, told_of
 
-__all__ = ("KEYS", "STATES", "TYPES", "Settings", "apply", "image_view", "missing_content", "spec_of")
+__all__ = ("Settings", "apply", "image_view", "missing_content", "spec_of")
 
 # More steps than any item takes: stored, recovered, flattened, larger, without holes, another type.
 _STEPS = 12
@@ -162,7 +162,7 @@ def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work
         return
     try:
         if spec.name in begun:
-            raise Ambiguous(f"image {spec.name}", "it is in the list twice", "Give each image one entry")
+            raise twice(f"image {spec.name}")
         source = begun.get(spec.clone_of or spec.base)
         begun[spec.name] = work
         if source is not None and _is_made_first(engine, spec, source):

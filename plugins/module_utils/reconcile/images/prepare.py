@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...arguments import typed
 from ...engines.base import Engine
 from ...errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState, harmless
 from ...guest_disk import inject
@@ -29,31 +28,13 @@ from ...model.image import Image, refuse_unfinished
 from ...model.names import nearest
 from ...model.numbers import file_mode
 from ...model.operations import Prepare
+from ...model.reader import typed
+from ...model.specifications.image_prepare import KEYS
 from ...model.states import ImageState
 from ...storage import importer
 from ...sync import Item
 from .check import catalogued
 
-FILE_SPEC: dict[str, Any] = {
-    "path": {"type": "str"},
-    "content": {"type": "str"},
-    "content_base64": {"type": "str"},
-    "src": {"type": "str"},
-    "mode": {"type": "raw", "default": "0644"},
-    "uid": {"type": "int", "default": 0},
-    "gid": {"type": "int", "default": 0},
-}
-SPEC: dict[str, Any] = {
-    "name": {"type": "str"},
-    "path": {"type": "str"},
-    "format": {"type": "str", "default": "auto", "choices": list(edits.FORMATS)},
-    "trusted": {"type": "bool", "default": False},
-    "steps": {"type": "list", "elements": "str", "default": []},
-    "timezone": {"type": "str", "default": ""},
-    "via": {"type": "str", "default": "auto", "choices": ["auto", *inject.WAYS]},
-    "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
-}
-KEYS = tuple(SPEC)
 LONGEST_SHOWN = 20_000
 LARGEST_FILE = 64 << 20
 _STATES = (ImageState.READY, ImageState.DISABLED)
@@ -72,7 +53,7 @@ def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, w
     """Carry the item out; its errors come back in the result. engine: open, for images by their names."""
     label = str(given.get("name") or given.get("path") or "?")
     try:
-        item = typed(given, SPEC, f"image {label}")
+        item = typed(given, KEYS, f"image {label}")
         if bool(item["name"]) == bool(item["path"]):
             raise InvalidValue(
                 "an image", "it needs a name or a path, and not both", "Give name for one of the catalog"
@@ -260,7 +241,7 @@ def _spec(item: Mapping[str, Any], program: str, what: str) -> Spec:
     zone = item["timezone"]
     if zone and (zone.startswith("/") or ".." in zone.split("/") or not zone.replace("/", "a").isprintable()):
         raise InvalidValue(f"{what}: timezone {zone!r}", "it is not the name of a zone", "Write it as Europe/Berlin")
-    entries = tuple(_entry(each, what) for each in item["files"])
+    entries = tuple(_entry(each, what) for each in item["files"] or ())
     inject.check(entries, what)
     return Spec(tuple(item["steps"]), program, zone, entries, item["via"], item["trusted"])
 

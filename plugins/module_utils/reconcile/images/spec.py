@@ -11,35 +11,27 @@ import os
 import posixpath
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidValue
 from ...guest_disk.customize.recipes import Addition, Recipe
 from ...host.download import is_url, without_secrets
-from ...model.flags import flag
-from ...model.names import check_name, nearest
-from ...model.numbers import file_mode, whole
+from ...model.names import check_name
+from ...model.numbers import file_mode
+from ...model.reader import typed
+from ...model.specifications.image import KEYS
 from ...model.states import ImageType
 from ...model.template import vector_key
-from ...storage import formats
 from ...storage.importer import Checksum
 
-KEYS = (
-    "name", "renamed_from", "path", "clone_of", "from", "packages", "files", "commands", "remote_src", "checksum",
-    "type", "persistent", "size", "format", "fs", "compress", "sparse", "snapshot_flatten", "luks_secret",
-    "luks_passphrase", "datastore", "firmware", "bus", "dev_prefix", "target", "description", "attributes", "state",
-)  # fmt: skip
-STATES = ("present", "enabled", "disabled", "absent")
-TYPES = tuple(kind.name for kind in ImageType)
 DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 # Those that machines can write to.
 WRITABLE = (ImageType.OS, ImageType.DATABLOCK)
-DEV_PREFIXES = ("hd", "sd", "vd", "xvd")
-FIRMWARES = ("BIOS", "UEFI", "UEFI_SECURE")
-BUSES = ("virtio", "scsi", "sata", "ide")
-_FILE_KEYS = ("path", "content", "content_base64", "src", "remote_src", "mode", "owner")
+_FILE = KEYS["files"].options or {}
+# Which are in a Spec as they are in the item.
+_AS_GIVEN = ("persistent", "size", "compress", "sparse", "firmware", "bus", "dev_prefix", "target", "description")
 
 
 @dataclass(frozen=True)
@@ -92,51 +84,42 @@ def spec_of(item: Mapping[str, Any]) -> Spec:
     """The item, checked; InvalidValue names the image, the key and the value."""
     name = check_name("image", item.get("name"))
     what = f"image {name}"
-    path = os.path.expanduser(_text(what, item, "path") or "")
+    given = typed(item, KEYS, what)
+    path = os.path.expanduser(given["path"] or "")
     if "://" in path and not is_url(path):
         shown = without_secrets(path)
         raise InvalidValue(f"{what}: path {shown}", "only http and https are fetched", "Give such a URL, or a path")
-    sources = {key: _text(what, item, key) or "" for key in ("clone_of", "from", "renamed_from")}
-    _refuse_two_sources(what, {"path": path, "clone_of": sources["clone_of"], "from": sources["from"]})
-    fs = _choice(what, item, "fs", formats.FILE_SYSTEMS) or ""
+    sources = {key: given[key] or "" for key in ("clone_of", "from")}
+    _refuse_two_sources(what, {"path": path, **sources})
+    fs = given["fs"] or ""
     if fs and (path or sources["clone_of"] or sources["from"]):
         raise InvalidValue(
             f"{what}: fs {fs}", "only an empty image gets a file system", "Leave fs out, or what it is made of"
         )
-    checksum = _text(what, item, "checksum")
-    if checksum and not path:
+    if given["checksum"] and not path:
         raise InvalidValue(f"{what}: checksum", "there is no file to compare with it", "Give its path")
-    kind = _choice(what, item, "type", TYPES, str.upper)
-    target = _text(what, item, "target")
-    if target and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", target):
-        raise InvalidValue(f"{what}: target {target!r}", "it is not the name of a disk", "Write it as vda, sdb, hdc …")
+    if given["target"] and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", given["target"]):
+        found = f"{what}: target {given['target']!r}"
+        raise InvalidValue(found, "it is not the name of a disk", "Write it as vda, sdb, hdc …")
     spec = Spec(
         name=name,
-        state=_choice(what, item, "state", STATES) or "present",
-        renamed_from=sources["renamed_from"],
+        state=given["state"] or "present",
+        renamed_from=given["renamed_from"] or "",
         path=path,
-        remote=bool(_flag(what, item, "remote_src")),
+        remote=given["remote_src"],
         clone_of=sources["clone_of"],
         base=sources["from"],
-        recipe=_recipe(what, item, sources["from"]),
-        checksum=Checksum.parse(checksum, what) if checksum else None,
-        type=ImageType[kind] if kind else None,
-        persistent=_flag(what, item, "persistent"),
-        size=_size(what, item.get("size")),
-        format=_choice(what, item, "format", formats.FORMATS, str.lower) or "",
+        recipe=_recipe(what, given),
+        checksum=Checksum.parse(given["checksum"], what) if given["checksum"] else None,
+        type=ImageType[given["type"]] if given["type"] else None,
+        format=given["format"] or "",
         fs=fs,
-        compress=bool(_flag(what, item, "compress")),
-        sparse=bool(_flag(what, item, "sparse")),
-        flatten=bool(_flag(what, item, "snapshot_flatten")),
-        luks_secret=_uuid(what, item, "luks_secret"),
-        passphrase=_passphrase(what, item),
-        datastore=_text(what, item, "datastore") or "",
-        firmware=_choice(what, item, "firmware", FIRMWARES, str.upper),
-        bus=_choice(what, item, "bus", BUSES, str.lower),
-        dev_prefix=_choice(what, item, "dev_prefix", DEV_PREFIXES),
-        target=target,
-        description=_text(what, item, "description"),
-        attributes=_attributes(what, item.get("attributes")),
+        flatten=given["snapshot_flatten"],
+        luks_secret=_uuid(what, given["luks_secret"]),
+        passphrase=given["luks_passphrase"] or "",
+        datastore=given["datastore"] or "",
+        attributes=_attributes(what, given["attributes"]),
+        **{key: given[key] for key in _AS_GIVEN},
     )
     _refuse_contradictions(what, spec)
     return spec
@@ -180,69 +163,20 @@ def refuse_unused_passphrase(what: str, spec: Spec, luks_secret: str) -> None:
         )
 
 
-def _text(what: str, item: Mapping[str, Any], key: str) -> str | None:
-    value = item.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise InvalidValue(f"{what}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
-    return str(value)
-
-
-def _choice(
-    what: str, item: Mapping[str, Any], key: str, known: Sequence[str], form: Callable[[str], str] = str
-) -> str | None:
-    text = _text(what, item, key)
-    if text is None or text == "":
-        return text
-    if form(text) not in known:
-        near = nearest(form(text), known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        raise InvalidValue(f"{what}: {key} {text!r}", f"there is no such {key}", f"{hint}Known are {', '.join(known)}")
-    return form(text)
-
-
-def _size(what: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    number = whole(value)
-    # qemu-img and the file systems end at 8 EiB.
-    if number is None or not 1 <= number < 1 << 43:
-        raise InvalidValue(f"{what}: size {value!r}", "it is not a number of MB", "Give whole MB, 1 or more")
-    return number
-
-
-def _flag(what: str, item: Mapping[str, Any], key: str) -> bool | None:
-    return None if item.get(key) is None else flag(item[key], f"{what}: {key}")
-
-
-def _uuid(what: str, item: Mapping[str, Any], key: str) -> str | None:
-    text = _text(what, item, key)
+def _uuid(what: str, text: str | None) -> str | None:
     if not text:
         return text
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise InvalidValue(
-            f"{what}: {key} {text!r}", "it is not a UUID", "Give that of the secret, as virsh secret-list shows it"
-        ) from None
+        asked = f"{what}: luks_secret {text!r}"
+        remedy = "Give that of the secret, as virsh secret-list shows it"
+        raise InvalidValue(asked, "it is not a UUID", remedy) from None
 
 
-def _passphrase(what: str, item: Mapping[str, Any]) -> str:
-    value = item.get("luks_passphrase")
-    if value is None:
-        return ""
-    # Errors must not show it.
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise InvalidValue(f"{what}: luks_passphrase", "it is empty, or not text", "Give text, in quotes")
-    return value
-
-
-def _attributes(what: str, value: Any) -> dict[str, str | None] | None:
+def _attributes(what: str, value: Mapping[str, Any] | None) -> dict[str, str | None] | None:
     if value is None:
         return None
-    if not isinstance(value, Mapping):
-        raise InvalidValue(f"{what}: attributes", f"it is a {type(value).__name__}", "Give a dict")
     return {
         vector_key(key, what): None
         if item is None
@@ -256,31 +190,21 @@ def _attributes(what: str, value: Any) -> dict[str, str | None] | None:
 # -- what is added to an image -------------------------------------------------------------------------------------
 
 
-def _recipe(what: str, item: Mapping[str, Any], base: str) -> Recipe | None:
-    given = {key: _list(what, item, key) for key in ("packages", "files", "commands")}
-    given = {key: value for key, value in given.items() if value}
-    if not base:
+def _recipe(what: str, item: Mapping[str, Any]) -> Recipe | None:
+    given = {key: item[key] for key in ("packages", "files", "commands") if item[key]}
+    if not item["from"]:
         if given:
             raise InvalidValue(
                 f"{what}: {', '.join(given)}", "it says not to which image they are added", "Give from, an image's name"
             )
         return None
-    packages = _list(what, item, "packages")
+    packages = given.get("packages", ())
     return Recipe(
         packages=tuple(_package(what, each) for each in packages if not isinstance(each, Mapping)),
         sent=tuple(_sent(what, each) for each in packages if isinstance(each, Mapping)),
-        files=tuple(_addition(f"{what}: files[{i}]", each) for i, each in enumerate(_list(what, item, "files"))),
-        commands=tuple(_words(f"{what}: commands", each) for each in _list(what, item, "commands")),
+        files=tuple(_addition(f"{what}: files[{i}]", each) for i, each in enumerate(given.get("files", ()))),
+        commands=tuple(_words(f"{what}: commands", each) for each in given.get("commands", ())),
     )
-
-
-def _list(what: str, item: Mapping[str, Any], key: str) -> list[Any]:
-    value = item.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, (list, tuple)):
-        raise InvalidValue(f"{what}: {key}", f"it is a {type(value).__name__}", "Give a list")
-    return list(value)
 
 
 def _words(where: str, value: Any) -> str:
@@ -302,8 +226,8 @@ def _package(what: str, value: Any) -> str:
 
 def _sent(what: str, value: Mapping[str, Any]) -> Addition:
     """The file of a package as the action plugin sends it."""
-    name = _text(f"{what}: packages", value, "name") or ""
-    if "/" in name or set(value) != {"name", "content_base64"}:
+    name = value.get("name")
+    if not isinstance(name, str) or "/" in name or set(value) != {"name", "content_base64"}:
         raise InvalidValue(f"{what}: packages", "one of them is a dict", "Give names, or paths of package files")
     _package(what, "/" + name)
     return Addition(path=name, content=_decoded(f"{what}: packages: {name}", value["content_base64"]))
@@ -316,32 +240,26 @@ def _decoded(where: str, text: Any) -> bytes:
         raise InvalidValue(f"{where}: content_base64", "it is not base64", "Give content or src") from None
 
 
-def _addition(where: str, value: Any) -> Addition:
-    if not isinstance(value, Mapping):
-        raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict with path and content or src")
-    for key in value:
-        if key not in _FILE_KEYS:
-            near = nearest(str(key), _FILE_KEYS)
-            hint = f"Did you mean {near!r}? " if near else ""
-            raise InvalidValue(f"{where}: key {key!r}", "no such key", f"{hint}Known are {', '.join(_FILE_KEYS)}")
-    path = _text(where, value, "path") or ""
+def _addition(where: str, value: Mapping[str, Any]) -> Addition:
+    """A file that is put into the image, as the item's table has read it."""
+    path = value["path"] or ""
     if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
         raise InvalidValue(f"{where}: path {path!r}", "it is no full path of a file in the image", "As /etc/motd")
-    given = [key for key in ("content", "content_base64", "src") if value.get(key) is not None]
+    given = [key for key in ("content", "content_base64", "src") if value[key] is not None]
     if len(given) != 1:
         raise InvalidValue(f"{where}: path {path}", "its content is not given, or twice", "Give content or src")
-    given_mode = value.get("mode")
-    mode = file_mode(0o644 if given_mode is None else given_mode)
+    mode = file_mode(0o644 if value["mode"] is None else value["mode"])
     if mode is None:
-        raise InvalidValue(f"{where}: mode {given_mode!r}", "it is no mode of a file", "Write it as '0644', in quotes")
-    owner = _text(where, value, "owner") or "0:0"
+        found = f"{where}: mode {value['mode']!r}"
+        raise InvalidValue(found, "it is no mode of a file", "Write it as '0644', in quotes")
+    owner = value["owner"] or "0:0"
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?", owner):
         raise InvalidValue(f"{where}: owner {owner!r}", "it is no user, nor user:group", "As root, or root:adm")
-    src = _text(where, value, "src") or ""
+    src = value["src"] or ""
     if src and not src.startswith("/"):
         raise InvalidValue(f"{where}: src {src}", "it is not absolute", "Give the full path on the front-end")
-    if value.get("content_base64") is not None:
+    if value["content_base64"] is not None:
         content = _decoded(where, value["content_base64"])
     else:
-        content = (_text(where, value, "content") or "").encode()
+        content = (value["content"] or "").encode()
     return Addition(path=path, content=content, src=src, mode=mode, owner=owner)

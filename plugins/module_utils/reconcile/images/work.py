@@ -16,6 +16,7 @@ from ...host import files
 from ...host.restricted import Rules
 from ...model import defaults
 from ...model.image import Image
+from ...model.specifications.image import SHOWN
 from ...sync import Item
 from .spec import Spec
 
@@ -66,32 +67,13 @@ class Work:
 
 def image_view(image: Image) -> dict[str, Any]:
     """An image as results show it."""
+    shown: dict[str, Any] = {name: getattr(image, name) for name in SHOWN}
     return {
-        "id": image.id,
-        "name": image.name,
+        **shown,
         "type": image.type.name,
         "state": image.state.name,
-        "persistent": image.persistent,
-        "size": image.size,
-        "format": image.format,
-        "sha256": image.sha256,
-        "checksum": image.checksum,
-        "source": image.source,
-        "origin": image.origin,
-        "uuid": image.uuid,
-        "generation": image.generation,
-        "datastore_id": image.datastore_id,
-        "dev_prefix": image.dev_prefix,
-        "target": image.target,
-        "description": image.description,
         "attributes": dict(image.attributes),
-        "vms": image.vms,
-        "error": image.error,
-        "firmware": image.firmware,
-        "bus": image.bus,
-        "luks_secret": image.luks_secret,
         "snapshots": len(json.loads(image.snapshots)) if image.snapshots else 0,
-        "unfinished": image.unfinished,
         "operation": image.operation.do if image.operation is not None else "",
     }
 

@@ -11,7 +11,6 @@ from typing import Any
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import (
-    Ambiguous,
     BeingEnded,
     Conflict,
     InUse,
@@ -22,6 +21,7 @@ from ...errors import (
     WrongState,
 )
 from ...model.owner import Owner
+from ...model.reader import twice
 from ...model.states import FAILURES
 from ...model.template import Template
 from . import adoptions, renames
@@ -64,7 +64,7 @@ def reconcile(
             spec = spec_of(item, templates, warnings)
             for name in spec.names or [spec.name]:
                 if name in seen:
-                    raise Ambiguous(f"VM {name}", "it is in the list twice", "Give each machine one entry")
+                    raise twice(f"VM {name}")
             seen.update(spec.names or [spec.name])
             specs.append(spec)
         except NebulaError as error:

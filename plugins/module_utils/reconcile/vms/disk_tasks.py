@@ -5,22 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import Ambiguous, InvalidValue
+from ...errors import InvalidValue
 from ...model.image import Image
-from ...model.names import check_name, nearest
+from ...model.names import check_name
 from ...model.numbers import whole
 from ...model.plan import AGENT, CRASH
+from ...model.reader import check_keys, chosen, twice
+from ...model.specifications.vm import KEYS
 from ...model.states import ImageType
 
 CONSISTENCIES = (AGENT, CRASH)
 SNAPSHOT_STATES = ("present", "absent", "reverted")
 IMAGE_TYPES = ("OS", "DATABLOCK")
-_SAVE_KEYS = ("disk", "image", "type", "description", "consistency")
-_SNAPSHOT_KEYS = ("disk", "name", "state")
+_SAVE_KEYS, _SNAPSHOT_KEYS = KEYS["save_as"].options or {}, KEYS["disk_snapshots"].options or {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def disk_snapshots(item: Mapping[str, Any], where: str) -> tuple[DiskSnapshot, .
 
 
 def _entries(
-    item: Mapping[str, Any], key: str, where: str, known: Sequence[str]
+    item: Mapping[str, Any], key: str, where: str, known: Collection[str]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     given = item.get(key)
     if given is None:
@@ -82,15 +83,7 @@ def _entries(
     if not isinstance(given, (list, tuple)):
         raise InvalidValue(f"{where}: {key}", f"it is a {type(given).__name__}", "Give a list of dicts")
     for index, entry in enumerate(given):
-        if not isinstance(entry, Mapping):
-            raise InvalidValue(f"{where}: {key} {index}", f"it is a {type(entry).__name__}", "Give a dict")
-        for name in entry:
-            if name not in known:
-                near = nearest(str(name), known)
-                hint = f"Did you mean {near!r}? " if near else ""
-                raise InvalidValue(
-                    f"{where}: {key} {index}: {name!r}", "no such key", f"{hint}Known are {', '.join(known)}"
-                )
+        check_keys(entry, known, f"{where}: {key} {index}")
         yield index, entry
 
 
@@ -104,16 +97,10 @@ def _disk(entry: Mapping[str, Any], where: str) -> int:
 
 def _word(entry: Mapping[str, Any], key: str, known: Sequence[str], where: str) -> str:
     value = entry.get(key)
-    if value is None:
-        return known[0]
-    if value not in known:
-        near = nearest(str(value), known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        raise InvalidValue(f"{where}: {key} {value!r}", "no such word", f"{hint}Known are {', '.join(known)}")
-    return str(value)
+    return known[0] if value is None else chosen(value, known, where, key)
 
 
 def _refuse_twins(names: Sequence[str], where: str) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise Ambiguous(f"{where} {name}", "it is in the list twice", "Give it one entry")
+            raise twice(f"{where} {name}")

@@ -18,9 +18,10 @@ from ...model import inject
 from ...model.flags import flag
 from ...model.instantiate.nics import with_nic_defaults
 from ...model.instantiate.validate import validate
-from ...model.names import check_name, nearest
-from ...model.numbers import whole
+from ...model.names import check_name
 from ...model.owner import Owner, owner_of
+from ...model.reader import chosen, value_of
+from ...model.specifications.vm import KEYS
 from ...model.template import Template
 from ...text import context_sh
 from . import renames
@@ -29,16 +30,7 @@ from .disk_tasks import DiskSnapshot, SaveAs, disk_snapshots, saves
 # What each state of an item wants of its machines.
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
 OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
-STATES = (*WANTED, *OPERATIONS, "present", "recovered")
-KEYS = (
-    "name", "count", "template", "state", "context", "cpu", "vcpu", "memory", "disks", "nics", "attributes", "host",
-    "context_format", "context_device", "recreate", "hard", "shutdown_timeout", "strict", "save_as", "disk_snapshots",
-    "inject", "inject_via", "detach", "owner", renames.KEY,
-)  # fmt: skip
 INDEX = "%i"
-MAX_COUNT = 100_000
-# Seconds: a day.
-LONGEST_SHUTDOWN = 86_400
 
 
 @dataclass
@@ -85,13 +77,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     name = check_name("VM", item.get("name"))
     where = f"VM {name}"
     state = item.get("state") or "running"
-    if state not in STATES:
-        near = nearest(str(state), STATES)
-        raise InvalidValue(
-            f"{where}: state {state!r}",
-            "no such state",
-            (f"Did you mean {near!r}? " if near else "") + "Known are " + ", ".join(STATES),
-        )
+    chosen(state, KEYS["state"].choices, where, "state")
     check_name("VM", name.replace(INDEX, "0"))
     spec = Spec(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
     spec.detach = _flag(item, "detach", where)
@@ -166,15 +152,12 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
 
 
 def _count(item: Mapping[str, Any], where: str) -> int | None:
-    count = item.get("count")
-    if count is None:
+    if item.get("count") is None:
         return None
-    number = whole(count)
-    if number is None or number > MAX_COUNT:
-        raise InvalidValue(f"{where}: count {count!r}", "it is not a number of machines", f"Give 0 to {MAX_COUNT}")
+    number: int = value_of(item["count"], KEYS["count"], where, "count")
     if INDEX not in str(item.get("name")) and number != 1:
         raise InvalidValue(
-            f"{where}: count {count}",
+            f"{where}: count {number}",
             "all of them would have this name",
             f"Put {INDEX} where the index belongs, as in name: {item.get('name')}-{INDEX}",
         )
@@ -189,11 +172,4 @@ def _seconds(item: Mapping[str, Any], where: str) -> int:
     value = item.get("shutdown_timeout")
     if value is None:
         return VmOrders.shutdown_timeout
-    number = whole(value)
-    if number is None or number > LONGEST_SHUTDOWN:
-        raise InvalidValue(
-            f"{where}: shutdown_timeout {value!r}",
-            f"it is not a number of up to {LONGEST_SHUTDOWN}",
-            "Give whole seconds",
-        )
-    return number
+    return int(value_of(value, KEYS["shutdown_timeout"], where, "shutdown_timeout"))

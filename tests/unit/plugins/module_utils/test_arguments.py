@@ -9,30 +9,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import (
-    check_keys,
     items_of,
     parse_json,
-    typed,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-
-SPEC: dict[str, Any] = {
-    "name": {"type": "str"},
-    "size": {"type": "int", "default": 7},
-    "hard": {"type": "bool", "default": False},
-    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
-    "hosts": {"type": "list", "elements": "str"},
-    "attributes": {"type": "dict"},
-    "mode": {"type": "raw"},
-    "disks": {"type": "list", "elements": "dict", "options": {"id": {"type": "int"}, "file": {"type": "str"}}},
-}
-DEFAULTS = {key: option.get("default") for key, option in SPEC.items()}
-
 
 # --- lists of items --------------------------------------------------------------------------------------------------
 
@@ -75,84 +58,6 @@ def test_an_item_that_is_none_is_refused_by_name_and_the_others_go_on() -> None:
 def test_what_is_no_list_is_refused(given_: Any) -> None:
     with pytest.raises(InvalidValue, match=r"option images: it is a (dict|int)\. Give a list of dicts"):
         items_of({"images": given_}, "images", ["name"], "image")
-
-
-def test_a_key_that_is_like_none_gets_no_guess() -> None:
-    with pytest.raises(InvalidValue) as caught:
-        check_keys({"colour": 1}, ["size", "name"], "image a")
-    assert str(caught.value) == "image a: key 'colour': no such key. Known are name, size"
-    check_keys({}, ["size"], "image a")
-
-
-# --- types -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "meaning"),
-    [
-        ("name", "a", "a"),
-        ("name", 5, "5"),
-        ("name", 1.5, "1.5"),
-        ("name", "", ""),
-        ("size", 3, 3),
-        ("size", " 3 ", 3),
-        ("size", "-12", -12),
-        ("size", 0, 0),
-        ("hard", "yes", True),
-        ("hard", False, False),
-        ("state", "absent", "absent"),
-        ("hosts", "a,b", ["a", "b"]),
-        ("hosts", "", []),
-        ("hosts", ("a", 1), ["a", "1"]),
-        ("attributes", {"A": 1}, {"A": 1}),
-        ("mode", 0o644, 0o644),
-        ("disks", [{"id": "4"}], [{"id": 4, "file": None}]),
-    ],
-)
-def test_values_get_the_type_of_their_option(key: str, value: Any, meaning: Any) -> None:
-    assert typed({key: value}, SPEC, "image a") == {**DEFAULTS, key: meaning}
-
-
-def test_what_is_not_set_has_its_default() -> None:
-    assert typed({}, SPEC, "image a") == DEFAULTS
-    assert typed(dict.fromkeys(SPEC), SPEC, "image a") == DEFAULTS
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "text"),
-    [
-        ("name", True, "image a: name: it is a bool. Give text, in quotes"),
-        ("name", ["x"], "image a: name: it is a list. Give text, in quotes"),
-        ("size", "3k", "image a: size '3k': it is not a whole number. Write digits only"),
-        ("size", "--3", "image a: size '--3': it is not a whole number. Write digits only"),
-        ("size", 1.5, "image a: size 1.5: it is not a whole number. Write digits only"),
-        ("size", True, "image a: size True: it is not a whole number. Write digits only"),
-        ("hard", "perhaps", "image a: hard 'perhaps': it is neither true nor false. Give true or false"),
-        (
-            "state",
-            "abesnt",
-            "image a: state 'abesnt': there is no such state. Did you mean 'absent'? Known are present, absent",
-        ),
-        ("state", "x", "image a: state 'x': there is no such state. Known are present, absent"),
-        ("hosts", 5, "image a: hosts: it is a int. Give a list"),
-        ("hosts", ["a", None], "image a: hosts: it is a NoneType. Give text, in quotes"),
-        ("attributes", "x", "image a: attributes: it is a str. Give a dict"),
-        ("disks", [{"id": 1}, {"fiel": "x"}], "image a: disks[1]: key 'fiel': no such key. Did you mean 'file'?"),
-        ("disks", [{"id": "x"}], "image a: disks[0]: id 'x': it is not a whole number"),
-        ("disks", ["x"], "image a: disks[0]: it is a str. Give a dict with id, file"),
-    ],
-)
-def test_a_value_of_another_type_is_refused_with_its_place(key: str, value: Any, text: str) -> None:
-    with pytest.raises(InvalidValue) as caught:
-        typed({key: value}, SPEC, "image a")
-    assert str(caught.value).startswith(text)
-
-
-@given(st.integers(min_value=-(10**17), max_value=10**17))
-@settings(max_examples=50)
-def test_a_number_and_its_digits_mean_the_same(number: int) -> None:
-    spec = {"size": {"type": "int"}}
-    assert typed({"size": str(number)}, spec, "x") == typed({"size": number}, spec, "x") == {"size": number}
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_what_is_shown_is_no_failure(module):
 
 def test_the_list_has_each_name_once(module):
     said = texts(module(DEBIAN, DEBIAN))
-    assert said == ["install debian: the list has it twice. Give each image one entry"] * 2
+    assert said == ["install debian: the list has it twice. Keep one of the two"] * 2
 
 
 def test_only_those_that_are_named_are_looked_at(module):

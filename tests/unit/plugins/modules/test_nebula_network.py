@@ -28,7 +28,7 @@ ABSENT = {"name": "Public", "state": "absent"}
 @pytest.fixture
 def module(tmp_path):
     def run(*networks, check=False, **single):
-        params = dict.fromkeys([*nebula_network.NETWORK, *ENGINE])
+        params = dict.fromkeys([*nebula_network.KEYS, *ENGINE])
         params.update(
             engine="embedded", root=str(tmp_path), networks=list(networks) or None, state="present", undo=None
         )

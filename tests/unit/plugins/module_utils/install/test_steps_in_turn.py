@@ -136,7 +136,7 @@ def test_of_two_of_one_name_neither_goes_on(engine):
     other = {"iso": {"path": "/srv/other.iso", "remote_src": True}}
     for items in (({}, other), ({"iso": "nowhere"}, other), ({}, {"state": "absent"})):
         outcome = begun(engine, *items, {"name": "another"})
-        assert errors(outcome) == ["install debian: the list has it twice. Give each image one entry"] * 2
+        assert errors(outcome) == ["install debian: the list has it twice. Keep one of the two"] * 2
         assert [row(work)["step"] for work in outcome.works] == ["refused", "refused", "to be installed"]
         assert [iso["install"] for iso in outcome.isos] == ["another"]
     # One of them is no installation at all, so that only the other is here.

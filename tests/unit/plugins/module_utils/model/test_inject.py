@@ -214,8 +214,11 @@ def test_the_option_of_a_machine_says_the_same_as_the_attribute() -> None:
         ({"path": "/x"}, "VM a: inject: it is a dict. Give a list of dicts"),
         ("/x", "VM a: inject: it is a str. Give a list of dicts"),
         ([{"path": "/x"}, "y"], "VM a: inject 1: it is a str. Give a dict"),
-        ([{"paht": "/x"}], "VM a: inject 0: 'paht': no such key. Did you mean 'path'? Known are " + ", ".join(KEYS)),
-        ([{"colour": "x"}], "VM a: inject 0: 'colour': no such key. Known are " + ", ".join(KEYS)),
+        (
+            [{"paht": "/x"}],
+            "VM a: inject 0: key 'paht': no such key. Did you mean 'path'? Known are " + ", ".join(sorted(KEYS)),
+        ),
+        ([{"colour": "x"}], "VM a: inject 0: key 'colour': no such key. Known are " + ", ".join(sorted(KEYS))),
         ([{"mode": 420}], "VM a: inject 0: mode: YAML read it as a int. Write it in quotes"),
         ([{"owner": True}], "VM a: inject 0: owner: YAML read it as a bool. Write it in quotes"),
         ([{"content": ["x"]}], "VM a: inject 0: content: YAML read it as a list. Write it in quotes"),

@@ -160,6 +160,20 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
     assert changed["attributes"] == {key: value for key, value in made["attributes"].items() if key != "DNS"}
 
 
+def test_a_description_is_an_attribute_that_changes_at_any_time_and_can_be_taken_away(apply):
+    described = {"name": "Public", "description": "Web servers of the shop"}
+    _done, (made,), warnings = apply(described)
+    assert made["attributes"] == {"DESCRIPTION": "Web servers of the shop"} and warnings == []
+    (again,), _views, _warnings = apply(described)
+    assert not again.is_changed
+    _done, (changed,), _warnings = apply({**described, "description": "Of the other shop"})
+    assert changed["attributes"] == {"DESCRIPTION": "Of the other shop"}
+    _done, (bare,), _warnings = apply({**described, "description": ""})
+    assert bare["attributes"] == {}
+    (refused,), _views, _warnings = apply({**described, "attributes": {"DESCRIPTION": "Of another"}})
+    assert "attributes say DESCRIPTION = 'Of another'. Give one of the two" in str(refused.error)
+
+
 @pytest.mark.parametrize(
     ("gateway", "doubted"), [("10.66.0.1", False), ("10.66.255.255", True), ("10.67.0.1", True), ("", False)]
 )

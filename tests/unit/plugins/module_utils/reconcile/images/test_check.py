@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import typed
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
@@ -25,13 +24,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import Facts
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.reader import typed
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image_check import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check as image_checks
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.check import (
     BOTH,
     LIVE,
     OFFLINE,
-    SPEC,
     check,
     heard,
     refuse_twins,
@@ -66,7 +66,7 @@ def stored(engine: EmbeddedEngine, *states: ImageState, **fields: Any) -> Image:
 
 
 def item(**keys: Any) -> dict[str, Any]:
-    return typed(keys, SPEC, "image demo")
+    return typed(keys, KEYS, "image demo")
 
 
 def points(view: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -198,7 +198,9 @@ def test_a_word_that_a_guest_says_reaches_no_terminal(engine: EmbeddedEngine) ->
 def test_what_is_said_of_it_has_known_keys(engine: EmbeddedEngine) -> None:
     stored(engine)
     found, view = check(engine, {"name": "demo"}, LIVE, {"demo": {"consol": ""}}, False)
-    assert "option said: demo: consol: there is no such key. Known are console," in str(found.error)
+    assert "option said: demo: key 'consol': no such key. Did you mean 'console'? Known are console," in str(
+        found.error
+    )
     assert view["error"] == str(found.error) and view["points"] == [] and view["fit"] is False
     # What is said of it is no matter where nobody is asked for it.
     found, _view = check(engine, {"name": "gone"}, OFFLINE, {"gone": {"consol": ""}}, False)

@@ -20,7 +20,7 @@ from image_lists import BLANK, CONTENT, LATER, MIB, Apply, error_of, registered,
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Ambiguous,
+    InvalidValue,
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
@@ -66,8 +66,8 @@ def test_one_that_fails_does_not_stop_the_others(apply: Apply, kernel: dict[str,
 
 def test_of_two_of_one_name_the_second_is_refused(engine: EmbeddedEngine) -> None:
     done, _warnings = decide.apply(engine, [BLANK, {**BLANK, "size": 9}], Settings())
-    assert [type(item.error) for item in done] == [type(None), Ambiguous]
-    assert str(done[1].error) == "image demo: it is in the list twice. Give each image one entry"
+    assert [type(item.error) for item in done] == [type(None), InvalidValue]
+    assert str(done[1].error) == "image demo: the list has it twice. Keep one of the two"
     assert engine.images.info("demo").size == 4
 
 

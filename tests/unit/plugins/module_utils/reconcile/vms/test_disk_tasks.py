@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.disk_tasks import (
@@ -53,8 +53,8 @@ def test_one_disk_may_be_saved_as_two_images():
         ("saved", "VM web: save_as", "it is a str. Give a list of dicts"),
         ({"image": "saved"}, "VM web: save_as", "it is a dict"),
         ([{"image": "a"}, "b"], "VM web: save_as 1", "it is a str. Give a dict"),
-        ([{"image": "a", "imge": "b"}], "VM web: save_as 0: 'imge'", "Did you mean 'image'?"),
-        ([{"image": "a", "zzz": 1}], "VM web: save_as 0: 'zzz'", "Known are disk, image, type"),
+        ([{"image": "a", "imge": "b"}], "VM web: save_as 0: key 'imge'", "Did you mean 'image'?"),
+        ([{"image": "a", "zzz": 1}], "VM web: save_as 0: key 'zzz'", "Known are consistency, description, disk"),
         ([{"image": "a", "disk": -1}], "VM web: save_as 0: disk -1", "They count from 0"),
         ([{"image": "a", "disk": True}], "VM web: save_as 0: disk True", "no number of a disk"),
         ([{"image": "a", "type": "CDROM"}], "VM web: save_as 0: type 'CDROM'", "Use OS or DATABLOCK"),
@@ -77,7 +77,7 @@ def test_the_image_needs_a_name_that_it_may_have(name):
 
 
 def test_an_image_is_saved_once():
-    with pytest.raises(Ambiguous, match="VM web: save_as: image a: it is in the list twice"):
+    with pytest.raises(InvalidValue, match="VM web: save_as: image a: the list has it twice"):
         saves({"save_as": [{"image": "a"}, {"image": "b"}, {"image": "a", "disk": 1}]}, "VM web")
 
 
@@ -98,8 +98,8 @@ def test_a_snapshot_is_to_be_there_unless_its_entry_says_otherwise():
     ("given", "says"),
     [
         ({"name": "a", "state": "absnt"}, "Did you mean 'absent'? Known are present, absent, reverted"),
-        ({"name": "a", "state": ""}, "disk_snapshots 0: state '': no such word"),
-        ({"name": "a", "image": "x"}, "disk_snapshots 0: 'image': no such key"),
+        ({"name": "a", "state": ""}, "disk_snapshots 0: state '': there is no such state"),
+        ({"name": "a", "image": "x"}, "disk_snapshots 0: key 'image': no such key"),
         ({"disk": 0}, "snapshot: the name is empty"),
         ({"name": "a", "disk": 1.5}, "disk_snapshots 0: disk 1.5"),
     ],
@@ -112,5 +112,5 @@ def test_a_snapshot_that_can_not_be_meant_is_refused(given, says):
 
 def test_a_snapshot_of_one_disk_has_one_entry():
     entries = [{"name": "a"}, {"name": "a", "state": "absent"}]
-    with pytest.raises(Ambiguous, match="disk_snapshots: snapshot a of disk 0"):
+    with pytest.raises(InvalidValue, match="disk_snapshots: snapshot a of disk 0"):
         disk_snapshots({"disk_snapshots": entries}, "VM web")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.spec import LONGEST_SHUTDOWN
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences import (
     VM,
     refusal,
@@ -22,9 +21,9 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
         ({"template": ["web"]}, "VM web: template: it is a list"),
         ({"attributes": ["A"]}, "VM web: attributes: it is a list. Give a dict"),
         ({"context": "A=b"}, "VM web: context: it is a str. Give a dict"),
-        ({"shutdown_timeout": LONGEST_SHUTDOWN + 1}, f"it is not a number of up to {LONGEST_SHUTDOWN}"),
+        ({"shutdown_timeout": 86_401}, "it is not a whole number of seconds, 0 to 86400"),
         ({"state": "runing"}, "Did you mean 'running'? Known are running, poweroff"),
-        ({"count": 100_001, "name": "w-%i"}, "Give 0 to 100000"),
+        ({"count": 100_001, "name": "w-%i"}, "it is not a whole number of machines, 0 to 100000"),
         ({"count": 2}, "Put %i where the index belongs, as in name: web-%i"),
         ({"hard": "maybe"}, "VM web: hard 'maybe': it is neither true nor false"),
     ],

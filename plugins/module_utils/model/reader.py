@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads an item of a list by the table of its keys (specifications/), with one wording for each mistake.
+
+These are a key or a word that is not known, a value of another type, and two items of one name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidValue
+from .flags import flag
+from .names import nearest
+from .numbers import whole
+from .specification import Key
+
+
+def check_keys(item: Any, known: Collection[str], where: str) -> None:
+    """InvalidValue if it is no dict, or has a key that is not known. known: names, or a table of keys, which also has
+    the words by which users mean another key. where: names the item in errors."""
+    if not isinstance(item, Mapping):
+        raise InvalidValue(where, f"it is a {type(item).__name__}", "Give a dict with " + ", ".join(known))
+    for key in item:
+        if key not in known:
+            near = _meant(str(key), known) or nearest(str(key), known)
+            raise InvalidValue(f"{where}: key {key!r}", "no such key", _among(near, sorted(known)))
+
+
+def _meant(word: str, known: Collection[str]) -> str:
+    """The key of the table that has the word among those by which it is meant, or ""."""
+    if not isinstance(known, Mapping):
+        return ""
+    return next((name for name, key in known.items() if isinstance(key, Key) and word.lower() in key.near), "")
+
+
+def _among(near: str, known: Iterable[str]) -> str:
+    """What to write instead. near: the word that is likely meant, or ""."""
+    return f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known)
+
+
+def twice(where: str) -> InvalidValue:
+    """The error for an item of a list whose name an earlier one has."""
+    return InvalidValue(where, "the list has it twice", "Keep one of the two")
+
+
+def chosen(word: Any, choices: Sequence[str], where: str, key: str) -> str:
+    """The word, if it is one of the choices; else InvalidValue names the item, the key and the word."""
+    if word in choices:
+        return str(word)
+    remedy = _among(nearest(str(word), choices), choices)
+    raise InvalidValue(f"{where}: {key} {word!r}", f"there is no such {key}", remedy)
+
+
+def typed(item: Mapping[str, Any], keys: Mapping[str, Key], where: str) -> dict[str, Any]:
+    """An item of a list with the types that its table says, and its defaults; InvalidValue names the item and the key.
+
+    Ansible's own validator tells neither the item nor what to write instead.
+    """
+    result: dict[str, Any] = {name: key.default for name, key in keys.items()}
+    for name, given in item.items():
+        if given is not None:
+            result[name] = value_of(given, keys[name], where, name)
+    return result
+
+
+def value_of(given: Any, key: Key, where: str, name: str) -> Any:
+    """One value of an item, with the type of its key."""
+    place = f"{where}: {name}"
+    if key.secret and (not isinstance(given, str) or not given or "\0" in given):
+        raise InvalidValue(place, "it is empty, or not text", "Give text, in quotes")
+    if key.type == "int":
+        return _whole(given, place, key)
+    if isinstance(given, str) and key.type == "list" and not key.split:
+        raise InvalidValue(place, "it is a str", "Give a list")
+    value = _READERS[key.type](given, place)
+    if key.case:
+        value = value.upper() if key.case == "upper" else value.lower()
+    if key.choices and not (key.empty and value == ""):
+        return chosen(value, key.choices, where, name)
+    if key.type == "list" and key.elements == "str":
+        return [_text(each, place) for each in value]
+    if key.type == "list" and key.options is not None:
+        parts = [f"{place}[{index}]" for index in range(len(value))]
+        for each, part in zip(value, parts):
+            check_keys(each, key.options, part)
+        return [typed(each, key.options, part) for each, part in zip(value, parts)]
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give text, in quotes")
+
+
+def _whole(value: Any, where: str, key: Key) -> int:
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    sign = -1 if text.startswith("-") else 1
+    number = whole(text[1:] if sign < 0 else text)
+    if number is not None and _is_within(sign * number, key):
+        return sign * number
+    found = "it is not a whole number" + (f" of {key.unit}" if key.unit else "")
+    if key.least is None and key.most is None:
+        raise InvalidValue(f"{where} {value!r}", found, "Write digits only")
+    most = f" to {key.most}" if key.most is not None else " or more"
+    raise InvalidValue(f"{where} {value!r}", f"{found}, {key.least or 0}{most}", "Write digits only")
+
+
+def _is_within(number: int, key: Key) -> bool:
+    return (key.least is None or number >= key.least) and (key.most is None or number <= key.most)
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    raise InvalidValue(f"{where} {value!r}", "it is not a number", "Write digits, with a point where there is one")
+
+
+def _as_it_is(value: Any, _where: str) -> Any:
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",") if value else []
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a list")
+
+
+def _dict(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a dict")
+
+
+_READERS: dict[str, Any] = {
+    "str": _text,
+    "path": _text,
+    "float": _number,
+    "bool": flag,
+    "list": _list,
+    "dict": _dict,
+    "raw": _as_it_is,
+}

@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of hosts may say; made from host.yml by `make specifications`."""
+
+from __future__ import annotations
+
+from ..specification import Key
+
+KEYS: dict[str, Key] = {
+    "name": Key(),
+    "hypervisor": Key(choices=("kvm", "xen", "xen_libvirt"), option={"default": "kvm"}, changes="always"),
+    "memory": Key(type="int", changes="always"),
+    "cpu": Key(type="float", changes="always"),
+    "transfer": Key(choices=("shared", "ssh"), changes="unused"),
+    "reserved_memory": Key(type="int", changes="always"),
+    "memory_overcommit": Key(type="float", changes="always"),
+    "cpu_overcommit": Key(type="float", changes="always"),
+    "overhead": Key(type="dict", changes="always"),
+    "attributes": Key(type="dict", changes="always"),
+    "catalog": Key(),
+    "state": Key(choices=("present", "enabled", "disabled", "absent", "lost"), default="present"),
+    "gone": Key(type="bool", default=False),
+}

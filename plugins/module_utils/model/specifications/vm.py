@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an item of a list of virtual machines may say; made from vm.yml by `make specifications`."""
+
+from __future__ import annotations
+
+from ..specification import Key
+
+KEYS: dict[str, Key] = {
+    "name": Key(required=True),
+    "renamed_from": Key(),
+    "count": Key(type="int", unit="machines", least=0, most=100000),
+    "template": Key(),
+    "state": Key(
+        choices=("running", "poweroff", "suspended", "absent", "rebooted", "reset", "recovered", "present"),
+        default="running",
+    ),
+    "context": Key(type="dict", option={"type": "json", "no_log": True}),
+    "context_format": Key(choices=("opennebula", "configdrive", "nocloud")),
+    "context_device": Key(choices=("cdrom", "disk")),
+    "cpu": Key(type="float"),
+    "vcpu": Key(type="int", near=("vcpus", "cpus")),
+    "memory": Key(type="int", near=("ram", "mem")),
+    "disks": Key(type="list", elements="dict", near=("disk",)),
+    "nics": Key(type="list", elements="dict", near=("nic", "networks")),
+    "save_as": Key(
+        type="list",
+        elements="dict",
+        options={
+            "disk": Key(type="int", default=0),
+            "image": Key(required=True),
+            "type": Key(choices=("OS", "DATABLOCK")),
+            "description": Key(),
+            "consistency": Key(choices=("agent", "crash"), default="agent"),
+        },
+    ),
+    "disk_snapshots": Key(
+        type="list",
+        elements="dict",
+        options={
+            "disk": Key(type="int", default=0),
+            "name": Key(required=True),
+            "state": Key(choices=("present", "absent", "reverted"), default="present"),
+        },
+    ),
+    "inject": Key(type="list", elements="dict", option={"type": "json", "no_log": True}),
+    "inject_via": Key(choices=("auto", "guestfs", "nbd", "loop")),
+    "attributes": Key(type="dict", option={"type": "json", "no_log": True}, near=("variables",)),
+    "owner": Key(type="dict", option={"type": "json", "no_log": True}),
+    "host": Key(),
+    "recreate": Key(type="bool", default=False),
+    "hard": Key(type="bool", default=False),
+    "shutdown_timeout": Key(type="int", default=120, unit="seconds", least=0, most=86400),
+    "detach": Key(type="bool", default=False),
+    "strict": Key(type="bool", default=False),
+}
