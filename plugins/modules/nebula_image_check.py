@@ -178,7 +178,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
-from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec

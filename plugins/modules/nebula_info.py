@@ -146,7 +146,7 @@ as_of:
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
-from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency

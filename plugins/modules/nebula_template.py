@@ -30,9 +30,9 @@ options:
         C(FORMAT) (V(raw), V(qcow2)); C(TARGET), C(DEV_PREFIX), C(DRIVER), C(READONLY), C(CACHE), C(IO), C(DISCARD) and
         the limits named like C(TOTAL_IOPS_SEC). C(SIZE) above the image's makes the disk larger, below it is an error.
       - C(NIC) with C(NETWORK) or C(NETWORK_ID), C(IP), C(MAC), C(MODEL), C(TARGET).
-      - C(OS) with C(BOOT) (V(disk0\,nic0), or the older V(hd\,cdrom\,network)), C(ARCH), C(MACHINE) (V(q35) is the
-        default with KVM), C(KERNEL), C(INITRD), C(KERNEL_CMD), C(ROOT), C(FIRMWARE), C(FIRMWARE_SECURE),
-        C(SD_DISK_BUS), C(UUID). C(KERNEL_DS) and C(INITRD_DS) name images.
+      - C(OS) with C(BOOT) (V(disk0,nic0), or the older V(hd,cdrom,network)), C(ARCH), C(MACHINE) (V(q35) is the default
+        with KVM), C(KERNEL), C(INITRD), C(KERNEL_CMD), C(ROOT), C(FIRMWARE), C(FIRMWARE_SECURE), C(SD_DISK_BUS),
+        C(UUID). C(KERNEL_DS) and C(INITRD_DS) name images.
       - C(GRAPHICS) with C(TYPE) (V(vnc), V(spice)), C(LISTEN) (V(127.0.0.1) is the default), C(PORT) (V(5900) to
         V(65535), free by default), C(PASSWD), C(RANDOM_PASSWD) (whether one is made up where there is none, V(YES) by
         default), C(KEYMAP).
@@ -139,7 +139,7 @@ errors:
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
-from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec

@@ -133,7 +133,7 @@ vms:
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
-from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
 from ansible_collections.nebula.provision.plugins.module_utils.host import console
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter

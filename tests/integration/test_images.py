@@ -190,7 +190,7 @@ def test_one_that_fails_does_not_stop_the_others(apply, source, tmp_path, site):
     errors = {name: type(one.error).__name__ for name, one in done.items() if one.error}
     # The second of two of the same name is refused; the first was made.
     assert errors == {
-        "one": "Ambiguous", "backed": "ImageRefused", "cut": "ImageRefused", "a/b": "InvalidValue",
+        "one": "InvalidValue", "backed": "ImageRefused", "cut": "ImageRefused", "a/b": "InvalidValue",
         "none": "InvalidValue", "bad": "InvalidValue", "local": "NotFound",
     }  # fmt: skip
     # Seen before: not registered. Seen while storing: in the catalog, with its reason.
@@ -387,8 +387,8 @@ def test_uploads_with_holes_and_gaps(root, tmp_path):
     [
         ({"state": "presnt"}, "Did you mean 'present'"),
         ({"type": "ISO"}, "Known are OS"),
-        ({"size": "lots"}, "whole MB"),
-        ({"size": 0}, "whole MB"),
+        ({"size": "lots"}, "whole number of MB"),
+        ({"size": 0}, "whole number of MB"),
         ({"persistent": "maybe"}, "neither true nor false"),
         ({"dev_prefix": "xd"}, "Known are hd"),
         ({"target": "../x"}, "vda, sdb"),

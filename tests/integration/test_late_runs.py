@@ -32,6 +32,7 @@ LATE = """
 import json, signal, sys, threading
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import fence
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
@@ -44,17 +45,19 @@ def stop(at):
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 class Late(Batch):
-    def _survey_site(self, known):
+    def _common(self, known):
         stop("accepted")
-        return super()._survey_site(known)
+        return super()._common(known)
 
-    def _make_directory(self, job):
-        super()._make_directory(job)
-        stop("directory made")
+def made(job, make=fence._make_directory):
+    make(job)
+    stop("directory made")
 
-    def _own(self, job):
-        stop("locked")
-        super()._own(job)
+def owned(job, own=fence._own):
+    stop("locked")
+    own(job)
+
+fence._make_directory, fence._own = made, owned
 
 class LateDriver(KvmDriver):
     def define(self, *arguments):

@@ -77,7 +77,7 @@ def mixed(site: Site) -> None:
     owner = {"name": "ann", "uid": 104, "attributes": {"MAIL": f"{SECRET}@example.org"}}
     code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms, nebula_owner=owner)
     assert code != 0
-    failure = output[output.rindex("Report the errors on the front-end") :]
+    failure = output[output.rindex("Report the errors of the front-end and of the node") :]
     assert "VM web-1 (id 1) differs in NIC: it has [ NETWORK = Public ], the list says nothing" in failure, failure
     for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
         assert text in failure, f"{text} in\n{failure}"
