@@ -36,7 +36,8 @@ _KVM = "/dev/kvm"
 # Bytes of an answer that is too long anyway, which are read to find its end.
 _DISCARDED = 1 << 30
 _CHUNK = 256 * 1024
-_NO_KERNEL = re.compile("supermin.*(?:kernel|/boot|/lib/modules)", re.DOTALL)
+_BUILDER = "supermin"
+_NO_KERNEL = re.compile("kernel|/boot|/lib/modules")
 # guestfish says no more of its QEMU.
 BROKEN = ("appliance closed the connection", "guestfs_launch failed", "killed by signal", "appliance crashed")
 _ADVICE = (
@@ -224,7 +225,7 @@ def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[S
 
 def explained(error: NebulaError, what: str) -> NebulaError:
     """The error that says why the appliance did not come up."""
-    if _NO_KERNEL.search(error.found):
+    if _NO_KERNEL.search(error.found.partition(_BUILDER)[2]):
         return MissingDependency(
             f"{what}: looking into it",
             f"libguestfs finds no kernel for its appliance: {error.found}",

@@ -23,7 +23,8 @@ _LIMIT = 4 << 20
 _START = b": starting up libvirt"
 _END = re.compile(rb"^\d{4}-\d\d-\d\d [\d:.]+\+0000: shutting down, reason=(\w+)$", re.MULTILINE)
 # QEMU says who wanted its end. libvirt does too, after a guest that has switched off: until then QEMU stays.
-_SIGNAL = re.compile(rb": terminating on signal \d+(?: from pid (\d+) \((.*)\))?$", re.MULTILINE)
+_SIGNAL = b": terminating on signal "
+_SENDER = re.compile(rb"\d+(?: from pid (\d+) \((.*)\))?")
 _LIBVIRT = (b"libvirtd", b"virtqemud")
 # Where QEMU is confined, it may not see who that was. Process 1 is the host that goes down.
 _UNSEEN = b"<unknown process>"
@@ -38,10 +39,14 @@ def ended_by_guest(name: str) -> Optional[bool]:
     if said is None:
         return None
     ends = _END.findall(said)
-    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, _SIGNAL.finditer(said)))
+    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, said.split(b"\n")))
 
 
-def _is_strange(signal: re.Match[bytes]) -> bool:
+def _is_strange(line: bytes) -> bool:
+    """Whether QEMU writes in this line that somebody other than libvirt wanted its end."""
+    signal = _SENDER.fullmatch(line.partition(_SIGNAL)[2])
+    if signal is None:
+        return False
     pid, sender = signal[1], signal[2]
     if pid in (None, b"1"):
         return True
