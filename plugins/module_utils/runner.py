@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 
 from .errors import Fault, InvalidValue, NebulaError
-from .host import sandbox
+from .host import unconfined
 from .host.files import explain
 from .sync import Result, summary
 
@@ -31,9 +31,9 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         result = run(module.params, module.check_mode)
     except Exception as problem:
         error = as_error(problem)
-        _warn(module, sandbox.warnings())
+        _warn(module, unconfined.warnings())
         module.fail_json(msg=str(error), error=error.as_dict())
-    _warn(module, [*result.warnings, *sandbox.warnings()])
+    _warn(module, [*result.warnings, *unconfined.warnings()])
     answer: dict[str, Any] = dict(result.payload, changed=result.changed)
     if module._diff:
         answer["diff"] = result.diff()

@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import context_program
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish, nbd
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -170,7 +170,7 @@ def test_the_appliance_has_its_disk_and_nothing_else_of_this_host(disk, disks, t
         named = [path for path in files if path.startswith("/") and not path.startswith(("/dev/", "/sys/"))]
         assert sorted(named) == sorted(map(str, (own, base)))
         talk.ask("write", "/etc/motd", "hello\n")
-    assert sandbox.warnings() == []
+    assert unconfined.warnings() == []
     assert (inside(own, tmp_path) / "etc/motd").read_bytes() == b"hello\n" and base.read_bytes() == before
     assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (own, base)] == [(64055, 0o600), (1, 0o600)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu
-from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unconfined
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,6 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "run", run)
     monkeypatch.setattr(sandbox, "offline", list)
     # What ran without it is no matter of the next test.
-    monkeypatch.setattr(sandbox, "_without", {})
+    monkeypatch.setattr(unconfined, "_without", {})
     monkeypatch.setattr(sandbox, "around", lambda _program, _memory: [])
     monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "this is a unit test")

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Optional
 
 from ..errors import NebulaError
-from . import command
+from . import command, unconfined
 from .files import explained
 
 # What is done with a named file.
@@ -61,7 +61,6 @@ exec chroot . "$@"
 _NAMESPACES = ("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child")
 # For a program that whoever started it ends by a signal: unshare would stand between them.
 _SIGNALLED = ("unshare", "--mount", "--ipc")
-_NEEDS = "the capability SYS_ADMIN, and the programs unshare, setpriv, mount and chroot"
 
 
 @lru_cache(maxsize=1)
@@ -77,19 +76,6 @@ def obstacle() -> str:
     return "" if done.returncode == 0 else command.last_lines(done.stderr, 1) or f"it ended with {done.returncode}"
 
 
-# Programs that ran without it, as root, and why.
-_without: dict[str, str] = {}
-
-
-def warnings() -> list[str]:
-    """What the result of this process has to say of programs that ran without it."""
-    return [
-        f"{program} ran without a sandbox of its own, which this host can't make: {why}. The headers of disks "
-        f"were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"
-        for program, why in sorted(_without.items())
-    ]
-
-
 def offline() -> list[str]:
     """The words before a program that is to have no network, and the host's files as they are."""
     return [] if obstacle() else ["unshare", "--net", "--"]
@@ -99,7 +85,7 @@ def around(program: str, memory: int) -> list[str]:
     """The words before a program that reads and writes nothing but its pipes, for those who stream through it; none
     where there can be no sandbox. memory: bytes of address space that it may have then."""
     if obstacle():
-        note(program, obstacle())
+        unconfined.note(program, obstacle())
         return []
     return _before(program, {}, _User(USER), memory)
 
@@ -118,7 +104,7 @@ def run(
     Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
     with _made(files):
         if obstacle():
-            note(argv[0], obstacle())
+            unconfined.note(argv[0], obstacle())
             return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
         with _handed_over(files, input is not None) as user:
             before = _before(argv[0], files, user, memory, cpu, input is not None)
@@ -139,12 +125,6 @@ def begun(program: str, *, network: bool, devices: Sequence[str], files: Sequenc
 
 # How a file is handed over whose kind is known.
 FILE, FILE_READ = "bind,nosuid,nodev", "bind,nosuid,nodev,ro"
-
-
-def note(program: str, why: str) -> None:
-    """Have the result say that the program ran without a sandbox, if it had privileges to lose."""
-    if os.geteuid() == 0:
-        _without[os.path.basename(program)] = why
 
 
 @dataclass(frozen=True)

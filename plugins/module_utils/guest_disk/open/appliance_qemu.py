@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...errors import ImageRefused, NebulaError
-from ...host import command, files, sandbox
+from ...host import command, files, sandbox, unconfined
 from ...model.disk import DiskFiles
 from ...storage import qemu_img
 
@@ -129,7 +129,7 @@ def sandboxed(
     appliances, which nobody but root can enter. device: that of KVM, if it may be used."""
     why = obstacle() or _obstacle(place)
     if why:
-        sandbox.note(NAME, why)
+        unconfined.note(NAME, why)
         yield {}
         return
     with contextlib.ExitStack() as stack:
@@ -151,7 +151,7 @@ def sandboxed(
             "NEBULA_UNKNOWN": unknown,
         }
         if os.path.exists(unknown):
-            sandbox.note(NAME, "this libguestfs calls it by words that are not known")
+            unconfined.note(NAME, "this libguestfs calls it by words that are not known")
 
 
 def _escaped(word: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, MissingDependency, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unconfined
 from ansible_collections.nebula.provision.plugins.module_utils.host.sandbox import NEW, READ, WRITE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a sandbox")
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[5]
 def no_sandbox(monkeypatch):
     """Here there is one, and each test finds out anew whether there can be."""
     sandbox.obstacle.cache_clear()
-    monkeypatch.setattr(sandbox, "_without", {})
+    monkeypatch.setattr(unconfined, "_without", {})
     yield
     sandbox.obstacle.cache_clear()
 
@@ -134,7 +134,7 @@ def test_an_error_names_the_program_and_not_what_it_was_started_by(image):
     assert caught.value.asked == "command cat /etc/passwd" and "No such file" in caught.value.found
     with pytest.raises(MissingDependency, match="program nebula-none"):
         sandbox.run(["nebula-none"], {}, timeout=60)
-    assert sandbox.warnings() == []
+    assert unconfined.warnings() == []
 
 
 @needs_root
@@ -163,7 +163,7 @@ def test_where_a_host_can_make_none_the_program_runs_and_that_is_said_once(monke
         assert sandbox.run(["cp", os.devnull, new], {new: NEW}, timeout=60).returncode == 0
     assert stat.S_IMODE(os.stat(new).st_mode) == 0o600 and sandbox.offline() == []
     assert sandbox.around("cp", MIB) == []
-    (warning,) = sandbox.warnings()
+    (warning,) = unconfined.warnings()
     assert "cp ran without a sandbox" in warning and "Operation not permitted" in warning and "SYS_ADMIN" in warning
 
 
@@ -178,7 +178,7 @@ def test_a_host_without_the_programs_makes_none(monkeypatch):
 
 def test_who_is_not_root_has_nothing_to_give_up(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert sandbox.run(["echo", "x"], {}, timeout=60).stdout == "x\n" and sandbox.warnings() == []
+    assert sandbox.run(["echo", "x"], {}, timeout=60).stdout == "x\n" and unconfined.warnings() == []
 
 
 def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():
@@ -188,9 +188,9 @@ def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():
 
 
 PROGRAM = """
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
 print(sandbox.run(["cat", "/proc/sys/kernel/ostype"], {}, timeout=60).stdout.strip())
-print(*sandbox.warnings(), sep="\\n")
+print(*unconfined.warnings(), sep="\\n")
 """
 
 

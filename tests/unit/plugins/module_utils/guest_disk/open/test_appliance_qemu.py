@@ -20,7 +20,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu, guestfish
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
 
 QEMU = "/bin/true"
 ASKED = ["-display", "none", "-machine", "accel=kvm:tcg", "-device", "?"]
@@ -44,7 +44,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "")
     monkeypatch.setattr(appliance_qemu, "program", lambda: QEMU)
     monkeypatch.setattr(sandbox, "begun", lambda *_words, **_options: ["printf", "%s\\n"])
-    monkeypatch.setattr(sandbox, "_without", {})
+    monkeypatch.setattr(unconfined, "_without", {})
     (tmp_path / "bin").mkdir()
     chown = tmp_path / "bin/chown"
     chown.write_text(f'#!/bin/sh\necho "$*" > "{tmp_path}/chown"\n')
@@ -122,7 +122,7 @@ def test_one_that_is_asked_what_it_can_do_has_nothing(place):
     with sandboxed(place, chain(place)) as environment:
         told = called(environment, place, *ASKED)
     assert told[:3] == ["--", "setpriv", "--reuid"] and told[-len(ASKED) :] == ASKED
-    assert "-add-fd" not in told and sandbox._without == {}
+    assert "-add-fd" not in told and unconfined._without == {}
 
 
 @pytest.mark.parametrize("lacking", ["-chardev", "-drive", "-initrd"])
@@ -135,7 +135,7 @@ def test_words_that_are_not_known_start_it_as_before_and_that_is_said(place, lac
     monkeypatch.setattr(appliance_qemu, "program", lambda: "/bin/echo")
     with sandboxed(place, disk) as environment:
         (told,) = called(environment, place, *argv)
-    assert told == " ".join(argv) and "words that are not known" in sandbox._without[appliance_qemu.NAME]
+    assert told == " ".join(argv) and "words that are not known" in unconfined._without[appliance_qemu.NAME]
 
 
 def test_the_script_lies_where_nobody_else_gets_and_stays_the_same(place):
@@ -225,7 +225,7 @@ def test_where_there_can_be_none_nothing_is_set_and_that_is_said(place, monkeypa
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "no namespaces")
     assert opened(place, b"") == {}
-    (warning,) = sandbox.warnings()
+    (warning,) = unconfined.warnings()
     assert warning.startswith("QEMU of libguestfs ran without a sandbox") and "no namespaces" in warning
 
 
