@@ -30,7 +30,7 @@ from ...network import addresses
 from . import store as stores
 from .device_orders import lasting, next_disk
 from .images import image_of
-from .networks import Networks
+from .networks.verbs import Networks
 from .schema import VERSION
 from .store import CATALOG, PARTS, Store, compact
 

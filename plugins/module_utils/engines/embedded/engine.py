@@ -21,7 +21,7 @@ from .datastores import Datastores
 from .hosts import Hosts
 from .images import Images
 from .ledger import Audit
-from .networks import Networks
+from .networks.verbs import Networks
 from .store import ENDED, Store, begun, remove_ended
 from .templates import Templates
 from .vms.verbs import Vms

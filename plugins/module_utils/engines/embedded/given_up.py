@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
 from ...model.plan import GivenUp, Observed, ObservedVm
-from .networks import Networks
+from .networks.verbs import Networks
 from .store import Store
 
 OFF = "POWEROFF"
@@ -30,13 +30,13 @@ class GivenUps:
     def give_up(self, vm_id: int, host: str) -> None:
         """To be called before the machine is DONE: what it leases is held from now on."""
         self._note(vm_id, host)
-        self.networks.give_up(vm_id)
+        self.networks.held_leases.give_up(vm_id)
 
     def gone(self, host: str) -> list[str]:
         """The host and all that was on it are gone for good. The addresses that are free by that."""
         freed = []
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ? ORDER BY vm_id", host):
-            freed += self.networks.release_given_up(row["vm_id"])
+            freed += self.networks.held_leases.release_given_up(row["vm_id"])
         self.store.db.execute("DELETE FROM given_up WHERE host = ?", (host,))
         return freed
 
@@ -65,7 +65,7 @@ class GivenUps:
         nics = json.loads(row["body"] or "{}").get("nics", ())
         doubles = []
         for nic in nics:
-            other = self.networks.hold(vm.vm_id, nic)
+            other = self.networks.held_leases.hold(vm.vm_id, nic)
             address = nic["ip"] or nic["ip6"] or nic["mac"]
             if other is None:
                 continue
@@ -83,14 +83,14 @@ class GivenUps:
     def _release_all_but(self, host: str, there: Collection[int]) -> None:
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ?", host):
             if row["vm_id"] not in there:
-                self.networks.release_given_up(row["vm_id"])
+                self.networks.held_leases.release_given_up(row["vm_id"])
                 self.store.db.execute("DELETE FROM given_up WHERE vm_id = ?", (row["vm_id"],))
 
     def ended(self, vm_id: int) -> None:
         """Note that its node has powered it off, and that it does not start with its host any more."""
         done = self.store.db.execute("UPDATE given_up SET ended = 1 WHERE vm_id = ?", (vm_id,))
         if done.rowcount:
-            self.networks.release_given_up(vm_id)
+            self.networks.held_leases.release_given_up(vm_id)
 
     def _note(self, vm_id: int, host: str) -> None:
         self.store.db.execute("INSERT OR REPLACE INTO given_up (vm_id, host, ended) VALUES (?, ?, 0)", (vm_id, host))

@@ -23,7 +23,7 @@ from ...network import addresses
 from .device_orders import lasting
 from .hosts import Hosts
 from .images import IN_USE, Images
-from .networks import Networks
+from .networks.verbs import Networks
 from .store import Store
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks import LeaseRequest
+from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 PUBLIC = {
@@ -50,7 +50,7 @@ def lease(tmp_path):
                 " VALUES (?, ?, ?, 3, 3, 'RUNNING', 1, 1, '', '', 0)",
                 [(vm_id, f"web-{vm_id}", str(vm_id)) for vm_id in machines],
             )
-            engine.networks.lease([LeaseRequest(0, vm_id, 0) for vm_id in machines])
+            engine.networks.leases.lease([LeaseRequest(0, vm_id, 0) for vm_id in machines])
         engine.close()
 
     return take

@@ -16,7 +16,7 @@ from ...ports import VmOrders, VmRecord
 from ..disks import WAYS, Disks
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from .capacity import Capacity
 from .decide import Decisions
 from .graphics_ports import GraphicsPorts

@@ -21,7 +21,7 @@ from ...ports import VmRecord, VmRequest
 from .. import unknown
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..references import id_of
 from ..store import compact
 from .assemble import Assembler, Blueprint
@@ -69,7 +69,7 @@ class Adoption:
         self.rows.store.take_ids("vms", 0)
         self.rows.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
         # What was held for it as long as the catalog did not know it is what it leases.
-        self.networks.release_given_up(vm_id)
+        self.networks.held_leases.release_given_up(vm_id)
         nics = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
         port = self.ports.adopt(asked, vm_id, host, demands, found.port)
         images = references.images_of(request.name, request.template, demands)

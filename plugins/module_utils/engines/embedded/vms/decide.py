@@ -18,7 +18,7 @@ from ...ports import VmOrders
 from .. import consoles
 from ..device_orders import lasting, nics_detached_before
 from ..disks import Disks
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..plans import given_with
 from ..scheduler import NOTHING, Held
 from ..store import compact
@@ -53,7 +53,7 @@ class Decisions:
         what is to be done about its disks and NICs (device_orders.lasting), None for what was decided before. gives:
         what the machine is to hold no more.
         """
-        self.networks.let_go(row["id"], nics_detached_before(row))
+        self.networks.held_leases.let_go(row["id"], nics_detached_before(row))
         state = VmState(row["state"]) if way is None else VmState.ACTIVE
         lcm = LcmState.LCM_INIT if way is None else way
         kept = dict(to_plain(orders), previous=vm_state_name(row["state"], row["lcm_state"]))

@@ -17,7 +17,7 @@ from ..disks import Disks
 from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..store import compact
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
@@ -44,7 +44,7 @@ class Endings:
         now = self.now()
         self.tasks.abandon(self.tasks.pending(row))
         self.images.release(row["id"], written=True, back=self.uses.back(row))
-        self.networks.release([row["id"]])
+        self.networks.leases.release([row["id"]])
         self.ports.drop_all(row["id"])
         self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
         # No secret outlives the machine: its context and passwords go with it.

@@ -21,7 +21,8 @@ from ....model.template import Template
 from ...ports import VmRecord, VmRequest
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.spread import spread
+from ..networks.verbs import Networks
 from ..references import id_of
 from ..scheduler import Homes, Scheduler
 from .assemble import Assembler, Blueprint
@@ -148,8 +149,8 @@ class Instantiation:
         }
 
     def _hosts_of(self, network: Network) -> Iterable[str]:
-        spread = self.networks.spread(network).get(id_of(network))
-        return [] if spread is None else spread.hosts
+        found = spread(self.rows.store, network).get(id_of(network))
+        return [] if found is None else found.hosts
 
     def _new_ids(self, count: int) -> list[int]:
         """New ids. Those that a host uses for machines of others are left out: no machine of such an id could start

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ....model.instantiate.demands import Demands
+from ....model.lease import LeaseRequest
 from ....model.nic import Nic
-from ..networks import LeaseRequest, Networks
+from ..networks.verbs import Networks
 from ..references import id_of
 from .template_references import References
 
@@ -38,7 +39,7 @@ class Nics:
                     LeaseRequest(id_of(network), vm_id, nic_id, ip=demand.ip, mac=demand.mac, ip6=demand.ip6)
                 )
                 places.append((vm_id, nic_id, network))
-        for (vm_id, index, network), lease in zip(places, self.networks.lease(requests)):
+        for (vm_id, index, network), lease in zip(places, self.networks.leases.lease(requests)):
             nics[vm_id].append(
                 Nic(
                     nic_id=index,

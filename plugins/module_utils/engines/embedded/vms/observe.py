@@ -15,7 +15,7 @@ from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
 from ..given_up import GivenUps
 from ..hosts import Hosts
-from ..networks import Networks
+from ..networks.verbs import Networks
 from .polls import Polls
 from .rows import VmRows
 from .transitions import Transitions
@@ -67,7 +67,9 @@ class Observation:
         self.polls.believed, self.polls.unknown = {node.host: node for node in believed}, others
         self.given_up.hear(believed, others)
         self.count_unknown()
-        self.networks.release_held({vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed))
+        self.networks.held_leases.release_held(
+            {vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed)
+        )
         return self.view.pool(ids=[vm_id for vm_id, _s, _r in moved])
 
     def _others(self, host_id: int | None, node: Observed) -> list[ObservedVm]:

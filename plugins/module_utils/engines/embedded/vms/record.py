@@ -20,7 +20,7 @@ from ..device_orders import lasting, nics_detached_before
 from ..disks import Disks, text_of
 from ..given_up import GivenUps
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..store import compact
 from .end import Endings
 from .graphics_ports import GraphicsPorts
@@ -81,10 +81,10 @@ class Recording:
             # Nodes make and grow disks first: even where something else failed, these have their SIZE.
             self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
         if done:
-            self.networks.let_go(row["id"], nics_detached_before(row))
+            self.networks.held_leases.let_go(row["id"], nics_detached_before(row))
             if left.get("detached"):
                 self.images.release(row["id"], written=True, back=self.uses.back(row), disks=left["detached"])
-            self.networks.release_kept(row["id"])
+            self.networks.held_leases.release_kept(row["id"])
             self.images.release_kept(row["id"])
             left = {}
         operation = orders_of(row).get("operation")

@@ -14,7 +14,7 @@ from ...ports import VmOrders, VmRecord
 from ..device_orders import nics_anew
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
@@ -60,13 +60,13 @@ class Recreation:
         self.images.release(vm_id, written=True, back=self.uses.back(row), stay=stay, disks=let_go)
         self.uses.acquire(vm_id, row["name"], images)
         there, coming, gone = nics_anew(old, request_of(row), template, references.network_ids(row["name"], demands))
-        self.networks.let_go(vm_id, gone)
+        self.networks.held_leases.let_go(vm_id, gone)
         # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its
         # part of the list earlier. The machine itself may get one of these addresses again.
-        held = self.networks.held_by(vm_id)
-        self.networks.release_kept(vm_id)
+        held = self.networks.held_leases.held_by(vm_id)
+        self.networks.held_leases.release_kept(vm_id)
         nics = self.nics.with_new(row, demands, there, coming, references)
-        self.networks.keep(vm_id, held)
+        self.networks.held_leases.keep(vm_id, held)
         self.ports.hold(vm_id)
         port = self.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
         blueprint = Blueprint(

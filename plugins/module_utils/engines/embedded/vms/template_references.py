@@ -19,7 +19,7 @@ from ....model.network import Network
 from ....model.states import ImageState, ImageType
 from ....model.template import Template
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..references import id_of
 from ..store import compact
 

@@ -27,7 +27,7 @@ from ..device_orders import compare, has_of, next_disk, with_lasting
 from ..disks import Disks
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from .assemble import Assembler, Blueprint, fetched_by
 from .capacity import Capacity, overhead
 from .decide import Decisions
@@ -80,7 +80,7 @@ class Updates:
         gives = self.capacity.repromise(row, host, demands)
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self.uses.acquire(vm_id, row["name"], came)
-        self.networks.let_go(vm_id, devices.gone_nics)
+        self.networks.held_leases.let_go(vm_id, devices.gone_nics)
         nics = self.nics.with_new(row, demands, devices.nics, devices.new_nics, references)
         blueprint = Blueprint(
             vm_id,

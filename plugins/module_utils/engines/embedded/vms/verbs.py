@@ -20,7 +20,7 @@ from ..disks import Disks
 from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from ..plans import Plans
 from ..store import Store
 from .actions import Actions

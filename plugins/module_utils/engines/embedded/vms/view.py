@@ -21,7 +21,7 @@ from ..device_orders import runs_with_others
 from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images import Images
-from ..networks import Networks
+from ..networks.verbs import Networks
 from .rows import VmRows, recreation_of, request_of
 from .template_references import References
 

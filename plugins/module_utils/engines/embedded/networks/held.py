@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leases that are held: they belong to no NIC or to no machine of the catalog, and nobody else gets their addresses."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ....model.lease import HeldLease
+from ....model.network import Network
+from ....network import addresses
+from ..store import Store
+from .rows import IN_RANGE, LEASED, address_range_of, range_of, read
+
+
+class HeldLeases:
+    """The leases of no NIC and those of no machine. All methods are called within a transaction of the store.
+
+    A lease of no NIC has nic_id NULL: its machine may still use the address, until its node has taken the NIC away. A
+    lease of no machine has vm_id NULL, and in nic_id the id of the machine that was given up or is not known.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def held(self) -> list[HeldLease]:
+        """All of them, with the reason for which each is held."""
+        found = []
+        networks: dict[int, Network] = {}
+        for row in self.store.rows(
+            f"SELECT l.*, v.id, v.name, g.host FROM {LEASED} WHERE l.vm_id IS NULL OR l.nic_id IS NULL"
+            " ORDER BY l.network_id, l.ar_id, l.offset"
+        ):
+            network_id = row["network_id"]
+            network = networks[network_id] = networks.get(network_id) or read(self.store, network_id)
+            lease = addresses.Calculator(range_of(network, row["ar_id"])).lease(network_id, row["offset"], None, None)
+            held = "its machine has it until it is made anew, or was off"
+            if row["vm_id"] is None:
+                held = "the catalog does not know that machine"
+                if row["host"] is not None:
+                    held = f"it was given up with host {row['host']}"
+            vm_id = row["nic_id"] if row["vm_id"] is None else row["vm_id"]
+            found.append(HeldLease(network.name, lease.mac, lease.ip, lease.ip6, vm_id, row["name"] or "", held))
+        return found
+
+    def let_go(self, vm_id: int, nics: Sequence[int]) -> None:
+        """Hold what these NICs of the machine leased, until its node has taken them away."""
+        for nic_id in nics:
+            self.store.db.execute("UPDATE leases SET nic_id = NULL WHERE vm_id = ? AND nic_id = ?", (vm_id, nic_id))
+
+    def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:
+        """The network, range and offset of each lease that is held for the machine, and for no NIC of it."""
+        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
+        return [tuple(row) for row in rows]
+
+    def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:
+        """Hold addresses that the machine leased and is to have no more, until its node has made it anew."""
+        for place in places:
+            done = self.store.db.execute("INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?, NULL)", (*place, vm_id))
+            if done.rowcount == 1:
+                self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place[:2])
+
+    def release_kept(self, vm_id: int) -> None:
+        """Give back what keep() and let_go() held for the machine."""
+        self._drop(
+            self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
+        )
+
+    def give_up(self, vm_id: int) -> None:
+        """Hold all that the machine leases, after the machine was given up with its host."""
+        self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ?1 WHERE vm_id = ?1", (vm_id,))
+
+    def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
+        """Hold the address of one NIC of a machine that was given up and is on a node again.
+
+        nic: as its node reports it. If another machine has the address already, nothing is held, and the id and name
+        of that machine are returned.
+        """
+        place = (nic["network_id"], nic["ar_id"])
+        row = self.store.row(f"SELECT * FROM address_ranges WHERE {IN_RANGE}", *place)
+        if row is None:
+            return None
+        offset = addresses.Calculator(address_range_of(row)).offset_of(
+            None, addresses.mac_number(nic["mac"], f"VM {vm_id}")
+        )
+        if offset is None:
+            return None
+        found = self.store.row(
+            "SELECT l.vm_id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
+            " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
+            *place,
+            offset,
+        )
+        if found is not None:
+            return None if found["vm_id"] is None else (found["vm_id"], found["name"])
+        self.store.db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, ?)", (*place, offset, vm_id))
+        self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place)
+        return None
+
+    def release_given_up(self, vm_id: int) -> list[str]:
+        """Give back what is held for a machine that was given up, and return the addresses for messages."""
+        rows = self.store.rows("SELECT * FROM leases WHERE vm_id IS NULL AND nic_id = ?", vm_id)
+        freed = []
+        for row in rows:
+            network = read(self.store, row["network_id"])
+            calculator = addresses.Calculator(range_of(network, row["ar_id"]))
+            lease = calculator.lease(network.id, row["offset"], None, None)
+            freed.append(f"{lease.ip or lease.ip6 or lease.mac} of network {network.name}")
+        self._drop(rows)
+        return freed
+
+    def release_held(self, seen: Collection[int], complete: bool) -> None:
+        """Give back what was held for machines that the catalog does not know, once they are on no node any more.
+
+        seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back.
+        """
+        rows = self.store.rows(
+            "SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL"
+            " AND nic_id NOT IN (SELECT vm_id FROM given_up)"
+        )
+        self._drop([row for row in rows if complete and row["nic_id"] not in seen])
+
+    def _drop(self, leases: Iterable[sqlite3.Row]) -> None:
+        for row in leases:
+            place = (row["network_id"], row["ar_id"])
+            self.store.db.execute(f"DELETE FROM leases WHERE {IN_RANGE} AND offset = ?", (*place, row["offset"]))
+            self.store.db.execute(
+                f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {IN_RANGE}",
+                (row["offset"], *place),
+            )

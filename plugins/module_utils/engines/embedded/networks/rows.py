@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows of networks and their address ranges as objects of the model, and how messages name the holder of a lease."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from ....errors import NotFound
+from ....model.network import AddressRange, Network
+from ....model.states import NetworkState
+from ....network import addresses
+from ..references import Ref, resolve
+from ..store import Store
+
+IN_RANGE = "network_id = ? AND ar_id = ?"
+# Each lease with the machine that has it, or with the one that was given up with its host and for which it is held.
+LEASED = (
+    "leases l LEFT JOIN given_up g ON l.vm_id IS NULL AND g.vm_id = l.nic_id"
+    " LEFT JOIN vms v ON v.id = coalesce(l.vm_id, g.vm_id)"
+)
+HELD_REMEDY = (
+    "What was given up with a host is free once that host was seen without it, or nebula.provision.forget_host was "
+    "told that the host is gone for good"
+)
+UNKNOWN_REMEDY = "What was made after a backup that was restored is free once all hosts were seen without it"
+
+
+def read(store: Store, ref: Ref) -> Network:
+    """The network with its ranges; NotFound, Ambiguous."""
+    row = resolve(store, "networks", ref)
+    ranges = store.rows("SELECT * FROM address_ranges WHERE network_id = ? ORDER BY ar_id", row["id"])
+    return network_of(row, [address_range_of(r) for r in ranges])
+
+
+def pool(store: Store) -> list[Network]:
+    """All networks with their ranges, by id."""
+    ranges: dict[int, list[AddressRange]] = {}
+    for row in store.rows("SELECT * FROM address_ranges ORDER BY network_id, ar_id"):
+        ranges.setdefault(row["network_id"], []).append(address_range_of(row))
+    return [network_of(row, ranges.get(row["id"], ())) for row in store.rows("SELECT * FROM networks ORDER BY id")]
+
+
+def network_of(row: sqlite3.Row, ranges: Sequence[AddressRange]) -> Network:
+    return Network(
+        id=row["id"],
+        name=row["name"],
+        uuid=row["uuid"],
+        vn_mad=row["vn_mad"],
+        bridge=row["bridge"],
+        nat=bool(row["nat"]),
+        state=NetworkState(row["state"]),
+        address_ranges=tuple(ranges),
+        attributes=json.loads(row["attributes"]),
+    )
+
+
+def address_range_of(row: sqlite3.Row) -> AddressRange:
+    return AddressRange(
+        ar_id=row["ar_id"],
+        type=row["type"],
+        size=row["size"],
+        ip=row["ip"],
+        mac=row["mac"],
+        global_prefix=row["global_prefix"],
+        ula_prefix=row["ula_prefix"],
+        used=row["used"],
+        attributes=json.loads(row["attributes"]),
+    )
+
+
+def as_json(values: Mapping[str, str]) -> str:
+    return json.dumps(dict(values), ensure_ascii=False, sort_keys=True)
+
+
+def range_of(network: Network, ar_id: int) -> AddressRange:
+    """The range of that number; NotFound names those that there are."""
+    for address_range in network.address_ranges:
+        if address_range.ar_id == ar_id:
+            return address_range
+    known = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
+    raise NotFound(
+        f"network {network.name}: address range {ar_id}", "it has none of that number", f"There are: {known}"
+    )
+
+
+def vm_named(vm_id: int | None, name: str | None) -> str:
+    """The machine in messages. name: None if the catalog has no row of it."""
+    if vm_id is None:
+        return "a machine that the catalog does not know"
+    return f"VM {name} (id {vm_id})" if name else f"VM {vm_id}"
+
+
+def given_up_named(row: sqlite3.Row) -> str:
+    """The machine of a row of LEASED that was given up, in messages."""
+    return f"{vm_named(row['id'], row['name'])}, given up with host {row['host']}"

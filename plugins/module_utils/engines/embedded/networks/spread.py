@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On how many nodes the machines of a network are."""
+
+from __future__ import annotations
+
+from ....errors import Conflict
+from ....model.network import Network, Spread
+from ....network import addresses
+from ..references import id_of
+from ..store import Store
+
+
+def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
+    """The nodes with machines that are to stay, by the id of their network, for networks with a bridge on each node.
+
+    network: of this one alone.
+    """
+    which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
+    found: dict[int, Spread] = {}
+    for row in store.rows(
+        "SELECT n.id, n.name, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
+        " JOIN vms v ON v.id = l.vm_id JOIN hosts h ON h.id = v.host_id JOIN networks n ON n.id = l.network_id"
+        f" WHERE n.vn_mad = 'bridge' AND v.wanted != 'DONE'{which} GROUP BY n.id, h.id ORDER BY n.id",
+        *values,
+    ):
+        hosts = found[row["id"]].hosts if row["id"] in found else {}
+        found[row["id"]] = Spread(row["name"], {**hosts, row["host"]: row["machines"]})
+    return found
+
+
+def refuse_second_node(store: Store, network: Network) -> None:
+    """Raise Conflict if the network has one_node, and its machines would be on several."""
+    found = spread(store, network).get(id_of(network)) if addresses.one_node(network) else None
+    if found is not None and len(found.hosts) > 1:
+        hosts = ", ".join(f"{count} on {host}" for host, count in sorted(found.hosts.items()))
+        raise Conflict(
+            f"network {network.name}: one_node",
+            f"its machines would be on {len(found.hosts)} nodes ({hosts})",
+            "Keep them on one, end those on the other, or set one_node: false",
+        )

@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks and their address ranges, in a real SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    InUse,
+    InvalidValue,
+    NoLease,
+    NotFound,
+    Unsupported,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import (
+    NEW_AR,
+    AddressRange,
+    Network,
+    to_item,
+)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.networks.conftest import (
+    PUBLIC,
+    Catalog,
+    ip4,
+    raises,
+)
+
+
+def test_what_is_stored_is_what_is_read(catalog):
+    made = catalog.public(ip4(attributes={"DNS": "10.66.0.2"}), nat=True)
+    assert (made.id, made.bridge, made.vn_mad, made.nat, made.state.name) == (0, "onebr0", "bridge", True, "READY")
+    assert made.address_ranges == (
+        AddressRange(0, "IP4", 5, ip="10.66.0.10", mac="02:00:0a:42:00:0a", attributes={"DNS": "10.66.0.2"}),
+    )
+    assert catalog.networks.info("Public") == catalog.networks.info(0) == catalog.networks.info("0") == made
+    assert catalog.networks.pool() == [made]
+
+
+def test_ids_are_never_used_again(catalog):
+    catalog.public()
+    catalog.networks.delete("Public")
+    assert catalog.public().id == 1
+    catalog.networks.add_ar("Public", ip4("10.66.0.50"))
+    catalog.networks.rm_ar("Public", 1)
+    assert [r.ar_id for r in catalog.networks.add_ar("Public", ip4("10.66.0.50")).address_ranges] == [0, 2]
+
+
+def test_a_random_mac_differs_from_range_to_range(catalog):
+    ether = AddressRange(NEW_AR, "ETHER", 10)
+    macs = {
+        catalog.networks.allocate(Network(None, f"n{i}", address_ranges=(ether,))).address_ranges[0].mac for i in "ab"
+    }
+    assert len(macs) == 2
+    assert all(mac.startswith("02:00:") for mac in macs)
+
+
+def test_a_name_or_a_bridge_is_had_once(catalog):
+    catalog.public(bridge="nbr0")
+    with raises(Conflict, "network Public", "network 0 has that name"):
+        catalog.public(bridge="nbr1")
+    other = Network(None, "Other", bridge="nbr0")
+    with raises(Conflict, "network Other", "BRIDGE = nbr0", "network Public (id 0)", "vn_mad: dummy"):
+        catalog.networks.allocate(other)
+    catalog.networks.allocate(replace(other, vn_mad="dummy"))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a\nb", " a"])
+def test_names_that_mean_something_elsewhere(catalog, name):
+    with raises(InvalidValue, "network"):
+        catalog.networks.allocate(Network(None, name))
+
+
+def test_drivers_of_later_are_refused_by_name(catalog):
+    with raises(Unsupported, "network v: VN_MAD = vxlan", "bridge, dummy"):
+        catalog.networks.allocate(Network(None, "v", vn_mad="vxlan"))
+    with raises(InvalidValue, "network d: VN_MAD = dummy", "no BRIDGE"):
+        catalog.networks.allocate(Network(None, "d", vn_mad="dummy"))
+
+
+def test_what_can_be_changed_while_addresses_are_leased(catalog):
+    network = catalog.public()
+    catalog.lease(network, 7)
+    changed = catalog.networks.update("Public", name="Office", nat=True, attributes={**PUBLIC, "DNS": "10.66.0.2"})
+    assert catalog.networks.info("Office") == replace(changed, address_ranges=catalog.networks.info(0).address_ranges)
+    for field, value in (("bridge", "other"), ("vn_mad", "dummy")):
+        with raises(InUse, f"{field.upper()} = {value}", "VM vm-7 (id 7)"):
+            catalog.networks.update("Office", nat=False, **{field: value})
+    catalog.networks.leases.release([7])
+    assert catalog.networks.update("Office", bridge="other").bridge == "other"
+    with raises(InvalidValue, "uuid"):
+        catalog.networks.update("Office", uuid="x")
+    with raises(InvalidValue, "leaves 10.67.0.0/24"):
+        catalog.networks.update("Office", nat=False, attributes={**PUBLIC, "NETWORK_ADDRESS": "10.67.0.0"})
+
+
+def test_a_network_in_use_stays(catalog):
+    network = catalog.public(ip4(size=50))
+    catalog.lease(network, *range(8))
+    with raises(InUse, "network Public: delete", "VM vm-0 (id 0)", "VM vm-4 (id 4) …", "End these machines first"):
+        catalog.networks.delete("Public")
+    catalog.networks.leases.release(range(8))
+    catalog.networks.delete("Public")
+    with raises(NotFound, "network 'Public'"):
+        catalog.networks.info("Public")
+
+
+def test_a_range_grows_and_shrinks_but_never_below_a_lease(catalog):
+    network = catalog.public(ip4(size=5))
+    assert catalog.lease(network, 1, 2, 3) == ["10.66.0.10", "10.66.0.11", "10.66.0.12"]
+    catalog.networks.update_ar("Public", ip4(size=50, ar_id=0))
+    assert catalog.networks.info("Public").address_ranges[0].size == 50
+    with raises(InUse, "10.66.0.10-10.66.0.59", "SIZE = 2, it is 50", "VM vm-3 (id 3)"):
+        catalog.networks.update_ar("Public", ip4(size=2, ar_id=0))
+    catalog.networks.update_ar("Public", ip4(size=3, ar_id=0))
+    with raises(NoLease):
+        catalog.lease(network, 4)
+    with raises(InvalidValue, "it leaves 10.66.0.0/24"):
+        catalog.networks.update_ar("Public", ip4("10.66.0.10", 5000, ar_id=0, attributes={}))
+
+
+@pytest.mark.parametrize("moved", [{"ip": "10.66.0.11"}, {"mac": "02:00:00:00:00:01"}, {"type": "ETHER", "ip": ""}])
+def test_a_range_never_moves(catalog, moved):
+    catalog.public()
+    with raises(Conflict, "never moves", "remove this one"):
+        catalog.networks.update_ar("Public", replace(ip4(ar_id=0), **moved))
+
+
+def test_a_range_in_use_stays(catalog):
+    network = catalog.public(ip4(), ip4("10.66.0.20"))
+    catalog.lease(network, (5, "10.66.0.22"))
+    with raises(InUse, "remove address range 1 [10.66.0.20-10.66.0.24]", "VM vm-5 (id 5)"):
+        catalog.networks.rm_ar("Public", 1)
+    assert [r.ar_id for r in catalog.networks.rm_ar("Public", 0).address_ranges] == [1]
+    with raises(NotFound, "address range 0", "There are: 1 [10.66.0.20-10.66.0.24]"):
+        catalog.networks.rm_ar("Public", 0)
+
+
+def test_a_second_range_that_overlaps(catalog):
+    catalog.public()
+    with raises(InvalidValue, "10.66.0.12-10.66.0.13", "shares addresses"):
+        catalog.networks.add_ar("Public", ip4("10.66.0.12", 2))
+    assert len(catalog.networks.info("Public").address_ranges) == 1
+
+
+def test_what_a_nic_takes_from_its_network(catalog):
+    network = catalog.public(ip4(attributes={"GATEWAY": "10.66.0.2", "OWN": "x"}), ip4("10.66.0.20"))
+    assert catalog.networks.nic_values(network, 0) == {**PUBLIC, "GATEWAY": "10.66.0.2", "OWN": "x"}
+    assert catalog.networks.nic_values(network, 1) == PUBLIC
+
+
+def test_what_an_earlier_task_would_have_made_is_taken_as_given(catalog):
+    item = {**to_item(Network(None, "Public", bridge="nbr0", attributes=PUBLIC)), "address_ranges": [
+        {"ar_id": 0, "type": "IP4", "ip": "10.66.0.10", "size": 5, "mac": "02:00:0a:42:00:0a"}]}  # fmt: skip
+    catalog.networks.declare(item)
+    network = catalog.networks.info("Public")
+    assert catalog.lease(network, 1) == ["10.66.0.10"]
+    grown = [
+        {"ar_id": 0, "type": "IP4", "ip": "10.66.0.10", "size": 50},
+        {"type": "IP4", "ip": "10.66.0.100", "size": 1},
+    ]
+    catalog.networks.declare({**item, "nat": True, "address_ranges": grown})
+    network = catalog.networks.info("Public")
+    assert (network.nat, [r.size for r in network.address_ranges]) == (True, [50, 1])
+    catalog.networks.leases.release([1])
+    catalog.networks.declare({"name": "Public", "state": "DONE"})
+    catalog.networks.declare({"name": "Public", "state": "DONE"})
+    assert catalog.networks.pool() == []
+
+
+def test_check_mode_keeps_nothing(tmp_path):
+    store = Store(str(tmp_path), create=True)
+    store.close()
+    store = Store(str(tmp_path), check_mode=True)
+    catalog = Catalog(store)
+    with store.transaction():
+        catalog.public()
+        assert len(catalog.networks.pool()) == 1
+    assert catalog.networks.pool() == []
+    assert sqlite3.connect(store.path).execute("SELECT COUNT(*) FROM networks").fetchone()[0] == 0
+    store.close()
