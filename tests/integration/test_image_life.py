@@ -111,7 +111,7 @@ def used(catalog):
                 "INSERT OR IGNORE INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body,"
                 " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
             )
-            engine.images.acquire(7, 0, engine.images.info(name).id, writable=writable)
+            engine.images.uses.acquire(7, 0, engine.images.info(name).id, writable=writable)
 
     return use
 
@@ -120,7 +120,7 @@ def used(catalog):
 def freed(catalog):
     def free():
         with catalog() as engine:
-            engine.images.release(7, written=True)
+            engine.images.uses.release(7, written=True)
 
     return free
 

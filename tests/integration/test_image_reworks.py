@@ -99,7 +99,7 @@ def used(catalog):
                 " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
             )
             image = engine.images.info("demo")
-            engine.images.acquire(7, 0, image.id, writable=image.persistent)
+            engine.images.uses.acquire(7, 0, image.id, writable=image.persistent)
 
     return use
 
@@ -108,7 +108,7 @@ def used(catalog):
 def freed(catalog):
     def free():
         with catalog() as engine:
-            engine.images.release(7, written=True)
+            engine.images.uses.release(7, written=True)
 
     return free
 

@@ -227,7 +227,7 @@ def test_an_image_in_use(apply, catalog, source):
             "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime) "
             "VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
         )
-        engine.images.acquire(7, 0, 0, writable=False)
+        engine.images.uses.acquire(7, 0, 0, writable=False)
     for values in ({"state": "absent"}, {"persistent": True}, {"state": "disabled"}, {"type": "DATABLOCK"}):
         done = apply(item(**values))[0]["demo"]
         assert type(done.error).__name__ == "InUse" and "web (id 7)" in str(done.error)

@@ -29,7 +29,7 @@ from ...model.vm import Vm
 from ...network import addresses
 from . import store as stores
 from .device_orders import lasting, next_disk
-from .images import image_of
+from .images.rows import image_of
 from .networks.verbs import Networks
 from .schema import VERSION
 from .store import CATALOG, PARTS, Store, compact

@@ -27,7 +27,8 @@ from ...model.saved import is_being_saved, is_saved, origin_of
 from ...model.snapshots import Snapshot, Tree
 from ...model.states import ImageState, ImageType, LcmState, vm_state_name
 from ...model.vm import Vm
-from .images import Images, image_of
+from .images.rows import image_of
+from .images.verbs import Images
 from .store import Store, compact
 
 # What a machine does meanwhile, by what is done and the state it is in.

@@ -19,7 +19,7 @@ from ..base import Engine, T
 from . import copies
 from .datastores import Datastores
 from .hosts import Hosts
-from .images import Images
+from .images.verbs import Images
 from .ledger import Audit
 from .networks.verbs import Networks
 from .store import ENDED, Store, begun, remove_ended

@@ -18,7 +18,8 @@ from ...model.plan import Observed
 from ...model.states import HostState
 from ...model.transfer import SHARED
 from ..ports import HostsPort, Ref
-from .images import Images
+from .images.returns import coming_from
+from .images.verbs import Images
 from .references import resolve
 from .store import Store
 
@@ -102,7 +103,7 @@ class Hosts(HostsPort):
 
     def delete(self, ref: Ref) -> Host:
         host = self.info(ref)
-        coming = self.images.coming_from(host.name)
+        coming = coming_from(self.store, host.name)
         if coming:
             raise InUse(
                 f"host {host.name}: delete",

@@ -22,7 +22,9 @@ from ...model.vm import Vm
 from ...network import addresses
 from .device_orders import lasting
 from .hosts import Hosts
-from .images import IN_USE, Images
+from .images.refusals import IN_USE
+from .images.states import being_cloned
+from .images.verbs import Images
 from .networks.verbs import Networks
 from .store import Store
 
@@ -308,7 +310,7 @@ class Audit:
             users[image_id] = users.get(image_id, 0) + 1
         for row in self.store.rows("SELECT image_id FROM vm_images WHERE disk_id < 0"):
             users[row["image_id"]] = users.get(row["image_id"], 0) + 1
-        cloned = self.images.being_cloned()
+        cloned = being_cloned(self.store)
         for row in self.store.rows("SELECT id, name, state, persistent FROM images ORDER BY id"):
             state = ImageState(row["state"])
             used = ImageState.USED_PERS if row["persistent"] else ImageState.USED

@@ -15,7 +15,7 @@ from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
 from ..disks import WAYS, Disks
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from .capacity import Capacity
 from .decide import Decisions

@@ -20,7 +20,7 @@ from ....model.states import VmState
 from ...ports import VmRecord, VmRequest
 from .. import unknown
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..references import id_of
 from ..store import compact

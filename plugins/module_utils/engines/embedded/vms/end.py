@@ -16,7 +16,8 @@ from ....model.transfer import SHARED
 from ..disks import Disks
 from ..given_up import GivenUps
 from ..hosts import Hosts
-from ..images import Images
+from ..images.returns import forget_host
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..store import compact
 from .graphics_ports import GraphicsPorts
@@ -43,7 +44,7 @@ class Endings:
         for it."""
         now = self.now()
         self.tasks.abandon(self.tasks.pending(row))
-        self.images.release(row["id"], written=True, back=self.uses.back(row))
+        self.images.uses.release(row["id"], written=True, back=self.uses.back(row))
         self.networks.leases.release([row["id"]])
         self.ports.drop_all(row["id"])
         self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
@@ -60,7 +61,7 @@ class Endings:
         on, and keep what no other machine could have beside them: their addresses, and the images that they write
         to."""
         for row in self.rows.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
-            shared = [] if gone or host.transfer != SHARED else self.images.written_by(row["id"])
+            shared = [] if gone or host.transfer != SHARED else self.images.uses.written_by(row["id"])
             if not gone:
                 self.given_up.give_up(row["id"], host.name)
             self.end(row, host.name, f"host {host.name} was forgotten")
@@ -68,7 +69,7 @@ class Endings:
             self.images.disable(shared)
         if gone:
             self.given_up.gone(host.name)
-        self.images.forget_host(host.name)
+        forget_host(self.images.store, host.name)
 
 
 def without_secrets(body: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ....model.image import Image
 from ....model.operations import Return
 from ....model.transfer import SHARED
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..references import id_of
 from .rows import VmRows
 
@@ -29,7 +29,7 @@ class ImageUses:
         """Note that the machine's disks use these images, by disk id. adopted: see Images.acquire."""
         for disk_id, image in images.items():
             try:
-                self.images.acquire(vm_id, disk_id, id_of(image), image.persistent, adopted)
+                self.images.uses.acquire(vm_id, disk_id, id_of(image), image.persistent, adopted)
             except NebulaError as error:
                 error.asked = f"VM {name}, disk {disk_id}: {error.asked}"
                 raise

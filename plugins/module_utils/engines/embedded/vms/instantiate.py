@@ -20,7 +20,7 @@ from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.spread import spread
 from ..networks.verbs import Networks
 from ..references import id_of

@@ -19,7 +19,7 @@ from ...ports import VmRecord
 from ..device_orders import lasting, nics_detached_before
 from ..disks import Disks, text_of
 from ..given_up import GivenUps
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..store import compact
 from .end import Endings
@@ -79,13 +79,13 @@ class Recording:
         done = not recreation and (outcome.error is None if outcome.fitted is None else outcome.fitted)
         if outcome.state != "PROLOG_FAILURE" and (done or not left.get("grown")):
             # Nodes make and grow disks first: even where something else failed, these have their SIZE.
-            self.images.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+            self.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
         if done:
             self.networks.held_leases.let_go(row["id"], nics_detached_before(row))
             if left.get("detached"):
-                self.images.release(row["id"], written=True, back=self.uses.back(row), disks=left["detached"])
+                self.images.uses.release(row["id"], written=True, back=self.uses.back(row), disks=left["detached"])
             self.networks.held_leases.release_kept(row["id"])
-            self.images.release_kept(row["id"])
+            self.images.uses.release_kept(row["id"])
             left = {}
         operation = orders_of(row).get("operation")
         if done and (operation == "recreate" or self.tasks.found_state(row) not in WITH_MEMORY):

@@ -13,7 +13,7 @@ from ....model.template import Template
 from ...ports import VmOrders, VmRecord
 from ..device_orders import nics_anew
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..references import id_of
 from .assemble import Assembler, Blueprint
@@ -56,8 +56,8 @@ class Recreation:
         # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
         # for the old domain; neither where it never opened them.
         unopened = self.capacity.never_made(row)
-        let_go = None if away or unopened else self.images.keep(vm_id, {id_of(image) for image in images.values()})
-        self.images.release(vm_id, written=True, back=self.uses.back(row), stay=stay, disks=let_go)
+        let_go = None if away or unopened else self.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
+        self.images.uses.release(vm_id, written=True, back=self.uses.back(row), stay=stay, disks=let_go)
         self.uses.acquire(vm_id, row["name"], images)
         there, coming, gone = nics_anew(old, request_of(row), template, references.network_ids(row["name"], demands))
         self.networks.held_leases.let_go(vm_id, gone)

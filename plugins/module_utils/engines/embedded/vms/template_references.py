@@ -18,7 +18,7 @@ from ....model.instantiate.validate import refusals as refusals_of
 from ....model.network import Network
 from ....model.states import ImageState, ImageType
 from ....model.template import Template
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..references import id_of
 from ..store import compact

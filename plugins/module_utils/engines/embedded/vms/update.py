@@ -26,7 +26,7 @@ from ...ports import VmOrders, VmRecord
 from ..device_orders import compare, has_of, next_disk, with_lasting
 from ..disks import Disks
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from .assemble import Assembler, Blueprint, fetched_by
 from .capacity import Capacity, overhead

@@ -19,7 +19,7 @@ from ...ports import VmOrders, VmRecord, VmRequest, VmsPort
 from ..disks import Disks
 from ..given_up import GivenUps
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..plans import Plans
 from ..store import Store

@@ -20,7 +20,7 @@ from ...ports import VmRecord
 from ..device_orders import runs_with_others
 from ..given_up import GivenUps
 from ..hosts import Hosts
-from ..images import Images
+from ..images.verbs import Images
 from ..networks.verbs import Networks
 from .rows import VmRows, recreation_of, request_of
 from .template_references import References

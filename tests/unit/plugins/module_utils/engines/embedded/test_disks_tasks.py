@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.disks import WAYS, Disks, text_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images import Images
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,

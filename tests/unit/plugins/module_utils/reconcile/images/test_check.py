@@ -133,7 +133,7 @@ def test_what_a_machine_writes_to_is_not_read_meanwhile(engine: EmbeddedEngine) 
             "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime) "
             "VALUES (0, 'vm', 'uuid', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
         )
-        engine.images.acquire(0, 0, 0, writable=True)
+        engine.images.uses.acquire(0, 0, 0, writable=True)
     for mode in (OFFLINE, LIVE):
         with pytest.raises(InUse, match="image demo: it is persistent, and a machine writes to it"):
             target_of(engine, item(name="demo"), mode)

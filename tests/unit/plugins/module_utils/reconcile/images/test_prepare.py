@@ -395,7 +395,7 @@ def test_what_a_machine_rests_on_is_not_prepared(engine: EmbeddedEngine, applian
             "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime) "
             "VALUES (0, 'vm', 'uuid', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
         )
-        engine.images.acquire(0, 0, 0, writable=False)
+        engine.images.uses.acquire(0, 0, 0, writable=False)
     done = prepare(engine, name="demo")
     assert isinstance(done.error, InUse)
     assert str(done.error) == ("image demo (id 0): prepare: it is used by 1 machine. End these machines first")

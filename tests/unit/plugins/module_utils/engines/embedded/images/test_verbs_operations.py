@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images import returns
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.schema import VERSION
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG
 from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
@@ -36,7 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import rewrite
 
 # A catalog with an image in each operation, as the version wrote it that had them as texts of five grammars.
-VERSION_4 = Path(__file__).resolve().parents[5] / "fixtures" / "catalog" / "version_4.sql"
+VERSION_4 = Path(__file__).resolve().parents[6] / "fixtures" / "catalog" / "version_4.sql"
 HOST = 'node "1" \\ é'
 GROWN = {"size": 9, "generation": 1, "sha256": "", "notes": {"was": ["älter"], "sparse": 1}}
 REWRITTEN = {**GROWN, "format": "qcow2", "luks_secret": "", "snapshots": ""}
@@ -106,7 +107,7 @@ def test_what_is_on_a_host_is_awaited_from_there(engine: EmbeddedEngine) -> None
         "may-return": HOST,
         "saved-away": "node2",
     }
-    assert engine.images.coming_from(HOST) == ["may-return", "returns"]
+    assert returns.coming_from(engine.store, HOST) == ["may-return", "returns"]
     back = engine.images.returned("returns")
     assert (back.state, back.operation, back.generation) == (ImageState.READY, None, 1)
     # Its machine is not known to have run: there may be nothing.
@@ -114,7 +115,7 @@ def test_what_is_on_a_host_is_awaited_from_there(engine: EmbeddedEngine) -> None
 
 
 def test_what_was_on_a_host_that_is_forgotten_never_comes(engine: EmbeddedEngine) -> None:
-    engine.images.forget_host(HOST)
+    returns.forget_host(engine.store, HOST)
     for name in ("returns", "may-return"):
         assert (engine.images.info(name).state, engine.images.info(name).operation) == (ImageState.ERROR, None)
     assert comes_from(engine.images.info("saved-away").operation) == "node2"

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images whose newest content is on a host, and comes back to the front-end."""
+
+from __future__ import annotations
+
+from ....model import operations
+from ....model.image import Image
+from ....model.states import ImageState
+from ..store import Store
+from .rows import image_of
+from .states import raise_generation, rest
+
+
+def coming_from(store: Store, host: str) -> list[str]:
+    """The names of the images whose files are on their way from that host."""
+    rows = store.rows("SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", *operations.returns_from(host))
+    return [row["name"] for row in rows]
+
+
+def forget_host(store: Store, host: str) -> None:
+    """Make the images ERROR whose files were to come from that host, and never will."""
+    error = f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
+    returns = operations.returns_from(host)
+    for row in store.rows("SELECT images.*, 0 AS vms FROM images WHERE operation IN (?, ?)", *returns):
+        came(store, image_of(row), error)
+
+
+def came(store: Store, image: Image, error: str) -> None:
+    """Write that the file of the image has come back, or with an error that it never will."""
+    store.db.execute("UPDATE images SET operation = '' WHERE id = ?", (image.id,))
+    # Copies of it on nodes have older content.
+    raise_generation(store, image.id, 1)
+    if error:
+        store.db.execute(
+            "UPDATE images SET state = ?, error = ? WHERE id = ?", (int(ImageState.ERROR), error, image.id)
+        )
+    else:
+        rest(store, image.id)
