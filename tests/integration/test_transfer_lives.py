@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfer_key, transfers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals, datastore
@@ -562,7 +562,7 @@ def test_in_check_mode_nothing_moves(data):
 
 
 def test_nothing_of_ours_is_left_of_a_front_end_that_is_removed(site):
-    key = Path(transfers.place(str(site.root)))
+    key = Path(transfer_key.place(str(site.root)))
     (key / "sending.abc").mkdir()
     with site.engine() as engine, engine.session():
         engine.hosts.delete("node1")

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node,
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, OWN, SSH, PlannedImage
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfer_key, transfers
 from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals
 
 MIB = 1024 * 1024
@@ -114,7 +114,7 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(rsync, "USER", "root")
     node.update(str(there), lambda before: replace(before, catalog="c", plan=1))
     arrivals.make_places(str(there))
-    with sshd_for(tmp_path / "sshd", there, transfers.public_key(str(root), False)) as server:
+    with sshd_for(tmp_path / "sshd", there, transfer_key.public_key(str(root), False)) as server:
         yield Site(root, there, server.host)
 
 
@@ -180,7 +180,7 @@ def test_another_host_is_not_spoken_to(site):
 
 def test_the_key_can_do_nothing_else(site):
     (site.there / "secret").write_text("s")
-    exchange = rsync.Exchange(transfers.place(str(site.root)), rsync.Peer("node1", "127.0.0.1", **{
+    exchange = rsync.Exchange(transfer_key.place(str(site.root)), rsync.Peer("node1", "127.0.0.1", **{
         key: site.host[key] for key in ("port", "keys")
     }, user="root"))  # fmt: skip
     for name in ("../secret", str(site.there / "secret"), "/etc/hostname"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host import node
 from ..host.files import read_limited, write_atomically
-from ..install.next_step import MARK
+from ..model.installed import MARK
 from ..model.plain import from_plain, json_value, to_plain
 from ..model.plan import PlannedVm, TaskOutcome
 from ..storage.datastore import vm_directory

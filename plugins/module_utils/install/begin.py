@@ -9,9 +9,11 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import WrongState
+from ..model import installed
+from ..model.installed import INSTALLED
 from . import next_step
 from .belongings import id_of, media_of, templates_of
-from .next_step import INSTALLED, machine_name
+from .next_step import machine_name
 from .preflight import check_answers, check_drivers, check_host, check_iso, check_templates, refuse_taken
 from .spec import Spec
 from .work import Outcome, Settings, Work, is_there
@@ -95,7 +97,7 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
 
 def _was_heard(work: Work, spec: Spec) -> bool:
     """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
-    told = work.image is not None and work.image.unfinished == INSTALLED and next_step.TOOK in work.image.attributes
+    told = work.image is not None and work.image.unfinished == INSTALLED and installed.TOOK in work.image.attributes
     return told and spec.shape.end == next_step.PATTERN and spec.state != "installed"
 
 

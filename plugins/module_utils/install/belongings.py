@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import Conflict, NotFound
+from ..model import installed
 from ..model.image import Image
 from ..model.template import StoredTemplate
 from ..reconcile.images import decide
@@ -37,13 +38,13 @@ def remove_images(engine: Engine, names: Sequence[str]) -> bool:
 def media_of(engine: Engine, install: str) -> list[str]:
     """Names of the images that are there for that installation alone."""
     names = [media_name(install, what) for what in next_step.MEDIA]
-    ours = [image.name for image in engine.images.pool() if image.attributes.get(next_step.MARK) == install]
+    ours = [image.name for image in engine.images.pool() if image.attributes.get(installed.MARK) == install]
     return [name for name in names if name in ours]
 
 
 def templates_of(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
     """Templates of the installation's machine, and of the machine that tries the image."""
-    marks = {machine_name(image): next_step.MARK} | ({trial_name(image): next_step.TRIES} if trial else {})
+    marks = {machine_name(image): installed.MARK} | ({trial_name(image): installed.TRIES} if trial else {})
     return [
         stored
         for stored in engine.templates.pool()

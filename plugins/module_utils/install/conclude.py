@@ -8,6 +8,8 @@ from __future__ import annotations
 from ..engines.base import Engine
 from ..errors import WrongState
 from ..host import files
+from ..model import installed
+from ..model.installed import INSTALLED, INSTALLING
 from ..model.states import ImageState, ImageType
 from ..reconcile import templates
 from ..reconcile.images import change
@@ -15,7 +17,7 @@ from ..storage import datastore
 from . import next_step
 from .begin import ends
 from .belongings import id_of, media_of, refuse_template, remove_images, remove_templates
-from .next_step import INSTALLED, INSTALLING, trial_name
+from .next_step import trial_name
 from .spec import Spec
 from .work import Outcome, Settings, Work
 
@@ -35,7 +37,7 @@ def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
     if work.image.unfinished == INSTALLING:
         work.seconds = max(0, settings.now - work.record.stime)
     with engine.session():
-        attributes = {**work.image.attributes, next_step.TOOK: str(work.seconds or 0)}
+        attributes = {**work.image.attributes, installed.TOOK: str(work.seconds or 0)}
         work.image = engine.images.update(id_of(work.image), unfinished=INSTALLED, attributes=attributes)
     work.changed, work.step = True, next_step.FINISH
     work.how = str(heard.get("how") or "")
@@ -78,7 +80,7 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     if work.step == next_step.VERIFY:
         name = trial_name(spec.name)
         with engine.session():
-            refuse_template(engine, name, next_step.TRIES, spec.name)
+            refuse_template(engine, name, installed.TRIES, spec.name)
             item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
             done, _views, warnings = templates.apply_all(engine, [item], False)
             for each in done:
@@ -100,7 +102,7 @@ def conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome
     believed = heard is not None and bool(heard.get("verified"))
     if believed and work.step == next_step.VERIFY and work.image is not None and work.trial is not None:
         with engine.session():
-            attributes = {**work.image.attributes, next_step.VERIFIED: "YES"}
+            attributes = {**work.image.attributes, installed.VERIFIED: "YES"}
             work.image = engine.images.update(id_of(work.image), attributes=attributes)
         work.changed, work.step = True, next_step.DONE
         work.how = str((heard or {}).get("said") or "")

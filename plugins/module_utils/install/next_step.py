@@ -16,20 +16,9 @@ from xml.etree import ElementTree as ET
 
 from ..model import defaults, rules, values
 from ..model.image import Image
+from ..model.installed import INSTALLED, INSTALLING, MARK, TOOK, TRIES, VERIFIED
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
-from ..model.vm import Vm
-
-# An attribute of the template, and so of the machine, that installs: the image's name.
-MARK = "INSTALLS"
-# That of the machine that tries the image.
-TRIES = "TRIES"
-# Attributes of the image: which ISO it was installed from, in how many seconds, and whether its guest was believed.
-FROM, TOOK, VERIFIED = "INSTALLED_FROM", "INSTALLED_IN", "VERIFIED"
-# What is said of one installation is not said of an image that is made of its image.
-OF_ONE = (FROM, TOOK, VERIFIED, MARK)
-# Image.unfinished: machines may be writing into it; the installer has done so to its end.
-INSTALLING, INSTALLED = "installing", "installed"
 
 # Steps.
 MAKE = "make"
@@ -177,12 +166,6 @@ def was_started(machine: Optional[Machine], generation: int, seen_generation: in
     if machine.seen == "POWEROFF":
         return machine.ended == "guest" or (machine.ended == "unknown" and machine.written)
     return machine.seen == "RUNNING"
-
-
-def starts_with_host(vm: Vm, wanted: str) -> bool:
-    """Whether a host that boots is to start the machine by itself. One that installs would do it a second time, over
-    what it has already written."""
-    return wanted == "RUNNING" and MARK not in vm.attributes
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
 from ..errors import Conflict, NebulaError, WrongState
+from ..model import installed
 from ..model.image import Image
 from ..model.plan import VmOutcome
 from ..model.reader import twice
@@ -81,7 +82,7 @@ def _image_of(engine: Engine, record: VmRecord) -> Image | None:
 
 def _installs(record: VmRecord) -> str:
     """The image that the machine installs, "" if it is another's machine."""
-    return record.request.get(next_step.MARK) if record.request is not None else ""
+    return record.request.get(installed.MARK) if record.request is not None else ""
 
 
 def find(
@@ -91,7 +92,7 @@ def find(
     image = work.image = pool.get(spec.name)
     record = work.record = records.get(machine_name(spec.name))
     trial = records.get(trial_name(spec.name))
-    for other, mark in ((record, next_step.MARK), (trial, next_step.TRIES)):
+    for other, mark in ((record, installed.MARK), (trial, installed.TRIES)):
         if other is not None and (other.request is None or other.request.get(mark) != spec.name):
             raise Conflict(
                 f"{spec.where}: machine {other.name}",
@@ -101,7 +102,7 @@ def find(
     work.trial = trial
     if image is not None and spec.state != "absent":
         _refuse_others(spec, image)
-    if image is not None and not image.attributes.get(next_step.FROM):
+    if image is not None and not image.attributes.get(installed.FROM):
         work.image = None  # not ours to give up
     work.machine = _machine(work, settings)
     written = work.image is not None and work.machine is None and _is_written(work.image)
@@ -112,12 +113,12 @@ def find(
         raise spec.missing
     if spec.state != "absent":
         _refuse_changes(spec, work)
-    took = work.image.attributes.get(next_step.TOOK, "") if work.image is not None else ""
+    took = work.image.attributes.get(installed.TOOK, "") if work.image is not None else ""
     work.seconds = int(took) if took.isdigit() else None
 
 
 def _refuse_others(spec: Spec, image: Image) -> None:
-    origin = image.attributes.get(next_step.FROM, "")
+    origin = image.attributes.get(installed.FROM, "")
     if not origin:
         raise Conflict(
             f"{spec.where}: image {spec.name}",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NotFound, WrongState
+from ..model import installed
 from ..model.datastore import default_for
 from ..model.image import Image
 from ..model.instantiate.demands import demands
@@ -30,11 +31,11 @@ from .work import Outcome, Settings, Work
 
 def refuse_taken(engine: Engine, spec: Spec) -> None:
     """Conflict where something else has a name that is to be taken."""
-    refuse_template(engine, machine_name(spec.name), next_step.MARK, spec.name)
-    refuse_template(engine, trial_name(spec.name), next_step.TRIES, spec.name)
+    refuse_template(engine, machine_name(spec.name), installed.MARK, spec.name)
+    refuse_template(engine, trial_name(spec.name), installed.TRIES, spec.name)
     names = [media_name(spec.name, what) for what in next_step.MEDIA]
     for image in engine.images.pool():
-        if image.name in names and image.attributes.get(next_step.MARK) != spec.name:
+        if image.name in names and image.attributes.get(installed.MARK) != spec.name:
             raise Conflict(
                 f"{spec.where}: image {image.name}",
                 f"there is one of that name (id {image.id}) that has nothing to do with it",

@@ -16,8 +16,10 @@ from ..engines.base import Engine
 from ..errors import NebulaError, NotFound, WrongState
 from ..host import files
 from ..host.files import explained
+from ..model import installed
 from ..model.datastore import default_for
 from ..model.image import Image
+from ..model.installed import INSTALLING
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
 from ..reconcile import templates
@@ -28,7 +30,7 @@ from . import media as installer_media
 from .begin import refuse_undecided
 from .belongings import apply_images, id_of, media_of, refuse_template, remove_images, remove_templates
 from .media import Facts
-from .next_step import INSTALLING, Media, machine_name, media_name, trial_name
+from .next_step import Media, machine_name, media_name, trial_name
 from .observe import find
 from .preflight import check_answers, check_kernel, kernel_places, refuse_no_cd, refuse_taken
 from .spec import Spec
@@ -140,7 +142,7 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
         bus=spec.shape.bus,
         # From its first moment, so that nobody else stores something into it, or takes it for a disk of his own.
         unfinished=INSTALLING,
-        attributes={next_step.FROM: spec.iso.image, next_step.VERIFIED: "NO"},
+        attributes={installed.FROM: spec.iso.image, installed.VERIFIED: "NO"},
     )
     with engine.session():
         image = work.image = engine.images.allocate(wanted)
@@ -206,7 +208,7 @@ def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any)
     name = media_name(spec.name, what)
     with _unnamed(os.path.dirname(engine.images.info(spec.name).source), content) as path:
         # By that attribute it is known as ours to remove.
-        ours = {next_step.MARK: spec.name}
+        ours = {installed.MARK: spec.name}
         apply_images(engine, [{"name": name, "type": kind.name, "path": path, "remote_src": True, "attributes": ours}])
     with engine.session():
         engine.images.update(name, origin=f"{what} of install {spec.name}")
@@ -236,7 +238,7 @@ def _ready(engine: Engine, work: Work, template: Template) -> None:
     """The template, and the image's word that a machine will write into it: both, or neither."""
     name = machine_name(work.name)
     with engine.session():
-        refuse_template(engine, name, next_step.MARK, work.name)
+        refuse_template(engine, name, installed.MARK, work.name)
         done, _views, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}], False)
         for item in done:
             if item.error is not None:

@@ -15,7 +15,7 @@ from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
 from ..host.download import is_url, without_secrets
-from ..model import defaults
+from ..model import defaults, installed
 from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import LONGEST, check_name, nearest
@@ -195,7 +195,7 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
         known = [*pool]
         if path in known:
             return Iso(path)
-        origin = pool[install].attributes.get(next_step.FROM) if install in pool else ""
+        origin = pool[install].attributes.get(installed.FROM) if install in pool else ""
         if origin and origin in (path, _name_of(path)):
             # It is not asked for once the image is made.
             return Iso(origin)

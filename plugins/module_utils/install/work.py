@@ -12,6 +12,7 @@ from typing import Any
 from ..engines.ports import VmRecord
 from ..errors import NebulaError
 from ..host.files import explain
+from ..model import installed
 from ..model.image import Image
 from ..model.plan import Observed
 from ..sync import Item
@@ -105,7 +106,7 @@ def row(work: Work) -> dict[str, Any]:
         step = "given up" if not is_there(work) else "to be given up"
         step = "ready, and left as it is" if work.step in (next_step.DONE, next_step.VERIFY) else step
     elif work.step == next_step.DONE and image is not None:
-        step = "ready, verified" if image.attributes.get(next_step.VERIFIED) == "YES" else "ready, not verified"
+        step = "ready, verified" if image.attributes.get(installed.VERIFIED) == "YES" else "ready, not verified"
     return {
         "name": work.name,
         "step": step or "refused",

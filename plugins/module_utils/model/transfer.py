@@ -19,6 +19,8 @@ BASE, OWN, ENDED, SAVED = "base", "own", "ended", "saved"
 SENT = (BASE, OWN)
 # Before the name of a file that a machine writes to: it is nobody's base.
 OWN_PREFIX = "own-"
+# Behind the name of a file that has arrived: the name of a second file, which states the size and digest of the first.
+CHECK = ".json"
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(?:0|[1-9]\d{0,17})")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NebulaError
-from ..install.next_step import MARK, starts_with_host
 from ..model.audit import (
     DIFFERENCE,
     UNFINISHED,
@@ -23,6 +22,7 @@ from ..model.audit import (
     VmFile,
 )
 from ..model.disk import Disk
+from ..model.installed import MARK, starts_with_host
 from ..model.network import OWN_BRIDGES, Network
 from ..model.operations import comes_from
 from ..model.plain import to_plain

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The front-end's own: the catalog and the directories of images; begun, and removed again."""
+"""The catalog and the directories of images on the front-end: how they are made, and removed again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from ..host import mounts
 from ..host.files import remove_empty_directory, remove_file, sync_directory
 from ..model.image import Image
 from ..model.states import ImageState
-from ..storage import uploads
+from ..storage import datastore_mark, uploads
 from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
 from ..storage.importer import NEW, PART, reserved
 from ..sync import Item, Result
-from . import transfers
+from . import transfer_key
 from .images import store
-from .nodes import transfer
 
 # How long the end of a catalog waits for an image that is being stored.
 IMPORT_SECONDS = 60.0
@@ -43,13 +42,13 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     before: dict[str, Any] = {"catalog": begun, "directories": not missing}
     after: dict[str, Any] = {"catalog": True, "directories": True}
     if not check_mode:
-        # Of one that an older version began it is no change to be told.
-        transfer.mark(root, catalog)
-    told = {"root": root, "catalog": catalog, "transfer_key": ""}
+        # The result does not report this: an older version may have begun the catalog without a mark.
+        datastore_mark.write(root, catalog)
+    shown = {"root": root, "catalog": catalog, "transfer_key": ""}
     if params.get("transfer_key"):
-        before["transfer_key"], after["transfer_key"] = transfers.has_key(root), True
-        told["transfer_key"] = transfers.public_key(root, check_mode)
-    return Result([Item("frontend", before, after)], {"frontend": told})
+        before["transfer_key"], after["transfer_key"] = transfer_key.has_key(root), True
+        shown["transfer_key"] = transfer_key.public_key(root, check_mode)
+    return Result([Item("frontend", before, after)], {"frontend": shown})
 
 
 def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -120,8 +119,8 @@ def tidy(params: Mapping[str, Any]) -> None:
     here, that there is something left."""
     root = params["root"]
     sources.remove_kept(root)
-    transfers.remove_key(root)
-    transfer.unmark(root)
+    transfer_key.remove_key(root)
+    datastore_mark.remove(root)
     images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
     for directory in (*images, os.path.join(root, "datastores")):
         # One that holds something is a node's, or somebody's.

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,53 +21,28 @@ from ..host.files import (
     explained,
     lock,
     make_directory,
-    remove_empty_directory,
     remove_file,
     settle,
     sync_directory,
     write_atomically,
 )
-from ..host.rsync import KEY, KNOWN, SENDING, Exchange, Peer, key
+from ..host.rsync import Exchange, Peer
 from ..model.deliveries import generations_of, returning
 from ..model.image import Image
 from ..model.operations import comes_from
 from ..model.plain import from_plain
 from ..model.plan import Observed
 from ..model.states import ImageState
-from ..model.transfer import OWN_PREFIX, PlannedImage, is_past, name_of
-from ..storage import arrivals, formats
+from ..model.transfer import CHECK, OWN_PREFIX, PlannedImage, is_past, name_of
+from ..storage import formats
 from ..storage.datastore import MIB, RETURN, protect, require_space
 from ..sync import Item, Result
+from .transfer_key import place
 
-DIRECTORY = "ssh"
 LOCK_SECONDS = 4 * 3600
 # Hosts that are sent to or fetched from at once.
 AT_ONCE = 4
 _BLOCK = 1 << 20
-
-
-def place(root: str) -> str:
-    return os.path.join(root, DIRECTORY)
-
-
-def has_key(root: str) -> bool:
-    return os.path.exists(os.path.join(place(root), f"{KEY}.pub"))
-
-
-def public_key(root: str, check_mode: bool) -> str:
-    """The front-end's own; "" in check mode where there is none yet."""
-    return "" if check_mode and not has_key(root) else key(place(root))
-
-
-def remove_key(root: str) -> None:
-    """With the host keys that were told. Whatever else is there stays."""
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(place(root)):
-            if name in (KEY, f"{KEY}.pub") or name.startswith(f"{KNOWN}.") or name.endswith(arrivals.CHECK):
-                remove_file(os.path.join(place(root), name))
-            elif name.startswith(SENDING):
-                shutil.rmtree(os.path.join(place(root), name), ignore_errors=True)
-    remove_empty_directory(place(root))
 
 
 def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
@@ -143,11 +117,11 @@ def _send_one(exchange: Exchange, image: PlannedImage, root: str) -> None:
     digest = image.sha256 or _digest(image.path)
     exchange.push(image.path, f"in/{image.name}")
     # The same image may be on its way to another host.
-    check = os.path.join(place(root), f"{exchange.peer.name}.{image.name}{arrivals.CHECK}")
+    check = os.path.join(place(root), f"{exchange.peer.name}.{image.name}{CHECK}")
     try:
         # Last: where it is, the other is whole.
         write_atomically(check, json.dumps({"size": size, "sha256": digest}), mode=0o600, sync=False)
-        exchange.push(check, f"in/{image.name}{arrivals.CHECK}")
+        exchange.push(check, f"in/{image.name}{CHECK}")
     finally:
         remove_file(check)
 

@@ -38,13 +38,12 @@ from ..host.files import (
     sync_directory,
 )  # fmt: skip
 from ..model.plan import Plan
-from ..model.transfer import ENDED, OWN, OWN_PREFIX, SAVED, SENT, PlannedImage, is_name
+from ..model.transfer import CHECK, ENDED, OWN, OWN_PREFIX, SAVED, SENT, PlannedImage, is_name
 from .datastore import disk_path, protect, room, vm_directory
 
 CACHE = "cache"
 PLACE = "transfer"
 IN, OUT = f"{PLACE}/in", f"{PLACE}/out"
-CHECK = ".json"
 # In the cache, before the name of a file that is about to get its own.
 COMING = ".coming-"
 LOCK_SECONDS = 3600

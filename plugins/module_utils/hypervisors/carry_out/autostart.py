@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 
 from ...errors import NebulaError
-from ...install.next_step import starts_with_host
+from ...model.installed import starts_with_host
 from .job import Job
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from ...context import cache, iso9660
 from ...errors import NebulaError
 from ...host import node
-from ...install.next_step import starts_with_host
 from ...model.disk import DiskFiles
+from ...model.installed import starts_with_host
 from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
 from ...model.vm import Vm
 from ...storage import disks, transfer

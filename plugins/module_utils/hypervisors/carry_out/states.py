@@ -10,7 +10,7 @@ from dataclasses import replace
 from ...context import cache
 from ...host import console
 from ...host.files import remove_file
-from ...install.next_step import MARK
+from ...model.installed import MARK
 from ..record import CHECKPOINT, PARTIAL, was_started
 from . import autostart, definition, disk_tasks, fence, ports, removal, suspension
 from .job import Job

@@ -19,8 +19,8 @@ from ...errors import (
     WrongState,
 )
 from ...guest_disk.customize import recipes
-from ...install.next_step import OF_ONE
 from ...model.image import Image, refuse_unfinished
+from ...model.installed import OF_ONE
 from ...model.specification import ALWAYS, UNUSED
 from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType

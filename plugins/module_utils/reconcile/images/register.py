@@ -23,9 +23,9 @@ from ...errors import (
 )
 from ...guest_disk.customize import recipes
 from ...host.download import is_url, without_secrets
-from ...install.next_step import OF_ONE
 from ...model.datastore import default_for, type_for
 from ...model.image import Image
+from ...model.installed import OF_ONE
 from ...model.operations import Clone
 from ...model.states import ImageState, ImageType
 from ...storage import formats, importer

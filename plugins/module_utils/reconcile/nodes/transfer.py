@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shlex
@@ -18,8 +17,7 @@ from ...host import node, rsync
 from ...host.command import find, run
 from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from ...model.transfer import METHODS, SHARED, SSH
-from ...storage import arrivals
-from ...storage.datastore import MARKER, image_directory
+from ...storage import arrivals, datastore_mark
 
 AUTO = "auto"
 CHOICES = (AUTO, *METHODS)
@@ -28,31 +26,12 @@ LARGEST = 1 << 16
 _TIMEOUT = 60
 
 
-def mark(root: str, catalog: str) -> bool:
-    """On the front-end: let nodes that have the datastores know whose they are."""
-    return bool(catalog) and write_atomically(marker(root), catalog + "\n", mode=0o444)
-
-
-def unmark(root: str) -> None:
-    """With what killed runs left of writing it."""
-    directory, name = os.path.split(marker(root))
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.listdir(directory):
-            if entry.startswith(f".{name}.") and entry.endswith(".tmp"):
-                remove_file(os.path.join(directory, entry))
-    remove_file(marker(root))
-
-
-def marker(root: str) -> str:
-    return os.path.join(image_directory(root), MARKER)
-
-
 def method_of(wanted: str, root: str, catalog: str) -> str:
     """shared or ssh. `auto`: by whether the catalog's datastore is on this node."""
     if wanted != AUTO:
         return wanted
     try:
-        told = read_limited(marker(root), LARGEST, follow=False).decode()
+        told = read_limited(datastore_mark.path(root), LARGEST, follow=False).decode()
     except (NebulaError, UnicodeDecodeError):
         return SSH
     return SHARED if told.strip() == catalog else SSH

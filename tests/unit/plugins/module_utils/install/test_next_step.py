@@ -18,11 +18,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.install.next_step
     Seen,
     Shape,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 SOMEBODYS = Image(1, "debian", ImageType.DATABLOCK, ImageState.READY, persistent=True)
 BLANK = replace(SOMEBODYS, unfinished=INSTALLING)
@@ -30,8 +30,8 @@ WRITTEN = replace(BLANK, state=ImageState.USED_PERS)
 HALF = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLING)
 WHOLE = replace(BLANK, state=ImageState.USED_PERS, unfinished=INSTALLED)
 ALONE = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLED)
-OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={next_step.VERIFIED: "NO"})
-BELIEVED = replace(OS, attributes={next_step.VERIFIED: "YES"})
+OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={installed.VERIFIED: "NO"})
+BELIEVED = replace(OS, attributes={installed.VERIFIED: "YES"})
 
 RUNS = Machine(7, "RUNNING", "RUNNING", "RUNNING")
 OFF = replace(RUNS, seen="POWEROFF", ended="guest")
@@ -62,7 +62,7 @@ ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
         (SOMEBODYS, RUNS, next_step.FOREIGN),
         (replace(SOMEBODYS, state=ImageState.USED_PERS), None, next_step.FOREIGN),
         (replace(BLANK, generation=1), None, next_step.FOREIGN),
-        (replace(BLANK, attributes={next_step.TOOK: "9"}), None, next_step.FOREIGN),
+        (replace(BLANK, attributes={installed.TOOK: "9"}), None, next_step.FOREIGN),
         (replace(BLANK, persistent=False), None, next_step.FOREIGN),
         # Decided, and nothing done; or done, and not recorded.
         (WRITTEN, DECIDED, next_step.WAIT),
@@ -186,12 +186,6 @@ def test_a_start_that_nobody_recorded(machine, seen, started):
     assert next_step.was_started(machine, 3, seen) is started
 
 
-def test_only_machines_that_install_do_not_start_with_their_host():
-    vm = Vm(1, "u", "web", "kvm", 1.0, 64)
-    assert next_step.starts_with_host(vm, "RUNNING") and not next_step.starts_with_host(vm, "POWEROFF")
-    assert not next_step.starts_with_host(replace(vm, attributes={next_step.MARK: "debian"}), "RUNNING")
-
-
 # -- ends -------------------------------------------------------------------------------------------------------------
 GUEST = Seen("POWEROFF", "guest", quiet=9)
 
@@ -267,7 +261,7 @@ def test_the_disk_boots_first_and_then_the_iso():
     made = next_step.template(Shape("debian", "debian.iso"), Media(), Template())
     assert [disk["IMAGE"] for disk in made.vectors("DISK")] == ["debian", "debian.iso"]
     assert made.vector("OS")["BOOT"] == "disk0,disk1"
-    assert made.get(next_step.MARK) == "debian" and made.get("MEMORY") == "2048"
+    assert made.get(installed.MARK) == "debian" and made.get("MEMORY") == "2048"
     assert not made.vectors("RAW")
 
 

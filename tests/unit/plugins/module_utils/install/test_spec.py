@@ -18,9 +18,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     NotFound,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.media import Facts
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, check_media, spec_of
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -208,7 +208,7 @@ def test_an_iso_that_is_nowhere(engine):
 
 def test_an_iso_of_which_the_image_was_installed_may_be_gone(engine):
     with engine.session():
-        engine.images.allocate(Image(None, "debian", attributes={next_step.FROM: "gone.iso"}))
+        engine.images.allocate(Image(None, "debian", attributes={installed.FROM: "gone.iso"}))
     assert spec_of({**BASE, "iso": "gone.iso"}, engine, {}).iso == Iso("gone.iso")
     for item in ({"iso": "other.iso"}, {"iso": "gone.iso", "name": "another"}):
         with pytest.raises(InvalidValue, match="no image of that name"):

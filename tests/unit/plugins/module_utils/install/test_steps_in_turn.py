@@ -19,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import NOT_FINISHED, Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -26,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import da
 
 ITEM = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": True}, "size": 4}
 WRITTEN = {
-    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": next_step.INSTALLING,
+    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": installed.INSTALLING,
     "error": NOT_FINISHED, "generation": 1,
 }  # fmt: skip
 
@@ -65,7 +66,7 @@ def errors(outcome):
 
 def stored(engine, content=b"", **fields):
     """The image that is installed, as a run has left it."""
-    attributes = {next_step.FROM: "debian.iso", next_step.VERIFIED: "NO", **fields.pop("attributes", {})}
+    attributes = {installed.FROM: "debian.iso", installed.VERIFIED: "NO", **fields.pop("attributes", {})}
     with engine.session():
         image = engine.images.allocate(Image(None, "debian", attributes=attributes, size=4, format="raw", **fields))
     place = Path(image.source)
@@ -180,7 +181,7 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0])
-    assert engine.images.info("debian").unfinished == next_step.INSTALLED and outcome.vms == []
+    assert engine.images.info("debian").unfinished == installed.INSTALLED and outcome.vms == []
     outcome = told(engine, "prepared", {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.CONVERT] and not outcome.waits
     outcome = told(engine, "converted", {"state": "installed", "verify": False})
@@ -222,7 +223,7 @@ def test_nothing_is_made_for_what_is_said_to_be_installed(engine, state):
     ],
 )
 def test_what_is_finished_needs_nothing_any_more(engine, inputs):
-    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={next_step.VERIFIED: "YES"})
+    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={installed.VERIFIED: "YES"})
     outcome = begun(engine, inputs)
     assert not errors(outcome) and due(outcome) == [next_step.DONE]
     assert not outcome.works[0].changed and not goes_on(outcome.works[0])

@@ -28,6 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, row
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
@@ -137,7 +138,7 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "prepared"))
     image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state) == (ImageType.DATABLOCK, True, ImageState.READY)
-    assert (image.unfinished, image.attributes[next_step.FROM]) == (next_step.INSTALLING, "debian.iso")
+    assert (image.unfinished, image.attributes[installed.FROM]) == (installed.INSTALLING, "debian.iso")
     assert os.path.getsize(image.source) == 4 * MIB and templates(engine) == [NAME]
     assert outcome.vms == [{"name": NAME, "template": NAME, "state": "running"}]
     assert [(wait["name"], wait["machine"], wait["end"], wait["fresh"]) for wait in outcome.waits] == [
@@ -156,13 +157,13 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "recorded", waited=heard(engine), now=stime + 90))
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     assert row(outcome.works[0])["seconds"] == 90 and outcome.works[0].how == "its guest"
-    assert engine.images.info("debian").unfinished == next_step.INSTALLED
+    assert engine.images.info("debian").unfinished == installed.INSTALLED
     deploy(engine, outcome.vms)
 
     outcome = well(call(engine, "converted"))
     image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state, image.error) == (ImageType.OS, False, ImageState.READY, "")
-    assert image.attributes[next_step.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
+    assert image.attributes[installed.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
     assert templates(engine) == [TRIAL] and outcome.vms == [{"name": TRIAL, "template": TRIAL, "state": "running"}]
     assert outcome.patterns == {TRIAL: r"\blogin:"} and outcome.timeout == 300
     deploy(engine, outcome.vms)
@@ -216,7 +217,7 @@ def test_what_is_given_up_leaves_nothing(engine: EmbeddedEngine) -> None:
 
 def test_giving_up_leaves_a_finished_image_as_it_is(engine: EmbeddedEngine) -> None:
     with engine.session():
-        image = engine.images.allocate(Image(None, "debian", attributes={next_step.FROM: "debian.iso"}))
+        image = engine.images.allocate(Image(None, "debian", attributes={installed.FROM: "debian.iso"}))
         engine.images.update(image.id, state=ImageState.READY)
     outcome = well(call(engine, "prepared", {"state": "absent"}))
     assert not outcome.works[0].changed and row(outcome.works[0])["step"] == "ready, and left as it is"
@@ -275,7 +276,7 @@ def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
     for state in ("recorded", "converted", "concluded"):
         outcome = well(call(engine, state, {"state": "absent"}))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.images.info("debian") == image and image.unfinished == next_step.INSTALLED
+    assert engine.images.info("debian") == image and image.unfinished == installed.INSTALLED
 
 
 def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -> None:
@@ -296,7 +297,7 @@ def test_what_another_run_went_on_with_is_not_recorded(engine: EmbeddedEngine) -
     for waited in ([], heard(engine, installed=False), heard(engine, name="other")):
         outcome = well(call(engine, "recorded", waited=waited))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.images.info("debian").unfinished == next_step.INSTALLING
+    assert engine.images.info("debian").unfinished == installed.INSTALLING
 
 
 def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> None:
@@ -392,7 +393,7 @@ def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEn
     for what, content in (("kernel", b"kernel" * 500), ("initrd", b"initrd" * 900)):
         image = engine.images.info(f"install-debian-{what}")
         assert Path(image.source).read_bytes() == content
-        assert image.attributes == {next_step.MARK: "debian"} and image.origin == f"{what} of install debian"
+        assert image.attributes == {installed.MARK: "debian"} and image.origin == f"{what} of install debian"
     text = str(engine.templates.info(NAME).template.to_mapping())
     assert "install-debian-kernel" in text and "install-debian-initrd" in text
     deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])

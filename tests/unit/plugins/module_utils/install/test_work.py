@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.install import ne
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import Machine
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import WORDS, Outcome, Work, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 
@@ -23,7 +24,7 @@ STEPS = (
     next_step.FOREIGN, next_step.BROKEN, next_step.FINISH, next_step.CONVERT, next_step.VERIFY, next_step.DONE,
 )  # fmt: skip
 MACHINE = Machine(3, "RUNNING", "RUNNING", "RUNNING")
-HALF = Image(7, "debian", type=ImageType.DATABLOCK, state=ImageState.ERROR, unfinished=next_step.INSTALLING)
+HALF = Image(7, "debian", type=ImageType.DATABLOCK, state=ImageState.ERROR, unfinished=installed.INSTALLING)
 WHOLE = Image(7, "debian", state=ImageState.READY)
 RECORD = VmRecord(3, "install-debian", "u", "RUNNING", "RUNNING", "node1", "kvm", 1, 1.0, 1, 2048)
 
@@ -48,7 +49,7 @@ def test_each_step_has_its_words() -> None:
         (work(next_step.UNSURE, machine=MACHINE), "off, and nobody knows whether it is installed"),
         (work(next_step.DONE, image=WHOLE), "ready, not verified"),
         (
-            work(next_step.DONE, image=Image(7, "debian", attributes={next_step.VERIFIED: "YES"})),
+            work(next_step.DONE, image=Image(7, "debian", attributes={installed.VERIFIED: "YES"})),
             "ready, verified",
         ),
         (work(next_step.MAKE, state="absent"), "given up"),

@@ -105,34 +105,6 @@ def test_a_port_that_is_none_is_named(port):
     assert f"host node1: port {str(port)!r}: it is no port. Set nebula_transfer_port" in str(caught.value)
 
 
-# -- the key ----------------------------------------------------------------------------------------------------------
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs openssh-client")
-def test_the_key_is_made_once_and_not_in_check_mode(tmp_path):
-    root = str(tmp_path / "nebula")
-    assert (transfers.public_key(root, True), transfers.has_key(root)) == ("", False)
-    assert list(tmp_path.iterdir()) == []
-    made = transfers.public_key(root, False)
-    assert made.startswith("ssh-ed25519 ")
-    assert transfers.has_key(root)
-    assert transfers.public_key(root, False) == transfers.public_key(root, True) == made
-
-
-def test_all_of_ours_goes_with_the_key_and_nothing_else(root):
-    place = root / "ssh"
-    names = ("id_ed25519", "id_ed25519.pub", "known_hosts.node1", f"node1.{UUID}-0.json", "config", "known_hosts")
-    for name in names:
-        (place / name).touch()
-    (place / "sending.abc").mkdir()
-    (place / "sending.abc" / "link").symlink_to("/nowhere")
-    transfers.remove_key(str(root))
-    assert sorted(path.name for path in place.iterdir()) == ["config", "known_hosts"]
-    for name in ("config", "known_hosts"):
-        (place / name).unlink()
-    transfers.remove_key(str(root))
-    assert not place.exists()
-    transfers.remove_key(str(root))
-
-
 # -- what is sent -----------------------------------------------------------------------------------------------------
 @needs_rsync
 def test_a_file_is_sent_with_what_it_has_to_be(root, there, planned):

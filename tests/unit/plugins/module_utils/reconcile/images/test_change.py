@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
@@ -189,7 +189,7 @@ def test_an_image_in_error_is_enabled_with_the_file_that_it_has(engine: Embedded
         *(
             (
                 [ImageState.READY],
-                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {next_step.FROM: "x.iso"}},
+                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {installed.FROM: "x.iso"}},
                 keys,
                 WrongState,
                 [f"(id 0): {told}: it is being installed", "Wait for its end, or give it up"],
@@ -199,7 +199,7 @@ def test_an_image_in_error_is_enabled_with_the_file_that_it_has(engine: Embedded
                 ({"persistent": True}, "persistent"),
                 ({"firmware": "UEFI", "bus": "sata"}, "firmware, bus"),
                 ({"state": "disabled"}, "state"),
-                ({"attributes": {next_step.FROM: None}}, next_step.FROM),
+                ({"attributes": {installed.FROM: None}}, installed.FROM),
             )
         ),
     ],

@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Con
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SHARED, SSH
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import transfer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_mark
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 NAME = f"{CATALOG}-3"
@@ -35,36 +36,10 @@ def no_user(monkeypatch):
     return f"user {NOBODYS}"
 
 
-# -- shared or ssh ----------------------------------------------------------------------------------------------------
-def test_the_catalogs_mark_is_written_once_and_taken_away_with_what_kills_left(root):
-    assert transfer.mark(str(root), CATALOG)
-    assert not transfer.mark(str(root), CATALOG)
-    place = root / "datastores" / "1"
-    mark = place / ".nebula-catalog"
-    assert str(mark) == transfer.marker(str(root))
-    assert mark.read_text() == f"{CATALOG}\n"
-    assert mark.stat().st_mode & 0o777 == 0o444
-    (place / ".nebula-catalog.tmp").touch()
-    (place / "..nebula-catalog.x1.tmp").touch()
-    transfer.unmark(str(root))
-    assert [path.name for path in place.iterdir()] == [".nebula-catalog.tmp"]
-    transfer.unmark(str(root))
-
-
-def test_a_catalog_without_a_name_marks_nothing(root):
-    assert not transfer.mark(str(root), "")
-    assert list((root / "datastores" / "1").iterdir()) == []
-
-
-def test_where_there_is_no_datastore_no_mark_is_taken_away(tmp_path):
-    transfer.unmark(str(tmp_path / "none"))
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("wanted", [SHARED, SSH])
 def test_what_is_said_is_done_whatever_is_there(root, wanted):
     assert transfer.method_of(wanted, str(root), CATALOG) == wanted
-    transfer.mark(str(root), CATALOG)
+    datastore_mark.write(str(root), CATALOG)
     assert transfer.method_of(wanted, str(root), CATALOG) == wanted
 
 
