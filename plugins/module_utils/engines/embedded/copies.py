@@ -20,6 +20,7 @@ from typing import Callable
 
 from ...errors import CatalogError, Conflict, ForeignObject, InvalidValue, NebulaError
 from ...host.files import explained, lock, remove_file, sync_directory
+from ...model import orders
 from ...model.backup import Copy, Restored, Stranger
 from ...model.image import Image
 from ...model.plain import from_plain, to_plain
@@ -28,11 +29,12 @@ from ...model.states import ImageState, LcmState, VmState
 from ...model.vm import Vm
 from ...network import addresses
 from . import store as stores
-from .device_orders import lasting, next_disk
+from .device_orders import next_disk
 from .images.rows import image_of
 from .networks.verbs import Networks
 from .schema import VERSION
 from .store import CATALOG, PARTS, Store, compact
+from .vms.rows import orders_of
 
 # Between what the nodes know and what is decided next.
 PLANS_APART = 1000
@@ -256,14 +258,11 @@ def _adjust(
     error: str,
     now: int,
 ) -> None:
-    left = lasting(row)
-    if json.loads(row["orders"]).get("operation") == "recreate":
-        # Whether it was made anew since, nobody knows; if not, it has what it was to lose until it is off.
-        left["refitted"] = True
+    left = orders.write(orders.after_restore(orders_of(row)))
     store.db.execute(
         "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = ?,"
         " seq = seq + 1 WHERE id = ?",
-        (generation, wanted, settled, state, lcm_state, error, json.dumps(left), row["id"]),
+        (generation, wanted, settled, state, lcm_state, error, left, row["id"]),
     )
     store.db.execute(
         "INSERT INTO history (vm_id, step, time, host, state, action, reason)"

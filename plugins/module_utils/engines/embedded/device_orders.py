@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -22,8 +20,6 @@ from ...model.template import Template
 from ...model.vm import Vm
 from .store import Store
 
-# Of a machine's orders, what stays until its node has done it, whatever else is decided and recorded meanwhile.
-_LASTING = ("detached", "grown", "refitted")
 # What names the network of a NIC.
 _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 
@@ -96,39 +92,3 @@ def next_disk(store: Store, vm: Vm) -> int:
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[devices.Has, ...]]:
     """What a machine has, by the catalog's plain form of it."""
     return devices.has_of(body.get("disks", ()), body.get("nics", ()))
-
-
-def lasting(row: sqlite3.Row) -> dict[str, Any]:
-    """What was decided about a machine's disks and NICs, and is not done yet: detached (ids of the disks that it is to
-    have no more), grown (ids of those that are to be larger), refitted (whether it has to be off, or to be changed
-    while it runs, to have those that it is to have)."""
-    orders: dict[str, Any] = json.loads(row["orders"])
-    if isinstance(orders.get("detached"), dict):
-        # As it was written down before disks and NICs of machines that are off came and went.
-        orders["detached"] = orders["detached"].get("disks", [])
-    return {key: orders[key] for key in _LASTING if orders.get(key)}
-
-
-def nics_detached_before(row: sqlite3.Row) -> list[int]:
-    """Ids of the NICs that a release before wrote down to be taken away: their leases are the machine's yet."""
-    detached = json.loads(row["orders"]).get("detached")
-    return list(detached.get("nics", ())) if isinstance(detached, dict) else []
-
-
-def runs_with_others(row: sqlite3.Row) -> bool:
-    """Whether a machine may have other disks or NICs than it is to have, and no start that is decided changes that."""
-    orders: dict[str, Any] = json.loads(row["orders"])
-    return bool(lasting(row)) and (bool(row["settled"]) or orders.get("found") == "RUNNING")
-
-
-def with_lasting(row: sqlite3.Row, devices: Devices, refitted: bool) -> dict[str, Any]:
-    """The same once `devices` are decided, too. refitted: they are not all that the machine had."""
-    before = lasting(row)
-    gone = set(devices.gone_disks)
-    grown = (set(before.get("grown", ())) | set(devices.grown)) - gone
-    found = {
-        "detached": sorted(gone.union(before.get("detached", ()))),
-        "grown": sorted(grown),
-        "refitted": refitted or bool(before.get("refitted")),
-    }
-    return {key: value for key, value in found.items() if value}

@@ -30,6 +30,7 @@ from ...model.vm import Vm
 from .images.rows import image_of
 from .images.verbs import Images
 from .store import Store, compact
+from .vms.rows import orders_of
 
 # What a machine does meanwhile, by what is done and the state it is in.
 WAYS = {
@@ -174,8 +175,7 @@ class Disks:
 
     def found_state(self, row: sqlite3.Row) -> str:
         """The state in which a machine was when it was last recorded."""
-        found = "" if row["settled"] else json.loads(row["orders"]).get("found")
-        return str(found or vm_state_name(row["state"], row["lcm_state"]))
+        return orders_of(row).found or vm_state_name(row["state"], row["lcm_state"])
 
     def refuse_tasked(self, row: sqlite3.Row, gone: Collection[int]) -> None:
         """WrongState for a disk that is to go, and to be saved before; what else was to be done with it goes, too."""
@@ -189,14 +189,12 @@ class Disks:
 
     def pending(self, row: sqlite3.Row) -> tuple[DiskTask, ...]:
         """What is decided and not recorded yet."""
-        if row["settled"]:
-            return ()
-        return tuple(from_plain(DiskTask, task) for task in json.loads(row["orders"]).get("tasks", ()))
+        return orders_of(row).tasks
 
     def _is_made_anew(self, row: sqlite3.Row) -> bool:
         """Whether that is decided and not done, of a machine that may have written to its disks."""
         # Its host may have failed to: then the next decision has it done.
-        if json.loads(row["orders"]).get("operation") != "recreate":
+        if not orders_of(row).recreates:
             return False
         ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED')"
         return self.found_state(row) not in _NOT_STARTED or self.store.row(ran, row["id"]) is not None

@@ -16,17 +16,18 @@ from typing import Any
 
 from ...errors import CatalogError, NebulaError
 from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
+from ...model.orders import DONE
 from ...model.plain import from_plain
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
 from ...network import addresses
-from .device_orders import lasting
 from .hosts import Hosts
 from .images.refusals import IN_USE
 from .images.states import being_cloned
 from .images.verbs import Images
 from .networks.verbs import Networks
 from .store import Store
+from .vms.rows import orders_of
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
 REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
@@ -131,7 +132,7 @@ class Audit:
 
     def _vm(self, row: sqlite3.Row, vm: Vm) -> LedgerVm:
         state = vm_state_name(row["state"], row["lcm_state"])
-        settled, left = bool(row["settled"]), lasting(row)
+        settled, left = bool(row["settled"]), orders_of(row).lasting
         return LedgerVm(
             vm,
             row["host"] or "",
@@ -140,8 +141,8 @@ class Audit:
             settled,
             row["generation"],
             row["error"],
-            awaits=bool(left),
-            detached=tuple(left.get("detached", ())),
+            awaits=left != DONE,
+            detached=left.detached,
         )
 
     def _unreadable(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
@@ -178,7 +179,7 @@ class Audit:
             for disk in vm.disks:
                 if disk.image_id is not None:
                     expected.uses[vm.vm_id, disk.disk_id] = (disk.image_id, int(disk.save))
-            for disk_id in lasting(row).get("detached", ()):
+            for disk_id in orders_of(row).detached:
                 # It has that until its node has taken it away.
                 if disk_id in noted:
                     expected.uses[vm.vm_id, disk_id] = noted[disk_id]

@@ -8,29 +8,27 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...context.sources import Sources
-from ...model import defaults
 from ...model.context import ContextFile
 from ...model.host import Host
 from ...model.network import OWN_BRIDGES
 from ...model.operations import returns_from
+from ...model.orders import Held
 from ...model.owner import Owner
 from ...model.plain import from_plain
 from ...model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ...model.states import ImageType
 from ...model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
 from ...model.vm import Vm
-from .device_orders import lasting
 from .disks import Disks
 from .given_up import GivenUps
 from .hosts import Hosts
-from .scheduler import Held
 from .store import Store, chunks
 from .vms.polls import Polls
+from .vms.rows import orders_of
 
 # States in which all of a machine's disks are there.
 _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -128,12 +126,11 @@ class Plans:
 
     def _is_unmade(self, row: sqlite3.Row) -> bool:
         """Whether the machine's disks are to be made."""
-        anew = json.loads(row["orders"]).get("operation") == "recreate"
-        return anew or self.disks.found_state(row) not in _WITH_DISKS
+        return orders_of(row).recreates or self.disks.found_state(row) not in _WITH_DISKS
 
     def _planned(self, row: sqlite3.Row) -> PlannedVm:
-        orders, left = json.loads(row["orders"]), lasting(row)
-        gives = _given(orders)
+        orders = orders_of(row)
+        gives = orders.gives
         if row["wanted"] == "DONE":
             gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
         return PlannedVm(
@@ -141,16 +138,16 @@ class Plans:
             vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
             generation=row["generation"],
             wanted=row["wanted"],
-            operation=orders.get("operation", "") if row["wanted"] != "DONE" else "",
-            hard=orders.get("hard", False),
-            shutdown_timeout=orders.get("shutdown_timeout", defaults.SHUTDOWN_SECONDS),
+            operation=orders.operation if row["wanted"] != "DONE" else "",
+            hard=orders.hard,
+            shutdown_timeout=orders.shutdown_timeout,
             seq=row["seq"],
-            previous=orders.get("previous", ""),
-            tasks=self.disks.pending(row),
-            decided=orders.get("decided", 0),
-            detached=tuple(left.get("detached", ())),
-            grown=tuple(left.get("grown", ())),
-            refitted=left.get("refitted", False),
+            previous=orders.previous,
+            tasks=orders.tasks,
+            decided=orders.decided,
+            detached=orders.detached,
+            grown=orders.grown,
+            refitted=orders.refitted,
             gives_memory=gives.memory,
             gives_cpu=gives.cpu,
         )
@@ -198,17 +195,6 @@ class Plans:
 
 def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImage:
     return PlannedImage(kind, name_of(row["uuid"], row["generation"]), row["name"], row["source"], sha256)
-
-
-def given_with(row: sqlite3.Row, gives: Held) -> dict[str, dict[str, float]]:
-    """For the orders of a machine: what it is to hold no more, with what was decided of that and is not done yet."""
-    before = Held() if row["settled"] else _given(json.loads(row["orders"]))
-    memory, cpu = before.memory + gives.memory, before.cpu + gives.cpu
-    return {"gives": {"memory": memory, "cpu": cpu}} if memory or cpu else {}
-
-
-def _given(orders: Mapping[str, Any]) -> Held:
-    return Held(**orders.get("gives", {}))
 
 
 def _lacking(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> Held:

@@ -13,21 +13,11 @@ from ...errors import NebulaError, NoCapacity, NotFound, WrongState
 from ...model import rules
 from ...model.host import Host
 from ...model.network import Network
+from ...model.orders import NOTHING, Held
 from ...model.states import HostState
 from ...network import addresses
 
 CPU_ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Held:
-    """What machines of a host hold that they are to hold no more: MiB, with what their hypervisor takes, and CPU."""
-
-    memory: int = 0
-    cpu: float = 0.0
-
-
-NOTHING = Held()
 
 
 @dataclass

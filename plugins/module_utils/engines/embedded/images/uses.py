@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
-from ....model import operations
+from ....model import operations, orders
 from ....model.image import NOT_FINISHED
 from ....model.operations import Return
 from ....model.states import ImageState
-from ..device_orders import lasting
 from ..store import Store
 from .refusals import BEING_CLONED, CLONE_REMEDY, REMEDIES, refuse_away, users
 from .states import raise_generation, rest
@@ -152,7 +151,7 @@ class Uses:
             " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",
             image_id,
         )
-        return all(row["disk_id"] in lasting(row).get("detached", ()) for row in rows)
+        return all(row["disk_id"] in orders.of(row["orders"], bool(row["settled"])).detached for row in rows)
 
     def _spec(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)

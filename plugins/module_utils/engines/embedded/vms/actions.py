@@ -89,8 +89,8 @@ class Actions:
 
     def _tasked(self, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
         if task is not None:
-            orders = orders_of(row) if not row["settled"] else {}
-            known = VmOrders(**{key: orders[key] for key in ("hard", "shutdown_timeout", "operation") if key in orders})
+            before = orders_of(row)
+            known = VmOrders(before.hard, before.shutdown_timeout, before.operation)
             way = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             if row["settled"]:
                 way = WAYS.get((task.kind, self.tasks.state_then(row)), way)

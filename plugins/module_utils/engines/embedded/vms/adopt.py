@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 from ....errors import Conflict, NotFound, WrongState
-from ....model import rules
+from ....model import orders, rules
 from ....model.host import Host
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.validate import refusals as refusals_of
@@ -23,7 +23,6 @@ from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..references import id_of
-from ..store import compact
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts
@@ -128,7 +127,7 @@ class Adoption:
             "seq": found.seq,
             "wanted": found.state,
             "settled": found.compared is not None,
-            "orders": "{}" if found.compared is not None else compact({"operation": ADOPT, "found": found.state}),
+            "orders": orders.write(orders.after_adoption(found.state, found.compared is not None)),
             "cpu": demands.cpu,
             "memory": demands.memory,
             "overhead": overhead(host, demands),

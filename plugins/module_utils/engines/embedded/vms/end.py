@@ -10,6 +10,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ....model import orders
 from ....model.host import Host
 from ....model.states import VmState
 from ....model.transfer import SHARED
@@ -50,9 +51,9 @@ class Endings:
         self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
         # No secret outlives the machine: its context and passwords go with it.
         self.rows.store.db.execute(
-            "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = '{}',"
+            "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = ?,"
             " request = '[]', body = ? WHERE id = ?",
-            (VmState.DONE, now, compact(without_secrets(json.loads(row["body"]))), row["id"]),
+            (VmState.DONE, now, orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), row["id"]),
         )
         self.rows.remember([(row["id"], host, "DONE", "terminate", reason)], now)
 

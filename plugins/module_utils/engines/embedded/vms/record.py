@@ -12,20 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....errors import StalePlan
+from ....model import orders
 from ....model.operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
-from ..device_orders import lasting, nics_detached_before
 from ..disks import Disks, text_of
 from ..given_up import GivenUps
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from ..store import compact
 from .end import Endings
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
-from .rows import VmRows, orders_of, recreation_of
+from .rows import VmRows, orders_of
 from .transitions import Transitions
 from .update import WITH_MEMORY
 from .view import View
@@ -73,24 +72,20 @@ class Recording:
         if outcome.state == "DONE":
             self.endings.end(row, host)
             return
-        left = lasting(row)
-        # A recreation that failed is still to be done: the domain may be the old one, with all that it had.
-        recreation = {} if outcome.error is None else recreation_of(row)
-        done = not recreation and (outcome.error is None if outcome.fitted is None else outcome.fitted)
-        if outcome.state != "PROLOG_FAILURE" and (done or not left.get("grown")):
+        before, failed = orders_of(row), outcome.error is not None
+        done = orders.is_done(before, failed, outcome.fitted)
+        if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
             # Nodes make and grow disks first: even where something else failed, these have their SIZE.
             self.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
         if done:
-            self.networks.held_leases.let_go(row["id"], nics_detached_before(row))
-            if left.get("detached"):
-                self.images.uses.release(row["id"], written=True, back=self.uses.back(row), disks=left["detached"])
+            self.networks.held_leases.let_go(row["id"], before.detached_nics)
+            if before.detached:
+                self.images.uses.release(row["id"], written=True, back=self.uses.back(row), disks=before.detached)
             self.networks.held_leases.release_kept(row["id"])
             self.images.uses.release_kept(row["id"])
-            left = {}
-        operation = orders_of(row).get("operation")
-        if done and (operation == "recreate" or self.tasks.found_state(row) not in WITH_MEMORY):
+        if done and (before.recreates or self.tasks.found_state(row) not in WITH_MEMORY):
             self.ports.drop_held(row["id"])
-        anew = operation or self.tasks.found_state(row) not in WITH_MEMORY
+        anew = before.operation or self.tasks.found_state(row) not in WITH_MEMORY
         if outcome.error is None and anew:
             self.transitions.drop_former(row["id"])
         error = text_of(outcome.error)
@@ -99,9 +94,10 @@ class Recording:
         wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
         if wanted == "DONE":
             return  # it is half taken away: every plan contains it until it is gone
+        left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
         self.rows.store.db.execute(
             "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
-            (wanted, error, compact({**left, **recreation}), outcome.vm_id),
+            (wanted, error, left, outcome.vm_id),
         )
 
     def _left_as(self, state: str, row: sqlite3.Row) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ....model.orders import RECREATE
 from ....model.owner import Owner
 from ....model.states import LcmState
 from ....model.template import Template
@@ -85,6 +86,6 @@ class Recreation:
         self.rows.write_request(
             body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
         )
-        orders = VmOrders(hard=True, operation="recreate")
+        orders = VmOrders(hard=True, operation=RECREATE)
         self.decisions.decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
         return replace(self.view.one(vm_id), warnings=warnings)

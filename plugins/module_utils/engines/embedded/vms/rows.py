@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....errors import NotFound
+from ....model import orders
+from ....model.orders import Orders
 from ....model.plain import from_plain, to_plain
 from ....model.states import LcmState, VmState
 from ....model.template import Template
@@ -92,23 +94,14 @@ def vm_of(row: sqlite3.Row) -> Vm:
     return from_plain(Vm, json.loads(row["body"]))
 
 
-def orders_of(row: sqlite3.Row) -> dict[str, Any]:
-    """What was decided about the machine, and how it is to be done."""
-    orders: dict[str, Any] = json.loads(row["orders"])
-    return orders
+def orders_of(row: sqlite3.Row) -> Orders:
+    """The orders in force of a machine: what it still owes."""
+    return orders.of(row["orders"], bool(row["settled"]))
 
 
 def request_of(row: sqlite3.Row) -> Template:
     """What the machine was asked to be."""
     return Template.from_attributes(json.loads(row["request"]))
-
-
-def recreation_of(row: sqlite3.Row) -> dict[str, Any]:
-    """The orders of a recreation that was decided, and is not recorded as done; empty where there is none."""
-    orders = orders_of(row)
-    if orders.get("operation") != "recreate":
-        return {}
-    return {"operation": "recreate", "hard": True, "decided": orders.get("decided") or row["generation"]}
 
 
 def numbers_of(name: str) -> tuple[VmState, LcmState]:

@@ -17,13 +17,14 @@ from ....model.disk import Disk
 from ....model.instantiate.build import Kept
 from ....model.instantiate.demands import Demands
 from ....model.names import check_name
+from ....model.orders import DONE, with_devices
 from ....model.owner import Owner
 from ....model.plain import to_plain
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.vm import Vm
 from ...ports import VmOrders, VmRecord
-from ..device_orders import compare, has_of, next_disk, with_lasting
+from ..device_orders import compare, has_of, next_disk
 from ..disks import Disks
 from ..hosts import Hosts
 from ..images.verbs import Images
@@ -34,7 +35,7 @@ from .decide import Decisions
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .nics import Nics
-from .rows import VmRows, request_of, vm_of
+from .rows import VmRows, orders_of, request_of, vm_of
 from .template_references import References
 from .view import View, hostname_of
 
@@ -104,11 +105,14 @@ class Updates:
         )
         renamed = body.name != vm.name
         acting = [change for change in changes if change.how != "catalog"]
-        left = with_lasting(row, devices, any(change.attribute in DEVICES for change in acting))
-        if renamed or body.context != vm.context or acting or (row["settled"] and left):
+        refitted = any(change.attribute in DEVICES for change in acting)
+        left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
+        if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
             state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             action = "rename" if renamed else "updateconf"
-            self.decisions.decide(row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, left=left, gives=gives)
+            self.decisions.decide(
+                row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives
+            )
         return replace(self.view.one(vm_id), warnings=warnings)
 
     def rename(self, vm_id: int, name: str) -> VmRecord:

@@ -17,12 +17,11 @@ from ....model.owner import Owner
 from ....model.plain import from_plain
 from ....model.states import VmState, vm_state_name
 from ...ports import VmRecord
-from ..device_orders import runs_with_others
 from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from .rows import VmRows, recreation_of, request_of
+from .rows import VmRows, orders_of, request_of
 from .template_references import References
 
 
@@ -125,8 +124,8 @@ def record_of(
         position=row["position"],
         error=row["error"],
         outdated=outdated,
-        awaits=row["orders"] != "{}" and runs_with_others(row),
-        recreates=bool(row["settled"]) and bool(recreation_of(row)),
+        awaits=orders_of(row).awaits(bool(row["settled"])),
+        recreates=bool(row["settled"]) and orders_of(row).recreates,
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

@@ -448,7 +448,7 @@ def test_one_that_was_to_be_made_anew_may_have_still_what_it_was_to_lose(coming,
     ((first, uuid, generation), second) = known(coming)
     raised(coming, copy, node(copy, (first, uuid, generation + 1), second), current=copy)
     # It is not made anew by this, and gives nothing back before it was off.
-    assert [row[0] for row in coming.rows("SELECT orders FROM vms ORDER BY id")] == ['{"refitted": true}', "{}"]
+    assert [row[0] for row in coming.rows("SELECT orders FROM vms ORDER BY id")] == ['{"refitted":true}', "{}"]
 
 
 # -- taking its place --------------------------------------------------------------------------------------------------

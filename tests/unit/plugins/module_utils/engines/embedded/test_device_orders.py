@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -14,10 +13,6 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.device_orders import (
     compare,
-    lasting,
-    nics_detached_before,
-    runs_with_others,
-    with_lasting,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -147,60 +142,6 @@ def test_no_id_is_used_twice_however_often_they_come_and_go(steps):
         next_disk = max([next_disk, *(number + 1 for number in disks)])
         vm = machine(disks, nics, next_nic=max([vm.next_nic, *(number + 1 for number in nics)]))
         before = wanted
-
-
-# -- what a machine is to have no more ---------------------------------------------------------------------------------
-
-
-def row(settled=0, **orders):
-    return {"settled": settled, "orders": json.dumps(orders)}
-
-
-@pytest.mark.parametrize("settled", [0, 1])
-def test_what_is_decided_and_not_done_is_known(settled):
-    """Also after something else of the machine was recorded."""
-    left = {"detached": [1], "grown": [0], "refitted": True}
-    assert lasting(row(settled, hard=True, **left)) == left
-    assert lasting(row(settled)) == {}
-
-
-@pytest.mark.parametrize(
-    ("settled", "orders", "runs"),
-    [
-        (1, {"refitted": True}, True),
-        (1, {}, False),
-        (0, {"refitted": True, "found": "RUNNING"}, True),
-        # Its start is decided, or that it stays off.
-        (0, {"refitted": True, "found": "POWEROFF"}, False),
-        (0, {"found": "RUNNING"}, False),
-    ],
-)
-def test_a_machine_may_run_with_others_than_it_is_to_have(settled, orders, runs):
-    assert runs_with_others(row(settled, **orders)) is runs
-
-
-def test_what_a_release_before_wrote_down_is_known():
-    assert lasting(row(detached={"disks": [1], "nics": [0]})) == {"detached": [1]}
-    assert lasting(row(detached={"nics": [0]})) == {}
-    assert nics_detached_before(row(detached={"nics": [0]})) == [0]
-    assert nics_detached_before(row(detached=[1])) == nics_detached_before(row()) == []
-
-
-def test_what_goes_and_grows_now_does_so_besides_what_is_to_already():
-    now = compare(machine((0, 2), (3,)), template("ab", "n"), template("a", ""), 3)
-    assert with_lasting(row(detached=[1], grown=[0, 2]), now, True) == {
-        "detached": [1, 2],
-        # Which is gone need not grow.
-        "grown": [0],
-        "refitted": True,
-    }
-    assert with_lasting(row(refitted=True), compare(machine((0,)), template("a"), template("a"), 1), False) == {
-        "refitted": True
-    }
-
-
-def test_where_nothing_goes_or_grows_nothing_is_noted():
-    assert with_lasting(row(), compare(machine((0,)), template("a"), template("ab"), 1), False) == {}
 
 
 def test_a_disk_that_grows_is_told_with_its_size():
