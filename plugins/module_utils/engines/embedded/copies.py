@@ -29,11 +29,11 @@ from ...model.states import ImageState, LcmState, VmState
 from ...model.vm import Vm
 from ...network import addresses
 from . import store as stores
-from .device_orders import next_disk
 from .images.rows import image_of
 from .networks.verbs import Networks
 from .schema import VERSION
 from .store import CATALOG, PARTS, Store, compact
+from .vms.devices import next_disk
 from .vms.rows import orders_of
 
 # Between what the nodes know and what is decided next.

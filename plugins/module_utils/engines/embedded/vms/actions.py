@@ -13,12 +13,12 @@ from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
-from ..disks import WAYS, Disks
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from .capacity import Capacity
 from .decide import Decisions
+from .disk_tasks import WAYS, DiskTasks
 from .graphics_ports import GraphicsPorts
 from .polls import Polls
 from .rows import VmRows, orders_of, request_of, vm_of
@@ -47,7 +47,7 @@ class Actions:
     ports: GraphicsPorts
     capacity: Capacity
     polls: Polls
-    tasks: Disks
+    tasks: DiskTasks
     decisions: Decisions
     view: View
 

@@ -18,11 +18,11 @@ from ....model.names import check_name
 from ....model.plan import ADOPT
 from ....model.states import VmState
 from ...ports import VmRecord, VmRequest
-from .. import unknown
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..references import id_of
+from . import unknown
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts

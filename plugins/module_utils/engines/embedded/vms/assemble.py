@@ -20,9 +20,9 @@ from ....model.owner import Owner
 from ....model.states import ImageType
 from ....model.template import Template
 from ....model.vm import Graphics, Vm
-from .. import consoles
-from ..plans import files_of
 from ..store import Store
+from . import consoles
+from .plans import files_of
 from .rows import vm_of
 from .template_references import References
 

@@ -15,9 +15,9 @@ from ....model.orders import NOTHING, Held
 from ....model.states import vm_state_name
 from ..hosts import Hosts
 from ..references import id_of
-from ..scheduler import Scheduler
 from .polls import Polls
 from .rows import VmRows
+from .scheduler import Scheduler
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ....model.orders import NOTHING, Decision, Held, Lasting, after_decision, l
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders
-from .. import consoles
-from ..disks import Disks
 from ..networks.verbs import Networks
+from . import consoles
+from .disk_tasks import DiskTasks
 from .rows import VmRows, orders_of, request_of, vm_of
 
 
@@ -26,7 +26,7 @@ class Decisions:
 
     rows: VmRows
     networks: Networks
-    tasks: Disks
+    tasks: DiskTasks
     now: Callable[[], int]
 
     def decide(

@@ -14,13 +14,13 @@ from ....model import orders
 from ....model.host import Host
 from ....model.states import VmState
 from ....model.transfer import SHARED
-from ..disks import Disks
-from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images.returns import forget_host
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..store import compact
+from .disk_tasks import DiskTasks
+from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .rows import VmRows
@@ -36,7 +36,7 @@ class Endings:
     hosts: Hosts
     ports: GraphicsPorts
     uses: ImageUses
-    tasks: Disks
+    tasks: DiskTasks
     given_up: GivenUps
     now: Callable[[], int]
 

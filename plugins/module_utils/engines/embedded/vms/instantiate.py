@@ -24,7 +24,6 @@ from ..images.verbs import Images
 from ..networks.spread import spread
 from ..networks.verbs import Networks
 from ..references import id_of
-from ..scheduler import Homes, Scheduler
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts
@@ -32,6 +31,7 @@ from .image_uses import ImageUses
 from .nics import Nics
 from .polls import Polls
 from .rows import VmRows
+from .scheduler import Homes, Scheduler
 from .template_references import References
 from .view import View
 

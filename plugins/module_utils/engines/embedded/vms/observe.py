@@ -13,9 +13,9 @@ from ....model.host import Host
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
-from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..networks.verbs import Networks
+from .given_up import GivenUps
 from .polls import Polls
 from .rows import VmRows
 from .transitions import Transitions

@@ -17,11 +17,11 @@ from ....model.operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
-from ..disks import Disks, text_of
-from ..given_up import GivenUps
 from ..images.verbs import Images
 from ..networks.verbs import Networks
+from .disk_tasks import DiskTasks, text_of
 from .end import Endings
+from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .rows import VmRows, orders_of
@@ -37,7 +37,7 @@ class Recording:
     networks: Networks
     ports: GraphicsPorts
     uses: ImageUses
-    tasks: Disks
+    tasks: DiskTasks
     given_up: GivenUps
     transitions: Transitions
     endings: Endings

@@ -12,7 +12,6 @@ from ....model.owner import Owner
 from ....model.states import LcmState
 from ....model.template import Template
 from ...ports import VmOrders, VmRecord
-from ..device_orders import nics_anew
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
@@ -20,6 +19,7 @@ from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .decide import Decisions
+from .devices import nics_anew
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .nics import Nics

@@ -24,14 +24,14 @@ from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.vm import Vm
 from ...ports import VmOrders, VmRecord
-from ..device_orders import compare, has_of, next_disk
-from ..disks import Disks
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from .assemble import Assembler, Blueprint, fetched_by
 from .capacity import Capacity, overhead
 from .decide import Decisions
+from .devices import compare, has_of, next_disk
+from .disk_tasks import DiskTasks
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .nics import Nics
@@ -54,7 +54,7 @@ class Updates:
     nics: Nics
     uses: ImageUses
     assembler: Assembler
-    tasks: Disks
+    tasks: DiskTasks
     decisions: Decisions
     view: View
 

@@ -16,24 +16,24 @@ from ....model.owner import Owner
 from ....model.plan import GivenUp, Observed, Plan, VmOutcome
 from ....model.template import Template
 from ...ports import VmOrders, VmRecord, VmRequest, VmsPort
-from ..disks import Disks
-from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from ..plans import Plans
 from ..store import Store
 from .actions import Actions
 from .adopt import Adoption
 from .assemble import Assembler
 from .capacity import Capacity
 from .decide import Decisions
+from .disk_tasks import DiskTasks
 from .end import Endings
+from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
 from .image_uses import ImageUses
 from .instantiate import Instantiation
 from .nics import Nics
 from .observe import Observation
+from .plans import Plans
 from .polls import Polls
 from .record import Recording
 from .recreate import Recreation
@@ -51,7 +51,7 @@ class Vms(VmsPort):
         self, store: Store, images: Images, networks: Networks, hosts: Hosts, sources: Sources, now: Callable[[], int]
     ) -> None:
         rows, polls, nics, assembler = VmRows(store), Polls(), Nics(networks), Assembler(store, sources)
-        tasks, given_up = Disks(store, images, now), GivenUps(store, networks)
+        tasks, given_up = DiskTasks(store, images, now), GivenUps(store, networks)
         ports, capacity, uses = (
             GraphicsPorts(store, polls),
             Capacity(hosts, rows, polls),

@@ -17,10 +17,10 @@ from ....model.owner import Owner
 from ....model.plain import from_plain
 from ....model.states import VmState, vm_state_name
 from ...ports import VmRecord
-from ..given_up import GivenUps
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
+from .given_up import GivenUps
 from .rows import VmRows, orders_of, request_of
 from .template_references import References
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ...model import devices
-from ...model.changes import paired
-from ...model.devices import DISK, NIC
-from ...model.instantiate.build import Kept
-from ...model.nic import Nic
-from ...model.plain import to_plain
-from ...model.template import Template
-from ...model.vm import Vm
-from .store import Store
+from ....model import devices
+from ....model.changes import paired
+from ....model.devices import DISK, NIC
+from ....model.instantiate.build import Kept
+from ....model.nic import Nic
+from ....model.plain import to_plain
+from ....model.template import Template
+from ....model.vm import Vm
+from ..store import Store
 
 # What names the network of a NIC.
 _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.unknown import find, with_macs
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.unknown import find, with_macs
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Domain,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...errors import NebulaError, NoCapacity, NotFound, WrongState
-from ...model import rules
-from ...model.host import Host
-from ...model.network import Network
-from ...model.orders import NOTHING, Held
-from ...model.states import HostState
-from ...network import addresses
+from ....errors import NebulaError, NoCapacity, NotFound, WrongState
+from ....model import rules
+from ....model.host import Host
+from ....model.network import Network
+from ....model.orders import NOTHING, Held
+from ....model.states import HostState
+from ....network import addresses
 
 CPU_ROUNDING = 1e-6
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import consoles
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import consoles
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import PASSWORD_LENGTH
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from ...errors import Conflict, NotFound, WrongState
-from ...model.audit import Domain, VmDirectory
-from ...model.instantiate.demands import Demands
-from ...model.plan import Compared, Observed, ObservedVm
+from ....errors import Conflict, NotFound, WrongState
+from ....model.audit import Domain, VmDirectory
+from ....model.instantiate.demands import Demands
+from ....model.plan import Compared, Observed, ObservedVm
 
 # The states that can be taken over: whoever stands still has to go on or end before.
 _STATES = ("RUNNING", "POWEROFF", "SUSPENDED")

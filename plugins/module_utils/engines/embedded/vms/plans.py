@@ -11,24 +11,24 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...context.sources import Sources
-from ...model.context import ContextFile
-from ...model.host import Host
-from ...model.network import OWN_BRIDGES
-from ...model.operations import returns_from
-from ...model.orders import Held
-from ...model.owner import Owner
-from ...model.plain import from_plain
-from ...model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
-from ...model.states import ImageType
-from ...model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
-from ...model.vm import Vm
-from .disks import Disks
+from ....context.sources import Sources
+from ....model.context import ContextFile
+from ....model.host import Host
+from ....model.network import OWN_BRIDGES
+from ....model.operations import returns_from
+from ....model.orders import Held
+from ....model.owner import Owner
+from ....model.plain import from_plain
+from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
+from ....model.states import ImageType
+from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
+from ....model.vm import Vm
+from ..hosts import Hosts
+from ..store import Store, chunks
+from .disk_tasks import DiskTasks
 from .given_up import GivenUps
-from .hosts import Hosts
-from .store import Store, chunks
-from .vms.polls import Polls
-from .vms.rows import orders_of
+from .polls import Polls
+from .rows import orders_of
 
 # States in which all of a machine's disks are there.
 _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -38,7 +38,7 @@ _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 class Plans:
     def __init__(
-        self, store: Store, hosts: Hosts, sources: Sources, disks: Disks, polls: Polls, given_up: GivenUps
+        self, store: Store, hosts: Hosts, sources: Sources, disks: DiskTasks, polls: Polls, given_up: GivenUps
     ) -> None:
         self.store = store
         self.hosts = hosts

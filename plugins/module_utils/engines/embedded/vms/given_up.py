@@ -10,9 +10,9 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from ...model.plan import GivenUp, Observed, ObservedVm
-from .networks.verbs import Networks
-from .store import Store
+from ....model.plan import GivenUp, Observed, ObservedVm
+from ..networks.verbs import Networks
+from ..store import Store
 
 OFF = "POWEROFF"
 

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.scheduler import Held, Homes, Scheduler
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.scheduler import (
+    Held,
+    Homes,
+    Scheduler,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
     NebulaError,

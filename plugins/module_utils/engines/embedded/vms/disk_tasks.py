@@ -14,23 +14,23 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable
 
-from ...errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
-from ...host.files import remove_file
-from ...model import snapshots
-from ...model.disk import Disk
-from ...model.image import Image
-from ...model.names import check_name
-from ...model.operations import Return, Save, comes_from
-from ...model.plain import from_plain, to_plain
-from ...model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
-from ...model.saved import is_being_saved, is_saved, origin_of
-from ...model.snapshots import Snapshot, Tree
-from ...model.states import ImageState, ImageType, LcmState, vm_state_name
-from ...model.vm import Vm
-from .images.rows import image_of
-from .images.verbs import Images
-from .store import Store, compact
-from .vms.rows import orders_of
+from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
+from ....host.files import remove_file
+from ....model import snapshots
+from ....model.disk import Disk
+from ....model.image import Image
+from ....model.names import check_name
+from ....model.operations import Return, Save, comes_from
+from ....model.plain import from_plain, to_plain
+from ....model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
+from ....model.saved import is_being_saved, is_saved, origin_of
+from ....model.snapshots import Snapshot, Tree
+from ....model.states import ImageState, ImageType, LcmState, vm_state_name
+from ....model.vm import Vm
+from ..images.rows import image_of
+from ..images.verbs import Images
+from ..store import Store, compact
+from .rows import orders_of
 
 # What a machine does meanwhile, by what is done and the state it is in.
 WAYS = {
@@ -48,7 +48,7 @@ _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _ENDED = "its machine ended before the disk was saved"
 
 
-class Disks:
+class DiskTasks:
     def __init__(self, store: Store, images: Images, now: Callable[[], int]) -> None:
         self.store = store
         self.images = images

@@ -10,7 +10,7 @@ import string
 from dataclasses import replace
 from typing import Optional
 
-from ...model.vm import Graphics, Vm
+from ....model.vm import Graphics, Vm
 
 # VNC takes eight characters. Letters and digits alone: they are typed, and stand in configuration files.
 LENGTHS = {"vnc": 8, "spice": 32}

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plans import files_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.plans import files_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk

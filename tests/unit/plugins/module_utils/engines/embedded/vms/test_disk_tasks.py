@@ -10,9 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.disks import WAYS, Disks, text_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.disk_tasks import (
+    WAYS,
+    DiskTasks,
+    text_of,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     InvalidValue,
@@ -69,7 +73,7 @@ class Catalog:
     def __init__(self, store):
         self.store = store
         self.images = Images(store)
-        self.disks = Disks(store, self.images, now=lambda: NOW)
+        self.disks = DiskTasks(store, self.images, now=lambda: NOW)
         image = self.images.allocate(Image(None, "demo", type=ImageType.DATABLOCK, firmware="UEFI", bus="virtio"))
         self.demo = self.images.update(image.id, state=ImageState.READY, size=16, format="qcow2")
 
