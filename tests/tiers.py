@@ -135,7 +135,7 @@ SUITES = {
         subjects=(
             *("roles/guest_context", f"{UTILS}/context", f"{UTILS}/model/context.py", f"{UTILS}/text/context_sh.py"),
             *(f"{UTILS}/guest_disk/customize/context_program.py", f"{UTILS}/guest_disk/inspect/root_file_system.py"),
-            *(f"{UTILS}/host/console.py", f"{UTILS}/reconcile/verify.py"),
+            *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify.py"),
             *("plugins/modules/nebula_verify.py", "extensions/molecule/context"),
         ),
         files=("test_guest_context_offline",),

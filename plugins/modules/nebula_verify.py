@@ -135,7 +135,8 @@ from ansible.module_utils.basic import AnsibleModule
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
-from ansible_collections.nebula.provision.plugins.module_utils.host import console
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import machines_of, sources
@@ -153,7 +154,7 @@ def run(params, check_mode):
     timeout = 0 if check_mode else params["timeout"]
     with sources(machines) as others:
         wanted = [machine.wanted for machine in machines]
-        verdicts = console.wait(wanted, timeout, report, keep=not check_mode, sources=others)
+        verdicts = wait(wanted, timeout, report, keep=not check_mode, sources=others)
     failed = [] if check_mode else [verdict for verdict in verdicts if verdict.error is not None]
     return Result(
         [Item(verdict.wanted.name, error=verdict.error, changed=False) for verdict in failed],
@@ -168,7 +169,7 @@ def shown(verdict):
         "verified": verdict.verified,
         "seconds": round(verdict.seconds, 1),
         "evidence": verdict.evidence,
-        "said": verdict.said,
+        "said": verdict.text,
         "missing": list(verdict.missing),
         "tried": dict(verdict.tried),
         "last_lines": list(verdict.last_lines),
@@ -184,8 +185,8 @@ def main():
         "by": {
             "type": "list",
             "elements": "str",
-            "choices": list(console.KINDS),
-            "default": list(console.KINDS),
+            "choices": list(KINDS),
+            "default": list(KINDS),
         },
         **ENGINE,
         **PROGRESS,

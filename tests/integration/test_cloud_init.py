@@ -19,7 +19,8 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import formats, iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import Verdict, Wanted, wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import Verdict, wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
 from ansible_collections.nebula.provision.tests.integration.guests import cloud_init
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import running
 
@@ -155,7 +156,7 @@ pytestmark = pytest.mark.timeout(900)
 def test_it_is_believed(guests: dict[str, Guest], format: str) -> None:
     verdict = guests[format].verdict
     assert verdict.verified, verdict.error
-    assert verdict.said == "cloud-init: web-0, 10.66.0.10, 2001:db8:66::10/64"
+    assert verdict.text == "cloud-init: web-0, 10.66.0.10, 2001:db8:66::10/64"
 
 
 @FORMATS

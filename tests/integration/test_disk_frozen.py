@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.log import NAME
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import quiesce
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -138,7 +139,7 @@ def test_a_guest_is_believed_for_what_its_agent_says(agent: str) -> None:
         wanted = [machine.wanted for machine in machines]
         with sources(machines) as others:
             (verdict,) = wait(wanted, 30, sources=others)
-        assert (verdict.evidence, verdict.said) == ("agent", "agent: (none)")
+        assert (verdict.evidence, verdict.text) == ("agent", "agent: (none)")
 
 
 @in_world

@@ -23,7 +23,8 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
-from ansible_collections.nebula.provision.plugins.module_utils.host import console, files, node, vmlog
+from ansible_collections.nebula.provision.plugins.module_utils.host import files, node, vmlog
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     arrivals,
@@ -163,10 +164,10 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
         lambda root, _v: record.read_record(f"{root}/datastores/0/7"),
     ),
     "vm.log": (lambda root: vm_place(root) / vmlog.NAME, lambda root, _v: log(root)),
-    "console.log": (lambda root: vm_place(root) / console.NAME, lambda root, _v: listen(root)),
+    "console.log": (lambda root: vm_place(root) / console_log.NAME, lambda root, _v: listen(root)),
     "console.log, marked": (
-        lambda root: vm_place(root) / console.NAME,
-        lambda root, _v: console.mark_start(f"{root}/datastores/0/7/{console.NAME}"),
+        lambda root: vm_place(root) / console_log.NAME,
+        lambda root, _v: console_log.mark_start(f"{root}/datastores/0/7/{console_log.NAME}"),
     ),
     "nebula.db": (lambda root: root / "nebula.db", lambda root, _v: Store(str(root), create=True)),
     "image": (image, store),
@@ -211,7 +212,7 @@ def log(root: Path) -> None:
 
 def listen(root: Path) -> None:
     heard: list[str] = []
-    console.ConsoleLog(f"{root}/datastores/0/7/{console.NAME}").read(heard.append, heard.clear)
+    console_log.ConsoleLog(f"{root}/datastores/0/7/{console_log.NAME}").read(heard.append, heard.clear)
     assert not heard, "what it leads to is not a console"
 
 

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 from in_world import in_bare_world, in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import NAME, Wanted, mark_start, wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.log import NAME, mark_start
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network.presence import Presence, Target
@@ -50,7 +52,7 @@ def test_the_contextualised_demo_guest_is_believed(tmp_path: Path) -> None:
     with running(tmp_path, demo.image(), iso):
         (verdict,) = wait([wanted(tmp_path)], timeout=60)
     assert verdict.verified, verdict.error
-    assert (verdict.evidence, verdict.said) == ("console", "nebula-guest: web-0, 10.66.0.10/24")
+    assert (verdict.evidence, verdict.text) == ("console", "nebula-guest: web-0, 10.66.0.10/24")
 
 
 def test_a_guest_that_ignores_its_iso_is_not(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.host import console
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, logs, xl
@@ -55,7 +55,7 @@ class Guest:
         paths = [directory / f"disk.{number}" for number in (0, 1)]
         if not paths[0].exists():
             self.make_disks(demo, *paths)
-        (directory / console.NAME).touch(0o600)
+        (directory / console_log.NAME).touch(0o600)
         boot = Os(
             machine=f"xen{kind}", kernel=str(demo / "kernel"), initrd=str(demo / "initrd"), kernel_cmd=COMMAND_LINE
         )
@@ -95,7 +95,7 @@ class Guest:
 
     # -- what the guest and Xen say -------------------------------------------------------------------------------
     def said(self) -> str:
-        return (self.directory / console.NAME).read_text(errors="replace")
+        return (self.directory / console_log.NAME).read_text(errors="replace")
 
     def listed(self) -> xl.Listed | None:
         return next((domain for domain in xl.Tool().listed() if domain.name == self.name), None)

@@ -28,7 +28,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     harmless,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import console, download, node, vmlog
+from ansible_collections.nebula.provision.plugins.module_utils.host import download, node, vmlog
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
 from ansible_collections.nebula.provision.plugins.module_utils.model import names, reader, values
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
@@ -154,7 +155,10 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a list": typed("list"),
     "plan": lambda text: plan_outcomes.plan_for(text, "h"),
     "answers": answers,
-    "a guest's words": lambda text: (console.harmless(text), console.plain(text.encode("utf-8", "surrogatepass"))),
+    "a guest's words": lambda text: (
+        console_log.harmless(text),
+        console_log.plain(text.encode("utf-8", "surrogatepass")),
+    ),
     "a line of vm.log": lambda text: vmlog.line("VMM", "E", text),
 }  # fmt: skip
 

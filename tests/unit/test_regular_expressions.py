@@ -25,7 +25,8 @@ except ImportError:
 
 UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 SEE_GUESTS = (
-    "host/console.py", "install/watch.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux.py",
+    "host/console/log.py", "host/console/wanted.py", "host/console/witnesses.py", "host/console/waiting.py",
+    "install/watch.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux.py",
     "guest_disk/checks/windows.py", "guest_disk/checks/live.py", "guest_disk/repair/repairs.py",
     "guest_disk/checks/facts.py", "guest_disk/inspect/windows.py", "guest_disk/inspect/inspection.py",
     "guest_disk/inspect/initrd.py", "guest_disk/repair/preparation.py", "guest_disk/inspect/root_file_system.py",

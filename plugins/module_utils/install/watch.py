@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidValue, NebulaError, TimedOut, WrongState
-from ..host.console import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
+from ..host.console.log import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
 from . import next_step
 from .answer_files import FINISHED
 

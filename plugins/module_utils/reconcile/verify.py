@@ -13,8 +13,9 @@ from typing import Any
 
 from ..arguments import parse_json
 from ..errors import InvalidValue, NebulaError
-from ..host import console, node
-from ..host.console import KINDS, Source, Wanted
+from ..host import node
+from ..host.console.waiting import Source
+from ..host.console.wanted import ADDRESS, AGENT, KINDS, Wanted, address
 from ..hypervisors.base import Driver, Mark
 from ..hypervisors.libvirt.guest_agent import Agents
 from ..hypervisors.libvirt.guest_agent import Machine as Asked
@@ -42,9 +43,9 @@ def sources(machines: Sequence[Machine], drivers: Callable[[str], Driver] = open
     agents = [
         Asked(machine.wanted, machine.hypervisor, machine.mark)
         for machine in machines
-        if machine.mark is not None and machine.wanted.counts(console.AGENT)
+        if machine.mark is not None and machine.wanted.counts(AGENT)
     ]
-    targets = [target for machine in machines if machine.wanted.counts(console.ADDRESS) for target in machine.targets]
+    targets = [target for machine in machines if machine.wanted.counts(ADDRESS) for target in machine.targets]
     found: list[Source] = [Agents(agents, drivers), Presence(targets)]
     try:
         yield found
@@ -121,11 +122,11 @@ def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> 
 
 def _targets(wanted: Wanted, nics: Any) -> Iterator[Target]:
     """The addresses that the guest is told of and that its NICs have on bridges."""
-    told = {console.address(text) for text in wanted.addresses}
+    of_guest = {address(text) for text in wanted.addresses}
     for nic in nics if isinstance(nics, list) else ():
         if not isinstance(nic, Mapping) or not nic.get("bridge") or not nic.get("mac"):
             continue
         for key in ("ip", "ip6", "ip6_ula"):
-            address = console.address(str(nic.get(key) or ""))
-            if address is not None and address in told:
-                yield Target(wanted.vm_id, str(nic["bridge"]), str(nic["mac"]).lower(), address)
+            own = address(str(nic.get(key) or ""))
+            if own is not None and own in of_guest:
+                yield Target(wanted.vm_id, str(nic["bridge"]), str(nic["mac"]).lower(), own)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...context import cache
-from ...host import console
+from ...host.console import log as console_log
 from ...host.files import remove_file
 from ...model.installed import MARK
 from ..record import CHECKPOINT, PARTIAL, was_started
@@ -81,7 +81,7 @@ def _to_running(job: Job, state: str | None) -> str:
             if state != "UNKNOWN":
                 job.common.bridges.require(job.vm)
                 ports.require_free(job)
-                console.mark_start(job.path(console.NAME))
+                console_log.mark_start(job.path(console_log.NAME))
                 _fence_start(job)
                 closed = job.vm.graphics is not None and bool(job.vm.graphics.password)
                 job.record = replace(job.record, closed=closed)
@@ -105,7 +105,7 @@ def _fence_start(job: Job) -> None:
 
 
 def _operate(job: Job) -> None:
-    console.mark_start(job.path(console.NAME))
+    console_log.mark_start(job.path(console_log.NAME))
     if job.planned.operation == "reset":
         job.common.driver.reset(job.mark)
     else:

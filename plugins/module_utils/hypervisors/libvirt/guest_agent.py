@@ -18,7 +18,8 @@ from typing import Any, Optional
 
 from ...deps import require
 from ...errors import HypervisorError, NebulaError
-from ...host.console import AGENT, Wanted, harmless, unlike
+from ...host.console.log import harmless
+from ...host.console.wanted import AGENT, Wanted, unlike
 from ..base import AgentAnswer, Driver, Mark
 
 # Seconds until an agent is asked again: longer where there are many, or where asking one takes long.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ...errors import NebulaError
-from ...host.console import last_place
+from ...host.console.log import last_place
 from ...host.files import remove_file
 
 LOGS = Path("/var/log/libvirt/qemu")

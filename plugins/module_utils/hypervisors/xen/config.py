@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ...errors import InvalidValue
-from ...host import console
+from ...host.console import log as console_log
 from ...model import defaults, targets
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
@@ -224,7 +224,7 @@ def _features(vm: Vm, kind: str) -> list[str]:
 def _serial(site: Site) -> list[str]:
     """Serial port 0: a terminal for `xl console -t serial`, and all it shows in the machine's directory. xl finds the
     terminal by the name of QEMU's device."""
-    device = f"pty,id=serial0,logfile={site.directory}/{console.NAME},logappend=on"
+    device = f"pty,id=serial0,logfile={site.directory}/{console_log.NAME},logappend=on"
     arguments = ["-chardev", device, "-serial", "chardev:serial0"]
     return [f"device_model_args = [{', '.join(quoted(argument) for argument in arguments)}]"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...host import console
+from ...host.console import log as console_log
 from ...model import defaults, targets
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
@@ -202,7 +202,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
 
 def _serial(domain: ET.Element, site: Site) -> None:
     """As in config.py: libvirt has a log for consoles of QEMU's own machines only."""
-    device = f"pty,id=serial0,logfile={site.directory}/{console.NAME},logappend=on"
+    device = f"pty,id=serial0,logfile={site.directory}/{console_log.NAME},logappend=on"
     arguments = ET.SubElement(domain, f"{{{XEN_NAMESPACE}}}commandline")
     for argument in ("-chardev", device, "-serial", "chardev:serial0"):
         ET.SubElement(arguments, f"{{{XEN_NAMESPACE}}}arg", {"value": argument})

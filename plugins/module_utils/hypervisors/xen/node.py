@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from ...errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFound
-from ...host import console
+from ...host.console import log as console_log
 from ...host.files import explained, make_directory, remove_file
 from ...host.node import Changes, NodeFile, Remember
 from ...model.host import Overhead
@@ -100,7 +100,7 @@ class XenNode:
         the machine's. Of one with a serial port the link only says which console is to be kept small."""
         make_directory(str(CONSOLES), 0o755)
         hvm = rules.kind_of(vm) == rules.HVM
-        link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console.NAME}"
+        link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console_log.NAME}"
         if link.is_symlink() and os.readlink(link) == target:
             return
         remove_file(str(link))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import console
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import waiting
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS
 from ansible_collections.nebula.provision.plugins.modules import nebula_verify
 
 UP = """nebula-guest: booting
@@ -34,7 +35,7 @@ def vms(tmp_path: Path) -> list[dict[str, Any]]:
 
 def run(vms: list[dict[str, Any]], check_mode: bool = False, **options: Any) -> Any:
     given = {"vms": json.dumps(vms), "timeout": 0, "pattern": "", "patterns": {}, "_progress_file": None}
-    given |= {"by": list(console.KINDS), **options}
+    given |= {"by": list(KINDS), **options}
     return nebula_verify.run(given, check_mode)
 
 
@@ -98,5 +99,5 @@ def test_how_far_it_is_reaches_the_progress_file(vms: list[dict[str, Any]], tmp_
 
 
 def test_nothing_to_hear_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "POLL_INTERVAL", 600)
+    monkeypatch.setattr(waiting, "POLL_INTERVAL", 600)
     assert run([], timeout=600).payload == {"vms": []}

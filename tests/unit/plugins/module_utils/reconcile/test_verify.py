@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import KINDS, Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS, Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.network.presence import Target
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import Machine, machines_of, sources
