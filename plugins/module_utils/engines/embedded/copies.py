@@ -47,7 +47,7 @@ _REMEDY = "Take another backup; this file was left as it is"
 
 def take(store: Store, path: str) -> Copy:
     """Write a copy to the new file `path`: one moment of the catalog, whoever works on it meanwhile."""
-    with stores.told(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+    with stores.in_our_words(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
         _copy(store.db, target, store.path)
         # One file: nothing may have to be found beside it.
         target.execute("PRAGMA journal_mode = DELETE")
@@ -138,7 +138,7 @@ def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
         _remove(place)
         stack.callback(_remove, place)
         if path:
-            with stores.told(place), _reading(path) as source:
+            with stores.in_our_words(place), _reading(path) as source:
                 os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 with contextlib.closing(sqlite3.connect(place)) as target:
                     _copy(source, target, place)
@@ -198,7 +198,8 @@ def raise_above(
 
 
 def _leave_out_disks(store: Store) -> None:
-    """Ids that disks may have had which came after the copy was made: their files are on the hosts yet."""
+    """Raise each machine's next disk id above those of disks that may have come after the copy was made: their files
+    are on the hosts yet."""
     for row in store.rows("SELECT id, body FROM vms WHERE state != 6 AND body != ''"):
         vm = from_plain(Vm, json.loads(row["body"]))
         body = compact(to_plain(replace(vm, next_disk=next_disk(store, vm) + IDS_APART)))
@@ -371,7 +372,7 @@ def origin_of(path: str) -> str:
     """What tells a copy from all others; "" for a catalog that is begun without one."""
     if not path:
         return ""
-    with stores.told(path), _reading(path) as db:
+    with stores.in_our_words(path), _reading(path) as db:
         return digest(db)
 
 
@@ -448,7 +449,7 @@ def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
             # What there is of it now is less than the file itself.
             _remove(aside)
             if sound:
-                with stores.told(path):
+                with stores.in_our_words(path):
                     raise
     if not sound:
         _put_aside(store, root, aside, watch)
@@ -462,7 +463,7 @@ def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
     _remove(new)
     try:
         # All of it, before what is there goes.
-        with stores.told(new), contextlib.closing(sqlite3.connect(new)) as target:
+        with stores.in_our_words(new), contextlib.closing(sqlite3.connect(new)) as target:
             os.chmod(new, 0o600)
             _copy(store.db, target, new)
             target.execute("PRAGMA journal_mode = DELETE")
@@ -507,11 +508,11 @@ def differs(store: Store, root: str) -> bool:
 
 
 def digest(db: sqlite3.Connection) -> str:
-    """Of all that a catalog says."""
-    told = hashlib.sha256()
+    """The SHA-256 of all that the catalog holds, however its file lies on the disk."""
+    digested = hashlib.sha256()
     for line in db.iterdump():
-        told.update(line.encode())
-    return told.hexdigest()
+        digested.update(line.encode())
+    return digested.hexdigest()
 
 
 def refuse_others(catalog: str, observed: Sequence[Observed]) -> None:
@@ -542,7 +543,8 @@ def common(observed: Sequence[Observed]) -> str:
 def _copy(
     source: sqlite3.Connection, target: sqlite3.Connection, path: str, held: Callable[[], None] | None = None
 ) -> None:
-    """held: called once the target is locked against all others, before anything of it is replaced for them."""
+    """Copy the catalog `source` over `target`, whose path is for messages. held: called once the target is locked
+    against all others, before anything of it is replaced for them."""
     limit = time.monotonic() + stores.BUSY_SECONDS
     asked = held is None
 

@@ -44,7 +44,7 @@ class Machines(Protocol):
 
 
 class Hosts(HostsPort):
-    """machines: set by whoever has those, as they need hosts themselves."""
+    """The port for hosts. machines: set by whoever has those, as they need hosts themselves."""
 
     machines: Machines
 

@@ -49,7 +49,7 @@ class _Expected:
 
 
 class Audit:
-    """repair() is called within a transaction."""
+    """The catalog's own audit. repair() is called within a transaction, ledger() within one or without."""
 
     def __init__(self, store: Store, images: Images, networks: Networks, hosts: Hosts) -> None:
         self.store = store
@@ -86,8 +86,8 @@ class Audit:
                 self.store.db.execute("ROLLBACK")
 
     def _damage(self) -> list[str]:
-        told = [str(row[0]) for row in self.store.rows("PRAGMA integrity_check(20)")]
-        found = [" ".join(text.split()) for text in told if text != "ok"]
+        lines = [str(row[0]) for row in self.store.rows("PRAGMA integrity_check(20)")]
+        found = [" ".join(text.split()) for text in lines if text != "ok"]
         if found:
             return found
         broken = Counter((row[0], row[2]) for row in self.store.rows("PRAGMA foreign_key_check"))

@@ -121,7 +121,7 @@ class Store:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        with told(self.path):
+        with in_our_words(self.path):
             try:
                 yield
             except sqlite3.Error:
@@ -280,8 +280,8 @@ def _may_be_opened(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def told(path: str) -> Iterator[None]:
-    """SQLite's errors in our words."""
+def in_our_words(path: str) -> Iterator[None]:
+    """Raise errors of SQLite about the catalog at `path` as those of the collection, with what to do about them."""
     try:
         yield
     except sqlite3.Error as error:

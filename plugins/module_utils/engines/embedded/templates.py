@@ -57,8 +57,8 @@ class Templates(TemplatesPort):
     def declare(self, item: Mapping[str, Any]) -> None:
         """Check mode: take a template as given that an earlier task of this run would have stored, changed or removed.
 
-        item: as lists of templates have it; what is not valid was told by that task. Or as results of nebula_template
-        have it, for one that is not there yet: these lack the secrets, and a plan for show needs none.
+        item: as lists of templates have it; what is not valid was refused by that task. Or as results of
+        nebula_template have it, for one that is not there yet: these lack the secrets, and a plan for show needs none.
         """
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM templates WHERE name = ?", (item.get("name"),))

@@ -38,7 +38,7 @@ from .view import View
 
 @dataclass(frozen=True)
 class Adoption:
-    """now: s since the epoch."""
+    """The verb that takes over a machine that the catalog does not know. now: s since the epoch."""
 
     rows: VmRows
     hosts: Hosts

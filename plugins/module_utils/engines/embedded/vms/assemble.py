@@ -49,7 +49,7 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class Assembler:
-    """store: the catalog; sources: the files that contexts name, read on this host."""
+    """It puts machines together. store: the catalog; sources: the files that contexts name, read on this host."""
 
     store: Store
     sources: Sources

@@ -22,7 +22,7 @@ from .rows import VmRows, orders_of, request_of, vm_of
 
 @dataclass(frozen=True)
 class Decisions:
-    """now: s since the epoch."""
+    """It writes decisions about machines. now: s since the epoch."""
 
     rows: VmRows
     networks: Networks

@@ -26,9 +26,9 @@ _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 
 @dataclass(frozen=True)
 class Devices:
-    """kept: disks and context that stay. new_disks: of those that come, the id by number of DISK. nics: by number of
-    NIC, those that stay; new_nics: of the others, the id. gone_disks, gone_nics: ids. grown: by id of disks that stay,
-    the MB that they are to have."""
+    """What becomes of the disks and NICs of a machine. kept: disks and context that stay. new_disks: of those that
+    come, the id by number of DISK. nics: by number of NIC, those that stay; new_nics: of the others, the id.
+    gone_disks, gone_nics: ids. grown: by id of disks that stay, the MB that they are to have."""
 
     kept: Kept
     new_disks: Mapping[int, int]
@@ -40,7 +40,8 @@ class Devices:
 
 
 def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
-    """next_disk: an id that no disk of the machine, and no file that it uses, ever had."""
+    """What becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk: an id
+    that no disk of the machine, and no file that it uses, ever had."""
     has = has_of(to_plain(vm))
     disks, nics = (paired(name, old, new, has) for name in (DISK, NIC))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
@@ -61,9 +62,9 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
 def nics_anew(
     vm: Vm, old: Template, new: Template, networks: Sequence[int]
 ) -> tuple[dict[int, Nic], dict[int, int], tuple[int, ...]]:
-    """Of a machine that is made anew: by number of NIC, those that it keeps; of the others, the id; ids of those that
-    go. networks: ids of those that its new NICs are of. As nothing is left of its domain, what goes leaves its id to
-    what comes."""
+    """What becomes of the NICs of a machine that is made anew: by number of NIC, those that it keeps; of the others,
+    the id; ids of those that go. networks: ids of those that its new NICs are of. As nothing is left of its domain,
+    what goes leaves its id to what comes."""
     had = [nic.network_id for nic in vm.nics]
     pairing = paired(NIC, _by_ids(old, had), _by_ids(new, networks), has_of(to_plain(vm)))
     there = {number: vm.nics[index] for number, index in enumerate(pairing.stays) if index is not None}

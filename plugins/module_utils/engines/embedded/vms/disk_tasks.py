@@ -253,10 +253,10 @@ class DiskTasks:
     def record(self, row: sqlite3.Row, outcome: VmOutcome, back: Return | None = None) -> None:
         """Take over what became of the machine's tasks; those of which nothing is heard failed with the machine. back:
         the operation by which what it saved comes back, None if that is where it belongs."""
-        said = {each.token: each for each in outcome.tasks}
+        reported = {each.token: each for each in outcome.tasks}
         for task in self.pending(row):
             error = outcome.error or {"asked": "disk", "found": "its node does not say what became of it"}
-            self._record(row, task, said.get(task.token) or TaskOutcome(task.token, error=error), back)
+            self._record(row, task, reported.get(task.token) or TaskOutcome(task.token, error=error), back)
 
     def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: Return | None) -> None:
         if task.kind == SAVE_AS:

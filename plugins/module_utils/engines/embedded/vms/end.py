@@ -28,7 +28,7 @@ from .rows import VmRows
 
 @dataclass(frozen=True)
 class Endings:
-    """now: s since the epoch."""
+    """It ends machines in the catalog, once their hosts have. now: s since the epoch."""
 
     rows: VmRows
     images: Images

@@ -41,8 +41,9 @@ class GivenUps:
         return freed
 
     def hear(self, nodes: Sequence[Observed], others: Mapping[str, Sequence[ObservedVm]]) -> None:
-        """nodes: those that answered, and are believed. others: by host, the machines with this catalog's mark there
-        that the catalog does not have there. One that it has never heard of is nobody's to judge."""
+        """Take over which of these machines nodes were found to have. nodes: those that answered, and are believed.
+        others: by host, the machines with this catalog's mark there that the catalog does not have there. One that it
+        has never heard of is nobody's to judge."""
         self.seen, self.doubled = [], {}
         for host, machines in others.items():
             for vm in machines:

@@ -20,7 +20,8 @@ from .polls import Polls
 
 @dataclass(frozen=True)
 class GraphicsPorts:
-    """polls: what listens on the hosts besides the catalog's machines."""
+    """The ports on which graphics of machines listen. polls: what listens on the hosts besides the catalog's
+    machines."""
 
     store: Store
     polls: Polls

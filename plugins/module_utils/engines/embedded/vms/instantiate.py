@@ -48,7 +48,7 @@ class _Placed:
 
 @dataclass(frozen=True)
 class Instantiation:
-    """now: s since the epoch."""
+    """The verb that makes machines in the catalog. now: s since the epoch."""
 
     rows: VmRows
     hosts: Hosts
@@ -64,7 +64,8 @@ class Instantiation:
     now: Callable[[], int]
 
     def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
-        """hosts: names of those that may take the machines, None for all."""
+        """Make a machine of each request, all of them or none; see VmsPort. hosts: names of those that may take the
+        machines, None for all."""
         if not requests:
             return []
         now = self.now()

@@ -48,7 +48,8 @@ class Plans:
         self.given_up = given_up
 
     def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        """end_given_up: machines that were given up with their host, and are there again, are powered off."""
+        """The plan of each host with something left to do, by its name. end_given_up: machines that were given up with
+        their host, and are there again, are powered off."""
         rows = self.store.rows(
             # Left to itself, SQLite walks through all machines to have them in order.
             "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -168,7 +169,7 @@ class Plans:
         )
 
     def _images_of(self, plan: Plan) -> Iterable[PlannedImage]:
-        """Of the same file, what comes last counts."""
+        """The files of images that the plan's machines need or make. Where a file comes twice, the last one counts."""
         for row in self.store.rows(
             "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
             *returns_from(plan.host),

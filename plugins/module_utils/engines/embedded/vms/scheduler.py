@@ -22,7 +22,8 @@ CPU_ROUNDING = 1e-6
 
 @dataclass
 class Room:
-    """memory, cpu: what is left, with what is held by machines that are being ended."""
+    """A host, and what is left on it. memory (MiB), cpu: what is left, with what is held by machines that are being
+    ended."""
 
     host: Host
     memory: float
@@ -62,8 +63,8 @@ class Homes:
 
 
 class Scheduler:
-    """foreign: MiB that running domains of others hold, by host name. only: host names to choose from, None for all.
-    unreached: hosts that did not answer in this run. ending: by host name."""
+    """It chooses a host for each new machine. foreign: MiB that running domains of others hold, by host name. only:
+    host names to choose from, None for all. unreached: hosts that did not answer in this run. ending: by host name."""
 
     def __init__(
         self,
@@ -187,8 +188,8 @@ def _room(host: Host, foreign: int, held: Held) -> Room:
 
 def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:
     overheads = sorted({room.host.overhead.of(memory, vcpu) for room in rooms[:5]} - {0})
-    told = " or ".join(str(overhead) for overhead in overheads)
-    return f"{memory} MiB + {told} MiB overhead" if told else f"{memory} MiB"
+    text = " or ".join(str(overhead) for overhead in overheads)
+    return f"{memory} MiB + {text} MiB overhead" if text else f"{memory} MiB"
 
 
 def _lack(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:

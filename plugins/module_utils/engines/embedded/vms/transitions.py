@@ -17,7 +17,7 @@ from .rows import VmRows, numbers_of
 
 @dataclass(frozen=True)
 class Transitions:
-    """now: s since the epoch."""
+    """It writes the states in which nodes found machines. now: s since the epoch."""
 
     rows: VmRows
     ports: GraphicsPorts

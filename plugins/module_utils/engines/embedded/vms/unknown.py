@@ -39,7 +39,8 @@ class Found:
 def find(
     asked: str, vm_id: int, others: Mapping[str, Sequence[ObservedVm]], nodes: Mapping[str, Observed], catalog: str
 ) -> Found:
-    """The machine of that id. others: by host, those that the catalog does not have there; nodes: what hosts said."""
+    """The machine of that id as its host has it, or the error why there is none. others: by host, the machines with the
+    catalog's mark that the catalog does not have there. nodes: the hosts' reports."""
     places = [(nodes[host], vm) for host, machines in sorted(others.items()) for vm in machines if vm.vm_id == vm_id]
     if not places:
         unknown = ", ".join(f"{vm.vm_id} on {host}" for host, machines in sorted(others.items()) for vm in machines)
