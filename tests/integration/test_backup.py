@@ -24,8 +24,8 @@ import pytest
 from auditor import findings_here
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store as stores
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CatalogError,
@@ -611,7 +611,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
     root = tmp_path / "nebula"
     catalog_with_a_host(root)
     backup(str(root))
-    real = copies.raise_above
+    real = above.raise_above
     for before, change in (("there", "ended"), ("lost", "begun"), ("damaged", "begun")):
         if before != "there":
             lose(str(root))
@@ -619,7 +619,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
             (root / "nebula.db").write_bytes(b"no catalog" * 900)
 
         def meanwhile(*given: Any, change: str = change) -> Any:
-            monkeypatch.setattr(copies, "raise_above", real)
+            monkeypatch.setattr(above, "raise_above", real)
             if change == "ended":
                 with opened(root) as engine:
                     engine.end(lambda: None)
@@ -628,7 +628,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
                 catalog_of_another(root)
             return real(*given)
 
-        monkeypatch.setattr(copies, "raise_above", meanwhile)
+        monkeypatch.setattr(above, "raise_above", meanwhile)
         with pytest.raises(Conflict, match="another run has changed it meanwhile"):
             restore(str(root), [])
         assert list(root.glob("nebula.db.before-*")) == []

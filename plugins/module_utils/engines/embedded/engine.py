@@ -16,7 +16,7 @@ from ...model.audit import Ledger
 from ...model.backup import Copy, Restored
 from ...model.plan import Observed
 from ..base import Engine, T
-from . import copies
+from .copies import above, restore, take
 from .datastores import Datastores
 from .hosts import Hosts
 from .images.verbs import Images
@@ -124,27 +124,27 @@ class EmbeddedEngine(Engine):
         return Audit(self.store, self.images, self.networks, self.hosts).repair()
 
     def copy(self, path: str) -> Copy:
-        return copies.take(self.store, path)
+        return take.take(self.store, path)
 
     @classmethod
     def look_at(cls, path: str) -> Copy:
-        return copies.look(path)
+        return take.look(path)
 
     @classmethod
     def restore(
         cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
     ) -> tuple[Restored, bool, str]:
         root, now = params["root"], int(time.time())
-        catalog = copies.look(path).catalog if path else copies.common(observed)
-        copies.refuse_others(catalog, observed)
-        with contextlib.closing(copies.Watch(root, not check_mode)) as watch:
-            origin = copies.origin_of(path)
-            current = copies.replaceable(root, copies.look(path) if path else None, origin, catalog, force)
-            with copies.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
-                restored = copies.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
-                changed = current is None or copies.differs(store, root)
+        catalog = take.look(path).catalog if path else restore.common(observed)
+        restore.refuse_others(catalog, observed)
+        with contextlib.closing(restore.Watch(root, not check_mode)) as watch:
+            origin = take.origin_of(path)
+            current = restore.replaceable(root, take.look(path) if path else None, origin, catalog, force)
+            with restore.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
+                restored = above.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
+                changed = current is None or take.differs(store, root)
                 aside = (
-                    copies.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)
+                    restore.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)
                     if changed and not check_mode
                     else ""
                 )

@@ -11,7 +11,7 @@ import os
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import sources
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, ENDED
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -247,7 +247,7 @@ def test_nothing_is_restored_against_a_node_of_another_catalog(place):
 def test_without_a_copy_one_is_begun_that_the_nodes_follow(tmp_path):
     node = Observed("a", catalog="01234567-89ab-4cde-8f01-23456789abcd", plan_number=7)
     restored, changed, aside = restore(tmp_path, path="", observed=[node])
-    assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + copies.PLANS_APART, True, "")
+    assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + above.PLANS_APART, True, "")
     with opened(tmp_path, create=False) as engine:
         assert engine.catalog() == node.catalog
         engine.hosts.check([node])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import restore, take
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images import returns
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.schema import VERSION
@@ -132,14 +132,14 @@ def test_a_rewrite_is_finished_or_undone(engine: EmbeddedEngine) -> None:
 
 def test_an_old_backup_tells_its_images_and_stays_as_it_is(root: Path) -> None:
     before = (root / CATALOG).read_bytes()
-    copy = copies.look(str(root / CATALOG))
+    copy = take.look(str(root / CATALOG))
     assert (copy.schema, {image.name: image.operation for image in copy.images}) == (4, UNDER_WAY)
     assert (root / CATALOG).read_bytes() == before
 
 
 def test_an_old_backup_that_is_restored_has_them_in_their_new_form(root: Path, tmp_path_factory) -> None:
     place = str(tmp_path_factory.mktemp("restored"))
-    with copies.candidate(place, str(root / CATALOG), "") as coming:
+    with restore.candidate(place, str(root / CATALOG), "") as coming:
         assert coming.db.execute("PRAGMA user_version").fetchone()[0] == VERSION
         texts = {row["name"]: row["operation"] for row in coming.rows("SELECT name, operation FROM images")}
         assert (texts["returns"], texts["clone"]) == (write(Return(HOST)), write(Clone(1)))

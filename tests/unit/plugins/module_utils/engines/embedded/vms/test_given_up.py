@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import copies
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
@@ -265,7 +265,7 @@ def test_an_address_held_for_a_machine_that_the_catalog_does_not_know_is_told_as
 
 
 def test_a_restore_and_a_repair_leave_what_is_held(lost):
-    assert list(copies._hold(lost.store, [])) == []
+    assert list(above._hold(lost.store, [])) == []
     assert lost.repair() == [] and used(lost) == 2
     obey(lost, decide(lost, NEW))
     assert addresses(lost) == NEXT

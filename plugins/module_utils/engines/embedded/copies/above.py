@@ -1,0 +1,248 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A catalog made of a copy, brought above all that the nodes have seen since."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ....model import orders
+from ....model.backup import Copy, Restored, Stranger
+from ....model.plain import from_plain, to_plain
+from ....model.plan import Observed
+from ....model.states import ImageState, LcmState, VmState
+from ....model.vm import Vm
+from ....network import addresses
+from ..networks.verbs import Networks
+from ..store import Store, compact
+from ..vms.devices import next_disk
+from ..vms.rows import orders_of
+from .take import made_of
+
+# Between what the nodes know and what is decided next.
+PLANS_APART = 1000
+IDS_APART = 100
+
+
+def raise_above(
+    store: Store, observed: Sequence[Observed], current: Copy | None, origin: str, keep: bool, now: int
+) -> Restored:
+    """Bring the candidate above all that the nodes have seen, so that they follow it again and no id is used twice.
+    current: what it replaces. origin: of what it is made. keep: machines that it does not know are not ended."""
+    catalog, plan = store.meta("catalog"), int(store.meta("plan"))
+    hosts = tuple(node.host for node in observed if node.catalog == catalog)
+    replaced = current if current is not None and current.catalog == catalog else None
+    seen = max([node.plan_number for node in observed if node.catalog == catalog], default=0)
+    seen = max(seen, replaced.plan if replaced is not None else 0)
+    ahead = seen > plan
+    # A run that was under way when the catalog was lost may have taken numbers that no node has seen.
+    lost = replaced is None and bool(hosts)
+    with store.transaction() as db:
+        strangers, raised, missing, own = _compare(store, observed, ahead, now)
+        if replaced is not None:
+            strangers = [replace(each, known=each.uuid in replaced.known) for each in strangers]
+        known = dict(replaced.next_ids) if replaced is not None else {}
+        known["vms"] = max([known.get("vms", 0), *(each.vm_id + 1 for each in strangers)])
+        above = ahead or bool(strangers) or lost
+        for name, following in known.items():
+            # Of what there never was any, a catalog has no number, and the same one is to be the same.
+            if following or above:
+                db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (name,))
+                db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = ?", (following, name))
+        if above:
+            plan = max(plan, seen) + PLANS_APART
+            db.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (str(plan),))
+            db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
+            _leave_out_disks(store)
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (made_of(origin, plan),))
+        held = list(_hold(store, strangers))
+        rested = list(_hold_images(store, [each for each in strangers if keep or each.known], own))
+        row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
+    return Restored(
+        catalog,
+        plan,
+        row["next"] if row else 0,
+        ahead,
+        tuple(raised),
+        tuple(missing),
+        tuple(strangers),
+        tuple(held),
+        tuple(rested),
+        hosts,
+    )
+
+
+def _leave_out_disks(store: Store) -> None:
+    """Raise each machine's next disk id above those of disks that may have come after the copy was made: their files
+    are on the hosts yet."""
+    for row in store.rows("SELECT id, body FROM vms WHERE state != 6 AND body != ''"):
+        vm = from_plain(Vm, json.loads(row["body"]))
+        body = compact(to_plain(replace(vm, next_disk=next_disk(store, vm) + IDS_APART)))
+        store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (body, row["id"]))
+
+
+def _compare(
+    store: Store, observed: Sequence[Observed], ahead: bool, now: int
+) -> tuple[list[Stranger], list[str], list[str], list[Stranger]]:
+    """What it does not know, machines that were raised, those that are missing; and its own, as hosts have them."""
+    catalog = store.meta("catalog")
+    rows = store.rows(
+        "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE vms.state != 6 ORDER BY vms.id"
+    )
+    known = {(row["host"], row["id"], row["uuid"]): row for row in rows}
+    strangers: list[Stranger] = []
+    own: list[Stranger] = []
+    raised, missing = [], []
+    found: dict[tuple[str, int, str], tuple[str, int]] = {}
+    for node in observed:
+        for each in _machines_on(node, catalog):
+            key = (each.host, each.vm_id, each.uuid)
+            found[key] = (each.state, each.generation)
+            (own if key in known else strangers).append(each)
+    reached = {node.host for node in observed if node.reached}
+    for key, row in known.items():
+        name = f"VM {row['name']} (id {row['id']}) on host {row['host']}"
+        if key in found:
+            state, generation = found[key]
+            if generation > row["generation"]:
+                # What the copy says of it is made true again, and nothing is started or ended by that.
+                wanted = state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else row["wanted"]
+                _adjust(store, row, generation + 1, wanted, 0, row["state"], row["lcm_state"], "", now)
+                raised.append(name)
+        elif row["host"] in reached and row["wanted"] != "DONE" and (ahead or row["settled"]):
+            missing.append(name)
+            if ahead:
+                # It may have been ended since: it is not made again before somebody says so.
+                error = (
+                    f"host {row['host']} did not have it when this catalog was restored; state: running makes it anew"
+                )
+                _adjust(
+                    store, row, row["generation"] + 1, row["wanted"], 1, VmState.ACTIVE, LcmState.UNKNOWN, error, now
+                )
+    return strangers, raised, missing, own
+
+
+def _adjust(
+    store: Store,
+    row: sqlite3.Row,
+    generation: int,
+    wanted: str,
+    settled: int,
+    state: int,
+    lcm_state: int,
+    error: str,
+    now: int,
+) -> None:
+    left = orders.write(orders.after_restore(orders_of(row)))
+    store.db.execute(
+        "UPDATE vms SET generation = ?, wanted = ?, settled = ?, state = ?, lcm_state = ?, error = ?, orders = ?,"
+        " seq = seq + 1 WHERE id = ?",
+        (generation, wanted, settled, state, lcm_state, error, left, row["id"]),
+    )
+    store.db.execute(
+        "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
+        " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, 'restore', ?5 FROM history WHERE vm_id = ?1",
+        (row["id"], now, row["host"], "UNKNOWN" if error else wanted, error),
+    )
+
+
+def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
+    """All that carries the catalog's mark: domains, and directories without one."""
+    inventory = node.inventory
+    if inventory is None:
+        return
+    states = {vm.vm_id: vm for vm in node.vms}
+    ours = [each for each in inventory.directories if each.catalog == catalog]
+    acted = {each.vm_id: each.generation for each in ours}
+    files = {
+        each.vm_id: frozenset(os.path.basename(file.backing or file.target or file.name) for file in each.files)
+        for each in ours
+    }
+    there = set()
+    for domain in inventory.domains:
+        if domain.catalog != catalog:
+            continue
+        there.add(domain.vm_id)
+        polled = states.get(domain.vm_id)
+        yield Stranger(
+            node.host,
+            domain.vm_id,
+            domain.uuid,
+            domain.name,
+            polled.state if polled is not None else domain.state,
+            node.hypervisor,
+            max(domain.generation, acted.get(domain.vm_id, 0)),
+            tuple(domain.macs),
+            domain.forget,
+            frozenset(map(os.path.basename, domain.disks)) | files.get(domain.vm_id, frozenset()),
+        )
+    for directory in inventory.directories:
+        if directory.catalog == catalog and directory.vm_id not in there:
+            path, uuid, generation = directory.path, directory.uuid, directory.generation
+            yield Stranger(
+                node.host,
+                directory.vm_id,
+                uuid,
+                path,
+                "no domain",
+                node.hypervisor,
+                generation,
+                files=files[directory.vm_id],
+            )
+
+
+def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
+    """Their addresses are given to nobody while they have them: a lease of no machine, under the stranger's id."""
+    store.db.execute("DELETE FROM leases WHERE vm_id IS NULL AND nic_id NOT IN (SELECT vm_id FROM given_up)")
+    for network in Networks(store).pool():
+        for address_range in network.address_ranges:
+            calculator = addresses.Calculator(address_range)
+            for stranger in strangers:
+                for mac in stranger.macs:
+                    offset = calculator.offset_of(None, addresses.mac_number(mac, stranger.name))
+                    if offset is None:
+                        continue
+                    place = (network.id, address_range.ar_id, offset)
+                    done = store.db.execute(
+                        "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id, nic_id)"
+                        " VALUES (?, ?, ?, NULL, ?)",
+                        (*place, stranger.vm_id),
+                    )
+                    if done.rowcount == 1:
+                        lease = calculator.lease(network.id, offset, None, None)
+                        yield f"{lease.ip or lease.ip6 or lease.mac} of network {network.name}"
+    store.db.execute(
+        "UPDATE address_ranges SET first_free = 0, used = (SELECT count(*) FROM leases l WHERE"
+        " l.network_id = address_ranges.network_id AND l.ar_id = address_ranges.ar_id)"
+    )
+
+
+def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stranger]) -> Iterator[str]:
+    """What a stranger writes to is given to no machine; of what its disks rest on, only the user can take care. own:
+    machines that the catalog knows, which may have come by another disk since."""
+    for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
+        # Of an image that the catalog has in use, it knows the machine.
+        free = row["persistent"] and row["state"] in (ImageState.READY, ImageState.DISABLED)
+        users = [
+            f"{each.name} on host {each.host}"
+            for each in (*strangers, *(own if free else ()))
+            if os.path.basename(row["source"]) in each.files
+        ]
+        if not users:
+            continue
+        what = f"image {row['name']} (id {row['id']})"
+        if not row["persistent"]:
+            disks = f"disks of {', '.join(users)} rest on it"
+            yield f"{what}: {disks}, which this catalog does not know: keep it while they are there"
+        elif free:
+            store.db.execute("UPDATE images SET state = ? WHERE id = ?", (int(ImageState.DISABLED), row["id"]))
+            yield (
+                f"{what}: {', '.join(users)} writes to it, which this catalog does not know. It is DISABLED: once that "
+                "machine has ended, nebula_image with state: enabled"
+            )
