@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, ImageRefused, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import WINDOW, Download
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
@@ -206,7 +206,7 @@ def test_a_redirect_to_a_port_that_stalls():
 
 def store(directory, source, **options):
     destination = str(directory / "image")
-    with importer.reserved(destination, 0):
+    with publishing.reserved(destination, 0):
         return importer.store(Request("image demo", source, stall=STALL, **options), destination)
 
 

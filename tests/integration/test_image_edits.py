@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.operations 
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
 
@@ -74,7 +74,7 @@ def store(tmp_path):
     destination.parent.mkdir(parents=True)
 
     def run(source, say=None, **options):
-        with importer.reserved(str(destination), 0):
+        with publishing.reserved(str(destination), 0):
             importer.store(Request("image own", str(source), **options), str(destination), say)
         return destination
 

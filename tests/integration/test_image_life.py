@@ -29,7 +29,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, formats, image_files, importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    datastore,
+    formats,
+    image_files,
+    publishing,
+)
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -750,7 +755,7 @@ def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp
 
 # Where a run is killed that stores what is to be encrypted.
 SEALING = [
-    ("storage.importer._publish", "after"), ("storage.image_files.require_room", "after"),
+    ("storage.publishing.publish", "after"), ("storage.image_files.require_room", "after"),
     ("storage.image_files.rewrite", "after"), ("storage.image_files.swap", "after"),
     ("reconcile.images.store._tell", "after"), ("reconcile.images.rewrite.begin", "before"),
 ]  # fmt: skip
@@ -910,7 +915,7 @@ GROWTH = [
 ]  # fmt: skip
 CLONING = [
     ("reconcile.images.store._fetch", "before"), ("storage.image_files.duplicate", "after"),
-    ("storage.importer._publish", "before"), ("storage.importer._publish", "after"),
+    ("storage.publishing.publish", "before"), ("storage.publishing.publish", "after"),
     ("reconcile.images.store._tell", "after"),
 ]  # fmt: skip
 ITEMS = {
@@ -1057,4 +1062,4 @@ def test_convert_is_one_transaction(apply, catalog, root):
     assert mode(made["source"]) == 0o660
     assert image_storing.inspect_again(done) == 8
     assert rewrite.wanted(decide.spec_of({"name": "d"}), done) is None
-    assert importer.PART not in "".join(files(root))
+    assert publishing.PART not in "".join(files(root))

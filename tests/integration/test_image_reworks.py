@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, publishing
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -357,7 +357,7 @@ def test_a_removal_that_waits_for_an_operation(apply, stored, root, state, used,
 def test_no_file_goes_of_an_image_that_was_taken_back(apply, stored, root, catalog, state, used, monkeypatch):
     """While the remover waits, somebody makes it READY, and a machine has it."""
     image = stored()
-    reserved = importer.reserved
+    reserved = publishing.reserved
 
     def late(*arguments):
         with catalog() as engine:
@@ -366,7 +366,7 @@ def test_no_file_goes_of_an_image_that_was_taken_back(apply, stored, root, catal
         return reserved(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "reserved", late)
+        patch.setattr(publishing, "reserved", late)
         refused = apply(ABSENT, fails=True)
     assert "state absent: another run has taken it back meanwhile: it is USED" in str(refused.error)
     assert refused.after["state"] == state() == "USED"
@@ -437,4 +437,4 @@ def test_what_was_to_be_put_into_a_removed_image_goes_with_it(
         engine.images.update("demo", state=ImageState.DELETE)
     now = stored()
     # The lock of the run that was killed is empty, and no matter of this.
-    assert [name for name in files(root) if not name.endswith(importer.PART)] == [os.path.basename(now["source"])]
+    assert [name for name in files(root) if not name.endswith(publishing.PART)] == [os.path.basename(now["source"])]

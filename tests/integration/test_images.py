@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, store
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, publishing, uploads
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -434,6 +434,6 @@ def importer_image():
 
 def test_the_lock_is_free_after_everything(apply, root, source):
     done = apply(item(path=str(source)))[0]["demo"]
-    with importer.reserved(done.after["source"], 0):
+    with publishing.reserved(done.after["source"], 0):
         pass
     assert len(stored_files(root)) == 1

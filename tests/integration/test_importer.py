@@ -26,8 +26,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer
-from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum, Request
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import ALGORITHMS, Checksum
+from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def store_directory(tmp_path):
 def store(store_directory):
     def run(source, **options):
         destination = str(store_directory / "image")
-        with importer.reserved(destination, 0):
+        with publishing.reserved(destination, 0):
             said = options.pop("say", None)
             return importer.store(Request("image demo", str(source), **options), destination, said)
 
@@ -134,7 +135,7 @@ def test_a_qcow2(store, store_directory, raw):
     assert (stored.format, stored.size, stored.sha256) == ("qcow2", 6, sha256(disk.read_bytes()))
 
 
-@pytest.mark.parametrize("algorithm", sorted(importer.ALGORITHMS))
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_checksums_of_every_algorithm(store, raw, algorithm):
     digest = hashlib.new(algorithm, RAW).hexdigest()
     stored = store(raw, checksum=Checksum.parse(f"{algorithm}:{digest.upper()}", "x"))
@@ -239,10 +240,10 @@ def test_a_file_system_that_fills_up(tmp_path, raw):
     small.mkdir()
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer;"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing;"
         "datastore.RESERVE = 0; d = sys.argv[3] + '/image'\n"
         "try:\n"
-        "    with importer.reserved(d, 0): importer.store(importer.Request('image demo', sys.argv[2]), d)\n"
+        "    with publishing.reserved(d, 0): importer.store(importer.Request('image demo', sys.argv[2]), d)\n"
         "except Exception as e: print(type(e).__name__, e)\n"
     )
     command = 'mount -t tmpfs -o size=2200k none "$1" && shift && exec "$@"'
@@ -324,7 +325,7 @@ def test_a_download_that_ends_too_early_leaves_no_thread(store, store_directory,
 
 
 def test_another_run_at_the_same_image(store, store_directory, raw):
-    with importer.reserved(str(store_directory / "image"), 0), pytest.raises(TimedOut):
+    with publishing.reserved(str(store_directory / "image"), 0), pytest.raises(TimedOut):
         store(raw)
 
 
@@ -337,7 +338,7 @@ def test_what_a_killed_run_left_is_replaced(store, store_directory, raw):
 @pytest.mark.parametrize(("format", "fs"), [("raw", ""), ("qcow2", ""), ("raw", "ext4"), ("qcow2", "ext4")])
 def test_empty_images(store_directory, format, fs):
     destination = str(store_directory / "image")
-    with importer.reserved(destination, 0):
+    with publishing.reserved(destination, 0):
         stored = importer.make_empty(destination, 64, format, fs)
     assert (stored.format, stored.size) == (format, 64)
     assert os.listdir(store_directory) == ["image"]
@@ -355,14 +356,14 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", volume], check=True)
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[2])\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, importer\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, importer, publishing\n"
         "def free():\n"
         "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
         "content = os.urandom(40 << 20)\n"
         "open('source', 'wb').write(content)\n"
         "before = free()\n"
         "here = os.getcwd()\n"
-        "with importer.reserved(here + '/image', 0):\n"
+        "with publishing.reserved(here + '/image', 0):\n"
         "    stored = importer.store(importer.Request('x', here + '/source'), here + '/image')\n"
         "formats.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
         "print(before - free() < 4 << 20, open('image', 'rb').read() == open('disk', 'rb').read() == content)\n"
@@ -379,9 +380,9 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
 destination = sys.argv[3] + "/image"
-with importer.reserved(destination, 0):
+with publishing.reserved(destination, 0):
     importer.store(importer.Request("image demo", sys.argv[2]), destination)
 # Not ru_maxrss: that of the program that started this one is carried over.
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])

@@ -31,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     datastore,
     disks,
     importer,
+    publishing,
     uploads,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
@@ -105,12 +106,12 @@ def store(root: Path, victim: Victim, source: Path | None = None) -> None:
     given = source or root.parent / "given.raw"
     if source is None:
         given.write_bytes(b"content" * 1000)
-    with importer.reserved(destination, 0):
+    with publishing.reserved(destination, 0):
         importer.store(Request("image x", str(given), upload=source is not None), destination)
 
 
 def store_empty(root: Path) -> None:
-    with importer.reserved(str(image(root)), 0):
+    with publishing.reserved(str(image(root)), 0):
         importer.make_empty(str(image(root)), 1, "qcow2", "")
 
 
@@ -171,8 +172,8 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
     ),
     "nebula.db": (lambda root: root / "nebula.db", lambda root, _v: Store(str(root), create=True)),
     "image": (image, store),
-    "image's lock": (lambda root: Path(f"{image(root)}{importer.PART}"), store),
-    "image's partial file": (lambda root: Path(f"{image(root)}{importer.NEW}"), store),
+    "image's lock": (lambda root: Path(f"{image(root)}{publishing.PART}"), store),
+    "image's partial file": (lambda root: Path(f"{image(root)}{publishing.NEW}"), store),
     "upload": (
         lambda root: Path(uploads.path_of(f"{root}/datastores/1", IDENTITY)),
         lambda root, _v: uploads.append(f"{root}/datastores/1", IDENTITY, 0, chunk(root)),
@@ -439,7 +440,7 @@ def test_locks_of_another_user_stop_no_run() -> None:
                 pass
             # Importing an image that all may read, and changing one.
             destination = datastore.image_path(given.root, 1, 1)
-            with importer.reserved(destination, 0):
+            with publishing.reserved(destination, 0):
                 importer.store(Request("image own", str(source)), destination)
             with edits.begun(edits.locate(str(source), "qcow2", False)):
                 pass

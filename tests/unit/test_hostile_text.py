@@ -45,7 +45,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile import 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.storage import uploads
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template
 
 SCOPE = expressions.Scope({"A": "1", "NAME": "web"}, {"NIC": [{"IP": "10.0.0.1", "NETWORK": "Public"}]})
@@ -136,7 +137,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "network": as_network,
     "network's size": lambda text: addresses.split_cidr("x", text, text),
     "bridge": lambda text: addresses.check_bridge("x", text),
-    "checksum": lambda text: importer.Checksum.parse(text, "image x"),
+    "checksum": lambda text: Checksum.parse(text, "image x"),
     "URL": lambda text: (download.is_url(text), download.without_secrets(text), download.Download(text)),
     "upload": lambda text: uploads.path_of("/var/lib/nebula/datastores/1", text),
     "image": lambda text: [

@@ -24,7 +24,7 @@ from ..model.states import ImageState, ImageType
 from ..model.template import Template
 from ..reconcile import templates
 from ..reconcile.images import store
-from ..storage import datastore, importer
+from ..storage import datastore, importer, publishing
 from . import answer_files, next_step
 from . import media as installer_media
 from .begin import refuse_undecided
@@ -147,7 +147,7 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
     with engine.session():
         image = work.image = engine.images.allocate(wanted)
     files.make_directory(os.path.dirname(image.source), 0o711)
-    with importer.reserved(image.source, LOCK_SECONDS):
+    with publishing.reserved(image.source, LOCK_SECONDS):
         try:
             store.require_capacity(engine, image, spec.size, f"{spec.where}: its disk")
             importer.make_empty(image.source, spec.size, spec.format, "")

@@ -22,7 +22,7 @@ from ..model.names import LONGEST, check_name, nearest
 from ..model.numbers import whole
 from ..model.reader import check_keys
 from ..model.template import Template
-from ..storage.importer import Checksum
+from ..storage.checksum import Checksum
 from . import answer_files, next_step
 from .answer_files import Kind
 from .media import Facts

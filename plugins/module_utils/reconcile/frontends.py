@@ -20,7 +20,7 @@ from ..model.image import Image
 from ..model.states import ImageState
 from ..storage import datastore_mark, uploads
 from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
-from ..storage.importer import NEW, PART, reserved
+from ..storage.publishing import NEW, PART, reserved
 from ..sync import Item, Result
 from . import transfer_key
 from .images import store

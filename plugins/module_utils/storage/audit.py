@@ -19,7 +19,7 @@ from ..model.states import ImageState, ImageType
 from . import formats, qemu_img, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .image_files import BESIDE, WORK
-from .importer import NEW, PART
+from .publishing import NEW, PART
 
 _STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED, ImageState.CLONE)
 # What lies beside an image while a run is at it.

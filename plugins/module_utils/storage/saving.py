@@ -18,7 +18,7 @@ from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore, formats, importer, qemu_img
+from . import datastore, formats, publishing, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
@@ -46,10 +46,10 @@ def place(target: str, what: str) -> Iterator[str]:
         raise NotFound(
             f"{what}: directory {directory} on this node", "there is none", "Mount the front-end's datastores here"
         )
-    with importer.reserved(target, WAIT):
+    with publishing.reserved(target, WAIT):
         # A run that was killed got as far as this, and nobody heard of it: what the disk holds by now counts.
         remove_file(target)
-        new = target + importer.NEW
+        new = target + publishing.NEW
         try:
             yield new
             datastore.protect(new, writable=False)

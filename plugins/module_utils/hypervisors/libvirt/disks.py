@@ -18,7 +18,7 @@ from ...deps import require
 from ...errors import HypervisorError, InUse, NebulaError, NotFound, TimedOut, Unsupported
 from ...model.disk import Disk
 from ...model.plan import AGENT, CRASH
-from ...storage.importer import NEW
+from ...storage.publishing import NEW
 from . import quiesce
 
 STEP = 0.1

@@ -31,7 +31,7 @@ from ...model.operations import Prepare
 from ...model.reader import typed
 from ...model.specifications.image_prepare import KEYS
 from ...model.states import ImageState
-from ...storage import importer
+from ...storage import publishing
 from ...sync import Item
 from .check import catalogued
 
@@ -162,7 +162,7 @@ def _catalogued(engine: Engine | None, name: str, spec: Spec, settings: Settings
             return _item(name, Outcome("", ()), True)
         outcome, _resumed = _work(place, spec, True, of_catalog=True)
         return _item(name, outcome, False)
-    with importer.reserved(image.source, settings.wait_timeout):
+    with publishing.reserved(image.source, settings.wait_timeout):
         held, begun = _hold(engine, image)
         if begun:
             # It was stored anew since, perhaps at the same place of the disk.

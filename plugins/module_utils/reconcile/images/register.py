@@ -29,6 +29,7 @@ from ...model.installed import OF_ONE
 from ...model.operations import Clone
 from ...model.states import ImageState, ImageType
 from ...storage import formats, importer
+from ...storage.datastore import MIB
 from ...storage.importer import Request
 from . import store
 from .spec import DISKS, WRITABLE, Spec, refuse_unused_passphrase
@@ -56,7 +57,7 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
             f"image {spec.name}: luks_secret", "an empty disk is encrypted by its passphrase", "Give luks_passphrase"
         )
     if facts is not None:
-        _refuse_of_content(spec, spec.path, -(-facts.virtual_size // importer.MIB), facts.format)
+        _refuse_of_content(spec, spec.path, -(-facts.virtual_size // MIB), facts.format)
     if image is None:
         work.image = engine.images.allocate(wanted)
     else:
@@ -71,7 +72,7 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
         spec,
         image,
         format=facts.format if facts and not wanted.luks_secret else format,
-        size=max(-(-facts.virtual_size // importer.MIB) if facts else 0, spec.size or 0),
+        size=max(-(-facts.virtual_size // MIB) if facts else 0, spec.size or 0),
         checksum=str(spec.checksum or ""),
     )
 

@@ -19,12 +19,11 @@ from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, Wron
 from ...model.image import Image, refuse_unfinished
 from ...model.operations import DIG, GROW, REWRITE, Rewrite
 from ...model.states import ImageState
-from ...storage import formats, image_files, importer
+from ...storage import formats, image_files, publishing
+from ...storage.datastore import MIB
 from . import store
 from .spec import WRITABLE, Spec
 from .work import Settings, Work, id_of, image_view, same, told_of
-
-MIB = importer.MIB
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
         return
     what = f"image {image.name} (id {image.id})"
     try:
-        with importer.reserved(image.source, settings.wait_timeout):
+        with publishing.reserved(image.source, settings.wait_timeout):
             with engine.session():
                 now = same(engine, image)
             if now is None or now.operation != image.operation or now.state != ImageState.LOCKED:
@@ -313,7 +312,7 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
     if image is None or spec is None:
         return
     try:
-        with importer.reserved(image.source, settings.wait_timeout):
+        with publishing.reserved(image.source, settings.wait_timeout):
             with engine.session():
                 now = same(engine, image)
             if now is not None and now.state == ImageState.LOCKED and isinstance(now.operation, Rewrite):

@@ -24,7 +24,7 @@ from ...model.reader import typed
 from ...model.specifications.image import KEYS
 from ...model.states import ImageType
 from ...model.template import vector_key
-from ...storage.importer import Checksum
+from ...storage.checksum import Checksum
 
 DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 # Those that machines can write to.

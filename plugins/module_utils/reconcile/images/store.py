@@ -22,13 +22,12 @@ from ...host import files
 from ...model.image import Image
 from ...model.operations import Clone
 from ...model.states import ImageState, ImageType
-from ...storage import datastore, formats, image_files, importer
+from ...storage import datastore, formats, image_files, importer, publishing
+from ...storage.datastore import MIB
 from ...storage.importer import Request, Stored
 from ...sync import Item
 from .spec import DISKS, Spec
 from .work import Settings, Work, id_of, image_view, same, told_of
-
-MIB = importer.MIB
 
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:
@@ -39,7 +38,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
     request = request_of(spec, image.type, settings)
     try:
         files.make_directory(os.path.dirname(image.source), 0o711)
-        with importer.reserved(image.source, settings.wait_timeout):
+        with publishing.reserved(image.source, settings.wait_timeout):
             with engine.session():
                 now = same(engine, image)
             if now is None:
@@ -179,7 +178,7 @@ def _made_of(engine: Engine, image: Image, spec: Spec, source_id: int, say: Call
                 say("its packages and files are added")
             recipes.add(spec.recipe, temporary, source.format, what)
 
-    importer.make(image.source, fill)
+    publishing.make(image.source, fill)
     as_it_was = spec.recipe is None
     return Stored(
         format=source.format,
@@ -234,8 +233,8 @@ def taken_away(name: str, doing: str) -> WrongState:
 
 def tidy(image: Image) -> None:
     """Take away what a run left that was killed when the image was in the catalog already."""
-    if os.path.lexists(image.source + importer.PART):
-        with contextlib.suppress(TimedOut), importer.reserved(image.source, 0):
+    if os.path.lexists(image.source + publishing.PART):
+        with contextlib.suppress(TimedOut), publishing.reserved(image.source, 0):
             pass
 
 
@@ -243,8 +242,8 @@ def remove_files(image: Image) -> None:
     """Whatever lies there of an image, its own file last."""
     # What a run was about to put into it may be secret.
     edits.discard(edits.catalogued(image.source, image.format, f"image {image.name}"))
-    image_files.clear(image.source + importer.NEW)
-    for end in (image_files.WORK, importer.NEW + ".raw", ""):
+    image_files.clear(image.source + publishing.NEW)
+    for end in (image_files.WORK, publishing.NEW + ".raw", ""):
         files.remove_file(image.source + end, sync=True)
 
 
@@ -256,7 +255,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
     try:
         if os.path.isdir(os.path.dirname(image.source)):
             # A run that is storing it sees that it is to go when it is done.
-            with importer.reserved(image.source, settings.wait_timeout):
+            with publishing.reserved(image.source, settings.wait_timeout):
                 with engine.session():
                     left = same(engine, image) or left
                 if left.state != ImageState.DELETE:
@@ -289,7 +288,7 @@ def request_of(spec: Spec, kind: ImageType, settings: Settings) -> Request | Non
         format=spec.format,
         encrypted=bool(spec.luks_secret),
         upload=upload is not None,
-        max_size=settings.max_size * importer.MIB,
+        max_size=settings.max_size * MIB,
         validate_certs=settings.validate_certs,
         stall=settings.stall,
         min_speed=settings.min_speed * 1024,

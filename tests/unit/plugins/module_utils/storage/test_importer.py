@@ -22,8 +22,6 @@ from pathlib import Path
 
 import pytest
 import web_server
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ChecksumMismatch,
@@ -33,21 +31,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     NoSpace,
     NotFound,
-    TimedOut,
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
-from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import (
-    ALGORITHMS,
-    MIB,
-    NEW,
-    PART,
-    Checksum,
-    Request,
-    Stored,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
+from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request, Stored
+from ansible_collections.nebula.provision.plugins.module_utils.storage.sparse_file import MIB
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 # Content, a hole, content that ends within a block.
@@ -80,7 +71,7 @@ def place(tmp_path: Path) -> Path:
 def store(place):
     def run(source, **options) -> Stored:
         say = options.pop("say", None)
-        with importer.reserved(str(place / "image"), 0):
+        with publishing.reserved(str(place / "image"), 0):
             return importer.store(Request(WHAT, str(source), **options), str(place / "image"), say)
 
     return run
@@ -104,58 +95,7 @@ def site(monkeypatch):
 # -- checksums -------------------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(sorted(ALGORITHMS)), st.data())
-@settings(max_examples=30, deadline=None)
-def test_a_checksum_reads_back_as_it_is_written(algorithm, data):
-    digits = st.text("0123456789abcdef", min_size=ALGORITHMS[algorithm], max_size=ALGORITHMS[algorithm])
-    checksum = Checksum(algorithm, data.draw(digits))
-    assert Checksum.parse(str(checksum), WHAT) == checksum
-    assert Checksum.parse(f"  {str(checksum).upper()}\n", WHAT) == checksum
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_each_algorithm_has_the_digits_that_it_has(algorithm):
-    digest = hashlib.new(algorithm, b"", usedforsecurity=False).hexdigest()
-    assert Checksum.parse(f"{algorithm}:{digest}", WHAT) == Checksum(algorithm, digest)
-
-
-@pytest.mark.parametrize(
-    ("text", "found", "remedy"),
-    [
-        ("", "it names no algorithm", "Write it as sha256:DIGEST; known are sha256, sha512"),
-        ("a" * 64, "it names no algorithm", "Write it as sha256:DIGEST"),
-        ("crc32:abcd", "'crc32' is no algorithm known here", "known are sha256, sha512"),
-        (":abcd", "'' is no algorithm known here", "Write it as sha256:DIGEST"),
-        ("md5:abc", "not a digest of this algorithm", "md5 has 32 hexadecimal digits"),
-        ("sha256:" + "a" * 63, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
-        ("sha256:" + "g" * 64, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
-        ("sha256:" + "a" * 65, "not a digest of this algorithm", "sha256 has 64 hexadecimal digits"),
-    ],
-)
-def test_a_checksum_that_is_none(text, found, remedy):
-    with pytest.raises(InvalidValue) as caught:
-        Checksum.parse(text, WHAT)
-    assert caught.value.asked == f"{WHAT}: checksum {text!r}"
-    assert found in caught.value.found and remedy in caught.value.remedy
-
-
 # -- one run at a time -----------------------------------------------------------------------------------------------
-
-
-def test_a_destination_is_held_and_nothing_of_it_stays(place):
-    destination = place / "image"
-    Path(str(destination) + NEW).write_bytes(b"what a killed run had stored")
-    with importer.reserved(str(destination), 0):
-        assert os.listdir(place) == ["image" + PART]
-        with pytest.raises(TimedOut, match="another run holds it"), importer.reserved(str(destination), 0):
-            pytest.fail("two runs have it")
-    assert os.listdir(place) == []
-
-
-def test_a_failed_run_gives_its_destination_back(place):
-    with pytest.raises(KeyError), importer.reserved(str(place / "image"), 0):
-        raise KeyError
-    assert os.listdir(place) == []
 
 
 # -- what is stored --------------------------------------------------------------------------------------------------
@@ -260,16 +200,6 @@ def test_an_empty_disk_is_made(place, format):
     stored = importer.make_empty(str(place / "image"), 3, format, "")
     assert (stored.format, stored.size, stored.sha256, stored.checksums) == (format, 3, "", "")
     assert stored.bytes == (place / "image").stat().st_size and os.listdir(place) == ["image"]
-
-
-def test_what_could_not_be_made_leaves_nothing(place):
-    def fail(temporary: str) -> None:
-        Path(temporary).write_bytes(b"half")
-        raise InvalidValue("x", "y")
-
-    with pytest.raises(InvalidValue):
-        importer.make(str(place / "image"), fail)
-    assert os.listdir(place) == []
 
 
 # -- what is looked at without storing it ----------------------------------------------------------------------------

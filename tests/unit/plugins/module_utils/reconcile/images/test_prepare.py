@@ -40,7 +40,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.operations 
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare as image_prepares
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.prepare import Settings, apply, view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import publishing
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
@@ -411,6 +411,6 @@ def test_an_image_whose_file_is_gone_is_not_locked(engine: EmbeddedEngine, appli
 
 def test_an_image_that_another_run_is_at_is_left_to_it(engine: EmbeddedEngine, appliance: Appliance) -> None:
     image = stored(engine)
-    with importer.reserved(image.source, 0):
+    with publishing.reserved(image.source, 0):
         done = prepare(engine, Settings(wait_timeout=0), name="demo")
     assert isinstance(done.error, TimedOut) and engine.images.info("demo") == image

@@ -37,7 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, publishing
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
@@ -348,7 +348,7 @@ def test_what_another_run_has_begun_anew_is_its_own(engine: EmbeddedEngine) -> N
 
 def test_what_another_run_holds_is_not_touched(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
-    with importer.reserved(held.source, 0):
+    with publishing.reserved(held.source, 0):
         for work in (run(engine, held, GROWN, wait_timeout=0), recovered(engine, held, wait_timeout=0)):
             assert isinstance(work.item.error, TimedOut) and "another run holds it" in str(work.item.error)
             assert not work.item.is_changed

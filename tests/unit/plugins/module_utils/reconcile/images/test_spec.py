@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     refuse_unused_passphrase,
     spec_of,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 
 STATES, TYPES = KEYS["state"].choices, KEYS["type"].choices
 SECRET = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"

@@ -31,8 +31,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, image_files, importer
-from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Checksum, Request
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    datastore,
+    image_files,
+    publishing,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
+from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
@@ -141,7 +146,7 @@ def test_what_another_run_stored_meanwhile_is_not_stored_again(engine: EmbeddedE
 def test_what_another_run_is_storing_is_left_to_it(engine: EmbeddedEngine, source: Path) -> None:
     image = registered(engine)
     files.make_directory(os.path.dirname(image.source), 0o711)
-    with importer.reserved(image.source, 0):
+    with publishing.reserved(image.source, 0):
         work = store(engine, image, {"path": str(source)}, wait_timeout=0)
     assert isinstance(work.item.error, TimedOut) and work.todo == ""
     assert engine.images.info("demo") == image
@@ -273,9 +278,9 @@ def remove(engine: EmbeddedEngine, image: Image, **settings: Any) -> Work:
 
 def test_an_image_goes_with_all_that_lies_beside_it(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
-    for end in (importer.NEW, importer.NEW + ".raw", image_files.WORK):
+    for end in (publishing.NEW, publishing.NEW + ".raw", image_files.WORK):
         Path(image.source + end).write_bytes(b"left by a run that was killed")
-    Path(image.source + importer.NEW + image_files.BESIDE).mkdir()
+    Path(image.source + publishing.NEW + image_files.BESIDE).mkdir()
     Path(edits.catalogued(image.source, "raw", "image demo").directory).mkdir()
     (Path(image.source).parent / "mine").write_bytes(b"")
     work = remove(engine, image)
@@ -311,7 +316,7 @@ def test_another_image_of_its_number_stays(engine: EmbeddedEngine, source: Path)
 
 def test_what_is_being_stored_is_not_removed_under_it(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
-    with importer.reserved(image.source, 0):
+    with publishing.reserved(image.source, 0):
         work = remove(engine, image, wait_timeout=0)
         assert Path(image.source).exists()
     assert isinstance(work.item.error, TimedOut) and "image demo" in str(work.item.error)
@@ -320,12 +325,12 @@ def test_what_is_being_stored_is_not_removed_under_it(engine: EmbeddedEngine, so
 
 def test_only_what_nobody_is_at_is_tidied_up(engine: EmbeddedEngine, source: Path) -> None:
     image = going(engine, source)
-    new = Path(image.source + importer.NEW)
+    new = Path(image.source + publishing.NEW)
     new.write_bytes(b"half")
     # Without the file by which it is held nobody was killed.
     image_storing.tidy(image)
     assert new.exists()
-    with files.lock(image.source + importer.PART, 0):
+    with files.lock(image.source + publishing.PART, 0):
         image_storing.tidy(image)
         assert new.exists()
     image_storing.tidy(image)

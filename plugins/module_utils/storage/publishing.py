@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a file that is written gets its name in a datastore: whole, synced, and by one run at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+from ..host import files
+from . import datastore
+
+# The ends of two names: of the empty file that a run holds while it stores a file, and of that file until it is whole.
+PART, NEW = ".part", ".new"
+
+
+@contextlib.contextmanager
+def reserved(destination: str, timeout: float) -> Iterator[None]:
+    """Hold `destination` against other runs, by a lock on a file beside it, which is removed afterwards.
+
+    What a killed run has left there is removed first. The lock is held until the catalog knows of the file.
+    Therefore it is not on the file itself, which is renamed before. TimedOut: another run holds it.
+    """
+    with files.lock(destination + PART, timeout=timeout):
+        try:
+            files.remove_file(destination + NEW)
+            yield
+        finally:
+            files.remove_file(destination + PART, sync=True)
+
+
+def make(destination: str, fill: Callable[[str], None]) -> None:
+    """Have `fill` write a new file, and bring it to `destination`, within reserved(). fill: called with its path."""
+    with unpublished(destination) as temporary:
+        fill(temporary)
+        publish(temporary, destination)
+
+
+@contextlib.contextmanager
+def unpublished(destination: str) -> Iterator[str]:
+    """The name for a file that is not whole yet; it is free within reserved(), and free again afterwards."""
+    temporary = destination + NEW
+    try:
+        yield temporary
+    finally:
+        files.remove_file(temporary)
+
+
+def publish(written: str, destination: str) -> None:
+    """Sync the file, give it its owner and mode in the datastore, and rename it to `destination`."""
+    with files.explained(written):
+        files.settle(written)
+        datastore.protect(written, writable=False)
+        os.rename(written, destination)
+        files.sync_directory(os.path.dirname(destination))
