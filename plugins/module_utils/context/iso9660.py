@@ -25,11 +25,11 @@ from ..model.context import ContextFile
 from ..text import context_sh
 from . import formats
 from .files import LARGEST, Content, Entry, collect
+from .guest import VARIABLES
 
 # In the field for the program that made an ISO: by it ours are known.
 MARK = "NEBULA.PROVISION"
 MODE = 0o640
-VARIABLES = formats.VARIABLES
 
 _SECTOR = 2048
 _FIRST_DESCRIPTOR = 16
