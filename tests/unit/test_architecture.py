@@ -37,7 +37,7 @@ LAYERS = [
         "guest_disk/checks",
         "guest_disk/repair/repairs",
     ),
-    ("text", "network/addresses"),
+    ("text", "network/addresses", "network/checks"),
     ("host", "install/watch"),
     ("storage", "guest_disk", "network", "context", "install/media"),
     ("engines", "hypervisors"),

@@ -40,7 +40,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import Key
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.network import addresses
+from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, checks
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
@@ -64,7 +64,7 @@ def as_template(text: str) -> None:
 def as_network(text: str) -> None:
     names = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "INBOUND_AVG_BW")
     for attribute in (*names, "NODE_ACCESS", "ONE_NODE"):
-        refused_or(lambda text, a=attribute: addresses.normalised_attributes("x", {a: text}), text)
+        refused_or(lambda text, a=attribute: checks.normalised_attributes("x", {a: text}), text)
 
 
 def as_vector(name: str, *keys: str) -> Callable[[str], None]:
@@ -135,8 +135,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "IP": lambda text: addresses.ip_number(text, "IP"),
     "IP6": lambda text: addresses.ip6_address(text, "IP6"),
     "network": as_network,
-    "network's size": lambda text: addresses.split_cidr("x", text, text),
-    "bridge": lambda text: addresses.check_bridge("x", text),
+    "network's size": lambda text: checks.split_cidr("x", text, text),
+    "bridge": lambda text: checks.check_bridge("x", text),
     "checksum": lambda text: Checksum.parse(text, "image x"),
     "URL": lambda text: (download.is_url(text), download.without_secrets(text), download.Download(text)),
     "upload": lambda text: uploads.path_of("/var/lib/nebula/datastores/1", text),

@@ -1,47 +1,33 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses of virtual networks: the arithmetic of ranges, and what a network must not say. Pure.
+"""Addresses of virtual networks: numbers and text, and the arithmetic of ranges. Pure.
 
 Addresses are integers while they are computed with: a batch asks for thousands of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
-from typing import Callable
 
 from ..errors import InvalidValue
-from ..model import node_access as access
-from ..model.flags import flag
 from ..model.lease import Lease
-from ..model.network import ONE_NODE, AddressRange, Network
-from ..model.numbers import whole
+from ..model.network import AddressRange
 
 MAC_PREFIX = 0x0200
-# Attributes that limit the NICs of a network.
-BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
 TYPES = ("IP4", "IP6", "IP4_6", "ETHER")
 WITH_IP4 = ("IP4", "IP4_6")
 WITH_IP6 = ("IP6", "IP4_6")
-# IFNAMSIZ without its NUL.
-LONGEST_BRIDGE = 15
-LARGEST_RANGE = 1 << 24
-# Of a MAC address that YAML read as a number.
+# The most digits of a MAC address that YAML read as a number.
 _MOST_DIGITS = 12
-# Of no use beyond one link, and where clouds keep what only the host itself is to know.
+# Of no use beyond one link. Clouds have services there that only the host itself is to reach.
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
-_RESERVED = ("lo", "all", "default")
-_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
 
 
-# -- numbers and text -------------------------------------------------------------------------------------------------
 def ip_number(text: str, asked: str) -> int:
-    """An IPv4 address as a number; asked: the object and attribute that say it, for the error."""
+    """An IPv4 address as a number; InvalidValue. asked: the object and the attribute, for the error."""
     try:
         return int(IPv4Address(text.strip()))
     except AddressValueError as error:
@@ -63,7 +49,10 @@ def ip6_address(text: str, asked: str) -> IPv6Address:
 
 
 def mac_number(text: str, asked: str) -> int:
-    """A MAC address as a number. Also what YAML 1.1 makes of an unquoted 52:54:00:12:34:56, a number to base 60."""
+    """A MAC address as a number; InvalidValue.
+
+    YAML 1.1 reads an unquoted 52:54:00:12:34:56 as a number to base 60: that is understood, too.
+    """
     plain = text.strip().lower()
     if plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS:
         plain = _from_base_60(int(plain))
@@ -84,7 +73,7 @@ def _from_base_60(number: int) -> str:
     for _group in range(6):
         number, group = divmod(number, 60)
         groups.append(f"{group:02d}")
-    # A seventh group, or a first one that YAML would not have taken for a number: not a MAC address that was misread.
+    # With a seventh group, or with a first group that begins with 0, YAML has not misread a MAC address.
     return "" if number or groups[-1].startswith("0") else ":".join(reversed(groups))
 
 
@@ -94,7 +83,7 @@ def mac_text(number: int) -> str:
 
 
 def mac_of_ip(number: int) -> int:
-    """OpenNebula's MAC_PREFIX:IP rule: 10.66.0.10 has 02:00:0a:42:00:0a."""
+    """The MAC address of an IPv4 address by OpenNebula's rule: 02:00:0a:42:00:0a for 10.66.0.10."""
     return MAC_PREFIX << 32 | number
 
 
@@ -110,16 +99,15 @@ def eui64(prefix: str, mac: int) -> str:
 
 
 def of_eui64(address: IPv6Address) -> tuple[str, int] | None:
-    """The prefix and the MAC address that eui64() made this of; None if it did not."""
+    """The prefix and the MAC address of which eui64() made this address; None if it did not make it."""
     identifier = int(address) & ((1 << 64) - 1)
     if identifier >> 24 & 0xFFFF != 0xFFFE:
         return None
     return str(IPv6Address(int(address) - identifier)), (identifier >> 40 ^ 0x020000) << 24 | identifier & 0xFFFFFF
 
 
-# -- leases -----------------------------------------------------------------------------------------------------------
 class Calculator:
-    """The addresses of one range by offset; what does not depend on the offset is computed once."""
+    """The addresses of one range by their offsets."""
 
     def __init__(self, address_range: AddressRange) -> None:
         self.range = address_range
@@ -143,239 +131,20 @@ class Calculator:
         )
 
     def offset_of(self, ip: int | None, mac: int | None) -> int | None:
-        """Where in the range an address lies (the MAC address only counts without an IP address); None: outside."""
+        """The offset of an address; None if the range lacks it. The MAC address counts only without an IP address."""
         offset = (-1 if self.ip is None else ip - self.ip) if ip is not None else -1 if mac is None else mac - self.mac
         return offset if 0 <= offset < self.range.size else None
 
     def offset_of_ip6(self, ip6: IPv6Address) -> int | None:
-        """Where in the range an IPv6 address lies, by its global or its unique local prefix; None: outside."""
+        """The offset of an IPv6 address by the global or the unique local prefix; None if it is not in the range."""
         made_of = of_eui64(ip6)
         if made_of is None or not self.with_ip6 or made_of[0] not in (self.range.global_prefix, self.range.ula_prefix):
             return None
         return self.offset_of(None, made_of[1])
 
 
-# -- what a network says ----------------------------------------------------------------------------------------------
-def split_cidr(name: str, address: str, mask: str) -> IPv4Network | None:
-    """NETWORK_ADDRESS and NETWORK_MASK together. The prefix length may be in either: 10.66.0.0/24, or a mask of 24."""
-    where = f"network {name}"
-    if not address:
-        if mask:
-            raise InvalidValue(f"{where}: NETWORK_MASK = {mask!r}", "there is no NETWORK_ADDRESS", "Give both")
-        return None
-    plain, _slash, prefix = address.strip().partition("/")
-    number = ip_number(plain, f"{where}: NETWORK_ADDRESS")
-    if not prefix and not mask:
-        raise InvalidValue(
-            f"{where}: NETWORK_ADDRESS = {address!r}", "its size is not said", f"Write {plain}/24, or give NETWORK_MASK"
-        )
-    lengths = {_prefix_length(text, where) for text in (prefix, mask) if text}
-    if len(lengths) > 1:
-        raise InvalidValue(
-            f"{where}: NETWORK_ADDRESS = {address!r}",
-            f"NETWORK_MASK = {mask!r} says another size",
-            "Give one of the two",
-        )
-    network = IPv4Network((number, lengths.pop()), strict=False)
-    if int(network.network_address) != number:
-        raise InvalidValue(
-            f"{where}: NETWORK_ADDRESS = {address!r}",
-            f"an address within {network}, not the network's own",
-            f"Write {network}",
-        )
-    return network
-
-
-def _prefix_length(text: str, where: str) -> int:
-    plain = text.strip().lstrip("/")
-    try:
-        length = IPv4Network(f"0.0.0.0/{plain}").prefixlen
-    except ValueError:
-        raise InvalidValue(
-            f"{where}: NETWORK_MASK = {text!r}", "not a network mask", "Write 255.255.255.0, or 24"
-        ) from None
-    # ipaddress reads 0.0.0.255 as a host mask: the same length, and nobody means it here.
-    if "." in plain and plain != str(IPv4Network((0, length)).netmask):
-        raise InvalidValue(f"{where}: NETWORK_MASK = {text!r}", "not a network mask", "Write 255.255.255.0, or 24")
-    return length
-
-
-def cidr(network: Network) -> IPv4Network | None:
-    return split_cidr(
-        network.name, network.attributes.get("NETWORK_ADDRESS", ""), network.attributes.get("NETWORK_MASK", "")
-    )
-
-
-def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """The attributes, those that hold addresses or numbers checked and in their one form. Empty ones stay empty."""
-    where = f"network {network}"
-    result = dict(attributes)
-    if not result.get(access.ATTRIBUTE, access.NOTHING).strip():
-        # Taken away, it would mean everything.
-        result[access.ATTRIBUTE] = access.NOTHING
-    if "/" in result.get("NETWORK_ADDRESS", ""):
-        whole = split_cidr(network, result["NETWORK_ADDRESS"], result.get("NETWORK_MASK", ""))
-        if whole is not None:
-            result.update(NETWORK_ADDRESS=str(whole.network_address), NETWORK_MASK=str(whole.netmask))
-    elif result.get("NETWORK_MASK"):
-        result["NETWORK_MASK"] = str(IPv4Network((0, _prefix_length(result["NETWORK_MASK"], where))).netmask)
-    for attribute, read in _READERS.items():
-        values = result.get(attribute, "").split() if attribute == "DNS" else [result.get(attribute, "")]
-        if any(values):
-            result[attribute] = " ".join(read(value, f"{where}: {attribute}") for value in values)
-    return result
-
-
-def _read_ip(text: str, asked: str) -> str:
-    return ip_text(ip_number(text, asked))
-
-
-def _read_ip6(text: str, asked: str) -> str:
-    return str(ip6_address(text, asked))
-
-
-def _read_any_ip(text: str, asked: str) -> str:
-    return _read_ip6(text, asked) if ":" in text else _read_ip(text, asked)
-
-
-def _read_mtu(text: str, asked: str) -> str:
-    # 68 is the least that IPv4 works with (RFC 791), 65535 the most that the kernel takes.
-    return _read_number(text, asked, 68, 65535, "bytes")
-
-
-def _read_metric(text: str, asked: str) -> str:
-    return _read_number(text, asked, 0, 0xFFFFFFFF, "as in a routing table")
-
-
-def _read_number(text: str, asked: str, least: int, most: int, unit: str) -> str:
-    plain = text.strip()
-    number = whole(plain)
-    if number is None or not least <= number <= most:
-        raise InvalidValue(f"{asked} = {text!r}", "not such a number", f"Give {least} to {most} ({unit})")
-    return str(number)
-
-
-def _read_access(text: str, asked: str) -> str:
-    return str(access.read(text, asked))
-
-
-def _read_flag(text: str, asked: str) -> str:
-    return "YES" if flag(text, asked) else "NO"
-
-
-def _read_bandwidth(text: str, asked: str) -> str:
-    return _read_number(text, asked, 1, 0xFFFFFFFF, "kB/s; kB for _PEAK_KB")
-
-
-_READERS: dict[str, Callable[[str, str], str]] = {
-    "NETWORK_ADDRESS": _read_ip,
-    "GATEWAY": _read_ip,
-    "GATEWAY6": _read_ip6,
-    "DNS": _read_any_ip,
-    "GUEST_MTU": _read_mtu,
-    "METRIC": _read_metric,
-    "IP6_METRIC": _read_metric,
-    access.ATTRIBUTE: _read_access,
-    ONE_NODE: _read_flag,
-    **dict.fromkeys(BANDWIDTH, _read_bandwidth),
-}
-
-
-def carries_gateway(network: Network) -> bool:
-    """Whether the bridge on each node holds the gateway's address."""
-    return network.nat or network.attributes.get("GATEWAY_ON_BRIDGE", "").upper() == "YES"
-
-
-def node_access(network: Network) -> access.NodeAccess:
-    """What its machines may reach on a node. A network that was stored before this could be said keeps what it had."""
-    value = network.attributes.get(access.ATTRIBUTE, "")
-    if not value:
-        return access.NodeAccess(everything=True)
-    return access.read(value, f"network {network.name}: {access.ATTRIBUTE}")
-
-
-def one_node(network: Network) -> bool:
-    """Whether all its machines are to be on the same node."""
-    value = network.attributes.get(ONE_NODE, "")
-    return bool(value) and flag(value, f"network {network.name}: {ONE_NODE}")
-
-
-def check_bridge(name: str, bridge: str) -> None:
-    asked = f"network {name}: BRIDGE = {bridge!r}"
-    if len(bridge) > LONGEST_BRIDGE:
-        raise InvalidValue(
-            asked, f"{len(bridge)} characters", f"The kernel takes up to {LONGEST_BRIDGE}: choose a shorter name"
-        )
-    if bridge in _RESERVED:
-        raise InvalidValue(asked, "the kernel uses that name itself", "Choose another")
-    if not _BRIDGE.match(bridge):
-        raise InvalidValue(asked, "not a name for an interface", "Use letters, digits, '-', '_' and '.'")
-
-
-def normalised(address_range: AddressRange, network: str, random: int) -> AddressRange:
-    """The range with every value in its one form. Its first MAC address is made of `random` if nothing else says it."""
-    where = f"network {network}: address range {shown(address_range)}"
-    kind = address_range.type.upper()
-    if kind not in TYPES:
-        raise InvalidValue(f"{where}: TYPE = {address_range.type!r}", "no such type", f"Use one of {', '.join(TYPES)}")
-    size = address_range.size
-    if not 1 <= size <= LARGEST_RANGE:
-        raise InvalidValue(
-            f"{where}: SIZE = {size}", "not a size", f"Give the number of addresses, 1 to {LARGEST_RANGE}"
-        )
-    ip = ""
-    if kind in WITH_IP4:
-        if not address_range.ip:
-            raise InvalidValue(f"{where}: TYPE = {kind}", "there is no IP", "Give the range's first address as ip")
-        first = ip_number(address_range.ip, f"{where}: IP")
-        if first + size - 1 > 0xFFFFFFFF:
-            raise InvalidValue(f"{where}: SIZE = {size}", "it leads beyond 255.255.255.255", "Give a smaller size")
-        ip = ip_text(first)
-    elif address_range.ip:
-        raise InvalidValue(f"{where}: IP = {address_range.ip!r}", f"TYPE {kind} has no IPv4", "Use TYPE IP4 or IP4_6")
-    prefixes = [
-        _prefix(value, f"{where}: {attribute}", kind)
-        for attribute, value in (
-            ("GLOBAL_PREFIX", address_range.global_prefix),
-            ("ULA_PREFIX", address_range.ula_prefix),
-        )
-    ]
-    if address_range.mac:
-        mac = mac_number(address_range.mac, f"{where}: MAC")
-    elif ip:
-        mac = mac_of_ip(first)
-    else:
-        mac = mac_number(base_mac(random, size), "MAC")
-    if (mac & 0xFFFFFFFF) + size - 1 > 0xFFFFFFFF:
-        raise InvalidValue(
-            f"{where}: SIZE = {size}",
-            f"it leads beyond the MAC addresses of {mac_text(mac)[:5]}",
-            "Give a smaller size",
-        )
-    return dataclasses.replace(
-        address_range, type=kind, ip=ip, mac=mac_text(mac), global_prefix=prefixes[0], ula_prefix=prefixes[1]
-    )
-
-
-def _prefix(value: str, asked: str, kind: str) -> str:
-    if not value:
-        return ""
-    if kind not in WITH_IP6:
-        raise InvalidValue(f"{asked} = {value!r}", f"TYPE {kind} has no IPv6", "Use TYPE IP6 or IP4_6")
-    plain, _slash, length = value.strip().partition("/")
-    try:
-        number = int(IPv6Address(plain))
-    except AddressValueError as error:
-        raise InvalidValue(f"{asked} = {value!r}", f"not an IPv6 prefix ({error})", "Write it as 2001:db8::") from None
-    if length not in ("", "64") or number & ((1 << 64) - 1):
-        raise InvalidValue(
-            f"{asked} = {value!r}", "not a /64", "The lower 64 bits come from the MAC address: leave them 0"
-        )
-    return str(IPv6Address(number))
-
-
 def shown(address_range: AddressRange) -> str:
-    """How messages name a range: its number and its first and last address."""
+    """A range in messages: its number and its first and last address."""
     first = address_range.ip or address_range.mac
     span = (
         f"{address_range.type} {first} ({address_range.size})"
@@ -389,128 +158,3 @@ def shown(address_range: AddressRange) -> str:
         except AddressValueError:
             pass
     return f"{address_range.ar_id} [{span}]" if address_range.ar_id >= 0 else f"[{span}]"
-
-
-def check(network: Network) -> None:
-    """Raise InvalidValue for the first thing in a network with normalised ranges that can't be meant."""
-    where = f"network {network.name}"
-    check_bridge(network.name, network.bridge)
-    _check_bandwidth(where, network.attributes)
-    for address_range in network.address_ranges:
-        own = {**network.attributes, **address_range.attributes}
-        _check_bandwidth(f"{where}: address range {shown(address_range)}", own)
-    whole = cidr(network)
-    if whole is not None and (whole.is_loopback or whole.is_multicast or whole.network_address.is_unspecified):
-        raise InvalidValue(f"{where}: NETWORK_ADDRESS = {whole}", "no machines have such addresses", "Use 10.0.0.0/8")
-    gateway = network.attributes.get("GATEWAY", "")
-    gateway_number = ip_number(gateway, f"{where}: GATEWAY") if gateway else None
-    if carries_gateway(network):
-        _check_gateway(network, whole, gateway_number)
-    elif network.attributes.get(access.ATTRIBUTE, access.NOTHING) != access.NOTHING:
-        raise InvalidValue(
-            f"{where}: {access.ATTRIBUTE} = {network.attributes[access.ATTRIBUTE]}",
-            "its bridge carries no address of a node, so that its machines reach none",
-            "Set nat or gateway_on_bridge, or node_access: []",
-        )
-    if one_node(network) and network.vn_mad == "dummy":
-        raise InvalidValue(
-            f"{where}: {ONE_NODE} = YES",
-            f"its bridge {network.bridge} is the nodes' own (vn_mad dummy), and may span them",
-            "Use vn_mad bridge, or one_node: false",
-        )
-    if whole is not None and gateway_number is not None and _is_edge(gateway_number, whole):
-        _refuse_gateway(network, whole, gateway_number)
-    for address_range in network.address_ranges:
-        _check_range(where, address_range, whole, gateway_number)
-    _check_overlaps(where, network.address_ranges)
-
-
-def _check_bandwidth(where: str, attributes: Mapping[str, str]) -> None:
-    for peak in BANDWIDTH:
-        average = f"{peak.partition('_')[0]}_AVG_BW"
-        if attributes.get(peak) and not attributes.get(average):
-            raise InvalidValue(f"{where}: {peak} = {attributes[peak]}", f"there is no {average}", f"Set {average} too")
-
-
-def _check_gateway(network: Network, whole: IPv4Network | None, gateway: int | None) -> None:
-    asked = f"network {network.name}: " + ("nat" if network.nat else "gateway_on_bridge")
-    if network.vn_mad == "dummy":
-        raise InvalidValue(
-            asked, f"its bridge {network.bridge} is not made by this collection (vn_mad dummy)", "Use vn_mad bridge"
-        )
-    if whole is None or gateway is None:
-        raise InvalidValue(
-            asked,
-            "the bridge is to carry the gateway's address, and GATEWAY, NETWORK_ADDRESS or NETWORK_MASK is missing",
-            "Give all three",
-        )
-    if IPv4Address(gateway) not in whole:
-        _refuse_gateway(network, whole, gateway)
-    if whole.overlaps(LINK_LOCAL):
-        raise InvalidValue(
-            f"network {network.name}: NETWORK_ADDRESS = {whole}",
-            f"what is sent to {LINK_LOCAL} never leaves its link, and never reaches this host from a machine",
-            "Use addresses of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
-        )
-
-
-def _refuse_gateway(network: Network, whole: IPv4Network, gateway: int) -> None:
-    raise InvalidValue(
-        f"network {network.name}: GATEWAY = {ip_text(gateway)}",
-        f"not an address of a machine in {whole}",
-        "Give one of it",
-    )
-
-
-def within(address: str, whole: IPv4Network) -> bool:
-    return IPv4Address(address) in whole
-
-
-def _is_edge(number: int, whole: IPv4Network) -> bool:
-    """Whether it is the network's own or its broadcast address; a /31 and a /32 have neither."""
-    edges = (int(whole.network_address), int(whole.broadcast_address))
-    return whole.prefixlen < 31 and number in edges
-
-
-def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | None, gateway: int | None) -> None:
-    if address_range.type not in WITH_IP4:
-        return
-    first = ip_number(address_range.ip, f"{where}: IP")
-    last = first + address_range.size - 1
-    asked = f"{where}: address range {shown(address_range)}"
-    if whole is not None:
-        lowest, highest = int(whole.network_address), int(whole.broadcast_address)
-        if first < lowest or last > highest:
-            raise InvalidValue(asked, f"it leaves {whole}", _room(whole, gateway))
-        for edge, kind in ((lowest, "network"), (highest, "broadcast")):
-            if first <= edge <= last and whole.prefixlen < 31:
-                found = f"it holds the {kind} address {ip_text(edge)} of {whole}"
-                raise InvalidValue(asked, found, _room(whole, gateway))
-    if gateway is not None and first <= gateway <= last:
-        raise InvalidValue(
-            asked, f"it holds the gateway {ip_text(gateway)}", "Begin above it, end below it, or split the range in two"
-        )
-
-
-def _room(whole: IPv4Network, gateway: int | None) -> str:
-    if whole.prefixlen >= 31:
-        return f"Keep it within {whole}"
-    first, last = int(whole.network_address) + 1, int(whole.broadcast_address) - 1
-    text = f"Keep it within {ip_text(first)} to {ip_text(last)}"
-    return text + (f", without the gateway {ip_text(gateway)}" if gateway is not None else "")
-
-
-def _check_overlaps(where: str, ranges: Sequence[AddressRange]) -> None:
-    for kind, spans in (
-        ("addresses", [(ip_number(r.ip, where), r) for r in ranges if r.type in WITH_IP4]),
-        ("MAC addresses", [(mac_number(r.mac, where), r) for r in ranges]),
-    ):
-        spans.sort(key=lambda span: span[0])
-        for (start, one), (other_start, other) in zip(spans, spans[1:]):
-            if other_start < start + one.size:
-                raise InvalidValue(
-                    f"{where}: address range {shown(other)}",
-                    f"it shares {kind} with {shown(one)}",
-                    "Ranges of a network never overlap and never move: change its start or size, or give the other "
-                    "one with state: absent",
-                )

@@ -15,7 +15,7 @@ from ....model.host import Host
 from ....model.network import Network
 from ....model.orders import NOTHING, Held
 from ....model.states import HostState
-from ....network import addresses
+from ....network import checks
 
 CPU_ROUNDING = 1e-6
 
@@ -49,7 +49,7 @@ class Homes:
         """The hosts by the names of those of these networks that have any. look: tells them, once for each network."""
         found = {}
         for network in networks:
-            if addresses.one_node(network):
+            if checks.one_node(network):
                 if network.id not in self.known:
                     self.known[network.id] = set(look(network))
                 if self.known[network.id]:
