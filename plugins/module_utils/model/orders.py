@@ -285,6 +285,6 @@ def _check(orders: Orders) -> None:
 def _unreadable(found: str) -> CatalogError:
     return CatalogError(
         "the catalog's orders of a machine",
-        f"they are none that this version of the collection knows ({found})",
+        f"orders of a machine that this version of the collection does not know ({found})",
         "Use the newer nebula.provision that wrote them, or restore the catalog from a backup",
     )

@@ -89,7 +89,7 @@ class Leases:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, v.settled, v.orders, g.host FROM {LEASED}"
+                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, g.host FROM {LEASED}"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,

@@ -375,6 +375,16 @@ def test_a_machine_that_failed_is_told_with_its_reason(inside):
 # -- a file that is damaged --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"operation":"explode"}', '{"detached":{"files":[0]}}'])
+def test_orders_that_no_release_wrote_are_damage_and_raise_nothing(books, text):
+    books.store.db.execute("UPDATE vms SET orders = ? WHERE id = 1", (text,))
+    ledger = books.ledger()
+    assert ledger.damaged
+    (finding,) = ledger.findings
+    assert finding.kind == "catalog-damaged"
+    assert "orders of a machine that this version of the collection does not know" in finding.found
+
+
 def test_rows_that_refer_to_nothing_are_counted(books):
     """Of each table once, whatever the number of its rows."""
     books.store.db.execute("ROLLBACK")
