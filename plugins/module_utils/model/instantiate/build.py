@@ -18,7 +18,7 @@ from ..nic import Nic
 from ..states import ImageType
 from ..targets import Place
 from ..template import Template
-from ..vm import Input, Vm
+from ..vm import Input, Os, Vm
 from .boot import check_boots, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import disk_of, kind_of, named
@@ -63,14 +63,7 @@ def build(
     template = with_nic_defaults(template, where)
     vectors = template.vectors("DISK")
     kinds = [kind_of(vector, images.get(index), f"{where}: DISK {index}") for index, vector in enumerate(vectors)]
-    os = os_of(template, where, kinds, hypervisor)
-    os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
-    os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
-    check_boots(os, kinds, where)
-    os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
-    # The firmware may be what an image asks for.
-    rules.of(hypervisor).check_firmware(os.firmware, template, where)
-
+    os = _os_of(template, where, kinds, hypervisor, images)
     places = [
         place_of(vector, f"{where}: {named(f'DISK {index}', vector)}", kinds[index], images.get(index))
         for index, vector in enumerate(vectors)
@@ -95,19 +88,12 @@ def build(
         disks=with_files(
             tuple(
                 replace(
-                    disk_of(
-                        ids[index],
-                        vector,
-                        images.get(index),
-                        hypervisor,
-                        f"{where}: DISK {index}",
-                        kept is not None and kept.disks[index] is not None,
-                    ),
+                    disk_of(ids[index], vector, images.get(index), hypervisor, f"{where}: DISK {index}", stays),
                     target=assigned[index][0],
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
                 )
-                for index, vector in enumerate(vectors)
+                for index, (vector, stays) in enumerate(zip(vectors, _stays(kept, len(vectors))))
             ),
             template,
             fit.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
@@ -130,6 +116,24 @@ def build(
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
         next_nic=max((nic.nic_id + 1 for nic in nics), default=0),
     )
+
+
+def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str, images: Mapping[int, Image]) -> Os:
+    """How the machine boots, with the files of its kernel and initrd; InvalidValue for what its images can't do."""
+    vectors = template.vectors("DISK")
+    os = os_of(template, where, kinds, hypervisor)
+    os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
+    os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
+    check_boots(os, kinds, where)
+    os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
+    # The firmware may be what an image asks for.
+    rules.of(hypervisor).check_firmware(os.firmware, template, where)
+    return os
+
+
+def _stays(kept: Optional[Kept], count: int) -> list[bool]:
+    """For each disk of the template, whether the machine has it already."""
+    return [kept is not None and kept.disks[index] is not None for index in range(count)]
 
 
 def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:

@@ -79,49 +79,16 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
 
 def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:
     """An image that is made of another one: all that the item does not say is as of that."""
-    what = f"image {spec.name}"
-    source = find(engine, spec.clone_of or spec.base)
-    key = "from" if spec.base else "clone_of"
-    if spec.name in settings.lost:
-        raise NotFound(
-            f"{what}: its packages and files",
-            settings.lost[spec.name],
-            "Give other paths, or set remote_src: true if they are on the front-end",
-        )
-    if source is None:
-        raise NotFound(
-            f"{what}: {key} {spec.clone_of or spec.base}",
-            "the catalog has no image of that name",
-            "See nebula_info for the names that there are",
-        )
-    if spec.base and source.type not in WRITABLE:
-        raise InvalidValue(f"{what}: from {source.name}", f"that is of type {source.type.name}", "Name an OS image")
-    if spec.base and source.luks_secret:
-        raise Conflict(f"{what}: from {source.name}", "that is encrypted", "Add to it before it is encrypted")
-    refuse_unused_passphrase(what, spec, source.luks_secret)
+    source = _source_of_copy(engine, spec, settings)
     values = _own_values(spec, source)
     encrypt = bool(spec.luks_secret) and not source.luks_secret
-    if encrypt and values["type"] not in WRITABLE:
-        raise InvalidValue(f"{what}: luks_secret", f"not of type {values['type'].name}", "Only for OS and DATABLOCK")
-    if encrypt and not spec.passphrase:
-        raise InvalidValue(
-            f"{what}: luks_secret",
-            f"{source.name} is not encrypted, and no passphrase is given",
-            "Give luks_passphrase: that of the secret",
-        )
+    if encrypt:
+        _check_encryption(spec, source, values["type"])
     _refuse_other_kind(spec, source, values["type"])
     if source.size:
         # Otherwise it is not known yet, in check mode.
         _refuse_of_content(spec, f"image {source.name}", source.size, "qcow2" if encrypt else source.format)
-    notes: dict[str, Any] = {}
-    if spec.recipe is not None:
-        if settings.check_mode:
-            _warn_of_missing(spec, work.warnings)
-        else:
-            notes["recipe"] = spec.recipe.digest()
-    for key in ("compress", "sparse"):
-        if source.notes.get(key) == source.generation and spec.recipe is None:
-            notes[key] = 0
+    notes = _notes_of_copy(work, spec, source, settings)
     if image is not None and image.operation != Clone(id_of(source)):
         # What it was to be made of before is over.
         engine.images.delete(id_of(image))
@@ -161,6 +128,57 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         luks_secret=spec.luks_secret or source.luks_secret,
         operation=None,
     )
+
+
+def _source_of_copy(engine: Engine, spec: Spec, settings: Settings) -> Image:
+    """The image that the item's image is made of; NotFound, or an error if it can't be made of it."""
+    what = f"image {spec.name}"
+    source = find(engine, spec.clone_of or spec.base)
+    key = "from" if spec.base else "clone_of"
+    if spec.name in settings.lost:
+        raise NotFound(
+            f"{what}: its packages and files",
+            settings.lost[spec.name],
+            "Give other paths, or set remote_src: true if they are on the front-end",
+        )
+    if source is None:
+        raise NotFound(
+            f"{what}: {key} {spec.clone_of or spec.base}",
+            "the catalog has no image of that name",
+            "See nebula_info for the names that there are",
+        )
+    if spec.base and source.type not in WRITABLE:
+        raise InvalidValue(f"{what}: from {source.name}", f"that is of type {source.type.name}", "Name an OS image")
+    if spec.base and source.luks_secret:
+        raise Conflict(f"{what}: from {source.name}", "that is encrypted", "Add to it before it is encrypted")
+    refuse_unused_passphrase(what, spec, source.luks_secret)
+    return source
+
+
+def _check_encryption(spec: Spec, source: Image, kind: ImageType) -> None:
+    """Raise InvalidValue for a copy that is to be encrypted, of a source that is not."""
+    if kind not in WRITABLE:
+        raise InvalidValue(f"image {spec.name}: luks_secret", f"not of type {kind.name}", "Only for OS and DATABLOCK")
+    if not spec.passphrase:
+        raise InvalidValue(
+            f"image {spec.name}: luks_secret",
+            f"{source.name} is not encrypted, and no passphrase is given",
+            "Give luks_passphrase: that of the secret",
+        )
+
+
+def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) -> dict[str, Any]:
+    """What the catalog notes of a copy: its recipe, and whether its file is compressed or sparse as the source's."""
+    notes: dict[str, Any] = {}
+    if spec.recipe is not None:
+        if settings.check_mode:
+            _warn_of_missing(spec, work.warnings)
+        else:
+            notes["recipe"] = spec.recipe.digest()
+    for key in ("compress", "sparse"):
+        if source.notes.get(key) == source.generation and spec.recipe is None:
+            notes[key] = 0
+    return notes
 
 
 def _refuse_of_content(spec: Spec, name: str, size: int, format: str) -> None:
