@@ -49,8 +49,9 @@ class Record:
 
 
 def left_behind(name: str) -> bool:
-    """A file that a killed run had not given its own name yet."""
-    return name.startswith(".") and name.endswith(".tmp")
+    """A file that a killed run had not given its own name yet: of write_atomically(), or of the making of a disk, whose
+    file system is made in a raw file beside it (storage.formats.create_empty)."""
+    return name.startswith(".") and name.endswith((".tmp", ".tmp.raw"))
 
 
 def read_record(directory: str) -> Record | None:

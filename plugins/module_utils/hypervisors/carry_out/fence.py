@@ -101,6 +101,7 @@ def _own(job: Job) -> None:
         # On the disk before anything else is: after a power cut the rest would be taken for somebody else's.
         job.keep_record()
         job.owned = True
+        _remove_left_behind(job)
         return
     if (found.catalog, found.vm_id, found.uuid) != (job.common.plan.catalog, job.vm.vm_id, job.vm.uuid):
         raise ForeignObject(
@@ -110,14 +111,19 @@ def _own(job: Job) -> None:
         )
     job.record = found
     job.owned = True
-    for name in filter(left_behind, os.listdir(job.directory)):
-        remove_file(job.path(name))
+    _remove_left_behind(job)
     if found.generation > job.planned.generation:
         raise StalePlan(
             f"virtual machine {job.vm.name}: generation {job.planned.generation}",
             f"this node has acted on generation {found.generation} already",
             "Run again: a new plan holds all that is unfinished",
         )
+
+
+def _remove_left_behind(job: Job) -> None:
+    """The lock of the directory is held, and says that nobody is writing these files any more."""
+    for name in filter(left_behind, os.listdir(job.directory)):
+        remove_file(job.path(name))
 
 
 def remember(job: Job) -> None:

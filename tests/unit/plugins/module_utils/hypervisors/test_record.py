@@ -115,7 +115,15 @@ def test_a_record_that_can_not_be_read_is_somebodys(tmp_path: Path, make: Callab
 
 @pytest.mark.parametrize(
     ("name", "left"),
-    [(".vm.json.x1.tmp", True), (".tmp", True), ("vm.json.tmp", False), (".vm.json", False), ("disk.0", False)],
+    [
+        (".vm.json.x1.tmp", True),
+        (".disk.0.tmp.raw", True),
+        (".tmp", True),
+        ("vm.json.tmp", False),
+        (".vm.json", False),
+        ("disk.0", False),
+        ("disk.tmp.raw", False),
+    ],
 )
 def test_what_a_killed_run_was_writing_is_known_by_its_name(name: str, left: bool) -> None:
     assert records.left_behind(name) is left

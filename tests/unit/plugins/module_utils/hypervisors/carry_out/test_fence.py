@@ -108,13 +108,24 @@ def test_a_machine_ends_whatever_is_in_the_place_of_its_directory(here: Node, ki
     assert facts(here.directory()) == before
 
 
-def test_an_empty_directory_and_what_killed_writes_left_there_are_ours(here: Node) -> None:
+@pytest.mark.parametrize("name", [".vm.json.abc.tmp", ".disk.0.tmp", ".disk.0.tmp.raw"])
+def test_an_empty_directory_and_what_killed_writes_left_there_are_ours(here: Node, name: str) -> None:
+    """Also where not even the first record was whole."""
     here.directory().mkdir(parents=True)
-    (here.directory() / ".vm.json.abc.tmp").touch()
+    (here.directory() / name).touch()
     assert told(here.one("RUNNING")) == ("RUNNING", True, "")
-    (here.directory() / ".disk.0.tmp").touch()
+    assert not list(here.directory().glob(".*"))
+    (here.directory() / name).touch()
     here.one("RUNNING")
-    assert not [name for name in os.listdir(here.directory()) if name.endswith(".tmp")]
+    assert not list(here.directory().glob(".*"))
+
+
+@pytest.mark.parametrize("name", [".vm.json.abc.tmp", ".disk.0.tmp", ".disk.0.tmp.raw"])
+def test_what_killed_writes_left_goes_with_a_machine_that_has_no_record_yet(here: Node, name: str) -> None:
+    here.directory().mkdir(parents=True)
+    (here.directory() / name).touch()
+    assert told(here.one("DONE", hard=True))[0] == "DONE"
+    assert not here.directory().exists()
 
 
 def test_a_node_that_acted_on_a_later_decision_does_nothing_for_an_earlier_one(here: Node) -> None:
