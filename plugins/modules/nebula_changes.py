@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nebula_changes
-short_description: Say what a task changed whose own answer may not be shown
+short_description: Report what a task changed whose own answer may not be shown
 version_added: 0.1.0
 description:
   - A task whose result holds secrets has C(no_log), and with it Ansible hides its differences and warnings too, which
@@ -54,7 +54,7 @@ EXAMPLES = r"""
   changed_when: false
   no_log: true
 
-- name: Say what was decided
+- name: Report what was decided
   nebula.provision.nebula_changes:
     changed: "{{ decided.changed_vms | length > 0 }}"
     diff: "{{ decided.diff | default([]) }}"

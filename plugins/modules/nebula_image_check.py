@@ -102,7 +102,7 @@ EXAMPLES = r"""
     path: /srv/images/debian.qcow2
   register: checked
 
-- name: Say what is not as it should be
+- name: Report what is not as it should be
   ansible.builtin.debug:
     msg: "{{ checked.image.points | selectattr('result', 'eq', 'fail') }}"
 

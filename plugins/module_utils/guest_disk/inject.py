@@ -108,7 +108,7 @@ def choose(via: str, trusted: bool, what: str) -> str:
         raise InvalidValue(
             f"{what}: via {via}",
             "the image is not said to be trusted: a hostile file system can attack the kernel that mounts it",
-            "Say trusted: true if you know where it comes from, or leave via out",
+            "Set trusted: true if you know where it comes from, or leave via out",
         )
     if via != "auto":
         return via

@@ -20,7 +20,7 @@ from .work import Outcome, Settings, Work, is_there
 
 
 def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
-    """Say what is due for one installation, and refuse what could not be gone through with."""
+    """Decide what is due for one installation, and refuse what could not be gone through with."""
     if spec.state == "absent":
         work.changed = _has_something(engine, work)
         outcome.vms += ends(work)
@@ -65,7 +65,7 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
     """WrongState where a human has to say first what is to become of it, or has said what can't be."""
     if spec.state == "installed" and work.step in (next_step.MAKE, next_step.START, next_step.END):
         raise WrongState(
-            f"{spec.where}: state installed", "nothing was installed yet", "Say state: present to begin with it"
+            f"{spec.where}: state installed", "nothing was installed yet", "Set state: present to begin with it"
         )
     if work.step == next_step.UNREACHED and work.record is not None:
         raise WrongState(
@@ -79,7 +79,7 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
         raise WrongState(
             f"{spec.where}: image {spec.name}",
             "something is on its disk, and its machine is gone, or going, without a word whether it is finished",
-            "Say state: installed if it is finished, or state: absent to give it up, after which a run begins anew",
+            "Set state: installed if it is finished, or state: absent to give it up, after which a run begins anew",
         )
     if work.image is None:
         raise WrongState(

@@ -166,7 +166,7 @@ def _refuse_changes(spec: Spec, work: Work) -> None:
             raise Conflict(
                 f"{spec.where}: {key} {wanted}",
                 f"it is being installed with {key} {has}",
-                f"Say {key}: {has}, or give it up first (state: absent)",
+                f"Set {key}: {has}, or give it up first (state: absent)",
             )
 
 

@@ -63,7 +63,7 @@ def _way(path: str, item: Mapping[str, Any]) -> str:
         raise InvalidValue(
             f"image {path}: via mount",
             "the image is not said to be trusted: a hostile file system can attack the kernel that mounts it",
-            "Say trusted: true if you know where it comes from, or leave via out",
+            "Set trusted: true if you know where it comes from, or leave via out",
         )
     if asked != "auto":
         return asked

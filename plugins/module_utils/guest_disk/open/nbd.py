@@ -163,5 +163,5 @@ def _wait(device: str, process: subprocess.Popen[bytes], what: str) -> None:
     for node in re.findall(rf'"node" *: *"({re.escape(device)}p[0-9]+)"', done.stdout):
         while not os.path.exists(node):
             if time.monotonic() > limit:
-                raise TimedOut(f"{what}: partition {node}", "the kernel does not show it", "Say via: guestfs")
+                raise TimedOut(f"{what}: partition {node}", "the kernel does not show it", "Set via: guestfs")
             time.sleep(_PAUSE)

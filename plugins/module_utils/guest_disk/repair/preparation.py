@@ -91,7 +91,7 @@ def _goes_without(spec: Spec, what: str) -> bool:
         raise Unsupported(
             f"{what}: via {way}",
             "all steps but files are done by libguestfs, which sees the whole guest and keeps it from this host",
-            "Say steps: [files], or leave via out",
+            "Set steps: [files], or leave via out",
         )
     return True
 

@@ -24,7 +24,7 @@ def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int],
             raise InvalidValue(
                 f"{where}: INJECT: PATH = {entry.path}",
                 f"there is no disk {number}" if place is not None else "it has no disk of an image of type OS",
-                "Say which DISK, counted from 0",
+                "Name the DISK by its number, counted from 0",
             )
         disk = disks[place]
         here = f"{where}: DISK {place}: INJECT: PATH = {entry.path}"

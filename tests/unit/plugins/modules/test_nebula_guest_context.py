@@ -56,7 +56,7 @@ def test_one_that_nobody_trusts_is_not_mounted(module, tmp_path, check):
     image = tmp_path / "disk"
     image.write_bytes(b"x")
     (text,) = texts(module(check, path=str(image), via="mount"))
-    for part in (f"image {image}: via mount", "not said to be trusted", "Say trusted: true"):
+    for part in (f"image {image}: via mount", "not said to be trusted", "Set trusted: true"):
         assert part in text
     assert image.read_bytes() == b"x"
     assert list(tmp_path.iterdir()) == [image]

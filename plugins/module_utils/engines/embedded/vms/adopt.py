@@ -161,7 +161,7 @@ class Adoption:
             )
         if request.host not in ("", found.host):
             raise Conflict(
-                asked, f"it is on host {found.host}, and the list says {request.host}", f"Say host: {found.host}"
+                asked, f"it is on host {found.host}, and the list says {request.host}", f"Set host: {found.host}"
             )
         refusals = refusals_of(request.template, f"VM {request.name}", {host.hypervisor})
         if host.hypervisor in refusals:

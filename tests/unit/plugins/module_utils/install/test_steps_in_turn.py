@@ -177,7 +177,7 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
         assert due(outcome) == [next_step.UNSURE] and not goes_on(outcome.works[0])
         (said,) = errors(outcome)
         assert said.startswith("install debian: image debian: something is on its disk, and its machine is gone")
-        assert "Say state: installed if it is finished, or state: absent" in said
+        assert "Set state: installed if it is finished, or state: absent" in said
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0])
@@ -206,7 +206,7 @@ def test_nothing_is_made_for_what_is_said_to_be_installed(engine, state):
             stored(engine, **WRITTEN)
         outcome = told(engine, state, {"state": "installed"})
         assert errors(outcome) == [
-            "install debian: state installed: nothing was installed yet. Say state: present to begin with it"
+            "install debian: state installed: nothing was installed yet. Set state: present to begin with it"
         ]
         assert not outcome.waits and not outcome.vms
         assert len(engine.images.pool()) == int(there)

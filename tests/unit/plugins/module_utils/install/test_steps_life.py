@@ -312,7 +312,7 @@ def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> 
     ("keys", "words"),
     [
         ({"iso": {"image": "other.iso"}}, "iso other.iso: the image of that name is installed from debian.iso"),
-        ({"firmware": "UEFI"}, "firmware UEFI: it is being installed with firmware BIOS. Say firmware: BIOS, or give"),
+        ({"firmware": "UEFI"}, "firmware UEFI: it is being installed with firmware BIOS. Set firmware: BIOS, or give"),
         ({"bus": "sata"}, "bus sata: it is being installed with bus virtio"),
         ({"format": "qcow2"}, "format qcow2: it is being installed with format raw"),
     ],
@@ -327,7 +327,7 @@ def test_what_is_gone_on_with_is_what_was_begun(engine: EmbeddedEngine, keys: di
 def test_a_disk_that_no_machine_has_had_is_of_another_size(engine: EmbeddedEngine) -> None:
     well(call(engine, "prepared"))
     said = refused(call(engine, "begun", {"size": 5}), Conflict)
-    assert said.startswith("install debian: size 5: it is being installed with size 4. Say size: 4, or give it up")
+    assert said.startswith("install debian: size 5: it is being installed with size 4. Set size: 4, or give it up")
     assert well(call(engine, "begun")).works[0].step == next_step.START
 
 

@@ -151,7 +151,7 @@ def test_the_way_suits_what_is_trusted(
     [
         (
             {"path": "/x", "via": "mount"},
-            ["image /x: via mount: the image is not said to be trusted", "Say trusted: true"],
+            ["image /x: via mount: the image is not said to be trusted", "Set trusted: true"],
         ),
         ({"path": "/x", "via": "nbd"}, ["image /x: via 'nbd': there is no such via", "auto, guestfs, mount"]),
         ({"path": "/x", "trusted": "perhaps"}, ["image /x: trusted 'perhaps': it is neither true nor false"]),

@@ -276,7 +276,7 @@ def test_a_disk_without_a_table_has_no_partitions_to_wait_for(host, served, serv
 def test_a_partition_that_does_not_come_is_told(host, served, server, monkeypatch):
     (host / "dev" / "nbd0p1").write_bytes(b"")
     hasty(monkeypatch)
-    with pytest.raises(TimedOut, match=r"^x: partition /dev/nbd0p15: the kernel does not show it. Say via: guestfs"):
+    with pytest.raises(TimedOut, match=r"^x: partition /dev/nbd0p15: the kernel does not show it. Set via: guestfs"):
         nbd._wait(served, server, "x")
 
 
