@@ -12,7 +12,7 @@ from typing import Any
 from .errors import InvalidValue
 from .model import defaults
 from .model.plain import json_value
-from .model.reader import check_keys
+from .model.reader import check_keys, twice
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": defaults.ROOT}}
@@ -30,9 +30,12 @@ def items_of(
     single: Collection[str],
     kind: str,
     defaults: Mapping[str, Any] | None = None,
+    once: bool = False,
 ) -> tuple[list[dict[str, Any]], list[Item]]:
     """The plural list, or the one item that the module's own options describe; and those of the list that are no items
-    of that kind ("VM", "image" …), each with its error: the others are to go on."""
+    of that kind ("VM", "image" …) or have the name of an earlier one, each with its error: the others are to go on.
+
+    once: refuse names that are there twice here; lists that are decided as a whole do it themselves."""
     given = params.get(plural)
     if given is None:
         return [{key: params.get(key) for key in single}], []
@@ -42,10 +45,14 @@ def items_of(
         raise InvalidValue(f"option {plural}", f"it is a {type(given).__name__}", "Give a list of dicts")
     items: list[dict[str, Any]] = []
     refused: list[Item] = []
+    seen: set[str] = set()
     for index, item in enumerate(given):
         name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
         try:
             check_keys(item, single, f"{kind} {name}" if name else f"{plural}[{index}]")
+            if once and name in seen:
+                raise twice(f"{kind} {name}")
+            seen.update([name] if name else ())
         except InvalidValue as error:
             refused.append(Item(name or f"{plural}[{index}]", error=error, changed=False))
             continue

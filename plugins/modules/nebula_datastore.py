@@ -113,7 +113,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items, refused = items_of(params, "datastores", KEYS, "datastore")
+    items, refused = items_of(params, "datastores", KEYS, "datastore", once=True)
     if not check_mode:
         datastore.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:

@@ -157,7 +157,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items, refused = items_of(params, "hosts", KEYS, "host")
+    items, refused = items_of(params, "hosts", KEYS, "host", once=True)
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             result = Result([*refused, *(apply(engine, item) for item in items)])

@@ -327,9 +327,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Item,
 def checked(item):
     """An item of the list with the types that the same options have outside it."""
     # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
-    as_given = {key: item.get(key) for key in ("name", "template")}
-    options = {key: value for key, value in item.items() if key not in as_given}
-    return {**typed(options, KEYS, f"network {item.get('name') or '?'}"), **as_given}
+    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"))
 
 
 def run(params, check_mode):

@@ -107,9 +107,14 @@ def test_bad_items_are_told_and_the_others_done(root):
         {"name": "default", "type": "FILE"},
     ]
     done = run(root, datastores=[*bad, {"name": "good", "type": "file"}])
-    assert len(done.errors) == len(bad)
+    said = {item.name: str(item.error) for item in done.errors if item.name != "default"}
+    assert set(said) == {"a/b", "x", "y", "z", "w"}
+    assert "Did you mean 'IMAGE'" in said["y"]
+    of_default = [str(item.error) for item in done.errors if item.name == "default"]
+    assert len(of_default) == 2 and "datastore default: the list has it twice. Keep one of the two" in of_default
     assert [each["name"] for each in done.payload["datastores"]] == ["good"]
-    assert "Did you mean 'IMAGE'" in str(done.errors[2].error)
+    (alone,) = run(root, datastores=[{"name": "default", "type": "FILE"}]).errors
+    assert "default" in str(alone.error) and "twice" not in str(alone.error)
 
 
 def test_images_lie_where_they_belong(root, tmp_path):

@@ -100,6 +100,11 @@ def check_error(error: NebulaError) -> None:
     assert error.asked and error.found
 
 
+def host_value(key: str, text: str) -> None:
+    given_ = reader.typed({key: text}, hosts.KEYS, "host x", hosts._AS_GIVEN)
+    hosts._checked("x", key, given_[key])
+
+
 def typed(kind: str) -> Callable[[str], Any]:
     return lambda text: reader.typed({"key": text}, {"key": Key(type=kind)}, "item x")
 
@@ -145,10 +150,11 @@ READERS: dict[str, Callable[[str], Any]] = {
         for key in ("name", "path", "size", "checksum", "type", "format", "fs", "target", "description", "attributes")
     ],
     "host": lambda text: [
-        refused_or(lambda text, k=key: hosts._checked("x", k, text), text) for key in hosts._SETTABLE
+        refused_or(lambda text, k=key: host_value(k, text), text) for key in hosts._SETTABLE
     ],
-    "count": lambda text: vm_spec._count({"count": text, "name": "x-%i"}, "VM x"),
-    "timeout": lambda text: vm_spec._seconds({"shutdown_timeout": text}, "VM x"),
+    "VM": lambda text: [
+        refused_or(lambda text, k=key: reader.typed({k: text}, vm_spec.KEYS, "VM x"), text) for key in vm_spec.KEYS
+    ],
     "mode of an ISO": lambda text: isos._mode("/x", text),
     "owner of an ISO": isos._account,
     "a whole number": typed("int"),

@@ -36,9 +36,11 @@ _TAKEN = "Another instance of rrsync"
 TAKEN_SECONDS = 600
 STEP, LONGEST_STEP = 0.2, 5.0
 # rsync's own exit codes.
-_SSH, _STALLED, _FILE_IO, _PARTIAL = 255, 30, 11, 23
+_SSH, _STALLED, _SOCKET_IO, _FILE_IO, _PARTIAL = 255, 30, 10, 11, 23
 # Newer ones say of an ssh that did not get through only that nothing came.
 _OF_SSH = ("ssh: ", "kex_exchange_identification: ", "Connection closed by ", "Connection reset by ")
+# What ssh says of a connection that it had, and lost.
+_LOST = ("client_loop: ", "Timeout, server ")
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,9 @@ class Exchange:
                 f"{self.peer.address} port {self.peer.port} has other host keys than host {self.peer.name} told",
                 "See whether that address is this host's: nebula_transfer_address and nebula_transfer_port say where",
             )
-        if code == _SSH or any(line.startswith(_OF_SSH) or "Permission denied (" in line for line in lines):
+        lost = any(line.startswith(_LOST) or "closed by remote host" in line for line in lines)
+        refused = any(line.startswith(_OF_SSH) or "Permission denied (" in line for line in lines)
+        if refused or (code == _SSH and not lost):
             return StorageFailed(
                 asked,
                 found,
@@ -182,6 +186,6 @@ class Exchange:
             )
         if code == _STALLED:
             return StorageFailed(asked, f"no byte came for {STALL_SECONDS} s", "Run again: it goes on where it was")
-        broken = code in (_FILE_IO, _PARTIAL) or any("closed by remote host" in line for line in lines)
-        remedy = "Run again: it goes on where it was" if broken else ""
+        lost = lost or any("connection unexpectedly closed" in line for line in lines)
+        remedy = "Run again: it goes on where it was" if lost or code in (_SOCKET_IO, _FILE_IO, _PARTIAL) else ""
         return CommandFailed(asked, found, remedy)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,9 @@ from ..model.flags import flag
 from ..model.image import Image
 from ..model.names import LONGEST, check_name, nearest
 from ..model.numbers import whole
-from ..model.reader import check_keys
+from ..model.reader import check_keys, typed, value_of
+from ..model.specification import Key
+from ..model.specifications.install import KEYS
 from ..model.template import Template
 from ..storage.checksum import Checksum
 from . import answer_files, next_step
@@ -28,12 +30,17 @@ from .answer_files import Kind
 from .media import Facts
 from .next_step import Shape
 
-ISO_KEYS = ("image", "path", "remote_src", "checksum")
-VERIFY_KEYS = ("pattern", "timeout")
-END_KEYS = ("pattern",)
-STATES = ("present", "installed", "absent")
-FORMATS = ("raw", "qcow2")
-LONGEST_TIMEOUT = 7 * 86_400
+# Of the keys that are a text or a dict: what the dict may say.
+ISO_KEYS = {"image": Key(), "path": Key(), "remote_src": Key(type="bool", default=False), "checksum": Key()}
+VERIFY_KEYS = {
+    "pattern": Key(),
+    "timeout": Key(type="int", default=defaults.TRIAL_SECONDS, unit="seconds", least=1, most=KEYS["timeout"].most),
+}
+END_KEYS = {"pattern": Key()}
+_END = Key(choices=next_step.ENDS, empty=True)
+_WAY = Key(choices=answer_files.WAYS, empty=True)
+# These have readers of their own.
+_AS_GIVEN = ("name", "iso", "template", "template_file", "end", "verify")
 # What follows the name of an image in names of ours.
 _LONGEST_AFFIX = len("install--answers")
 
@@ -122,31 +129,28 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     where = f"install {name}"
     if len(name) + _LONGEST_AFFIX > LONGEST:
         raise InvalidValue(where, f"the name has {len(name)} characters", f"Use {LONGEST - _LONGEST_AFFIX} at most")
-    state = _choice(item, "state", STATES, where) or "present"
+    item = typed(item, KEYS, where, _AS_GIVEN)
+    state = item["state"] or "present"
     if state == "absent":
         return Spec(name, state, Iso(""), shape=Shape(name, ""))
     for key in ("iso", "size"):
         if item.get(key) is None:
             raise InvalidValue(f"{where}: {key}", "it is not given", "Every installation has an iso and a size (MB)")
-    answers = _mapping(item, "answers", where)
+    answers = item["answers"]
     kind = answer_files.kind_of(answers.get("kind"), f"{where}: answers") if answers is not None else None
     usual = "windows" if kind is not None and kind.name == "autounattend" else "linux"
-    profile = _choice(item, "profile", next_step.PROFILES, where) or usual
+    profile = item["profile"] or usual
     windows = profile == "windows"
-    firmware = (_choice(item, "firmware", next_step.FIRMWARES, where, str.upper) or "") or (
-        "UEFI_SECURE" if windows else "BIOS"
-    )
-    boot = _choice(item, "boot", (answer_files.FROM_ISO, answer_files.FROM_KERNEL), where) or (
-        kind.boots[0] if kind else answer_files.FROM_ISO
-    )
+    firmware = item["firmware"] or ("UEFI_SECURE" if windows else "BIOS")
+    boot = item["boot"] or (kind.boots[0] if kind else answer_files.FROM_ISO)
     iso = _iso(item["iso"], name, engine, local)
     own, missing = _template(item, where, engine)
     spec = Spec(
         name=name,
         state=state,
         iso=iso,
-        size=_number(item, "size", where, 1 << 40) or 0,
-        format=_choice(item, "format", FORMATS, where) or "raw",
+        size=item["size"],
+        format=item["format"] or "raw",
         own=own,
         missing=missing,
         kind=kind,
@@ -155,17 +159,16 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
         initrd=_text(item, "initrd", where),
         kernel_cmd=_text(item, "kernel_cmd", where),
         drivers=_text(item, "drivers", where),
-        timeout=_number(item, "timeout", where, LONGEST_TIMEOUT) or defaults.INSTALL_SECONDS,
-        keep=item.get("keep") is not None and flag(item["keep"], f"{where}: keep"),
+        timeout=item["timeout"],
+        keep=item["keep"],
         host=_text(item, "host", where),
         shape=Shape(
             name=name,
             iso=iso.image,
             firmware=firmware,
             profile=profile,
-            bus=_choice(item, "bus", next_step.BUSES, where)
-            or ("sata" if windows and not item.get("drivers") else "virtio"),
-            cdrom=_choice(item, "cdrom", next_step.CDROMS, where) or ("sata" if windows else "scsi"),
+            bus=item["bus"] or ("sata" if windows and not item["drivers"] else "virtio"),
+            cdrom=item["cdrom"] or ("sata" if windows else "scsi"),
             machine=_text(item, "machine", where),
         ),
     )
@@ -183,12 +186,13 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
     if not isinstance(parts, Mapping):
         raise InvalidValue(f"{where}: iso", f"it is a {type(given).__name__}", "Give a path, a URL, or a dict")
     check_keys(parts, ISO_KEYS, f"{where}: iso")
+    parts = typed(parts, ISO_KEYS, f"{where}: iso")
     path, image = _text(parts, "path", f"{where}: iso"), _text(parts, "image", f"{where}: iso")
     if not path and not image:
         raise InvalidValue(f"{where}: iso", "it names neither a path nor an image", "Give one of them")
     if "://" in path and not is_url(path):
         raise InvalidValue(f"{where}: iso", "only http and https are fetched", "Give such a URL, or a path")
-    remote = parts.get("remote_src") is not None and flag(parts["remote_src"], f"{where}: iso: remote_src")
+    remote = parts["remote_src"]
     if isinstance(given, str) and not is_url(path) and not local.get("path") and "/" not in path:
         # No such file: the name of an image, then.
         pool = {each.name: each for each in engine.images.pool()}
@@ -235,7 +239,7 @@ def _with_answers(spec: Spec, answers: Mapping[str, Any] | None, where: str) -> 
     if answers is None or spec.kind is None:
         return spec
     kind, here = spec.kind, f"{where}: answers"
-    way = _choice(answers, "way", answer_files.WAYS, here) or kind.ways[0]
+    way = value_of(answers.get("way") or "", _WAY, here, "way") or kind.ways[0]
     if way not in kind.ways:
         raise InvalidValue(
             f"{here}: way {way}", f"{kind.title} can't be given so", f"It can be given by {', '.join(kind.ways)}"
@@ -269,11 +273,11 @@ def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     pattern = ""
     if isinstance(given, Mapping):
         check_keys(given, END_KEYS, f"{where}: end")
-        pattern = _text(given, "pattern", f"{where}: end")
+        pattern = _text(typed(given, END_KEYS, f"{where}: end"), "pattern", f"{where}: end")
         given = next_step.PATTERN
     elif isinstance(given, str) and given.startswith("pattern:"):
         given, pattern = next_step.PATTERN, given.partition(":")[2].strip()
-    end = _choice({"end": given}, "end", next_step.ENDS, where) or (
+    end = value_of("" if given is None else given, _END, where, "end") or (
         next_step.MANUAL if spec.kind is None and item.get("state") == "installed" else next_step.POWEROFF
     )
     if end == next_step.PATTERN:
@@ -286,8 +290,8 @@ def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
         )
     # What a human does by hand says nothing at its end; nor does a file of the user's own, unless they say so.
     marker = spec.marker and end in (next_step.POWEROFF, next_step.REBOOT)
-    if item.get("marker") is not None:
-        marker = flag(item["marker"], f"{where}: marker")
+    if item["marker"] is not None:
+        marker = item["marker"]
     return replace(spec, pattern=pattern, marker=marker, shape=replace(spec.shape, end=end))
 
 
@@ -295,6 +299,7 @@ def _with_verify(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     given = item.get("verify")
     parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     check_keys(parts, VERIFY_KEYS, f"{where}: verify")
+    parts = typed(parts, VERIFY_KEYS, f"{where}: verify")
     verify = True if given is None or isinstance(given, Mapping) else flag(given, f"{where}: verify")
     usual = rf"(^|\s){re.escape(spec.hostname)} login:" if spec.hostname else r"\blogin:"
     if spec.shape.profile == "windows":
@@ -302,8 +307,7 @@ def _with_verify(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
         usual = r"SAC>|SAC started"
     pattern = _text(parts, "pattern", f"{where}: verify") or usual
     _check_pattern(pattern, f"{where}: verify")
-    timeout = _number(parts, "timeout", f"{where}: verify", LONGEST_TIMEOUT) or spec.trial_timeout
-    return replace(spec, verify=verify, trial=pattern, trial_timeout=timeout)
+    return replace(spec, verify=verify, trial=pattern, trial_timeout=parts["timeout"])
 
 
 def _check_pattern(pattern: str, where: str) -> None:
@@ -399,42 +403,8 @@ def check_media(spec: Spec, facts: Facts) -> None:
 
 # -- values of an item ------------------------------------------------------------------------------------------------
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
-    value = item.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", "Give text, in quotes")
-    text = str(value)
+    """The text under a key of an item that was read; one line, since it goes into files that have one thing a line."""
+    text = item[key] or ""
     if any(ord(c) < 32 for c in text):
         raise InvalidValue(f"{where}: {key}", "it has more than one line", "Give one line")
-    return os.path.expanduser(text) if key == "path" else text
-
-
-def _mapping(item: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any] | None:
-    value = item.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", "Give a dict with kind")
-    return value
-
-
-def _number(item: Mapping[str, Any], key: str, where: str, most: int) -> int | None:
-    if item.get(key) is None:
-        return None
-    number = whole(item[key])
-    if number is None or not 1 <= number <= most:
-        raise InvalidValue(f"{where}: {key} {item[key]!r}", f"it is not a number of 1 to {most}", "Give a whole number")
-    return number
-
-
-def _choice(item: Mapping[str, Any], key: str, known: Sequence[str], where: str, form: Any = str) -> str:
-    text = _text(item, key, where)
-    if text and form(text) not in known:
-        near = nearest(form(text), known)
-        raise InvalidValue(
-            f"{where}: {key} {text!r}",
-            f"there is no such {key}",
-            f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known),
-        )
-    return str(form(text)) if text else ""
+    return os.path.expanduser(text) if key == "path" else str(text)

@@ -54,31 +54,38 @@ def chosen(word: Any, choices: Sequence[str], where: str, key: str) -> str:
     raise InvalidValue(f"{where}: {key} {word!r}", f"there is no such {key}", remedy)
 
 
-def typed(item: Mapping[str, Any], keys: Mapping[str, Key], where: str) -> dict[str, Any]:
+def typed(
+    item: Mapping[str, Any], keys: Mapping[str, Key], where: str, as_given: Collection[str] = ()
+) -> dict[str, Any]:
     """An item of a list with the types that its table says, and its defaults; InvalidValue names the item and the key.
+    as_given: keys that have a reader of their own, to which their values go as they are.
 
     Ansible's own validator tells neither the item nor what to write instead.
     """
     result: dict[str, Any] = {name: key.default for name, key in keys.items()}
     for name, given in item.items():
         if given is not None:
-            result[name] = value_of(given, keys[name], where, name)
+            result[name] = given if name in as_given else value_of(given, keys[name], where, name)
     return result
 
 
 def value_of(given: Any, key: Key, where: str, name: str) -> Any:
     """One value of an item, with the type of its key."""
     place = f"{where}: {name}"
+    if key.empty and given == "":
+        return given
     if key.secret and (not isinstance(given, str) or not given or "\0" in given):
         raise InvalidValue(place, "it is empty, or not text", "Give text, in quotes")
     if key.type == "int":
         return _whole(given, place, key)
-    if isinstance(given, str) and key.type == "list" and not key.split:
+    if key.type == "float":
+        return _number(given, place, key)
+    if isinstance(given, str) and key.type == "list" and (not key.split or (given and key.elements == "dict")):
         raise InvalidValue(place, "it is a str", "Give a list")
     value = _READERS[key.type](given, place)
     if key.case:
         value = value.upper() if key.case == "upper" else value.lower()
-    if key.choices and not (key.empty and value == ""):
+    if key.choices:
         return chosen(value, key.choices, where, name)
     if key.type == "list" and key.elements == "str":
         return [_text(each, place) for each in value]
@@ -102,25 +109,29 @@ def _whole(value: Any, where: str, key: Key) -> int:
     number = whole(text[1:] if sign < 0 else text)
     if number is not None and _is_within(sign * number, key):
         return sign * number
-    found = "it is not a whole number" + (f" of {key.unit}" if key.unit else "")
+    raise InvalidValue(f"{where} {value!r}", _no("whole number", key), "Write digits only")
+
+
+def _no(kind: str, key: Key) -> str:
+    found = f"it is not a {kind}" + (f" of {key.unit}" if key.unit else "")
     if key.least is None and key.most is None:
-        raise InvalidValue(f"{where} {value!r}", found, "Write digits only")
+        return found
     most = f" to {key.most}" if key.most is not None else " or more"
-    raise InvalidValue(f"{where} {value!r}", f"{found}, {key.least or 0}{most}", "Write digits only")
+    return f"{found}, {key.least or 0}{most}"
 
 
-def _is_within(number: int, key: Key) -> bool:
+def _is_within(number: float, key: Key) -> bool:
     return (key.least is None or number >= key.least) and (key.most is None or number <= key.most)
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: Any, where: str, key: Key) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if math.isfinite(number):
+    if math.isfinite(number) and _is_within(number, key):
         return number
-    raise InvalidValue(f"{where} {value!r}", "it is not a number", "Write digits, with a point where there is one")
+    raise InvalidValue(f"{where} {value!r}", _no("number", key), "Write digits, with a point where there is one")
 
 
 def _as_it_is(value: Any, _where: str) -> Any:
@@ -144,7 +155,6 @@ def _dict(value: Any, where: str) -> dict[str, Any]:
 _READERS: dict[str, Any] = {
     "str": _text,
     "path": _text,
-    "float": _number,
     "bool": flag,
     "list": _list,
     "dict": _dict,

@@ -5,24 +5,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
-from ..model.flags import flag
 from ..model.host import Host, Overhead
 from ..model.names import check_name
 from ..model.plain import to_plain
-from ..model.reader import chosen
+from ..model.reader import check_keys, typed
+from ..model.specification import Key
 from ..model.specifications.host import KEYS
 from ..model.states import HostState
 from ..model.template import vector_key
-from ..model.transfer import METHODS
 from ..sync import Item, differences
 
+# Of hypervisors the drivers know which there are.
+_AS_GIVEN = ("name", "hypervisor", "overhead")
+_OVERHEAD = {each.name: Key(type="float", least=0) for each in fields(Overhead)}
 _SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
@@ -38,15 +39,15 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
-    state = item.get("state") or "present"
-    chosen(state, KEYS["state"].choices, f"host {name}", "state")
+    item = typed(item, KEYS, f"host {name}", _AS_GIVEN)
+    state = item["state"] or "present"
     found: Host | None
     try:
         found = engine.hosts.info(name)
     except NotFound:
         found = None
     before = host_view(found) if found else None
-    gone = item.get("gone") is not None and flag(item["gone"], f"host {name}: gone")
+    gone = item["gone"]
     if gone and state != "lost":
         raise InvalidValue(f"host {name}: gone", f"its state is to be {state}", "It goes with state: lost only")
     if state == "lost":
@@ -81,34 +82,19 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
 
 
 def _checked(name: str, key: str, value: Any) -> Any:
+    """The value of a key that an update sets, as the catalog keeps it."""
+    where = f"host {name}"
     if key == "hypervisor":
         return str(value)
-    if key == "transfer":
-        if value not in METHODS:
-            raise InvalidValue(f"host {name}: transfer {value!r}", "there is none", f"Known are {', '.join(METHODS)}")
-        return str(value)
     if key == "overhead":
-        return _overhead(name, value)
+        check_keys(value, _OVERHEAD, f"{where}: overhead")
+        read = typed(value, _OVERHEAD, f"{where}: overhead")
+        return Overhead(**{part: number for part, number in read.items() if number is not None})
     if key == "attributes":
-        if not isinstance(value, Mapping):
-            raise InvalidValue(f"host {name}: attributes", f"it is a {type(value).__name__}", "Give a dict")
-        return {vector_key(k, f"host {name}"): str(v) for k, v in value.items()}
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1.0
-    if key.endswith("_overcommit") and number == 0:
-        raise InvalidValue(f"host {name}: {key} {value!r}", "it would leave nothing to promise", "1 promises all once")
-    if number < 0 or not math.isfinite(number) or isinstance(value, bool):
-        raise InvalidValue(f"host {name}: {key} {value!r}", "it is not a number, or below zero", "Give a number")
-    return int(number) if key in ("memory", "reserved_memory") else number
-
-
-def _overhead(name: str, value: Any) -> Overhead:
-    known = {field.name for field in fields(Overhead)}
-    if not isinstance(value, Mapping) or set(value) - known:
-        raise InvalidValue(f"host {name}: overhead {value!r}", "it can't be read", "Give what nebula_node returned")
-    return Overhead(**{key: float(_checked(name, f"overhead {key}", value[key])) for key in value})
+        return {vector_key(k, where): str(v) for k, v in value.items()}
+    if key.endswith("_overcommit") and value == 0:
+        raise InvalidValue(f"{where}: {key} {value!r}", "it would leave nothing to promise", "1 promises all once")
+    return value
 
 
 def host_view(host: Host) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from ..errors import InvalidValue, NebulaError
 from ..model.changes import changes
 from ..model.instantiate.validate import validate
 from ..model.names import check_name
-from ..model.reader import chosen, twice
+from ..model.reader import twice, typed
 from ..model.specifications.template import KEYS
 from ..model.template import StoredTemplate, Template, Value, is_secret
 from ..sync import Item
 
-_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
+# The action plugin may have put what it read in the place of a file's path.
+_AS_GIVEN = ("name", "template_file")
 _SECRET = "(secret)"
 _OTHER_SECRET = "(another secret)"
 
@@ -61,8 +62,8 @@ def _apply(
     warnings: list[str],
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
     """The template before and after; the same object where nothing was to be done."""
-    state = item.get("state") or "present"
-    chosen(state, KEYS["state"].choices, f"template {item.get('name')}", "state")
+    item = typed(item, KEYS, f"template {item.get('name') or '?'}", _AS_GIVEN)
+    state = item["state"] or "present"
     if state == "absent":
         name, template = check_name("template", item.get("name")), Template()
     else:
@@ -75,11 +76,7 @@ def _apply(
         if before is not None:
             engine.templates.delete(_id(before))
         return before, None
-    word = str(item.get("strict") or "no").strip().lower()
-    if word not in _YES + _NO:
-        raise InvalidValue(f"template {name}: strict {item['strict']!r}", "it is neither true nor false", "Give one")
-    strict = word in _YES
-    doubts = validate(template, strict=strict, where=f"template {name}", hypervisors=hypervisors)
+    doubts = validate(template, strict=bool(item["strict"]), where=f"template {name}", hypervisors=hypervisors)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is None:
         return None, engine.templates.allocate(name, template)

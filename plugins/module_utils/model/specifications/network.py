@@ -43,5 +43,5 @@ KEYS: dict[str, Key] = {
     ),
     "attributes": Key(type="dict", changes="always"),
     "template": Key(type="raw"),
-    "state": Key(choices=("present", "absent"), default="present"),
+    "state": Key(choices=("present", "absent"), empty=True, default="present"),
 }

@@ -11,6 +11,6 @@ KEYS: dict[str, Key] = {
     "name": Key(),
     "template": Key(type="raw", option={"type": "json", "no_log": True}, changes="always"),
     "template_file": Key(type="path", changes="always", near=("file",)),
-    "state": Key(choices=("present", "absent"), default="present"),
-    "strict": Key(type="bool", default=False),
+    "state": Key(choices=("present", "absent"), empty=True, default="present"),
+    "strict": Key(type="bool", empty=True, default=False),
 }

@@ -14,6 +14,7 @@ KEYS: dict[str, Key] = {
     "template": Key(),
     "state": Key(
         choices=("running", "poweroff", "suspended", "absent", "rebooted", "reset", "recovered", "present"),
+        empty=True,
         default="running",
     ),
     "context": Key(type="dict", option={"type": "json", "no_log": True}),
@@ -28,9 +29,9 @@ KEYS: dict[str, Key] = {
         type="list",
         elements="dict",
         options={
-            "disk": Key(type="int", default=0),
+            "disk": Key(type="int", least=0, default=0),
             "image": Key(required=True),
-            "type": Key(choices=("OS", "DATABLOCK")),
+            "type": Key(choices=("OS", "DATABLOCK"), case="upper", empty=True),
             "description": Key(),
             "consistency": Key(choices=("agent", "crash"), default="agent"),
         },
@@ -39,7 +40,7 @@ KEYS: dict[str, Key] = {
         type="list",
         elements="dict",
         options={
-            "disk": Key(type="int", default=0),
+            "disk": Key(type="int", least=0, default=0),
             "name": Key(required=True),
             "state": Key(choices=("present", "absent", "reverted"), default="present"),
         },

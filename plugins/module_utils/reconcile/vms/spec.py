@@ -11,16 +11,13 @@ from typing import Any
 
 from ...engines.base import Engine
 from ...engines.ports import VmOrders
-from ...errors import (
-    InvalidValue,
-)
+from ...errors import InvalidValue
 from ...model import inject
-from ...model.flags import flag
 from ...model.instantiate.nics import with_nic_defaults
 from ...model.instantiate.validate import validate
 from ...model.names import check_name
 from ...model.owner import Owner, owner_of
-from ...model.reader import chosen, value_of
+from ...model.reader import typed
 from ...model.specifications.vm import KEYS
 from ...model.template import Template
 from ...text import context_sh
@@ -31,6 +28,11 @@ from .disk_tasks import DiskSnapshot, SaveAs, disk_snapshots, saves
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
 OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 INDEX = "%i"
+# These have readers of their own; what a template says stays as its author wrote it.
+_AS_GIVEN = (
+    *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics"),
+    *("context_format", "context_device", "inject_via", "save_as", "disk_snapshots", "inject", "owner"),
+)
 
 
 @dataclass
@@ -76,11 +78,10 @@ class Templates:
 def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) -> Spec:
     name = check_name("VM", item.get("name"))
     where = f"VM {name}"
-    state = item.get("state") or "running"
-    chosen(state, KEYS["state"].choices, where, "state")
+    item = typed(item, KEYS, where, _AS_GIVEN)
+    state = item["state"] or "running"
     check_name("VM", name.replace(INDEX, "0"))
-    spec = Spec(name=name, state=state, host=str(item.get("host") or ""), recreate=_flag(item, "recreate", where))
-    spec.detach = _flag(item, "detach", where)
+    spec = Spec(name=name, state=state, host=item["host"] or "", recreate=item["recreate"], detach=item["detach"])
     spec.count = _count(item, where)
     spec.renamed_from = renames.former_of(item, name, where, INDEX)
     if spec.count is None:
@@ -88,9 +89,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     else:
         spec.names = [name.replace(INDEX, str(i)) for i in range(spec.count)] if spec.pattern else [name]
     spec.orders = VmOrders(
-        hard=_flag(item, "hard", where),
-        shutdown_timeout=_seconds(item, where),
-        operation=OPERATIONS.get(state, ""),
+        hard=item["hard"], shutdown_timeout=item["shutdown_timeout"], operation=OPERATIONS.get(state, "")
     )
     spec.save_as = saves(item, where)
     if state == "absent":
@@ -111,7 +110,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
             raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
         spec.template_name, base = templates.get(item["template"])
         spec.template = _merged(base, item, where)
-        notes = validate(spec.template, _flag(item, "strict", where), where, templates.hypervisors)
+        notes = validate(spec.template, item["strict"], where, templates.hypervisors)
         if notes:
             # The template's own storing has warned of its own already.
             known = validate(base, hypervisors=templates.hypervisors)
@@ -132,19 +131,13 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
     if item.get("inject") is not None:
         overrides["INJECT"] = inject.vectors_of(item["inject"], where)
         base = base.without("INJECT")
-    extra = item.get("attributes") or {}
-    if not isinstance(extra, Mapping):
-        raise InvalidValue(f"{where}: attributes", f"it is a {type(extra).__name__}", "Give a dict")
-    overrides.update(extra)
+    overrides.update(item["attributes"] or {})
     given = Template.from_mapping(overrides, where)
     for variables in given.vectors("CONTEXT"):
         context_sh.refuse_names(variables, f"{where}: CONTEXT")
     template = base.merged(given)
-    context = item.get("context")
-    if context is not None:
-        if not isinstance(context, Mapping):
-            raise InvalidValue(f"{where}: context", f"it is a {type(context).__name__}", "Give a dict")
-        variables = Template.from_mapping({"CONTEXT": context}, where).vector("CONTEXT")
+    if item["context"] is not None:
+        variables = Template.from_mapping({"CONTEXT": item["context"]}, where).vector("CONTEXT")
         context_sh.refuse_names(variables, f"{where}: context")
         template = template.merge_context(variables)
     # What a machine is compared by later: its own NICs, whoever said what is in them.
@@ -152,24 +145,11 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
 
 
 def _count(item: Mapping[str, Any], where: str) -> int | None:
-    if item.get("count") is None:
-        return None
-    number: int = value_of(item["count"], KEYS["count"], where, "count")
-    if INDEX not in str(item.get("name")) and number != 1:
+    number: int | None = item["count"]
+    if number is not None and INDEX not in str(item["name"]) and number != 1:
         raise InvalidValue(
             f"{where}: count {number}",
             "all of them would have this name",
             f"Put {INDEX} where the index belongs, as in name: {item.get('name')}-{INDEX}",
         )
     return number
-
-
-def _flag(item: Mapping[str, Any], key: str, where: str) -> bool:
-    return item.get(key) is not None and flag(item[key], f"{where}: {key}")
-
-
-def _seconds(item: Mapping[str, Any], where: str) -> int:
-    value = item.get("shutdown_timeout")
-    if value is None:
-        return VmOrders.shutdown_timeout
-    return int(value_of(value, KEYS["shutdown_timeout"], where, "shutdown_timeout"))

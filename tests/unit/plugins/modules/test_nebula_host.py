@@ -56,13 +56,13 @@ def test_unknown_keys_have_a_near_miss(root, host):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("memory", "lots", "not a number"),
-        ("memory", True, "not a number"),
-        ("cpu", -1, "below zero"),
+        ("memory", "lots", "not a whole number of MiB, 0 or more"),
+        ("memory", True, "not a whole number"),
+        ("cpu", -1, "not a number of processors, 0 or more"),
         ("state", "gone", "present, enabled, disabled, absent, lost"),
-        ("memory", float("inf"), "not a number"),
+        ("memory", float("inf"), "not a whole number"),
         ("cpu", float("nan"), "not a number"),
-        ("reserved_memory", -5, "below zero"),
+        ("reserved_memory", -5, "not a whole number of MiB, 0 or more"),
         ("memory_overcommit", 0, "nothing to promise"),
         ("attributes", ["RACK"], "Give a dict"),
         ("attributes", {"A B": 1}, "A_B"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
 
@@ -167,3 +168,21 @@ def test_what_is_stored_is_what_was_given_and_nobody_writes_to_it(module, file):
     assert (image["id"], image["state"], image["type"]) == (0, "READY", "OS")
     (text,) = texts(module(name="other", path=file, remote_src=True, checksum=f"sha256:{'0' * 64}"))
     assert "image other" in text and "0" * 64 in text
+
+
+def test_the_directories_of_a_catalog_that_was_removed_meanwhile_go(module, file, tmp_path, monkeypatch):
+    tidied = []
+    monkeypatch.setattr(nebula_image.frontends, "tidy", lambda params: tidied.append(params["root"]))
+    module(check=True, name="demo", path=file)
+    module(name="demo", state="absent")
+    assert tidied == []
+    apply = nebula_image.apply
+
+    def overtaken(*given):
+        done = apply(*given)
+        (tmp_path / "nebula" / CATALOG).unlink()
+        return done
+
+    monkeypatch.setattr(nebula_image, "apply", overtaken)
+    module(name="demo", state="absent")
+    assert tidied == [str(tmp_path / "nebula")]

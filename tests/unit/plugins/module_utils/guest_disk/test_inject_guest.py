@@ -109,3 +109,18 @@ def test_content_is_on_no_disk():
     with inject.content(b"secret") as path:
         assert Path(path).read_bytes() == b"secret" and "memfd" in os.readlink(path)
     assert not os.path.exists(path)
+
+
+def test_a_link_is_followed_from_the_directory_that_it_stands_in(tmp_path):
+    (tmp_path / "etc/real").mkdir(parents=True)
+    (tmp_path / "etc/link").symlink_to("real")
+    (tmp_path / "link").symlink_to("etc")
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = inject._directory(root, "etc/link", make=False)
+        try:
+            assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "etc/real"))
+        finally:
+            os.close(found)
+    finally:
+        os.close(root)

@@ -257,6 +257,29 @@ def test_a_directory_that_can_not_be_listed_is_an_error(program: Rsync, place: P
             "no byte came for 120 s",
             "Run again: it goes on where it was",
         ),
+        *(
+            (
+                code,
+                f"{word}\nrsync: connection unexpectedly closed (0 bytes received so far) [sender]\n",
+                CommandFailed,
+                word,
+                "Run again: it goes on where it was",
+            )
+            for code in (12, 255)
+            for word in (
+                "client_loop: send disconnect: Broken pipe",
+                "Timeout, server 192.0.2.7 not responding.",
+                "Connection to 192.0.2.7 closed by remote host.",
+            )
+        ),
+        (
+            12,
+            "rsync: connection unexpectedly closed (9 bytes received so far) [receiver]\n",
+            CommandFailed,
+            "unexpectedly closed",
+            "Run again: it goes on where it was",
+        ),
+        (10, "rsync: read error: Connection reset by peer (104)\n", CommandFailed, "104", "it goes on where it was"),
         (23, "rsync: [sender] read errors mapping\n", CommandFailed, "read errors", "it goes on where it was"),
         (12, "Connection to 192.0.2.7 closed by remote host.\n", CommandFailed, "closed by remote", "it goes on"),
         (12, "rsync: protocol version mismatch\nrsync error: x\n\n", CommandFailed, "rsync: protocol version", ""),

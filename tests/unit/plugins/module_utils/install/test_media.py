@@ -220,3 +220,9 @@ def test_a_floppy_is_read_by_mtools_and_found_sound(tmp_path, files):
 def test_what_does_not_fit_on_a_floppy():
     with pytest.raises(ImageRefused, match="Give them on an ISO"):
         media.floppy({"a": bytes(1474560)})
+
+
+@pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not here")
+def test_an_archive_ends_as_cpio_ends_one():
+    done = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"", capture_output=True, check=True)
+    assert media.archive({}) == done.stdout

@@ -132,7 +132,7 @@ def test_what_is_installed_by_hand_ends_by_hand(engine, keys, end):
     [
         ({"iso": None}, "iso: it is not given"),
         ({"size": None}, "size: it is not given"),
-        ({"size": "ten"}, "it is not a number"),
+        ({"size": "ten"}, "size 'ten': it is not a whole number of MB, 1 to 1099511627776"),
         ({"size": 100, "answers": PRESEED}, "needs 2048 MB at least"),
         ({"answers": {"kind": "presed"}}, "Did you mean 'preseed'"),
         ({"answers": {"kind": "preseed"}}, "nobody could log in"),

@@ -327,3 +327,10 @@ def test_the_nodes_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(links, "observe", lacking)
     assert presence.own_addresses() == {}
+
+
+def test_an_advertisement_that_is_cut_off_announces_nothing_else_than_its_sender() -> None:
+    address = IPv6Address("fd00::7")
+    whole = advertisement(MAC, address, "02:00:00:00:00:99")
+    assert len(whole) == 86 and presence.claim_of(whole) != presence.claim_of(whole[:78])
+    assert presence.claim_of(whole[:85]) == presence.claim_of(whole[:78])

@@ -181,3 +181,8 @@ def test_two_isos_of_one_place_are_refused() -> None:
     with pytest.raises(InvalidValue) as caught:
         refuse_twins([{"dest": "/a/b"}, {"dest": "/a/./x/..//b"}])
     assert str(caught.value) == "option isos: dest /a/b: two ISOs have it. Give each a file of its own"
+
+
+def test_twins_are_refused_also_behind_one_that_names_no_file() -> None:
+    with pytest.raises(InvalidValue, match="two ISOs have it"):
+        refuse_twins([{}, {"dest": "/a/b.iso"}, {"dest": "/a//b.iso"}])

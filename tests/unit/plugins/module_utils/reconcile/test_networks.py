@@ -296,3 +296,9 @@ def test_sizes_and_leases_are_summed_over_the_ranges():
 def test_one_that_was_never_stored_cannot_be_changed():
     with pytest.raises(NotFound, match="network Public"):
         networks._id(Network(None, "Public"))
+
+
+def test_an_item_that_can_not_be_read_is_told_by_its_name(apply):
+    done, views, _warnings = apply({"name": "web", "template": "BRIDGE = ["}, {"template": "BRIDGE = ["})
+    assert [item.name for item in done] == ["web", "?"] and views == []
+    assert all(item.error is not None and not item.is_changed for item in done)

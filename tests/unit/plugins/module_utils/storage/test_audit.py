@@ -279,3 +279,8 @@ def test_each_datastore_is_looked_through_but_that_of_machines(place):
     assert objects == [
         f"file {directory}/left" for directory in sorted([f"{place.parent}/100", f"{place.parent}/2", str(elsewhere)])
     ]
+
+
+def test_what_came_back_of_an_image_that_there_is_not_is_no_part_of_one(place):
+    (place / f"other{audit.RETURN}").write_bytes(b"x")
+    assert "comes back" not in only(place).found

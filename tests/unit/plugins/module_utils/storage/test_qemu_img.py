@@ -180,3 +180,7 @@ def started(path: Path) -> set[str]:
 def test_no_other_file_starts_a_program_that_opens_disks(program):
     found = {str(path.relative_to(PLUGINS)) for path in sorted(PLUGINS.rglob("*.py")) if program in started(path)}
     assert found == STARTED_IN[program]
+
+
+def test_an_encrypted_disk_may_be_given_to_programs_that_read_its_header_alone(tmp_path):
+    qemu_img.refuse_data_file(str(write(tmp_path / "disk", crypt=2)), "qcow2", "x")

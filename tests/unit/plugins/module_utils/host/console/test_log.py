@@ -155,3 +155,8 @@ def test_short_lines_are_as_many_at_a_look_as_long_ones_cost(log):
     while follower.read(lines.append, lambda: None):
         pass
     assert len(lines) == console_log.READ_LIMIT // 2
+
+
+@pytest.mark.parametrize(("length", "shown"), [(199, 199), (200, 200), (201, 200), (999, 200)])
+def test_a_shown_text_is_no_longer_than_was_asked_for(length: int, shown: int) -> None:
+    assert len(console_log.harmless("x" * length, 200)) == shown

@@ -256,3 +256,9 @@ def test_a_pattern_means_either_name(log: Path, pattern: str) -> None:
     given = {"name": "db", "hostname": "db", "former": "web.0", "pattern": pattern}
     assert not judge(log, "web-0: up\n", **given).verified
     assert judge(log, "web.0: up\n", **given).verified and judge(log, "db: up\n", **given).verified
+
+
+def test_words_of_another_line_are_none_of_the_demo_guest() -> None:
+    guest = witnesses.DemoGuest(booted=True)
+    guest.take("x" * (len("nebula-guest: ") - 1) + "ready")
+    assert not guest.ready

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from memory_hypervisor import WHOLE
 from memory_node import Node, here, machine, suspended, told
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
     CHECKPOINT,
     PARTIAL,
@@ -87,3 +91,17 @@ def test_a_machine_does_not_go_on_over_a_disk_that_was_written_since(
     if not readonly:
         assert outcome.error is not None and "disk 0 was written after" in outcome.error["found"]
         assert saved.exists() and "resume" not in here.driver.names()
+
+
+def test_a_disk_that_was_last_written_as_the_machine_was_saved_is_no_newer(tmp_path: Path) -> None:
+    disk, checkpoint = tmp_path / "disk.0", tmp_path / "checkpoint"
+    job: Any = SimpleNamespace(
+        directory=str(tmp_path), vm=SimpleNamespace(name="web", disks=[SimpleNamespace(disk_id=0, readonly=False)])
+    )
+    for path in (disk, checkpoint):
+        path.write_bytes(b"x")
+        os.utime(path, ns=(10**18, 10**18))
+    suspension._check_disks_unchanged(job, str(checkpoint))
+    os.utime(disk, ns=(10**18, 10**18 + 10**6))
+    with pytest.raises(WrongState, match="disk 0 was written after"):
+        suspension._check_disks_unchanged(job, str(checkpoint))

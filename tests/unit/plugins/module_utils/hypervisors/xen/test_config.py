@@ -197,3 +197,14 @@ def test_a_pvh_machine_needs_a_kernel() -> None:
 def test_a_password_is_shown_by_no_repr() -> None:
     deployment = config.render(*load("pv_kernel"))
     assert not re.search("secret", repr(deployment))
+
+
+@pytest.mark.parametrize(
+    ("device", "number"),
+    [
+        *(("xvda", 51712), ("xvdb", 51728), ("xvdp", 51952), ("xvdq", 268439552)),
+        *(("hda", 768), ("hdb", 832), ("hdc", 5632), ("hdd", 5696), ("sda", 2048), ("sdb", 2064), ("sdp", 2288)),
+    ],
+)
+def test_devices_have_the_numbers_of_xens_vbd_interface(device: str, number: int) -> None:
+    assert config.device_number(device) == number

@@ -11,10 +11,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import boot
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Tpm, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 
@@ -64,3 +65,16 @@ def test_an_image_of_uefi_needs_acpi_too(machine: Callable[..., Vm], images: dic
         assert machine(text.replace("NO", "YES")).os.firmware == "UEFI"
     finally:
         del images["uefi"]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "known"),
+    [("tpm-crb", "2.0", True), ("tpm-tis", "2.0", True), ("tpm-tis", "1.2", True), ("tpm-crb", "1.2", False)],
+)
+def test_only_the_older_interface_has_a_tpm_of_the_older_version(model: str, version: str, known: bool) -> None:
+    template = parse(f"TPM = [ MODEL = {model}, VERSION = {version} ]")
+    if known:
+        assert boot.tpm_of(template, "x") == Tpm(model, version)
+        return
+    with pytest.raises(InvalidValue, match="has none such"):
+        boot.tpm_of(template, "x")

@@ -199,7 +199,7 @@ def test_an_image_that_was_removed_meanwhile_leaves_no_file(web, tmp_path):
         ({"image": "x", "disk": "one"}, "'one'"),
         ({"image": "a/b"}, "a/b"),
         ({}, "image"),
-        ({"image": "x", "type": "CDROM"}, "OS or DATABLOCK"),
+        ({"image": "x", "type": "CDROM"}, "Known are OS, DATABLOCK"),
         ({"image": "x", "consistency": "agnet"}, "Did you mean 'agent'?"),
         ({"image": "x", "dsik": 1}, "Did you mean 'disk'?"),
     ],

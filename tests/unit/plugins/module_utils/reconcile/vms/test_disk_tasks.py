@@ -50,17 +50,25 @@ def test_one_disk_may_be_saved_as_two_images():
 @pytest.mark.parametrize(
     ("given", "asked", "says"),
     [
-        ("saved", "VM web: save_as", "it is a str. Give a list of dicts"),
+        ("saved", "VM web: save_as", "it is a str. Give a list"),
         ({"image": "saved"}, "VM web: save_as", "it is a dict"),
-        ([{"image": "a"}, "b"], "VM web: save_as 1", "it is a str. Give a dict"),
-        ([{"image": "a", "imge": "b"}], "VM web: save_as 0: key 'imge'", "Did you mean 'image'?"),
-        ([{"image": "a", "zzz": 1}], "VM web: save_as 0: key 'zzz'", "Known are consistency, description, disk"),
-        ([{"image": "a", "disk": -1}], "VM web: save_as 0: disk -1", "They count from 0"),
-        ([{"image": "a", "disk": True}], "VM web: save_as 0: disk True", "no number of a disk"),
-        ([{"image": "a", "type": "CDROM"}], "VM web: save_as 0: type 'CDROM'", "Use OS or DATABLOCK"),
-        ([{"image": "a", "type": "KERNEL"}], "VM web: save_as 0: type 'KERNEL'", "no disk is saved as that"),
-        ([{"image": "a", "consistency": "AGENT"}], "VM web: save_as 0: consistency 'AGENT'", "Known are agent, crash"),
-        ([{"image": "a", "consistency": "crsh"}], "VM web: save_as 0: consistency", "Did you mean 'crash'?"),
+        ([{"image": "a"}, "b"], "VM web: save_as[1]", "it is a str. Give a dict"),
+        ([{"image": "a", "imge": "b"}], "VM web: save_as[0]: key 'imge'", "Did you mean 'image'?"),
+        ([{"image": "a", "zzz": 1}], "VM web: save_as[0]: key 'zzz'", "Known are consistency, description, disk"),
+        ([{"image": "a", "disk": -1}], "VM web: save_as[0]: disk -1", "it is not a whole number, 0 or more"),
+        ([{"image": "a", "disk": True}], "VM web: save_as[0]: disk True", "it is not a whole number, 0 or more"),
+        (
+            [{"image": "a", "type": "CDROM"}],
+            "VM web: save_as[0]: type 'CDROM'",
+            "there is no such type. Known are OS, DATABLOCK",
+        ),
+        (
+            [{"image": "a", "type": "KERNEL"}],
+            "VM web: save_as[0]: type 'KERNEL'",
+            "there is no such type. Known are OS, DATABLOCK",
+        ),
+        ([{"image": "a", "consistency": "AGENT"}], "VM web: save_as[0]: consistency 'AGENT'", "Known are agent, crash"),
+        ([{"image": "a", "consistency": "crsh"}], "VM web: save_as[0]: consistency", "Did you mean 'crash'?"),
     ],
 )
 def test_a_save_that_can_not_be_meant_names_its_place_and_the_way_out(given, asked, says):
@@ -98,10 +106,10 @@ def test_a_snapshot_is_to_be_there_unless_its_entry_says_otherwise():
     ("given", "says"),
     [
         ({"name": "a", "state": "absnt"}, "Did you mean 'absent'? Known are present, absent, reverted"),
-        ({"name": "a", "state": ""}, "disk_snapshots 0: state '': there is no such state"),
-        ({"name": "a", "image": "x"}, "disk_snapshots 0: key 'image': no such key"),
+        ({"name": "a", "state": ""}, "disk_snapshots[0]: state '': there is no such state"),
+        ({"name": "a", "image": "x"}, "disk_snapshots[0]: key 'image': no such key"),
         ({"disk": 0}, "snapshot: the name is empty"),
-        ({"name": "a", "disk": 1.5}, "disk_snapshots 0: disk 1.5"),
+        ({"name": "a", "disk": 1.5}, "disk_snapshots[0]: disk 1.5"),
     ],
 )
 def test_a_snapshot_that_can_not_be_meant_is_refused(given, says):

@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every list of objects has the same words for the same mistake, each with the place and what to write instead, and the
+items beside it are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.model.specification import Key
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications import (
+    datastore,
+    host,
+    image,
+    install,
+    network,
+    template,
+    vm,
+)
+from ansible_collections.nebula.provision.plugins.modules import (
+    nebula_datastore,
+    nebula_host,
+    nebula_image,
+    nebula_install,
+    nebula_network,
+    nebula_template,
+    nebula_vm,
+)
+from ansible_collections.nebula.provision.tests.unit.plugins.modules.conftest import declared
+
+SPECIFICATIONS = Path(image.__file__).parent
+# The module, its list, what an item is called in errors, its keys, and one of them that is true or false.
+LISTS: list[tuple[ModuleType, str, str, dict[str, Key], str]] = [
+    (nebula_datastore, "datastores", "datastore", datastore.KEYS, "capacity_check"),
+    (nebula_host, "hosts", "host", host.KEYS, "gone"),
+    (nebula_image, "images", "image", image.KEYS, "remote_src"),
+    (nebula_install, "installs", "install", install.KEYS, "keep"),
+    (nebula_network, "networks", "network", network.KEYS, "nat"),
+    (nebula_template, "templates", "template", template.KEYS, "strict"),
+    (nebula_vm, "vms", "VM", vm.KEYS, "recreate"),
+]
+# What is done with an image or an ISO, which has no name of its own and no state.
+WORK = {"guest_image", "image_check", "image_prepare"}
+
+
+@pytest.fixture
+def errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What a module says of the items of its list."""
+
+    def said(module: ModuleType, plural: str, *items: Any) -> list[str]:
+        root = str(tmp_path)
+        EmbeddedEngine(root, create=True).close()
+        told = declared(module, monkeypatch)
+        told.pop("supports_check_mode")
+        checked = ArgumentSpecValidator(told.pop("argument_spec"), **told).validate({"root": root, plural: list(items)})
+        assert checked.error_messages == []
+        return [str(item.error) for item in module.run(checked.validated_parameters, False).errors]
+
+    return said
+
+
+def test_every_specification_of_an_object_is_here() -> None:
+    assert {path.stem for path in SPECIFICATIONS.glob("*.yml")} - WORK == {
+        module.__name__.rpartition("nebula_")[2] for module, *_rest in LISTS
+    }
+
+
+@pytest.mark.parametrize(("module", "plural", "kind", "keys", "flag"), LISTS)
+def test_one_mistake_has_one_wording(errors, module, plural, kind, keys, flag) -> None:
+    known = ", ".join(sorted(keys))
+    absent = {"name": "gone", "state": "absent"}
+    assert errors(module, plural, {"name": "a", "colour": 1}, absent) == [
+        f"{kind} a: key 'colour': no such key. Known are {known}"
+    ]
+    assert errors(module, plural, "a", absent) == [f"{plural}[0]: it is a str. Give a dict with {', '.join(keys)}"]
+    given = {"name": "a", flag: "perhaps", **({"template": "MEMORY = 1"} if kind == "template" else {})}
+    assert errors(module, plural, given, absent) == [
+        f"{kind} a: {flag} 'perhaps': it is neither true nor false. Give true or false"
+    ]
+    choices = ", ".join(keys["state"].choices)
+    assert errors(module, plural, {"name": "a", "state": "abesnt"}, absent) == [
+        f"{kind} a: state 'abesnt': there is no such state. Did you mean 'absent'? Known are {choices}"
+    ]
+    twice = errors(module, plural, absent, absent)
+    assert set(twice) == {f"{kind} gone: the list has it twice. Keep one of the two"}
+
+
+@pytest.mark.parametrize(("module", "plural", "kind", "keys", "flag"), LISTS)
+def test_a_state_that_is_left_blank_is_the_usual_one(errors, module, plural, kind, keys, flag) -> None:
+    assert not [text for text in errors(module, plural, {"name": "a", "state": ""}) if "state" in text]
