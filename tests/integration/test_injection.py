@@ -20,8 +20,8 @@ from in_world import in_bare_world, in_world
 from ansible_collections.nebula.provision.plugins.module_utils.context import files as context_files
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.model import node_access
-from ansible_collections.nebula.provision.plugins.module_utils.network import checks, nat
+from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks, node_access
+from ansible_collections.nebula.provision.plugins.module_utils.network import nat
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
 from ansible_collections.nebula.provision.tests.integration.test_context_sh import SHELLS
 
@@ -144,7 +144,7 @@ def rules() -> None:
     others = {entry["table"]["name"] for entry in ruleset() if "table" in entry}
     for text in [*corpus("word").values(), "nbr0", "a-b.c_d"]:
         try:
-            checks.check_bridge("x", text)
+            network_checks.check_bridge("x", text)
         except NebulaError:
             continue
         accepted += 1

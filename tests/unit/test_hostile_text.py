@@ -31,7 +31,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.host import download, node, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
-from ansible_collections.nebula.provision.plugins.module_utils.model import names, reader, values
+from ansible_collections.nebula.provision.plugins.module_utils.model import (
+    addresses,
+    names,
+    network_checks,
+    reader,
+    values,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
@@ -40,7 +46,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import Key
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, checks
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
@@ -64,7 +69,7 @@ def as_template(text: str) -> None:
 def as_network(text: str) -> None:
     names = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "INBOUND_AVG_BW")
     for attribute in (*names, "NODE_ACCESS", "ONE_NODE"):
-        refused_or(lambda text, a=attribute: checks.normalised_attributes("x", {a: text}), text)
+        refused_or(lambda text, a=attribute: network_checks.normalised_attributes("x", {a: text}), text)
 
 
 def as_vector(name: str, *keys: str) -> Callable[[str], None]:
@@ -140,8 +145,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "IP": lambda text: addresses.ip_number(text, "IP"),
     "IP6": lambda text: addresses.ip6_address(text, "IP6"),
     "network": as_network,
-    "network's size": lambda text: checks.split_cidr("x", text, text),
-    "bridge": lambda text: checks.check_bridge("x", text),
+    "network's size": lambda text: network_checks.split_cidr("x", text, text),
+    "bridge": lambda text: network_checks.check_bridge("x", text),
     "checksum": lambda text: Checksum.parse(text, "image x"),
     "URL": lambda text: (download.is_url(text), download.without_secrets(text), download.Download(text)),
     "upload": lambda text: uploads.path_of("/var/lib/nebula/datastores/1", text),

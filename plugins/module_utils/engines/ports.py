@@ -17,7 +17,7 @@ from typing import Any, Union
 from ..errors import Unsupported
 from ..model import defaults, rules
 from ..model.datastore import Datastore
-from ..model.devices import Has
+from ..model.device_matching import Has
 from ..model.host import Host
 from ..model.image import Image
 from ..model.lease import HeldLease

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Union
 
-from . import context, defaults, devices
+from . import context, defaults, device_matching
 from .attributes import NOTES, SILENT, SINGLES, VECTORS
-from .devices import DEVICES, HOTPLUG, POWEROFF, RECREATE, Has, Pairing
+from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, Has, Pairing
 from .template import Template, Value, is_secret
 
 # What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
@@ -124,12 +124,12 @@ def paired(name: str, old: Template, new: Template, has: Mapping[str, Sequence[H
     """Which of the machine's disks or NICs each of `new` is."""
     known = [replace(each, values=_normal_vector(each.values)) for each in has.get(name, ())]
     before, after = ([_normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
-    return devices.pair(name, before, after, known)
+    return device_matching.pair(name, before, after, known)
 
 
 def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[Has]], where: str) -> None:
     """InvalidValue, or Unsupported, for a disk that the machine keeps, and that can't have the SIZE that `new` says."""
-    devices.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), paired("DISK", old, new, has), where)
+    device_matching.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), paired("DISK", old, new, has), where)
 
 
 def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import attributes, defaults
+from .disk_targets import Devices
 from .image import Image
-from .targets import Devices
 from .template import Template
 from .vm import Os
 

@@ -14,8 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summari
 from typing import Any
 
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
+from ..model import network_checks
 from ..model.network import OWN_BRIDGES, Network
-from . import checks, host_firewall, links, nat, routes, settings
+from . import host_firewall, links, nat, routes, settings
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
@@ -48,18 +49,18 @@ class Wanted:
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
-        checks.check(network)
+        network_checks.check(network)
         _check_uuid(f"network {network.name}: uuid", network.uuid)
-        whole = checks.cidr(network)
+        whole = network_checks.cidr(network)
         spans: list[routes.Span] = [whole] if whole else []
         for r in network.address_ranges:
             spans += [] if whole else _spans(r.ip, r.size)
             spans += [IPv6Network(f"{prefix}/64") for prefix in (r.global_prefix, r.ula_prefix) if prefix]
         address, rules = "", nat.Rules(network.uuid, network.bridge)
-        if whole and checks.carries_gateway(network):
+        if whole and network_checks.carries_gateway(network):
             gateway = network.attributes["GATEWAY"]
             address = f"{gateway}/{whole.prefixlen}"
-            access = checks.node_access(network)
+            access = network_checks.node_access(network)
             rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
         return cls(network.name, network.uuid, network.bridge, address, rules, spans)
 

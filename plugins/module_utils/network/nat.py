@@ -21,8 +21,8 @@ from typing import Any
 
 from ..errors import CommandFailed, ForeignObject
 from ..host.command import failure, run
+from ..model.addresses import LINK_LOCAL
 from ..model.node_access import PROTOCOLS, NodeAccess, ports_text
-from .addresses import LINK_LOCAL
 
 TIMEOUT = 30.0
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
+from ..model import addresses, network_checks
 from ..model.names import check_name, nearest
 from ..model.network import NEW_AR, NOT_FOR_MACHINES, AddressRange, Network, from_item, to_item
 from ..model.network_template import with_template
@@ -21,7 +22,6 @@ from ..model.reader import twice
 from ..model.specifications.network import KEYS
 from ..model.states import NetworkState
 from ..model.template import vector_key
-from ..network import addresses, checks
 from ..sync import Item
 from ..text.template import as_template
 
@@ -36,7 +36,7 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 KNOWN = (
     *ATTRIBUTES.values(), *WITHOUT_EFFECT, "DESCRIPTION", "LABELS", "METHOD", "IP6_METHOD", "IP6_METRIC", "ROUTES",
-    "VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", *checks.BANDWIDTH,
+    "VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", *network_checks.BANDWIDTH,
 )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def _with_access(network: Network, before: Network | None) -> dict[str, str]:
     """The attributes. One by which machines begin to reach a node says what they reach there: nothing, unless it is
     told otherwise."""
     attributes = dict(network.attributes)
-    if checks.carries_gateway(network) and not (before is not None and checks.carries_gateway(before)):
+    if network_checks.carries_gateway(network) and not (before is not None and network_checks.carries_gateway(before)):
         attributes.setdefault(NODE_ACCESS, NOTHING)
     return attributes
 
@@ -241,7 +241,7 @@ class _Range:
             ar_id=NEW_AR if entry.get("ar_id") is None else entry["ar_id"],
             type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
             size=int(entry.get("size") or 0),
-            attributes=checks.normalised_attributes(
+            attributes=network_checks.normalised_attributes(
                 network, _plain(entry.get("attributes") or {}, f"network {network}: address range")
             ),
             **identity,
@@ -254,7 +254,7 @@ class _Range:
                 )
         if wanted.type:
             # Where no size is set, as in a range that is to go, one stands in for it.
-            checked = checks.normalised(dataclasses.replace(wanted, size=wanted.size or 1), network, 0)
+            checked = network_checks.normalised(dataclasses.replace(wanted, size=wanted.size or 1), network, 0)
             wanted = dataclasses.replace(checked, size=wanted.size, mac=checked.mac if wanted.mac else "")
         return cls(wanted, entry.get("state") == "absent", where)
 
@@ -322,7 +322,7 @@ def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
                 "Give one of the two",
             )
         result[attribute] = value
-    return checks.normalised_attributes(name, result)
+    return network_checks.normalised_attributes(name, result)
 
 
 def _plain(values: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -343,12 +343,12 @@ def _text(value: Any) -> str:
 def _doubts(network: Network) -> list[str]:
     """What may be meant, but seldom is."""
     found = []
-    whole, gateway = checks.cidr(network), network.attributes.get("GATEWAY", "")
-    if whole is not None and gateway and not checks.within(gateway, whole):
+    whole, gateway = network_checks.cidr(network), network.attributes.get("GATEWAY", "")
+    if whole is not None and gateway and not network_checks.within(gateway, whole):
         found.append(
             f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"
         )
-    if checks.carries_gateway(network) and NODE_ACCESS not in network.attributes:
+    if network_checks.carries_gateway(network) and NODE_ACCESS not in network.attributes:
         found.append(
             f"network {network.name}: its machines reach every service of their nodes, as it is older than the option "
             "node_access: say there what they are to reach (node_access: [] for nothing, [tcp/22] for ssh, all as "

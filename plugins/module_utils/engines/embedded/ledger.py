@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import CatalogError, NebulaError
+from ...model import addresses
 from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
 from ...model.orders import DONE
 from ...model.plain import from_plain
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
-from ...network import addresses
 from .hosts import Hosts
 from .images.refusals import IN_USE
 from .images.states import being_cloned

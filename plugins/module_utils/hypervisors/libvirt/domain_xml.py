@@ -13,7 +13,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import defaults, targets
+from ...model import defaults, disk_targets
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
@@ -289,7 +289,7 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
             "type": "drive",
             "controller": "0",
             "bus": "0",
-            "target": str(targets.letter_index(disk.target)),
+            "target": str(disk_targets.letter_index(disk.target)),
             "unit": "0",
         }
         ET.SubElement(element, "address", address)
@@ -301,7 +301,7 @@ def _unlabelled(source: ET.Element) -> None:
 
 def bus_of(disk: Disk, vm: Vm) -> str:
     """The bus that a target stands on: what the disk says, else what the letters of its target mean on this machine."""
-    bus = disk.bus.lower() or targets.bus_of(disk.target, targets.Board(machine(vm), vm.os.sd_disk_bus))
+    bus = disk.bus.lower() or disk_targets.bus_of(disk.target, disk_targets.Board(machine(vm), vm.os.sd_disk_bus))
     if not bus:
         raise InvalidValue(
             f"virtual machine {vm.name}: disk {disk.disk_id}, TARGET {disk.target!r}",

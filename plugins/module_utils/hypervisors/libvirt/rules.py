@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ...model import defaults, fit, values
+from ...model.disk_targets import Devices
 from ...model.hypervisor import Hypervisor
-from ...model.targets import Devices
 
 KVM = Hypervisor(
     name="kvm",

@@ -15,7 +15,7 @@ from typing import Optional
 
 from ...errors import InvalidValue
 from ...host.console import log as console_log
-from ...model import defaults, targets
+from ...model import defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
@@ -92,7 +92,7 @@ def devices_of(vm: Vm, site: Site) -> Devices:
 
 def device_number(device: str) -> int:
     """Of a disk's device in a machine, as Xen counts them (vbd-interface)."""
-    prefix, index = targets.prefix_of(device), targets.letter_index(device)
+    prefix, index = disk_targets.prefix_of(device), disk_targets.letter_index(device)
     if prefix == "hd" and index < 4:
         return (3, 3, 22, 22)[index] << 8 | (index % 2) << 6
     if prefix == "sd" and index < 16:
@@ -158,7 +158,7 @@ def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str,
         raise InvalidValue(f"{where}: {files.path}", "xl takes no path with a comma in it", "Use another nebula_root")
     prefix = "phy:" if files.block else _PREFIX[files.format]
     # A PVH machine has no drives for CDROMs: a read-only disk with the same content.
-    device = targets.bare(target) + (":cdrom" if cdrom and kind != xen.PVH else "")
+    device = disk_targets.bare(target) + (":cdrom" if cdrom and kind != xen.PVH else "")
     return f"{prefix}{files.path},{device},{'r' if readonly or cdrom else 'w'}"
 
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
 from ...host.console import log as console_log
-from ...model import defaults, targets
+from ...model import defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
@@ -93,7 +93,7 @@ def _check_first(vm: Vm, where: str) -> None:
     if not vm.disks:
         return
     wanted = min(vm.disks, key=lambda disk: disk.boot_order or len(vm.disks) + 1)
-    first = min(vm.disks, key=lambda disk: targets.letter_index(targets.bare(disk.target)))
+    first = min(vm.disks, key=lambda disk: disk_targets.letter_index(disk_targets.bare(disk.target)))
     if wanted.boot_order and wanted is not first:
         raise InvalidValue(
             f"{where}: OS/BOOTLOADER = {vm.os.bootloader}",
@@ -159,8 +159,8 @@ def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str)
         ET.SubElement(element, "driver", {"name": "qemu", "type": "qcow2"})
     # Nothing said is as xl has it: the kernel reads the file, by a loop device. A driver "file" would be QEMU, too.
     ET.SubElement(element, "source", {"dev" if files.block else "file": files.path})
-    name = targets.bare(target)
-    bus = {"hd": "ide", "sd": "scsi"}.get(targets.prefix_of(name), "xen")
+    name = disk_targets.bare(target)
+    bus = {"hd": "ide", "sd": "scsi"}.get(disk_targets.prefix_of(name), "xen")
     ET.SubElement(element, "target", {"dev": name, "bus": bus})
     if readonly or cdrom:
         ET.SubElement(element, "readonly")

@@ -32,7 +32,7 @@ from ...errors import (
 from ...host.command import last_lines, run
 from ...host.files import explained as files_explained
 from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
-from ...model import targets
+from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
@@ -271,7 +271,7 @@ class XenDriver(XenNode, Driver):
             # Xen changes media of emulated drives only.
             return False
         asked = f"changing the context of {called(mark)}"
-        return self._tool.insert(asked, domain_name(mark.vm_id), targets.bare(context.target), path)
+        return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.bare(context.target), path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
         name, asked = domain_name(mark.vm_id), f"changing {called(mark)} while it runs"

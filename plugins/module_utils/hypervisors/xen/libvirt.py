@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import services
-from ...model import targets
+from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
@@ -133,7 +133,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
             return False
         asked = f"changing the context of {called(mark)}"
         # libvirt takes a file of the same name for the same medium.
-        return self._tool.insert(asked, self._found(mark).name(), targets.bare(context.target), path)
+        return self._tool.insert(asked, self._found(mark).name(), disk_targets.bare(context.target), path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
         asked = f"changing {called(mark)} while it runs"

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from ...errors import InvalidValue
 from ...model import attributes, defaults, fit, values
+from ...model.disk_targets import Devices
 from ...model.flags import TRUE
 from ...model.hypervisor import Hypervisor
 from ...model.image import TRUSTED, Image
-from ...model.targets import Devices
 from ...model.template import Template
 from ...model.vm import Os, Vm
 

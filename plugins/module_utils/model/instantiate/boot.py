@@ -11,10 +11,10 @@ from typing import Optional
 
 from ...errors import InvalidValue
 from .. import defaults, rules
+from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..flags import FALSE, TRUE
 from ..image import Image
 from ..states import ImageType
-from ..targets import CDROM, DATA, OS, UNKNOWN
 from ..template import Template
 from ..vm import Os, Tpm
 from .words import Ref, flag, whole

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from .. import fit, rules, targets
+from .. import disk_targets, fit, rules
 from ..attributes import SINGLES
 from ..context import Context
 from ..disk import Disk
+from ..disk_targets import Place
 from ..image import Image
 from ..nic import Nic
 from ..states import ImageType
-from ..targets import Place
 from ..template import Template
 from ..vm import Input, Os, Vm
 from .boot import check_boots, file_of, os_of, tpm_of
@@ -74,7 +74,7 @@ def build(
     ids, context_id = list(range(len(vectors))), len(vectors)
     if kept is not None:
         places, ids, context_id = _as_kept(places, kept, context_id)
-    assigned = targets.assign(places, board_of(template, hypervisor))
+    assigned = disk_targets.assign(places, board_of(template, hypervisor))
     order = {device: number for number, device in enumerate(os.boot, 1)}
     return Vm(
         vm_id=vm_id,

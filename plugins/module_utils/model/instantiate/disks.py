@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Optional
 
 from ...errors import InvalidValue
-from .. import rules, snapshots, targets
-from ..devices import FILE_SYSTEMS, kind_of_empty
+from .. import disk_targets, rules, snapshots
+from ..device_matching import FILE_SYSTEMS, kind_of_empty
 from ..disk import Disk
+from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..image import Image
 from ..names import nearest
 from ..states import ImageType
-from ..targets import CDROM, DATA, OS, UNKNOWN
 from ..template import Template
 from .places import board_of, context_place, place_of
 from .words import Ref, flag, whole
@@ -46,16 +46,16 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
         _check_driver(vector, here)
         bus = vector.get("BUS", "").lower()
         if bus:
-            targets.check_bus(board.devices.buses.get(bus, bus), f"{here}: BUS = {bus}", board)
+            disk_targets.check_bus(board.devices.buses.get(bus, bus), f"{here}: BUS = {bus}", board)
         kinds.append(kind)
         places.append(place_of(vector, named(here, vector), kind))
     context = template.vectors("CONTEXT")
     if context:
         places.append(context_place(template, where))
-    places = [targets.translated(place, board) for place in places]
+    places = [disk_targets.translated(place, board) for place in places]
     # What is known by now. The others come after these and take what is left; an image may say where it wants to be.
     known = [place for place in places if place.target or (place.kind == CDROM and (place.context or board.emulated))]
-    assigned = targets.assign(known, board)
+    assigned = disk_targets.assign(known, board)
     doubts = [
         f"{place.where[len(where) + 2 :]}: TARGET = {place.target} is SATA on machine {board.machine}, and guests "
         "without a driver for AHCI (Debian's cloud kernel) don't see it: use a target with sd"

@@ -12,9 +12,9 @@ from typing import Optional
 from .. import fit, rules
 from ..context import DEVICES, Context
 from ..context import FORMATS as CONTEXT_FORMATS
+from ..disk_targets import CDROM, DATA, Assigned, Board, Place
 from ..flags import TRUE
 from ..image import Image
-from ..targets import CDROM, DATA, Assigned, Board, Place
 from ..template import Template
 from .words import word
 

@@ -19,7 +19,7 @@ from ...errors import (
 from ...model import changes as model_changes
 from ...model import rules
 from ...model.changes import Change, how, paired, refuse_sizes
-from ...model.devices import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
+from ...model.device_matching import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
 from ...model.owner import Owner
 from ...model.saved import is_saved, origin_of
 from ...model.template import Template

@@ -11,16 +11,15 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ....model import orders
+from ....model import addresses, orders
 from ....model.backup import Copy, Restored, Stranger
 from ....model.plain import from_plain, to_plain
 from ....model.plan import Observed
 from ....model.states import ImageState, LcmState, VmState
 from ....model.vm import Vm
-from ....network import addresses
 from ..networks.verbs import Networks
 from ..store import Store, compact
-from ..vms.devices import next_disk
+from ..vms.device_ids import next_disk
 from ..vms.rows import orders_of
 from .take import made_of
 

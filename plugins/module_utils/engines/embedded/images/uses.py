@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
 from ....model import operations, orders
-from ....model.image import NOT_FINISHED
+from ....model.image import NOT_FINISHED, Image
 from ....model.operations import Return
 from ....model.states import ImageState
+from ..references import id_of
 from ..store import Store
 from .refusals import BEING_CLONED, CLONE_REMEDY, REMEDIES, refuse_away, users
 from .states import raise_generation, rest
@@ -47,6 +48,15 @@ class Uses:
                 "UPDATE images SET state = ?, sha256 = CASE WHEN ? THEN '' ELSE sha256 END WHERE id = ?",
                 (int(new), int(writable), image_id),
             )
+
+    def acquire_all(self, vm_id: int, name: str, images: Mapping[int, Image], adopted: bool = False) -> None:
+        """Write which images the disks of a machine use. images: by disk id. name: the machine's, for the errors."""
+        for disk_id, image in images.items():
+            try:
+                self.acquire(vm_id, disk_id, id_of(image), image.persistent, adopted)
+            except NebulaError as error:
+                error.asked = f"VM {name}, disk {disk_id}: {error.asked}"
+                raise
 
     def _check_use(self, row: sqlite3.Row, image_id: int, state: ImageState, writable: bool, adopted: bool) -> None:
         """Raise for an image that a machine can't use in its state, or that serves another machine alone."""

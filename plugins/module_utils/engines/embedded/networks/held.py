@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ....model import addresses
 from ....model.lease import HeldLease
 from ....model.network import Network
-from ....network import addresses
 from ..store import Store
 from .rows import IN_RANGE, LEASED, address_range_of, range_of, read
 

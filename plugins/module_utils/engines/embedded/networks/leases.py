@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ....errors import BeingEnded, NoLease
+from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
-from ....network import addresses
 from ..store import Store
 from .rows import HELD_REMEDY, IN_RANGE, LEASED, UNKNOWN_REMEDY, given_up_named, read, vm_named
 from .spread import refuse_second_node

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from ....errors import NotFound
+from ....model import addresses
 from ....model.network import AddressRange, Network
 from ....model.states import NetworkState
-from ....network import addresses
 from ..references import Ref, resolve
 from ..store import Store
 

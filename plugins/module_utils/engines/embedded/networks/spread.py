@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ....errors import Conflict
+from ....model import network_checks
 from ....model.network import Network, Spread
-from ....network import checks
 from ..references import id_of
 from ..store import Store
 
@@ -32,7 +32,7 @@ def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
 
 def refuse_second_node(store: Store, network: Network) -> None:
     """Raise Conflict if the network has one_node, and its machines would be on several."""
-    found = spread(store, network).get(id_of(network)) if checks.one_node(network) else None
+    found = spread(store, network).get(id_of(network)) if network_checks.one_node(network) else None
     if found is not None and len(found.hosts) > 1:
         hosts = ", ".join(f"{count} on {host}" for host, count in sorted(found.hosts.items()))
         raise Conflict(

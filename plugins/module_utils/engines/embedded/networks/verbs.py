@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....errors import Conflict, InUse, InvalidValue, Unsupported
+from ....model import addresses, network_checks
 from ....model.lease import HeldLease
 from ....model.names import check_name
 from ....model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ....model.states import NetworkState
-from ....network import addresses, checks
 from ...ports import NetworksPort
 from ..references import Ref, find, id_of
 from ..store import Store
@@ -63,7 +63,7 @@ class Networks(NetworksPort):
             bridge=network.bridge or f"onebr{network_id}",
             state=NetworkState.READY,
             address_ranges=tuple(
-                dataclasses.replace(checks.normalised(r, network.name, _random()), ar_id=ar_id, used=0)
+                dataclasses.replace(network_checks.normalised(r, network.name, _random()), ar_id=ar_id, used=0)
                 for ar_id, r in enumerate(network.address_ranges, first)
             ),
         )
@@ -139,7 +139,7 @@ class Networks(NetworksPort):
     def add_ar(self, ref: Ref, address_range: AddressRange) -> Network:
         network = self.info(ref)
         new = dataclasses.replace(
-            checks.normalised(address_range, network.name, _random()),
+            network_checks.normalised(address_range, network.name, _random()),
             ar_id=self.store.take_ids(f"ar/{network.id}"),
             used=0,
         )
@@ -153,7 +153,7 @@ class Networks(NetworksPort):
         network = self.info(ref)
         current = range_of(network, address_range.ar_id)
         asked = f"network {network.name}: address range {addresses.shown(current)}"
-        new = checks.normalised(address_range, network.name, 0)
+        new = network_checks.normalised(address_range, network.name, 0)
         for field in ("type", "ip", "mac", "global_prefix", "ula_prefix"):
             # An empty field asks for no change.
             if getattr(address_range, field) and getattr(new, field) != getattr(current, field):
@@ -211,7 +211,7 @@ class Networks(NetworksPort):
                 "this engine has no such driver",
                 f"Use one of {', '.join(VN_MADS)}",
             )
-        checks.check(network)
+        network_checks.check(network)
         other = self.store.row(
             "SELECT id, name FROM networks WHERE bridge = ? AND vn_mad = 'bridge' AND id != ?",
             network.bridge,

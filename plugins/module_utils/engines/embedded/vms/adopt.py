@@ -26,7 +26,6 @@ from . import unknown
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .instantiate import fixed_uuid
 from .nics import Nics
 from .observe import Observation
@@ -47,7 +46,6 @@ class Adoption:
     capacity: Capacity
     ports: GraphicsPorts
     nics: Nics
-    uses: ImageUses
     assembler: Assembler
     polls: Polls
     observation: Observation
@@ -72,7 +70,7 @@ class Adoption:
         nics = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
         port = self.ports.adopt(asked, vm_id, host, demands, found.port)
         images = references.images_of(request.name, request.template, demands)
-        self.uses.acquire(vm_id, request.name, images, adopted=True)
+        self.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
         blueprint = Blueprint(
             vm_id,
             found.uuid,

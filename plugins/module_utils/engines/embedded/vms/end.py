@@ -19,10 +19,10 @@ from ..images.returns import forget_host
 from ..images.verbs import Images
 from ..networks.verbs import Networks
 from ..store import compact
+from .disk_hosts import DiskHosts
 from .disk_tasks import DiskTasks
 from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .rows import VmRows
 
 
@@ -35,7 +35,7 @@ class Endings:
     networks: Networks
     hosts: Hosts
     ports: GraphicsPorts
-    uses: ImageUses
+    disk_hosts: DiskHosts
     tasks: DiskTasks
     given_up: GivenUps
     now: Callable[[], int]
@@ -45,7 +45,7 @@ class Endings:
         for it."""
         now = self.now()
         self.tasks.abandon(self.tasks.pending(row))
-        self.images.uses.release(row["id"], written=True, back=self.uses.back(row))
+        self.images.uses.release(row["id"], written=True, back=self.disk_hosts.back(row))
         self.networks.leases.release([row["id"]])
         self.ports.drop_all(row["id"])
         self.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)

@@ -27,7 +27,6 @@ from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .nics import Nics
 from .polls import Polls
 from .rows import VmRows
@@ -57,7 +56,6 @@ class Instantiation:
     capacity: Capacity
     ports: GraphicsPorts
     nics: Nics
-    uses: ImageUses
     assembler: Assembler
     polls: Polls
     view: View
@@ -79,7 +77,7 @@ class Instantiation:
         for each in placed:
             request = each.request
             images = references.images_of(request.name, request.template, each.demands)
-            self.uses.acquire(each.vm_id, request.name, images)
+            self.images.uses.acquire_all(each.vm_id, request.name, images)
             blueprint = Blueprint(
                 each.vm_id,
                 identities[each.vm_id],

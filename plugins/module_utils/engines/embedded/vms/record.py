@@ -19,11 +19,11 @@ from ....model.states import VmState
 from ...ports import VmRecord
 from ..images.verbs import Images
 from ..networks.verbs import Networks
+from .disk_hosts import DiskHosts
 from .disk_tasks import DiskTasks, text_of
 from .end import Endings
 from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .rows import VmRows, orders_of
 from .transitions import Transitions
 from .update import WITH_MEMORY
@@ -36,7 +36,7 @@ class Recording:
     images: Images
     networks: Networks
     ports: GraphicsPorts
-    uses: ImageUses
+    disk_hosts: DiskHosts
     tasks: DiskTasks
     given_up: GivenUps
     transitions: Transitions
@@ -68,7 +68,7 @@ class Recording:
 
     def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
         """Take over what became of a decision about one machine."""
-        self.tasks.record(row, outcome, Return(away) if (away := self.uses.away(row)) else None)
+        self.tasks.record(row, outcome, Return(away) if (away := self.disk_hosts.away(row)) else None)
         if outcome.state == "DONE":
             self.endings.end(row, host)
             return
@@ -80,7 +80,7 @@ class Recording:
         if done:
             self.networks.held_leases.let_go(row["id"], before.detached_nics)
             if before.detached:
-                self.images.uses.release(row["id"], written=True, back=self.uses.back(row), disks=before.detached)
+                self.images.uses.release(row["id"], written=True, back=self.disk_hosts.back(row), disks=before.detached)
             self.networks.held_leases.release_kept(row["id"])
             self.images.uses.release_kept(row["id"])
         if done and (before.recreates or self.tasks.found_state(row) not in WITH_MEMORY):

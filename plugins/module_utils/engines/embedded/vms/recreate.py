@@ -19,9 +19,9 @@ from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .decide import Decisions
-from .devices import nics_anew
+from .device_ids import nics_anew
+from .disk_hosts import DiskHosts
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .nics import Nics
 from .rows import VmRows, request_of, vm_of
 from .template_references import References
@@ -37,8 +37,8 @@ class Recreation:
     capacity: Capacity
     ports: GraphicsPorts
     nics: Nics
-    uses: ImageUses
     assembler: Assembler
+    disk_hosts: DiskHosts
     decisions: Decisions
     view: View
 
@@ -51,15 +51,15 @@ class Recreation:
         demands = references.demands(row["name"], template)
         gives = self.capacity.repromise(row, host, demands)
         images = references.images_of(row["name"], template, demands)
-        away = self.uses.away(row)
+        away = self.disk_hosts.away(row)
         # The files of images that the new machine uses too stay on its host.
         stay = {id_of(image) for image in images.values() if image.persistent} if away else ()
         # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
         # for the old domain; neither where it never opened them.
         unopened = self.capacity.never_made(row)
         let_go = None if away or unopened else self.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
-        self.images.uses.release(vm_id, written=True, back=self.uses.back(row), stay=stay, disks=let_go)
-        self.uses.acquire(vm_id, row["name"], images)
+        self.images.uses.release(vm_id, written=True, back=self.disk_hosts.back(row), stay=stay, disks=let_go)
+        self.images.uses.acquire_all(vm_id, row["name"], images)
         there, coming, gone = nics_anew(old, request_of(row), template, references.network_ids(row["name"], demands))
         self.networks.held_leases.let_go(vm_id, gone)
         # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its

@@ -10,12 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....errors import NebulaError, NoCapacity, NotFound, WrongState
-from ....model import rules
+from ....model import network_checks, rules
 from ....model.host import Host
 from ....model.network import Network
 from ....model.orders import NOTHING, Held
 from ....model.states import HostState
-from ....network import checks
 
 CPU_ROUNDING = 1e-6
 
@@ -49,7 +48,7 @@ class Homes:
         """The hosts by the names of those of these networks that have any. look: tells them, once for each network."""
         found = {}
         for network in networks:
-            if checks.one_node(network):
+            if network_checks.one_node(network):
                 if network.id not in self.known:
                     self.known[network.id] = set(look(network))
                 if self.known[network.id]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ....errors import Conflict, WrongState
 from ....model import changes as model_changes
 from ....model import rules
-from ....model.devices import DEVICES, Has
+from ....model.device_matching import DEVICES, Has
 from ....model.disk import Disk
 from ....model.instantiate.build import Kept
 from ....model.instantiate.demands import Demands
@@ -30,10 +30,9 @@ from ..networks.verbs import Networks
 from .assemble import Assembler, Blueprint, fetched_by
 from .capacity import Capacity, overhead
 from .decide import Decisions
-from .devices import compare, has_of, next_disk
+from .device_ids import compare, has_of, next_disk
 from .disk_tasks import DiskTasks
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .nics import Nics
 from .rows import VmRows, orders_of, request_of, vm_of
 from .template_references import References
@@ -52,7 +51,6 @@ class Updates:
     capacity: Capacity
     ports: GraphicsPorts
     nics: Nics
-    uses: ImageUses
     assembler: Assembler
     tasks: DiskTasks
     decisions: Decisions
@@ -80,7 +78,7 @@ class Updates:
             self.ports.hold(vm_id)
         gives = self.capacity.repromise(row, host, demands)
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
-        self.uses.acquire(vm_id, row["name"], came)
+        self.images.uses.acquire_all(vm_id, row["name"], came)
         self.networks.held_leases.let_go(vm_id, devices.gone_nics)
         nics = self.nics.with_new(row, demands, devices.nics, devices.new_nics, references)
         blueprint = Blueprint(

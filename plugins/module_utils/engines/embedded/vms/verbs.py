@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from ....context.sources import Sources
-from ....model.devices import Has
+from ....model.device_matching import Has
 from ....model.host import Host
 from ....model.image import Image
 from ....model.owner import Owner
@@ -25,11 +25,11 @@ from .adopt import Adoption
 from .assemble import Assembler
 from .capacity import Capacity
 from .decide import Decisions
+from .disk_hosts import DiskHosts
 from .disk_tasks import DiskTasks
 from .end import Endings
 from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
-from .image_uses import ImageUses
 from .instantiate import Instantiation
 from .nics import Nics
 from .observe import Observation
@@ -52,26 +52,24 @@ class Vms(VmsPort):
     ) -> None:
         rows, polls, nics, assembler = VmRows(store), Polls(), Nics(networks), Assembler(store, sources)
         tasks, given_up = DiskTasks(store, images, now), GivenUps(store, networks)
-        ports, capacity, uses = (
-            GraphicsPorts(store, polls),
-            Capacity(hosts, rows, polls),
-            ImageUses(images, hosts, rows),
-        )
+        ports, capacity, disk_hosts = GraphicsPorts(store, polls), Capacity(hosts, rows, polls), DiskHosts(hosts, rows)
         view = View(rows, images, networks, hosts, given_up)
         decisions = Decisions(rows, networks, tasks, now)
         transitions = Transitions(rows, ports, now)
-        endings = Endings(rows, images, networks, hosts, ports, uses, tasks, given_up, now)
+        endings = Endings(rows, images, networks, hosts, ports, disk_hosts, tasks, given_up, now)
         observation = Observation(rows, networks, hosts, polls, given_up, transitions, view)
-        made_of = (rows, hosts, images, networks, capacity, ports, nics, uses, assembler)
+        made_of = (rows, hosts, images, networks, capacity, ports, nics, assembler)
         self._rows, self._view, self._assembler, self._given_up = rows, view, assembler, given_up
         self._endings, self._observation = endings, observation
         self._plans = Plans(store, hosts, sources, tasks, polls, given_up)
         self._instantiation = Instantiation(*made_of, polls, view, now)
         self._adoption = Adoption(*made_of, polls, observation, view, now)
         self._updates = Updates(*made_of, tasks, decisions, view)
-        self._recreation = Recreation(*made_of, decisions, view)
+        self._recreation = Recreation(*made_of, disk_hosts, decisions, view)
         self._actions = Actions(rows, networks, images, hosts, ports, capacity, polls, tasks, decisions, view)
-        self._recording = Recording(rows, images, networks, ports, uses, tasks, given_up, transitions, endings, view)
+        self._recording = Recording(
+            rows, images, networks, ports, disk_hosts, tasks, given_up, transitions, endings, view
+        )
 
     def pool(
         self,

@@ -21,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
+from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
     ACTS,
     KEPT,
@@ -38,7 +39,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.network import checks
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
@@ -344,7 +344,7 @@ def test_what_says_something_for_all_nics_says_it_for_those_that_do_not(engines,
 
 
 def test_networks_limit_their_nics(engine) -> None:
-    limits = dict.fromkeys(checks.BANDWIDTH, "7")
+    limits = dict.fromkeys(network_checks.BANDWIDTH, "7")
     with engine.session():
         slow = AddressRange(NEW_AR, "IP4", 9, ip="10.88.0.10")
         engine.networks.allocate(Network(None, "slow", bridge="br8", attributes=limits, address_ranges=(slow,)))

@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.changes imp
     changes,
     paired,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.devices import Has
+from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import Has
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 

@@ -22,12 +22,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     TrafficBlocked,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.node_access import NodeAccess
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     bridge,
-    checks,
     host_firewall,
     nat,
     settings,
@@ -156,7 +156,7 @@ def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
         AddressRange(NEW_AR, "IP6", 9, global_prefix="2001:db8:1::", ula_prefix="fd00:66::", mac="02:00:00:00:00:01"),
         AddressRange(NEW_AR, "ETHER", 3, mac="02:00:00:00:01:01"),
     ]
-    normalised = tuple(checks.normalised(each, "Plain", 0) for each in ranges)
+    normalised = tuple(network_checks.normalised(each, "Plain", 0) for each in ranges)
     spans = bridge.Wanted.of(replace(PLAIN, address_ranges=normalised)).spans
     assert [str(span) for span in spans] == [
         "10.66.0.10/31",

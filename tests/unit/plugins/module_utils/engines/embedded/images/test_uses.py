@@ -31,6 +31,14 @@ def test_use_by_several_machines(images, ready, store):
     assert (image.state, image.vms, image.generation, image.sha256) == (ImageState.READY, 0, 0, "ab" * 32)
 
 
+def test_an_image_that_no_machine_may_have_names_the_machine_and_the_disk(images, ready, store):
+    ready()
+    image = images.info("demo")
+    images.update("demo", state=ImageState.DISABLED)
+    with pytest.raises(WrongState, match="VM web, disk 3: image demo"):
+        images.uses.acquire_all(machine(store, 1), "web", {3: image})
+
+
 def test_one_machine_with_two_disks_of_one_image(images, ready, store):
     ready()
     machine(store, 1)

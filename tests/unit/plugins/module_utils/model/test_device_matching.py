@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.model import devices
-from ansible_collections.nebula.provision.plugins.module_utils.model.devices import (
+from ansible_collections.nebula.provision.plugins.module_utils.model import device_matching
+from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import (
     CATALOG,
     HOTPLUG,
     POWEROFF,
@@ -238,7 +238,7 @@ def test_nics_are_known_by_network_and_address(
 @given(
     st.lists(st.sampled_from("abc"), max_size=6),
     st.lists(st.sampled_from("abc"), max_size=6),
-    st.sampled_from(devices.DEVICES),
+    st.sampled_from(device_matching.DEVICES),
 )
 def test_each_is_one_at_most_and_no_other_is_taken_for_it(old: list[str], new: list[str], name: str) -> None:
     make = image if name == "DISK" else network

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model import addresses, network_checks
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange
-from ansible_collections.nebula.provision.plugins.module_utils.network import addresses, checks
 
 
 def ip4(ip="10.66.0.10", size=100, **values):
-    return checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
+    return network_checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
 
 
 def refused(call, *parts):
@@ -75,7 +75,7 @@ def test_a_multicast_mac_is_refused():
     refused(lambda: addresses.mac_number("03:00:0a:42:00:0a", "MAC"), "multicast")
 
 
-@given(st.integers(0, 2**64), st.integers(1, checks.LARGEST_RANGE))
+@given(st.integers(0, 2**64), st.integers(1, network_checks.LARGEST_RANGE))
 def test_a_random_mac_leaves_room_for_its_range(random, size):
     first = addresses.mac_number(addresses.base_mac(random, size), "MAC")
     assert first >> 32 == 0x0200
@@ -115,7 +115,7 @@ def test_a_mac_of_ones_own_counts_up_beside_the_ip():
 
 def test_both_ipv6_prefixes_with_ipv4():
     both = AddressRange(NEW_AR, "IP4_6", 50, ip="10.46.0.10", global_prefix="2001:db8:46::/64", ula_prefix="fd00:46::")
-    lease = addresses.Calculator(checks.normalised(both, "net-46", 0)).lease(0, 0, 1, 0)
+    lease = addresses.Calculator(network_checks.normalised(both, "net-46", 0)).lease(0, 0, 1, 0)
     assert (lease.ip, lease.mac) == ("10.46.0.10", "02:00:0a:2e:00:0a")
     assert (lease.ip6, lease.ip6_ula) == ("2001:db8:46::aff:fe2e:a", "fd00:46::aff:fe2e:a")
 

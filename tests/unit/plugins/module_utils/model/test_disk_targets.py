@@ -10,8 +10,8 @@ import itertools
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import rules, targets
-from ansible_collections.nebula.provision.plugins.module_utils.model.targets import Board, Place, letter_index
+from ansible_collections.nebula.provision.plugins.module_utils.model import disk_targets, rules
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk_targets import Board, Place, letter_index
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,13 @@ def board(hypervisor: str, machine: str = "", firmware: bool = True) -> Board:
 
 def places(kinds: str, *named: str) -> list[Place]:
     """A letter for each (OS, CDROM, data, read-only data, x for the context), the first ones with these targets."""
-    words = {"o": targets.OS, "c": targets.CDROM, "d": targets.DATA, "r": targets.DATA, "x": targets.CDROM}
+    words = {
+        "o": disk_targets.OS,
+        "c": disk_targets.CDROM,
+        "d": disk_targets.DATA,
+        "r": disk_targets.DATA,
+        "x": disk_targets.CDROM,
+    }
     return [
         Place(
             f"VM a: DISK {index}" if kind != "x" else "VM a: CONTEXT",
@@ -54,7 +60,7 @@ XEN = {
 @pytest.mark.parametrize("case", XEN)
 def test_a_cdrom_of_xen_is_an_emulated_drive(case: str) -> None:
     kinds, named, expected = XEN[case]
-    assert [target for target, _bus in targets.assign(places(kinds, *named), board("xen"))] == expected
+    assert [target for target, _bus in disk_targets.assign(places(kinds, *named), board("xen"))] == expected
 
 
 FULL = {
@@ -70,7 +76,7 @@ FULL = {
 def test_no_drive_is_left_for_a_cdrom_of_xen(case: str) -> None:
     kinds, named = FULL[case]
     with pytest.raises(InvalidValue) as caught:
-        targets.assign(places(kinds, *named), board("xen"))
+        disk_targets.assign(places(kinds, *named), board("xen"))
     error = caught.value
     assert error.asked.startswith("VM a: ")
     assert "one of the 4 emulated drives" in error.found and "is DISK 0" in error.found
@@ -79,7 +85,7 @@ def test_no_drive_is_left_for_a_cdrom_of_xen(case: str) -> None:
 
 
 def test_without_a_firmware_a_cdrom_may_be_anywhere() -> None:
-    found = targets.assign(places("cccccx"), board("xen", firmware=False))
+    found = disk_targets.assign(places("cccccx"), board("xen", firmware=False))
     assert [target for target, _bus in found] == ["xvda", "xvdb", "xvdc", "xvdd", "xvde", "xvdf"]
 
 
@@ -87,7 +93,7 @@ def test_without_a_firmware_a_cdrom_may_be_anywhere() -> None:
 @pytest.mark.parametrize("kinds", ["o" + "d" * 702, "d" * 703, "r" * 703])
 def test_more_disks_than_letters_are_refused(hypervisor: str, kinds: str) -> None:
     with pytest.raises(InvalidValue, match=r"DISK \d+: DEV_PREFIX = .*targets are taken|devices on scsi"):
-        targets.assign(places(kinds), board(hypervisor))
+        disk_targets.assign(places(kinds), board(hypervisor))
 
 
 @pytest.mark.parametrize("hypervisor", sorted(rules.RULES))
@@ -101,7 +107,7 @@ def test_every_mixture_gets_targets_of_its_own_or_is_refused(hypervisor: str, ma
             for named in ((), ("sda", "sdb", "sdc", "sdd"), ("hda", "hdc"), ("vda", "vdb", "vdc", "vdd", "vde")):
                 asked = places("".join(kinds) + "x", *named[:count])
                 try:
-                    found = targets.assign(asked, wanted)
+                    found = disk_targets.assign(asked, wanted)
                 except InvalidValue:
                     continue
                 assert len({target for target, _bus in found}) == len(asked)

@@ -12,10 +12,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 from typing import Callable
 
 from ..errors import InvalidValue
-from ..model import node_access as access
-from ..model.flags import flag
-from ..model.network import ONE_NODE, AddressRange, Network
-from ..model.numbers import whole
+from . import node_access as access
 from .addresses import (
     LINK_LOCAL,
     TYPES,
@@ -30,6 +27,9 @@ from .addresses import (
     mac_text,
     shown,
 )
+from .flags import flag
+from .network import ONE_NODE, AddressRange, Network
+from .numbers import whole
 
 # Attributes that limit the NICs of a network.
 BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in ("AVG_BW", "PEAK_BW", "PEAK_KB"))

@@ -13,12 +13,12 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
-from ansible_collections.nebula.provision.plugins.module_utils.network import checks
 
 
 def ip4(ip="10.66.0.10", size=100, **values):
-    return checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
+    return network_checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
 
 
 def network(*ranges, nat=False, vn_mad="bridge", bridge="nbr0", **attributes):
@@ -36,7 +36,7 @@ def refused(call, *parts):
 
 
 def test_a_range_of_mac_addresses_only():
-    made = checks.normalised(AddressRange(NEW_AR, "ether", 50), "Public", 0xABCDEF)
+    made = network_checks.normalised(AddressRange(NEW_AR, "ether", 50), "Public", 0xABCDEF)
     assert (made.type, made.mac, made.ip) == ("ETHER", "02:00:00:ab:cd:ef", "")
 
 
@@ -60,7 +60,7 @@ def test_a_range_of_mac_addresses_only():
 )
 def test_a_range_that_cannot_be_meant(values, parts):
     given_range = replace(AddressRange(NEW_AR, "IP4", 100, ip="10.66.0.10"), **values)
-    refused(lambda: checks.normalised(given_range, "Public", 0), "network Public", "address range", *parts)
+    refused(lambda: network_checks.normalised(given_range, "Public", 0), "network Public", "address range", *parts)
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_a_range_that_cannot_be_meant(values, parts):
     ],
 )
 def test_a_range_that_does_not_fit_its_network(made, parts):
-    refused(lambda: checks.check(network(made)), "network Public: address range", *parts)
+    refused(lambda: network_checks.check(network(made)), "network Public: address range", *parts)
 
 
 @pytest.mark.parametrize("made", [ip4("10.66.0.2", 253), ip4("10.66.0.254", 1), ip4("10.66.0.10", 100)])
 def test_a_range_that_just_fits(made):
-    checks.check(network(made))
+    network_checks.check(network(made))
 
 
 def test_a_network_without_edges():
-    checks.check(network(ip4("10.66.0.0", 2), NETWORK_MASK="255.255.255.254", GATEWAY=""))
+    network_checks.check(network(ip4("10.66.0.0", 2), NETWORK_MASK="255.255.255.254", GATEWAY=""))
 
 
 def test_without_an_address_of_the_network_only_the_gateway_counts():
-    checks.check(network(ip4("10.66.0.2", 1000), NETWORK_ADDRESS="", NETWORK_MASK=""))
+    network_checks.check(network(ip4("10.66.0.2", 1000), NETWORK_ADDRESS="", NETWORK_MASK=""))
     refused(
-        lambda: checks.check(network(ip4("10.66.0.0", 1000), NETWORK_ADDRESS="", NETWORK_MASK="")),
+        lambda: network_checks.check(network(ip4("10.66.0.0", 1000), NETWORK_ADDRESS="", NETWORK_MASK="")),
         "holds the gateway",
     )
 
@@ -104,22 +104,22 @@ def test_without_an_address_of_the_network_only_the_gateway_counts():
     ],
 )
 def test_ranges_that_overlap(ranges, kind):
-    refused(lambda: checks.check(network(*ranges)), f"it shares {kind} with", "state: absent")
+    refused(lambda: network_checks.check(network(*ranges)), f"it shares {kind} with", "state: absent")
 
 
 def test_neighbours_do_not_overlap():
-    checks.check(network(ip4("10.66.0.20", 10), ip4("10.66.0.10", 10)))
+    network_checks.check(network(ip4("10.66.0.20", 10), ip4("10.66.0.10", 10)))
 
 
 @pytest.mark.parametrize("mask", ["255.255.255.0", "24", "/24"])
 def test_a_mask_has_one_form(mask):
-    normal = checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": mask})
+    normal = network_checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": mask})
     assert normal == {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0"}
 
 
 @pytest.mark.parametrize("mask", ["", "255.255.255.0"])
 def test_the_prefix_length_may_be_in_the_address(mask):
-    normal = checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0/24", "NETWORK_MASK": mask})
+    normal = network_checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0/24", "NETWORK_MASK": mask})
     assert normal == {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0"}
 
 
@@ -142,12 +142,12 @@ def test_the_prefix_length_may_be_in_the_address(mask):
     ],
 )
 def test_attributes_that_cannot_be_meant(attributes, parts):
-    refused(lambda: checks.normalised_attributes("Public", attributes), "network Public: ", *parts)
+    refused(lambda: network_checks.normalised_attributes("Public", attributes), "network Public: ", *parts)
 
 
 def test_attributes_are_brought_into_one_form():
     given_values = {"DNS": "10.66.0.1 2620:FE::FE", "GATEWAY6": "FD00::1", "GUEST_MTU": " 1400", "OWN": " as it is "}
-    assert checks.normalised_attributes("Public", given_values) == {
+    assert network_checks.normalised_attributes("Public", given_values) == {
         "DNS": "10.66.0.1 2620:fe::fe",
         "GATEWAY6": "fd00::1",
         "GUEST_MTU": "1400",
@@ -156,35 +156,37 @@ def test_attributes_are_brought_into_one_form():
 
 
 def test_the_size_of_a_network_has_to_be_said():
-    refused(lambda: checks.check(network(NETWORK_MASK="")), "its size is not said", "10.66.0.0/24")
-    refused(lambda: checks.check(network(NETWORK_ADDRESS="")), "there is no NETWORK_ADDRESS")
+    refused(lambda: network_checks.check(network(NETWORK_MASK="")), "its size is not said", "10.66.0.0/24")
+    refused(lambda: network_checks.check(network(NETWORK_ADDRESS="")), "there is no NETWORK_ADDRESS")
 
 
 @pytest.mark.parametrize("missing", ["GATEWAY", "NETWORK_ADDRESS"])
 @pytest.mark.parametrize("spec", [{"nat": True}, {"GATEWAY_ON_BRIDGE": "YES"}])
 def test_a_bridge_with_the_gateway_needs_to_know_it(missing, spec):
     left_out = {missing: ""} if missing == "GATEWAY" else {missing: "", "NETWORK_MASK": ""}
-    refused(lambda: checks.check(network(**spec, **left_out)), "is missing", "Give all three")
+    refused(lambda: network_checks.check(network(**spec, **left_out)), "is missing", "Give all three")
 
 
 @pytest.mark.parametrize("gateway", ["10.67.0.1", "10.66.0.0", "10.66.0.255"])
 def test_the_bridge_carries_no_address_of_elsewhere(gateway):
-    refused(lambda: checks.check(network(nat=True, GATEWAY=gateway)), f"GATEWAY = {gateway}", "10.66.0.0/24")
+    refused(lambda: network_checks.check(network(nat=True, GATEWAY=gateway)), f"GATEWAY = {gateway}", "10.66.0.0/24")
     # Machines may well have a gateway out of their network.
     if gateway == "10.67.0.1":
-        checks.check(network(nat=False, GATEWAY=gateway))
+        network_checks.check(network(nat=False, GATEWAY=gateway))
 
 
 def test_no_nat_on_a_bridge_that_is_not_ours():
-    refused(lambda: checks.check(network(nat=True, vn_mad="dummy")), "network Public: nat", "vn_mad bridge")
+    refused(lambda: network_checks.check(network(nat=True, vn_mad="dummy")), "network Public: nat", "vn_mad bridge")
 
 
 def test_link_local_addresses_are_of_no_use_to_machines_that_reach_beyond_their_bridge():
     local = {"NETWORK_ADDRESS": "169.254.8.0", "GATEWAY": "169.254.8.1"}
     refused(
-        lambda: checks.check(network(nat=True, **local)), "NETWORK_ADDRESS = 169.254.8.0/24", "never leaves its link"
+        lambda: network_checks.check(network(nat=True, **local)),
+        "NETWORK_ADDRESS = 169.254.8.0/24",
+        "never leaves its link",
     )
-    checks.check(network(**local))
+    network_checks.check(network(**local))
 
 
 @pytest.mark.parametrize(
@@ -192,36 +194,40 @@ def test_link_local_addresses_are_of_no_use_to_machines_that_reach_beyond_their_
     [({}, True, ()), ({"NODE_ACCESS": "none"}, False, ()), ({"NODE_ACCESS": "tcp/5"}, False, ((5, 5),))],
 )
 def test_what_machines_reach_on_a_node_is_all_where_nothing_is_said(said, everything, tcp):
-    found = checks.node_access(network(nat=True, **said))
+    found = network_checks.node_access(network(nat=True, **said))
     assert (found.everything, found.tcp) == (everything, tcp)
 
 
 def test_where_no_node_is_a_member_nothing_of_it_can_be_reached():
-    checks.check(network(NODE_ACCESS="none"))
-    refused(lambda: checks.check(network(NODE_ACCESS="all")), "NODE_ACCESS = all", "carries no address of a node")
+    network_checks.check(network(NODE_ACCESS="none"))
+    refused(
+        lambda: network_checks.check(network(NODE_ACCESS="all")), "NODE_ACCESS = all", "carries no address of a node"
+    )
 
 
 def test_a_network_keeps_to_one_node_if_it_says_so():
-    assert [checks.one_node(network(**said)) for said in ({}, {"ONE_NODE": "NO"}, {"ONE_NODE": "YES"})] == [
+    assert [network_checks.one_node(network(**said)) for said in ({}, {"ONE_NODE": "NO"}, {"ONE_NODE": "YES"})] == [
         False,
         False,
         True,
     ]
-    refused(lambda: checks.check(network(vn_mad="dummy", ONE_NODE="YES")), "ONE_NODE = YES", "may span them")
+    refused(lambda: network_checks.check(network(vn_mad="dummy", ONE_NODE="YES")), "ONE_NODE = YES", "may span them")
 
 
 def test_a_peak_without_an_average_limits_nothing():
-    refused(lambda: checks.check(network(INBOUND_PEAK_BW="9")), "Public: INBOUND_PEAK_BW = 9", "Set INBOUND_AVG_BW")
+    refused(
+        lambda: network_checks.check(network(INBOUND_PEAK_BW="9")), "Public: INBOUND_PEAK_BW = 9", "Set INBOUND_AVG_BW"
+    )
     in_range = ip4(attributes={"INBOUND_PEAK_KB": "9"})
-    refused(lambda: checks.check(network(in_range)), "address range", "INBOUND_PEAK_KB = 9")
-    checks.check(network(in_range, INBOUND_AVG_BW="5"))
+    refused(lambda: network_checks.check(network(in_range)), "address range", "INBOUND_PEAK_KB = 9")
+    network_checks.check(network(in_range, INBOUND_AVG_BW="5"))
 
 
 @pytest.mark.parametrize("bridge", ["a" * 16, "br 0", "br/0", "", "-br0", "..", "br0\n"])
 def test_a_bridge_needs_a_name_that_the_kernel_takes(bridge):
-    refused(lambda: checks.check(network(bridge=bridge)), "network Public: BRIDGE", repr(bridge))
+    refused(lambda: network_checks.check(network(bridge=bridge)), "network Public: BRIDGE", repr(bridge))
 
 
 @pytest.mark.parametrize("bridge", ["a" * 15, "br0.12", "onebr3", "br_a-b"])
 def test_names_that_the_kernel_takes(bridge):
-    checks.check(network(bridge=bridge))
+    network_checks.check(network(bridge=bridge))

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ....model import devices
+from ....model import device_matching
 from ....model.changes import paired
-from ....model.devices import DISK, NIC
+from ....model.device_matching import DISK, NIC
 from ....model.instantiate.build import Kept
 from ....model.nic import Nic
 from ....model.plain import to_plain
@@ -90,6 +90,6 @@ def next_disk(store: Store, vm: Vm) -> int:
     return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
 
 
-def has_of(body: Mapping[str, Any]) -> dict[str, tuple[devices.Has, ...]]:
+def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.Has, ...]]:
     """What a machine has, by the catalog's plain form of it."""
-    return devices.has_of(body.get("disks", ()), body.get("nics", ()))
+    return device_matching.has_of(body.get("disks", ()), body.get("nics", ()))

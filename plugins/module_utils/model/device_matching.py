@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from ..errors import InvalidValue, Unsupported
-from .targets import bare
+from .disk_targets import bare
 
 DISK, NIC = "DISK", "NIC"
 DEVICES = (DISK, NIC)

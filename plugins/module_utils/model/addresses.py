@@ -12,8 +12,8 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
 from ..errors import InvalidValue
-from ..model.lease import Lease
-from ..model.network import AddressRange
+from .lease import Lease
+from .network import AddressRange
 
 MAC_PREFIX = 0x0200
 TYPES = ("IP4", "IP6", "IP4_6", "ETHER")
