@@ -36,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     formats,
     image_files,
     importer,
+    qcow2_header,
     qemu_img,
     saving,
 )
@@ -159,8 +160,9 @@ formats.virtual_size(path, "raw")
 formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
 formats.copy(path, "raw", path + ".copy", "raw")
 formats.copy(path, "raw", path + ".qcow2", "qcow2")
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
-overlay = qemu_img.DiskFiles(path + ".overlay", "qcow2", ((path, "raw"),))
+overlay = DiskFiles(path + ".overlay", "qcow2", ((path, "raw"),))
 qemu_img.run("convert", "-O", "raw", disk=overlay, new=path + ".whole")
 formats.resize(path, "raw", 4 << 20)
 """
@@ -310,7 +312,7 @@ def test_a_header_that_is_changed_after_it_was_looked_at_reaches_nothing(
 ) -> None:
     """By a QEMU that was taken over and still runs: what was looked at says nothing then, and the sandbox holds."""
     disk = tampered(kind, tmp_path, listener)
-    monkeypatch.setattr(qemu_img, "refuse_strange", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(qcow2_header, "refuse_strange", lambda *_arguments, **_options: None)
     monkeypatch.setattr(qemu_img, "named", lambda files, *_key: f"{files.path}")
     with contextlib.suppress(NebulaError, AssertionError):
         CALLERS[caller](str(disk))

@@ -16,7 +16,7 @@ from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.operations import Prepare, Rewrite, comes_from
 from ..model.states import ImageState, ImageType
-from . import formats, qemu_img, uploads
+from . import formats, qcow2_header, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .image_files import BESIDE, WORK
 from .publishing import NEW, PART
@@ -122,7 +122,7 @@ def _tables(image: Image) -> Iterator[tuple[str, str]]:
 
 def _sha256(path: str) -> str:
     digest = hashlib.sha256()
-    with qemu_img.open_binary(path) as file:
+    with qcow2_header.open_binary(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -21,8 +21,9 @@ from ..host import command
 from ..host.files import clone, explained, remove_file
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import qemu_img
-from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MAGIC, MIB, open_binary
+from . import qcow2_header, qemu_img
+from .qcow2_header import MAGIC, open_binary
+from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
 
 SECTOR = 512
 FORMATS = ("raw", "qcow2")
@@ -311,7 +312,7 @@ def _refuse_format(asked: str, format: str) -> None:
 
 def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
     """Whether it is encrypted, if it may be."""
-    header = qemu_img.Header(file)
+    header = qcow2_header.Header(file)
     if not header.whole:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
     if header.has_backing:
@@ -320,7 +321,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
         raise ImageRefused(
             asked, f"it says that it is a disk of {header.size} bytes", "Get a whole copy of it and import that"
         )
-    luks = header.crypt == qemu_img.CRYPT_LUKS
+    luks = header.crypt == qcow2_header.CRYPT_LUKS
     if header.crypt and not (luks and encrypted):
         raise ImageRefused(
             asked,
@@ -329,13 +330,13 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
             if luks
             else "Have whoever made it give a copy that is not encrypted, or by LUKS",
         )
-    if header.incompatible & qemu_img.DATA_FILE:
+    if header.incompatible & qcow2_header.DATA_FILE:
         raise _names_files(asked, "external data file", "")
-    if header.incompatible & ~qemu_img.KNOWN_FEATURES:
+    if header.incompatible & ~qcow2_header.KNOWN_FEATURES:
         raise ImageRefused(
             asked, "it has features that are not known here", "Convert it with an older qemu-img, where it was made"
         )
-    if header.incompatible & qemu_img.CORRUPT:
+    if header.incompatible & qcow2_header.CORRUPT:
         raise ImageRefused(asked, "it is marked as corrupt", "Get a whole copy of it and import that")
     return bool(header.crypt)
 

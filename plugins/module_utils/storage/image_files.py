@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from ..errors import ImageRefused
 from ..host import command, files
-from . import datastore, formats, qemu_img
+from . import datastore, formats, qcow2_header, qemu_img
 
 # What an operation makes of an image, until it is whole.
 WORK = ".work"
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 def duplicate(source: str, target: str, what: str, say: Say | None = None) -> None:
     """A copy of the file with its holes, `target` new; blocks are shared where the file system can."""
-    with files.explained(source), qemu_img.open_binary(source) as opened:
+    with files.explained(source), qcow2_header.open_binary(source) as opened:
         with files.explained(target):
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

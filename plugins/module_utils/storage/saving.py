@@ -18,7 +18,7 @@ from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore, formats, publishing, qemu_img
+from . import datastore, formats, publishing, qcow2_header, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
@@ -151,7 +151,7 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
     it is copied as it is."""
     if files.backing or (files.format == "qcow2" and not encrypted):
         # Not as it is, even where nothing is below it: then its header would be read, and what that names.
-        qemu_img.refuse_strange(files, what)
+        qcow2_header.refuse_strange(files, what)
         require_room(path, files, files.format, what)
         qemu_img.run(
             *("convert", "-q", "-O", files.format),

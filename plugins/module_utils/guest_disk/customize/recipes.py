@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ...errors import CommandFailed, NebulaError, TimedOut
 from ...host import command, files
 from ...model.disk import DiskFiles
-from ...storage import image_files, qemu_img
+from ...storage import image_files, qcow2_header
 from ..open import guestfish
 from . import outward
 
@@ -98,7 +98,7 @@ def _digest_of(addition: Addition) -> str:
 
 def _digest(path: str) -> str:
     digest = hashlib.sha256()
-    with files.explained(path), qemu_img.open_binary(path) as file:
+    with files.explained(path), qcow2_header.open_binary(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -108,7 +108,7 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
     """Do what the recipe says to the disk, which nobody else has open."""
     guestfish.require(what)
     # Of this disk QEMU reads the header, and the image may be one that a guest has written to.
-    qemu_img.refuse_strange(DiskFiles(disk, format), what)
+    qcow2_header.refuse_strange(DiskFiles(disk, format), what)
     image_files.clear(disk)
     directory = disk + image_files.BESIDE
     with files.explained(directory):

@@ -24,7 +24,7 @@ from typing import Any
 from ...errors import ImageRefused, NebulaError
 from ...host import command, files, sandbox, unconfined
 from ...model.disk import DiskFiles
-from ...storage import qemu_img
+from ...storage import qcow2_header, qemu_img
 
 VARIABLE = "LIBGUESTFS_HV"
 # How a result calls it.
@@ -189,19 +189,19 @@ def _chain(disk: str, format: str, opened: list[int], stack: contextlib.ExitStac
         if format == "raw" or "backing" in node:
             node = node.get("backing")
             continue
-        header = qemu_img.Header(stack.enter_context(files.reader(os.dup(fd), 0)))
+        header = qcow2_header.Header(stack.enter_context(files.reader(os.dup(fd), 0)))
         node = None
         if len(chain) == 1 and header.has_backing:
             plain = not header.backing.startswith("json:")
             node = _below(header, disk)
         elif plain:
-            qemu_img.refuse_strange(DiskFiles(path, format), f"disk {disk}")
-        elif len(chain) > 1 and (header.has_backing or header.incompatible & qemu_img.DATA_FILE):
+            qcow2_header.refuse_strange(DiskFiles(path, format), f"disk {disk}")
+        elif len(chain) > 1 and (header.has_backing or header.incompatible & qcow2_header.DATA_FILE):
             return None
     return chain
 
 
-def _below(header: qemu_img.Header, disk: str) -> dict[str, Any]:
+def _below(header: qcow2_header.Header, disk: str) -> dict[str, Any]:
     if not header.backing.startswith("json:"):
         return {"driver": header.backing_format, "file": {"driver": "file", "filename": header.backing}}
     try:

@@ -37,7 +37,7 @@ from ...errors import (
 from ...host import command, files
 from ...host.sandbox import WRITE
 from ...model.disk import DiskFiles
-from ...storage import datastore, formats, qemu_img
+from ...storage import datastore, formats, qcow2_header, qemu_img
 
 OVERLAY = "overlay"
 # Its name goes on with the inode of the image and the image's format.
@@ -252,7 +252,7 @@ def below(image: Image) -> str:
 def _format(what: str, path: str, format: str) -> str:
     if format not in FORMATS:
         raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
-    with files.explained(path), qemu_img.open_binary(path) as file:
+    with files.explained(path), qcow2_header.open_binary(path) as file:
         found = formats.probe(file) if format == "auto" else format
     if found not in formats.FORMATS:
         raise ImageRefused(what, f"its format is {found}", formats.WHOLE)
@@ -365,9 +365,9 @@ def _is_followed(image: Image) -> bool:
     """Whether the image rests on other files, and an administrator has said that all of them can be trusted."""
     if not image.trusted or image.format == "raw":
         return False
-    with files.explained(image.path), qemu_img.open_binary(image.path) as file:
-        header = qemu_img.Header(file)
-    return header.has_backing or bool(header.incompatible & qemu_img.DATA_FILE)
+    with files.explained(image.path), qcow2_header.open_binary(image.path) as file:
+        header = qcow2_header.Header(file)
+    return header.has_backing or bool(header.incompatible & qcow2_header.DATA_FILE)
 
 
 def _plain(image: Image, verb: str, *arguments: str, timeout: float = qemu_img.TIMEOUT) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from ...errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
 from ...host import command, sandbox
 from ...host.files import make_directory
-from ...storage import qemu_img
+from ...storage import qcow2_header
 from ..customize import context_program
 from . import appliance_qemu
 
@@ -182,7 +182,7 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
     else's. keep: what was written is on the disk at the end, if nothing was raised. Where KVM turns out not to work,
     emulated, from then on."""
     require(what)
-    qemu_img.refuse_data_file(os.path.join(directory, disk), format, what)
+    qcow2_header.refuse_data_file(os.path.join(directory, disk), format, what)
     with contextlib.ExitStack() as stack:
         talk = None
         if may_have_kvm():

@@ -27,7 +27,7 @@ from typing import Any
 
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ...host import command, sandbox
-from ...storage import qemu_img
+from ...storage import qcow2_header
 from ..customize import context_program
 from ..customize.context_program import PROGRAM, Outcome
 from ..inspect import root_file_system
@@ -114,7 +114,7 @@ def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View
     context_program.require(
         "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
     )
-    qemu_img.refuse_data_file(os.path.join(directory, disk), format, what)
+    qcow2_header.refuse_data_file(os.path.join(directory, disk), format, what)
     for name, make in ((DISK, _make_file), (ROOT, os.mkdir)):
         make(os.path.join(directory, name))
     node = {"driver": format, "node-name": "disk", "file": {"driver": "file", "filename": disk}}

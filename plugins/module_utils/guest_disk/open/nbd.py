@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...errors import CommandFailed, InUse, MissingDependency, TimedOut
 from ...host import command, sandbox
-from ...storage import qemu_img
+from ...storage import qcow2_header
 from ..customize import context_program
 from .mount import ROOT, TIMEOUT, View, namespace, require
 
@@ -46,7 +46,7 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
     why = obstacle()
     if why:
         raise MissingDependency(f"{what}: connecting it by qemu-nbd", why, "Install guestfish, and say via: guestfs")
-    qemu_img.refuse_data_file(disk, format, what)
+    qcow2_header.refuse_data_file(disk, format, what)
     os.mkdir(os.path.join(directory, ROOT))
     with _free_device(what) as device:
         # --verbose: it stays the process that was started, and ends with us.
