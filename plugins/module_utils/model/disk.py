@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from . import defaults
 from .inject import Injected
 from .snapshots import Snapshot
 
@@ -55,6 +56,16 @@ class Disk:
     inject_via: str = "auto"
     trusted: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cache(self) -> str:
+        """How the host caches it, in lower case; "" leaves that to the hypervisor."""
+        return self.options.get("CACHE", defaults.CACHE).lower()
+
+    @property
+    def discard(self) -> str:
+        """What becomes of blocks that the guest discards, in lower case; "" leaves that to the hypervisor."""
+        return self.options.get("DISCARD", defaults.DISCARD).lower()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ..errors import InvalidValue
+from . import defaults
 from .flags import FALSE, TRUE
 from .names import nearest
 from .numbers import whole
@@ -191,7 +192,7 @@ def _check_vector(name: str, vector: Mapping[str, str], where: str) -> None:
 
 
 def _check_disk(vector: Mapping[str, str], where: str) -> None:
-    cache = vector.get("CACHE", "").strip().lower() or "none"
+    cache = vector.get("CACHE", "").strip().lower() or defaults.CACHE
     if vector.get("IO", "").strip().lower() == "native" and cache not in _UNCACHED:
         raise InvalidValue(
             f"{where}: IO = native, CACHE = {cache}",

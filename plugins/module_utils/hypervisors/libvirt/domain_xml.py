@@ -248,10 +248,10 @@ def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, i
     driver = given(
         name="qemu",
         type=format_,
-        cache=options.get("CACHE", defaults.CACHE).lower(),
+        cache=disk.cache,
         error_policy=options.get("ERROR_POLICY", "").lower(),
         io=options.get("IO", "").lower(),
-        discard=options.get("DISCARD", defaults.DISCARD).lower(),
+        discard=disk.discard,
         iothread=iothread,
         queues=_queues(options.get("VIRTIO_BLK_QUEUES", "") or vm.features.get("VIRTIO_BLK_QUEUES", ""), vm)
         if bus == "virtio"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
@@ -64,3 +66,10 @@ def test_the_files_of_a_disk_are_carried_in_the_order_of_their_chain() -> None:
     files = DiskFiles("/vm/disk.0", "qcow2", (("/base", "qcow2"), ("/older", "raw")), block=True)
     assert unset(files) == set()
     assert carried(files) == files
+
+
+def test_what_nobody_says_of_cache_and_discard_is_the_default() -> None:
+    disk = replace(DISK, options={})
+    assert (disk.cache, disk.discard) == ("none", "unmap")
+    disk = replace(DISK, options={"CACHE": "WriteBack", "DISCARD": ""})
+    assert (disk.cache, disk.discard) == ("writeback", "")
