@@ -13,6 +13,7 @@ from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NotFound, WrongState
 from ..model import installed
 from ..model.datastore import default_for
+from ..model.ids import id_of
 from ..model.image import Image
 from ..model.instantiate.demands import demands
 from ..model.instantiate.validate import validate
@@ -178,7 +179,7 @@ def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outco
     place = engine.datastores.info(default_for(ImageType.DATABLOCK))
     if not place.capacity_check:
         return
-    directory = datastore.image_directory(outcome.root, place.id or 0)
+    directory = datastore.image_directory(outcome.root, id_of(place))
     while not os.path.isdir(directory) and os.path.dirname(directory) != directory:
         directory = os.path.dirname(directory)
     before = outcome.room.get(directory, 0)

@@ -13,6 +13,7 @@ from ..engines.base import Engine
 from ..errors import InUse, NebulaError, NotFound
 from ..host import files
 from ..model.datastore import Datastore, DatastoreType
+from ..model.ids import id_of
 from ..model.names import check_name
 from ..model.reader import typed
 from ..model.specifications.datastore import KEYS
@@ -40,7 +41,7 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_
     if state == "absent":
         if found is not None:
             _refuse_strange_files(found, root)
-            engine.datastores.delete(_id(found))
+            engine.datastores.delete(id_of(found))
             if not check_mode:
                 _remove_directory(found, root)
         return Item(name, before, None, changed=found is not None)
@@ -49,9 +50,9 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_
         made = engine.datastores.allocate(Datastore(None, name, **desired))
     else:
         changes = differences({key: getattr(found, key) for key in desired}, desired)
-        made = engine.datastores.update(_id(found), **changes)
+        made = engine.datastores.update(id_of(found), **changes)
     if not check_mode and made.type != DatastoreType.SYSTEM:
-        places.prepare_directories(root, _id(made))
+        places.prepare_directories(root, id_of(made))
     # The room that is free changes by itself.
     return Item(name, before, datastore_view(made, root), changed=made != found)
 
@@ -79,7 +80,7 @@ def _find(engine: Engine, name: str) -> Datastore | None:
 
 
 def _refuse_strange_files(found: Datastore, root: str) -> None:
-    directory = places.image_directory(root, _id(found))
+    directory = places.image_directory(root, id_of(found))
     try:
         left = sorted(os.listdir(directory))
     except OSError:
@@ -93,16 +94,10 @@ def _refuse_strange_files(found: Datastore, root: str) -> None:
 
 
 def _remove_directory(found: Datastore, root: str) -> None:
-    directory = places.image_directory(root, _id(found))
+    directory = places.image_directory(root, id_of(found))
     # A link or a file system that an administrator put there stays.
     if not os.path.islink(directory) and not os.path.ismount(directory):
         files.remove_empty_directory(directory)
-
-
-def _id(found: Datastore) -> int:
-    if found.id is None:
-        raise NotFound(f"datastore {found.name}", "it has no id yet", "It was not made")
-    return found.id
 
 
 def datastore_view(found: Datastore, root: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
+from ..model.ids import id_of
 from ..model.plan import Observed
 from ..model.states import HostState
 from ..storage import audit
@@ -67,7 +68,7 @@ def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(r.id): [dict(step) for step in engine.vms.history(r.id or 0)] for r in _machines(engine, params)}
+    return {str(r.id): [dict(step) for step in engine.vms.history(id_of(r))] for r in _machines(engine, params)}
 
 
 def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
 from ..model import addresses, network_checks
+from ..model.ids import id_of
 from ..model.names import check_name, nearest
 from ..model.network import NEW_AR, NOT_FOR_MACHINES, AddressRange, Network, from_item, to_item
 from ..model.network_template import with_template
@@ -120,7 +121,7 @@ def _unleased(network: Network) -> Network:
 
 def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
     """Ranges that are added again get new numbers: nothing was leased in them."""
-    ref = _id(current)
+    ref = id_of(current)
     if earlier is None:
         return engine.networks.delete(ref)
     before = {r.ar_id: dataclasses.replace(r, used=0) for r in earlier.address_ranges}
@@ -164,7 +165,7 @@ def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, war
         return _present(engine, item, current, warnings)
     if current is None:
         return Network(id=None, name=str(item["name"]), state=NetworkState.DONE)
-    return engine.networks.delete(_id(current))
+    return engine.networks.delete(id_of(current))
 
 
 def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
@@ -191,7 +192,7 @@ def _update(
     engine: Engine, network: Network, wanted: Mapping[str, Any], attributes: Mapping[str, str], ranges: Sequence[_Range]
 ) -> Network:
     """What makes room comes first and what needs it last, so that ranges may be exchanged in one run."""
-    ref = _id(network)
+    ref = id_of(network)
     pairs = _matched(network, ranges)
     for entry, there in pairs:
         if entry.absent and there is not None:
@@ -355,9 +356,3 @@ def _doubts(network: Network) -> list[str]:
             "it is)"
         )
     return found
-
-
-def _id(network: Network) -> int:
-    if network.id is None:
-        raise NotFound(f"network {network.name}", "it has no id: it was never stored")
-    return network.id

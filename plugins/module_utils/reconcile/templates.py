@@ -10,8 +10,9 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..engines.template_items import template_of
-from ..errors import InvalidValue, NebulaError
+from ..errors import NebulaError
 from ..model.changes import changes
+from ..model.ids import id_of
 from ..model.instantiate.validate import validate
 from ..model.names import check_name
 from ..model.reader import twice, typed
@@ -74,7 +75,7 @@ def _apply(
     before = current.get(name)
     if state == "absent":
         if before is not None:
-            engine.templates.delete(_id(before))
+            engine.templates.delete(id_of(before))
         return before, None
     doubts = validate(template, strict=bool(item["strict"]), where=f"template {name}", hypervisors=hypervisors)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
@@ -82,7 +83,7 @@ def _apply(
         return None, engine.templates.allocate(name, template)
     if not changes(before.template, template):
         return before, before
-    return before, engine.templates.update(_id(before), template)
+    return before, engine.templates.update(id_of(before), template)
 
 
 def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: Any, name: str) -> Item:
@@ -143,9 +144,3 @@ def _visible(name: str, key: str, value: str, old: str | None) -> str:
     if name == "CONTEXT" or is_secret(key) or (name == "RAW" and key != "TYPE") or (name, key) == ("INJECT", "CONTENT"):
         return _SECRET if value == old else _OTHER_SECRET
     return value
-
-
-def _id(stored: StoredTemplate) -> int:
-    if stored.id is None:
-        raise InvalidValue(f"template {stored.name}", "it has no id yet", "It was not stored")
-    return stored.id

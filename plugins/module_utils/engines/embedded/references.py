@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Union
+from typing import Union
 
 from ...errors import NotFound
 from ...model.names import nearest
@@ -65,10 +65,3 @@ def missing(store: Store, table: str, ref: Ref) -> NotFound:
     else:
         remedy = f"There is no {kind} at all; create it first"
     return NotFound(f"{kind} {ref!r}", "the catalog has none of that name or id", remedy)
-
-
-def id_of(thing: Any) -> int:
-    """The id of an object of the catalog; NotFound for one that was not stored."""
-    if thing.id is None:
-        raise NotFound(f"{type(thing).__name__.lower()} {thing.name}", "it has no id", "It was not stored")
-    return int(thing.id)

@@ -19,6 +19,7 @@ from ...errors import (
     WrongState,
 )
 from ...guest_disk.customize import recipes
+from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.installed import OF_ONE
 from ...model.specification import ALWAYS, UNUSED
@@ -29,7 +30,7 @@ from . import rewrite, store
 from .register import merged
 from .spec import Spec, refuse_unused_passphrase
 from .store import inspect_again
-from .work import Settings, Work, id_of, image_view
+from .work import Settings, Work, image_view
 
 # What of an image that is there the catalog alone has to change; attributes are compared one by one.
 _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSED) and key.type != "dict"]

@@ -20,6 +20,7 @@ from ...errors import (
     NebulaError,
     WrongState,
 )
+from ...model.ids import id_of
 from ...model.image import Image
 from ...model.reader import twice
 from ...model.states import ImageState
@@ -28,7 +29,7 @@ from ...sync import Item
 from . import rewrite, store
 from .item import decide_item, lacks_content
 from .spec import Spec, spec_of
-from .work import Settings, Work, find, id_of, image_view, told_of
+from .work import Settings, Work, find, image_view, told_of
 
 __all__ = ("Settings", "apply", "image_view", "missing_content", "spec_of")
 

@@ -15,6 +15,7 @@ from ...errors import (
     NotFound,
     WrongState,
 )
+from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.operations import Clone, Rewrite, Save, comes_from
 from ...model.states import ImageState
@@ -23,7 +24,7 @@ from . import rewrite, store
 from .change import change
 from .register import register
 from .spec import Spec
-from .work import Settings, Work, find, id_of, image_view
+from .work import Settings, Work, find, image_view
 
 # Without content, or with content that is not to be trusted.
 UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)

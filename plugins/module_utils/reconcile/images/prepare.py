@@ -24,6 +24,7 @@ from ...guest_disk.open import edits
 from ...guest_disk.repair import preparation
 from ...guest_disk.repair.preparation import Outcome, Spec
 from ...host import files
+from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.names import nearest
 from ...model.numbers import file_mode
@@ -201,7 +202,7 @@ def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
         _refuse(now)
         if _is_ours(now):
             return now, False
-        return engine.images.update(now.id or 0, state=ImageState.LOCKED, operation=Prepare(now.state)), True
+        return engine.images.update(id_of(now), state=ImageState.LOCKED, operation=Prepare(now.state)), True
 
 
 def _announce(engine: Engine, held: Image) -> None:
@@ -211,7 +212,7 @@ def _announce(engine: Engine, held: Image) -> None:
         now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or not _is_ours(now):
             raise NotFound(f"image {held.name}", "another run removed it meanwhile", "Run again if it is wanted")
-        engine.images.update(now.id or 0, generation=now.generation + 1, sha256="")
+        engine.images.update(id_of(now), generation=now.generation + 1, sha256="")
 
 
 def _let_go(engine: Engine, held: Image) -> None:
@@ -220,7 +221,7 @@ def _let_go(engine: Engine, held: Image) -> None:
         if now.uuid != held.uuid or now.state != ImageState.LOCKED or not isinstance(now.operation, Prepare):
             # Somebody wants it gone.
             return
-        number = now.id or 0
+        number = id_of(now)
         engine.images.update(number, state=ImageState.READY, operation=None, error="")
         if now.operation.was == ImageState.DISABLED:
             engine.images.update(number, state=ImageState.DISABLED)

@@ -24,6 +24,7 @@ from ...errors import (
 from ...guest_disk.customize import recipes
 from ...host.download import is_url, without_secrets
 from ...model.datastore import default_for, type_for
+from ...model.ids import id_of
 from ...model.image import Image
 from ...model.installed import OF_ONE
 from ...model.operations import Clone
@@ -34,7 +35,7 @@ from ...storage.importer import Request
 from . import store
 from .spec import DISKS, WRITABLE, Spec, refuse_unused_passphrase
 from .store import inspect_again
-from .work import Settings, Work, find, id_of, image_view
+from .work import Settings, Work, find, image_view
 
 
 def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
+from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.operations import DIG, GROW, REWRITE, Rewrite
 from ...model.states import ImageState
@@ -23,7 +24,7 @@ from ...storage import formats, image_files, publishing
 from ...storage.datastore import MIB
 from . import store
 from .spec import WRITABLE, Spec
-from .work import Settings, Work, id_of, image_view, same, told_of
+from .work import Settings, Work, image_view, same, told_of
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ...errors import ChecksumMismatch, ImageRefused, NebulaError, NoSpace, Stor
 from ...guest_disk.customize import recipes
 from ...guest_disk.open import edits
 from ...host import files
+from ...model.ids import id_of
 from ...model.image import Image
 from ...model.operations import Clone
 from ...model.states import ImageState, ImageType
@@ -27,7 +28,7 @@ from ...storage.datastore import MIB
 from ...storage.importer import Request, Stored
 from ...sync import Item
 from .spec import DISKS, Spec
-from .work import Settings, Work, id_of, image_view, same, told_of
+from .work import Settings, Work, image_view, same, told_of
 
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from ...errors import NebulaError, NotFound
 from ...host import files
 from ...host.restricted import Rules
 from ...model import defaults
+from ...model.ids import id_of
 from ...model.image import Image
 from ...model.specifications.image import SHOWN
 from ...sync import Item
@@ -94,12 +95,6 @@ def same(engine: Engine, image: Image) -> Image | None:
     except NotFound:
         return None
     return now if now.uuid == image.uuid else None
-
-
-def id_of(image: Image) -> int:
-    if image.id is None:
-        raise NotFound(f"image {image.name}", "it has no id yet", "It was not stored")
-    return image.id
 
 
 def told_of(caught: Exception, spec: Spec | None, image: Image) -> NebulaError:

@@ -20,6 +20,7 @@ from ...errors import (
     NoLease,
     WrongState,
 )
+from ...model.ids import id_of
 from ...model.owner import Owner
 from ...model.reader import twice
 from ...model.states import FAILURES
@@ -27,7 +28,7 @@ from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
 from .differences import change_as_listed, refuse_unsaved
-from .outcome import Outcome, id_of
+from .outcome import Outcome
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}

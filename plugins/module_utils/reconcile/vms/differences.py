@@ -20,11 +20,12 @@ from ...model import changes as model_changes
 from ...model import rules
 from ...model.changes import Change, how, paired, refuse_sizes
 from ...model.device_matching import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
+from ...model.ids import id_of
 from ...model.owner import Owner
 from ...model.saved import is_saved, origin_of
 from ...model.template import Template
 from . import renames
-from .outcome import Outcome, id_of
+from .outcome import Outcome
 from .spec import INDEX, Spec
 
 # What a change of it is called: no attribute of a template.

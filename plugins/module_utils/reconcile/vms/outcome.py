@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from ...engines.ports import VmRecord
 from ...errors import (
-    InvalidValue,
     NebulaError,
 )
 from ...model.changes import Change
+from ...model.ids import id_of
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,3 @@ class Outcome:
         self.differences.append(
             Difference(record.name, id_of(record), record.host, attribute, found, wanted, what, remedy)
         )
-
-
-def id_of(record: VmRecord) -> int:
-    if record.id is None:
-        raise InvalidValue(f"VM {record.name}", "it has no id yet", "It was not stored")
-    return record.id

@@ -15,6 +15,7 @@ from ...engines.ports import VmRecord
 from ...errors import InvalidValue, StalePlan
 from ...hypervisors.access import ways_in
 from ...model import deliveries
+from ...model.ids import id_of
 from ...model.instantiate.graphics import leaves_password
 from ...model.plain import from_plain, to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -44,7 +45,7 @@ class Decided:
     def records(self) -> list[VmRecord]:
         """The machines of the list, by their ids."""
         found = (outcome.after for outcome in self.outcomes)
-        return sorted((record for record in found if record is not None), key=lambda record: record.id or 0)
+        return sorted((record for record in found if record is not None), key=id_of)
 
     @property
     def differs(self) -> list[str]:

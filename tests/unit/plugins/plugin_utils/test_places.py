@@ -176,3 +176,8 @@ def test_what_can_not_be_written_is_said(project, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, _mode: not str(path).endswith("/inventory"))
     with pytest.raises(NotWritable, match=f"nothing can be written to {project}/inventory on the control node"):
         places.output_directory("reports", said(project))
+
+
+def test_a_name_that_begins_with_the_directory_is_not_looked_for_in_one_of_that_name_below(project):
+    put(project / "here/files/x", project / "here/files/files/x")
+    assert places.find("files/x", said(project)) == str(project / "here/files/x")

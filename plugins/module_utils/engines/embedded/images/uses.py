@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
 from ....model import operations, orders
+from ....model.ids import id_of
 from ....model.image import NOT_FINISHED, Image
 from ....model.operations import Return
 from ....model.states import ImageState
-from ..references import id_of
 from ..store import Store
 from .refusals import BEING_CLONED, CLONE_REMEDY, REMEDIES, refuse_away, users
 from .states import raise_generation, rest

@@ -14,13 +14,14 @@ from typing import Any
 
 from ....errors import InvalidValue, WrongState
 from ....model import operations
+from ....model.ids import id_of
 from ....model.image import NOT_FINISHED, TRUSTED, Image, refuse_unfinished
 from ....model.names import check_name
 from ....model.operations import Clone, Return
 from ....model.states import ImageState, ImageType
 from ....storage.datastore import image_path
 from ...ports import ImagesPort, Ref
-from ..references import id_of, resolve
+from ..references import resolve
 from ..store import Store
 from . import returns
 from .refusals import (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ....errors import Conflict
 from ....model import network_checks
+from ....model.ids import id_of
 from ....model.network import Network, Spread
-from ..references import id_of
 from ..store import Store
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from ....errors import Conflict, InUse, InvalidValue, Unsupported
 from ....model import addresses, network_checks
+from ....model.ids import id_of
 from ....model.lease import HeldLease
 from ....model.names import check_name
 from ....model.network import NOT_FOR_MACHINES, AddressRange, Network, Spread, from_item
 from ....model.states import NetworkState
 from ...ports import NetworksPort
-from ..references import Ref, find, id_of
+from ..references import Ref, find
 from ..store import Store
 from . import rows, spread
 from .held import HeldLeases

@@ -12,6 +12,7 @@ from typing import Callable
 from ....errors import Conflict, NotFound, WrongState
 from ....model import orders, rules
 from ....model.host import Host
+from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.validate import refusals as refusals_of
 from ....model.names import check_name
@@ -21,7 +22,6 @@ from ...ports import VmRecord, VmRequest
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from ..references import id_of
 from . import unknown
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead

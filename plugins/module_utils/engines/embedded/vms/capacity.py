@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from ....errors import NoCapacity
 from ....model.host import Host
+from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.orders import NOTHING, Held
 from ....model.states import vm_state_name
 from ..hosts import Hosts
-from ..references import id_of
 from .polls import Polls
 from .rows import VmRows
 from .scheduler import Scheduler

@@ -18,6 +18,7 @@ from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupporte
 from ....host.files import remove_file
 from ....model import snapshots
 from ....model.disk import Disk
+from ....model.ids import id_of
 from ....model.image import Image
 from ....model.names import check_name
 from ....model.operations import Return, Save, comes_from
@@ -116,7 +117,7 @@ class DiskTasks:
             locked = Image(None, image.name, state=ImageState.LOCKED, origin=origin, **facts)
             found = self.images.allocate(locked)
         else:
-            found = self.images.update(found.id or 0, state=ImageState.LOCKED, error="", **facts)
+            found = self.images.update(id_of(found), state=ImageState.LOCKED, error="", **facts)
         return DiskTask(
             SAVE_AS,
             self._token(row),
@@ -277,9 +278,9 @@ class DiskTasks:
             state = ImageState.READY
             if back is not None:
                 facts["operation"], state = back, ImageState.LOCKED
-            self.images.update(image.id or 0, state=state, **facts)
+            self.images.update(id_of(image), state=state, **facts)
         else:
-            self.images.update(image.id or 0, state=ImageState.ERROR, error=text_of(outcome.error), operation=None)
+            self.images.update(id_of(image), state=ImageState.ERROR, error=text_of(outcome.error), operation=None)
 
     def _record_tree(self, vm_id: int, task: DiskTask) -> None:
         body = self.store.rows("SELECT body FROM vms WHERE id = ?", vm_id)[0]["body"]
@@ -303,7 +304,7 @@ class DiskTasks:
         for task in tasks:
             image = self._image("id", task.image_id) if task.kind == SAVE_AS else None
             if image is not None and is_being_saved(image, image.origin):
-                self.images.update(image.id or 0, state=ImageState.ERROR, error=_ENDED, operation=None)
+                self.images.update(id_of(image), state=ImageState.ERROR, error=_ENDED, operation=None)
 
 
 def _holds_content(image: Image) -> bool:

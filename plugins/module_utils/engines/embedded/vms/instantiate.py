@@ -13,6 +13,7 @@ from typing import Callable
 from ....errors import Conflict
 from ....model import rules
 from ....model.host import Host
+from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.names import check_name
 from ....model.network import Network
@@ -23,7 +24,6 @@ from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.spread import spread
 from ..networks.verbs import Networks
-from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .graphics_ports import GraphicsPorts
@@ -94,7 +94,7 @@ class Instantiation:
             self.capacity.promise(each.host, each.demands)
         self.rows.remember([(each.vm_id, each.host.name, "PROLOG", "instantiate", "") for each in placed], now)
         records = self.view.pool(ids=[each.vm_id for each in placed])
-        return [replace(record, warnings=warnings[record.id or 0]) for record in records]
+        return [replace(record, warnings=warnings[id_of(record)]) for record in records]
 
     def _placed(
         self, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.lease import LeaseRequest
 from ....model.nic import Nic
 from ..networks.verbs import Networks
-from ..references import id_of
 from .template_references import References
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ....model.ids import id_of
 from ....model.orders import RECREATE
 from ....model.owner import Owner
 from ....model.states import LcmState
@@ -15,7 +16,6 @@ from ...ports import VmOrders, VmRecord
 from ..hosts import Hosts
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from ..references import id_of
 from .assemble import Assembler, Blueprint
 from .capacity import Capacity, overhead
 from .decide import Decisions

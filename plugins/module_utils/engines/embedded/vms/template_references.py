@@ -11,6 +11,7 @@ from typing import Any
 
 from ....context import variables
 from ....errors import InvalidValue, NebulaError, NotFound, WrongState
+from ....model.ids import id_of
 from ....model.image import Image
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.demands import demands as demands_of
@@ -20,7 +21,6 @@ from ....model.states import ImageState, ImageType
 from ....model.template import Template
 from ..images.verbs import Images
 from ..networks.verbs import Networks
-from ..references import id_of
 from ..store import compact
 
 

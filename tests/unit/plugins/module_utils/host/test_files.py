@@ -216,3 +216,8 @@ def test_what_is_no_directory_keeps_its_mode(tmp_path):
         with pytest.raises(NebulaError):
             files.make_directory(str(path), 0o711)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640 and file.read_text() == "mine"
+
+
+def test_for_another_user_what_root_owns_is_in_trusted_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    files.refuse_exchangeable("/usr/bin")

@@ -226,3 +226,17 @@ def test_what_does_not_fit_on_a_floppy():
 def test_an_archive_ends_as_cpio_ends_one():
     done = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"", capture_output=True, check=True)
     assert media.archive({}) == done.stdout
+
+
+def test_what_is_no_boot_record_is_not_read_as_one():
+    """Its first byte says what a descriptor is: 0 is a boot record, 2 a supplementary volume."""
+    for kind, bios in ((0, True), (2, False)):
+        record = bytearray(media.SECTOR)
+        record[:39] = bytes([kind]) + b"CD001\1" + b"EL TORITO SPECIFICATION".ljust(32, b"\0")
+        struct.pack_into("<I", record, 71, 18)
+        record[-1] = 1 - kind // 2
+        header = bytearray(b"\1" + bytes(29) + b"\x55\xaa")
+        struct.pack_into("<H", header, 28, -sum(struct.unpack("<16H", header)) & 0xFFFF)
+        catalog = (bytes(header) + b"\x88" + bytes(31)).ljust(media.SECTOR, b"\0")
+        end = (b"\xffCD001\1").ljust(media.SECTOR, b"\0")
+        assert media._boots(io.BytesIO(bytes(16 * media.SECTOR) + record + end + catalog)) == (bios, False)

@@ -53,3 +53,7 @@ def test_a_context_that_says_nothing_is_opennebulas_on_a_cdrom() -> None:
 def test_neither_variables_nor_files_are_shown_with_their_context() -> None:
     assert "hunter" not in repr(CONTEXT)
     assert "sata" in repr(CONTEXT)
+
+
+def test_a_context_shows_none_of_its_values() -> None:
+    assert "hunter2" not in repr(CONTEXT)

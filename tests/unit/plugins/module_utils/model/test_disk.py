@@ -73,3 +73,7 @@ def test_what_nobody_says_of_cache_and_discard_is_the_default() -> None:
     assert (disk.cache, disk.discard) == ("none", "unmap")
     disk = replace(DISK, options={"CACHE": "WriteBack", "DISCARD": ""})
     assert (disk.cache, disk.discard) == ("writeback", "")
+
+
+def test_a_disk_of_which_nothing_is_said_is_not_mounted_by_the_hosts_kernel() -> None:
+    assert Disk(0, "vda").trusted is False

@@ -142,6 +142,8 @@ PART = (SOME, SOME, SOME)
         (match(header("ip", "saddr"), prefix("10.0.0.0/8")), (ALL, ALL, SOME)),
         (match(header("ip", "saddr"), prefix("10.66.0.64/26")), (SOME, SOME, NONE)),
         (match(header("ip", "saddr"), "10.66.0.7"), (SOME, SOME, NONE)),
+        (match({"exthdr": {"name": "frag", "field": "nexthdr"}}, 17), PART),
+        (match({"tcp option": {"name": "maxseg", "field": "size"}}, 1400), PART),
         (match(header("ip", "saddr"), prefix("192.168.0.0/16")), (NONE, NONE, SOME)),
         (match(header("ip", "daddr"), prefix("10.66.0.0/24")), COMES),
         (match(header("ip", "daddr"), prefix("10.66.0.0/24"), "!="), LEAVES),

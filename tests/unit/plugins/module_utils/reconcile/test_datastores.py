@@ -16,7 +16,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
     InvalidValue,
     NebulaError,
-    NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -196,8 +195,3 @@ def test_the_room_is_told_where_the_directory_is_still_to_be_made(tmp_path):
     shown = datastores.datastore_view(Datastore(7, "new"), str(tmp_path / "none"))
     assert shown["path"] == str(tmp_path / "none" / "datastores" / "7")
     assert shown["total"] > 0
-
-
-def test_one_that_was_never_made_cannot_be_changed():
-    with pytest.raises(NotFound, match="datastore new"):
-        datastores._id(Datastore(None, "new"))

@@ -293,12 +293,16 @@ def test_sizes_and_leases_are_summed_over_the_ranges():
     assert (view["size"], view["used"]) == (15, 4)
 
 
-def test_one_that_was_never_stored_cannot_be_changed():
-    with pytest.raises(NotFound, match="network Public"):
-        networks._id(Network(None, "Public"))
-
-
 def test_an_item_that_can_not_be_read_is_told_by_its_name(apply):
     done, views, _warnings = apply({"name": "web", "template": "BRIDGE = ["}, {"template": "BRIDGE = ["})
     assert [item.name for item in done] == ["web", "?"] and views == []
     assert all(item.error is not None and not item.is_changed for item in done)
+
+
+def test_a_range_may_go_and_another_come_behind_it(engine, apply):
+    network = {"name": "net", "bridge": "nbr9", "address_ranges": [{"type": "IP4", "ip": "10.9.0.10", "size": 4}]}
+    apply(network)
+    gone, come = {"ar_id": 0, "state": "absent"}, {"type": "IP4", "ip": "10.9.0.50", "size": 2}
+    done, *_rest = apply({**network, "address_ranges": [gone, come]})
+    assert [item.error for item in done] == [None]
+    assert [each.ip for each in engine.networks.info("net").address_ranges] == ["10.9.0.50"]

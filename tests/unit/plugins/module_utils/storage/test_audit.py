@@ -153,6 +153,7 @@ def test_content_that_was_changed_is_seen_by_a_deep_audit_only(place):
     one = image(place, b"y" * 1000)
     assert found(place, one) == []
     other = hashlib.sha256(b"y" * 1000).hexdigest()
+    assert audit.findings([one], str(place.parent.parent)) == []
     finding = only(place, one, deep=True)
     assert finding.found == f"its file {place}/abc has the SHA-256 {other}, and {DIGEST} was stored"
     # A machine writes to it, or has written.

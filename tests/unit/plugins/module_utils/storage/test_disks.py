@@ -341,3 +341,15 @@ def test_files_of_an_empty_disk_come_after_its_file_system_and_before_its_name(d
     made = injection.Entry("/seed", b"x", partition="0")
     assert done == [("raw", [made], "files for an empty disk", "loop", True, b"\x53\xef")]
     assert os.listdir(directory) == ["disk.2"]
+
+
+@needs_qemu_img
+@pytest.mark.parametrize(
+    ("driver", "fs", "takes"), [("raw", "", 1), ("qcow2", "", 1), ("raw", "ext4", 5), ("qcow2", "ext4", 9)]
+)
+def test_the_room_of_an_empty_disk_is_looked_for_before_it_is_made(directory, monkeypatch, driver, fs, takes):
+    """In MiB, of a disk of 64: its file system is made in a raw file, which a qcow2 has beside it for a moment."""
+    asked = []
+    monkeypatch.setattr(disks, "require_space", lambda _place, size, _what: asked.append(size))
+    disks.prepare(vm(replace(volatile(), size=64, driver=driver, fs=fs)), str(directory))
+    assert asked == [takes * MIB]

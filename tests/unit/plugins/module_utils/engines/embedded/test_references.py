@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.references import (
     KINDS,
     find,
-    id_of,
     is_id,
     missing,
     resolve,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +133,3 @@ def test_a_miss_names_the_nearest_or_what_there_is(store, names, ref, remedy):
         resolve(store, "templates", ref)
     assert caught.value.asked == f"template {ref!r}"
     assert caught.value.remedy == remedy
-
-
-def test_a_thing_without_an_id_was_not_stored():
-    with pytest.raises(NebulaError, match=r"image a: it has no id\. It was not stored"):
-        id_of(Image(None, "a"))
-    assert id_of(Image(0, "a")) == 0

@@ -94,3 +94,13 @@ def test_what_convinced_under_the_old_name_is_remembered(log: Path) -> None:
     assert not remembered.recall(wanted(log, name="db", hostname="db"))
     assert not remembered.recall(wanted(log, name="db", hostname="db", former="web-1"))
     assert not remembered.recall(wanted(log, name="db", hostname="db", former="web-0", addresses=("10.66.0.11",)))
+
+
+def test_what_was_believed_is_read_from_no_file_that_a_link_names(log: Path, tmp_path: Path) -> None:
+    assert judge(log, DEMO).verified
+    kept, elsewhere = Path(f"{log}{remembered.VERIFIED}"), tmp_path / "elsewhere"
+    kept.rename(elsewhere)
+    kept.symlink_to(elsewhere)
+    assert remembered.recall(wanted(log)) == ""
+    elsewhere.replace(kept)
+    assert remembered.recall(wanted(log))

@@ -115,3 +115,7 @@ def test_a_context_of_a_pvh_machine_is_a_disk_that_can_only_be_read() -> None:
     found = domain_xml.devices_of(domain_xml.render(vm, site).text).disks
     assert {disk.get("device") for disk in found.values()} == {"disk"}
     assert vm.context is not None and found[vm.context.target.partition(":")[0]].find("readonly") is not None
+
+
+def test_a_machine_that_says_no_processors_needs_one() -> None:
+    assert domain_xml.needs_of("<domain><memory>1048576</memory></domain>").vcpus == 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
     GROW,
@@ -30,7 +30,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import (
     Work,
     find,
-    id_of,
     image_view,
     same,
     told_of,
@@ -134,12 +133,6 @@ def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
     with engine.session():
         engine.images.delete("demo")
     assert same(engine, known) is None
-
-
-def test_an_image_without_an_id_was_not_stored(engine: EmbeddedEngine) -> None:
-    assert id_of(engine.images.info("demo")) == 0
-    with pytest.raises(NotFound, match="image demo: it has no id yet"):
-        id_of(Image(None, "demo"))
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
