@@ -122,7 +122,15 @@ class Reaching:
         if "" in found:
             # It runs while the file is imported, whoever did that first: then whatever reaches the file counts.
             found = found.union(*lines.values())
+        if not found - {""} or "" in found:
+            # What a dataclass is made of, and what Jinja calls, is seen by no measurement.
+            found |= self._about(Path(mutant.file))
         return sorted((found - {""}) & self.seconds.keys(), key=lambda test: (self.seconds[test], test))
+
+    def _about(self, file: Path) -> set[str]:
+        """The unit tests that have their name from the file."""
+        place = f"tests/unit/{file.parent}/test_{file.stem}"
+        return {test for test in self.seconds if test.startswith((f"{place}.py::", f"{place}_"))}
 
 
 class Place:

@@ -15,6 +15,7 @@ import pytest
 from mutants import Mutant, Reaching
 
 FILE = "plugins/module_utils/host/units.py"
+OWN = "tests/unit/plugins/module_utils/host/test_units.py::test_own"
 FAST, SLOW, OTHER = (f"tests/unit/test_x.py::test_{name}" for name in ("fast", "slow", "other"))
 
 
@@ -40,7 +41,7 @@ def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reaching:
     lines = {FILE: {1: {""}, 5: {SLOW, FAST}, 6: {SLOW}, 9: {OTHER}, 12: {"tests/unit/test_gone.py::test_gone"}}}
     monkeypatch.setattr(mutants, "reached", lambda tier: lines)
     monkeypatch.setattr(mutants, "DATA", tmp_path)
-    (tmp_path / "test.seconds.json").write_text(json.dumps({FAST: 0.1, SLOW: 60, OTHER: 2}))
+    (tmp_path / "test.seconds.json").write_text(json.dumps({FAST: 0.1, SLOW: 60, OTHER: 2, OWN: 1}))
     return Reaching("test")
 
 
@@ -50,8 +51,9 @@ def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reaching:
         (5, 5, [FAST, SLOW]),
         (6, 9, [OTHER, SLOW]),
         # Whoever imports the file reaches that line.
-        (1, 1, [FAST, OTHER, SLOW]),
-        (7, 8, []),
+        (1, 1, [FAST, OWN, OTHER, SLOW]),
+        # What no measurement sees is tried with the tests of the file's name.
+        (7, 8, [OWN]),
         (12, 12, []),
     ],
 )
