@@ -86,10 +86,10 @@ def image_said(
     """Of each image what nebula_image_check wants to know of its machine."""
     known = {PREFIX + image["name"]: image for image in images}
     machines = {record["name"]: record for record in records}
-    said = {}
+    reports = {}
     for trial in trials:
         image, machine = known[trial["name"]], machines.get(trial["name"]) or {}
-        said[image["name"]] = {
+        reports[image["name"]] = {
             "console": heard.get(trial["name"], ""),
             "host_name": trial["context"].get("SET_HOSTNAME", ""),
             "root_mib": trial["disks"][0].get("SIZE", 0),
@@ -97,7 +97,7 @@ def image_said(
             "injected": INJECTED if trial.get("inject") else "",
             "snapshot": _snapshot(machine),
         }
-    return said
+    return reports
 
 
 def _snapshot(machine: Mapping[str, Any]) -> str:

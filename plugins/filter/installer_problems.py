@@ -45,8 +45,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 AT_ITS_END = ("given up", "ready, and left as it is")
 
 
-def installer_problems(said, installs):
-    problems = [str(text) for text in said]
+def installer_problems(reports, installs):
+    problems = [str(text) for text in reports]
     for install in installs:
         if install["due"] == "done" or install["step"] in AT_ITS_END or _is_named(install["name"], problems):
             continue

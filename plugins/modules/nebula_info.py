@@ -151,9 +151,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
-    given_up_told,
     observed_of,
     open_consoles,
+    warnings_of_given_up,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -175,7 +175,7 @@ def run(params, check_mode):
                 )
                 if "vms" in params["gather"]:
                     warnings += open_consoles(engine, observed)
-                    warnings += given_up_told(engine.vms.given_up(), ending=False, hosts=None)
+                    warnings += warnings_of_given_up(engine.vms.given_up(), ending=False, hosts=None)
         payload["catalog"] = engine.catalog()
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)

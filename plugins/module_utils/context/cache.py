@@ -205,7 +205,7 @@ def _gathered(root: str, plan: Plan, file: ContextFile, filled: Filled) -> Gathe
     if source is None:
         raise StorageFailed(asked, "the plan does not hold it", "Run again: a new plan does")
     if source.error is not None:
-        raise _told(source.error)
+        raise _error_of(source.error)
     for entry in source.entries:
         if entry.sha256 in filled.faults:
             raise StorageFailed(asked, filled.faults[entry.sha256], AGAIN)
@@ -218,7 +218,7 @@ def _entry(root: str, target: str, entry: PlannedEntry) -> Entry:
     return Entry(path, source, entry.size, entry.executable, entry.directory)
 
 
-def _told(error: Mapping[str, str]) -> NebulaError:
+def _error_of(error: Mapping[str, str]) -> NebulaError:
     kind = getattr(errors, error.get("kind", ""), NebulaError)
     kind = kind if isinstance(kind, type) and issubclass(kind, NebulaError) else NebulaError
     return kind(error.get("asked", ""), error.get("found", ""), error.get("remedy", ""))

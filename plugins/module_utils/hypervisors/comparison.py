@@ -39,13 +39,13 @@ def compare(plan: Plan, driver: Driver, root: str) -> tuple[Compared, ...]:
     """Those machines of the plan that are to be adopted."""
     forecast = Forecast(plan, driver, root)
     return tuple(
-        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_told(forecast, planned)))
+        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_differing(forecast, planned)))
         for planned in forecast.plan.vms
         if planned.operation == ADOPT
     )
 
 
-def _told(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
+def _differing(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
     try:
         yield from _differences(forecast, planned)
     except NebulaError as error:

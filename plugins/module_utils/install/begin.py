@@ -97,8 +97,8 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
 
 def _was_heard(work: Work, spec: Spec) -> bool:
     """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
-    told = work.image is not None and work.image.unfinished == INSTALLED and installed.TOOK in work.image.attributes
-    return told and spec.shape.end == next_step.PATTERN and spec.state != "installed"
+    recorded = work.image is not None and work.image.unfinished == INSTALLED and installed.TOOK in work.image.attributes
+    return recorded and spec.shape.end == next_step.PATTERN and spec.state != "installed"
 
 
 def _has_left(engine: Engine, work: Work, spec: Spec) -> bool:

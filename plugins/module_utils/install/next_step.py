@@ -95,15 +95,15 @@ def is_blank(image: Image) -> bool:
 def step(
     image: Optional[Image],
     machine: Optional[Machine],
-    said: bool,
+    confirmed: bool,
     verify: bool,
     end: str = POWEROFF,
     marker: bool = False,
     written: bool = False,
 ) -> str:
-    """What is due. said: a human says that it is installed. verify: a guest of the image is to be believed. end,
-    marker: how the installation ends, and whether its console tells. written: whether anything is on the disk, where
-    no machine is there to say so."""
+    """The step that is due. confirmed: a human says that it is installed. verify: a guest of the image is to be
+    believed. end, marker: how the installation ends, and whether its console tells. written: whether anything is on the
+    disk, where no machine is there to say so."""
     if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
         # Somebody wanted it gone, and was killed: the rest goes before another one is made.
         return MAKE
@@ -123,13 +123,13 @@ def step(
             return START if is_blank(image) else FOREIGN
         # What a machine has written to, and is not finished, is not READY once that machine is gone.
         left = written and bool(image.generation) and image.state != ImageState.DELETE
-        return _without_machine(left, said, end, MAKE)
+        return _without_machine(left, confirmed, end, MAKE)
     if machine.wanted == "DONE":
-        return _without_machine(machine.written and image is not None, said, end, END)
+        return _without_machine(machine.written and image is not None, confirmed, end, END)
     if image is None:
         # What it installs has another name now, or has been taken from the catalog: nobody asked for its end.
         return END if machine.seen in ("", "POWEROFF") and machine.reached else UNSURE
-    if said:
+    if confirmed:
         return FINISH
     if not machine.reached:
         return UNREACHED
@@ -145,9 +145,9 @@ def step(
     return WAIT if machine.on_its_way else _given_up(machine, end)
 
 
-def _without_machine(written: bool, said: bool, end: str, otherwise: str) -> str:
+def _without_machine(written: bool, confirmed: bool, end: str, otherwise: str) -> str:
     """Its machine is gone, or going: whoever wanted that said nothing of the disk, which may be a human's work."""
-    if written and said:
+    if written and confirmed:
         return FINISH
     return UNSURE if written and end == MANUAL else otherwise
 

@@ -149,16 +149,16 @@ class Watch:
         return None if verdict is None else self._ended(verdict, now, WrongState)
 
     def _ended(self, verdict: next_step.Verdict, now: float, kind: type[NebulaError]) -> Ending:
-        lines = () if verdict.installed else tuple(harmless(line) for line in self._said())
+        lines = () if verdict.installed else tuple(harmless(line) for line in self._last_lines())
         error = None
         if not verdict.installed:
             shown = "".join(f"\n    {line}" for line in lines)
             access = f". Its console: {self.watched.access}" if self.watched.access else ""
-            said = f"\nLast lines of {self.watched.console}:{shown}" if lines else ""
-            error = kind(f"install {self.watched.name}", verdict.problem, verdict.remedy + access + said)
+            ending = f"\nLast lines of {self.watched.console}:{shown}" if lines else ""
+            error = kind(f"install {self.watched.name}", verdict.problem, verdict.remedy + access + ending)
         return Ending(self.watched, verdict.installed, verdict.how, now, self.percent(), lines, error)
 
-    def _said(self) -> list[str]:
+    def _last_lines(self) -> list[str]:
         partial = self._log.partial
         if not partial.strip() or is_bar(partial):
             return list(self._last)
@@ -188,7 +188,7 @@ class Watch:
 
     def line(self, now: float) -> str:
         """How far it is, in one line."""
-        last = harmless(self._said()[-1].strip()) if self._said() else "its console is silent"
+        last = harmless(self._last_lines()[-1].strip()) if self._last_lines() else "its console is silent"
         by_hand = self.watched.end == next_step.MANUAL or not self.watched.marker
         how = f" ({self.watched.access})" if self.watched.access and by_hand else ""
         minutes, seconds = divmod(int(now), 60)
@@ -266,5 +266,5 @@ def watch(
 
 def _unheard(each: Watch, error: NebulaError, now: float) -> Ending:
     remedy = ". ".join(filter(None, (error.remedy, "Then run again: it is gone on with")))
-    told = type(error)(f"install {each.watched.name}: {error.asked}", error.found, remedy)
-    return Ending(each.watched, False, "", now, each.percent(), error=told)
+    failure = type(error)(f"install {each.watched.name}: {error.asked}", error.found, remedy)
+    return Ending(each.watched, False, "", now, each.percent(), error=failure)

@@ -86,11 +86,15 @@ class Outcome:
     # Bytes by directory that all of them want.
     room: dict[str, int] = field(default_factory=dict)
 
-    def items(self, told: bool = True) -> list[Item]:
-        """told: what is the matter with one is a failure."""
+    def items(self, complain: bool = True) -> list[Item]:
+        """Results, one for each installation. complain: what is the matter with one is a failure of the call."""
         return [
             Item(
-                work.name, {"step": ""}, {"step": row(work)["step"]}, work.error if told else None, changed=work.changed
+                work.name,
+                {"step": ""},
+                {"step": row(work)["step"]},
+                work.error if complain else None,
+                changed=work.changed,
             )
             for work in self.works
         ]

@@ -17,15 +17,15 @@ from .transfer import SENT, SHARED, is_past
 
 def lacking(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> dict[str, Any]:
     """By host, what the machines of its plan need and it does not have, and the MiB that it has room for."""
-    said = {node.host: node for node in observed}
+    by_host = {node.host: node for node in observed}
     found = {}
     for host, plan in plans.items():
-        if plan.transfer == SHARED or host not in said or not said[host].reached:
+        if plan.transfer == SHARED or host not in by_host or not by_host[host].reached:
             continue
-        there = set(said[host].images)
+        there = set(by_host[host].images)
         images = [image for image in plan.images if image.kind in SENT and image.local not in there]
         if images:
-            found[host] = {"images": to_plain(images), "room": said[host].room}
+            found[host] = {"images": to_plain(images), "room": by_host[host].room}
     return found
 
 

@@ -249,8 +249,8 @@ def _of_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector,
 
 
 def _is_there(old: Vector, wanted: Vector, has: Has) -> bool:
-    said = _device(wanted.get("TARGET", ""))
-    return bool(said) and said in (_device(old.get("TARGET", "")), _device(has.values.get("TARGET", "")))
+    target = _device(wanted.get("TARGET", ""))
+    return bool(target) and target in (_device(old.get("TARGET", "")), _device(has.values.get("TARGET", "")))
 
 
 def _device(target: str) -> str:
@@ -259,9 +259,9 @@ def _device(target: str) -> str:
     return name[1:] if name.startswith("xvd") else name
 
 
-def _as_said(old: Vector, wanted: Vector, _has: Has) -> bool:
-    said = (*_PLACE, "SIZE")
-    return all(old.get(key, "") == wanted.get(key, "") for key in said) and not _differing(DISK, old, wanted)
+def _as_stated(old: Vector, wanted: Vector, _has: Has) -> bool:
+    stated = (*_PLACE, "SIZE")
+    return all(old.get(key, "") == wanted.get(key, "") for key in stated) and not _differing(DISK, old, wanted)
 
 
 def _as_it_is(old: Vector, wanted: Vector, has: Has) -> bool:
@@ -280,7 +280,7 @@ def _may_grow(_old: Vector, wanted: Vector, has: Has) -> bool:
 _WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] = {
     DISK: (
         (_NAMED, _of_source(_is_there)),
-        (_ALIKE, _of_source(_as_said)),
+        (_ALIKE, _of_source(_as_stated)),
         (_ALIKE, _of_source(_as_it_is)),
         (_IN_TURN, _of_source(_as_large)),
         (_IN_TURN, _of_source(_may_grow)),

@@ -92,8 +92,8 @@ def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: st
 
 
 def is_windows(template: Template, image: Image) -> bool:
-    said = [image.attributes.get(name, "").lower() for name in _SYSTEM]
-    return any(word.startswith("win") for word in said) or _enlightened(template.vectors("FEATURES"))
+    words = [image.attributes.get(name, "").lower() for name in _SYSTEM]
+    return any(word.startswith("win") for word in words) or _enlightened(template.vectors("FEATURES"))
 
 
 def _enlightened(vectors: Sequence[Mapping[str, str]]) -> bool:

@@ -64,8 +64,8 @@ class Image:
     def is_trusted(self) -> bool:
         """Whether this host may read its file systems. That was said of what it held then: not of what a guest wrote
         since."""
-        said = self.attributes.get(TRUSTED, "").upper() in TRUE
-        return said and self.notes.get("trusted", 0) == self.generation
+        marked = self.attributes.get(TRUSTED, "").upper() in TRUE
+        return marked and self.notes.get("trusted", 0) == self.generation
 
 
 def refuse_unfinished(asked: str, image: Image) -> None:

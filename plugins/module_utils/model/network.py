@@ -62,9 +62,9 @@ class Spread:
     hosts: Mapping[str, int]
 
     def __str__(self) -> str:
-        told = ", ".join(f"{count} on {host}" for host, count in sorted(self.hosts.items()))
+        counts = ", ".join(f"{count} on {host}" for host, count in sorted(self.hosts.items()))
         return (
-            f"network {self.network}: its machines are on {len(self.hosts)} nodes ({told}), whose bridges are not "
+            f"network {self.network}: its machines are on {len(self.hosts)} nodes ({counts}), whose bridges are not "
             "connected with each other: a machine reaches those on its own node only. Put them on one (host), and set "
             "one_node: true on the network to have it stay so"
         )

@@ -40,10 +40,10 @@ def with_template(item: Mapping[str, Any], template: Template) -> dict[str, Any]
     result = {key: value for key, value in item.items() if key != "template"}
     name = _single(template, "NAME", f"network {item.get('name') or '?'}")
     where = f"network {item.get('name') or name or '?'}"
-    said = {"name": name}
+    stated = {"name": name}
     if item.get("state") != "absent":
-        said.update(bridge=_single(template, "BRIDGE", where), vn_mad=_driver(template, where))
-    for key, value in said.items():
+        stated.update(bridge=_single(template, "BRIDGE", where), vn_mad=_driver(template, where))
+    for key, value in stated.items():
         if value and result.get(key) is None:
             result[key] = value
         elif value and result[key] != value:
@@ -59,8 +59,8 @@ def with_template(item: Mapping[str, Any], template: Template) -> dict[str, Any]
     return result
 
 
-def _conflict(where: str, key: str, own: Any, said: str) -> InvalidValue:
-    return InvalidValue(f"{where}: {key} = {own!r}", f"its template says {said}", "Give one of the two")
+def _conflict(where: str, key: str, own: Any, stated: str) -> InvalidValue:
+    return InvalidValue(f"{where}: {key} = {own!r}", f"its template says {stated}", "Give one of the two")
 
 
 def _start(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -108,13 +108,13 @@ def _attributes(template: Template, where: str) -> dict[str, str]:
     return found
 
 
-def _merged(own: Any, said: Mapping[str, str], where: str) -> dict[str, Any]:
+def _merged(own: Any, stated: Mapping[str, str], where: str) -> dict[str, Any]:
     own = dict(own or {})
     by_name = {str(key).upper(): value for key, value in own.items()}
-    for name, value in said.items():
+    for name, value in stated.items():
         if name in by_name and str(by_name[name]) != value:
             raise _conflict(where, f"attribute {name}", by_name[name], f"{name} = {value!r}")
-    return {**own, **{name: value for name, value in said.items() if name not in by_name}}
+    return {**own, **{name: value for name, value in stated.items() if name not in by_name}}
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
@@ -172,13 +172,13 @@ def _ranged(
 ) -> list[dict[str, Any]]:
     own = {str(key).upper(): value for key, value in (item.get("attributes") or {}).items()}
 
-    def said(name: str) -> str:
+    def value_of(name: str) -> str:
         value = attributes.get(name) or item.get(name.lower()) or own.get(name)
         return str(value or "").strip()
 
     size = _single(template, "NETWORK_SIZE", where).upper()
-    network, hosts = _network(said("NETWORK_ADDRESS"), said("NETWORK_MASK"), size, where)
-    if not said("NETWORK_MASK") and "/" not in said("NETWORK_ADDRESS"):
+    network, hosts = _network(value_of("NETWORK_ADDRESS"), value_of("NETWORK_MASK"), size, where)
+    if not value_of("NETWORK_MASK") and "/" not in value_of("NETWORK_ADDRESS"):
         attributes["NETWORK_MASK"] = str(network.netmask)
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
     if hosts:
@@ -203,7 +203,7 @@ def _ranged(
         )  # fmt: skip
     return [
         {"type": "IP4", "ip": str(IPv4Address(start)), "size": end - start + 1}
-        for start, end in _without(first, last, said("GATEWAY"))
+        for start, end in _without(first, last, value_of("GATEWAY"))
         if start <= end
     ]
 

@@ -149,20 +149,22 @@ def drops(tables: Iterable[Table], kinds: Iterable[Packets], bridges_too: bool |
 def refuse(network: str, found: Sequence[Drop]) -> None:
     """Raise TrafficBlocked for the first of these drops of each chain, with the commands that would let it through."""
     if found:
-        asked, told, remedy = explained(network, found)
-        raise TrafficBlocked(asked, told, remedy)
+        asked, places_that_drop, remedy = explained(network, found)
+        raise TrafficBlocked(asked, places_that_drop, remedy)
 
 
 def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
     places: dict[str, list[str]] = {}
     for drop in found:
         places.setdefault(drop.place, []).append(drop.packets.what)
-    told = "; ".join(f"{place}, which drops {', '.join(dict.fromkeys(what))}" for place, what in places.items())
+    places_that_drop = "; ".join(
+        f"{place}, which drops {', '.join(dict.fromkeys(what))}" for place, what in places.items()
+    )
     commands = " && ".join(dict.fromkeys(command for drop in found for command in remedies(drop)))
     remedy = f"To let it through: {commands} (keep it by that firewall's own means). To go on without: "
     return (
         f"network {network}: forwarding",
-        f"a firewall of the host is in the way: {told}",
+        f"a firewall of the host is in the way: {places_that_drop}",
         remedy + "nebula_ignore_forward_drop: true",
     )
 

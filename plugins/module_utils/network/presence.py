@@ -136,13 +136,13 @@ class Presence:
     def found(self, vm_id: int) -> str:
         if vm_id not in self._of:
             return "no address that could be asked for on a bridge of this node"
-        return ", ".join(self._told(asked) for asked in self._of[vm_id])
+        return ", ".join(self._described(asked) for asked in self._of[vm_id])
 
     def close(self) -> None:
         for wire in self._wires.values():
             wire.close()
 
-    def _told(self, asked: _Asked) -> str:
+    def _described(self, asked: _Asked) -> str:
         target, problem = asked.target, self._wires[asked.target.bridge].problem
         about = f"{target.address} on {target.bridge}"
         holders = asked.holders(self._now)

@@ -54,8 +54,8 @@ def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
         if not node.reached:
             why = node.facts.get("problem")
             remedy = "See why Ansible can't reach it, or why its task failed, then run the audit again"
-            told = "it gave no answer" + (f" ({why})" if why else "")
-            found.append(Finding("host-silent", node.host, "this host", told, remedy))
+            found_out = "it gave no answer" + (f" ({why})" if why else "")
+            found.append(Finding("host-silent", node.host, "this host", found_out, remedy))
         elif node.inventory is None:
             remedy = "Give nebula_info what nebula_deploy with state: audited answered"
             found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))

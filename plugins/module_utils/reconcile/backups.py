@@ -119,7 +119,7 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
         "held": list(restored.held),
         "images": images,
     }
-    result.warnings += _said(restored, images, params["unknown"])
+    result.warnings += _notes(restored, images, params["unknown"])
     result.items = [Item("catalog", None, {"catalog": restored.catalog, "plan": restored.plan}, changed=changed)]
     result.payload = {"restored": shown, "plans": _plans(restored, params["unknown"])}
     return result
@@ -152,7 +152,7 @@ def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str,
         for image in (manifest.images if manifest is not None else ())
         if image.size is not None
     }
-    return {name: told for name, told in found.items() if told}
+    return {name: note for name, note in found.items() if note}
 
 
 def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
@@ -161,18 +161,18 @@ def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
     return {**shown, "removed": "yes" if _goes(stranger, unknown) else "no"}
 
 
-def _said(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
-    said = [
+def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
+    notes = [
         f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog does not know: "
         + ("removed" if _goes(each, unknown) else _left(each))
         for each in restored.strangers
     ]
-    said += [
+    notes += [
         f"{name} is not there: state: running makes it anew from its image, state: absent forgets it"
         for name in restored.missing
     ]
-    said += restored.rested
-    return said + [f"image {name}: {told}" for name, told in images.items()]
+    notes += restored.rested
+    return notes + [f"image {name}: {note}" for name, note in images.items()]
 
 
 def _goes(stranger: Stranger, unknown: str) -> bool:

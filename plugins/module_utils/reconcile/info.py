@@ -79,8 +79,8 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     for host in engine.hosts.pool():
         view = {**host_view(host), "error": ""}
         if host.name in silent:
-            said = " ".join(str(silent[host.name].facts.get("problem") or "").split())
-            view["error"] = said or "it did not answer"
+            problem = " ".join(str(silent[host.name].facts.get("problem") or "").split())
+            view["error"] = problem or "it did not answer"
             if host.state != HostState.DISABLED:
                 view["state"] = HostState.ERROR.name
         views.append(view)

@@ -260,7 +260,7 @@ class _Range:
         return cls(wanted, entry.get("state") == "absent", where)
 
     @property
-    def says(self) -> tuple[bool, int]:
+    def precision(self) -> tuple[bool, int]:
         """How much it says of which range it means."""
         given = (self.wanted.ip, self.wanted.mac, self.wanted.global_prefix, self.wanted.ula_prefix)
         return self.wanted.ar_id != NEW_AR, sum(map(bool, given))
@@ -284,7 +284,7 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
     of theirs choose first: others would take it for their own."""
     left = list(network.address_ranges)
     pairs: dict[int, tuple[_Range, AddressRange | None]] = {}
-    for number, entry in sorted(enumerate(ranges), key=lambda pair: pair[1].says, reverse=True):
+    for number, entry in sorted(enumerate(ranges), key=lambda pair: pair[1].precision, reverse=True):
         there = next((r for r in left if entry.fits(r)), None)
         if there is not None:
             left.remove(there)

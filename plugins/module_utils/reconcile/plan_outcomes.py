@@ -54,6 +54,6 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
     return shown
 
 
-def _error(told: dict[str, str]) -> NebulaError:
-    kind = getattr(errors, told.get("kind", ""), NebulaError)
-    return kind(told.get("asked", ""), told.get("found", ""), told.get("remedy", ""))
+def _error(parts: dict[str, str]) -> NebulaError:
+    kind = getattr(errors, parts.get("kind", ""), NebulaError)
+    return kind(parts.get("asked", ""), parts.get("found", ""), parts.get("remedy", ""))

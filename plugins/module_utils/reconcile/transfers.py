@@ -47,21 +47,21 @@ _BLOCK = 1 << 20
 
 def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
     found = {}
-    for name, told in hosts.items():
-        if not isinstance(told, Mapping) or not told.get("address"):
+    for name, given in hosts.items():
+        if not isinstance(given, Mapping) or not given.get("address"):
             raise InvalidValue(f"host {name}", "its address is not given", "Give address, port and keys of each host")
-        port = str(told.get("port") or 22)
+        port = str(given.get("port") or 22)
         if not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise InvalidValue(
                 f"host {name}: port {port!r}", "it is no port", "Set nebula_transfer_port to that of its sshd"
             )
-        found[name] = Peer(name, str(told["address"]), int(port), keys=tuple(told.get("keys") or ()))
+        found[name] = Peer(name, str(given["address"]), int(port), keys=tuple(given.get("keys") or ()))
     return found
 
 
 def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_mode: bool) -> Result:
     """wanted: what model.deliveries.lacking() found."""
-    work = {host: [from_plain(PlannedImage, image) for image in told["images"]] for host, told in wanted.items()}
+    work = {host: [from_plain(PlannedImage, image) for image in given["images"]] for host, given in wanted.items()}
     known = peers({host: hosts.get(host) for host in work})
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = [

@@ -146,7 +146,7 @@ def _take_in(root: str, image: PlannedImage) -> None:
             "what its last machine wrote has not come back to the front-end yet",
             "Run again: it is fetched first",
         )
-    size, digest = _told(asked, check)
+    size, digest = _parsed(asked, check)
     try:
         with _opened(asked, came) as file:
             found = _digest(file)
@@ -171,7 +171,7 @@ def _absent(asked: str) -> NotFound:
     return NotFound(asked, "it did not come here", "See what the front-end said of sending it, then run again")
 
 
-def _told(asked: str, check: str) -> tuple[int, str]:
+def _parsed(asked: str, check: str) -> tuple[int, str]:
     try:
         announced = json.loads(read_limited(check, LARGEST, follow=False))
         return int(announced["size"]), str(announced["sha256"])

@@ -257,9 +257,9 @@ class Audit:
                 wanted, found = table.wanted.get(key), there.get(key)
                 if wanted == found:
                     continue
-                says = f"it is noted {table.value(found)}" if found is not None else "it is not noted"
+                entry_is = f"it is noted {table.value(found)}" if found is not None else "it is not noted"
                 has = f"it is {table.value(wanted)}" if wanted is not None else "no machine has it"
-                yield Finding("catalog-books", "", table.name_of(key), f"{says}, and {has}", REPAIR)
+                yield Finding("catalog-books", "", table.name_of(key), f"{entry_is}, and {has}", REPAIR)
 
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1

@@ -63,7 +63,7 @@ class Store:
             with explained(self.path):
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         self._file = self._identity()
-        with self._told():
+        with self._explained():
             # rw: one that is removed between these lines must not come back empty.
             place = ":memory:" if self.declared else f"{Path(os.path.abspath(self.path)).as_uri()}?mode=rw"
             self.db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
@@ -120,7 +120,7 @@ class Store:
             time.sleep(0.02)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         with in_our_words(self.path):
             try:
                 yield
@@ -145,7 +145,7 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; in check mode, nothing."""
-        with self._told():
+        with self._explained():
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 self._check_still_there()
@@ -186,13 +186,13 @@ class Store:
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         found: sqlite3.Row | None
-        with self._told() if not self.db.in_transaction else contextlib.nullcontext():
+        with self._explained() if not self.db.in_transaction else contextlib.nullcontext():
             found = self.db.execute(sql, values).fetchone()
         return found
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         # Within a transaction an error of SQLite ends all of it, and must not look like that of one item.
-        with self._told() if not self.db.in_transaction else contextlib.nullcontext():
+        with self._explained() if not self.db.in_transaction else contextlib.nullcontext():
             return self.db.execute(sql, values).fetchall()
 
     def close(self) -> None:

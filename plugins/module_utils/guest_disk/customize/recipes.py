@@ -83,13 +83,13 @@ class Recipe:
 
     def digest(self) -> str:
         """What tells it from other recipes: what it says, and what is in the files that it names."""
-        says = {
+        identity = {
             "packages": [(name, _digest(name) if name.startswith("/") else "") for name in self.packages],
             "sent": [(each.path, _digest_of(each)) for each in self.sent],
             "files": [(each.path, _digest_of(each), each.mode, each.owner) for each in self.files],
             "commands": self.commands,
         }
-        return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_of(addition: Addition) -> str:
@@ -142,7 +142,7 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
         packages.append(f"./{name}")
     packages += [name for name in recipe.packages if not name.startswith("/")]
     if packages:
-        yield from _told(directory, "install", _install(packages))
+        yield from _program_of(directory, "install", _install(packages))
     for number, file in enumerate(recipe.files):
         local = file.src or _put(directory, f"file{number}", file.content)
         # What a link of the image leads to stays within the image.
@@ -152,11 +152,11 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
         if user.isdigit() and (group or user).isdigit():
             yield _line("chown", user, group or user, file.path)
         else:
-            yield from _told(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
+            yield from _program_of(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
         # After its owner, as a change of that takes the bits for other users away.
         yield _line("chmod", f"0{file.mode:o}", file.path)
     for number, text in enumerate(recipe.commands):
-        yield from _told(directory, f"command{number}", text)
+        yield from _program_of(directory, f"command{number}", text)
     yield _line("rm-rf", _PLACE)
     yield "umount-all"
     yield "shutdown"
@@ -177,7 +177,7 @@ def _install(packages: Sequence[str]) -> str:
     )
 
 
-def _told(directory: str, name: str, text: str) -> Iterator[str]:
+def _program_of(directory: str, name: str, text: str) -> Iterator[str]:
     """Words that run a script in the image: as a file, so that neither its length nor its quotes matter."""
     yield _line("upload", _put(directory, name, text.encode() + b"\n"), f"{_PLACE}/{name}")
     yield _line("sh", f"/bin/sh -e {_PLACE}/{name} </dev/null")

@@ -90,10 +90,10 @@ def described(systems: Sequence[FileSystem]) -> str:
     shown = _parts(systems) or [system for system in systems if system.type]
     if not shown:
         return "It has no partition, nor any file system"
-    return harmless(f"It has {'; '.join(_told(system) for system in shown)}", 2000)
+    return harmless(f"It has {'; '.join(_described(system) for system in shown)}", 2000)
 
 
-def _told(system: FileSystem) -> str:
+def _described(system: FileSystem) -> str:
     name = WHOLE_DISK if system.device == DISK else str(system.number) if system.number else system.device
     words = [f"{name}: {system.type or 'no known file system'}"]
     words += [f"label {system.label}"] if system.label else []

@@ -58,7 +58,7 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
     if _goes_without(spec, what):
         path = os.path.join(directory, disk)
         _way, put = inject.bring(path, format, spec.files, what, spec.via, spec.trusted)
-        return Outcome("", tuple(_told(put)))
+        return Outcome("", tuple(_steps_of(put)))
     with guestfish.session(disk, format, directory, what) as talk:
         root = root_file_system.mount(talk, what, writable=True)
         if root.os != root_file_system.LINUX:
@@ -178,10 +178,10 @@ def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root,
     if not missing:
         return []
     inject.write(talk, missing, root, what)
-    return _told(missing)
+    return _steps_of(missing)
 
 
-def _told(put: Sequence[Entry]) -> list[Step]:
+def _steps_of(put: Sequence[Entry]) -> list[Step]:
     if not put:
         return []
     return [Step(FILES, (), "not as specified", "\n".join(_shown(entry) for entry in put))]

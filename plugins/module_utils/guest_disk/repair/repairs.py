@@ -203,8 +203,8 @@ def _without_macs(path: str, text: str) -> str:
     }
     kept: list[str] = []
     for line in text.splitlines():
-        is_told = any(form.search(line) for form in forms.values()) and linux_files.MAC.search(line)
-        if not is_told or line.lstrip().startswith("#"):
+        names_a_card = any(form.search(line) for form in forms.values()) and linux_files.MAC.search(line)
+        if not names_a_card or line.lstrip().startswith("#"):
             kept.append(line)
         elif path.endswith(".network"):
             # Without any match it would be for the loopback too.

@@ -154,8 +154,10 @@ def _outcome(common: Common, planned: PlannedVm) -> VmOutcome:
             "This should not happen: report it with the machine's vm.log",
         )
     if error is None:
-        told = next((each.error for each in job.told if each.error is not None), None)
-        done = VmOutcome(vm.vm_id, planned.generation, state, job.changed, told, job.log.last(), tuple(job.told))
+        task_error = next((each.error for each in job.task_outcomes if each.error is not None), None)
+        done = VmOutcome(
+            vm.vm_id, planned.generation, state, job.changed, task_error, job.log.last(), tuple(job.task_outcomes)
+        )
         return replace(done, fitted=job.is_fitted)
     job.log("LCM", "E", str(error))
     state = _state_after(job, error)
@@ -163,7 +165,7 @@ def _outcome(common: Common, planned: PlannedVm) -> VmOutcome:
     if job.owned and os.path.isdir(directory):
         job.log.save()
     failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
-    return replace(failed, tasks=tuple(job.told), fitted=job.is_fitted)
+    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted)
 
 
 def _state_after(job: Job, error: NebulaError) -> str:

@@ -29,14 +29,14 @@ def see_to(job: Job, state: str) -> None:
     files = job.files or disks.locate(job.vm, job.directory, job.common.transfer.find)
     for task in job.planned.tasks:
         if task.token in done:
-            job.told.append(done[task.token])
+            job.task_outcomes.append(done[task.token])
             continue
         try:
             outcome = carry_out(task, job.vm, job.mark, files, state, job.common.driver)
         except (NebulaError, OSError) as problem:
             error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
             job.log("VMM", "E", str(error))
-            job.told.append(TaskOutcome(task.token, error=error.as_dict()))
+            job.task_outcomes.append(TaskOutcome(task.token, error=error.as_dict()))
             if task.kind == REVERT:
                 job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
                 raise error from problem
@@ -45,7 +45,7 @@ def see_to(job: Job, state: str) -> None:
             job.common.transfer.saved(task.target)
         job.log("VMM", "I", f"Successfully executed: {task.kind} {task.name or task.image}")
         job.changed = True
-        job.told.append(outcome)
+        job.task_outcomes.append(outcome)
         done[task.token] = outcome
         # At once: what is done must not be done again.
         job.record = replace(job.record, tasks=tuple(done.values()))

@@ -49,7 +49,8 @@ class Job:
 
     stage: the state that the machine has failed in if an error comes now. owned: its directory was found to be ours, so
     that something may be written there. has_room: its memory was taken from what the node has left. fitted: it has the
-    disks and NICs that it is to have. files: of its disks, once they are prepared. told: outcomes of its disk tasks.
+    disks and NICs that it is to have. files: of its disks, once they are prepared. task_outcomes:
+    of its disk tasks.
     """
 
     common: Common
@@ -64,7 +65,7 @@ class Job:
     has_room: bool = False
     fitted: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
-    told: list[TaskOutcome] = field(default_factory=list)
+    task_outcomes: list[TaskOutcome] = field(default_factory=list)
 
     @property
     def vm(self) -> Vm:

@@ -39,8 +39,8 @@ _LONGEST_NAME = 256
 
 def ask(libvirt: Any, domain: Any, asked: str) -> AgentAnswer:
     """The answer of a running domain's agent; HypervisorError says why there is none."""
-    said = _command(libvirt, domain, asked, "guest-get-host-name")
-    name = said.get("host-name") if isinstance(said, Mapping) else ""
+    reply = _command(libvirt, domain, asked, "guest-get-host-name")
+    name = reply.get("host-name") if isinstance(reply, Mapping) else ""
     return AgentAnswer(
         str(name or "")[:_LONGEST_NAME], _addresses(_command(libvirt, domain, asked, "guest-network-get-interfaces"))
     )

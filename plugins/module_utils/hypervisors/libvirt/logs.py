@@ -35,11 +35,11 @@ def ended_by_guest(name: str) -> Optional[bool]:
 
     A domain that was started and has no end in its log went down with its host.
     """
-    said = _since_start(name)
-    if said is None:
+    text = _since_start(name)
+    if text is None:
         return None
-    ends = _END.findall(said)
-    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, said.split(b"\n")))
+    ends = _END.findall(text)
+    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, text.split(b"\n")))
 
 
 def _is_strange(line: bytes) -> bool:
@@ -55,16 +55,16 @@ def _is_strange(line: bytes) -> bool:
 
 def _since_start(name: str) -> Optional[bytes]:
     """What was written since the domain was last started; None if that is not there any more, or can't be read."""
-    said = b""
+    text = b""
     try:
         for path in _files(name):
             size = path.stat().st_size
             place = last_place(str(path), size, _START)
             with path.open("rb") as file:
                 file.seek(max(place or 0, size - _LIMIT))
-                said = file.read(_LIMIT) + said
+                text = file.read(_LIMIT) + text
             if place is not None:
-                return said
+                return text
     except (NebulaError, OSError):
         pass
     return None

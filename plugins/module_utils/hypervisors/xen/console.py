@@ -52,14 +52,14 @@ def prepare(changes: Changes) -> None:
 
 def give_back(changes: Changes) -> bool:
     """True if it was we who told it."""
-    told = [path for path in SETTINGS if os.path.isfile(path) and HEADING in _read(path)]
-    for path in told:
+    marked = [path for path in SETTINGS if os.path.isfile(path) and HEADING in _read(path)]
+    for path in marked:
         changes.did(path, "with --log=guest", "as it was")
         if not changes.check_mode:
             _write(path, _without(_read(path)))
-    if told and not changes.check_mode:
+    if marked and not changes.check_mode:
         _restart()
-    return bool(told)
+    return bool(marked)
 
 
 def _read(path: str) -> str:
@@ -113,8 +113,8 @@ def _restart() -> None:
     """Machines run on; what they say meanwhile is waiting for it."""
     loaded: list[str] = []
     if units.has_systemd():
-        told = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", *UNITS], timeout=RESTART_SECONDS)
-        loaded = [line.split()[0] for line in told.stdout.splitlines() if line.split()]
+        done = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", *UNITS], timeout=RESTART_SECONDS)
+        loaded = [line.split()[0] for line in done.stdout.splitlines() if line.split()]
     unit = next((unit for unit in UNITS if unit in loaded), "")
     script = next((path for path in SCRIPTS if os.access(path, os.X_OK)), "")
     if unit:

@@ -259,9 +259,9 @@ class XenDriver(XenNode, Driver):
         name = domain_name(mark.vm_id)
         domain = self._running_or_none(mark)
         write_atomically(str(DEFINITIONS / f"{name}.cfg"), self._tool.written(deployment.text), mode=0o600)
-        said = _MARK.fullmatch(deployment.text.partition("\n")[0])
-        if said is not None:
-            self._link_console(vm, name, said["directory"])
+        match = _MARK.fullmatch(deployment.text.partition("\n")[0])
+        if match is not None:
+            self._link_console(vm, name, match["directory"])
         if domain is not None:
             self._weigh(name, config.credits(vm.cpu), vm.cpu_limit)
 
@@ -486,12 +486,12 @@ class XenDriver(XenNode, Driver):
         """Whether the other host expects this machine, and sees its disks."""
         disks = config.disks_of(definition.text)
         words = " && ".join([*(f"test -e {shlex.quote(path)}" for path in disks), f"cat {definition.path}"])
-        told = run(["sh", "-c", f"{login} sh"], input=words, timeout=LOGIN_SECONDS, check=False)
-        found, wanted = _UUID.search(told.stdout), _UUID.search(definition.text)
-        if told.returncode != 0 or found is None or wanted is None or found[1] != wanted[1]:
-            said = last_lines(told.stderr, 3) or f"there is no {definition.path} of it, or not all of its disks"
+        done = run(["sh", "-c", f"{login} sh"], input=words, timeout=LOGIN_SECONDS, check=False)
+        found, wanted = _UUID.search(done.stdout), _UUID.search(definition.text)
+        if done.returncode != 0 or found is None or wanted is None or found[1] != wanted[1]:
+            reason = last_lines(done.stderr, 3) or f"there is no {definition.path} of it, or not all of its disks"
             raise WrongState(
-                asked, f"the other host does not expect it: {said}", "Define it there, on files that both hosts see"
+                asked, f"the other host does not expect it: {reason}", "Define it there, on files that both hosts see"
             )
 
     def checkpoint_complete(self, checkpoint: str) -> bool:

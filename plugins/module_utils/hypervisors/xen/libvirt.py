@@ -191,11 +191,11 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         try:
             domain.create()
         except self._libvirt.libvirtError as error:
-            said = _said_since(began)
-            if not said:
+            logged = _logged_since(began)
+            if not logged:
                 raise
-            found = xl.explained(asked, said)
-            words = [message(error), found.found, *self._words_of_hypervisor(said)]
+            found = xl.explained(asked, logged)
+            words = [message(error), found.found, *self._words_of_hypervisor(logged)]
             found.found = "\n".join([*words, logs.last_words(domain.name())]).strip()
             raise found from error
 
@@ -261,7 +261,7 @@ def _end_of_log() -> int:
     return 0
 
 
-def _said_since(place: int) -> str:
+def _logged_since(place: int) -> str:
     """What libxl said since, in the form in which xl prints it."""
     with contextlib.suppress(OSError), LOG.open("rb") as file:
         file.seek(place)

@@ -26,30 +26,30 @@ INCOMING = "--incoming"
 SHOWN = 3
 
 
-def _said(name: str) -> str:
+def _newest(name: str) -> str:
     """By the tool that was the last to have it."""
-    newest, said = -1, b""
+    newest, recent = -1, b""
     for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_mtime_ns > newest:
                 file.seek(max(0, status.st_size - _LIMIT))
-                newest, said = status.st_mtime_ns, file.read(_LIMIT)
-    return said.decode("utf-8", "replace")
+                newest, recent = status.st_mtime_ns, file.read(_LIMIT)
+    return recent.decode("utf-8", "replace")
 
 
 def _since_start(name: str) -> str:
-    said = _said(name)
-    starts = list(_START.finditer(said))
-    return said[starts[-1].start() :] if starts else ""
+    recent = _newest(name)
+    starts = list(_START.finditer(recent))
+    return recent[starts[-1].start() :] if starts else ""
 
 
 def ended_by(name: str) -> str:
     """As ObservedVm.ended."""
-    said = _since_start(name)
-    if not said:
+    recent = _since_start(name)
+    if not recent:
         return "unknown"
-    end = _END.search(said)
+    end = _END.search(recent)
     reason = int(end[1]) if end else None
     if reason == _SUSPEND:
         # Then its tool has gone, also where the domain went on since it could not go to another host.
@@ -60,9 +60,9 @@ def ended_by(name: str) -> str:
 
 def is_rebooting(name: str) -> bool:
     """Whether its tool is about to make the domain anew."""
-    said = _since_start(name)
-    start, end = _START.search(said), _END.search(said)
-    if not start or not end or "Exiting now" in said or int(end[1]) != _REBOOT:
+    recent = _since_start(name)
+    start, end = _START.search(recent), _END.search(recent)
+    if not start or not end or "Exiting now" in recent or int(end[1]) != _REBOOT:
         return False
     return os.path.exists(f"/proc/{start[2]}")
 

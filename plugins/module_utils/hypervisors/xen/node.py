@@ -58,18 +58,18 @@ class XenNode:
     def versions(cls) -> dict[str, str]:
         try:
             require_dom0()
-            told = tool().information()
+            information = tool().information()
         except NebulaError:
             return {"xen": ""}
-        return {"xen": told.get("xen_version", "")}
+        return {"xen": information.get("xen_version", "")}
 
     @classmethod
     def capacity(cls) -> tuple[int, float]:
         require_dom0()
         asked = tool()
-        told = asked.information()
+        information = asked.information()
         own = sum(domain.memory for domain in asked.listed() if domain.domid == 0)
-        return int(told["total_memory"]) - own, float(told["nr_cpus"])
+        return int(information["total_memory"]) - own, float(information["nr_cpus"])
 
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
@@ -130,10 +130,10 @@ class XenNode:
         """Whether nobody in the guest has taken what was asked of it out of xenstore."""
         return bool(xenstore.read(f"{xenstore.DOMAINS}/{domid}/control/shutdown"))
 
-    def _words_of_hypervisor(self, said: str) -> list[str]:
+    def _words_of_hypervisor(self, lines: str) -> list[str]:
         """Its own last ones, about the domains that these are about."""
         with contextlib.suppress(NebulaError):
-            return xl.of_hypervisor(said, self._tool.ask("reading Xen's log", "dmesg").stdout)[-xl.SHOWN :]
+            return xl.of_hypervisor(lines, self._tool.ask("reading Xen's log", "dmesg").stdout)[-xl.SHOWN :]
         return []
 
     def _refuse(self, asked: str, needs: Needs) -> None:

@@ -39,8 +39,8 @@ ENDS = ",'\"[]\n"
 def kind(os: Mapping[str, str]) -> str:
     """PV where a kernel or boot loader is given, else HVM, as OpenNebula has it; OS/MACHINE says otherwise. A machine
     type of another hypervisor (q35) says nothing here."""
-    said = MACHINES.get(os.get("MACHINE", "").lower(), "")
-    return said or (PV if any(os.get(key) for key in ("KERNEL", "KERNEL_DS", "BOOTLOADER")) else HVM)
+    chosen = MACHINES.get(os.get("MACHINE", "").lower(), "")
+    return chosen or (PV if any(os.get(key) for key in ("KERNEL", "KERNEL_DS", "BOOTLOADER")) else HVM)
 
 
 def kind_of(vm: Vm) -> str:

@@ -312,9 +312,9 @@ def explained(asked: str, text: str) -> NebulaError:
     pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
     kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
     lines = [_CODE.sub("", line.strip()) for line in text.splitlines()]
-    said = [line for line in lines if not any(words in line for words in _AFTER)] or lines
-    cause = [line for line in said[:-SHOWN] if pattern and pattern.lower() in line.lower()][-1:]
-    return kind(asked, last_lines("\n".join([*cause, *said[-SHOWN:]]), SHOWN + 1), remedy)
+    lines_before = [line for line in lines if not any(words in line for words in _AFTER)] or lines
+    cause = [line for line in lines_before[:-SHOWN] if pattern and pattern.lower() in line.lower()][-1:]
+    return kind(asked, last_lines("\n".join([*cause, *lines_before[-SHOWN:]]), SHOWN + 1), remedy)
 
 
 def of_hypervisor(text: str, log: str) -> list[str]:

@@ -158,9 +158,9 @@ class Xm(Tool):
         return next((domain for domain in self.listed() if domain.name == name), None)
 
     def information(self) -> dict[str, str]:
-        told = super().information()
-        version = "{}.{}{}".format(*(told.get(f"xen_{part}", "") for part in ("major", "minor", "extra")))
-        return {"xen_version": version.strip("."), **told}
+        answer = super().information()
+        version = "{}.{}{}".format(*(answer.get(f"xen_{part}", "") for part in ("major", "minor", "extra")))
+        return {"xen_version": version.strip("."), **answer}
 
     def blocks(self, asked: str, name: str) -> set[int]:
         return blocks(domains(self._domains()).get(name, []))
@@ -209,8 +209,8 @@ class Xm(Tool):
                 )
             words = ("trigger", name, "power")
         elif verb == "network-detach":
-            told = super().ask(asked, "network-list", name).stdout
-            words = (verb, name, indices(told).get(words[2], words[2]))
+            answer = super().ask(asked, "network-list", name).stdout
+            words = (verb, name, indices(answer).get(words[2], words[2]))
         return super().ask(asked, *words, timeout=timeout)
 
     def _has_drivers(self, name: str) -> bool:

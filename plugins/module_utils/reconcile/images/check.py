@@ -50,7 +50,7 @@ class Target:
 
 
 def check(
-    engine: Engine | None, given: Mapping[str, Any], mode: str, said: Mapping[str, Any], check_mode: bool
+    engine: Engine | None, given: Mapping[str, Any], mode: str, reports: Mapping[str, Any], check_mode: bool
 ) -> tuple[Item, dict[str, Any]]:
     """The item, never changed, and how it is shown. engine: open, for images by their names."""
     label = str(given.get("name") or given.get("path") or "?")
@@ -64,7 +64,7 @@ def check(
             # What the header of an image of the catalog names, a guest may have written there.
             trusted = item["trusted"] and not target.name
             facts = inspection.look(target.path, target.format, trusted, target.what, item["timezone"])
-        heard_of, why_not = _said(target, mode, said)
+        heard_of, why_not = _report_of(target, mode, reports)
         findings = image_points.judge(facts, heard_of, looked=mode != LIVE, why_not=why_not)
     except NebulaError as error:
         if check_mode and isinstance(error, NotFound) and not is_there:
@@ -167,12 +167,12 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
         seen.add(key)
 
 
-def _said(target: Target, mode: str, said: Mapping[str, Any]) -> tuple[live.GuestReport | None, str]:
+def _report_of(target: Target, mode: str, reports: Mapping[str, Any]) -> tuple[live.GuestReport | None, str]:
     """What its guest said; if none was asked, perhaps why."""
     if mode == OFFLINE:
         return None, ""
     label = target.name or target.path
-    given = said.get(label)
+    given = reports.get(label)
     if not isinstance(given, Mapping):
         return None, ""
     check_keys(given, SAID, f"option said: {label}")

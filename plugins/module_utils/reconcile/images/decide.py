@@ -29,7 +29,7 @@ from ...sync import Item
 from . import rewrite, store
 from .item import decide_item, lacks_content
 from .spec import Spec, spec_of
-from .work import Settings, Work, find, image_view, told_of
+from .work import Settings, Work, error_of, find, image_view
 
 __all__ = ("Settings", "apply", "image_view", "missing_content", "spec_of")
 
@@ -126,7 +126,7 @@ def _protect(work: Work, image: Image) -> None:
     try:
         datastore.protect(image.source, writable=image.persistent)
     except (NebulaError, OSError) as problem:
-        work.became(image.name, work.item.after, changed=True, error=told_of(problem, work.spec, image))
+        work.became(image.name, work.item.after, changed=True, error=error_of(problem, work.spec, image))
 
 
 def _look_again(engine: Engine, work: Work, settings: Settings) -> None:

@@ -249,13 +249,13 @@ def _spec(item: Mapping[str, Any], program: str, what: str) -> Spec:
 
 def _entry(given: Mapping[str, Any], what: str) -> Entry:
     asked = f"{what}: file {given['path'] or '?'}"
-    told = [key for key in ("content", "content_base64", "src") if given[key] is not None]
-    if not given["path"] or len(told) != 1:
+    sources = [key for key in ("content", "content_base64", "src") if given[key] is not None]
+    if not given["path"] or len(sources) != 1:
         raise InvalidValue(asked, "it needs a path, and one of content, content_base64 and src", "Give these two")
     mode = file_mode(given["mode"])
     if mode is None:
         raise InvalidValue(f"{asked}: mode {given['mode']!r}", "it is no octal number up to 7777", "Write it as '0644'")
-    return Entry(given["path"], _content(given, told[0], asked), mode, given["uid"], given["gid"])
+    return Entry(given["path"], _content(given, sources[0], asked), mode, given["uid"], given["gid"])
 
 
 def _content(given: Mapping[str, Any], key: str, asked: str) -> bytes:

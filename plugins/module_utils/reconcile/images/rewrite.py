@@ -24,7 +24,7 @@ from ...storage import formats, image_files, publishing
 from ...storage.datastore import MIB
 from . import store
 from .spec import WRITABLE, Spec
-from .work import Settings, Work, image_view, same, told_of
+from .work import Settings, Work, error_of, image_view, same
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
             work.became(spec.name, image_view(done), changed=True)
             work.todo = "again"
     except (NebulaError, OSError) as caught:
-        problem = told_of(caught, spec, image)
+        problem = error_of(caught, spec, image)
         with engine.session():
             left = same(engine, image) or replace(image, state=ImageState.DELETE)
         work.became(spec.name, image_view(left), changed=False, error=problem)
@@ -323,7 +323,7 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
     except TimedOut as error:
         work.became(spec.name, image_view(image), changed=False, error=error)
     except (NebulaError, OSError) as caught:
-        work.became(spec.name, image_view(image), changed=False, error=told_of(caught, spec, image))
+        work.became(spec.name, image_view(image), changed=False, error=error_of(caught, spec, image))
 
 
 def recovered_view(engine: Engine, image: Image) -> Image:

@@ -149,8 +149,8 @@ def _refuse_contradictions(what: str, spec: Spec) -> None:
     if spec.type is not None and spec.type not in WRITABLE:
         for key in ("compress", "sparse", "luks_secret", "base"):
             if getattr(spec, key):
-                said = "from" if key == "base" else key
-                raise InvalidValue(f"{what}: {said}", f"not of type {spec.type.name}", "Only for OS and DATABLOCK")
+                word = "from" if key == "base" else key
+                raise InvalidValue(f"{what}: {word}", f"not of type {spec.type.name}", "Only for OS and DATABLOCK")
 
 
 def refuse_unused_passphrase(what: str, spec: Spec, luks_secret: str) -> None:

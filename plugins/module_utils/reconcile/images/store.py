@@ -28,7 +28,7 @@ from ...storage.datastore import MIB
 from ...storage.importer import Request, Stored
 from ...sync import Item
 from .spec import DISKS, Spec
-from .work import Settings, Work, image_view, same, told_of
+from .work import Settings, Work, error_of, image_view, same
 
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:
@@ -54,7 +54,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
     except TimedOut as error:
         work.became(spec.name, image_view(image), changed=True, error=error)
     except (NebulaError, OSError) as caught:
-        problem = told_of(caught, spec, image)
+        problem = error_of(caught, spec, image)
         if request is not None and request.upload and isinstance(problem, (ChecksumMismatch, ImageRefused)):
             files.remove_file(request.source)
         try:
@@ -79,17 +79,17 @@ def _fetch(
     say = settings.say
     # What a run stored that could not tell of it: no room is taken twice.
     remove_files(image)
-    told = (lambda text: say(f"{spec.name} {text}")) if say else None
+    progress = (lambda text: say(f"{spec.name} {text}")) if say else None
     if isinstance(image.operation, Clone):
-        stored = _made_of(engine, image, spec, image.operation.image_id, told)
+        stored = _made_of(engine, image, spec, image.operation.image_id, progress)
     elif request is not None:
-        stored = importer.store(request, image.source, told)
+        stored = importer.store(request, image.source, progress)
         warnings.extend(stored.warnings)
         image = replace(image, luks_secret=_secret(image, spec, stored))
     else:
         stored = _make_empty(engine, image, spec)
     if spec.luks_secret and not image.luks_secret:
-        image, stored = _encrypt(image, spec, stored, told)
+        image, stored = _encrypt(image, spec, stored, progress)
     if image.persistent:
         datastore.protect(image.source, writable=True)
     try:
@@ -272,7 +272,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
             if same(engine, image) is not None:
                 engine.images.delete(id_of(image))
     except (NebulaError, OSError) as caught:
-        work.became(image.name, image_view(left), changed=True, error=told_of(caught, work.spec, image))
+        work.became(image.name, image_view(left), changed=True, error=error_of(caught, work.spec, image))
 
 
 def request_of(spec: Spec, kind: ImageType, settings: Settings) -> Request | None:

@@ -97,7 +97,7 @@ def same(engine: Engine, image: Image) -> Image | None:
     return now if now.uuid == image.uuid else None
 
 
-def told_of(caught: Exception, spec: Spec | None, image: Image) -> NebulaError:
+def error_of(caught: Exception, spec: Spec | None, image: Image) -> NebulaError:
     """An error of an image's file, which names the image."""
     problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
     if not isinstance(problem, NebulaError):

@@ -65,7 +65,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     _directories(root, params["catalog"] or "", changes)
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
-        driver.prepare(changes, lambda told: node.update(root, told))
+        driver.prepare(changes, lambda facts: node.update(root, facts))
     started = _daemons(driver, root, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
@@ -78,14 +78,14 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         _secrets(params, root, changes)
     method = transfer.method_of(params.get("transfer") or SHARED, root, params["catalog"] or catalog)
     key = params.get("transfer_key") or ""
-    if params.get("transfer") == transfer.AUTO and not (check_mode or transfer.can_be_told(root, key)):
+    if params.get("transfer") == transfer.AUTO and not (check_mode or transfer.can_be_found_out(root, key)):
         # A first run without the front-end: what can't be decided yet is decided by a later one.
         method = SHARED
     if method == SSH:
         transfer.present(root, key, changes)
     changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    told = {"catalog": catalog, "transfer": method, "host_keys": transfer.host_keys()}
-    return _result(changes, {**_shown(params, chosen, started), **told})
+    facts = {"catalog": catalog, "transfer": method, "host_keys": transfer.host_keys()}
+    return _result(changes, {**_shown(params, chosen, started), **facts})
 
 
 def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> None:

@@ -59,7 +59,7 @@ def keep(driver: Driver, root: str, wanted: Mapping[str, str], changes: node.Cha
         changes.did(f"secret {uuid}", "another" if uuid in there else "absent", "present")
         if not changes.check_mode:
             secrets.keep(uuid, wanted[uuid])
-            _remember(root, {uuid: _told(wanted[uuid])})
+            _remember(root, {uuid: _fingerprint_of(wanted[uuid])})
     _remove(driver, root, sorted(there - set(wanted)), changes)
     if not changes.check_mode and set(known) - set(wanted):
         node.update(
@@ -94,17 +94,17 @@ def _remove(driver: Driver, root: str, uuids: Sequence[str], changes: node.Chang
             secrets.remove(uuid)
 
 
-def _remember(root: str, told: Mapping[str, str]) -> None:
-    node.update(root, lambda before: replace(before, secrets={**before.secrets, **told}))
+def _remember(root: str, fingerprint: Mapping[str, str]) -> None:
+    node.update(root, lambda before: replace(before, secrets={**before.secrets, **fingerprint}))
 
 
-def _told(passphrase: str) -> str:
+def _fingerprint_of(passphrase: str) -> str:
     salt = os.urandom(16)
     return f"{salt.hex()}:{_derived(passphrase, salt).hex()}"
 
 
-def _is(told: str, passphrase: str) -> bool:
-    salt, _colon, derived = told.partition(":")
+def _is(fingerprint: str, passphrase: str) -> bool:
+    salt, _colon, derived = fingerprint.partition(":")
     try:
         return bool(derived) and hmac.compare_digest(_derived(passphrase, bytes.fromhex(salt)), bytes.fromhex(derived))
     except ValueError:

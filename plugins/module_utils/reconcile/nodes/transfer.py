@@ -31,13 +31,13 @@ def method_of(wanted: str, root: str, catalog: str) -> str:
     if wanted != AUTO:
         return wanted
     try:
-        told = read_limited(datastore_mark.path(root), LARGEST, follow=False).decode()
+        mark = read_limited(datastore_mark.path(root), LARGEST, follow=False).decode()
     except (NebulaError, UnicodeDecodeError):
         return SSH
-    return SHARED if told.strip() == catalog else SSH
+    return SHARED if mark.strip() == catalog else SSH
 
 
-def can_be_told(root: str, key: str) -> bool:
+def can_be_found_out(root: str, key: str) -> bool:
     """Whether the front-end's key is known: in a run without the front-end that of an earlier one."""
     return bool(key) or os.path.exists(_keys(os.path.join(root, arrivals.PLACE)))
 
@@ -45,7 +45,7 @@ def can_be_told(root: str, key: str) -> bool:
 def present(root: str, key: str, changes: node.Changes) -> None:
     """Have the front-end's key do nothing here but exchange files below `transfer`."""
     home = os.path.join(root, arrivals.PLACE)
-    if not can_be_told(root, key) and not changes.check_mode:
+    if not can_be_found_out(root, key) and not changes.check_mode:
         raise InvalidValue(
             "a node that files are sent to over ssh",
             "the front-end's key is not known",

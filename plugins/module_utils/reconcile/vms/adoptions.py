@@ -74,11 +74,11 @@ def adopt(engine: Engine, request: VmRequest, adoptions: Adoptions, hosts: Seque
     return engine.vms.adopt(vm_id, request, hosts, adoptions.foreseen)
 
 
-def told(record: VmRecord, wanted: str) -> list[str]:
+def notes_of(record: VmRecord, wanted: str) -> list[str]:
     """wanted: the state that the list wants; "" for any."""
-    said = [f"VM {record.name}: {text}" for text in record.warnings]
+    notes = [f"VM {record.name}: {text}" for text in record.warnings]
     if wanted and record.state != wanted:
-        said.append(
+        notes.append(
             f"VM {record.name} (id {record.id}) was adopted as it is, {record.state}: the next run makes it {wanted}"
         )
-    return said
+    return notes

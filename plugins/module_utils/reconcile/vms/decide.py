@@ -238,7 +238,7 @@ class _Decision:
             if _is_elsewhere(record, self.hosts, self.warnings):
                 continue
             if record.name in self.formers:
-                self.warnings.append(renames.told_spared(record))
+                self.warnings.append(renames.warning_of_spared(record))
                 continue
             if spec.state == "absent":
                 refuse_unsaved(self.engine, spec, record, "state absent", "say state: present once")
@@ -367,7 +367,7 @@ def _fulfil(
         if id_of(record) in current.adopted:
             # As it is: what the list wants of it besides is for the next run.
             outcome.before = None
-            warnings.extend(adoptions.told(current.adopted[id_of(record)], WANTED.get(spec.state, "")))
+            warnings.extend(adoptions.notes_of(current.adopted[id_of(record)], WANTED.get(spec.state, "")))
             continue
         if _is_elsewhere(record, hosts, warnings):
             continue
@@ -378,7 +378,7 @@ def _fulfil(
             continue
         _steer(engine, spec, outcome)
         _see_to_disks(engine, spec, outcome)
-        warnings.extend(renames.told(outcome.after or record, outcome.before or record))
+        warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
     if missing:

@@ -38,8 +38,8 @@ def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str
 def formers(items: Sequence[Any]) -> set[str]:
     """The names that machines of these items had, whatever else is wrong with an item. Of one that ends none is told:
     it gives no name."""
-    told = [item for item in items if isinstance(item, Mapping) and item.get("state") != "absent"]
-    return {item[KEY] for item in told if isinstance(item.get(KEY), str)}
+    staying = [item for item in items if isinstance(item, Mapping) and item.get("state") != "absent"]
+    return {item[KEY] for item in staying if isinstance(item.get(KEY), str)}
 
 
 def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], formers: Mapping[str, str]) -> None:
@@ -97,14 +97,14 @@ def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Te
     return template.with_vectors("DISK", vectors)
 
 
-def told_spared(record: VmRecord) -> str:
+def warning_of_spared(record: VmRecord) -> str:
     return (
         f"VM {record.name} (id {record.id}) is not ended: an item says {KEY}: {record.name}, and the machine did not "
         "get the new name"
     )
 
 
-def told(record: VmRecord, before: VmRecord) -> list[str]:
+def notes_of(record: VmRecord, before: VmRecord) -> list[str]:
     """A sentence for a machine whose guest does not go by its new name yet."""
     if not record.former or record.former == before.former:
         return []

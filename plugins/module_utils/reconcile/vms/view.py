@@ -77,7 +77,7 @@ def decide(
     given_up = engine.vms.given_up()
     outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
     warnings += map(str, engine.networks.spread_out())
-    warnings += given_up_told(given_up, end_given_up, hosts)
+    warnings += warnings_of_given_up(given_up, end_given_up, hosts)
     plans = engine.vms.plans(hosts, end_given_up) if with_plans else None
     returning = plans is not None and deliveries.returning(engine.images.pool(), observed)
     warnings += open_consoles(engine, observed)
@@ -192,7 +192,7 @@ def difference_view(difference: Difference) -> dict[str, Any]:
     return {key: getattr(difference, key) for key in keys}
 
 
-def given_up_told(found: Iterable[GivenUp], ending: bool, hosts: Collection[str] | None) -> list[str]:
+def warnings_of_given_up(found: Iterable[GivenUp], ending: bool, hosts: Collection[str] | None) -> list[str]:
     """A warning for each machine that was given up with its host and is there again. ending: they are powered off, on
     the hosts of this run."""
     warnings = []

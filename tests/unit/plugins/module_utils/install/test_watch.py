@@ -194,6 +194,6 @@ def test_progress_is_shown_with_what_it_is_of(watched):
     found = Watch(watched(marker=True))
     say(found.watched, f"Finishing the installation  ... 3%... 11%{FINISHED}\n... 23%{BAR}\x1b[24;49H\x1b[0m... 30%")
     assert newest(found) == "Finishing the installation ... 30%"
-    assert found._said() == [
+    assert found._last_lines() == [
         f"Finishing the installation  ... 3%... 11%{FINISHED}", "Finishing the installation ... 30%",
     ]  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_run_goes_on_with_what_is_due(made: Work, on: bool) -> None:
 def test_an_error_fails_the_task_where_it_is_to_be_told() -> None:
     error = Conflict("install debian", "it differs")
     outcome = Outcome([work(next_step.WAIT, error=error), work(next_step.MAKE, changed=True)])
-    told, kept = outcome.items(), outcome.items(told=False)
+    told, kept = outcome.items(), outcome.items(complain=False)
     assert [item.error for item in told] == [error, None] and [item.error for item in kept] == [None, None]
     assert [item.is_changed for item in told] == [item.is_changed for item in kept] == [False, True]
     assert told[1].after == {"step": "to be installed"}

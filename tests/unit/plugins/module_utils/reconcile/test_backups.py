@@ -278,7 +278,7 @@ def test_one_that_the_catalog_in_place_has_is_no_leftover():
     known = dataclasses.replace(STRANGER, known=True)
     restored = Restored("c", 9, 8, missing=("VM web (id 0)",), strangers=(known,), rested=("image demo is used",))
     assert backups._plans(restored, "remove") == {}
-    said = backups._said(restored, {"demo": "restored"}, "remove")
+    said = backups._notes(restored, {"demo": "restored"}, "remove")
     left = "left as it is (the catalog that gave way has it). To end it: virsh undefine one-7"
     assert said == [
         f"host node1 has one-7 (id 7, RUNNING), which this catalog does not know: {left}",

@@ -29,10 +29,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import (
     Work,
+    error_of,
     find,
     image_view,
     same,
-    told_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
@@ -140,19 +140,19 @@ def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
 
 def test_an_error_names_the_image_once() -> None:
     spec = spec_of({"name": "demo"})
-    assert str(told_of(Conflict("size 3", "it has 4"), spec, IMAGE)) == "image demo: size 3: it has 4"
+    assert str(error_of(Conflict("size 3", "it has 4"), spec, IMAGE)) == "image demo: size 3: it has 4"
     named = Conflict("image demo (id 3): size 3", "it has 4")
-    assert told_of(named, spec, IMAGE) is named and named.asked == "image demo (id 3): size 3"
+    assert error_of(named, spec, IMAGE) is named and named.asked == "image demo (id 3): size 3"
     # What is to be removed need not be wished for.
-    assert told_of(Conflict("removing it", "it is used"), None, IMAGE).asked == "image demo: removing it"
+    assert error_of(Conflict("removing it", "it is used"), None, IMAGE).asked == "image demo: removing it"
 
 
 def test_an_error_of_the_system_is_told_with_its_file() -> None:
-    found = told_of(OSError(errno.EACCES, "Permission denied"), None, IMAGE)
+    found = error_of(OSError(errno.EACCES, "Permission denied"), None, IMAGE)
     assert isinstance(found, NebulaError)
     assert found.asked.startswith("image demo: ") and IMAGE.source in found.asked
 
 
 def test_what_is_neither_is_not_hidden() -> None:
     with pytest.raises(KeyError):
-        told_of(KeyError("a fault"), None, IMAGE)
+        error_of(KeyError("a fault"), None, IMAGE)

@@ -71,12 +71,12 @@ def test_auto_follows_no_link(root, tmp_path):
 
 # -- made ready -------------------------------------------------------------------------------------------------------
 def test_the_key_is_known_if_it_is_given_or_was(root):
-    assert not transfer.can_be_told(str(root), "")
-    assert transfer.can_be_told(str(root), "ssh-ed25519 AAAA")
+    assert not transfer.can_be_found_out(str(root), "")
+    assert transfer.can_be_found_out(str(root), "ssh-ed25519 AAAA")
     keys = root / "transfer" / ".ssh"
     keys.mkdir(parents=True)
     (keys / "authorized_keys").touch()
-    assert transfer.can_be_told(str(root), "")
+    assert transfer.can_be_found_out(str(root), "")
 
 
 def test_without_a_key_nothing_is_made(root, no_user):

@@ -173,7 +173,7 @@ REMEDY = "nebula_end_given_up: true (end_given_up of nebula_vm) powers it off an
 )
 def test_machines_that_came_back_are_named_with_what_becomes_of_them(changes, ending, hosts, told):
     machine = GivenUp(3, "u", "old", "node1", "RUNNING", ("10.66.0.10",))
-    (text,) = view.given_up_told([dataclasses.replace(machine, **changes)], ending, hosts)
+    (text,) = view.warnings_of_given_up([dataclasses.replace(machine, **changes)], ending, hosts)
     said = text.removeprefix("Host node1 has VM old (id 3), RUNNING, which was given up: ")
     assert said == told
 
