@@ -262,6 +262,20 @@ def names_say_something(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
             yield f"{part} says nothing of what is in it"
 
 
+# Verbs that say no more of a value than that somebody uttered it: it is stated, reported, found or answered.
+VAGUE = {"said", "told", "wish"}
+# An option of nebula_image_check, and the filter that makes its value, have this name for their users.
+VAGUE_FOR_USERS = {"image_said"}
+
+
+def names_are_of_the_field(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        name = getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None)
+        name = name or (node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else None)
+        if name and name not in VAGUE_FOR_USERS and VAGUE & set(name.lower().split("_")):
+            yield f"line {getattr(node, 'lineno', 0)}: {name}; name what it is: stated, reported, found, an answer …"
+
+
 def starts_as_ansible_wants(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     if not isinstance(tree, ast.Module) or not tree.body:
         return
@@ -275,6 +289,7 @@ RULES = [
     imports_are_static,
     layers_go_left,
     modules_are_thin,
+    names_are_of_the_field,
     names_say_something,
     no_assert,
     no_xml_by_concatenation,
@@ -344,6 +359,9 @@ BAD = [
     (modules_are_thin, "plugins/modules/nebula_vm.py", "def f():\n" + "    x = 1\n" * CODE_LINES),
     (names_say_something, M + "host/utils.py", ""),
     (names_say_something, M + "common/files.py", ""),
+    (names_are_of_the_field, M + "host/files.py", "told = 1"),
+    (names_are_of_the_field, M + "host/files.py", "def f(what_was_said): pass"),
+    (names_are_of_the_field, M + "host/files.py", "class Wish: pass"),
     (starts_as_ansible_wants, M + "host/files.py", "import os"),
 ]
 GOOD = [
@@ -356,6 +374,7 @@ GOOD = [
     (layers_go_left, M + "network/links.py", "from ..model.addresses import Address\nfrom . import nat"),
     (pure_layers_are_pure, M + "model/vm.py", "import json\nfrom ..errors import NebulaError"),
     (pure_layers_are_pure, M + "host/files.py", "import os"),
+    (names_are_of_the_field, M + "host/files.py", "stated = 'said'  # told"),
     (only_the_face_knows_ansible, M + "deps.py", "from ansible.module_utils.common.respawn import respawn_module"),
     (targets_need_the_standard_library_only, M + "hypervisors/libvirt/kvm.py", "def f():\n    import libvirt"),
     (imports_are_static, M + "deps.py", "import importlib"),

@@ -29,7 +29,7 @@ from ...text import check_page
 OFFLINE, LIVE, BOTH = "offline", "live", "both"
 MODES = (OFFLINE, LIVE, BOTH)
 # What role image_check gives of a machine of each image.
-SAID = {
+REPORT_KEYS = {
     **dict.fromkeys(("console", "host_name", "injected", "snapshot", "why_not"), Key(default="")),
     **dict.fromkeys(("root_mib", "image_mib"), Key(type="int", default=0)),
 }
@@ -175,8 +175,8 @@ def _report_of(target: Target, mode: str, reports: Mapping[str, Any]) -> tuple[l
     given = reports.get(label)
     if not isinstance(given, Mapping):
         return None, ""
-    check_keys(given, SAID, f"option said: {label}")
-    values = typed(given, SAID, f"option said: {label}")
+    check_keys(given, REPORT_KEYS, f"option said: {label}")
+    values = typed(given, REPORT_KEYS, f"option said: {label}")
     why_not = values.pop("why_not")
     if why_not:
         return None, why_not
