@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -33,9 +34,10 @@ def items_of(
     once: bool = False,
 ) -> tuple[list[dict[str, Any]], list[Item]]:
     """The plural list, or the one item that the module's own options describe; and those of the list that are no items
-    of that kind ("VM", "image" …) or have the name of an earlier one, each with its error: the others are to go on.
+    of that kind ("VM", "image" …) or of whose name there are two, each with its error: the others are to go on.
 
-    once: refuse names that are there twice here; lists that are decided as a whole do it themselves."""
+    once: refuse names that are there twice here, before anything is done with either; lists that are decided as a whole
+    do it themselves."""
     given = params.get(plural)
     if given is None:
         return [{key: params.get(key) for key in single}], []
@@ -45,14 +47,13 @@ def items_of(
         raise InvalidValue(f"option {plural}", f"it is a {type(given).__name__}", "Give a list of dicts")
     items: list[dict[str, Any]] = []
     refused: list[Item] = []
-    seen: set[str] = set()
+    names = Counter(item["name"] for item in given if isinstance(item, Mapping) and isinstance(item.get("name"), str))
     for index, item in enumerate(given):
         name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
         try:
             check_keys(item, single, f"{kind} {name}" if name else f"{plural}[{index}]")
-            if once and name in seen:
+            if once and name and item.get("name") == name and names[name] > 1:
                 raise twice(f"{kind} {name}")
-            seen.update([name] if name else ())
         except InvalidValue as error:
             refused.append(Item(name or f"{plural}[{index}]", error=error, changed=False))
             continue

@@ -407,7 +407,7 @@ def run(params, check_mode):
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
     if isinstance(params["files"], str):
         params["files"] = parse_json(params["files"], "files")
-    items, refused = items_of(params, "images", KEYS, "image")
+    items, refused = items_of(params, "images", KEYS, "image", once=True)
     if not check_mode:
         datastore.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:

@@ -323,17 +323,20 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.network
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
+# What is read of a network that is to go.
+REMOVAL = {"absent": ("name", "template", "state")}
+
 
 def checked(item):
     """An item of the list with the types that the same options have outside it."""
     # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
-    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"))
+    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"), removal=REMOVAL)
 
 
 def run(params, check_mode):
     if params["undo"] is not None:
         return answered(params, check_mode, lambda engine: undo_all(engine, params["undo"], check_mode))
-    given_items, refused = items_of(params, "networks", KEYS, "network")
+    given_items, refused = items_of(params, "networks", KEYS, "network", once=True)
     items = []
     for item in given_items:
         try:

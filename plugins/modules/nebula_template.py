@@ -150,7 +150,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 
 
 def run(params, check_mode):
-    items, refused = items_of(params, "templates", KEYS, "template")
+    items, refused = items_of(params, "templates", KEYS, "template", once=True)
     with closing(open_engine(params, check_mode, create=True)) as engine, engine.session():
         done, views, warnings = apply_all(engine, items, check_mode)
     result = Result([*refused, *done], {"templates": views}, warnings)

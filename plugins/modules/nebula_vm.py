@@ -525,7 +525,7 @@ def run(params, check_mode):
     params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
     # In check mode the module may be asked for the plans to compare.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
-    items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]})
+    items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]}, once=True)
     with closing(open_engine(params, check_mode)) as engine:
         observed = observed_of(params["observed"] or [])
         # The names of unreadable items count as well.

@@ -111,7 +111,7 @@ def test_bad_items_are_told_and_the_others_done(root):
     assert set(said) == {"a/b", "x", "y", "z", "w"}
     assert "Did you mean 'IMAGE'" in said["y"]
     of_default = [str(item.error) for item in done.errors if item.name == "default"]
-    assert len(of_default) == 2 and "datastore default: the list has it twice. Keep one of the two" in of_default
+    assert of_default == ["datastore default: the list has it twice. Keep one of the two"] * 2
     assert [each["name"] for each in done.payload["datastores"]] == ["good"]
     (alone,) = run(root, datastores=[{"name": "default", "type": "FILE"}]).errors
     assert "default" in str(alone.error) and "twice" not in str(alone.error)

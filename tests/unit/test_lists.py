@@ -88,10 +88,34 @@ def test_one_mistake_has_one_wording(errors, module, plural, kind, keys, flag) -
     assert errors(module, plural, {"name": "a", "state": "abesnt"}, absent) == [
         f"{kind} a: state 'abesnt': there is no such state. Did you mean 'absent'? Known are {choices}"
     ]
-    twice = errors(module, plural, absent, absent)
-    assert set(twice) == {f"{kind} gone: the list has it twice. Keep one of the two"}
+    # Neither is done: one of them may be to remove what the other is to have.
+    twice = errors(module, plural, absent, absent, {"name": "other", "state": "absent"})
+    assert twice == [f"{kind} gone: the list has it twice. Keep one of the two"] * 2
 
 
 @pytest.mark.parametrize(("module", "plural", "kind", "keys", "flag"), LISTS)
 def test_a_state_that_is_left_blank_is_the_usual_one(errors, module, plural, kind, keys, flag) -> None:
     assert not [text for text in errors(module, plural, {"name": "a", "state": ""}) if "state" in text]
+
+
+@pytest.mark.parametrize(("module", "plural", "kind", "keys", "flag"), LISTS)
+def test_what_is_wrong_with_an_object_does_not_keep_it(errors, module, plural, kind, keys, flag) -> None:
+    """The entry that went wrong is given state: absent, with all that it said."""
+    read = {"name", "renamed_from", "template", "state", "gone", "count", "hard", "shutdown_timeout", "save_as"}
+    wrong = {
+        name: ["what", 1] for name, key in keys.items() if name not in read and key.type in ("int", "float", "dict")
+    }
+    assert wrong or kind == "template"
+    assert errors(module, plural, {**wrong, "name": "a", "state": "absent"}) == []
+
+
+@pytest.mark.parametrize(("module", "plural", "kind", "keys", "flag"), LISTS)
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_file_takes_is_an_error_of_its_item(errors, module, plural, kind, keys, flag, text) -> None:
+    if text == "\ud800" and plural not in ("hosts", "datastores", "networks"):
+        pytest.skip("the list is JSON, which can't hold that, and is refused as a whole")
+    plain = next(
+        name for name, key in keys.items() if key.type in ("str", "path") and not key.choices and name != "name"
+    )
+    (told,) = errors(module, plural, {"name": "a", plain: text}, {"name": "gone", "state": "absent"})
+    assert told.startswith(f"{kind} a")

@@ -35,8 +35,11 @@ def _content(file: Any, what: str) -> str:
     if isinstance(file, Mapping):
         if "content" in file:
             return str(file["content"])
-        raise NotFound(f"{what}: template_file {file.get('path')}", str(file.get("lost")), "Give another path")
-    path = str(file)
+        if "lost" in file:
+            raise NotFound(f"{what}: template_file {file.get('path')}", str(file["lost"]), "Give another path")
+    if not isinstance(file, str):
+        raise InvalidValue(f"{what}: template_file", f"it is a {type(file).__name__}", "Give the path of a file")
+    path = file
     if not path:
         raise InvalidValue(f"{what}: template_file ''", "the path is empty", "Give that of a file, or leave it out")
     try:

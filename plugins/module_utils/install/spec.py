@@ -129,7 +129,7 @@ def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -
     where = f"install {name}"
     if len(name) + _LONGEST_AFFIX > LONGEST:
         raise InvalidValue(where, f"the name has {len(name)} characters", f"Use {LONGEST - _LONGEST_AFFIX} at most")
-    item = typed(item, KEYS, where, _AS_GIVEN)
+    item = typed(item, KEYS, where, _AS_GIVEN, {"absent": ("name", "state")})
     state = item["state"] or "present"
     if state == "absent":
         return Spec(name, state, Iso(""), shape=Shape(name, ""))

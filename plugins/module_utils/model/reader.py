@@ -8,14 +8,18 @@ These are a key or a word that is not known, a value of another type, and two it
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValue
 from .flags import flag
 from .names import nearest
-from .numbers import whole
+from .numbers import MOST_DIGITS, whole
 from .specification import Key
+
+# A whole number as filters of Jinja give one: 3277.0.
+_POINT = re.compile(r"\.0*\Z")
 
 
 def check_keys(item: Any, known: Collection[str], where: str) -> None:
@@ -46,26 +50,41 @@ def twice(where: str) -> InvalidValue:
     return InvalidValue(where, "the list has it twice", "Keep one of the two")
 
 
-def chosen(word: Any, choices: Sequence[str], where: str, key: str) -> str:
-    """The word, if it is one of the choices; else InvalidValue names the item, the key and the word."""
+def chosen(word: Any, choices: Sequence[str], where: str, key: str, given: Any = None) -> str:
+    """The word, if it is one of the choices; else InvalidValue names the item, the key and the word. given: the word as
+    the user wrote it, where it was brought into another case since."""
     if word in choices:
         return str(word)
     remedy = _among(nearest(str(word), choices), choices)
-    raise InvalidValue(f"{where}: {key} {word!r}", f"there is no such {key}", remedy)
+    shown = word if given is None else given
+    raise InvalidValue(f"{where}: {key} {shown!r}", f"there is no such {key}", remedy)
 
 
 def typed(
-    item: Mapping[str, Any], keys: Mapping[str, Key], where: str, as_given: Collection[str] = ()
+    item: Mapping[str, Any],
+    keys: Mapping[str, Key],
+    where: str,
+    as_given: Collection[str] = (),
+    removal: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """An item of a list with the types that its table says, and its defaults; InvalidValue names the item and the key.
-    as_given: keys that have a reader of their own, to which their values go as they are.
+    as_given: keys that have a reader of their own, to which their values go as they are. removal: by each state that
+    removes the object, the keys that are read then. What else such an item says does not matter, and may be what was
+    wrong with the object.
 
     Ansible's own validator tells neither the item nor what to write instead.
     """
     result: dict[str, Any] = {name: key.default for name, key in keys.items()}
+    state = item.get("state")
+    needed = (removal or {}).get(state) if isinstance(state, str) else None
     for name, given in item.items():
-        if given is not None:
-            result[name] = given if name in as_given else value_of(given, keys[name], where, name)
+        if given is not None and (needed is None or name in needed):
+            if name not in as_given:
+                result[name] = value_of(given, keys[name], where, name)
+                continue
+            if isinstance(given, str):
+                _refuse_unwritable(given, f"{where}: {name}")
+            result[name] = given
     return result
 
 
@@ -80,13 +99,14 @@ def value_of(given: Any, key: Key, where: str, name: str) -> Any:
         return _whole(given, place, key)
     if key.type == "float":
         return _number(given, place, key)
-    if isinstance(given, str) and key.type == "list" and (not key.split or (given and key.elements == "dict")):
-        raise InvalidValue(place, "it is a str", "Give a list")
-    value = _READERS[key.type](given, place)
+    if key.type == "list":
+        value: Any = _list(given, place, key)
+    else:
+        value = _READERS[key.type](given, place)
     if key.case:
         value = value.upper() if key.case == "upper" else value.lower()
     if key.choices:
-        return chosen(value, key.choices, where, name)
+        return chosen(value, key.choices, where, name, given)
     if key.type == "list" and key.elements == "str":
         return [_text(each, place) for each in value]
     if key.type == "list" and key.options is not None:
@@ -99,16 +119,27 @@ def value_of(given: Any, key: Key, where: str, name: str) -> Any:
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
+        text = str(value)
+        _refuse_unwritable(text, where)
+        return text
     raise InvalidValue(where, f"it is a {type(value).__name__}", "Give text, in quotes")
 
 
+def _refuse_unwritable(text: str, where: str) -> None:
+    """InvalidValue for text that no file, program or database takes."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidValue(where, "it holds a NUL character, or half of a surrogate pair", "Write it without")
+
+
 def _whole(value: Any, where: str, key: Key) -> int:
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
     sign = -1 if text.startswith("-") else 1
-    number = whole(text[1:] if sign < 0 else text)
+    digits = _POINT.sub("", text[1:] if sign < 0 else text)
+    number = whole(digits)
     if number is not None and _is_within(sign * number, key):
         return sign * number
+    if digits.isascii() and digits.isdigit() and number is None:
+        raise InvalidValue(where, f"it has {len(digits)} digits", f"Write a number of at most {MOST_DIGITS} digits")
     raise InvalidValue(f"{where} {value!r}", _no("whole number", key), "Write digits only")
 
 
@@ -138,12 +169,13 @@ def _as_it_is(value: Any, _where: str) -> Any:
     return value
 
 
-def _list(value: Any, where: str) -> list[Any]:
-    if isinstance(value, str):
+def _list(value: Any, where: str, key: Key) -> list[Any]:
+    if isinstance(value, str) and key.split and (key.elements != "dict" or not value):
         return value.split(",") if value else []
     if isinstance(value, (list, tuple)):
         return list(value)
-    raise InvalidValue(where, f"it is a {type(value).__name__}", "Give a list")
+    kind = "list of dicts" if key.elements == "dict" else "list"
+    raise InvalidValue(where, f"it is a {type(value).__name__}", f"Give a {kind}")
 
 
 def _dict(value: Any, where: str) -> dict[str, Any]:
@@ -156,7 +188,6 @@ _READERS: dict[str, Any] = {
     "str": _text,
     "path": _text,
     "bool": flag,
-    "list": _list,
     "dict": _dict,
     "raw": _as_it_is,
 }

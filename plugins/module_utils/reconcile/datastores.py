@@ -34,7 +34,7 @@ def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) 
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
-    item = typed(item, KEYS, f"datastore {name}")
+    item = typed(item, KEYS, f"datastore {name}", removal={"absent": ("name", "state")})
     state = item["state"] or "present"
     found = _find(engine, name)
     before = datastore_view(found, root) if found else None

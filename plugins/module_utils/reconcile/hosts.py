@@ -11,10 +11,11 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
+from ..model import rules
 from ..model.host import Host, Overhead
 from ..model.names import check_name
 from ..model.plain import to_plain
-from ..model.reader import check_keys, typed
+from ..model.reader import check_keys, chosen, typed
 from ..model.specification import Key
 from ..model.specifications.host import KEYS
 from ..model.states import HostState
@@ -23,6 +24,7 @@ from ..sync import Item, differences
 
 # Of hypervisors the drivers know which there are.
 _AS_GIVEN = ("name", "hypervisor", "overhead")
+_REMOVAL = dict.fromkeys(("absent", "lost"), ("name", "state", "gone"))
 _OVERHEAD = {each.name: Key(type="float", least=0) for each in fields(Overhead)}
 _SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
@@ -39,7 +41,7 @@ def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
-    item = typed(item, KEYS, f"host {name}", _AS_GIVEN)
+    item = typed(item, KEYS, f"host {name}", _AS_GIVEN, _REMOVAL)
     state = item["state"] or "present"
     found: Host | None
     try:
@@ -85,15 +87,15 @@ def _checked(name: str, key: str, value: Any) -> Any:
     """The value of a key that an update sets, as the catalog keeps it."""
     where = f"host {name}"
     if key == "hypervisor":
-        return str(value)
+        return chosen(value, sorted({each.name for each in rules.RULES.values()}), where, key)
     if key == "overhead":
         check_keys(value, _OVERHEAD, f"{where}: overhead")
         read = typed(value, _OVERHEAD, f"{where}: overhead")
         return Overhead(**{part: number for part, number in read.items() if number is not None})
     if key == "attributes":
         return {vector_key(k, where): str(v) for k, v in value.items()}
-    if key.endswith("_overcommit") and value == 0:
-        raise InvalidValue(f"{where}: {key} {value!r}", "it would leave nothing to promise", "1 promises all once")
+    if key.endswith("_overcommit") and value <= 0:
+        raise InvalidValue(f"{where}: {key} {value:g}", "it would leave nothing to promise", "1 promises all once")
     return value
 
 

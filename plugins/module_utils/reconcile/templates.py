@@ -63,7 +63,7 @@ def _apply(
     warnings: list[str],
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
     """The template before and after; the same object where nothing was to be done."""
-    item = typed(item, KEYS, f"template {item.get('name') or '?'}", _AS_GIVEN)
+    item = typed(item, KEYS, f"template {_name_of(item)}", _AS_GIVEN, {"absent": ("name", "state")})
     state = item["state"] or "present"
     if state == "absent":
         name, template = check_name("template", item.get("name")), Template()
@@ -84,6 +84,16 @@ def _apply(
     if not changes(before.template, template):
         return before, before
     return before, engine.templates.update(id_of(before), template)
+
+
+def _name_of(item: Mapping[str, Any]) -> str:
+    """The name in errors: the item's, or what its template says under NAME."""
+    if item.get("name"):
+        return str(item["name"])
+    try:
+        return template_of(item)[0]
+    except NebulaError:
+        return "?"
 
 
 def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: Any, name: str) -> Item:

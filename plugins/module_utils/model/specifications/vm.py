@@ -28,6 +28,7 @@ KEYS: dict[str, Key] = {
     "save_as": Key(
         type="list",
         elements="dict",
+        split=False,
         options={
             "disk": Key(type="int", least=0, default=0),
             "image": Key(required=True),
@@ -39,6 +40,7 @@ KEYS: dict[str, Key] = {
     "disk_snapshots": Key(
         type="list",
         elements="dict",
+        split=False,
         options={
             "disk": Key(type="int", least=0, default=0),
             "name": Key(required=True),
@@ -47,7 +49,7 @@ KEYS: dict[str, Key] = {
     ),
     "inject": Key(type="list", elements="dict", option={"type": "json", "no_log": True}),
     "inject_via": Key(choices=("auto", "guestfs", "nbd", "loop")),
-    "attributes": Key(type="dict", option={"type": "json", "no_log": True}, near=("variables",)),
+    "attributes": Key(type="dict", empty=True, option={"type": "json", "no_log": True}, near=("variables",)),
     "owner": Key(type="dict", option={"type": "json", "no_log": True}),
     "host": Key(),
     "recreate": Key(type="bool", default=False),

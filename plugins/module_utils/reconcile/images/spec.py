@@ -84,7 +84,7 @@ def spec_of(item: Mapping[str, Any]) -> Spec:
     """The item, checked; InvalidValue names the image, the key and the value."""
     name = check_name("image", item.get("name"))
     what = f"image {name}"
-    given = typed(item, KEYS, what)
+    given = typed(item, KEYS, what, removal={"absent": ("name", "state", "renamed_from")})
     path = os.path.expanduser(given["path"] or "")
     if "://" in path and not is_url(path):
         shown = without_secrets(path)

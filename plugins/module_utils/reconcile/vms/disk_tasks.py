@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import InvalidValue
 from ...model.image import Image
 from ...model.names import check_name
 from ...model.plan import AGENT
@@ -39,13 +40,13 @@ def saves(item: Mapping[str, Any], where: str) -> tuple[SaveAs, ...]:
             entry["disk"],
             Image(
                 None,
-                check_name("image", entry["image"]),
+                _name("image", entry["image"], where, "save_as", index),
                 type=ImageType[entry["type"] or ImageType.CDROM.name],
                 description=entry["description"] or "",
             ),
             entry["consistency"],
         )
-        for entry in _entries(item, "save_as", where)
+        for index, entry in enumerate(_entries(item, "save_as", where))
     ]
     _refuse_twins([save.image.name for save in found], f"{where}: save_as: image")
     return tuple(found)
@@ -53,8 +54,8 @@ def saves(item: Mapping[str, Any], where: str) -> tuple[SaveAs, ...]:
 
 def disk_snapshots(item: Mapping[str, Any], where: str) -> tuple[DiskSnapshot, ...]:
     found = [
-        DiskSnapshot(entry["disk"], check_name("snapshot", entry["name"]), entry["state"])
-        for entry in _entries(item, "disk_snapshots", where)
+        DiskSnapshot(entry["disk"], _name("snapshot", entry["name"], where, "disk_snapshots", index), entry["state"])
+        for index, entry in enumerate(_entries(item, "disk_snapshots", where))
     ]
     _refuse_twins([f"{each.name} of disk {each.disk}" for each in found], f"{where}: disk_snapshots: snapshot")
     return tuple(found)
@@ -67,6 +68,14 @@ def _entries(item: Mapping[str, Any], key: str, where: str) -> list[dict[str, An
         return []
     read = value_of(given, KEYS[key], where, key)
     return [{**entry, **{name: each.get(name) for name in ("image", "name")}} for entry, each in zip(read, given)]
+
+
+def _name(kind: str, name: Any, where: str, key: str, index: int) -> str:
+    try:
+        return check_name(kind, name)
+    except InvalidValue as error:
+        error.asked = f"{where}: {key}[{index}]: {error.asked}"
+        raise
 
 
 def _refuse_twins(names: Sequence[str], where: str) -> None:

@@ -33,6 +33,7 @@ _AS_GIVEN = (
     *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics"),
     *("context_format", "context_device", "inject_via", "save_as", "disk_snapshots", "inject", "owner"),
 )
+_REMOVAL = {"absent": ("name", "state", "count", "hard", "shutdown_timeout", "save_as", "renamed_from")}
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Templates:
 def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) -> Spec:
     name = check_name("VM", item.get("name"))
     where = f"VM {name}"
-    item = typed(item, KEYS, where, _AS_GIVEN)
+    item = typed(item, KEYS, where, _AS_GIVEN, _REMOVAL)
     state = item["state"] or "running"
     check_name("VM", name.replace(INDEX, "0"))
     spec = Spec(name=name, state=state, host=item["host"] or "", recreate=item["recreate"], detach=item["detach"])

@@ -122,14 +122,15 @@ def test_a_bare_host_in_check_mode(module, tmp_path):
 
 def test_the_others_go_on_when_one_cannot_be(module):
     wrong = {**PUBLIC, "name": "Wrong", "bridge": "nbr1", "address_ranges": [{"ip": "10.66.0.1", "size": 5}]}
-    result = module(wrong, PUBLIC, {**PUBLIC, "nat": True}, {"name": "../x"}, {"name": "Dummy", "vn_mad": "dummy"})
+    twice = [{**PUBLIC, "name": "Twice", "bridge": "nbr2"}, {"name": "Twice", "state": "absent"}]
+    result = module(wrong, PUBLIC, *twice, {"name": "../x"}, {"name": "Dummy", "vn_mad": "dummy"})
     assert [n["name"] for n in result.payload["networks"]] == ["Public"]
     said = failures(result)
-    assert "network Wrong" in said[0]
-    assert "holds the gateway 10.66.0.1" in said[0]
-    assert "the list has it twice" in said[1]
-    assert "../x" in said[2]
-    assert "network Dummy" in said[3]
+    assert len(said) == 5
+    assert [text for text in said if "network Twice: the list has it twice" in text] == said[:2]
+    assert "network Wrong" in said[2] and "holds the gateway 10.66.0.1" in said[2]
+    assert "../x" in said[3]
+    assert "network Dummy" in said[4]
     assert result.changed
     assert only(module(name="Public"))["nat"] is False
 

@@ -196,7 +196,6 @@ BAD = {
     "state": ({"name": "bad", "template": TEXT, "state": "there"}, "template bad: state 'there'"),
     "absent without a name": ({"state": "absent"}, "template: the name is empty"),
     "strict": ({"name": "bad", "template": TEXT + "MEMROY = 1", "strict": True}, "did you mean MEMORY"),
-    "twice": ({"name": "good", "template": TEXT}, "template good: the list has it twice"),
 }
 
 
@@ -209,6 +208,13 @@ def test_one_bad_item_does_not_stop_the_others(module, engine, case, check):
     assert message in error
     assert [view["name"] for view in result.payload["templates"]] == ["good", "other"]
     assert [stored.name for stored in engine.templates.pool()] == ([] if check else ["good", "other"])
+
+
+def test_neither_of_two_of_one_name_is_done(module, engine):
+    module(WEB)
+    result = module({"name": "web", "state": "absent"}, WEB, {"name": "other", "template": TEXT})
+    assert failures(result) == ["template web: the list has it twice. Keep one of the two"] * 2
+    assert {stored.name for stored in engine.templates.pool()} == {"web", "other"}
 
 
 def test_a_bad_update_keeps_what_was_there(module, engine):

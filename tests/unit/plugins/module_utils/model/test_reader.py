@@ -143,3 +143,45 @@ def test_a_choice_is_taken_or_refused_by_name() -> None:
 
 def test_an_item_twice_is_named() -> None:
     assert str(twice("VM x")) == "VM x: the list has it twice. Keep one of the two"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(3277.0, 3277), ("3277.0", 3277), ("12.", 12), (" -4.00 ", -4), (0.0, 0)]
+)
+def test_a_whole_number_may_have_the_point_that_a_filter_gives_it(value: Any, number: int) -> None:
+    assert typed({"size": value}, SPEC, "image a")["size"] == number
+
+
+@pytest.mark.parametrize("value", [0.5, "1.50", float("nan"), float("inf"), 1e300, "1_000", "+5", "1e3", ".0"])
+def test_what_is_between_two_numbers_is_none_of_them(value: Any) -> None:
+    with pytest.raises(InvalidValue, match="it is not a whole number"):
+        typed({"size": value}, SPEC, "image a")
+
+
+def test_a_number_that_is_too_long_is_refused_for_that() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        typed({"size": 10**18}, SPEC, "image a")
+    assert str(caught.value) == "image a: size: it has 19 digits. Write a number of at most 18 digits"
+
+
+def test_a_word_is_shown_as_it_was_written() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        typed({"bus": "VIRTOI"}, SPEC, "image a")
+    assert "bus 'VIRTOI': there is no such bus. Did you mean 'virtio'?" in str(caught.value)
+
+
+def test_what_is_to_go_is_read_by_the_keys_that_removal_needs() -> None:
+    removal = {"absent": ("name", "state")}
+    wrong = {"name": "a", "size": "big", "disks": 5, "attributes": "x"}
+    read = typed({**wrong, "state": "absent"}, SPEC, "image a", removal=removal)
+    assert read == {**DEFAULTS, "name": "a", "state": "absent"}
+    for state in ("present", "abesnt", ["absent"], None):
+        with pytest.raises(InvalidValue):
+            typed({**wrong, "state": state}, SPEC, "image a", removal=removal)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\udc80", "\ud800x"])
+def test_text_that_nothing_takes_is_refused_wherever_it_is_read(text: str) -> None:
+    for as_given in ((), ("name",)):
+        with pytest.raises(InvalidValue, match="image a: name: it holds a NUL character, or half of a surrogate pair"):
+            typed({"name": text}, SPEC, "image a", as_given)

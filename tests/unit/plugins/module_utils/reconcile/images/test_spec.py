@@ -277,7 +277,7 @@ def test_a_recipe_has_its_packages_files_and_commands_in_order() -> None:
         ({"packages": [{"name": "x.zip", "content_base64": ""}]}, ["no .deb, .rpm or .apk"]),
         ({"packages": [{"name": "x.deb", "content_base64": "§"}]}, ["packages: x.deb: content_base64", "not base64"]),
         ({"commands": ["true", " "]}, ["commands: one of them is no text", "Give each as text"]),
-        ({"commands": ["a\0b"]}, ["commands: one of them is no text"]),
+        ({"commands": ["a\0b"]}, ["commands: it holds a NUL character"]),
         ({"files": ["/etc/motd"]}, ["files[0]: it is a str", "Give a dict with path, content,"]),
         ({"files": [{"path": "/a", "conten": ""}]}, ["files[0]: key 'conten'", "Did you mean 'content'?", "Known are"]),
         ({"files": [{"path": "etc/motd", "content": ""}]}, ["path 'etc/motd': it is no full path", "As /etc/motd"]),
