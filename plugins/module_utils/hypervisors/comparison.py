@@ -23,7 +23,7 @@ from ..model.vm import Vm
 from ..storage.datastore import disk_path, vm_directory
 from .base import Driver
 from .carry_out.forecast import Forecast
-from .inventory import qcow2_header
+from .inventory import stated
 from .record import Record, read_record
 
 MIB = 1024 * 1024
@@ -119,7 +119,7 @@ def _disk(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
         if os.path.getsize(path) < disk.size * MIB:
             yield f"has {os.path.getsize(path)} bytes, and the list says {disk.size} MiB"
         return
-    size, backing = qcow2_header(path)
+    size, backing = stated(path)
     wanted = files.backing[0][0] if files.backing else ""
     if backing != wanted:
         yield f"rests on {backing or 'nothing'}, and image {disk.image or '(none)'} is {wanted or 'nothing'}"

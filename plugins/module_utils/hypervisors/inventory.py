@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Optional, TypeVar
 
 from ..context import cache
 from ..errors import NebulaError
+from ..host.files import reader
 from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
 from ..model.plan import Observed
 from ..network import links, nat
+from ..storage import qcow2_header
 from ..storage.datastore import SYSTEM, image_directory
 from .base import Driver
 from .poll import poll
 from .record import left_behind, read_record
 
 T = TypeVar("T")
-_QCOW2 = b"QFI\xfb"
-_NAME_LENGTH = 1023
 
 
 def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
@@ -132,24 +131,15 @@ def _file(path: str, name: str) -> VmFile:
         return VmFile(name, "directory" if stat.S_ISDIR(found.st_mode) else "other")
     if not name.startswith("disk."):
         return VmFile(name, size=found.st_size)
-    size, backing = qcow2_header(path)
+    size, backing = stated(path)
     return VmFile(
         name, size=found.st_size, virtual_size=size, backing=backing, lost=bool(backing) and not os.path.isfile(backing)
     )
 
 
-def qcow2_header(path: str) -> tuple[int, str]:
-    """Bytes that a machine sees of it and the file it rests on, as a qcow2 header says; 0 and "" if there is none."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        head = os.pread(fd, 32, 0)
-        if len(head) < 32 or head[:4] != _QCOW2:
-            return 0, ""
-        offset, length = struct.unpack(">QI", head[8:20])
-        size: int = struct.unpack(">Q", head[24:32])[0]
-        if not offset or offset >= 1 << 32:
-            return size, ""
-        name = os.pread(fd, min(length, _NAME_LENGTH), offset)
-    finally:
-        os.close(fd)
-    return size, name.decode("utf-8", "replace").replace("\0", "?")
+def stated(path: str) -> tuple[int, str]:
+    """Bytes that a machine sees of it and the file it rests on, as a qcow2 header states them; 0 and "" if there is
+    none."""
+    with reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+        header = qcow2_header.Header(file)
+    return (header.size, header.backing.replace("\0", "?")) if header.whole else (0, "")

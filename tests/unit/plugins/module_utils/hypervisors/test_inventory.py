@@ -261,7 +261,7 @@ names = st.text(st.characters(min_codepoint=33, blacklist_categories=("Cs",)), m
 def test_a_header_says_what_was_written_into_it(tmp_path: Path, size: int, backing: str) -> None:
     path = tmp_path / "disk.0"
     path.write_bytes(qcow2(size, backing))
-    assert inventory.qcow2_header(str(path)) == (size, backing)
+    assert inventory.stated(str(path)) == (size, backing)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -269,11 +269,11 @@ def test_a_header_says_what_was_written_into_it(tmp_path: Path, size: int, backi
 def test_a_header_of_any_bytes_has_a_size_and_a_name_without_zeroes(tmp_path: Path, data: bytes, magic: bool) -> None:
     path = tmp_path / "disk.0"
     path.write_bytes(b"QFI\xfb" * magic + data)
-    size, backing = inventory.qcow2_header(str(path))
+    size, backing = inventory.stated(str(path))
     assert 0 <= size < 1 << 64 and "\0" not in backing and len(backing) <= 1023
 
 
 def test_a_link_in_a_disks_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "disk.0").symlink_to("/dev/zero")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
-        inventory.qcow2_header(str(tmp_path / "disk.0"))
+        inventory.stated(str(tmp_path / "disk.0"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.filter.observed import observed
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import qcow2_header
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import stated
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     KINDS,
     Bridge,
@@ -28,8 +28,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
 
@@ -253,5 +254,16 @@ def test_an_inventory_travels_as_json() -> None:
 )
 def test_a_header_that_a_guest_wrote_harms_nobody(tmp_path: Path, head: bytes, told: tuple[int, str]) -> None:
     path = tmp_path / "disk.0"
-    path.write_bytes(head)
-    assert qcow2_header(str(path)) == told
+    path.write_bytes(head and head.ljust(104, b"\0"))
+    assert stated(str(path)) == told
+
+
+@pytest.mark.parametrize(("port", "found"), [(5901, "5901"), (0, "(none)")])
+def test_graphics_on_another_port_than_the_machines_own(port: int, found: str) -> None:
+    vm = LedgerVm(
+        Vm(3, "u3", "web", "kvm", 1.0, 64, graphics=Graphics(port=5900)), "node1", "RUNNING", "RUNNING", True, 1
+    )
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, port=port)
+    differences = [text for text, _remedy in audit._domain_differences(vm, domain)]
+    assert differences == [f"its graphics are on port {found}, and its own is 5900"]
+    assert list(audit._domain_differences(vm, replace(domain, port=5900))) == []

@@ -296,3 +296,16 @@ def test_a_qemu_nbd_that_ends_instead_says_why(host):
             nbd._wait("/dev/nbd0", process, "image demo")
         assert caught.value.asked == "image demo: connecting it by qemu-nbd"
         assert caught.value.found == 'qemu-nbd: Failed to get "write" lock'
+
+
+def test_a_partition_that_comes_a_moment_later_is_waited_for(host, served, server, monkeypatch):
+    (host / "dev" / "nbd0p1").write_bytes(b"")
+    passed = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+        (host / "dev" / "nbd0p15").write_bytes(b"")
+
+    monkeypatch.setattr(nbd, "time", types.SimpleNamespace(monotonic=lambda: passed[0], sleep=sleep))
+    nbd._wait(served, server, "x")
+    assert passed[0] == 1000.0 + nbd._PAUSE
