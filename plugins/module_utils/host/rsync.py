@@ -40,7 +40,9 @@ _SSH, _STALLED, _SOCKET_IO, _FILE_IO, _PARTIAL = 255, 30, 10, 11, 23
 # Newer ones say of an ssh that did not get through only that nothing came.
 _OF_SSH = ("ssh: ", "kex_exchange_identification: ", "Connection closed by ", "Connection reset by ")
 # What ssh says of a connection that it had, and lost.
-_LOST = ("client_loop: ", "Timeout, server ")
+_LOST = ("client_loop: ", "ssh_dispatch_run_fatal: ", "Timeout, server ")
+# What rsync says where its other half is gone.
+_GONE = ("connection unexpectedly closed", "Broken pipe", "Connection reset")
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,6 @@ class Exchange:
             )
         if code == _STALLED:
             return StorageFailed(asked, f"no byte came for {STALL_SECONDS} s", "Run again: it goes on where it was")
-        lost = lost or any("connection unexpectedly closed" in line for line in lines)
+        lost = lost or any(word in line for line in lines for word in _GONE)
         remedy = "Run again: it goes on where it was" if lost or code in (_SOCKET_IO, _FILE_IO, _PARTIAL) else ""
         return CommandFailed(asked, found, remedy)

@@ -270,6 +270,7 @@ def test_a_directory_that_can_not_be_listed_is_an_error(program: Rsync, place: P
                 "client_loop: send disconnect: Broken pipe",
                 "Timeout, server 192.0.2.7 not responding.",
                 "Connection to 192.0.2.7 closed by remote host.",
+                "ssh_dispatch_run_fatal: Connection to 192.0.2.7 port 2222: Broken pipe",
             )
         ),
         (
@@ -279,6 +280,7 @@ def test_a_directory_that_can_not_be_listed_is_an_error(program: Rsync, place: P
             "unexpectedly closed",
             "Run again: it goes on where it was",
         ),
+        (12, "rsync: [sender] write error: Broken pipe (32)\n", CommandFailed, "(32)", "Run again"),
         (10, "rsync: read error: Connection reset by peer (104)\n", CommandFailed, "104", "it goes on where it was"),
         (23, "rsync: [sender] read errors mapping\n", CommandFailed, "read errors", "it goes on where it was"),
         (12, "Connection to 192.0.2.7 closed by remote host.\n", CommandFailed, "closed by remote", "it goes on"),
