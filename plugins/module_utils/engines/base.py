@@ -11,15 +11,18 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import Unsupported
-from ..model.audit import Ledger
-from ..model.backup import Copy, Restored
-from ..model.plan import Observed
-from .ports import DatastoresPort, HostsPort, ImagesPort, NetworksPort, TemplatesPort, VmsPort
+
+if TYPE_CHECKING:
+    from ..model.audit import Ledger
+    from ..model.backup import Copy, Restored
+    from ..model.plan import Observed
+    from .ports import DatastoresPort, HostsPort, ImagesPort, NetworksPort, TemplatesPort, VmsPort
 
 T = TypeVar("T")
+PORTS = ("images", "datastores", "networks", "templates", "hosts", "vms")
 
 
 class _NotThere:
@@ -33,10 +36,6 @@ class _NotThere:
             # What Python itself asks of an attribute of a class.
             raise AttributeError(verb)
         raise Unsupported(f"{self._kind}: {verb}", f"this engine has no {self._kind}")
-
-
-def _not_there(kind: str) -> Any:
-    return _NotThere(kind)
 
 
 class Engine(abc.ABC):
@@ -53,12 +52,24 @@ class Engine(abc.ABC):
     """
 
     capabilities: frozenset[str] = frozenset()
-    images: ImagesPort = _not_there("images")
-    datastores: DatastoresPort = _not_there("datastores")
-    networks: NetworksPort = _not_there("networks")
-    templates: TemplatesPort = _not_there("templates")
-    hosts: HostsPort = _not_there("hosts")
-    vms: VmsPort = _not_there("vms")
+    images: ImagesPort
+    datastores: DatastoresPort
+    networks: NetworksPort
+    templates: TemplatesPort
+    hosts: HostsPort
+    vms: VmsPort
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is no attribute yet: a port is made when it is first asked for."""
+        if name not in PORTS:
+            raise AttributeError(name)
+        port = self.port(name)
+        setattr(self, name, port)
+        return port
+
+    def port(self, kind: str) -> Any:
+        """The port for a kind of objects. An engine may make its own here, where it does not set them beforehand."""
+        return _NotThere(kind)
 
     @classmethod
     @abc.abstractmethod

@@ -12,19 +12,21 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from ..errors import Unsupported
 from ..model import defaults, rules
-from ..model.datastore import Datastore
-from ..model.device_matching import Has
-from ..model.host import Host
-from ..model.image import Image
-from ..model.lease import HeldLease
-from ..model.network import AddressRange, Network, Spread
 from ..model.owner import Owner
-from ..model.plan import GivenUp, Observed, Plan, VmOutcome
-from ..model.template import StoredTemplate, Template
+
+if TYPE_CHECKING:
+    from ..model.datastore import Datastore
+    from ..model.device_matching import Has
+    from ..model.host import Host
+    from ..model.image import Image
+    from ..model.lease import HeldLease
+    from ..model.network import AddressRange, Network, Spread
+    from ..model.plan import GivenUp, Observed, Plan, VmOutcome
+    from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
 

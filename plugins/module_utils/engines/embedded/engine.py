@@ -1,7 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded engine: the catalog in SQLite, one file per kind of object behind one interface."""
+"""The embedded engine: the catalog in SQLite, one file per kind of object behind one interface.
+
+What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with all of
+the engine would take longer than what they do.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,26 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from ...context import sources
-from ...model.audit import Ledger
-from ...model.backup import Copy, Restored
-from ...model.plan import Observed
 from ..base import Engine, T
-from .copies import above, restore, take
-from .datastores import Datastores
-from .hosts import Hosts
-from .images.verbs import Images
-from .ledger import Audit
-from .networks.verbs import Networks
 from .store import ENDED, Store, begun, remove_ended
-from .templates import Templates
-from .vms.verbs import Vms
+
+if TYPE_CHECKING:
+    from ...context.sources import Limits, Sources
+    from ...model.audit import Ledger
+    from ...model.backup import Copy, Restored
+    from ...model.plan import Observed
+    from .datastores import Datastores
+    from .hosts import Hosts
+    from .images.verbs import Images
+    from .ledger import Audit
+    from .networks.verbs import Networks
+    from .templates import Templates
+    from .vms.verbs import Vms
+
+_DECLARED = ("hosts", "datastores", "images", "networks", "templates")
 
 
 class _Unfetched(Exception):
@@ -33,21 +41,53 @@ class _Unfetched(Exception):
 
 class EmbeddedEngine(Engine):
     capabilities = frozenset(("plans", "stores_images"))
+    if TYPE_CHECKING:
+        images: Images
+        datastores: Datastores
+        networks: Networks
+        templates: Templates
+        hosts: Hosts
+        vms: Vms
 
     def __init__(
-        self, root: str, check_mode: bool = False, create: bool = False, limits: sources.Limits = sources.USUAL
+        self, root: str, check_mode: bool = False, create: bool = False, limits: Optional[Limits] = None
     ) -> None:
-        self.sources = sources.Sources(root, limits, check_mode)
+        self._root, self._limits = root, limits
         self.store = Store(root, check_mode=check_mode, create=create)
-        self.images: Images = Images(self.store)
-        self.datastores: Datastores = Datastores(self.store)
-        self.networks: Networks = Networks(self.store)
-        self.templates: Templates = Templates(self.store)
-        self.hosts: Hosts = Hosts(self.store, self.images)
-        self.vms: Vms = Vms(
-            self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time())
-        )
-        self.hosts.machines = self.vms
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The files of contexts. limits: those of nebula_vm; the usual ones for everybody else."""
+        from ...context.sources import USUAL, Sources
+
+        return Sources(self._root, self._limits or USUAL, self.store.check_mode)
+
+    def port(self, kind: str) -> Any:
+        if kind == "images":
+            from .images.verbs import Images
+
+            return Images(self.store)
+        if kind == "datastores":
+            from .datastores import Datastores
+
+            return Datastores(self.store)
+        if kind == "networks":
+            from .networks.verbs import Networks
+
+            return Networks(self.store)
+        if kind == "templates":
+            from .templates import Templates
+
+            return Templates(self.store)
+        if kind == "hosts":
+            from .hosts import Hosts
+
+            return Hosts(self.store, lambda: self.vms)
+        if kind == "vms":
+            from .vms.verbs import Vms
+
+            return Vms(self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time()))
+        return super().port(kind)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
@@ -100,40 +140,48 @@ class EmbeddedEngine(Engine):
         self.store.db.execute("RELEASE attempt")
 
     def declare(self, declared: Mapping[str, Any]) -> None:
-        for kind, table in (
-            ("hosts", self.hosts),
-            ("datastores", self.datastores),
-            ("images", self.images),
-            ("networks", self.networks),
-            ("templates", self.templates),
-        ):
+        for kind in _DECLARED:
             for item in declared.get(kind) or ():
-                table.declare(item)
+                getattr(self, kind).declare(item)
 
     def catalog(self) -> str:
         return self.store.meta("catalog")
 
     def close(self) -> None:
-        self.sources.close()
+        # Where nothing has asked for them, there are none.
+        if "sources" in vars(self):
+            self.sources.close()
         self.store.close()
 
+    @property
+    def _audit(self) -> Audit:
+        from .ledger import Audit
+
+        return Audit(self.store, self.images, self.networks, self.hosts)
+
     def ledger(self) -> Ledger:
-        return Audit(self.store, self.images, self.networks, self.hosts).ledger()
+        return self._audit.ledger()
 
     def repair(self) -> list[str]:
-        return Audit(self.store, self.images, self.networks, self.hosts).repair()
+        return self._audit.repair()
 
     def copy(self, path: str) -> Copy:
+        from .copies import take
+
         return take.take(self.store, path)
 
     @classmethod
     def look_at(cls, path: str) -> Copy:
+        from .copies import take
+
         return take.look(path)
 
     @classmethod
     def restore(
         cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
     ) -> tuple[Restored, bool, str]:
+        from .copies import above, restore, take
+
         root, now = params["root"], int(time.time())
         catalog = take.look(path).catalog if path else restore.common(observed)
         restore.refuse_others(catalog, observed)
@@ -151,11 +199,13 @@ class EmbeddedEngine(Engine):
         return restored, changed, aside
 
 
-def _limits(params: Mapping[str, Any]) -> sources.Limits:
+def _limits(params: Mapping[str, Any]) -> Optional[Limits]:
     """Of the modules, only the one that decides about machines has these options."""
     if params.get("restricted_dirs") is None:
-        return sources.USUAL
-    return sources.Limits(
+        return None
+    from ...context.sources import Limits
+
+    return Limits(
         safe=tuple(params["safe_dirs"]),
         restricted=tuple(params["restricted_dirs"]),
         validate_certs=params["validate_certs"],

@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ...errors import CatalogError, Conflict, ForeignObject, InUse
 from ...model.host import Host, Overhead
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
-from ...model.plan import Observed
 from ...model.states import HostState
 from ...model.transfer import SHARED
 from ..ports import HostsPort, Ref
 from .images.returns import coming_from
-from .images.verbs import Images
 from .references import resolve
-from .store import Store
+
+if TYPE_CHECKING:
+    from ...model.plan import Observed
+    from .store import Store
 
 COLUMNS = (
     "hypervisor",
@@ -44,13 +45,11 @@ class Machines(Protocol):
 
 
 class Hosts(HostsPort):
-    """The port for hosts. machines: set by whoever has those, as they need hosts themselves."""
+    """The port for hosts. machines: gives the port for machines, which needs hosts itself, where that is wanted."""
 
-    machines: Machines
-
-    def __init__(self, store: Store, images: Images) -> None:
+    def __init__(self, store: Store, machines: Callable[[], Machines]) -> None:
         self.store = store
-        self.images = images
+        self._machines = machines
 
     def pool(self) -> list[Host]:
         return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
@@ -114,11 +113,11 @@ class Hosts(HostsPort):
         return self._delete(host)
 
     def forget(self, ref: Ref, gone: bool = False) -> Host:
-        self.machines.forget(self.info(ref), gone)
+        self._machines().forget(self.info(ref), gone)
         return self._delete(self.info(ref))
 
     def gone(self, name: str) -> list[str]:
-        return self.machines.gone_for_good(name)
+        return self._machines().gone_for_good(name)
 
     def _delete(self, host: Host) -> Host:
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)
