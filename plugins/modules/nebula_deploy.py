@@ -219,10 +219,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
@@ -258,14 +254,24 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     reads = params["state"] in ("audited", "compared")
     # In check mode objects of earlier tasks do not exist, so there is nothing to audit.
     with opened(params["hypervisor"], check_mode and not reads) as driver:
+        # Imported where it is used: most calls only poll.
         if params["state"] == "compared" and plan is not None and driver is not None:
+            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
+            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+
             seen = audit(driver, root, host, params["catalog"] or "")
             result.payload["observed"] = shown(replace(seen, compared=compare(plan, driver, root)), check_mode)
             return result
         if plan is not None:
             if check_mode or driver is None:
+                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import (
+                    predict,
+                )
+
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
             else:
+                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
                 report = functools.partial(progress.report, word=word)
@@ -274,6 +280,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         if params["state"] == "audited" and driver is not None:
+            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+
             result.payload["observed"] = shown(audit(driver, root, host, params["catalog"] or ""), check_mode)
             return result
         observed = poll(driver, root, host, params["catalog"] or "", params["hypervisor"])
