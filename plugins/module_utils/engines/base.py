@@ -39,8 +39,8 @@ class _NotThere:
 
 
 class Engine(abc.ABC):
-    """An engine sets the ports that it has as attributes, and inherits for the others that they are Unsupported: a new
-    one is written a port at a time.
+    """An engine makes the ports that it has in port(), or sets them as attributes. It inherits for the others that they
+    are Unsupported: a new one is written a port at a time.
 
     capabilities: what this engine leaves to its callers. They ask these, never its name.
 
