@@ -262,6 +262,18 @@ def names_say_something(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
             yield f"{part} says nothing of what is in it"
 
 
+NUMBERED = re.compile(r"\?[0-9]")
+
+
+def placeholders_have_no_number(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
+    """From Python 3.14 on, sqlite3 takes ?1 for a name, and refuses values that are a sequence."""
+    if MODULE_UTILS / "engines" not in path.parents:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and NUMBERED.search(node.value):
+            yield f"line {node.lineno}: {node.value!r} has a numbered placeholder; write ? and give the value again"
+
+
 # Verbs that say no more of a value than that somebody uttered it: it is stated, reported, found or answered.
 VAGUE = {"said", "told", "wish"}
 # An option of nebula_image_check, and the filter that makes its value, have this name for their users.
@@ -294,6 +306,7 @@ RULES = [
     no_assert,
     no_xml_by_concatenation,
     only_the_face_knows_ansible,
+    placeholders_have_no_number,
     pure_layers_are_pure,
     starts_as_ansible_wants,
     targets_need_the_standard_library_only,
@@ -359,6 +372,7 @@ BAD = [
     (modules_are_thin, "plugins/modules/nebula_vm.py", "def f():\n" + "    x = 1\n" * CODE_LINES),
     (names_say_something, M + "host/utils.py", ""),
     (names_say_something, M + "common/files.py", ""),
+    (placeholders_have_no_number, M + "engines/embedded/x.py", "sql = 'SELECT ?1'"),
     (names_are_of_the_field, M + "host/files.py", "told = 1"),
     (names_are_of_the_field, M + "host/files.py", "def f(what_was_said): pass"),
     (names_are_of_the_field, M + "host/files.py", "class Wish: pass"),
@@ -374,6 +388,7 @@ GOOD = [
     (layers_go_left, M + "network/links.py", "from ..model.addresses import Address\nfrom . import nat"),
     (pure_layers_are_pure, M + "model/vm.py", "import json\nfrom ..errors import NebulaError"),
     (pure_layers_are_pure, M + "host/files.py", "import os"),
+    (placeholders_have_no_number, M + "engines/embedded/x.py", "sql = 'SELECT ? FROM a WHERE b = ?'"),
     (names_are_of_the_field, M + "host/files.py", "stated = 'said'  # told"),
     (only_the_face_knows_ansible, M + "deps.py", "from ansible.module_utils.common.respawn import respawn_module"),
     (targets_need_the_standard_library_only, M + "hypervisors/libvirt/kvm.py", "def f():\n    import libvirt"),

@@ -146,8 +146,8 @@ def _adjust(
     )
     store.db.execute(
         "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
-        " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, 'restore', ?5 FROM history WHERE vm_id = ?1",
-        (row["id"], now, row["host"], "UNKNOWN" if error else wanted, error),
+        " SELECT ?, coalesce(max(step), -1) + 1, ?, ?, ?, 'restore', ? FROM history WHERE vm_id = ?",
+        (row["id"], now, row["host"], "UNKNOWN" if error else wanted, error, row["id"]),
     )
 
 

@@ -20,16 +20,16 @@ def raise_generation(store: Store, image_id: int | None, steps: int) -> None:
 def rest(store: Store, image_id: int | None) -> None:
     """Write the state of an image whose last use, or whose copying, has ended. Nothing changes before."""
     store.db.execute(
-        "UPDATE images SET error = CASE WHEN unfinished != '' THEN ?1 ELSE error END, "
-        "state = CASE WHEN unfinished != '' THEN ?2 WHEN ?6 THEN ?3 ELSE ?4 END "
-        "WHERE id = ?5 AND NOT EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id)",
+        "UPDATE images SET error = CASE WHEN unfinished != '' THEN ? ELSE error END, "
+        "state = CASE WHEN unfinished != '' THEN ? WHEN ? THEN ? ELSE ? END "
+        "WHERE id = ? AND NOT EXISTS (SELECT 1 FROM vm_images WHERE image_id = images.id)",
         (
             NOT_FINISHED,
             int(ImageState.ERROR),
+            is_being_cloned(store, image_id),
             int(ImageState.CLONE),
             int(ImageState.READY),
             image_id,
-            is_being_cloned(store, image_id),
         ),
     )
 

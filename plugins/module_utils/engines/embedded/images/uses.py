@@ -86,9 +86,8 @@ class Uses:
         for disk_id, image_id in self.store.rows(
             "SELECT disk_id, image_id FROM vm_images WHERE vm_id = ? AND writable", vm_id
         ):
-            self.store.db.execute(
-                "UPDATE images SET size = ?1 WHERE id = ?2 AND size < ?1", (sizes().get(disk_id, 0), image_id)
-            )
+            size = sizes().get(disk_id, 0)
+            self.store.db.execute("UPDATE images SET size = ? WHERE id = ? AND size < ?", (size, image_id, size))
 
     def release(
         self,

@@ -71,7 +71,7 @@ class HeldLeases:
 
     def give_up(self, vm_id: int) -> None:
         """Hold all that the machine leases, after the machine was given up with its host."""
-        self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ?1 WHERE vm_id = ?1", (vm_id,))
+        self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ? WHERE vm_id = ?", (vm_id, vm_id))
 
     def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
         """Hold the address of one NIC of a machine that was given up and is on a node again.

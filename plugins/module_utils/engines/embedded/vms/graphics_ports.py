@@ -92,9 +92,10 @@ class GraphicsPorts:
         if port is None:
             return
         row = self.store.row(
-            "SELECT vms.id, vms.name, vms.wanted FROM vnc_ports JOIN vms ON vms.id = vm_id WHERE vnc_ports.host_id = ?1"
-            " AND port IN (?2, -?2) AND (port < 0 OR wanted = 'DONE') AND vm_id != ?3",
+            "SELECT vms.id, vms.name, vms.wanted FROM vnc_ports JOIN vms ON vms.id = vm_id WHERE vnc_ports.host_id = ?"
+            " AND port IN (?, -?) AND (port < 0 OR wanted = 'DONE') AND vm_id != ?",
             id_of(host),
+            port,
             port,
             vm_id,
         )
@@ -118,5 +119,5 @@ class GraphicsPorts:
     def _is_free(self, host: Host, port: int, vm_id: int) -> bool:
         if port in self.polls.taken_ports.get(host.name, ()):
             return False
-        taken = "SELECT 1 FROM vnc_ports WHERE host_id = ?1 AND port IN (?2, -?2) AND (port > 0 OR vm_id != ?3)"
-        return self.store.row(taken, id_of(host), port, vm_id) is None
+        taken = "SELECT 1 FROM vnc_ports WHERE host_id = ? AND port IN (?, -?) AND (port > 0 OR vm_id != ?)"
+        return self.store.row(taken, id_of(host), port, port, vm_id) is None

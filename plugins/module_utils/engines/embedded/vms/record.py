@@ -49,9 +49,9 @@ class Recording:
         if outcomes is None:
             return self._record_silence(host)
         self.rows.store.db.execute(
-            "INSERT INTO meta SELECT 'recorded/' || id, ?1 FROM hosts WHERE name = ?2 AND ?1 > 0"
+            "INSERT INTO meta SELECT 'recorded/' || id, ? FROM hosts WHERE name = ? AND ? > 0"
             " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
-            (done_number, host),
+            (done_number, host, done_number),
         )
         touched = []
         for outcome in outcomes:

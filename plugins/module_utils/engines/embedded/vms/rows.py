@@ -67,8 +67,8 @@ class VmRows:
         """Append to the histories. steps: machine, host, state, action and reason of each. now: s since the epoch."""
         self.store.db.executemany(
             "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
-            " SELECT ?1, coalesce(max(step), -1) + 1, ?2, ?3, ?4, ?5, ?6 FROM history WHERE vm_id = ?1",
-            [(vm_id, now, host, state, action, reason) for vm_id, host, state, action, reason in steps],
+            " SELECT ?, coalesce(max(step), -1) + 1, ?, ?, ?, ?, ? FROM history WHERE vm_id = ?",
+            [(vm_id, now, host, state, action, reason, vm_id) for vm_id, host, state, action, reason in steps],
         )
 
     def ever_ran(self, vm_id: int) -> bool:
