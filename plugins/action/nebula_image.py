@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image import KEYS
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import is_local, pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
@@ -30,7 +30,7 @@ LARGEST = 16 * 1024 * 1024
 MODULE = "nebula.provision.nebula_image"
 
 
-class ActionModule(ActionBase):
+class ActionModule(CallingAction):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = False

@@ -9,9 +9,9 @@ import json
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
 
 MODULE = "nebula.provision.nebula_install_wait"
@@ -19,7 +19,7 @@ MODULE = "nebula.provision.nebula_install_wait"
 SAY_SECONDS = 10.0
 
 
-class ActionModule(ActionBase):
+class ActionModule(CallingAction):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = True

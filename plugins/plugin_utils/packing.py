@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
 
 # Ansible removes the text of a no_log option from the module's result. "[]" and "{}" occur in every plan, so an empty
 # list or dict is written in a form that no plan contains.
@@ -24,7 +23,7 @@ class NotPlainError(AnsibleError):
     """A value has no form in JSON. The message names its place and its type."""
 
 
-class PackingAction(ActionBase):
+class PackingAction(CallingAction):
     """Runs the module of the task's own name with its PACKED options as JSON.
 
     no_log on a nested option garbles results and costs seconds at a thousand items; on a string it does neither.
@@ -38,13 +37,11 @@ class PackingAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        payloads.bring()
         result = self._execute_module(
             module_args=self.with_files(self.packed_arguments(), task_vars or {}),
             task_vars=task_vars,
             wrap_async=self._task.async_val,
         )
-        payloads.keep()
         return dict(result)
 
     def packed_arguments(self) -> dict[str, Any]:

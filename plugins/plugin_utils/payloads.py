@@ -29,6 +29,8 @@ from ansible.release import __version__
 VARIABLE, NO = "NEBULA_KEEP_PAYLOADS", ("0", "false", "no", "off")
 PLACE = "nebula.provision/payloads"
 OURS = "ansible_collections.nebula.provision.plugins.modules."
+# File in the run's own directory with the names of the payloads that are kept.
+KNOWN = "nebula.provision-kept"
 # Number of digests whose payloads are kept: the current one, and those of other versions and environments.
 KEPT = 4
 PLUGINS = Path(__file__).resolve().parents[1]
@@ -37,20 +39,26 @@ PLUGINS = Path(__file__).resolve().parents[1]
 def bring() -> None:
     """Put the kept payloads where Ansible looks for them in this run."""
     with contextlib.suppress(OSError):
-        place, run = _place(), _of_run()
+        run = _of_run()
+        # The digest is looked for once in a run; each task of a run is a process of its own.
+        if (run / KNOWN).exists():
+            return
+        place = _place()
         if not _is_own(place):
             return
         run.mkdir(exist_ok=True)
         for file in _payloads(place):
             _put(file, run / file.name)
+        _remember(run)
 
 
 def keep() -> None:
     """Keep the payloads that this run has packed for later runs."""
     with contextlib.suppress(OSError):
-        place, run = _place(), _of_run()
-        if not _is_allowed() or not run.is_dir():
+        run = _of_run()
+        if not _is_allowed() or not run.is_dir() or not _has_new(run):
             return
+        place = _place()
         for directory in (*reversed(place.parents[:2]), place):
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,6 +66,17 @@ def keep() -> None:
         if _is_own(place):
             for file in _payloads(run):
                 _put(file, place / file.name)
+            _remember(run)
+
+
+def _has_new(run: Path) -> bool:
+    """Return whether the run has payloads beside those that were brought to it or are kept already."""
+    known = (run / KNOWN).read_text(encoding="utf-8").split() if (run / KNOWN).exists() else []
+    return any(file.name not in known for file in _payloads(run))
+
+
+def _remember(run: Path) -> None:
+    (run / KNOWN).write_text("\n".join(file.name for file in _payloads(run)), encoding="utf-8")
 
 
 def _of_run() -> Path:

@@ -39,7 +39,9 @@ def packed(run: Path, *names: str) -> None:
 
 
 def names(directory: Path) -> list[str]:
-    return sorted(file.name for file in directory.iterdir()) if directory.is_dir() else []
+    return (
+        sorted(file.name for file in directory.iterdir() if file.name != payloads.KNOWN) if directory.is_dir() else []
+    )
 
 
 def place(home: Path) -> Path:
@@ -170,3 +172,18 @@ def test_ansible_still_packs_where_this_looks():
 
     text = Path(module_common.__file__).read_text(encoding="utf-8")
     assert "'ansiballz_cache'" in text and "DEFAULT_LOCAL_TMP" in text and "remote_module_fqn" in text
+
+
+def test_a_run_looks_once_for_what_is_kept_and_keeps_what_is_new(home, tmp_path, monkeypatch):
+    other = VM.replace("_vm-", "_host-")
+    packed(tmp_path / "first/ansiballz_cache", VM)
+    payloads.keep()
+    second = begin(tmp_path, monkeypatch, "second")
+    payloads.bring()
+    with monkeypatch.context() as without:
+        without.setattr(payloads, "_digest", lambda: pytest.fail("looked a second time"))
+        payloads.bring()
+        payloads.keep()
+    packed(second, other)
+    payloads.keep()
+    assert names(place(home)) == sorted([VM, other])

@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How our modules are called: packed once for many runs, and read by the target's Python as a whole.
+
+With pipelining Ansible gives a module to Python as a program on standard input, and Python reads a program from there
+byte by byte. That is one system call for each of some 600,000 bytes, and took as long as the rest of most of our calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+
+# What Python gets as an argument instead: it reads standard input at once, and runs that.
+READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
+
+
+class CallingAction(ActionBase):
+    """An action plugin that calls one of our modules."""
+
+    def _execute_module(self, *arguments: Any, **options: Any) -> Any:
+        payloads.bring()
+        result = super()._execute_module(*arguments, **options)
+        payloads.keep()
+        return result
+
+    def _low_level_execute_command(
+        self, cmd: str, sudoable: bool = True, in_data: Any = None, *arguments: Any, **options: Any
+    ) -> Any:
+        # Only a module has in_data. Its command ends with the interpreter, since the program comes from standard input.
+        if in_data is not None and "python" in cmd.rpartition("/")[2]:
+            cmd = f"{cmd.strip()} -c {self._connection._shell.quote(READ_ALL)}"
+        return super()._low_level_execute_command(cmd, sudoable, in_data, *arguments, **options)
