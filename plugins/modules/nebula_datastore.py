@@ -102,49 +102,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.datastore import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.datastores import apply
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls.datastore import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def run(params, check_mode):
-    items, refused = items_of(params, "datastores", KEYS, "datastore", once=True)
-    if not check_mode:
-        datastore.prepare_root(params["root"])
-    with closing(open_engine(params, check_mode, create=True)) as engine:
-        with engine.session():
-            done = [apply(engine, item, params["root"], check_mode) for item in items]
-        if check_mode:
-            # In check mode the id is rolled back, so it is not reported.
-            for item in done:
-                if item.before is None and item.after is not None:
-                    item.after = {**item.after, "id": None, "path": "", "free": None, "total": None}
-        result = Result([*refused, *done])
-        views = [item.after for item in done if item.after is not None]
-        result.payload = {"datastores": views, "catalog": engine.catalog()}
-    if params["datastores"] is None and views:
-        result.payload["datastore"] = views[0]
-    return result
-
-
-def main():
-    spec = dict(
-        argument_spec(KEYS),
-        datastores={"type": "list", "elements": "raw"},
-        **ENGINE,
-    )
-    module = AnsibleModule(
-        argument_spec=spec,
-        supports_check_mode=True,
-        required_one_of=[("name", "datastores")],
-        mutually_exclusive=[("name", "datastores")],
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

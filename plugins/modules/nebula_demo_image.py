@@ -91,60 +91,16 @@ demo_image:
     versions: {busybox-static: "1:1.35.0-4+deb12u1+b1"}
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.host.files import require_absolute
+from ansible_collections.nebula.provision.plugins.module_utils.calls.demo_image import ARGUMENTS, run
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_image
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    for option in ("dest", "cache"):
-        require_absolute(params[option], f"{option} {params[option]!r}")
-    dest, cache = Path(params["dest"]), Path(params["cache"])
-    if params["state"] == "absent":
-        return remove(dest, cache, check_mode)
-    found = demo_image.existing(dest)
-    wanted = demo_image.inputs(params["arch"])
-    if not params["force"] and found and all(found.get(key) == value for key, value in wanted.items()):
-        record = found
-    elif check_mode:
-        record = dict(wanted, sha256=None, size=None, versions={})
-    else:
-        record = demo_image.build(dest, cache, params["arch"])
-    shown = dict(record, path=str(dest))
-    return Result([Item(str(dest), found and dict(found, path=str(dest)), shown)], {"demo_image": shown})
-
-
-def remove(dest: Path, cache: Path, check_mode: bool) -> Result:
-    there = demo_image.leftovers(dest, cache)
-    if not check_mode:
-        demo_image.remove(there, cache)
-    before = {"files": [str(path) for path in there]}
-    return Result([Item(str(dest), before, {"files": []})], {"demo_image": {"path": str(dest)}})
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "dest": {"type": "path", "required": True},
-            "cache": {"type": "path", "default": "/var/cache/nebula-provision"},
-            "arch": {"type": "str", "choices": ["amd64"], "default": "amd64"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "force": {"type": "bool", "default": False},
-            **ENGINE,
-        },
-        supports_check_mode=True,
-    )
-    execute(module, run)
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -202,45 +202,31 @@ outcomes:
       version_added: 0.2.0
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
+from ansible_collections.nebula.provision.plugins.module_utils.calls.deploy import (
+    ARGUMENTS,
+    libraries,
+    opened,
+    polled,
+    shown,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, MissingDependency
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import items, plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-@contextlib.contextmanager
-def opened(name: str, check_mode: bool) -> Iterator[Optional[Driver]]:
-    """The driver; None in check mode where an earlier task would have installed or started what it needs."""
-    try:
-        driver = open_driver(name)
-    except (HypervisorError, MissingDependency):
-        if not check_mode:
-            raise
-        yield None
-        return
-    with contextlib.closing(driver):
-        yield driver
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -284,36 +270,13 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 
             result.payload["observed"] = shown(audit(driver, root, host, params["catalog"] or ""), check_mode)
             return result
-        observed = poll(driver, root, host, params["catalog"] or "", params["hypervisor"])
-        result.payload["observed"] = shown(observed, check_mode)
+        result.payload["observed"] = polled(params, driver, check_mode)
     return result
 
 
-def shown(observed: Observed, check_mode: bool) -> Any:
-    # In check mode bridges of earlier tasks do not exist, so none is reported as missing.
-    return to_plain(replace(observed, networks=None) if check_mode else observed)
-
-
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["polled", "applied", "audited", "compared"], "default": "polled"},
-            "plan": {"type": "json", "no_log": True},
-            "host": {"type": "str", "required": True},
-            "catalog": {"type": "str"},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
-            "threads": {"type": "int", "default": 0},
-            "safe_dirs": {"type": "list", "elements": "path", "default": []},
-            "restricted_dirs": {"type": "list", "elements": "path", "default": [*RESTRICTED]},
-            **ENGINE,
-            **PROGRESS,
-        },
-        required_if=[("state", "applied", ["plan"]), ("state", "compared", ["plan"])],
-        supports_check_mode=True,
-    )
-    libraries = DRIVERS[module.params["hypervisor"]].libraries
-    builds = module.params["state"] in ("applied", "compared")
-    respawn_if_missing(module, [*libraries, *(["pycdlib"] if builds else [])])
+    module = AnsibleModule(**ARGUMENTS, supports_check_mode=True)
+    respawn_if_missing(module, libraries(module.params))
     execute(module, run)
 
 

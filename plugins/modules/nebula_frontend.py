@@ -74,25 +74,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
+from ansible_collections.nebula.provision.plugins.module_utils.calls.frontend import ARGUMENTS, run
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-
-RUN = {"present": frontends.present, "repaired": frontends.repaired, "absent": frontends.absent}
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": [*RUN], "default": "present"},
-            "local": {"type": "bool", "default": False},
-            "allow_ephemeral": {"type": "bool", "default": False},
-            "transfer_key": {"type": "bool", "default": False},
-            **ENGINE,
-        },
-        supports_check_mode=True,
-    )
-    execute(module, RUN[module.params["state"]])
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

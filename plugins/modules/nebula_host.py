@@ -146,49 +146,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.access import CONSOLES
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.host import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.hosts import apply
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls.host import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def run(params, check_mode):
-    items, refused = items_of(params, "hosts", KEYS, "host", once=True)
-    with closing(open_engine(params, check_mode, create=True)) as engine:
-        with engine.session():
-            result = Result([*refused, *(apply(engine, item) for item in items)])
-            if check_mode:
-                # In check mode the id is rolled back, so it is not reported.
-                for item in result.items:
-                    if item.before is None and item.after is not None:
-                        item.after = {**item.after, "id": None}
-        views = [item.after for item in result.items if item.after is not None]
-        freed = [address for item in result.items for address in (item.before or {}).get("freed", ())]
-        result.payload = {"hosts": views, "freed": freed, "catalog": engine.catalog()}
-    if params["hosts"] is None and views:
-        result.payload["host"] = views[0]
-    return result
-
-
-def main():
-    spec = dict(
-        argument_spec(KEYS),
-        hosts={"type": "list", "elements": "raw"},
-        **ENGINE,
-    )
-    # The drivers' names. The drivers themselves stay where they are: a front-end has no use for them.
-    spec["hypervisor"]["choices"] = sorted(CONSOLES)
-    module = AnsibleModule(
-        argument_spec=spec,
-        supports_check_mode=True,
-        required_one_of=[("name", "hosts")],
-        mutually_exclusive=[("name", "hosts")],
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

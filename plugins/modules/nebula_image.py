@@ -382,88 +382,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED, Rules
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import (
-    Settings,
-    apply,
-    missing_content,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, uploads
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls.image import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def run(params, check_mode):
-    directory = datastore.image_directory(params["root"])
-    step = parse_json(params["_upload"] or "{}", "_upload")
-    if "chunk" in step:
-        return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
-    if isinstance(params["files"], str):
-        params["files"] = parse_json(params["files"], "files")
-    items, refused = items_of(params, "images", KEYS, "image", once=True)
-    if not check_mode:
-        datastore.prepare_root(params["root"])
-    with closing(open_engine(params, check_mode, create=True)) as engine:
-        # The action plugin first asks which files are missing, and then sends only these.
-        missing = missing_content(engine, items) if "ask" in step else []
-        if missing:
-            names = [spec.name for spec in missing]
-            known = {name: uploads.received(directory, identity) for name, identity in step["ask"].items()}
-            return Result(payload={"missing": names, "received": known})
-        settings = Settings(
-            check_mode=check_mode,
-            uploads={name: uploads.path_of(directory, one) for name, one in step.get("use", {}).items()},
-            lost=step.get("lost", {}),
-            wait_timeout=params["wait_timeout"],
-            stall=params["timeout"],
-            min_speed=params["min_speed"],
-            max_size=params["max_size"],
-            validate_certs=params["validate_certs"],
-            say=Reporter(params["_progress_file"]).say,
-            rules=Rules(params["restricted_dirs"], params["safe_dirs"], params["root"]),
-        )
-        done, warnings = apply(engine, items, settings)
-        if not check_mode and not engine_of(params).begun(params):
-            # The catalog was removed meanwhile, and this run may have made its directories again.
-            frontends.tidy(params)
-        result = Result([*refused, *done], warnings=warnings)
-        views = [item.after for item in done if item.after is not None]
-        result.payload = {"images": views, "catalog": engine.catalog()}
-    if params["images"] is None and views:
-        result.payload["image"] = views[0]
-    return result
-
-
-def main():
-    spec = dict(
-        argument_spec(KEYS),
-        images={"type": "json", "no_log": True},
-        validate_certs={"type": "bool", "default": True},
-        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
-        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
-        wait_timeout={"type": "int", "default": defaults.IMAGE_WAIT_SECONDS},
-        max_size={"type": "int", "default": defaults.IMAGE_MAX_SIZE},
-        safe_dirs={"type": "list", "elements": "path", "default": []},
-        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
-        # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
-        _upload={"type": "json"},
-        **PROGRESS,
-        **ENGINE,
-    )
-    module = AnsibleModule(
-        argument_spec=spec,
-        supports_check_mode=True,
-        required_one_of=[("name", "images", "_upload")],
-        mutually_exclusive=[("name", "images"), ("path", "clone_of", "from")],
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

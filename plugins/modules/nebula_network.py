@@ -307,74 +307,16 @@ errors:
   elements: dict
 """
 
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.reader import typed
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.networks import apply_all, undo_all
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
-
-# What is read of a network that is to go.
-REMOVAL = {"absent": ("name", "template", "state")}
+from ansible_collections.nebula.provision.plugins.module_utils.calls.network import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def checked(item):
-    """An item of the list with the types that the same options have outside it."""
-    # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
-    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"), removal=REMOVAL)
-
-
-def run(params, check_mode):
-    if params["undo"] is not None:
-        return answered(params, check_mode, lambda engine: undo_all(engine, params["undo"], check_mode))
-    given_items, refused = items_of(params, "networks", KEYS, "network", once=True)
-    items = []
-    for item in given_items:
-        try:
-            items.append(item if params["networks"] is None else checked(item))
-        except InvalidValue as error:
-            refused.append(Item(str(item.get("name") or "?"), error=error, changed=False))
-    result = answered(params, check_mode, lambda engine: apply_all(engine, items, check_mode), refused)
-    if params["networks"] is None and result.payload["networks"]:
-        result.payload["network"] = result.payload["networks"][0]
-    return result
-
-
-def answered(params, check_mode, work, refused=()):
-    with closing(open_engine(params, check_mode, create=True)) as engine:
-        with engine.session():
-            done, views, warnings = work(engine)
-            known = [network.uuid for network in engine.networks.pool()]
-            # The time is read within the transaction: of two runs, the one with the newer data has the later time.
-            as_of = time.time()
-        payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
-    there = [item for item in done if item.error is None and item.after is not None]
-    payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
-    return Result(items=[*refused, *done], payload=payload, warnings=warnings)
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec=dict(
-            argument_spec(KEYS),
-            networks={"type": "list", "elements": "raw"},
-            undo={"type": "list", "elements": "dict"},
-            **ENGINE,
-        ),
-        supports_check_mode=True,
-        required_one_of=[("name", "template", "networks", "undo")],
-        mutually_exclusive=[("name", "networks", "undo"), ("template", "networks", "undo")],
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

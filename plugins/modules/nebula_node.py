@@ -152,31 +152,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
+from ansible_collections.nebula.provision.plugins.module_utils.calls.node import ARGUMENTS, libraries, run
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare, transfer
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
-            "accelerator": {"type": "str", "choices": ["auto", "kvm", "qemu"], "default": "auto"},
-            "manage_services": {"type": "bool", "default": True},
-            "catalog": {"type": "str"},
-            "luks_secrets": {"type": "json", "no_log": True},
-            "transfer": {"type": "str", "choices": [*transfer.CHOICES], "default": "shared"},
-            "transfer_key": {"type": "str", "no_log": False},
-            **ENGINE,
-        },
-        supports_check_mode=True,
-    )
-    respawn_if_missing(module, [*DRIVERS[module.params["hypervisor"]].libraries, *prepare.LIBRARIES])
-    execute(module, prepare.present if module.params["state"] == "present" else prepare.absent)
+    module = AnsibleModule(**ARGUMENTS, supports_check_mode=True)
+    respawn_if_missing(module, libraries(module.params))
+    execute(module, run)
 
 
 if __name__ == "__main__":

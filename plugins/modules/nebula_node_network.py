@@ -146,80 +146,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import from_item
-from ansible_collections.nebula.provision.plugins.module_utils.network.boot import Boot
-from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Node
+from ansible_collections.nebula.provision.plugins.module_utils.calls.node_network import ARGUMENTS, run
 from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
 
-def run(params, check_mode):
-    with node_file.alone(not check_mode):
-        return carried_out(params, check_mode)
-
-
-def carried_out(params, check_mode):
-    networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
-    node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])
-    absent = params["state"] == "absent"
-    if params["node"] and not absent and not check_mode:
-        node_file.require(params["root"], params["catalog"])
-    known, as_of = params["known"], params["as_of"] or 0.0
-    if as_of and as_of < node_file.read(params["root"]).networks:
-        known = None
-    done = node.remove(networks) if absent else node.ensure(networks or [], known)
-    if node.act and as_of and any(item.before is None and item.after is not None for item in done):
-        node_file.networks_made(params["root"], as_of)
-    boot = Boot(params["root"], params["catalog"])
-    if absent and not node.left():
-        before, after = boot.remove(node.act)
-    else:
-        forecast = not node.act and any(item.before != item.after for item in done)
-        before, after = boot.keep(node.act, forecast)
-    return Result(
-        items=[
-            *(Item(f"{item.network}: {item.bridge}", item.before, item.after, item.error) for item in done),
-            *([Item("boot", before, after)] if before != after else []),
-        ],
-        payload={"links": [shown(item) for item in done], "refused": refused(networks or [], done)},
-        warnings=list(dict.fromkeys(node.warnings)),
-    )
-
-
-def refused(networks, done):
-    failed = {item.network for item in done if item.error is not None}
-    return [network.name for network in networks if network.name in failed]
-
-
-def shown(item):
-    now = item.after or {}
-    return {
-        "network": item.network,
-        "bridge": item.bridge,
-        "created": item.before is None and item.after is not None,
-        "removed": item.before is not None and item.after is None,
-        "address": now.get("address", ""),
-        "nat": now.get("nat", False),
-    }
-
-
-def main():
-    spec = dict(
-        networks={"type": "list", "elements": "dict"},
-        catalog={"type": "str", "required": True},
-        known={"type": "list", "elements": "str"},
-        as_of={"type": "float"},
-        node={"type": "bool", "default": False},
-        ignore_forward_drop={"type": "bool", "default": False},
-        state={"type": "str", "default": "present", "choices": ["present", "absent"]},
-        **ENGINE,
-    )
-    module = AnsibleModule(
-        argument_spec=spec, supports_check_mode=True, required_if=[("state", "present", ("networks",))]
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -140,43 +140,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.template import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.templates import apply_all
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls.template import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def run(params, check_mode):
-    items, refused = items_of(params, "templates", KEYS, "template", once=True)
-    with closing(open_engine(params, check_mode, create=True)) as engine, engine.session():
-        done, views, warnings = apply_all(engine, items, check_mode)
-    result = Result([*refused, *done], {"templates": views}, warnings)
-    if params["templates"] is None and views:
-        result.payload["template"] = views[0]
-    return result
-
-
-def main():
-    spec = dict(
-        argument_spec(KEYS),
-        templates={"type": "json", "no_log": True},
-        **ENGINE,
-    )
-    module = AnsibleModule(
-        argument_spec=spec,
-        supports_check_mode=True,
-        required_one_of=[("name", "template", "template_file", "templates")],
-        mutually_exclusive=[
-            ("name", "templates"),
-            ("template", "templates"),
-            ("template_file", "templates"),
-            ("template", "template_file"),
-        ],
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

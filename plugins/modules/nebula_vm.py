@@ -501,83 +501,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import RESTRICTED
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults, deliveries
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.vm import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.renames import formers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
-    as_plans,
-    decide,
-    names_in_pools,
-    observed_of,
-    vm_items,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls.vm import ARGUMENTS, run
+from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
 
 
-def run(params, check_mode):
-    packed = ("context", "attributes", "inject", "owner")
-    params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
-    # In check mode the module may be asked for the plans to compare.
-    adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
-    items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]}, once=True)
-    with closing(open_engine(params, check_mode)) as engine:
-        observed = observed_of(params["observed"] or [])
-        # The names of unreadable items count as well.
-        renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
-
-        def work():
-            if check_mode and params["declared"]:
-                engine.declare(parse_json(params["declared"], "declared"))
-            asked = (params["hosts"], params["return_plans"], params["end_given_up"])
-            return decide(engine, items, observed, *asked, adopting, renamed)
-
-        decided = engine.decide(work)
-        result = Result(
-            [*refused, *vm_items(decided.outcomes, decided.moved)], warnings=decided.warnings + decided.differs
-        )
-        result.payload = {
-            **decided.shown(params["root"], check_mode),
-            "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
-            "catalog": engine.catalog(),
-            "pools": names_in_pools(engine, None if result.errors else decided.records),
-        }
-    if decided.plans is not None:
-        result.payload["plans"] = as_plans(decided.plans)
-        result.payload["transfers"] = deliveries.lacking(decided.plans, observed)
-        result.payload["returning"] = decided.returning
-    if params["vms"] is None and len(decided.records) == 1:
-        result.payload["vm"] = result.payload["vms"][0]
-    return result
-
-
-def main():
-    spec = dict(
-        argument_spec(KEYS),
-        vms={"type": "json", "no_log": True},
-        hosts={"type": "list", "elements": "str"},
-        observed={"type": "list", "elements": "dict"},
-        end_given_up={"type": "bool", "default": False},
-        adopt={"type": "dict", "default": {}},
-        safe_dirs={"type": "list", "elements": "path", "default": []},
-        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
-        validate_certs={"type": "bool", "default": True},
-        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
-        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
-        return_plans={"type": "bool", "default": False},
-        declared={"type": "json", "no_log": True},
-        **ENGINE,
-    )
-    either = [("name", "vms")]
-    module = AnsibleModule(
-        argument_spec=spec, supports_check_mode=True, required_one_of=either, mutually_exclusive=either
-    )
-    execute(module, run)
+def main() -> None:
+    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,14 @@ from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
 
 
+def read_at_once(action: ActionBase, command: str, in_data: Any) -> str:
+    """Return the command that runs a module, so that Python reads the module at once; any other command as it is."""
+    # Only a module has in_data. Its command ends with the interpreter, since the program comes from standard input.
+    if in_data is None or READ_ALL in command or "python" not in command.rpartition("/")[2]:
+        return command
+    return f"{command.strip()} -c {action._connection._shell.quote(READ_ALL)}"
+
+
 class CallingAction(ActionBase):
     """An action plugin that calls one of our modules."""
 
@@ -31,7 +39,5 @@ class CallingAction(ActionBase):
     def _low_level_execute_command(
         self, cmd: str, sudoable: bool = True, in_data: Any = None, *arguments: Any, **options: Any
     ) -> Any:
-        # Only a module has in_data. Its command ends with the interpreter, since the program comes from standard input.
-        if in_data is not None and "python" in cmd.rpartition("/")[2]:
-            cmd = f"{cmd.strip()} -c {self._connection._shell.quote(READ_ALL)}"
-        return super()._low_level_execute_command(cmd, sudoable, in_data, *arguments, **options)
+        command = read_at_once(self, cmd, in_data)
+        return super()._low_level_execute_command(command, sudoable, in_data, *arguments, **options)

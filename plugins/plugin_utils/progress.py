@@ -22,6 +22,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import read_at_once
+
 # The longest duration of one look, in seconds: TIMES_ITS_COST times the cost of the last look, between SHORTEST and
 # LONGEST. A look ends early when the module ends.
 TIMES_ITS_COST = 20
@@ -139,6 +141,7 @@ class _Job:
         in_data = options.get("in_data")
         if not self._starts_module(cmd, in_data) or arguments:
             return self._execute(cmd, *arguments, **options)
+        cmd = read_at_once(self._action, cmd, in_data)
         job = _JOB.format(directory=shlex.quote(self._directory), command=cmd)
         start = _START.format(input="cat >&4" if in_data else ":", job=shlex.quote(job))
         result = self._execute(self._script(start + self._look()), **options)

@@ -43,6 +43,7 @@ LAYERS = [
     ("engines", "hypervisors"),
     ("arguments", "sync", "runner"),
     ("reconcile", "install"),
+    ("calls", "looking"),
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # Neighbours that must not know each other: a module joins them.
@@ -56,7 +57,7 @@ PURE_LIBRARY = {
 }  # fmt: skip
 IMPURE_CALLS = {"open", "input", "print", "uuid1", "uuid4"}
 # deps respawns into an interpreter that has a library; the others are Ansible's face.
-KNOW_ANSIBLE = {"deps", "arguments", "sync", "runner"}
+KNOW_ANSIBLE = {"deps", "arguments", "sync", "runner", "looking"}
 # May be missing on a target: imported where they are used, so that the miss is one clear error.
 OPTIONAL_LIBRARIES = {"libvirt", "libvirt_qemu", "libvirt_lxc", "pycdlib"}
 HYPERVISORS = {"kvm", "qemu", "xen", "openvz", "lxc"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.calls import image as called
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
@@ -172,17 +173,17 @@ def test_what_is_stored_is_what_was_given_and_nobody_writes_to_it(module, file):
 
 def test_the_directories_of_a_catalog_that_was_removed_meanwhile_go(module, file, tmp_path, monkeypatch):
     tidied = []
-    monkeypatch.setattr(nebula_image.frontends, "tidy", lambda params: tidied.append(params["root"]))
+    monkeypatch.setattr(called.frontends, "tidy", lambda params: tidied.append(params["root"]))
     module(check=True, name="demo", path=file)
     module(name="demo", state="absent")
     assert tidied == []
-    apply = nebula_image.apply
+    apply = called.apply
 
     def overtaken(*given):
         done = apply(*given)
         (tmp_path / "nebula" / CATALOG).unlink()
         return done
 
-    monkeypatch.setattr(nebula_image, "apply", overtaken)
+    monkeypatch.setattr(called, "apply", overtaken)
     module(name="demo", state="absent")
     assert tidied == [str(tmp_path / "nebula")]

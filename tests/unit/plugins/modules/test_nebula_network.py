@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 PUBLIC = {
@@ -28,7 +29,7 @@ ABSENT = {"name": "Public", "state": "absent"}
 @pytest.fixture
 def module(tmp_path):
     def run(*networks, check=False, **single):
-        params = dict.fromkeys([*nebula_network.KEYS, *ENGINE])
+        params = dict.fromkeys([*KEYS, *ENGINE])
         params.update(
             engine="embedded", root=str(tmp_path), networks=list(networks) or None, state="present", undo=None
         )

@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.calls.node_network import carried_out
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, units
 from ansible_collections.nebula.provision.plugins.modules import nebula_node_network
@@ -49,7 +50,7 @@ def module(options, tmp_path, monkeypatch):
     def run(*networks, check=True, **given):
         given.setdefault("catalog", CATALOG)
         params = options(nebula_node_network, root=str(root), networks=list(networks), **given)
-        return nebula_node_network.carried_out(params, check)
+        return carried_out(params, check)
 
     return run
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import READ_ALL
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import LONGEST, SHORTEST, _Job, next_look
 
 NEEDED = ("sh", "cat", "sleep", "mv", "rm", "mkdir", "setsid", "touch")
@@ -155,7 +157,7 @@ class Answers:
 
     def __init__(self, *answers, become=None):
         self.answers, self.commands, self.resets, self.said = list(answers), [], 0, []
-        connection = SimpleNamespace(become=become, reset=self.reset)
+        connection = SimpleNamespace(become=become, reset=self.reset, _shell=SimpleNamespace(quote=shlex.quote))
         action = SimpleNamespace(
             _low_level_execute_command=self.execute, _connection=connection, _used_interpreter="#!/usr/bin/python3"
         )
@@ -247,3 +249,5 @@ def test_the_modules_input_is_sent_once():
     host.answers = [host.told(*RUNNING), host.told(*DONE)]
     host.job.execute("/usr/bin/python3", in_data=b"arguments")
     assert [options for _command, options in host.commands] == [{"in_data": b"arguments"}, {}]
+    # Python reads it at once in the background, too.
+    assert READ_ALL in shlex.split(host.commands[0][0].partition("/bin/sh -c ")[2])[0]

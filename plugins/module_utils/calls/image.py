@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_image takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE, PROGRESS, items_of, parse_json
+from ..engines.registry import engine_of, open_engine
+from ..host.progress import Reporter
+from ..host.restricted import RESTRICTED, Rules
+from ..model import defaults
+from ..model.specification import argument_spec
+from ..model.specifications.image import KEYS
+from ..reconcile import frontends
+from ..reconcile.images.decide import (
+    Settings,
+    apply,
+    missing_content,
+)
+from ..runner import closing
+from ..storage import datastore, uploads
+from ..sync import Result
+
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        argument_spec(KEYS),
+        images={"type": "json", "no_log": True},
+        validate_certs={"type": "bool", "default": True},
+        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
+        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
+        wait_timeout={"type": "int", "default": defaults.IMAGE_WAIT_SECONDS},
+        max_size={"type": "int", "default": defaults.IMAGE_MAX_SIZE},
+        safe_dirs={"type": "list", "elements": "path", "default": []},
+        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
+        # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
+        _upload={"type": "json"},
+        **PROGRESS,
+        **ENGINE,
+    ),
+    "required_one_of": [("name", "images", "_upload")],
+    "mutually_exclusive": [("name", "images"), ("path", "clone_of", "from")],
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    directory = datastore.image_directory(params["root"])
+    step = parse_json(params["_upload"] or "{}", "_upload")
+    if "chunk" in step:
+        return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
+    if isinstance(params["files"], str):
+        params = {**params, "files": parse_json(params["files"], "files")}
+    items, refused = items_of(params, "images", KEYS, "image", once=True)
+    if not check_mode:
+        datastore.prepare_root(params["root"])
+    with closing(open_engine(params, check_mode, create=True)) as engine:
+        # The action plugin first asks which files are missing, and then sends only these.
+        missing = missing_content(engine, items) if "ask" in step else []
+        if missing:
+            names = [spec.name for spec in missing]
+            known = {name: uploads.received(directory, identity) for name, identity in step["ask"].items()}
+            return Result(payload={"missing": names, "received": known})
+        settings = Settings(
+            check_mode=check_mode,
+            uploads={name: uploads.path_of(directory, one) for name, one in step.get("use", {}).items()},
+            lost=step.get("lost", {}),
+            wait_timeout=params["wait_timeout"],
+            stall=params["timeout"],
+            min_speed=params["min_speed"],
+            max_size=params["max_size"],
+            validate_certs=params["validate_certs"],
+            say=Reporter(params["_progress_file"]).say,
+            rules=Rules(params["restricted_dirs"], params["safe_dirs"], params["root"]),
+        )
+        done, warnings = apply(engine, items, settings)
+        if not check_mode and not engine_of(params).begun(params):
+            # The catalog was removed meanwhile, and this run may have made its directories again.
+            frontends.tidy(params)
+        result = Result([*refused, *done], warnings=warnings)
+        views = [item.after for item in done if item.after is not None]
+        result.payload = {"images": views, "catalog": engine.catalog()}
+    if params["images"] is None and views:
+        result.payload["image"] = views[0]
+    return result

@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_node takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE
+from ..hypervisors.registry import DRIVERS
+from ..model import defaults
+from ..reconcile.nodes import prepare, transfer
+from ..sync import Result
+
+STATES = {"present": prepare.present, "absent": prepare.absent}
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        "state": {"type": "str", "choices": [*STATES], "default": "present"},
+        "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
+        "accelerator": {"type": "str", "choices": ["auto", "kvm", "qemu"], "default": "auto"},
+        "manage_services": {"type": "bool", "default": True},
+        "catalog": {"type": "str"},
+        "luks_secrets": {"type": "json", "no_log": True},
+        "transfer": {"type": "str", "choices": [*transfer.CHOICES], "default": "shared"},
+        "transfer_key": {"type": "str", "no_log": False},
+        **ENGINE,
+    }
+}
+
+
+def libraries(params: Mapping[str, Any]) -> list[str]:
+    """Return the names of the libraries that a node of this hypervisor needs."""
+    return [*DRIVERS[params["hypervisor"]].libraries, *prepare.LIBRARIES]
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    return STATES[params["state"]](params, check_mode)

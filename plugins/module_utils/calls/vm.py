@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_vm takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE, items_of, parse_json
+from ..engines.registry import open_engine
+from ..host.restricted import RESTRICTED
+from ..model import defaults, deliveries
+from ..model.specification import argument_spec
+from ..model.specifications.vm import KEYS
+from ..reconcile.vms.adoptions import Adoptions, ids_of
+from ..reconcile.vms.renames import formers
+from ..reconcile.vms.view import (
+    Decided,
+    as_plans,
+    decide,
+    names_in_pools,
+    observed_of,
+    vm_items,
+)
+from ..runner import closing
+from ..sync import Result
+
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        argument_spec(KEYS),
+        vms={"type": "json", "no_log": True},
+        hosts={"type": "list", "elements": "str"},
+        observed={"type": "list", "elements": "dict"},
+        end_given_up={"type": "bool", "default": False},
+        adopt={"type": "dict", "default": {}},
+        safe_dirs={"type": "list", "elements": "path", "default": []},
+        restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
+        validate_certs={"type": "bool", "default": True},
+        timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
+        min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
+        return_plans={"type": "bool", "default": False},
+        declared={"type": "json", "no_log": True},
+        **ENGINE,
+    ),
+    "required_one_of": [("name", "vms")],
+    "mutually_exclusive": [("name", "vms")],
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    packed = ("context", "attributes", "inject", "owner")
+    params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
+    # In check mode the module may be asked for the plans to compare.
+    adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
+    items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]}, once=True)
+    with closing(open_engine(params, check_mode)) as engine:
+        observed = observed_of(params["observed"] or [])
+        # The names of unreadable items count as well.
+        renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
+
+        def work() -> Decided:
+            if check_mode and params["declared"]:
+                engine.declare(parse_json(params["declared"], "declared"))
+            asked = (params["hosts"], params["return_plans"], params["end_given_up"])
+            return decide(engine, items, observed, *asked, adopting, renamed)
+
+        decided = engine.decide(work)
+        result = Result(
+            [*refused, *vm_items(decided.outcomes, decided.moved)], warnings=decided.warnings + decided.differs
+        )
+        result.payload = {
+            **decided.shown(params["root"], check_mode),
+            "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
+            "catalog": engine.catalog(),
+            "pools": names_in_pools(engine, None if result.errors else decided.records),
+        }
+    if decided.plans is not None:
+        result.payload["plans"] = as_plans(decided.plans)
+        result.payload["transfers"] = deliveries.lacking(decided.plans, observed)
+        result.payload["returning"] = decided.returning
+    if params["vms"] is None and len(decided.records) == 1:
+        result.payload["vm"] = result.payload["vms"][0]
+    return result
