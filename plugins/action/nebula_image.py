@@ -38,19 +38,29 @@ class ActionModule(CallingAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
+        args, files = self._arguments(task_vars)
+        result = self._go(args, files, task_vars)
+        if "images" not in self._task.args and "images" in args and len(result.get("images") or ()) == 1:
+            result["image"] = result["images"][0]
+        return result
+
+    def prepared(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the module's arguments without the files that would be sent to it."""
+        args, _files = self._arguments(variables)
+        return dict(args, _upload=json.dumps(self._upload))
+
+    def _arguments(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, LocalFile]]:
+        """Return the module's arguments, and the files of the control node that they name."""
         args = dict(self._task.args)
         single = "images" not in args
         items = [{key: args[key] for key in ITEM_KEYS & set(args)}] if single else _items(args["images"])
-        files, lost = self._local_files(items, task_vars)
+        files, lost = self._local_files(items, variables)
         # A missing file is an error of that image only; the module reports it with the errors of the others.
         self._upload = {"lost": lost} if lost else {}
         if not single or any(key in args for key in PACKED):
             args = {key: value for key, value in args.items() if key not in ITEM_KEYS}
             args["images"] = pack(items, "images")
-        result = self._go(args, files, task_vars)
-        if single and "images" in args and len(result.get("images") or ()) == 1:
-            result["image"] = result["images"][0]
-        return result
+        return args, files
 
     def _go(self, args: dict[str, Any], files: dict[str, LocalFile], task_vars: Any) -> dict[str, Any]:
         if self._task.check_mode:

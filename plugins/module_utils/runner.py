@@ -27,22 +27,31 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     # What is created holds configuration or secrets: nothing of it is anybody else's by default.
     os.umask(0o077)
     try:
-        _check_root(module.params)
+        check_root(module.params)
         result = run(module.params, module.check_mode)
     except Exception as problem:
         error = as_error(problem)
         _warn(module, unconfined.warnings())
         module.fail_json(msg=str(error), error=error.as_dict())
     _warn(module, [*result.warnings, *unconfined.warnings()])
+    answer = answer_of(result, module._diff)
+    if answer.pop("failed", False):
+        module.fail_json(**answer)
+    module.exit_json(**answer)
+
+
+def answer_of(result: Result, diff: bool) -> dict[str, Any]:
+    """Return what a module with this result tells Ansible; "failed" is there only if items failed."""
     answer: dict[str, Any] = dict(result.payload, changed=result.changed)
-    if module._diff:
+    if diff:
         answer["diff"] = result.diff()
     if result.errors:
+        answer["failed"] = True
+        answer["msg"] = summary(result.errors)
         answer["errors"] = [
             dict(item.error.as_dict(), name=item.name) for item in result.errors if item.error is not None
         ]
-        module.fail_json(msg=summary(result.errors), **answer)
-    module.exit_json(**answer)
+    return answer
 
 
 def _warn(module: AnsibleModule, texts: Sequence[str]) -> None:
@@ -50,7 +59,8 @@ def _warn(module: AnsibleModule, texts: Sequence[str]) -> None:
         module.warn(text)
 
 
-def _check_root(params: Mapping[str, Any]) -> None:
+def check_root(params: Mapping[str, Any]) -> None:
+    """Raise InvalidValue for a root that is no directory of its own."""
     if "root" not in params:
         return
     root = str(params["root"] or "")

@@ -38,11 +38,15 @@ class PackingAction(CallingAction):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         result = self._execute_module(
-            module_args=self.with_files(self.packed_arguments(), task_vars or {}),
+            module_args=self.prepared(task_vars or {}),
             task_vars=task_vars,
             wrap_async=self._task.async_val,
         )
         return dict(result)
+
+    def prepared(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the module's arguments."""
+        return self.with_files(self.packed_arguments(), variables)
 
     def packed_arguments(self) -> dict[str, Any]:
         """Return the task's arguments, with the options of PACKED as JSON text."""

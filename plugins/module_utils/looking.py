@@ -1,0 +1,140 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several modules' work in one call, where nothing of it is to be done: what a second run asks.
+
+Each module of the list is first asked what it would do, as in check mode. Where it would change nothing, it is carried
+out: then its answer and what it notes by the way are those of a call of its own. Where it would change something, or
+fails, this call ends; the roles then call the modules one by one, and they report and carry out what is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from .arguments import parse_json
+from .deps import respawn_if_missing
+from .errors import InvalidValue, NebulaError
+from .host import command
+from .runner import answer_of, as_error, check_root, execute
+from .sync import Item, Result
+
+OPTIONS: dict[str, Any] = {
+    "known": {"type": "dict", "default": {}},
+    "calls": {"type": "json", "no_log": True},
+    "packages": {"type": "list", "elements": "str", "default": []},
+}
+# Seconds for dpkg-query, which reads one file.
+PACKAGES_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a module takes and does, as a file of calls/ has it. at_once: it is not asked first, because it only reads,
+    or because what it decides is what its caller wants."""
+
+    arguments: Mapping[str, Any]
+    run: Callable[[Mapping[str, Any], bool], Result]
+    libraries: Callable[[Mapping[str, Any]], list[str]] = lambda _params: []
+    at_once: bool = False
+
+
+# A module's name, and what imports its file of calls/: only those that are asked for are imported.
+Calls = Mapping[str, Callable[[], Call]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A module that is to be called. name: under which its answer is returned. params: as its specification has."""
+
+    name: str
+    call: Call
+    params: Mapping[str, Any]
+
+
+def main(module: AnsibleModule, known: Calls) -> None:
+    """Carry out a module that looks, and end."""
+    params = module.params
+    try:
+        asked = asked_of(params["calls"] or "[]", known)
+    except Exception as problem:
+        module.exit_json(changed=False, answers={}, differs=str(as_error(problem)))
+    respawn_if_missing(module, libraries(asked))
+    execute(module, lambda _params, check_mode: look(asked, params["packages"], check_mode, module._diff))
+
+
+def asked_of(text: str, known: Calls) -> list[Asked]:
+    """Read option calls: a list of {name, module, options}. Raises InvalidValue for what a module does not take."""
+    found = []
+    for entry in parse_json(text, "calls"):
+        call = known[entry["module"]]()
+        validated = ArgumentSpecValidator(**call.arguments).validate(entry["options"])
+        if validated.error_messages:
+            raise InvalidValue(
+                f"module {entry['module']}", "; ".join(validated.error_messages), "Correct the variables of its role"
+            )
+        found.append(Asked(entry["name"], call, validated.validated_parameters))
+    return found
+
+
+def libraries(asked: Sequence[Asked]) -> list[str]:
+    """Return the names of the Python libraries that these calls need."""
+    return list(dict.fromkeys(name for one in asked for name in one.call.libraries(one.params)))
+
+
+def look(asked: Sequence[Asked], packages: Sequence[str], check_mode: bool, diff: bool) -> Result:
+    """Return the modules' answers, and what differs ("" if nothing does)."""
+    answers: dict[str, Any] = {}
+    warnings: list[str] = []
+    items: list[Item] = []
+    differs = _lacking(packages)
+    for one in () if differs else asked:
+        answer, told = _ask(one, check_mode, diff)
+        answers[one.name] = {**answer, "warnings": told}
+        if not one.call.at_once:
+            warnings += told
+        if answer.get("failed") or answer["changed"]:
+            if not (one.call.at_once or check_mode or answer.get("failed")):
+                # Something of it was changed by others between the question and the call.
+                items.append(Item(one.name, changed=True))
+            differs = f"{one.name}: {answer.get('msg') or 'something is to be done'}"
+            break
+    return Result(items, payload={"answers": answers, "differs": differs}, warnings=warnings)
+
+
+def _ask(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str]]:
+    if not one.call.at_once and not check_mode:
+        foreseen, _warnings = _carry_out(one, True, diff)
+        if foreseen.get("failed") or foreseen["changed"]:
+            return foreseen, []
+    return _carry_out(one, check_mode, diff)
+
+
+def _carry_out(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str]]:
+    try:
+        check_root(one.params)
+        result = one.call.run(one.params, check_mode)
+    except Exception as problem:
+        error = as_error(problem)
+        return {"failed": True, "changed": False, "msg": str(error), "error": error.as_dict()}, []
+    return answer_of(result, diff), result.warnings
+
+
+def _lacking(packages: Sequence[str]) -> str:
+    """Return which of the distribution's packages are not installed, as far as dpkg knows."""
+    if not packages:
+        return ""
+    try:
+        argv = [command.find("dpkg-query"), "--show", "--showformat=${db:Status-Status} ${Package}\n", *packages]
+        # It exits with 1 if it does not know a package.
+        listed = command.run(argv, timeout=PACKAGES_SECONDS, check=False).stdout.splitlines()
+    except NebulaError as error:
+        return f"packages: {error}"
+    installed = {line.partition(" ")[2] for line in listed if line.startswith("installed ")}
+    missing = [name for name in packages if name not in installed]
+    return f"packages: {', '.join(missing)}" if missing else ""

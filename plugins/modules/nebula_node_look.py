@@ -1,0 +1,71 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nebula_node_look
+short_description: Whether a node is as the variables of the roles say
+version_added: 0.2.0
+description:
+  - Asks all modules that the roles call on a node whether they have something to do, and polls its virtual machines.
+  - Where nothing is to be done, this one call has done what those tasks do, and its answers are theirs. Where something
+    is, it says what, and changes nothing of it.
+  - It reads the tasks of this collection's roles, so it is of use to its playbook site only.
+options:
+  known:
+    description: Variables that those tasks find set by earlier ones.
+    type: dict
+    default: {}
+  calls:
+    description: The tasks' modules and options. The action plugin gives them. Not for use in tasks.
+    type: json
+  packages:
+    description:
+      - Packages of the distribution that have to be installed. The action plugin gives them. Not for use in tasks.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - nebula.provision.attributes
+author:
+  - nebula.provision contributors (@nebula-provision)
+"""
+
+EXAMPLES = r"""
+- name: Look at each node
+  nebula.provision.nebula_node_look:
+    known: "{{ looked.facts }}"
+"""
+
+RETURN = r"""
+differs:
+  description: Whose task has something to do, and what. Empty if nothing is to be done.
+  returned: always
+  type: str
+facts:
+  description: Results by the names under which the roles' tasks register them.
+  returned: always
+  type: dict
+answers:
+  description: Answers of the modules.
+  returned: always
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+# First: whatever of ours is imported after it comes compiled.
+from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
+from ansible_collections.nebula.provision.plugins.module_utils.calls.node_look import ARGUMENTS, CALLS
+from ansible_collections.nebula.provision.plugins.module_utils.looking import main as look
+
+
+def main() -> None:
+    look(AnsibleModule(**ARGUMENTS, supports_check_mode=True), CALLS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roles' tasks would call, asked of all their modules in one call (module_utils/looking.py).
+
+Options, conditions and defaults stay in the roles alone. Here the tasks are read from the roles' files, and filled in
+as Ansible would fill them in when the role runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible import template
+from ansible.plugins.loader import lookup_loader
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+NAMESPACE = "nebula.provision."
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module that a task of a role calls, in a file of its tasks. packages: the variable with the packages that the
+    role installs before. unless: a condition under which the role does more than this one call. on_frontend: the role
+    runs on the front-end itself, with its variables."""
+
+    role: str
+    module: str
+    file: str = "main"
+    packages: str = ""
+    unless: str = ""
+    on_frontend: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """parts: what is called, in turn. facts: (role, name) of what a role sets by set_fact from the answers. checked:
+    the roles whose variables have to be as their specification says."""
+
+    parts: Sequence[Part]
+    facts: Sequence[tuple[str, str]] = ()
+    checked: Sequence[str] = ()
+
+
+CATALOG = Look(
+    (
+        Part("frontend", "nebula_frontend", packages="nebula_frontend_packages", on_frontend=True),
+        Part("demo_image", "nebula_demo_image", packages="__nebula_demo_packages", on_frontend=True),
+        Part("network", "nebula_network"),
+        Part("image", "nebula_datastore"),
+        Part("image", "nebula_image"),
+        Part("template", "nebula_template"),
+    ),
+    checked=("frontend", "demo_image", "image", "template"),
+)
+NODE = Look(
+    (
+        Part("node", "nebula_node", packages="nebula_node_packages"),
+        Part("network", "nebula_node_network"),
+        Part("vm", "nebula_deploy", "decide", unless="nebula_adopt_unknown | length > 0"),
+    ),
+    facts=(("node", "__nebula_host"),),
+    checked=("node", "network", "vm", "verify"),
+)
+MACHINES = Look((Part("node", "nebula_host"), Part("vm", "nebula_vm", "decide")))
+
+
+class NotLooked(Exception):
+    """Something can't be asked in this way. The roles do what is to be done, and say what is wrong."""
+
+
+@dataclass
+class Task:
+    """A task of a role's file. variables: its own and those of the blocks around it."""
+
+    options: Mapping[str, Any]
+    conditions: list[Any] = field(default_factory=list)
+    variables: dict[str, Any] = field(default_factory=dict)
+    register: str = ""
+
+
+class LookingAction(CallingAction):
+    """Asks the modules of LOOK, all in one call."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def look(self, wanted: Look, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the module's result, with facts: its answers, by the names under which the roles' tasks register them."""
+        known = untrusted(dict(self._task.args.get("known") or {}))
+        roles = _Roles(self._loader, self._templar, {**task_vars, **known})
+        try:
+            calls = [call for part in wanted.parts for call in self._calls(part, roles)]
+            packages = [name for part in wanted.parts for name in roles.packages(part)]
+            for role in wanted.checked:
+                roles.check(role, next((part for part in wanted.parts if part.role == role), None))
+            given = {**options, "calls": pack(calls, "calls"), "packages": packages}
+        except NotLooked as problem:
+            return {"changed": False, "differs": str(problem), "facts": {}, "answers": {}}
+        except Exception as error:
+            # Whatever it is, the role meets it, too, and says more. Of Ansible's own message only names are taken.
+            return {"changed": False, "differs": why_not(error), "facts": {}, "answers": {}}
+        result = dict(self._execute_module(module_args=given, task_vars=task_vars))
+        result.setdefault("differs", str(result.get("msg") or "the module did not answer"))
+        found = {call["name"]: result.get("answers", {}).get(call["name"]) for call in calls}
+        facts = {**known, **{name: answer for name, answer in found.items() if answer is not None}}
+        if not result["differs"]:
+            for role, name in wanted.facts:
+                facts[name] = roles.fact(role, name, facts)
+        result["facts"] = facts
+        # These are large, and each is shown by the role's own task where something is done.
+        result["_ansible_verbose_override"] = True
+        return result
+
+    def _calls(self, part: Part, roles: _Roles) -> Iterator[dict[str, Any]]:
+        """Yield name, module and options of the part's call, if its conditions hold."""
+        task = roles.task(part)
+        variables = roles.variables_of(part, task)
+        if part.unless and roles.holds([part.unless], variables):
+            raise NotLooked(f"{part.module}: {part.unless}")
+        # What the tasks before it register is there when it runs.
+        roles.expect(task.register)
+        if not roles.holds(task.conditions, variables):
+            return
+        new_task = self._task.copy()
+        new_task.args = roles.filled_in(task.options, variables)
+        templar = self._templar.copy_with_new_env(available_variables=variables)
+        action = self._shared_loader_obj.action_loader.get(
+            NAMESPACE + part.module,
+            task=new_task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        yield {"name": task.register, "module": part.module, "options": action.prepared(variables)}
+
+
+class _Roles:
+    """The tasks and variables of the roles, filled in for one host."""
+
+    def __init__(self, loader: Any, templar: Any, variables: Mapping[str, Any]) -> None:
+        self._loader = loader
+        self._templar = templar
+        self._variables = dict(variables)
+        self._expected: dict[str, Any] = {}
+        names = sorted(role.name for role in ROLES.iterdir() if (role / "defaults/main.yml").is_file())
+        # A play that has these roles sees the defaults of all of them.
+        self._defaults = {key: value for name in names for key, value in self._load(name, "defaults").items()}
+
+    def task(self, part: Part) -> Task:
+        """Return the first task of the role's file that calls the module."""
+        for task in _walk(self._load(part.role, "tasks", part.file), NAMESPACE + part.module, Task({})):
+            return task
+        raise NotLooked(f"role {part.role} has no task {part.module}")
+
+    def fact(self, role: str, name: str, facts: Mapping[str, Any]) -> Any:
+        """Return what the role's set_fact makes of the answers."""
+        for task in _walk(self._load(role, "tasks"), "ansible.builtin.set_fact", Task({})):
+            if name in task.options:
+                variables = {**self.variables_of(Part(role, ""), task), **untrusted(dict(facts))}
+                return self.filled_in({name: task.options[name]}, variables)[name]
+        raise NotLooked(f"role {role} does not set {name}")
+
+    def packages(self, part: Part) -> list[str]:
+        """Return the packages that the role installs before the part's task."""
+        if not part.packages:
+            return []
+        task = self.task(part)
+        variables = self.variables_of(part, task)
+        if not self.holds([*task.conditions, "nebula_manage_packages | bool"], variables):
+            return []
+        return [str(name) for name in self._templar_of(variables).template(variables[part.packages])]
+
+    def check(self, role: str, part: Part | None) -> None:
+        """Raise NotLooked if variables of the role can't be filled in, or are of another kind than it takes."""
+        variables = self.variables_of(part or Part(role, ""), Task({}))
+        for name in ("unresolved", "unfit"):
+            lookup = lookup_loader.get(NAMESPACE + name, loader=self._loader, templar=self._templar_of(variables))
+            problems = lookup.run([], variables=variables, role=role)
+            if problems:
+                raise NotLooked("; ".join(problems))
+
+    def variables_of(self, part: Part, task: Task) -> dict[str, Any]:
+        """Return the variables that a task of this part sees, least of all the defaults."""
+        own = self._variables
+        if part.on_frontend:
+            own = {**own, **own["hostvars"].raw_get(own["groups"]["nebula_frontend"][0])}
+        return {**self._defaults, **own, **self._load(part.role, "vars"), **self._expected, **task.variables}
+
+    def expect(self, register: str) -> None:
+        self._expected.setdefault(register, {})
+
+    def holds(self, conditions: Sequence[Any], variables: Mapping[str, Any]) -> bool:
+        templar = self._templar_of(variables)
+        return all(_holds(condition, templar, self._loader, variables) for condition in conditions)
+
+    def filled_in(self, options: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options without those that their template omits."""
+        templar = self._templar_of(variables)
+        found = {}
+        for name, value in options.items():
+            try:
+                filled = templar.template(value)
+            except Exception as error:
+                if type(error).__name__ != "AnsibleValueOmittedError":
+                    raise
+                continue
+            if filled != variables.get("omit", NAMESPACE):
+                found[name] = filled
+        return found
+
+    def _templar_of(self, variables: Mapping[str, Any]) -> Any:
+        return self._templar.copy_with_new_env(available_variables=dict(variables))
+
+    def _load(self, role: str, part: str, name: str = "main") -> Any:
+        file = ROLES / role / part / f"{name}.yml"
+        if not file.is_file():
+            return {}
+        try:
+            return self._loader.load_from_file(str(file), trusted_as_template=True) or {}
+        except TypeError:
+            # ansible-core before 2.19 takes each text of a file for a template.
+            return self._loader.load_from_file(str(file)) or {}
+
+
+def _walk(tasks: Sequence[Mapping[str, Any]], action: str, around: Task) -> Iterator[Task]:
+    for task in tasks:
+        conditions = task.get("when", [])
+        inner = Task(
+            task.get(action) or {},
+            [*around.conditions, *(conditions if isinstance(conditions, list) else [conditions])],
+            {**around.variables, **task.get("vars", {})},
+            str(task.get("register") or ""),
+        )
+        if action in task:
+            yield inner
+        for part in ("block", "rescue", "always"):
+            yield from _walk(task.get(part, ()), action, inner)
+
+
+if hasattr(template.Templar, "evaluate_conditional"):
+
+    def _holds(condition: Any, templar: Any, _loader: Any, _variables: Mapping[str, Any]) -> bool:
+        # A condition of this collection's own files, or of the table above.
+        return bool(templar.evaluate_conditional(_as_template(condition)))
+
+    def _as_template(text: Any) -> Any:
+        return template.trust_as_template(text) if isinstance(text, str) else text
+
+else:
+    from ansible.playbook.conditional import Conditional
+
+    def _holds(condition: Any, templar: Any, loader: Any, variables: Mapping[str, Any]) -> bool:
+        conditional = Conditional(loader=loader)
+        conditional.when = [condition]
+        return bool(conditional.evaluate_conditional(templar, dict(variables)))
