@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .arguments import parse_json
@@ -57,8 +56,8 @@ class Asked:
     params: Mapping[str, Any]
 
 
-def main(module: AnsibleModule, known: Calls) -> None:
-    """Carry out a module that looks, and end."""
+def main(module: Any, known: Calls) -> None:
+    """Carry out a module that looks, and end. module: the AnsibleModule, its arguments parsed."""
     params = module.params
     try:
         asked = asked_of(params["calls"] or "[]", known)
@@ -94,25 +93,27 @@ def look(asked: Sequence[Asked], packages: Sequence[str], check_mode: bool, diff
     items: list[Item] = []
     differs = _lacking(packages)
     for one in () if differs else asked:
-        answer, told = _ask(one, check_mode, diff)
-        answers[one.name] = {**answer, "warnings": told}
+        answer, warned, is_carried_out = _ask(one, check_mode, diff)
+        answers[one.name] = {**answer, "warnings": warned}
         if not one.call.at_once:
-            warnings += told
+            warnings += warned
         if answer.get("failed") or answer["changed"]:
-            if not (one.call.at_once or check_mode or answer.get("failed")):
-                # Something of it was changed by others between the question and the call.
-                items.append(Item(one.name, changed=True))
             differs = f"{one.name}: {answer.get('msg') or 'something is to be done'}"
+            if is_carried_out and answer["changed"] and not one.call.at_once:
+                # Others changed something of it between the question and the call.
+                items.append(Item(one.name, changed=True))
             break
     return Result(items, payload={"answers": answers, "differs": differs}, warnings=warnings)
 
 
-def _ask(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str]]:
-    if not one.call.at_once and not check_mode:
-        foreseen, _warnings = _carry_out(one, True, diff)
-        if foreseen.get("failed") or foreseen["changed"]:
-            return foreseen, []
-    return _carry_out(one, check_mode, diff)
+def _ask(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str], bool]:
+    """Return the module's answer, its warnings, and whether it was carried out."""
+    if not one.call.at_once:
+        answer, warned = _carry_out(one, True, diff)
+        if check_mode or answer.get("failed") or answer["changed"]:
+            return answer, warned, False
+    answer, warned = _carry_out(one, check_mode, diff)
+    return answer, warned, not check_mode
 
 
 def _carry_out(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str]]:

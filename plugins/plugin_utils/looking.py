@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible import template
-from ansible.plugins.loader import lookup_loader
 
+from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
@@ -95,14 +95,14 @@ class LookingAction(CallingAction):
     _supports_async = False
 
     def look(self, wanted: Look, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the module's result, with facts: its answers, by the names under which the roles' tasks register them."""
+        """Return the module's result, with facts: its answers by the names under which the roles register them."""
         known = untrusted(dict(self._task.args.get("known") or {}))
         roles = _Roles(self._loader, self._templar, {**task_vars, **known})
         try:
-            calls = [call for part in wanted.parts for call in self._calls(part, roles)]
-            packages = [name for part in wanted.parts for name in roles.packages(part)]
             for role in wanted.checked:
                 roles.check(role, next((part for part in wanted.parts if part.role == role), None))
+            calls = [call for part in wanted.parts for call in self._calls(part, roles)]
+            packages = [name for part in wanted.parts for name in roles.packages(part)]
             given = {**options, "calls": pack(calls, "calls"), "packages": packages}
         except NotLooked as problem:
             return {"changed": False, "differs": str(problem), "facts": {}, "answers": {}}
@@ -177,7 +177,8 @@ class _Roles:
         if not part.packages:
             return []
         task = self.task(part)
-        variables = self.variables_of(part, task)
+        # Role node installs packages for other roles, too, and names those that several of them need.
+        variables = {**self._load("node", "vars"), **self.variables_of(part, task)}
         if not self.holds([*task.conditions, "nebula_manage_packages | bool"], variables):
             return []
         return [str(name) for name in self._templar_of(variables).template(variables[part.packages])]
@@ -185,9 +186,9 @@ class _Roles:
     def check(self, role: str, part: Part | None) -> None:
         """Raise NotLooked if variables of the role can't be filled in, or are of another kind than it takes."""
         variables = self.variables_of(part or Part(role, ""), Task({}))
-        for name in ("unresolved", "unfit"):
-            lookup = lookup_loader.get(NAMESPACE + name, loader=self._loader, templar=self._templar_of(variables))
-            problems = lookup.run([], variables=variables, role=role)
+        for lookup in (unresolved, unfit):
+            asked = lookup.LookupModule(loader=self._loader, templar=self._templar_of(variables))
+            problems = asked.run([], variables=variables, role=role)
             if problems:
                 raise NotLooked("; ".join(problems))
 

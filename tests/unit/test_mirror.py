@@ -44,7 +44,7 @@ def is_about(test: Path, source: Path) -> bool:
     return test.stem == f"test_{source.stem}" or test.stem.startswith(f"test_{source.stem}_")
 
 
-def test_every_file_has_about_its_name() -> None:
+def test_every_file_has_tests_of_its_name() -> None:
     assert [str(source) for source in sources() if not about(source)] == []
 
 

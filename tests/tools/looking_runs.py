@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of Ansible that looks, on this machine alone: without a hypervisor, and with a root of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GROUPS = {"nebula_frontend": {"hosts": {"here": {}}}, "nebula_nodes": {"hosts": {"here": {}}}}
+CONNECTION = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+def looked(directory: Path, tasks: list[dict[str, Any]], *words: str, **variables: Any) -> dict[str, Any]:
+    """Run the tasks; return variable `looked` as it is then. Beside it is the run's output, as `output`."""
+    inventory = {"all": {"children": GROUPS, "vars": {**CONNECTION, **variables}}}
+    (directory / "hosts.json").write_text(json.dumps(inventory))
+    result = directory / "looked.json"
+    last = {"ansible.builtin.copy": {"content": "{{ looked | to_json }}", "dest": str(result), "mode": "0600"}}
+    play = {"hosts": "nebula_nodes", "gather_facts": False, "tasks": [*tasks, {**last, "check_mode": False}]}
+    (directory / "play.json").write_text(json.dumps([play]))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-v", *words, "-i", "hosts.json", "play.json"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_HOME": str(directory / "home")},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.exists(), done.stdout + done.stderr
+    return {**json.loads(result.read_text()), "output": done.stdout + done.stderr}

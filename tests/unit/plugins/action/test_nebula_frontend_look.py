@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roles call on a front-end, looked at in one call that reads the roles."""
+
+from __future__ import annotations
+
+import pytest
+from action_stand_in import made
+from ansible.errors import AnsibleActionFail
+from looking_runs import looked
+
+from ansible_collections.nebula.provision.plugins.action.nebula_frontend_look import ActionModule
+
+BEGIN = {"nebula.provision.nebula_frontend": {"root": "{{ nebula_root }}"}}
+LOOK = {"nebula.provision.nebula_frontend_look": {"of": "catalog"}, "register": "looked"}
+TEMPLATE = {
+    "name": "web",
+    "template": {
+        "MEMORY": 64,
+        "OS": {"KERNEL": "/boot/vmlinuz"},
+        "DISK": {"TYPE": "fs", "SIZE": 1},
+        "CONTEXT": {"PASSWORD": "s3cret"},
+    },
+}
+
+
+def test_one_of_both_is_to_be_given():
+    action = made(ActionModule, {"of": "everything"})
+    with pytest.raises(AnsibleActionFail, match=r"option of is 'everything'\. Give one of catalog, machines"):
+        action.run()
+
+
+@pytest.fixture
+def look(tmp_path):
+    def run(tasks, *words, **variables):
+        given = {"nebula_root": str(tmp_path / "nebula"), "nebula_manage_packages": False, **variables}
+        return looked(tmp_path, tasks, *words, **given)
+
+    return run
+
+
+def test_a_catalog_is_looked_at_as_the_roles_would(look):
+    found = look([LOOK])
+    assert found["differs"] == "__nebula_frontend: something is to be done" and not found["changed"]
+    found = look([BEGIN, LOOK])
+    assert found["differs"] == "" and not found["changed"]
+    names = ("__nebula_frontend", "__nebula_networks", "__nebula_images", "__nebula_templates")
+    assert sorted(found["facts"]) == sorted(names)
+    catalog = found["facts"]["__nebula_frontend"]["frontend"]["catalog"]
+    assert catalog and found["facts"]["__nebula_networks"]["catalog"] == catalog
+    # A demo image that nobody asked for is not looked at; a template that is new differs, and nothing is shown of it.
+    found = look([LOOK], nebula_templates=[TEMPLATE])
+    assert found["differs"] == "__nebula_templates: something is to be done"
+    assert "s3cret" not in found["output"]
+    found = look([LOOK], "--check", nebula_templates=[TEMPLATE])
+    assert found["differs"] == "__nebula_templates: something is to be done"
+
+
+def test_what_roles_would_refuse_is_left_to_them(look):
+    found = look([LOOK], nebula_images="{{ 's3cret' + lost }}")
+    assert found["differs"] == "nebula_images: variable lost is undefined" or "lost" in found["differs"]
+    assert "s3cret" not in found["differs"] and found["facts"] == {}
+    found = look([LOOK], nebula_images=7)
+    assert found["differs"].startswith("nebula_images: it is a number")
+    # They install what is missing.
+    found = look([BEGIN, LOOK], nebula_manage_packages=True, nebula_frontend_packages=["no-such-package-anywhere"])
+    assert found["differs"].startswith("packages: ")

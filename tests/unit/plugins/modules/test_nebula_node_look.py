@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of a node asked in one call."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils import looking
+from ansible_collections.nebula.provision.plugins.module_utils.calls import node_look
+from ansible_collections.nebula.provision.plugins.modules import nebula_node_look
+
+
+def test_options_are_documented_as_they_are(agree):
+    assert set(agree(nebula_node_look)["argument_spec"]) == {"known", "calls", "packages"}
+
+
+@pytest.mark.parametrize("name", node_look.CALLS)
+def test_each_module_is_there(name):
+    assert node_look.CALLS[name]().arguments["argument_spec"]["root"]
+
+
+def test_the_libraries_of_all_calls_are_needed():
+    entries = [
+        {"name": "a", "module": "nebula_node", "options": {"hypervisor": "kvm"}},
+        {"name": "b", "module": "nebula_node_network", "options": {"networks": [], "catalog": "c"}},
+        {"name": "c", "module": "nebula_deploy", "options": {"host": "node1", "hypervisor": "xen"}},
+    ]
+    needed = looking.libraries(looking.asked_of(json.dumps(entries), node_look.CALLS))
+    assert needed == ["libvirt", "pycdlib"]
