@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from measure import MeasurementFailed, Row, take_turns
 from payload import Payload, payloads, result
-from setting import CHECKOUT, Ours, world
+from setting import CHECKOUT, Ours, playbook, world
 
 PING = "ansible.builtin.ping"
 COLLECTION = "nebula.provision."
 ON_THE_CONTROL_NODE = {"nebula_changes", "nebula_table"}
 # They have something to do whenever they are called.
 NEVER_IDLE = {"nebula_backup", "nebula_restore"}
+# They call what the roles would call, so that there is always something to look at.
+LOOKS = {"nebula_frontend_look", "nebula_node_look"}
+# What a call may take that has nothing to look at, of a call of ansible.builtin.ping by the same playbook.
+TIMES_PING = 1.3
 
 
 def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
@@ -67,11 +73,35 @@ def rows(rounds: int) -> Iterator[Row]:
     for name, payload in sorted(made.items()):
         if name != PING:
             yield Row.fact(f"{payload.module} with nothing to do, beside ping", seconds[name], seconds[PING], "s")
+    called = _tasks(
+        rounds, {name: own for name, own in arguments.items() if name.removeprefix(COLLECTION) not in LOOKS}
+    )
+    for name, taken in sorted(called.items()):
+        if name != PING:
+            module = name.removeprefix(COLLECTION)
+            yield Row.at_most(
+                f"task of {module} with nothing to do, beside ping's", taken, called[PING], "s", TIMES_PING
+            )
 
 
 def shipped() -> set[str]:
     """Modules that run on targets, and may find nothing to do there."""
     return {file.stem for file in (CHECKOUT / "plugins/modules").glob("nebula_*.py")} - ON_THE_CONTROL_NODE - NEVER_IDLE
+
+
+def _tasks(rounds: int, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds that a task of each module takes in a playbook that has one of each: the median of all rounds."""
+    written = world() / "modules.yml"
+    tasks = [{"name": name, name: dict(own)} for name, own in arguments.items()]
+    written.write_text(json.dumps([{"hosts": "world", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    runs = [playbook(written, {}) for _ in range(rounds + 1)]
+    if any(run.changed for run in runs):
+        raise MeasurementFailed("a module was to find nothing to do, and changed something")
+    # In the first run Ansible packs the modules.
+    return {
+        name: statistics.median(task.seconds for run in runs[1:] for task in run.profile if task.name == name)
+        for name in arguments
+    }
 
 
 def _seconds(payload: Payload, arguments: Mapping[str, Any]) -> float:
