@@ -70,7 +70,7 @@ SUITES = {
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-            "test_given_up_host",
+            *("test_given_up_host", "test_second_runs"),
         ),
         minutes=20,
     ),

@@ -51,7 +51,7 @@ def called(tmp_path: Path, name: str, **environment: str) -> tuple[list[str], su
     return seen.read_text().splitlines() if seen.exists() else [], done
 
 
-@pytest.mark.parametrize("name", ["python3", "our python3.11"])
+@pytest.mark.parametrize("name", ["python3", "python3.11"])
 def test_python_reads_a_module_at_once(tmp_path, name):
     arguments, done = called(tmp_path, name)
     assert f"-c {READ_ALL}" in arguments, done.stdout + done.stderr

@@ -146,9 +146,9 @@ def test_what_runs_on_the_front_end_has_its_variables(roles):
 
 
 def test_options_that_are_omitted_are_left_out(roles):
-    variables = {"omit": "__omit_place_holder__x", "there": 1}
+    variables = {"omit": "__omit_place_holder__x", "there": "y"}
     options = {"a": text("{{ there | default(omit) }}"), "b": text("{{ lost | default(omit) }}"), "c": "x"}
-    assert roles().filled_in(options, variables) == {"a": 1, "c": "x"}
+    assert roles().filled_in(options, variables) == {"a": "y", "c": "x"}
 
 
 def test_a_task_sees_what_the_tasks_before_it_register(roles):
@@ -194,6 +194,12 @@ def test_variables_that_a_role_would_refuse_are_left_to_it(roles, role, given, w
 def test_facts_are_made_of_the_answers_as_the_role_does(roles):
     node = {"memory": 4096, "cpu": 2, "overhead": {}, "transfer": "shared", "catalog": "c"}
     host = roles(nebula_reserved_memory=100).fact("node", "__nebula_host", {"__nebula_node": {"node": node}})
-    assert host["memory"] == 4096 and host["reserved_memory"] in (100, "100") and host["name"] == "node1"
+    # Before ansible-core 2.19 numbers become text here, as they do in the role.
+    assert {key: str(host[key]) for key in ("name", "memory", "reserved_memory", "catalog")} == {
+        "name": "node1",
+        "memory": "4096",
+        "reserved_memory": "100",
+        "catalog": "c",
+    }
     with pytest.raises(NotLooked, match="role node does not set __nebula_nothing"):
         roles().fact("node", "__nebula_nothing", {})
