@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -26,6 +27,9 @@ from ansible_collections.nebula.provision.tests.integration.kvm_node import a_no
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "geheim66"
+STRANGERS = """<domain type='qemu'><name>shop</name><memory unit='MiB'>16</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"""
 
 
 def ansible(task: dict[str, Any], *arguments: str, **keywords: Any) -> tuple[dict[str, Any], str]:
@@ -119,6 +123,26 @@ def test_daemons_of_others_are_left_running() -> None:
     made = node_module(root, accelerator="qemu")
     assert made["node"]["started"] == ["virtlogd", "libvirtd"]
     node_module(root, state="absent")
+
+
+@in_bare_world
+def test_daemons_that_others_have_machines_by_run_on() -> None:
+    root = Path(os.environ["NEBULA_WORLD"], "shared")
+    made = node_module(root, accelerator="qemu")
+    assert made["node"]["started"] == ["virtlogd", "libvirtd"]
+    virsh = ["virsh", "-c", "qemu:///system"]
+    subprocess.run([*virsh, "create", "/dev/stdin"], input=STRANGERS, text=True, check=True, capture_output=True)
+    for check in (("--check",), ()):
+        gone = node_module(root, *check, state="absent")
+        assert any("Machines of others run here" in text and "shop" in text for text in gone["warnings"]), gone
+        assert running() == ["virtlogd", "libvirtd"]
+    assert not root.exists()
+    subprocess.run([*virsh, "destroy", "shop"], check=True, capture_output=True)
+    # The warning names what ends them, and so does another teardown: they say whose they are.
+    pids = re.findall(r"kill (\d+) \(", " ".join(gone["warnings"]))
+    assert len(pids) == 2
+    assert node_module(root, state="absent")["changed"]
+    assert running() == [] and not any(Path("/proc", pid).exists() for pid in pids)
 
 
 @in_bare_world

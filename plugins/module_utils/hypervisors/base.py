@@ -189,6 +189,10 @@ class Driver(abc.ABC):
     def render(self, vm: Vm, site: Site) -> Deployment:
         """The deployment file; pure."""
 
+    def running(self) -> tuple[str, ...]:
+        """Return the names of all machines that run here, whoever made them, as far as they need its services."""
+        return ()
+
     @abc.abstractmethod
     def survey(self, catalog: str) -> Survey: ...
 

@@ -82,6 +82,12 @@ class LibvirtDomains:
             ) from error
 
     # -- what is there --------------------------------------------------------------------------------------------
+    def running(self) -> tuple[str, ...]:
+        with self._explained("listing the machines that run on this node"):
+            domains = self._connection().listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        # Xen's domain 0 is the node itself.
+        return tuple(sorted(domain.name() for domain in domains if domain.ID() != 0))
+
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
         lv = self._libvirt
         ours: list[Domain] = []

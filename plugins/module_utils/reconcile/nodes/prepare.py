@@ -153,20 +153,49 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         boot = network_boot.Boot(root, name)
         changes.did(boot.unit, "present", "absent")
         boot.remove(not check_mode)
-    for unit in reversed(known.units):
-        if check_mode or services.give_back(unit):
-            changes.did(unit.name, "running", "stopped")
-    found = {daemon.name: daemon for daemon in (*known.daemons, *_started_for(driver, root))}
-    for service in reversed(driver.services):
-        daemon = found.get(service.name)
-        if daemon is not None and (check_mode or services.stop(daemon)):
-            changes.did(daemon.name, "running", "stopped")
+    # In check mode those of this node are still there.
+    ours = _machines(root, catalog, params["hypervisor"]) if check_mode else ()
+    _stop_services(driver, root, known, changes, ours)
     driver.give_back(changes, known)
     if not check_mode:
         cache.remove(root)
     transfer.absent(root, known, changes)
     _remove_directories(root, known, changes)
     return _result(changes, {"hypervisor": params["hypervisor"]})
+
+
+def _stop_services(
+    driver: type[Driver], root: str, known: node.NodeFile, changes: node.Changes, ours: Sequence[str]
+) -> None:
+    """Stop what was started for this node, unless machines of others run there by now and need it."""
+    found = {daemon.name: daemon for daemon in (*known.daemons, *_started_for(driver, root))}
+    daemons = [found[service.name] for service in reversed(driver.services) if service.name in found]
+    others = [name for name in _running(driver) if name not in ours] if known.units or daemons else []
+    if others:
+        shown = f"{', '.join(others[:10])}{' …' if len(others) > 10 else ''}"
+        how = [f"kill {daemon.pid} ({daemon.name})" for daemon in daemons]
+        how += [f"systemctl disable --now {unit.name}" for unit in reversed(known.units)]
+        changes.warnings.append(
+            f"Machines of others run here by what was started for this node: {shown}. So it runs on. Once they have "
+            f"ended, end it by: {'; '.join(how)}"
+        )
+        return
+    for unit in reversed(known.units):
+        if changes.check_mode or services.give_back(unit):
+            changes.did(unit.name, "running", "stopped")
+    for daemon in daemons:
+        if changes.check_mode or services.stop(daemon):
+            changes.did(daemon.name, "running", "stopped")
+
+
+def _running(driver: type[Driver]) -> tuple[str, ...]:
+    """Return the names of all machines that run here."""
+    try:
+        with contextlib.closing(driver()) as opened:
+            return opened.running()
+    except (HypervisorError, MissingDependency):
+        # Where the hypervisor does not answer, nothing runs by it.
+        return ()
 
 
 def _refuse_machines(root: str, catalog: str, hypervisor: str) -> None:

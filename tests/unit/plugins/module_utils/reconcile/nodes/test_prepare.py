@@ -350,3 +350,19 @@ def test_once_it_is_being_given_back_no_plan_is_accepted(driver, root):
     with pytest.raises(InUse, match="have not come back"):
         prepare.absent(params(root), check_mode=False)
     assert node.read(str(root)).given_back
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize(("running", "stays"), [((), False), (("one-7",), False), (("shop",), True)])
+def test_services_that_machines_of_others_need_run_on(driver, root, monkeypatch, check_mode, running, stays):
+    """In check mode a machine of this node, which a teardown ends before, is no other's."""
+    known(root, catalog=CATALOG, units=(node.Unit("libvirtd", ("libvirtd.service",), (), "boot"),))
+    stopped = []
+    monkeypatch.setattr(prepare.services, "give_back", lambda unit: not stopped.append(unit.name))
+    monkeypatch.setattr(driver, "running", lambda _self: running if check_mode or running != ("one-7",) else ())
+    monkeypatch.setattr(driver, "ids", (7,) if check_mode and running == ("one-7",) else ())
+    result = prepare.absent(params(root, catalog=CATALOG), check_mode)
+    assert ("libvirtd" in result.items[0].after) is not stays
+    assert stopped == ([] if stays or check_mode else ["libvirtd"])
+    texts = [text for text in result.warnings if "of others" in text]
+    assert len(texts) == stays and all("shop" in text and "systemctl disable --now libvirtd" in text for text in texts)
