@@ -39,7 +39,7 @@ from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name
 from . import config, logs, rules
 from .node import CONSOLES, GUEST, XenNode
-from .xl import NAMELESS, Listed
+from .xl import NAMELESS, Listed, lock_holder
 
 DEFINITIONS = Path("/etc/xen")
 AUTO = DEFINITIONS / "auto"
@@ -439,9 +439,16 @@ class XenDriver(XenNode, Driver):
                 domain = self._tool.named(name)
                 # Not of the one that comes after it, nor of one that is at its end.
                 if domain is not None and domain.domid == first and not set(domain.flags) & set("scd"):
-                    with contextlib.suppress(HypervisorError):
-                        # It may have ended in between. -F: by ACPI where the guest has no drivers of Xen's.
+                    try:
+                        # -F: by ACPI where the guest has no drivers of Xen's.
                         self._tool.ask(asked, verb, "-F", name)
+                    except HypervisorError:
+                        # It may have ended in between.
+                        pass
+                    except TimedOut:
+                        if lock_holder():
+                            raise
+                        # xl waits for the guest's word, which may never come.
             time.sleep(STEP)
 
     def reset(self, mark: Mark) -> None:

@@ -466,6 +466,23 @@ def test_a_guest_that_does_not_obey_runs_on(host: Host, left: str, words: str) -
     assert "one-1" in host.dom0.domains
 
 
+@pytest.mark.parametrize("holder", [0, 4711])
+def test_a_tool_that_waits_for_the_guests_word_is_no_fault_of_the_host(host: Host, monkeypatch, holder: int) -> None:
+    host.define()
+    host.run()
+
+    def hangs() -> None:
+        raise TimedOut("command xl shutdown", "not done after 60 s")
+
+    host.dom0.then["shutdown"] = hangs
+    monkeypatch.setattr(xl, "lock_holder", lambda: holder)
+    monkeypatch.setattr(xen, "lock_holder", lambda: holder)
+    with pytest.raises(TimedOut) as caught:
+        host.driver.shutdown(MARK, 90)
+    words = "process 4711" if holder else "the guest did not obey within 90 s; it runs on"
+    assert words in str(caught.value) and ("set hard: true" in str(caught.value)) is not bool(holder)
+
+
 def test_a_machine_that_came_back_from_a_reboot_has_its_weight_again(host: Host) -> None:
     host.define(host.vm(cpu_limit=50))
     host.run()
