@@ -256,6 +256,11 @@ class VmsPort(abc.ABC):
     ) -> list[VmRecord]:
         """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
 
+    def names(self) -> dict[int, str]:
+        """Return the names of all machines that are not DONE, by id. An engine that knows them without the rest of the
+        records overrides this."""
+        return {record.id: record.name for record in self.pool() if record.id is not None}
+
     @abc.abstractmethod
     def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
         """Ids, leases, images and capacity for the whole batch, or an error and nothing. hosts: only on these."""

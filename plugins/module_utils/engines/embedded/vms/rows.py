@@ -57,6 +57,11 @@ class VmRows:
             (request, compact(to_plain(vm)), cpu, memory, overhead, vm.vm_id),
         )
 
+    def names(self) -> dict[int, str]:
+        """Return the names of all machines that are not DONE, by id."""
+        rows = self.store.rows("SELECT id, name FROM vms WHERE state != ?", int(VmState.DONE))
+        return {row["id"]: row["name"] for row in rows}
+
     def history(self, vm_id: int) -> list[Mapping[str, Any]]:
         rows = self.store.rows(
             "SELECT time, host, state, action, reason FROM history WHERE vm_id = ? ORDER BY step", vm_id

@@ -80,6 +80,9 @@ class Vms(VmsPort):
     ) -> list[VmRecord]:
         return self._view.pool(names, patterns, ids, done)
 
+    def names(self) -> dict[int, str]:
+        return self._rows.names()
+
     def history(self, vm_id: int) -> list[Mapping[str, Any]]:
         return self._rows.history(vm_id)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.view import addresses_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest, VmsPort
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     PLAIN,
     record,
@@ -21,7 +21,10 @@ def test_a_name_is_the_machines_that_is_not_on_its_way_out(web):
     assert web.vms.pool(names=["web"]) == []
     assert [each.id for each in web.vms.pool(ids=[0])] == [0]
     assert [each.id for each in web.vms.pool()] == [0]
+    # The port tells the same by the records; this engine reads the names alone.
+    assert web.vms.names() == VmsPort.names(web.vms) == {0: "web"}
     say(web, "DONE")
+    assert web.vms.names() == VmsPort.names(web.vms) == {}
     assert web.vms.pool() == web.vms.pool(ids=[0]) == web.vms.pool(names=["web"]) == []
     for selected in ({}, {"ids": [0]}, {"names": ["web"]}):
         assert [each.id for each in web.vms.pool(**selected, done=True)] == [0]
