@@ -11,12 +11,12 @@ fails, this call ends; the roles then call the modules one by one, and they repo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .arguments import parse_json
+from .dataclass import dataclass
 from .deps import respawn_if_missing
 from .errors import InvalidValue, NebulaError
 from .host import command

@@ -28,7 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     harmless,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import download, node, vmlog
+from ansible_collections.nebula.provision.plugins.module_utils.host import download, node, urls, vmlog
 from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
 from ansible_collections.nebula.provision.plugins.module_utils.model import (
@@ -148,7 +148,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "network's size": lambda text: network_checks.split_cidr("x", text, text),
     "bridge": lambda text: network_checks.check_bridge("x", text),
     "checksum": lambda text: Checksum.parse(text, "image x"),
-    "URL": lambda text: (download.is_url(text), download.without_secrets(text), download.Download(text)),
+    "URL": lambda text: (urls.is_url(text), urls.without_secrets(text), download.Download(text)),
     "upload": lambda text: uploads.path_of("/var/lib/nebula/datastores/1", text),
     "image": lambda text: [
         refused_or(images.spec_of, {"name": "x", key: text})

@@ -11,11 +11,12 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NotFound
-from ..host.download import is_url, without_secrets
 from ..host.files import explain, explained
+from ..host.urls import is_url, without_secrets
 from ..model.context import ContextFile
 
 # On the ISO these are ours.

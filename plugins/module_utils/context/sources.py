@@ -13,12 +13,13 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
-from ..host import download
 from ..host.files import explained, lock, make_directory, remove_empty_directory, remove_file, write_atomically
 from ..host.restricted import RESTRICTED, Rules, is_below
+from ..host.urls import MIN_SPEED, is_url
 from ..model.context import ContextFile
 from ..model.plan import PlannedEntry, PlannedSource
 from .files import MOST, Content, Entry, collect, shown, too_large, too_many
@@ -42,7 +43,7 @@ class Limits:
     restricted: tuple[str, ...] = RESTRICTED
     validate_certs: bool = True
     stall: float = 30.0
-    min_speed: float = download.MIN_SPEED
+    min_speed: float = MIN_SPEED
 
 
 USUAL = Limits()
@@ -78,7 +79,7 @@ class Sources:
         found, size, count = [], 0, 0
         for given in files:
             file = given
-            if download.is_url(file.source):
+            if is_url(file.source):
                 file = replace(file, sha256=kept.get(file.source, ""))
                 if not file.sha256 or self._is_lost(file):
                     file = replace(file, sha256=self._digest(file.source))
@@ -151,11 +152,11 @@ class Sources:
         key = (file.key, bool(file.image))
         known = self._read.get(key)
         if known is None:
-            if download.is_url(file.source) and not file.sha256:
+            if is_url(file.source) and not file.sha256:
                 return None
             if self._check_mode and file.image and not os.path.lexists(file.source):
                 return None  # an earlier task would have stored it
-            if self._check_mode and not download.is_url(file.source) and not os.path.exists(file.source):
+            if self._check_mode and not is_url(file.source) and not os.path.exists(file.source):
                 if not file.image:
                     self._check(file.source, os.path.realpath(file.source))
                     self.absent[file.source] = None
@@ -223,7 +224,9 @@ class Sources:
         self.lacking = {}
 
     def _fetch(self, url: str) -> str:
-        wanted = download.Download(
+        from ..host.download import Download
+
+        wanted = Download(
             url,
             validate_certs=self._limits.validate_certs,
             stall=self._limits.stall,

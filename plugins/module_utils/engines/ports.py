@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Union
 
+from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..model import defaults, rules
 from ..model.owner import Owner

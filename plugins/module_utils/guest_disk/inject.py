@@ -18,9 +18,10 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, MissingDependency
 from ..host import command, files, mounts
 from ..storage.formats import FORMATS

@@ -9,7 +9,6 @@ import base64
 import contextlib
 import http.client
 import io
-import re
 import ssl
 import time
 import urllib.error
@@ -19,39 +18,17 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..errors import DownloadFailed, InvalidValue
-from ..model import defaults
 from ..model.numbers import MOST_DIGITS, whole
+from .urls import MIN_SPEED, SCHEMES, without_secrets
 
 CHUNK = 1024 * 1024
-SCHEMES = ("http", "https")
 MAX_REDIRECTS = 10
-# The lowest speed that is accepted, in bytes a second, and over how many times `stall` it is taken: that is longer than
-# all attempts to make a broken connection again.
-MIN_SPEED = defaults.DOWNLOAD_MIN_KIB_PER_SECOND * 1024
+# Over how many times `stall` the speed is taken: that is longer than all attempts to make a broken connection again.
 WINDOW = 10
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 # What a request goes on with after a redirect: what it says of itself, and which part of the file it wants. All else is
 # for the server, or the proxy, that it was made for.
 _GOES_ALONG = frozenset(("user-agent", "accept", "accept-encoding", "range", "if-range"))
-
-
-def is_url(text: str) -> bool:
-    return text.strip().partition("://")[0].lower() in SCHEMES and "://" in text
-
-
-def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without user, password, query (it may be a signature) and fragment.
-
-    Of one that can't be read for certain the scheme only: in http://me:pass/word@host nothing tells what the host is.
-    """
-    scheme, _mark, rest = url.strip().partition("://")
-    place, query, _rest = rest.partition("#")[0].partition("?")
-    authority, slash, path = place.partition("/")
-    host = authority.rpartition("@")[2]
-    misplaced = "@" not in authority and ":" in authority and "@" in rest
-    if misplaced or not rest.isprintable() or not re.fullmatch(r"([^\s:@\[\]]*|\[[0-9A-Fa-f:.%]*\])(:\d*)?", host):
-        return f"{scheme}://..."
-    return f"{scheme}://{host}{slash}{path.rstrip()}{'?...' if query else ''}"
 
 
 class Download:

@@ -19,9 +19,9 @@ import re
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, TimedOut
 
 PLACE = "/run/nebula-provision"

@@ -9,10 +9,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from ..dataclass import dataclass
 from ..errors import CatalogError, ForeignObject, InvalidValue, NotFound, StalePlan
 from ..model import defaults
 from ..model.plain import from_plain, json_value, to_plain

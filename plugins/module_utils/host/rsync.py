@@ -14,8 +14,8 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, NebulaError, NoSpace, StorageFailed, TimedOut
 from .command import Completed, find, run
 from .files import explained, make_directory, read_limited, write_atomically

@@ -16,10 +16,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
 from . import node, units
 from .command import find, run

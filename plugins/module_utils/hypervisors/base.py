@@ -9,9 +9,10 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
+from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..host import node
 from ..host.node import Changes, NodeFile, Remember

@@ -9,8 +9,8 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host import node
 from ..host.files import read_limited, write_atomically

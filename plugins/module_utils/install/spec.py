@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
-from ..host.download import is_url, without_secrets
+from ..host.urls import is_url, without_secrets
 from ..model import defaults, installed
 from ..model.flags import flag
 from ..model.image import Image

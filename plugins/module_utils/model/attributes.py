@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from .flags import FALSE
 from .template import Template

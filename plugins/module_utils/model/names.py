@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,5 +47,7 @@ def _fault(name: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that `word` is most likely a slip of, or ""."""
+    import difflib
+
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
     return found[0] if found else ""

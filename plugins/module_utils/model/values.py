@@ -8,8 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Optional
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Optional
 
 from ..errors import InvalidValue
 from . import defaults
@@ -17,6 +16,9 @@ from .flags import FALSE, TRUE
 from .names import nearest
 from .numbers import whole
 from .template import Template
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
 
 # Hypervisors that these rules are those of.
 HYPERVISORS = ("kvm", "qemu")
@@ -69,8 +71,9 @@ RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
 _UNCACHED = ("none", "directsync")
 # Vectors whose values deployment files hold.
 _WRITTEN = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL")
-# What XML 1.0 leaves out, and the carriage return, which its readers make a line's end of.
-_UNWRITABLE = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 leaves out, and the carriage return, which its readers make a line's end of. To compile it takes 5 ms, so
+# that is left to its first use.
+_UNWRITABLE = "[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 # What RAW stands in; its own namespace is for options of QEMU's command line.
 _RAW_BEGIN, _RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">', "</domain>"
 
@@ -159,7 +162,7 @@ def _check_emulator(text: str, where: str) -> None:
 
 def check_writable(text: str, where: str) -> None:
     """InvalidValue for what no XML can hold, or gives back otherwise. The text may be a password, and is not shown."""
-    found = _UNWRITABLE.search(text)
+    found = re.search(_UNWRITABLE, text)
     if found:
         raise InvalidValue(
             where, f"it holds the character {found.group()!r}, which no deployment file can", "Remove it"
@@ -322,6 +325,8 @@ def raw_fragment(data: str, where: str) -> Optional[ET.Element]:
     """RAW/DATA as the children of an element; None if it holds nothing. InvalidValue if it is not XML."""
     if not data.strip():
         return None
+    from xml.etree import ElementTree as ET
+
     parser = ET.XMLParser()
     try:
         for part in (_RAW_BEGIN, data, _RAW_END):

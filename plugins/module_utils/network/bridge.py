@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
 from ..model import network_checks
 from ..model.network import OWN_BRIDGES, Network

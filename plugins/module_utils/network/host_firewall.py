@@ -14,11 +14,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, MissingDependency, TrafficBlocked
 from ..host.command import run
 

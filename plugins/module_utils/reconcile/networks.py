@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
 from ..model import addresses, network_checks
@@ -225,7 +226,7 @@ def _with_access(network: Network, before: Network | None) -> dict[str, str]:
     return attributes
 
 
-@dataclasses.dataclass
+@dataclass
 class _Range:
     """An entry of address_ranges. wanted: what it sets, with size 0 for none. It means the existing range of its
     number, or of its type and first address."""

@@ -14,20 +14,23 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..dataclass import dataclass
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue
 from ..guest_disk.open import edits
-from ..host import download, files
-from ..host.download import Download, is_url, without_secrets
+from ..host import files
 from ..host.restricted import Rules
+from ..host.urls import MIN_SPEED, is_url, without_secrets
 from ..model import defaults
 from . import datastore, formats, pipeline, unpacking
 from .checksum import Checksum
 from .publishing import make, publish, unpublished
 from .sparse_file import MIB, SparseFile, too_large
 from .unpacking import Blocks
+
+if TYPE_CHECKING:
+    from ..host.download import Download
 
 DEFAULT_MAX_SIZE = defaults.IMAGE_MAX_SIZE * MIB
 
@@ -56,7 +59,7 @@ class Request:
     max_size: int = DEFAULT_MAX_SIZE
     validate_certs: bool = True
     stall: float = 30.0
-    min_speed: float = download.MIN_SPEED
+    min_speed: float = MIN_SPEED
     rules: Rules | None = None
 
 
@@ -169,6 +172,8 @@ class _Pass:
         self._taken = 0
         self._began = time.monotonic()
         if is_url(request.source):
+            from ..host.download import Download
+
             self._download = Download(
                 request.source,
                 validate_certs=request.validate_certs,

@@ -23,10 +23,11 @@ refused() says what in a value OpenNebula does not take.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ..dataclass import dataclass
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -227,5 +228,7 @@ def _keys(vectors: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _hint(prefix: str, word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(word[:128], list(known), n=1, cutoff=0.6)
     return f" (is {prefix}{near[0]} meant?)" if near else ""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from .facts import Answer, Facts, bad, ok, skipped, unasked
 
 BEGIN = "begin"

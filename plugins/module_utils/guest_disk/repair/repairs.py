@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable, Optional, Union
 
+from ...dataclass import dataclass
 from ..checks import linux, linux_files
 from ..checks.facts import FAIL, FILE, LINK, LINUX, Facts, Node
 

@@ -8,9 +8,10 @@ login prompt, a pattern of the user's.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .log import GUEST_BOOTING, KERNEL_BANNER, harmless
 from .wanted import CONSOLE, LOGIN, Wanted, unlike

@@ -10,9 +10,9 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Optional
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import log as console_log
 from ...model import defaults, disk_targets

@@ -13,10 +13,10 @@ import os
 import re
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
 from ...host.command import Completed, find, last_lines, run
 from . import xenstore

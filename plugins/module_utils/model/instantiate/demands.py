@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
+from ...dataclass import dataclass
 from ..template import Template
 from .boot import file_ref
 from .capacity import cpu_of, memory_of, vcpu_of

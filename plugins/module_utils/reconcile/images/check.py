@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...errors import InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState, harmless
 from ...guest_disk.checks import live

@@ -22,7 +22,7 @@ from ...errors import (
     WrongState,
 )
 from ...guest_disk.customize import recipes
-from ...host.download import is_url, without_secrets
+from ...host.urls import is_url, without_secrets
 from ...model.datastore import default_for, type_for
 from ...model.ids import id_of
 from ...model.image import Image

@@ -12,12 +12,12 @@ import posixpath
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...guest_disk.customize.recipes import Addition, Recipe
-from ...host.download import is_url, without_secrets
+from ...host.urls import is_url, without_secrets
 from ...model.names import check_name
 from ...model.numbers import file_mode
 from ...model.reader import typed

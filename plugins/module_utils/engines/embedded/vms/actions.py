@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable
 
+from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
 from ....model import orders, rules
 from ....model.host import Host

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ....context import formats, variables
 from ....context.sources import Sources
+from ....dataclass import dataclass
 from ....errors import NebulaError
 from ....model.disk import Disk
 from ....model.image import Image

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....errors import NoCapacity
 from ....model.host import Host
 from ....model.ids import id_of

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Callable
 
+from ....dataclass import dataclass
 from ....model.instantiate.graphics import leaves_password
 from ....model.orders import NOTHING, Decision, Held, Lasting, after_decision, lost_tasks, write
 from ....model.plan import DiskTask

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
+from ....dataclass import dataclass
 from ....model import device_matching
 from ....model.changes import paired
 from ....model.device_matching import DISK, NIC

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
 from typing import Any, Callable
 
+from ....dataclass import dataclass
 from ....model import orders
 from ....model.host import Host
 from ....model.states import VmState

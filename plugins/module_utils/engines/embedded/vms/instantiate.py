@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable
 
+from ....dataclass import dataclass
 from ....errors import Conflict
 from ....model import rules
 from ....model.host import Host

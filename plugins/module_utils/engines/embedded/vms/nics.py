@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.lease import LeaseRequest

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ....dataclass import dataclass
 from ....model.host import Host
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ....dataclass import dataclass
 from ....model.network import OWN_BRIDGES, Network
 from ....model.plan import Observed, ObservedVm
 from ....model.transfer import OWN_PREFIX

@@ -9,8 +9,8 @@ import functools
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ....dataclass import dataclass
 from ....errors import StalePlan
 from ....model import orders
 from ....model.operations import Return

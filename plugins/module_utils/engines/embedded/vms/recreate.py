@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....model.ids import id_of
 from ....model.orders import RECREATE
 from ....model.owner import Owner

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Callable
 
+from ....dataclass import dataclass
 from ..store import compact
 from .graphics_ports import GraphicsPorts
 from .rows import VmRows, numbers_of

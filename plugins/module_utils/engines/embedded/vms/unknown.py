@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
 
+from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory
 from ....model.instantiate.demands import Demands

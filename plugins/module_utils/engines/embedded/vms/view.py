@@ -9,9 +9,9 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ....dataclass import dataclass
 from ....model.host import Host
 from ....model.owner import Owner
 from ....model.plain import from_plain

@@ -11,53 +11,16 @@ import urllib.request
 from email.message import Message
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.host.download import (
-    Download,
-    _Redirects,
-    is_url,
-    without_secrets,
-)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://example.org/a/b.qcow2", "https://example.org/a/b.qcow2"),
-        ("https://me:word@example.org:8443/a", "https://example.org:8443/a"),
-        ("https://me@[2001:db8::1]:80/a", "https://[2001:db8::1]:80/a"),
-        ("https://example.org/a?X-Signature=word#word", "https://example.org/a?..."),
-        (" https://me:word@example.org/a ", "https://example.org/a"),
-        ("ftp://me:word@example.org/a", "ftp://example.org/a"),
-        # What is the host of these nobody can say.
-        ("https://me:pass/word@example.org/a", "https://..."),
-        ("https://me:1/word@example.org/a", "https://..."),
-        ("https://me:pass#word@example.org/a", "https://..."),
-        ("https://me:pass?word@example.org/a", "https://..."),
-        ("https://me:word@[example.org/a", "https://..."),
-        ("https://me:word@example.org:word/a", "https://..."),
-        ("https://example.org/a\r\nAuthorization: word", "https://..."),
-    ],
-)
-def test_what_of_a_url_is_shown(url, shown):
-    assert without_secrets(url) == shown
+from ansible_collections.nebula.provision.plugins.module_utils.host.download import Download, _Redirects
 
 
 @pytest.mark.parametrize("url", ["https://me:WORD@[x/a", "https://me:pass/WORD@x/a", "https://x:WORD/a", "https:///a"])
 def test_a_url_that_cannot_be_read_is_refused_and_not_shown(url):
-    assert is_url(url)
     with pytest.raises(InvalidValue, match="it is not a readable http or https URL") as error:
         Download(url)
     assert "WORD" not in str(error.value)
-
-
-@given(st.text("abc/?#@:[]\\ %1", max_size=20))
-def test_a_password_is_never_shown_whatever_stands_around_it(rest):
-    shown = without_secrets(f"https://me:WORD{rest}@example.org/x")
-    assert "WORD" not in shown and "me" not in shown.replace("example", "")
 
 
 def redirected(url: str, target: str, to_http: str = "", **headers: str) -> tuple[urllib.request.Request, list[str]]:

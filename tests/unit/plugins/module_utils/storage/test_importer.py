@@ -33,7 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.host import download, files
 from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
@@ -167,13 +167,13 @@ def test_only_a_checksum_lets_a_file_leave_https(store, site, monkeypatch, check
     """What is asked of the download, and what it warns of: the redirect itself is a matter of host/download.py."""
     asked = []
 
-    class Sent(importer.Download):
+    class Sent(download.Download):
         def __init__(self, url, **options):
             asked.append(options["to_http"])
             super().__init__(url, **options)
             self.warnings.append("the server sent on")
 
-    monkeypatch.setattr(importer, "Download", Sent)
+    monkeypatch.setattr(download, "Download", Sent)
     site.files["/kernel"] = CONTENT
     checksum = Checksum("sha256", sha256(CONTENT)) if checked else None
     stored = store(site.url + "/kernel", disk=False, checksum=checksum)
