@@ -75,12 +75,6 @@ def told(outcome: Outcome) -> tuple[str, bool, str]:
     return outcome.state, outcome.changed, outcome.error["kind"] if outcome.error else ""
 
 
-def facts(path: Path) -> tuple[int, ...]:
-    """What changes with a file. Looking at it moves the time of its last use, if that takes more than a moment."""
-    found = os.lstat(path)
-    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def suspended(here: Node, vm: Optional[Vm] = None) -> Path:
     here.one("RUNNING", 1, vm)
     here.one("SUSPENDED", 2, vm)

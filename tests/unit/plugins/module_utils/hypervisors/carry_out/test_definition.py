@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from memory_hypervisor import MemoryDriver
-from memory_node import CATALOG, Node, facts, here, machine, told
+from file_facts import facts
+from memory_node import CATALOG, Node, here, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StorageFailed,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from memory_hypervisor import MemoryDriver
-from memory_node import CATALOG, OTHER, Node, facts, here, machine, told
+from file_facts import facts
+from memory_node import CATALOG, OTHER, Node, here, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
