@@ -106,7 +106,10 @@ templates:
   type: list
   elements: dict
 vms:
-  description: The virtual machines, as M(nebula.provision.nebula_vm) shows them.
+  description:
+    - The virtual machines, as M(nebula.provision.nebula_vm) shows them.
+    - Each has its C(labels), too, which are the words of the attribute C(LABELS), and the C(attributes) of the template
+      that it was made from. Values of contexts and of secret attributes are not among them.
   returned: if gathered
   type: list
   elements: dict
@@ -132,7 +135,7 @@ consistency:
     remedy: {description: What to do., type: str}
     sentence: {description: All of it in one sentence., type: str}
 catalog:
-  description: UUID of the catalog.
+  description: UUID of the catalog. Empty where there is none in O(root) yet.
   returned: always
   type: str
 as_of:
@@ -176,7 +179,7 @@ def run(params, check_mode):
                 if "vms" in params["gather"]:
                     warnings += open_consoles(engine, observed)
                     warnings += warnings_of_given_up(engine.vms.given_up(), ending=False, hosts=None)
-        payload["catalog"] = engine.catalog()
+        payload["catalog"] = engine.catalog() if engine.begun(params) else ""
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)
 

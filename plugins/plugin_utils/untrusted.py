@@ -27,6 +27,24 @@ else:
     from ansible.utils.unsafe_proxy import wrap_var as untrusted
 
 
+# A string without a brace is the same whether Ansible takes it for a template or not.
+_TRUSTED: Callable[[str], Any] = getattr(template, "trust_as_template", str)
+
+
+def for_inventory(value: Any) -> Any:
+    """The same value, whose strings are no templates; those that could not be any are plain strings.
+
+    ansible-inventory prints a string as an object wherever it is marked as no template, and AWX keeps that.
+    """
+    if isinstance(value, dict):
+        return {for_inventory(key): for_inventory(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [for_inventory(each) for each in value]
+    if isinstance(value, str):
+        return untrusted(value) if "{" in value else _TRUSTED(value)
+    return value
+
+
 def hands_on_data(plugin: Callable[..., Any]) -> Callable[..., Any]:
     """The same filter, whose result holds no templates."""
 

@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from in_world import in_bare_world
 from make_target import OUTER
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
 from ansible_collections.nebula.provision.tests.integration.site_runs import (
     HALTS,
     NETWORK,
@@ -460,61 +460,6 @@ def copied(directory: Path) -> Path:
     (copy / ".venv").symlink_to(CURRENT.parent)
     copy.chmod(0o777)
     return copy
-
-
-@contextlib.contextmanager
-def a_login(directory: Path, path: str) -> Iterator[dict[str, Any]]:
-    """A user without any right but sudo, reached by ssh on loopback: what its host needs in an inventory. The users of
-    the machine are covered in this world's mount namespace only."""
-    place = directory / "login"
-    place.mkdir()
-    for name, line in {
-        "passwd": f"operator:x:4711:4711::{place}/home:/bin/sh",
-        "group": "operator:x:4711:",
-        "shadow": "operator:*:19000:0:99999:7:::",
-    }.items():
-        shutil.copy2(f"/etc/{name}", place / name)
-        with (place / name).open("a") as file:
-            file.write(f"{line}\n")
-        subprocess.run(["mount", "--bind", str(place / name), f"/etc/{name}"], check=True)
-    (place / "sudoers").mkdir(mode=0o750)
-    (place / "sudoers/operator").write_text("operator ALL=(ALL:ALL) NOPASSWD: ALL\n")
-    (place / "sudoers/operator").chmod(0o440)
-    subprocess.run(["mount", "--bind", str(place / "sudoers"), "/etc/sudoers.d"], check=True)
-    (place / "home").mkdir()
-    os.chown(place / "home", 4711, 4711)
-    for key in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / key)], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (place / "config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\nPidFile none\n"
-        f"StrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\nSetEnv PATH={path}\n"
-    )
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    daemon = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(place / "config")], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: listening(port), "sshd")
-        yield {
-            "ansible_connection": "ssh",
-            "ansible_host": "127.0.0.1",
-            "ansible_port": port,
-            "ansible_user": "operator",
-            "ansible_ssh_private_key_file": str(place / "user"),
-            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
-            "ansible_become": True,
-        }
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        for name in ("passwd", "group", "shadow", "sudoers.d"):
-            subprocess.run(["umount", f"/etc/{name}"], check=True)
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @in_bare_world

@@ -14,13 +14,14 @@ from ..engines.ports import VmRecord
 from ..model.ids import id_of
 from ..model.plan import Observed
 from ..model.states import HostState
+from ..model.template import Template
 from ..storage import audit
 from .audit import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .hosts import host_view
 from .images.decide import image_view
 from .networks import network_view
-from .templates import template_view
+from .templates import redacted, template_view
 from .vms.view import observed_of, vm_view
 
 Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
@@ -87,6 +88,24 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     return views
 
 
+def _vms(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As nebula_vm shows them, and what their templates say: of a secret only that there is one."""
+    return [
+        {
+            **vm_view(record, params["root"]),
+            "labels": labels_of(record.request),
+            "attributes": redacted(record.request) if record.request else {},
+        }
+        for record in _machines(engine, params)
+    ]
+
+
+def labels_of(template: Template | None) -> list[str]:
+    """The words of LABELS, which OpenNebula separates by commas, each once and in their order."""
+    text = (template.get("LABELS") if template else "") or ""
+    return [*dict.fromkeys(word.strip() for word in text.split(",") if word.strip())]
+
+
 GATHERERS: dict[str, Gatherer] = {
     "hosts": _hosts,
     "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastores.pool()],
@@ -94,7 +113,7 @@ GATHERERS: dict[str, Gatherer] = {
     "networks": _networks,
     "leases": _leases,
     "templates": lambda engine, params: [template_view(stored) for stored in engine.templates.pool()],
-    "vms": lambda engine, params: [vm_view(record, params["root"]) for record in _machines(engine, params)],
+    "vms": _vms,
     "history": _history,
 }
 

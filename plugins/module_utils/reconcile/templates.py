@@ -104,7 +104,7 @@ def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: An
         return Item(stored.name if stored else name, None if before is None else template_view(before), shown)
     if before is after:
         return Item(after.name, shown, shown, changed=False)
-    marked = {**template_view(after), "attributes": _redacted(after.template, before.template)}
+    marked = {**template_view(after), "attributes": redacted(after.template, before.template)}
     return Item(after.name, template_view(before), marked, changed=True)
 
 
@@ -126,11 +126,11 @@ def template_view(stored: StoredTemplate) -> dict[str, Any]:
             {key.lower(): nic[key] for key in ("NETWORK", "NETWORK_ID", "IP", "MODEL") if key in nic}
             for nic in template.vectors("NIC")
         ],
-        "attributes": _redacted(template),
+        "attributes": redacted(template),
     }
 
 
-def _redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
+def redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
     """The template as a dict, secrets by their names only. previous: secrets that differ from its are said to, each
     compared with the one in its place among the single values, or vectors, of that name."""
     before: dict[tuple[str, bool], list[Value]] = {}

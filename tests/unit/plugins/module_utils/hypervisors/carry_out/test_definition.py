@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_hypervisor import MemoryDriver
 from file_facts import facts
+from memory_hypervisor import MemoryDriver
 from memory_node import CATALOG, Node, here, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_hypervisor import MemoryDriver
 from file_facts import facts
+from memory_hypervisor import MemoryDriver
 from memory_node import CATALOG, OTHER, Node, here, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node

@@ -1,0 +1,297 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: nebula
+short_description: Virtual machines of the catalog as hosts
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Reads the catalog on the front-end, and makes a host of each virtual machine.
+  - The name of the file has to end in C(nebula.yml) or C(nebula.yaml).
+  - Each host has the variable C(nebula_machine) with all that M(nebula.provision.nebula_info) returns of the machine,
+    and with C(networks) and C(images), the names of those that it uses. Values of contexts and of secret attributes are
+    not among it.
+  - C(ansible_host) is the machine's address. A machine without one is a host all the same, without C(ansible_host).
+  - Each host is in group C(nebula_machines), and in groups such as C(host_node1), C(network_Public), C(template_web),
+    C(state_RUNNING), C(label_production) and C(image_debian).
+  - States are those of the last run that looked. Nothing is asked of the nodes.
+extends_documentation_fragment:
+  - constructed
+  - inventory_cache
+options:
+  plugin:
+    description: Name of this plugin.
+    type: str
+    required: true
+    choices: [nebula.provision.nebula]
+  frontend:
+    description:
+      - The host that has the catalog. It is a host of the inventory sources that were read before this one, or any
+        other name or address.
+      - By default it is the host of group C(nebula_frontend). Where there is no such group, it is this machine itself.
+    type: str
+    env:
+      - name: NEBULA_FRONTEND
+  connection:
+    description:
+      - Ansible's variables by which the front-end is reached, such as C(ansible_host), C(ansible_user),
+        C(ansible_ssh_private_key_file) and C(ansible_become). They may be templates. What the inventory has for it is
+        taken where this option has nothing.
+    type: dict
+    default: {}
+  user:
+    description: The user that logs in to the front-end. It is the same as C(ansible_user) in O(connection).
+    type: str
+    env:
+      - name: NEBULA_FRONTEND_USER
+  private_key_file:
+    description: Path of the user's ssh key. It is the same as C(ansible_ssh_private_key_file) in O(connection).
+    type: path
+    env:
+      - name: NEBULA_FRONTEND_KEY_FILE
+  become:
+    description: Whether the user has to become root. It is the same as C(ansible_become) in O(connection).
+    type: bool
+    env:
+      - name: NEBULA_FRONTEND_BECOME
+  become_password:
+    description: The password for that. It is the same as C(ansible_become_password) in O(connection).
+    type: str
+    env:
+      - name: NEBULA_FRONTEND_BECOME_PASSWORD
+  host_key_checking:
+    description:
+      - Whether the host key of the front-end has to be known. It is the same as C(ansible_host_key_checking) in
+        O(connection).
+    type: bool
+    env:
+      - name: NEBULA_FRONTEND_HOST_KEY_CHECKING
+  root:
+    description:
+      - Directory on the front-end below which everything of this collection lies.
+      - By default it is C(nebula_root) of the front-end, and C(/var/lib/nebula) where that is not set.
+    type: path
+    env:
+      - name: NEBULA_ROOT
+  timeout:
+    description: How many seconds reading the catalog may take.
+    type: int
+    default: 60
+  networks:
+    description:
+      - By which networks the machines are reached. The first one on which a machine has an address counts. Each is a
+        name, or a pattern such as V(management-*).
+      - A machine that has no address on any of them is reached by its first one.
+    type: list
+    elements: str
+    default: []
+  families:
+    description: Whether IPv4 or IPv6 addresses are preferred. What is not listed is not used.
+    type: list
+    elements: str
+    choices: [ip, ip6]
+    default: [ip, ip6]
+  jump:
+    description:
+      - Whether a machine is reached by way of its node. C(ansible_ssh_common_args) of the host has what ssh needs for
+        that. How the node is reached is taken from the node's variables in the inventory.
+      - V(auto) does it on networks that have O(nebula.provision.nebula_network#module:nat) or
+        O(nebula.provision.nebula_network#module:gateway_on_bridge). No other host has a route to their addresses.
+      - Where the node has a local connection, nothing is jumped over.
+    type: str
+    choices: [auto, always, never]
+    default: auto
+  jump_networks:
+    description: Further networks whose machines are reached by way of their node. Each is a name or a pattern.
+    type: list
+    elements: str
+    default: []
+  group_by:
+    description: By what groups are made without O(keyed_groups).
+    type: list
+    elements: str
+    choices: [host, network, template, state, label, image]
+    default: [host, network, template, state, label, image]
+  filters:
+    description: Jinja conditions about C(nebula_machine). Only machines for which all are true become hosts.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+# machines.nebula.yml, beside the file with groups nebula_frontend and nebula_nodes: nothing else is needed.
+plugin: nebula.provision.nebula
+
+---
+# The catalog is on another host, and machines are reached by the management network.
+plugin: nebula.provision.nebula
+frontend: one.example.org
+connection:
+  ansible_user: operator
+  ansible_become: true
+networks: [management, "*"]
+filters:
+  - nebula_machine.state == 'RUNNING'
+keyed_groups:
+  # ROLE is an attribute of templates.
+  - key: nebula_machine.attributes.ROLE | default('')
+    prefix: role
+compose:
+  ansible_user: "'debian'"
+groups:
+  in_trouble: nebula_machine.error | length > 0
+"""
+
+import sys
+
+from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import ROOT
+from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import (
+    connection_variables,
+    filled_in,
+)
+from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import Choice, hosts_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import for_inventory
+
+GROUP = "nebula_machines"
+FRONTEND_GROUP = "nebula_frontend"
+GATHERED = ("networks", "vms")
+# Options that are variables of the front-end's connection.
+VARIABLES = {
+    "user": "ansible_user",
+    "private_key_file": "ansible_ssh_private_key_file",
+    "become": "ansible_become",
+    "become_password": "ansible_become_password",
+    "host_key_checking": "ansible_host_key_checking",
+}
+
+
+class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
+    NAME = "nebula.provision.nebula"
+
+    def verify_file(self, path):
+        return super().verify_file(path) and path.endswith(("nebula.yml", "nebula.yaml"))
+
+    def parse(self, inventory, loader, path, cache=True):
+        super().parse(inventory, loader, path, cache)
+        self._source = path
+        self._read_config_data(path)
+        choice = Choice(
+            networks=self.get_option("networks"),
+            families=self.get_option("families"),
+            jump=self.get_option("jump"),
+            jump_networks=self.get_option("jump_networks"),
+            group_by=self.get_option("group_by"),
+        )
+        for host in hosts_of(self._info(path, cache), choice, inventory.hosts, self._node_variables):
+            for note in host.notes:
+                self.display.warning(f"{path}: {note}")
+            self._add(host)
+
+    def _add(self, host):
+        variables = for_inventory(dict(host.variables))
+        if not self._wanted(variables):
+            return
+        self.inventory.add_host(host.name)
+        self.inventory.add_group(GROUP)
+        self.inventory.add_child(GROUP, host.name)
+        for key, value in variables.items():
+            self.inventory.set_variable(host.name, key, value)
+        for group in host.groups:
+            self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), host.name)
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), variables, host.name, strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, host.name, strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host.name, strict)
+
+    def _wanted(self, variables):
+        self.templar.available_variables = variables
+        for condition in self.get_option("filters"):
+            try:
+                if not self._is_true(condition):
+                    return False
+            except AnsibleUndefinedVariable:
+                if self.get_option("strict"):
+                    raise
+                # What a machine does not have fulfils no condition about it.
+                return False
+            except AnsibleError as error:
+                raise AnsibleParserError(f"{self._source}: filter {condition!r} is no condition: {error}") from None
+        return True
+
+    def _is_true(self, condition):
+        if hasattr(self.templar, "evaluate_conditional"):
+            return self.templar.evaluate_conditional(condition)
+        # ansible-core before 2.19
+        return self.templar.template(f"{{% if {condition} %}}true{{% endif %}}", disable_lookups=False)
+
+    def _info(self, path, cache):
+        """What the front-end has, or had when it was kept."""
+        key = self.get_cache_key(path)
+        if cache and self.get_option("cache"):
+            try:
+                return self._cache[key]
+            except KeyError:
+                pass
+        info = self._read(path)
+        if self.get_option("cache"):
+            self._cache[key] = info
+        return info
+
+    def _read(self, path):
+        name = self._frontend()
+        try:
+            variables = self._connection(path, name)
+        except AnsibleError as error:
+            raise AnsibleParserError(
+                f"{path}: a variable that says how the front-end {name} is reached can't be filled in: {error}. "
+                "Correct it, or give its value in option connection"
+            ) from None
+        root, engine = variables.pop("nebula_root", None), variables.pop("nebula_engine", None)
+        given = {"root": self.get_option("root") or root, "engine": engine}
+        options = {option: value for option, value in given.items() if value}
+        payloads.bring()
+        try:
+            info = catalog_reader.read(name, variables, GATHERED, options, self.get_option("timeout"))
+        except catalog_reader.CatalogNotRead as error:
+            raise AnsibleParserError(
+                f"{path}: the catalog can't be read on the front-end {name}: {error}. Options frontend and connection "
+                f"say which host it is and how it is reached"
+            ) from None
+        if not info["catalog"]:
+            self.display.warning(
+                f"{path}: there is no catalog in {options.get('root', ROOT)} on the front-end {name}, so there are no "
+                "machines. If it is in another directory, name that in option root"
+            )
+        return info
+
+    def _frontend(self):
+        if self.get_option("frontend"):
+            return self.get_option("frontend")
+        group = self.inventory.groups.get(FRONTEND_GROUP)
+        hosts = group.get_hosts() if group else []
+        if len(hosts) > 1:
+            names = ", ".join(host.name for host in hosts)
+            raise AnsibleParserError(
+                f"group {FRONTEND_GROUP} has {len(hosts)} hosts ({names}): name the front-end in option frontend"
+            )
+        return hosts[0].name if hosts else "localhost"
+
+    def _connection(self, path, name):
+        variables = connection_variables(self.inventory, self.loader, path, name)
+        if not variables and name == "localhost":
+            # As Ansible has it for a localhost that no inventory names.
+            variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        given = {VARIABLES[option]: self.get_option(option) for option in VARIABLES}
+        variables.update({key: value for key, value in given.items() if value is not None})
+        return {**variables, **filled_in(self.loader, self.get_option("connection"), variables)}
+
+    def _node_variables(self, host):
+        return connection_variables(self.inventory, self.loader, self._source, host)

@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalog, read before there is a play: by nebula_info, which an `ansible` of its own calls on the front-end.
+
+So a front-end is reached here as it is in playbooks, whatever the connection, the user and the way to become root are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+
+MODULE = "nebula.provision.nebula_info"
+# Settings that would change what is printed, or where it goes; and an inventory that would be read once more.
+_UNSET = (
+    "ANSIBLE_INVENTORY", "ANSIBLE_LOG_PATH", "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_CALLBACKS_ENABLED",
+    "ANSIBLE_CALLBACK_WHITELIST", "ANSIBLE_CHECK_MODE_MARKERS",
+)  # fmt: skip
+_SET = {
+    "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal",
+    "ANSIBLE_LOAD_CALLBACK_PLUGINS": "false",
+    "ANSIBLE_FORCE_COLOR": "false",
+    "ANSIBLE_NOCOLOR": "true",
+    "ANSIBLE_INVENTORY_ENABLED": "ansible.builtin.yaml",
+    "ANSIBLE_INVENTORY_UNPARSED_FAILED": "true",
+    "ANSIBLE_DEPRECATION_WARNINGS": "false",
+    "ANSIBLE_DISPLAY_FAILED_STDERR": "false",
+    "ANSIBLE_RETRY_FILES_ENABLED": "false",
+    "ANSIBLE_VERBOSITY": "0",
+}
+
+
+class CatalogNotRead(Exception):
+    """The front-end did not answer, or could not read its catalog. The message is what it said."""
+
+
+def read(
+    name: str, variables: Mapping[str, Any], gather: Sequence[str], options: Mapping[str, Any], timeout: int
+) -> dict[str, Any]:
+    """Return what nebula_info returns on a host.
+
+    variables: by which Ansible reaches the host. They may hold passwords: they are in a file that is closed to others,
+    for as long as this takes. options: further options of nebula_info. timeout: seconds. Raises CatalogNotRead.
+    """
+    with tempfile.TemporaryDirectory(prefix="nebula-inventory-") as directory:
+        inventory = Path(directory, "front-end.yml")
+        inventory.touch(mode=0o600)
+        inventory.write_text(_inventory(name, variables), encoding="utf-8")
+        program = [sys.executable, "-m", "ansible", "adhoc", name, "-i", str(inventory)]
+        program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
+        try:
+            done = subprocess.run(
+                program,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CatalogNotRead(f"there was no answer within {timeout} s (option timeout)") from None
+    return _answer(done)
+
+
+def _inventory(name: str, variables: Mapping[str, Any]) -> str:
+    """Return an inventory of one host. Its values are no templates any more, whatever they look like."""
+    return f'{{"all": {{"hosts": {{{json.dumps(name)}: {_untemplated(variables)}}}}}}}\n'
+
+
+def _untemplated(value: Any) -> str:
+    """Return the value as YAML whose texts are marked as no templates."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_untemplated(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_untemplated, value)) + "]"
+    if value is None or isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    return f"!unsafe {json.dumps(str(value))}"
+
+
+def _environment() -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if key not in _UNSET}
+    # Where this Ansible looks for collections may have been told to it by an option or a file of its own.
+    paths = os.pathsep.join(map(str, constants.config.get_config_value("COLLECTIONS_PATHS")))
+    return {**own, **_SET, "ANSIBLE_COLLECTIONS_PATH": paths}
+
+
+def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return what the host answered, out of the form in which callback minimal prints it: NAME | WORD => {…}."""
+    head, mark, body = done.stdout.partition(" => ")
+    try:
+        answer = dict(json.loads(body)) if mark else {}
+    except ValueError:
+        answer = {}
+    if done.returncode == 0 and "catalog" in answer:
+        return answer
+    if answer:
+        reason = answer.get("msg") or "it failed without a word"
+        # Where the module did not begin, the reason is what the host's shell or Python printed.
+        printed = str(answer.get("module_stderr") or answer.get("module_stdout") or "").split("\n")
+        reason = ": ".join([reason, *[line for line in printed if line.strip()][-1:]])
+    else:
+        lines = (done.stderr.strip() or head.strip()).splitlines() or [f"ansible ended with status {done.returncode}"]
+        reason = next((line for line in lines if "ERROR" in line), lines[-1])
+    raise CatalogNotRead(" ".join(str(reason).split()))

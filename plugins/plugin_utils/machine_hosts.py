@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines of the catalog as hosts of an inventory: their names, addresses, variables and groups. Pure.
+
+The catalog is described by what nebula_info returns.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# The variable of a host that has all that the catalog says of its machine.
+MACHINE = "nebula_machine"
+# Groups that are made without being asked for: the word in the group's name, and the key of MACHINE with its values.
+GROUPED = {
+    "host": "host",
+    "network": "networks",
+    "template": "template",
+    "state": "state",
+    "label": "labels",
+    "image": "images",
+}
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+JUMPS = (AUTO, ALWAYS, NEVER)
+# What a name has to consist of, so that Ansible's patterns for hosts, and its templates, take it as a name.
+_NAME = re.compile(r"[^\W_]([\w.-]*\w)?")
+# Variables of a node that say how ssh reaches it.
+_USERS = ("ansible_ssh_user", "ansible_user")
+_ADDRESSES = ("ansible_ssh_host", "ansible_host")
+_PORTS = ("ansible_ssh_port", "ansible_port")
+_KEYS = ("ansible_ssh_private_key_file", "ansible_private_key_file")
+_LOCAL = ("local", "ansible.builtin.local")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How hosts are made. networks: patterns of names, the most wanted first. families: ip and ip6, the most wanted
+    first. jump: one of JUMPS. jump_networks: patterns of networks that are reached by way of their node in any case."""
+
+    networks: Sequence[str] = ()
+    families: Sequence[str] = ("ip", "ip6")
+    jump: str = AUTO
+    jump_networks: Sequence[str] = ()
+    group_by: Sequence[str] = tuple(GROUPED)
+
+
+@dataclass(frozen=True)
+class MachineHost:
+    """A host of the inventory. groups: name → its parent, "" for none. notes: what the user should know of it."""
+
+    name: str
+    variables: Mapping[str, Any]
+    groups: Sequence[str]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def hosts_of(
+    info: Mapping[str, Any],
+    choice: Choice,
+    taken: Iterable[str],
+    node_variables: Callable[[str], Mapping[str, Any]],
+) -> list[MachineHost]:
+    """Return a host for each machine.
+
+    taken: names that the inventory has for other hosts. node_variables: the connection variables of a node, which are
+    asked for only where one is jumped over.
+    """
+    networks = {str(network["name"]): network for network in info.get("networks") or ()}
+    used = set(taken)
+    found = []
+    for vm in info.get("vms") or ():
+        machine = machine_of(vm)
+        name, notes = _name_of(vm, used)
+        used.add(name)
+        variables: dict[str, Any] = {MACHINE: machine}
+        address, network = address_of(machine["nics"], choice)
+        if address:
+            variables["ansible_host"] = address
+            if machine["host"] and _is_jumped(choice, networks.get(network, {"name": network})):
+                arguments = jump_arguments(machine["host"], node_variables(machine["host"]))
+                if arguments:
+                    variables["ansible_ssh_common_args"] = arguments
+        groups = [f"{word}_{value}" for word in choice.group_by for value in _values(machine[GROUPED[word]])]
+        found.append(MachineHost(name, variables, groups, notes))
+    return found
+
+
+def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a host has as MACHINE: all that the catalog says but the context's names, and the names of networks
+    and images as lists."""
+    nics = [dict(nic) for nic in vm.get("nics") or ()]
+    disks = [dict(disk) for disk in vm.get("disks") or ()]
+    attributes = {name: value for name, value in (vm.get("attributes") or {}).items() if name != "CONTEXT"}
+    return {
+        **vm,
+        "nics": nics,
+        "disks": disks,
+        "networks": _once(nic.get("network") for nic in nics),
+        "images": _once(disk.get("image") for disk in disks),
+        "labels": [*(vm.get("labels") or ())],
+        "attributes": attributes,
+    }
+
+
+def address_of(nics: Sequence[Mapping[str, Any]], choice: Choice) -> tuple[str, str]:
+    """Return the address by which the machine is reached, and its network; both are "" if it has none."""
+    patterns = [*choice.networks, "*"]
+    for pattern in patterns:
+        for family in choice.families:
+            for nic in nics:
+                if nic.get(family) and fnmatch.fnmatchcase(str(nic.get("network") or ""), pattern):
+                    return str(nic[family]), str(nic.get("network") or "")
+    return "", ""
+
+
+def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
+    """Return what ssh is given so that it goes by way of a node; "" where the node is this machine itself.
+
+    variables: how Ansible reaches the node. A key and a user are the node's own; the machine has others.
+    """
+    if str(variables.get("ansible_connection") or "") in _LOCAL:
+        return ""
+    command = ["ssh", "-W", "%h:%p", "-q"]
+    port, key = _first(variables, _PORTS), _first(variables, _KEYS)
+    if port:
+        command += ["-p", _literal(port)]
+    if key:
+        command += ["-i", _literal(key)]
+    common = str(variables.get("ansible_ssh_common_args") or "")
+    command += shlex.split(common) + shlex.split(str(variables.get("ansible_ssh_extra_args") or ""))
+    user, address = _first(variables, _USERS), _first(variables, _ADDRESSES) or host
+    command += ["--", _literal(f"{user}@{address}" if user else address)]
+    return f"-o {shlex.quote('ProxyCommand=' + shlex.join(command))}"
+
+
+def _literal(text: str) -> str:
+    """ssh fills in what begins with a percent sign in its ProxyCommand."""
+    return text.replace("%", "%%")
+
+
+def _is_jumped(choice: Choice, network: Mapping[str, Any]) -> bool:
+    if any(fnmatch.fnmatchcase(str(network.get("name") or ""), pattern) for pattern in choice.jump_networks):
+        return True
+    # Behind a bridge that carries the gateway, machines have addresses that nobody but their node has a route to.
+    carries = bool(network.get("nat")) or bool(network.get("gateway_on_bridge"))
+    return choice.jump == ALWAYS or (choice.jump == AUTO and carries)
+
+
+def _name_of(vm: Mapping[str, Any], used: set[str]) -> tuple[str, list[str]]:
+    name, domain = str(vm.get("name") or ""), f"one-{vm.get('id')}"
+    if _NAME.fullmatch(name) and name not in used:
+        return name, []
+    why = "the inventory has another host of this name" if name in used else "Ansible's patterns give it a meaning"
+    return domain, [f"machine {name!r} is host {domain} here: {why}"]
+
+
+def _first(variables: Mapping[str, Any], names: Iterable[str]) -> str:
+    return next((str(variables[name]) for name in names if variables.get(name) not in (None, "")), "")
+
+
+def _once(names: Iterable[Any]) -> list[str]:
+    return [*dict.fromkeys(str(name) for name in names if name)]
+
+
+def _values(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [str(each) for each in values if each not in (None, "")]

@@ -1,0 +1,176 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Ansible makes of the plugin's hosts, by each ansible-core of `make matrix`. test_inventory.py reads catalogs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import fragment_loader
+from ansible.utils.plugin_docs import add_fragments
+
+from ansible_collections.nebula.provision.plugins.inventory import nebula
+from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, machine_hosts
+
+TEMPLATE = "{{ lookup('pipe', 'echo ran') }}"
+NETWORKS = [{"name": "Public", "nat": True}]
+WEB = {
+    "id": 0,
+    "name": "web",
+    "state": "RUNNING",
+    "host": "node1",
+    "template": "web",
+    "nics": [{"network": "Public", "ip": "10.66.0.10"}],
+    "disks": [{"image": "debian 12"}],
+    "labels": ["blue"],
+    "attributes": {"ROLE": "front", "NOTE": TEMPLATE},
+    "error": "",
+}
+BARE = {**WEB, "id": 1, "name": "bare", "state": "UNKNOWN", "host": "", "nics": [], "attributes": {}, "error": "lost"}
+INFO = {"catalog": "c", "networks": NETWORKS, "vms": [WEB, BARE]}
+
+
+def loaded() -> nebula.InventoryModule:
+    """The plugin with its options, as Ansible's loader makes it."""
+    documentation = yaml.safe_load(nebula.DOCUMENTATION)
+    add_fragments(documentation, nebula.__file__, fragment_loader)
+    constants.config.initialize_plugin_configuration_definitions("inventory", "nebula", documentation["options"])
+    plugin = nebula.InventoryModule()
+    plugin._load_name, plugin._original_path = "nebula", nebula.__file__
+    plugin._redirected_names = [nebula.InventoryModule.NAME]
+    return plugin
+
+
+class Read:
+    """The plugin, and what it was asked to read."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place, self.calls, self.info = place, [], INFO
+        monkeypatch.setattr(catalog_reader, "read", self.answer)
+
+    def answer(self, *asked: Any) -> dict[str, Any]:
+        self.calls.append(asked)
+        return self.info
+
+    def parse(self, hosts: dict[str, dict[str, Any]], from_cache: bool = True, **options: Any) -> InventoryData:
+        """hosts: those of group nebula_frontend that the inventory has before."""
+        source = self.place / "machines.nebula.yml"
+        source.write_text(yaml.safe_dump({"plugin": "nebula.provision.nebula", **options}))
+        inventory = InventoryData()
+        inventory.add_group("nebula_frontend")
+        for name, variables in hosts.items():
+            inventory.add_host(name, "nebula_frontend")
+            for key, value in variables.items():
+                inventory.set_variable(name, key, value)
+        plugin = loaded()
+        assert plugin.verify_file(str(source)) and not plugin.verify_file(str(self.place))
+        plugin.parse(inventory, DataLoader(), str(source), from_cache)
+        if plugin.get_option("cache"):
+            plugin.update_cache_if_changed()
+        return inventory
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
+    return Read(tmp_path, monkeypatch)
+
+
+def test_options_are_those_that_are_understood() -> None:
+    options = yaml.safe_load(nebula.DOCUMENTATION)["options"]
+    assert options["group_by"]["choices"] == options["group_by"]["default"] == list(machine_hosts.GROUPED)
+    assert options["jump"]["choices"] == list(machine_hosts.JUMPS)
+
+
+def test_hosts_and_groups(read: Read) -> None:
+    found = read.parse(
+        {"front": {"ansible_host": "192.0.2.1"}}, keyed_groups=[{"key": "nebula_machine.attributes.ROLE"}]
+    )
+    assert {*found.hosts} == {"front", "web", "bare"}
+    groups = {group.name for group in found.hosts["web"].get_groups()}
+    assert groups >= {"nebula_machines", "host_node1", "network_Public", "template_web", "state_RUNNING", "label_blue"}
+    assert groups >= {"image_debian_12", "_front"}
+    assert "ansible_host" not in found.hosts["bare"].vars and found.hosts["bare"].vars["nebula_machine"]["error"]
+    assert found.hosts["web"].vars["nebula_machine"]["attributes"]["NOTE"] == TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("condition", "hosts"),
+    [
+        ("nebula_machine.state == 'RUNNING'", {"web"}),
+        ("nebula_machine.attributes.ROLE == 'front'", {"web"}),
+        ("nebula_machine.error | length > 0", {"bare"}),
+        ("nebula_machine.id is odd", {"bare"}),
+    ],
+)
+def test_filters(read: Read, condition: str, hosts: set[str]) -> None:
+    assert {*read.parse({}, filters=[condition]).hosts} == hosts
+
+
+def test_what_a_machine_has_not_is_an_error_where_it_is_asked_for(read: Read) -> None:
+    with pytest.raises(AnsibleError):
+        read.parse({}, filters=["nebula_machine.attributes.ROLE == 'front'"], strict=True)
+    with pytest.raises(AnsibleError, match="is no condition"):
+        read.parse({}, filters=["nebula_machine.id =="])
+
+
+def test_values_are_composed(read: Read) -> None:
+    found = read.parse({}, compose={"twice": "nebula_machine.id * 2", "role": "nebula_machine.attributes.ROLE"})
+    # Before ansible-core 2.19 it is a string.
+    assert [str(found.hosts[name].vars["twice"]) for name in ("web", "bare")] == ["0", "2"]
+    assert found.hosts["web"].vars["role"] == "front" and "role" not in found.hosts["bare"].vars
+
+
+def test_the_front_end_is_that_of_the_inventory(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = {
+        "ansible_host": "{{ prefix }}.1",
+        "ansible_user": "operator",
+        "nebula_root": "/srv/nebula",
+        "prefix": "192.0.2",
+    }
+    read.parse({"front": front})
+    name, variables, _gathered, options, timeout = read.calls[-1]
+    assert (name, options, timeout) == ("front", {"root": "/srv/nebula"}, 60)
+    assert {*variables} == {"ansible_host", "ansible_user"}
+    monkeypatch.setenv("NEBULA_FRONTEND_USER", "somebody")
+    monkeypatch.setenv("NEBULA_ROOT", "/elsewhere")
+    read.parse({"front": front}, connection={"ansible_port": "{{ 2000 + 22 }}"}, timeout=5)
+    name, variables, _gathered, options, timeout = read.calls[-1]
+    assert (variables["ansible_user"], str(variables["ansible_port"]), options["root"]) == (
+        "somebody",
+        "2022",
+        "/elsewhere",
+    )
+    read.parse({})
+    name, variables, *_rest = read.calls[-1]
+    assert name == "localhost" and variables["ansible_connection"] == "local"
+
+
+def test_errors_name_the_option(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AnsibleError, match=r"2 hosts \(a, b\): name the front-end in option frontend"):
+        read.parse({"a": {}, "b": {}})
+
+    def fails(*_asked: Any) -> None:
+        raise catalog_reader.CatalogNotRead("no route")
+
+    monkeypatch.setattr(catalog_reader, "read", fails)
+    with pytest.raises(AnsibleError, match="the catalog can't be read on the front-end a: no route"):
+        read.parse({"a": {}})
+
+
+def test_what_was_read_is_kept_where_that_is_asked_for(read: Read, tmp_path: Path) -> None:
+    kept = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(tmp_path / "cache"), "cache_timeout": 60}
+    assert {*read.parse({}, **kept).hosts} == {*read.parse({}, **kept).hosts} == {"web", "bare"}
+    assert len(read.calls) == 1
+    read.parse({}, from_cache=False, **kept)
+    assert len(read.calls) == 2
+    (file,) = (tmp_path / "cache").iterdir()
+    assert "web" in json.dumps(json.loads(file.read_text()))

@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An `ansible` of its own reads a catalog of this machine, and no setting of the user's changes what it prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader
+
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+SECRET = "s3cr3t {{ lookup('pipe', 'touch RAN') }} # : \\ \" '"
+
+
+def read(root: Path, timeout: int = 60, **variables: Any) -> dict[str, Any]:
+    return catalog_reader.read("front", {**HERE, **variables}, ["vms"], {"root": str(root)}, timeout)
+
+
+def test_read_whatever_the_user_has_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, ran = tmp_path / "log", tmp_path / "ran"
+    for key, value in {
+        "ANSIBLE_STDOUT_CALLBACK": "default",
+        "ANSIBLE_LOG_PATH": str(log),
+        "ANSIBLE_FORCE_COLOR": "true",
+        "ANSIBLE_VERBOSITY": "3",
+        "ANSIBLE_INVENTORY_ENABLED": "ini",
+    }.items():
+        monkeypatch.setenv(key, value)
+    secret = SECRET.replace("RAN", str(ran))
+    answer = read(tmp_path / "none", ansible_become_password=secret, deep={"a": [secret, 1, None, True]})
+    assert (answer["catalog"], answer["vms"]) == ("", [])
+    assert not ran.exists() and not log.exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "timeout", "words"),
+    [
+        ({"ansible_python_interpreter": "/nowhere/python"}, 60, "/nowhere/python"),
+        ({"ansible_connection": "nowhere.such.connection"}, 60, "nowhere.such.connection"),
+        ({}, 0, "no answer within 0 s (option timeout)"),
+    ],
+)
+def test_what_fails_says_why(tmp_path: Path, variables: dict[str, Any], timeout: int, words: str) -> None:
+    with pytest.raises(catalog_reader.CatalogNotRead) as caught:
+        read(tmp_path, timeout, ansible_become_password=SECRET, **variables)
+    assert words in str(caught.value) and "s3cr3t" not in str(caught.value) and "\n" not in str(caught.value)

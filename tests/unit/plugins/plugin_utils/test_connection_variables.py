@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of a host, as far as they say how it is reached, out of an inventory that is still read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import (
+    connection_variables,
+    filled_in,
+)
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:
+    # ansible-core before 2.19
+    trust_as_template = str
+
+
+def inventory() -> InventoryData:
+    found = InventoryData()
+    found.add_group("nodes")
+    found.add_host("node1", "nodes")
+    found.set_variable("node1", "ansible_host", trust_as_template("{{ prefix }}.1"))
+    found.set_variable("node1", "prefix", "192.0.2")
+    found.set_variable("nodes", "ansible_user", "of-the-group")
+    found.set_variable("all", "ansible_port", 22)
+    return found
+
+
+def test_groups_and_files_count(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/nodes.yml").write_text("ansible_become: true\nnebula_root: /srv/{{ inventory_hostname }}\n")
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/node1.yml").write_text("ansible_user: of-the-file\nmine: hidden\n")
+    source = str(tmp_path / "machines.nebula.yml")
+    assert connection_variables(inventory(), DataLoader(), source, "node1") == {
+        "ansible_host": "192.0.2.1",
+        "ansible_user": "of-the-file",
+        "ansible_port": 22,
+        "ansible_become": True,
+        "nebula_root": "/srv/node1",
+    }
+    assert connection_variables(inventory(), DataLoader(), source, "nobody") == {}
+
+
+def test_what_is_missing_is_an_error() -> None:
+    with pytest.raises(AnsibleError):
+        filled_in(DataLoader(), {"ansible_host": trust_as_template("{{ nothing }}")}, {})

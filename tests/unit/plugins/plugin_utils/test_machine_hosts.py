@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names, addresses, ways and groups of the hosts that machines become."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
+    ALWAYS,
+    NEVER,
+    Choice,
+    address_of,
+    hosts_of,
+    jump_arguments,
+)
+
+NAT = {"name": "Public", "nat": True}
+ROUTED = {"name": "routed", "nat": False, "gateway_on_bridge": False}
+OWN = {"name": "own", "nat": False, "gateway_on_bridge": True}
+DEFAULT = Choice()
+NODE = {"ansible_host": "192.0.2.7", "ansible_user": "operator"}
+
+
+def vm(name: str, number: int = 0, *networks: str, **more: Any) -> dict[str, Any]:
+    nics = [{"network": each, "ip": f"10.0.{place}.2", "ip6": f"fd00::{place}"} for place, each in enumerate(networks)]
+    return {"id": number, "name": name, "state": "RUNNING", "host": "node1", "template": "", "nics": nics, **more}
+
+
+def hosts(*vms: Mapping[str, Any], choice: Choice = DEFAULT, taken: tuple[str, ...] = ()) -> list[Any]:
+    return hosts_of({"networks": [NAT, ROUTED, OWN], "vms": vms}, choice, taken, lambda _host: NODE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "address"),
+    [
+        (Choice(), ("10.0.0.2", "Public")),
+        (Choice(networks=["routed"]), ("10.0.1.2", "routed")),
+        (Choice(networks=["nowhere", "rout*"]), ("10.0.1.2", "routed")),
+        (Choice(networks=["nowhere"]), ("10.0.0.2", "Public")),
+        (Choice(families=["ip6", "ip"]), ("fd00::0", "Public")),
+        # A network that is wanted counts more than a family.
+        (Choice(networks=["routed"], families=["ip6"]), ("fd00::1", "routed")),
+    ],
+)
+def test_by_which_address(choice: Choice, address: tuple[str, str]) -> None:
+    assert address_of(vm("a", 0, "Public", "routed")["nics"], choice) == address
+
+
+@pytest.mark.parametrize("nics", [[], [{"network": "Public", "mac": "02:00:00:00:00:01"}], [{"ip": None, "ip6": ""}]])
+def test_without_an_address(nics: list[dict[str, Any]]) -> None:
+    assert address_of(nics, Choice()) == ("", "")
+    (host,) = hosts({**vm("a"), "nics": nics})
+    assert "ansible_host" not in host.variables and "ansible_ssh_common_args" not in host.variables
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("web-0", "web-0"), ("web.example.org", "web.example.org"), ("web_1", "web_1"), ("ünder", "ünder"),
+        # Each of these is a pattern, a template, or an option of a program to somebody.
+        ("a b", "one-7"), ("a,b", "one-7"), ("a:b", "one-7"), ("!a", "one-7"), ("&a", "one-7"), ("~a", "one-7"),
+        ("a[0]", "one-7"), ("a*", "one-7"), ("{{ a }}", "one-7"), ("-a", "one-7"), ("", "one-7"), ("a\n", "one-7"),
+        ("node1", "one-7"),
+    ],
+)  # fmt: skip
+def test_names(name: str, host: str) -> None:
+    (found,) = hosts(vm(name, 7), taken=("node1",))
+    assert found.name == host and bool(found.notes) == (host == "one-7")
+    assert found.variables["nebula_machine"]["name"] == name
+
+
+def test_two_machines_of_one_name_are_two_hosts() -> None:
+    assert [host.name for host in hosts(vm("a", 1), vm("a", 2))] == ["a", "one-2"]
+
+
+@pytest.mark.parametrize(
+    ("network", "choice", "jumps"),
+    [
+        ("Public", Choice(), True), ("own", Choice(), True), ("routed", Choice(), False), ("unknown", Choice(), False),
+        ("Public", Choice(jump=NEVER), False), ("routed", Choice(jump=ALWAYS), True),
+        ("routed", Choice(jump_networks=["rou*"]), True),
+    ],
+)  # fmt: skip
+def test_which_machines_are_reached_by_way_of_their_node(network: str, choice: Choice, jumps: bool) -> None:
+    (host,) = hosts(vm("a", 0, network), choice=choice)
+    assert ("ansible_ssh_common_args" in host.variables) == jumps
+
+
+def test_a_machine_without_a_node_has_no_way_through_it() -> None:
+    (host,) = hosts(vm("a", 0, "Public", host=""))
+    assert "ansible_ssh_common_args" not in host.variables and "host_" not in host.groups
+
+
+def proxy_command(variables: Mapping[str, Any]) -> list[str]:
+    option, value = shlex.split(jump_arguments("node1", variables))
+    assert option == "-o" and value.startswith("ProxyCommand=")
+    return shlex.split(value.removeprefix("ProxyCommand="))
+
+
+def test_the_way_is_that_of_the_node() -> None:
+    assert proxy_command({}) == ["ssh", "-W", "%h:%p", "-q", "--", "node1"]
+    assert proxy_command(NODE)[-1] == "operator@192.0.2.7"
+    words = proxy_command(
+        {
+            **NODE,
+            "ansible_port": 2222,
+            "ansible_ssh_private_key_file": "/a key/100%",
+            "ansible_ssh_common_args": "-o 'ProxyCommand=ssh -W %h:%p front'",
+        }
+    )
+    assert words[4:-2] == ["-p", "2222", "-i", "/a key/100%%", "-o", "ProxyCommand=ssh -W %h:%p front"]
+    assert jump_arguments("node1", {"ansible_connection": "local"}) == ""
+
+
+def test_a_hostile_name_is_no_option_and_no_command() -> None:
+    words = proxy_command({"ansible_host": "-oProxyCommand=touch /nowhere", "ansible_user": "$(id)"})
+    assert words[-2:] == ["--", "$(id)@-oProxyCommand=touch /nowhere"]
+
+
+def test_groups() -> None:
+    machine = vm("a", 0, "Public", "routed", template="web", labels=["x", "y z"], disks=[{"image": "i"}, {"image": ""}])
+    (host,) = hosts(machine)
+    assert host.groups == [
+        "host_node1", "network_Public", "network_routed", "template_web", "state_RUNNING",
+        "label_x", "label_y z", "image_i",
+    ]  # fmt: skip
+    (host,) = hosts(machine, choice=Choice(group_by=["state"]))
+    assert host.groups == ["state_RUNNING"]
+
+
+def test_the_context_is_not_shown() -> None:
+    (host,) = hosts(vm("a", attributes={"CONTEXT": {"PASSWORD": "x"}, "ROLE": "db"}))
+    assert host.variables["nebula_machine"]["attributes"] == {"ROLE": "db"}
