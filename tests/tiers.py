@@ -32,7 +32,7 @@ TEST = (
     *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life", "test_importer"),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
-    *("test_kvm_modules",),
+    *("test_guest_connection", "test_kvm_modules"),
     *("test_late_runs", "test_nebula_image", "test_node_network", "test_power_cut", "test_progress"),
     *("test_role_transfer", "test_site", "test_verify", "test_world", "test_xen"),
 )
@@ -77,8 +77,8 @@ SUITES = {
     ),
     "ansible": Suite(
         subjects=(
-            *("plugins/action", "plugins/filter", "plugins/inventory", "plugins/lookup", "plugins/plugin_utils"),
-            *("plugins/test", "meta"),
+            *("plugins/action", "plugins/connection", "plugins/filter", "plugins/inventory", "plugins/lookup"),
+            *("plugins/plugin_utils", "plugins/test", "meta"),
             *("requirements", "ansible.cfg"),
         ),
         files=("test_ansible",),

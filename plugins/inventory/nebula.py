@@ -12,8 +12,9 @@ description:
   - Reads the catalog on the front-end, and makes a host of each virtual machine.
   - The name of the file has to end in C(nebula.yml) or C(nebula.yaml).
   - Each host has the variable C(nebula_machine) with all that M(nebula.provision.nebula_info) returns of the machine,
-    and with C(networks) and C(images), the names of those that it uses. Values of contexts and of secret attributes are
-    not among it.
+    with C(networks) and C(images), the names of those that it uses, and with C(catalog), the catalog's UUID. Values of
+    contexts and of secret attributes are not among it.
+  - C(nebula_guest_node) of a host is what connection plugin P(nebula.provision.guest#connection) needs.
   - C(ansible_host) is the machine's address. A machine without one is a host all the same, without C(ansible_host).
   - Each host is in group C(nebula_machines), and in groups such as C(host_node1), C(network_Public), C(template_web),
     C(state_RUNNING), C(label_production) and C(image_debian).
@@ -158,8 +159,10 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     filled_in,
 )
 from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import Choice, hosts_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import for_inventory
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template, for_inventory
 
+# How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
+NODE = "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"
 GROUP = "nebula_machines"
 FRONTEND_GROUP = "nebula_frontend"
 GATHERED = ("networks", "vms")
@@ -204,6 +207,8 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         self.inventory.add_child(GROUP, host.name)
         for key, value in variables.items():
             self.inventory.set_variable(host.name, key, value)
+        if variables["nebula_machine"]["host"]:
+            self.inventory.set_variable(host.name, "nebula_guest_node", as_template(NODE))
         for group in host.groups:
             self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), host.name)
         strict = self.get_option("strict")

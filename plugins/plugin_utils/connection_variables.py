@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from ansible.vars.plugins import get_vars_from_path
 # Of all variables those that say how a host is reached, and where the catalog is on it.
 CONNECTION = "ansible_"
 OURS = ("nebula_root", "nebula_engine")
+# Those that say how a host is reached, of one that may have facts, too.
+_REACHING = re.compile(
+    r"ansible_(connection|host|port|user|password|private_key_file|host_key_checking|host_key_auto_add|pipelining"
+    r"|python_interpreter|become|(ssh|paramiko|become|sudo|su|doas|remote|local|docker|podman|shell|control|scp|sftp)_.+)"
+)
 
 
 def connection_variables(inventory: Any, loader: Any, source: str, name: str) -> dict[str, Any]:
@@ -40,6 +46,11 @@ def connection_variables(inventory: Any, loader: Any, source: str, name: str) ->
     wanted = {key: value for key, value in variables.items() if key.startswith(CONNECTION) or key in OURS}
     names = {"inventory_hostname": name, "inventory_dir": directory}
     return filled_in(loader, wanted, {**variables, **names})
+
+
+def reaching(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a host's variables that say how it is reached. The others are not even filled in."""
+    return {key: variables[key] for key in variables if _REACHING.fullmatch(key)}
 
 
 def filled_in(loader: Any, values: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:

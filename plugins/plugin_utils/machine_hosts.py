@@ -75,7 +75,7 @@ def hosts_of(
     used = set(taken)
     found = []
     for vm in info.get("vms") or ():
-        machine = machine_of(vm)
+        machine = {**machine_of(vm), "catalog": str(info.get("catalog") or "")}
         name, notes = _name_of(vm, used)
         used.add(name)
         variables: dict[str, Any] = {MACHINE: machine}

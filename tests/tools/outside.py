@@ -18,6 +18,7 @@ def filters(text: str) -> dict[str, list[Any]]:
     node = {"node": {"host_keys": [text]}}
     return {
         "absent": [[record]],
+        "connection_variables": [{"ansible_host": text, "other": text}],
         "image_checks": [[{"name": text, "path": text}, text]],
         "image_points": [[{"name": text, "error": text, "points": [point]}]],
         "image_said": [[trial], [{"name": text, "size": 8}], [], {machine: text}],

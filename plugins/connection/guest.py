@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: guest
+short_description: Commands and files of a virtual machine by its guest agent
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description:
+  - Runs commands in a virtual machine, and copies files, where ssh is no way in. The machine needs no network.
+  - The node of the machine is reached as the inventory says, and asks the guest agent (C(qemu-guest-agent)) of the
+    machine by libvirt. The agent runs as root in the machine.
+  - Inventory plugin P(nebula.provision.nebula#inventory) sets C(nebula_machine) and C(nebula_guest_node). What is left
+    to do is C(ansible_connection=nebula.provision.guest).
+notes:
+  - Only machines of KVM have a guest agent.
+  - Modules need Python in the machine, as with any connection. M(ansible.builtin.raw) and M(ansible.builtin.script)
+    need a shell only.
+  - A command may print 1 MiB. One that prints more is ended, and is an error.
+options:
+  machine:
+    description:
+      - The machine, as the inventory plugin has it. C(id) is its number and C(host) its node. If C(catalog) is there, a
+        domain without the mark of that catalog is refused.
+    type: dict
+    required: true
+    vars:
+      - name: nebula_machine
+  node:
+    description: Ansible's variables by which the node is reached, such as C(ansible_host) and C(ansible_become).
+    type: dict
+    default: {}
+    vars:
+      - name: nebula_guest_node
+  agent_timeout:
+    description: How many seconds the agent may take for each answer. How long a command runs does not matter.
+    type: int
+    default: 20
+    vars:
+      - name: nebula_guest_agent_timeout
+  executable:
+    description: The shell in the machine that reads commands.
+    type: path
+    default: /bin/sh
+    vars:
+      - name: nebula_guest_executable
+"""
+
+import base64
+from pathlib import Path
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
+
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
+
+# Bytes of a file that go to the node, or come from it, at once.
+PIECE = 4 * 1024 * 1024
+
+
+class Connection(ConnectionBase):
+    transport = "nebula.provision.guest"
+    has_pipelining = True
+    # A module's files cost a question to the agent each.
+    always_pipeline_modules = True
+    # Nobody answers sudo's question for a password in the machine.
+    has_tty = False
+    default_user = "root"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._node = None
+
+    def _connect(self):
+        machine = self.get_option("machine")
+        missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
+        if missing:
+            raise AnsibleConnectionFailure(
+                f"Reaching a guest: variable nebula_machine has no {' and no '.join(missing)}. It has to name the "
+                "machine's id and its node; a machine that is on no node can't be reached"
+            )
+        if not self.get_option("node"):
+            raise AnsibleConnectionFailure(
+                f"Reaching a guest by its node {machine['host']}: variable nebula_guest_node is empty, so nothing says "
+                "how the node is reached. Give ansible-playbook the inventory of the nodes, too, before that of the "
+                "machines"
+            )
+        if self._node is None:
+            self._node = NodeShell(str(machine["host"]), self.get_option("node"))
+        self._connected = True
+        return self
+
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        command = [self.get_option("executable"), "-c", cmd]
+        answer = self._ask("run", command=command, input=base64.b64encode(in_data or b"").decode())
+        return answer["rc"], base64.b64decode(answer["out"]), base64.b64decode(answer["err"])
+
+    def put_file(self, in_path, out_path):
+        super().put_file(in_path, out_path)
+        if not Path(in_path).exists():
+            raise AnsibleFileNotFound(f"file {in_path} does not exist on the control node")
+        with Path(in_path).open("rb") as file:
+            append = False
+            while (piece := file.read(PIECE)) or not append:
+                data = base64.b64encode(piece).decode()
+                self._ask("write", path=out_path, data=data, append=append)
+                append = True
+
+    def fetch_file(self, in_path, out_path):
+        super().fetch_file(in_path, out_path)
+        with Path(out_path).open("wb") as file:
+            end = False
+            while not end:
+                answer = self._ask("read", path=in_path, offset=file.tell(), count=PIECE)
+                file.write(base64.b64decode(answer["data"]))
+                end = answer["end"]
+
+    def close(self):
+        if self._node is not None:
+            self._node.close()
+        self._connected = False
+
+    def reset(self):
+        self.close()
+        self._connect()
+
+    def _ask(self, what, **request):
+        self._connect()
+        machine = self.get_option("machine")
+        domain = domain_name(int(machine["id"]))
+        answer = self._node.answer(
+            "ask_agent",
+            {
+                "do": what,
+                "domain": domain,
+                "namespace": NAMESPACE,
+                "catalog": str(machine.get("catalog") or ""),
+                "patience": self.get_option("agent_timeout"),
+                **request,
+            },
+        )
+        if "problem" not in answer:
+            return answer
+        text = explained(answer, domain, str(machine["host"]), what, request.get("path", ""))
+        # What fails in the guest is the task's failure, and no reason to give the host up.
+        raise (AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure)(text)

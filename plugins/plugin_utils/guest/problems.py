@@ -1,0 +1,35 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user is told when a guest can't be asked, for each problem of ask_agent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ASKED = {"run": "running a command in", "write": "writing {path} in", "read": "reading {path} of"}
+_REMEDIES = {
+    "missing": "there is no such domain: {found}. The inventory may be older than the machine: read it anew "
+    "(--flush-cache)",
+    "foreign": "the domain does not carry the catalog's mark, so it is not this machine, and nothing is run in it. The "
+    "inventory may be of another catalog than the node",
+    "off": "the machine does not run. Start it first (nebula_vms: state)",
+    "silent": "its guest agent does not answer: {found}. The machine may still be starting "
+    "(ansible.builtin.wait_for_connection waits for that); it needs package qemu-guest-agent, and its template must "
+    "not have GUEST_AGENT = NO in FEATURES",
+    "refused": "its guest agent does not carry that out: {found}. Allow the commands guest-exec, guest-exec-status and "
+    "guest-file-* in the agent's configuration in the machine (allow-rpcs or block-rpcs)",
+    "failed": "it failed in the machine: {found}",
+    "truncated": "the command was ended, since it printed more than 1 MiB, which is what libvirt hands on. Let it "
+    "print into a file, and fetch that",
+    "libvirt": "libvirt on the node says: {found}. The user on the node needs access to libvirt: ansible_become of the "
+    "node makes it root",
+}
+
+
+def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path: str) -> str:
+    """Return a sentence. answer: with problem and found. what: the request's do. path: of the request, or ""."""
+    asked = _ASKED[what].format(path=path)
+    reason = _REMEDIES[answer["problem"]].format(found=str(answer["found"]).rstrip("."))
+    return f"{asked[0].upper()}{asked[1:]} guest {domain} on node {node}: {reason}"
