@@ -56,6 +56,7 @@ from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 
@@ -135,7 +136,7 @@ class Connection(ConnectionBase):
         machine = self.get_option("machine")
         domain = domain_name(int(machine["id"]))
         answer = self._node.answer(
-            "ask_agent",
+            ask_agent,
             {
                 "do": what,
                 "domain": domain,

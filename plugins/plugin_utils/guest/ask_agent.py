@@ -70,7 +70,7 @@ class Agent:
             running = self.domain.isActive()
         except libvirt.libvirtError as error:
             missing = error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
-            raise Problem("missing" if missing else "libvirt", said(error)) from None
+            raise Problem("missing" if missing else "libvirt", message(error)) from None
         if request["catalog"] and self.catalog(request["namespace"]) != request["catalog"]:
             raise Problem("foreign", "")
         if not running:
@@ -88,7 +88,7 @@ class Agent:
         try:
             answer = self.send(self.domain, text, self.patience, 0)
         except self.libvirt.libvirtError as error:
-            words = said(error)
+            words = message(error)
             if error.get_error_code() not in self.answered:
                 raise Problem("silent", words) from None
             if "disabled" in words or "has not been found" in words or "not allowed" in words:
@@ -166,7 +166,7 @@ class Agent:
         return {"data": base64.b64encode(found).decode(), "end": end}
 
 
-def said(error):
+def message(error):
     return " ".join(str(error.get_error_message() or error).split())
 
 

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import shlex
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import become_loader, connection_loader
 
-PROGRAMS = "ansible_collections.nebula.provision.plugins.plugin_utils.guest."
 # Debian's own has libvirt's modules; one of a virtual environment has not.
 INTERPRETER = "/usr/bin/python3"
 _LONGEST = 300
@@ -32,11 +31,11 @@ class NodeShell:
         self._name, self._variables = name, {"inventory_hostname": name, **variables}
         self._opened: Any = None
 
-    def answer(self, program: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, program: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a program of this folder answers to a request. Raises AnsibleConnectionFailure if the node can't
         be reached, or the program does not run there."""
         connection = self._connection()
-        text = inspect.getsource(importlib.import_module(PROGRAMS + program))
+        text = inspect.getsource(program)
         command = f"{shlex.quote(self._interpreter())} -I -c {shlex.quote(text)}"
         shell = connection._shell
         if connection.become:

@@ -17,6 +17,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNo
 from ansible.playbook.play_context import PlayContext
 
 from ansible_collections.nebula.provision.plugins.connection import guest
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent
 
 MACHINE = {"id": 3, "host": "kvm1", "catalog": "c"}
 NODE = {"ansible_host": "192.0.2.1"}
@@ -31,8 +32,8 @@ class Answering:
     def __init__(self, name: str, variables: Mapping[str, Any]) -> None:
         assert (name, variables) == ("kvm1", NODE)
 
-    def answer(self, program: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert program == "ask_agent"
+    def answer(self, program: object, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert program is ask_agent
         self.asked.append(request)
         return self.answers.pop(0)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
 
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -27,7 +28,7 @@ HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executa
 def test_what_fails_on_the_node_is_named(variables: dict[str, Any], words: list[str]) -> None:
     shell = NodeShell("node1", {**HERE, **variables})
     with pytest.raises(AnsibleConnectionFailure) as caught:
-        shell.answer("ask_agent", {"domain": "one-1", "patience": 1})
+        shell.answer(ask_agent, {"domain": "one-1", "patience": 1})
     shell.close()
     for each in ["node1", *words]:
         assert each in str(caught.value)
