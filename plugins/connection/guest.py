@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: guest
-short_description: Commands and files of a virtual machine by its guest agent
+short_description: Commands and files of a virtual machine by its guest agent or serial console
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
@@ -34,12 +34,37 @@ options:
     default: {}
     vars:
       - name: nebula_guest_node
-  agent_timeout:
-    description: How many seconds the agent may take for each answer. How long a command runs does not matter.
+  way:
+    description:
+      - V(agent) asks the guest agent.
+      - V(console) logs in on the serial console, runs the command in a shell there, and logs out. It needs nothing in
+        the machine but a login on the first serial port and a shell with C(base64), C(sha256sum) and C(mktemp). It is
+        slow, about 100 KB a second. What commands print is in the console's log on the node, in base64.
+    type: str
+    choices: [agent, console]
+    default: agent
+    vars:
+      - name: nebula_guest_way
+  remote_user:
+    description: The user who logs in on the console. An agent is root.
+    type: str
+    default: ''
+    vars:
+      - name: ansible_user
+  password:
+    description: The password of the user who logs in on the console.
+    type: str
+    default: ''
+    vars:
+      - name: ansible_password
+  answer_timeout:
+    description:
+      - How many seconds the agent may take for each answer, or the console until it shows a prompt. How long a command
+        runs does not matter.
     type: int
     default: 20
     vars:
-      - name: nebula_guest_agent_timeout
+      - name: nebula_guest_answer_timeout
   executable:
     description: The shell in the machine that reads commands.
     type: path
@@ -56,7 +81,7 @@ from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
-from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 
@@ -136,18 +161,27 @@ class Connection(ConnectionBase):
         machine = self.get_option("machine")
         domain = domain_name(int(machine["id"]))
         answer = self._node.answer(
-            ask_agent,
+            use_console if self._uses_console() else ask_agent,
             {
                 "do": what,
                 "domain": domain,
                 "namespace": NAMESPACE,
                 "catalog": str(machine.get("catalog") or ""),
-                "patience": self.get_option("agent_timeout"),
+                "patience": self.get_option("answer_timeout"),
+                **self._login(),
                 **request,
             },
         )
         if "problem" not in answer:
             return answer
-        text = explained(answer, domain, str(machine["host"]), what, request.get("path", ""))
+        text = explained(answer, domain, str(machine["host"]), what, request.get("path", ""), self._uses_console())
         # What fails in the guest is the task's failure, and no reason to give the host up.
         raise (AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure)(text)
+
+    def _uses_console(self):
+        return self.get_option("way") == "console"
+
+    def _login(self):
+        if not self._uses_console():
+            return {}
+        return {"user": self.get_option("remote_user"), "password": self.get_option("password")}

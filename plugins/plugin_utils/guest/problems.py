@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user is told when a guest can't be asked, for each problem of ask_agent. Pure."""
+"""What a user is told when a guest can't be asked, for each problem of ask_agent and use_console. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,25 @@ _REMEDIES = {
     "failed": "it failed in the machine: {found}",
     "truncated": "the command was ended, since it printed more than 1 MiB, which is what libvirt hands on. Let it "
     "print into a file, and fetch that",
+    "busy": "somebody else uses its serial console (virsh console on the node). Its session has to end first",
+    "login": "its serial console does not let us in: {found}. Variables ansible_user and ansible_password name a user "
+    "and a password of the machine",
+    "garbled": "something else prints on its serial console all the time, and what was asked for came back damaged",
     "libvirt": "libvirt on the node says: {found}. The user on the node needs access to libvirt: ansible_become of the "
     "node makes it root",
 }
 
+_SILENT_CONSOLE = (
+    "its serial console shows no prompt: {found}. The machine may still be starting "
+    "(ansible.builtin.wait_for_connection waits for that); it needs a login, or a shell, on its first serial port"
+)
 
-def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path: str) -> str:
-    """Return a sentence. answer: with problem and found. what: the request's do. path: of the request, or ""."""
+
+def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path: str, console: bool = False) -> str:
+    """Return a sentence. answer: with problem and found. what: the request's do. path: of the request, or "".
+    console: whether the guest was asked by its serial console."""
     asked = _ASKED[what].format(path=path)
-    reason = _REMEDIES[answer["problem"]].format(found=str(answer["found"]).rstrip("."))
+    reason = (_SILENT_CONSOLE if console and answer["problem"] == "silent" else _REMEDIES[answer["problem"]]).format(
+        found=str(answer["found"]).rstrip(".")
+    )
     return f"{asked[0].upper()}{asked[1:]} guest {domain} on node {node}: {reason}"

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.guest.ask_agent import PROBLEMS
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 
+ALL = sorted({*ask_agent.PROBLEMS, *use_console.PROBLEMS})
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_every_problem_is_explained(problem: str) -> None:
-    text = explained({"problem": problem, "found": "because {x}."}, "one-3", "kvm1", "run", "")
+
+@pytest.mark.parametrize("console", [False, True])
+@pytest.mark.parametrize("problem", ALL)
+def test_every_problem_is_explained(problem: str, console: bool) -> None:
+    answer = {"problem": problem, "found": "because {x}."}
+    text = explained(answer, "one-3", "kvm1", "run", "", console)
     assert text.startswith("Running a command in guest one-3 on node kvm1: ") and len(text) > 60
-    assert ("because {x}" in text) == (problem not in {"foreign", "off", "truncated"})
+    assert ("because {x}" in text) == (problem not in {"foreign", "off", "truncated", "busy", "garbled"})
+    assert ("console" in text) == ((console and problem == "silent") or problem in {"busy", "login", "garbled"})
 
 
 def test_files_are_named() -> None:
