@@ -57,6 +57,12 @@ options:
     default: ''
     vars:
       - name: ansible_password
+  pipelining:
+    description: Whether a module goes to the machine with the command that runs it, instead of by files of its own.
+    type: bool
+    default: true
+    vars:
+      - name: ansible_pipelining
   answer_timeout:
     description:
       - How many seconds the agent may take for each answer, or the console until it shows a prompt. How long a command
@@ -92,8 +98,6 @@ PIECE = 4 * 1024 * 1024
 class Connection(ConnectionBase):
     transport = "nebula.provision.guest"
     has_pipelining = True
-    # A module's files cost a question to the agent each.
-    always_pipeline_modules = True
     # Nobody answers sudo's question for a password in the machine.
     has_tty = False
     default_user = "root"
@@ -123,12 +127,14 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        self._display.vvv(f"EXEC {cmd}", host=self._name())
         command = [self.get_option("executable"), "-c", cmd]
         answer = self._ask("run", command=command, input=base64.b64encode(in_data or b"").decode())
         return answer["rc"], base64.b64decode(answer["out"]), base64.b64decode(answer["err"])
 
     def put_file(self, in_path, out_path):
         super().put_file(in_path, out_path)
+        self._display.vvv(f"PUT {in_path} TO {out_path}", host=self._name())
         if not Path(in_path).exists():
             raise AnsibleFileNotFound(f"file {in_path} does not exist on the control node")
         with Path(in_path).open("rb") as file:
@@ -140,6 +146,7 @@ class Connection(ConnectionBase):
 
     def fetch_file(self, in_path, out_path):
         super().fetch_file(in_path, out_path)
+        self._display.vvv(f"FETCH {in_path} TO {out_path}", host=self._name())
         with Path(out_path).open("wb") as file:
             end = False
             while not end:
@@ -185,3 +192,9 @@ class Connection(ConnectionBase):
         if not self._uses_console():
             return {}
         return {"user": self.get_option("remote_user"), "password": self.get_option("password")}
+
+    def _name(self):
+        machine = self.get_option("machine")
+        return (
+            f"{domain_name(int(machine['id']))} on {machine['host']}" if "id" in machine and "host" in machine else None
+        )

@@ -34,10 +34,12 @@ PIECE = 48 * 1024
 # Bytes of either output that a command may print. libvirt hands on 4 MiB of one answer, in base64; it gives an agent
 # that sends 10 MB up for good.
 LIMIT = 1024 * 1024
-# Shell programs around a command ($@), which keep its status. The first one ends it where it prints too much; its
-# descriptors: 3 the command's error output, 4 its status, 5 and 6 the agent's. The second one opens its input, where
-# that is more than one message, and leaves no file ($1) behind.
-LIMITED = f"""exec 5>&1 6>&2
+# Shell programs around a command ($@), which keep its status. The first one ends it where it prints too much, and gives
+# it a home directory, which the commands of an agent that systemd has started do not have; its descriptors: 3 the
+# command's error output, 4 its status, 5 and 6 the agent's. The second one opens its input, where that is more than one
+# message, and leaves no file ($1) behind.
+LIMITED = f"""HOME=${{HOME:-$(eval echo ~root)}}; export HOME
+exec 5>&1 6>&2
 status=$({{ {{
     {{ "$@" 3>&- 4>&- 5>&- 6>&-; echo $? >&4; }} 2>&3 3>&- | head -c {LIMIT + 1} >&5
 }} 3>&1 | head -c {LIMIT + 1} >&6; }} 4>&1)

@@ -101,6 +101,11 @@ def test_what_a_command_ends_with(here: Here, program: str, ended: tuple[int, by
     assert run(here, program) == ended
 
 
+def test_a_command_has_a_home_directory(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    assert run(here, "echo ~; cd && pwd")[1].split() == [Path("~root").expanduser().__fspath__().encode()] * 2
+
+
 @pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 10 * PIECE])
 def test_input_goes_in_pieces_and_leaves_no_file(here: Here, tmp_path: Path, size: int) -> None:
     given = os.urandom(size)
