@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +29,14 @@ case "$*" in
         exec setsid -w -c sh "{place}/guest" ;;
 esac
 """
-# A prompt at once; another shell when it ends.
+# A prompt at once; another shell when it ends, for as long as the terminal is there.
 SHELL = """
 cd "{place}"
-while true; do PS1='root@guest:~# ' sh -i 2>&1; echo ended >>"{place}/sessions"; done
+while stty -a >/dev/null 2>&1; do PS1='root@guest:~# ' sh -i 2>&1; echo ended >>"{place}/sessions"; done
 """
 LOGIN = """
 cd "{place}"
-while true; do
+while stty -a >/dev/null 2>&1; do
     printf '\\nDebian GNU/Linux guest ttyS0\\n\\nguest login: '; read -r user
     [ -n "$user" ] || continue
     stty -echo; printf 'Password: '; read -r password; stty echo; echo
@@ -83,8 +86,29 @@ def coded(data: bytes) -> str:
 
 
 @pytest.fixture
-def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    return Guest(tmp_path, monkeypatch)
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """Nothing of it goes on, also where these tests are run by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield Guest(tmp_path, monkeypatch)
+    signal.signal(signal.SIGHUP, before)
+    wait_for_none(str(tmp_path / "guest"))
+
+
+def wait_for_none(program: str) -> None:
+    """No process has this among its arguments."""
+    limit = time.monotonic() + 10
+    while left := [
+        path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if program in arguments(path).split("\0")
+    ]:
+        assert time.monotonic() < limit, f"left behind: {left}"
+        time.sleep(0.05)
+
+
+def arguments(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def test_a_shell_that_is_there_is_used_and_left(guest: Guest) -> None:
