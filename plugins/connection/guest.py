@@ -106,6 +106,12 @@ class Connection(ConnectionBase):
         super().__init__(*args, **kwargs)
         self._node = None
 
+    def get_option(self, option, hostvars=None):
+        """An agent is root, whoever would log in otherwise."""
+        if option == "remote_user" and not self._uses_console():
+            return "root"
+        return super().get_option(option, hostvars)
+
     def _connect(self):
         machine = self.get_option("machine")
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]

@@ -158,7 +158,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     connection_variables,
     filled_in,
 )
-from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import Choice, hosts_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import JUMP_VARIABLES, Choice, hosts_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template, for_inventory
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
@@ -193,7 +193,9 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             jump_networks=self.get_option("jump_networks"),
             group_by=self.get_option("group_by"),
         )
-        for host in hosts_of(self._info(path, cache), choice, inventory.hosts, self._node_variables):
+        self._nodes = {}
+        taken = {*inventory.hosts, *inventory.groups, GROUP}
+        for host in hosts_of(self._info(path, cache), choice, taken, self._node_variables):
             for note in host.notes:
                 self.display.warning(f"{path}: {note}")
             self._add(host)
@@ -270,6 +272,12 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
                 f"{path}: the catalog can't be read on the front-end {name}: {error}. Options frontend and connection "
                 f"say which host it is and how it is reached"
             ) from None
+        if not info["catalog"] and self._is_assumed():
+            raise AnsibleParserError(
+                f"{path}: there is no catalog on this machine, and nothing names the front-end. Name it in "
+                f"option frontend or in NEBULA_FRONTEND, or read the inventory with group {FRONTEND_GROUP} before "
+                "this one"
+            )
         if not info["catalog"]:
             self.display.warning(
                 f"{path}: there is no catalog in {options.get('root', ROOT)} on the front-end {name}, so there are no "
@@ -289,6 +297,10 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             )
         return hosts[0].name if hosts else "localhost"
 
+    def _is_assumed(self):
+        group = self.inventory.groups.get(FRONTEND_GROUP)
+        return not self.get_option("frontend") and not (group and group.get_hosts())
+
     def _connection(self, path, name):
         variables = connection_variables(self.inventory, self.loader, path, name)
         if not variables and name == "localhost":
@@ -299,4 +311,15 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         return {**variables, **filled_in(self.loader, self.get_option("connection"), variables)}
 
     def _node_variables(self, host):
-        return connection_variables(self.inventory, self.loader, self._source, host)
+        if host not in self._nodes:
+            try:
+                self._nodes[host] = connection_variables(
+                    self.inventory, self.loader, self._source, host, JUMP_VARIABLES
+                )
+            except AnsibleError as error:
+                self.display.warning(
+                    f"{self._source}: machines on node {host} are not reached by way of it, since one of its variables "
+                    f"can't be filled in: {error}"
+                )
+                self._nodes[host] = None
+        return self._nodes[host]

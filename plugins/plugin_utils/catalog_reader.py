@@ -8,8 +8,10 @@ So a front-end is reached here as it is in playbooks, whatever the connection, t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,11 +24,13 @@ from ansible import constants
 MODULE = "nebula.provision.nebula_info"
 # Settings that would change what is printed, or where it goes; and an inventory that would be read once more.
 _UNSET = (
-    "ANSIBLE_INVENTORY", "ANSIBLE_LOG_PATH", "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_CALLBACKS_ENABLED",
+    "ANSIBLE_INVENTORY", "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_CALLBACKS_ENABLED",
     "ANSIBLE_CALLBACK_WHITELIST", "ANSIBLE_CHECK_MODE_MARKERS",
 )  # fmt: skip
 _SET = {
     "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal",
+    "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    "ANSIBLE_LOG_PATH": os.devnull,
     "ANSIBLE_LOAD_CALLBACK_PLUGINS": "false",
     "ANSIBLE_FORCE_COLOR": "false",
     "ANSIBLE_NOCOLOR": "true",
@@ -37,6 +41,8 @@ _SET = {
     "ANSIBLE_RETRY_FILES_ENABLED": "false",
     "ANSIBLE_VERBOSITY": "0",
 }
+# Seconds until a process that was asked to end is killed.
+_PATIENCE = 2
 
 
 class CatalogNotRead(Exception):
@@ -55,21 +61,38 @@ def read(
         inventory = Path(directory, "front-end.yml")
         inventory.touch(mode=0o600)
         inventory.write_text(_inventory(name, variables), encoding="utf-8")
-        program = [sys.executable, "-m", "ansible", "adhoc", name, "-i", str(inventory)]
+        # Files of variables beside a playbook are not wanted: all that counts is in the inventory.
+        program = [sys.executable, "-m", "ansible", "adhoc", name, "-i", str(inventory), "--playbook-dir", directory]
         program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
-        try:
-            done = subprocess.run(
-                program,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CatalogNotRead(f"there was no answer within {timeout} s (option timeout)") from None
+        done = _run(program, timeout)
     return _answer(done)
+
+
+def _run(program: Sequence[str], timeout: int) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        program,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise CatalogNotRead(f"there was no answer within {timeout} s (option timeout)") from None
+    return subprocess.CompletedProcess(program, process.returncode, out, err)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End it and what it began, its ssh as well. By a signal it removes its own files."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_PATIENCE)
 
 
 def _inventory(name: str, variables: Mapping[str, Any]) -> str:

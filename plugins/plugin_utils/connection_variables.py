@@ -7,50 +7,64 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Optional
 
 from ansible import template
 from ansible.inventory.helpers import get_group_vars
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_path
 
-# Of all variables those that say how a host is reached, and where the catalog is on it.
-CONNECTION = "ansible_"
+# Of all variables those that say where the catalog is on a host, and how it is reached. A host may have facts, too.
 OURS = ("nebula_root", "nebula_engine")
-# Those that say how a host is reached, of one that may have facts, too.
 _REACHING = re.compile(
     r"ansible_(connection|host|port|user|password|private_key_file|host_key_checking|host_key_auto_add|pipelining"
     r"|python_interpreter|become|(ssh|paramiko|become|sudo|su|doas|remote|local|docker|podman|shell|control|scp|sftp)_.+)"
 )
 
 
-def connection_variables(inventory: Any, loader: Any, source: str, name: str) -> dict[str, Any]:
+def connection_variables(
+    inventory: Any, loader: Any, source: str, name: str, only: Optional[Collection[str]] = None
+) -> dict[str, Any]:
     """Return how Ansible would reach the host, templates filled in; {} for a host that the inventory does not have.
 
-    inventory: as it is read so far. source: path of the source that is being read; files group_vars and host_vars
-    count where they are beside it. Raises Ansible's own errors for a template that can't be filled in.
+    inventory: as it is read so far. source: path of the source that is being read. Files group_vars and host_vars count
+    where they are beside it, beside the sources before it, or beside the playbook. only: names of the variables that
+    are wanted, where not all are. Raises Ansible's own errors for a template that can't be filled in.
     """
     host = inventory.get_host(name)
     if host is None:
         return {}
-    directory = os.path.dirname(os.path.abspath(source))
-    groups = sorted(host.get_groups(), key=lambda group: (group.depth, group.priority, group.name))
-    variables = get_group_vars(groups)
-    if inventory.groups.get("all"):
-        variables = combine_vars(inventory.groups["all"].get_vars(), variables)
-    for entities in (groups, [host]):
-        if entities == [host]:
-            variables = combine_vars(variables, host.get_vars())
-        variables = combine_vars(variables, get_vars_from_path(loader, directory, entities, "task"))
-    wanted = {key: value for key, value in variables.items() if key.startswith(CONNECTION) or key in OURS}
-    names = {"inventory_hostname": name, "inventory_dir": directory}
+    groups = {group.name: group for group in host.get_groups()}
+    if "all" in inventory.groups:
+        # Before the inventory is complete, not every host is in it.
+        groups.setdefault("all", inventory.groups["all"])
+    ordered = sorted(groups.values(), key=lambda group: (group.depth, group.priority, group.name))
+    variables: dict[str, Any] = {}
+    places = _places(inventory, loader, source)
+    for entities, own in ((ordered, get_group_vars(ordered)), ([host], host.get_vars())):
+        variables = combine_vars(variables, own)
+        for place in places:
+            variables = combine_vars(variables, get_vars_from_path(loader, place, entities, "task"))
+    wanted = {key: value for key, value in variables.items() if key in (only or ()) or (only is None and _counts(key))}
+    names = {"inventory_hostname": name, "inventory_dir": places[-2]}
     return filled_in(loader, wanted, {**variables, **names})
 
 
+def _counts(key: str) -> bool:
+    return key in OURS or bool(_REACHING.fullmatch(key))
+
+
+def _places(inventory: Any, loader: Any, source: str) -> list[str]:
+    """Directories that may have files of variables: those of the sources in their order, and the playbook's."""
+    before = [str(each) for each in getattr(inventory, "processed_sources", ())]
+    found = [each if os.path.isdir(each) else os.path.dirname(os.path.abspath(each)) for each in [*before, source]]
+    return [*found, loader.get_basedir()]
+
+
 def reaching(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a host's variables that say how it is reached. The others are not even filled in."""
-    return {key: variables[key] for key in variables if _REACHING.fullmatch(key)}
+    """Return a host's name, and those of its variables that say how it is reached. No other is even filled in."""
+    return {key: variables[key] for key in variables if key == "inventory_hostname" or _REACHING.fullmatch(key)}
 
 
 def filled_in(loader: Any, values: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:

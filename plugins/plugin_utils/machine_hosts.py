@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 # The variable of a host that has all that the catalog says of its machine.
 MACHINE = "nebula_machine"
@@ -35,7 +35,14 @@ _USERS = ("ansible_ssh_user", "ansible_user")
 _ADDRESSES = ("ansible_ssh_host", "ansible_host")
 _PORTS = ("ansible_ssh_port", "ansible_port")
 _KEYS = ("ansible_ssh_private_key_file", "ansible_private_key_file")
+_CHECKING = ("ansible_ssh_host_key_checking", "ansible_host_key_checking")
+_ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+# All that a way through a node depends on.
+JUMP_VARIABLES = (*_USERS, *_ADDRESSES, *_PORTS, *_KEYS, *_CHECKING, *_ARGUMENTS, "ansible_connection")
 _LOCAL = ("local", "ansible.builtin.local")
+# Names that mean something else to Ansible, whatever an inventory has.
+_RESERVED = ("all", "ungrouped", "localhost", "127.0.0.1", "::1")
+_DOMAIN = re.compile(r"one-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -64,31 +71,36 @@ def hosts_of(
     info: Mapping[str, Any],
     choice: Choice,
     taken: Iterable[str],
-    node_variables: Callable[[str], Mapping[str, Any]],
+    node_variables: Callable[[str], Optional[Mapping[str, Any]]],
 ) -> list[MachineHost]:
     """Return a host for each machine.
 
-    taken: names that the inventory has for other hosts. node_variables: the connection variables of a node, which are
-    asked for only where one is jumped over.
+    taken: names that the inventory has for other hosts and for groups, and those that the caller gives to groups.
+    node_variables: JUMP_VARIABLES of a node, None if they are not known; asked for only where one is jumped over.
     """
     networks = {str(network["name"]): network for network in info.get("networks") or ()}
-    used = set(taken)
+    used = {*taken, *_RESERVED, *(group for vm in info.get("vms") or () for group in _groups(machine_of(vm), choice))}
+    used |= {re.sub(r"\W", "_", name) for name in used}
     found = []
     for vm in info.get("vms") or ():
         machine = {**machine_of(vm), "catalog": str(info.get("catalog") or "")}
-        name, notes = _name_of(vm, used)
+        name, notes = _name_of(vm, used, str(info.get("catalog") or ""))
         used.add(name)
         variables: dict[str, Any] = {MACHINE: machine}
         address, network = address_of(machine["nics"], choice)
         if address:
             variables["ansible_host"] = address
             if machine["host"] and _is_jumped(choice, networks.get(network, {"name": network})):
-                arguments = jump_arguments(machine["host"], node_variables(machine["host"]))
+                node = node_variables(machine["host"])
+                arguments = "" if node is None else jump_arguments(machine["host"], node)
                 if arguments:
                     variables["ansible_ssh_common_args"] = arguments
-        groups = [f"{word}_{value}" for word in choice.group_by for value in _values(machine[GROUPED[word]])]
-        found.append(MachineHost(name, variables, groups, notes))
+        found.append(MachineHost(name, variables, _groups(machine, choice), notes))
     return found
+
+
+def _groups(machine: Mapping[str, Any], choice: Choice) -> list[str]:
+    return [f"{word}_{value}" for word in choice.group_by for value in _values(machine[GROUPED[word]])]
 
 
 def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,14 +138,17 @@ def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
     """
     if str(variables.get("ansible_connection") or "") in _LOCAL:
         return ""
-    command = ["ssh", "-W", "%h:%p", "-q"]
+    # Nobody answers a question for each of many machines.
+    command = ["ssh", "-W", "%h:%p", "-q", "-o", "BatchMode=yes"]
+    if _first(variables, _CHECKING).lower() in ("false", "no", "0"):
+        command += ["-o", "StrictHostKeyChecking=no"]
     port, key = _first(variables, _PORTS), _first(variables, _KEYS)
     if port:
         command += ["-p", _literal(port)]
     if key:
         command += ["-i", _literal(key)]
-    common = str(variables.get("ansible_ssh_common_args") or "")
-    command += shlex.split(common) + shlex.split(str(variables.get("ansible_ssh_extra_args") or ""))
+    for name in _ARGUMENTS:
+        command += map(_literal, shlex.split(str(variables.get(name) or "")))
     user, address = _first(variables, _USERS), _first(variables, _ADDRESSES) or host
     command += ["--", _literal(f"{user}@{address}" if user else address)]
     return f"-o {shlex.quote('ProxyCommand=' + shlex.join(command))}"
@@ -152,11 +167,19 @@ def _is_jumped(choice: Choice, network: Mapping[str, Any]) -> bool:
     return choice.jump == ALWAYS or (choice.jump == AUTO and carries)
 
 
-def _name_of(vm: Mapping[str, Any], used: set[str]) -> tuple[str, list[str]]:
+def _name_of(vm: Mapping[str, Any], used: set[str], catalog: str) -> tuple[str, list[str]]:
+    """The machine's name, or else the name of its domain, which is no other machine's."""
     name, domain = str(vm.get("name") or ""), f"one-{vm.get('id')}"
-    if _NAME.fullmatch(name) and name not in used:
+    if name in used:
+        why = "the inventory has another host or a group of this name"
+    elif not _NAME.fullmatch(name):
+        why = "Ansible's patterns give it a meaning"
+    elif _DOMAIN.fullmatch(name) and name != domain:
+        why = "it is the name of another machine's domain"
+    else:
         return name, []
-    why = "the inventory has another host of this name" if name in used else "Ansible's patterns give it a meaning"
+    if domain in used:
+        domain = f"{domain}-{catalog[:8]}"
     return domain, [f"machine {name!r} is host {domain} here: {why}"]
 
 

@@ -27,7 +27,9 @@ else:
     from ansible.utils.unsafe_proxy import wrap_var as untrusted
 
 
-# A string without a brace is the same whether Ansible takes it for a template or not.
+# A string without a brace is the same whether Ansible takes it for a template or not, unless it says by this word what
+# else begins a template.
+_OVERRIDES = "#jinja2"
 _TRUSTED: Callable[[str], Any] = getattr(template, "trust_as_template", str)
 
 
@@ -46,7 +48,7 @@ def for_inventory(value: Any) -> Any:
     if isinstance(value, list):
         return [for_inventory(each) for each in value]
     if isinstance(value, str):
-        return untrusted(value) if "{" in value else _TRUSTED(value)
+        return untrusted(value) if "{" in value or _OVERRIDES in value else _TRUSTED(value)
     return value
 
 

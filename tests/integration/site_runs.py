@@ -13,6 +13,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,16 @@ CONTEXT = [ NETWORK = "YES" ]
 NUMBER = 47.25
 # Words of Python, SQLite and Ansible that tell users nothing.
 UNTOLD = ("Traceback", "sqlite3", "Error:", "<class", "NoneType'", "is undefined")
+
+
+@contextlib.contextmanager
+def torn_down(site: Site) -> Iterator[Site]:
+    """The world is there for the tests that come after this one, too."""
+    try:
+        yield site
+    finally:
+        code, output = site.run("playbooks/teardown.yml")
+        assert code == 0, output
 
 
 class Case(Site):

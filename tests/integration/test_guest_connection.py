@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.guest.use_console
 from ansible_collections.nebula.provision.tests.integration.guests import agent, demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
-from ansible_collections.nebula.provision.tests.integration.site_runs import Case
+from ansible_collections.nebula.provision.tests.integration.site_runs import Case, torn_down
 
 TEMPLATE = 'CPU = 0.2\nMEMORY = 128\nDISK = [ IMAGE = "agent", DEV_PREFIX = "vd" ]\n'
 # More than goes to the node at once, every byte, and nothing that repeats itself.
@@ -43,6 +44,7 @@ class Guests(Case):
 
     def __init__(self, image: str) -> None:
         super().__init__()
+        self.cache = tempfile.mkdtemp(dir=self.directory)
         self.variables["nebula_images"] = [{"name": "agent", "path": image}]
         self.variables["nebula_networks"] = []
         self.variables["nebula_templates"] = [
@@ -61,7 +63,7 @@ class Guests(Case):
         kept = {
             "cache": True,
             "cache_plugin": "ansible.builtin.jsonfile",
-            "cache_connection": str(self.directory / "cache"),
+            "cache_connection": self.cache,
         }
         source.write_text(yaml.safe_dump({"plugin": "nebula.provision.nebula", **kept}))
         group.write_text(
@@ -77,7 +79,11 @@ class Guests(Case):
 
 @in_bare_world
 def by_the_agent(image: str) -> None:
-    site = Guests(image)
+    with torn_down(Guests(image)) as site:
+        use_agent(site)
+
+
+def use_agent(site: Guests) -> None:
     code, output = site.run("site.yml")
     assert code == 0, output
     wait_for(lambda: site.ask("bare", "raw", "true")[0] == 0, "an answer of the guest", 60)
@@ -155,7 +161,11 @@ def by_the_agent(image: str) -> None:
 @in_bare_world
 def by_the_console(image: str) -> None:
     """The demo guest has a root shell on its serial console."""
-    site = Guests(image)
+    with torn_down(Guests(image)) as site:
+        use_console(site)
+
+
+def use_console(site: Guests) -> None:
     site.variables["nebula_vms"] = [{"name": "bare", "template": "deaf", "hard": True}]
     code, output = site.run("site.yml")
     assert code == 0, output

@@ -20,7 +20,7 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
-from ansible_collections.nebula.provision.tests.integration.site_runs import HALTS, Case
+from ansible_collections.nebula.provision.tests.integration.site_runs import HALTS, Case, torn_down
 
 # A machine's name and its label say this, and nothing runs it.
 TEMPLATED = "{{ lookup('pipe', 'echo ran >>RAN') }}"
@@ -80,7 +80,11 @@ class Inventoried(Case):
 
 @in_bare_world
 def read_here() -> None:
-    site = Inventoried()
+    with torn_down(Inventoried()) as site:
+        listed_here(site)
+
+
+def listed_here(site: Inventoried) -> None:
     code, output = site.run("site.yml")
     # One of the machines was made to fail.
     assert code != 0 and "nosuchcpu" in output, output
@@ -208,7 +212,11 @@ def namespace(script: str, name: str, log: Path) -> Iterator[int]:
 @in_bare_world
 def read_over_ssh() -> None:
     """The catalog is on a host of somebody who may use sudo, and its machines are behind that host."""
-    site = Inventoried()
+    with torn_down(Inventoried()) as site:
+        listed_over_ssh(site)
+
+
+def listed_over_ssh(site: Inventoried) -> None:
     code, output = site.run("site.yml")
     assert code != 0 and "nosuchcpu" in output, output
     place = site.directory / "far"

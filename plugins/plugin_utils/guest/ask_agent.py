@@ -132,6 +132,8 @@ class Agent:
                 break
             time.sleep(pause)
             pause = min(pause * 1.5, LAST)
+            if pause == LAST:
+                wanted()
         # As a shell has it for a command that a signal ended.
         ended = state["exitcode"] if "exitcode" in state else 128 + state.get("signal", 0)
         return {"rc": ended, "out": state.get("out-data", ""), "err": state.get("err-data", "")}
@@ -166,6 +168,12 @@ class Agent:
         finally:
             self.ask("guest-file-close", handle=handle)
         return {"data": base64.b64encode(found).decode(), "end": end}
+
+
+def wanted():
+    """Ends this program where nobody reads its answer any more, as when a play was aborted."""
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def message(error):

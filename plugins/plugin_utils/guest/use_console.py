@@ -34,6 +34,8 @@ PROBLEMS = ("missing", "foreign", "off", "silent", "failed", "truncated", "libvi
 LIMIT = 1024 * 1024
 # Characters of one line, and how often a line or a file is sent before it is given up.
 LINE, TRIES = 2000, 3
+# Characters that are kept of what is shown while something short is waited for, and at most.
+RECENT, MOST = 65536, 4 * LIMIT
 # Seconds: between two signs that somebody is there, and until a prompt counts as the last word.
 AGAIN, QUIET = 3.0, 0.3
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|\].*?(\x07|\x1b\\)|[=>])")
@@ -92,6 +94,8 @@ class Terminal:
                 return match
             if time.monotonic() >= limit:
                 return None
+            # What is waited for is short, and a guest may print without an end.
+            self.seen = self.seen[-RECENT:]
             self.look(limit - time.monotonic())
 
     def close(self):
@@ -170,21 +174,21 @@ class Console:
         if not self.directory.startswith("/"):
             raise Problem("failed", "mktemp made no directory in it")
 
-    def _done(self, command, seconds, value=""):
+    def _done(self, command, seconds, value="", pattern="[^>\n]*"):
         """What the guest shows once the command has ended: the match, whose first group is the value."""
         self.count += 1
         token = f"{self.count}{uuid.uuid4().hex[:12]}"
         # In two halves: where the guest repeats what it is sent, that is not what is waited for.
         self.terminal.send(f"""{command}\nprintf '%s\\n' "<{token[:4]}""{token[4:]}:{value}>"\n""")
-        return self.terminal.wait(rf"<{token}:([^>]*)>", seconds)
+        return self.terminal.wait(rf"<{token}:({pattern})>", seconds)
 
-    def value(self, command, value):
-        found = self._done(command, self.patience, value)
+    def value(self, command, value, pattern="[^>\n]*"):
+        found = self._done(command, self.patience, value, pattern)
         for _try in range(TRIES):
             if found:
                 return found.group(1)
             # The line came apart, as where the kernel printed in it; or the guest takes its time.
-            found = self._done("", self.patience, value)
+            found = self._done("", self.patience, value, pattern)
         raise Problem("silent", "it does not answer any more")
 
     def put(self, name, data):
@@ -222,6 +226,8 @@ class Console:
         while mark not in self.terminal.seen:
             if not self.terminal.look(self.patience):
                 raise Problem("silent", "it stopped in the middle of a file")
+            if len(self.terminal.seen) > MOST:
+                raise Problem("garbled", "")
         found, _mark, self.terminal.seen = self.terminal.seen.partition(mark)
         return found
 
@@ -234,13 +240,14 @@ class Console:
             'status=$({ { { sh "$directory"/command <"$directory"/input 3>&- 4>&-; echo $? >&4; } 2>&3 3>&- | '
             f'{limited} >"$directory"/out; }} 3>&1 | {limited} >"$directory"/err; }} 4>&1)'
         )
-        ended = self._done(pipes, AGAIN, "$status")
+        ended = self._done(pipes, AGAIN, "$status", "[0-9]+")
         while not ended:
             # What is asked meanwhile waits until the command has ended.
-            ended = self._done("", 4 * AGAIN, "$status")
-        answer = {"rc": int(ended.group(1) or 0)}
+            ended = self._done("", 4 * AGAIN, "$status", "[0-9]+")
+            wanted()
+        answer = {"rc": int(ended.group(1))}
         for name in ("out", "err"):
-            size = int(self.value(f'size=$(wc -c <"$directory"/{name})', "$size"))
+            size = int(self.value(f'size=$(($(wc -c <"$directory"/{name})))', "$size", "[0-9]+"))
             if size > LIMIT:
                 raise Problem("truncated", "")
             answer[name] = base64.b64encode(self.get(name)).decode() if size else ""
@@ -261,11 +268,9 @@ class Console:
         return {"data": base64.b64encode(data).decode(), "end": len(data) < count}
 
     def _try(self, command):
-        failed = self.value(
-            f'message=$({{ {command}; }} 2>&1) && message= || message="${{message:-it failed}}"', "$message"
-        )
-        if failed:
-            raise Problem("failed", " ".join(failed.split()))
+        status = self.value(f'{{ {command}; }} 2>"$directory"/message; status=$?', "$status", "[0-9]+")
+        if status != "0":
+            raise Problem("failed", " ".join(self.get("message").decode(errors="replace").split()))
 
     def close(self):
         with contextlib.suppress(OSError, Problem):
@@ -283,6 +288,12 @@ class Console:
                 ):
                     self.terminal.look(QUIET)
         self.terminal.close()
+
+
+def wanted():
+    """Ends this program where nobody reads its answer any more, as when a play was aborted."""
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def _check(request):

@@ -63,6 +63,13 @@ def test_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert base64.b64decode(asked["input"]) == b"given"
 
 
+def test_an_agent_is_root_whoever_logs_in_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a task that becomes this user would stay root."""
+    assert connection(monkeypatch, ansible_user="debian").get_option("remote_user") == "root"
+    found = connection(monkeypatch, ansible_user="debian", nebula_guest_way="console")
+    assert found.get_option("remote_user") == "debian"
+
+
 @pytest.mark.parametrize("size", [0, 3, 4, 9])
 def test_files_go_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int) -> None:
     monkeypatch.setattr(guest, "PIECE", 4)

@@ -12,6 +12,7 @@ from ansible_collections.nebula.provision.plugins.filter.connection_variables im
 
 reaching = FilterModule().filters()["connection_variables"]
 WANTED = {
+    "inventory_hostname": "kvm1",
     "ansible_host": "192.0.2.1",
     "ansible_port": 22,
     "ansible_user": "operator",

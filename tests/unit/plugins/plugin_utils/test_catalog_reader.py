@@ -26,6 +26,7 @@ def test_read_whatever_the_user_has_set(tmp_path: Path, monkeypatch: pytest.Monk
     for key, value in {
         "ANSIBLE_STDOUT_CALLBACK": "default",
         "ANSIBLE_LOG_PATH": str(log),
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_FORCE_COLOR": "true",
         "ANSIBLE_VERBOSITY": "3",
         "ANSIBLE_INVENTORY_ENABLED": "ini",
@@ -35,6 +36,24 @@ def test_read_whatever_the_user_has_set(tmp_path: Path, monkeypatch: pytest.Monk
     answer = read(tmp_path / "none", ansible_become_password=secret, deep={"a": [secret, 1, None, True]})
     assert (answer["catalog"], answer["vms"]) == ("", [])
     assert not ran.exists() and not log.exists()
+
+
+def test_files_of_the_working_directory_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    (tmp_path / "ansible.cfg").write_text(f"[defaults]\nlog_path = {tmp_path}/log\n")
+    monkeypatch.chdir(tmp_path)
+    assert read(tmp_path / "none")["vms"] == [] and not (tmp_path / "log").exists()
+
+
+def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
+    python = tmp_path / "slow python"
+    python.write_text("#!/bin/sh\nexec sleep 4711.25\n")
+    python.chmod(0o755)
+    with pytest.raises(catalog_reader.CatalogNotRead):
+        read(tmp_path, 4, ansible_python_interpreter=str(python))
+    found = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in found if b"4711.25" in line]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,26 @@ def test_groups_and_files_count(tmp_path: Path) -> None:
     assert connection_variables(inventory(), DataLoader(), source, "nobody") == {}
 
 
+def test_a_host_has_the_files_beside_all_sources_and_group_all(tmp_path: Path) -> None:
+    """As where the hosts are in a directory, and the machines in a file beside it."""
+    place = tmp_path / "inventory"
+    (place / "group_vars/all").mkdir(parents=True)
+    (place / "group_vars/all/site.yml").write_text("ansible_user: of-all\nansible_become: true\n")
+    found = inventory()
+    del found.groups["nodes"].vars["ansible_user"]
+    found.processed_sources.append(str(place))
+    variables = connection_variables(found, DataLoader(), str(tmp_path / "machines.nebula.yml"), "node1")
+    assert (variables["ansible_user"], variables["ansible_become"]) == ("of-all", True)
+
+
+def test_only_what_is_wanted_is_filled_in(tmp_path: Path) -> None:
+    found, source = inventory(), str(tmp_path / "machines.nebula.yml")
+    found.set_variable("node1", "ansible_become_password", trust_as_template("{{ vault_password }}"))
+    assert connection_variables(found, DataLoader(), source, "node1", ["ansible_port"]) == {"ansible_port": 22}
+    with pytest.raises(AnsibleError):
+        connection_variables(found, DataLoader(), source, "node1")
+
+
 def test_what_is_missing_is_an_error() -> None:
     with pytest.raises(AnsibleError):
         filled_in(DataLoader(), {"ansible_host": trust_as_template("{{ nothing }}")}, {})

@@ -75,6 +75,26 @@ def test_names(name: str, host: str) -> None:
     assert found.variables["nebula_machine"]["name"] == name
 
 
+@pytest.mark.parametrize(
+    "name", ["all", "ungrouped", "localhost", "127.0.0.1", "nebula_nodes", "state_RUNNING", "template_a_b", "one-8"]
+)
+def test_a_name_that_means_something_else_is_the_domains(name: str) -> None:
+    """A group of this name, made before or by these machines, this machine itself, another machine's domain."""
+    found = hosts(vm(name, 7, template="a b"), vm("x y", 8), taken=("nebula_nodes",))
+    assert [host.name for host in found] == ["one-7", "one-8"] and all(host.notes for host in found)
+
+
+def test_no_host_is_lost_to_another() -> None:
+    machines = [vm("one-3", 3), vm("a b", 5)]
+    found = hosts_of({"catalog": "0123456789", "vms": machines}, DEFAULT, ["one-5", "one-3"], lambda _host: NODE)
+    assert [host.name for host in found] == ["one-3-01234567", "one-5-01234567"]
+
+
+def test_a_node_that_is_not_known_is_not_jumped_over() -> None:
+    (host,) = hosts_of({"networks": [NAT], "vms": [vm("a", 0, "Public")]}, DEFAULT, [], lambda _host: None)
+    assert "ansible_ssh_common_args" not in host.variables
+
+
 def test_two_machines_of_one_name_are_two_hosts() -> None:
     assert [host.name for host in hosts(vm("a", 1), vm("a", 2))] == ["a", "one-2"]
 
@@ -104,7 +124,7 @@ def proxy_command(variables: Mapping[str, Any]) -> list[str]:
 
 
 def test_the_way_is_that_of_the_node() -> None:
-    assert proxy_command({}) == ["ssh", "-W", "%h:%p", "-q", "--", "node1"]
+    assert proxy_command({}) == ["ssh", "-W", "%h:%p", "-q", "-o", "BatchMode=yes", "--", "node1"]
     assert proxy_command(NODE)[-1] == "operator@192.0.2.7"
     words = proxy_command(
         {
@@ -114,7 +134,9 @@ def test_the_way_is_that_of_the_node() -> None:
             "ansible_ssh_common_args": "-o 'ProxyCommand=ssh -W %h:%p front'",
         }
     )
-    assert words[4:-2] == ["-p", "2222", "-i", "/a key/100%%", "-o", "ProxyCommand=ssh -W %h:%p front"]
+    # The bastion is asked for the node, and not for the machine: its percent signs are for the inner ssh.
+    assert words[6:-2] == ["-p", "2222", "-i", "/a key/100%%", "-o", "ProxyCommand=ssh -W %%h:%%p front"]
+    assert "StrictHostKeyChecking=no" in proxy_command({"ansible_host_key_checking": False})
     assert jump_arguments("node1", {"ansible_connection": "local"}) == ""
 
 

@@ -14,8 +14,14 @@ from typing import Any
 import outside
 import pytest
 from ansible import template
+from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data, untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import (
+    as_template,
+    for_inventory,
+    hands_on_data,
+    untrusted,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 EVIL = "{{ lookup('pipe', 'touch /nowhere') }}"
@@ -71,3 +77,22 @@ def test_a_filter_keeps_its_name():
         return value
 
     assert hands_on_data(some_filter).__name__ == "some_filter"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 1 + 1 }}",
+        "{% if true %}x{% endif %}",
+        "#jinja2:variable_start_string:'[[',variable_end_string:']]'\n[[ 1 + 1 ]]",
+        "#jinja2: block_start_string:'(%', block_end_string:'%)'\n(% if true %)x(% endif %)",
+        "plain",
+    ],
+)
+def test_what_an_inventory_hands_on_is_text(text: str) -> None:
+    """Also where it is a part of what is templated."""
+    value = for_inventory({"a": [text]})["a"][0]
+    assert value == text
+    templar = template.Templar(loader=DataLoader(), variables={"given": value})
+    assert templar.template(value) == text
+    assert templar.template(as_template("{{ given }}")) == text
