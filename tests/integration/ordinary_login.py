@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from ansible_collections.nebula.provision.tests.integration.kvm_node import wait
 def a_login(directory: Path, path: str, address: str = "127.0.0.1") -> Iterator[dict[str, Any]]:
     """A user without any right but sudo, reached by ssh: what its host needs in an inventory. path: the PATH of its
     commands. The users of the machine are covered in this world's mount namespace only."""
-    place = directory / "login"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix="login-", dir=directory))
+    place.chmod(0o755)
     for name, line in {
         "passwd": f"operator:x:4711:4711::{place}/home:/bin/sh",
         "group": "operator:x:4711:",
