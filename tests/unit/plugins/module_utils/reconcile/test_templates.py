@@ -165,7 +165,7 @@ def test_a_secret_that_was_not_there_before_is_marked_too(apply):
     ],
 )
 def test_of_several_values_of_one_name_each_is_compared_with_its_own(old, new, shown):
-    found = templates._redacted(parse(new), parse(old))["T_TOKEN"]
+    found = templates.redacted(parse(new), parse(old))["T_TOKEN"]
     values = [value if isinstance(value, str) else value["KEY_TOKEN"] for value in found]
     assert values == [{"_": "(secret)", "*": "(another secret)"}[mark] for mark in shown]
 
