@@ -32,7 +32,10 @@ esac
 # A prompt at once; another shell when it ends, for as long as the terminal is there.
 SHELL = """
 cd "{place}"
-while stty -a >/dev/null 2>&1; do PS1='root@guest:~# ' sh -i 2>&1; stty -a >/dev/null 2>&1 && echo ended >>"{place}/sessions"; done
+while stty -a >/dev/null 2>&1; do
+    PS1='root@guest:~# ' sh -i 2>&1
+    stty -a >/dev/null 2>&1 && echo ended >>"{place}/sessions"
+done
 """
 LOGIN = """
 cd "{place}"
