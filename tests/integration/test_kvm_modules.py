@@ -269,15 +269,16 @@ def test_a_plan_by_ansible() -> None:
 @in_world
 def test_progress_is_shown_and_failures_are_told_with_all_outcomes() -> None:
     with a_node() as node:
-        broken = node.vm(9, disks=(replace(node.vm(9).disks[0], source="/nosuch/base"),))
-        plan = node.plan(*(node.vm(n) for n in range(6)), broken)
+        # So many, one after another, take longer than the first look, on a fast machine too.
+        broken = node.vm(24, disks=(replace(node.vm(24).disks[0], source="/nosuch/base"),))
+        plan = node.plan(*(node.vm(n) for n in range(24)), broken)
         result, output = ansible(deploy(root=node.root, state="applied", plan=to_plain(plan), threads=1))
         assert result["failed"]
         assert "/nosuch/base" in result["msg"]
-        assert [o["state"] for o in result["outcomes"]] == ["RUNNING"] * 6 + ["PROLOG_FAILURE"]
+        assert [o["state"] for o in result["outcomes"]] == ["RUNNING"] * 24 + ["PROLOG_FAILURE"]
         assert result["outcomes"][-1]["error"]["remedy"]
         assert result["observed"]["reached"]
-        assert " of 7 running" in output
+        assert " of 25 running" in output
         node.carry_out(plan)
 
 
