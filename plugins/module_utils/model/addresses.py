@@ -16,13 +16,16 @@ from .lease import Lease
 from .network import AddressRange
 
 MAC_PREFIX = 0x0200
-TYPES = ("IP4", "IP6", "IP4_6", "ETHER")
-WITH_IP4 = ("IP4", "IP4_6")
+TYPES = ("IP4", "IP6", "IP4_6", "ETHER", "IP6_STATIC", "IP4_6_STATIC")
+WITH_IP4 = ("IP4", "IP4_6", "IP4_6_STATIC")
+# Of which the IPv6 address follows from a prefix and the MAC address, and those in which it is counted from the first.
 WITH_IP6 = ("IP6", "IP4_6")
+WITH_STATIC_IP6 = ("IP6_STATIC", "IP4_6_STATIC")
 # The most digits of a MAC address that YAML read as a number.
 _MOST_DIGITS = 12
 # Of no use beyond one link. Clouds have services there that only the host itself is to reach.
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_HIGHEST6 = (1 << 128) - 1
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
 
 
@@ -113,18 +116,20 @@ class Calculator:
         self.range = address_range
         self.mac = mac_number(address_range.mac, "MAC")
         self.ip = ip_number(address_range.ip, "IP") if address_range.type in WITH_IP4 else None
-        self.with_ip6 = address_range.type in WITH_IP6
+        self.ip6 = int(IPv6Address(address_range.ip6)) if address_range.type in WITH_STATIC_IP6 else None
+        self.with_ip6 = address_range.type in WITH_IP6 or self.ip6 is not None
 
     def lease(self, network_id: int | None, offset: int, vm_id: int | None, nic_id: int | None) -> Lease:
         mac = self.mac + offset
         prefix, ula = self.range.global_prefix, self.range.ula_prefix
+        ip6 = eui64(prefix, mac) if self.with_ip6 and prefix else ""
         return Lease(
             network_id=network_id,
             ar_id=self.range.ar_id,
             offset=offset,
             mac=mac_text(mac),
             ip="" if self.ip is None else ip_text(self.ip + offset),
-            ip6=eui64(prefix, mac) if self.with_ip6 and prefix else "",
+            ip6=ip6 if self.ip6 is None else str(IPv6Address(self.ip6 + offset)),
             ip6_ula=eui64(ula, mac) if self.with_ip6 and ula else "",
             vm_id=vm_id,
             nic_id=nic_id,
@@ -136,7 +141,10 @@ class Calculator:
         return offset if 0 <= offset < self.range.size else None
 
     def offset_of_ip6(self, ip6: IPv6Address) -> int | None:
-        """The offset of an IPv6 address by the global or the unique local prefix; None if it is not in the range."""
+        """The offset of an IPv6 address, static or by one of the range's prefixes; None if it is not in the range."""
+        if self.ip6 is not None:
+            offset = int(ip6) - self.ip6
+            return offset if 0 <= offset < self.range.size else None
         made_of = of_eui64(ip6)
         if made_of is None or not self.with_ip6 or made_of[0] not in (self.range.global_prefix, self.range.ula_prefix):
             return None
@@ -145,12 +153,18 @@ class Calculator:
 
 def shown(address_range: AddressRange) -> str:
     """A range in messages: its number and its first and last address."""
-    first = address_range.ip or address_range.mac
+    first = address_range.ip or address_range.ip6 or address_range.mac
     span = (
         f"{address_range.type} {first} ({address_range.size})"
         if first
         else f"{address_range.type} ({address_range.size})"
     )
+    if address_range.ip6 and not address_range.ip:
+        try:
+            last = int(IPv6Address(address_range.ip6)) + max(address_range.size, 1) - 1
+            span = f"{address_range.ip6}-{IPv6Address(min(last, _HIGHEST6))}"
+        except AddressValueError:
+            pass
     if address_range.ip:
         try:
             start = int(IPv4Address(address_range.ip))

@@ -171,16 +171,33 @@ TABLE = (
     ),
     _entry("NIC", "SCRIPT", REFUSED, ACTS, "libvirt runs none for interfaces of a bridge"),
     _entry(
-        "NIC", "SECURITY_GROUPS", NO_EFFECT, NO_EFFECT, "no rules are set for its packets; on KVM, FILTER names some"
+        "NIC",
+        "SECURITY_GROUPS FILTER_IP_SPOOFING FILTER_MAC_SPOOFING",
+        ACTS,
+        ACTS,
+        "by OVN, or on Linux bridges by their nodes: networks.md says what",
     ),
     _entry(
         "NIC",
-        "FILTER_IP_SPOOFING FILTER_MAC_SPOOFING TRUST SPOOFCHK",
+        "VLAN_TAGGED_ID",
+        ACTS,
         NO_EFFECT,
-        NO_EFFECT,
-        "its addresses are not watched over; on KVM, FILTER names rules such as clean-traffic",
+        "only Open vSwitch acts on it, to which machines of KVM are attached (networks with VN_MAD = ovswitch)",
     ),
-    _entry("NIC", "FLOATING_IP FLOATING_ONLY EXTERNAL_IP", NO_EFFECT, NO_EFFECT, "no router here has such addresses"),
+    _entry(
+        "NIC",
+        "TRUST SPOOFCHK",
+        NO_EFFECT,
+        NO_EFFECT,
+        "FILTER_MAC_SPOOFING and FILTER_IP_SPOOFING say here whether its addresses are watched over",
+    ),
+    _entry(
+        "NIC",
+        "FLOATING_IP FLOATING_ONLY EXTERNAL_IP",
+        NO_EFFECT,
+        NO_EFFECT,
+        "routers have such addresses, and name the machine (nebula_routers)",
+    ),
     _entry("NIC", "RDP SSH VNC", NO_EFFECT, NO_EFFECT, "there is no Sunstone that would connect"),
     _entry("NIC", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
     _entry(
@@ -192,7 +209,7 @@ TABLE = (
     ),
     _entry(
         "NIC",
-        "BRIDGE BRIDGE_TYPE PHYDEV VN_MAD AR_ID MTU VLAN_TAGGED_ID ISOLATION_BRIDGE CLUSTER_ID TYPE QOS_CLASS CVLANS"
+        "BRIDGE BRIDGE_TYPE PHYDEV VN_MAD AR_ID MTU ISOLATION_BRIDGE CLUSTER_ID TYPE QOS_CLASS CVLANS"
         " QINQ_TYPE CONF BRIDGE_CONF OVS_BRIDGE_CONF IP_LINK_CONF",
         NO_EFFECT,
         NO_EFFECT,

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Optional
 
 from ..dataclass import dataclass
+from .guard import Guard
 from .image import Image
 from .lease import HeldLease
 from .network import Network
@@ -47,10 +48,11 @@ KINDS = {
     "file-left": "a file of a killed run, or in a machine's directory, is left over",
     "checkpoint": "a suspended machine has no saved memory, or one that is not suspended has",
     "bridge-missing": "a network's bridge is not there",
-    "bridge-left": "a bridge with the catalog's mark belongs to no network",
-    "bridge-differs": "a network's bridge is not as the network says",
-    "rules-missing": "a network's nftables rules are not there",
-    "rules-left": "nftables rules with the catalog's mark belong to no network",
+    "bridge-left": "a bridge, or a VLAN or VXLAN device, with the catalog's mark belongs to no network",
+    "bridge-differs": "a network's bridge, its uplink, or a machine's port is not as the network says",
+    "rules-missing": "a network's nftables rules are not there, or those that filter what a machine sends and gets",
+    "ovn-differs": "what OVN has is not what the catalog says",
+    "rules-left": "nftables rules with the catalog's mark belong to no network or machine",
 }
 
 
@@ -142,11 +144,42 @@ class Bridge:
 
 
 @dataclass(frozen=True)
+class UplinkDevice:
+    """A VLAN or VXLAN device that was made for a network, and the bridge that it is a port of. what: as a network
+    shows its uplink, such as "VLAN 100 on eth1"."""
+
+    name: str
+    catalog: str
+    network: str
+    what: str = ""
+    bridge: str = ""
+    up: bool = True
+
+
+@dataclass(frozen=True)
+class SwitchBridge:
+    """A bridge of Open vSwitch with a mark: of which catalog, for which networks, with which interface of the host that
+    we made its port. up: whether the host's own port of it is, which it is not to be. ports: which VLANs each carries,
+    in words. running: whether Open vSwitch does."""
+
+    name: str
+    catalog: str
+    networks: tuple[str, ...] = ()
+    port: str = ""
+    port_up: bool = True
+    up: bool = False
+    ports: Mapping[str, str] = field(default_factory=dict)
+    running: bool = True
+
+
+@dataclass(frozen=True)
 class Inventory:
     """All of this collection that is on a node, of whichever catalog. place: the system datastore below its root.
-    foreign: domains without a mark, by name. bridges: with a mark; others: without one. interfaces: the names of all
-    network interfaces. rules: what this catalog's nftables rules are called → how many there are. left: files below
-    its root that a killed run was writing. unseen: what could not be looked at, and why."""
+    foreign: domains without a mark, by name. bridges: with a mark; others: without one. devices: VLAN and VXLAN devices
+    with a mark. interfaces: the names of all network interfaces. rules: what this catalog's nftables rules are called →
+    how many there are. filters: machines' interfaces → the digest of the rules that filter them, "" if these are not
+    whole. left: files below its root that a killed run was writing. unseen: what could not be looked at, and why.
+    switches: bridges of Open vSwitch with a mark."""
 
     place: str = ""
     domains: tuple[Domain, ...] = ()
@@ -154,12 +187,15 @@ class Inventory:
     directories: tuple[VmDirectory, ...] = ()
     bridges: tuple[Bridge, ...] = ()
     others: tuple[Bridge, ...] = ()
+    devices: tuple[UplinkDevice, ...] = ()
     interfaces: tuple[str, ...] = ()
     table: str = ""
     rules: Mapping[str, int] = field(default_factory=dict)
     forwarding: bool = False
+    filters: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    switches: tuple[SwitchBridge, ...] = ()
 
 
 # -- the catalog ---------------------------------------------------------------------------------------------------
@@ -182,8 +218,8 @@ class LedgerVm:
 @dataclass(frozen=True)
 class Ledger:
     """What an engine holds to be the case. begun: there is a catalog. ended: ids of machines that are DONE.
-    held: addresses that nobody has, and nobody gets. findings: what is wrong with the catalog in itself; if it is
-    damaged, the rest is empty and means nothing."""
+    held: addresses that nobody has, and nobody gets. guards: by host, what is filtered of machines' NICs. findings:
+    what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
 
     catalog: str = ""
     plan: int = 0
@@ -195,6 +231,7 @@ class Ledger:
     images: tuple[Image, ...] = ()
     networks: tuple[Network, ...] = ()
     held: tuple[HeldLease, ...] = ()
+    guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def vm(self, vm_id: int) -> Optional[LedgerVm]:

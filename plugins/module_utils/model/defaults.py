@@ -49,6 +49,8 @@ LAST_GRAPHICS_PORT = 65535
 SHUTDOWN_SECONDS = 120
 # What a guest has to be up and contextualised.
 VERIFY_SECONDS = 180
+# What AWX has to update a project.
+AWX_PROJECT_SECONDS = 300
 # What an installer has. (Debian's own takes half an hour and more when it is emulated.)
 INSTALL_SECONDS = 3600
 # What the first guest of an image that was installed has to be up.

@@ -10,22 +10,33 @@ from dataclasses import field
 from typing import Any, Optional
 
 from ..dataclass import dataclass
+from .network_drivers import DEFAULT, ON_LINUX_BRIDGE
 from .node_access import ATTRIBUTE as NODE_ACCESS
 from .states import NetworkState
 
 ONE_NODE = "ONE_NODE"
+# Addresses that no machine gets.
+RESERVED = "RESERVED"
+# YES for a network of a catalog whose version kept PHYDEV and did not act on it: its bridges are joined by nothing.
+PHYDEV_UNUSED = "PHYDEV_UNUSED"
+# What a machine sends has its own addresses: of networks and NICs.
+FILTERS = ("FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING")
+# YES for a network on a Linux bridge whose filters and security groups its nodes act on. Versions without it kept these
+# attributes, and nothing acted on them: what is not said since then is not begun.
+FILTERS_ON_NODE = "FILTERS_ON_NODE"
+# YES where PHYDEV may be the interface with a node's own addresses: they move to the bridge with it.
+PHYDEV_FORCED = "PHYDEV_FORCED"
 # What is said to nodes and the scheduler alone: no machine's context is made of it.
-NOT_FOR_MACHINES = (NODE_ACCESS, ONE_NODE)
+NOT_FOR_MACHINES = (NODE_ACCESS, ONE_NODE, RESERVED, PHYDEV_UNUSED, PHYDEV_FORCED, FILTERS_ON_NODE)
 # The number of a range that has none yet: it gets one from the engine.
 NEW_AR = -1
-# The driver by which each node has a bridge of its own for the network.
-OWN_BRIDGES = "bridge"
 
 
 @dataclass(frozen=True)
 class AddressRange:
-    """type: IP4, IP6, IP4_6 or ETHER. size: number of addresses. mac: of the first one. prefixes: /64, for IP6.
-    used: how many are leased. attributes: go above the network's own for machines that lease here."""
+    """type: IP4, IP6, IP4_6, ETHER, IP6_STATIC or IP4_6_STATIC. size: number of addresses. mac: of the first one.
+    prefixes: /64, for IP6 and IP4_6. ip6, prefix_length: of static ones, the first address and its network's. used:
+    how many are leased. attributes: go above the network's own for machines that lease here."""
 
     ar_id: int
     type: str
@@ -34,6 +45,8 @@ class AddressRange:
     mac: str = ""
     global_prefix: str = ""
     ula_prefix: str = ""
+    ip6: str = ""
+    prefix_length: int = 0
     used: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,12 +60,17 @@ class Network:
     id: Optional[int]
     name: str
     uuid: str = ""
-    vn_mad: str = OWN_BRIDGES
+    vn_mad: str = DEFAULT
     bridge: str = ""
     nat: bool = False
     state: NetworkState = NetworkState.READY
     address_ranges: tuple[AddressRange, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def filters_on_node(network: Network) -> bool:
+    """Whether its nodes filter what its machines send and get, as it says."""
+    return network.vn_mad in ON_LINUX_BRIDGE and network.attributes.get(FILTERS_ON_NODE, "").upper() == "YES"
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,8 @@ def to_item(network: Network) -> dict[str, Any]:
                 "mac": r.mac,
                 "global_prefix": r.global_prefix,
                 "ula_prefix": r.ula_prefix,
+                "ip6": r.ip6,
+                "prefix_length": r.prefix_length or None,
                 "used": r.used,
                 "attributes": dict(r.attributes),
             }
@@ -106,7 +126,7 @@ def from_item(item: Mapping[str, Any]) -> Network:
         uuid=item.get("uuid") or "",
         name=item["name"],
         bridge=item.get("bridge") or "",
-        vn_mad=item.get("vn_mad") or OWN_BRIDGES,
+        vn_mad=item.get("vn_mad") or DEFAULT,
         nat=bool(item.get("nat")),
         state=NetworkState[item.get("state") or "READY"],
         address_ranges=tuple(
@@ -118,6 +138,8 @@ def from_item(item: Mapping[str, Any]) -> Network:
                 mac=r.get("mac") or "",
                 global_prefix=r.get("global_prefix") or "",
                 ula_prefix=r.get("ula_prefix") or "",
+                ip6=r.get("ip6") or "",
+                prefix_length=int(r.get("prefix_length") or 0),
                 used=int(r.get("used") or 0),
                 attributes=dict(r.get("attributes") or {}),
             )

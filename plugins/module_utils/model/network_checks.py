@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Callable
 
 from ..errors import InvalidValue
 from . import node_access as access
+from . import uplink
 from .addresses import (
     LINK_LOCAL,
     TYPES,
     WITH_IP4,
     WITH_IP6,
+    WITH_STATIC_IP6,
     base_mac,
+    eui64,
     ip6_address,
     ip_number,
     ip_text,
@@ -28,7 +31,8 @@ from .addresses import (
     shown,
 )
 from .flags import flag
-from .network import ONE_NODE, AddressRange, Network
+from .network import ONE_NODE, PHYDEV_FORCED, RESERVED, AddressRange, Network
+from .network_drivers import DUMMY, OVN
 from .numbers import whole
 
 # Attributes that limit the NICs of a network.
@@ -36,6 +40,14 @@ BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in
 # IFNAMSIZ without its NUL.
 LONGEST_BRIDGE = 15
 LARGEST_RANGE = 1 << 24
+# As many as there are MAC addresses of one prefix: each lease has its own.
+LARGEST_STATIC_RANGE = 1 << 32
+# What the routers of OVN announce.
+OVN_PREFIX_LENGTH = 64
+# Each of them is a row of the catalog.
+MOST_RESERVED = 4096
+# Of longer prefixes, the first address is a machine's, too (RFC 6164).
+_ANYCAST_BELOW = 127
 _RESERVED = ("lo", "all", "default")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -107,7 +119,8 @@ def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[s
     elif result.get("NETWORK_MASK"):
         result["NETWORK_MASK"] = str(IPv4Network((0, _prefix_length(result["NETWORK_MASK"], where))).netmask)
     for attribute, read in _READERS.items():
-        values = result.get(attribute, "").split() if attribute == "DNS" else [result.get(attribute, "")]
+        text = result.get(attribute, "")
+        values = text.replace(",", " ").split() if attribute in _LISTS else [text]
         if any(values):
             result[attribute] = " ".join(read(value, f"{where}: {attribute}") for value in values)
     return result
@@ -150,22 +163,69 @@ def _read_flag(text: str, asked: str) -> str:
     return "YES" if flag(text, asked) else "NO"
 
 
+def _read_span(text: str, asked: str) -> str:
+    first, last = (_span_text(text, number) for number in _span(text, asked))
+    return first if first == last else f"{first}-{last}"
+
+
+def _span_text(text: str, number: int) -> str:
+    """An address as one of the span's family, which its text shows."""
+    return str(IPv6Address(number)) if ":" in text else ip_text(number)
+
+
+def _span(text: str, asked: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if ":" in text:
+        span = int(ip6_address(first, asked)), int(ip6_address(last if dash else first, asked))
+    else:
+        span = ip_number(first, asked), ip_number(last if dash else first, asked)
+    if not 0 <= span[1] - span[0] < MOST_RESERVED:
+        raise InvalidValue(
+            f"{asked} = {text!r}",
+            f"not a span of 1 to {MOST_RESERVED} addresses",
+            "Write it as 10.66.0.30-10.66.0.39; what more there is to be kept, leave out of the address ranges",
+        )
+    return span
+
+
 def _read_bandwidth(text: str, asked: str) -> str:
     return _read_number(text, asked, 1, 0xFFFFFFFF, "kB/s; kB for _PEAK_KB")
 
 
+# Attributes of several values, with blanks between.
+_LISTS = ("DNS", RESERVED)
 _READERS: dict[str, Callable[[str, str], str]] = {
     "NETWORK_ADDRESS": _read_ip,
     "GATEWAY": _read_ip,
     "GATEWAY6": _read_ip6,
     "DNS": _read_any_ip,
     "GUEST_MTU": _read_mtu,
+    "MTU": _read_mtu,
     "METRIC": _read_metric,
     "IP6_METRIC": _read_metric,
+    **dict.fromkeys(("DHCP", "FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING"), _read_flag),
     access.ATTRIBUTE: _read_access,
-    ONE_NODE: _read_flag,
+    **dict.fromkeys((ONE_NODE, PHYDEV_FORCED), _read_flag),
+    RESERVED: _read_span,
     **dict.fromkeys(BANDWIDTH, _read_bandwidth),
 }
+
+
+def reserved(network: Network) -> list[str]:
+    """The addresses that the network keeps for nobody, one by one."""
+    found: dict[str, None] = {}
+    for text in network.attributes.get(RESERVED, "").split():
+        first, last = _span(text, f"network {network.name}: {RESERVED}")
+        found.update(dict.fromkeys(_span_text(text, number) for number in range(first, last + 1)))
+    return list(found)
+
+
+def prefixes6(address_range: AddressRange) -> list[str]:
+    """The networks of IPv6 in which machines have addresses of the range, as 2001:db8::/64."""
+    found = [f"{prefix}/64" for prefix in (address_range.global_prefix, address_range.ula_prefix) if prefix]
+    if address_range.ip6:
+        found.append(str(IPv6Network((address_range.ip6, address_range.prefix_length), strict=False)))
+    return found
 
 
 def carries_gateway(network: Network) -> bool:
@@ -209,11 +269,15 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
     kind = address_range.type.upper()
     if kind not in TYPES:
         raise InvalidValue(f"{where}: TYPE = {address_range.type!r}", "no such type", f"Use one of {', '.join(TYPES)}")
+    ip6 = _first_ip6(address_range, where, kind)
     size = address_range.size
-    if not 1 <= size <= LARGEST_RANGE:
-        raise InvalidValue(
-            f"{where}: SIZE = {size}", "not a size", f"Give the number of addresses, 1 to {LARGEST_RANGE}"
-        )
+    if size == 0 and kind == "IP6_STATIC":
+        size = _room6(IPv6Address(ip6), address_range)
+    largest = LARGEST_STATIC_RANGE if kind == "IP6_STATIC" else LARGEST_RANGE
+    if not 1 <= size <= largest:
+        raise InvalidValue(f"{where}: SIZE = {size}", "not a size", f"Give the number of addresses, 1 to {largest}")
+    if ip6:
+        _check_room6(where, ip6, address_range.prefix_length, size)
     ip = ""
     if kind in WITH_IP4:
         if not address_range.ip:
@@ -223,7 +287,9 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
             raise InvalidValue(f"{where}: SIZE = {size}", "it leads beyond 255.255.255.255", "Give a smaller size")
         ip = ip_text(first)
     elif address_range.ip:
-        raise InvalidValue(f"{where}: IP = {address_range.ip!r}", f"TYPE {kind} has no IPv4", "Use TYPE IP4 or IP4_6")
+        raise InvalidValue(
+            f"{where}: IP = {address_range.ip!r}", f"TYPE {kind} has no IPv4", f"Use one of {', '.join(WITH_IP4)}"
+        )
     prefixes = [
         _prefix(value, f"{where}: {attribute}", kind)
         for attribute, value in (
@@ -244,15 +310,81 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
             "Give a smaller size",
         )
     return dataclasses.replace(
-        address_range, type=kind, ip=ip, mac=mac_text(mac), global_prefix=prefixes[0], ula_prefix=prefixes[1]
+        address_range,
+        type=kind,
+        size=size,
+        ip=ip,
+        mac=mac_text(mac),
+        global_prefix=prefixes[0],
+        ula_prefix=prefixes[1],
+        ip6=ip6,
     )
+
+
+def _first_ip6(address_range: AddressRange, where: str, kind: str) -> str:
+    """The first address of a static range in its one form, "" of others; InvalidValue."""
+    text, length = address_range.ip6, address_range.prefix_length
+    if kind not in WITH_STATIC_IP6:
+        if text or length:
+            raise InvalidValue(
+                f"{where}: IP6 = {text!r}" if text else f"{where}: PREFIX_LENGTH = {length}",
+                f"TYPE {kind} has no static IPv6",
+                f"Use one of {', '.join(WITH_STATIC_IP6)}",
+            )
+        return ""
+    for name in ("IP6", "PREFIX_LENGTH"):
+        if name in address_range.attributes:
+            raise InvalidValue(
+                f"{where}: attribute {name}", "it is not set that way", f"Use the option {name.lower()} of the range"
+            )
+    if not text:
+        raise InvalidValue(f"{where}: TYPE = {kind}", "there is no IP6", "Give the range's first address as ip6")
+    first = ip6_address(text, f"{where}: IP6")
+    if not 1 <= length <= 128:
+        raise InvalidValue(
+            f"{where}: PREFIX_LENGTH = {length or 'none'}",
+            "not the length of a prefix",
+            "Give that of the network that the addresses are in, 1 to 128; mostly it is 64",
+        )
+    if first.is_multicast or first.is_loopback or first.is_link_local or first.is_unspecified or first.ipv4_mapped:
+        raise InvalidValue(
+            f"{where}: IP6 = {first}", "no machines are given such addresses", "Use one as 2001:db8::10 or fd00::10"
+        )
+    if length < _ANYCAST_BELOW and first == IPv6Network((first, length), strict=False).network_address:
+        raise InvalidValue(
+            f"{where}: IP6 = {first}",
+            f"the first address of {first}/{length} is that of its routers (RFC 4291, 2.6.1)",
+            f"Begin with {first + 1} or a later one",
+        )
+    return str(first)
+
+
+def _room6(first: IPv6Address, address_range: AddressRange) -> int:
+    """The size of a range that says none: up to the end of its network, or as far as there are MAC addresses."""
+    last = IPv6Network((first, address_range.prefix_length), strict=False).broadcast_address
+    macs = 1 << 32
+    if address_range.mac:
+        macs -= mac_number(address_range.mac, "MAC") & 0xFFFFFFFF
+    return min(int(last) - int(first) + 1, LARGEST_RANGE, macs)
+
+
+def _check_room6(where: str, first: str, length: int, size: int) -> None:
+    span = IPv6Network((first, length), strict=False)
+    room = int(span.broadcast_address) - int(IPv6Address(first)) + 1
+    if size > room:
+        raise InvalidValue(
+            f"{where}: SIZE = {size}",
+            f"PREFIX_LENGTH = {length}: {span} has room for {room} from {first} on",
+            "Give a smaller size, an earlier ip6 or a shorter prefix_length",
+        )
 
 
 def _prefix(value: str, asked: str, kind: str) -> str:
     if not value:
         return ""
     if kind not in WITH_IP6:
-        raise InvalidValue(f"{asked} = {value!r}", f"TYPE {kind} has no IPv6", "Use TYPE IP6 or IP4_6")
+        found = f"TYPE {kind} has no IPv6 by a prefix" if kind in WITH_STATIC_IP6 else f"TYPE {kind} has no IPv6"
+        raise InvalidValue(f"{asked} = {value!r}", found, "Use TYPE IP6 or IP4_6")
     plain, _slash, length = value.strip().partition("/")
     try:
         number = int(IPv6Address(plain))
@@ -269,6 +401,7 @@ def check(network: Network) -> None:
     """Raise InvalidValue for the first wrong value of a network, whose ranges are normalised()."""
     where = f"network {network.name}"
     check_bridge(network.name, network.bridge)
+    uplink.check(network, carries_gateway(network))
     _check_bandwidth(where, network.attributes)
     for address_range in network.address_ranges:
         own = {**network.attributes, **address_range.attributes}
@@ -280,23 +413,39 @@ def check(network: Network) -> None:
     gateway_number = ip_number(gateway, f"{where}: GATEWAY") if gateway else None
     if carries_gateway(network):
         _check_gateway(network, whole, gateway_number)
+    elif uplink.is_forced(network):
+        _check_forced(network)
     elif network.attributes.get(access.ATTRIBUTE, access.NOTHING) != access.NOTHING:
         raise InvalidValue(
             f"{where}: {access.ATTRIBUTE} = {network.attributes[access.ATTRIBUTE]}",
             "its bridge carries no address of a node, so that its machines reach none",
             "Set nat or gateway_on_bridge, or node_access: []",
         )
-    if one_node(network) and network.vn_mad == "dummy":
+    if one_node(network) and network.vn_mad == DUMMY:
         raise InvalidValue(
             f"{where}: {ONE_NODE} = YES",
             f"its bridge {network.bridge} is the nodes' own (vn_mad dummy), and may span them",
             "Use vn_mad bridge, or one_node: false",
         )
-    if whole is not None and gateway_number is not None and _is_edge(gateway_number, whole):
+    if whole is not None and gateway_number is not None and is_edge(gateway_number, whole):
         _refuse_gateway(network, whole, gateway_number)
     for address_range in network.address_ranges:
         _check_range(where, address_range, whole, gateway_number)
+        _check_static(network, address_range)
+    if network.vn_mad == OVN:
+        _check_static_of_ovn(network)
     _check_overlaps(where, network.address_ranges)
+
+
+def _check_forced(network: Network) -> None:
+    """A node has its own addresses on the bridge then, and is reached by whoever is on the physical network."""
+    if access.ATTRIBUTE not in network.attributes or not node_access(network).everything:
+        raise InvalidValue(
+            f"network {network.name}: {PHYDEV_FORCED} = YES",
+            "nodes have their own addresses on its bridge, so that its machines reach them as all do that are on "
+            f"{network.attributes.get(uplink.PHYDEV)}'s network",
+            "Say so with node_access: all, and use a firewall of the nodes",
+        )
 
 
 def _check_bandwidth(where: str, attributes: Mapping[str, str]) -> None:
@@ -308,7 +457,7 @@ def _check_bandwidth(where: str, attributes: Mapping[str, str]) -> None:
 
 def _check_gateway(network: Network, whole: IPv4Network | None, gateway: int | None) -> None:
     asked = f"network {network.name}: " + ("nat" if network.nat else "gateway_on_bridge")
-    if network.vn_mad == "dummy":
+    if network.vn_mad == DUMMY:
         raise InvalidValue(
             asked, f"its bridge {network.bridge} is not made by this collection (vn_mad dummy)", "Use vn_mad bridge"
         )
@@ -340,7 +489,7 @@ def within(address: str, whole: IPv4Network) -> bool:
     return IPv4Address(address) in whole
 
 
-def _is_edge(number: int, whole: IPv4Network) -> bool:
+def is_edge(number: int, whole: IPv4Network) -> bool:
     """Whether it is the network address or the broadcast address; a /31 and a /32 have neither."""
     edges = (int(whole.network_address), int(whole.broadcast_address))
     return whole.prefixlen < 31 and number in edges
@@ -366,6 +515,51 @@ def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | N
         )
 
 
+def _check_static(network: Network, address_range: AddressRange) -> None:
+    if not address_range.ip6:
+        return
+    where = f"network {network.name}: address range {shown(address_range)}"
+    span = IPv6Network((address_range.ip6, address_range.prefix_length), strict=False)
+    first = int(IPv6Address(address_range.ip6))
+    own = {**network.attributes, **address_range.attributes}
+    for attributes, whose in ((own, where), *((r.attributes, where) for r in network.address_ranges)):
+        for name in ("GATEWAY6", "IP6_GATEWAY"):
+            if not attributes.get(name):
+                continue
+            gateway = ip6_address(attributes[name], f"{whose}: {name}")
+            if first <= int(gateway) < first + address_range.size:
+                raise InvalidValue(where, f"it holds the gateway {gateway} ({name})", "Begin above it, or end below it")
+            if attributes is own and not gateway.is_link_local and gateway not in span:
+                raise InvalidValue(
+                    f"{where}: {name} = {gateway}",
+                    f"it is outside of {span}",
+                    "Give an address of that, or a link-local one (fe80::1); where ranges differ, give GATEWAY6 among "
+                    "the attributes of each",
+                )
+
+
+def _check_static_of_ovn(network: Network) -> None:
+    """OVN announces one prefix and one way to come to addresses in a network."""
+    static = [r for r in network.address_ranges if r.ip6]
+    where = f"network {network.name}: address range"
+    if not static:
+        return
+    for each in static:
+        if each.prefix_length != OVN_PREFIX_LENGTH:
+            raise InvalidValue(
+                f"{where} {shown(each)}: PREFIX_LENGTH = {each.prefix_length}",
+                f"routers of OVN announce prefixes of length {OVN_PREFIX_LENGTH} alone",
+                f"Give {OVN_PREFIX_LENGTH}",
+            )
+    prefixes = {prefix: r for r in network.address_ranges for prefix in prefixes6(r)}
+    if len(prefixes) > 1 or any(r.type in WITH_IP6 for r in network.address_ranges):
+        raise InvalidValue(
+            f"{where} {shown(static[0])}",
+            f"a network of OVN with static addresses has them in one prefix, this one in {', '.join(prefixes)}",
+            "Give all its ranges with IPv6 the same type and prefix, or make another network for the others",
+        )
+
+
 def _room(whole: IPv4Network, gateway: int | None) -> str:
     if whole.prefixlen >= 31:
         return f"Keep it within {whole}"
@@ -376,15 +570,34 @@ def _room(whole: IPv4Network, gateway: int | None) -> str:
 
 def _check_overlaps(where: str, ranges: Sequence[AddressRange]) -> None:
     for kind, spans in (
-        ("addresses", [(ip_number(r.ip, where), r) for r in ranges if r.type in WITH_IP4]),
-        ("MAC addresses", [(mac_number(r.mac, where), r) for r in ranges]),
+        ("addresses", [_span_of(ip_number(r.ip, where), r) for r in ranges if r.type in WITH_IP4]),
+        ("IPv6 addresses", [span for r in ranges for span in _spans6(r)]),
+        ("MAC addresses", [_span_of(mac_number(r.mac, where), r) for r in ranges]),
     ):
-        spans.sort(key=lambda span: span[0])
-        for (start, one), (other_start, other) in zip(spans, spans[1:]):
-            if other_start < start + one.size:
+        spans.sort(key=lambda span: span[:2])
+        for (_first, last, one), (other_first, _last, other) in zip(spans, spans[1:]):
+            if other_first <= last and one is not other:
                 raise InvalidValue(
                     f"{where}: address range {shown(other)}",
                     f"it shares {kind} with {shown(one)}",
                     "Ranges of a network never overlap and never move: change its start or size, or give the other "
                     "one with state: absent",
                 )
+
+
+def _span_of(first: int, address_range: AddressRange) -> tuple[int, int, AddressRange]:
+    return first, first + address_range.size - 1, address_range
+
+
+def _spans6(address_range: AddressRange) -> list[tuple[int, int, AddressRange]]:
+    """From its first to its last address of IPv6, by each of its prefixes. Those that follow from MAC addresses are not
+    all that lie between."""
+    if address_range.ip6:
+        return [_span_of(int(IPv6Address(address_range.ip6)), address_range)]
+    first = mac_number(address_range.mac, "MAC")
+    return [
+        (int(IPv6Address(eui64(prefix, first))), int(IPv6Address(eui64(prefix, first + address_range.size - 1))),
+         address_range)
+        for prefix in (address_range.global_prefix, address_range.ula_prefix)
+        if prefix
+    ]  # fmt: skip

@@ -15,11 +15,12 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 from ..errors import InvalidValue
+from .addresses import WITH_STATIC_IP6
 from .names import nearest
+from .network_drivers import DRIVERS, DUMMY, driver_of
 from .numbers import whole
 from .template import Template
 
-DRIVERS = ("bridge", "dummy")
 TYPES = ("FIXED", "RANGED")
 # Prefix lengths by class.
 _CLASSES = {"A": 8, "B": 16, "C": 24}
@@ -64,7 +65,7 @@ def _conflict(where: str, key: str, own: Any, stated: str) -> InvalidValue:
 
 
 def _start(entry: Mapping[str, Any]) -> tuple[str, str]:
-    first = next((entry[key] for key in ("ip", "mac", "global_prefix", "ula_prefix") if entry.get(key)), "")
+    first = next((entry[key] for key in ("ip", "ip6", "mac", "global_prefix", "ula_prefix") if entry.get(key)), "")
     return str(entry.get("type") or "IP4").upper(), str(first).strip().lower()
 
 
@@ -82,7 +83,7 @@ def _single(template: Template, name: str, where: str) -> str:
 
 
 def _driver(template: Template, where: str) -> str:
-    driver = _single(template, "VN_MAD", where).lower()
+    driver = driver_of(_single(template, "VN_MAD", where))
     if driver and driver not in DRIVERS:
         near = nearest(driver, DRIVERS)
         raise InvalidValue(
@@ -92,7 +93,7 @@ def _driver(template: Template, where: str) -> str:
         )
     if not driver and _single(template, "TYPE", where).upper() in TYPES and _single(template, "BRIDGE", where):
         # When networks had these types, their bridges were made by hand.
-        return "dummy"
+        return DUMMY
     return driver
 
 
@@ -157,13 +158,20 @@ def _lease(vector: Mapping[str, str], where: str) -> dict[str, Any]:
 
 
 def _range(vector: Mapping[str, str], where: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {key.lower(): vector[key].strip() for key in _AR_OPTIONS if vector.get(key)}
-    if vector.get("SIZE"):
-        size = whole(vector["SIZE"].strip())
-        if size is None:
-            raise InvalidValue(f"{where}: AR: SIZE = {vector['SIZE']!r}", "it is not a whole number", "Write digits")
-        entry["size"] = size
-    rest = {key: value for key, value in vector.items() if key not in (*_AR_OPTIONS, *_AR_STATE, "SIZE")}
+    is_static = vector.get("TYPE", "").strip().upper() in WITH_STATIC_IP6
+    # Of other ranges, IP6 and PREFIX_LENGTH are attributes for machines.
+    options = [*_AR_OPTIONS, *["IP6"] * is_static]
+    numbers = ["SIZE", *["PREFIX_LENGTH"] * is_static]
+    entry: dict[str, Any] = {key.lower(): vector[key].strip() for key in options if vector.get(key)}
+    for name in numbers:
+        if vector.get(name):
+            number = whole(vector[name].strip())
+            if number is None:
+                raise InvalidValue(
+                    f"{where}: AR: {name} = {vector[name]!r}", "it is not a whole number", "Write digits"
+                )
+            entry[name.lower()] = number
+    rest = {key: value for key, value in vector.items() if key not in (*options, *_AR_STATE, *numbers)}
     return {**entry, "attributes": rest} if rest else entry
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Optional
@@ -35,3 +36,8 @@ class Nic:
     boot_order: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     network_values: Mapping[str, str] = field(default_factory=dict)
+
+
+def interface_id(vm_uuid: str, nic_id: int) -> str:
+    """By which Open vSwitch and OVN know the NIC of a machine: the same on each node, also after a migration."""
+    return str(uuid.uuid5(uuid.UUID(vm_uuid), f"nic/{nic_id}"))

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from ..dataclass import dataclass
 from . import defaults
 from .audit import Inventory
+from .guard import Guard
 from .transfer import SHARED, PlannedImage
 from .vm import Vm
 
@@ -147,7 +148,9 @@ class Plan:
     taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
     what the host does not have for those that start before others of the plan have given it back. given_up: machines to
     be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of their own on each node,
-    their UUIDs by the bridges' names.
+    their UUIDs by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
+    guards: what the node filters of its machines' NICs, of all machines that it has; guarded_at: when that was read, in
+    seconds since 1970.
     """
 
     catalog: str
@@ -167,6 +170,9 @@ class Plan:
     lacking_cpu: float = 0.0
     given_up: tuple[GivenUp, ...] = ()
     bridges: Mapping[str, str] = field(default_factory=dict)
+    guards: tuple[Guard, ...] = ()
+    guarded_at: float = 0.0
+    switches: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,9 @@ def value_of(given: Any, key: Key, where: str, name: str) -> Any:
         return chosen(value, key.choices, where, name, given)
     if key.type == "list" and key.elements == "str":
         return [_text(each, place) for each in value]
+    if key.type == "dict" and key.options is not None and isinstance(value, Mapping):
+        check_keys(value, key.options, f"{where}: {name}")
+        return typed(value, key.options, f"{where}: {name}")
     if key.type == "list" and key.options is not None:
         parts = [f"{place}[{index}]" for index in range(len(value))]
         for each, part in zip(value, parts):

@@ -58,5 +58,7 @@ def _option(key: Key, inner: bool = False) -> dict[str, Any]:
         result["elements"] = key.elements
         if key.options is not None:
             result["options"] = {name: _option(part, inner=True) for name, part in key.options.items()}
+    elif key.type == "dict" and key.options is not None:
+        result["options"] = {name: _option(part, inner=True) for name, part in key.options.items()}
     result.update(key.option)
     return result

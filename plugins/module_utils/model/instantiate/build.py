@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -25,7 +25,7 @@ from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import disk_of, kind_of, named
 from .graphics import graphics_of
 from .injected import with_files
-from .nics import nic_of, with_nic_defaults
+from .nics import doubts_of_nics, nic_of, with_nic_defaults
 from .places import board_of, context_of, context_place, place_of
 
 
@@ -157,11 +157,14 @@ def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list
     return found, ids, context_id
 
 
-def doubts(template: Template, vm: Vm, images: Mapping[int, Image]) -> list[str]:
-    """Warnings about the machine that build() made of the template; what can't work is InvalidValue."""
-    if not rules.of(vm.hypervisor).checks_bus:
-        return []
-    return fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
+def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Collection[int] = ()) -> list[str]:
+    """Warnings about the machine that build() made of the template; what can't work is InvalidValue. filtered: ids of
+    the networks whose nodes filter what their machines send."""
+    rule = rules.of(vm.hypervisor)
+    found = doubts_of_nics(vm.nics, filtered)
+    if not rule.checks_bus:
+        return found
+    return found + fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
 
 
 def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str]]) -> dict[int, Image]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
-from .. import attributes
+from .. import attributes, flags, guard, security_group, trunks
+from ..network import FILTERS
+from ..network_drivers import OVN, OVSWITCH
 from ..nic import Nic
 from ..template import Template
 from .words import Ref, whole
@@ -100,3 +102,49 @@ def nic_of(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> 
         boot_order=boot_order,
         options={key: value for key, value in vector.items() if key not in _NIC_FIELDS},
     )
+
+
+def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
+    """Warnings about what a NIC asks for, in a network where nothing acts on it. filtered: ids of the networks whose
+    nodes act on filters, besides those of OVN. Raises InvalidValue for what can't be acted on."""
+    doubts = []
+    for nic in nics:
+        driver = nic.network_values.get("VN_MAD")
+        if driver == OVSWITCH:
+            _check_switched(nic)
+        elif nic.options.get(trunks.ATTRIBUTE):
+            doubts.append(
+                f"NIC/{trunks.ATTRIBUTE} is kept, and nothing acts on it: network {nic.network} has another vn_mad "
+                "than ovswitch"
+            )
+        given = {name: nic.options.get(name, "").strip() for name in (security_group.ATTRIBUTE, *FILTERS)}
+        if nic.network_id in filtered:
+            guard.check_port(nic.target, f"NIC {nic.nic_id}")
+        if driver == OVN or nic.network_id in filtered:
+            security_group.ids(given[security_group.ATTRIBUTE], f"NIC {nic.nic_id}")
+            for name in FILTERS:
+                flags.flag(given[name] or "NO", f"NIC {nic.nic_id}: {name} =")
+            continue
+        why = (
+            "is one of Open vSwitch. Use vn_mad ovn or bridge"
+            if driver == OVSWITCH
+            else "is older than filters on nodes. Set filter_mac_spoofing and filter_ip_spoofing of the network"
+        )
+        doubts += [
+            f"NIC/{name} is kept, and nothing acts on it: network {nic.network} {why}"
+            for name, text in given.items()
+            if text.upper() not in flags.FALSE
+        ]
+    return list(dict.fromkeys(doubts))
+
+
+def _check_switched(nic: Nic) -> None:
+    where = f"NIC {nic.nic_id}"
+    trunks.read(nic.options.get(trunks.ATTRIBUTE, ""), f"{where}: {trunks.ATTRIBUTE} =")
+    rules = nic.options.get("FILTER", "") or nic.network_values.get("FILTER", "")
+    if rules:
+        raise InvalidValue(
+            f"{where}: FILTER = {rules}",
+            f"network {nic.network} is one of Open vSwitch, on whose ports libvirt has no such rules",
+            "Leave it out, or use a network of OVN, which has security groups",
+        )

@@ -37,6 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
@@ -46,6 +47,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template imp
 ROOT = "DISK = [ IMAGE = os, DEV_PREFIX = vd {} ]"
 VOLATILE = "DISK = [ IMAGE = os ]\nDISK = [ TYPE = fs, SIZE = 8 {} ]"
 NIC = "NIC = [ NETWORK = six {} ]"
+FILTERED = "NIC = [ NETWORK = filtered {} ]"
+SWITCHED = "NIC = [ NETWORK = switched {} ]"
 KERNEL = 'OS = [ KERNEL = "/kernel" {} ]'
 INJECT = 'INJECT = [ PATH = "/etc/motd" {} ]'
 MODEL = "CPU_MODEL = [ MODEL = qemu64 {} ]"
@@ -136,6 +139,10 @@ CASES: dict[str, tuple[str, str]] = {
     "OS/TPM": ("OS = [ {} ]", "YES"),
     "RAW/TYPE": ('RAW = [ DATA = "<on_crash>destroy</on_crash>" {} ]', "kvm"),
     "RAW/DATA": ("RAW = [ TYPE = kvm {} ]", "<on_crash>destroy</on_crash>"),
+    "NIC/SECURITY_GROUPS": (FILTERED, "100"),
+    "NIC/FILTER_IP_SPOOFING": (FILTERED, "NO"),
+    "NIC/FILTER_MAC_SPOOFING": (FILTERED, "NO"),
+    "NIC/VLAN_TAGGED_ID": (SWITCHED, "10,20"),
     "NIC_DEFAULT": ("NIC_DEFAULT = [ {} ]", "e1000"),
     "TPM": ("TPM = [ {} ]", "tpm-tis"),
     "CONTEXT": ("", ""),
@@ -210,6 +217,10 @@ def furnished(root: str, hypervisor: str) -> EmbeddedEngine:
         opened.networks.allocate(Network(None, "six", bridge="br6", address_ranges=(six,)))
         four = AddressRange(NEW_AR, "IP4", 9, ip="10.77.0.10")
         opened.networks.allocate(Network(None, "other", bridge="br4", address_ranges=(four,)))
+        on = {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "YES", "FILTER_IP_SPOOFING": "YES"}
+        opened.networks.allocate(Network(None, "filtered", bridge="br7", attributes=on, address_ranges=(four,)))
+        opened.networks.allocate(Network(None, "switched", vn_mad="ovswitch", address_ranges=(four,)))
+        opened.security_groups.allocate(SecurityGroup(None, "web"))
     return opened
 
 
@@ -230,6 +241,7 @@ def made(engine, template: Template, warned: list[str] | None = None) -> list[ob
         outcomes, _warnings = reconcile(engine, [item], ["node"])
         errors = [str(outcome.error) for outcome in outcomes if outcome.error]
         found += errors or [acted_on(planned) for planned in engine.vms.plans(["node"])["node"].vms]
+        found += [] if errors else [engine.networks.guards()]
         raise Undone
     return found
 

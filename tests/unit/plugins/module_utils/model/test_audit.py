@@ -20,6 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     Inventory,
     Ledger,
     LedgerVm,
+    SwitchBridge,
+    UplinkDevice,
     VmDirectory,
     VmFile,
 )
@@ -45,6 +47,8 @@ DOMAIN = Domain(
 FILE = VmFile("disk.0", "link", 5, "/srv/base", 64, "/srv/older", True)
 DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")))
 BRIDGE = Bridge("onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",), {"a": "1"})
+DEVICE = UplinkDevice("eth1.100", "c", "lan", "VLAN 100 on eth1", "onebr0", False)
+SWITCH = SwitchBridge("ovsbr0", "c", ("lan",), "eth1", False, True, {"eth1": "all VLANs"}, False)
 INVENTORY = Inventory(
     place="/srv",
     domains=(DOMAIN,),
@@ -52,16 +56,21 @@ INVENTORY = Inventory(
     directories=(DIRECTORY,),
     bridges=(BRIDGE,),
     others=(BRIDGE,),
+    devices=(DEVICE,),
     interfaces=("lo", "onebr0"),
     table="nebula",
     rules={"lan": 2},
     forwarding=True,
+    filters={"one-3-0": "0123456789ab"},
     left=("/srv/x.tmp",),
     unseen=("the firewall: nft is not there",),
+    switches=(SWITCH,),
 )
 
 
-@pytest.mark.parametrize("value", [INVENTORY, DOMAIN, DIRECTORY, FILE, BRIDGE], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [INVENTORY, DOMAIN, DIRECTORY, FILE, BRIDGE, DEVICE, SWITCH], ids=lambda value: type(value).__name__
+)
 def test_what_is_on_a_node_arrives_with_all_it_has(value: object) -> None:
     assert unset(value) == set()
     assert carried(value) == value

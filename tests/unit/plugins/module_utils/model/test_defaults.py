@@ -28,6 +28,7 @@ SOURCE = ROOT / "plugins/module_utils/model/defaults.py"
 
 # A role's variable → the name of its default.
 VARIABLES = {
+    "nebula_awx_timeout": "AWX_PROJECT_SECONDS",
     "nebula_cpu_overcommit": "CPU_OVERCOMMIT",
     "nebula_hypervisor": "HYPERVISOR",
     "nebula_image_check_timeout": "IMAGE_CHECK_SECONDS",

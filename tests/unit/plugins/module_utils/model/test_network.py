@@ -74,6 +74,8 @@ def test_results_show_names_of_states_and_nothing_for_an_id_that_is_none() -> No
                 "mac": "",
                 "global_prefix": "",
                 "ula_prefix": "",
+                "ip6": "",
+                "prefix_length": None,
                 "used": 2,
                 "attributes": {},
             }

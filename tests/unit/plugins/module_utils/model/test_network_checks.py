@@ -231,3 +231,154 @@ def test_a_bridge_needs_a_name_that_the_kernel_takes(bridge):
 @pytest.mark.parametrize("bridge", ["a" * 15, "br0.12", "onebr3", "br_a-b"])
 def test_names_that_the_kernel_takes(bridge):
     network_checks.check(network(bridge=bridge))
+
+
+# -- static addresses of IPv6 -----------------------------------------------------------------------------------------
+def ip6(first="2001:db8::10", size=100, length=64, kind="IP6_STATIC", **values):
+    made = AddressRange(NEW_AR, kind, size, ip6=first, prefix_length=length, **values)
+    return network_checks.normalised(made, "Public", 0xABCDEF)
+
+
+def test_a_static_range_in_its_one_form():
+    made = ip6("2001:DB8:0::10", kind="ip6_static")
+    assert (made.type, made.ip6, made.prefix_length, made.ip) == ("IP6_STATIC", "2001:db8::10", 64, "")
+    assert made.mac == "02:00:00:ab:cd:ef"
+    both = ip6(kind="IP4_6_STATIC", ip="10.66.0.10")
+    assert (both.ip, both.ip6, both.mac) == ("10.66.0.10", "2001:db8::10", "02:00:0a:42:00:0a")
+    assert network_checks.prefixes6(both) == ["2001:db8::/64"]
+    network_checks.check(network(both, GATEWAY6="2001:db8::1"))
+
+
+@pytest.mark.parametrize(
+    ("first", "length", "mac", "size"),
+    [
+        ("2001:db8::10", 120, "", 0xF0),
+        ("2001:db8::10", 64, "", 1 << 24),
+        ("2001:db8::10", 64, "02:00:ff:ff:ff:f0", 16),
+        ("2001:db8::10", 128, "", 1),
+        ("2001:db8::10", 127, "", 2),
+    ],
+)
+def test_a_static_range_without_a_size_goes_as_far_as_its_network_and_its_mac_addresses(first, length, mac, size):
+    assert ip6(first, 0, length, mac=mac).size == size
+
+
+def test_a_static_range_has_as_many_addresses_as_there_are_mac_addresses():
+    assert ip6(size=1 << 32).mac == "02:00:00:00:00:00"
+    refused(lambda: ip6(size=(1 << 32) + 1), "SIZE = 4294967297", "1 to 4294967296")
+    refused(lambda: ip6(size=1 << 32, mac="02:00:00:00:00:01"), "beyond the MAC addresses of 02:00")
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"first": ""}, ["TYPE = IP6_STATIC", "there is no IP6"]),
+        ({"first": "10.0.0.5"}, ["IP6 = '10.0.0.5'", "not an IPv6 address"]),
+        ({"first": "fe80::5"}, ["IP6 = fe80::5", "no machines are given such addresses"]),
+        ({"first": "ff02::5"}, ["IP6 = ff02::5"]),
+        ({"first": "::1"}, ["IP6 = ::1"]),
+        ({"first": "::ffff:10.0.0.1"}, ["no machines are given such addresses"]),
+        ({"first": "2001:db8::"}, ["2001:db8::/64", "that of its routers", "Begin with 2001:db8::1"]),
+        ({"length": 0}, ["PREFIX_LENGTH = none", "mostly it is 64"]),
+        ({"length": 129}, ["PREFIX_LENGTH = 129"]),
+        ({"length": 121, "size": 113}, ["SIZE = 113", "2001:db8::/121 has room for 112 from 2001:db8::10 on"]),
+        ({"size": 0, "kind": "IP4_6_STATIC", "ip": "10.0.0.9"}, ["SIZE = 0", "1 to 16777216"]),
+        ({"kind": "IP4_6_STATIC"}, ["TYPE = IP4_6_STATIC", "there is no IP", "as ip"]),
+        ({"ip": "10.0.0.9"}, ["TYPE IP6_STATIC has no IPv4", "IP4_6_STATIC"]),
+        ({"kind": "IP6"}, ["IP6 = '2001:db8::10'", "TYPE IP6 has no static IPv6", "IP6_STATIC"]),
+        ({"kind": "IP6", "first": ""}, ["PREFIX_LENGTH = 64", "TYPE IP6 has no static IPv6"]),
+        ({"global_prefix": "2001:db8::"}, ["GLOBAL_PREFIX", "TYPE IP6_STATIC has no IPv6 by a prefix"]),
+        ({"attributes": {"PREFIX_LENGTH": "48"}}, ["attribute PREFIX_LENGTH", "option prefix_length"]),
+    ],
+)
+def test_a_static_range_that_cannot_be_meant(values, parts):
+    refused(lambda: ip6(**values), "network Public: address range", *parts)
+
+
+def slaac():
+    made = AddressRange(NEW_AR, "IP4_6", 100, ip="10.66.0.10", global_prefix="2001:db8::")
+    return network_checks.normalised(made, "Public", 0)
+
+
+def other(first="2001:db8:1::10", size=100, **values):
+    return ip6(first, size, mac="02:01:00:00:00:00", **values)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "attributes", "parts"),
+    [
+        ([ip6()], {"GATEWAY6": "2001:db8::20"}, ["2001:db8::10-2001:db8::73", "holds the gateway 2001:db8::20"]),
+        ([ip6()], {"GATEWAY6": "2001:db8:1::1"}, ["GATEWAY6 = 2001:db8:1::1", "outside of 2001:db8::/64", "fe80::1"]),
+        ([ip6()], {"IP6_GATEWAY": "2001:db8:1::1"}, ["IP6_GATEWAY = 2001:db8:1::1", "outside of 2001:db8::/64"]),
+        ([ip6(attributes={"GATEWAY6": "2001:db8:1::1"})], {}, ["GATEWAY6 = 2001:db8:1::1"]),
+        (
+            [ip6(), other(attributes={"GATEWAY6": "2001:db8::20"})],
+            {"GATEWAY6": "2001:db8::1"},
+            ["2001:db8::10-2001:db8::73", "holds the gateway 2001:db8::20"],
+        ),
+        (
+            [ip6(), other("2001:db8::73", 5)],
+            {},
+            ["[2001:db8::73-2001:db8::77]", "shares IPv6 addresses with [2001:db8::10-2001:db8::73]"],
+        ),
+        (
+            [ip6("2001:db8::aff:fe42:b", 2), slaac()],
+            {},
+            ["shares IPv6 addresses with"],
+        ),
+    ],
+)
+def test_a_static_range_that_does_not_fit_its_network(ranges, attributes, parts):
+    refused(lambda: network_checks.check(network(*ranges, **attributes)), *parts)
+
+
+def test_a_link_local_gateway_is_one_of_any_network():
+    network_checks.check(network(ip6(), other(), GATEWAY6="fe80::1"))
+    own = other(attributes={"GATEWAY6": "2001:db8:1::1"})
+    network_checks.check(network(ip6(), own, GATEWAY6="2001:db8::1"))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "parts"),
+    [
+        ([ip6(length=96)], ["PREFIX_LENGTH = 96", "OVN announce", "Give 64"]),
+        ([ip6(), other()], ["one prefix", "2001:db8::/64, 2001:db8:1::/64"]),
+        ([ip6(), slaac()], ["same type and prefix"]),
+    ],
+)
+def test_a_network_of_ovn_announces_one_prefix_in_one_way(ranges, parts):
+    refused(lambda: network_checks.check(network(*ranges, vn_mad="ovn", bridge="br-int")), *parts)
+    network_checks.check(network(*ranges))
+
+
+def test_addresses_of_ipv6_are_reserved_too():
+    found = network_checks.normalised_attributes("Public", {"RESERVED": "10.66.0.20, 2001:DB8::20-2001:db8::21"})
+    assert found["RESERVED"] == "10.66.0.20 2001:db8::20-2001:db8::21"
+    kept = network_checks.reserved(network(**found))
+    assert kept == ["10.66.0.20", "2001:db8::20", "2001:db8::21"]
+    for wrong in ("2001:db8::21-2001:db8::20", "2001:db8::-2001:db8::1000"):
+        refused(lambda text=wrong: network_checks.normalised_attributes("Public", {"RESERVED": text}), "not a span")
+    refused(lambda: network_checks.normalised_attributes("Public", {"RESERVED": "2001:db8::1-10.0.0.9"}), "RESERVED")
+
+
+# -- the interface with the nodes' own addresses ----------------------------------------------------------------------
+def lan(**attributes):
+    values = {"PHYDEV": "eth0", "PHYDEV_FORCED": "YES", "NODE_ACCESS": "all", "GATEWAY": "", **attributes}
+    return network(**values)
+
+
+def test_a_network_with_the_nodes_own_addresses_says_that_its_machines_reach_them():
+    network_checks.check(lan())
+    network_checks.check(lan(PHYDEV_FORCED="NO", NODE_ACCESS="none"))
+    for access in ("", "none", "tcp/22"):
+        refused(
+            lambda text=access: network_checks.check(lan(NODE_ACCESS=text)), "PHYDEV_FORCED = YES", "node_access: all"
+        )
+
+
+def test_what_stays_as_it_is_needs_no_force():
+    refused(lambda: network_checks.check(lan(PHYDEV="")), "PHYDEV_FORCED = YES", "no phydev", "with vn_mad bridge")
+    values = {"VLAN_ID": "5"}
+    tagged = replace(lan(**values), vn_mad="802.1Q")
+    refused(lambda: network_checks.check(tagged), "PHYDEV_FORCED = YES", "keeps its addresses")
+    refused(lambda: network_checks.check(replace(lan(), vn_mad="ovn")), "PHYDEV_FORCED = YES")

@@ -151,6 +151,30 @@ COLOR = blue
     }
 
 
+def test_static_ranges_of_ipv6_have_their_own_keys() -> None:
+    text = """NAME = "six"
+AR = [ TYPE = "IP6_STATIC", IP6 = "2001:db8::10", PREFIX_LENGTH = "48", SIZE = "20", MAC = "02:00:00:00:00:01" ]
+AR = [ TYPE = "IP4_6_STATIC", IP = "10.0.0.5", IP6 = "fd00::5", PREFIX_LENGTH = 64, SIZE = 2, GATEWAY6 = "fd00::1" ]
+AR = [ TYPE = "IP6", SIZE = 5, GLOBAL_PREFIX = "2001:db8:1::", PREFIX_LENGTH = "56" ]
+"""
+    assert item(text)["address_ranges"] == [
+        {"type": "IP6_STATIC", "ip6": "2001:db8::10", "prefix_length": 48, "size": 20, "mac": "02:00:00:00:00:01"},
+        {
+            "type": "IP4_6_STATIC",
+            "ip": "10.0.0.5",
+            "ip6": "fd00::5",
+            "prefix_length": 64,
+            "size": 2,
+            "attributes": {"GATEWAY6": "fd00::1"},
+        },
+        # Where addresses are not static, it is what machines are told.
+        {"type": "IP6", "size": 5, "global_prefix": "2001:db8:1::", "attributes": {"PREFIX_LENGTH": "56"}},
+    ]
+    wrong = "NAME = x\nAR = [ TYPE = IP6_STATIC, IP6 = fd00::5, PREFIX_LENGTH = half ]"
+    with pytest.raises(InvalidValue, match="AR: PREFIX_LENGTH = 'half': it is not a whole number"):
+        item(wrong)
+
+
 def test_leases_without_a_type_are_fixed() -> None:
     assert item("NAME = x\nLEASES = [ IP = 10.0.0.5 ]")["address_ranges"] == [ip4("10.0.0.5", 1)]
 
@@ -187,7 +211,7 @@ def test_options_say_more() -> None:
 
 
 def test_what_is_to_go_has_a_name_only() -> None:
-    text = "NAME = x\nTYPE = FIXED\nVN_MAD = vxlan"
+    text = "NAME = x\nTYPE = FIXED\nVN_MAD = fw"
     assert item(text, state="absent") == {"name": "x", "state": "absent"}
 
 
@@ -199,7 +223,7 @@ def test_what_is_to_go_has_a_name_only() -> None:
         ("NAME = x", {"name": "y"}, ["network y: name = 'y'", "NAME = 'x'", "Give one of the two"]),
         ("BRIDGE = a", {"name": "y", "bridge": "b"}, ["network y: bridge = 'b'", "BRIDGE = 'a'"]),
         ("VN_MAD = dummy", {"name": "y", "vn_mad": "bridge"}, ["vn_mad = 'bridge'", "VN_MAD = 'dummy'"]),
-        ("VN_MAD = vxlan", {"name": "y"}, ["network y: VN_MAD = 'vxlan'", "bridge, dummy"]),
+        ("VN_MAD = fw", {"name": "y"}, ["network y: VN_MAD = 'fw'", "bridge, dummy"]),
         ("VN_MAD = bridged", {"name": "y"}, ["Did you mean 'bridge'?"]),
         ("COLOR = red", {"name": "y", "attributes": {"color": "blue"}}, ["attribute COLOR = 'blue'", "'red'"]),
         ("NETMASK = 24\nNETWORK_MASK = 25", {"name": "y"}, ["NETWORK_MASK = '25'", "as '24'"]),

@@ -10,6 +10,7 @@ from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
+from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard, GuardRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     AGENT,
@@ -74,6 +75,21 @@ PLAN = Plan(
     lacking_cpu=0.5,
     given_up=(GIVEN_UP,),
     bridges={"nbr0": "u"},
+    switches={"4": "u"},
+    guards=(
+        Guard(
+            3,
+            1,
+            "one-3-1",
+            "02:00:0a:42:00:0a",
+            ("10.66.0.10",),
+            True,
+            True,
+            (GuardRule("inbound", "ICMP", ((1, 2),), ("10.0.0.0/8",), 8),),
+            (GuardRule("inbound", "ALL"),),
+        ),
+    ),
+    guarded_at=1.5,
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)
 OBSERVED = Observed(

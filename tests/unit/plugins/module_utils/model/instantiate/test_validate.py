@@ -165,7 +165,7 @@ def test_allowed_without_a_word(text: str) -> None:
         (DEBIAN + "SCHED_REQUIREMENTS = x", "SCHED_REQUIREMENTS is kept, and nothing acts on it yet"),
         (DEBIAN + "CONTEXT = [ TARGET = hdb ]", "CONTEXT: TARGET = hdb is SATA on machine q35"),
         ("MEMORY = 1", "it has no DISK, and nothing to boot from"),
-        (DEBIAN + "NIC_DEFAULT = [ SECURITY_GROUPS = 7 ] NIC = [ NETWORK = a ]", "NIC/SECURITY_GROUPS is kept"),
+        (DEBIAN + "NIC_DEFAULT = [ SPOOFCHK = YES ] NIC = [ NETWORK = a ]", "NIC/SPOOFCHK is kept"),
         (DEBIAN + "NIC_DEFAULT = [ MODLE = 7 ]", "NIC_DEFAULT/MODLE is not a known attribute: did you mean MODEL?"),
         (DEBIAN + "NIC = [ NETWORK = a, MODEL = virtoi ]", "NIC 0: MODEL = 'virtoi' is none that is known of QEMU"),
         (DEBIAN + "OS = [ ARCH = i686, FIRMWARE = UEFI ]", "it is a package of its own (ovmf-ia32) on the node"),
