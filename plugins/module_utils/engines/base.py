@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from ..model.audit import Ledger
     from ..model.backup import Copy, Restored
     from ..model.plan import Observed
-    from .ports import DatastoresPort, HostsPort, ImagesPort, NetworksPort, TemplatesPort, VmsPort
+    from .ports import (
+        DatastoresPort,
+        HostsPort,
+        ImagesPort,
+        NetworksPort,
+        RoutersPort,
+        SecurityGroupsPort,
+        TemplatesPort,
+        VmsPort,
+    )
 
 T = TypeVar("T")
-PORTS = ("images", "datastores", "networks", "templates", "hosts", "vms")
+PORTS = ("images", "datastores", "networks", "security_groups", "routers", "templates", "hosts", "vms")
 
 
 class _NotThere:
@@ -55,6 +64,8 @@ class Engine(abc.ABC):
     images: ImagesPort
     datastores: DatastoresPort
     networks: NetworksPort
+    security_groups: SecurityGroupsPort
+    routers: RoutersPort
     templates: TemplatesPort
     hosts: HostsPort
     vms: VmsPort

@@ -10,9 +10,10 @@ Every method raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongSta
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from ..dataclass import dataclass
 from ..errors import Unsupported
@@ -22,11 +23,15 @@ from ..model.owner import Owner
 if TYPE_CHECKING:
     from ..model.datastore import Datastore
     from ..model.device_matching import Has
+    from ..model.guard import Guard
     from ..model.host import Host
     from ..model.image import Image
     from ..model.lease import HeldLease
+    from ..model.logical_network import LogicalNetworks
     from ..model.network import AddressRange, Network, Spread
     from ..model.plan import GivenUp, Observed, Plan, VmOutcome
+    from ..model.router import Router
+    from ..model.security_group import SecurityGroup
     from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
@@ -177,6 +182,21 @@ class NetworksPort(abc.ABC):
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Network: ...
 
+    @contextlib.contextmanager
+    def together(self, coming: Sequence[Network]) -> Iterator[Callable[[], set[str]]]:
+        """Within it, networks of one list may exchange VLAN ids and the like. coming: those of the list that say where
+        they are to be, as they are to be. What is yielded tells the names of those that were to leave a place, and have
+        not by then: another may have it too now, so that the caller undoes all, and begins anew without these."""
+        yield set
+
+    def logical(self, unused_groups: bool = False) -> LogicalNetworks:
+        """What OVN is to have. unused_groups: with security groups that no machine has. Of engines with "plans"."""
+        raise Unsupported("networks of OVN", "this engine's own drivers make networks")
+
+    def guards(self) -> Mapping[str, Sequence[Guard]]:
+        """By host, what is filtered of its machines' NICs on Linux bridges. None of an engine whose drivers filter."""
+        return {}
+
     def spread_out(self) -> list[Spread]:
         """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
         connect them."""
@@ -185,6 +205,47 @@ class NetworksPort(abc.ABC):
     def held(self) -> list[HeldLease]:
         """The addresses that are leased to no NIC, and given to nobody. Of engines with "plans"."""
         return []
+
+
+class SecurityGroupsPort(abc.ABC):
+    """Security groups. Group 0 is there, lets everything through, and stays."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[SecurityGroup]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> SecurityGroup: ...
+
+    @abc.abstractmethod
+    def allocate(self, group: SecurityGroup) -> SecurityGroup: ...
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> SecurityGroup: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> SecurityGroup:
+        """One that a network or a machine has stays."""
+
+
+class RoutersPort(abc.ABC):
+    """Routers between networks of OVN."""
+
+    @abc.abstractmethod
+    def pool(self) -> list[Router]: ...
+
+    @abc.abstractmethod
+    def info(self, ref: Ref) -> Router: ...
+
+    @abc.abstractmethod
+    def allocate(self, router: Router) -> Router:
+        """Store it. Where it says no address in an external network, it gets one."""
+
+    @abc.abstractmethod
+    def update(self, ref: Ref, **changes: Any) -> Router: ...
+
+    @abc.abstractmethod
+    def delete(self, ref: Ref) -> Router:
+        """One with floating addresses stays."""
 
 
 class TemplatesPort(abc.ABC):

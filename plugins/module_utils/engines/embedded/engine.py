@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .templates import Templates
     from .vms.verbs import Vms
 
-_DECLARED = ("hosts", "datastores", "images", "networks", "templates")
+_DECLARED = ("hosts", "datastores", "images", "security_groups", "networks", "routers", "templates")
 
 
 class _Unfetched(Exception):
@@ -75,6 +75,14 @@ class EmbeddedEngine(Engine):
             from .networks.verbs import Networks
 
             return Networks(self.store)
+        if kind == "security_groups":
+            from .security_groups import SecurityGroups
+
+            return SecurityGroups(self.store)
+        if kind == "routers":
+            from .routers import Routers
+
+            return Routers(self.store)
         if kind == "templates":
             from .templates import Templates
 
@@ -141,7 +149,11 @@ class EmbeddedEngine(Engine):
 
     def declare(self, declared: Mapping[str, Any]) -> None:
         for kind in _DECLARED:
-            for item in declared.get(kind) or ():
+            items = declared.get(kind) or ()
+            if kind == "networks" and items:
+                self.networks.declare_all(items)
+                continue
+            for item in items:
                 getattr(self, kind).declare(item)
 
     def catalog(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...dataclass import dataclass
 from ...errors import CatalogError, NebulaError
-from ...model import addresses
+from ...model import addresses, security_group
 from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
 from ...model.orders import DONE
 from ...model.plain import from_plain
@@ -26,6 +26,8 @@ from .hosts import Hosts
 from .images.refusals import IN_USE
 from .images.states import being_cloned
 from .images.verbs import Images
+from .networks.reserved import Reserved
+from .networks.rows import holder_named
 from .networks.verbs import Networks
 from .store import Store
 from .vms.rows import orders_of
@@ -34,7 +36,11 @@ DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing th
 REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
 # Of a damaged file, SQLite has more to say than anybody reads.
 SHOWN = 5
-SEQUENCES = ("vms", "images", "networks", "hosts", "templates")
+# Tables with ids, and the first that was not every catalog's from the beginning.
+SEQUENCES = {
+    **dict.fromkeys(("vms", "images", "networks", "hosts", "templates", "routers"), 0),
+    "security_groups": security_group.FIRST,
+}
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Audit:
             *unreadable,
             *expected.findings,
             *self._differing(expected),
+            *self._reserved(),
             *self._counters(expected),
             *self._sequences(),
             *self._history(),
@@ -121,6 +128,7 @@ class Audit:
             images=tuple(self.images.pool()),
             networks=tuple(self.networks.pool()),
             held=tuple(self.networks.held()),
+            guards=self.networks.guards(),
             findings=tuple(findings),
         )
 
@@ -262,6 +270,13 @@ class Audit:
                 has = f"it is {table.value(wanted)}" if wanted is not None else "no machine has it"
                 yield Finding("catalog-books", "", table.name_of(key), f"{entry_is}, and {has}", REPAIR)
 
+    def _reserved(self) -> Iterator[Finding]:
+        for network, place, was, is_so in Reserved(self.store).differing():
+            noted = f"it is noted of {holder_named(self.store, was)}" if was else "it is not noted"
+            has = f"{holder_named(self.store, is_so)} has it" if is_so else "nobody has it"
+            what = f"network {network.name}, range {place[1]}: lease at offset {place[2]}"
+            yield Finding("catalog-books", "", what, f"{noted}, and {has}", REPAIR)
+
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1
         # A lease of no machine is held for one that a restored catalog does not know, or that was given up with its
@@ -339,8 +354,8 @@ class Audit:
 
     def _low_sequences(self) -> Iterator[tuple[str, int, int]]:
         following = {row["name"]: row["next"] for row in self.store.rows("SELECT name, next FROM sequences")}
-        for name in SEQUENCES:
-            highest = self.store.rows(f"SELECT max(id) FROM {name}")[0][0]
+        for name, first in SEQUENCES.items():
+            highest = self.store.rows(f"SELECT max(id) FROM {name} WHERE id >= ?", first)[0][0]
             if highest is not None and following.get(name, 0) <= highest:
                 yield name, following.get(name, 0), highest
 
@@ -377,7 +392,7 @@ class Audit:
         if ledger.damaged or any(finding.kind == "address-shared" for finding in ledger.findings):
             return []
         expected = self._expected(self._machines())
-        done = [f"{each.object}: {each.found}" for each in self._differing(expected)]
+        done = [f"{each.object}: {each.found}" for each in (*self._differing(expected), *self._reserved())]
         for table in self._tables(expected):
             there = self._rows(table)
             keys = " AND ".join(f"{column.strip()} = ?" for column in table.key.split(","))
@@ -388,6 +403,8 @@ class Audit:
                 f"INSERT INTO {table.name} ({table.key}, {table.columns}) VALUES ({marks})",
                 [(*key, *value) for key, value in table.wanted.items() if there.get(key) != value],
             )
+        # Of what no machine is to have any more, as it is now.
+        Reserved(self.store).derive()
         for what, noted, is_so, sql, values in list(self._counted(expected)):
             self.store.db.execute(sql, values)
             done.append(f"{what}: it said {noted}, and it is {is_so}")

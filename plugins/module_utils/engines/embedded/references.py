@@ -19,6 +19,8 @@ KINDS = {
     "datastores": "datastore",
     "images": "image",
     "networks": "network",
+    "security_groups": "security group",
+    "routers": "router",
     "templates": "template",
     "hosts": "host",
 }

@@ -115,5 +115,21 @@ MIGRATIONS = (
     UPDATE images SET operation = '{"do":"prepare","was":"' || substr(operation, 9) || '"}'
     WHERE substr(operation, 1, 8) = 'prepare ';
     """,
+    # holder: whose a lease is that is no machine's (networks/reserved.py). Group 0 is every catalog's. Where nothing
+    # acted on PHYDEV, nothing does until it is asked for anew: the node may be reached by that interface.
+    """
+    ALTER TABLE leases ADD COLUMN holder TEXT NOT NULL DEFAULT '';
+    CREATE INDEX leases_holder ON leases(holder) WHERE holder != '';
+    CREATE TABLE security_groups (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, uuid TEXT NOT NULL UNIQUE,
+        description TEXT NOT NULL DEFAULT '', rules TEXT NOT NULL DEFAULT '[]');
+    INSERT INTO security_groups (id, name, uuid, rules) VALUES (0, 'default', '00000000-0000-0000-0000-000000000000',
+        '[{"rule_type":"inbound"},{"rule_type":"outbound"}]');
+    CREATE TABLE routers (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, uuid TEXT NOT NULL UNIQUE,
+        description TEXT NOT NULL DEFAULT '', body TEXT NOT NULL DEFAULT '{}');
+    UPDATE networks SET attributes = '{"PHYDEV_UNUSED": "YES", ' || substr(attributes, 2)
+    WHERE vn_mad = 'bridge' AND attributes LIKE '%"PHYDEV": "_%';
+    """,
 )
 VERSION = len(MIGRATIONS)

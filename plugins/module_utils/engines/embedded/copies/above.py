@@ -198,7 +198,9 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
 
 def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
     """Their addresses are given to nobody while they have them: a lease of no machine, under the stranger's id."""
-    store.db.execute("DELETE FROM leases WHERE vm_id IS NULL AND nic_id NOT IN (SELECT vm_id FROM given_up)")
+    store.db.execute(
+        "DELETE FROM leases WHERE vm_id IS NULL AND holder = '' AND nic_id NOT IN (SELECT vm_id FROM given_up)"
+    )
     for network in Networks(store).pool():
         for address_range in network.address_ranges:
             calculator = addresses.Calculator(address_range)

@@ -31,7 +31,8 @@ class HeldLeases:
         found = []
         networks: dict[int, Network] = {}
         for row in self.store.rows(
-            f"SELECT l.*, v.id, v.name, g.host FROM {LEASED} WHERE l.vm_id IS NULL OR l.nic_id IS NULL"
+            f"SELECT l.*, v.id, v.name, g.host FROM {LEASED} WHERE (l.vm_id IS NULL OR l.nic_id IS NULL)"
+            " AND l.holder = ''"
             " ORDER BY l.network_id, l.ar_id, l.offset"
         ):
             network_id = row["network_id"]
@@ -59,7 +60,9 @@ class HeldLeases:
     def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:
         """Hold addresses that the machine leased and is to have no more, until its node has made it anew."""
         for place in places:
-            done = self.store.db.execute("INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?, NULL)", (*place, vm_id))
+            done = self.store.db.execute(
+                "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id) VALUES (?, ?, ?, ?)", (*place, vm_id)
+            )
             if done.rowcount == 1:
                 self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place[:2])
 
@@ -96,7 +99,9 @@ class HeldLeases:
         )
         if found is not None:
             return None if found["vm_id"] is None else (found["vm_id"], found["name"])
-        self.store.db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, ?)", (*place, offset, vm_id))
+        self.store.db.execute(
+            "INSERT INTO leases (network_id, ar_id, offset, nic_id) VALUES (?, ?, ?, ?)", (*place, offset, vm_id)
+        )
         self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place)
         return None
 
@@ -118,7 +123,7 @@ class HeldLeases:
         seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back.
         """
         rows = self.store.rows(
-            "SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL"
+            "SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL AND holder = ''"
             " AND nic_id NOT IN (SELECT vm_id FROM given_up)"
         )
         self._drop([row for row in rows if complete and row["nic_id"] not in seen])

@@ -12,7 +12,7 @@ from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
 from ..store import Store
-from .rows import HELD_REMEDY, IN_RANGE, LEASED, UNKNOWN_REMEDY, given_up_named, read, vm_named
+from .rows import HELD_REMEDY, IN_RANGE, LEASED, UNKNOWN_REMEDY, given_up_named, holder_named, read, vm_named
 from .spread import refuse_second_node
 
 # Below the number of variables that any SQLite allows in one statement.
@@ -45,7 +45,7 @@ class Leases:
             self._store(network_id, [(*offsets[i], requests[i]) for i in asked_for])
             rest = [i for i in indexes if i not in offsets]
             self._refuse_shortage(network, requests, asked_for, rest)
-            free = self._lowest_free(network_id, len(rest))
+            free = self.lowest_free(network_id, len(rest))
             offsets.update(zip(rest, free))
             self._store(network_id, [(*offsets[i], requests[i]) for i in rest], lowest=True)
             refuse_second_node(self.store, network)
@@ -89,11 +89,15 @@ class Leases:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                f"SELECT l.vm_id, l.nic_id, v.id, v.name, v.wanted, g.host FROM {LEASED}"
+                f"SELECT l.vm_id, l.nic_id, l.holder, v.id, v.name, v.wanted, g.host FROM {LEASED}"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,
             )
+            if row and row["holder"]:
+                raise NoLease(
+                    where, f"{holder_named(self.store, row['holder'])} has it", "Ask for another, or for none"
+                )
             if row and row["host"] is not None:
                 raise NoLease(where, f"{given_up_named(row)}, has it", f"Ask for another, or for none. {HELD_REMEDY}")
             if row and row["vm_id"] is not None and row["nic_id"] is None:
@@ -158,7 +162,7 @@ class Leases:
                 found += f"; {held[0]} are held for machines that were given up with their host"
                 remedy += f". {HELD_REMEDY}"
             unknown = self.store.row(
-                "SELECT count(*) FROM leases WHERE vm_id IS NULL AND network_id = ?"
+                "SELECT count(*) FROM leases WHERE vm_id IS NULL AND holder = '' AND network_id = ?"
                 " AND nic_id NOT IN (SELECT vm_id FROM given_up)",
                 network.id,
             )
@@ -167,7 +171,18 @@ class Leases:
                 remedy += f". {UNKNOWN_REMEDY}"
         raise NoLease(where, found, remedy)
 
-    def _lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
+    def drop(self, places: Iterable[tuple[int, int, int] | None]) -> None:
+        """Give back what is leased there. places: ids of network and range, and offset."""
+        for place in places:
+            if place is None:
+                continue
+            self.store.db.execute(f"DELETE FROM leases WHERE {IN_RANGE} AND offset = ?", place)
+            self.store.db.execute(
+                f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {IN_RANGE}",
+                (place[2], *place[:2]),
+            )
+
+    def lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
         """The lowest free places over all ranges, as (ar_id, offset). The caller knows that there are so many."""
         found: list[tuple[int, int]] = []
         for row in self.store.rows(

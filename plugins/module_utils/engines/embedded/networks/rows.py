@@ -22,6 +22,9 @@ LEASED = (
     "leases l LEFT JOIN given_up g ON l.vm_id IS NULL AND g.vm_id = l.nic_id"
     " LEFT JOIN vms v ON v.id = coalesce(l.vm_id, g.vm_id)"
 )
+# Whose a lease is that is no machine's: in column `holder`, which is "" for those of machines.
+KEPT = "kept"
+_ROUTER = "router/"
 HELD_REMEDY = (
     "What was given up with a host is free once that host was seen without it, or nebula.provision.forget_host was "
     "told that the host is gone for good"
@@ -44,6 +47,11 @@ def pool(store: Store) -> list[Network]:
     return [network_of(row, ranges.get(row["id"], ())) for row in store.rows("SELECT * FROM networks ORDER BY id")]
 
 
+def without_ranges(store: Store) -> list[Network]:
+    """All networks, by id, as far as what they have on nodes goes: without their address ranges."""
+    return [network_of(row, ()) for row in store.rows("SELECT * FROM networks ORDER BY id")]
+
+
 def network_of(row: sqlite3.Row, ranges: Sequence[AddressRange]) -> Network:
     return Network(
         id=row["id"],
@@ -59,6 +67,10 @@ def network_of(row: sqlite3.Row, ranges: Sequence[AddressRange]) -> Network:
 
 
 def address_range_of(row: sqlite3.Row) -> AddressRange:
+    attributes = json.loads(row["attributes"])
+    ip6, prefix_length = "", 0
+    if row["type"] in addresses.WITH_STATIC_IP6:
+        ip6, prefix_length = attributes.pop("IP6"), int(attributes.pop("PREFIX_LENGTH"))
     return AddressRange(
         ar_id=row["ar_id"],
         type=row["type"],
@@ -67,9 +79,19 @@ def address_range_of(row: sqlite3.Row) -> AddressRange:
         mac=row["mac"],
         global_prefix=row["global_prefix"],
         ula_prefix=row["ula_prefix"],
+        ip6=ip6,
+        prefix_length=prefix_length,
         used=row["used"],
-        attributes=json.loads(row["attributes"]),
+        attributes=attributes,
     )
+
+
+def attributes_of(address_range: AddressRange) -> str:
+    """What the row of a range has as its attributes: among them, by OpenNebula's names, what has no column."""
+    if address_range.type not in addresses.WITH_STATIC_IP6:
+        return as_json(address_range.attributes)
+    static = {"IP6": address_range.ip6, "PREFIX_LENGTH": str(address_range.prefix_length)}
+    return as_json({**address_range.attributes, **static})
 
 
 def as_json(values: Mapping[str, str]) -> str:
@@ -97,3 +119,19 @@ def vm_named(vm_id: int | None, name: str | None) -> str:
 def given_up_named(row: sqlite3.Row) -> str:
     """The machine of a row of LEASED that was given up, in messages."""
     return f"{vm_named(row['id'], row['name'])}, given up with host {row['host']}"
+
+
+def kept_holder(network_id: int) -> str:
+    return f"{KEPT}/{network_id}"
+
+
+def router_holder(router_id: int) -> str:
+    return f"{_ROUTER}{router_id}"
+
+
+def holder_named(store: Store, holder: str) -> str:
+    """The holder in messages."""
+    if not holder.startswith(_ROUTER):
+        return "the network itself (reserved)"
+    row = store.row("SELECT name FROM routers WHERE id = ?", int(holder[len(_ROUTER) :]))
+    return f"router {row['name']}" if row is not None else holder

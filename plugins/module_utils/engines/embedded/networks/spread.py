@@ -5,26 +5,34 @@
 
 from __future__ import annotations
 
+import json
+
 from ....errors import Conflict
 from ....model import network_checks
 from ....model.ids import id_of
 from ....model.network import Network, Spread
+from ....model.network_drivers import BRIDGE, OVSWITCH
+from ....model.uplink import phydev_of
 from ..store import Store
 
 
 def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
-    """The nodes with machines that are to stay, by the id of their network, for networks with a bridge on each node.
+    """The nodes with machines that are to stay, by the id of their network, for networks whose bridges are not joined.
 
     network: of this one alone.
     """
     which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
     found: dict[int, Spread] = {}
     for row in store.rows(
-        "SELECT n.id, n.name, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
+        "SELECT n.id, n.name, n.attributes, n.vn_mad, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
         " JOIN vms v ON v.id = l.vm_id JOIN hosts h ON h.id = v.host_id JOIN networks n ON n.id = l.network_id"
-        f" WHERE n.vn_mad = 'bridge' AND v.wanted != 'DONE'{which} GROUP BY n.id, h.id ORDER BY n.id",
+        f" WHERE n.vn_mad IN (?, ?) AND v.wanted != 'DONE'{which} GROUP BY n.id, h.id ORDER BY n.id",
+        BRIDGE,
+        OVSWITCH,
         *values,
     ):
+        if phydev_of(row["vn_mad"], json.loads(row["attributes"])):
+            continue
         hosts = found[row["id"]].hosts if row["id"] in found else {}
         found[row["id"]] = Spread(row["name"], {**hosts, row["host"]: row["machines"]})
     return found

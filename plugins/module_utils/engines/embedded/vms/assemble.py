@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ....context import formats, variables
 from ....context.sources import Sources
 from ....dataclass import dataclass
-from ....errors import NebulaError
+from ....errors import InvalidValue, NebulaError, NotFound
+from ....model import context_firewall, security_group
 from ....model.disk import Disk
 from ....model.image import Image
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
+from ....model.network import filters_on_node
+from ....model.network_drivers import OVN
 from ....model.nic import Nic
 from ....model.owner import Owner
 from ....model.states import ImageType
@@ -69,14 +72,32 @@ class Assembler:
             kept=blueprint.kept,
         )
         vm = replace(vm, owner=blueprint.owner)
-        warnings = instantiate.doubts(blueprint.template, vm, blueprint.images)
+        networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}
+        filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
+        warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
+        self._refuse_unknown_groups(vm, filtered)
         vm = consoles.closed(vm, blueprint.graphics)
         if blueprint.fetched is None:
             vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
             return vm, warnings
         vm, more = self._with_context(vm, blueprint.template, blueprint.fetched or {}, references)
-        return vm, [*warnings, *more]
+        return vm, [*warnings, *more, *_firewalled(vm, filtered)]
+
+    def _refuse_unknown_groups(self, vm: Vm, filtered: Collection[int]) -> None:
+        """Raise NotFound for a security group that the catalog does not have: without it more would come through.
+        filtered: ids of the networks whose nodes act on them, besides those of OVN."""
+        for nic in vm.nics:
+            text = nic.options.get(security_group.ATTRIBUTE, "")
+            where = f"VM {vm.name}, NIC {nic.nic_id}"
+            acts = nic.network_values.get("VN_MAD") == OVN or nic.network_id in filtered
+            for number in security_group.ids(text, where) if text and acts else ():
+                if self.store.row("SELECT id FROM security_groups WHERE id = ?", number) is None:
+                    raise NotFound(
+                        f"{where}: {security_group.ATTRIBUTE} = {text}",
+                        f"there is no security group {number}",
+                        "Make it first (nebula_security_groups), or name another",
+                    )
 
     def _with_context(
         self, vm: Vm, template: Template, fetched: Mapping[str, str], references: References
@@ -125,6 +146,30 @@ class Assembler:
             for file in files_of(vm_of(row), disks=True)
             if file.sha256
         }
+
+
+def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
+    """Warnings about the firewall in the machine's context. Raises InvalidValue for one that says nothing that can be
+    meant, or that nothing acts on in a network of OVN. filtered: ids of the networks whose nodes act on it."""
+    text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
+    if not context_firewall.is_one(text):
+        return []
+    where = f"VM {vm.name}"
+    context_firewall.read(text, where)
+    warnings = []
+    for nic in vm.nics:
+        if nic.network_values.get("VN_MAD") == OVN:
+            raise InvalidValue(
+                f"{where}: CONTEXT/{context_firewall.VARIABLE}",
+                f"its NIC {nic.nic_id} is in network {nic.network} of OVN, where nothing acts on it",
+                "Say it as a security group (nebula_security_groups), and name that in the network or the NIC",
+            )
+        if nic.network_id not in filtered:
+            warnings.append(
+                f"{where}: CONTEXT/{context_firewall.VARIABLE} does not act on NIC {nic.nic_id}: network {nic.network} "
+                "is older than filters on nodes. Set filter_mac_spoofing and filter_ip_spoofing of the network"
+            )
+    return warnings
 
 
 def fetched_by(vm: Vm) -> dict[str, str]:

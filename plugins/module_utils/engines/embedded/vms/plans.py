@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ....context.sources import Sources
 from ....model.context import ContextFile
 from ....model.host import Host
-from ....model.network import OWN_BRIDGES
+from ....model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ....model.operations import returns_from
 from ....model.orders import Held
 from ....model.owner import Owner
@@ -24,6 +25,7 @@ from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
 from ....model.vm import Vm
 from ..hosts import Hosts
+from ..networks.guarded import guards
 from ..store import Store, chunks
 from .disk_tasks import DiskTasks
 from .given_up import GivenUps
@@ -82,6 +84,7 @@ class Plans:
             for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
         }
         plans = {}
+        guarded, guarded_at = guards(self.store, [*planned, *ending]), time.time()
         for host in dict.fromkeys((*planned, *ending)):
             vms = planned.get(host, [])
             sources = self.sources.planned(
@@ -106,6 +109,9 @@ class Plans:
                     lacking_cpu=lacking.cpu,
                     given_up=tuple(ending.get(host, ())),
                     bridges=self._bridges_of(vms),
+                    guards=tuple(guarded.get(host, ())),
+                    guarded_at=guarded_at,
+                    switches=self._switches_of(vms),
                 ),
                 known[host],
             )
@@ -113,8 +119,13 @@ class Plans:
 
     def _bridges_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
         names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
-        rows = self.store.rows("SELECT bridge, uuid FROM networks WHERE vn_mad = ?", OWN_BRIDGES) if names else []
-        return {row["bridge"]: row["uuid"] for row in rows if row["bridge"] in names}
+        rows = self.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
+        return {row["bridge"]: row["uuid"] for row in rows if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE}
+
+    def _switches_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
+        ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
+        rows = self.store.rows("SELECT id, uuid FROM networks WHERE vn_mad = ?", OVSWITCH) if ids else []
+        return {str(row["id"]): row["uuid"] for row in rows if row["id"] in ids}
 
     def _is_to_wait(self, row: sqlite3.Row) -> bool:
         starts = row["wanted"] == "RUNNING" and self.disks.found_state(row) != "RUNNING"

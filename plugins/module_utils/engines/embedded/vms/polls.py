@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import field
 
 from ....dataclass import dataclass
-from ....model.network import OWN_BRIDGES, Network
+from ....model.network import Network
+from ....model.network_drivers import ON_NODES
 from ....model.plan import Observed, ObservedVm
 from ....model.transfer import OWN_PREFIX
 
@@ -54,6 +55,6 @@ class Polls:
 
     def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
         """By host name, the names of those of these networks that need a bridge of their own and have none there."""
-        own = [network for network in networks if network.vn_mad == OWN_BRIDGES]
+        own = [network for network in networks if network.vn_mad in ON_NODES]
         found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
         return {host: names for host, names in found.items() if names}

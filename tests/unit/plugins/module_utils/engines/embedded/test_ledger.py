@@ -16,7 +16,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import (
+    NEW_AR,
+    RESERVED,
+    AddressRange,
+    Network,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.network_drivers import OVN
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.router import Router, RouterGateway
+from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
@@ -72,7 +81,7 @@ BOOKS = {
         "it is noted of machine 0, NIC 5, and it is of machine 1, NIC 0",
     ),
     "a lease is nobody's": (
-        "INSERT INTO leases VALUES (0, 0, 40, 0, 1)",
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 40, 0, 1)",
         "network Public, range 0: lease at offset 40",
         "it is noted of machine 0, NIC 1, and no machine has it",
     ),
@@ -195,7 +204,11 @@ def test_what_is_right_in_another_way_is_not_told(books, right):
 
 def test_an_address_that_is_held_for_a_stranger_is_one_that_is_taken(books):
     """A restored catalog does not know the machine."""
-    sql(books, "INSERT INTO leases VALUES (0, 0, 2, NULL, 77)", "UPDATE address_ranges SET used = 3, first_free = 3")
+    sql(
+        books,
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 2, NULL, 77)",
+        "UPDATE address_ranges SET used = 3, first_free = 3",
+    )
     assert told(books) == []
     sql(books, "UPDATE address_ranges SET used = 2")
     assert len(books.repair()) == 1
@@ -370,6 +383,50 @@ def test_a_machine_that_failed_is_told_with_its_reason(inside):
     assert (finding.kind, finding.severity, finding.host) == ("machine-failed", UNFINISHED, "node1")
     assert finding.found == "it is BOOT_FAILURE (VM web-0: start: no room. Make some)"
     assert "state: recovered" in finding.remedy
+
+
+def test_what_routers_and_networks_keep_is_noted_and_derived(tmp_path):
+    with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
+        outside = Network(
+            None,
+            "Outside",
+            vn_mad=OVN,
+            attributes={
+                "NETWORK_ADDRESS": "172.24.1.0",
+                "NETWORK_MASK": "255.255.255.0",
+                "GATEWAY": "172.24.1.1",
+                "PHYSICAL_NETWORK": "p",
+                RESERVED: "172.24.1.13",
+            },
+            address_ranges=(AddressRange(NEW_AR, "IP4", 5, ip="172.24.1.10"),),
+        )
+        network = engine.networks.allocate(outside)
+        engine.security_groups.allocate(SecurityGroup(None, "web"))
+        engine.routers.allocate(Router(None, "edge", gateway=RouterGateway(network.id, "")))
+        before = engine.networks.pool()
+        assert engine.ledger().findings == ()
+        sql(
+            engine,
+            "DELETE FROM leases WHERE holder LIKE 'router%'",
+            "UPDATE leases SET offset = 4 WHERE holder NOT LIKE 'router%'",
+            "UPDATE address_ranges SET used = 9, first_free = 5",
+            "UPDATE sequences SET next = 0 WHERE name IN ('routers', 'security_groups')",
+        )
+        place = "network Outside, range 0"
+        wrong = [
+            (f"{place}: lease at offset 0", "it is not noted, and router edge has it"),
+            (f"{place}: lease at offset 3", "it is not noted, and the network itself (reserved) has it"),
+            (f"{place}: lease at offset 4", "it is noted of the network itself (reserved), and nobody has it"),
+        ]
+        assert [(object, found) for _kind, object, found in told(engine)[:3]] == wrong
+        assert {object for _kind, object, _found in told(engine)[3:]} == {
+            f"{place}: its leases",
+            "ids of routers",
+            "ids of security_groups",
+        }
+        assert len(engine.repair()) == 6
+        assert (engine.ledger().findings, engine.repair()) == ((), [])
+        assert engine.networks.pool() == before
 
 
 # -- a file that is damaged --------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_ranges_go_with_their_network_and_not_while_an_address_is_leased(newest)
     )
     newest.execute("INSERT INTO address_ranges (network_id, ar_id, type, size, mac) VALUES (0, 0, 'IP4', 4, 'm')")
     # A lease of no machine holds its address too.
-    newest.execute("INSERT INTO leases VALUES (0, 0, 1, NULL, NULL)")
+    newest.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 1, NULL, NULL)")
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         newest.execute("DELETE FROM networks")
     newest.execute("DELETE FROM leases")
@@ -156,7 +156,7 @@ def test_ranges_go_with_their_network_and_not_while_an_address_is_leased(newest)
 @pytest.mark.parametrize(
     "insert",
     [
-        "INSERT INTO leases VALUES (0, 0, 0, NULL, NULL)",
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, NULL, NULL)",
         "INSERT INTO vm_images VALUES (9, 0, 0, 0)",
         "INSERT INTO vnc_ports VALUES (0, 5900, 9)",
         "INSERT INTO history VALUES (9, 0, 0, 'node1', 'RUNNING', '', '')",

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    InUse,
     InvalidValue,
     NoLease,
 )
@@ -204,3 +206,75 @@ def test_leases_cost_the_same_in_a_full_network(catalog):
         catalog.store.db.set_progress_handler(None, 0)
         steps[network.name] = len(ticks)
     assert steps["full"] <= steps["empty"] * 1.3 + 2
+
+
+STATIC = AddressRange(NEW_AR, "IP6_STATIC", 1 << 32, ip6="2001:db8::10", prefix_length=64)
+
+
+def static(catalog, *ranges, **attributes):
+    return catalog.networks.allocate(
+        Network(None, "six", address_ranges=ranges or (STATIC,), attributes={"GATEWAY6": "2001:db8::1", **attributes})
+    )
+
+
+def six(catalog, network, *wanted):
+    """wanted: VM ids, or (VM id, IP6)."""
+    asked = [w if isinstance(w, tuple) else (w, "") for w in wanted]
+    requests = [LeaseRequest(network.id, vm_id, 0, ip6=ip6) for vm_id, ip6 in asked]
+    return [lease.ip6 for lease in catalog.networks.leases.lease(requests)]
+
+
+def test_static_addresses_of_ipv6_are_leased_as_others_are(catalog):
+    network = static(catalog, RESERVED="2001:db8::11 2001:db8::1:0:0-2001:db8::1:0:1")
+    wanted = six(catalog, network, 0, (1, "2001:DB8::13"), 2, 3, (4, "2001:db8::1:0:f"))
+    assert wanted == ["2001:db8::10", "2001:db8::13", "2001:db8::12", "2001:db8::14", "2001:db8::1:0:f"]
+    catalog.networks.leases.release([2])
+    assert six(catalog, network, 5, 6) == ["2001:db8::12", "2001:db8::15"]
+    with raises(NoLease, "2001:db8::13 in network six", "VM vm-1 (id 1) has it, on NIC 0"):
+        six(catalog, network, (7, "2001:db8::13"))
+    with raises(NoLease, "2001:db8::11 in network six", "the network itself (reserved) has it"):
+        six(catalog, network, (7, "2001:db8::11"))
+    for outside in ("2001:db8::f", "2001:db8::1:0:10", "2001:db8:1::10"):
+        with raises(NoLease, outside, "in none of", "2001:db8::10 to 2001:db8::1:0:f"):
+            six(catalog, network, (7, outside))
+    again = catalog.networks.info(network.id)
+    assert (again.address_ranges[0].ip6, again.address_ranges[0].prefix_length) == ("2001:db8::10", 64)
+    assert (again.address_ranges[0].attributes, again.address_ranges[0].used) == ({}, 9)
+    assert catalog.networks.nic_values(again, 0)["PREFIX_LENGTH"] == "64"
+    # What is reserved no more is leased again.
+    catalog.networks.update(network.id, attributes={"GATEWAY6": "2001:db8::1"})
+    assert six(catalog, network, 7) == ["2001:db8::11"]
+
+
+def test_a_lease_of_both_families_is_one(catalog):
+    both = AddressRange(NEW_AR, "IP4_6_STATIC", 50, ip="10.66.0.10", ip6="2001:db8::10", prefix_length=48)
+    network = static(catalog, both)
+    asked = LeaseRequest(network.id, 1, 0, ip6="2001:db8::12")
+    made = catalog.networks.leases.lease([asked])[0]
+    assert (made.ip, made.ip6, made.mac) == ("10.66.0.12", "2001:db8::12", "02:00:0a:42:00:0c")
+    with raises(NoLease, "10.66.0.13", "it goes with 2001:db8::13 there, not with 2001:db8::14"):
+        catalog.networks.leases.lease([replace(asked, ip="10.66.0.13", ip6="2001:db8::14")])
+    assert catalog.networks.leases.lease([replace(asked, ip="10.66.0.13", ip6="2001:db8::13")])[0].offset == 3
+
+
+def test_a_static_range_grows_and_shrinks_as_far_as_nothing_is_leased(catalog):
+    network = static(catalog, replace(STATIC, size=10))
+    six(catalog, network, (1, "2001:db8::18"))
+    there = network.address_ranges[0]
+    with raises(InUse, "2001:db8::10-2001:db8::19", "SIZE = 8", "leased by VM vm-1"):
+        catalog.networks.update_ar(network.id, replace(there, size=8))
+    assert catalog.networks.update_ar(network.id, replace(there, size=9)).address_ranges[0].size == 9
+    with raises(Conflict, "IP6 = 2001:db8::11", "it is 2001:db8::10", "never moves"):
+        catalog.networks.update_ar(network.id, replace(there, ip6="2001:db8::11"))
+    longer = catalog.networks.update_ar(network.id, replace(there, prefix_length=80)).address_ranges[0]
+    assert (longer.prefix_length, longer.ip6) == (80, "2001:db8::10")
+
+
+def test_a_machine_that_was_given_up_holds_its_static_address(catalog):
+    network = static(catalog)
+    lease = catalog.networks.leases.lease([LeaseRequest(network.id, 1, 0)])[0]
+    catalog.networks.leases.release([1])
+    nic = {"network_id": network.id, "ar_id": 0, "mac": lease.mac}
+    assert catalog.networks.held_leases.hold(1, nic) is None
+    assert [each.ip6 for each in catalog.networks.held()] == ["2001:db8::10"]
+    assert six(catalog, network, 2) == ["2001:db8::11"]

@@ -78,8 +78,8 @@ def test_names_that_mean_something_elsewhere(catalog, name):
 
 
 def test_drivers_of_later_are_refused_by_name(catalog):
-    with raises(Unsupported, "network v: VN_MAD = vxlan", "bridge, dummy"):
-        catalog.networks.allocate(Network(None, "v", vn_mad="vxlan"))
+    with raises(Unsupported, "network v: VN_MAD = fw", "bridge, dummy"):
+        catalog.networks.allocate(Network(None, "v", vn_mad="fw"))
     with raises(InvalidValue, "network d: VN_MAD = dummy", "no BRIDGE"):
         catalog.networks.allocate(Network(None, "d", vn_mad="dummy"))
 
@@ -185,3 +185,13 @@ def test_check_mode_keeps_nothing(tmp_path):
     assert catalog.networks.pool() == []
     assert sqlite3.connect(store.path).execute("SELECT COUNT(*) FROM networks").fetchone()[0] == 0
     store.close()
+
+
+def test_a_network_that_is_declared_has_the_security_groups_that_there_are(catalog):
+    """In check mode those of an earlier task are gone with its session."""
+    groups = {"SECURITY_GROUPS": "100,0"}
+    item = {"id": None, "name": "red", "vn_mad": "ovn", "bridge": "br-int", "attributes": groups, "address_ranges": []}
+    catalog.networks.declare(item)
+    assert catalog.networks.info("red").attributes["SECURITY_GROUPS"] == "0"
+    catalog.networks.declare({**item, "name": "blue", "attributes": {"SECURITY_GROUPS": "100"}})
+    assert "SECURITY_GROUPS" not in catalog.networks.info("blue").attributes

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
@@ -121,3 +123,52 @@ def test_what_networks_say_by_now_is_in_the_nics_that_stay(two):
     two.vms.recreate(0, record(two).request.merged(Template.from_mapping({"MEMORY": "256"})))
     assert not record(two).outdated
     assert {nic["network_values"]["DNS"] for nic in json.loads(row(two)["body"])["nics"]} == {"10.66.0.53"}
+
+
+def test_a_security_group_that_is_not_there_is_refused(inside):
+    ranges = (AddressRange(0, "IP4", 10, ip="10.77.0.10"),)
+    inside.networks.allocate(Network(None, "tenant", vn_mad="ovn", address_ranges=ranges))
+    asks = [{"NETWORK": "tenant", "SECURITY_GROUPS": "0,100"}]
+    (message,) = refused(inside, {"name": "web", "template": "web", "nics": asks})
+    assert "VM web, NIC 0: SECURITY_GROUPS = 0,100: there is no security group 100" in message
+    inside.security_groups.allocate(SecurityGroup(None, "ours"))
+    decide(inside, {"name": "web", "template": "web", "nics": asks})
+    assert [nic[3] for nic in nics(inside)] == ["10.77.0.10"]
+    # In networks that are older nothing acts on it, which is said.
+    decide(inside, {"name": "other", "template": "web", "nics": [dict(PUBLIC, SECURITY_GROUPS="9")]})
+    filtered = {**inside.networks.info("Public").attributes, "FILTERS_ON_NODE": "YES"}
+    inside.networks.update("Public", attributes=filtered)
+    item = {"name": "third", "template": "web", "nics": [dict(PUBLIC, SECURITY_GROUPS="9")]}
+    assert "VM third, NIC 0: SECURITY_GROUPS = 9: there is no security group 9" in refused(inside, item)[0]
+
+
+def test_a_plan_has_what_is_filtered_of_all_machines_of_its_host(inside):
+    attributes = inside.networks.info("Public").attributes
+    inside.networks.update("Public", attributes={**attributes, "FILTERS_ON_NODE": "YES", "FILTER_IP_SPOOFING": "YES"})
+    item = {"name": "web", "template": "web", "nics": [PUBLIC], "context": {"FIREWALL": "[22] 10.0.0.0/8"}}
+    obey(inside, decide(inside, item))
+    plan = decide(inside, {"name": "other", "template": "web", "nics": [PUBLIC]})["node1"]
+    assert [(each.vm_id, each.port, each.filter_ip) for each in plan.guards] == [
+        (0, "one-0-0", True),
+        (1, "one-1-0", True),
+    ]
+    (let_in,) = plan.guards[0].firewall
+    assert (let_in.ports, let_in.addresses, plan.guards[1].firewall) == (((22, 22),), ("10.0.0.0/8",), None)
+    # One that is to end is filtered until it has.
+    plans = decide(inside, {"name": "web", "state": "absent"})
+    assert [each.port for each in plans["node1"].guards] == ["one-0-0", "one-1-0"]
+    obey(inside, plans)
+    assert [each.port for each in inside.networks.guards()["node1"]] == ["one-1-0"]
+
+
+def test_a_firewall_that_can_not_be_meant_is_refused_by_name_before_anything_is_made(inside):
+    inside.networks.allocate(
+        Network(None, "tenant", vn_mad="ovn", address_ranges=(AddressRange(0, "IP4", 10, ip="10.77.0.10"),))
+    )
+    for text, nic, told in (
+        ("[ssh] *", PUBLIC, "VM web: CONTEXT/FIREWALL: [ssh]: 'ssh' is no port"),
+        ("[22] *", {"NETWORK": "tenant"}, "VM web: CONTEXT/FIREWALL: its NIC 0 is in network tenant of OVN"),
+    ):
+        (message,) = refused(inside, {"name": "web", "template": "web", "nics": [nic], "context": {"FIREWALL": text}})
+        assert told in message
+    assert inside.vms.pool() == []

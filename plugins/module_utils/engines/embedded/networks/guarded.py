@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each node lets through to machines whose NICs are on Linux bridges: filters and security groups of networks with
+these drivers, and firewalls in contexts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any, Optional
+
+from ....errors import InvalidValue
+from ....model import context_firewall, security_group
+from ....model.flags import flag
+from ....model.guard import Guard, GuardRule
+from ....model.network import FILTERS, Network, filters_on_node
+from ....model.plain import from_plain
+from ....model.security_group import GroupRule
+from ..store import Store
+from . import rows
+
+# A span of addresses: version, first, last.
+_Span = tuple[int, int, int]
+
+
+def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, list[Guard]]:
+    """By host, those of its machines' NICs of which something is filtered."""
+    networks = {network.id: network for network in rows.pool(store) if network.id is not None}
+    guarded = {number for number, network in networks.items() if filters_on_node(network)}
+    found: dict[str, list[Guard]] = {}
+    if not guarded:
+        return found
+    groups: dict[int, tuple[GuardRule, ...]] = {}
+    for row in store.rows("SELECT id, rules FROM security_groups"):
+        entries = [from_plain(GroupRule, entry) for entry in json.loads(row["rules"])]
+        groups[row["id"]] = tuple(made for entry in entries for made in [_rule(entry, networks)] if made is not None)
+    for row in store.rows(
+        "SELECT vms.id, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE vms.state != 6 ORDER BY vms.id"
+    ):
+        if hosts is not None and row["host"] not in hosts:
+            continue
+        body = json.loads(row["body"])
+        firewall = context_firewall.of_body(body)
+        for nic in body.get("nics") or ():
+            if nic.get("network_id", -1) not in guarded:
+                continue
+            guard = replace(_guard(row["id"], networks[nic["network_id"]], nic, groups), firewall=firewall)
+            if guard.filters:
+                found.setdefault(row["host"], []).append(guard)
+    return found
+
+
+def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping[int, tuple[GuardRule, ...]]) -> Guard:
+    options: Mapping[str, str] = nic.get("options") or {}
+    attributes = network.attributes
+    mac, ip = (options.get(name) or attributes.get(name, "") for name in FILTERS)
+    filter_ip = _is_on(ip)
+    filter_mac = _is_on(mac) if mac else filter_ip
+    texts = (attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
+    return Guard(
+        vm_id,
+        nic["nic_id"],
+        nic.get("target") or f"one-{vm_id}-{nic['nic_id']}",
+        nic["mac"].lower(),
+        tuple(filter(None, (nic.get(key, "") for key in ("ip", "ip6", "ip6_ula")))),
+        filter_mac,
+        filter_ip and filter_mac,
+        _passing(",".join(filter(None, texts)), groups),
+    )
+
+
+def _is_on(value: str) -> bool:
+    """Whether addresses are filtered: what is none of these words was meant for something."""
+    try:
+        return bool(value) and flag(value, "")
+    except InvalidValue:
+        return True
+
+
+def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> Optional[tuple[GuardRule, ...]]:
+    """What is let through; None for everything. Group 0 lets everything through, whatever the others say."""
+    ids = security_group.known_ids(text, groups)
+    if not text or security_group.DEFAULT_ID in ids:
+        return None
+    # Of groups that are not known, nothing is let through: without any, everything would be.
+    return tuple(dict.fromkeys(rule for each in ids for rule in groups[each]))
+
+
+def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> Optional[GuardRule]:
+    """None for one that names a network without addresses: nobody is in it."""
+    spans: list[_Span] = []
+    if rule.network_id is not None:
+        network = networks.get(rule.network_id)
+        spans = _of_network(network) if network is not None else []
+        if not spans:
+            return None
+    elif rule.ip:
+        spans = [_span(rule.ip, rule.size)]
+    ports = _merged([(0, *span) for span in security_group.ports(rule.range, "")])
+    return GuardRule(
+        rule.rule_type,
+        rule.protocol,
+        tuple((first, last) for _version, first, last in ports),
+        tuple(map(_text, _merged(spans))),
+        rule.icmp_type,
+    )
+
+
+def _of_network(network: Network) -> list[_Span]:
+    found = []
+    for each in network.address_ranges:
+        found += [_span(each.ip, each.size)] if each.ip else []
+        found += [_span(f"{prefix}/64", 1) for prefix in (each.global_prefix, each.ula_prefix) if prefix]
+    return found
+
+
+def _span(text: str, size: int) -> _Span:
+    if "/" in text:
+        whole = ip_network(text)
+        return whole.version, int(whole.network_address), int(whole.broadcast_address)
+    first = ip_address(text)
+    return first.version, int(first), int(first) + size - 1
+
+
+def _merged(spans: Sequence[_Span]) -> list[_Span]:
+    """The same without overlaps, which nftables refuses."""
+    found: list[_Span] = []
+    for version, first, last in sorted(spans):
+        if found and found[-1][0] == version and first <= found[-1][2] + 1:
+            found[-1] = (version, found[-1][1], max(found[-1][2], last))
+        else:
+            found.append((version, first, last))
+    return found
+
+
+def _text(span: _Span) -> str:
+    version, first, last = span
+    make = type(ip_address("0.0.0.0" if version == 4 else "::"))
+    return str(make(first)) if first == last else f"{make(first)}-{make(last)}"

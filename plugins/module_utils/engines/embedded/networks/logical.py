@@ -1,0 +1,256 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What OVN is to have: the catalog's networks with driver ovn, their machines' NICs, routers and security groups."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from ....errors import InvalidValue
+from ....model import network_checks, security_group
+from ....model.flags import flag
+from ....model.logical_network import (
+    SLAAC,
+    STATEFUL,
+    Bandwidth,
+    Chassis,
+    Floating,
+    Gateway,
+    Interface,
+    LogicalNetwork,
+    LogicalNetworks,
+    LogicalPort,
+    Route,
+    Router,
+    SecurityGroup,
+)
+from ....model.network import Network
+from ....model.network_drivers import OVN
+from ....model.nic import interface_id
+from ....model.numbers import whole
+from ....model.plain import from_plain
+from ....model.router import FloatingIp
+from ....model.router import Router as CatalogRouter
+from ....model.security_group import GroupRule
+from ..store import Store
+from . import rows
+
+# A kilobyte of OpenNebula's limits is 1024 bytes, as libvirt has it.
+_KBIT_PER_KB = 8.192
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+# OVN takes priorities up to this.
+_HIGHEST = 32767
+# The group of NICs that name groups, and none that there is: it lets nothing through, as without any all would be.
+CLOSED = "00000000-0000-4000-8000-00000000dead"
+
+
+def logical(store: Store, unused_groups: bool = False) -> LogicalNetworks:
+    """All that is here is wanted of OVN; what is not here is not. unused_groups: with those that no machine has."""
+    networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
+    uuids = {number: network.uuid for number, network in networks.items()}
+    groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}
+    ports, by_machine = _ports(store, networks, {number: row["uuid"] for number, row in groups.items()})
+    hosts = [row["name"] for row in store.rows("SELECT name FROM hosts ORDER BY id")]
+    routers = []
+    for row in store.rows("SELECT * FROM routers ORDER BY id"):
+        router = from_plain(CatalogRouter, {**json.loads(row["body"]), "id": row["id"], "name": row["name"]})
+        routers.append(_router(router, row["uuid"], networks, by_machine, hosts))
+    used = {group for port in ports for group in port.security_groups}
+    closed = (SecurityGroup(CLOSED, "none that is known", ()),) if CLOSED in used else ()
+    return LogicalNetworks(
+        networks=tuple(_network(network) for network in networks.values()),
+        ports=tuple(ports),
+        groups=tuple(
+            SecurityGroup(row["uuid"], row["name"], _rules(row["rules"], uuids))
+            for row in groups.values()
+            if unused_groups or row["uuid"] in used
+        )
+        + closed,
+        routers=tuple(routers),
+    )
+
+
+def _network(network: Network) -> LogicalNetwork:
+    values = network.attributes
+    whole = network_checks.cidr(network)
+    prefixes = dict.fromkeys(prefix for r in network.address_ranges for prefix in network_checks.prefixes6(r))
+    physical, vlan = values.get("PHYSICAL_NETWORK", ""), values.get("VLAN_ID", "")
+    return LogicalNetwork(
+        uuid=network.uuid,
+        name=network.name,
+        cidr4=str(whole) if whole is not None else "",
+        gateway4=values.get("GATEWAY", ""),
+        prefixes6=tuple(prefixes),
+        gateway6=values.get("GATEWAY6", ""),
+        ra_mode=_ra_mode(network) if prefixes and values.get("GATEWAY6") else "",
+        dns=tuple(values.get("DNS", "").split()),
+        search_domain=values.get("SEARCH_DOMAIN", "").split(" ")[0],
+        mtu=int(values.get("GUEST_MTU") or 0),
+        dhcp=whole is not None and _is_on(network, "DHCP", not physical),
+        physical_network=physical,
+        vlan=int(vlan) if vlan and physical else None,
+    )
+
+
+def _ra_mode(network: Network) -> str:
+    """Static addresses are told by DHCP, and are never those that follow from MAC addresses."""
+    if not any(r.ip6 for r in network.address_ranges):
+        return SLAAC
+    return STATEFUL if _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")) else ""
+
+
+def _is_on(network: Network, attribute: str, otherwise: bool) -> bool:
+    value = network.attributes.get(attribute, "")
+    return flag(value, f"network {network.name}: {attribute}") if value else otherwise
+
+
+def _ports(
+    store: Store, networks: Mapping[int, Network], groups: Mapping[int, str]
+) -> tuple[list[LogicalPort], dict[str, dict[int, str]]]:
+    """The ports, and by name of each machine those of its NICs, by network."""
+    ports: list[LogicalPort] = []
+    by_machine: dict[str, dict[int, str]] = {}
+    if not networks:
+        return ports, by_machine
+    marks = ", ".join("?" * len(networks))
+    leased: dict[int, set[int]] = {}
+    for row in store.rows(
+        f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND vm_id IS NOT NULL AND nic_id IS NOT NULL",
+        *networks,
+    ):
+        leased.setdefault(row["vm_id"], set()).add(row["nic_id"])
+    # Of two machines of one name, the one that is being ended comes last: its floating address is the other's.
+    for row in store.rows("SELECT id, name, uuid, body FROM vms WHERE state != 6 ORDER BY wanted = 'DONE', id"):
+        nics = leased.get(row["id"])
+        if not nics:
+            continue
+        for nic in json.loads(row["body"]).get("nics") or ():
+            network = networks.get(nic.get("network_id", -1))
+            if network is None or nic["nic_id"] not in nics:
+                continue
+            port = _port(network, row["name"], interface_id(row["uuid"], nic["nic_id"]), nic, groups)
+            ports.append(port)
+            by_machine.setdefault(row["name"], {}).setdefault(nic["network_id"], port.uuid)
+    return ports, by_machine
+
+
+def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: Mapping[int, str]) -> LogicalPort:
+    options: Mapping[str, str] = nic.get("options") or {}
+    values = {**network.attributes, **(nic.get("network_values") or {}), **options}
+    texts = (network.attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
+    ids = security_group.known_ids(",".join(texts), groups)
+    filters = {name: _filters(values.get(name, "")) for name in ("FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING")}
+    name = machine.lower()
+    leased = bool(nic.get("ip") or nic.get("ip6"))
+    return LogicalPort(
+        uuid=uuid,
+        network=network.uuid,
+        mac=nic["mac"],
+        addresses4=tuple(filter(None, (nic.get("ip", ""),))),
+        addresses6=tuple(filter(None, (nic.get("ip6", ""), nic.get("ip6_ula", "")))),
+        hostname=name if _HOST.match(name) else "",
+        name=f"{machine}, NIC {nic['nic_id']}",
+        filter_mac=filters["FILTER_MAC_SPOOFING"],
+        filter_ip=filters["FILTER_IP_SPOOFING"] and filters["FILTER_MAC_SPOOFING"],
+        dhcp=leased and _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")),
+        # Group 0 lets everything through, whatever the others say.
+        security_groups=()
+        if security_group.DEFAULT_ID in ids
+        else tuple(groups[each] for each in ids) or (CLOSED,) * any(texts),
+        bandwidth=Bandwidth(*(_kbit(values, way, "AVG_BW") for way in ("INBOUND", "OUTBOUND"))),
+    )
+
+
+def _filters(value: str) -> bool:
+    """Whether addresses are filtered: unless it is said in so many words that they are not."""
+    try:
+        return not value or flag(value, "")
+    except InvalidValue:
+        return True
+
+
+def _kbit(values: Mapping[str, str], way: str, what: str) -> int:
+    return round((whole(values.get(f"{way}_{what}", "")) or 0) * _KBIT_PER_KB)
+
+
+def _rules(text: str, networks: Mapping[int, str]) -> tuple[Any, ...]:
+    found = [from_plain(GroupRule, rule) for rule in json.loads(text)]
+    # A network that is none of OVN's is nobody's neighbour there.
+    return tuple(
+        security_group.logical(rule, networks)
+        for rule in found
+        if rule.network_id is None or rule.network_id in networks
+    )
+
+
+def _router(
+    router: CatalogRouter,
+    uuid: str,
+    networks: Mapping[int, Network],
+    by_machine: Mapping[str, Mapping[int, str]],
+    hosts: Sequence[str],
+) -> Router:
+    interfaces = tuple(
+        Interface(networks[each.network_id].uuid, (*_with_length(networks[each.network_id], each.ip),))
+        for each in router.interfaces
+        if each.network_id in networks
+    )
+    gateway = None
+    if router.gateway is not None and router.gateway.network_id in networks:
+        network = networks[router.gateway.network_id]
+        carriers = router.gateway.hosts or hosts
+        # Before there is a node, nothing carries it.
+        gateway = (
+            None
+            if not carriers
+            else Gateway(
+                network.uuid,
+                (*_with_length(network, router.gateway.ip),),
+                tuple(Chassis(name, _HIGHEST - number) for number, name in enumerate(carriers)),
+                next_hop4=router.gateway.next_hop or network.attributes.get("GATEWAY", ""),
+            )
+        )
+    return Router(
+        uuid,
+        router.name,
+        interfaces,
+        gateway,
+        snat=gateway is not None and router.gateway is not None and router.gateway.snat,
+        floating=tuple(_floating(router, by_machine)) if gateway is not None else (),
+        routes=tuple(Route(each.destination, each.next_hop) for each in router.routes),
+    )
+
+
+def _with_length(network: Network, ip: str) -> Iterable[str]:
+    whole = network_checks.cidr(network)
+    yield f"{ip}/{whole.prefixlen if whole is not None else 32}"
+    gateway6 = network.attributes.get("GATEWAY6", "")
+    # A link-local one is the router's by itself, whoever that is.
+    if (
+        gateway6
+        and ip == network.attributes.get("GATEWAY")
+        and any(
+            IPv6Address(gateway6) in IPv6Network(prefix)
+            for r in network.address_ranges
+            for prefix in network_checks.prefixes6(r)
+        )
+    ):
+        yield f"{gateway6}/64"
+
+
+def _floating(router: CatalogRouter, by_machine: Mapping[str, Mapping[int, str]]) -> Iterable[Floating]:
+    """Of those whose machine is there, and has a NIC that the router leads to."""
+    for each in router.floating:
+        port = _port_of(each, router, by_machine.get(each.vm, {}))
+        if port:
+            yield Floating(each.ip, port, distributed=each.distributed)
+
+
+def _port_of(floating: FloatingIp, router: CatalogRouter, nics: Mapping[int, str]) -> str:
+    wanted = [floating.network_id] if floating.network_id is not None else [i.network_id for i in router.interfaces]
+    return next((nics[number] for number in wanted if number in nics), "")
