@@ -58,7 +58,7 @@ class Site:
     """What rendering needs to know of the node and the machine's directory. accelerator: as the driver chose it, for
     KVM "kvm" or "qemu" (emulation). emulator: QEMU's, where machines have one. disks: by disk id, the context's
     included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in version 1, 100 in version 2, 0: they
-    can't weigh CPU here)."""
+    can't weigh CPU here). userspace_switch: Open vSwitch forwards frames itself here, and not the kernel."""
 
     directory: str
     catalog: str
@@ -67,6 +67,7 @@ class Site:
     accelerator: str = "qemu"
     emulator: str = "/usr/bin/qemu-system-x86_64"
     cpu_shares: int = 1024
+    userspace_switch: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Driver(abc.ABC):
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
+    # Drivers of networks (VN_MAD) whose NICs are attached to another switch than a bridge of Linux.
+    switches: frozenset[str] = frozenset()
     programs: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()

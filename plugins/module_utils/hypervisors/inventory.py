@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Optional, TypeVar
 
 from ..context import cache
 from ..errors import NebulaError
 from ..host.files import reader
-from ..model.audit import Bridge, Domain, Inventory, VmDirectory, VmFile
+from ..model.audit import Bridge, Domain, Inventory, SwitchBridge, UplinkDevice, VmDirectory, VmFile
 from ..model.plan import Observed
-from ..network import links, nat
+from ..network import guards, links, nat, switches, uplinks
 from ..storage import qcow2_header
 from ..storage.datastore import SYSTEM, image_directory
 from .base import Driver
@@ -49,7 +49,16 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             domains=domains,
             foreign=foreign,
             directories=directories,
-            bridges=tuple(_bridge(name, link, link.mark) for name, link in sorted(seen.items()) if link.mark),
+            bridges=tuple(
+                _bridge(name, link, link.mark)
+                for name, link in sorted(seen.items())
+                if link.mark and link.kind == "bridge"
+            ),
+            devices=tuple(
+                UplinkDevice(name, link.mark.catalog, link.mark.network, uplinks.shown(link), link.bridge, link.up)
+                for name, link in sorted(seen.items())
+                if link.mark and link.kind in uplinks.KINDS
+            ),
             others=tuple(
                 _bridge(name, link, links.Mark("", ""))
                 for name, link in sorted(seen.items())
@@ -59,7 +68,9 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             table=table.name if table is not None and table.exists else "",
             rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
             forwarding=table is not None and table.forwarding == "1",
+            filters=_tried(unseen, lambda: _filters(catalog), {}),
             left=_tried(unseen, lambda: _left(root, catalog), ()),
+            switches=_tried(unseen, lambda: _switches(seen), ()),
             unseen=tuple(unseen),
         ),
     )
@@ -79,9 +90,31 @@ def _table(catalog: str) -> Optional[nat.Table]:
     return nat.observe(catalog) if catalog else None
 
 
+def _filters(catalog: str) -> dict[str, str]:
+    return guards.found(catalog, needed=False).ports if catalog else {}
+
+
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
     addresses, ports = tuple(link.addresses), tuple(link.ports)
     return Bridge(name, mark.catalog, mark.network, mark.address, link.up, addresses, ports, dict(link.settings))
+
+
+def _switches(seen: Mapping[str, links.Link]) -> tuple[SwitchBridge, ...]:
+    found = switches.observe()
+    return tuple(
+        SwitchBridge(
+            name=name,
+            catalog=bridge.mark,
+            networks=bridge.networks,
+            port=bridge.port,
+            port_up=bridge.port in seen and seen[bridge.port].up,
+            up=name in seen and seen[name].up,
+            ports={port: str(each) for port, each in sorted(bridge.ports.items())},
+            running=found.running,
+        )
+        for name, bridge in sorted(found.bridges.items())
+        if bridge.mark
+    )
 
 
 def _left(root: str, catalog: str) -> tuple[str, ...]:

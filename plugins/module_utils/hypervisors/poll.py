@@ -13,7 +13,7 @@ from ..context import cache
 from ..errors import NebulaError
 from ..host import node
 from ..model.plan import Observed, ObservedVm
-from ..network import links
+from ..network import links, switches
 from ..storage import arrivals
 from ..storage.datastore import vm_directory
 from .base import Driver, Mark
@@ -50,8 +50,14 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         images=arrivals.kept(root),
         returns=arrivals.returns(root),
         room=arrivals.free(root),
-        networks=links.networks_here(catalog) if catalog else None,
+        networks=_networks(catalog) if catalog else None,
     )
+
+
+def _networks(catalog: str) -> tuple[str, ...] | None:
+    """UUIDs of the networks whose bridge is here; None if nothing tells that."""
+    linked = links.networks_here(catalog)
+    return None if linked is None else tuple(sorted((*linked, *switches.networks_here(catalog))))
 
 
 def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:

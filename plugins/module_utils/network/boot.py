@@ -10,19 +10,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Optional
 
 from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
 from ..host.command import run
 from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from . import links, nat, settings
+from . import guards, links, memberships, nat, settings, switches, uplinks
 from .links import Link, Mark
 
 # In it one for each catalog.
 DIRECTORY = "boot"
 PREFIX = "nebula-network-"
 SCRIPT = "networks.sh"
+GUARDS = "guards.nft"
 # Those that set the host's own networks and filter up, and those that start machines. What is not there does not count.
 AFTER = (
     "network-pre.target systemd-networkd.service NetworkManager.service networking.service nftables.service "
@@ -32,6 +34,7 @@ BEFORE = (
     "libvirtd.service virtqemud.service virtxend.service virtlxcd.service libvirt-guests.service xendomains.service "
     "vz.service"
 )
+SWITCH = "openvswitch-switch.service"
 UNIT = """{mark}
 [Unit]
 Description=Networks of virtual machines of nebula.provision, catalog {catalog}
@@ -48,9 +51,15 @@ ExecStart=/bin/sh {script} {directory} {catalog} {table}
 WantedBy=multi-user.target
 """
 # Whatever else is in their directory is somebody's.
-_OURS = re.compile(r"\.?(networks\.sh|bridge-[^/]+\.(links|settings|nft)|nat-[01]\.nft)(\.[^.]+\.tmp)?\Z")
+_OURS = re.compile(
+    r"\.?(networks\.sh|bridge-[^/]+\.(links|device|settings|nft)|nat-[01]\.nft|guards\.nft|switches\.list)"
+    r"(\.[^.]+\.tmp)?\Z"
+)
 # bridge-NAME.links: its mark as a comment, two lines that make the bridge, lines that may be carried out again.
+# bridge-NAME.device: the mark of a VLAN or VXLAN device as a comment, with its name, and the lines that make it.
 # bridge-NAME.settings: files below /proc/sys/net, each with what is to be in it before the bridge is up.
+# guards.nft: what is filtered of machines' NICs; nebula_deploy keeps it.
+# switches.list: bridges of Open vSwitch, which makes them again by itself, each with the interface that is to be up.
 # bridge-NAME.nft: its network's rules, for a table that nat-VALUE.nft makes, where VALUE is what forwarding was before.
 PROGRAM = r"""#!/bin/sh
 # Brings bridges and NAT of virtual networks back when the host boots. nebula_node_network keeps the files beside it.
@@ -67,9 +76,21 @@ complain() {
 
 settle() {
     while read -r name value; do
+        # A limit that is higher already is somebody's.
+        case $name in */igmp_max_memberships) [ "$(cat "/proc/sys/net/$name")" -lt "$value" ] || continue ;; esac
         # A kernel may be without IPv6 by now.
         [ ! -e "/proc/sys/net/$name" ] || echo "$value" >"/proc/sys/net/$name" || return 1
     done <"$1"
+}
+
+device() {
+    read -r _ mark name <"$1"
+    if [ ! -e "/sys/class/net/$name" ]; then
+        tail -n +2 "$1" | ip -batch -
+    elif [ "$(cat "/sys/class/net/$name/ifalias")" != "$mark" ]; then
+        complain "interface $name is there and is not of catalog $catalog: it is left alone"
+        return 1
+    fi
 }
 
 filter() {
@@ -96,6 +117,15 @@ for file in ../../datastores/0/*/console.log; do
     [ -f "$file" ] && [ ! -L "$file" ] && printf '\nnebula-node: starting\n' >>"$file"
 done
 
+# Before a bridge is up that a machine may be attached to.
+if [ -e guards.nft ]; then
+    case $(nft list table bridge "$table" 2>/dev/null) in
+        "") nft -f guards.nft || complain "what is filtered of machines' interfaces could not be made" ;;
+        *"\"nebula:$catalog:"*) ;;
+        *) complain "nftables table bridge $table is not of catalog $catalog: machines may send what they like" ;;
+    esac
+fi
+
 for file in bridge-*.links; do
     [ -e "$file" ] || continue
     bridge=${file#bridge-}
@@ -107,6 +137,9 @@ for file in bridge-*.links; do
         complain "bridge $bridge: an interface of that name that is not of catalog $catalog is there: it is left alone"
         continue
     fi
+    if [ -e "bridge-$bridge.device" ]; then
+        device "bridge-$bridge.device" || complain "bridge $bridge: what joins it with other hosts could not be made"
+    fi
     settle "bridge-$bridge.settings" || { complain "bridge $bridge: its settings could not be made"; continue; }
     rules=bridge-$bridge.nft
     if [ -e "$rules" ]; then
@@ -115,8 +148,19 @@ for file in bridge-*.links; do
     fi
     tail -n +4 "$file" | ip -batch - || complain "bridge $bridge could not be set up"
 done
+
+if [ -e switches.list ]; then
+    while read -r bridge port; do
+        mark=$(ovs-vsctl --timeout=30 --if-exists get Bridge "$bridge" external_ids:SWITCH_MARK) || mark=
+        if [ "$mark" != "\"$catalog\"" ]; then
+            complain "bridge $bridge of Open vSwitch is not there, or not of catalog $catalog: it is left alone"
+            continue
+        fi
+        [ "$port" = - ] || ip link set dev "$port" up || complain "bridge $bridge: $port could not be set up"
+    done <switches.list
+fi
 exit "$failed"
-"""
+""".replace("SWITCH_MARK", switches.MARK)
 
 
 def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
@@ -124,21 +168,49 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     ours = links.marked(present, catalog)
     files = {SCRIPT: PROGRAM}
     by_network = {mark.network: name for name, link in ours.items() for mark in [link.mark] if mark}
+    forced = [link.mark.network for link in ours.values() if link.mark is not None and link.mark.forced]
+    # After a boot the host has its addresses where its distribution puts them, and who moves them again is a run.
+    ours = {name: _plain(link) if link.mark and link.mark.forced else link for name, link in ours.items()}
     for name, link in ours.items():
         if link.mark is not None:
             steps = links.new_steps(name, link.mark, link.mac) + links.bridge_steps(name, link.mark, None)
             steps = [step.replace("address add", "address replace", 1) for step in steps]
             kept = settings.lines(name, bool(link.mark.address))
-            files[f"bridge-{name}.links"] = "".join(f"{line}\n" for line in [f"# {link.mark}", *steps])
-            files[f"bridge-{name}.settings"] = "".join(f"{line}\n" for line in kept)
+            for port in uplinks.ports(link, present):
+                device = present[port]
+                steps += uplinks.at_boot(device, name)
+                if device.kind == links.VXLAN_KIND:
+                    kept.append(memberships.line(present))
+                if device.number:
+                    files[f"bridge-{name}.device"] = _text([f"# {device.alias} {port}", *uplinks.remaking(device)])
+                    kept += settings.lines_of(port, uplinks.SETTINGS)
+            files[f"bridge-{name}.links"] = _text([f"# {link.mark}", *steps])
+            files[f"bridge-{name}.settings"] = _text(kept)
+    filters = guards.at_boot(catalog)
+    if filters:
+        files[GUARDS] = filters
+    switched = switches.marked(catalog)
+    if switched:
+        files[SWITCHES] = _text(f"{name} {bridge.port or '-'}" for name, bridge in sorted(switched.items()))
     rules = _rules(catalog)
     for network, lines in rules.items():
-        if network in by_network:
-            files[f"bridge-{by_network[network]}.nft"] = "".join(f"{line}\n" for line in lines)
+        if network in forced:
+            files[f"bridge-{by_network[network]}.nft"] = _text(nat.Rules(network, by_network[network]).lines(catalog))
+        elif network in by_network:
+            files[f"bridge-{by_network[network]}.nft"] = _text(lines)
     if rules:
         for value in ("0", "1"):
-            files[f"nat-{value}.nft"] = "".join(f"{line}\n" for line in nat.frame(catalog, value))
+            files[f"nat-{value}.nft"] = _text(nat.frame(catalog, value))
     return files
+
+
+def _plain(link: Link) -> Link:
+    mark = link.mark
+    return link if mark is None else replace(link, alias=str(Mark(mark.catalog, mark.network)), ports=())
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _rules(catalog: str) -> dict[str, list[str]]:
@@ -159,6 +231,9 @@ def _rules(catalog: str) -> dict[str, list[str]]:
     return found
 
 
+SWITCHES = "switches.list"
+
+
 class Boot:
     """Of one node, whose machines are those of one catalog. root: nebula_root."""
 
@@ -168,7 +243,8 @@ class Boot:
         self.mark = f"# {Mark(catalog, 'boot')}"
         self.unit = f"{PREFIX}{catalog or '<catalog>'}.service"
 
-    def text(self) -> str:
+    def text(self, switched: bool = False) -> str:
+        """The unit. switched: there are bridges of Open vSwitch."""
         return UNIT.format(
             mark=self.mark,
             catalog=self.catalog,
@@ -176,7 +252,7 @@ class Boot:
             place=units.quoted(self.place),
             script=units.argument(os.path.join(self.place, SCRIPT)),
             directory=units.argument(self.place),
-            after=AFTER,
+            after=f"{AFTER} {SWITCH}" if switched else AFTER,
             before=BEFORE,
         )
 
@@ -190,13 +266,25 @@ class Boot:
         before, after = self._found(), {**files}
         if forecast:
             after = {**before, "networks": "as they will be"}
-        changed = before != after or not units.installed(self.unit, self.text())
+        text = self.text(SWITCHES in files or (forecast and SWITCHES in before))
+        changed = before != after or not units.installed(self.unit, text)
         if not changed:
             return None, None
         if act:
             self.write(files)
-            units.install(self.unit, self.text(), self.mark)
+            units.install(self.unit, text, self.mark)
         return self._shown(before), {**self._shown(after), "unit": self.unit}
+
+    def keep_guards(self, text: str) -> None:
+        """Take over what is filtered of machines' NICs. Without systemd nothing carries it out, and nothing is kept."""
+        if not units.has_systemd():
+            return
+        if text:
+            found = self._found()
+            self.write({**found, SCRIPT: PROGRAM, GUARDS: text})
+            units.install(self.unit, self.text(SWITCHES in found), self.mark)
+        else:
+            self._unlink([name for name in self._found() if name == GUARDS])
 
     def write(self, files: Mapping[str, str]) -> None:
         root = os.path.dirname(self.place)

@@ -1,27 +1,30 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node needs for networks with vn_mad bridge: the bridge, the gateway's address on it, what keeps its machines
-from the node, NAT."""
+"""What a node needs for networks that have a bridge on each node: the bridge, what joins it with those of other nodes,
+the gateway's address on it, what keeps its machines from the node, NAT."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Any
 
 from ..dataclass import dataclass
-from ..errors import InUse, InvalidValue, MissingDependency, NebulaError
+from ..errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..model import network_checks
-from ..model.network import OWN_BRIDGES, Network
-from . import host_firewall, links, nat, routes, settings
+from ..model.network import Network
+from ..model.network_drivers import OVN, OVSWITCH, WITH_BRIDGE
+from ..model.uplink import Uplink
+from ..model.uplink import uplink as uplink_of
+from . import host_firewall, links, memberships, moves, nat, routes, settings, uplinks
+from .switch_bridges import Change, SwitchNode
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
-# What a machine's NIC is called on its host.
-_MACHINES = re.compile(r"one-[0-9]+-[0-9]+\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
@@ -38,7 +41,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Wanted:
-    """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network."""
+    """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network. uplink:
+    what joins its bridges on several nodes."""
 
     name: str
     uuid: str
@@ -46,6 +50,7 @@ class Wanted:
     address: str
     rules: nat.Rules
     spans: Sequence[routes.Span]
+    uplink: Uplink | None = None
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
@@ -55,14 +60,39 @@ class Wanted:
         spans: list[routes.Span] = [whole] if whole else []
         for r in network.address_ranges:
             spans += [] if whole else _spans(r.ip, r.size)
-            spans += [IPv6Network(f"{prefix}/64") for prefix in (r.global_prefix, r.ula_prefix) if prefix]
+            spans += [IPv6Network(prefix) for prefix in network_checks.prefixes6(r)]
         address, rules = "", nat.Rules(network.uuid, network.bridge)
         if whole and network_checks.carries_gateway(network):
             gateway = network.attributes["GATEWAY"]
             address = f"{gateway}/{whole.prefixlen}"
             access = network_checks.node_access(network)
             rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
-        return cls(network.name, network.uuid, network.bridge, address, rules, spans)
+        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink_of(network))
+
+    def with_addresses_of_host(self) -> Wanted:
+        return replace(self, rules=replace(self.rules, forced=True))
+
+    @property
+    def port(self) -> str:
+        """The host's own interface that is to be a port of the bridge."""
+        return self.uplink.device if self.uplink is not None and not self.uplink.made else ""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What was decided about one network. link: its bridge as it is, None if there is none. former: its bridges of
+    other names. wrong: settings of the bridge that are to be others. done: what is to be shown of it. move: of the
+    host's own addresses to the bridge."""
+
+    network: Network
+    wanted: Wanted
+    mark: links.Mark
+    link: links.Link | None
+    former: Sequence[links.Link]
+    table: nat.Table
+    wrong: Mapping[str, str]
+    done: list[Done]
+    move: moves.Move | None = None
 
 
 class Node:
@@ -80,12 +110,23 @@ class Node:
         self.links: dict[str, links.Link] = {}
         self.routes: list[routes.Route] = []
         self.warnings: list[str] = []
+        # Bridges to which addresses of the host have been moved, and which somebody has to keep by another connection.
+        self.moved: list[str] = []
         self._firewall: list[host_firewall.Table] | None = None
+        self._observed: nat.Table | None = None
+        # What there was before anything was decided; what of it goes from one network to another, and is not decided
+        # yet; all of that.
+        self._here: dict[str, links.Link] = {}
+        self._passed_on: set[str] = set()
+        self._all_passed_on: list[str] = []
+        self.switch = SwitchNode(catalog, act)
         self._look()
 
     def _look(self) -> None:
+        self._observed = None
         with self._tolerant():
             self.links, self.routes = links.observe(), routes.observe()
+        self._here, self._passed_on, self._all_passed_on = dict(self.links), set(), []
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
@@ -99,9 +140,12 @@ class Node:
     def _table(self, needed_by: str = "") -> nat.Table:
         """Where nftables is not there, there is no table of ours either. needed_by: the network that can't be without
         its rules."""
+        if self._observed is not None:
+            return self._observed
         with self._tolerant() if needed_by else contextlib.suppress(MissingDependency):
             try:
-                return nat.observe(self.catalog)
+                self._observed = nat.observe(self.catalog)
+                return self._observed
             except MissingDependency as error:
                 error.remedy += (
                     f" (role nebula.provision.node does): network {needed_by} needs it to keep its machines from this "
@@ -113,12 +157,18 @@ class Node:
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
         """Bring the node to what these networks say; those that are DONE go. known: UUIDs of all networks of the
         catalog; bridges of ours that were made for others are left over, and go too."""
-        done = []
+        done, made, switched = [], [], []
         for network in networks:
             if network.state.name == "DONE":
                 done += self._remove_of([network.uuid] if network.uuid else [])
-            elif network.vn_mad == OWN_BRIDGES:
-                done += self._attempt(network, known)
+            elif network.vn_mad in WITH_BRIDGE:
+                # What it had with another driver.
+                done += self._remove_switched([network.uuid])
+                made.append(network)
+            elif network.vn_mad == OVSWITCH:
+                switched.append(network)
+            elif network.vn_mad == OVN:
+                done += self._without_ovn(network)
             elif network.bridge not in self.links:
                 self.warnings.append(
                     f"network {network.name}: there is no bridge {network.bridge} on this host; with vn_mad "
@@ -126,6 +176,8 @@ class Node:
                 )
             else:
                 self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
+        done += self._make(made, known)
+        done += self._make_switched(switched, known)
         if known is not None:
             # In check mode a network that would be created has no UUID yet, and its bridge is here by forecast only.
             done += self._remove_left_over([*known, *(network.uuid for network in networks)])
@@ -133,81 +185,227 @@ class Node:
 
     def remove(self, networks: Sequence[Network] | None) -> list[Done]:
         """Take away what these networks have here, or everything that carries this catalog's mark."""
-        if networks is None:
-            return self._remove_of(self._present())
-        return self._remove_of([network.uuid for network in networks if network.uuid])
+        uuids = self._present() if networks is None else [network.uuid for network in networks if network.uuid]
+        had = bool(self.switch.uuids())
+        return self._remove_of(uuids) + ([] if had else _done(self.switch.remove_database()))
 
     def left(self) -> bool:
         """Whether anything of this catalog's is here, or in check mode would be."""
-        return bool(links.marked(self.links, self.catalog)) or (self.act and bool(self._present()))
+        ours = links.marked(self.links, self.catalog) or links.marked_devices(self.links, self.catalog)
+        return bool(ours) or bool(self.switch.uuids()) or (self.act and bool(self._present()))
 
-    def _attempt(self, network: Network, known: Sequence[str] | None) -> list[Done]:
+    def are_gone(self, interfaces: Iterable[str]) -> bool:
+        """Whether none of these machines' interfaces is here, or in check mode would be."""
+        return not self.act or not any(name in self.links for name in interfaces)
+
+    def _without_ovn(self, network: Network) -> list[Done]:
+        """A network of OVN needs nothing made on a node but what OVN itself is made of."""
+        if network.bridge in self.links or not self.act:
+            return []
+        error = NotFound(
+            f"network {network.name}: bridge {network.bridge}",
+            "there is none on this host, which is no host of OVN",
+            "Set nebula_ovn: true, and run role nebula.provision.ovn on it",
+        )
+        return [Done(network.name, network.bridge, error=error)]
+
+    def _make_switched(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
+        """Networks of Open vSwitch. What they had with another driver goes first."""
+        if not networks:
+            return []
+        former = set(self._present_linked())
+        done = self._remove_linked([network.uuid for network in networks if network.uuid in former])
+        done += _done(self.switch.ensure(networks, known, self.links))
+        self.warnings += self.switch.warnings
+        self._look()
+        return done
+
+    def _remove_switched(self, uuids: Sequence[str]) -> list[Done]:
+        if not any(map(self.switch.has, uuids)):
+            return []
+        done = _done(self.switch.remove(uuids, self.links))
+        if self.act:
+            self._look()
+        else:
+            for each in done:
+                if each.after is None:
+                    self.links.pop(each.bridge, None)
+                    for port in (each.before or {}).get("uplink", {}):
+                        self.links[port] = replace(self.links.get(port, links.Link(port)), bridge="")
+        return done
+
+    def _make(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
+        """What is to be done for all of them is decided first, each on what those before it will have made, and then
+        done at once. Should that fail, they are made one by one, so that the error is that of the right one."""
+        here = self._begin(networks, known)
+        decided = [self._attempt(network, known) for network in networks]
+        steps = [each for each in decided if isinstance(each, _Step)]
+        if not self.act or not steps:
+            return [done for each in decided for done in ([each] if isinstance(each, Done) else each.done)]
+        try:
+            # Of what there is then, the interfaces are known as they were decided.
+            self._act(steps, here)
+        except NebulaError:
+            self._look()
+            return [
+                done
+                for each in decided
+                for done in ([each] if isinstance(each, Done) else self._alone(each, networks, known))
+            ]
+        return [done for each in decided for done in ([each] if isinstance(each, Done) else each.done)]
+
+    def _begin(self, networks: Sequence[Network], known: Sequence[str] | None) -> dict[str, links.Link]:
+        """Note what is here, and what of it goes from one network to another. Returns the former."""
+        self._here = dict(self.links)
+        wanted = {}
+        for network in networks:
+            with contextlib.suppress(NebulaError):
+                wanted[network.uuid] = uplink_of(network)
+        devices = {uplink.device for uplink in wanted.values() if uplink is not None}
+        self._passed_on = devices & uplinks.leaving(wanted, self.catalog, self.links, known)
+        self._all_passed_on = sorted(self._passed_on)
+        return self._here
+
+    def _alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
+        """Make one network, of which a part may have been made already."""
+        here = self._begin(networks, known)
+        again = self._attempt(step.network, known)
+        if isinstance(again, Done):
+            return [again]
+        try:
+            self._act([again], here)
+        except NebulaError as error:
+            self._look()
+            before = step.done[-1].before
+            if before is None:
+                self._take_back(step.wanted)
+            return [Done(step.network.name, step.network.bridge, before, self._shown(step.network), error)]
+        self._look()
+        return step.done
+
+    def _attempt(self, network: Network, known: Sequence[str] | None) -> _Step | Done:
         before = self._shown(network)
         try:
-            return self._ensure(Wanted.of(network), known)
+            return self._decide(network, known)
         except NebulaError as error:
-            if self.act:
-                self._look()
-            return [Done(network.name, network.bridge, before, self._shown(network), error)]
+            return Done(network.name, network.bridge, before, before, error)
+
+    def _free(self) -> dict[str, links.Link]:
+        """The interfaces without what is still another network's, and will not be."""
+        return uplinks.freed(self._passed_on, self.links)
 
     def _shown(self, network: Network) -> dict[str, Any] | None:
         link = self.links.get(network.bridge)
-        return None if link is None else _view(link)
+        return None if link is None else self._view(link)
 
-    def _ensure(self, wanted: Wanted, known: Sequence[str] | None) -> list[Done]:
+    def _view(
+        self,
+        link: links.Link,
+        rules: str = _ABSENT,
+        masquerades: bool = False,
+        differing: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        link = self._here.get(link.name, link)
+        return _view(link, uplinks.view(link, self._here), rules, masquerades, differing)
+
+    def _decide(self, network: Network, known: Sequence[str] | None) -> _Step:
+        wanted = Wanted.of(network)
         link = self.links.get(wanted.bridge)
-        mark = links.Mark(self.catalog, wanted.uuid, wanted.address)
+        moving = wanted.uplink is not None and uplinks.moves_addresses(wanted.uplink, self._free())
+        has_addresses = moving or (link is not None and link.mark is not None and bool(link.mark.forced))
+        if has_addresses:
+            wanted = wanted.with_addresses_of_host()
+        mark = links.Mark(self.catalog, wanted.uuid, wanted.address, wanted.port, links.FORCED * has_addresses)
         if link is not None:
             forgotten = known is not None and link.mark is not None and link.mark.network not in known
             links.refuse_foreign(wanted.name, wanted.bridge, link, mark, forgotten)
         former = self._former(wanted)
+        _refuse_other_place(wanted, [*former, *([link] if link is not None else [])])
+        if wanted.uplink is not None:
+            uplinks.refuse(wanted.name, wanted.uplink, wanted.bridge, mark, self._free())
         table = self._table(needed_by=wanted.name)
-        if link is None or (wanted.address and wanted.address not in link.addresses):
+        # A network that is joined with others' outside may well be one that the host is in by another interface.
+        if wanted.uplink is None and (link is None or (wanted.address and wanted.address not in link.addresses)):
             routes.refuse_overlap(wanted.name, wanted.spans, {wanted.bridge, *(f.name for f in former)}, self.routes)
         self._refuse_drops(wanted, table)
         expected = links.Link(wanted.bridge, "bridge", str(mark), up=True, addresses=(wanted.address,))
-        wrong = settings.differing(link.settings, bool(wanted.address)) if link is not None else {}
+        wrong = {}
+        if has_addresses and wanted.uplink is not None:
+            there = self._free()[wanted.uplink.phydev] if moving or link is None else link
+            expected = replace(
+                expected, addresses=there.addresses, addresses6=there.addresses6, ports=(wanted.uplink.phydev,)
+            )
+        elif link is not None:
+            wrong = settings.differing(link.settings, bool(wanted.address))
         if link is not None and link.addresses6 and "ipv6/disable_ipv6" in wrong:
             self.warnings.append(
                 f"network {wanted.name}: bridge {wanted.bridge} had {', '.join(link.addresses6)}, which this "
                 "collection did not give it; it has no IPv6 any more, as this host is no member of the network by IPv6"
             )
-        if not self.act:
-            self._expect(expected, former)
-        elif self._act(wanted, mark, link, former, table, wrong):
-            self._look()
-        before = None if link is None else _view(link, *_of_table(table, wanted), {n: link.settings[n] for n in wrong})
-        return [
-            *(Done(wanted.name, f.name, _view(f)) for f in former),
-            Done(wanted.name, wanted.bridge, before, _view(expected, _PRESENT, wanted.rules.whole is not None, wrong)),
-        ]
+        before = None
+        if link is not None:
+            before = self._view(link, *_of_table(table, wanted), {n: link.settings[n] for n in wrong})
+        joined = uplinks.expected(wanted.uplink, self._free())
+        after = _view(expected, joined, _PRESENT, wanted.rules.whole is not None, wrong)
+        done = [Done(wanted.name, f.name, self._view(f)) for f in former]
+        done.append(Done(wanted.name, wanted.bridge, before, after))
+        move = None
+        if moving and wanted.uplink is not None:
+            move = moves.Move(self._free()[wanted.uplink.phydev], wanted.bridge, link)
+        self._expect(expected, former, wanted.uplink)
+        return _Step(network, wanted, mark, link, tuple(former), table, wrong, done, move)
 
-    def _act(
-        self,
-        wanted: Wanted,
-        mark: links.Mark,
-        link: links.Link | None,
-        former: Sequence[links.Link],
-        table: nat.Table,
-        wrong: Mapping[str, str],
-    ) -> bool:
-        """What may come in by the bridge is decided before it is up. Returns whether interfaces are others now."""
-        making = [step for f in former for step in links.delete_steps(f.name)]
-        making += links.new_steps(wanted.bridge, mark) if link is None else []
-        links.carry_out(making)
+    def _act(self, steps: Sequence[_Step], here: Mapping[str, links.Link]) -> None:
+        """What may come in by a bridge is decided before it is up, and frames from elsewhere come in last. here: the
+        interfaces as they are."""
+        wanted = {step.wanted.uplink.device for step in steps if step.wanted.uplink is not None}
+        passed_on = [name for name in self._all_passed_on if name in wanted]
+        making: list[str] = uplinks.freeing(passed_on, here)
+        here = uplinks.freed(passed_on, here)
+        devices = []
+        for step in steps:
+            making += [line for f in step.former for line in links.delete_steps(f.name)]
+            making += uplinks.former(step.wanted.uplink, step.link, step.mark, here)
+            making += links.new_steps(step.wanted.bridge, step.mark) if step.link is None else []
+            device = uplinks.making(step.wanted.uplink, step.mark, here) if step.wanted.uplink is not None else []
+            devices += [step.wanted.uplink.device] if step.wanted.uplink is not None and device else []
+            making += device
+        moving = [step.move for step in steps if step.move is not None]
+        armed: list[moves.Move] = []
         try:
-            if link is None:
-                wrong = settings.differing(settings.observe(wanted.bridge), bool(wanted.address))
-            settings.write(wanted.bridge, wrong)
-            if not table.has(wanted.rules):
-                nat.ensure(wanted.rules, table)
-            steps = links.bridge_steps(wanted.bridge, mark, link)
-            links.carry_out(steps)
-        except NebulaError:
-            if link is None:
-                self._take_back(wanted)
+            for move in moving:
+                move.arm(steps[0].table)
+                armed.append(move)
+            self._carry_out(steps, making, devices, here)
+            for move in moving:
+                move.carry_out()
+        except BaseException:
+            for move in armed:
+                move.undo()
             raise
-        return bool(making or wrong or steps)
+        self.moved += [move.bridge for move in moving]
+
+    def _carry_out(
+        self, steps: Sequence[_Step], making: Sequence[str], devices: Sequence[str], here: Mapping[str, links.Link]
+    ) -> None:
+        memberships.have(making, here)
+        links.carry_out(making)
+        for step in steps:
+            wrong = step.wrong
+            if step.link is None and not step.mark.forced:
+                wrong = settings.differing(settings.observe(step.wanted.bridge), bool(step.wanted.address))
+            settings.write(step.wanted.bridge, wrong)
+        for name in devices:
+            settings.write(name, settings.known(name, uplinks.SETTINGS))
+        rules = [step.wanted.rules for step in steps if not step.table.has(step.wanted.rules)]
+        nat.ensure(rules, steps[0].table)
+        self._observed = None
+        lines = []
+        for step in steps:
+            lines += links.bridge_steps(step.wanted.bridge, step.mark, step.link)
+            if step.wanted.uplink is not None and step.move is None:
+                lines += uplinks.attaching(step.wanted.uplink, step.wanted.bridge, here)
+        links.carry_out(lines)
 
     def _take_back(self, wanted: Wanted) -> None:
         """Of a network that could not be made, nothing stays: no half of it is taken for the whole."""
@@ -217,15 +415,25 @@ class Node:
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
         """The bridges that this network had under other names."""
-        ours = links.marked(self.links, self.catalog).values()
+        # Of hundreds of bridges, each would be asked for its mark as often: its text is looked at first.
+        ours = links.marked({n: f for n, f in self.links.items() if wanted.uuid in f.alias}, self.catalog).values()
         former = [f for f in ours if wanted.uuid and _network_of(f) == wanted.uuid and f.name != wanted.bridge]
         for link in former:
-            _refuse_ports(f"network {wanted.name}: bridge {wanted.bridge} instead of {link.name}", link)
+            asked = f"network {wanted.name}: bridge {wanted.bridge} instead of {link.name}"
+            _refuse_ports(asked, link, uplinks.ports(link, self.links))
         return former
 
-    def _expect(self, expected: links.Link, former: Sequence[links.Link]) -> None:
-        """Check mode: what the networks after this one would find."""
+    def _expect(self, expected: links.Link, former: Sequence[links.Link], uplink: Uplink | None) -> None:
+        """What the networks after this one will find."""
         self.links[expected.name] = expected
+        if uplink is not None:
+            self.links[uplink.device] = uplinks.forecast(uplink, expected, self._free())
+            if uplink.device in self._passed_on:
+                self._passed_on.remove(uplink.device)
+                for name, link in self.links.items():
+                    if name != expected.name and uplink.device in link.ports:
+                        left = tuple(port for port in link.ports if port != uplink.device)
+                        self.links[name] = replace(link, ports=left)
         for link in former:
             del self.links[link.name]
         self.routes += [routes.Route(ip_network(a, strict=False), expected.name) for a in expected.addresses if a]
@@ -249,9 +457,13 @@ class Node:
 
     def _present(self) -> list[str]:
         """The UUIDs of the networks of this catalog that have anything on this host."""
-        bridges = [_network_of(link) for link in links.marked(self.links, self.catalog).values()]
+        return list(dict.fromkeys([*self._present_linked(), *self.switch.uuids()]))
+
+    def _present_linked(self) -> list[str]:
+        """The same without what they have in Open vSwitch."""
+        ours = {**links.marked(self.links, self.catalog), **links.marked_devices(self.links, self.catalog)}
         table = self._table()
-        return list(dict.fromkeys([*bridges, *table.networks]))
+        return list(dict.fromkeys([*map(_network_of, ours.values()), *table.networks]))
 
     def _remove_left_over(self, known: Sequence[str]) -> list[Done]:
         done = []
@@ -263,29 +475,48 @@ class Node:
         return done
 
     def _remove_of(self, uuids: Sequence[str]) -> list[Done]:
+        return self._remove_linked(uuids) + self._remove_switched(uuids)
+
+    def _remove_linked(self, uuids: Sequence[str]) -> list[Done]:
         """Their rules and bridges; a bridge with ports is an error, and keeps its rules."""
         done: list[Done] = []
         for uuid in uuids:
             table = self._table()
             rules, masquerades = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
             bridges = [b for b in links.marked(self.links, self.catalog).values() if _network_of(b) == uuid]
-            items = [Done(f"network {uuid}", link.name, _view(link, rules, masquerades)) for link in bridges]
-            if rules == _PRESENT and not items:
-                items = [Done(f"network {uuid}", "", {"rules": rules, "nat": masquerades})]
+            devices = uplinks.devices(uuid, self.catalog, self.links)
+            items = [
+                Done(f"network {uuid}", link.name, _view(link, uplinks.view(link, self.links), rules, masquerades))
+                for link in bridges
+            ]
+            if (rules == _PRESENT or devices) and not items:
+                left = {"devices": devices} if devices else {}
+                items = [Done(f"network {uuid}", "", {"rules": rules, "nat": masquerades, **left})]
             done += items
             try:
                 for link in bridges:
-                    _refuse_ports(f"remove bridge {link.name}", link, forecast=not self.act)
+                    joined = uplinks.ports(link, self.links)
+                    _refuse_ports(f"remove bridge {link.name}", link, joined, forecast=not self.act)
                 if self.act:
+                    # What comes in from elsewhere goes first, and what keeps it from the node last.
+                    steps = [f"link delete dev {name}" for name in devices]
+                    for link in bridges:
+                        if link.mark is not None and link.mark.forced and link.mark.port in link.ports:
+                            moves.give_back(link, link.mark.port)
+                    links.carry_out(steps + [step for link in bridges for step in links.delete_steps(link.name)])
                     if rules == _PRESENT:
                         nat.remove([uuid], table)
-                    links.carry_out([step for link in bridges for step in links.delete_steps(link.name)])
-                for link in bridges:
-                    del self.links[link.name]
+                        self._observed = None
+                for name in (*devices, *(link.name for link in bridges)):
+                    del self.links[name]
             except NebulaError as error:
                 for item in items:
                     item.after, item.error = item.before, error
         return done
+
+
+def _done(changes: Sequence[Change]) -> list[Done]:
+    return [Done(each.name, each.bridge, each.before, each.after, each.error) for each in changes]
 
 
 def _of_table(table: nat.Table, wanted: Wanted) -> tuple[str, bool]:
@@ -295,12 +526,18 @@ def _of_table(table: nat.Table, wanted: Wanted) -> tuple[str, bool]:
 
 
 def _view(
-    link: links.Link, rules: str = _ABSENT, masquerades: bool = False, differing: Mapping[str, str] | None = None
+    link: links.Link,
+    joined: Mapping[str, Any],
+    rules: str = _ABSENT,
+    masquerades: bool = False,
+    differing: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """differing: of the kernel's settings those that are not as they are to be, as they are or are to be."""
+    """joined: what joins it with other nodes'. differing: of the kernel's settings those that are not as they are to
+    be, as they are or are to be."""
     mark = link.mark
     address = mark.address if mark and mark.address in link.addresses else ""
     shown = {settings.key(link.name, name): value for name, value in (differing or {}).items()}
+    moved = sorted((*link.addresses, *link.addresses6)) if mark and mark.forced else []
     return {
         "bridge": link.name,
         "network": _network_of(link),
@@ -309,17 +546,35 @@ def _view(
         "address": address,
         "rules": rules,
         "nat": masquerades,
+        **({"uplink": joined} if joined else {}),
+        **({"addresses_of_host": moved} if moved else {}),
         **({"settings": shown} if shown else {}),
     }
+
+
+def _refuse_other_place(wanted: Wanted, there: Sequence[links.Link]) -> None:
+    """The host's own addresses go from a bridge only with that, and by no detour."""
+    for link in there:
+        if link.mark is None or not link.mark.forced:
+            continue
+        if wanted.uplink is None or not wanted.uplink.forced or (wanted.port, wanted.bridge) != (
+            link.mark.port, link.name,
+        ):  # fmt: skip
+            raise InUse(
+                f"network {wanted.name}: {wanted.uplink or 'no phydev'}, bridge {wanted.bridge}",
+                f"on this host {link.name} has the host's own addresses, which came with {link.mark.port}",
+                "Remove the network, which gives them back, and make it anew",
+            )
 
 
 def _network_of(link: links.Link) -> str:
     return link.mark.network if link.mark else ""
 
 
-def _refuse_ports(asked: str, link: links.Link, forecast: bool = False) -> None:
-    """forecast: in check mode machines that an earlier task would have ended are still there."""
-    ports = [port for port in link.ports if not (forecast and _MACHINES.match(port))]
+def _refuse_ports(asked: str, link: links.Link, joined: Sequence[str], forecast: bool = False) -> None:
+    """joined: those by which it is joined with other nodes'. forecast: in check mode machines that an earlier task
+    would have ended are still there."""
+    ports = [port for port in link.ports if port not in joined and not (forecast and links.MACHINES.match(port))]
     if ports:
         raise InUse(asked, f"attached to {link.name} are {', '.join(ports)}", "End the machines that use it first")
 

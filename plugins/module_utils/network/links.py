@@ -1,14 +1,17 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bridges of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever changed."""
+"""Interfaces of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever changed."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
@@ -16,32 +19,47 @@ from ..host.command import run
 from . import settings
 
 TIMEOUT = 30.0
+# What a machine's NIC is called on its host.
+MACHINES = re.compile(r"one-[0-9]+-[0-9]+\Z")
 _MARK = "nebula"
+FORCED = "forced"
+# As the kernel calls them.
+VLAN_KIND, VXLAN_KIND = "vlan", "vxlan"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it.
-    Addresses that others add to the bridge are not in the mark, and are left alone."""
+    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it,
+    after one more the interface of the host that we made a port of it, and after the last `forced` if the host's own
+    addresses have moved with that. Addresses and ports that others add to the bridge are not in the mark, and are left
+    alone."""
 
     catalog: str
     network: str
     address: str = ""
+    port: str = ""
+    forced: str = ""
 
     def __str__(self) -> str:
-        return ":".join([_MARK, self.catalog, self.network] + [self.address] * bool(self.address))
+        more = [self.address, self.port] if self.port else [self.address] * bool(self.address)
+        more += [self.forced] * bool(self.forced)
+        return ":".join([_MARK, self.catalog, self.network, *more])
 
     @classmethod
+    @functools.cache
     def read(cls, alias: str) -> Mark | None:
         parts = alias.split(":")
-        return cls(*parts[1:4]) if parts[0] == _MARK and len(parts) in (3, 4) else None
+        is_mark = parts[0] == _MARK and (len(parts) in (3, 4, 5) or (len(parts) == 6 and parts[5] == FORCED))
+        return cls(*parts[1:6]) if is_mark else None
 
 
 @dataclass(frozen=True)
 class Link:
     """A network interface. addresses: IPv4, with their prefix lengths. ports: interfaces attached to it. stp: whether
     it runs the spanning tree protocol, or waits before it forwards. settings: of a bridge, as settings.py names them.
-    addresses6: IPv6, those that somebody gave it for good."""
+    addresses6: IPv6, those that somebody gave it for good; dynamic6: those that it was given for a while. bridge: of
+    which it is a port. parent, number, group: the device that a VLAN or VXLAN device is on, its VLAN id or VNI, and the
+    group in which it finds other nodes."""
 
     name: str
     kind: str = ""
@@ -53,6 +71,12 @@ class Link:
     mac: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     addresses6: Sequence[str] = ()
+    dynamic6: Sequence[str] = ()
+    mtu: int = 0
+    bridge: str = ""
+    parent: str = ""
+    number: int = 0
+    group: str = ""
 
     @property
     def mark(self) -> Mark | None:
@@ -86,14 +110,23 @@ def observe() -> dict[str, Link]:
             ),
             ports=tuple(sorted(ports.get(entry["ifname"], ()))),
             settings=settings.observe(entry["ifname"]) if kind == "bridge" else {},
-            addresses6=tuple(
-                f"{a['local']}/{a['prefixlen']}"
-                for a in entry.get("addr_info", ())
-                # What a router advertisement brought is for a while.
-                if a.get("family") == "inet6" and a.get("scope") != "link" and not a.get("dynamic")
-            ),
+            mtu=int(entry.get("mtu") or 0),
+            bridge=entry.get("master", ""),
+            # Of a veth, `link` is its other end.
+            parent=entry.get("link") or data.get("link", "") if kind in (VLAN_KIND, VXLAN_KIND) else "",
+            number=int(data.get("id") or 0) if kind in (VLAN_KIND, VXLAN_KIND) else 0,
+            group=data.get("group", "") if kind == VXLAN_KIND else "",
+            # What a router advertisement brought is for a while.
+            addresses6=tuple(_global6(entry, dynamic=False)),
+            dynamic6=tuple(_global6(entry, dynamic=True)),
         )
     return links
+
+
+def _global6(entry: Mapping[str, Any], dynamic: bool) -> Iterator[str]:
+    for each in entry.get("addr_info", ()):
+        if each.get("family") == "inet6" and each.get("scope") != "link" and bool(each.get("dynamic")) == dynamic:
+            yield f"{each['local']}/{each['prefixlen']}"
 
 
 def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: bool) -> None:
@@ -175,6 +208,15 @@ def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
         name: link
         for name, link in links.items()
         if link.kind == "bridge" and link.mark is not None and link.mark.catalog == catalog
+    }
+
+
+def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
+    """The VLAN and VXLAN devices that carry the mark of this catalog."""
+    return {
+        name: link
+        for name, link in links.items()
+        if link.kind in (VLAN_KIND, VXLAN_KIND) and link.mark is not None and link.mark.catalog == catalog
     }
 
 

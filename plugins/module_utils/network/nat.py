@@ -40,14 +40,16 @@ _NEW = "ct state != { established, related }"
 @dataclass(frozen=True)
 class Rules:
     """Those of one network. gateway: the node's address on its bridge, "" if the bridge carries none, and then no
-    packet passes between bridge and node. whole: its addresses, if it has NAT: it reaches out through the node's other
-    interfaces, with the node's addresses. access: what its machines reach on the node."""
+    packet passes between bridge and node, unless it has the node's own addresses (forced). whole: its addresses, if it
+    has NAT: it reaches out through the node's other interfaces, with the node's addresses. access: what its machines
+    reach on the node."""
 
     network: str
     bridge: str
     gateway: str = ""
     whole: IPv4Network | None = None
     access: NodeAccess = NodeAccess()
+    forced: bool = False
 
     @property
     def rules(self) -> list[tuple[str, str]]:
@@ -55,6 +57,9 @@ class Rules:
         inside = f'"{self.bridge}"'
         leaving, coming = f"iifname {inside} oifname != {inside}", f"oifname {inside} iifname != {inside}"
         always = [("input", _KEPT_BY_BRIDGES), ("forward", _KEPT_BY_BRIDGES)]
+        if self.forced:
+            barred = f"ip daddr {LINK_LOCAL} drop"
+            return [*always, ("input", f"iifname {inside} {barred}"), ("forward", f"iifname {inside} {barred}")]
         if not self.gateway:
             return [
                 *always,
@@ -101,6 +106,11 @@ class Rules:
             first = " ".join([f"meta l4proto {protocol}", *(f"ct original proto-dst != {each}" for each in ports)])
             found += [("input", f"{here} {asked} drop"), ("forward", f"{there} {first} drop")]
         return found
+
+    def lines(self, catalog: str) -> list[str]:
+        """For nft, which has the catalog's table already."""
+        table = table_name(catalog)
+        return [f'add rule inet {table} {chain} {rule} comment "{self.comment}"' for chain, rule in self.rules]
 
     @property
     def comment(self) -> str:
@@ -190,21 +200,24 @@ def observe(catalog: str) -> Table:
     return table
 
 
-def ensure(wanted: Rules, table: Table) -> None:
-    """Put this network's rules in, in one transaction of nftables, and let the node forward if one has NAT."""
+def ensure(wanted: Sequence[Rules], table: Table) -> None:
+    """Put these networks' rules in, in one transaction of nftables, and let the node forward if one has NAT."""
+    if not wanted:
+        return
     *script, mark = frame(table.catalog, table.forwarding)
-    with_nat = table.masquerading
+    with_nat, masquerades = table.masquerading, any(rules.whole is not None for rules in wanted)
     # What it was before we set it is known as long as we did not, or somebody has set it since.
-    begins = wanted.whole is not None and (not with_nat or table.forwarding == "0")
+    begins = masquerades and (not with_nat or table.forwarding == "0")
     if not table.exists or (begins and table.found != table.forwarding):
         if table.mark_handle:
             script.append(f"delete rule inet {table.name} {_MARK_CHAIN} handle {table.mark_handle}")
         script.append(mark)
-    script += _deletions(table, wanted.network)
-    script += [f'add rule inet {table.name} {chain} {rule} comment "{wanted.comment}"' for chain, rule in wanted.rules]
+    for each in wanted:
+        script += _deletions(table, each.network)
+        script += each.lines(table.catalog)
     _carry_out(script)
-    if wanted.whole is None:
-        _end_forwarding(table, [wanted.network])
+    if not masquerades:
+        _end_forwarding(table, [each.network for each in wanted])
     elif table.forwarding != "1":
         _set_forwarding("1")
 

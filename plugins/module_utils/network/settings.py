@@ -7,6 +7,7 @@ a default route by a router advertisement, and reaches the node's services by li
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ _ARP = "ipv4/arp_ignore"
 # Answer for the addresses of the interface that was asked alone; for none at all.
 _OWN_ADDRESSES, _NO_ADDRESS = "1", "8"
 # On bridges of others: what would have the node take a route from a guest.
-_TRUSTING = ("ipv6/accept_ra", "ipv6/accept_redirects", "ipv4/accept_redirects")
+TRUSTING = ("ipv6/accept_ra", "ipv6/accept_redirects", "ipv4/accept_redirects")
 _SEEN = (*_ALWAYS, _ARP, "ipv6/forwarding")
 
 
@@ -35,14 +36,16 @@ def wanted(gateway: bool) -> dict[str, str]:
     """Of a bridge of ours, as far as this kernel has them: without IPv6 it has none of its settings. gateway: whether
     the bridge carries the gateway's address."""
     values = {**_ALWAYS, _ARP: _OWN_ADDRESSES if gateway else _NO_ADDRESS}
-    return {name: value for name, value in values.items() if (PROC / name.partition("/")[0]).is_dir()}
+    families = [family for family in ("ipv4", "ipv6") if os.path.isdir(f"{PROC}/{family}")]
+    return {name: value for name, value in values.items() if name.partition("/")[0] in families}
 
 
 def observe(bridge: str) -> dict[str, str]:
     found = {}
     for name in _SEEN:
         try:
-            found[name] = _place(bridge, name).read_text(encoding="ascii").strip()
+            with open(_path(bridge, name), encoding="ascii") as file:  # noqa: PTH123
+                found[name] = file.read().strip()
         except OSError:
             # The kernel has no IPv6, or the bridge an MTU that is too small for it; or it has just vanished.
             continue
@@ -59,7 +62,7 @@ def trusting(seen: Mapping[str, str]) -> dict[str, str]:
     ends it."""
     if not seen:
         return {}
-    found = [name for name in _TRUSTING if seen.get(name, "0") != "0"]
+    found = [name for name in TRUSTING if seen.get(name, "0") != "0"]
     if seen.get("ipv6/disable_ipv6") == "1":
         found = [name for name in found if not name.startswith("ipv6/")]
     # A router believes other routers only if it is told to in so many words.
@@ -82,10 +85,16 @@ def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
     return [doubt]
 
 
+def known(interface: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Of these settings those that the kernel has for the interface."""
+    return {name: value for name, value in values.items() if os.path.exists(_path(interface, name))}
+
+
 def write(bridge: str, values: Mapping[str, str]) -> None:
     for name, value in values.items():
         try:
-            _place(bridge, name).write_text(value + "\n", encoding="ascii")
+            with open(_path(bridge, name), "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(value + "\n")
         except OSError as error:
             raise CommandFailed(
                 f"set {key(bridge, name)} to {value}",
@@ -111,6 +120,16 @@ def lines(bridge: str, gateway: bool) -> list[str]:
     return [f"{_place(bridge, name).relative_to(PROC)} {value}" for name, value in values.items()]
 
 
-def _place(bridge: str, name: str) -> Path:
+def lines_of(interface: str, values: Mapping[str, str]) -> list[str]:
+    """The same for an interface that is no bridge, and these settings of it."""
+    return [f"{_place(interface, name).relative_to(PROC)} {value}" for name, value in known(interface, values).items()]
+
+
+def _path(bridge: str, name: str) -> str:
+    """Of hundreds of bridges, pathlib would take most of the time."""
     family, setting = name.split("/")
-    return PROC / family / "conf" / bridge / setting
+    return f"{PROC}/{family}/conf/{bridge}/{setting}"
+
+
+def _place(bridge: str, name: str) -> Path:
+    return Path(_path(bridge, name))

@@ -8,9 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from ...errors import NotFound
+from ...model.network_drivers import OVN, OVSWITCH, SWITCHED
+from ...model.nic import Nic
 from ...model.plan import Plan
 from ...model.vm import Vm
-from ...network import links
+from ...network import links, switches
+
+
+def _is_ovns(nic: Nic) -> bool:
+    return nic.network_values.get("VN_MAD", "") == OVN
 
 
 class Bridges:
@@ -20,13 +27,35 @@ class Bridges:
         self._plan = plan
         self._looking = threading.Lock()
         self._links: Mapping[str, links.Link] | None = None
+        self._switches: switches.Switches | None = None
 
     def require(self, vm: Vm) -> None:
         """Raise NotFound or ForeignObject, which names the network, if a bridge is not there or not its network's."""
         for nic in vm.nics:
-            if nic.bridge in self._plan.bridges:
+            if _is_ovns(nic) and nic.bridge not in self._here():
+                raise NotFound(
+                    f"network {nic.network}: bridge {nic.bridge}",
+                    "there is none on this host, which is no host of OVN",
+                    "Set nebula_ovn: true, and run role nebula.provision.ovn on it",
+                )
+            if nic.network_values.get("VN_MAD", "") == OVSWITCH:
+                uuid = self._plan.switches.get(str(nic.network_id), "")
+                switches.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
+            elif nic.bridge in self._plan.bridges:
                 mark = links.Mark(self._plan.catalog, self._plan.bridges[nic.bridge])
                 links.refuse_other(nic.network, nic.bridge, self._here().get(nic.bridge), mark)
+
+    def userspace(self, vm: Vm) -> bool:
+        """Whether Open vSwitch itself forwards the machine's frames. In the kernel a bridge of it is of a kind of its
+        own; otherwise it is a tap device."""
+        names = {nic.bridge for nic in vm.nics if nic.network_values.get("VN_MAD", "") in SWITCHED}
+        return any(self._here()[name].kind == "tun" for name in names if name in self._here())
+
+    def _switches_here(self) -> switches.Switches:
+        with self._looking:
+            if self._switches is None:
+                self._switches = switches.observe()
+            return self._switches
 
     def _here(self) -> Mapping[str, links.Link]:
         with self._looking:

@@ -118,7 +118,13 @@ def content_of(common: Common, entry: Injected) -> inject.Entry:
 
 
 def _site_of(job: Job) -> Site:
-    return replace(job.common.site, directory=job.directory, generation=job.planned.generation, disks=job.files)
+    return replace(
+        job.common.site,
+        directory=job.directory,
+        generation=job.planned.generation,
+        disks=job.files,
+        userspace_switch=job.common.bridges.userspace(job.vm),
+    )
 
 
 def site_with(driver: Driver, catalog: str, chosen: Mapping[str, str]) -> Site:

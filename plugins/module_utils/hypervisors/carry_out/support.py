@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ...errors import Unsupported
+from ...model.network_drivers import OVN, SWITCHED
 from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, PlannedVm
 from ..base import Driver
 
@@ -24,6 +25,15 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
             f"this node runs {driver.name}",
             "Set nebula_hypervisor of this host to what it runs, then run again",
         )
+    for nic in planned.vm.nics if planned.wanted == "RUNNING" else ():
+        of = nic.network_values.get("VN_MAD", "")
+        whose = "OVN" if of == OVN else "Open vSwitch"
+        if of in SWITCHED and of not in driver.switches:
+            raise Unsupported(
+                f"{asked}, NIC {nic.nic_id}: network {nic.network}",
+                f"it is one of {whose}, to which hypervisor {driver.name} attaches no machines",
+                "Use a network with another vn_mad, or a host with KVM",
+            )
     for operation in sorted(_operations(planned) - driver.capabilities):
         raise driver.lacks(operation, f"{asked}: {operation}")
 

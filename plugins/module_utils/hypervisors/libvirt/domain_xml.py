@@ -13,10 +13,11 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import defaults, disk_targets
+from ...model import defaults, disk_targets, trunks
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
-from ...model.nic import Nic
+from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
+from ...model.nic import Nic, interface_id
 from ...model.numbers import whole
 from ...model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ...model.vm import Graphics, Vm
@@ -72,7 +73,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _disks(devices, vm, site, iothreads[0])
     _controllers(devices, vm, iothreads[1])
     for nic in vm.nics:
-        _interface(devices, nic, vm)
+        _interface(devices, nic, vm, site)
     _console(devices, site, raw)
     if flag(vm.features, "GUEST_AGENT", default=True):
         channel = ET.SubElement(devices, "channel", {"type": "unix"})
@@ -344,14 +345,18 @@ def _queues(value: str, vm: Vm) -> str:
     return str(vm.vcpu or 1) if value.lower() == "auto" else value
 
 
-def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
+def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
     values = {**nic.network_values, **nic.options}
-    bridged = bool(nic.bridge) and nic.network_values.get("VN_MAD", "") != "dummy"
+    network_driver = nic.network_values.get("VN_MAD", "")
+    bridged = bool(nic.bridge) and network_driver != DUMMY
     element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
     if bridged:
         ET.SubElement(element, "source", {"bridge": nic.bridge})
-        if nic.network_values.get("VN_MAD", "").startswith("ovswitch"):
-            ET.SubElement(element, "virtualport", {"type": "openvswitch"})
+        if network_driver in SWITCHED:
+            port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
+            ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
+        if network_driver == OVSWITCH:
+            _vlan(element, trunks.port(nic.network_values, nic.options))
     ET.SubElement(element, "mac", {"address": nic.mac})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
@@ -360,7 +365,12 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
     if model == "virtio":
         # No name: libvirt takes vhost-net where the kernel has it, and an explicit one fails where it has not.
         queues = _queues(values.get("VIRTIO_QUEUES", "auto"), vm)
-        if queues not in ("", "0", "1"):
+        queued = queues not in ("", "0", "1")
+        if site.userspace_switch and network_driver in SWITCHED:
+            # It forwards what a guest leaves without a checksum for the host to fill in, and nobody fills it in.
+            offload = ET.SubElement(element, "driver", {"name": "qemu", **({"queues": queues} if queued else {})})
+            ET.SubElement(offload, "host", {"csum": "off"})
+        elif queued:
             ET.SubElement(element, "driver", {"queues": queues})
     _bandwidth(element, values)
     if values.get("FILTER"):
@@ -369,6 +379,15 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
             ET.SubElement(reference, "parameter", {"name": "IP", "value": nic.ip})
     if nic.boot_order:
         ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
+
+
+def _vlan(element: ET.Element, port: trunks.Port) -> None:
+    """The VLANs of a port of Open vSwitch. One without any would be in all of them."""
+    is_trunk = bool(port.trunks) or not port.tag
+    vlan = ET.SubElement(element, "vlan", {"trunk": "yes"} if is_trunk else {})
+    for number in port.carried:
+        native = number == port.tag and port.mode
+        ET.SubElement(vlan, "tag", {"id": str(number), **({"nativeMode": "untagged"} if native else {})})
 
 
 def _bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:

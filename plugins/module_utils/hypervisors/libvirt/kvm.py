@@ -21,6 +21,7 @@ from ...host.files import remove_file
 from ...host.node import Changes, NodeFile, Remember
 from ...model.disk import Disk
 from ...model.host import Overhead
+from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, domain_name, ids_of
@@ -77,6 +78,7 @@ EMULATED = Overhead(fixed=128 + domain_xml.TRANSLATED, vcpu=8, share=1 / 32)
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
     capabilities = Driver.OPTIONAL - {"adjust", "migrate"}
+    switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
     keep = "--keep-nvram"
     forget = "--managed-save --snapshots-metadata --nvram"

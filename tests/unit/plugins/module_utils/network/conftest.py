@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 from stand_ins import Programs
 
+from ansible_collections.nebula.provision.plugins.module_utils.network import switch_bridges, switches
+
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """A host without any program until they are added."""
     return Programs(tmp_path / "programs", monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the host of the tests has: no Open vSwitch."""
+    for module in (switches, switch_bridges):
+        monkeypatch.setattr(module, "observe", lambda *_places: switches.Switches())
+        monkeypatch.setattr(module, "marked", lambda *_arguments: {})

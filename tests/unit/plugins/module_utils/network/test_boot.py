@@ -21,7 +21,7 @@ from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import units
-from ansible_collections.nebula.provision.plugins.module_utils.network import boot, nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network import boot, nat, settings, switches
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -108,6 +108,21 @@ def test_rules_come_back_as_nftables_writes_them(nft: Programs) -> None:
         assert lines_of(files, f"nat-{before}.nft") == nat.frame(CATALOG, before)
 
 
+def test_the_hosts_own_addresses_are_where_its_distribution_puts_them(nft: Programs) -> None:
+    """The bridge comes back without its port, and with what keeps its machines from the host."""
+    moved = Link(
+        "nbr0", "bridge", str(Mark(CATALOG, PUBLIC, "", "eth0", "forced")), mac="06:00:00:00:00:01", ports=("eth0",)
+    )
+    files = boot.wanted(CATALOG, {"nbr0": moved, "eth0": Link("eth0", bridge="nbr0")})
+    mark = f"nebula:{CATALOG}:{PUBLIC}"
+    assert lines_of(files, "bridge-nbr0.links")[::2] == [f"# {mark}", f"link set dev nbr0 alias {mark}"]
+    assert not any("eth0" in content for content in files.values())
+    assert "ipv4/conf/nbr0/arp_ignore 8" in files["bridge-nbr0.settings"]
+    rules = nat.Rules(PUBLIC, "nbr0")
+    assert lines_of(files, "bridge-nbr0.nft") == rules.lines(CATALOG)
+    assert f'add rule inet {TABLE} input iifname "nbr0" drop comment "{rules.comment}"' in rules.lines(CATALOG)
+
+
 def test_rules_without_a_bridge_are_left_out(nft: Programs) -> None:
     assert sorted(boot.wanted(CATALOG, {"nbr1": PLAIN})) == [
         "bridge-nbr1.links",
@@ -190,6 +205,28 @@ def test_the_script_goes_on_after_a_bridge_that_could_not_be_made(programs: Prog
     ]
 
 
+SWITCH = switches.SwitchBridge("ovsbr0", {"nebula-switch": CATALOG, "nebula-networks": QUIET, "nebula-port": "eth1"})
+
+
+@pytest.fixture
+def switched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches, "marked", lambda _catalog: {"ovsbr0": SWITCH})
+
+
+@pytest.mark.usefixtures("switched")
+@pytest.mark.parametrize(("mark", "fine"), [(f'"{CATALOG}"', True), ('"other"', False), ("", False)])
+def test_the_script_sets_up_what_joins_a_bridge_of_open_vswitch(
+    programs: Programs, tmp_path: Path, mark: str, fine: bool
+) -> None:
+    programs.answer("ovs-vsctl", "--timeout=30 --if-exists get Bridge ovsbr0 external_ids:nebula-switch", mark + "\n")
+    programs.answer("ip", "link set dev eth1 up")
+    done, place = carried_out(programs, tmp_path, {})
+    assert (place / "switches.list").read_text() == "ovsbr0 eth1\n"
+    assert programs.calls("ip") == ["link set dev eth1 up"] * fine
+    complaint = f"bridge ovsbr0 of Open vSwitch is not there, or not of catalog {CATALOG}: it is left alone\n"
+    assert (done.returncode, done.stderr) == ((0, "") if fine else (1, complaint))
+
+
 def test_the_script_has_nothing_to_complain_of_without_networks(programs: Programs, tmp_path: Path) -> None:
     log = tmp_path / "datastores" / "0" / "7" / "console.log"
     log.parent.mkdir(parents=True)
@@ -243,6 +280,15 @@ def test_the_unit_runs_the_script_before_machines_start() -> None:
     assert settings["RequiresMountsFor"] == f'"/var/lib/nebula/boot/{CATALOG}"'
     assert {"libvirtd.service", "libvirt-guests.service", "xendomains.service"} <= set(settings["Before"].split())
     assert {"nftables.service", "systemd-sysctl.service"} <= set(settings["After"].split())
+
+
+@pytest.mark.usefixtures("switched")
+def test_with_bridges_of_open_vswitch_the_unit_waits_for_it(systemd: Systemd, tmp_path: Path) -> None:
+    kept = boot.Boot(str(tmp_path / "nebula"), CATALOG)
+    kept.keep(act=True)
+    assert " openvswitch-switch.service\n" in (systemd.place / UNIT).read_text()
+    assert kept.keep(act=True) == (None, None) and kept.keep(act=False) == (None, None)
+    assert "openvswitch" not in kept.text()
 
 
 def test_a_path_can_not_end_a_word_of_the_unit() -> None:

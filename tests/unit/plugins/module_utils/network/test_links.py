@@ -41,7 +41,9 @@ def test_a_mark_comes_back_as_it_was_written(mark: Mark, text: str) -> None:
     assert Mark.read(text) == mark
 
 
-@pytest.mark.parametrize("alias", ["", "uplink", "nebula", "nebula:x", "nebulae:a:b", "nebula:a:b:c:d", "x:nebula:a:b"])
+@pytest.mark.parametrize(
+    "alias", ["", "uplink", "nebula", "nebula:x", "nebulae:a:b", "nebula:a:b:c:d:e", "x:nebula:a:b"]
+)
 def test_an_alias_of_somebody_else_is_no_mark(alias: str) -> None:
     assert Mark.read(alias) is None
     assert Link("nbr0", "bridge", alias).mark is None
@@ -84,10 +86,14 @@ def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeyp
         entry("one-7-1", "tun", master="nbr0"),
         entry("one-7-0", "tun", master="nbr0", up=False),
         {},
+        entry("eth1.100", "vlan", link="eth1", mtu=1500, linkinfo={"info_data": {"protocol": "802.1Q", "id": 100}}),
+        entry(
+            "eth1.7", "vxlan", master="nbr0", linkinfo={"info_data": {"id": 7, "group": "239.0.0.7", "link": "eth1"}}
+        ),
     ]
     programs.answer("ip", "-json -details address show", json.dumps(listed))
     found = links.observe()
-    assert list(found) == ["lo", "nbr0", "one-7-1", "one-7-0"]
+    assert list(found) == ["lo", "nbr0", "one-7-1", "one-7-0", "eth1.100", "eth1.7"]
     assert found["nbr0"] == Link(
         "nbr0",
         "bridge",
@@ -95,12 +101,16 @@ def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeyp
         True,
         False,
         ("10.66.0.1/24", "10.66.9.1/32"),
-        ("one-7-0", "one-7-1"),
+        ("eth1.7", "one-7-0", "one-7-1"),
         "06:00:00:00:00:07",
+        mtu=1500,
     )
     assert found["nbr0"].mark == MARK
-    assert found["lo"] == Link("lo", up=True, mac="00:00:00:00:00:00")
-    assert (found["one-7-0"].up, found["one-7-1"].up) == (False, True)
+    assert found["lo"] == Link("lo", up=True, mac="00:00:00:00:00:00", mtu=1500)
+    assert (found["one-7-0"].up, found["one-7-1"].up, found["one-7-1"].bridge) == (False, True, "nbr0")
+    vlan, vxlan = found["eth1.100"], found["eth1.7"]
+    assert (vlan.parent, vlan.number, vlan.group, vlan.mtu) == ("eth1", 100, "", 1500)
+    assert (vxlan.parent, vxlan.number, vxlan.group, vxlan.bridge) == ("eth1", 7, "239.0.0.7", "nbr0")
 
 
 def test_the_networks_of_a_catalog_whose_bridge_is_here(programs: Programs) -> None:

@@ -272,14 +272,14 @@ def nft(programs: Programs) -> Programs:
 
 
 def test_the_first_network_makes_the_table_and_switches_forwarding_on(nft: Programs, forwarding: Path) -> None:
-    nat.ensure(NAT, nat.Table(CATALOG, forwarding="0"))
+    nat.ensure([NAT], nat.Table(CATALOG, forwarding="0"))
     assert nft.read("nft") == [*nat.frame(CATALOG, "0"), *ADDED]
     assert nft.calls("nft") == ["-f -"]
     assert forwarding.read_text() == "1\n"
 
 
 def test_forwarding_that_is_on_is_left_alone(nft: Programs, forwarding: Path) -> None:
-    nat.ensure(NAT, nat.Table(CATALOG, forwarding="1"))
+    nat.ensure([NAT], nat.Table(CATALOG, forwarding="1"))
     assert nft.read("nft") == [*nat.frame(CATALOG, "1"), *ADDED]
     assert forwarding.read_text() == "0\n"
 
@@ -287,20 +287,20 @@ def test_forwarding_that_is_on_is_left_alone(nft: Programs, forwarding: Path) ->
 def test_in_a_table_that_is_there_the_mark_stays(nft: Programs) -> None:
     others = {replace(NAT, network=OTHER).comment: [("postrouting", 9)]}
     expected = [*nat.frame(CATALOG, "1")[:-1], *ADDED]
-    nat.ensure(NAT, nat.Table(CATALOG, True, "1", 4, "1"))
-    nat.ensure(NAT, nat.Table(CATALOG, True, "0", 4, "1", others))
+    nat.ensure([NAT], nat.Table(CATALOG, True, "1", 4, "1"))
+    nat.ensure([NAT], nat.Table(CATALOG, True, "0", 4, "1", others))
     assert nft.read("nft") == [*expected, *expected]
 
 
 def test_what_forwarding_was_counts_from_the_first_network_with_nat(nft: Programs) -> None:
     """The table may be older than that, and somebody may have switched forwarding on in between."""
-    nat.ensure(NAT, nat.Table(CATALOG, True, "0", 4, "1", dict(OF_PLAIN)))
+    nat.ensure([NAT], nat.Table(CATALOG, True, "0", 4, "1", dict(OF_PLAIN)))
     *made, mark = nat.frame(CATALOG, "1")
     assert nft.read("nft") == [*made, f"delete rule inet {NAME} nebula handle 4", mark, *ADDED]
 
 
 def test_without_nat_forwarding_is_left_alone(nft: Programs, forwarding: Path) -> None:
-    nat.ensure(PLAIN, nat.Table(CATALOG, forwarding="0"))
+    nat.ensure([PLAIN], nat.Table(CATALOG, forwarding="0"))
     assert nft.read("nft")[:6] == nat.frame(CATALOG, "0")
     assert forwarding.read_text() == "0\n"
 
@@ -312,12 +312,12 @@ def test_a_network_that_has_no_nat_any_more_may_have_been_the_last(
     nft: Programs, forwarding: Path, others: dict[str, list[tuple[str, int]]], then: str
 ) -> None:
     forwarding.write_text("1\n", encoding="ascii")
-    nat.ensure(replace(NAT, whole=None), nat.Table(CATALOG, True, "0", 4, "1", {**COMPLETE, **others}))
+    nat.ensure([replace(NAT, whole=None)], nat.Table(CATALOG, True, "0", 4, "1", {**COMPLETE, **others}))
     assert forwarding.read_text() == f"{then}\n"
 
 
 def test_where_somebody_switched_forwarding_off_the_mark_is_replaced(nft: Programs, forwarding: Path) -> None:
-    nat.ensure(NAT, nat.Table(CATALOG, True, "1", 4, "0"))
+    nat.ensure([NAT], nat.Table(CATALOG, True, "1", 4, "0"))
     *made, mark = nat.frame(CATALOG, "0")
     assert nft.read("nft") == [*made, f"delete rule inet {NAME} nebula handle 4", mark, *ADDED]
     assert forwarding.read_text() == "1\n"
@@ -326,7 +326,7 @@ def test_where_somebody_switched_forwarding_off_the_mark_is_replaced(nft: Progra
 def test_older_rules_of_the_network_go_in_the_same_transaction(nft: Programs) -> None:
     old, other = replace(NAT, bridge="old").comment, replace(NAT, network=OTHER).comment
     rules = {old: [("forward", 10), ("postrouting", 12)], other: [("forward", 20)]}
-    nat.ensure(NAT, nat.Table(CATALOG, True, "0", 4, "1", rules))
+    nat.ensure([NAT], nat.Table(CATALOG, True, "0", 4, "1", rules))
     assert nft.read("nft")[5:] == [
         f"delete rule inet {NAME} forward handle 10",
         f"delete rule inet {NAME} postrouting handle 12",
@@ -338,7 +338,7 @@ def test_older_rules_of_the_network_go_in_the_same_transaction(nft: Programs) ->
 def test_forwarding_is_not_switched_on_for_rules_that_nft_refused(programs: Programs, forwarding: Path) -> None:
     programs.answer("nft", "-f -", err="/dev/stdin:1:1-9: Error: Could not process rule\n", code=1)
     with pytest.raises(CommandFailed, match="Could not process rule"):
-        nat.ensure(NAT, nat.Table(CATALOG, forwarding="0"))
+        nat.ensure([NAT], nat.Table(CATALOG, forwarding="0"))
     assert forwarding.read_text() == "0\n"
 
 
@@ -346,7 +346,7 @@ def test_a_switch_that_can_not_be_set_is_explained(nft: Programs, forwarding: Pa
     forwarding.unlink()
     forwarding.mkdir()
     with pytest.raises(CommandFailed) as caught:
-        nat.ensure(NAT, nat.Table(CATALOG, forwarding="0"))
+        nat.ensure([NAT], nat.Table(CATALOG, forwarding="0"))
     assert caught.value.asked == "set net.ipv4.ip_forward to 1"
     assert caught.value.found == f"{forwarding}: Is a directory"
     assert "a network without nat" in caught.value.remedy

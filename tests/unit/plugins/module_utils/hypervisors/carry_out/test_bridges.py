@@ -12,7 +12,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import links
+from ansible_collections.nebula.provision.plugins.module_utils.network import links, switches
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 NETWORK = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -64,3 +64,35 @@ def test_what_is_missing_or_somebody_elses_is_refused(require, there, error, tol
     with pytest.raises(error, match=r"nebula\.provision\.site") as caught:
         require(machine("nbr0"), *there)
     assert told in str(caught.value)
+
+
+def switched(network_id=4):
+    values = {"VN_MAD": "ovswitch", "VLAN_ID": "10"}
+    nic = Nic(0, network_id, "Ten", "ovsbr0", "02:00:00:00:00:00", network_values=values)
+    return Vm(0, "u", "web", "kvm", 1.0, 64, nics=(nic,))
+
+
+def switch(**ids):
+    bridge = switches.SwitchBridge("ovsbr0", {"nebula-switch": CATALOG, "nebula-networks": f"other,{NETWORK}", **ids})
+    return switches.Switches(True, True, {}, {"ovsbr0": bridge})
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "words"),
+    [
+        (switch(), None, ""),
+        (switches.Switches(), NotFound, "network Ten: bridge ovsbr0: Open vSwitch does not run on this host"),
+        (switches.Switches(True, True), NotFound, "Open vSwitch of this host has none"),
+        (switch(**{"nebula-networks": "other"}), ForeignObject, "was made for other networks"),
+        (switch(**{"nebula-switch": "other"}), ForeignObject, "is of catalog other"),
+        (switch(**{"nebula-switch": ""}), ForeignObject, "was not made by this collection"),
+    ],
+)
+def test_a_bridge_of_open_vswitch_is_its_networks(monkeypatch, found, error, words):
+    monkeypatch.setattr(switches, "observe", lambda: found)
+    bridges = Bridges(Plan(CATALOG, 1, "node1", switches={"4": NETWORK}))
+    if error is None:
+        bridges.require(switched())
+        return
+    with pytest.raises(error, match=words):
+        bridges.require(switched())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors impor
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import support
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CREATE,
@@ -77,3 +79,17 @@ def test_a_task_needs_the_driver_only_while_the_machine_runs(
         support.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(task,)), MemoryDriver())
     assert "shutdown" in caught.value.remedy
     support.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(REVERT, "t", 0),)), MemoryDriver())
+
+
+@pytest.mark.parametrize(("driver", "what"), [("ovn", "OVN"), ("ovswitch", "Open vSwitch")])
+def test_a_hypervisor_that_attaches_nothing_to_a_switch_refuses_by_the_name_of_the_network(driver, what):
+    nic = Nic(0, 3, "Tenant", "br-int", "02:00:0a:00:00:05", network_values={"VN_MAD": driver})
+    planned = PlannedVm(machine(nics=(nic,)), 1, "RUNNING")
+    with pytest.raises(
+        Unsupported, match=rf"web-0, NIC 0: network Tenant: it is one of {what}, to which hypervisor memory"
+    ):
+        support.check_supported(planned, MemoryDriver())
+    # It may always end.
+    support.check_supported(PlannedVm(machine(nics=(nic,)), 1, "DONE", hard=True), MemoryDriver())
+    plain = replace(nic, network_values={})
+    support.check_supported(PlannedVm(machine(nics=(plain,)), 1, "RUNNING"), MemoryDriver())

@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node filters of its machines' NICs, around the work on a plan: the rules of a NIC are there before it is, and
+stay until it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import StalePlan
+from ...host import node
+from ...model.guard import Guard, check
+from ...model.plan import Plan, VmOutcome
+from ...network import guards
+from ...network.boot import Boot
+
+
+class Guarding:
+    """Of one plan."""
+
+    def __init__(self, plan: Plan, root: str) -> None:
+        self._plan = plan
+        self._root = root
+        for guard in plan.guards:
+            check(guard)
+
+    def begin(self) -> None:
+        """Before a machine is made or started. Raises ForeignObject, MissingDependency or CommandFailed, and StalePlan
+        if a machine would start without its rules, because those that are there were decided later."""
+        self._ensure(self._plan.guards, others_stay=True)
+        table = guards.found(self._plan.catalog, needed=bool(self._plan.guards))
+        starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}
+        wanted = guards.expected(guard for guard in self._plan.guards if guard.vm_id in starting)
+        lacking = sorted(port for port, digest in wanted.items() if table.ports.get(port) != digest)
+        if lacking:
+            raise StalePlan(
+                f"plan {self._plan.number}: filters of {', '.join(lacking)}",
+                f"those of this host were decided at {table.as_of:.3f} s since 1970, and these at "
+                f"{self._plan.guarded_at:.3f} s",
+                "Run again. If the front-end's clock was set back, run this here before: nft delete table "
+                f"{guards.FAMILY} {table.name}",
+            )
+
+    def end(self, outcomes: Sequence[VmOutcome]) -> None:
+        """What is gone needs none any more; neither do NICs that were detached."""
+        gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
+        self._ensure([guard for guard in self._plan.guards if guard.vm_id not in gone], others_stay=False)
+
+    def _ensure(self, wanted: Sequence[Guard], others_stay: bool) -> None:
+        plan = self._plan
+        with node.alone(True):
+            table = guards.found(plan.catalog, needed=bool(wanted))
+            if guards.ensure(wanted, table, plan.guarded_at, others_stay):
+                Boot(self._root, plan.catalog).keep_guards(guards.at_boot(plan.catalog))

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a catalog wants of OVN, brought about: read once, compared, written once."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from dataclasses import field
+
+from ...dataclass import dataclass
+from ...errors import Conflict
+from ...model.logical_network import LogicalNetworks
+from . import checks, refusals
+from .compare import Change, Found, Plan, compared
+from .database import ChangedMeanwhile, ConnectionLost, Database
+from .render import rendered
+from .switches import unguarded
+
+# Somebody else's change between reading and writing takes milliseconds to happen, and seldom does.
+_TRIES = 5
+
+
+@dataclass
+class Outcome:
+    """changes: of each object that was (or would be) changed. warnings: what OVN does not do that was asked of it."""
+
+    changes: list[Change] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is not as the catalog has it. asked, found, remedy: as those of an error."""
+
+    asked: str
+    found: str
+    remedy: str
+
+
+def apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool = True) -> Outcome:
+    """Have the northbound database hold what is desired, and nothing else that is marked as the catalog's.
+
+    Raises before anything is written: for what can't be meant, and for what others have there. act: False foretells
+    what would change. All is written, or nothing."""
+    with _uncollected():
+        return _applied(database, catalog, desired, act)
+
+
+def _applied(database: Database, catalog: str, desired: LogicalNetworks, act: bool) -> Outcome:
+    checks.refuse(desired)
+    unknown: list[Change] = []
+    for _attempt in range(_TRIES):
+        plan = _planned(database, catalog, desired)
+        if not act or not plan.operations:
+            break
+        try:
+            database.write(plan.operations)
+        except ChangedMeanwhile:
+            continue
+        except ConnectionLost:
+            # What it finds next says whether that was written.
+            unknown = plan.changes
+            continue
+        break
+    else:
+        raise _overrun(catalog)
+    return Outcome(plan.changes or unknown, _warnings(desired))
+
+
+def _overrun(catalog: str) -> Conflict:
+    return Conflict(
+        f"OVN's northbound database: the networks of catalog {catalog}",
+        f"others changed the same rows {_TRIES} times between reading and writing",
+        "Nothing was written. Find out who keeps changing them (ovsdb-client monitor), and run it again",
+    )
+
+
+def _warnings(desired: LogicalNetworks) -> list[str]:
+    return [
+        f"network {name}: OVN holds its machines to their addresses, but lets pass what one of them announces as a "
+        "router, so that others may take IPv6 addresses and routes from it. Have nodes drop that where it comes in "
+        "(ICMPv6 of type 134 from machines' interfaces), or guests take none (accept_ra = 0)"
+        for name in unguarded(desired)
+    ]
+
+
+def remove_all(database: Database, catalog: str, act: bool = True) -> Outcome:
+    """Take back whatever is marked as the catalog's."""
+    return apply(database, catalog, LogicalNetworks(), act)
+
+
+def _planned(database: Database, catalog: str, desired: LogicalNetworks) -> Plan:
+    found = Found(catalog, database.read())
+    rows = rendered(catalog, desired)
+    refusals.refuse(found, rows, desired)
+    return compared(found, rows)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python looks through all that there is for circles whenever much was made: with 10,000 ports that was more than
+    half of the time, and here are no circles."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Finding]:
+    """Where the northbound database is not as the catalog has it; nothing is changed."""
+    findings = []
+    for change in _planned(database, catalog, desired).changes:
+        asked = f"OVN: {change}"
+        if change.after is None:
+            found = "OVN has it, and the catalog does not know it"
+        elif change.before is None:
+            found = "OVN does not have it"
+        else:
+            differing = sorted({*change.before, *change.after})
+            found = f"it differs from the catalog's in {', '.join(_places(change, row) for row in differing)}"
+        findings.append(Finding(asked, found, "Run the playbook that makes the networks: it makes OVN as the catalog"))
+    return findings
+
+
+def _places(change: Change, row: str) -> str:
+    before, after = ((side or {}).get(row) for side in (change.before, change.after))
+    if before is None or after is None:
+        return f"{row} ({'missing' if before is None else 'too much'})"
+    return f"{row} ({', '.join(sorted({*before, *after}))})"

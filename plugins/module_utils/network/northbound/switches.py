@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows of networks and of machines' ports: switches, DHCP, DNS, limits, and what no machine reaches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from ...model.logical_network import STATEFUL, STATELESS, LogicalNetwork, LogicalNetworks, LogicalPort
+from .rows import Rows, safe_name, stable_mac
+from .tables import Identity, constants
+
+# Above whatever a security group lets through.
+FIRST = 30000
+QOS_PRIORITY = 1000
+# What machines send that only a DHCP server does.
+_ANSWERS = "(ip4 && udp.src == 67 && udp.dst == 68) || (ip6 && udp.src == 547 && udp.dst == 546)"
+
+
+def render(rows: Rows, desired: LogicalNetworks) -> None:
+    by_network: dict[str, list[LogicalPort]] = {network.uuid: [] for network in desired.networks}
+    for port in desired.ports:
+        by_network[port.network].append(port)
+    for network in desired.networks:
+        _network(rows, network, by_network[network.uuid])
+    _guard(rows, desired)
+
+
+def switch_of(rows: Rows, network: str) -> Identity:
+    return rows.identity("Logical_Switch", network=network)
+
+
+def port_of(rows: Rows, port: str) -> Identity:
+    return rows.identity("Logical_Switch_Port", port=port)
+
+
+def _network(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort]) -> None:
+    switch = rows.add(switch_of(rows, network.uuid), {"name": network.name})
+    for column in ("ports", "acls", "qos_rules", "dns_records"):
+        rows.wanted[switch][column] = set()
+    if network.physical_network:
+        _localnet(rows, network, switch)
+    for family, matched in barring(network.barred):
+        acl = rows.identity("ACL", network=network.uuid, part=f"barred{family}")
+        columns = {"priority": FIRST, "direction": "from-lport", "match": matched, "action": "drop"}
+        rows.put(rows.add(acl, columns), switch, "acls")
+    dhcp4, dhcp6 = _dhcp4(rows, network), _dhcp6(rows, network)
+    _dns(rows, network, ports, switch)
+    for port in ports:
+        _port(rows, port, switch, dhcp4, dhcp6)
+
+
+def barring(barred: Iterable[str]) -> list[tuple[int, str]]:
+    """For each family that has any: what matches packets to these addresses."""
+    by_family: dict[int, list[str]] = {}
+    for prefix in sorted(barred):
+        by_family.setdefault(ip_network(prefix).version, []).append(prefix)
+    return [(family, f"ip{family}.dst == {constants(prefixes)}") for family, prefixes in sorted(by_family.items())]
+
+
+def _localnet(rows: Rows, network: LogicalNetwork, switch: Identity) -> None:
+    columns = {
+        "name": f"localnet-{network.uuid}",
+        "type": "localnet",
+        "addresses": frozenset(("unknown",)),
+        "tag": frozenset(() if network.vlan is None else (network.vlan,)),
+        "options": {"network_name": network.physical_network},
+    }
+    port = rows.identity("Logical_Switch_Port", network=network.uuid, part="localnet")
+    rows.put(rows.add(port, columns), switch, "ports")
+
+
+def _dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
+    if not network.dhcp or not network.cidr4:
+        return frozenset()
+    span = ip_network(network.cidr4)
+    server = network.dhcp_server4 or network.gateway4 or str(span[min(1, span.num_addresses - 1)])
+    options = {
+        "server_id": server,
+        "server_mac": stable_mac("dhcp", network.uuid),
+        "lease_time": str(network.lease_seconds),
+    }
+    if network.gateway4:
+        options["router"] = network.gateway4
+    if network.mtu:
+        options["mtu"] = str(network.mtu)
+    servers = of_family(4, network.dns)
+    if servers:
+        options["dns_server"] = constants(servers)
+    if network.search_domain:
+        options["domain_name"] = f'"{network.search_domain}"'
+    row = rows.identity("DHCP_Options", network=network.uuid, part="dhcp4")
+    return frozenset((rows.add(row, {"cidr": network.cidr4, "options": options}),))
+
+
+def _dhcp6(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
+    """By DHCP machines get an address, or only what is no address, if routers say so."""
+    if network.ra_mode not in (STATEFUL, STATELESS) or not network.prefixes6:
+        return frozenset()
+    options = {"server_id": stable_mac("dhcp", network.uuid)}
+    servers = of_family(6, network.dns)
+    if servers:
+        options["dns_server"] = constants(servers)
+    if network.search_domain:
+        options["domain_search"] = f'"{network.search_domain}"'
+    if network.ra_mode == STATELESS:
+        options["dhcpv6_stateless"] = "true"
+    row = rows.identity("DHCP_Options", network=network.uuid, part="dhcp6")
+    return frozenset((rows.add(row, {"cidr": network.prefixes6[0], "options": options}),))
+
+
+def of_family(family: int, addresses: Iterable[str]) -> list[str]:
+    return [address for address in addresses if ip_address(address).version == family]
+
+
+def _dns(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort], switch: Identity) -> None:
+    records: dict[str, list[str]] = {}
+    for port in sorted(ports, key=lambda port: port.uuid):
+        if not port.hostname:
+            continue
+        # Queries are compared in lower case.
+        host = port.hostname.lower()
+        full = f"{host}.{network.search_domain}".lower() if network.search_domain else host
+        for address in (*port.addresses4, *port.addresses6):
+            for name in dict.fromkeys((host, full)):
+                records.setdefault(name, []).append(address)
+            records.setdefault(ip_address(address).reverse_pointer, [full])
+    if not records:
+        return
+    columns = {"records": {name: " ".join(values) for name, values in records.items()}}
+    rows.put(rows.add(rows.identity("DNS", network=network.uuid, part="dns"), columns), switch, "dns_records")
+
+
+def _port(
+    rows: Rows, port: LogicalPort, switch: Identity, dhcp4: frozenset[Identity], dhcp6: frozenset[Identity]
+) -> None:
+    addresses = " ".join((port.mac, *port.addresses4, *port.addresses6))
+    filtered = frozenset((addresses,) if port.filter_ip else (port.mac,) if port.filter_mac else ())
+    columns: dict[str, Any] = {
+        "name": port.uuid,
+        "type": "",
+        # Others than its own are behind a port that may send from any: they are found by flooding.
+        "addresses": frozenset((addresses,) if filtered else (addresses, "unknown")),
+        "port_security": filtered,
+        # OVN writes it into an expression, as it is.
+        "options": {"hostname": f'"{port.hostname}"'} if port.hostname else {},
+        "dhcpv4_options": dhcp4 if port.dhcp and port.addresses4 else frozenset(),
+        "dhcpv6_options": dhcp6 if port.dhcp and port.addresses6 else frozenset(),
+    }
+    rows.put(rows.add(port_of(rows, port.uuid), columns, port.name), switch, "ports")
+    limits = port.bandwidth
+    for direction, matched, rate, burst in (
+        ("to-lport", "outport", limits.inbound, limits.inbound_burst),
+        ("from-lport", "inport", limits.outbound, limits.outbound_burst),
+    ):
+        if not rate:
+            continue
+        limit = {
+            "priority": QOS_PRIORITY,
+            "direction": direction,
+            "match": f'{matched} == "{port.uuid}"',
+            "bandwidth": {"rate": rate, **({"burst": burst} if burst else {})},
+        }
+        rows.put(rows.add(rows.identity("QoS", port=port.uuid, part=direction), limit), switch, "qos_rules")
+
+
+def _guard(rows: Rows, desired: LogicalNetworks) -> None:
+    """What only DHCP servers send does not come from machines that are held to their addresses."""
+    guarded = [port.uuid for port in desired.ports if port.filter_ip]
+    if not guarded:
+        return
+    name = safe_name("guard", rows.catalog)
+    group = rows.add(rows.identity("Port_Group", part="guard"), {"name": name, "ports": set(), "acls": set()})
+    for port in guarded:
+        rows.put(port_of(rows, port), group, "ports")
+    matched = f"inport == @{name} && ({_ANSWERS})"
+    columns = {"priority": FIRST, "direction": "from-lport", "match": matched, "action": "drop"}
+    rows.put(rows.add(rows.identity("ACL", part="guard"), columns), group, "acls")
+
+
+def unguarded(desired: LogicalNetworks) -> list[str]:
+    """Names of networks whose machines hear what one of them announces as a router.
+
+    On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl: nd_ra
+    at priority 65532), and port security does not look at them. It drops whatever is IPv6 of a machine that has
+    addresses of IPv4 alone, so that networks without IPv6 are safe."""
+    held = {port.network for port in desired.ports if port.filter_ip and port.addresses6}
+    return [network.name for network in desired.networks if network.uuid in held]

@@ -1,0 +1,364 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys and certificates of OVN: who may speak with which database.
+
+There are two authorities, since a server accepts whatever its authority has signed. That of the northbound database
+signs for its servers and for the front-end's client, that of the southbound database for its servers, the front-end and
+the hosts: a host's certificate opens no way to the northbound database. A private key never leaves the host that it is
+of: it asks with a request (PKCS #10), and the front-end signs. The work is done by the program openssl, on which the
+package of Open vSwitch depends; python3-cryptography is not on every target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...dataclass import dataclass
+from ...errors import InvalidValue, MissingDependency, NebulaError, NotFound
+from ...host.command import run
+from ...host.files import explained, make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from .places import ours
+
+TIMEOUT = 60.0
+WHICH = ("northbound", "southbound")
+KEY, REQUEST = "key.pem", "request.pem"
+AUTHORITY = "authority"
+ISSUED = "issued.json"
+AUTHORITY_DAYS = 3650
+DAY = 86400
+LARGEST = 1 << 20
+# A name is the subject of a certificate (64 characters at most), and what the southbound database compares with it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_USAGES = {"host": "clientAuth", "client": "clientAuth", "central": "serverAuth,clientAuth"}
+_CONFIGURATION = """[req]
+distinguished_name = subject
+prompt = no
+[subject]
+CN = {name}
+[authority]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign,cRLSign
+subjectKeyIdentifier = hash
+[leaf]
+basicConstraints = critical,CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = {usage}
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Of one connection, as the daemons and clients take them."""
+
+    private_key: str
+    certificate: str
+    ca_certificate: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {
+            "private_key": self.private_key,
+            "certificate": self.certificate,
+            "ca_certificate": self.ca_certificate,
+        }
+
+
+def files(root: str, kind: str, which: str) -> Files:
+    """kind: host, central or client, which have a directory each."""
+    return Files(ours(root, kind, KEY), ours(root, kind, f"{which}.pem"), ours(root, kind, f"{which}-authority.pem"))
+
+
+def check_name(name: str) -> None:
+    if not _NAME.match(name):
+        raise InvalidValue(
+            f"host {name!r}",
+            "it can't be the name of a chassis of OVN and the subject of its certificate",
+            "Give the host a name in the inventory of at most 64 letters, digits, dots, hyphens and underscores",
+        )
+
+
+def check_readable(asked: str, tls: Files) -> None:
+    """Before a daemon is told to use them: what it can't read, it says in its log only."""
+    for key, path in tls.as_dict().items():
+        try:
+            content = read_limited(path, LARGEST)
+        except NebulaError as error:
+            error.asked = f"{asked}: {key} {path}"
+            raise
+        if b"-----BEGIN " not in content:
+            raise InvalidValue(f"{asked}: {key} {path}", "it holds nothing in PEM", "Name a file in PEM")
+
+
+def request(root: str, kind: str, name: str, act: bool) -> tuple[str, bool]:
+    """The request for a certificate of this host, and whether it is (or is to be) made now."""
+    check_name(name)
+    place = ours(root, kind)
+    with contextlib.suppress(NotFound):
+        found = read_limited(os.path.join(place, REQUEST), LARGEST).decode("ascii", "replace")
+        if os.path.exists(os.path.join(place, KEY)) and found.startswith(f"# {name}\n"):
+            return found, False
+    if not act:
+        return "", True
+    require_openssl()
+    _make_place(root)
+    make_directory(place, 0o700)
+    with _configuration(name) as (directory, configuration):
+        key, made = os.path.join(directory, KEY), os.path.join(directory, REQUEST)
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        _openssl(["req", "-new", *curve, "-config", configuration, "-keyout", key, "-out", made])
+        text = f"# {name}\n" + Path(made).read_text(encoding="ascii")
+        # The key first: a request without its key would be signed in vain.
+        remove_file(os.path.join(place, REQUEST))
+        write_atomically(os.path.join(place, KEY), Path(key).read_bytes(), mode=0o600)
+        write_atomically(os.path.join(place, REQUEST), text, mode=0o600)
+    return text, True
+
+
+def install(root: str, kind: str, certificates: Mapping[str, Mapping[str, str]], act: bool) -> list[str]:
+    """Write certificates and those of their authorities, by the databases' names. Returns the files that differed."""
+    differing = []
+    for which, given in certificates.items():
+        tls = files(root, kind, which)
+        for path, text in ((tls.ca_certificate, given["authority"]), (tls.certificate, given["certificate"])):
+            with contextlib.suppress(NotFound):
+                if read_limited(path, LARGEST) == text.encode():
+                    continue
+            differing.append(path)
+            if act:
+                write_atomically(path, text, mode=0o600)
+    if act and differing:
+        # The daemons look at a certificate again only if its key is newer than before, too.
+        with explained(ours(root, kind, KEY)):
+            os.utime(ours(root, kind, KEY))
+    return differing
+
+
+def installed(root: str, kind: str) -> dict[str, str]:
+    """Which certificates are in place, by the databases' names, as fingerprints() has those that are to be."""
+    found = {}
+    for which in WHICH:
+        tls = files(root, kind, which)
+        with contextlib.suppress(NotFound):
+            found[which] = {
+                "certificate": read_limited(tls.certificate, LARGEST).decode("utf-8", "replace"),
+                "authority": read_limited(tls.ca_certificate, LARGEST).decode("utf-8", "replace"),
+            }
+    return fingerprints(found)
+
+
+def fingerprints(certificates: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """A digest of each certificate with that of its authority."""
+    return {which: _digest(given["certificate"] + "\0" + given["authority"]) for which, given in certificates.items()}
+
+
+def remove(root: str, kind: str, act: bool) -> list[str]:
+    """Take away what request() and install() made, or sign(). Returns the files."""
+    place = ours(root, kind)
+    names = [KEY, REQUEST, ISSUED]
+    names += [f"{which}{end}" for which in WHICH for end in (".pem", "-authority.pem", ".key")]
+    found = [path for path in (os.path.join(place, name) for name in names) if os.path.lexists(path)]
+    if act:
+        for path in found:
+            remove_file(path)
+        remove_place(root, place)
+    return found
+
+
+def remove_place(root: str, place: str) -> None:
+    """Take the directory away, and those above it that we made, where nothing is in them any more."""
+    if remove_empty_directory(place) and remove_empty_directory(ours(root)):
+        remove_empty_directory(os.path.abspath(root))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A certificate that somebody asks for. kind: host, central or client."""
+
+    name: str
+    kind: str
+    request: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def authorities(self) -> Sequence[str]:
+        return ("southbound",) if self.kind == "host" else WHICH
+
+
+class Authority:
+    """On the front-end: both authorities, and what they have signed."""
+
+    def __init__(self, root: str, catalog: str, days: int, act: bool, now: float | None = None) -> None:
+        self.root, self.catalog, self.days, self.act = root, catalog, days, act
+        self.now = time.time() if now is None else now
+        self.place = ours(root, AUTHORITY)
+        self.made: list[str] = []
+        self.signed: list[str] = []
+        self.warnings: list[str] = []
+        self._verified: set[str] = set()
+        self.issued: dict[str, Any] = self._read()
+
+    def certificates(self, asked: Sequence[Wanted]) -> dict[str, dict[str, dict[str, str]]]:
+        """By kind and name, of each database: {certificate, authority}. What is still good for more than a third of its
+        life is given out again."""
+        missing = [which for which in WHICH if not self._authority(which)]
+        result: dict[str, dict[str, dict[str, str]]] = {}
+        for wanted in asked:
+            check_name(wanted.name)
+            for which in wanted.authorities:
+                found = "" if missing else self._found(wanted, which)
+                if not found:
+                    self._verify(wanted)
+                    self.signed.append(f"{wanted.key} {which}")
+                    found = self._sign(wanted, which) if self.act else ""
+                authority = "" if missing else self._text(which)
+                result.setdefault(wanted.key, {})[which] = {"certificate": found, "authority": authority}
+        if self.act and self.signed:
+            self._write()
+        return result
+
+    def _authority(self, which: str) -> bool:
+        """Whether it is there now."""
+        key, certificate = self._paths(which)
+        begun = self.issued.get("authorities", {}).get(which, {})
+        if os.path.exists(key) and os.path.exists(certificate):
+            left = float(begun.get("until", 0)) - self.now
+            if begun and left < AUTHORITY_DAYS * DAY / 3:
+                self.warnings.append(
+                    f"the authority of OVN's {which} database ends in {max(0, int(left // DAY))} days. Take OVN back "
+                    "(nebula_ovn_state: absent) and make it anew, before all its connections end with it"
+                )
+            return True
+        self.made.append(which)
+        if not self.act:
+            return False
+        require_openssl()
+        _make_place(self.root)
+        make_directory(self.place, 0o700)
+        name = f"OVN {which} {self.catalog[:8]}"
+        with _configuration(name) as (directory, configuration):
+            new_key, new = os.path.join(directory, "new.key"), os.path.join(directory, "new.pem")
+            curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+            life = ["-days", str(AUTHORITY_DAYS), "-set_serial", _serial()]
+            words = ["-config", configuration, "-extensions", "authority", "-keyout", new_key, "-out", new]
+            _openssl(["req", "-new", "-x509", *curve, *life, *words])
+            write_atomically(key, Path(new_key).read_bytes(), mode=0o600)
+            write_atomically(certificate, Path(new).read_bytes(), mode=0o600)
+        # What an authority signed that is no more, nobody trusts.
+        for entry in self.issued.get("certificates", {}).values():
+            entry.pop(which, None)
+        until = int(self.now) + AUTHORITY_DAYS * DAY
+        self.issued.setdefault("authorities", {})[which] = {"until": until}
+        self._write()
+        return True
+
+    def _found(self, wanted: Wanted, which: str) -> str:
+        entry = self.issued.get("certificates", {}).get(wanted.key, {}).get(which, {})
+        left = float(entry.get("until", 0)) - self.now
+        life = float(entry.get("until", 0)) - float(entry.get("since", 0))
+        same = entry.get("request") == _digest(wanted.request)
+        return str(entry["certificate"]) if same and left >= life / 3 else ""
+
+    def _verify(self, wanted: Wanted) -> None:
+        """InvalidValue for a request that is none, or is made for another name."""
+        if wanted.key in self._verified or not wanted.request:
+            return
+        asked = f"certificate of {wanted.kind} {wanted.name}"
+        with _configuration(wanted.name) as (directory, _file):
+            path = os.path.join(directory, REQUEST)
+            Path(path).write_text(wanted.request, encoding="utf-8")
+            words = ["req", "-in", path, "-noout", "-verify", "-subject", "-nameopt", "RFC2253"]
+            try:
+                subject = _openssl(words).strip()
+            except NebulaError as error:
+                raise InvalidValue(asked, f"its request can't be read: {error.found}", "Run the role again") from error
+            # A host that asks for another's name would be taken for that one.
+            if f"subject=CN={wanted.name}" not in [line.replace(" = ", "=") for line in subject.splitlines()]:
+                raise InvalidValue(asked, f"its request is for {subject}", "See who changed it on that host")
+        self._verified.add(wanted.key)
+
+    def _sign(self, wanted: Wanted, which: str) -> str:
+        key, certificate = self._paths(which)
+        with _configuration(wanted.name, _USAGES[wanted.kind]) as (directory, configuration):
+            path, new = os.path.join(directory, REQUEST), os.path.join(directory, "new.pem")
+            Path(path).write_text(wanted.request, encoding="ascii")
+            life = ["-days", str(self.days), "-set_serial", _serial()]
+            by = ["-CA", certificate, "-CAkey", key, "-extfile", configuration, "-extensions", "leaf"]
+            _openssl(["x509", "-req", "-in", path, *by, *life, "-out", new])
+            text = Path(new).read_text(encoding="ascii")
+        self.issued.setdefault("certificates", {}).setdefault(wanted.key, {})[which] = {
+            "request": _digest(wanted.request),
+            "certificate": text,
+            "since": int(self.now),
+            "until": int(self.now) + self.days * DAY,
+        }
+        return text
+
+    def _text(self, which: str) -> str:
+        return read_limited(self._paths(which)[1], LARGEST).decode("ascii")
+
+    def _paths(self, which: str) -> tuple[str, str]:
+        return os.path.join(self.place, f"{which}.key"), os.path.join(self.place, f"{which}.pem")
+
+    def _read(self) -> dict[str, Any]:
+        path = os.path.join(self.place, ISSUED)
+        try:
+            found = json.loads(read_limited(path, 64 * LARGEST))
+        except NotFound:
+            return {}
+        except ValueError as error:
+            raise InvalidValue(f"file {path}", f"it is not JSON: {error}", "Remove it: all is signed anew") from error
+        return found if isinstance(found, dict) else {}
+
+    def _write(self) -> None:
+        text = json.dumps(self.issued, indent=1, sort_keys=True) + "\n"
+        write_atomically(os.path.join(self.place, ISSUED), text, mode=0o600)
+
+
+def require_openssl() -> None:
+    try:
+        _openssl(["version"])
+    except MissingDependency as error:
+        error.remedy = "Install the package openssl, on which openvswitch-common depends"
+        raise
+
+
+def _make_place(root: str) -> None:
+    if not os.path.isdir(root):
+        make_directory(root, 0o711)
+    make_directory(ours(root), 0o711)
+
+
+@contextlib.contextmanager
+def _configuration(name: str, usage: str = "clientAuth") -> Iterator[tuple[str, str]]:
+    """A directory that only we can open, and in it a configuration of openssl."""
+    with tempfile.TemporaryDirectory(prefix="nebula-ovn-") as directory:
+        path = os.path.join(directory, "openssl.cnf")
+        Path(path).write_text(_CONFIGURATION.format(name=name, usage=usage), encoding="ascii")
+        yield directory, path
+
+
+def _openssl(words: Sequence[str]) -> str:
+    return run(["openssl", *words], timeout=TIMEOUT).stdout
+
+
+def _serial() -> str:
+    """Positive, 128 bits."""
+    return "0x" + bytes([os.urandom(1)[0] & 0x7F | 0x40, *os.urandom(15)]).hex()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,351 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Daemons of Open vSwitch and OVN: by the packages' units where systemd is process 1, else by the packages' scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable
+
+from ...dataclass import dataclass
+from ...errors import CommandFailed, InvalidValue, MissingDependency, TimedOut
+from ...host import units
+from ...host.command import last_lines
+from ...host.command import run as run_program
+from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from .places import OVN_SCRIPTS, OVS_SCRIPTS, SHORT, Places
+
+SECONDS = 60
+# A plain stop of ovn-controller takes its flows away, and with them all traffic of machines on the host. The package's
+# unit stops it so whenever it is restarted, also by an upgrade of the package.
+DROP_IN = "ovn-controller.service.d/nebula.conf"
+DROP_IN_TEXT = """# Of nebula.provision: ovn-controller is restarted without cutting traffic.
+[Service]
+ExecStop=
+ExecStop={script} stop_controller --restart --no-monitor
+"""
+# The members of a cluster are started with more options than the package's units have: the same commands, with them.
+CENTRAL_DROP_INS = {
+    "northbound": "ovn-ovsdb-server-nb.service.d/nebula.conf",
+    "southbound": "ovn-ovsdb-server-sb.service.d/nebula.conf",
+    "northd": "ovn-northd.service.d/nebula.conf",
+}
+CENTRAL_DROP_IN_TEXT = """# Of nebula.provision, catalog {catalog}: this host is a member of a cluster.
+[Service]
+ExecStartPre={nft} -f {guard}
+ExecStart=
+ExecStart={script} {command} {options} $OVN_CTL_OPTS
+"""
+_COMMANDS = {
+    "northbound": "run_nb_ovsdb",
+    "southbound": "run_sb_ovsdb",
+    "northd": "start_northd --ovn-manage-ovsdb=no --no-monitor",
+}
+_UNITS = {"switch": ("openvswitch-switch",), "central": ("ovn-central",), "controller": ("ovn-host",)}
+_PARTS = {
+    "switch": ("ovs-vswitchd", "ovsdb-server", "openvswitch-switch"),
+    "central": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb", "ovn-central"),
+    "controller": ("ovn-controller", "ovn-host"),
+}
+_PACKAGES = {"switch": "openvswitch-switch", "central": "ovn-central", "controller": "ovn-host"}
+_PROGRAMS = {
+    "switch": f"{OVS_SCRIPTS}/ovs-ctl",
+    "central": "/usr/bin/ovn-northd",
+    "controller": "/usr/bin/ovn-controller",
+}
+
+
+@dataclass(frozen=True)
+class Daemons:
+    """Of one host. system_id: the name that the host has in OVN."""
+
+    places: Places
+    system_id: str = ""
+
+    @property
+    def by_units(self) -> bool:
+        """The packages' units know the packages' directories only."""
+        return units.has_systemd() and self.places == Places()
+
+    def running(self, which: str) -> bool:
+        places = self.places
+        if which == "switch":
+            return bool(
+                pid_of(places.ovs_run, "ovsdb-server", "ovsdb-server")
+                and pid_of(places.ovs_run, "ovs-vswitchd", "ovs-vswitchd")
+            )
+        if which == "controller":
+            return bool(pid_of(places.ovn_run, "ovn-controller", "ovn-controller"))
+        return bool(pid_of(places.ovn_run, "ovn-northd", "ovn-northd")) and self.serving()
+
+    def serving(self) -> bool:
+        """Whether both central databases have their servers."""
+        return all(self.serves(which) for which in SHORT)
+
+    def serves(self, which: str) -> bool:
+        """Whether the northbound or the southbound database has its server."""
+        return bool(pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server"))
+
+    def reading(self) -> bool:
+        """Whether the database of Open vSwitch has its server."""
+        return bool(pid_of(self.places.ovs_run, "ovsdb-server", "ovsdb-server"))
+
+    def starts_with_host(self, which: str) -> bool:
+        """True too where nothing does, for want of a service manager."""
+        return not self.by_units or units.start_with_host(_UNITS[which])
+
+    def start(self, which: str) -> None:
+        require_installed(which)
+        if self.by_units:
+            run_program(["systemctl", "enable", "--now", *_UNITS[which]], timeout=units.TIMEOUT)
+            # The unit of the whole is active already where a part of it was killed.
+            run_program(["systemctl", "start", *_PARTS[which]], timeout=units.TIMEOUT)
+        elif which == "switch":
+            # In a container memory often can't be locked.
+            options = [f"--system-id={self.system_id}", "--no-record-hostname", "--no-mlockall"]
+            self._script(OVS_SCRIPTS, "ovs-ctl", [*options, "start"])
+        elif which == "central":
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["start_northd"])
+        else:
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["start_controller"])
+        self._wait(which, True)
+
+    def stop(self, which: str) -> None:
+        """For good. Of the controller: its flows go, and its row in the southbound database."""
+        if which == "controller" and self.running(which):
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller"])
+        if self.by_units:
+            run_program(["systemctl", "disable", "--now", *_UNITS[which]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "stop", *_PARTS[which]], timeout=units.TIMEOUT)
+        elif which == "switch":
+            self._script(OVS_SCRIPTS, "ovs-ctl", ["stop"])
+        elif which == "central":
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_northd"])
+        self._wait(which, False)
+
+    def start_servers(self, options: Sequence[str]) -> None:
+        """Of a member of a cluster: those of both databases, and northd too where systemd starts them."""
+        require_installed("central")
+        if self.by_units:
+            self.start("central")
+            return
+        for which in ("nb", "sb"):
+            # Else the script waits until the database can be written, which may need a member that starts later.
+            words = [f"--db-{which}-cluster-remote-addr=others", *options]
+            self._script(OVN_SCRIPTS, "ovn-ctl", [*words, f"start_{which}_ovsdb"])
+
+    def start_northd(self, options: Sequence[str]) -> None:
+        """Of a member of a cluster. It is started anew, with these options, where it runs."""
+        if self.by_units:
+            run_program(["systemctl", "restart", "ovn-northd"], timeout=units.TIMEOUT)
+        else:
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["--ovn-manage-ovsdb=no", *options, "restart_northd"])
+        self._wait("central", True)
+
+    def halt_central(self) -> None:
+        """Until they are started again."""
+        if self.by_units:
+            run_program(["systemctl", "stop", *_PARTS["central"]], timeout=units.TIMEOUT)
+        else:
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_northd"])
+        until(
+            lambda: not any(self.pid(name) for name in CENTRAL_DROP_INS),
+            f"daemons of {_PACKAGES['central']}",
+            "they still run",
+            "ps -ef",
+        )
+
+    def pid(self, which: str) -> int:
+        """Of northd, or of the server of a database; 0 if it does not run."""
+        if which == "northd":
+            return pid_of(self.places.ovn_run, "ovn-northd", "ovn-northd")
+        return pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server")
+
+    def restart_controller(self) -> None:
+        """Without a cut: flows and the host's row in the southbound database stay meanwhile."""
+        if self.by_units:
+            if self.running("controller"):
+                self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller", "--restart", "--no-monitor"])
+            run_program(["systemctl", "restart", "ovn-controller"], timeout=units.TIMEOUT)
+        else:
+            self._script(OVN_SCRIPTS, "ovn-ctl", ["restart_controller"])
+        self._wait("controller", True)
+
+    def connected(self) -> bool:
+        """Whether the controller has its connection to the southbound database."""
+        argv = ["ovn-appctl", "-t", "ovn-controller", "connection-status"]
+        done = run_program(argv, timeout=SECONDS, env=self.places.environment, check=False)
+        return done.returncode == 0 and done.stdout.strip() == "connected"
+
+    def _script(self, directory: str, script: str, words: Sequence[str]) -> None:
+        argv = [os.path.join(directory, script), *words]
+        with tempfile.TemporaryFile() as output:
+            # Nothing of this task is inherited: not its umask, its directory, its pipes or its environment.
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                umask=0o022,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", **self.places.environment},
+                start_new_session=True,
+                timeout=SECONDS * 2,
+                check=False,
+            )
+            output.seek(0)
+            words_printed = output.read(64 * 1024).decode("utf-8", "replace")
+        if done.returncode != 0:
+            raise CommandFailed(
+                f"command {' '.join(argv)}",
+                f"ended with code {done.returncode}: {last_lines(words_printed)}",
+                f"See the logs in {self.places.ovs_log} and {self.places.ovn_log}",
+            )
+
+    def _wait(self, which: str, running: bool) -> None:
+        if running:
+            until(lambda: self.running(which), f"daemons of {_PACKAGES[which]}", "they do not run", self.places.ovn_log)
+        else:
+            until(lambda: not self.running(which), f"daemons of {_PACKAGES[which]}", "they still run", "ps -ef")
+
+
+def until(condition: Callable[[], bool], asked: str, found: str, where: str, seconds: float = SECONDS) -> None:
+    """TimedOut if the condition does not come."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            raise TimedOut(asked, f"{found} after {seconds:g} s", f"See {where}")
+        time.sleep(0.02)
+
+
+def pid_of(directory: str, name: str, program: str) -> int:
+    """The process that the pid file names, if it is the program's; else 0."""
+    try:
+        pid = int(Path(directory, f"{name}.pid").read_text(encoding="ascii"))
+        found = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except (OSError, ValueError):
+        return 0
+    return pid if found == program[:15] else 0
+
+
+def installed(which: str) -> bool:
+    return os.path.exists(_PROGRAMS[which])
+
+
+def require_installed(which: str) -> None:
+    if not installed(which):
+        raise MissingDependency(
+            f"program {_PROGRAMS[which]}",
+            "it is not on this host",
+            f"Install the package {_PACKAGES[which]}, or set nebula_manage_packages: true",
+        )
+
+
+def drop_in_wanted() -> str:
+    return DROP_IN_TEXT.format(script=os.path.join(OVN_SCRIPTS, "ovn-ctl"))
+
+
+def drop_in() -> str:
+    """Its text, "" if it is not there."""
+    path = os.path.join(units.PLACE, DROP_IN)
+    return read_limited(path, 1 << 16).decode("utf-8", "replace") if os.path.lexists(path) else ""
+
+
+def keep_drop_in() -> None:
+    path = os.path.join(units.PLACE, DROP_IN)
+    make_directory(os.path.dirname(path), 0o755)
+    if write_atomically(path, drop_in_wanted(), mode=0o644):
+        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+
+
+def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: str) -> dict[str, str]:
+    """What the units of a cluster's member have of us, by their files."""
+    return {
+        name: CENTRAL_DROP_IN_TEXT.format(
+            catalog=catalog,
+            nft="/usr/sbin/nft",
+            guard=units.argument(guard),
+            script=os.path.join(OVN_SCRIPTS, "ovn-ctl"),
+            command=_COMMANDS[which],
+            options=" ".join(map(units.argument, options[which])),
+        )
+        for which, name in CENTRAL_DROP_INS.items()
+    }
+
+
+def found_central_drop_ins(catalog: str) -> dict[str, str]:
+    """Those that are this catalog's."""
+    mark, found = CENTRAL_DROP_IN_TEXT.partition(":")[0].format(catalog=catalog), {}
+    for name in CENTRAL_DROP_INS.values():
+        path = os.path.join(units.PLACE, name)
+        if os.path.lexists(path):
+            text = read_limited(path, 1 << 16).decode("utf-8", "replace")
+            if text.startswith(mark):
+                found[name] = text
+    return found
+
+
+def keep_central_drop_ins(wanted: Mapping[str, str]) -> None:
+    changed = False
+    for name, text in wanted.items():
+        path = os.path.join(units.PLACE, name)
+        make_directory(os.path.dirname(path), 0o755)
+        changed = write_atomically(path, text, mode=0o644) or changed
+    if changed:
+        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+
+
+def remove_central_drop_ins(catalog: str) -> None:
+    gone = [os.path.join(units.PLACE, name) for name in found_central_drop_ins(catalog)]
+    for path in gone:
+        remove_file(path)
+        remove_empty_directory(os.path.dirname(path))
+    if gone:
+        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+
+
+def remove_drop_in() -> None:
+    path = os.path.join(units.PLACE, DROP_IN)
+    if remove_file(path):
+        remove_empty_directory(os.path.dirname(path))
+        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+
+
+def listens(port: int) -> bool:
+    """Whether something takes TCP connections at this port of this host."""
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text(encoding="ascii").splitlines()[1:]:
+                _number, local, _remote, state = line.split()[:4]
+                if state == "0A" and int(local.rsplit(":", 1)[1], 16) == port:
+                    return True
+    return False
+
+
+def own_address_towards(address: str, port: int = 9) -> str:
+    """The address with which this host would send to that one; "" if there is no way. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, port))
+        return str(probe.getsockname()[0])
+    return ""
+
+
+def main_address() -> str:
+    """The address with which this host reaches what it has no other route to, or the only one that it has."""
+    found = own_address_towards("192.0.2.1") or own_address_towards("2001:db8::1")
+    if not found:
+        raise InvalidValue(
+            "address of OVN's databases",
+            "this host has no default route that would tell its address",
+            "Give the one by which the nodes reach it (nebula_ovn_address)",
+        )
+    return found

@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bridges of Open vSwitch on this host, as far as networks with driver ovswitch have them: what there is. Nothing here
+changes anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from ..dataclass import dataclass
+from ..errors import ForeignObject, NebulaError, NotFound
+from ..model.trunks import Port
+from .ovn import database
+from .ovn.daemons import installed, pid_of
+from .ovn.places import Places
+
+DATABASE = "Open_vSwitch"
+TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface")
+# In external_ids of a bridge: the catalog, its networks, the interface of the host that we made a port of it. Others
+# than those of OVN's bridges, so that neither is taken for the other.
+MARK, NETWORKS, PORT = "nebula-switch", "nebula-networks", "nebula-port"
+# In external_ids of the whole: the catalog for which the database was made. OVN's own word for the same.
+MADE, MADE_FOR_OVN = "nebula-switch-made", "nebula-made"
+# Interfaces that the kernel has.
+_OF_KERNEL = ("", "system", "tap")
+
+
+@dataclass(frozen=True)
+class SwitchPort:
+    """tag, trunks, mode: as Open vSwitch has them; without any of them the port is in all VLANs. kind: "" for an
+    interface of the host. error: why Open vSwitch can't use it."""
+
+    tag: int | None = None
+    trunks: tuple[int, ...] = ()
+    mode: str = ""
+    kind: str = ""
+    error: str = ""
+
+    @property
+    def everything(self) -> bool:
+        return self.tag is None and not self.trunks and not self.mode
+
+    @property
+    def of_kernel(self) -> bool:
+        return self.kind in _OF_KERNEL
+
+    def __str__(self) -> str:
+        if self.everything:
+            return "all VLANs"
+        trunk = f", trunk {','.join(map(str, self.trunks))}" if self.trunks else ""
+        return f"VLAN {self.tag or 'none'}{trunk}" + (f" ({self.mode})" if self.mode else "")
+
+
+def port_of(wanted: Port) -> SwitchPort:
+    """What libvirt makes of a NIC."""
+    if wanted.tag and not wanted.trunks:
+        return SwitchPort(wanted.tag)
+    return SwitchPort(wanted.tag or None, wanted.carried, wanted.mode)
+
+
+@dataclass(frozen=True)
+class SwitchBridge:
+    name: str
+    external_ids: Mapping[str, str] = field(default_factory=dict)
+    datapath: str = ""
+    ports: Mapping[str, SwitchPort] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """The UUID of the catalog whose bridge it is; "" for somebody else's."""
+        return self.external_ids.get(MARK, "")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(each for each in self.external_ids.get(NETWORKS, "").split(",") if each)
+
+    @property
+    def port(self) -> str:
+        return self.external_ids.get(PORT, "")
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Open vSwitch of this host. there: whether it has a database. running: whether both of its daemons run."""
+
+    there: bool = False
+    running: bool = False
+    external_ids: Mapping[str, str] = field(default_factory=dict)
+    bridges: Mapping[str, SwitchBridge] = field(default_factory=dict)
+
+    def ours(self, catalog: str) -> dict[str, SwitchBridge]:
+        return {name: bridge for name, bridge in self.bridges.items() if catalog and bridge.mark == catalog}
+
+
+def observe(places: Places | None = None) -> Switches:
+    """One read of the database; its file where no server has it open. No process where there is none."""
+    places = places or Places()
+    rows = _rows(places, TABLES)
+    if not rows:
+        return Switches()
+    interfaces = {database.uuid_of(row): row for row in rows["Interface"]}
+    ports = {database.uuid_of(row): row for row in rows["Port"]}
+    bridges = {}
+    for row in rows["Bridge"]:
+        found: dict[str, SwitchPort] = {}
+        for port in (ports[uuid] for uuid in database.as_list(row["ports"])):
+            tags = [int(tag) for tag in database.as_list(port["tag"])]
+            for interface in (interfaces[uuid] for uuid in database.as_list(port["interfaces"])):
+                if interface["name"] != row["name"]:
+                    found[str(interface["name"])] = SwitchPort(
+                        tag=tags[0] if tags else None,
+                        trunks=tuple(sorted(int(number) for number in database.as_list(port["trunks"]))),
+                        mode=database.as_text(port["vlan_mode"]),
+                        kind=str(interface["type"]),
+                        error=database.as_text(interface["error"]),
+                    )
+        bridges[str(row["name"])] = SwitchBridge(
+            str(row["name"]), database.as_map(row["external_ids"]), database.as_text(row["datapath_type"]), found
+        )
+    whole = database.as_map(rows["Open_vSwitch"][0]["external_ids"]) if rows["Open_vSwitch"] else {}
+    return Switches(True, _running(places), whole, bridges)
+
+
+def marked(catalog: str, places: Places | None = None) -> dict[str, SwitchBridge]:
+    """The bridges of this catalog, without their ports: where OVN has thousands of these, nothing of them is read."""
+    rows = _rows(places or Places(), ("Bridge",), ("name", "external_ids")).get("Bridge", ())
+    found = {str(row["name"]): SwitchBridge(str(row["name"]), database.as_map(row["external_ids"])) for row in rows}
+    return Switches(bridges=found).ours(catalog)
+
+
+def _rows(places: Places, tables: Sequence[str], columns: Sequence[str] | None = None) -> dict[str, list[database.Row]]:
+    # A package that was removed leaves its database behind.
+    if not installed("switch"):
+        return {}
+    if pid_of(places.ovs_run, "ovsdb-server", "ovsdb-server"):
+        return database.select(places.switch_socket, DATABASE, tables, columns)
+    if os.path.exists(places.switch_database):
+        return database.select_file(places.switch_database, DATABASE, tables, columns)
+    return {}
+
+
+def _running(places: Places) -> bool:
+    return all(pid_of(places.ovs_run, name, name) for name in ("ovsdb-server", "ovs-vswitchd"))
+
+
+def networks_here(catalog: str) -> tuple[str, ...]:
+    """UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this host."""
+    if not _running(Places()):
+        return ()
+    try:
+        return tuple(uuid for bridge in marked(catalog).values() for uuid in bridge.networks)
+    except (NebulaError, OSError):
+        return ()
+
+
+def refuse_other(network: str, name: str, found: Switches, catalog: str, uuid: str) -> None:
+    """Raise NotFound or ForeignObject if there is no bridge of that name, or one that is not this network's."""
+    bridge = found.bridges.get(name)
+    if bridge is not None and found.running and bridge.mark == catalog and uuid in bridge.networks:
+        return
+    asked = f"network {network}: bridge {name}"
+    remedy = "Run nebula.provision.site: role network makes it on this host, or says what keeps it from that"
+    if not found.running:
+        raise NotFound(asked, "Open vSwitch does not run on this host", remedy)
+    if bridge is None:
+        raise NotFound(asked, "Open vSwitch of this host has none", remedy)
+    whose = f"is of catalog {bridge.mark}" if bridge.mark != catalog else "was made for other networks"
+    whose = whose if bridge.mark else "was not made by this collection"
+    raise ForeignObject(asked, f"the bridge of that name in Open vSwitch {whose}", remedy)

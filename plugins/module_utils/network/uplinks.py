@@ -1,0 +1,306 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What joins a bridge of this node with those of other nodes: a physical device that is its port, or a VLAN or VXLAN
+device of ours on one. Devices of ours carry the mark of their network; what carries none is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import Conflict, ForeignObject, InUse, NotFound
+from ..model.network_drivers import VLAN, VXLAN
+from ..model.uplink import VXLAN_PORT, VXLAN_TTL, Uplink
+from . import moves
+from .links import VLAN_KIND, VXLAN_KIND, Link, Mark, marked, marked_devices
+
+_KINDS = {VLAN: VLAN_KIND, VXLAN: VXLAN_KIND}
+# Of devices that are made here, as the kernel calls them.
+KINDS = tuple(_KINDS.values())
+# No address of the node's on it: what a router of the network says there is of no account.
+SETTINGS = {"ipv6/disable_ipv6": "1"}
+
+
+def leaving(
+    wanted: Mapping[str, Uplink | None], catalog: str, links: Mapping[str, Link], known: Collection[str] | None
+) -> set[str]:
+    """The devices and ports of networks of this catalog that are to have them no more. wanted: by UUID what joins a
+    network's bridges. known: UUIDs of all networks that there are; None if that is not known."""
+
+    def stays(network: str, name: str) -> bool:
+        if network in wanted:
+            uplink = wanted[network]
+            return uplink is not None and uplink.device == name
+        return known is None or network in known
+
+    found = {n for n, link in marked_devices(links, catalog).items() if link.mark and not stays(link.mark.network, n)}
+    for link in marked(links, catalog).values():
+        if link.mark is not None and link.mark.port in link.ports and not stays(link.mark.network, link.mark.port):
+            found.add(link.mark.port)
+    return found
+
+
+def freeing(names: Iterable[str], links: Mapping[str, Link]) -> list[str]:
+    """The lines that take these from their former networks, so that others can have them."""
+    made = [f"link delete dev {name}" for name in names if links[name].kind in KINDS and links[name].mark is not None]
+    return made + [f"link set dev {name} nomaster" for name in names if f"link delete dev {name}" not in made]
+
+
+def freed(names: Collection[str], links: Mapping[str, Link]) -> dict[str, Link]:
+    """The links once that is done."""
+    gone = {line.rpartition(" ")[2] for line in freeing(names, links) if "delete" in line}
+    return {n: replace(link, bridge="") if n in names else link for n, link in links.items() if n not in gone}
+
+
+def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping[str, Link]) -> None:
+    """Raise an error if this host can't have the uplink: before anything of the network is made. links: without what
+    other networks are to have no more."""
+    asked = f"network {network}: {uplink}"
+    phydev = links.get(uplink.phydev)
+    if phydev is None:
+        raise NotFound(
+            asked,
+            f"there is no interface {uplink.phydev} on this host",
+            "Give phydev as `ip link` shows it on the nodes; it has to be the same name on all of them",
+        )
+    over = links.get(phydev.bridge)
+    if over is not None and over.kind != "bridge":
+        raise InUse(
+            asked,
+            f"on this host {phydev.name} is a part of {over.name} ({over.kind or 'an interface'})",
+            f"Give phydev: {over.name}; what is sent by a part alone is lost, or comes back by another",
+        )
+    if uplink.kind == VLAN and phydev.name == "lo":
+        raise Conflict(asked, "lo is the loopback interface, which has no VLANs", "Give an interface to other nodes")
+    if not uplink.made:
+        _refuse_port(asked, uplink, phydev, bridge)
+        if moves_addresses(uplink, links):
+            moves.refuse(asked, phydev, links)
+    else:
+        _refuse_device(asked, uplink, mark, links.get(uplink.device))
+    if uplink.kind == VXLAN and not phydev.addresses:
+        raise Conflict(
+            asked,
+            f"{uplink.phydev} has no IPv4 address on this host, from which the tunnel's packets could be sent",
+            "Give it one by the means of the host's distribution, or use vn_mad 802.1Q, which needs none",
+        )
+    room = phydev.mtu - uplink.cost
+    if uplink.needed > room:
+        leaves = f", which leaves {room} for what is in the tunnel" if uplink.cost else ""
+        raise Conflict(
+            f"{asked}: frames of {uplink.needed} bytes",
+            f"the MTU of {uplink.phydev} is {phydev.mtu} on this host{leaves}: larger ones would be lost",
+            f"Set it to {uplink.needed + uplink.cost} there and on all that is between the nodes, or give the network "
+            f"guest_mtu {room}, and no larger mtu",
+        )
+
+
+def _refuse_port(asked: str, uplink: Uplink, phydev: Link, bridge: str) -> None:
+    if phydev.bridge == bridge:
+        return
+    if phydev.kind == "bridge" or phydev.name == "lo":
+        kind = "a bridge" if phydev.kind == "bridge" else "the loopback interface"
+        raise Conflict(
+            asked,
+            f"{phydev.name} is {kind}, which no bridge has as its port",
+            "Give an interface; or use that bridge as it is with vn_mad: dummy",
+        )
+    if phydev.bridge:
+        raise InUse(
+            asked,
+            f"on this host it is a port of {phydev.bridge} already",
+            f"Use {phydev.bridge} as it is with vn_mad: dummy, or another interface, or take it out there",
+        )
+    addresses = _addresses(phydev)
+    if addresses and not uplink.forced:
+        raise InUse(
+            asked,
+            f"on this host {phydev.name} has the addresses {', '.join(addresses)}: as the port of a bridge it would "
+            "carry nothing to this host any more, also no ssh connection",
+            "Use vn_mad 802.1Q or vxlan, which leave the interface as it is, or an interface without addresses; or "
+            "make the bridge by the means of the host's distribution, with the addresses on it, and use vn_mad: dummy; "
+            "phydev_forced: true moves the addresses to the bridge",
+        )
+
+
+def _addresses(phydev: Link) -> list[str]:
+    return [*phydev.addresses, *phydev.addresses6, *phydev.dynamic6]
+
+
+def moves_addresses(uplink: Uplink, links: Mapping[str, Link]) -> bool:
+    """Whether the physical device has addresses of the host that are to move to the bridge with it."""
+    phydev = links.get(uplink.phydev)
+    return uplink.forced and phydev is not None and not phydev.bridge and bool(_addresses(phydev))
+
+
+def _refuse_device(asked: str, uplink: Uplink, mark: Mark, there: Link | None) -> None:
+    if there is None:
+        return
+    if there.mark is None or there.mark.catalog != mark.catalog:
+        whose = f"carries the mark of catalog {there.mark.catalog}" if there.mark else "was not made by this collection"
+        raise ForeignObject(
+            asked,
+            f"there is an interface {uplink.device} on this host, which {whose}",
+            f"Give another vlan_id, or, if it can go: ip link delete {uplink.device}",
+        )
+    if there.mark.network != mark.network:
+        raise ForeignObject(
+            asked,
+            f"{uplink.device} on this host was made for another network, {there.mark.network}, of this catalog",
+            "Run again with all networks, so that what is left over is removed, or give another vlan_id",
+        )
+
+
+def is_made(uplink: Uplink, links: Mapping[str, Link]) -> bool:
+    """Whether the device is there as it is to be, apart from where it is attached."""
+    there = links.get(uplink.device)
+    if not uplink.made:
+        return there is not None
+    return there is not None and (there.kind, there.parent, there.number, there.group) == (
+        _KINDS[uplink.kind],
+        uplink.phydev,
+        uplink.number,
+        uplink.group,
+    )
+
+
+def making(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
+    """The lines for `ip -batch` that make the device, marked and down; none if it is there."""
+    if is_made(uplink, links):
+        return []
+    steps = [f"link delete dev {uplink.device}"] if uplink.device in links else []
+    wanted = Link(
+        uplink.device,
+        _KINDS[uplink.kind],
+        str(Mark(mark.catalog, mark.network)),
+        mtu=uplink.mtu,
+        parent=uplink.phydev,
+        number=uplink.number,
+        group=uplink.group,
+    )
+    return [*steps, *remaking(wanted)]
+
+
+def remaking(device: Link) -> list[str]:
+    """The lines for `ip -batch` that make such a device. device: one of ours."""
+    mtu = f" mtu {device.mtu}" if device.mtu else ""
+    if device.kind == VLAN_KIND:
+        made = f"link add link {device.parent} name {device.name}{mtu} type vlan id {device.number}"
+    else:
+        place = f"id {device.number} group {device.group} dev {device.parent}"
+        made = f"link add name {device.name}{mtu} type vxlan {place} ttl {VXLAN_TTL} dstport {VXLAN_PORT}"
+    return [made, f"link set dev {device.name} alias {device.alias}"]
+
+
+def at_boot(device: Link, bridge: str) -> list[str]:
+    """The lines that make it a port of the bridge when the host boots, whatever it is then."""
+    lines = [f"link set dev {device.name} master {bridge}", f"link set dev {device.parent or device.name} up"]
+    return lines + [f"link set dev {device.name} up"] * bool(device.parent)
+
+
+def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[str]:
+    """The lines that make it a port of the bridge, and let frames pass; none if it is so."""
+    there = links.get(uplink.device) if is_made(uplink, links) else None
+    phydev = links.get(uplink.phydev)
+    steps = []
+    mtu = _mtu(uplink, links)
+    if there is not None and uplink.made and there.mtu != mtu:
+        steps += [f"link set dev {uplink.device} mtu {mtu}"]
+    if there is None or there.bridge != bridge:
+        steps += [f"link set dev {uplink.device} master {bridge}"]
+    if phydev is None or not phydev.up:
+        steps += [f"link set dev {uplink.phydev} up"]
+    # In one line, kernels before 6.0 would set it up first.
+    if uplink.made and (there is None or not there.up):
+        steps += [f"link set dev {uplink.device} up"]
+    return steps
+
+
+def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
+    """The device as it is going to be."""
+    there = links.get(uplink.device, Link(uplink.device))
+    if not uplink.made:
+        return replace(there, up=True, bridge=bridge.name)
+    mark = bridge.mark
+    return Link(
+        uplink.device,
+        _KINDS[uplink.kind],
+        str(Mark(mark.catalog, mark.network)) if mark is not None else "",
+        up=True,
+        mtu=_mtu(uplink, links),
+        bridge=bridge.name,
+        parent=uplink.phydev,
+        number=uplink.number,
+        group=uplink.group,
+    )
+
+
+def former(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:
+    """The lines that end what joined the bridge before and is to do so no more."""
+    steps = []
+    port = bridge.mark.port if bridge is not None and bridge.mark is not None else ""
+    wanted = uplink.device if uplink is not None else ""
+    if bridge is not None and port and port != wanted and port in bridge.ports:
+        steps += [f"link set dev {port} nomaster"]
+    # Of hundreds of devices, each would be asked for its mark as often: its text is looked at first.
+    own = {name: link for name, link in links.items() if mark.network and mark.network in link.alias}
+    for name, link in marked_devices(own, mark.catalog).items():
+        if link.mark is not None and link.mark.network == mark.network and name != wanted:
+            steps += [f"link delete dev {name}"]
+    return steps
+
+
+def devices(network: str, catalog: str, links: Mapping[str, Link]) -> list[str]:
+    """The VLAN and VXLAN devices that were made for the network."""
+    found = marked_devices(links, catalog).items()
+    return [name for name, link in found if link.mark is not None and link.mark.network == network]
+
+
+def ports(bridge: Link, links: Mapping[str, Link]) -> list[str]:
+    """Of the bridge's ports those by which it is joined with other nodes'."""
+    mark = bridge.mark
+    return [] if mark is None else [p for p in bridge.ports if p == mark.port or _made_for(links.get(p), mark)]
+
+
+def _made_for(link: Link | None, mark: Mark) -> bool:
+    of = link.mark if link is not None and link.kind in KINDS else None
+    return of is not None and (of.catalog, of.network) == (mark.catalog, mark.network)
+
+
+def shown(device: Link) -> str:
+    """What a device of ours is, as a network shows its uplink."""
+    kind = next(name for name, kind in _KINDS.items() if kind == device.kind)
+    return str(Uplink(kind, device.parent, device.name, device.number))
+
+
+def view(bridge: Link, links: Mapping[str, Link]) -> dict[str, Any]:
+    """What joins the bridge now, for diffs; {} if nothing does."""
+    found: dict[str, Any] = {}
+    for name in ports(bridge, links):
+        link = links[name]
+        found[name] = {"up": link.up}
+        if link.number:
+            found[name].update(phydev=link.parent, vlan_id=link.number, mtu=link.mtu)
+    return found
+
+
+def expected(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]:
+    """The same once it is as it is to be."""
+    if uplink is None:
+        return {}
+    shown: dict[str, Any] = {"up": True}
+    if uplink.made:
+        shown.update(phydev=uplink.phydev, vlan_id=uplink.number, mtu=_mtu(uplink, links))
+    return {uplink.device: shown}
+
+
+def _mtu(uplink: Uplink, links: Mapping[str, Link]) -> int:
+    """What the device's MTU is to be. One that nobody gave stays, as long as it is enough."""
+    there = links.get(uplink.device) if is_made(uplink, links) else None
+    phydev = links.get(uplink.phydev)
+    room = (phydev.mtu if phydev is not None else 0) - uplink.cost
+    if uplink.mtu:
+        return uplink.mtu
+    return there.mtu if there is not None and there.mtu >= uplink.needed else room

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How daemons are found, and started by systemd; tests/integration/test_ovn.py has the real ones by their scripts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, MissingDependency, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.host import units
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import daemons
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.daemons import Daemons, listens, pid_of
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.places import Places
+
+
+def test_a_pid_file_counts_if_its_process_is_that_program(tmp_path):
+    name = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+    (tmp_path / "it.pid").write_text(f"{os.getpid()}\n")
+    assert pid_of(str(tmp_path), "it", name) == os.getpid()
+    assert pid_of(str(tmp_path), "it", "ovn-controller") == 0
+    assert pid_of(str(tmp_path), "none", name) == 0
+    (tmp_path / "it.pid").write_text("nonsense")
+    assert pid_of(str(tmp_path), "it", name) == 0
+
+
+def test_a_port_is_taken_while_something_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listens(port)
+    assert not listens(port)
+
+
+def test_units_are_used_for_the_directories_of_the_packages_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "RUNS", str(tmp_path))
+    assert Daemons(Places()).by_units
+    assert not Daemons(Places(ovn_run="/elsewhere")).by_units
+    monkeypatch.setattr(units, "RUNS", str(tmp_path / "none"))
+    assert not Daemons(Places()).by_units
+
+
+@pytest.fixture
+def systemd(programs, tmp_path, monkeypatch):
+    """A host with systemd; what systemctl was called with."""
+    monkeypatch.setattr(units, "RUNS", str(tmp_path))
+    monkeypatch.setattr(units, "PLACE", str(tmp_path / "units"))
+    monkeypatch.setattr(daemons, "_PROGRAMS", dict.fromkeys(daemons._PROGRAMS, "/bin/sh"))
+    monkeypatch.setattr(Daemons, "_wait", lambda *_arguments: None)
+    programs.script("systemctl", f'echo "$*" >> {tmp_path}/called')
+    return tmp_path / "called"
+
+
+def test_systemd_starts_and_stops_all_parts(systemd):
+    Daemons(Places()).start("central")
+    Daemons(Places()).stop("central")
+    assert systemd.read_text().splitlines() == [
+        "enable --now ovn-central",
+        "start ovn-northd ovn-ovsdb-server-nb ovn-ovsdb-server-sb ovn-central",
+        "disable --now ovn-central",
+        "stop ovn-northd ovn-ovsdb-server-nb ovn-ovsdb-server-sb ovn-central",
+    ]
+
+
+def test_a_restart_by_systemd_does_not_cut_traffic_either(systemd):
+    daemons.keep_drop_in()
+    assert daemons.drop_in() == daemons.drop_in_wanted()
+    assert "ExecStop=\nExecStop=/usr/share/ovn/scripts/ovn-ctl stop_controller --restart" in daemons.drop_in()
+    Daemons(Places()).restart_controller()
+    daemons.keep_drop_in()
+    daemons.remove_drop_in()
+    assert daemons.drop_in() == ""
+    assert systemd.read_text().splitlines() == ["daemon-reload", "restart ovn-controller", "daemon-reload"]
+
+
+def test_the_units_of_a_member_start_its_servers_with_the_rules_and_files(systemd, tmp_path):
+    options = {"northbound": ["--a=/k 1"], "southbound": ["--b=$2"], "northd": ["--c=ssl:192.0.2.1:6641"]}
+    wanted = daemons.central_drop_ins("our-catalog", options, "/guard.nft")
+    assert (
+        'ExecStart=/usr/share/ovn/scripts/ovn-ctl run_sb_ovsdb "--b=$$2" $OVN_CTL_OPTS\n'
+        in wanted["ovn-ovsdb-server-sb.service.d/nebula.conf"]
+    )
+    assert 'ExecStartPre=/usr/sbin/nft -f "/guard.nft"\nExecStart=\n' in wanted["ovn-northd.service.d/nebula.conf"]
+    daemons.keep_central_drop_ins(wanted)
+    daemons.keep_central_drop_ins(wanted)
+    assert daemons.found_central_drop_ins("our-catalog") == wanted
+    # A member of another catalog's is not ours.
+    assert daemons.found_central_drop_ins("their-catalog") == {}
+    daemons.remove_central_drop_ins("their-catalog")
+    side = Daemons(Places())
+    side.start_servers(["not used by units"])
+    side.start_northd([])
+    daemons.remove_central_drop_ins("our-catalog")
+    assert list((tmp_path / "units").iterdir()) == []
+    assert systemd.read_text().splitlines() == [
+        "daemon-reload",
+        "enable --now ovn-central",
+        "start ovn-northd ovn-ovsdb-server-nb ovn-ovsdb-server-sb ovn-central",
+        "restart ovn-northd",
+        "daemon-reload",
+    ]
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(daemons, "_PROGRAMS", {"central": "/none"})
+    with pytest.raises(MissingDependency, match="Install the package ovn-central"):
+        daemons.require_installed("central")
+
+
+def test_what_does_not_come_is_told():
+    with pytest.raises(TimedOut, match=r"it does not after 0\.01 s"):
+        daemons.until(lambda: False, "something", "it does not", "the log", 0.01)
+
+
+def test_the_main_address_is_told_or_asked_for(monkeypatch):
+    assert daemons.own_address_towards("127.0.0.2") == "127.0.0.1"
+    assert daemons.own_address_towards("no address") == ""
+    monkeypatch.setattr(daemons, "own_address_towards", lambda _address: "")
+    with pytest.raises(InvalidValue, match="nebula_ovn_address"):
+        daemons.main_address()
