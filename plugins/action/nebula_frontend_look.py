@@ -7,9 +7,15 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.looking import CATALOG, MACHINES, LookingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
+    CATALOG,
+    MACHINES,
+    OVN,
+    OVN_CENTRAL,
+    LookingAction,
+)
 
-LOOKS = {"catalog": CATALOG, "machines": MACHINES}
+LOOKS = {"catalog": CATALOG, "ovn_central": OVN_CENTRAL, "ovn": OVN, "machines": MACHINES}
 
 
 class ActionModule(LookingAction):

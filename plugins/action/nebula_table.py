@@ -21,7 +21,7 @@ NOTHING = "-"
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("title", "columns", "rows", "empty", "notes"))
+    _VALID_ARGS = frozenset(("title", "columns", "rows", "empty", "notes", "statistic", "statistics"))
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -35,15 +35,29 @@ class ActionModule(ActionBase):
         for index, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise AnsibleActionFail(f"nebula_table: rows[{index}]: it is a {type(row).__name__}. Give a dict")
+        further = self._task.args.get("statistics") or {}
+        if not isinstance(further, Mapping):
+            raise AnsibleActionFail(f"nebula_table: statistics: it is a {type(further).__name__}. Give a dict")
         lines = table(rows, columns) if rows else [str(self._task.args.get("empty") or "none")]
         title = self._task.args.get("title")
         text = ([f"\n{title}"] if title else [""]) + lines + [str(n) for n in self._task.args.get("notes") or []]
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)
+        name = self._task.args.get("statistic")
+        data = dict(further) | ({str(name): shown(rows, columns)} if name else {})
+        if data:
+            # The form in which ansible.builtin.set_stats hands them to Ansible.
+            result["ansible_stats"] = {"data": data, "per_host": False, "aggregate": False}
         # The table is the last task of a run, so Ansible has packed every module that the run needed.
         payloads.keep()
         return result
+
+
+def shown(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
+    """Return the rows with those of their keys that are columns: nothing that the table does not show."""
+    keys = [str(name).split("=", 1)[0] for name in columns]
+    return [{key: row[key] for key in keys if key in row} for row in rows]
 
 
 def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:

@@ -22,7 +22,12 @@ options:
     type: list
     elements: dict
     required: true
-positional: installs
+  until:
+    description: The step up to which this run was to go, as C(nebula_install_until) names it.
+    type: str
+    choices: [installed, converted, verified]
+    default: verified
+positional: installs, until
 """
 
 EXAMPLES = r"""
@@ -40,15 +45,17 @@ _value:
 
 import re
 
+from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import DUE_AFTER
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 AT_ITS_END = ("given up", "ready, and left as it is")
 
 
-def installer_problems(reports, installs):
+def installer_problems(reports, installs, until="verified"):
     problems = [str(text) for text in reports]
     for install in installs:
-        if install["due"] == "done" or install["step"] in AT_ITS_END or _is_named(install["name"], problems):
+        at_its_end = install["due"] in DUE_AFTER[until] or install["step"] in AT_ITS_END
+        if at_its_end or _is_named(install["name"], problems):
             continue
         why = f"install {install['name']}: it is not at its end: {install['step']}"
         problems.append(install.get("error") or f"{why}. No task said why: run it again with -vvv")

@@ -18,6 +18,7 @@ PACKAGES = {
     "libvirt": ("python3-libvirt", "python3-libvirt"),
     "libvirt_qemu": ("python3-libvirt", "python3-libvirt"),
     "pycdlib": ("python3-pycdlib", "python3-pycdlib"),
+    "ovs": ("python3-openvswitch", "python3-openvswitch"),
 }
 # Those that the distribution's packages install for; version managers' come first in PATH and have nothing.
 SYSTEM_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python", "/usr/local/bin/python3")
@@ -68,7 +69,15 @@ def _pycdlib() -> Any:
     return pycdlib
 
 
-_IMPORTS = {"libvirt": _libvirt, "libvirt_qemu": _libvirt_qemu, "pycdlib": _pycdlib}
+def _ovs() -> Any:
+    import ovs.jsonrpc
+    import ovs.poller
+    import ovs.stream
+
+    return ovs
+
+
+_IMPORTS = {"libvirt": _libvirt, "libvirt_qemu": _libvirt_qemu, "pycdlib": _pycdlib, "ovs": _ovs}
 
 
 def respawn_if_missing(module: Any, names: list[str]) -> None:

@@ -147,3 +147,7 @@ class TimedOut(NebulaError):
 
 class TrafficBlocked(NebulaError):
     """A firewall of the host drops what a network needs."""
+
+
+class NetworkDatabaseError(NebulaError):
+    """The database of a network engine can't be reached, or refuses what it was asked."""

@@ -35,12 +35,14 @@ PACKAGES_SECONDS = 60.0
 @dataclass(frozen=True)
 class Call:
     """What a module takes and does, as a file of calls/ has it. at_once: it is not asked first, because it only reads,
-    or because what it decides is what its caller wants."""
+    or because what it decides is what its caller wants. only_asked: it is not carried out, because where nothing is to
+    be done it would do nothing at all, and answer the same."""
 
     arguments: Mapping[str, Any]
     run: Callable[[Mapping[str, Any], bool], Result]
     libraries: Callable[[Mapping[str, Any]], list[str]] = lambda _params: []
     at_once: bool = False
+    only_asked: bool = False
 
 
 # A module's name, and what imports its file of calls/: only those that are asked for are imported.
@@ -110,7 +112,7 @@ def _ask(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list
     """Return the module's answer, its warnings, and whether it was carried out."""
     if not one.call.at_once:
         answer, warned = _carry_out(one, True, diff)
-        if check_mode or answer.get("failed") or answer["changed"]:
+        if check_mode or one.call.only_asked or answer.get("failed") or answer["changed"]:
             return answer, warned, False
     answer, warned = _carry_out(one, check_mode, diff)
     return answer, warned, not check_mode

@@ -257,12 +257,18 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
             else:
                 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import (
+                    Guarding,
+                )
 
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
                 report = functools.partial(progress.report, word=word)
                 rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
+                guarding = Guarding(plan, root)
+                guarding.begin()
                 outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
+                guarding.end(outcomes)
             result.items = items(plan, outcomes)
             result.payload["outcomes"] = to_plain(outcomes)
         if params["state"] == "audited" and driver is not None:

@@ -17,10 +17,13 @@ description:
 options:
   of:
     description:
-      - V(catalog) asks about packages, the front-end, the demo image, datastores, networks, images and templates.
+      - V(catalog) asks about packages, the front-end, the demo image, datastores, networks with their routers and
+        security groups, images and templates.
+      - V(ovn_central) asks the host that the task runs on about its part as OVN's central one.
+      - V(ovn) asks about certificates for OVN, and whether its northbound database has what the catalog has.
       - V(machines) asks about hosts, and decides about virtual machines.
     type: str
-    choices: [catalog, machines]
+    choices: [catalog, ovn_central, ovn, machines]
     required: true
   known:
     description: Variables that those tasks find set by earlier ones.

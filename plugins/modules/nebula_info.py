@@ -21,7 +21,8 @@ options:
         O(nebula.provision.nebula_deploy#module:state=audited).
     type: list
     elements: str
-    choices: [hosts, datastores, images, networks, leases, templates, vms, history, consistency]
+    choices:
+      [hosts, datastores, images, networks, security_groups, routers, leases, templates, vms, history, consistency]
     default: [hosts, images, networks, vms]
   vms:
     description: Names of virtual machines to return. Without it, all.
@@ -89,6 +90,20 @@ networks:
   description:
     - The virtual networks, with C(size), the number of their addresses, C(used), how many of them are leased or held,
       and C(held), how many are held.
+  returned: if gathered
+  type: list
+  elements: dict
+security_groups:
+  description: The security groups, with the keys that M(nebula.provision.nebula_security_group) returns.
+  returned: if gathered
+  type: list
+  elements: dict
+routers:
+  description:
+    - The routers, with the keys that M(nebula.provision.nebula_router) returns. Interfaces and gateway also have
+      C(network), and floating addresses C(internal_ip), the machine's own address, empty where there is no machine.
+    - C(addresses) has all of its addresses in one list, with C(router), C(what), C(network), C(ip), C(vm) and
+      C(internal_ip).
   returned: if gathered
   type: list
   elements: dict

@@ -56,6 +56,14 @@ options:
     description: What M(nebula.provision.nebula_verify) returned as C(vms), of all nodes.
     type: list
     elements: dict
+  until:
+    description:
+      - How far this run goes. What comes after V(installed), where the disk is a DATABLOCK, or V(converted), where it
+        is an OS image that was not tried, is not due in it.
+    type: str
+    choices: [installed, converted, verified]
+    default: verified
+    version_added: 0.2.0
   _local:
     description: What the action plugin saw of ISOs on the control node, as JSON text. Not for use in tasks.
     type: json
@@ -141,7 +149,7 @@ from ansible_collections.nebula.provision.plugins.module_utils import compiled  
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.install import steps
+from ansible_collections.nebula.provision.plugins.module_utils.install import next_step, steps
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.install import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
@@ -164,6 +172,7 @@ def run(params, check_mode):
         waited=params["waited"] or [],
         verified=params["verified"] or [],
         now=int(time.time()),
+        until=params["until"],
     )
     with closing(open_engine(params, check_mode)) as engine:
         outcome = steps.run(engine, params["state"], items, settings)
@@ -174,7 +183,7 @@ def run(params, check_mode):
         [*(refused if reported else ()), *outcome.items(reported)],
         {
             "installs": [row(work) for work in works],
-            "going": [work.name for work in works if goes_on(work)],
+            "going": [work.name for work in works if goes_on(work, settings)],
             "isos": outcome.isos,
             "vms": outcome.vms,
             "waits": outcome.waits,
@@ -196,6 +205,7 @@ def main():
             observed={"type": "list", "elements": "dict"},
             waited={"type": "list", "elements": "dict"},
             verified={"type": "list", "elements": "dict"},
+            until={"type": "str", "choices": [*next_step.DUE_AFTER], "default": "verified"},
             # From the action plugin: where ISOs are on the control node, and what they are.
             _local={"type": "json"},
             **ENGINE,

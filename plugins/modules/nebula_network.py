@@ -20,16 +20,106 @@ options:
     type: str
   vn_mad:
     description:
-      - The driver. V(bridge) has a bridge of its own on each node, made by M(nebula.provision.nebula_node_network);
-        V(dummy) uses a bridge that the node has already, as it is.
+      - The driver. With V(bridge), V(802.1Q) and V(vxlan), M(nebula.provision.nebula_node_network) makes a bridge for
+        the network on each node. V(dummy) uses a bridge that the node has already, as it is.
+      - O(phydev) joins the bridges of a network on several nodes. With V(bridge) they are otherwise separate. V(802.1Q)
+        puts the network's frames on O(phydev) into a VLAN, and V(vxlan) into a VXLAN tunnel, with O(vlan_id).
+      - V(ovn) is a network of OVN, which role P(nebula.provision.ovn#role) sets up and M(nebula.provision.nebula_ovn)
+        tells of it. It spans all nodes, may have the same addresses as another one, and
+        M(nebula.provision.nebula_router) connects it with others.
+      - V(ovswitch) makes a bridge of Open vSwitch on each node. Several networks may have one bridge, told apart by
+        O(vlan_id), and a machine may be in several VLANs by O(vlan_tagged_id). O(phydev) joins the bridges of the
+        nodes.
       - A new network gets V(bridge). It can't be changed while addresses are leased.
     type: str
-    choices: [bridge, dummy]
+    choices: [bridge, dummy, 802.1Q, vxlan, ovn, ovswitch]
   bridge:
     description:
-      - Name of the bridge on the nodes, up to 15 characters. A new network with driver V(bridge) gets V(onebr<id>).
+      - Name of the bridge on the nodes, up to 15 characters. A new network with driver V(bridge) gets V(onebr<id>). One
+        with V(ovswitch) gets the bridge that has its O(phydev) already, if there is one.
       - It can't be changed while addresses are leased.
     type: str
+  phydev:
+    description:
+      - Name of the interface of the nodes that leads to the other nodes, the same on all of them.
+      - With V(bridge) and V(ovswitch) it becomes a port of the bridge. It must have no addresses of the node then, and
+        not carry the connection by which Ansible works. With V(802.1Q) and V(vxlan) it stays as it is.
+    type: str
+    version_added: 0.2.0
+  phydev_forced:
+    description:
+      - Whether O(phydev) may be the interface that has a node's own addresses, also the one by which Ansible comes.
+        With O(vn_mad=bridge) its addresses and routes move to the bridge then. Before anything is changed, a program on
+        the node is started that puts all of it back after 60 seconds. It ends only when the run has connected to the
+        node anew.
+      - The machines of the network reach the node as all do that are on its physical network, so O(node_access) has to
+        be V(all).
+    type: bool
+    version_added: 0.2.0
+  vlan_id:
+    description:
+      - VLAN id, 1 to 4094, with V(802.1Q) and V(ovswitch). VXLAN network identifier, 1 to 16777215, with
+        O(vn_mad=vxlan).
+      - A new network without it gets a free one of O(vlan_ids), and keeps it. No two networks have the same on one
+        O(phydev), and with V(ovswitch) on one bridge.
+      - A network with V(ovswitch) that has neither this nor O(vlan_ids) is the one whose frames have no tag on its
+        bridge. With V(ovswitch) it can't be changed while addresses are leased.
+    type: int
+    version_added: 0.2.0
+  vlan_ids:
+    description:
+      - Range from which O(vlan_id) is chosen where it is not given, as V(100-199).
+      - By default 2 to the last that there is.
+    type: str
+    version_added: 0.2.0
+  vlan_tagged_id:
+    description:
+      - With O(vn_mad=ovswitch), VLANs whose frames its machines send and get with their tag (a trunk), as
+        V(10,20,100-199). Frames without a tag are in the network itself. A NIC may have C(VLAN_TAGGED_ID) of its own,
+        which goes before this.
+      - It can't be changed while addresses are leased.
+    type: str
+    version_added: 0.2.0
+  mtu:
+    description:
+      - MTU in bytes of the VLAN or VXLAN device, and with it of the bridge. By default all that O(phydev) leaves, which
+        is its own MTU, and for V(vxlan) 50 less.
+      - A node whose O(phydev) can't carry O(mtu), or else O(guest_mtu), is an error there.
+    type: int
+    version_added: 0.2.0
+  physical_network:
+    description:
+      - With O(vn_mad=ovn), the name that the nodes' bridge mappings have for what is outside
+        (C(nebula_ovn_bridge_mappings)), which makes it an external network. O(vlan_id) is its tag there, if it has one.
+      - It has no DHCP unless O(dhcp) says so.
+    type: str
+    version_added: 0.2.0
+  dhcp:
+    description:
+      - With O(vn_mad=ovn), whether OVN answers machines that ask for their address by DHCP, with exactly the one that
+        they lease. It does if nothing is said, but not in an external network.
+    type: bool
+    version_added: 0.2.0
+  security_groups:
+    description:
+      - Names or ids of the security groups (M(nebula.provision.nebula_security_group)) that its machines have, besides
+        those that their NICs name. Group 0, if nothing is said, which lets everything through.
+      - OVN acts on them, and for networks on Linux bridges the nodes do. It is an error with O(vn_mad=ovswitch).
+    type: list
+    elements: str
+    version_added: 0.2.0
+  filter_mac_spoofing:
+    description:
+      - Whether what a machine sends has to carry the MAC address of its lease. It has to if nothing is said, but not in
+        a network without O(vn_mad=ovn) that is older than this option there. It is an error with O(vn_mad=ovswitch).
+    type: bool
+    version_added: 0.2.0
+  filter_ip_spoofing:
+    description:
+      - Whether what a machine sends has to carry the addresses of its lease, and is neither an answer of a DHCP server
+        nor a router advertisement. The same is so if nothing is said as for O(filter_mac_spoofing).
+    type: bool
+    version_added: 0.2.0
   network_address:
     description: The network's own IPv4 address. It may carry the prefix length, as in V(10.66.0.0/24).
     type: str
@@ -66,8 +156,8 @@ options:
     version_added: 0.2.0
   one_node:
     description:
-      - Whether all machines of the network are to be on the same node. The bridges that V(bridge) makes on several
-        nodes are not connected with each other.
+      - Whether all machines of the network are to be on the same node. Without O(phydev), the bridges that a network
+        has on several nodes are not connected with each other.
       - If V(false), machines on more than one node are a warning of each run of M(nebula.provision.nebula_vm).
       - A new network gets V(false).
     type: bool
@@ -81,7 +171,10 @@ options:
     type: list
     elements: str
   guest_mtu:
-    description: MTU in bytes, for the interfaces of machines.
+    description:
+      - MTU in bytes, for the interfaces of machines.
+      - A network with O(vn_mad=vxlan) gets O(mtu) where that is given, and otherwise 1450, which fits through an
+        O(phydev) of 1500.
     type: int
   metric:
     description: Metric of the route over O(gateway), for machines.
@@ -104,15 +197,25 @@ options:
         description: Number of an existing range.
         type: int
       type:
-        description: Which addresses a lease has. V(ETHER) has the MAC address only. A new range is V(IP4).
+        description:
+          - Which addresses a lease has. V(ETHER) has the MAC address only. A new range is V(IP4).
+          - The IPv6 address of V(IP6) and V(IP4_6) follows from a prefix and the MAC address, as a machine makes it for
+            itself. That of V(IP6_STATIC) and V(IP4_6_STATIC) is counted from O(address_ranges[].ip6).
         type: str
-        choices: [IP4, IP6, IP4_6, ETHER]
+        choices: [IP4, IP6, IP4_6, ETHER, IP6_STATIC, IP4_6_STATIC]
       ip:
         description: First IPv4 address. The MAC addresses follow from it, V(02:00) and then its four bytes.
         type: str
       size:
-        description: Number of addresses.
+        description:
+          - Number of addresses. At most 16777216, and 4294967296 of a new V(IP6_STATIC) range, as many as there are MAC
+            addresses with one prefix of two bytes.
+          - An V(IP6_STATIC) range without it goes up to the end of its network, or has 16777216 addresses.
         type: int
+      end:
+        description: Last IPv4 address, in place of O(address_ranges[].size), or last IPv6 address of a static range.
+        type: str
+        version_added: 0.2.0
       mac:
         description:
           - First MAC address. By default made from O(address_ranges[].ip), or random with prefix V(02:00) where there
@@ -124,6 +227,14 @@ options:
       ula_prefix:
         description: IPv6 prefix of 64 bits for local addresses, as V(fd00::).
         type: str
+      ip6:
+        description: First IPv6 address of a range with static ones, as V(2001:db8::10).
+        type: str
+        version_added: 0.2.0
+      prefix_length:
+        description: Length of the prefix of the network that O(address_ranges[].ip6) is in, mostly 64.
+        type: int
+        version_added: 0.2.0
       attributes:
         description: Attributes for machines with an address of this range; they go before those of the network.
         type: dict
@@ -132,6 +243,14 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  reserved:
+    description:
+      - Addresses that no machine and no router gets, as V(10.66.0.20), V(10.66.0.30-10.66.0.39) or V(2001:db8::20). At
+        most 4096 in one of them.
+      - The list is the whole of it. What is taken out of it may be leased again. One that is leased is an error.
+    type: list
+    elements: str
+    version_added: 0.2.0
   attributes:
     description:
       - Further attributes, OpenNebula's or your own. Names are upper-cased.
@@ -168,6 +287,21 @@ options:
         since stays, and so does what machines lease of. Either is a warning.
     type: list
     elements: dict
+    version_added: 0.2.0
+  with_security_groups:
+    description:
+      - Security groups that belong with the networks, as
+        O(nebula.provision.nebula_security_group#module:security_groups) has them. All are made in one transaction, so
+        that networks may name groups, and their rules networks.
+    type: list
+    elements: raw
+    default: []
+    version_added: 0.2.0
+  with_routers:
+    description: Routers of the networks, as O(nebula.provision.nebula_router#module:routers) has them.
+    type: list
+    elements: raw
+    default: []
     version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
@@ -270,6 +404,8 @@ networks:
         mac: {description: First MAC address., type: str, sample: "02:00:0a:42:00:0a"}
         global_prefix: {description: IPv6 prefix., type: str}
         ula_prefix: {description: IPv6 prefix for local addresses., type: str}
+        ip6: {description: First IPv6 address of a static range., type: str}
+        prefix_length: {description: Length of the prefix of a static range., type: int}
         size: {description: Number of addresses., type: int}
         used: {description: Number of addresses that are leased., type: int}
         attributes: {description: Attributes of the range., type: dict}
@@ -277,6 +413,17 @@ networks:
       description: All other attributes, by upper-case name.
       type: dict
       sample: {NETWORK_ADDRESS: 10.66.0.0, NETWORK_MASK: 255.255.255.0, GATEWAY: 10.66.0.1}
+security_groups:
+  description:
+    - Those of O(with_security_groups) that exist, with the keys that M(nebula.provision.nebula_security_group) returns.
+  returned: if no network is to be undone
+  type: list
+  elements: dict
+routers:
+  description: Those of O(with_routers) that exist, with the keys that M(nebula.provision.nebula_router) returns.
+  returned: if no network is to be undone
+  type: list
+  elements: dict
 earlier:
   description:
     - The networks that were changed, by name, each as it was before. Null for new ones. It is for O(undo).
@@ -289,6 +436,13 @@ as_of:
       O(nebula.provision.nebula_node_network#module:as_of).
   returned: always
   type: float
+guards:
+  description:
+    - By host, what is filtered of the NICs of its virtual machines in networks on Linux bridges, for
+      O(nebula.provision.nebula_node_network#module:guards).
+  returned: always
+  type: dict
+  version_added: 0.2.0
 known:
   description: UUIDs of all networks of the catalog, for M(nebula.provision.nebula_node_network).
   returned: always

@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Makes on this node what the virtual networks with driver V(bridge) need, which are the bridge and, where the network
     asks for it, the gateway's address on the bridge, masquerading by nftables, and IPv4 forwarding.
+  - Networks with driver V(ovswitch) have a bridge of Open vSwitch with the catalog's UUID in C(external_ids), which
+    several networks may have together. Nothing else in Open vSwitch is changed. The host's own port of it stays down.
   - Before the bridge comes up, the kernel is told to take nothing for its own from what machines send on it (no IPv6,
     no router advertisements, no redirects), and to answer for the bridge's own address alone.
   - Without the gateway's address on its bridge no packet passes between machines and node. With it, nftables rules drop
@@ -34,7 +36,7 @@ description:
 options:
   networks:
     description:
-      - Networks, as M(nebula.provision.nebula_network) returns them. Those with another driver than V(bridge) are
+      - Networks, as M(nebula.provision.nebula_network) returns them. Those with driver V(dummy) or V(ovn) are
         passed over; those in state C(DONE) are removed.
       - With O(state=absent), none means all that carry the mark of O(catalog).
     type: list
@@ -63,6 +65,14 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  guards:
+    description:
+      - What is filtered of the NICs of this host's virtual machines, as
+        RV(nebula.provision.nebula_network#module:guards) has it for the host, or empty if that has nothing for it.
+        What is there and was decided later than O(as_of) stays.
+      - Without it, nothing of this is changed.
+    type: str
+    version_added: 0.2.0
   ignore_forward_drop:
     description:
       - Whether to go on where a firewall of the host drops what machines of a network send, with a warning. For those
@@ -71,10 +81,18 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  moved:
+    description:
+      - Bridges to which addresses of the host were moved, as RV(moved) names them.
+    type: list
+    elements: str
+    version_added: 0.2.0
   state:
-    description: V(absent) removes the networks. A bridge to which interfaces are still attached is an error.
+    description:
+      - V(absent) removes the networks. A bridge to which interfaces are still attached is an error.
+      - V(kept) gives the second word for O(moved). The task itself does so by a new connection, where it has moved any.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, kept]
     default: present
 extends_documentation_fragment:
   - nebula.provision.engine.root
@@ -131,6 +149,15 @@ refused:
   description:
     - Names of the networks that can't be as O(networks) says on this host. RV(errors) says why. The others were done;
       of these, what was there is as it was.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
+moved:
+  description:
+    - Bridges to which addresses and routes of the host were moved, as C(phydev_forced) of their networks says. The host
+      puts them back after 60 seconds, unless this module runs with O(state=kept) by then.
+    - Empty once that is done.
   returned: always
   type: list
   elements: str

@@ -35,6 +35,17 @@ options:
     type: list
     elements: str
     default: []
+  statistic:
+    description:
+      - Name of a custom statistic of the run, as M(ansible.builtin.set_stats) sets it, that gets the rows with the keys
+        of O(columns). AWX shows it as an artifact of the job, and gives it to the next nodes of a workflow.
+    type: str
+    version_added: 0.2.0
+  statistics:
+    description: Further custom statistics, by their names.
+    type: dict
+    default: {}
+    version_added: 0.2.0
 attributes:
   check_mode:
     description: Can run in check mode. It changes nothing in any case.
@@ -56,6 +67,7 @@ EXAMPLES = r"""
     title: Virtual machines
     columns: [id, name, state, ip, console=CONSOLE LOG]
     rows: "{{ info.vms }}"
+    statistic: nebula_stats_vms
 """
 
 RETURN = r"""

@@ -64,14 +64,14 @@ def read(
         # Files of variables beside a playbook are not wanted: all that counts is in the inventory.
         program = [sys.executable, "-m", "ansible", "adhoc", name, "-i", str(inventory), "--playbook-dir", directory]
         program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
-        done = _run(program, timeout)
+        done = _run(program, _environment(directory), timeout)
     return _answer(done)
 
 
-def _run(program: Sequence[str], timeout: int) -> subprocess.CompletedProcess[str]:
+def _run(program: Sequence[str], environment: Mapping[str, str], timeout: int) -> subprocess.CompletedProcess[str]:
     with subprocess.Popen(
         program,
-        env=_environment(),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -111,11 +111,21 @@ def _untemplated(value: Any) -> str:
     return f"!unsafe {json.dumps(str(value))}"
 
 
-def _environment() -> dict[str, str]:
+def _environment(directory: str) -> dict[str, str]:
+    """Return the environment of the call. directory: its own, which is gone afterwards."""
     own = {key: value for key, value in os.environ.items() if key not in _UNSET}
+    # Ansible would put ssh's sockets into the home directory, and an execution environment's may be read-only. Where it
+    # is not, they stay there, so that the next call finds a connection that is still open.
+    if not _can_be_made(Path("~/.ansible/cp").expanduser()):
+        own.setdefault("ANSIBLE_SSH_CONTROL_PATH_DIR", directory)
     # Where this Ansible looks for collections may have been told to it by an option or a file of its own.
     paths = os.pathsep.join(map(str, constants.config.get_config_value("COLLECTIONS_PATHS")))
     return {**own, **_SET, "ANSIBLE_COLLECTIONS_PATH": paths}
+
+
+def _can_be_made(directory: Path) -> bool:
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -13,13 +13,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible.errors import AnsibleLookupError
+
 # Only these words of a message are shown: they are names, and never values.
 _UNDEFINED = re.compile(r"'(\w{1,60})' is undefined|has no attribute '(\w{1,60})'")
 _VAULT = re.compile(r"vault|decrypt", re.IGNORECASE)
 
 
+class HarmlessLookupError(AnsibleLookupError):
+    """The error of a lookup of this collection, whose text may be shown: it holds no value that could be a secret."""
+
+
 def why_not(error: BaseException) -> str:
     """Return why a template cannot be filled in; of Ansible's message only names are taken over."""
+    for each in _chain(error):
+        if isinstance(each, HarmlessLookupError):
+            return str(each)
     text = str(getattr(error, "message", "") or error)
     found = list(_UNDEFINED.finditer(text))
     if found:
@@ -28,6 +37,15 @@ def why_not(error: BaseException) -> str:
     if _VAULT.search(text):
         return "it can't be decrypted: give the vault's password"
     return f"a template in it can't be filled in ({type(error).__name__})"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and those that it came from. Ansible wraps errors of lookups, each version in its own way."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = getattr(error, "orig_exc", None) or error.__cause__ or error.__context__
 
 
 def faults(value: Any, where: str, fill_in: Callable[[Any], Any]) -> Iterator[str]:

@@ -10,7 +10,10 @@ from typing import Any
 from ..looking import OPTIONS, Call, Calls
 
 ARGUMENTS: dict[str, Any] = {
-    "argument_spec": {"of": {"type": "str", "choices": ["catalog", "machines"], "required": True}, **OPTIONS}
+    "argument_spec": {
+        "of": {"type": "str", "choices": ["catalog", "ovn_central", "ovn", "machines"], "required": True},
+        **OPTIONS,
+    }
 }
 
 
@@ -50,6 +53,18 @@ def _template() -> Call:
     return Call(template.ARGUMENTS, template.run)
 
 
+def _ovn_central() -> Call:
+    from . import ovn_central
+
+    return Call(ovn_central.ARGUMENTS, ovn_central.foreseen, only_asked=True)
+
+
+def _ovn() -> Call:
+    from . import ovn
+
+    return Call(ovn.ARGUMENTS, ovn.run, lambda _params: ["ovs"], only_asked=True)
+
+
 def _host() -> Call:
     from . import host
 
@@ -70,6 +85,8 @@ CALLS: Calls = {
     "nebula_network": _network,
     "nebula_image": _image,
     "nebula_template": _template,
+    "nebula_ovn_central": _ovn_central,
+    "nebula_ovn": _ovn,
     "nebula_host": _host,
     "nebula_vm": _vm,
 }

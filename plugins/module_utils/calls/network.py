@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any, Callable
 
 from ..arguments import ENGINE, items_of
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..errors import InvalidValue
+from ..model.guard import packed
 from ..model.reader import typed
 from ..model.specification import argument_spec
 from ..model.specifications.network import KEYS
+from ..model.specifications.router import KEYS as ROUTER_KEYS
+from ..model.specifications.security_group import KEYS as GROUP_KEYS
+from ..reconcile import routers, security_groups
 from ..reconcile.networks import apply_all, undo_all
 from ..runner import closing
 from ..sync import Item, Result
@@ -25,6 +31,8 @@ ARGUMENTS: dict[str, Any] = {
         argument_spec(KEYS),
         networks={"type": "list", "elements": "raw"},
         undo={"type": "list", "elements": "dict"},
+        with_security_groups={"type": "list", "elements": "raw", "default": []},
+        with_routers={"type": "list", "elements": "raw", "default": []},
         **ENGINE,
     ),
     "required_one_of": [("name", "template", "networks", "undo")],
@@ -52,10 +60,65 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             items.append(item if params["networks"] is None else checked(item))
         except InvalidValue as error:
             refused.append(Item(str(item.get("name") or "?"), error=error, changed=False))
-    result = answered(params, check_mode, lambda engine: apply_all(engine, items, check_mode), refused)
+    beside = Beside.of(params)
+    result = answered(params, check_mode, lambda engine: beside.around(engine, items, check_mode), refused)
+    result.payload.update(beside.views(check_mode))
     if params["networks"] is None and result.payload["networks"]:
         result.payload["network"] = result.payload["networks"][0]
     return result
+
+
+@dataclass
+class Beside:
+    """What belongs with the networks of the list, and is made in the same transaction: groups may name networks, and
+    networks groups; routers and groups keep networks that are to go, and networks groups that are."""
+
+    groups: Sequence[Mapping[str, Any]]
+    routers: Sequence[Mapping[str, Any]]
+    refused: Sequence[Item]
+    done: dict[str, list[Item]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Beside:
+        given = {"security_groups": params["with_security_groups"], "routers": params["with_routers"]}
+        groups, wrong = items_of(given, "security_groups", GROUP_KEYS, "security group", once=True)
+        routers, wrong_routers = items_of(given, "routers", ROUTER_KEYS, "router", once=True)
+        return cls(groups, routers, [*wrong, *wrong_routers])
+
+    def around(
+        self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+    ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+        new = security_groups.begin(engine, self.groups)
+        later = routers.networks_in_use(engine) | security_groups.networks_in_use(engine)
+        gone = [each for each in items if each.get("state") == "absent" and each.get("name") in later]
+        done, views, warnings = apply_all(engine, [each for each in items if each not in gone], check_mode)
+        unwanted = [each for each in self.groups if each.get("state") == "absent"]
+        stay = [each for each in self.groups if each not in unwanted]
+        self.done["security_groups"] = [security_groups.apply(engine, each, new) for each in stay]
+        self.done["routers"] = [routers.apply(engine, each, check_mode) for each in self.routers]
+        with security_groups.without_rules(engine, unwanted):
+            if gone:
+                more, more_views, more_warnings = apply_all(engine, gone, check_mode)
+                done, views, warnings = [*done, *more], [*views, *more_views], [*warnings, *more_warnings]
+            self.done["security_groups"] += [security_groups.apply(engine, each) for each in unwanted]
+        beside = [
+            replace(item, name=f"{kind} {item.name}")
+            for kind, name in (("security group", "security_groups"), ("router", "routers"))
+            for item in self.done[name]
+        ]
+        return [*self.refused, *done, *beside], views, warnings
+
+    def views(self, check_mode: bool) -> dict[str, Any]:
+        """Of check mode without ids of what would be created: they mean nothing."""
+        found: dict[str, Any] = {}
+        for kind, items in self.done.items():
+            there = [item for item in items if item.after is not None and item.error is None]
+            if check_mode:
+                for item in there:
+                    if item.before is None and item.after is not None:
+                        item.after = {**item.after, "id": None, "uuid": None}
+            found[kind] = [item.after for item in there]
+        return found
 
 
 def answered(
@@ -71,7 +134,9 @@ def answered(
             known = [network.uuid for network in engine.networks.pool()]
             # The time is read within the transaction: of two runs, the one with the newer data has the later time.
             as_of = time.time()
+            filtered = engine.networks.guards()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
+        payload["guards"] = {host: packed(each) for host, each in filtered.items()}
     there = [item for item in done if item.error is None and item.after is not None]
     payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
     return Result(items=[*refused, *done], payload=payload, warnings=warnings)

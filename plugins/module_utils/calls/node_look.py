@@ -18,6 +18,12 @@ def _node() -> Call:
     return Call(node.ARGUMENTS, node.run, node.libraries)
 
 
+def _ovn_host() -> Call:
+    from . import ovn_host
+
+    return Call(ovn_host.ARGUMENTS, ovn_host.run, only_asked=True)
+
+
 def _node_network() -> Call:
     from . import node_network
 
@@ -31,4 +37,9 @@ def _deploy() -> Call:
     return Call(deploy.ARGUMENTS, deploy.run, deploy.libraries, at_once=True)
 
 
-CALLS: Calls = {"nebula_node": _node, "nebula_node_network": _node_network, "nebula_deploy": _deploy}
+CALLS: Calls = {
+    "nebula_node": _node,
+    "nebula_ovn_host": _ovn_host,
+    "nebula_node_network": _node_network,
+    "nebula_deploy": _deploy,
+}

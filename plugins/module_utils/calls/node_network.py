@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from ..arguments import ENGINE
+from ..errors import NebulaError
 from ..host import node as node_file
+from ..model.guard import Guard, unpacked
 from ..model.network import Network, from_item
+from ..network import guards, moves
 from ..network.boot import Boot
 from ..network.bridge import Done, Node
 from ..sync import Item, Result
@@ -21,12 +25,14 @@ ARGUMENTS: dict[str, Any] = {
         catalog={"type": "str", "required": True},
         known={"type": "list", "elements": "str"},
         as_of={"type": "float"},
+        guards={"type": "str"},
         node={"type": "bool", "default": False},
         ignore_forward_drop={"type": "bool", "default": False},
-        state={"type": "str", "default": "present", "choices": ["present", "absent"]},
+        moved={"type": "list", "elements": "str"},
+        state={"type": "str", "default": "present", "choices": ["present", "absent", "kept"]},
         **ENGINE,
     ),
-    "required_if": [("state", "present", ("networks",))],
+    "required_if": [("state", "present", ("networks",)), ("state", "kept", ("moved",))],
 }
 
 
@@ -36,7 +42,10 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
+    if params["state"] == "kept":
+        return kept(params, check_mode)
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
+    filtered = None if params["guards"] is None else unpacked(params["guards"])
     node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])
     absent = params["state"] == "absent"
     if params["node"] and not absent and not check_mode:
@@ -47,20 +56,68 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     done = node.remove(networks) if absent else node.ensure(networks or [], known)
     if node.act and as_of and any(item.before is None and item.after is not None for item in done):
         node_file.networks_made(params["root"], as_of)
+    filtering = _filtering(params, node, filtered)
     boot = Boot(params["root"], params["catalog"])
     if absent and not node.left():
         before, after = boot.remove(node.act)
     else:
-        forecast = not node.act and any(item.before != item.after for item in done)
+        forecast = not node.act and (bool(filtering) or any(item.before != item.after for item in done))
         before, after = boot.keep(node.act, forecast)
     return Result(
         items=[
             *(Item(f"{item.network}: {item.bridge}", item.before, item.after, item.error) for item in done),
+            *filtering,
             *([Item("boot", before, after)] if before != after else []),
         ],
-        payload={"links": [shown(item) for item in done], "refused": refused(networks or [], done)},
+        payload={
+            "links": [shown(item) for item in done],
+            "refused": refused(networks or [], done),
+            "moved": node.moved,
+        },
         warnings=list(dict.fromkeys(node.warnings)),
     )
+
+
+def _filtering(params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]]) -> list[Item]:
+    """Bring what is filtered of machines' NICs to what the catalog says; all of it goes with the last network."""
+    catalog, absent = params["catalog"], params["state"] == "absent"
+    if not catalog or (filtered is None and not absent):
+        return []
+    wanted = [] if absent or filtered is None else filtered
+    table = guards.found(catalog, needed=bool(wanted) and node.act)
+    if absent and (node.left() or not node.are_gone(table.ports)):
+        return []
+    as_of = table.as_of if absent else params["as_of"] or time.time()
+    before, after = guards.differing(wanted, table)
+    if before == after:
+        return []
+    if table.as_of > as_of:
+        node.warnings.append(
+            "what is filtered of machines' NICs stays as it is on this host, since another run decided it later: run "
+            f"again. If the front-end's clock was set back: nft delete table {guards.FAMILY} {table.name}"
+        )
+        return []
+    if node.act:
+        guards.ensure(wanted, table, as_of)
+    return [Item("filters of NICs", before or None, after or None)]
+
+
+def kept(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """By a connection that came after addresses of the host had moved to these bridges."""
+    items = []
+    for bridge in [] if check_mode else params["moved"]:
+        try:
+            moves.keep(bridge)
+        except NebulaError as error:
+            items.append(Item(bridge, error=error, changed=False))
+    if items:
+        # What was put back is not to be made when the host boots.
+        boot = Boot(params["root"], params["catalog"])
+        if Node(params["catalog"], act=True).left():
+            boot.keep(True)
+        else:
+            boot.remove(True)
+    return Result(items=items, payload={"moved": []})
 
 
 def refused(networks: Sequence[Network], done: Sequence[Done]) -> list[str]:

@@ -53,7 +53,7 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
         off = work.machine is not None and work.machine.reached and work.machine.seen in ("POWEROFF", "")
         outcome.vms += ends(work, hard=off or heard)
     elif work.step in (next_step.CONVERT, next_step.VERIFY):
-        work.changed = True
+        work.changed = not settings.is_far_enough(work.step)
     elif work.step == next_step.DONE:
         # What a run left that was killed.
         work.changed = _has_left(engine, work, spec)

@@ -34,6 +34,9 @@ CONVERT = "convert"
 VERIFY = "verify"
 DONE = "done"
 
+# How far a run goes, and what may be due when it is there.
+DUE_AFTER = {"installed": (CONVERT, VERIFY, DONE), "converted": (VERIFY, DONE), "verified": (DONE,)}
+
 # Ends of an installation.
 POWEROFF, REBOOT, PATTERN, MANUAL = "poweroff", "reboot", "pattern", "manual"
 ENDS = (POWEROFF, REBOOT, PATTERN, MANUAL)

@@ -42,7 +42,7 @@ WORDS = {
 class Settings:
     """Of one call. root: of the catalog. answers: the rendered files by installation, or {error: why not}. local: where
     ISOs are on the control node. waited: what nodes heard, as nebula_install_wait returns it. verified: what role
-    verify heard."""
+    verify heard. until: how far this run goes."""
 
     check_mode: bool = False
     root: str = ""
@@ -52,6 +52,10 @@ class Settings:
     waited: Sequence[Mapping[str, Any]] = ()
     verified: Sequence[Mapping[str, Any]] = ()
     now: int = 0
+    until: str = "verified"
+
+    def is_far_enough(self, step: str) -> bool:
+        return step in next_step.DUE_AFTER[self.until]
 
 
 @dataclass
@@ -128,11 +132,11 @@ def row(work: Work) -> dict[str, Any]:
     }
 
 
-def goes_on(work: Work) -> bool:
-    """Whether something is due for it that can be done."""
+def goes_on(work: Work, settings: Settings) -> bool:
+    """Whether something is due for it that can be done, and that this run is to do."""
     if work.error is not None or work.spec is None:
         return False
-    return work.changed or (work.spec.state != "absent" and work.step != next_step.DONE)
+    return work.changed or (work.spec.state != "absent" and not settings.is_far_enough(work.step))
 
 
 def is_there(work: Work) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NebulaError
+from ..model import trunks
 from ..model.audit import (
     DIFFERENCE,
     UNFINISHED,
@@ -18,19 +19,23 @@ from ..model.audit import (
     Inventory,
     Ledger,
     LedgerVm,
+    SwitchBridge,
     VmDirectory,
     VmFile,
 )
 from ..model.disk import Disk
 from ..model.installed import MARK, starts_with_host
-from ..model.network import OWN_BRIDGES, Network
+from ..model.network import Network
+from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ..model.operations import comes_from
 from ..model.plain import to_plain
 from ..model.plan import Observed
 from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, is_past, name_of
-from ..network import settings
+from ..model.uplink import uplink as uplink_of
+from ..network import guards, settings
 from ..network.bridge import Wanted
+from ..network.switches import SwitchPort, port_of
 
 MIB = 1024 * 1024
 SITE = "Run playbook nebula.provision.site again"
@@ -71,7 +76,7 @@ def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
         for node in observed
         for bridge in (node.inventory.others if node.inventory is not None else ())
         for network in ledger.networks
-        if network.vn_mad != OWN_BRIDGES and network.bridge == bridge.name
+        if network.vn_mad not in WITH_BRIDGE and network.bridge == bridge.name
         for text in settings.doubts(network.name, bridge.name, bridge.settings)
     ]
 
@@ -113,6 +118,7 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
     yield from _domains(ledger, host, seen, here)
     yield from _directories(ledger, host, seen, here)
     yield from _attachments(ledger, host, seen)
+    yield from _filters(ledger, host, seen)
     yield from _networks(ledger, host, seen)
     yield from _written(ledger, node)
 
@@ -379,9 +385,9 @@ def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile
 def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     wanted: list[tuple[Network, Wanted]] = []
     for network in ledger.networks:
-        if network.vn_mad == OWN_BRIDGES:
+        if network.vn_mad in WITH_BRIDGE:
             try:
-                wanted.append((network, Wanted.of(network)))
+                wanted.append((network, _as_here(Wanted.of(network), seen)))
             except NebulaError as error:
                 yield Finding("catalog-books", "", f"network {network.name}", error.found, error.remedy)
     ours = {bridge.name: bridge for bridge in seen.bridges if bridge.catalog == ledger.catalog}
@@ -394,6 +400,8 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
             found = f"it was made for network {known}, which has another bridge" if known else "no network has it"
             remedy = f"{SITE}; if it stays: ip link delete {bridge.name}"
             yield Finding("bridge-left", host, f"bridge {bridge.name}", found, remedy)
+    yield from _switched(ledger, host, seen)
+    yield from _left_devices(ledger, host, seen, [each for _network, each in wanted])
     comments = {each.rules.comment: len(each.rules.rules) for _network, each in wanted}
     for network, each in wanted:
         if seen.rules.get(each.rules.comment) != comments[each.rules.comment]:
@@ -406,6 +414,91 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
         found = f"rules {comment} belong to no network as it is now"
         remedy = f"{SITE}; if they stay: nft delete table inet {seen.table}, and the next run makes the others anew"
         yield Finding("rules-left", host, f"nftables table inet {seen.table}", found, remedy)
+
+
+def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+    """What is filtered of machines' NICs on Linux bridges."""
+    of_host = ledger.guards.get(host, ())
+    settled = {vm.vm.vm_id: vm for vm in _settled(ledger, host)}
+    wanted = guards.expected(guard for guard in of_host if guard.vm_id in settled)
+    for guard in of_host:
+        if guard.port in wanted and seen.filters.get(guard.port) != wanted[guard.port]:
+            found = "the nftables rules that filter what it sends and gets are not there, or not as the catalog says"
+            what = f"{_called(settled[guard.vm_id])}, NIC {guard.nic_id}"
+            yield Finding("rules-missing", host, what, found, f"{SITE}: they are made anew")
+    for port in sorted(set(seen.filters) - {guard.port for guard in of_host}):
+        found = (
+            "nftables rules filter what it sends and gets, and it is of no machine that is to be filtered on this host"
+        )
+        yield Finding("rules-left", host, f"interface {port}", found, f"{SITE}: they are removed")
+
+
+def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:
+    """A host has its own addresses on the bridge only if its phydev had any."""
+    if wanted.uplink is None or not wanted.uplink.forced:
+        return wanted
+    moved = wanted.with_addresses_of_host()
+    return moved if moved.rules.comment in seen.rules else wanted
+
+
+def _switched(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+    """Bridges of Open vSwitch."""
+    ours = {bridge.name: bridge for bridge in seen.switches if bridge.catalog == ledger.catalog}
+    wanted = [network for network in ledger.networks if network.vn_mad == OVSWITCH]
+    for network in wanted:
+        what = f"network {network.name}, bridge {network.bridge}"
+        bridge = ours.get(network.bridge)
+        if bridge is None and network.bridge in seen.interfaces:
+            found = "there is an interface of that name that is no bridge of Open vSwitch with this catalog's mark"
+            remedy = "It is left alone: rename it, or choose another bridge for the network"
+            yield Finding("bridge-differs", host, what, found, remedy)
+        elif bridge is None:
+            yield Finding("bridge-missing", host, what, "Open vSwitch has none", f"{SITE}: it is made anew")
+        else:
+            for found in _switch_differences(network, bridge):
+                yield Finding("bridge-differs", host, what, found, f"{SITE}: it is made so again")
+    known = {(network.bridge, network.uuid) for network in wanted}
+    for name, bridge in ours.items():
+        if not any((name, uuid) in known for uuid in bridge.networks):
+            remedy = f"{SITE}; if it stays: ovs-vsctl del-br {name}"
+            yield Finding("bridge-left", host, f"bridge {name}", "no network has it", remedy)
+    yield from _switch_ports(ledger, host, seen, ours)
+
+
+def _switch_differences(network: Network, bridge: SwitchBridge) -> Iterator[str]:
+    if not bridge.running:
+        yield "Open vSwitch does not run"
+    if network.uuid not in bridge.networks:
+        yield "it does not carry the mark of this network"
+    if bridge.up:
+        yield "the host's own port of it is up, so that the host is a member of the network"
+    joined = uplink_of(network)
+    if joined is None:
+        return
+    if joined.phydev not in bridge.ports or bridge.port != joined.phydev:
+        yield f"{joined.phydev} is not attached to it, which joins it with the bridges of other hosts"
+    elif not bridge.port_up:
+        yield f"{joined.phydev} is down"
+    elif bridge.ports[joined.phydev] != str(SwitchPort()):
+        yield f"{joined.phydev} carries {bridge.ports[joined.phydev]}, and is to carry {SwitchPort()}"
+
+
+def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str, SwitchBridge]) -> Iterator[Finding]:
+    """Of machines that run: each is attached, and in the VLANs of its network."""
+    running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
+    for vm in _settled(ledger, host):
+        for nic in vm.vm.nics if vm.vm.vm_id in running else ():
+            if nic.network_values.get("VN_MAD") != OVSWITCH or nic.bridge not in ours:
+                continue
+            what = f"{_called(vm)}, NIC {nic.nic_id}"
+            wanted = str(port_of(trunks.port(nic.network_values, nic.options)))
+            there = ours[nic.bridge].ports.get(nic.target)
+            if there is None and nic.target in seen.interfaces:
+                found = f"its interface {nic.target} is not attached to bridge {nic.bridge}"
+                yield Finding("bridge-differs", host, what, found, RESTART)
+            elif there is not None and there != wanted:
+                found = f"its interface {nic.target} carries {there}, and is to carry {wanted}"
+                yield Finding("bridge-differs", host, what, found, RESTART)
 
 
 def _attachments(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
@@ -438,10 +531,37 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
         differences.append("it is down")
     if wanted.address and wanted.address not in bridge.addresses:
         differences.append(f"it lacks the address {wanted.address}")
-    for name, value in settings.differing(bridge.settings, bool(wanted.address)).items():
+    differences += _uplink(wanted, bridge, seen)
+    wrong = {} if wanted.rules.forced else settings.differing(bridge.settings, bool(wanted.address))
+    for name, value in wrong.items():
         differences.append(f"{settings.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
     for found in differences:
         yield Finding("bridge-differs", host, what, found, f"{SITE}: it is made so again")
+
+
+def _uplink(wanted: Wanted, bridge: Bridge, seen: Inventory) -> Iterator[str]:
+    """What of that which joins the bridge with other nodes' is not as it is to be."""
+    uplink = wanted.uplink
+    if uplink is None:
+        return
+    if uplink.device not in bridge.ports:
+        yield f"{uplink.device} is not attached to it, which joins it with the bridges of other hosts"
+    device = next((each for each in seen.devices if each.name == uplink.device), None)
+    if uplink.made and uplink.device in seen.interfaces:
+        if device is None or device.network != wanted.uuid:
+            yield f"{uplink.device} does not carry the mark of this network"
+        elif device.what != str(uplink):
+            yield f"{uplink.device} is {device.what}, and is to be {uplink}"
+        elif not device.up:
+            yield f"{uplink.device} is down"
+
+
+def _left_devices(ledger: Ledger, host: str, seen: Inventory, wanted: Sequence[Wanted]) -> Iterator[Finding]:
+    named = {(each.uuid, each.uplink.device) for each in wanted if each.uplink is not None}
+    for device in seen.devices:
+        if device.catalog == ledger.catalog and (device.network, device.name) not in named:
+            remedy = f"{SITE}; if it stays: ip link delete {device.name}"
+            yield Finding("bridge-left", host, f"interface {device.name}", f"no network has {device.what}", remedy)
 
 
 def _called(vm: LedgerVm) -> str:

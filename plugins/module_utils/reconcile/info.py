@@ -21,6 +21,8 @@ from .datastores import datastore_view
 from .hosts import host_view
 from .images.decide import image_view
 from .networks import network_view
+from .routers import router_view
+from .security_groups import group_view
 from .templates import redacted, template_view
 from .vms.view import observed_of, vm_view
 
@@ -68,6 +70,34 @@ def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]
     return [{**network_view(network), "held": held[network.name]} for network in engine.networks.pool()]
 
 
+def _routers(engine: Engine, _params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """With the names of their networks, and the address at which each floating one ends."""
+    names = {network.id: network.name for network in engine.networks.pool()}
+    leased = {
+        (record.name, nic["network"]): nic["ip"]
+        for record in engine.vms.pool()
+        for nic in record.nics
+        if record.state != "DONE"
+    }
+    found = []
+    for router in engine.routers.pool():
+        view = router_view(router)
+        inside = [each.network_id for each in router.interfaces]
+        for each in (*view["interfaces"], *([view["gateway"]] if view["gateway"] else ())):
+            each["network"] = names.get(each["network_id"], "")
+        for each in view["floating"]:
+            wanted = [names.get(n, "") for n in (inside if each["network_id"] is None else [each["network_id"]])]
+            each["internal_ip"] = next((leased[each["vm"], n] for n in wanted if (each["vm"], n) in leased), "")
+        outside = view["gateway"]["network"] if view["gateway"] else ""
+        rows = [{"what": "interface", **each} for each in view["interfaces"]]
+        rows += [{"what": "gateway", **view["gateway"]}] if view["gateway"] else []
+        rows += [{"what": "floating", **each, "network": outside} for each in view["floating"]]
+        shown = ("what", "network", "ip", "vm", "internal_ip")
+        view["addresses"] = [{"router": router.name, **{key: row.get(key, "") for key in shown}} for row in rows]
+        found.append(view)
+    return found
+
+
 def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
     return {str(r.id): [dict(step) for step in engine.vms.history(id_of(r))] for r in _machines(engine, params)}
 
@@ -111,6 +141,8 @@ GATHERERS: dict[str, Gatherer] = {
     "datastores": lambda engine, params: [datastore_view(each, params["root"]) for each in engine.datastores.pool()],
     "images": lambda engine, params: [image_view(image) for image in engine.images.pool()],
     "networks": _networks,
+    "security_groups": lambda engine, params: [group_view(group) for group in engine.security_groups.pool()],
+    "routers": _routers,
     "leases": _leases,
     "templates": lambda engine, params: [template_view(stored) for stored in engine.templates.pool()],
     "vms": _vms,

@@ -6,40 +6,65 @@ that it does not list stay."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Callable, TypeVar
 
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
-from ..model import addresses, network_checks
+from ..model import addresses, network_checks, trunks, uplink
 from ..model.ids import id_of
 from ..model.names import check_name, nearest
-from ..model.network import NEW_AR, NOT_FOR_MACHINES, AddressRange, Network, from_item, to_item
+from ..model.network import (
+    FILTERS,
+    FILTERS_ON_NODE,
+    NEW_AR,
+    NOT_FOR_MACHINES,
+    PHYDEV_UNUSED,
+    AddressRange,
+    Network,
+    filters_on_node,
+    from_item,
+    to_item,
+)
+from ..model.network_drivers import DEFAULT, ON_LINUX_BRIDGE, ON_NODES, OVN, OVSWITCH
 from ..model.network_template import with_template
 from ..model.node_access import ATTRIBUTE as NODE_ACCESS
 from ..model.node_access import NOTHING
 from ..model.reader import twice
+from ..model.security_group import ATTRIBUTE as SECURITY_GROUPS
+from ..model.security_group import DEFAULT_ID
 from ..model.specifications.network import KEYS
 from ..model.states import NetworkState
 from ..model.template import vector_key
 from ..sync import Item
 from ..text.template import as_template
+from .logical_networks import kept
 
 # Options that are attributes in OpenNebula's templates, under their own names there.
 ATTRIBUTES = {name: key.attribute for name, key in KEYS.items() if key.attribute}
 # Given as options of the item, never among its attributes.
 OPTIONS = ("NAME", "BRIDGE", "VN_MAD", "AR", "ID", "UUID")
-# OpenNebula acts on these; nothing here does yet, and silence would promise otherwise.
-WITHOUT_EFFECT = (
-    "PHYDEV", "MTU", "VLAN_TAGGED_ID", "AUTOMATIC_VLAN_ID", "SECURITY_GROUPS", "FILTER_MAC_SPOOFING",
-    "FILTER_IP_SPOOFING",
-)  # fmt: skip
+# Those that only OVN acts on, and those that nodes act on as well where machines are on Linux bridges. Networks that
+# have them, and nothing acts on them, keep them, with a warning.
+# With the value by which nothing is asked for, as OpenNebula's own templates often say.
+OF_FILTERS = {SECURITY_GROUPS: str(DEFAULT_ID), **dict.fromkeys(FILTERS, "NO")}
+OF_OVN = {**OF_FILTERS, "DHCP": "NO", "PHYSICAL_NETWORK": ""}
+# The same of Open vSwitch.
+OF_SWITCHES = {trunks.ATTRIBUTE: ""}
 KNOWN = (
-    *ATTRIBUTES.values(), *WITHOUT_EFFECT, "DESCRIPTION", "LABELS", "METHOD", "IP6_METHOD", "IP6_METRIC", "ROUTES",
-    "VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", *network_checks.BANDWIDTH,
+    *ATTRIBUTES.values(), *OF_OVN, *OF_SWITCHES, PHYDEV_UNUSED, FILTERS_ON_NODE, "DESCRIPTION", "LABELS", "METHOD",
+    "IP6_METHOD", "IP6_METRIC", "ROUTES", "AUTOMATIC_VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6",
+    "VROUTER_MANAGEMENT", *network_checks.BANDWIDTH,
 )  # fmt: skip
+
+
+T = TypeVar("T")
+# By which an entry of address_ranges means a range that is there.
+_FIRST = ("ip", "mac", "global_prefix", "ula_prefix", "ip6")
 
 
 def apply_all(
@@ -47,6 +72,49 @@ def apply_all(
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the
     others go on. Returns what was done, each network as it is then (absent ones are DONE), and warnings."""
+    current = {network.name: network for network in engine.networks.pool()}
+    return _together(engine, _coming(items, current), partial(_apply_each, engine, items, check_mode))
+
+
+def _together(engine: Engine, coming: Sequence[Network], work: Callable[[], T]) -> T:
+    """Do the work, in which networks may take each other's places. Those that were to leave one and could not are left
+    out of that the next time."""
+    while True:
+        with engine.networks.together(coming) as unmoved, contextlib.suppress(_Unmoved), engine.attempt():
+            found = work()
+            names = unmoved()
+            if not names:
+                return found
+            coming = [network for network in coming if network.name not in names]
+            raise _Unmoved
+
+
+def _coming(items: Sequence[Mapping[str, Any]], current: Mapping[str, Network]) -> list[Network]:
+    """The networks of the list, as far as it says where on nodes they are to be. What is wrong with an item is found
+    when it is applied."""
+    found = []
+    for given in items:
+        with contextlib.suppress(NebulaError):
+            item = _described(given)
+            before = current.get(str(item.get("name")))
+            network = before or Network(None, str(item.get("name")))
+            if item.get("state") == "absent":
+                found.append(dataclasses.replace(network, state=NetworkState.DONE))
+                continue
+            attributes = dict(network.attributes)
+            driver = item.get("vn_mad") or network.vn_mad
+            if driver != network.vn_mad:
+                attributes.pop(uplink.VLAN_ID, None)
+            if item.get("phydev") is not None:
+                attributes[PHYDEV_UNUSED] = ""
+            attributes.update(_attributes(item, []))
+            found.append(dataclasses.replace(network, vn_mad=driver, attributes=attributes))
+    return found
+
+
+def _apply_each(
+    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
@@ -66,8 +134,7 @@ def apply_all(
             if name in seen:
                 raise twice(f"network {name}")
             seen.add(name)
-            with engine.attempt():
-                after = _apply(engine, item, before, warnings)
+            after = kept(engine, partial(_apply, engine, item, before, warnings), partial(_is_of_ovn, before))
         except NebulaError as error:
             done.append(Item(name or "?", shown, shown, error))
             continue
@@ -80,17 +147,32 @@ def apply_all(
     return done, views, warnings
 
 
+class _Unmoved(Exception):
+    """Networks that were to leave their places have not, so that others may have these too."""
+
+
+def _is_of_ovn(before: Network | None, after: Network) -> bool:
+    return after != before and OVN in (after.vn_mad, before.vn_mad if before is not None else "")
+
+
 def undo_all(
     engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     """Called within a session, for networks that no node can have as this run has made them. Each entry has `network`,
     as it was made, and `earlier`, as it was before that, None for a new one. What another run has changed since, or
     machines lease of, stays. Returns what was done, each network as it is then, and warnings."""
+    if check_mode:
+        engine.declare({"networks": [entry["network"] for entry in entries]})
+    coming = [from_item(entry["earlier"] or {**entry["network"], "state": "DONE"}) for entry in entries]
+    return _together(engine, coming, partial(_undo_each, engine, entries, check_mode))
+
+
+def _undo_each(
+    engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
+) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
-    if check_mode:
-        engine.declare({"networks": [entry["network"] for entry in entries]})
     for entry in entries:
         made = from_item(entry["network"])
         earlier = None if entry.get("earlier") is None else from_item(entry["earlier"])
@@ -172,7 +254,12 @@ def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, war
 def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
     name = str(item["name"])
     wanted = {field: item[field] for field in ("bridge", "vn_mad", "nat") if item.get(field) is not None}
-    attributes = _attributes(item, warnings)
+    attributes = _attributes(_with_group_ids(engine, item), warnings)
+    driver = wanted.get("vn_mad") or (current.vn_mad if current else DEFAULT)
+    attributes = _acted_on(name, driver, _filtered(driver, attributes, current), current)
+    if item.get("phydev") is not None:
+        # The option says by itself what earlier versions did not act on.
+        attributes.setdefault(PHYDEV_UNUSED, "")
     ranges = [_Range.of(name, entry) for entry in item.get("address_ranges") or ()]
     if current is None:
         new = Network(
@@ -189,6 +276,74 @@ def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, w
     return network
 
 
+def _with_group_ids(engine: Engine, item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The item with ids where it names security groups; the catalog keeps these, as OpenNebula does."""
+    groups = item.get("security_groups")
+    if groups is None:
+        return item
+    ids = [str(id_of(engine.security_groups.info(str(group)))) for group in groups]
+    return {**item, "security_groups": ",".join(dict.fromkeys(ids))}
+
+
+def _filtered(driver: str, attributes: Mapping[str, str], current: Network | None) -> dict[str, str]:
+    """The attributes of a network on a Linux bridge, of which a new one has filters against spoofing unless it is told
+    otherwise. One that is older than filters on nodes has them from when something of them is asked for that it does
+    not have already."""
+    found = dict(attributes)
+    if driver not in ON_LINUX_BRIDGE or (current is not None and filters_on_node(current)):
+        return found
+    if current is None or current.vn_mad not in ON_LINUX_BRIDGE:
+        before = dict(current.attributes) if current is not None else {}
+        found[FILTERS_ON_NODE] = "YES"
+        mac = found.get(FILTERS[0]) or before.get(FILTERS[0]) or "YES"
+        found.update({FILTERS[0]: mac, FILTERS[1]: found.get(FILTERS[1]) or before.get(FILTERS[1]) or mac})
+        return found
+    asked = {key: found[key] for key, neutral in OF_FILTERS.items() if found.get(key, neutral) != neutral}
+    if any(value and value != current.attributes.get(key) for key, value in asked.items()):
+        found[FILTERS_ON_NODE] = "YES"
+    return found
+
+
+def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Network | None) -> dict[str, str]:
+    """The attributes, where nothing is among them that only another driver would act on. What a network has already it
+    keeps, in the form in which it has it. Raises InvalidValue."""
+    found = dict(attributes)
+    there = current.attributes if current is not None else {}
+    begun = found.get(FILTERS_ON_NODE) or (driver in ON_LINUX_BRIDGE and there.get(FILTERS_ON_NODE))
+    for attribute, neutral in _unused(driver).items():
+        if begun and attribute in OF_FILTERS:
+            continue
+        value, kept = found.get(attribute, ""), there.get(attribute, "")
+        if not value or value in (kept, neutral):
+            continue
+        if value != network_checks.normalised_attributes(name, {attribute: kept})[attribute]:
+            raise InvalidValue(
+                f"network {name}: {attribute} = {value}",
+                f"its driver is {driver}, and nothing would act on it",
+                "Use vn_mad: ovswitch, whose ports carry several VLANs, or leave it out"
+                if attribute in OF_SWITCHES
+                else "Use vn_mad: ovn, or leave it out",
+            )
+        found[attribute] = kept
+    return found
+
+
+def _unused(driver: str) -> dict[str, str]:
+    """The attributes that the driver does not act on and another does, with the values that ask for nothing."""
+    return {**(OF_OVN if driver != OVN else {}), **(OF_SWITCHES if driver != OVSWITCH else {})}
+
+
+def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> dict[str, str]:
+    """What goes with the network's former driver, and the item does not set: "" for each. A number that was chosen for
+    it means nothing to another."""
+    gone = [PHYDEV_UNUSED, uplink.VLAN_ID, trunks.ATTRIBUTE]
+    former = {key: value for key, value in network.attributes.items() if key != uplink.GUEST_MTU}
+    completed = uplink.completed(dataclasses.replace(network, attributes=former)).attributes
+    if completed.get(uplink.GUEST_MTU) == network.attributes.get(uplink.GUEST_MTU):
+        gone.append(uplink.GUEST_MTU)
+    return {key: "" for key in gone if network.vn_mad != driver and key not in attributes}
+
+
 def _update(
     engine: Engine, network: Network, wanted: Mapping[str, Any], attributes: Mapping[str, str], ranges: Sequence[_Range]
 ) -> Network:
@@ -200,6 +355,9 @@ def _update(
             network = engine.networks.rm_ar(ref, there.ar_id)
         elif there is not None and entry.over(there).size < there.size:
             network = engine.networks.update_ar(ref, entry.over(there))
+    if attributes.get(uplink.PHYDEV, network.attributes.get(uplink.PHYDEV)) != network.attributes.get(uplink.PHYDEV):
+        attributes = {PHYDEV_UNUSED: "", **attributes}
+    attributes = {**attributes, **_of_driver(network, wanted.get("vn_mad", network.vn_mad), attributes)}
     merged = {key: value for key, value in {**network.attributes, **attributes}.items() if value}
     changes = {field: value for field, value in wanted.items() if getattr(network, field) != value}
     merged = _with_access(dataclasses.replace(network, attributes=merged, **changes), network)
@@ -237,47 +395,78 @@ class _Range:
 
     @classmethod
     def of(cls, network: str, entry: Mapping[str, Any]) -> _Range:
-        identity: dict[str, Any] = {key: entry.get(key) or "" for key in ("ip", "mac", "global_prefix", "ula_prefix")}
+        if entry.get("end"):
+            entry = _with_size(network, entry)
+        identity: dict[str, Any] = {key: entry.get(key) or "" for key in _FIRST}
         by_number = entry.get("ar_id") is not None and not any(identity.values())
         wanted = AddressRange(
             ar_id=NEW_AR if entry.get("ar_id") is None else entry["ar_id"],
             type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
             size=int(entry.get("size") or 0),
+            prefix_length=int(entry.get("prefix_length") or 0),
             attributes=network_checks.normalised_attributes(
                 network, _plain(entry.get("attributes") or {}, f"network {network}: address range")
             ),
             **identity,
         )
         where = f"network {network}: address range {addresses.shown(wanted)}"
-        for attribute in NOT_FOR_MACHINES:
+        for attribute in (*NOT_FOR_MACHINES, *uplink.OF_NETWORK, *OF_OVN):
             if attribute in wanted.attributes:
                 raise InvalidValue(
                     f"{where}: {attribute}", "it is of the whole network", "Set it there, not on an address range"
                 )
         if wanted.type:
             # Where no size is set, as in a range that is to go, one stands in for it.
-            checked = network_checks.normalised(dataclasses.replace(wanted, size=wanted.size or 1), network, 0)
-            wanted = dataclasses.replace(checked, size=wanted.size, mac=checked.mac if wanted.mac else "")
+            # So does the shortest length where no other is, in one that is recognised by its first address.
+            length = wanted.prefix_length or (1 if wanted.ip6 else 0)
+            checked = network_checks.normalised(
+                dataclasses.replace(wanted, size=wanted.size or 1, prefix_length=length), network, 0
+            )
+            wanted = dataclasses.replace(
+                checked,
+                size=wanted.size,
+                prefix_length=wanted.prefix_length,
+                mac=checked.mac if wanted.mac else "",
+            )
         return cls(wanted, entry.get("state") == "absent", where)
 
     @property
     def precision(self) -> tuple[bool, int]:
         """How much it says of which range it means."""
-        given = (self.wanted.ip, self.wanted.mac, self.wanted.global_prefix, self.wanted.ula_prefix)
+        given = [getattr(self.wanted, field) for field in _FIRST]
         return self.wanted.ar_id != NEW_AR, sum(map(bool, given))
 
     def fits(self, there: AddressRange) -> bool:
         if self.wanted.ar_id != NEW_AR:
             return self.wanted.ar_id == there.ar_id
-        fields = ("type", "ip", "mac", "global_prefix", "ula_prefix")
-        return all(getattr(self.wanted, f) in ("", getattr(there, f)) for f in fields)
+        return all(getattr(self.wanted, f) in ("", getattr(there, f)) for f in ("type", *_FIRST))
 
     def over(self, there: AddressRange) -> AddressRange:
         """The existing range with what the entry sets."""
-        given = {f: getattr(self.wanted, f) for f in ("type", "ip", "mac", "global_prefix", "ula_prefix")}
+        given = {f: getattr(self.wanted, f) for f in ("type", *_FIRST, "prefix_length")}
         attributes = {k: v for k, v in {**there.attributes, **self.wanted.attributes}.items() if v}
         given = {field: value for field, value in given.items() if value}
         return dataclasses.replace(there, size=self.wanted.size or there.size, attributes=attributes, **given)
+
+
+def _with_size(network: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry with its size, which its last address says."""
+    end = str(entry["end"])
+    start = "ip6" if ":" in end else "ip"
+    first = str(entry.get(start) or "")
+    where = f"network {network}: address range {first or '?'}"
+    asked = f"{where}: end {end}"
+    if not first:
+        raise InvalidValue(asked, f"there is no {start}, with which it would begin", "Give both")
+    if start == "ip6":
+        size = int(addresses.ip6_address(end, f"{where}: end")) - int(addresses.ip6_address(first, where)) + 1
+    else:
+        size = addresses.ip_number(end, f"{where}: end") - addresses.ip_number(first, where) + 1
+    if size < 1:
+        raise InvalidValue(asked, f"it is before {first}", "Give the last address")
+    if entry.get("size") is not None and int(entry["size"]) != size:
+        raise InvalidValue(asked, f"size says {entry['size']}, and these are {size} addresses", "Give one of the two")
+    return {**entry, "size": size}
 
 
 def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, AddressRange | None]]:
@@ -307,9 +496,7 @@ def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
             raise InvalidValue(
                 f"network {name}: attribute {key}", "it is not set that way", "Use the option of that name"
             )
-        if key in WITHOUT_EFFECT:
-            warnings.append(f"network {name}: attribute {key} is kept, but nothing acts on it yet")
-        elif key not in KNOWN:
+        if key not in KNOWN:
             near = nearest(key, KNOWN)
             if near:
                 warnings.append(f"network {name}: attribute {key} is kept as your own; did you mean {near}?")
@@ -349,6 +536,25 @@ def _doubts(network: Network) -> list[str]:
     if whole is not None and gateway and not network_checks.within(gateway, whole):
         found.append(
             f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"
+        )
+    found += [
+        f"network {network.name}: attribute {attribute} is kept, but its driver {network.vn_mad} does not act on it"
+        for attribute, neutral in _unused(network.vn_mad).items()
+        if network.attributes.get(attribute, neutral) != neutral
+        if attribute not in OF_FILTERS or not filters_on_node(network)
+    ]
+    unsaid = [name.lower() for name in FILTERS if not network.attributes.get(name)]
+    if unsaid and network.vn_mad in ON_LINUX_BRIDGE and not filters_on_node(network):
+        found.append(
+            f"network {network.name}: its machines may send with addresses of others, as it is older than filters on "
+            f"nodes: set {' and '.join(unsaid)} to true, or to false to have it stay so"
+        )
+    phydev = network.attributes.get(uplink.PHYDEV)
+    if phydev and network.vn_mad in ON_NODES and not uplink.spans(network):
+        found.append(
+            f"network {network.name}: attribute {uplink.PHYDEV} = {phydev} is kept, but nothing acts on it, as the "
+            f"network is older than that: with phydev: {phydev}, the option, {phydev} becomes a port of its bridge on "
+            "each node"
         )
     if network_checks.carries_gateway(network) and NODE_ACCESS not in network.attributes:
         found.append(

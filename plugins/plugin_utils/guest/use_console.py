@@ -36,8 +36,9 @@ LIMIT = 1024 * 1024
 LINE, TRIES = 2000, 3
 # Characters that are kept of what is shown while something short is waited for, and at most.
 RECENT, MOST = 65536, 4 * LIMIT
-# Seconds: between two signs that somebody is there, and until a prompt counts as the last word.
-AGAIN, QUIET = 3.0, 0.3
+# Seconds: between two signs that somebody is there, until a prompt counts as the last word, and until a login has
+# answered: it takes its time to refuse, more in a busy guest, and what is typed meanwhile would end it.
+AGAIN, QUIET, DECIDED = 3.0, 0.3, 20.0
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|\].*?(\x07|\x1b\\)|[=>])")
 LOGIN, PASSWORD = re.compile(r"login: *$"), re.compile(r"[Pp]assword: *$")
 PROMPT, REFUSED = re.compile(r"[$#%>] ?$"), re.compile(r"[Ll]ogin incorrect|[Pp]ermission denied")
@@ -154,9 +155,9 @@ class Console:
                 return
             elif time.monotonic() > limit:
                 raise Problem("silent", repr(last[-100:]) if last else "it shows nothing")
-            elif quiet and not terminal.look(AGAIN):
+            elif quiet and not terminal.look(DECIDED if sent["user"] else AGAIN):
                 # A shell of a run that was killed waits for a line: it ends so, and the prompt comes back.
-                terminal.send("\r" if sent["interrupted"] or last else INTERRUPT + "\r")
+                terminal.send("\r" if sent["user"] or sent["interrupted"] or last else INTERRUPT + "\r")
                 sent["interrupted"] = True
 
     def _answer(self, text):

@@ -27,7 +27,7 @@ TEMPLATE = {
 
 def test_one_of_both_is_to_be_given():
     action = made(ActionModule, {"of": "everything"})
-    with pytest.raises(AnsibleActionFail, match=r"option of is 'everything'\. Give one of catalog, machines"):
+    with pytest.raises(AnsibleActionFail, match=r"is 'everything'\. Give one of catalog, ovn_central, ovn, machines"):
         action.run()
 
 
@@ -66,3 +66,18 @@ def test_what_roles_would_refuse_is_left_to_them(look):
     # They install what is missing.
     found = look([BEGIN, LOOK], nebula_manage_packages=True, nebula_frontend_packages=["no-such-package-anywhere"])
     assert found["differs"].startswith("packages: ")
+
+
+def test_ovn_is_looked_at_where_it_is_wanted_and_its_own(look):
+    known = {"__nebula_frontend": {"frontend": {"catalog": "5c1de0d1-0000-4000-8000-000000000001"}}}
+    task = {**LOOK, "nebula.provision.nebula_frontend_look": {"of": "ovn_central", "known": known}}
+    # There is no key yet, so that there is nothing to compare.
+    found = look([task], nebula_ovn=True, nebula_ovn_address="192.0.2.1")
+    assert found["differs"].startswith("__nebula_ovn_central_request: ") and not found["changed"]
+    for variables in ({}, {"nebula_ovn": True, "nebula_ovn_remote": {"southbound": "ssl:192.0.2.1:6642"}}):
+        found = look([task], **variables)
+        assert (found["differs"], found["facts"]) == ("", known), variables
+    found = look([task], nebula_ovn=True, nebula_ovn_state="absent")
+    assert "nebula_ovn_state != 'present'" in found["differs"]
+    found = look([task], nebula_ovn=True, nebula_ovn_ports=7)
+    assert found["differs"].startswith("nebula_ovn_ports: it is a number")

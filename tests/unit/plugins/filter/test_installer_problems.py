@@ -30,3 +30,16 @@ def test_another_of_a_like_name(said):
 @pytest.mark.parametrize("changes", [{"due": "done"}, {"step": "given up"}, {"step": "ready, and left as it is"}])
 def test_what_is_at_its_end(changes):
     assert installer_problems([], [{**WEB, **changes}]) == []
+
+
+@pytest.mark.parametrize(
+    ("until", "due"),
+    [("installed", {"convert", "verify", "done"}), ("converted", {"verify", "done"}), ("verified", {"done"})],
+)
+def test_a_run_that_goes_up_to_a_step_is_at_its_end_there(until, due):
+    found = {
+        step
+        for step in ("wait", "finish", "convert", "verify", "done")
+        if not installer_problems([], [{**WEB, "due": step}], until)
+    }
+    assert found == due

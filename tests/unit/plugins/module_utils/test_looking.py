@@ -24,10 +24,10 @@ FAILED = Result([Item("a", error=NotFound("image a", "there is none", "Name anot
 class Work:
     """What a module does: the answers to its calls in turn, and the modes in which it was called."""
 
-    def __init__(self, *answers, at_once=False):
+    def __init__(self, *answers, at_once=False, only_asked=False):
         self.answers = list(answers)
         self.modes = []
-        self.asked = Asked("__answer", Call({}, self.run, at_once=at_once), {})
+        self.asked = Asked("__answer", Call({}, self.run, at_once=at_once, only_asked=only_asked), {})
 
     def run(self, _params, check_mode):
         self.modes.append(check_mode)
@@ -48,6 +48,14 @@ def test_what_would_change_nothing_is_carried_out():
     assert result.payload["differs"] == "" and not result.changed
     assert result.payload["answers"] == {"__answer": {"found": 1, "changed": False, "warnings": SAME.warnings}}
     assert result.warnings == SAME.warnings
+
+
+def test_what_need_not_be_carried_out_is_asked_alone_and_its_answer_is_whole():
+    work, after = Work(SAME, only_asked=True), Work(CHANGED, only_asked=True)
+    result = looked(work, after)
+    assert (work.modes, after.modes) == ([True], [True])
+    assert result.payload["answers"]["__answer"]["found"] == 2 and result.warnings == SAME.warnings
+    assert result.payload["differs"] == "__answer: something is to be done" and not result.changed
 
 
 @pytest.mark.parametrize(

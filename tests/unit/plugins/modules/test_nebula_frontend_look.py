@@ -15,7 +15,8 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_frontend
 
 
 def test_options_are_documented_as_they_are(agree):
-    assert agree(nebula_frontend_look)["argument_spec"]["of"]["choices"] == ["catalog", "machines"]
+    choices = agree(nebula_frontend_look)["argument_spec"]["of"]["choices"]
+    assert choices == ["catalog", "ovn_central", "ovn", "machines"]
 
 
 def calls(root, **options):

@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.schema import MIGRATIONS
+from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks, uplink
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import from_item
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
+
+# What a new network on a Linux bridge says unless it is told otherwise.
+FILTERED = {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "YES", "FILTER_IP_SPOOFING": "YES"}
 
 PUBLIC = {
     "name": "Public",
@@ -31,7 +39,13 @@ def module(tmp_path):
     def run(*networks, check=False, **single):
         params = dict.fromkeys([*KEYS, *ENGINE])
         params.update(
-            engine="embedded", root=str(tmp_path), networks=list(networks) or None, state="present", undo=None
+            engine="embedded",
+            root=str(tmp_path),
+            networks=list(networks) or None,
+            state="present",
+            undo=None,
+            with_security_groups=[],
+            with_routers=[],
         )
         params.update(single)
         return nebula_network.run(params, check)
@@ -106,6 +120,7 @@ def test_what_is_returned(module):
         "NETWORK_MASK": "255.255.255.0",
         "GATEWAY": "10.66.0.1",
         "DNS": "10.66.0.1 9.9.9.9",
+        **FILTERED,
     }
     assert made["address_ranges"][0]["mac"] == "02:00:0a:42:00:0a"
     result = module(name="Public")
@@ -210,7 +225,7 @@ def test_attributes_of_a_range_go_to_its_leases(module, tmp_path):
             {"name": "P", "address_ranges": [{"ip": "10.0.0.1", "siz": 5}]},
             ["network P: address_ranges", "'siz'", "'size'"],
         ),
-        ({"name": "P", "vn_mad": "vxlan"}, ["network P", "vn_mad", "bridge, dummy", "vxlan"]),
+        ({"name": "P", "vn_mad": "fw"}, ["network P", "vn_mad", "bridge, dummy", "vxlan"]),
         ({"name": "P", "guest_mtu": "big"}, ["network P: guest_mtu 'big'", "whole number"]),
         (
             {"name": "P", "address_ranges": [{"ip": "10.0.0.1", "size": "many"}]},
@@ -248,7 +263,7 @@ def test_types_of_the_list_are_those_of_the_options(module):
     ("attributes", "part"),
     [
         ({"GATWAY": "10.66.0.1"}, "did you mean GATEWAY?"),
-        ({"FILTER_IP_SPOOFING": True}, "FILTER_IP_SPOOFING is kept, but nothing acts on it yet"),
+        ({"VLAN_IDSS": "2-3"}, "did you mean VLAN_IDS?"),
     ],
 )
 def test_attributes_that_look_like_something_else_warn(module, attributes, part):
@@ -413,6 +428,7 @@ def test_what_a_template_of_fixed_leases_makes(module):
         "GATEWAY": "10.66.0.1",
         "PEERDNS": "yes",
         "DNS": "10.66.0.2",
+        **FILTERED,
     }
     more = only(module({"template": PUBLIC_NET + "LEASES = [IP=10.66.0.12]"}))
     assert sizes(more)[3] == (3, "IP4", "10.66.0.12", 1)
@@ -444,3 +460,228 @@ def test_templates_that_cannot_be_keep_nobody_from_the_others(module):
     assert "it is a int" in said[3]
     assert "Give one of the two" in said[4]
     assert [network["name"] for network in result.payload["networks"]] == ["Red"]
+
+
+MASK = "255.255.255.0"
+# --- networks of earlier versions, and other drivers ------------------------------------------------------------------
+IDLE = {"PHYDEV": "eth0", "MTU": "1400", "VLAN_ID": "7", "SECURITY_GROUPS": "web", "DHCP": "yes"}
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A catalog of the version before, with these networks, their attributes, and leases of each kind."""
+
+    def make(*networks):
+        with contextlib.closing(sqlite3.connect(tmp_path / "nebula.db", isolation_level=None)) as db:
+            for step in MIGRATIONS[:-1]:
+                db.executescript(step)
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+            db.execute("INSERT INTO sequences VALUES ('networks', 9)")
+            db.executemany(
+                "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime)"
+                " VALUES (?, ?, ?, 3, 3, 'RUNNING', 1, 1, '', '{}', 0)",
+                [(i, f"vm-{i}", str(i)) for i in range(2)],
+            )
+            for number, (name, driver, nat, attributes) in enumerate(networks):
+                values = {"NETWORK_ADDRESS": f"10.{number}.0.0", "NETWORK_MASK": "255.255.255.0", **attributes}
+                db.execute(
+                    "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+                    (number, name, f"0000000{number}-0000-4000-8000-000000000000", driver, f"nbr{number}", nat,
+                     json.dumps(values, sort_keys=True)),
+                )  # fmt: skip
+                db.execute(
+                    "INSERT INTO address_ranges (network_id, ar_id, type, size, ip, mac, used, first_free)"
+                    " VALUES (?, 0, 'IP4', 9, ?, ?, 3, 3)",
+                    (number, f"10.{number}.0.10", f"02:00:0a:0{number}:00:0a"),
+                )
+                db.executemany(
+                    "INSERT INTO leases VALUES (?, 0, ?, ?, ?)",
+                    [(number, 0, 0, 0), (number, 1, 1, None), (number, 2, None, 77)],
+                )
+
+    return make
+
+
+@pytest.mark.parametrize(("driver", "nat"), [("bridge", False), ("bridge", True), ("dummy", False)])
+def test_what_an_earlier_version_did_not_act_on_nothing_acts_on(module, old, driver, nat):
+    """The node may be reached by that interface."""
+    gateway = {"GATEWAY": "10.0.0.1", "NODE_ACCESS": "NOTHING"} if nat else {}
+    old(("Old", driver, nat, {**IDLE, **gateway}), ("Plain", driver, False, {"DESCRIPTION": "No PHYDEV: here"}))
+    again = {
+        "name": "Old", "vn_mad": driver, "bridge": "nbr0", "nat": nat, "network_address": "10.0.0.0/24",
+        "attributes": {**IDLE, **gateway}, "address_ranges": [{"ip": "10.0.0.10", "size": 9}],
+    }  # fmt: skip
+    again["attributes"].pop("NODE_ACCESS", None)
+    for check in (True, False):
+        result = module(again, {"name": "Plain"}, check=check)
+        assert not result.errors, result.errors[0].error
+        assert not result.changed
+    view, plain = (from_item(item) for item in result.payload["networks"])
+    assert uplink.uplink(view) is None
+    assert not uplink.spans(view)
+    network_checks.check(view)
+    assert uplink.PHYDEV not in plain.attributes
+    assert plain.attributes == {"DESCRIPTION": "No PHYDEV: here", "NETWORK_ADDRESS": "10.1.0.0", "NETWORK_MASK": MASK}
+    assert [r.used for r in view.address_ranges] == [3]
+    if driver == "bridge":
+        assert "with phydev: eth0, the option, eth0 becomes a port of its bridge" in " ".join(result.warnings)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"phydev": "eth0"}, {"attributes": {"PHYDEV": "eth9"}}, {"attributes": {"PHYDEV_UNUSED": ""}}]
+)
+def test_and_it_acts_once_it_is_asked_for_anew(module, old, asked):
+    old(("Old", "bridge", False, {"PHYDEV": "eth0"}))
+    first, second = module({"name": "Old", **asked}), module({"name": "Old", **asked})
+    assert (first.changed, second.changed) == (True, False)
+    made = uplink.uplink(from_item(first.payload["networks"][0]))
+    assert made is not None
+    assert made.phydev in ("eth0", "eth9")
+    assert "PHYDEV_UNUSED" not in first.payload["networks"][0]["attributes"]
+
+
+def test_with_nat_it_can_not_be(module, old):
+    old(("Old", "bridge", True, {"PHYDEV": "eth0", "GATEWAY": "10.0.0.1", "NODE_ACCESS": "NOTHING"}))
+    result = module({"name": "Old", "phydev": "eth0"})
+    assert "its bridges are joined by eth0, and each of them would have the gateway's address" in str(
+        result.errors[0].error
+    )
+
+
+@pytest.mark.parametrize("attributes", [{"SECURITY_GROUPS": "0"}, {"DHCP": "no"}, {"FILTER_MAC_SPOOFING": False}])
+def test_what_asks_for_nothing_is_every_drivers(module, attributes):
+    """Templates of a real oned say these of every network."""
+    result = module({"name": "Net", "network_address": "10.0.0.0/24", "attributes": attributes})
+    assert not result.errors, result.errors[0].error
+    assert not [warning for warning in result.warnings if "act" in warning]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "left"),
+    [
+        ({"vn_mad": "vxlan", "phydev": "eth1", "vlan_id": 70000}, {"vn_mad": "802.1Q"}, {"VLAN_ID": "2"}),
+        ({"vn_mad": "vxlan", "phydev": "eth1"}, {"vn_mad": "bridge"}, {}),
+        ({"vn_mad": "vxlan", "phydev": "eth1"}, {"vn_mad": "ovn", "phydev": ""}, {"GUEST_MTU": "1442"}),
+        ({"vn_mad": "ovn"}, {"vn_mad": "bridge"}, {}),
+        ({"vn_mad": "vxlan", "phydev": "eth1", "guest_mtu": 1300}, {"vn_mad": "bridge"}, {"GUEST_MTU": "1300"}),
+        (
+            {"vn_mad": "802.1Q", "phydev": "eth1"},
+            {"vn_mad": "vxlan", "vlan_id": 8},
+            {"VLAN_ID": "8", "GUEST_MTU": "1450"},
+        ),
+    ],
+)
+def test_another_driver_does_not_take_over_what_was_chosen_for_the_former(module, first, then, left):
+    assert not module({"name": "Net", **first}).errors
+    predicted, result = module({"name": "Net", **then}, check=True), module({"name": "Net", **then})
+    assert not result.errors, result.errors[0].error
+    found = result.payload["networks"][0]["attributes"]
+    assert {key: found[key] for key in ("VLAN_ID", "GUEST_MTU") if key in found} == left
+    assert predicted.payload["networks"] == result.payload["networks"]
+    assert not module({"name": "Net", **then}).changed
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a:b", "it's", 'the "one"', "a\\b"])
+def test_a_name_that_no_bridge_mapping_can_have_is_refused(module, name):
+    for check in (True, False):
+        result = module({"name": "Out", "vn_mad": "ovn", "physical_network": name}, check=check)
+        assert "not a name that a bridge mapping can have" in str(result.errors[0].error)
+
+
+def test_addresses_are_reserved_and_let_go(module):
+    kept = {**PUBLIC, "reserved": ["10.66.0.12", "10.66.0.20-10.66.0.22"]}
+    first = module(kept)
+    assert not first.errors, first.errors
+    assert first.payload["networks"][0]["attributes"]["RESERVED"] == "10.66.0.12 10.66.0.20-10.66.0.22"
+    assert first.payload["networks"][0]["used"] == 4 and not module(kept).changed
+    assert module({**PUBLIC, "reserved": []}).payload["networks"][0]["used"] == 0
+    for given, words in (("10.66.0.9-10.66.0.8", "not a span"), ("10.0.0.0-10.255.0.0", "4096"), ("x", "'x'")):
+        (item,) = module({**PUBLIC, "reserved": [given]}).errors
+        assert words in str(item.error), str(item.error)
+
+
+# --- Open vSwitch -----------------------------------------------------------------------------------------------------
+
+
+def switched(name, **values):
+    return {"name": name, "vn_mad": "ovswitch", "bridge": "ovsbr0", **values}
+
+
+def test_networks_of_open_vswitch_share_a_bridge_by_their_vlans(module):
+    items = [
+        switched("One", vlan_id=10),
+        switched("Two", vlan_ids="10-12"),
+        switched("Plain", attributes={"AUTOMATIC_VLAN_ID": "NO"}),
+    ]
+    predicted, made = module(*items, check=True), module(*items)
+    assert (
+        not made.errors and predicted.payload["networks"][0]["attributes"] == made.payload["networks"][0]["attributes"]
+    )
+    found = {view["name"]: (view["bridge"], view["attributes"].get("VLAN_ID")) for view in made.payload["networks"]}
+    assert found == {"One": ("ovsbr0", "10"), "Two": ("ovsbr0", "11"), "Plain": ("ovsbr0", None)}
+    assert not module(*items).changed
+    assert "VLAN_ID = 11: network Two (id 1) has the same" in failures(module(switched("Three", vlan_id=11)))[0]
+    assert "no VLAN_ID: network Plain (id 2) has the same" in failures(module(switched("Three")))[0]
+    # OpenNebula's word for a number that is chosen.
+    (four,) = module(switched("Four", attributes={"AUTOMATIC_VLAN_ID": "YES"})).payload["networks"]
+    assert four["attributes"]["VLAN_ID"] not in ("10", "11")
+    message = failures(module(switched("Five", vlan_id=30, phydev="eth1")))[0]
+    assert "BRIDGE = ovsbr0, PHYDEV = eth1: it is the bridge of network" in message and "PHYDEV = (none)" in message
+    assert "it is the bridge of network One" in failures(module({"name": "Linux", "bridge": "ovsbr0"}))[0]
+
+
+def test_a_network_of_open_vswitch_gets_the_bridge_that_has_its_physical_device(module):
+    one, two = ({"name": name, "vn_mad": "ovswitch", "phydev": "eth1", "vlan_ids": "5-9"} for name in ("One", "Two"))
+    views = module(one, two).payload["networks"]
+    assert [view["bridge"] for view in views] == ["onebr0", "onebr0"]
+    assert not module(one, two).changed
+    message = failures(module({**two, "name": "Three", "bridge": "other"}))[0]
+    assert "device eth1 on the nodes" in message and "give bridge: onebr0" in message
+    message = failures(module({"name": "Four", "phydev": "eth1"}))[0]
+    assert "device eth1 on the nodes" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"vlan_id": 4095}, "not a number that ovswitch has"),
+        ({"vlan_tagged_id": "10,x"}, "x is neither a VLAN id nor a range of them"),
+        ({"vlan_tagged_id": "20-10"}, "20-10 is neither"),
+        ({"vlan_tagged_id": "0-5"}, "0-5 is neither"),
+        ({"nat": True, "network_address": "10.0.0.0/24", "gateway": "10.0.0.1"}, "no node is a member"),
+        ({"dhcp": True}, "its driver is ovswitch, and nothing would act on it"),
+    ],
+)
+def test_what_open_vswitch_can_not_have_is_refused(module, values, words):
+    for check in (True, False):
+        result = module(switched("Net", **values), check=check)
+        assert words in failures(result)[0]
+        assert not result.payload["networks"]
+
+
+@pytest.mark.parametrize("driver", ["bridge", "802.1Q", "vxlan", "ovn"])
+def test_a_trunk_is_refused_where_nothing_acts_on_it(module, driver):
+    item = {"name": "Net", "vn_mad": driver, **({} if driver in ("bridge", "ovn") else {"phydev": "eth1"})}
+    message = failures(module({**item, "vlan_tagged_id": "10,20"}))[0]
+    assert f"VLAN_TAGGED_ID = 10,20: its driver is {driver}" in message and "vn_mad: ovswitch" in message
+
+
+def test_a_trunk_of_an_older_catalog_stays_with_a_warning(module, tmp_path):
+    assert not module({"name": "Old"}).errors
+    engine = EmbeddedEngine(str(tmp_path))
+    with engine.session():
+        engine.networks.update("Old", attributes={"VLAN_TAGGED_ID": "2,3"})
+    engine.close()
+    result = module({"name": "Old", "attributes": {"VLAN_TAGGED_ID": "2,3"}})
+    assert not result.changed and not result.errors
+    assert "attribute VLAN_TAGGED_ID is kept, but its driver bridge does not act on it" in "".join(result.warnings)
+
+
+def test_the_vlan_of_a_network_with_machines_stays(module, lease):
+    item = switched("Net", vlan_id=10, address_ranges=[{"ip": "10.66.0.10", "size": 5}])
+    assert not module(item).errors
+    assert module({**item, "vlan_id": 11, "vlan_tagged_id": "20"}).changed
+    lease(7)
+    for change in ({"vlan_id": 12}, {"vlan_tagged_id": "20,21"}):
+        assert "it is" in failures(module({**item, "vlan_id": 11, "vlan_tagged_id": "20", **change}))[0]
+    assert not module({**item, "vlan_id": 11, "vlan_tagged_id": "20"}).changed

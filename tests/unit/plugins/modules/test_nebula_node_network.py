@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.calls.node_network import carried_out
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, units
+from ansible_collections.nebula.provision.plugins.module_utils.network import moves
 from ansible_collections.nebula.provision.plugins.modules import nebula_node_network
 
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
@@ -87,6 +88,7 @@ def test_a_bridge_is_foreseen_and_nothing_is_made(module, tmp_path, nat):
             }
         ],
         "refused": [],
+        "moved": [],
     }
     called = (tmp_path / "called").read_text()
     assert "-batch" not in called and " -f " not in called
@@ -95,7 +97,7 @@ def test_a_bridge_is_foreseen_and_nothing_is_made(module, tmp_path, nat):
 
 def test_what_this_collection_does_not_make_is_said(module):
     result = module({**PUBLIC, "vn_mad": "dummy"})
-    assert (result.changed, result.payload) == (False, {"links": [], "refused": []})
+    assert (result.changed, result.payload) == (False, {"links": [], "refused": [], "moved": []})
     assert "network Public: there is no bridge nbr0 on this host" in result.warnings[0]
 
 
@@ -114,7 +116,8 @@ def test_one_network_that_cannot_be_keeps_no_other_from_being_made(module):
 def test_of_nothing_nothing_is_removed(module):
     for networks in ([], [PUBLIC]):
         result = module(*networks, state="absent")
-        assert (result.changed, result.payload, result.warnings) == (False, {"links": [], "refused": []}, [])
+        nothing = {"links": [], "refused": [], "moved": []}
+        assert (result.changed, result.payload, result.warnings) == (False, nothing, [])
 
 
 def test_a_catalog_that_is_none_is_refused(module):
@@ -130,3 +133,10 @@ def test_a_host_that_is_no_node_gets_no_bridge(module, tmp_path):
     with pytest.raises(StalePlan):
         module(PUBLIC, check=False, node=True)
     assert "-batch" not in (tmp_path / "called").read_text()
+
+
+def test_the_second_word_for_what_was_put_back_is_too_late(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(moves, "PLACE", str(tmp_path / "moves"))
+    assert module(state="kept", moved=["nbr0"]).errors == []
+    (item,) = module(state="kept", moved=["nbr0"], check=False).errors
+    assert "bridge nbr0" in str(item.error) and "no second word came within 60 s" in str(item.error)

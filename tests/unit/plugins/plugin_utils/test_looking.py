@@ -17,6 +17,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
     MACHINES,
     NODE,
+    OVN,
+    OVN_CENTRAL,
     NotLooked,
     Part,
     Task,
@@ -24,16 +26,18 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
 )
 
 ROOT = Path(__file__).resolve().parents[4]
-PARTS = [part for wanted in (CATALOG, NODE, MACHINES) for part in wanted.parts]
+PARTS = [part for wanted in (CATALOG, OVN_CENTRAL, NODE, OVN, MACHINES) for part in wanted.parts]
 # Plays of site.yml that are left out where a look finds nothing to do, and what of their roles no look asks, and why.
 LEFT_OUT = (
     "Prepare the front-end",
     "Prepare the nodes",
+    "Set OVN up",
     "Provide networks, images and templates",
     "Provision the machines",
 )
 NOT_ASKED = {
     ("network", "nebula.provision.nebula_network"): "the second call takes back what no node can have",
+    ("ovn", "nebula.provision.nebula_frontend"): "looks for the catalog, which role frontend has asked about",
     ("vm", "nebula.provision.nebula_transfer"): "only where a decision says so",
     ("vm", "nebula.provision.nebula_deploy"): "carries out what was decided; where nothing was, there is no call",
     ("vm", "nebula.provision.nebula_vm_record"): "what the call before it did",
@@ -46,7 +50,7 @@ NOT_ASKED = {
 HARMLESS = {
     f"ansible.builtin.{name}"
     for name in ("assert", "fail", "debug", "set_fact", "include_tasks", "include_role", "import_tasks")
-}
+} | {"nebula.provision.nebula_table"}
 KEYWORDS = {
     *(
         "name",
@@ -59,7 +63,7 @@ KEYWORDS = {
         "ignore_unreachable",
         "no_log",
     ),
-    *("run_once", "delegate_to", "block", "check_mode", "tags"),
+    *("run_once", "delegate_to", "block", "check_mode", "tags", "loop", "loop_control"),
 }
 
 
@@ -84,6 +88,14 @@ def test_what_site_yml_leaves_out_is_asked_before():
                 if action not in HARMLESS and (role, action) not in asked and (role, action) not in NOT_ASKED:
                     forgotten.append(f"{role}/{file.name}: {task['name']}: {action}")
     assert forgotten == [], "name it in plugin_utils/looking.py, or say here why it need not be asked"
+
+
+def test_of_role_ovn_each_call_is_asked():
+    """It calls a module more than once, so that the module's name does not tell that all of it is asked."""
+    files = [ROOT / f"roles/ovn/tasks/{name}.yml" for name in ("present", "central")]
+    tasks = [task for file in files for task in tasks_below(yaml.safe_load(file.read_text()))]
+    calls = {task["register"] for task in tasks if any(key.startswith("nebula.provision.nebula_ovn") for key in task)}
+    assert calls == {part.register for part in PARTS if part.role == "ovn"}
 
 
 def test_each_play_is_left_out_by_its_first_task_and_only_without_tags():
@@ -136,7 +148,8 @@ def test_options_are_filled_in_with_the_roles_defaults_and_the_users_variables(r
     found = roles(**given)
     network = Part("network", "nebula_network")
     filled = found.filled_in(found.task(network).options, found.variables_of(network, found.task(network)))
-    assert filled == {"networks": [], "engine": "embedded", "root": expected}
+    beside = {"with_security_groups": [], "with_routers": []}
+    assert filled == {"networks": [], **beside, "engine": "embedded", "root": expected}
 
 
 def test_what_runs_on_the_front_end_has_its_variables(roles):
@@ -158,6 +171,101 @@ def test_a_task_sees_what_the_tasks_before_it_register(roles):
     assert found.filled_in(given, found.variables_of(network, Task({}))) == {"node": False}
     found.expect("__nebula_node")
     assert found.filled_in(given, found.variables_of(network, Task({}))) == {"node": True}
+
+
+OVN_CALLS = [part for part in PARTS if part.role == "ovn"]
+
+
+def with_ovn(roles, front=None, groups=None, **variables):
+    """The roles' tasks as node1 sees them. front: the variables of the front-end."""
+    known = {"__nebula_frontend": {"frontend": {"catalog": "c"}}, "ansible_play_hosts": ["node1"]}
+    known["ansible_play_hosts_all"] = known["ansible_play_hosts"]
+    found = roles(nebula_ovn=True, **known, **variables)
+    names = {"nebula_frontend": ["front"], "nebula_nodes": ["node1"], **(groups or {})}
+    own = {"nebula_ovn": True, "inventory_hostname": "front", "groups": names, **(front or {})}
+    found._variables |= {"hostvars": Hostvars({"front": own, "node1": {}}), "groups": names}
+    found.expect("__nebula_ovn_signed")
+    return found
+
+
+@pytest.mark.parametrize("part", OVN_CALLS, ids=lambda part: part.register)
+def test_of_several_tasks_each_part_is_its_own(roles, part):
+    assert roles().task(part).register == part.register
+
+
+def test_what_a_role_includes_under_a_condition_is_asked_only_then(roles):
+    for part in (*OVN_CALLS, *(part for part in PARTS if part.module == "nebula_ovn")):
+        assert with_ovn(roles).is_included(part)
+        assert not roles(nebula_ovn="no").is_included(part) and roles(nebula_ovn="no").packages(part) == []
+
+
+def test_the_central_host_is_asked_with_the_catalog_that_a_look_before_has_found(roles):
+    request, present = OVN_CENTRAL.parts
+    found = with_ovn(roles, nebula_ovn_ports={"northbound": 7641, "southbound": 7642})
+    asked = found.asked(request, found.task(request))
+    assert (asked["catalog"], asked["name"]) == ("c", "front")
+    found.expect(request.register, listed=True)
+    task = found.task(present)
+    options = found.filled_in(task.options, found.variables_of(present, task))
+    # Which certificates it is to have, a later look asks.
+    assert (options["ports"]["southbound"], options["certificates"]) == (7642, {})
+    assert (options["name"], options["cluster"]) == ("front", [])
+
+
+def test_what_the_front_end_would_ask_otherwise_is_seen(roles):
+    (signed,) = [part for part in OVN.parts if part.agreed]
+    for front, agree in [({}, True), ({"nebula_ovn_certificate_days": 9}, False), ({"nebula_root": "/srv/x"}, True)]:
+        found = with_ovn(roles, front, __nebula_ovn_central_request={"results": [{"request": {"request": "R"}}]})
+        there = found.on("groups['nebula_frontend'][0]", signed)
+        task = found.task(signed)
+        assert (there.asked(signed, task) == found.asked(signed, task)) is agree
+    # An OVN of others, for which nothing is signed, is another thing altogether.
+    found = with_ovn(roles, nebula_ovn_remote={"southbound": "ssl:192.0.2.1:6642"})
+    assert found.asked(signed, found.task(signed)) is None
+
+
+def test_packages_of_ovn_are_those_of_the_host_that_they_are_for(roles):
+    (central,) = [part for part in OVN_CENTRAL.parts if part.packages]
+    (node,) = [part for part in NODE.parts if part.packages and part.role == "ovn"]
+    (front,) = [part for part in OVN.parts if part.packages]
+    found = with_ovn(roles, {"nebula_ovn_central_packages": ["ovn-central-of-the-front-end"]})
+    assert found.packages(central) == ["ovn-central-of-the-front-end"]
+    assert "ovn-host" in found.packages(node)
+    assert found.packages(front) == ["python3-openvswitch"]
+    # Its own variables say whether they are installed there.
+    for own in ({"nebula_ovn": False}, {"nebula_manage_packages": False}):
+        found = with_ovn(roles, own)
+        assert found.packages(central) == found.packages(front) == [] and found.packages(node)
+
+
+@pytest.mark.parametrize(
+    ("given", "otherwise"),
+    [
+        ({}, False),
+        ({"nebula_ovn_state": "absent"}, True),
+        ({"groups": {"nebula_ovn_central": ["a", "b", "c"]}}, True),
+        (
+            {
+                "groups": {"nebula_ovn_central": ["a", "b", "c"]},
+                "nebula_ovn_remote": {"southbound": "ssl:192.0.2.1:6642"},
+            },
+            False,
+        ),
+    ],
+)
+def test_what_role_ovn_does_besides_is_left_to_it(roles, given, otherwise):
+    for part in (OVN_CENTRAL.parts[0], *(part for part in NODE.parts if part.register == "__nebula_ovn_request")):
+        found = with_ovn(roles, **given)
+        assert found.holds([part.unless], found.variables_of(part, Task({}))) is otherwise
+
+
+@pytest.mark.parametrize(("other", "otherwise"), [(True, False), ("yes", False), (False, True), (None, True)])
+def test_nodes_of_which_some_have_ovn_are_left_to_the_roles(roles, other, otherwise):
+    (network,) = [part for part in CATALOG.parts if part.module == "nebula_network"]
+    found = with_ovn(roles, groups={"nebula_nodes": ["node1", "node2"]})
+    second = {} if other is None else {"nebula_ovn": other}
+    found._variables["hostvars"] = Hostvars({"node1": {"nebula_ovn": True}, "node2": second})
+    assert found.holds([network.unless], found.variables_of(network, Task({}))) is otherwise
 
 
 def test_conditions_of_blocks_and_tasks_hold_together(roles):

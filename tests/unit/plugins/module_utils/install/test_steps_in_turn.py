@@ -100,7 +100,7 @@ def test_a_template_that_can_not_be_is_refused_at_once(engine, keys, words):
             continue
         outcome = begun(engine, keys, check_mode=check_mode)
         assert len(errors(outcome)) == 1 and words in errors(outcome)[0], errors(outcome)
-        assert not outcome.isos and not goes_on(outcome.works[0])
+        assert not outcome.isos and not goes_on(outcome.works[0], Settings())
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_template_is_checked_with_the_media_that_it_will_have(engine, monkeypa
 
 def test_a_network_may_be_about_to_be_made(engine):
     outcome = begun(engine, {"template": {"NIC": {"NETWORK": "Later"}, "MEMROY": 5}}, check_mode=True)
-    assert not errors(outcome) and goes_on(outcome.works[0])
+    assert not errors(outcome) and goes_on(outcome.works[0], Settings())
     said = outcome.works[0].warnings
     assert len(said) == 2 and "MEMROY" in said[0] and "NIC 0: there is no network 'Later' yet" in said[1], said
 
@@ -174,13 +174,13 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
     image = stored(engine, b"by hand", **WRITTEN)
     for state in ("begun", "prepared"):
         outcome = told(engine, state, {"end": "manual"})
-        assert due(outcome) == [next_step.UNSURE] and not goes_on(outcome.works[0])
+        assert due(outcome) == [next_step.UNSURE] and not goes_on(outcome.works[0], Settings())
         (said,) = errors(outcome)
         assert said.startswith("install debian: image debian: something is on its disk, and its machine is gone")
         assert "Set state: installed if it is finished, or state: absent" in said
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
-    assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0])
+    assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0], Settings())
     assert engine.images.info("debian").unfinished == installed.INSTALLED and outcome.vms == []
     outcome = told(engine, "prepared", {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.CONVERT] and not outcome.waits
@@ -226,7 +226,7 @@ def test_what_is_finished_needs_nothing_any_more(engine, inputs):
     stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={installed.VERIFIED: "YES"})
     outcome = begun(engine, inputs)
     assert not errors(outcome) and due(outcome) == [next_step.DONE]
-    assert not outcome.works[0].changed and not goes_on(outcome.works[0])
+    assert not outcome.works[0].changed and not goes_on(outcome.works[0], Settings())
     assert row(outcome.works[0])["step"] == "ready, verified"
 
 

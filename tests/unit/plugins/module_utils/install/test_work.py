@@ -14,7 +14,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Con
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import Machine
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import WORDS, Outcome, Work, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import (
+    WORDS,
+    Outcome,
+    Settings,
+    Work,
+    goes_on,
+    row,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -93,7 +100,22 @@ def test_a_row_has_what_there_is() -> None:
     ],
 )
 def test_a_run_goes_on_with_what_is_due(made: Work, on: bool) -> None:
-    assert goes_on(made) is on
+    assert goes_on(made, Settings()) is on
+
+
+@pytest.mark.parametrize(
+    ("until", "on"),
+    [
+        ("installed", {next_step.CONVERT: False, next_step.VERIFY: False, next_step.DONE: False, next_step.WAIT: True}),
+        (
+            "converted",
+            {next_step.CONVERT: True, next_step.VERIFY: False, next_step.DONE: False, next_step.FINISH: True},
+        ),
+        ("verified", {next_step.CONVERT: True, next_step.VERIFY: True, next_step.DONE: False, next_step.MAKE: True}),
+    ],
+)
+def test_a_run_may_end_before_the_image_is_made_or_tried(until: str, on: dict[str, bool]) -> None:
+    assert {step: goes_on(work(step), Settings(until=until)) for step in on} == on
 
 
 def test_an_error_fails_the_task_where_it_is_to_be_told() -> None:

@@ -21,15 +21,18 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     Inventory,
     Ledger,
     LedgerVm,
+    SwitchBridge,
+    UplinkDevice,
     VmDirectory,
     VmFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network import guards, nat, settings
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
@@ -58,7 +61,7 @@ def test_every_kind_is_explained() -> None:
 
 
 def test_every_kind_that_is_used_is_known() -> None:
-    sources = ["reconcile/audit.py", "storage/audit.py", "engines/embedded/ledger.py"]
+    sources = ["reconcile/audit.py", "storage/audit.py", "engines/embedded/ledger.py", "calls/ovn.py"]
     text = "".join((ROOT / "plugins/module_utils" / each).read_text() for each in sources)
     assert set(re.findall(r'Finding\(\s*"([a-z-]+)"', text)) == set(KINDS)
 
@@ -219,6 +222,116 @@ def test_what_keeps_machines_from_the_node_may_be_missing() -> None:
     bridge = Bridge("nbr1", CATALOG, QUIET.uuid)
     (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(bridges=(bridge,))])
     assert (found.kind, found.object) == ("rules-missing", "network Quiet")
+
+
+def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
+    guard = Guard(3, 0, "one-3-0", "02:00:0a:42:00:0a", ("10.66.0.10",), filter_mac=True)
+    told = {"node1": (guard, replace(guard, vm_id=4, port="one-4-0")), "node2": (replace(guard, port="one-9-0"),)}
+    (whole,) = guards.expected([guard]).values()
+
+    def found(settled: bool = True, **seen: str) -> list[tuple[str, str]]:
+        ports = {f"one-{name[1:]}-0": digest for name, digest in seen.items()}
+        rows = compare(ledger(guards=told, settled=settled), [node(filters=ports)])
+        return [(row.kind, row.object) for row in rows if row.kind.startswith("rules")]
+
+    missing = [("rules-missing", "VM web (id 3), NIC 0")]
+    assert found(_3=whole) == []
+    assert found() == found(_3="") == found(_3="0123456789ab") == missing
+    # What is about to be carried out brings its rules along.
+    assert found(settled=False) == found(settled=False, _3=whole) == found(_3=whole, _4="0123456789ab") == []
+    assert found(_3=whole, _9=whole) == [("rules-left", "interface one-9-0")]
+
+
+OVERLAY = Network(
+    3,
+    "Overlay",
+    "aaaaaaaa-0000-4000-8000-000000000003",
+    bridge="nbr3",
+    vn_mad="vxlan",
+    attributes={"PHYDEV": "eth1", "VLAN_ID": "7"},
+)
+JOINED = Bridge("nbr3", CATALOG, OVERLAY.uuid, ports=("eth1.7",))
+DEVICE = UplinkDevice("eth1.7", CATALOG, OVERLAY.uuid, "VXLAN 7 on eth1", "nbr3")
+
+
+@pytest.mark.parametrize(
+    ("bridge", "device", "found"),
+    [
+        (JOINED, DEVICE, []),
+        (JOINED, None, []),
+        (
+            replace(JOINED, ports=()),
+            DEVICE,
+            ["eth1.7 is not attached to it, which joins it with the bridges of other hosts"],
+        ),
+        (JOINED, replace(DEVICE, up=False), ["eth1.7 is down"]),
+        (
+            JOINED,
+            replace(DEVICE, network="x"),
+            ["eth1.7 does not carry the mark of this network", "no network has VXLAN 7 on eth1"],
+        ),
+        (JOINED, replace(DEVICE, what="VXLAN 8 on eth1"), ["eth1.7 is VXLAN 8 on eth1, and is to be VXLAN 7 on eth1"]),
+        (JOINED, replace(DEVICE, name="eth1.9"), ["no network has VXLAN 7 on eth1"]),
+    ],
+)
+def test_what_joins_a_bridge_with_those_of_other_hosts(bridge, device, found) -> None:
+    of_ours = nat.Rules(OVERLAY.uuid, "nbr3")
+    seen = {
+        "bridges": (bridge,),
+        "devices": (device,) if device else (),
+        "rules": {of_ours.comment: len(of_ours.rules)},
+        "interfaces": ("nbr3", device.name) if device else ("nbr3",),
+    }
+    findings = compare(replace(ledger(networks=(OVERLAY,)), vms=()), [node(**seen)])
+    assert [each.found for each in findings] == found
+
+
+SWITCHED = Network(
+    4,
+    "Switched",
+    "aaaaaaaa-0000-4000-8000-000000000004",
+    bridge="ovsbr0",
+    vn_mad="ovswitch",
+    attributes={"PHYDEV": "eth1", "VLAN_ID": "7"},
+)
+SWITCH = SwitchBridge("ovsbr0", CATALOG, (SWITCHED.uuid,), "eth1", ports={"eth1": "all VLANs"})
+
+
+@pytest.mark.parametrize(
+    ("bridge", "kind", "found"),
+    [
+        (SWITCH, "", []),
+        (None, "bridge-missing", ["Open vSwitch has none"]),
+        (replace(SWITCH, running=False), "bridge-differs", ["Open vSwitch does not run"]),
+        (
+            replace(SWITCH, up=True),
+            "bridge-differs",
+            ["the host's own port of it is up, so that the host is a member of the network"],
+        ),
+        (
+            replace(SWITCH, ports={}),
+            "bridge-differs",
+            ["eth1 is not attached to it, which joins it with the bridges of other hosts"],
+        ),
+        (replace(SWITCH, port_up=False), "bridge-differs", ["eth1 is down"]),
+        (
+            replace(SWITCH, ports={"eth1": "VLAN 7"}),
+            "bridge-differs",
+            ["eth1 carries VLAN 7, and is to carry all VLANs"],
+        ),
+        (replace(SWITCH, catalog="other"), "bridge-missing", ["Open vSwitch has none"]),
+    ],
+)
+def test_a_bridge_of_open_vswitch_is_gone_or_changed(bridge, kind, found) -> None:
+    seen = {"switches": (bridge,) if bridge else ()}
+    findings = compare(replace(ledger(networks=(SWITCHED,)), vms=()), [node(**seen)])
+    assert [(each.kind, each.found) for each in findings] == [(kind, text) for text in found]
+
+
+def test_a_bridge_of_open_vswitch_that_no_network_has_is_left_over() -> None:
+    (found,) = compare(replace(ledger(), vms=()), [node(switches=(SWITCH,))])
+    assert (found.kind, found.object, found.found) == ("bridge-left", "bridge ovsbr0", "no network has it")
+    assert "ovs-vsctl del-br ovsbr0" in found.remedy
 
 
 def test_a_bridge_of_the_hosts_own_is_no_difference_but_a_doubt() -> None:

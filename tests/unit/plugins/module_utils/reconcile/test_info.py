@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.router import Router
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import info
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
@@ -36,6 +37,7 @@ def furnished(tmp_path_factory):
         ranges = (AddressRange(0, "IP4", 10, ip="10.66.0.10"),)
         opened.networks.allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
         opened.templates.allocate("web", parse(WEB))
+        opened.routers.allocate(Router(None, "edge"))
     for items in ([{"name": name, "template": "web"} for name in "abc"], [{"name": "c", "state": "absent"}]):
         with opened.session():
             outcomes, _warnings = reconcile(opened, items)
@@ -125,7 +127,9 @@ def test_who_holds_an_address_that_nobody_has_is_told(engine, gather):
     with engine.session():
         engine.hosts.forget("node1")
         # As a restored catalog holds it for a machine that was made after the backup.
-        engine.store.db.execute("INSERT INTO leases VALUES (0, 0, 5, NULL, 77)")
+        engine.store.db.execute(
+            "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 5, NULL, 77)"
+        )
     leases = gather("leases")
     assert held(leases) == [
         ("10.66.0.10", "a", 0, given_up),

@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks
+
+# What a new network on a Linux bridge says unless it is told otherwise.
+FILTERED = {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "YES", "FILTER_IP_SPOOFING": "YES"}
 
 RANGE = AddressRange(3, "IP4", 10, ip="10.66.0.10", mac="02:00:0a:42:00:0a", attributes={"DNS": "9.9.9.9", "A": "b"})
 
@@ -132,13 +136,6 @@ def test_text_stays_as_it_is_read_the_first_time(value):
     assert networks._text(networks._text(value)) == networks._text(value)
 
 
-@pytest.mark.parametrize("key", networks.WITHOUT_EFFECT)
-def test_what_nothing_acts_on_is_kept_and_said(apply, key):
-    _done, (view,), warnings = apply({"name": "Public", "attributes": {key.lower(): "1"}})
-    assert view["attributes"][key] == "1"
-    assert warnings == [f"network Public: attribute {key} is kept, but nothing acts on it yet"]
-
-
 @pytest.mark.parametrize("key", sorted(set(networks.OPTIONS)))
 def test_options_are_not_set_as_attributes(apply, key):
     (done,), _views, _warnings = apply({"name": "Public", "attributes": {key.lower(): "1"}})
@@ -155,6 +152,7 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
         "SEARCH_DOMAIN": "a.example b.example",
         "DNS": "9.9.9.9",
         "GATEWAY_ON_BRIDGE": "NO",
+        **FILTERED,
     }
     _done, (changed,), _warnings = apply({"name": "Public", "dns": "", "metric": None})
     assert changed["attributes"] == {key: value for key, value in made["attributes"].items() if key != "DNS"}
@@ -163,13 +161,13 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
 def test_a_description_is_an_attribute_that_changes_at_any_time_and_can_be_taken_away(apply):
     described = {"name": "Public", "description": "Web servers of the shop"}
     _done, (made,), warnings = apply(described)
-    assert made["attributes"] == {"DESCRIPTION": "Web servers of the shop"} and warnings == []
+    assert made["attributes"] == {"DESCRIPTION": "Web servers of the shop", **FILTERED} and warnings == []
     (again,), _views, _warnings = apply(described)
     assert not again.is_changed
     _done, (changed,), _warnings = apply({**described, "description": "Of the other shop"})
-    assert changed["attributes"] == {"DESCRIPTION": "Of the other shop"}
+    assert changed["attributes"] == {"DESCRIPTION": "Of the other shop", **FILTERED}
     _done, (bare,), _warnings = apply({**described, "description": ""})
-    assert bare["attributes"] == {}
+    assert bare["attributes"] == FILTERED
     (refused,), _views, _warnings = apply({**described, "attributes": {"DESCRIPTION": "Of another"}})
     assert "attributes say DESCRIPTION = 'Of another'. Give one of the two" in str(refused.error)
 
@@ -178,12 +176,12 @@ def test_a_description_is_an_attribute_that_changes_at_any_time_and_can_be_taken
     ("gateway", "doubted"), [("10.66.0.1", False), ("10.66.255.255", True), ("10.67.0.1", True), ("", False)]
 )
 def test_a_gateway_outside_of_its_network_is_doubted(gateway, doubted):
-    attributes = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": gateway}
+    attributes = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": gateway, **FILTERED}
     said = networks._doubts(Network(0, "Public", attributes=attributes))
     assert bool(said) == doubted
     if doubted:
         assert said[0].startswith(f"network Public: GATEWAY {gateway} is not in 10.66.0.0/24")
-    assert networks._doubts(Network(0, "Public", attributes={"GATEWAY": gateway})) == []
+    assert networks._doubts(Network(0, "Public", attributes={"GATEWAY": gateway, **FILTERED})) == []
 
 
 # -- what machines reach on their nodes -------------------------------------------------------------------------------
@@ -220,7 +218,7 @@ def test_one_whose_bridge_gets_an_address_later_says_it_then(apply):
 def test_one_that_is_older_keeps_what_it_had_and_every_run_warns(engine, apply):
     attributes = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
     with engine.session():
-        engine.networks.allocate(Network(None, "Public", nat=True, attributes=attributes))
+        engine.networks.allocate(Network(None, "Public", nat=True, attributes={**attributes, **FILTERED}))
     for _run in range(2):
         (done,), (view,), (warning,) = apply({"name": "Public", **WHOLE, "nat": True})
         assert not done.is_changed and "NODE_ACCESS" not in view["attributes"]
@@ -261,7 +259,68 @@ def test_what_is_said_to_nodes_is_not_said_to_machines(engine, apply):
         network = engine.networks.info("Public")
         values = engine.networks.nic_values(network, 0)
     assert network.attributes["ONE_NODE"] == "YES"
-    assert set(network.attributes) - set(values) == {"NODE_ACCESS", "ONE_NODE"}
+    assert set(network.attributes) - set(values) == {"NODE_ACCESS", "ONE_NODE", *FILTERED}
+
+
+# -- filters on nodes -------------------------------------------------------------------------------------------------
+def of_filters(view):
+    return {key: value for key, value in view["attributes"].items() if "FILTER" in key or "GROUPS" in key}
+
+
+@pytest.mark.parametrize(
+    ("given", "mac", "ip"),
+    [
+        ({}, "YES", "YES"),
+        ({"filter_ip_spoofing": False}, "YES", "NO"),
+        ({"filter_mac_spoofing": False}, "NO", "NO"),
+        ({"template": "FILTER_IP_SPOOFING = NO"}, "YES", "NO"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["bridge", "dummy"])
+def test_a_new_network_on_a_linux_bridge_is_filtered_unless_it_says_otherwise(apply, driver, given, mac, ip):
+    item = {"name": "Public", "vn_mad": driver, "bridge": "nbr0", **given}
+    (done,), (view,), warnings = apply(item)
+    assert (done.error, warnings) == (None, [])
+    assert of_filters(view) == {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": mac, "FILTER_IP_SPOOFING": ip}
+    (done,), _views, warnings = apply(item)
+    assert (done.is_changed, warnings) == (False, [])
+
+
+def test_one_that_is_older_than_filters_is_not_filtered_and_every_run_says_so(engine, apply):
+    with engine.session():
+        engine.networks.allocate(Network(None, "Public", bridge="nbr0", attributes={"SECURITY_GROUPS": "7 or so"}))
+    for _run in range(2):
+        (done,), (view,), warnings = apply({"name": "Public", "security_groups": [0]})
+        assert not done.is_changed or _run == 0
+        assert "FILTERS_ON_NODE" not in view["attributes"]
+        assert "filter_mac_spoofing and filter_ip_spoofing to true, or to false to have it stay so" in warnings[-1]
+    (done,), (view,), warnings = apply({"name": "Public", "filter_mac_spoofing": False, "filter_ip_spoofing": False})
+    assert (done.error, "FILTERS_ON_NODE" in view["attributes"], warnings) == (None, False, [])
+    (done,), (view,), warnings = apply({"name": "Public", "filter_mac_spoofing": True})
+    assert (done.error, view["attributes"]["FILTERS_ON_NODE"], warnings) == (None, "YES", [])
+    assert view["attributes"]["FILTER_IP_SPOOFING"] == "NO"
+
+
+def test_what_only_an_older_version_kept_is_not_begun_by_saying_it_again(engine, apply):
+    with engine.session():
+        kept = Network(None, "Public", bridge="nbr0", attributes={"FILTER_MAC_SPOOFING": "YES"})
+        engine.networks.allocate(kept)
+    (done,), (view,), warnings = apply({"name": "Public", "filter_mac_spoofing": True})
+    assert not done.is_changed and "FILTERS_ON_NODE" not in view["attributes"]
+    assert any("FILTER_MAC_SPOOFING is kept, but its driver bridge does not act on it" in text for text in warnings)
+
+
+def test_groups_act_on_a_linux_bridge_and_have_to_be_there(engine, apply):
+    with engine.session():
+        web = engine.security_groups.allocate(SecurityGroup(None, "web"))
+    (refused,), _views, _warnings = apply({"name": "Public", "security_groups": ["nosuch"]})
+    assert "nosuch" in str(refused.error)
+    (done,), (view,), warnings = apply({"name": "Public", "security_groups": ["web"]})
+    assert (done.error, warnings, view["attributes"]["SECURITY_GROUPS"]) == (None, [], str(web.id))
+    with engine.session(), pytest.raises(InUse, match="network Public"):
+        engine.security_groups.delete("web")
+    (refused,), _views, _warnings = apply({"name": "Public", "dhcp": True})
+    assert "DHCP = YES: its driver is bridge, and nothing would act on it" in str(refused.error)
 
 
 # -- what comes back --------------------------------------------------------------------------------------------------
@@ -306,3 +365,130 @@ def test_a_range_may_go_and_another_come_behind_it(engine, apply):
     done, *_rest = apply({**network, "address_ranges": [gone, come]})
     assert [item.error for item in done] == [None]
     assert [each.ip for each in engine.networks.info("net").address_ranges] == ["10.9.0.50"]
+
+
+# -- static addresses of IPv6 -----------------------------------------------------------------------------------------
+def test_a_static_range_of_ipv6_is_the_same_again_and_grows(apply):
+    entry = {"type": "IP6_STATIC", "ip6": "2001:DB8::10", "prefix_length": 64, "end": "2001:db8::1f"}
+    wanted = {"name": "six", "gateway6": "2001:db8::1", "address_ranges": [entry]}
+    done, views, _warnings = apply(wanted)
+    assert done[0].error is None
+    (made,) = views[0]["address_ranges"]
+    assert (made["ip6"], made["prefix_length"], made["size"]) == ("2001:db8::10", 64, 16)
+    # By its first address or by its number, with what is given of it.
+    for same in (entry, {"type": "IP6_STATIC", "ip6": "2001:db8::10"}, {"ar_id": 0, "prefix_length": 64}):
+        done, _views, _warnings = apply({**wanted, "address_ranges": [same]})
+        assert done[0].error is None and not done[0].is_changed, same
+    done, views, _warnings = apply({**wanted, "address_ranges": [{"ar_id": 0, "size": 20, "prefix_length": 80}]})
+    (grown,) = views[0]["address_ranges"]
+    assert (grown["size"], grown["prefix_length"], grown["mac"]) == (20, 80, made["mac"])
+    done, views, _warnings = apply({**wanted, "address_ranges": [{**entry, "state": "absent"}]})
+    assert done[0].error is None and views[0]["address_ranges"] == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "parts"),
+    [
+        ({"type": "IP6_STATIC", "ip6": "2001:db8::10", "size": 5}, ["PREFIX_LENGTH = none"]),
+        ({"type": "IP6_STATIC", "end": "2001:db8::10", "prefix_length": 64}, ["there is no ip6"]),
+        (
+            {"type": "IP6_STATIC", "ip6": "2001:db8::10", "end": "2001:db8::9", "prefix_length": 64},
+            ["it is before 2001:db8::10"],
+        ),
+        ({"ip6": "2001:db8::10", "prefix_length": 64}, ["TYPE IP4 has no static IPv6"]),
+    ],
+)
+def test_a_static_range_that_is_not_said_whole_is_refused(apply, entry, parts):
+    done, _views, _warnings = apply({"name": "six", "address_ranges": [entry]})
+    for part in parts:
+        assert part in str(done[0].error)
+
+
+# -- numbers of a whole list ------------------------------------------------------------------------------------------
+def tagged(name, number=None, **values):
+    return {
+        "name": name, "vn_mad": "802.1Q", "phydev": "eth1", **({} if number is None else {"vlan_id": number}), **values,
+    }  # fmt: skip
+
+
+def tags(views):
+    return {view["name"]: view["attributes"]["VLAN_ID"] for view in views}
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        # Crosswise, passed on in either order, and in a circle.
+        ([tagged("a", 20), tagged("b", 10)], {"a": "20", "b": "10"}),
+        ([tagged("a", 20), tagged("b", 40)], {"a": "20", "b": "40"}),
+        ([tagged("b", 40), tagged("a", 20)], {"a": "20", "b": "40"}),
+        ([tagged("a", 20), tagged("b", 30), tagged("c", 10)], {"a": "20", "b": "30", "c": "10"}),
+        # One that goes, or that leaves the device, leaves its number to another.
+        ([tagged("a", 20), {"name": "b", "state": "absent"}], {"a": "20"}),
+        ([tagged("a", 20), tagged("b", 20, phydev="eth2")], {"a": "20", "b": "20"}),
+        ([tagged("a", 20), {"name": "b", "vn_mad": "bridge", "phydev": ""}], {"a": "20"}),
+        # As a document of OpenNebula's says it.
+        ([tagged("a", 20), {"name": "b", "template": "VLAN_ID = 10"}], {"a": "20", "b": "10"}),
+    ],
+)
+def test_networks_of_a_list_exchange_their_numbers_in_one_run(apply, engine, wanted, expected, check):
+    apply(tagged("a", 10), tagged("b", 20), tagged("c", 30))
+    done, views, _warnings = apply(*wanted, check=check)
+    assert [item.error for item in done] == [None] * len(wanted)
+    assert tags(view for view in views if "VLAN_ID" in view["attributes"] and view["state"] != "DONE") == expected
+    if check:
+        return
+    done, _views, _warnings = apply(*wanted)
+    assert not any(item.error or item.is_changed for item in done)
+
+
+def test_who_can_not_leave_a_number_keeps_it_and_nobody_else_has_it(apply, engine):
+    apply(tagged("a", 10), tagged("b", 20), tagged("c", 30))
+    done, _views, _warnings = apply(tagged("a", 20), tagged("b", 30), tagged("c", 10, mtu=9000, guest_mtu=9001))
+    assert "GUEST_MTU = 9001" in str(done[2].error)
+    assert "VLAN_ID = 30 on eth1: network c (id 2) has it" in str(done[1].error)
+    assert "VLAN_ID = 20 on eth1: network b (id 1) has it" in str(done[0].error)
+    with engine.session():
+        assert tags(map(networks.network_view, engine.networks.pool())) == {"a": "10", "b": "20", "c": "30"}
+
+
+def test_two_of_a_list_never_get_the_same_number(apply):
+    apply(tagged("a", 10), tagged("b", 20))
+    done, views, _warnings = apply(tagged("a", 30), tagged("b", 30))
+    assert done[0].error is None and "network a (id 0) has it" in str(done[1].error)
+    assert tags(views) == {"a": "30"}
+
+
+def test_a_number_that_is_chosen_is_none_that_another_of_the_list_names(apply):
+    """By its id, the first would try 2."""
+    done, views, _warnings = apply(tagged("a"), tagged("b", 2), tagged("c", vlan_ids="3-5"), tagged("d", 5))
+    assert [item.error for item in done] == [None] * 4
+    assert tags(views) == {"a": "3", "b": "2", "c": "4", "d": "5"}
+
+
+def test_networks_outside_exchange_their_tags_too(apply):
+    def outside(name, tag):
+        return {"name": name, "vn_mad": "ovn", "physical_network": "physnet1", "vlan_id": tag}
+
+    apply(outside("a", 10), outside("b", 20))
+    done, views, _warnings = apply(outside("a", 20), outside("b", 10))
+    assert [item.error for item in done] == [None, None] and tags(views) == {"a": "20", "b": "10"}
+
+
+def test_an_exchange_is_foretold_to_later_tasks_and_undone(apply, engine):
+    _done, before, _warnings = apply(tagged("a", 10), tagged("b", 20))
+    wanted = (tagged("a", 20), tagged("b", 10))
+    with pytest.raises(KeyboardInterrupt), engine.session():
+        _done, foretold, _warnings = networks.apply_all(engine, wanted, True)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), engine.session():
+        engine.declare({"networks": foretold})
+        assert tags(map(networks.network_view, engine.networks.pool())) == {"a": "20", "b": "10"}
+        raise KeyboardInterrupt
+    _done, made, _warnings = apply(*wanted)
+    with engine.session():
+        entries = [{"network": after, "earlier": earlier} for after, earlier in zip(made, before)]
+        _done, views, warnings = networks.undo_all(engine, entries, check_mode=False)
+    assert tags(views) == {"a": "10", "b": "20"}
+    assert all("in the catalog as it was before" in text for text in warnings)

@@ -90,10 +90,13 @@ def coded(data: bytes) -> str:
 
 @pytest.fixture
 def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    """Nothing of it goes on, also where these tests are run by nohup."""
+    """Nothing of it goes on, also where these tests are run by nohup. A shell's background job ignores interrupts, and
+    all that it starts; a guest does not."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Guest(tmp_path, monkeypatch)
     signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGINT, interrupts)
     wait_for_none(str(tmp_path / "guest"))
 
 
@@ -138,6 +141,12 @@ def test_a_login_that_fails_says_why(guest: Guest, login: dict[str, str], words:
     guest.with_program(LOGIN)
     answer = guest.run("true", **login)
     assert answer["problem"] == "login" and words in answer["found"] and "wr0ng" not in str(answer)
+
+
+def test_a_login_that_takes_its_time_to_refuse_is_waited_for(guest: Guest) -> None:
+    guest.with_program(LOGIN.replace("echo 'Login incorrect'", "sleep 1.5; echo 'Login incorrect'"))
+    answer = guest.run("true", user="admin", password="wr0ng", patience=10)
+    assert answer == {"problem": "login", "found": "it refuses user admin with this password"}
 
 
 def test_a_shell_that_a_killed_run_left_is_ended_first(guest: Guest) -> None:

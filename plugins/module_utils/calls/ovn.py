@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_ovn takes and does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE
+from ..engines.registry import engine_of, open_engine
+from ..errors import NetworkDatabaseError
+from ..model.audit import Finding
+from ..model.logical_network import LogicalNetworks
+from ..model.plain import to_plain
+from ..network.northbound import northbound
+from ..network.northbound.compare import Change
+from ..network.northbound.database import Database, Tls
+from ..network.northbound.northbound import apply, audit
+from ..runner import closing
+from ..sync import Item, Result
+
+SOCKET = "unix:/run/ovn/ovnnb_db.sock"
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        northbound={"type": "list", "elements": "str"},
+        private_key={"type": "path"},
+        certificate={"type": "path"},
+        ca_certificate={"type": "path"},
+        state={"type": "str", "default": "present", "choices": ["present", "absent", "audited"]},
+        **ENGINE,
+    ),
+    "required_together": [("private_key", "certificate", "ca_certificate")],
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    catalog, desired = "", LogicalNetworks()
+    if engine_of(params).begun(params):
+        with closing(open_engine(params, check_mode, create=False)) as engine, engine.session():
+            catalog = engine.catalog()
+            if params["state"] != "absent":
+                desired = engine.networks.logical()
+    counts = {"networks": len(desired.networks), "ports": len(desired.ports), "routers": len(desired.routers)}
+    if not catalog:
+        return Result([], payload=counts)
+    remotes = params["northbound"] or [SOCKET]
+    if check_mode and not params["northbound"] and not os.path.exists(SOCKET.partition(":")[2]):
+        # OVN would be installed first.
+        return Result([Item("OVN", None, counts)] if any(counts.values()) else [], payload=counts)
+    tls = None
+    if params["private_key"]:
+        tls = Tls(params["private_key"], params["certificate"], params["ca_certificate"])
+    try:
+        with Database(remotes, tls) as database:
+            if params["state"] == "audited":
+                found = [_finding(each) for each in audit(database, catalog, desired)]
+                return Result([], payload={**counts, "consistency": found})
+            outcome = apply(database, catalog, desired, act=not check_mode)
+    except NetworkDatabaseError as error:
+        if not params["northbound"]:
+            error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
+        raise
+    return Result([_item(change) for change in outcome.changes], payload=counts, warnings=outcome.warnings)
+
+
+def _finding(each: northbound.Finding) -> dict[str, str]:
+    """As nebula_info shows those of an audit."""
+    finding = Finding("ovn-differs", "", each.asked.partition(": ")[2] or each.asked, each.found, each.remedy)
+    return {**to_plain(finding), "sentence": str(finding)}
+
+
+def _item(change: Change) -> Item:
+    return Item(str(change), change.before, change.after, changed=True)

@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_ovn_central takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..arguments import ENGINE
+from ..errors import Conflict, InvalidValue
+from ..host import node as node_file
+from ..network.ovn import central, certificates, cluster, daemons, places
+from ..network.ovn.central import Central, Wanted
+from ..sync import Item, Result
+
+KINDS = ("host", "central", "client")
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        name={"type": "str", "required": True},
+        catalog={"type": "str", "required": True},
+        address={"type": "str"},
+        ports={
+            "type": "dict",
+            "options": {which: {"type": "int", "default": port} for which, port in central.PORTS.items()},
+            "apply_defaults": True,
+        },
+        cluster={
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "address": {"type": "str"},
+                "databases": {"type": "dict"},
+                "rank": {"type": "int"},
+            },
+        },
+        cluster_ports={
+            "type": "dict",
+            "options": {which: {"type": "int", "default": port} for which, port in cluster.PORTS.items()},
+            "apply_defaults": True,
+        },
+        requests={
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "kind": {"type": "str", "required": True, "choices": list(KINDS)},
+                "request": {"type": "str", "required": True},
+                "installed": {"type": "dict"},
+            },
+        },
+        certificate_days={"type": "int", "default": 365},
+        certificates={"type": "dict", "default": {}},
+        directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
+        state={"type": "str", "default": "present", "choices": ["requested", "signed", "present", "absent"]},
+        **ENGINE,
+    ),
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    params = {**params, "catalog": places.catalog(params["catalog"], not check_mode and params["state"] != "absent")}
+    with node_file.alone(not check_mode):
+        return {"requested": requested, "signed": signed, "present": present, "absent": absent}[params["state"]](
+            params, not check_mode
+        )
+
+
+def requested(params: Mapping[str, Any], act: bool) -> Result:
+    side = Central(places.read(params["directories"]), params["catalog"], act)
+    found = side.observe()
+    side.refuse_foreign(found)
+    request, made = certificates.request(params["root"], "central", params["name"], act)
+    items = [Item("key", None, {"request": "made"})] if made else []
+    installed = certificates.installed(params["root"], "central")
+    payload = {
+        "request": {"name": params["name"], "kind": "central", "request": request, "installed": installed},
+        "member": {
+            "name": params["name"],
+            "address": params["address"] or _main_address(),
+            "databases": {which: dict(vars(copy)) for which, copy in found.copies.items()},
+            "rank": 0 if found.member else 1 if found.mark else 2,
+        },
+    }
+    return Result(items, payload)
+
+
+def _main_address() -> str:
+    """Of a host without one, the members of a cluster ask for it by name."""
+    try:
+        return daemons.main_address()
+    except InvalidValue:
+        return ""
+
+
+def signed(params: Mapping[str, Any], act: bool) -> Result:
+    root, name = params["root"], params["name"]
+    refuse_former(params)
+    request, made = certificates.request(root, "client", name, act)
+    authority = certificates.Authority(root, params["catalog"], check_days(params["certificate_days"]), act)
+    asked = [certificates.Wanted(each["name"], each["kind"], each["request"]) for each in params["requests"]]
+    client = certificates.Wanted(name, "client", request)
+    found = authority.certificates([*asked, client])
+    differing = certificates.install(root, "client", found[client.key], act)
+    items = [Item("key of the client", None, {"request": "made"})] if made else []
+    items += [Item(f"authority {which}", None, {"authority": "made"}) for which in authority.made]
+    items += [Item(f"certificate {each}", None, {"certificate": "signed"}) for each in authority.signed]
+    items += [Item(path, None, {"file": "written"}) for path in differing]
+    payload = {
+        "certificates": {wanted.key: found[wanted.key] for wanted in asked},
+        "client": {which: certificates.files(root, "client", which).as_dict() for which in certificates.WHICH},
+        "outdated": [
+            wanted.key
+            for wanted, each in zip(asked, params["requests"])
+            if each["installed"] is not None and each["installed"] != certificates.fingerprints(found[wanted.key])
+        ],
+    }
+    return Result(items, payload, authority.warnings)
+
+
+def foreseen(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """The same for a look, which has to know what the hosts would do with these certificates, too."""
+    result = run(params, check_mode)
+    outdated = result.payload.get("outdated", [])
+    return Result(
+        [*result.items, *(Item(f"certificate {key} on its host", None, {"file": "written"}) for key in outdated)],
+        result.payload,
+        result.warnings,
+    )
+
+
+def refuse_former(params: Mapping[str, Any]) -> None:
+    """Conflict if this host, the front-end, still has the databases that others are to have from now on."""
+    others = [each["name"] for each in params["requests"] if each["kind"] == "central"]
+    if not others or params["name"] in others:
+        return
+    side = Central(places.read(params["directories"]), params["catalog"], False)
+    if side.observe().mark == params["catalog"]:
+        raise Conflict(
+            f"OVN's databases on {', '.join(others)}",
+            f"the front-end {params['name']} has those of this catalog, which would be left behind",
+            "Name the front-end as one of three in group nebula_ovn_central, so that the others take over what it has; "
+            "or take OVN back first",
+        )
+
+
+def present(params: Mapping[str, Any], act: bool) -> Result:
+    root = params["root"]
+    central.check_ports(params["ports"], params["cluster_ports"] if params["cluster"] else None)
+    side = Central(places.read(params["directories"]), params["catalog"], act, root)
+    files = {which: certificates.files(root, "central", which) for which in certificates.WHICH}
+    group = cluster.read(params["name"], params["cluster"], params["cluster_ports"], files)
+    wanted = Wanted(
+        catalog=params["catalog"],
+        address=params["address"] or ("" if group else daemons.main_address()),
+        ports=params["ports"],
+        files=files,
+        cluster=group,
+    )
+    found = side.observe()
+    side.refuse_foreign(found)
+    cluster.refuse(found.copies, group, found.mark == params["catalog"])
+    differing = certificates.install(root, "central", params["certificates"], act)
+    items = [Item(path, None, {"file": "written"}) for path in differing]
+    items.append(shown(side.ensure(replace(wanted, renewed=bool(differing)))))
+    majority = group is None or not act or side.observe().led
+    return Result(items, {"connections": central.connections(wanted), "majority": majority})
+
+
+def absent(params: Mapping[str, Any], act: bool) -> Result:
+    side = Central(places.read(params["directories"]), params["catalog"], act, params["root"])
+    items = []
+    if daemons.installed("central"):
+        gone = side.remove()
+        items += [shown(gone)] if gone else []
+    for kind in ("central", "client", certificates.AUTHORITY):
+        files = certificates.remove(params["root"], kind, act)
+        items += [Item(kind, {"files": files}, None)] if files else []
+    return Result(items, {})
+
+
+def shown(change: places.Change) -> Item:
+    return Item(change.name, change.before, change.after)
+
+
+def check_days(days: int) -> int:
+    if not 1 <= days <= certificates.AUTHORITY_DAYS:
+        raise InvalidValue(
+            f"certificate_days: {days}",
+            f"a certificate lives from 1 to {certificates.AUTHORITY_DAYS} days, as long as its authority",
+            "Give a number of that range",
+        )
+    return days

@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What module nebula_ovn_host takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE
+from ..errors import InvalidValue
+from ..host import node as node_file
+from ..network.ovn import certificates, host, places, switch
+from ..network.ovn.host import Host
+from ..network.ovn.switch import Wanted
+from ..sync import Item, Result
+
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        name={"type": "str", "required": True},
+        catalog={"type": "str", "required": True},
+        southbound={"type": "str"},
+        certificates={"type": "dict", "default": {}},
+        private_key={"type": "path"},
+        certificate={"type": "path"},
+        ca_certificate={"type": "path"},
+        encap_type={"type": "str", "default": "geneve", "choices": list(switch.OVERHEAD)},
+        encap_ip={"type": "str"},
+        datapath={"type": "str", "default": "system", "choices": ["system", "netdev"]},
+        bridge_mappings={
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "bridge": {"type": "str", "required": True},
+                "network": {"type": "str"},
+                "interface": {"type": "str"},
+                "address": {"type": "str"},
+            },
+        },
+        mtu={"type": "int", "default": 1442},
+        restart={"type": "bool", "default": False},
+        directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
+        state={"type": "str", "default": "present", "choices": ["requested", "present", "absent"]},
+        **ENGINE,
+    ),
+    "required_if": [("state", "present", ("southbound",))],
+    "required_together": [("private_key", "certificate", "ca_certificate")],
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    params = {**params, "catalog": places.catalog(params["catalog"], not check_mode and params["state"] != "absent")}
+    with node_file.alone(not check_mode):
+        return {"requested": requested, "present": present, "absent": absent}[params["state"]](params, not check_mode)
+
+
+def requested(params: Mapping[str, Any], act: bool) -> Result:
+    node = _host(params, act)
+    node.refuse_foreign(node.observe())
+    request, made = certificates.request(params["root"], "host", params["name"], act)
+    items = [Item("key", None, {"request": "made"})] if made else []
+    installed = certificates.installed(params["root"], "host")
+    asked = {"name": params["name"], "kind": "host", "request": request, "installed": installed}
+    return Result(items, {"request": asked})
+
+
+def present(params: Mapping[str, Any], act: bool) -> Result:
+    root, remote = params["root"], params["southbound"]
+    check_remote(remote)
+    node = _host(params, act)
+    tls = None
+    if params["private_key"]:
+        tls = certificates.Files(params["private_key"], params["certificate"], params["ca_certificate"])
+    elif remote.startswith("ssl:"):
+        tls = certificates.files(root, "host", "southbound")
+    wanted = Wanted(
+        name=params["name"],
+        catalog=params["catalog"],
+        remote=remote,
+        encap_type=params["encap_type"],
+        encap_ip=params["encap_ip"] or host.encap_ip(remote),
+        datapath=params["datapath"],
+        mappings=switch.read_mappings(params["bridge_mappings"]),
+        tls=tls,
+    )
+    differing = [] if params["private_key"] else certificates.install(root, "host", params["certificates"], act)
+    done = node.ensure(wanted, params["mtu"], params["restart"], differing)
+    return Result(
+        [*(Item(path, None, {"file": "written"}) for path in differing), *map(shown, done.items)],
+        {
+            "host": {
+                "name": params["name"],
+                "southbound": remote,
+                "encap_type": wanted.encap_type,
+                "encap_ip": done.encap_ip,
+                "inner_mtu": done.inner_mtu,
+                "integration_bridge": switch.INTEGRATION,
+                "physical_networks": {each.network: each.bridge for each in wanted.mappings if each.network},
+                "connected": done.connected,
+                "managed": done.managed,
+            }
+        },
+        done.warnings,
+    )
+
+
+def absent(params: Mapping[str, Any], act: bool) -> Result:
+    return Result([shown(change) for change in _host(params, act).remove()], {})
+
+
+def shown(change: places.Change) -> Item:
+    return Item(change.name, change.before, change.after)
+
+
+def check_remote(remote: str) -> None:
+    for each in remote.split(","):
+        parts = each.rsplit(":", 1)
+        if each.split(":")[0] not in ("ssl", "tcp") or len(parts) != 2 or not parts[1].isdigit():
+            raise InvalidValue(
+                f"southbound {remote!r}",
+                f"{each!r} is no connection of OVSDB",
+                "Write it as ssl:192.0.2.1:6642, several by commas",
+            )
+
+
+def _host(params: Mapping[str, Any], act: bool) -> Host:
+    return Host(params["root"], places.read(params["directories"]), params["catalog"], params["name"], act)

@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What OVN could not be told of is refused by the item that brings it about, before the catalog keeps it: OVN is told
+of everything at once, and one fault in it would hold up all of it."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional, TypeVar
+
+from ..engines.base import Engine
+from ..errors import NebulaError, Unsupported
+from ..network.northbound.checks import refuse
+
+T = TypeVar("T")
+
+
+def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:
+    """Do the work of one item, and keep what it made. concerned: whether OVN is told of it. Raises what the work
+    raises, and what is wrong with it for OVN, unless that was so before."""
+    found: Optional[NebulaError] = None
+    try:
+        with engine.attempt():
+            done = work()
+            found = problem(engine) if concerned(done) else None
+            if found is not None:
+                raise found
+            return done
+    except NebulaError:
+        if found is None or str(problem(engine)) != str(found):
+            raise
+    with engine.attempt():
+        return work()
+
+
+def problem(engine: Engine) -> Optional[NebulaError]:
+    """The first thing in the catalog that OVN could not be told of."""
+    try:
+        refuse(engine.networks.logical(unused_groups=True))
+    except Unsupported:
+        # The engine's own drivers make such networks.
+        return None
+    except NebulaError as error:
+        return error
+    return None

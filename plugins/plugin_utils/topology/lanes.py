@@ -1,0 +1,36 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which vertical line a network has on the left, where something above or below its band is connected with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .facts import Network, Router
+
+
+def reaches(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
+    """From which to which place of the order each network has to reach that has a router."""
+    bands = {item.name: place for place, item in enumerate(order) if isinstance(item, Network)}
+    found: dict[str, tuple[int, int]] = {}
+    for place, item in enumerate(order):
+        for leg in item.legs if isinstance(item, Router) else ():
+            first, last = found.get(leg.network, (bands[leg.network], bands[leg.network]))
+            found[leg.network] = min(first, place), max(last, place)
+    return found
+
+
+def assigned(reach: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """The number of each network's line, counted from the bands to the left. Those that meet at a place have different
+    ones; short ones are nearest to the bands."""
+    lanes: list[list[tuple[int, int]]] = []
+    found: dict[str, int] = {}
+    for name, (first, last) in sorted(reach.items(), key=lambda pair: (pair[1][1] - pair[1][0], pair[1], pair[0])):
+        free = (n for n, taken in enumerate(lanes) if all(last < start or end < first for start, end in taken))
+        number = next(free, len(lanes))
+        if number == len(lanes):
+            lanes.append([])
+        lanes[number].append((first, last))
+        found[name] = number
+    return found
