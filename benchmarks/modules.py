@@ -46,6 +46,12 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
         "nebula_network": {"networks": [], "root": root},
         "nebula_node": {"root": root, "accelerator": "qemu"},
         "nebula_node_network": {"networks": [], "catalog": catalog, "root": root},
+        # Without a catalog there is nothing to tell OVN; northbound.py measures it with a thousand machines.
+        "nebula_ovn": {"root": nowhere},
+        "nebula_ovn_central": {"name": "world", "catalog": catalog, "root": root, "state": "absent"},
+        "nebula_ovn_host": {"name": "world", "catalog": catalog, "root": root, "state": "absent"},
+        "nebula_router": {"routers": [], "root": root},
+        "nebula_security_group": {"security_groups": [], "root": root},
         "nebula_template": {"templates": "[]", "root": root},
         "nebula_transfer": {"state": "fetched", "observed": [], "hosts": {}, "root": root},
         "nebula_verify": {"vms": "[]"},

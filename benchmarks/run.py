@@ -27,6 +27,9 @@ import image_check
 import image_formats
 import images
 import modules
+import networks
+import northbound
+import ovn_again
 import planning
 import provisioning
 import xen
@@ -50,6 +53,9 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "images": images.rows,
     "image_formats": image_formats.rows,
     "modules": modules.rows,
+    "networks": networks.rows,
+    "northbound": northbound.rows,
+    "ovn_again": ovn_again.rows,
     "xen": xen.rows,
 }
 
