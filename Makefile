@@ -20,10 +20,10 @@ export PIP_NO_INPUT := 1
 
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
-.PHONY: help site teardown status audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
+.PHONY: help site teardown status topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
 	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
-	installer torture clean
+	test-awx installer torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +38,9 @@ teardown: run-venv  ## remove every VM, lease, disk and bridge of the inventory
 
 status: run-venv  ## show hosts, images, networks, leases and VMs; changes nothing
 	$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+topology: run-venv  ## draw tenants, networks, routers, nodes and machines: build/topology.html
+	$(PLAYBOOK) playbooks/topology.yml $(ARGS)
 
 audit: run-venv  ## compare catalog, images and nodes; names each difference and its remedy
 	$(PLAYBOOK) playbooks/audit.yml $(ARGS)
@@ -181,6 +184,10 @@ molecule: packages venv  ## the roles from prepare to cleanup, scenario default 
 
 scenario-%: packages venv  ## one of molecule's scenarios (extensions/molecule), such as scenario-xen (root)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name $* $(ARGS)
+
+# It names AWX by AWX_URL and others; tests/awx/run.py says which. Their collection comes with the peers of the benchmarks.
+test-awx: bench-venv  ## role awx against a living AWX, and its jobs that need no node (AWX_URL=…)
+	@PYTHONPATH=collections .venv-bench/bin/python tests/awx/run.py
 
 installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulated: half an hour (root)
 	@PYTHONPATH=collections $(BIN)/python tests/installer/run.py $(ARGS)

@@ -32,9 +32,11 @@ TEST = (
     *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life", "test_importer"),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
-    *("test_guest_connection", "test_kvm_modules"),
-    *("test_late_runs", "test_nebula_image", "test_node_network", "test_power_cut", "test_progress"),
-    *("test_role_transfer", "test_site", "test_verify", "test_world", "test_xen"),
+    *("test_awx_jobs", "test_guest_connection", "test_kvm_modules"),
+    *("test_late_runs", "test_nebula_image", "test_nebula_ovn", "test_network_uplinks", "test_node_network"),
+    *("test_node_filters", "test_nodes", "test_northbound", "test_northbound_node", "test_ovn", "test_power_cut"),
+    *("test_progress", "test_role_transfer", "test_site", "test_switches", "test_tenant", "test_topology"),
+    *("test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
@@ -81,7 +83,7 @@ SUITES = {
             *("plugins/plugin_utils", "plugins/test", "meta"),
             *("requirements", "ansible.cfg"),
         ),
-        files=("test_ansible",),
+        files=("test_ansible", "test_guest_connection_life"),
         targets=("matrix",),
         minutes=15,
     ),
@@ -120,9 +122,25 @@ SUITES = {
         minutes=5,
     ),
     "network": Suite(
-        subjects=(f"{UTILS}/network", "roles/network", "plugins/modules/nebula_node_network.py"),
-        files=("test_firewalls", "test_role_network"),
-        minutes=4,
+        subjects=(
+            *(f"{UTILS}/network", "roles/network", "plugins/modules/nebula_node_network.py"),
+            *("extensions/molecule/network", "tests/tools/nodes.py"),
+        ),
+        files=(
+            *("test_firewalls", "test_forced_phydev", "test_forced_phydev_ssh", "test_role_network"),
+            *("test_site_filters", "test_switches_life", "test_switches_site"),
+        ),
+        scenarios=("network",),
+        minutes=15,
+    ),
+    "ovn": Suite(
+        subjects=(
+            *(f"{UTILS}/network/{name}" for name in ("ovn", "northbound")),
+            *("roles/ovn", "playbooks/ovn.yml", "plugins/plugin_utils/looking.py", "tests/tools/nodes.py"),
+            *(f"plugins/modules/nebula_{name}.py" for name in ("ovn", "ovn_central", "ovn_host", "router")),
+        ),
+        files=("test_ovn_cluster", "test_ovn_life", "test_role_ovn", "test_second_runs_ovn", "test_tenants"),
+        minutes=10,
     ),
     "install": Suite(
         subjects=(
@@ -186,7 +204,7 @@ SUITES = {
     ),
 }
 # Rooms of the product that no suite has as its subject, since `make test` has all that there is of them.
-WITHOUT_SUITE = frozenset({"roles/project"})
+WITHOUT_SUITE = frozenset({"roles/awx", "roles/project"})
 
 # Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
 # machine as much as it bears: one after another. What the others need they have in worlds, namespaces and directories
@@ -213,6 +231,7 @@ NEEDS = {
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *("test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs", "test_lost_catalog"),
+        "test_nodes",
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt", "test_xen_migration"),

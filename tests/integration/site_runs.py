@@ -128,7 +128,7 @@ def host_state() -> dict[str, Any]:
     device = os.stat("/dev/kvm")
     return {
         "links": sorted(link["ifname"] for link in json.loads("".join(lines("ip", "-json", "link")))),
-        "nft": lines("nft", "list", "ruleset"),
+        "nft": lines("nft", "--stateless", "--terse", "list", "ruleset"),
         "forward": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
         "kvm": (device.st_uid, device.st_gid, stat.S_IMODE(device.st_mode)),
         "daemons": [line for line in lines("ps", "-eo", "args") if re.search(r"libvirtd|virtlogd|qemu-system", line)],

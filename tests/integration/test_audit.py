@@ -472,7 +472,10 @@ def lease_deleted(place):
 
 @plant
 def lease_added(place):
-    place.sql("INSERT INTO leases SELECT network_id, ar_id, 7, 0, 5 FROM address_ranges")
+    place.sql(
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id)"
+        " SELECT network_id, ar_id, 7, 0, 5 FROM address_ranges"
+    )
     yield {"catalog-books"}
     place.repair()
 

@@ -89,6 +89,41 @@ def test_all_comes_back_and_nothing_is_left_to_do(node, files, forwarding):
     assert (node.forwarding(), listed(node)) == (str(forwarding), "")
 
 
+def test_what_joins_nodes_comes_back_too(node, files):
+    for eth in ("eth1", "eth2"):
+        node.run("ip", "link", "add", eth, "type", "veth", "peer", "name", f"{eth}-other")
+    node.run("ip", "address", "add", "192.0.2.1/24", "dev", "eth2")
+    node.run("ip", "link", "set", "eth2", "up")
+    overlay = {"PHYDEV": "eth2", "VLAN_ID": "7", "GUEST_MTU": "1450"}
+    both = [
+        network(bridge="nbr0", attributes={"PHYDEV": "eth1"}),
+        network("Overlay", 2, "nbr1", vn_mad="vxlan", attributes=overlay, address_ranges=[]),
+    ]
+    node.ok(*both)
+    before = node.snapshot()
+    kept = files.keep()
+    files.lose_everything()
+    node.run("ip", "link", "delete", "eth2.7")
+    node.run("sh", "-c", "echo 20 >/proc/sys/net/ipv4/igmp_max_memberships")
+    done = files.boot()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # The device itself has an address of its own each time, which nobody sees.
+    came, were = (
+        sorted(str(link) for link in links if link[0] != "eth2.7") for links in (node.snapshot()[0], before[0])
+    )
+    assert came == were
+    assert node.link("eth2.7")["mtu"] == 1450 and node.run("cat", "/proc/sys/net/ipv4/igmp_max_memberships") == "21\n"
+    assert not node.ok(*both)["changed"] and files.keep() == kept
+    # Once more, as when an administrator starts the unit again; and with another interface in the device's place.
+    assert files.boot().returncode == 0
+    files.lose_everything()
+    node.run("ip", "link", "delete", "eth2.7")
+    node.run("ip", "link", "add", "eth2.7", "type", "bridge")
+    done = files.boot()
+    assert done.returncode == 1 and "interface eth2.7 is there and is not of catalog" in done.stderr
+    assert node.link("eth2.7")["linkinfo"]["info_kind"] == "bridge"
+
+
 def test_what_guests_said_before_is_parted_from_what_they_say_then(node, files, tmp_path):
     node.ok(WITH_NAT)
     files.keep()

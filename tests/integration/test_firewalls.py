@@ -22,7 +22,8 @@ import pytest
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall, routes
-from ansible_collections.nebula.provision.tests.integration import test_node_network as networks
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, wire
+from ansible_collections.nebula.provision.tests.integration.test_node_network import PRIVATE, WITH_NAT
 
 SEED = int(os.environ.get("NEBULA_SEED", "20261120"))
 WHOLE = "10.66.0.0/24"
@@ -67,14 +68,14 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.node, self.machine, self.beyond = (networks.Namespace(f"fw-{os.getpid()}-{n}") for n in ("n", "m", "b"))
+        self.node, self.machine, self.beyond = (Namespace(f"fw-{os.getpid()}-{n}") for n in ("n", "m", "b"))
         self.processes: list[subprocess.Popen[str]] = []
 
     def furnish(self) -> None:
         for space in (self.node, self.machine, self.beyond):
             subprocess.run(["ip", "netns", "add", space.name], check=True, timeout=60)
             space.run("ip", "link", "set", "lo", "up")
-        networks.wire(self.node, "uplink", self.beyond, "eth0")
+        wire(self.node, "uplink", self.beyond, "eth0")
         self.node.run("ip", "address", "add", "192.0.2.1/24", "dev", "uplink")
         self.node.run("ip", "route", "add", "default", "via", "192.0.2.2")
         self.beyond.run("ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
@@ -88,7 +89,7 @@ class Place:
             self.node.run("ip", "link", "add", "nbr0", "type", "bridge")
             self.node.run("ip", "link", "set", "nbr0", "up")
             self.node.run("ip", "address", "add", "10.66.0.1/24", "dev", "nbr0")
-        networks.wire(self.node, "vnet0", self.machine, "eth0")
+        wire(self.node, "vnet0", self.machine, "eth0")
         self.node.run("ip", "link", "set", "vnet0", "master", "nbr0")
         self.machine.run("ip", "address", "add", "10.66.0.10/24", "dev", "eth0")
         self.machine.run("ip", "route", "add", "default", "via", "10.66.0.1")
@@ -270,25 +271,25 @@ def in_the_way(name: str) -> None:
         host = Host(place)
         try:
             begin(host)
-            said = place.node.refused(networks.WITH_NAT)
+            said = place.node.refused(WITH_NAT)
             assert "network Public: forwarding: a firewall of the host is in the way: " in said
             assert place_named in said
             assert "what machines of nbr0 send" in said
             assert "nebula_ignore_forward_drop: true" in said
             assert place.node.link("nbr0") is None
 
-            ignored = place.node.ok(networks.WITH_NAT, ignore_forward_drop=True)
+            ignored = place.node.ok(WITH_NAT, ignore_forward_drop=True)
             assert place_named in str(ignored["warnings"])
             place.attach()
             assert not place.through(1.0)
 
             before = host.run("nft list ruleset; iptables-legacy-save 2>/dev/null || :")
             # What is there already is no reason to be silent: it does not work.
-            again = place.node.module(networks.WITH_NAT)
+            again = place.node.module(WITH_NAT)
             assert again["failed"] and not again.get("changed") and place_named in again["msg"]
             host.run(commands_of(said))
             assert host.run("nft list ruleset; iptables-legacy-save 2>/dev/null || :") != before
-            assert "warnings" not in place.node.ok(networks.WITH_NAT)
+            assert "warnings" not in place.node.ok(WITH_NAT)
             assert place.through()
         finally:
             host.close()
@@ -543,24 +544,24 @@ def kept_apart() -> None:
             pytest.skip("this kernel has no br_netfilter")
         node.run("iptables-nft", "-P", "FORWARD", "DROP")
         node.run("sh", "-c", f"echo 1 > {setting}")
-        said = node.refused(networks.PRIVATE)
+        said = node.refused(PRIVATE)
         assert "which drops what machines of nbr0 send each other" in said
         assert "iptables-nft -I FORWARD -i nbr0 -o nbr0 -j ACCEPT" in said
         node.run("sh", "-c", f"echo 0 > {setting}")
-        node.ok(networks.PRIVATE)
-        node.ok(networks.PRIVATE, state="absent")
+        node.ok(PRIVATE)
+        node.ok(PRIVATE, state="absent")
         node.run("sh", "-c", f"echo 1 > {setting}")
         node.run("iptables-nft", "-I", "FORWARD", "-i", "nbr0", "-o", "nbr0", "-j", "ACCEPT")
-        node.ok(networks.PRIVATE)
-        node.ok(networks.PRIVATE, state="absent")
+        node.ok(PRIVATE)
+        node.ok(PRIVATE, state="absent")
         node.run("nft", "flush ruleset; add table bridge b")
         node.run("nft", "add chain bridge b f { type filter hook forward priority 0; policy drop; }")
-        said = node.refused(networks.PRIVATE)
+        said = node.refused(PRIVATE)
         assert "nft table bridge b, chain f, policy drop, which drops what machines of nbr0 send each" in said
         assert commands_of(said) == "nft insert rule bridge b f meta ibrname nbr0 accept"
         # Not every kernel has the match that this command needs.
         node.run("nft", "insert rule bridge b f accept")
-        assert "warnings" not in node.ok(networks.PRIVATE)
+        assert "warnings" not in node.ok(PRIVATE)
 
 
 def test_a_rule_is_read_and_never_changed() -> None:

@@ -10,9 +10,10 @@ import json
 from typing import Any
 
 import pytest
-from in_world import in_bare_world
+from in_world import in_nodes
+from nodes import Node
 
-from ansible_collections.nebula.provision.tests.integration.sent_site import TEMPLATE, Node, Sent, hosts
+from ansible_collections.nebula.provision.tests.integration.sent_site import TEMPLATE, Sent, hosts, root_of
 
 NETWORK = {
     "name": "net",
@@ -40,7 +41,7 @@ def wanted(name: str, host: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "template": "base", "host": host, **more}
 
 
-@in_bare_world
+@in_nodes(3)
 def given_up() -> None:
     site = Sent()
     site.variables["nebula_networks"] = [NETWORK]
@@ -67,7 +68,7 @@ def given_up() -> None:
         code, output = site.run("site.yml", nebula_vms=[asked])
         assert code != 0 and "VM old (id 0), given up with host node1, has it" in output, output
 
-        disk = first.root / "datastores/0/0/disk.0"
+        disk = root_of(first) / "datastores/0/0/disk.0"
         assert disk.exists()
         site.done("site.yml", nebula_vms=[], nebula_end_given_up=True)
         assert machines(site, first) == {0: "POWEROFF"} and disk.exists()

@@ -151,7 +151,7 @@ def rules() -> None:
         table = nat.observe(UUID)
         access = node_access.read("tcp/22 tcp/80-90 udp/53", "x")
         wanted = nat.Rules(UUID, text, "10.0.0.1", IPv4Network("10.0.0.0/24"), access)
-        nat.ensure(wanted, table)
+        nat.ensure([wanted], table)
         ours, listed = nat.table_name(UUID), ruleset()
         assert len([entry for entry in listed if "rule" in entry and entry["rule"]["table"] == ours]) == (
             len(wanted.rules) + 1

@@ -190,3 +190,34 @@ def test_foreseen_killed_gone_on_with_and_run_again() -> None:
     code, output = site.run("playbooks/teardown.yml")
     assert code == 0, output
     assert not site.root.exists(), sorted(site.root.rglob("*"))
+
+
+@in_bare_world
+def test_step_by_step_with_somebody_in_between() -> None:
+    """As workflow "install from ISO" of AWX does it: each run goes up to a step, and is there when it is run again."""
+    site = Site("none")
+    iso = site.directory / "steps.iso"
+    fake_installer.build(iso)
+    answers = {"kind": "kickstart", "hostname": "fake", "root_password_hash": SECRET, "user": ""}
+    install = {"name": "steps", "iso": str(iso), "size": 10240, "boot": "iso", "answers": answers, "timeout": 300}
+    for name in ("nebula_images", "nebula_networks", "nebula_templates", "nebula_vms"):
+        site.variables[name] = []
+    site.variables |= {"nebula_manage_packages": False, "nebula_installs": [install]}
+    found = []
+    for until in ("installed", "converted", "verified"):
+        code, output = site.run(PLAYBOOK, nebula_install_until=until)
+        assert code == 0, output
+        step, _image, kind, state = table(output)["steps"][:4]
+        found.append((step, kind, state))
+        code, output = site.run(PLAYBOOK, nebula_install_until=until)
+        assert code == 0 and changed_tasks(output) == [], output
+        assert table(output)["steps"][0] == step
+        # A later run is not undone by an earlier one, and its machine is gone in any case.
+        assert not list((site.root / "datastores/0").iterdir())
+    assert [each[1:] for each in found] == [("DATABLOCK", found[0][2]), ("OS", "READY"), ("OS", "READY")], found
+    assert [each[0] for each in found[1:]] == ["OS image, its guest is not believed yet", "ready, verified"]
+    code, output = site.run(PLAYBOOK, nebula_install_until="installed")
+    assert code == 0 and table(output)["steps"][0] == "ready, verified", output
+    assert_consistent(site)
+    code, output = site.run("playbooks/teardown.yml")
+    assert code == 0 and not site.root.exists(), output

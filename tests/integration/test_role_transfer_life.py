@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from auditor import assert_consistent
-from in_world import in_bare_world
+from in_world import in_nodes
+from nodes import Node
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
-from ansible_collections.nebula.provision.tests.integration.sent_site import Node, Sent, hosts, wrote
+from ansible_collections.nebula.provision.tests.integration.sent_site import Sent, hosts, root_of, wrote
 from ansible_collections.nebula.provision.tests.integration.site_runs import ONLY_REAL, changed_tasks
 
 
-@in_bare_world
+@in_nodes(3)
 def sent() -> None:
     site = Sent()
     with hosts(site):
@@ -26,12 +27,12 @@ def sent() -> None:
 
 def flow(site: Sent, first: Node, second: Node) -> None:
     checked = site.done("site.yml", "--check", "--diff")
-    assert not site.root.exists() and not first.root.exists(), "check mode did something"
+    assert not site.root.exists() and not root_of(first).exists(), "check mode did something"
     output = site.done("site.yml", "--diff")
     # What only follows from what the nodes did is not foreseen.
     assert set(changed_tasks(output)) - ONLY_REAL == set(changed_tasks(checked)), (checked, output)
     data = site.image("data")
-    own = first.root / f"cache/own-{data['uuid']}-0"
+    own = root_of(first) / f"cache/own-{data['uuid']}-0"
     wait_for(lambda: wrote(own), "the guest writes to its disk")
     assert_consistent(site)
 
@@ -41,21 +42,21 @@ def flow(site: Sent, first: Node, second: Node) -> None:
     assert "Fetch what machines wrote" in changed_tasks(output)
     saved = site.image("saved")
     assert (saved["state"], saved["format"]) == ("READY", "raw") and wrote(Path(saved["source"]))
-    assert list((first.root / "transfer/out").iterdir()) == []
+    assert list((root_of(first) / "transfer/out").iterdir()) == []
 
     ended = [{"name": name, "state": "absent", "hard": True} for name in ("own", "shared-0", "shared-1")]
     output = site.done("site.yml", nebula_vms=ended)
     assert "Fetch what machines wrote" in changed_tasks(output)
     data = site.image("data")
     assert (data["state"], data["generation"]) == ("READY", 1) and wrote(Path(data["source"]))
-    assert list((first.root / "transfer/out").iterdir()) == list((first.root / "transfer/in").iterdir()) == []
+    assert list((root_of(first) / "transfer/out").iterdir()) == list((root_of(first) / "transfer/in").iterdir()) == []
     assert not own.exists()
     assert changed_tasks(site.done("site.yml", nebula_vms=ended)) == []
     assert_consistent(site)
 
     # A node that vanishes with what a machine wrote: nothing is lost, and the image is nobody's until that is back.
     site.done("site.yml", nebula_vms=[site.variables["nebula_vms"][0]])
-    assert wrote(first.root / f"cache/own-{data['uuid']}-1")
+    assert wrote(root_of(first) / f"cache/own-{data['uuid']}-1")
     gone = {"nebula_transfer_port": 1}
     code, output = site.run("site.yml", nebula_vms=ended[:1], **gone)
     assert code != 0 and "nebula_transfer_port" in output and "image data" in output, output
@@ -70,9 +71,9 @@ def flow(site: Sent, first: Node, second: Node) -> None:
     assert site.image("data")["state"] == "USED_PERS"
 
     site.done("playbooks/teardown.yml", nebula_teardown_persistent=True)
-    for root in (site.root, first.root, second.root):
+    for root in (site.root, root_of(first), root_of(second)):
         assert not root.exists(), list(root.rglob("*"))
-    users = (first.outside.parent / "etc/passwd").read_text()
+    users = first.path("/etc/passwd").read_text()
     assert "nebula:" not in users
 
 

@@ -35,10 +35,10 @@ def told(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def without_rules() -> None:
-    tables = [entry["table"]["name"] for entry in json.loads(told("nft", "-j", "list", "tables"))["nftables"][1:]]
-    (ours,) = [name for name in tables if name.startswith("nebula_")]
-    told("nft", "delete", "table", "inet", ours)
+def without_table(family: str) -> None:
+    tables = [entry["table"] for entry in json.loads(told("nft", "-j", "list", "tables", family))["nftables"][1:]]
+    (ours,) = [table["name"] for table in tables if table["name"].startswith("nebula_")]
+    told("nft", "delete", "table", family, ours)
 
 
 def without_machine() -> None:
@@ -49,7 +49,8 @@ def without_machine() -> None:
 # What happens to the host, and what is asked otherwise from then on.
 DRIFTS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "a bridge has no address": (lambda: told("ip", "address", "flush", "dev", "nbr0"), {}),
-    "rules are gone": (without_rules, {}),
+    "rules are gone": (lambda: without_table("inet"), {}),
+    "what machines send is not filtered any more": (lambda: without_table("bridge"), {}),
     "a machine was ended": (lambda: told(*VIRSH, "destroy", "one-1"), {}),
     "a machine is gone": (without_machine, {}),
     "the host keeps memory for itself": (lambda: None, {"nebula_reserved_memory": 64}),

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,17 +52,38 @@ def flow(image: str) -> None:
     code, output = site.run("site.yml")
     assert code == 0 and recap(output)["changed"] == 0, output
 
+    # Machines send with their own addresses only, also if somebody takes the rules away.
+    filters = [line for line in host_state()["nft"] if 'iifname vmap { "one-0-0"' in line]
+    assert filters
+    for table in re.findall(r"table (bridge nebula_[0-9a-f]{8}) {", "\n".join(host_state()["nft"])):
+        subprocess.run(["nft", "delete", "table", *table.split()], check=True)
     mixed(site)
+    assert [line for line in host_state()["nft"] if 'iifname vmap { "one-0-0"' in line]
 
     code, output = site.run("playbooks/status.yml")
     assert code == 0 and recap(output)["changed"] == 0, output
     for line in ("web-1", "good", "10.66.0.11", "demo", "Public", "MONITORED"):
         assert line in output
 
+    drawn(site)
+
     code, output = site.run("playbooks/teardown.yml")
     assert code == 0, output
     assert not site.root.exists(), sorted(site.root.rglob("*"))
     assert host_state() == before
+
+
+def drawn(site: Site) -> None:
+    """The picture has what runs, and a later run that finds the same leaves it as it is."""
+    page = site.directory / "pictures/topology.html"
+    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
+    assert code == 0 and recap(output)["changed"] == 2 and str(page) in output, output
+    text = page.read_text(encoding="utf-8")
+    for shown in ("Public", "node1", "web-1", "10.66.0.11", "RUNNING", "02:00:0a:42:00:0b", "As found on"):
+        assert shown in text, shown
+    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
+    assert code == 0 and recap(output)["changed"] == 0, output
+    assert page.read_text(encoding="utf-8") == text and page.stat().st_mode & 0o777 == 0o600
 
 
 def mixed(site: Site) -> None:

@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.tests.integration.test_node_network im
     TABLE,
     WITH_NAT,
     elsewhere,
+    network,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +167,72 @@ def test_networks_come_back_with_the_host_and_what_is_foreign_stays(managed: Man
     assert managed.says("systemctl", "list-units", "--all", "--plain", "--no-legend", "nebula*") == ""
     assert managed.says("nft", "list", "ruleset") == ""
     assert managed.says("ip", "-brief", "link", "show", "nbr0") != ""
+
+
+VETH = "[NetDev]\nName=uplink0\nKind=veth\n\n[Peer]\nName=far0\n"
+# Another host, with the addresses of two VLANs on the other end of the wire, and a machine on this host's bridge.
+OTHER = """
+ip link set uplink0 up
+ip netns add other
+ip link set far0 netns other
+ip -n other link set far0 up
+# Each VLAN answers for its own address alone.
+ip netns exec other sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore'
+for vlan in 100 101; do
+    ip -n other link add link far0 name far0.$vlan type vlan id $vlan
+    ip -n other address add 10.68.0.$vlan/24 dev far0.$vlan
+    ip -n other link set far0.$vlan up
+done
+"""
+MACHINE = """
+ip netns add machine
+ip link add one-9-0 type veth peer name eth0 netns machine
+ip link set one-9-0 master nbr5 up
+ip -n machine address add 10.68.0.1/24 dev eth0
+ip -n machine link set eth0 up
+"""
+# Who refuses a connection was reached.
+ASK = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 9), 3)
+except ConnectionRefusedError:
+    print("reached")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_vlan_joins_this_host_with_others_and_comes_back_with_it(managed: Managed) -> None:
+    host = managed.host
+    host.sudo(["tee", "/etc/systemd/network/uplink0.netdev"], stdin=VETH)
+    host.reboot()
+    host.sudo(["sh", "-euc", OTHER])
+    attributes = {
+        "NETWORK_ADDRESS": "10.68.0.0",
+        "NETWORK_MASK": "255.255.255.0",
+        "PHYDEV": "uplink0",
+        "VLAN_ID": "100",
+    }
+    networks = [network("Vlan", 5, "nbr5", vn_mad="802.1Q", attributes=attributes, address_ranges=[])]
+    foreseen = managed.module("nebula_node_network", check=True, networks=networks, catalog=CATALOG)
+    made = managed.module("nebula_node_network", networks=networks, catalog=CATALOG)
+    assert foreseen["changed"] and made["changed"], made
+    assert not managed.module("nebula_node_network", networks=networks, catalog=CATALOG)["changed"]
+    host.sudo(["sh", "-euc", MACHINE])
+    # The machine's frames have a tag on the wire, and those of another VLAN are not for it.
+    inside = ("ip", "netns", "exec", "machine", "python3", "-c", ASK)
+    assert managed.says(*inside, "10.68.0.100") == "reached"
+    assert managed.says(*inside, "10.68.0.101") != "reached"
+
+    host.power_cut()
+    assert managed.says("systemctl", "is-active", UNIT) == "active", managed.says("journalctl", "-b", "-u", UNIT)
+    device = json.loads(managed.says("ip", "-json", "-details", "link", "show", "uplink0.100"))[0]
+    assert (device["master"], device["linkinfo"]["info_data"]["id"], device["link"]) == ("nbr5", 100, "uplink0")
+    assert not managed.module("nebula_node_network", networks=networks, catalog=CATALOG)["changed"]
+    assert managed.module("nebula_node_network", state="absent", catalog=CATALOG)["changed"]
+    links = managed.says("ip", "-brief", "link", "show")
+    assert "uplink0" in links and "uplink0.100" not in links and "nbr5" not in links
 
 
 def listed(managed: Managed) -> tuple[str, str]:

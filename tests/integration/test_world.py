@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests/tools/world.py promises to those who use it."""
+"""What tests/tools/world.py promises to those who use it; and that, as of it, nothing stays of nodes.py."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import namespaces
+import nodes
 import pytest
 import world
 
 PROGRAM = [sys.executable, world.__file__]
+BARE = [*PROGRAM, "--no-daemons"]
+# Each of its nodes is a world within that world.
+WITH_NODES = [sys.executable, nodes.__file__, "--nodes", "2"]
+both = pytest.mark.parametrize("program", [BARE, WITH_NODES], ids=["world", "nodes"])
 
 pytestmark = pytest.mark.root
 
 
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
 def in_world(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *command], capture_output=True, text=True, timeout=120)
+    return run(*PROGRAM, *command)
 
 
 def gone(directory: str) -> bool:
     name = Path(directory).name
-    return not Path(directory).exists() and not any((parent / name).exists() for parent in world.own_cgroups())
+    return not Path(directory).exists() and not any((parent / name).exists() for parent in namespaces.own_cgroups())
 
 
 def test_command_sees_a_node_of_its_own():
@@ -65,16 +75,18 @@ def test_orphans_are_reaped_at_once():
     assert in_world("--no-daemons", "sh", "-c", script).returncode == 0
 
 
-def test_nothing_stays_of_what_the_command_left_running():
-    done = in_world("--no-daemons", "sh", "-c", "ip link add left type bridge; sleep 1000 & echo $NEBULA_WORLD")
+@both
+def test_nothing_stays_of_what_the_command_left_running(program):
+    done = run(*program, "sh", "-c", "ip link add left type bridge; sleep 1000 & echo $NEBULA_WORLD")
     assert done.returncode == 0
     assert gone(done.stdout.strip())
     assert not Path("/sys/class/net/left").exists()
 
 
+@both
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_stays_when_it_is_ended(number):
-    command = [*PROGRAM, "--no-daemons", "sh", "-c", "echo $NEBULA_WORLD; exec sleep 1000"]
+def test_nothing_stays_when_it_is_ended(program, number):
+    command = [*program, "sh", "-c", "echo $NEBULA_WORLD; exec sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         directory = process.stdout.readline().strip()
         process.send_signal(number)
@@ -84,8 +96,9 @@ def test_nothing_stays_when_it_is_ended(number):
     assert gone(directory)
 
 
-def test_the_next_one_removes_what_a_killed_one_left():
-    command = [*PROGRAM, "--no-daemons", "sh", "-c", "echo $NEBULA_WORLD; exec sleep 1000"]
+@both
+def test_the_next_one_removes_what_a_killed_one_left(program):
+    command = [*program, "sh", "-c", "echo $NEBULA_WORLD; exec sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         directory = process.stdout.readline().strip()
         process.kill()

@@ -9,7 +9,14 @@
     def test_something() -> None:
         ...          # libvirtd is running, os.environ["NEBULA_WORLD"] is an empty directory
 
-in_bare_world is the same on another node, where no daemon was started.
+in_bare_world is the same on another node, where no daemon was started. in_nodes is the same beside nodes (nodes.py):
+
+    from in_world import in_nodes
+    from nodes import nodes
+
+    @in_nodes(3)
+    def test_something() -> None:
+        first, second, third = nodes()
 
 A decorated function is called by its name in a process of the world; its arguments have to be JSON. What it prints goes
 to the error stream, an exception comes back with its traceback. Within a world already, it simply runs.
@@ -36,9 +43,9 @@ DISTRIBUTION = "/usr/lib/python3/dist-packages"
 
 
 class World:
-    def __init__(self, *options: str) -> None:
+    def __init__(self, program: str, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "world.py"), *options, sys.executable, "-u", str(Path(__file__))],
+            [sys.executable, str(HERE / program), *options, sys.executable, "-u", str(Path(__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={
@@ -82,19 +89,30 @@ class World:
 _worlds: dict[tuple[str, ...], World] = {}
 
 
-def the_world(*options: str) -> World:
-    if options not in _worlds:
-        _worlds[options] = World(*options)
-        atexit.register(_worlds[options].close)
-    return _worlds[options]
+def the_world(*words: str) -> World:
+    """That of this program with these options."""
+    if words not in _worlds:
+        _worlds[words] = World(*words)
+        atexit.register(_worlds[words].close)
+    return _worlds[words]
+
+
+def in_world(function: Callable[..., Any]) -> Callable[..., Any]:
+    return called_in("NEBULA_WORLD", function, "world.py")
 
 
 def in_bare_world(function: Callable[..., Any]) -> Callable[..., Any]:
-    return in_world(function, "--no-daemons")
+    return called_in("NEBULA_WORLD", function, "world.py", "--no-daemons")
 
 
-def in_world(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
-    if "NEBULA_WORLD" in os.environ:
+def in_nodes(count: int = 3, mtu: int = 1600) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    options = ("--nodes", str(count), "--mtu", str(mtu))
+    return lambda function: called_in("NEBULA_NODES", function, "nodes.py", *options)
+
+
+def called_in(variable: str, function: Callable[..., Any], *words: str) -> Callable[..., Any]:
+    """variable: it is set in such a world."""
+    if variable in os.environ:
         return function
 
     @functools.wraps(function)
@@ -103,7 +121,7 @@ def in_world(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
             import pytest
 
             pytest.skip("a world needs root")
-        return the_world(*options).call(function, arguments)
+        return the_world(*words).call(function, arguments)
 
     return marked(called)
 

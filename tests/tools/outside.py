@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+LOOKUPS = {"answer", "install_answers", "secret", "unresolved"}
+# Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them. Of values that
+# they are given, misspelt and unfit hand nothing on, and has_module gives truth values.
+UNTRIED_LOOKUPS = {"has_module", "misspelt", "output_directory", "unfit"}
+
 
 def filters(text: str) -> dict[str, list[Any]]:
     """Arguments by the filter's name. `text` comes through each of them."""
@@ -16,8 +21,15 @@ def filters(text: str) -> dict[str, list[Any]]:
     machine = f"image-check-{text}"
     trial = {"name": machine, "disks": [{"SIZE": 9}], "context": {"SET_HOSTNAME": text}, "inject": [text]}
     node = {"node": {"host_keys": [text]}}
+    jobs = [{"name": text, "description": text, "playbook": text, "variables": {text: text}}]
+    flows = [{"name": text, "nodes": [{"name": text, "approval": text}]}]
     return {
         "absent": [[record]],
+        "awx_job_templates": [jobs, text, {text: text}],
+        "awx_merged": [jobs, [{"name": text, "state": text}]],
+        "awx_nodes": [flows, [], text, {"job_template": {text: text}}],
+        "awx_problems": [[{"name": text, text: text}], flows, text, {text: text}, {text: text}],
+        "awx_workflows": [flows, jobs, text],
         "connection_variables": [{"ansible_host": text, "other": text}],
         "image_checks": [[{"name": text, "path": text}, text]],
         "image_points": [[{"name": text, "error": text, "points": [point]}]],
@@ -28,9 +40,13 @@ def filters(text: str) -> dict[str, list[Any]]:
         "installer_isos": [[{"install": text, "path": "http://x/"}], [{"name": text, "iso": text}]],
         "installer_problems": [[text], [{"name": text, "due": "", "step": text}]],
         "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
+        "not_as_asked": [{text: {"failed": True, "msg": text}}, [record]],
         "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],
         "packed": [[{"name": text, text: [text]}]],
         "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
+        "topology_page": [
+            {"networks": [{"name": text}], "vms": [{"name": text, "nics": [{"network": text, "ip": text}]}]}
+        ],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }
@@ -59,7 +75,12 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
         "nebula_node": {"luks_secrets": [{"uuid": text, "passphrase": text}], "root": root},
         "nebula_node_look": {"known": {"__nebula_frontend": {"uuid": text}, "__nebula_networks": {"networks": [text]}}},
         "nebula_node_network": {"networks": [{"name": text}], "catalog": text, "known": [text], "root": root},
+        "nebula_ovn": {"northbound": [text], "root": root},
+        "nebula_ovn_central": {"name": text, "catalog": text, "state": "requested", "root": root},
+        "nebula_ovn_host": {"name": text, "catalog": text, "state": "requested", "root": root},
         "nebula_restore": {"file": text, "observed": [{"host": text, "error": text}], "root": root},
+        "nebula_router": {"routers": [{"name": text, "interfaces": [{"network": text}]}], "root": root},
+        "nebula_security_group": {"security_groups": [{"name": text, "rules": [{"range": text}]}], "root": root},
         "nebula_table": {"title": text, "columns": ["name"], "rows": [{"name": text}], "notes": [text]},
         "nebula_template": {"templates": [{"name": text, "template": {"CPU": text}}], "root": root},
         "nebula_transfer": {

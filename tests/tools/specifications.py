@@ -194,7 +194,7 @@ def flow(given: Any) -> str:
 def role_options(specification: Mapping[str, Any], indent: int) -> str:
     """The keys of an item are no options of the role, whatever they are of the module."""
     text = "\n".join(options(specification["keys"], indent, False, "options"))
-    return re.sub(r"\bR?[OV]+\((?!nebula)(ignore:)?([a-z_.]+[a-z0-9_.=\[\]]*)\)", _as_code, text)
+    return re.sub(r"\bR?[OV]+\((?!nebula)(ignore:)?([a-z_.]+[a-z0-9_.\[\]]*(?:=[^)]*)?)\)", _as_code, text)
 
 
 def _as_code(found: re.Match[str]) -> str:

@@ -19,7 +19,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/variables.md"
 # In the order in which site.yml runs them, then those that are used by themselves.
-ROLES = ["frontend", "demo_image", "node", "network", "image", "template", "vm", "verify", "guest_context"]
+ROLES = [
+    *("frontend", "demo_image", "node", "network", "ovn", "image", "template", "vm", "verify", "guest_context"),
+    *("image_prepare", "image_check", "install_os", "project", "awx"),
+]
 HEAD = """# Variables
 
 Every variable of every role, made from `meta/argument_specs.yml` of each by `make variables`. Set them in the
@@ -42,7 +45,8 @@ def default(option: dict[str, Any]) -> str:
     value = option.get("default")
     if value is None:
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "`''`"
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return "`" + (shown or "''").replace("|", "\\|") + "`"
 
 
 def kind(option: dict[str, Any]) -> str:

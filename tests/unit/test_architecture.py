@@ -36,6 +36,8 @@ LAYERS = [
         "install/next_step",
         "guest_disk/checks",
         "guest_disk/repair/repairs",
+        *(f"network/northbound/{name}" for name in ("tables", "rows", "switches", "groups", "routers", "render")),
+        *(f"network/northbound/{name}" for name in ("compare", "checks", "refusals")),
     ),
     ("text",),
     ("host", "install/watch"),
@@ -59,7 +61,7 @@ IMPURE_CALLS = {"open", "input", "print", "uuid1", "uuid4"}
 # deps respawns into an interpreter that has a library; the others are Ansible's face.
 KNOW_ANSIBLE = {"deps", "arguments", "sync", "runner", "looking"}
 # May be missing on a target: imported where they are used, so that the miss is one clear error.
-OPTIONAL_LIBRARIES = {"libvirt", "libvirt_qemu", "libvirt_lxc", "pycdlib"}
+OPTIONAL_LIBRARIES = {"libvirt", "libvirt_qemu", "libvirt_lxc", "pycdlib", "ovs"}
 HYPERVISORS = {"kvm", "qemu", "xen", "openvz", "lxc"}
 
 

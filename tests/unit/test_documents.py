@@ -13,13 +13,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import yaml
+
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import checks
+from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 ROOT = Path(__file__).resolve().parents[2]
 RECOVERY = ROOT / "docs" / "recovery.md"
+TENANTS = ROOT / "docs" / "tenants.md"
 # Where an error's three parts, and lists within them, are joined.
 JOINTS = re.compile(r"<[^<>]+>|…|: |\. |; |, ")
 
@@ -142,3 +152,80 @@ def test_each_project_that_is_shown_notices_a_dead_link():
                 shown += re.findall(r"^ssh_args *=.*$|^.*ControlPersist=.*$", text, re.MULTILINE)
     assert shown
     assert [seconds_until_a_dead_link_is_noticed(line) for line in shown] == [60] * len(shown)
+
+
+# --- the guide to tenants' networks -----------------------------------------------------------------------------------
+def group_vars(file: str) -> dict[str, list[dict]]:
+    """The block of the guide that is the file of this name."""
+    block = re.search(
+        rf"^```yaml\n# group_vars/all/{file}\n(.*?)^```$", TENANTS.read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert block
+    return yaml.safe_load(block[1])
+
+
+def carried_out(root: Path, lists: dict[str, list[dict]], check: bool = False):
+    """What role network does with the lists in the catalog."""
+    params = {**dict.fromkeys([*KEYS, *ENGINE]), "engine": "embedded", "root": str(root), "undo": None}
+    names = {
+        "networks": "nebula_networks",
+        "with_security_groups": "nebula_security_groups",
+        "with_routers": "nebula_routers",
+    }
+    result = nebula_network.run({**params, **{name: lists.get(of, []) for name, of in names.items()}}, check)
+    assert [str(item.error) for item in result.items if item.error] == [] and result.warnings == []
+    return result
+
+
+def changed(result) -> list[str]:
+    return [item.name for item in result.items if item.is_changed]
+
+
+def test_the_tenants_of_the_guide_come_about(tmp_path):
+    lists = group_vars("tenants.yml")
+    with closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
+        engine.hosts.allocate(Host(None, "node1", memory=1024))
+    forecast = carried_out(tmp_path, lists, check=True)
+    made = carried_out(tmp_path, lists)
+    assert changed(forecast) == changed(made) and len(changed(made)) == 6
+    assert changed(carried_out(tmp_path, lists)) == []
+    with closing(EmbeddedEngine(str(tmp_path))) as engine, engine.session():
+        logical = engine.networks.logical()
+    checks.refuse(logical)
+    assert [(n.name, n.cidr4, n.dhcp, n.physical_network) for n in logical.networks] == [
+        ("public", "172.24.1.0/24", False, "physnet1"),
+        ("openstack-net", "192.168.0.0/24", True, ""),
+        ("other-net", "192.168.0.0/24", True, ""),
+    ]
+    first, second = made.payload["routers"]
+    assert [each.name for each in logical.routers if each.snat] == [first["name"], second["name"]]
+    addresses = [first["gateway"]["ip"], first["floating"][0]["ip"], second["gateway"]["ip"]]
+    assert addresses == ["172.24.1.100", "172.24.1.101", "172.24.1.102"]
+    text = TENANTS.read_text(encoding="utf-8")
+    assert [address for address in addresses if address not in text] == []
+    # And all of it goes as the guide says.
+    taken = {**lists, "nebula_routers": [{**router, "floating": []} for router in lists["nebula_routers"]]}
+    carried_out(tmp_path, taken)
+    absent = {kind: [{"name": item["name"], "state": "absent"} for item in items] for kind, items in lists.items()}
+    assert len(changed(carried_out(tmp_path, absent))) == 6
+
+
+def within(part, whole) -> bool:
+    """Whether all that part says is so in whole."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(key in whole and within(part[key], whole[key]) for key in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and all(any(within(each, other) for other in whole) for each in part)
+    return part == whole
+
+
+def test_each_step_of_the_guide_is_in_its_block():
+    rows = re.findall(r"^\| (\d)\. .* \| `neutron .*` \| (.*) \|$", TENANTS.read_text(encoding="utf-8"), re.M)
+    assert [number for number, _keys in rows] == list("1234567")
+    items = [item for items in group_vars("tenants.yml").values() for item in items]
+    for number, cell in rows:
+        parts = [yaml.safe_load(code) for code in re.findall(r"`(\{.*?\})`", cell)]
+        assert parts, number
+        assert [keys for keys in parts if not any(within(keys, item) for item in items)] == [], number
+    names = {name for mapping in group_vars("ovn.yml")["nebula_ovn_bridge_mappings"] for name in [mapping["network"]]}
+    assert names == {item["physical_network"] for item in items if "physical_network" in item}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def run(directory: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_each_playbook_has_one_line_in_the_project() -> None:
-    assert {path.stem for path in PROJECT.glob("*.yml")} - {"machines.nebula"} == PLAYBOOKS
+    assert {path.stem for path in PROJECT.glob("*.yml")} - {"machines.nebula", "execution-environment"} == PLAYBOOKS
     for name in PLAYBOOKS:
         (play,) = yaml.safe_load((PROJECT / f"{name}.yml").read_text())
         assert play["ansible.builtin.import_playbook"] == f"nebula.provision.{name}" and {*play} <= {
@@ -82,3 +83,24 @@ def test_it_is_written_once_and_runs(tmp_path: Path) -> None:
 def test_a_directory_is_needed(tmp_path: Path, path: str) -> None:
     code, output = run(tmp_path, "nebula.provision.project", "-e", f"nebula_project={path}")
     assert code != 0 and "it has to be the absolute path" in output and list(tmp_path.iterdir()) == []
+
+
+def test_ansible_builder_makes_a_context_of_its_execution_environment(tmp_path: Path) -> None:
+    """What the image is built from, and what it needs: the collection itself, and an ssh client."""
+    shutil.copytree(PROJECT, tmp_path / "project")
+    builder = str(Path(sys.executable).parent / "ansible-builder")
+    done = subprocess.run([builder, "create", "-v3"], cwd=tmp_path / "project", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    context = tmp_path / "project/context"
+    (recipe,) = (path for path in context.iterdir() if path.is_file())
+    steps = recipe.read_text()
+    # Debian's Python can't make a pip of its own, and the home directory of a job is nobody's.
+    assert "pip_install" not in re.sub(r"(?m)^COPY.*$", "", steps) and "ENV ANSIBLE_HOME=/tmp/.ansible" in steps
+    assert yaml.safe_load((context / "_build/requirements.yml").read_text()) == yaml.safe_load(
+        (PROJECT / "collections/requirements.yml").read_text()
+    )
+    done = subprocess.run([builder, "introspect", str(ROOT / "collections")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    needs = yaml.safe_load(done.stdout)
+    assert not needs["python"], needs
+    assert "openssh-client [platform:dpkg]" in done.stdout, done.stdout

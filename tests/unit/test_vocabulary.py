@@ -24,6 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.specificati
     image_prepare,
     install,
     network,
+    router,
+    security_group,
     template,
     vm,
 )
@@ -66,6 +68,8 @@ LISTS: list[tuple[str, str, Collection[str], Collection[str]]] = [
     ("image", "nebula_images", image.KEYS, ()),
     ("image", "nebula_datastores", datastore.KEYS, ()),
     ("network", "nebula_networks", network.KEYS, ()),
+    ("network", "nebula_routers", router.KEYS, ()),
+    ("network", "nebula_security_groups", security_group.KEYS, ()),
     ("template", "nebula_templates", template.KEYS, ()),
     ("install_os", "nebula_installs", install.KEYS, ()),
     ("image_check", "nebula_image_checks", image_check.KEYS, ("template", "disk", "context", "context_format")),
@@ -102,6 +106,8 @@ def test_every_list_with_described_items_is_compared():
         ("image", "nebula_images", "nebula_image"),
         ("image", "nebula_datastores", "nebula_datastore"),
         ("network", "nebula_networks", "nebula_network"),
+        ("network", "nebula_routers", "nebula_router"),
+        ("network", "nebula_security_groups", "nebula_security_group"),
         ("template", "nebula_templates", "nebula_template"),
     ],
 )

@@ -14,7 +14,16 @@ from .cache import cached
 from .sources import codename, file_system, mmdebstrap, to_qcow2
 
 # sudo: cloud-init's OpenNebula datasource sources context.sh as nobody, by `sudo -u nobody bash -e`.
-PACKAGES = ["systemd-sysv", "udev", "kmod", "sudo", "iproute2", "cloud-init", "linux-image-cloud-amd64"]
+PACKAGES = [
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "sudo",
+    "iproute2",
+    "cloud-init",
+    "qemu-guest-agent",
+    "linux-image-cloud-amd64",
+]
 SIZE = "1200M"
 # What a minimal guest does without while it boots.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service"]

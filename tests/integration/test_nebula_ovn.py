@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module nebula_ovn with a real catalog and a real northbound database: told, again, changed, absent, absent again,
+each as check mode foresees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.calls import host, network, ovn, router
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.tests.integration.northbound_world import central
+
+HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
+NETWORKS = [
+    {
+        "name": "Tenant",
+        "vn_mad": "ovn",
+        "network_address": "10.0.0.0/24",
+        "gateway": "10.0.0.1",
+        "address_ranges": [{"ip": "10.0.0.10", "size": 9}],
+    },
+    {
+        "name": 'It\'s "outside", größer',
+        "vn_mad": "ovn",
+        "network_address": "172.24.1.0/24",
+        "gateway": "172.24.1.1",
+        "physical_network": "physnet1",
+        "address_ranges": [{"ip": "172.24.1.10", "size": 9}],
+    },
+]
+EDGE = {
+    "name": "edge \"é\" 'x'",
+    "interfaces": [{"network": "Tenant"}],
+    "gateway": {"network": NETWORKS[1]["name"]},
+    "floating": [{"vm": "web"}],
+}
+
+
+def run(module, root, check=False, **given):
+    told = {key: value for key, value in module.ARGUMENTS.items() if key != "supports_check_mode"}
+    checked = ArgumentSpecValidator(told.pop("argument_spec"), **told).validate({"root": root, **given})
+    assert checked.error_messages == []
+    result = module.run(checked.validated_parameters, check)
+    assert not result.errors, result.errors[0].error
+    return result
+
+
+@in_bare_world
+def test_the_catalog_is_told_as_foreseen() -> None:
+    with tempfile.TemporaryDirectory() as root, central() as (_ovn, database):
+
+        def told(changed, **given):
+            given["northbound"] = list(database.remotes)
+            predicted, real = run(ovn, root, check=True, **given), run(ovn, root, **given)
+            assert (predicted.changed, real.changed) == (changed, changed)
+            shown = [[(item.name, item.before, item.after) for item in each.items] for each in (predicted, real)]
+            assert shown[0] == shown[1]
+            return real
+
+        told(False)
+        run(host, root, hosts=[HOST])
+        told(False)
+        run(network, root, networks=NETWORKS)
+        run(router, root, **EDGE)
+        with contextlib.closing(EmbeddedEngine(root)) as engine, engine.session():
+            _machine(engine)
+        assert told(True).payload == {"networks": 2, "ports": 1, "routers": 1}
+        told(False)
+        run(router, root, name=EDGE["name"], floating=[])
+        told(True)
+        told(False)
+        run(router, root, name=EDGE["name"], state="absent")
+        told(True)
+        told(True, state="absent")
+        told(False, state="absent")
+
+
+def _machine(engine):
+    nic = {"nic_id": 0, "network_id": 0, "ar_id": 0, "mac": "02:00:0a:00:00:0a", "ip": "10.0.0.10", "options": {}}
+    engine.store.db.execute(
+        "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime)"
+        " VALUES (0, 'web', '00000000-0000-4000-8000-000000000001', 3, 3, 'RUNNING', 1, 1, '', ?, 0)",
+        (json.dumps({"nics": [nic]}),),
+    )
+    engine.store.db.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, 0, 0)")

@@ -1,0 +1,487 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames that machines on a Linux bridge send, honest ones and others, through the nftables rules of their node."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from frames import (
+    ARP,
+    BROADCAST,
+    ICMP,
+    ICMPV6,
+    IPV4,
+    Cable,
+    advertisement,
+    arp_request,
+    checksum,
+    datagram,
+    ethernet,
+    icmp6,
+    ip,
+    mac,
+    packed,
+)
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import Guarding
+from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall
+from ansible_collections.nebula.provision.plugins.module_utils.model import guard as model
+from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard, GuardRule
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.network import guards
+from ansible_collections.nebula.provision.plugins.module_utils.network.boot import GUARDS, PROGRAM, SCRIPT, Boot
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import (
+    CATALOG,
+    OTHER_CATALOG,
+    TABLE,
+    made_namespaces,
+    network,
+)
+
+BRIDGE = "nbr0"
+NICS = ONE, TWO, FREE = (1, 2, 3)
+TCP = 6
+SYN, ACK, FIN = 2, 16, 1
+COUNTER = itertools.count(1)
+
+
+def mac_of(nic: int) -> str:
+    return f"02:00:0a:42:00:0{nic}"
+
+
+def address_of(nic: int, six: bool = False) -> str:
+    return f"2001:db8::aff:fe42:{nic}" if six else f"10.66.0.1{nic}"
+
+
+def port_of(nic: int) -> str:
+    return f"one-{nic}-0"
+
+
+def guarded(nic: int, **values: object) -> Guard:
+    addresses = (address_of(nic), address_of(nic, six=True))
+    given = {"filter_mac": True, "filter_ip": True, **values}
+    return Guard(nic, 0, port_of(nic), mac_of(nic), addresses, **given)
+
+
+def udp(source: int, target: int, ports: tuple[int, int] = (5000, 5001), data: bytes = b"", **forged: str) -> bytes:
+    address = forged.get("address", address_of(source))
+    to = forged.get("to", address_of(target, six=":" in address))
+    return datagram((forged.get("mac", mac_of(source)), mac_of(target)), (address, to), ports, data or b"a packet")
+
+
+def tcp(source: int, target: int, ports: tuple[int, int], flags: int) -> bytes:
+    pair = address_of(source), address_of(target)
+    head = struct.pack("!HHIIBBHHH", *ports, 1, 1, 5 << 4, flags, 1000, 0, 0)
+    pseudo = packed(pair[0]) + packed(pair[1]) + struct.pack("!BBH", 0, TCP, len(head))
+    whole = head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
+    return ethernet(mac_of(source), mac_of(target), *ip(*pair, TCP, whole))
+
+
+def echo(source: int, target: int, kind: int) -> bytes:
+    message = struct.pack("!BBHHH", kind, 0, 0, 7, 1)
+    whole = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    return ethernet(mac_of(source), mac_of(target), *ip(address_of(source), address_of(target), ICMP, whole))
+
+
+def neighbour(source: int, about: str, own: str, kind: int = 136) -> bytes:
+    """Says that the IPv6 address is at this MAC address."""
+    body = struct.pack("!I", 0x20000000) + packed(about) + b"\x02\x01" + mac(own)
+    sender = address_of(source, six=True)
+    message = icmp6(sender, "ff02::1", kind, body)
+    return ethernet(mac_of(source), "33:33:00:00:00:01", *ip(sender, "ff02::1", ICMPV6, message, 255))
+
+
+def fragments(source: int, target: int, number: int) -> tuple[bytes, bytes]:
+    """A datagram in two parts, of which only the first has ports."""
+    payload = struct.pack("!HHHH", 5000, 53, 8 + 16, 0) + b"x" * 16
+    found = []
+    for offset, more, data in ((0, 0x2000, payload[:16]), (2, 0, payload[16:])):
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), number, more | offset, 64, 17, 0)
+        head += packed(address_of(source)) + packed(address_of(target))
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        found.append(ethernet(mac_of(source), mac_of(target), IPV4, head + data))
+    return found[0], found[1]
+
+
+def tagged(frame: bytes) -> bytes:
+    return frame[:12] + b"\x81\x00\x00\x05" + frame[12:]
+
+
+class Cables:
+    """Three machines on a bridge of this node."""
+
+    def __init__(self) -> None:
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "set", BRIDGE, "up")
+        self.by_nic = {nic: Cable(port_of(nic)) for nic in NICS}
+        for cable in self.by_nic.values():
+            run("ip", "link", "set", cable.device, "master", BRIDGE)
+            # A port forwards nothing before the bridge has seen that it has a carrier.
+            for _try in range(200):
+                if "state forwarding" in run("bridge", "-d", "link", "show", "dev", cable.device):
+                    break
+
+    def arrives(self, sender: int, frame: bytes, receiver: int) -> bool:
+        """Whether it is heard before an honest question that is sent after it: these always pass."""
+        number = next(COUNTER)
+        honest = arp_request(mac_of(sender), address_of(sender), f"10.66.{1 + number // 200}.{1 + number % 200}")
+        self.by_nic[sender].send(frame)
+        self.by_nic[sender].send(honest)
+        heard: list[bytes] = []
+
+        def last(other: bytes) -> bool:
+            heard.append(other)
+            return other[12:14] == struct.pack("!H", ARP) and honest[:42] == other[:42]
+
+        self.by_nic[receiver].hear(last)
+        # The kernel may take away what fills a short one up.
+        bare = frame.rstrip(b"\0")
+        return any(other.startswith(bare) for other in heard)
+
+    def close(self) -> None:
+        for cable in self.by_nic.values():
+            cable.close()
+        run("ip", "link", "delete", BRIDGE)
+
+
+def run(*argv: str, **options: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True, **options).stdout
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Cables]:
+    cables = Cables()
+    try:
+        yield cables
+    finally:
+        cables.close()
+        run("nft", "flush", "ruleset")
+
+
+def filtered(*wanted: Guard, as_of: float = 0.0) -> bool:
+    table = guards.observe(CATALOG)
+    changed = guards.ensure(wanted, table, as_of or table.as_of + 1.0)
+    assert guards.differing(wanted, guards.observe(CATALOG)) == ({}, {})
+    return changed
+
+
+FORGED = {
+    "MAC address": udp(ONE, TWO, mac="02:00:0a:42:00:77"),
+    "IPv4 address": udp(ONE, TWO, address="10.66.0.77"),
+    "IPv6 address": udp(ONE, TWO, address="2001:db8::77"),
+    "link-local address": udp(ONE, TWO, address="fe80::77"),
+    "nobody's address": udp(ONE, TWO, address="::"),
+    "ARP of another": arp_request(mac_of(ONE), "10.66.0.77", address_of(TWO)),
+    "ARP for another MAC": ethernet(
+        mac_of(ONE), BROADCAST, ARP, arp_request("02:00:0a:42:00:77", address_of(ONE), address_of(TWO))[14:42]
+    ),
+    "neighbour advertisement for another": neighbour(ONE, "2001:db8::77", mac_of(ONE)),
+    "neighbour advertisement with another MAC": neighbour(ONE, address_of(ONE, six=True), "02:00:0a:42:00:77"),
+    "router advertisement": advertisement(mac_of(ONE), "fe80::aff:fe42:1", "2001:db8:bad::"),
+    "answer of a DHCP server": udp(ONE, TWO, ports=(67, 68)),
+    "answer of a DHCPv6 server": udp(ONE, TWO, ports=(547, 546), address=address_of(ONE, six=True)),
+    "forged packet behind a VLAN tag": tagged(udp(ONE, TWO, address="10.66.0.77")),
+}
+HONEST = {
+    "IPv4": udp(ONE, TWO),
+    "IPv6": udp(ONE, TWO, address=address_of(ONE, six=True)),
+    "link-local": udp(ONE, TWO, address="fe80::aff:fe42:1"),
+    "a question for its own address": arp_request(mac_of(ONE), "0.0.0.0", address_of(ONE)),
+    "neighbour advertisement": neighbour(ONE, address_of(ONE, six=True), mac_of(ONE)),
+    "DHCP": datagram((mac_of(ONE), BROADCAST), ("0.0.0.0", "255.255.255.255"), (68, 67), b"discover"),
+    "no IP": ethernet(mac_of(ONE), BROADCAST, 0x88B5, b"something of its own"),
+}
+
+
+@in_bare_world
+def test_a_machine_sends_with_its_own_addresses_only_and_is_neither_router_nor_dhcp_server() -> None:
+    with machines() as cables:
+        # Without rules all of it arrives: it is the rules that keep it.
+        lost = [what for what, frame in {**FORGED, **HONEST}.items() if not cables.arrives(ONE, frame, TWO)]
+        assert lost == [], lost
+        assert filtered(guarded(ONE))
+        assert [what for what, frame in FORGED.items() if cables.arrives(ONE, frame, TWO)] == []
+        assert [what for what, frame in HONEST.items() if not cables.arrives(ONE, frame, TWO)] == []
+        # Whom nothing filters sends what it likes, and one that is held to its MAC address alone, any address.
+        forged = udp(FREE, TWO, address="10.66.0.77")
+        assert cables.arrives(FREE, forged, TWO)
+        assert filtered(guarded(ONE), guarded(FREE, filter_ip=False))
+        assert cables.arrives(FREE, forged, TWO)
+        assert not cables.arrives(FREE, udp(FREE, TWO, mac="02:00:0a:42:00:77"), TWO)
+
+
+@in_bare_world
+def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
+    wanted = [guarded(ONE), guarded(TWO, rules=(GuardRule("outbound", "ALL"),))]
+    forged = udp(ONE, FREE, address="10.66.0.77")
+    with machines() as cables:
+        run("nft", "add", "table", "bridge", "others")
+        for harm in (
+            ["flush", "ruleset"],
+            ["flush", "table", "bridge", TABLE],
+            ["flush", "chain", "bridge", TABLE, "out_1_0"],
+            ["flush", "chain", "bridge", TABLE, "prerouting"],
+            ["flush", "chain", "bridge", TABLE, "end_in"],
+        ):
+            filtered(*wanted)
+            assert not cables.arrives(ONE, forged, FREE)
+            run("nft", *harm)
+            assert guards.differing(wanted, guards.observe(CATALOG)) != ({}, {}), harm
+            assert filtered(*wanted)
+            assert not cables.arrives(ONE, forged, FREE)
+            assert not filtered(*wanted)
+        # What a host has after a reboot; and others' tables are nobody's business.
+        text = guards.at_boot(CATALOG)
+        run("nft", "add", "table", "bridge", "others")
+        run("nft", "delete", "table", "bridge", TABLE)
+        assert cables.arrives(ONE, forged, FREE)
+        with tempfile.TemporaryDirectory() as root:
+            kept = Boot(root, CATALOG)
+            kept.write({SCRIPT: PROGRAM, GUARDS: text})
+            script = ("sh", f"{kept.place}/{SCRIPT}", kept.place, CATALOG, TABLE)
+            run(*script)
+            run(*script)
+            # A second run has nothing to keep that it has not kept.
+            assert guards.at_boot(CATALOG) == text
+        assert guards.differing(wanted, guards.observe(CATALOG)) == ({}, {})
+        assert not cables.arrives(ONE, forged, FREE)
+        assert cables.arrives(TWO, udp(TWO, FREE), FREE) and cables.arrives(FREE, udp(FREE, TWO, (5001, 5000)), TWO)
+        assert not cables.arrives(FREE, udp(FREE, TWO, (5001, 5002)), TWO)
+        assert cables.arrives(TWO, tcp(TWO, FREE, (5000, 80), SYN), FREE)
+        assert cables.arrives(FREE, tcp(FREE, TWO, (80, 5000), ACK), TWO)
+        assert not cables.arrives(FREE, tcp(FREE, TWO, (80, 5001), ACK), TWO)
+        assert filtered()
+        assert "table bridge others" in run("nft", "list", "tables") and TABLE not in run("nft", "list", "tables")
+        assert cables.arrives(ONE, forged, FREE)
+        # One of ours by its name alone is left alone.
+        run("nft", "add", "table", "bridge", TABLE)
+        run("nft", "add", "chain", "bridge", TABLE, "theirs")
+        run("nft", "add", "rule", "bridge", TABLE, "theirs", "counter")
+        with pytest.raises(ForeignObject, match=TABLE):
+            guards.observe(CATALOG)
+        with tempfile.TemporaryDirectory() as root:
+            kept = Boot(root, CATALOG)
+            kept.write({SCRIPT: PROGRAM, GUARDS: text})
+            done = subprocess.run(
+                ["sh", f"{kept.place}/{SCRIPT}", kept.place, CATALOG, TABLE], capture_output=True, text=True
+            )
+            assert done.returncode == 1 and f"nftables table bridge {TABLE} is not of catalog" in done.stderr
+
+
+WEB = (
+    GuardRule("inbound", "TCP", ports=((80, 80), (8000, 8010))),
+    GuardRule("inbound", "TCP", ports=((22, 22),), addresses=("10.66.0.11-10.66.0.12",)),
+    GuardRule("inbound", "ICMP", icmp_type=8),
+    GuardRule("outbound", "UDP", ports=((53, 53),)),
+)
+
+
+@in_bare_world
+def test_a_security_group_lets_through_what_it_names_and_answers() -> None:
+    with machines() as cables:
+        assert cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), SYN), TWO)
+        filtered(guarded(TWO, rules=WEB))
+
+        def comes(*frames: bytes, sender: int = ONE) -> list[bool]:
+            return [cables.arrives(sender, frame, TWO) for frame in frames]
+
+        def goes(*frames: bytes, receiver: int = ONE) -> list[bool]:
+            return [cables.arrives(TWO, frame, receiver) for frame in frames]
+
+        # In: the ports that it names, and 22 for those alone that it names.
+        assert comes(*(tcp(ONE, TWO, (4000, port), SYN) for port in (80, 8005, 22, 443, 8011))) == [
+            *(True, True, True, False, False),
+        ]
+        assert comes(tcp(FREE, TWO, (4000, 22), SYN), tcp(FREE, TWO, (4000, 80), SYN), sender=FREE) == [False, True]
+        assert comes(udp(ONE, TWO, (4000, 80)), udp(ONE, TWO, address=address_of(ONE, six=True))) == [False, False]
+        # Out: answers to what came in, to nobody else, and what it names.
+        assert goes(
+            tcp(TWO, ONE, (80, 4000), SYN | ACK),
+            tcp(TWO, ONE, (80, 4001), SYN | ACK),
+            tcp(TWO, ONE, (443, 4000), ACK),
+            tcp(TWO, ONE, (80, 4000), FIN | ACK),
+        ) == [True, False, False, True]
+        assert goes(udp(TWO, ONE, (4000, 53)), udp(TWO, ONE, (4000, 54))) == [True, False]
+        assert comes(udp(ONE, TWO, (53, 4000)), udp(ONE, TWO, (53, 4001))) == [True, False]
+        assert comes(udp(FREE, TWO, (53, 4000)), sender=FREE) == [False]
+        six = address_of(ONE, six=True), address_of(TWO, six=True)
+        assert comes(udp(ONE, TWO, (53, 5000), address=six[0])) == [False]
+        assert goes(udp(TWO, ONE, (5000, 53), address=six[1])) == [True]
+        assert comes(udp(ONE, TWO, (53, 5000), address=six[0])) == [True]
+        assert comes(udp(ONE, TWO, (53, 5000), address="2001:db8::aff:fe42:9")) == [False]
+        # A ping of it, and none by it.
+        assert goes(echo(TWO, ONE, 0)) == [False]
+        assert comes(echo(ONE, TWO, 8)) == [True] and goes(echo(TWO, ONE, 0), echo(TWO, ONE, 8)) == [True, False]
+        # Neighbours are found, in both families; what is no IP passes.
+        assert comes(neighbour(ONE, address_of(ONE, six=True), mac_of(ONE)), HONEST["no IP"]) == [True, True]
+        assert goes(neighbour(TWO, address_of(TWO, six=True), mac_of(TWO))) == [True]
+        # A packet in parts passes if the first of them does.
+        first, second = fragments(TWO, ONE, 7)
+        assert goes(second, first, second) == [False, True, True]
+        first, second = fragments(ONE, TWO, 8)
+        assert comes(first, second) == [False, False]
+        # It is a filter against spoofing, too.
+        assert goes(udp(TWO, ONE, (4000, 53), address="10.66.0.77")) == [False]
+
+
+@in_bare_world
+def test_a_group_is_opened_and_closed_while_traffic_runs() -> None:
+    with machines() as cables:
+        closed = guarded(TWO, rules=WEB)
+        opened = guarded(TWO, rules=(*WEB, GuardRule("inbound", "TCP", ports=((443, 443),))))
+        asks, answers = tcp(ONE, TWO, (4000, 443), ACK), tcp(TWO, ONE, (443, 4000), ACK)
+        web = tcp(ONE, TWO, (4000, 80), ACK), tcp(TWO, ONE, (80, 4000), ACK)
+        filtered(closed)
+        assert cables.arrives(ONE, web[0], TWO) and not cables.arrives(ONE, asks, TWO)
+        filtered(opened)
+        # What was open stays so, without that the other side has to say anything.
+        assert cables.arrives(TWO, web[1], ONE)
+        assert cables.arrives(ONE, asks, TWO) and cables.arrives(TWO, answers, ONE)
+        # Others of the node do not matter.
+        filtered(opened, guarded(ONE))
+        assert cables.arrives(TWO, answers, ONE)
+        filtered(closed, guarded(ONE))
+        assert not cables.arrives(TWO, answers, ONE) and not cables.arrives(ONE, asks, TWO)
+        # Group 0 again, and nothing at all.
+        filtered(guarded(TWO), guarded(ONE))
+        assert cables.arrives(ONE, asks, TWO) and cables.arrives(TWO, answers, ONE)
+        assert "_2_0 {" in run("nft", "list", "table", "bridge", TABLE)
+        filtered(guarded(ONE))
+        assert "_2_0" not in run("nft", "list", "table", "bridge", TABLE)
+
+
+@in_bare_world
+def test_a_firewall_in_the_context_keeps_out_whom_it_does_not_name_and_groups_still_count() -> None:
+    def ask(source: int, port: int, flags: int = SYN) -> bytes:
+        return tcp(source, TWO, (4000, port), flags)
+
+    with machines() as cables:
+        assert cables.arrives(FREE, ask(FREE, 80), TWO)
+        firewall = context_firewall.read("[*] 10.66.0.11 [22,udp:53] 10.66.0.0/24", "VM")
+        filtered(guarded(TWO, firewall=firewall))
+        assert cables.arrives(ONE, ask(ONE, 80), TWO) and cables.arrives(ONE, udp(ONE, TWO), TWO)
+        assert cables.arrives(FREE, ask(FREE, 22), TWO) and cables.arrives(FREE, udp(FREE, TWO, (4000, 53)), TWO)
+        assert not cables.arrives(FREE, ask(FREE, 80), TWO) and not cables.arrives(FREE, udp(FREE, TWO), TWO)
+        assert not cables.arrives(FREE, echo(FREE, TWO, 8), TWO)
+        # It says nothing of what goes out, nor of answers to that.
+        assert cables.arrives(TWO, tcp(TWO, FREE, (5000, 443), SYN), FREE)
+        assert cables.arrives(FREE, tcp(FREE, TWO, (443, 5000), SYN | ACK), TWO)
+        # Of what it lets in, a group lets in less.
+        filtered(guarded(TWO, firewall=firewall, rules=WEB))
+        assert cables.arrives(ONE, ask(ONE, 80), TWO) and not cables.arrives(ONE, ask(ONE, 443), TWO)
+        assert not cables.arrives(FREE, ask(FREE, 80), TWO) and not cables.arrives(FREE, ask(FREE, 22), TWO)
+        # Whoever it does not name any more has no more answers either.
+        answer = tcp(TWO, ONE, (80, 4000), ACK)
+        assert cables.arrives(TWO, answer, ONE)
+        filtered(guarded(TWO, firewall=context_firewall.read("[22] *", "VM"), rules=WEB))
+        assert not cables.arrives(TWO, answer, ONE) and not cables.arrives(ONE, ask(ONE, 80, ACK), TWO)
+        filtered(guarded(ONE))
+        assert cables.arrives(FREE, ask(FREE, 80), TWO)
+
+
+def outcome(vm_id: int, state: str, error: object = None) -> VmOutcome:
+    return VmOutcome(vm_id, 1, state, error=error)
+
+
+def ports() -> set[str]:
+    return set(guards.observe(CATALOG).ports)
+
+
+@in_bare_world
+def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
+    def work(number: int, *wanted: Guard) -> Guarding:
+        return Guarding(Plan(CATALOG, number, "node", guards=wanted, guarded_at=float(number)), place)
+
+    with tempfile.TemporaryDirectory() as place, machines():
+        first = work(1, guarded(ONE), guarded(TWO))
+        first.begin()
+        assert ports() == {"one-1-0", "one-2-0"}
+        first.end([outcome(ONE, "RUNNING"), outcome(TWO, "BOOT_FAILURE", {"kind": "CommandFailed"})])
+        assert ports() == {"one-1-0", "one-2-0"}
+        # A NIC that is to go, and that its machine still has: until it is gone.
+        second = work(2, guarded(ONE))
+        second.begin()
+        assert ports() == {"one-1-0", "one-2-0"}
+        second.end([outcome(ONE, "RUNNING")])
+        assert ports() == {"one-1-0"}
+        # An older plan changes nothing of it; a machine that could not be ended keeps its rules, and takes them along.
+        first.begin()
+        assert ports() == {"one-1-0"}
+        # No machine starts without its rules.
+        starts = PlannedVm(Vm(TWO, "u2", "web", "kvm", 1.0, 64), 1, "RUNNING")
+        with pytest.raises(StalePlan, match="filters of one-2-0"):
+            Guarding(Plan(CATALOG, 1, "node", (starts,), guards=(guarded(TWO),), guarded_at=1.0), place).begin()
+        work(3, guarded(ONE)).end([outcome(ONE, "EPILOG_FAILURE", {"kind": "CommandFailed"})])
+        assert ports() == {"one-1-0"}
+        work(4, guarded(ONE)).end([outcome(ONE, "DONE")])
+        assert not guards.observe(CATALOG).exists
+
+
+def given(*wanted: Guard) -> str:
+    return model.packed(wanted)
+
+
+@pytest.mark.root
+def test_the_module_keeps_them_with_the_networks_and_takes_them_back() -> None:
+    with made_namespaces() as make:
+        node = make()
+        wanted = [guarded(ONE), guarded(TWO, rules=WEB)]
+        node.ok(network(), guards="", as_of=1.0)
+        assert node.ok(network(), guards=given(*wanted), as_of=2.0, check=True)["changed"]
+        assert node.run("nft", "list", "tables", "bridge") == ""
+        done = node.ok(network(), guards=given(*wanted), as_of=2.0)
+        assert done["changed"] and "one-2-0" in json.dumps(done["diff"])
+        assert not node.ok(network(), guards=given(*wanted), as_of=3.0)["changed"]
+        # Who says nothing of them, or is older, changes nothing.
+        assert not node.ok(network())["changed"]
+        late = node.ok(network(), guards=given(guarded(ONE)), as_of=1.5)
+        assert not late["changed"] and "another run decided it later" in str(late["warnings"])
+        # Another catalog's have a table of their own.
+        assert node.ok(guards=given(guarded(FREE)), as_of=1.0, networks=[], catalog=OTHER_CATALOG)["changed"]
+        node.run("nft", "delete", "table", "bridge", TABLE)
+        assert node.ok(network(), guards=given(*wanted), as_of=4.0)["changed"]
+        assert node.ok(network(), guards=given(wanted[0]), as_of=5.0)["changed"]
+        assert "_2_0" not in node.run("nft", "list", "table", "bridge", TABLE)
+        tables = re.findall(r"nebula_\w+", node.run("nft", "list", "tables", "bridge"))
+        assert sorted(tables) == [TABLE, "nebula_aaaaaaaa"]
+
+
+@pytest.mark.root
+def test_all_of_it_goes_with_the_last_network_but_not_before_the_machine() -> None:
+    with made_namespaces() as make:
+        node = make()
+        node.ok(network(), guards=given(guarded(ONE)), as_of=1.0)
+        node.run("nft", "add", "table", "bridge", "others")
+        node.port("one-1-0", "nbr0")
+        assert "one-1-0" in node.module(network(), state="absent")["msg"]
+        assert TABLE in node.run("nft", "list", "tables", "bridge")
+        node.run("ip", "link", "delete", "one-1-0")
+        node.ok(network(), state="absent")
+        assert node.run("nft", "list", "tables", "bridge").split() == ["table", "bridge", "others"]
+
+
+@pytest.mark.root
+def test_what_can_not_be_is_refused_by_name() -> None:
+    with made_namespaces() as make:
+        node = make()
+        assert "option guards" in node.refused(network(), guards="nonsense", as_of=1.0)
+        port = replace(guarded(ONE), port='one"; flush ruleset; #')
+        assert "TARGET" in node.refused(network(), guards=given(port), as_of=1.0)
+        hidden: Sequence[str] = [str(Path("/usr/sbin/nft"))]
+        message = node.module(guards=given(guarded(ONE)), networks=[], as_of=1.0, hidden=hidden)["msg"]
+        assert "nft" in message and "filter_mac_spoofing" in message

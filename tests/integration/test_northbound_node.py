@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames that machines send, honest ones and others, through a node's ovn-controller and Open vSwitch."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from frames import (
+    Cable,
+    advertisement,
+    arp_reply,
+    arp_request,
+    asks_for,
+    datagram,
+    discover,
+    offer_of,
+    packed,
+    source_of,
+)
+from in_world import in_bare_world
+from ovn_central import Node, until
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import apply
+from ansible_collections.nebula.provision.tests.integration.northbound_world import (
+    CATALOG,
+    FAR,
+    FLOATING,
+    FREE,
+    GATEWAY,
+    NICS,
+    ONE,
+    RED_ONE,
+    RED_TWO,
+    ROUTER_INSIDE,
+    ROUTER_OUTSIDE,
+    TWO,
+    UPSTREAM,
+    address6_of,
+    address_of,
+    central,
+    desired,
+    link_local_of,
+    mac_of,
+    outside,
+    uuid,
+)
+
+PORTS = (5000, 5001)
+
+
+class Cables:
+    def __init__(self, node: Node) -> None:
+        self.by_nic = {nic: Cable(f"nic{nic}") for nic in NICS}
+        for nic, cable in self.by_nic.items():
+            node.attach(cable.device, uuid(nic))
+
+    def __getitem__(self, nic: int) -> Cable:
+        return self.by_nic[nic]
+
+    def arrives(self, sender: int, frame: bytes, receiver: int, what: bytes) -> bool:
+        """Whether it is heard before an honest frame that is sent after it."""
+        honest = f"after {len(self[receiver].heard)} {what!r}".encode()[:40]
+        macs, addresses = (tuple(of(each) for each in (sender, receiver)) for of in (mac_of, address_of))
+        self[sender].send(frame)
+        self[sender].send(datagram(macs, addresses, PORTS, honest))
+        heard = []
+
+        def last(other: bytes) -> bool:
+            heard.append(what in other and honest not in other)
+            return honest in other
+
+        self[receiver].hear(last)
+        return any(heard)
+
+    def close(self) -> None:
+        for cable in self.by_nic.values():
+            cable.close()
+
+
+def udp(nic: int, receiver: int, mac: str = "", address: str = "", data: bytes = b"a packet") -> bytes:
+    six = ":" in address
+    to = address6_of(receiver) if six else address_of(receiver)
+    return datagram((mac or mac_of(nic), mac_of(receiver)), (address or address_of(nic), to), PORTS, data)
+
+
+@in_bare_world
+def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_leased() -> None:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        central() as (ovn, database),
+        Node(Path(place) / "node", ovn.southbound) as node,
+    ):
+        outcome = apply(database, CATALOG, desired)
+        assert [text.split(":")[0] for text in outcome.warnings] == ["network blue"]
+        cables = Cables(node)
+        up = ["--bare", "--columns=up", "list", "Logical_Switch_Port", *map(uuid, NICS)]
+        until(lambda: ovn.nbctl(*up).split() == ["true"] * len(NICS), "the node has all ports")
+        database.settle(hosts=True)
+
+        # What is the machine's own passes, in both families.
+        for address in (address_of(ONE), address6_of(ONE)):
+            assert cables.arrives(ONE, udp(ONE, FREE, address=address, data=b"honest"), FREE, b"honest")
+        # Addresses that are not its own, and MAC addresses.
+        for forged in (
+            udp(ONE, FREE, address="10.0.0.77", data=b"forged"),
+            udp(ONE, FREE, address="2001:db8:1::77", data=b"forged"),
+            udp(ONE, FREE, mac="02:00:0a:00:00:77", data=b"forged"),
+        ):
+            assert not cables.arrives(ONE, forged, FREE, b"forged")
+        stolen = arp_request(mac_of(ONE), "10.0.0.77", address_of(FREE))
+        assert not cables.arrives(ONE, stolen, FREE, packed("10.0.0.77"))
+        # One that is held to its MAC address alone.
+        assert cables.arrives(FREE, udp(FREE, ONE, address="10.0.0.77", data=b"router"), ONE, b"router")
+        assert not cables.arrives(FREE, udp(FREE, ONE, mac="02:00:0a:00:00:77", data=b"forged"), ONE, b"forged")
+        # What a DHCP server answers. And a router's advertisement, where machines have no IPv6; where they have, it
+        # passes, which is why there is a warning.
+        answer = datagram((mac_of(ONE), mac_of(FREE)), (address_of(ONE), address_of(FREE)), (67, 68), b"an offer")
+        assert not cables.arrives(ONE, answer, FREE, b"an offer")
+        prefix = "2001:db8:bad::"
+        rogue = advertisement(mac_of(RED_ONE), link_local_of(RED_ONE), prefix)
+        assert not cables.arrives(RED_ONE, rogue, RED_TWO, packed(prefix))
+        rogue = advertisement(mac_of(ONE), link_local_of(ONE), prefix)
+        assert cables.arrives(ONE, rogue, FREE, packed(prefix))
+        # Another tenant hears nothing of this, though it has the same addresses.
+        assert not any(b"honest" in frame or b"router" in frame for frame in cables[RED_ONE].heard)
+
+        # DHCP, to one that is in a security group as well.
+        for nic in (ONE, TWO):
+            cables[nic].send(discover(mac_of(nic), nic))
+            offer = offer_of(cables[nic].hear(offer_of))
+            assert offer is not None
+            assert offer["address"] == packed(address_of(nic))
+            assert int.from_bytes(offer[51], "big") == 4242
+            assert int.from_bytes(offer[26], "big") == 1442
+            assert offer[3] == packed("10.0.0.1")
+            assert offer[12] == f"host{nic}".encode()
+        cables[ONE].send(arp_request(mac_of(ONE), address_of(ONE), address_of(TWO)))
+        cables[ONE].hear(lambda frame: frame[12:14] == b"\x08\x06" and frame[21] == 2)
+        cables.close()
+        assert (node.complaints("controller"), ovn.complaints("northd")) == ([], []), node.complaints("controller")
+
+
+@in_bare_world
+def test_machines_go_out_as_the_router_and_are_reached_by_floating_addresses() -> None:
+    """By a machine outside, which is the router's next hop as well."""
+    wanted = dataclasses.replace(desired, networks=(*desired.networks[:2], dataclasses.replace(outside, vlan=None)))
+    with (
+        tempfile.TemporaryDirectory() as place,
+        central() as (ovn, database),
+        Node(Path(place) / "node", ovn.southbound) as node,
+    ):
+        apply(database, CATALOG, wanted)
+        cables = Cables(node)
+        upstream = Cable("upstream")
+        node.vsctl("add-port", "br-ex", upstream.device)
+        carries = ["--bare", "--columns=up", "find", "Port_Binding", f"logical_port=cr-{ROUTER_OUTSIDE}"]
+        until(lambda: ovn.sbctl(*carries).strip() == "true", "the node carries the gateway")
+        database.settle(hosts=True)
+        inside = ovn.nbctl("get", "Logical_Router_Port", ROUTER_INSIDE, "mac").strip().strip('"')
+
+        def out(nic: int, data: bytes, ports: tuple[int, int] = PORTS) -> bytes:
+            macs, addresses = (mac_of(nic), inside), (address_of(nic), FAR)
+            return datagram(macs, addresses, ports, data)
+
+        # The first packet waits until the next hop has answered.
+        cables[TWO].send(out(TWO, b"first"))
+        question = upstream.hear(lambda frame: asks_for(frame, UPSTREAM))
+        upstream.send(arp_reply("02:aa:00:00:00:01", UPSTREAM, question))
+        assert source_of(upstream.hear(lambda frame: b"first" in frame)) == GATEWAY
+        until(lambda: UPSTREAM in ovn.sbctl("list", "MAC_Binding"), "the next hop is known")
+        database.settle(hosts=True)
+        # An answer finds its way back; what nobody asked for does not.
+        cables[TWO].send(out(TWO, b"second"))
+        sent = upstream.hear(lambda frame: b"second" in frame)
+        router_mac = ":".join(f"{byte:02x}" for byte in sent[6:12])
+        port = int.from_bytes(sent[34:36], "big")
+        outwards = ("02:aa:00:00:00:01", router_mac)
+        upstream.send(datagram(outwards, (FAR, GATEWAY), (PORTS[1], port), b"an answer"))
+        cables[TWO].hear(lambda frame: b"an answer" in frame)
+        # By the floating address, both ways.
+        upstream.send(datagram(outwards, (FAR, FLOATING), PORTS, b"from outside"))
+        cables[ONE].hear(lambda frame: b"from outside" in frame)
+        cables[ONE].send(out(ONE, b"as itself"))
+        assert source_of(upstream.hear(lambda frame: b"as itself" in frame)) == FLOATING
+        # It moves to another machine.
+        moved = dataclasses.replace(wanted.routers[0], floating=(Floating(FLOATING, uuid(FREE)),))
+        apply(database, CATALOG, dataclasses.replace(wanted, routers=(moved,)))
+        database.settle(hosts=True)
+        upstream.send(datagram(outwards, (FAR, FLOATING), (PORTS[0], 6000), b"moved"))
+        cables[FREE].hear(lambda frame: b"moved" in frame)
+        # What is under way keeps the address that it began with; what begins now has the router's.
+        cables[ONE].send(out(ONE, b"with others", (6000, PORTS[1])))
+        assert source_of(upstream.hear(lambda frame: b"with others" in frame)) == GATEWAY
+        # Metadata is nobody's.
+        cables[FREE].send(datagram((mac_of(FREE), inside), (address_of(FREE), "169.254.169.254"), PORTS, b"metadata"))
+        cables[FREE].send(out(FREE, b"after it"))
+        upstream.hear(lambda frame: b"after it" in frame or b"metadata" in frame)
+        assert not any(b"metadata" in frame for frame in upstream.heard)
+        upstream.close()
+        cables.close()
+        assert (node.complaints("controller"), ovn.complaints("northd")) == ([], []), node.complaints("controller")

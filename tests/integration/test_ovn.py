@@ -1,0 +1,182 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""OVN with its real daemons, as the modules set it up, in one world."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
+    CATALOG,
+    left,
+    nbctl,
+    net,
+    pings,
+    set_up,
+    steady_pings,
+    take_back,
+    two_machines,
+    until,
+)
+
+OTHER_CATALOG = "aaaaaaaa-0000-4000-8000-000000000002"
+
+
+@in_bare_world
+def test_machines_on_different_nodes_reach_each_other_and_all_of_it_is_given_back():
+    with net() as made:
+        results = set_up(made)
+        assert all(each["changed"] for each in results["hosts"].values())
+        assert results["hosts"]["node1"]["host"]["inner_mtu"] == 1442
+
+        machines = two_machines(made, results, *made.nodes[:2])
+        assert pings(machines[0], "10.0.0.2", size=1442 - 28)
+        assert not pings(machines[0], "10.0.0.2", size=1443 - 28)
+
+        for again in (set_up(made), set_up(made, check=True)):
+            for each in (*again["asked"], again["signed"], again["central"], *again["hosts"].values()):
+                assert not each["changed"], each
+            assert all(host["host"]["connected"] for host in again["hosts"].values())
+
+        with steady_pings(machines[0], "10.0.0.2") as lost:
+            controller = made.nodes[1].directory / "ovn_run/ovn-controller.pid"
+            before = controller.read_text()
+            assert set_up(made, made.nodes[1:2], restart=True)["hosts"]["node2"]["changed"]
+            assert controller.read_text() != before
+        assert lost == [False]
+
+        # Machines are attached, and a switch is there that others have made.
+        assert "attached to br-int are vp1" in made.nodes[0].refused("host", state="absent")
+        assert "Logical_Switch private" in made.central.refused("central", state="absent")
+        for node, port in zip(made.nodes, ("p1", "p2")):
+            node.vsctl("del-port", "br-int", f"v{port}")
+            node.run("ip", "link", "delete", f"v{port}")
+        nbctl(made, results, "ls-del", "private")
+
+        assert all(each["changed"] for each in take_back(made, check=True))
+        assert all(each["changed"] for each in take_back(made))
+        assert left(made) == []
+        assert not any(each["changed"] for each in take_back(made))
+
+
+@in_bare_world
+def test_a_certificate_opens_what_it_is_for_and_nothing_else():
+    with net() as made:
+        results = set_up(made, made.nodes[:2])
+        node = made.nodes[0]
+        north, south = (results["central"]["connections"][which] for which in ("northbound", "southbound"))
+        place = node.root / "ovn/host"
+
+        def by_node(program, connection, *words):
+            files = [f"--private-key={place}/key.pem", f"--certificate={place}/southbound.pem"]
+            files += [f"--ca-cert={place}/southbound-authority.pem", "--timeout=3", f"--db={connection}"]
+            return node.run(program, *files, *words, check=False)
+
+        # Its own row it may write, and no other host's.
+        assert by_node("ovn-sbctl", south, "set", "Chassis", "node1", "external_ids:mine=1").returncode == 0
+        done = by_node("ovn-sbctl", south, "set", "Chassis", "node2", "external_ids:mine=1")
+        assert done.returncode != 0
+        assert "permission error" in done.stderr
+        done = by_node("ovn-sbctl", south, "destroy", "Chassis", "node2")
+        assert done.returncode != 0
+
+        # The northbound database knows another authority.
+        assert by_node("ovn-nbctl", north, "show").returncode != 0
+        assert made.central.run(
+            "ovn-nbctl", f"--db=tcp:{made.central.address}:6641", "--timeout=2", "show", check=False
+        ).returncode
+        assert nbctl(made, results, "show") == ""
+
+        # The front-end's client reads the southbound database, and writes nothing there.
+        client = results["signed"]["client"]["southbound"]
+        files = [f"--{key.replace('_certificate', '-cert').replace('_', '-')}={path}" for key, path in client.items()]
+        sbctl = ["ovn-sbctl", f"--db={south}", "--timeout=3", *files]
+        assert "Chassis node1" in made.central.run(*sbctl, "show")
+        assert made.central.run(*sbctl, "set", "Chassis", "node1", "external_ids:a=1", check=False).returncode != 0
+
+        # The keys are root's alone, and neither they nor a request for another's name leave their host.
+        for path in made.directory.rglob("*key*"):
+            assert path.stat().st_mode & 0o77 == 0, path
+        asked = node.ok("host", state="requested")["request"]
+        assert "PRIVATE" not in json.dumps(results)
+        forged = [{**asked, "name": "node2"}]
+        assert "its request is for subject=CN" in made.central.refused("central", state="signed", requests=forged)
+
+
+@in_bare_world
+def test_a_central_daemon_that_is_gone_alone_is_started_again():
+    with net() as made:
+        central, node = made.central, made.nodes[0]
+        certificates = set_up(made, [node])["signed"]["certificates"]
+        given = {"address": central.address, "certificates": certificates["central:central"]}
+        for name in ("ovn-northd", "ovnsb_db"):
+            ended(int((central.directory / f"ovn_run/{name}.pid").read_text()))
+            # The others still listen at their ports.
+            assert central.ok("central", check=True, **given)["changed"]
+            assert central.ok("central", **given)["changed"]
+            assert not central.ok("central", **given)["changed"]
+        # What hosts have is what they were given, until one loses it.
+        asked = [each.ok(kind, state="requested")["request"] for each, kind in ((central, "central"), (node, "host"))]
+        assert central.ok("central", state="signed", requests=asked)["outdated"] == []
+        (node.root / "ovn/host/southbound.pem").unlink()
+        asked[1] = node.ok("host", state="requested")["request"]
+        assert central.ok("central", state="signed", requests=asked)["outdated"] == ["host:node1"]
+
+
+def ended(pid):
+    """With the process that would start it again."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    for each in [parent, pid] if "monitor" in Path(f"/proc/{parent}/cmdline").read_text() else [pid]:
+        os.kill(each, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists(), f"process {pid} ends")
+
+
+@in_bare_world
+def test_a_central_side_of_somebody_else_is_refused_and_stays():
+    with net() as made:
+        central = made.central
+        assert "another program listens" in port_taken(central)
+        central.run("/usr/share/ovn/scripts/ovn-ctl", "start_northd")
+        central.run("ovn-nbctl", "ls-add", "theirs")
+        assert "was set up by somebody else (Logical_Switch theirs)" in central.refused("central", state="requested")
+        assert not central.root.exists()
+        assert not central.ok("central", state="absent")["changed"]
+        # Nor are they those of a catalog that is not there.
+        assert "set up by somebody else" in central.module("central", check=True, catalog="", state="requested")["msg"]
+        assert not central.ok("central", state="absent", catalog="")["changed"]
+        assert "theirs" in central.run("ovn-nbctl", "ls-list")
+        central.run("ovn-nbctl", "ls-del", "theirs", "--", "set-connection", "ptcp:6641:127.0.0.1")
+        assert "northbound database: connection ptcp:6641:127.0.0.1" in central.refused("central", state="requested")
+        central.run("ovn-nbctl", "del-connection")
+        central.run("ovn-nbctl", "set", "NB_Global", ".", f"external_ids:nebula-catalog={OTHER_CATALOG}")
+        assert f"the mark of catalog {OTHER_CATALOG}" in central.refused("central", state="requested")
+        # Databases that nobody uses yet, as the package makes them, are taken.
+        central.run("ovn-nbctl", "remove", "NB_Global", ".", "external_ids", "nebula-catalog")
+        set_up(made, [])
+        assert (
+            central.run("ovn-nbctl", "get", "NB_Global", ".", "external_ids:nebula-catalog").strip() == f'"{CATALOG}"'
+        )
+        central.ok("central", state="absent")
+        assert left(made) == []
+
+
+def port_taken(central):
+    asked = central.ok("central", state="requested")
+    signed = central.ok("central", state="signed", requests=[asked["request"]])
+    certificates = signed["certificates"]["central:central"]
+    listen = "import socket,sys; s=socket.create_server(('', 6642)); print('ready', flush=True); sys.stdin.read()"
+    argv = ["ip", "netns", "exec", central.namespace, sys.executable, "-c", listen]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        message = central.refused("central", address=central.address, certificates=certificates)
+        process.stdin.close()
+    central.ok("central", state="absent")
+    return message

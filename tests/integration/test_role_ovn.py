@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Role ovn as a playbook runs it: the front-end with the databases and two nodes, in one world."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.tests.integration.ovn_hosts import ROOT, net, underlay
+
+
+class Playbook:
+    """Of role ovn. Modules of each host run in its namespace, by an interpreter of its own."""
+
+    def __init__(self, made, centrals=()):
+        self.place = made.directory
+        hosts = {}
+        for node in made.names.values():
+            interpreter = node.directory / "python3"
+            interpreter.write_text(f'#!/bin/sh\nexec ip netns exec {node.namespace} /usr/bin/python3 "$@"\n')
+            interpreter.chmod(0o755)
+            hosts[node.name] = {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": str(interpreter),
+                "nebula_root": str(node.root),
+                "nebula_ovn_directories": node.directories,
+                "nebula_ovn_bridge_mappings": underlay(node),
+            }
+        for name in centrals or ["central"]:
+            hosts[name].update(nebula_ovn_address=made.names[name].address)
+        nodes = {node.name: hosts[node.name] for node in made.nodes[:2]}
+        groups = {"nebula_frontend": {"hosts": {"central": hosts["central"]}}, "nebula_nodes": {"hosts": nodes}}
+        if centrals:
+            groups["nebula_ovn_central"] = {"hosts": {name: hosts[name] for name in centrals}}
+        (self.place / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
+        play = {"hosts": "nebula_nodes", "gather_facts": False, "roles": ["nebula.provision.ovn"]}
+        (self.place / "play.json").write_text(json.dumps([play]))
+        begin = {"hosts": "nebula_frontend", "gather_facts": False, "roles": ["nebula.provision.frontend"]}
+        (self.place / "begin.json").write_text(json.dumps([begin]))
+
+    def __call__(self, *arguments, play="play.json", **variables):
+        """The code, the number of changed tasks, all that was printed."""
+        # Directories of a host are its own, also where the other one's role runs a task on it.
+        variables = {"nebula_ovn": True, "nebula_ovn_datapath": "netdev", "nebula_manage_packages": False, **variables}
+        playbook = Path(sys.executable).parent / "ansible-playbook"
+        done = subprocess.run(
+            [
+                *(playbook, "-i", self.place / "hosts.json", "-e", json.dumps(variables), "--diff", *arguments),
+                self.place / play,
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_REMOTE_TMP": str(self.place / "remote"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        recap = output.rpartition("PLAY RECAP")[2]
+        return done.returncode, sum(map(int, re.findall(r"changed=(\d+)", recap))), output
+
+
+@in_bare_world
+def test_ovn_comes_and_goes_by_one_variable():
+    with net() as made:
+        playbook = Playbook(made)
+        code, _changed, output = playbook(play="begin.json")
+        assert code == 0, output
+
+        code, changed, output = playbook(nebula_ovn=False)
+        assert (code, changed) == (0, 0), output
+
+        code, changed, output = playbook("--check")
+        assert code == 0, output
+        assert changed > 0
+        assert not (made.central.root / "ovn").exists()
+
+        code, changed, output = playbook()
+        assert code == 0, output
+        # Keys and configuration of two nodes, keys and databases of the central one, certificates.
+        assert changed == 7
+        assert "PRIVATE KEY" not in output
+        for node in made.nodes[:2]:
+            assert node.run("ovn-appctl", "-t", "ovn-controller", "connection-status").strip() == "connected"
+
+        for arguments in ((), ("--check",), ("--limit", "node2")):
+            code, changed, output = playbook(*arguments)
+            assert (code, changed) == (0, 0), output
+
+        code, changed, output = playbook("--limit", "node1", nebula_ovn_state="absent")
+        assert code != 0
+        assert "node2 did not answer, was not in this run" in output
+        code, _changed, output = playbook(nebula_ovn_state="absent")
+        assert code == 0, output
+        for node in (made.central, *made.nodes[:2]):
+            assert not (node.root / "ovn").exists()
+        code, changed, output = playbook(nebula_ovn_state="absent")
+        assert (code, changed) == (0, 0), output
