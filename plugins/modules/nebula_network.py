@@ -438,7 +438,7 @@ as_of:
   type: float
 guards:
   description:
-    - By host, what is filtered of the NICs of its virtual machines in networks on Linux bridges, for
+    - By host, which virtual machines it has, and what is filtered of their NICs in networks on Linux bridges, for
       O(nebula.provision.nebula_node_network#module:guards).
   returned: always
   type: dict

@@ -70,6 +70,8 @@ options:
       - What is filtered of the NICs of this host's virtual machines, as
         RV(nebula.provision.nebula_network#module:guards) has it for the host, or empty if that has nothing for it.
         What is there and was decided later than O(as_of) stays.
+      - A virtual machine that the catalog does not have on this host, such as one that was given up with the host, goes
+        on with the rules that it had for as long as it runs.
       - Without it, nothing of this is changed.
     type: str
     version_added: 0.2.0

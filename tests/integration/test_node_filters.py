@@ -175,8 +175,8 @@ def machines() -> Iterator[Cables]:
 
 def filtered(*wanted: Guard, as_of: float = 0.0) -> bool:
     table = guards.observe(CATALOG)
-    changed = guards.ensure(wanted, table, as_of or table.as_of + 1.0)
-    assert guards.differing(wanted, guards.observe(CATALOG)) == ({}, {})
+    changed = guards.ensure(wanted, table, as_of or table.as_of + 1.0, ())
+    assert guards.differing(wanted, guards.observe(CATALOG), ()) == ({}, {})
     return changed
 
 
@@ -241,7 +241,7 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
             filtered(*wanted)
             assert not cables.arrives(ONE, forged, FREE)
             run("nft", *harm)
-            assert guards.differing(wanted, guards.observe(CATALOG)) != ({}, {}), harm
+            assert guards.differing(wanted, guards.observe(CATALOG), ()) != ({}, {}), harm
             assert filtered(*wanted)
             assert not cables.arrives(ONE, forged, FREE)
             assert not filtered(*wanted)
@@ -258,7 +258,7 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
             run(*script)
             # A second run has nothing to keep that it has not kept.
             assert guards.at_boot(CATALOG) == text
-        assert guards.differing(wanted, guards.observe(CATALOG)) == ({}, {})
+        assert guards.differing(wanted, guards.observe(CATALOG), ()) == ({}, {})
         assert not cables.arrives(ONE, forged, FREE)
         assert cables.arrives(TWO, udp(TWO, FREE), FREE) and cables.arrives(FREE, udp(FREE, TWO, (5001, 5000)), TWO)
         assert not cables.arrives(FREE, udp(FREE, TWO, (5001, 5002)), TWO)
@@ -405,7 +405,9 @@ def ports() -> set[str]:
 @in_bare_world
 def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
     def work(number: int, *wanted: Guard) -> Guarding:
-        return Guarding(Plan(CATALOG, number, "node", guards=wanted, guarded_at=float(number)), place)
+        return Guarding(
+            Plan(CATALOG, number, "node", machines=(ONE, TWO), guards=wanted, guarded_at=float(number)), place
+        )
 
     with tempfile.TemporaryDirectory() as place, machines():
         first = work(1, guarded(ONE), guarded(TWO))
@@ -432,8 +434,34 @@ def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
         assert not guards.observe(CATALOG).exists
 
 
+@in_bare_world
+def test_a_machine_that_the_catalog_does_not_know_keeps_its_rules_while_it_runs() -> None:
+    def work(number: int, *wanted: Guard, known: Sequence[int] = (ONE,)) -> Guarding:
+        plan = Plan(CATALOG, number, "node", machines=tuple(known), guards=wanted, guarded_at=float(number))
+        return Guarding(plan, place)
+
+    with tempfile.TemporaryDirectory() as place, machines():
+        work(1, guarded(ONE), guarded(TWO), known=(ONE, TWO)).begin()
+        assert ports() == {"one-1-0", "one-2-0"}
+        # A catalog that was restored, or gave its host up, does not have machine TWO.
+        work(2, guarded(ONE)).end([])
+        assert ports() == {"one-1-0", "one-2-0"}
+        # With a filter that was switched off it is another thing.
+        work(3, guarded(ONE), known=(ONE, TWO)).end([])
+        assert ports() == {"one-1-0"}
+        work(4, guarded(ONE), guarded(TWO), known=(ONE, TWO)).begin()
+        # What ends it need not know when its rules were decided.
+        work(0).end([outcome(TWO, "DONE")])
+        assert ports() == {"one-1-0"}
+        # One without an interface is none that runs.
+        work(5, guarded(ONE), replace(guarded(TWO), vm_id=7, port="one-7-0"), known=(ONE, 7)).begin()
+        assert ports() == {"one-1-0", "one-7-0"}
+        work(6, guarded(ONE)).end([])
+        assert ports() == {"one-1-0"}
+
+
 def given(*wanted: Guard) -> str:
-    return model.packed(wanted)
+    return model.packed(wanted, [ONE, TWO])
 
 
 @pytest.mark.root

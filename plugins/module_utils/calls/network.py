@@ -134,9 +134,11 @@ def answered(
             known = [network.uuid for network in engine.networks.pool()]
             # The time is read within the transaction: of two runs, the one with the newer data has the later time.
             as_of = time.time()
-            filtered = engine.networks.guards()
+            filtered, there = engine.networks.guards(), engine.networks.machines()
         payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
-        payload["guards"] = {host: packed(each) for host, each in filtered.items()}
+        payload["guards"] = {
+            host: packed(filtered.get(host, ()), there.get(host, ())) for host in sorted({*filtered, *there})
+        }
     there = [item for item in done if item.error is None and item.after is not None]
     payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
     return Result(items=[*refused, *done], payload=payload, warnings=warnings)

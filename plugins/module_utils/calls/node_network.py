@@ -45,7 +45,7 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["state"] == "kept":
         return kept(params, check_mode)
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
-    filtered = None if params["guards"] is None else unpacked(params["guards"])
+    filtered, machines = (None, []) if params["guards"] is None else unpacked(params["guards"])
     node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])
     absent = params["state"] == "absent"
     if params["node"] and not absent and not check_mode:
@@ -56,7 +56,7 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     done = node.remove(networks) if absent else node.ensure(networks or [], known)
     if node.act and as_of and any(item.before is None and item.after is not None for item in done):
         node_file.networks_made(params["root"], as_of)
-    filtering = _filtering(params, node, filtered)
+    filtering = _filtering(params, node, filtered, machines)
     boot = Boot(params["root"], params["catalog"])
     if absent and not node.left():
         before, after = boot.remove(node.act)
@@ -78,7 +78,9 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     )
 
 
-def _filtering(params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]]) -> list[Item]:
+def _filtering(
+    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int]
+) -> list[Item]:
     """Bring what is filtered of machines' NICs to what the catalog says; all of it goes with the last network."""
     catalog, absent = params["catalog"], params["state"] == "absent"
     if not catalog or (filtered is None and not absent):
@@ -88,7 +90,8 @@ def _filtering(params: Mapping[str, Any], node: Node, filtered: Optional[Sequenc
     if absent and (node.left() or not node.are_gone(table.ports)):
         return []
     as_of = table.as_of if absent else params["as_of"] or time.time()
-    before, after = guards.differing(wanted, table)
+    staying = [] if absent else guards.of_strangers(table, machines)
+    before, after = guards.differing(wanted, table, staying)
     if before == after:
         return []
     if table.as_of > as_of:
@@ -98,7 +101,7 @@ def _filtering(params: Mapping[str, Any], node: Node, filtered: Optional[Sequenc
         )
         return []
     if node.act:
-        guards.ensure(wanted, table, as_of)
+        guards.ensure(wanted, table, as_of, staying)
     return [Item("filters of NICs", before or None, after or None)]
 
 

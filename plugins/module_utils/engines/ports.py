@@ -197,6 +197,10 @@ class NetworksPort(abc.ABC):
         """By host, what is filtered of its machines' NICs on Linux bridges. None of an engine whose drivers filter."""
         return {}
 
+    def machines(self) -> Mapping[str, Sequence[int]]:
+        """By host, the ids of the machines that guards() is about, filtered or not."""
+        return {}
+
     def spread_out(self) -> list[Spread]:
         """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
         connect them."""

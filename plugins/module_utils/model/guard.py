@@ -93,19 +93,23 @@ def family_of(text: str) -> int:
     return 6 if ":" in text else 4
 
 
-def packed(guards: Iterable[Guard]) -> str:
-    """As text that is small for hundreds of NICs with the same rules."""
-    text = json.dumps([to_plain(guard) for guard in guards], separators=(",", ":"))
+def packed(guards: Iterable[Guard], machines: Iterable[int]) -> str:
+    """As text that is small for hundreds of NICs with the same rules. machines: the ids of those that the host has."""
+    content = {"guards": [to_plain(guard) for guard in guards], "machines": [*machines]}
+    text = json.dumps(content, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode())).decode("ascii")
 
 
-def unpacked(text: str) -> Sequence[Guard]:
-    """Raises InvalidValue."""
+def unpacked(text: str) -> tuple[Sequence[Guard], Sequence[int]]:
+    """The guards and the machines. Raises InvalidValue."""
+    if not text:
+        return [], []
     try:
-        entries = json.loads(zlib.decompress(base64.b64decode(text, validate=True))) if text else []
-    except (ValueError, zlib.error) as error:
+        content = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+        found = [from_plain(Guard, entry) for entry in content["guards"]]
+        machines = [int(number) for number in content["machines"]]
+    except (ValueError, TypeError, KeyError, zlib.error) as error:
         raise InvalidValue("option guards", str(error), "Pass on what nebula_network returned") from None
-    found = [from_plain(Guard, entry) for entry in entries]
     for guard in found:
         check(guard)
-    return found
+    return found, machines

@@ -149,8 +149,8 @@ class Plan:
     what the host does not have for those that start before others of the plan have given it back. given_up: machines to
     be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of their own on each node,
     their UUIDs by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
-    guards: what the node filters of its machines' NICs, of all machines that it has; guarded_at: when that was read, in
-    seconds since 1970.
+    guards: what the node filters of its machines' NICs, of all machines that it has; machines: their ids; guarded_at:
+    when both were read, in seconds since 1970.
     """
 
     catalog: str
@@ -171,6 +171,7 @@ class Plan:
     given_up: tuple[GivenUp, ...] = ()
     bridges: Mapping[str, str] = field(default_factory=dict)
     guards: tuple[Guard, ...] = ()
+    machines: tuple[int, ...] = ()
     guarded_at: float = 0.0
     switches: Mapping[str, str] = field(default_factory=dict)
 

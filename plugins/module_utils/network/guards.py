@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 from ..dataclass import dataclass
@@ -32,6 +33,7 @@ from . import nat
 
 FAMILY = "bridge"
 TIMEOUT = nat.TIMEOUT
+_INTERFACES = Path("/sys/class/net")
 _MARK = "nebula"
 _HOOKS = {"out": ("prerouting", "iifname"), "in": ("postrouting", "oifname")}
 # A VLAN tag would hide the addresses from all that follows.
@@ -361,34 +363,47 @@ def expected(guards: Iterable[Guard]) -> dict[str, str]:
     return {guard.port: _rendered(guard).digest for guard in guards if guard.filters}
 
 
-def differing(guards: Sequence[Guard], table: Table) -> tuple[dict[str, str], dict[str, str]]:
-    """Of interfaces that are not as they are to be: what they are, and what they will be."""
+def of_strangers(table: Table, machines: Collection[int]) -> set[str]:
+    """Interfaces with rules that are there, of machines that are not among these. machines: the ids of those that the
+    catalog has on this host. A machine that it does not know, such as one of a host that was given up, goes on with the
+    rules that it had for as long as it runs."""
+    return {
+        port
+        for port, (vm_id, _nic_id) in table.nics.items()
+        if vm_id not in machines and any((_INTERFACES / name).exists() for name in _names(port))
+    }
+
+
+def differing(guards: Sequence[Guard], table: Table, staying: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of interfaces that are not as they are to be: what they are, and what they will be. staying: interfaces whose
+    rules stay, though they are of none of these NICs."""
     wanted = expected(guards)
-    names = [port for port in sorted({*wanted, *table.ports}) if wanted.get(port) != table.ports.get(port)]
+    others = {port for port in table.ports if port not in staying}
+    names = [port for port in sorted({*wanted, *others}) if wanted.get(port) != table.ports.get(port)]
     shown = {port: "rules " + (table.ports[port] or "that are not whole") for port in names if port in table.ports}
     return shown, {port: f"rules {wanted[port]}" for port in names if port in wanted}
 
 
-def ensure(guards: Sequence[Guard], table: Table, as_of: float, others_stay: bool = False) -> bool:
+def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> bool:
     """Bring the table to what these NICs are to have, in one transaction of nftables; it goes with the last of them.
-    others_stay: so do the rules of NICs that are not among them. What was decided later than as_of is left as it is.
-    Returns whether anything was changed."""
+    staying: interfaces whose rules stay, though they are of none of these NICs. What was decided later than as_of is
+    left as it is. Returns whether anything was changed."""
     if table.as_of > as_of:
         return False
-    script = change(guards, table, as_of, others_stay)
+    script = change(guards, table, as_of, staying)
     if script:
         run(["nft", "-f", "-"], input=script, timeout=TIMEOUT)
     return bool(script)
 
 
-def change(guards: Sequence[Guard], table: Table, as_of: float, others_stay: bool = False) -> str:
+def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> str:
     """What nftables is to carry out, "" for nothing."""
     wanted = {guard.port: guard for guard in guards if guard.filters}
     chains = {port: _rendered(guard) for port, guard in wanted.items()}
     new = [port for port, each in chains.items() if table.ports.get(port) != each.digest]
     # A NIC whose interface has another name now has its chains anew.
     taken = {(guard.vm_id, guard.nic_id) for guard in wanted.values()}
-    gone = [port for port, nic in table.nics.items() if port not in wanted and (not others_stay or nic in taken)]
+    gone = [port for port, nic in table.nics.items() if port not in wanted and (port not in staying or nic in taken)]
     if not new and not gone:
         return ""
     kept = {port: nic for port, nic in table.nics.items() if port not in gone and port not in wanted}

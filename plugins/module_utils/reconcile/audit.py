@@ -430,7 +430,8 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
         found = (
             "nftables rules filter what it sends and gets, and it is of no machine that is to be filtered on this host"
         )
-        yield Finding("rules-left", host, f"interface {port}", found, f"{SITE}: they are removed")
+        remedy = f"{SITE}: they are removed; those of a machine that the catalog does not know stay while it runs"
+        yield Finding("rules-left", host, f"interface {port}", found, remedy)
 
 
 def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:

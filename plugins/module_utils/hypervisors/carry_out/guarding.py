@@ -6,7 +6,8 @@ stay until it is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Optional
 
 from ...errors import StalePlan
 from ...host import node
@@ -28,7 +29,7 @@ class Guarding:
     def begin(self) -> None:
         """Before a machine is made or started. Raises ForeignObject, MissingDependency or CommandFailed, and StalePlan
         if a machine would start without its rules, because those that are there were decided later."""
-        self._ensure(self._plan.guards, others_stay=True)
+        self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         table = guards.found(self._plan.catalog, needed=bool(self._plan.guards))
         starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}
         wanted = guards.expected(guard for guard in self._plan.guards if guard.vm_id in starting)
@@ -45,11 +46,29 @@ class Guarding:
     def end(self, outcomes: Sequence[VmOutcome]) -> None:
         """What is gone needs none any more; neither do NICs that were detached."""
         gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
-        self._ensure([guard for guard in self._plan.guards if guard.vm_id not in gone], others_stay=False)
 
-    def _ensure(self, wanted: Sequence[Guard], others_stay: bool) -> None:
+        def staying(table: guards.Table) -> Collection[str]:
+            return guards.of_strangers(table, {*self._plan.machines, *gone})
+
+        def of_others(table: guards.Table) -> Collection[str]:
+            return [port for port, (vm_id, _nic_id) in table.nics.items() if vm_id not in gone]
+
+        wanted = [guard for guard in self._plan.guards if guard.vm_id not in gone]
+        if not self._ensure(wanted, staying, self._plan.guarded_at) and gone:
+            # That a machine is gone is so, whenever the rules were decided.
+            self._ensure((), of_others, as_of=None)
+
+    def _ensure(
+        self,
+        wanted: Sequence[Guard],
+        staying: Callable[[guards.Table], Collection[str]],
+        as_of: Optional[float],
+    ) -> bool:
+        """Returns whether anything was changed."""
         plan = self._plan
         with node.alone(True):
             table = guards.found(plan.catalog, needed=bool(wanted))
-            if guards.ensure(wanted, table, plan.guarded_at, others_stay):
+            changed = guards.ensure(wanted, table, table.as_of if as_of is None else as_of, staying(table))
+            if changed:
                 Boot(self._root, plan.catalog).keep_guards(guards.at_boot(plan.catalog))
+        return changed

@@ -54,6 +54,17 @@ def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, lis
     return found
 
 
+def machines(store: Store) -> dict[str, list[int]]:
+    """By host, the ids of those that the catalog has there."""
+    found: dict[str, list[int]] = {}
+    for row in store.rows(
+        "SELECT vms.id, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE vms.state != 6 ORDER BY vms.id"
+    ):
+        found.setdefault(row["host"], []).append(row["id"])
+    return found
+
+
 def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping[int, tuple[GuardRule, ...]]) -> Guard:
     options: Mapping[str, str] = nic.get("options") or {}
     attributes = network.attributes

@@ -36,7 +36,7 @@ from ...ports import NetworksPort
 from ..references import Ref, find
 from ..store import Store
 from . import numbers, rows, spread
-from .guarded import guards
+from .guarded import guards, machines
 from .held import HeldLeases
 from .leases import Leases
 from .logical import logical
@@ -294,6 +294,9 @@ class Networks(NetworksPort):
 
     def guards(self) -> Mapping[str, Sequence[Guard]]:
         return guards(self.store)
+
+    def machines(self) -> Mapping[str, Sequence[int]]:
+        return machines(self.store)
 
     def _insert_range(self, network_id: int, new: AddressRange) -> None:
         self.store.db.execute(

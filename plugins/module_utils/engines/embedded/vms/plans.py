@@ -25,7 +25,7 @@ from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
 from ....model.vm import Vm
 from ..hosts import Hosts
-from ..networks.guarded import guards
+from ..networks.guarded import guards, machines
 from ..store import Store, chunks
 from .disk_tasks import DiskTasks
 from .given_up import GivenUps
@@ -84,7 +84,7 @@ class Plans:
             for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
         }
         plans = {}
-        guarded, guarded_at = guards(self.store, [*planned, *ending]), time.time()
+        guarded, there, guarded_at = guards(self.store, [*planned, *ending]), machines(self.store), time.time()
         for host in dict.fromkeys((*planned, *ending)):
             vms = planned.get(host, [])
             sources = self.sources.planned(
@@ -110,6 +110,7 @@ class Plans:
                     given_up=tuple(ending.get(host, ())),
                     bridges=self._bridges_of(vms),
                     guards=tuple(guarded.get(host, ())),
+                    machines=tuple(there.get(host, ())),
                     guarded_at=guarded_at,
                     switches=self._switches_of(vms),
                 ),

@@ -89,6 +89,7 @@ PLAN = Plan(
             (GuardRule("inbound", "ALL"),),
         ),
     ),
+    machines=(3,),
     guarded_at=1.5,
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)

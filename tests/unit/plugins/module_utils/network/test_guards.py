@@ -26,20 +26,20 @@ def table(*there: Guard, **values: object) -> guards.Table:
 
 
 def test_nothing_is_done_where_nothing_differs() -> None:
-    assert guards.change([], guards.Table(CATALOG), 1.0) == ""
-    assert guards.change([replace(GUARD, filter_mac=False, filter_ip=False)], guards.Table(CATALOG), 1.0) == ""
-    assert guards.change([GUARD], table(GUARD), 2.0) == ""
-    assert guards.change([], table(GUARD), 2.0, others_stay=True) == ""
-    assert guards.change([], table(GUARD), 2.0) == f"delete table {WHERE}\n"
+    assert guards.change([], guards.Table(CATALOG), 1.0, ()) == ""
+    assert guards.change([replace(GUARD, filter_mac=False, filter_ip=False)], guards.Table(CATALOG), 1.0, ()) == ""
+    assert guards.change([GUARD], table(GUARD), 2.0, ()) == ""
+    assert guards.change([], table(GUARD), 2.0, ["one-3-0"]) == ""
+    assert guards.change([], table(GUARD), 2.0, ()) == f"delete table {WHERE}\n"
 
 
 def test_what_was_decided_later_stays() -> None:
-    assert not guards.ensure([], table(GUARD), 0.5)
+    assert not guards.ensure([], table(GUARD), 0.5, ())
 
 
 def test_all_hooks_lead_all_interfaces_to_their_chains_in_one_transaction() -> None:
     other = replace(WEB, vm_id=4, port="a-name-of-users")
-    lines = guards.change([other], table(GUARD), 2.0, others_stay=True).splitlines()
+    lines = guards.change([other], table(GUARD), 2.0, ["one-3-0"]).splitlines()
     (out,) = [line for line in lines if f"add rule {WHERE} prerouting" in line]
     # Xen's other interface of the NIC, where its name is not too long for one.
     assert '"one-3-0" : goto out_3_0, "one-3-0-emu" : goto out_3_0, "a-name-of-users" : goto out_4_0 }' in out
@@ -53,12 +53,12 @@ def test_what_a_rule_let_through_that_is_gone_is_forgotten_and_nothing_else() ->
     sets = {f"{kind}{family}_{way}_3_0" for kind in ("ports", "plain") for family in (4, 6) for way in ("in", "out")}
 
     def comments(guard: Guard) -> set[str]:
-        text = guards.change([guard], guards.Table(CATALOG), 1.0)
+        text = guards.change([guard], guards.Table(CATALOG), 1.0, ())
         return {line.split('"')[-2] for line in text.splitlines() if " in_3_0 " in line and '"rule:' in line}
 
-    opened = guards.change([more], table(WEB, sets=sets, through={"in_3_0": comments(WEB)}), 2.0)
+    opened = guards.change([more], table(WEB, sets=sets, through={"in_3_0": comments(WEB)}), 2.0, ())
     assert "flush set" not in opened
-    closed = guards.change([WEB], table(more, sets=sets, through={"in_3_0": comments(more)}), 2.0)
+    closed = guards.change([WEB], table(more, sets=sets, through={"in_3_0": comments(more)}), 2.0, ())
     flushed = sorted(line.split()[-1] for line in closed.splitlines() if line.startswith("flush set"))
     assert flushed == ["plain4_out_3_0", "plain6_out_3_0", "ports4_out_3_0", "ports6_out_3_0"]
 

@@ -74,8 +74,11 @@ def test_each_host_is_told_of_its_own_machines_in_networks_that_are_filtered(cat
     catalog.machine(2, filtered, host=1)
     catalog.machine(3, filtered, state=6)
     assert catalog.ports() == {"node1": ["one-1-0", "one-1-3"], "node2": ["one-2-0"]}
+    # Whether any of it is filtered or not.
+    catalog.machine(4, off, host=1)
+    assert catalog.engine.networks.machines() == {"node1": [1], "node2": [2, 4]}
     found = catalog.engine.networks.guards()["node2"]
-    assert guard.unpacked(guard.packed(found)) == found
+    assert guard.unpacked(guard.packed(found, [])) == (found, [])
     assert (found[0].mac, found[0].addresses) == ("02:00:0a:42:00:02", ("10.66.0.1",))
 
 

@@ -152,6 +152,7 @@ def test_a_plan_has_what_is_filtered_of_all_machines_of_its_host(inside):
         (0, "one-0-0", True),
         (1, "one-1-0", True),
     ]
+    assert plan.machines == (0, 1)
     (let_in,) = plan.guards[0].firewall
     assert (let_in.ports, let_in.addresses, plan.guards[1].firewall) == (((22, 22),), ("10.0.0.0/8",), None)
     # One that is to end is filtered until it has.
