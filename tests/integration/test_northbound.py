@@ -25,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NetworkDatabaseError,
     TimedOut,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, walled
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
     Bandwidth,
     Floating,
@@ -39,6 +40,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network.northboun
     remove_all,
 )
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
+    BLUE,
     CATALOG,
     FAR,
     FLOATING,
@@ -287,6 +289,43 @@ def test_a_security_group_is_opened_and_closed() -> None:
         apply(database, CATALOG, dataclasses.replace(desired, ports=tuple(map(ungrouped, desired.ports))))
         database.settle()
         assert passes(new.format(9999))
+        assert ovn.complaints("northd") == []
+
+
+@in_bare_world
+def test_a_firewall_of_a_context_and_a_security_group_have_both_to_let_it_in() -> None:
+    firewall = context_firewall.read("[22,8080] 10.0.0.11 [*] 10.0.0.13", "")
+    wall = walled.group(firewall, [group], {BLUE: blue})
+    alone = walled.group(firewall, None, {})
+    ports = tuple(
+        dataclasses.replace(
+            port, security_groups={uuid(TWO): (wall.uuid,), uuid(ONE): (alone.uuid,)}.get(port.uuid, ())
+        )
+        for port in desired.ports
+    )
+    wanted = dataclasses.replace(desired, ports=ports, groups=(wall, alone))
+    with central() as (ovn, database):
+        apply(database, CATALOG, wanted)
+        packets = Packets(ovn)
+        packets.bind(database)
+
+        def passes(sender: int, receiver: int, what: str) -> bool:
+            return reaches(packets.between(sender, receiver, what), uuid(receiver))
+
+        new = "tcp.dst == {}"
+        # The group lets in 22 and 80 to 90 of TCP, and pings of the network; the firewall names who.
+        assert [passes(ONE, TWO, new.format(port)) for port in (22, 80, 8080)] == [True, False, False]
+        assert [passes(FREE, TWO, new.format(port)) for port in (22, 80, 8080)] == [True, True, False]
+        assert (passes(ONE, TWO, PING), passes(FREE, TWO, PING)) == (False, True)
+        # Without a group, the firewall alone.
+        assert [passes(TWO, ONE, what) for what in (new.format(22), PING)] == [False, False]
+        assert [passes(FREE, ONE, what) for what in (new.format(22), "udp.dst == 9", PING)] == [True] * 3
+        # Nothing is said of what goes out, and both have their neighbours and addresses.
+        for number in (ONE, TWO):
+            assert passes(number, FREE, new.format(9999)) and passes(number, FREE, "udp.dst == 7")
+            assert "put_dhcp_opts(offerip = " in dhcp(packets, number)
+            assert "nd_na" in neighbour(packets, number, FREE)
+        assert apply(database, CATALOG, wanted).changes == []
         assert ovn.complaints("northd") == []
 
 

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, Optional
 
+from ....dataclass import dataclass
 from ....errors import InvalidValue
-from ....model import network_checks, security_group
+from ....model import context_firewall, network_checks, security_group, walled
 from ....model.flags import flag
+from ....model.guard import GuardRule
 from ....model.logical_network import (
     SLAAC,
     STATEFUL,
@@ -54,7 +56,10 @@ def logical(store: Store, unused_groups: bool = False) -> LogicalNetworks:
     networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
     uuids = {number: network.uuid for number, network in networks.items()}
     groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}
-    ports, by_machine = _ports(store, networks, {number: row["uuid"] for number, row in groups.items()})
+    made = tuple(_network(network) for network in networks.values())
+    found = {number: SecurityGroup(r["uuid"], r["name"], _rules(r["rules"], uuids)) for number, r in groups.items()}
+    walls: dict[str, SecurityGroup] = {}
+    ports, by_machine = _ports(store, networks, _Groups(found, {each.uuid: each for each in made}, walls))
     hosts = [row["name"] for row in store.rows("SELECT name FROM hosts ORDER BY id")]
     routers = []
     for row in store.rows("SELECT * FROM routers ORDER BY id"):
@@ -63,16 +68,33 @@ def logical(store: Store, unused_groups: bool = False) -> LogicalNetworks:
     used = {group for port in ports for group in port.security_groups}
     closed = (SecurityGroup(CLOSED, "none that is known", ()),) if CLOSED in used else ()
     return LogicalNetworks(
-        networks=tuple(_network(network) for network in networks.values()),
+        networks=made,
         ports=tuple(ports),
-        groups=tuple(
-            SecurityGroup(row["uuid"], row["name"], _rules(row["rules"], uuids))
-            for row in groups.values()
-            if unused_groups or row["uuid"] in used
-        )
-        + closed,
+        groups=(*(group for group in found.values() if unused_groups or group.uuid in used), *closed, *walls.values()),
         routers=tuple(routers),
     )
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """by_id: the security groups. networks: by UUID. walls: by UUID those that firewalls of contexts have made."""
+
+    by_id: Mapping[int, SecurityGroup]
+    networks: Mapping[str, LogicalNetwork]
+    walls: dict[str, SecurityGroup]
+
+    def of(self, texts: Sequence[str], firewall: Optional[Sequence[GuardRule]]) -> tuple[str, ...]:
+        """The UUIDs of those that a NIC has. texts: its SECURITY_GROUPS and its network's."""
+        ids = security_group.known_ids(",".join(texts), self.by_id)
+        # Group 0 lets everything through, whatever the others say.
+        held = None if security_group.DEFAULT_ID in ids or not any(texts) else [self.by_id[each] for each in ids]
+        if firewall is not None:
+            wall = walled.group(firewall, held, self.networks)
+            self.walls[wall.uuid] = wall
+            return (wall.uuid,)
+        if held is None:
+            return ()
+        return tuple(group.uuid for group in held) or (CLOSED,)
 
 
 def _network(network: Network) -> LogicalNetwork:
@@ -110,7 +132,7 @@ def _is_on(network: Network, attribute: str, otherwise: bool) -> bool:
 
 
 def _ports(
-    store: Store, networks: Mapping[int, Network], groups: Mapping[int, str]
+    store: Store, networks: Mapping[int, Network], groups: _Groups
 ) -> tuple[list[LogicalPort], dict[str, dict[int, str]]]:
     """The ports, and by name of each machine those of its NICs, by network."""
     ports: list[LogicalPort] = []
@@ -129,21 +151,23 @@ def _ports(
         nics = leased.get(row["id"])
         if not nics:
             continue
-        for nic in json.loads(row["body"]).get("nics") or ():
+        body = json.loads(row["body"])
+        firewall = context_firewall.of_body(body)
+        for nic in body.get("nics") or ():
             network = networks.get(nic.get("network_id", -1))
             if network is None or nic["nic_id"] not in nics:
                 continue
-            port = _port(network, row["name"], interface_id(row["uuid"], nic["nic_id"]), nic, groups)
+            texts = [each.get(security_group.ATTRIBUTE, "") for each in (network.attributes, nic.get("options") or {})]
+            held = groups.of(texts, firewall)
+            port = _port(network, row["name"], interface_id(row["uuid"], nic["nic_id"]), nic, held)
             ports.append(port)
             by_machine.setdefault(row["name"], {}).setdefault(nic["network_id"], port.uuid)
     return ports, by_machine
 
 
-def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: Mapping[int, str]) -> LogicalPort:
+def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: tuple[str, ...]) -> LogicalPort:
     options: Mapping[str, str] = nic.get("options") or {}
     values = {**network.attributes, **(nic.get("network_values") or {}), **options}
-    texts = (network.attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
-    ids = security_group.known_ids(",".join(texts), groups)
     filters = {name: _filters(values.get(name, "")) for name in ("FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING")}
     name = machine.lower()
     leased = bool(nic.get("ip") or nic.get("ip6"))
@@ -158,10 +182,7 @@ def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], gro
         filter_mac=filters["FILTER_MAC_SPOOFING"],
         filter_ip=filters["FILTER_IP_SPOOFING"] and filters["FILTER_MAC_SPOOFING"],
         dhcp=leased and _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")),
-        # Group 0 lets everything through, whatever the others say.
-        security_groups=()
-        if security_group.DEFAULT_ID in ids
-        else tuple(groups[each] for each in ids) or (CLOSED,) * any(texts),
+        security_groups=groups,
         bandwidth=Bandwidth(*(_kbit(values, way, "AVG_BW") for way in ("INBOUND", "OUTBOUND"))),
     )
 

@@ -18,7 +18,7 @@ from ....model.image import Image
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
 from ....model.network import filters_on_node
-from ....model.network_drivers import OVN
+from ....model.network_drivers import OVN, OVSWITCH
 from ....model.nic import Nic
 from ....model.owner import Owner
 from ....model.states import ImageType
@@ -150,26 +150,25 @@ class Assembler:
 
 def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
     """Warnings about the firewall in the machine's context. Raises InvalidValue for one that says nothing that can be
-    meant, or that nothing acts on in a network of OVN. filtered: ids of the networks whose nodes act on it."""
+    meant, or that nothing acts on in a network of Open vSwitch. filtered: ids of the networks whose nodes act on it."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
     if not context_firewall.is_one(text):
         return []
     where = f"VM {vm.name}"
     context_firewall.read(text, where)
-    warnings = []
     for nic in vm.nics:
-        if nic.network_values.get("VN_MAD") == OVN:
+        if nic.network_values.get("VN_MAD") == OVSWITCH:
             raise InvalidValue(
                 f"{where}: CONTEXT/{context_firewall.VARIABLE}",
-                f"its NIC {nic.nic_id} is in network {nic.network} of OVN, where nothing acts on it",
-                "Say it as a security group (nebula_security_groups), and name that in the network or the NIC",
+                f"its NIC {nic.nic_id} is in network {nic.network} of Open vSwitch, where nothing acts on it",
+                "Use a network of OVN (vn_mad: ovn) or on a Linux bridge",
             )
-        if nic.network_id not in filtered:
-            warnings.append(
-                f"{where}: CONTEXT/{context_firewall.VARIABLE} does not act on NIC {nic.nic_id}: network {nic.network} "
-                "is older than filters on nodes. Set filter_mac_spoofing and filter_ip_spoofing of the network"
-            )
-    return warnings
+    return [
+        f"{where}: CONTEXT/{context_firewall.VARIABLE} does not act on NIC {nic.nic_id}: network {nic.network} is "
+        "older than filters on nodes. Set filter_mac_spoofing and filter_ip_spoofing of the network"
+        for nic in vm.nics
+        if nic.network_values.get("VN_MAD") != OVN and nic.network_id not in filtered
+    ]
 
 
 def fetched_by(vm: Vm) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Rule
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -166,10 +167,27 @@ def test_a_firewall_that_can_not_be_meant_is_refused_by_name_before_anything_is_
     inside.networks.allocate(
         Network(None, "tenant", vn_mad="ovn", address_ranges=(AddressRange(0, "IP4", 10, ip="10.77.0.10"),))
     )
+    inside.networks.allocate(
+        Network(None, "switched", vn_mad="ovswitch", address_ranges=(AddressRange(0, "IP4", 10, ip="10.78.0.10"),))
+    )
     for text, nic, told in (
-        ("[ssh] *", PUBLIC, "VM web: CONTEXT/FIREWALL: [ssh]: 'ssh' is no port"),
-        ("[22] *", {"NETWORK": "tenant"}, "VM web: CONTEXT/FIREWALL: its NIC 0 is in network tenant of OVN"),
+        ("[ssh] *", PUBLIC, "[ssh]: 'ssh' is no port"),
+        ("[ssh] *", {"NETWORK": "tenant"}, "[ssh]: 'ssh' is no port"),
+        ("[22] *", {"NETWORK": "switched"}, "its NIC 0 is in network switched of Open vSwitch"),
     ):
         (message,) = refused(inside, {"name": "web", "template": "web", "nics": [nic], "context": {"FIREWALL": text}})
-        assert told in message
+        assert f"VM web: CONTEXT/FIREWALL: {told}" in message
     assert inside.vms.pool() == []
+
+
+def test_a_firewall_acts_in_a_network_of_ovn(inside):
+    inside.networks.allocate(
+        Network(None, "tenant", vn_mad="ovn", address_ranges=(AddressRange(0, "IP4", 10, ip="10.77.0.10"),))
+    )
+    decide(inside, {
+        "name": "web", "template": "web", "nics": [{"NETWORK": "tenant"}], "context": {"FIREWALL": "[22] 10.0.0.0/8"},
+    })  # fmt: skip
+    found = inside.networks.logical()
+    (wall,) = found.groups
+    assert found.ports[0].security_groups == (wall.uuid,)
+    assert wall.rules == (Rule("outbound"), Rule("inbound", "TCP", ((22, 22),), "10.0.0.0/8"))
