@@ -182,8 +182,13 @@ def use_console(site: Guests) -> None:
     code, output = ask("script", str(script))
     assert code == 0 and hashlib.sha256(script.read_bytes()).hexdigest() in output, output
     # What is given to a command is not shown, and nobody is left logged in: the shell asks as before.
-    log = (site.root / "datastores/0/0/console.log").read_text(errors="replace")
-    assert "it is $(id" not in log and log.rstrip().rpartition("\n")[2].startswith("root@"), log
+    console_log = site.root / "datastores/0/0/console.log"
+
+    def last_line() -> str:
+        return console_log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+
+    wait_for(lambda: last_line().startswith("root@"), "the shell asks again")
+    assert "it is $(id" not in console_log.read_text(errors="replace")
     held = Terminal(["virsh", "-c", URI, "console", "one-0"])
     try:
         assert held.wait("Escape character", 20)
