@@ -340,6 +340,14 @@ def test_a_security_group_lets_through_what_it_names_and_answers() -> None:
 
 
 @in_bare_world
+def test_what_is_remembered_of_answers_has_an_end() -> None:
+    """No set is made with a size, for which the kernel would take memory at once: it is the kernel that sets one."""
+    assert filtered(guarded(ONE, rules=()))
+    listed = json.loads(run("nft", "-j", "-t", "list", "sets", "bridge"))["nftables"]
+    assert [entry["set"]["size"] for entry in listed if "set" in entry] == [65535] * 12
+
+
+@in_bare_world
 def test_a_group_is_opened_and_closed_while_traffic_runs() -> None:
     with machines() as cables:
         closed = guarded(TWO, rules=WEB)

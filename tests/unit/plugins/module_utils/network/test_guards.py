@@ -63,6 +63,21 @@ def test_what_a_rule_let_through_that_is_gone_is_forgotten_and_nothing_else() ->
     assert flushed == ["plain4_out_3_0", "plain6_out_3_0", "ports4_out_3_0", "ports6_out_3_0"]
 
 
+def test_no_set_has_its_memory_before_its_entries() -> None:
+    lines = guards.change([WEB], guards.Table(CATALOG), 1.0, ()).splitlines()
+    made = [line for line in lines if line.startswith("add set")]
+    assert len(made) == 12
+    assert not any(" size " in line for line in made)
+
+
+def test_what_nftables_says_of_the_size_is_not_kept_for_the_boot(programs: Programs) -> None:
+    listed = (
+        "table bridge nebula_5d2c7a0e {\n\tset s {\n\t\ttype ipv4_addr\n\t\tsize 65535\n\t\tflags dynamic\n\t}\n}\n"
+    )
+    programs.answer("nft", "--stateless --terse list table bridge nebula_5d2c7a0e", listed)
+    assert guards.at_boot(CATALOG) == listed.replace("\t\tsize 65535\n", "")
+
+
 def test_link_local_addresses_follow_from_mac_addresses() -> None:
     assert guards.link_local("02:00:0a:42:00:0a") == "fe80::aff:fe42:a"
 
