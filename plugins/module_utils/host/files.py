@@ -13,7 +13,7 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Callable, Union
 
@@ -24,6 +24,8 @@ Owner = Union[str, int, None]
 Content = Union[str, bytes, Callable[[BinaryIO], None]]
 _BLOCK = 1024 * 1024
 _FICLONE = 0x40049409
+# Files that go to the disk at the same time: it writes what waits for it all at once.
+_AT_ONCE = 16
 
 
 def write_atomically(
@@ -64,6 +66,46 @@ def write_atomically(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> None:
+    """Make the files of these names in the directory hold this, each as write_atomically() does, and none of them if
+    that fails before all are on the disk. They go there together: one after the other, each would wait for it twice."""
+    new: dict[str, str] = {}
+    try:
+        for name, content in files.items():
+            path, data = os.path.join(directory, name), content.encode()
+            if _holds(path, data):
+                adopt(path, mode)
+                continue
+            with explained(path):
+                fd, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory)
+                new[temporary] = path
+                with os.fdopen(fd, "wb") as file:
+                    file.write(data)
+                    os.fchmod(file.fileno(), mode)
+        _settle_all(new)
+        for temporary, path in new.items():
+            with explained(path):
+                os.rename(temporary, path)
+        if new:
+            with explained(directory):
+                sync_directory(directory)
+    finally:
+        for temporary in new:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _settle_all(new: Mapping[str, str]) -> None:
+    """new: files, each with the path that it is to have, which an error names."""
+    # Most modules write no files.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        for path, settled in [(path, workers.submit(settle, temporary)) for temporary, path in new.items()]:
+            with explained(path):
+                settled.result()
 
 
 def remove_file(path: str, sync: bool = False) -> bool:

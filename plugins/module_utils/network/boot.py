@@ -16,7 +16,7 @@ from typing import Optional
 from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
 from ..host.command import run
-from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_all
 from . import guards, links, memberships, nat, settings, switches, uplinks
 from .links import Link, Mark
 
@@ -169,6 +169,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     files = {SCRIPT: PROGRAM}
     by_network = {mark.network: name for name, link in ours.items() for mark in [link.mark] if mark}
     forced = [link.mark.network for link in ours.values() if link.mark is not None and link.mark.forced]
+    limit = memberships.line(present)
     # After a boot the host has its addresses where its distribution puts them, and who moves them again is a run.
     ours = {name: _plain(link) if link.mark and link.mark.forced else link for name, link in ours.items()}
     for name, link in ours.items():
@@ -180,7 +181,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
                 device = present[port]
                 steps += uplinks.at_boot(device, name)
                 if device.kind == links.VXLAN_KIND:
-                    kept.append(memberships.line(present))
+                    kept.append(limit)
                 if device.number:
                     files[f"bridge-{name}.device"] = _text([f"# {device.alias} {port}", *uplinks.remaking(device)])
                     kept += settings.lines_of(port, uplinks.SETTINGS)
@@ -261,7 +262,7 @@ class Boot:
         forecast: the networks are going to be others than they are, so that the files will be, too."""
         if not units.has_systemd():
             return None, None
-        present = links.observe() if self.catalog and not forecast else {}
+        present = links.observe(with_settings=False) if self.catalog and not forecast else {}
         files = wanted(self.catalog, present) if not forecast else {}
         before, after = self._found(), {**files}
         if forecast:
@@ -291,8 +292,7 @@ class Boot:
         if not os.path.isdir(root):
             make_directory(root, 0o711)
         make_directory(self.place, 0o700)
-        for name, content in files.items():
-            write_atomically(os.path.join(self.place, name), content, mode=0o600)
+        write_all(self.place, files)
         self._unlink(set(self._found()) - set(files))
 
     def remove(self, act: bool) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:

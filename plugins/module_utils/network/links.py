@@ -83,8 +83,9 @@ class Link:
         return Mark.read(self.alias)
 
 
-def observe() -> dict[str, Link]:
-    """All interfaces of this host (of this network namespace), by name."""
+def observe(with_settings: bool = True) -> dict[str, Link]:
+    """All interfaces of this host (of this network namespace), by name. with_settings: those of the kernel for bridges,
+    of which each is a file."""
     entries = json.loads(run(["ip", "-json", "-details", "address", "show"], timeout=TIMEOUT).stdout or "[]")
     ports: dict[str, list[str]] = {}
     for entry in entries:
@@ -109,7 +110,7 @@ def observe() -> dict[str, Link]:
                 f"{a['local']}/{a['prefixlen']}" for a in entry.get("addr_info", ()) if a.get("family") == "inet"
             ),
             ports=tuple(sorted(ports.get(entry["ifname"], ()))),
-            settings=settings.observe(entry["ifname"]) if kind == "bridge" else {},
+            settings=settings.observe(entry["ifname"]) if kind == "bridge" and with_settings else {},
             mtu=int(entry.get("mtu") or 0),
             bridge=entry.get("master", ""),
             # Of a veth, `link` is its other end.
@@ -223,7 +224,7 @@ def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
 def networks_here(catalog: str) -> tuple[str, ...] | None:
     """UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
     try:
-        found = marked(observe(), catalog).values()
+        found = marked(observe(with_settings=False), catalog).values()
     except (NebulaError, OSError):
         return None
     return tuple(sorted(link.mark.network for link in found if link.mark is not None))

@@ -38,6 +38,49 @@ def test_write_then_unchanged_then_changed(tmp_path):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_many_files_are_written_like_one(tmp_path):
+    files.write_all(str(tmp_path), {"same": "1", "other": "2", "mode": "3"})
+    (tmp_path / "mode").chmod(0o644)
+    (tmp_path / "strange").write_text("kept")
+    same, other = ((tmp_path / name).stat().st_ino for name in ("same", "other"))
+    files.write_all(str(tmp_path), {"same": "1", "other": "4", "mode": "3", "new": "5"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "same": "1",
+        "other": "4",
+        "mode": "3",
+        "new": "5",
+        "strange": "kept",
+    }
+    assert (tmp_path / "same").stat().st_ino == same
+    assert (tmp_path / "other").stat().st_ino != other
+    assert {mode(tmp_path / name) for name in ("same", "other", "mode", "new")} == {0o600}
+
+
+def test_many_files_are_on_the_disk_before_one_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    settled = []
+
+    def full(path):
+        settled.append(path)
+        if len(settled) == 3:
+            raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(files, "settle", full)
+    with pytest.raises(NoSpace, match=str(tmp_path)):
+        files.write_all(str(tmp_path), {"a": "1", "b": "2", "c": "3"})
+    assert (os.listdir(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
+    monkeypatch.undo()
+    order = []
+    really_settle, really_rename, really_sync = files.settle, os.rename, files.sync_directory
+    monkeypatch.setattr(files, "settle", lambda path: (order.append("file"), really_settle(path)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (order.append("name"), really_rename(old, new)))
+    monkeypatch.setattr(files, "sync_directory", lambda path: (order.append("directory"), really_sync(path)))
+    files.write_all(str(tmp_path), {"a": "1", "b": "2", "c": "3"})
+    assert order == ["file"] * 3 + ["name"] * 3 + ["directory"]
+    files.write_all(str(tmp_path), {"a": "1"})
+    assert len(order) == 7
+
+
 def test_a_relative_path_is_refused():
     files.require_absolute("/srv/x", "directory '/srv/x'")
     with pytest.raises(InvalidValue, match=r"directory 'x': the path is not absolute\. Give the full path"):

@@ -92,7 +92,11 @@ def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeyp
         ),
     ]
     programs.answer("ip", "-json -details address show", json.dumps(listed))
-    found = links.observe()
+    conf = tmp_path / "ipv4" / "conf" / "nbr0"
+    conf.mkdir(parents=True)
+    (conf / "arp_ignore").write_text("1\n")
+    assert links.observe()["nbr0"].settings == {"ipv4/arp_ignore": "1"}
+    found = links.observe(with_settings=False)
     assert list(found) == ["lo", "nbr0", "one-7-1", "one-7-0", "eth1.100", "eth1.7"]
     assert found["nbr0"] == Link(
         "nbr0",
