@@ -123,6 +123,7 @@ def run(
         out, err = _converse(process, data, argv, began, timeout)
         try:
             # Output may end before the program does (a daemon closes its own).
+            _until_ended(process, began + timeout)
             process.wait(max(0.0, began + timeout - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise _timed_out(argv, timeout, err) from None
@@ -247,6 +248,22 @@ def _converse(
                         f"command {shown(argv)}", f"it printed more than {OUTPUT_LIMIT // MIB} MiB and was ended"
                     )
     return out, err
+
+
+def _until_ended(process: subprocess.Popen[bytes], end: float) -> None:
+    """Wait for the end of a program in the kernel, where that can be done. What Python does by itself is to look again
+    after a sleep, which takes longer than many a program does."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (OSError, AttributeError):
+        # A kernel before 5.3, or a Python that was built for one.
+        return
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(fd, selectors.EVENT_READ)
+            selector.select(max(0.0, end - time.monotonic()))
+    finally:
+        os.close(fd)
 
 
 def _stream(stream: Any) -> Any:

@@ -86,6 +86,22 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
         time.sleep(0.01)
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="a Python for kernels before 5.3")
+def test_the_end_of_a_program_is_not_slept_through(monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    done = python("import os, time; os.close(1); os.close(2); time.sleep(0.2)")
+    assert (done.returncode, slept) == (0, [])
+    assert done.seconds >= 0.2
+
+
+def test_without_the_kernels_help_the_end_of_a_program_is_found(monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert python("print(1)").stdout == "1\n"
+    with pytest.raises(TimedOut):
+        python("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5)
+
+
 def test_a_program_that_closes_its_output_and_hangs_is_killed():
     with pytest.raises(TimedOut):
         python("import os, time; os.close(1); os.close(2); time.sleep(60)", timeout=0.5)
