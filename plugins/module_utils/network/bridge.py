@@ -108,25 +108,38 @@ class Node:
         self.catalog = catalog
         self.act = act
         self.links: dict[str, links.Link] = {}
-        self.routes: list[routes.Route] = []
+        self._routes: list[routes.Route] | None = None
         self.warnings: list[str] = []
         # Bridges to which addresses of the host have been moved, and which somebody has to keep by another connection.
         self.moved: list[str] = []
         self._firewall: list[host_firewall.Table] | None = None
+        self._sees_bridged = False
         self._observed: nat.Table | None = None
         # What there was before anything was decided; what of it goes from one network to another, and is not decided
         # yet; all of that.
         self._here: dict[str, links.Link] = {}
         self._passed_on: set[str] = set()
         self._all_passed_on: list[str] = []
+        # The networks that have a bridge here, or will have.
+        self._with_bridge: set[str] = set()
         self.switch = SwitchNode(catalog, act)
         self._look()
 
     def _look(self) -> None:
         self._observed = None
+        self._routes = None
         with self._tolerant():
-            self.links, self.routes = links.observe(), routes.observe()
+            self.links = links.observe()
         self._here, self._passed_on, self._all_passed_on = dict(self.links), set(), []
+
+    @property
+    def routes(self) -> list[routes.Route]:
+        """Those of this host, and of what was decided. Not every network has to do with them."""
+        if self._routes is None:
+            self._routes = []
+            with self._tolerant():
+                self._routes = routes.observe()
+        return self._routes
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
@@ -264,6 +277,7 @@ class Node:
         devices = {uplink.device for uplink in wanted.values() if uplink is not None}
         self._passed_on = devices & uplinks.leaving(wanted, self.catalog, self.links, known)
         self._all_passed_on = sorted(self._passed_on)
+        self._with_bridge = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
         return self._here
 
     def _alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
@@ -292,7 +306,8 @@ class Node:
 
     def _free(self) -> dict[str, links.Link]:
         """The interfaces without what is still another network's, and will not be."""
-        return uplinks.freed(self._passed_on, self.links)
+        # Once for each network: of hundreds of interfaces no copy is made for nothing.
+        return uplinks.freed(self._passed_on, self.links) if self._passed_on else self.links
 
     def _shown(self, network: Network) -> dict[str, Any] | None:
         link = self.links.get(network.bridge)
@@ -391,12 +406,12 @@ class Node:
         memberships.have(making, here)
         links.carry_out(making)
         for step in steps:
-            wrong = step.wrong
             if step.link is None and not step.mark.forced:
-                wrong = settings.differing(settings.observe(step.wanted.bridge), bool(step.wanted.address))
-            settings.write(step.wanted.bridge, wrong)
+                settings.begin(step.wanted.bridge, settings.wanted(bool(step.wanted.address)))
+            else:
+                settings.write(step.wanted.bridge, step.wrong)
         for name in devices:
-            settings.write(name, settings.known(name, uplinks.SETTINGS))
+            settings.begin(name, uplinks.SETTINGS)
         rules = [step.wanted.rules for step in steps if not step.table.has(step.wanted.rules)]
         nat.ensure(rules, steps[0].table)
         self._observed = None
@@ -415,6 +430,8 @@ class Node:
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
         """The bridges that this network had under other names."""
+        if wanted.uuid not in self._with_bridge:
+            return []
         # Of hundreds of bridges, each would be asked for its mark as often: its text is looked at first.
         ours = links.marked({n: f for n, f in self.links.items() if wanted.uuid in f.alias}, self.catalog).values()
         former = [f for f in ours if wanted.uuid and _network_of(f) == wanted.uuid and f.name != wanted.bridge]
@@ -426,6 +443,7 @@ class Node:
     def _expect(self, expected: links.Link, former: Sequence[links.Link], uplink: Uplink | None) -> None:
         """What the networks after this one will find."""
         self.links[expected.name] = expected
+        self._with_bridge.add(_network_of(expected))
         if uplink is not None:
             self.links[uplink.device] = uplinks.forecast(uplink, expected, self._free())
             if uplink.device in self._passed_on:
@@ -436,7 +454,9 @@ class Node:
                         self.links[name] = replace(link, ports=left)
         for link in former:
             del self.links[link.name]
-        self.routes += [routes.Route(ip_network(a, strict=False), expected.name) for a in expected.addresses if a]
+        addresses = [ip_network(address, strict=False) for address in expected.addresses if address]
+        if addresses:
+            self.routes.extend(routes.Route(each, expected.name) for each in addresses)
 
     def _refuse_drops(self, wanted: Wanted, table: nat.Table) -> None:
         """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets."""
@@ -444,11 +464,12 @@ class Node:
             self._firewall = []
             with contextlib.suppress(MissingDependency):
                 self._firewall = host_firewall.observe(table.name)
+            self._sees_bridged = host_firewall.sees_bridged()
         whole = wanted.rules.whole
         kinds = host_firewall.bridged(wanted.bridge, whole)
         if whole is not None:
             kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
-        found = host_firewall.drops(self._firewall, kinds)
+        found = host_firewall.drops(self._firewall, kinds, self._sees_bridged)
         if found and self.ignore_drops:
             asked, explanation, _remedy = host_firewall.explained(wanted.name, found)
             self.warnings.append(f"{asked}: {explanation}; ignored, as nebula_ignore_forward_drop says")

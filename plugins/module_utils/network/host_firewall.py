@@ -130,7 +130,7 @@ def drops(tables: Iterable[Table], kinds: Iterable[Packets], bridges_too: bool |
     """Where packets of these kinds are dropped. bridges_too: whether rules for routed packets see bridged ones; None:
     as this host says."""
     if bridges_too is None:
-        bridges_too = _bridges_too()
+        bridges_too = sees_bridged()
     found = []
     for packets in kinds:
         for table in tables:
@@ -201,7 +201,8 @@ def _leaves(packets: Packets) -> bool:
     return packets.iif == packets.other
 
 
-def _bridges_too() -> bool:
+def sees_bridged() -> bool:
+    """Whether rules for routed packets see those that a bridge forwards."""
     try:
         return BRIDGED_TOO.read_text(encoding="ascii").strip() == "1"
     except OSError:

@@ -44,8 +44,7 @@ def observe(bridge: str) -> dict[str, str]:
     found = {}
     for name in _SEEN:
         try:
-            with open(_path(bridge, name), encoding="ascii") as file:  # noqa: PTH123
-                found[name] = file.read().strip()
+            found[name] = _read(_path(bridge, name))
         except OSError:
             # The kernel has no IPv6, or the bridge an MTU that is too small for it; or it has just vanished.
             continue
@@ -90,11 +89,24 @@ def known(interface: str, values: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if os.path.exists(_path(interface, name))}
 
 
+def begin(interface: str, values: Mapping[str, str]) -> None:
+    """Set those of these settings that the kernel has for an interface that has just been made. As it has the kernel's
+    defaults, they are not read before."""
+    for name, value in values.items():
+        try:
+            _write(_path(interface, name), value)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            # Where it is read-only, it may be as it is to be.
+            if observe(interface).get(name) != value:
+                write(interface, {name: value})
+
+
 def write(bridge: str, values: Mapping[str, str]) -> None:
     for name, value in values.items():
         try:
-            with open(_path(bridge, name), "w", encoding="ascii") as file:  # noqa: PTH123
-                file.write(value + "\n")
+            _write(_path(bridge, name), value)
         except OSError as error:
             raise CommandFailed(
                 f"set {key(bridge, name)} to {value}",
@@ -129,6 +141,23 @@ def _path(bridge: str, name: str) -> str:
     """Of hundreds of bridges, pathlib would take most of the time."""
     family, setting = name.split("/")
     return f"{PROC}/{family}/conf/{bridge}/{setting}"
+
+
+def _read(path: str) -> str:
+    """Of hundreds of bridges, what Python does to open a file would take most of the time, too."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 100).decode("ascii").strip()
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, f"{value}\n".encode("ascii"))
+    finally:
+        os.close(fd)
 
 
 def _place(bridge: str, name: str) -> Path:

@@ -332,6 +332,18 @@ def test_addresses_that_the_host_reaches_otherwise_are_refused_before_the_bridge
     assert done.error is None
 
 
+def test_routes_are_read_where_a_network_has_to_do_with_them_alone(host: Host) -> None:
+    """A network that is joined with others' by an interface of the host takes no addresses from anybody."""
+    attributes = {"PHYDEV": "eth2", "VLAN_ID": "7"}
+    tunnel = replace(PLAIN, name="Tunnel", uuid=PUBLIC, bridge="nbr7", vn_mad="vxlan", attributes=attributes)
+    of_host = {"family": "inet", "local": "192.0.2.1", "prefixlen": 24}
+    host.has({"ifname": "eth2", "flags": ["UP"], "mtu": 1500, "addr_info": [of_host]})
+    for networks, asked in (([tunnel], 0), ([tunnel, PLAIN], 2)):
+        done = bridge.Node(CATALOG, act=False).ensure(networks, None)
+        assert [each.error for each in done] == [None] * len(networks)
+        assert sum("route" in words for words in host.programs.calls("ip")) == asked
+
+
 def test_the_route_of_its_own_bridge_is_no_overlap_nor_that_of_its_former(host: Host) -> None:
     host.routes = [{"dst": "10.66.0.0/24", "dev": "old"}, {"dst": "10.66.0.0/24", "dev": "nbr0"}]
     host.has(link("old", PUBLIC, "10.66.0.1/24"))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,32 @@ def test_a_doubt_names_settings_and_commands() -> None:
     assert "net.ipv6.conf.br0.accept_ra = 1" in text
     assert "sysctl -w net.ipv6.conf.br0.accept_ra=0 && sysctl -w net.ipv6.conf.br0.accept_redirects=0" in text
     assert settings.doubts("Office", "br0", {}) == []
+
+
+def test_an_interface_that_was_just_made_gets_them_without_being_read(proc: Path) -> None:
+    give(proc, "nbr0", {name: value for name, value in DEFAULTS.items() if name != "ipv6/autoconf"})
+    settings.begin("nbr0", {**dict.fromkeys(DEFAULTS, "0"), "ipv6/disable_ipv6": "1"})
+    # What the kernel does not have for it is not made.
+    assert not (proc / "ipv6/conf/nbr0/autoconf").exists()
+    found = settings.observe("nbr0")
+    assert (found.pop("ipv6/disable_ipv6"), set(found.values()), len(found)) == ("1", {"0"}, len(DEFAULTS) - 2)
+
+
+@pytest.mark.parametrize("value", ["8", "1"])
+def test_where_nothing_can_be_written_it_may_be_right_already(
+    proc: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(proc, "nbr0", {"ipv4/arp_ignore": "8"})
+    really = os.open
+
+    def read_only(path: str, flags: int, *more: int) -> int:
+        if flags & os.O_WRONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return really(path, flags, *more)
+
+    monkeypatch.setattr(settings.os, "open", read_only)
+    if value == "8":
+        settings.begin("nbr0", {"ipv4/arp_ignore": value})
+    else:
+        with pytest.raises(CommandFailed, match="Read-only file system"):
+            settings.begin("nbr0", {"ipv4/arp_ignore": value})
