@@ -3,7 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Addresses of a very large network, and hundreds of VXLAN bridges, beside one `ip -batch` and loops of tasks.
 
-Each round has a network namespace of its own, in which nothing of the round before is."""
+Each round has a network namespace of its own, in which nothing of the round before is.
+
+Of the bridges, the row with a target has on our side all that the call behind nebula_node_network does with its
+arguments on a node: look at what is there, decide, make it. On the other side is one `ip -batch` for all links with
+what makes the same of them: before they are up, `sysctl` sets what the kernel is to take from them (eight values for
+each network), and `nft` loads the rules that keep their machines from the node. Without these the links are up sooner,
+and open to everybody. Another row has the links alone, by one `ip -batch` and nothing else.
+
+Ansible's own part of a module call is the same for no network as for hundreds: Python, its imports and ours. It has a
+row of its own, and is in that of the whole call.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +39,12 @@ LEASES, LARGE, SMALL, MOST_TIMES_LEASES = 1000, 1_000_000, 1000, 1.2
 # As large as a static range of IPv6 can be.
 LARGEST = 1 << 32
 BRIDGES, MOST_TIMES, LEAST_TIMES = 200, 1.3, 5
+# Of nftables, for each of them.
+RULES = 5
 # Of the loop, so many are made; it takes the same for each, and what it takes for all of them is reckoned from these.
 LOOPED = 5
 # Tenths of a second, of which a busy moment of the machine makes half of one.
-ROUNDS = 7
+ROUNDS = 15
 # Hundredths of a second, most of them for the disk.
 ROUNDS_LEASES = 31
 MODULE = "nebula.provision.nebula_node_network"
@@ -113,10 +125,60 @@ def expect(inside: Sequence[str], count: int = BRIDGES) -> None:
         raise MeasurementFailed(f"{count} VXLAN devices were to be ports of bridges, {len(made)} are")
 
 
+CALL = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.nebula.provision.plugins.module_utils.calls.node_network import ARGUMENTS, run
+given = json.load(sys.stdin)
+params = {name: option.get("default") for name, option in ARGUMENTS["argument_spec"].items()}
+start = time.perf_counter()
+done = run({**params, **given}, False)
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "links": len(done.payload["links"]), "errors": len(done.errors)}))
+"""
+
+
+def arguments() -> dict[str, Any]:
+    return {"networks": networks(), "catalog": CATALOG, "root": str(world() / "networks")}
+
+
+def call() -> float:
+    """Seconds for what the module does with its arguments, in a process of the target's Python."""
+    given = world() / "networks-call.json"
+    given.write_text(json.dumps(arguments()), encoding="utf-8")
+    program = 'exec "$0" -c "$1" "$2" <"$3"'
+    with namespace() as inside:
+        done = run([*inside, "sh", "-c", program, SYSTEM_PYTHON, CALL, CHECKOUT / "collections", given])
+        expect(inside)
+        expect_closed(inside)
+    found = json.loads(done.output)
+    if (found["links"], found["errors"]) != (BRIDGES, 0):
+        raise MeasurementFailed(f"{BRIDGES} bridges were to be made, {found['links']} were")
+    return float(found["seconds"])
+
+
+def start(payload: Payload) -> float:
+    """Seconds of a call that has nothing to do, nor to look at."""
+    file = world() / "networks-start.py"
+    file.write_text(payload.with_arguments({**arguments(), "networks": [], "state": "kept", "moved": []}))
+    with namespace() as inside:
+        return run([*inside, SYSTEM_PYTHON, file]).seconds
+
+
+def expect_closed(inside: Sequence[str]) -> None:
+    """Nothing comes in by these bridges, whoever made them."""
+    wanted = [setting.split("=") for setting in settings()]
+    values = run([*inside, "cat", *(f"/proc/sys/{path}" for path, _value in wanted)]).output.split()
+    loaded = run([*inside, "nft", "list", "ruleset"]).output.count(" drop comment ")
+    if values != [value for _path, value in wanted] or loaded != RULES * BRIDGES:
+        raise MeasurementFailed(
+            f"{BRIDGES} bridges were to be closed by settings and {RULES * BRIDGES} rules: {loaded} are loaded"
+        )
+
+
 def ours(payload: Payload) -> float:
     file = world() / "networks-module.py"
-    arguments = {"networks": networks(), "catalog": CATALOG, "root": str(world() / "networks")}
-    file.write_text(payload.with_arguments(arguments), encoding="utf-8")
+    file.write_text(payload.with_arguments(arguments()), encoding="utf-8")
     with namespace() as inside:
         done = run([*inside, SYSTEM_PYTHON, file])
         expect(inside)
@@ -200,6 +262,8 @@ def bare(everything: bool) -> float:
     with namespace() as inside:
         done = run([*inside, "sh", "-c", f"cd {place} && {script}"])
         expect(inside)
+        if everything:
+            expect_closed(inside)
     return done.seconds
 
 
@@ -256,14 +320,20 @@ def rows(rounds: int) -> Iterator[Row]:
     # The first run keeps the code compiled, as on a target.
     ours(payload)
     contestants = {
+        "call": call,
+        "same": lambda: bare(True),
+        "links": lambda: bare(False),
         "module": lambda: ours(payload),
-        "ip": lambda: bare(False),
-        "ip, sysctl, nft": lambda: bare(True),
+        "start": lambda: start(payload),
     }
     times = take_turns(max(rounds, ROUNDS), contestants)
     what = f"{BRIDGES} VXLAN bridges by nebula_node_network"
-    yield Row.at_most(f"{what}, beside one ip -batch", times["module"], times["ip"], "s", MOST_TIMES)
-    yield Row.fact(f"{what}, beside ip, sysctl and nft", times["module"], times["ip, sysctl, nft"], "s")
+    alike = "one ip -batch with the same settings and rules"
+    yield Row.at_most(f"{what}, without Ansible's start, beside {alike}", times["call"], times["same"], "s", MOST_TIMES)
+    yield Row.fact(f"{what}, without Ansible's start, beside bare links", times["call"], times["links"], "s")
+    yield Row.fact(f"{what}, the whole call, beside {alike}", times["module"], times["same"], "s")
+    yield Row.fact(f"{what}, the whole call, beside bare links", times["module"], times["links"], "s")
+    yield Row.fact("nebula_node_network with nothing to do: the start of Python and Ansible", times["start"], None, "s")
     looped = take_turns(1, {f"a loop over {LOOPED}, reckoned for {BRIDGES}": loop})
     yield Row.at_least(
         f"{what}, beside loops of tasks ({LOOPED} made, the rest reckoned)",
