@@ -48,6 +48,9 @@ NETWORK = {
     "ETH1_MAC": "02:00:C0:A8:46:96",
     "ETH1_IP": "192.168.70.150",
     "ETH1_ALIAS0_IP": "192.168.70.151",
+    # Not the guest's.
+    "ETH1_ALIAS1_IP": "192.168.70.152",
+    "ETH1_ALIAS1_EXTERNAL": "YES",
     "ETH1_IP6": "2001:db8::5",
     "ETH1_IP6_ULA": "fd00::5/48",
     "ETH1_IP6_GATEWAY": "2001:db8::1",
