@@ -43,6 +43,7 @@ options:
       - C(hostname), the wanted host name, with or without domain. Empty for any.
       - C(addresses), the wanted IP addresses. Null for a machine without context, which is waited for only if it has a
         pattern.
+      - C(nic_aliases), a list of dicts with C(parent_id) (C(nic_id) of one of C(nics)), C(ip), C(ip6) and C(ip6_ula).
       - C(nics), a list of dicts with C(bridge), C(mac), C(ip), C(ip6) and C(ip6_ula). Without it no address is asked
         for.
       - C(hypervisor) and C(uuid), for its guest agent.

@@ -104,6 +104,15 @@ options:
         the machine's a NIC of the list is, is told by its network, then MAC, IP and IP6, and never by its place alone.
     type: list
     elements: dict
+  nic_aliases:
+    description:
+      - Further addresses on its NICs instead of the template's NIC_ALIAS vectors, each a dict with C(NETWORK),
+        C(PARENT) (NAME of a NIC of the machine, or C(NIC0) and so on by its place in the list; of one NIC it may be
+        left out), C(IP) and the like.
+      - They come, change and go while the machine runs, in the catalog, in what its node filters and in its context.
+    type: list
+    elements: dict
+    version_added: 0.2.0
   save_as:
     description:
       - Disks to be saved as new images, each under a name that no other image has.
@@ -411,6 +420,13 @@ vms:
     ip: {description: Its first address., type: str}
     mac: {description: The MAC address of its first interface., type: str}
     nics: {description: All its interfaces with their leases., type: list, elements: dict}
+    nic_aliases:
+      description:
+        - The further addresses on its interfaces, with C(nic_id), C(name), C(parent) (name of the interface),
+          C(parent_id), C(alias_id), C(network), C(mac), C(ip), C(ip6), C(ip6_ula), C(external),
+          and C(late), whether it came since the guest was started.
+      type: list
+      elements: dict
     disks:
       description:
         - Its disks. C(snapshots) of each has C(id), C(name), C(parent) (an id, or null), C(active) (the one that the

@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Vm
 
 MARK = "zqmarkqz"
@@ -36,6 +36,7 @@ FULL = Vm(
     ),
     disks=(Disk(0, "vda", image="base", image_uuid="u", source=BASE, format="qcow2", options={"SERIAL": "x"}),),
     nics=(Nic(0, 1, "Public", "nbr0", "02:00:0a:00:00:01", ip="10.0.0.1", model="virtio", target="one-7-0"),),
+    aliases=(Alias(1, 1, "Public", "nbr0", "02:00:0a:00:00:02", ip="10.0.0.2"),),
     context=Context(1, "hda", "ide", {"A": "1"}, (ContextFile("/etc/hostname", "name"),)),
     graphics=Graphics(port=5900, password="secret", keymap="de"),
     inputs=(Input("tablet", "usb"),),

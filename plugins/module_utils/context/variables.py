@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..model.context import Context
 from ..model.disk import Disk
 from ..model.image import Image
 from ..model.network import Network
-from ..model.nic import Nic
+from ..model.nic import Alias, Nic
 from ..model.states import ImageType
 from ..model.template import Template
 from ..model.vm import Vm
@@ -89,10 +89,9 @@ def build(
         variables[name] = value
     variables.update(start_script(given))
     if variables.get("NETWORK", "").upper() == "YES":
-        for nic in vm.nics:
-            for name, value in _network_variables(nic).items():
-                if not variables.get(name):
-                    variables[name] = value
+        for name, value in _of_networks(vm):
+            if not variables.get(name):
+                variables[name] = value
     elif variables.get("NETWORK", "").upper() not in ("", "NO"):
         warnings.append("CONTEXT/NETWORK: only YES gives the machine its network variables")
     if variables.get("TOKEN", "").upper() == "YES":
@@ -148,17 +147,25 @@ def _given(template: Template) -> dict[str, str]:
     return merged
 
 
-def _network_variables(nic: Nic) -> dict[str, str]:
+def _of_networks(vm: Vm) -> Iterator[tuple[str, str]]:
+    """The variables of all NICs, and of all aliases."""
+    for nic in vm.nics:
+        yield from _network_variables(nic, f"ETH{nic.nic_id}_")
+    for alias in vm.aliases:
+        prefix = f"ETH{alias.parent_id}_ALIAS{alias.alias_id}_"
+        for name, value in _network_variables(alias, prefix):
+            # Guests know one word for it.
+            yield name, "YES" if alias.external and name == f"{prefix}EXTERNAL" else value
+
+
+def _network_variables(nic: Nic | Alias, prefix: str) -> Iterator[tuple[str, str]]:
     own = _own_values(nic)
-    prefix = f"ETH{nic.nic_id}_"
-    return {
-        prefix + name: next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
-        for name, attributes in NETWORK_VARIABLES
-    }
+    for name, attributes in NETWORK_VARIABLES:
+        yield prefix + name, next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
 
 
-def _own_values(nic: Nic) -> dict[str, str]:
-    """The values that the NIC itself gives; they are overridden by its lease."""
+def _own_values(nic: Nic | Alias) -> dict[str, str]:
+    """The values that the NIC or alias itself gives; they are overridden by its lease."""
     lease = {"IP": nic.ip, "MAC": nic.mac, "IP6": nic.ip6, "IP6_GLOBAL": nic.ip6, "IP6_ULA": nic.ip6_ula}
     return {**nic.options, **{name: value for name, value in lease.items() if value}}
 
@@ -181,6 +188,7 @@ def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iter
     }
     vectors.update(
         NIC=[_nic(nic) for nic in vm.nics],
+        NIC_ALIAS=[_alias(alias) for alias in vm.aliases],
         NETWORK=[*map(_network_of, vm.nics), *map(_network, networks)],
         DISK=[_disk(disk) for disk in vm.disks],
         IMAGE=[*map(_image, images), *(_image_of(disk) for disk in vm.disks if disk.image)],
@@ -207,6 +215,17 @@ def _nic(nic: Nic) -> dict[str, str]:
         TARGET=nic.target,
     )
     return {**nic.network_values, **_own_values(nic), **place}
+
+
+def _alias(alias: Alias) -> dict[str, str]:
+    place = _text(
+        NIC_ID=alias.nic_id,
+        PARENT_ID=alias.parent_id,
+        ALIAS_ID=alias.alias_id,
+        NETWORK=alias.network,
+        NETWORK_ID=alias.network_id,
+    )
+    return {**alias.network_values, **_own_values(alias), **place}
 
 
 def _network_of(nic: Nic) -> dict[str, str]:

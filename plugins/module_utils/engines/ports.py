@@ -70,6 +70,7 @@ class VmRecord:
     addresses: Sequence[str] | None = None
     warnings: Sequence[str] = ()
     nics: Sequence[Mapping[str, Any]] = ()
+    nic_aliases: Sequence[Mapping[str, Any]] = ()
     disks: Sequence[Mapping[str, Any]] = ()
     graphics: Mapping[str, Any] = field(default_factory=dict)
     request: Template | None = field(default=None, repr=False)

@@ -217,11 +217,12 @@ TABLE = (
     ),
     _entry(
         "NIC",
-        "NIC_ID NAME ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK",
+        "NIC_ID ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK",
         NO_EFFECT,
         NO_EFFECT,
         _BY_ONED,
     ),
+    _entry("NIC", "NAME", ACTS, ACTS, "PARENT of a NIC_ALIAS names the NIC by it"),
     _entry("NIC", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
     _entry("NIC_DEFAULT", ". *", ACTS, ACTS, "what each NIC has that does not say it itself"),
     _entry(
@@ -234,11 +235,30 @@ TABLE = (
     ),
     _entry(
         "NIC_ALIAS",
-        ". NETWORK NETWORK_ID NETWORK_UNAME PARENT IP IP6 MAC NAME EXTERNAL SECURITY_GROUPS NIC_ID",
-        NO_EFFECT,
-        NO_EFFECT,
-        "a NIC has the addresses of its lease, and no more",
+        "NETWORK NETWORK_ID PARENT NAME IP IP6 MAC EXTERNAL",
+        ACTS,
+        ACTS,
+        "a further address on a NIC: networks.md says what",
     ),
+    _entry(
+        "NIC_ALIAS",
+        "IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU"
+        " METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT",
+        ACTS,
+        ACTS,
+        "variables of the context (ETHx_ALIASy_…)",
+    ),
+    _entry(
+        "NIC_ALIAS",
+        "SECURITY_GROUPS FILTER_IP_SPOOFING FILTER_MAC_SPOOFING FILTER",
+        REFUSED,
+        REFUSED,
+        "the rules of its NIC count for all addresses of the NIC",
+        "Say it in the NIC",
+    ),
+    _entry("NIC_ALIAS", "MODEL TARGET", NO_EFFECT, NO_EFFECT, "an alias has no interface of its own"),
+    _entry("NIC_ALIAS", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
+    _entry("NIC_ALIAS", "NIC_ID PARENT_ID ALIAS_ID AR_ID BRIDGE VN_MAD", NO_EFFECT, NO_EFFECT, _BY_ONED),
     # -- what it boots, and how
     _entry("OS", "MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT UUID FIRMWARE", ACTS, ACTS),
     _entry("OS", "SD_DISK_BUS", ACTS, NO_EFFECT, "disks of Xen are on no such bus"),

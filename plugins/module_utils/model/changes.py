@@ -22,6 +22,8 @@ CHANGEABLE = {
     "CONTEXT": "live",
     "CONTEXT_FORMAT": "live",
     "CONTEXT_DEVICE": "poweroff",
+    # No interface of the node, but what its guest and the filters of its NIC are told.
+    "NIC_ALIAS": "live",
     "VCPU": "poweroff",
     "MEMORY": "poweroff",
     "OS": "poweroff",

@@ -20,7 +20,8 @@ from ..dataclass import dataclass
 from ..errors import InvalidValue, Unsupported
 from .disk_targets import bare
 
-DISK, NIC = "DISK", "NIC"
+DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
+# Those that a node makes; an alias is an address alone, and is matched as a NIC is.
 DEVICES = (DISK, NIC)
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 # What it takes to change them, the least first.
@@ -31,8 +32,9 @@ _ADDRESSES = ("MAC", "IP", "IP6")
 # What only says which image or network it is, or has been decided: never a change of a device that stays.
 _REFERENCES = {
     DISK: frozenset(("IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "DISK_ID", "PERSISTENT")),
-    NIC: frozenset(("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", *_ADDRESSES)),
+    NIC: frozenset(("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", "NAME", *_ADDRESSES)),
 }
+_REFERENCES[ALIAS] = _REFERENCES[NIC]
 _PLACE = ("TARGET", "DEV_PREFIX")
 # Ways of being found, by what is to be thought of two that are found so.
 _NAMED, _ALIKE, _IN_TURN = "named", "alike", "in turn"
@@ -72,13 +74,16 @@ class Pairing:
     how: str = CATALOG
 
 
-def has_of(disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Has, ...]]:
-    """What a machine has, by its disks and NICs as plain values (model/disk.py, model/nic.py)."""
+def has_of(
+    disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, tuple[Has, ...]]:
+    """What a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py)."""
     places = [(disk.get("boot_order") or len(disks) + 1, number) for number, disk in enumerate(disks) if _is_disk(disk)]
     first = min(places)[1] if places else None
     return {
         DISK: tuple(_has_disk(disk, number == first) for number, disk in enumerate(disks)),
         NIC: tuple(Has(_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
+        ALIAS: tuple(Has(_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
     }
 
 
@@ -103,8 +108,8 @@ def _texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
 
 
 def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has] = ()) -> Pairing:
-    """name: DISK or NIC. old: what the list said before, in the order of `has`; new: what it says now. has: what the
-    machine has, as far as that is known."""
+    """name: DISK, NIC or NIC_ALIAS. old: what the list said before, in the order of `has`; new: what it says now. has:
+    what the machine has, as far as that is known."""
     known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
     stays = _unchanged(old, new)
     if _asks_for_its_own(old, new, known, stays):
@@ -294,6 +299,7 @@ _WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] 
         (_IN_TURN, _any_address(lambda _old, _wanted, _has: True)),
     ),
 }  # fmt: skip
+_WAYS[ALIAS] = _WAYS[NIC]
 
 
 def _same(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:

@@ -63,13 +63,15 @@ class Bandwidth:
 class LogicalPort:
     """A NIC. uuid: the interface id that its interface has on the node. filter_mac, filter_ip: what the machine sends
     has these addresses and no others; filter_ip goes with filter_mac, and neither answers of DHCP servers nor
-    advertisements of routers pass it. hostname: by which its addresses are found in the network's DNS."""
+    advertisements of routers pass it. hostname: by which its addresses are found in the network's DNS. further:
+    addresses of its aliases, which neither DHCP nor DNS tells."""
 
     uuid: str
     network: str
     mac: str
     addresses4: tuple[str, ...] = ()
     addresses6: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     hostname: str = ""
     name: str = ""
     filter_mac: bool = True
@@ -77,6 +79,11 @@ class LogicalPort:
     dhcp: bool = True
     security_groups: tuple[str, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of them, its own before those of its aliases."""
+        return (*self.addresses4, *self.addresses6, *self.further)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Optional
+from typing import Any, Optional
 
 from ..dataclass import dataclass
 
@@ -36,6 +36,43 @@ class Nic:
     boot_order: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     network_values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """One NIC_ALIAS = [ … ]: a further address on a NIC, with a lease of its own and no interface on the node.
+
+    nic_id: counted on after the NICs. parent_id: the nic_id of its NIC; alias_id: its number there. The guest sends
+    with the MAC address of that NIC: mac is that of the lease. external: whether the network translates the address, so
+    that the guest does not have it. late: it came while the machine ran, so that the guest has it once it reads its
+    context again. The other fields: as in Nic.
+    """
+
+    nic_id: int
+    network_id: Optional[int]
+    network: str
+    bridge: str
+    mac: str
+    ip: str = ""
+    ip6: str = ""
+    ip6_ula: str = ""
+    parent_id: int = 0
+    alias_id: int = 0
+    external: bool = False
+    late: bool = False
+    ar_id: Optional[int] = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    network_values: Mapping[str, str] = field(default_factory=dict)
+
+
+def addresses_by_nic(aliases: Iterable[Mapping[str, Any]]) -> dict[int, tuple[str, ...]]:
+    """The addresses that guests have by their aliases, by the number of the NIC. aliases: as plain values."""
+    found: dict[int, tuple[str, ...]] = {}
+    for alias in aliases:
+        if not alias.get("external"):
+            own = tuple(filter(None, (alias.get(key, "") for key in ("ip", "ip6", "ip6_ula"))))
+            found[alias["parent_id"]] = found.get(alias["parent_id"], ()) + own
+    return found
 
 
 def interface_id(vm_uuid: str, nic_id: int) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Optional
+from typing import Optional, Union
 
 from ..dataclass import dataclass
 from . import defaults
 from .context import Context
 from .disk import Disk
-from .nic import Nic
+from .nic import Alias, Nic
 from .owner import Owner
 
 
@@ -67,7 +67,7 @@ class Vm:
 
     cpu: share of physical processors (0.5 is half a one); vcpu: virtual processors, None for the hypervisor's default;
     memory: MiB. Disks are in the order of the template, without the context, whose place is context.disk_id.
-    next_disk, next_nic: ids that no disk or NIC of it ever had, 0 for those after the last.
+    next_disk, next_nic: ids that no disk, and no NIC or alias, of it ever had, 0 for those after the last.
     cpu_limit: percents of one processor that it gets at most, 0 for no limit.
     emulator: path of a QEMU of its own on the node, "" for the node's.
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
@@ -85,6 +85,7 @@ class Vm:
     os: Os = Os()
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    aliases: tuple[Alias, ...] = ()
     context: Optional[Context] = None
     graphics: Optional[Graphics] = None
     inputs: tuple[Input, ...] = ()
@@ -99,3 +100,8 @@ class Vm:
     next_disk: int = 0
     next_nic: int = 0
     former: str = ""
+
+    @property
+    def leased(self) -> tuple[Union[Nic, Alias], ...]:
+        """All that has a lease."""
+        return (*self.nics, *self.aliases)

@@ -46,7 +46,7 @@ def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
             "held": "it is being ended" if record.wanted == "DONE" else "",
         }
         for record in _machines(engine, params)
-        for nic in record.nics
+        for nic in (*record.nics, *record.nic_aliases)
         if record.state != "DONE"
     ] + [
         # Nobody has these, and nobody gets them.

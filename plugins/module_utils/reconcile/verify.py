@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -104,7 +105,7 @@ def machine_of(
     )
     hypervisor = str(item.get("hypervisor") or "")
     mark = _mark_of(item, number, catalogs) if hypervisor in DRIVERS else None
-    return Machine(wanted, hypervisor, mark, tuple(_targets(wanted, item.get("nics"))))
+    return Machine(wanted, hypervisor, mark, tuple(_targets(wanted, item.get("nics"), item.get("nic_aliases"))))
 
 
 def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> Mark | None:
@@ -120,13 +121,15 @@ def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> 
     return Mark(catalogs[root], number, str(item.get("uuid") or "")) if catalogs[root] else None
 
 
-def _targets(wanted: Wanted, nics: Any) -> Iterator[Target]:
-    """The addresses that the guest is told of and that its NICs have on bridges."""
+def _targets(wanted: Wanted, nics: Any, aliases: Any) -> Iterator[Target]:
+    """The addresses that the guest is told of and that its NICs have on bridges, their aliases' among them."""
     of_guest = {address(text) for text in wanted.addresses}
+    further = [each for each in aliases if isinstance(each, Mapping)] if isinstance(aliases, list) else []
     for nic in nics if isinstance(nics, list) else ():
         if not isinstance(nic, Mapping) or not nic.get("bridge") or not nic.get("mac"):
             continue
-        for key in ("ip", "ip6", "ip6_ula"):
-            own = address(str(nic.get(key) or ""))
+        held = [nic, *(each for each in further if each.get("parent_id") == nic.get("nic_id"))]
+        for each, key in itertools.product(held, ("ip", "ip6", "ip6_ula")):
+            own = address(str(each.get(key) or ""))
             if own is not None and own in of_guest:
                 yield Target(wanted.vm_id, str(nic["bridge"]), str(nic["mac"]).lower(), own)

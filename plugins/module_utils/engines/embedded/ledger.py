@@ -202,7 +202,7 @@ class Audit:
                     expected.uses[vm.vm_id, free[0] if free else index] = use
             if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
                 self._claim_port(expected, names, row, vm.graphics.port)
-            for nic in vm.nics:
+            for nic in vm.leased:
                 calculator = ranges.get((nic.network_id, nic.ar_id if nic.ar_id is not None else -1))
                 place = f"{_called(row)}, NIC {nic.nic_id}"
                 if calculator is None or nic.network_id is None or nic.ar_id is None:

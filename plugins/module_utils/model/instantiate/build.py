@@ -16,10 +16,11 @@ from ..context import Context
 from ..disk import Disk
 from ..disk_targets import Place
 from ..image import Image
-from ..nic import Nic
+from ..nic import Alias, Nic
 from ..states import ImageType
 from ..template import Template
 from ..vm import Input, Os, Vm
+from .aliases import aliases_of, doubts_of_aliases
 from .boot import check_boots, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import disk_of, kind_of, named
@@ -50,12 +51,14 @@ def build(
     hypervisor: str,
     images: Mapping[int, Image],
     nics: Sequence[Nic],
+    aliases: Sequence[Alias] = (),
     vnc_port: Optional[int] = None,
     kept: Optional[Kept] = None,
 ) -> Vm:
     """The machine. name: "" becomes one-<vmid>. kept: of one that is there; None for one that is made.
 
-    images: by index of Demands.images. nics: one per NIC, with network and lease; the rest is filled in here.
+    images: by index of Demands.images. nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is
+    filled in here.
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
     Raises InvalidValue naming the machine for what its images make impossible.
     """
@@ -104,6 +107,7 @@ def build(
             nic_of(nic, vector, vm_id, order.get(f"nic{index}", 0))
             for index, (nic, vector) in enumerate(zip(nics, template.vectors("NIC")))
         ),
+        aliases=aliases_of(aliases, template, nics, where),
         context=context_of(template, context_id, assigned[-1], where) if contexts else None,
         graphics=graphics_of(template, where, vnc_port),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
@@ -115,7 +119,7 @@ def build(
         raw=_raw(template),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
-        next_nic=max((nic.nic_id + 1 for nic in nics), default=0),
+        next_nic=max([*(nic.nic_id + 1 for nic in nics), *(alias.nic_id + 1 for alias in aliases)], default=0),
     )
 
 
@@ -161,7 +165,7 @@ def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Co
     """Warnings about the machine that build() made of the template; what can't work is InvalidValue. filtered: ids of
     the networks whose nodes filter what their machines send."""
     rule = rules.of(vm.hypervisor)
-    found = doubts_of_nics(vm.nics, filtered)
+    found = doubts_of_nics(vm.nics, filtered) + doubts_of_aliases(vm.aliases)
     if not rule.checks_bus:
         return found
     return found + fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")

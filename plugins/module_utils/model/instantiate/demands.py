@@ -9,6 +9,7 @@ from typing import Optional
 
 from ...dataclass import dataclass
 from ..template import Template
+from .aliases import AliasDemand, alias_demands
 from .boot import file_ref
 from .capacity import cpu_of, memory_of, vcpu_of
 from .disks import image_ref
@@ -31,6 +32,7 @@ class Demands:
     memory: int
     images: tuple[Optional[Ref], ...] = ()
     nics: tuple[NicDemand, ...] = ()
+    aliases: tuple[AliasDemand, ...] = ()
     graphics: bool = False
     graphics_port: int = 0
 
@@ -49,6 +51,7 @@ def demands(template: Template, where: str = "template") -> Demands:
         memory=memory_of(template, where),
         images=tuple(images),
         nics=tuple(nic_demand(v, f"{where}: NIC {i}") for i, v in enumerate(template.vectors("NIC"))),
+        aliases=alias_demands(template, where),
         graphics=graphics is not None,
         graphics_port=graphics.port if graphics is not None else 0,
     )

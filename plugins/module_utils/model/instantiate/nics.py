@@ -64,15 +64,15 @@ def check_nics(template: Template, where: str) -> None:
             )
 
 
-def nic_demand(vector: Mapping[str, str], where: str) -> NicDemand:
-    """What one NIC asks of the networks; InvalidValue names it by `where`."""
+def nic_demand(vector: Mapping[str, str], where: str, name: str = "NIC") -> NicDemand:
+    """What one NIC, or one alias, asks of the networks; InvalidValue names it by `where`. name: of its vector."""
     network: Ref
     if vector.get("NETWORK_ID"):
         network = whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")
     elif vector.get("NETWORK"):
         network = vector["NETWORK"]
     else:
-        raise InvalidValue(where, "it names no NETWORK", 'Write NIC = [ NETWORK = "…" ]')
+        raise InvalidValue(where, "it names no NETWORK", f'Write {name} = [ NETWORK = "…" ]')
     for key, version in (("IP", 4), ("IP6", 6)):
         if vector.get(key):
             _check_address(vector[key], version, f"{where}: {key} = {vector[key]}")

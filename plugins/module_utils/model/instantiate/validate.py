@@ -13,6 +13,7 @@ from ..attributes import near_misses
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..template import Template
+from .aliases import alias_demands
 from .boot import check_bootable, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import check_disks
@@ -24,6 +25,7 @@ _VECTORS_ONLY = (
     "DISK",
     "NIC",
     "NIC_DEFAULT",
+    "NIC_ALIAS",
     "OS",
     "GRAPHICS",
     "INPUT",
@@ -50,6 +52,7 @@ _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
     "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE", "FORCE_BUS"),
     "OS": ("FIRMWARE_SECURE",),
+    "NIC_ALIAS": ("EXTERNAL",),
 }
 
 
@@ -111,6 +114,7 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     """Warnings of what depends on the hypervisor; InvalidValue for what it can't have."""
     kinds, warnings = check_disks(template, where, hypervisor)
     check_nics(template, where)
+    alias_demands(template, where)
     os_of(template, where, kinds, hypervisor)
     warnings += check_bootable(template, kinds, where)
     graphics = graphics_of(template, where, None)

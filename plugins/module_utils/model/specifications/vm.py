@@ -25,6 +25,7 @@ KEYS: dict[str, Key] = {
     "memory": Key(type="int", near=("ram", "mem")),
     "disks": Key(type="list", elements="dict", near=("disk",)),
     "nics": Key(type="list", elements="dict", near=("nic", "networks")),
+    "nic_aliases": Key(type="list", elements="dict", near=("nic_alias", "aliases")),
     "save_as": Key(
         type="list",
         elements="dict",

@@ -148,6 +148,8 @@ def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Col
         address(f"{of}: address", text, 4)
     for text in port.addresses6:
         address(f"{of}: address", text, 6)
+    for text in port.further:
+        address(f"{of}: address", text)
     for label in port.hostname.split(".") if port.hostname else ():
         _host(f"{of}: host name", port.hostname, label)
     if port.network not in networks:
@@ -156,7 +158,7 @@ def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Col
         if group not in groups:
             raise _dangling(of, "security group", group)
     span = networks[port.network].cidr4
-    for text in port.addresses4 if span else ():
+    for text in (each for each in port.addresses if _parsed(each).version == 4) if span else ():
         if _parsed(text) not in _span(span):
             raise InvalidValue(
                 f"{of}: address = {text}",
@@ -316,7 +318,7 @@ def _floating(
     port = ports[floating.port]
     if floating.logical_ip:
         address(asked, floating.logical_ip, outside.version)
-        if floating.logical_ip not in (*port.addresses4, *port.addresses6):
+        if floating.logical_ip not in port.addresses:
             found = f"its NIC {port.name or port.uuid} does not have {floating.logical_ip}"
             raise InvalidValue(asked, found, "Name an address that it has")
     if not inside(floating, port):
@@ -350,7 +352,7 @@ def _addresses_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetw
         owner = f"NIC {port.name or port.uuid}"
         of, where = seen[port.network], f"network {networks[port.network].name}"
         of.take(f"MAC {_mac(port.mac, f'{owner}: MAC'):012x}", owner, where)
-        for text in (*port.addresses4, *port.addresses6):
+        for text in port.addresses:
             of.take(_parsed(text), owner, where)
     for router in desired.routers:
         owner = f"router {router.name}"
@@ -377,7 +379,7 @@ def _outside_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetwor
     for port in desired.ports:
         if networks[port.network].physical_network:
             where = f"external network {networks[port.network].name}"
-            for text in (*port.addresses4, *port.addresses6):
+            for text in port.addresses:
                 link(port.network).take(ip_address(text), f"NIC {port.name or port.uuid}", where)
     for router in desired.routers:
         for floating in router.floating if router.gateway else ():

@@ -64,7 +64,7 @@ def _addresses_on_switches(found: Found, desired: LogicalNetworks) -> None:
         return
     names = {network.uuid: network.name for network in desired.networks}
     for port in desired.ports:
-        for text in (*port.addresses4, *port.addresses6):
+        for text in port.addresses:
             _taken(found, taken[port.network], text, f"NIC {port.name or port.uuid}", names[port.network])
     for router in desired.routers:
         for interface in (*router.interfaces, *((router.gateway,) if router.gateway else ())):

@@ -137,7 +137,7 @@ def _dns(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort], swit
 def _port(
     rows: Rows, port: LogicalPort, switch: Identity, dhcp4: frozenset[Identity], dhcp6: frozenset[Identity]
 ) -> None:
-    addresses = " ".join((port.mac, *port.addresses4, *port.addresses6))
+    addresses = " ".join((port.mac, *port.addresses))
     filtered = frozenset((addresses,) if port.filter_ip else (port.mac,) if port.filter_mac else ())
     columns: dict[str, Any] = {
         "name": port.uuid,

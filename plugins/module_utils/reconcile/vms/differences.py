@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ...context.variables import names_owner
 from ...engines.base import Engine
@@ -19,7 +20,7 @@ from ...errors import (
 from ...model import changes as model_changes
 from ...model import rules
 from ...model.changes import Change, how, paired, refuse_sizes
-from ...model.device_matching import DEVICES, DISK, HOTPLUG, POWEROFF, RECREATE, Has
+from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, Has
 from ...model.ids import id_of
 from ...model.owner import Owner
 from ...model.saved import is_saved, origin_of
@@ -73,12 +74,12 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
     template = record.request
+    nics = next((change for change in changes if change.attribute == NIC and not _is_possible(change, off, live)), None)
+    if nics is not None:
+        # Aliases are on the NICs of the same list.
+        changes = [replace(each, how=nics.how) if each.attribute == ALIAS else each for each in changes]
     for change in changes:
-        possible = change.how in ("catalog", "live") or (off and change.how != RECREATE)
-        if change.attribute in DEVICES:
-            possible = possible or (change.how == HOTPLUG and change.attribute in live)
-        else:
-            possible = possible or (change.how != RECREATE and change.attribute in live)
+        possible = _is_possible(change, off, live)
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
@@ -107,6 +108,15 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
             _tell_awaited_first(outcome, record, error)
             outcome.after = engine.vms.update(id_of(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
+    """Whether the machine can be given that as it is. off: nothing of it runs. live: what can change while it does."""
+    if change.how in ("catalog", "live") or (off and change.how != RECREATE):
+        return True
+    if change.attribute in DEVICES:
+        return change.how == HOTPLUG and change.attribute in live
+    return change.how != RECREATE and change.attribute in live
 
 
 def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:

@@ -31,9 +31,18 @@ OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 INDEX = "%i"
 # These have readers of their own; what a template says stays as its author wrote it.
 _AS_GIVEN = (
-    *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics"),
+    *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics", "nic_aliases"),
     *("context_format", "context_device", "inject_via", "save_as", "disk_snapshots", "inject", "owner"),
 )
+# What the template says is replaced by what the item says.
+_OVERRIDES = {
+    "cpu": "CPU",
+    "vcpu": "VCPU",
+    "memory": "MEMORY",
+    "disks": "DISK",
+    "nics": "NIC",
+    "nic_aliases": "NIC_ALIAS",
+}
 _REMOVAL = {"absent": ("name", "state", "count", "hard", "shutdown_timeout", "save_as", "renamed_from")}
 
 
@@ -122,7 +131,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
 
 def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
     overrides: dict[str, Any] = {}
-    for key, attribute in (("cpu", "CPU"), ("vcpu", "VCPU"), ("memory", "MEMORY"), ("disks", "DISK"), ("nics", "NIC")):
+    for key, attribute in _OVERRIDES.items():
         if item.get(key) is not None:
             overrides[attribute] = item[key]
             if item[key] == []:

@@ -108,6 +108,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "ip": first.get("ip") or first.get("ip6") or "",
         "mac": first.get("mac", ""),
         "nics": [dict(nic) for nic in record.nics],
+        "nic_aliases": [dict(alias) for alias in record.nic_aliases],
         "disks": [dict(disk) for disk in record.disks],
         "graphics": dict(record.graphics),
         "directory": directory,
@@ -169,6 +170,8 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
         return None
     shown = {key: getattr(record, key) for key in _SHOWN}
     shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
+    if record.nic_aliases:
+        shown["nic_aliases"] = [{key: each[key] for key in ("parent", "network", "ip")} for each in record.nic_aliases]
     shown["disks"] = [{key: disk[key] for key in ("disk_id", "image", "target", "size")} for disk in record.disks]
     return shown
 

@@ -17,6 +17,7 @@ from ....model import context_firewall, security_group
 from ....model.flags import flag
 from ....model.guard import Guard, GuardRule
 from ....model.network import FILTERS, Network, filters_on_node
+from ....model.nic import addresses_by_nic
 from ....model.plain import from_plain
 from ....model.security_group import GroupRule
 from ..store import Store
@@ -45,10 +46,13 @@ def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, lis
             continue
         body = json.loads(row["body"])
         firewall = context_firewall.of_body(body)
+        further = addresses_by_nic(body.get("aliases") or ())
         for nic in body.get("nics") or ():
             if nic.get("network_id", -1) not in guarded:
                 continue
-            guard = replace(_guard(row["id"], networks[nic["network_id"]], nic, groups), firewall=firewall)
+            guard = _guard(row["id"], networks[nic["network_id"]], nic, groups)
+            addresses = (*guard.addresses, *further.get(nic["nic_id"], ()))
+            guard = replace(guard, addresses=addresses, firewall=firewall)
             if guard.filters:
                 found.setdefault(row["host"], []).append(guard)
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Optional
 
@@ -33,7 +34,7 @@ from ....model.logical_network import (
 )
 from ....model.network import Network
 from ....model.network_drivers import OVN
-from ....model.nic import interface_id
+from ....model.nic import addresses_by_nic, interface_id
 from ....model.numbers import whole
 from ....model.plain import from_plain
 from ....model.router import FloatingIp
@@ -153,6 +154,8 @@ def _ports(
             continue
         body = json.loads(row["body"])
         firewall = context_firewall.of_body(body)
+        # One in another network would have nothing to carry its frames, and is refused.
+        further = addresses_by_nic(each for each in body.get("aliases") or () if each["nic_id"] in nics)
         for nic in body.get("nics") or ():
             network = networks.get(nic.get("network_id", -1))
             if network is None or nic["nic_id"] not in nics:
@@ -160,6 +163,7 @@ def _ports(
             texts = [each.get(security_group.ATTRIBUTE, "") for each in (network.attributes, nic.get("options") or {})]
             held = groups.of(texts, firewall)
             port = _port(network, row["name"], interface_id(row["uuid"], nic["nic_id"]), nic, held)
+            port = replace(port, further=further.get(nic["nic_id"], ()))
             ports.append(port)
             by_machine.setdefault(row["name"], {}).setdefault(nic["network_id"], port.uuid)
     return ports, by_machine

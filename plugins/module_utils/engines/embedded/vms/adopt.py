@@ -68,7 +68,7 @@ class Adoption:
         self.rows.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
         # What was held for it as long as the catalog did not know it is what it leases.
         self.networks.held_leases.release_given_up(vm_id)
-        nics = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
+        leased = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
         port = self.ports.adopt(asked, vm_id, host, demands, found.port)
         images = references.images_of(request.name, request.template, demands)
         self.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
@@ -79,7 +79,8 @@ class Adoption:
             host.hypervisor,
             request.template,
             images,
-            nics,
+            leased.nics,
+            leased.aliases,
             port,
             request.owner,
         )

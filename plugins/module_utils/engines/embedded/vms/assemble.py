@@ -15,11 +15,12 @@ from ....errors import InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, security_group
 from ....model.disk import Disk
 from ....model.image import Image
+from ....model.instantiate import aliases
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
-from ....model.nic import Nic
+from ....model.nic import Alias, Nic
 from ....model.owner import Owner
 from ....model.states import ImageType
 from ....model.template import Template
@@ -44,6 +45,7 @@ class Blueprint:
     template: Template
     images: Mapping[int, Image]
     nics: Sequence[Nic]
+    aliases: Sequence[Alias]
     port: int | None
     owner: Owner
     fetched: Mapping[str, str] | None = None
@@ -68,6 +70,7 @@ class Assembler:
             hypervisor=blueprint.hypervisor,
             images=blueprint.images,
             nics=blueprint.nics,
+            aliases=blueprint.aliases,
             vnc_port=blueprint.port,
             kept=blueprint.kept,
         )
@@ -76,6 +79,7 @@ class Assembler:
         filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
         warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
         self._refuse_unknown_groups(vm, filtered)
+        _refuse_weaker(vm, references)
         vm = consoles.closed(vm, blueprint.graphics)
         if blueprint.fetched is None:
             vm = replace(vm, disks=self._with_sources(vm))
@@ -146,6 +150,21 @@ class Assembler:
             for file in files_of(vm_of(row), disks=True)
             if file.sha256
         }
+
+
+def _refuse_weaker(vm: Vm, references: References) -> None:
+    """Raise InvalidValue for an alias whose network is filtered otherwise than that of its NIC."""
+    nics = {nic.nic_id: nic for nic in vm.nics}
+    for alias in vm.aliases:
+        own, parents = alias.network_id, nics[alias.parent_id].network_id
+        if own is None or parents is None or own == parents:
+            continue
+        networks = [references.network(f"network {number}", number) for number in (own, parents)]
+        try:
+            aliases.refuse_weaker(alias, *networks)
+        except InvalidValue as error:
+            error.asked = f"VM {vm.name}: {error.asked}"
+            raise
 
 
 def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:

@@ -1,21 +1,21 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks and NICs that come to a machine that is there, or go: whose each is, by the ids that they keep."""
+"""Disks, NICs and aliases that come to a machine that is there, or go: whose each is, by the ids that they keep."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Optional
 
 from ....dataclass import dataclass
 from ....model import device_matching
 from ....model.changes import paired
-from ....model.device_matching import DISK, NIC
+from ....model.device_matching import ALIAS, DISK, NIC, Pairing
 from ....model.instantiate.build import Kept
-from ....model.nic import Nic
+from ....model.nic import Alias, Nic
 from ....model.plain import to_plain
 from ....model.template import Template
 from ....model.vm import Vm
@@ -26,17 +26,26 @@ _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 
 
 @dataclass(frozen=True)
+class Interfaces:
+    """What becomes of the NICs of a machine, and of their aliases. nics, aliases: by number in the template, those that
+    stay; new_nics, new_aliases: of the others, the id. gone: ids of those that go, of both kinds."""
+
+    nics: Mapping[int, Nic]
+    new_nics: Mapping[int, int]
+    aliases: Mapping[int, Alias] = field(default_factory=dict)
+    new_aliases: Mapping[int, int] = field(default_factory=dict)
+    gone: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Devices:
     """What becomes of the disks and NICs of a machine. kept: disks and context that stay. new_disks: of those that
-    come, the id by number of DISK. nics: by number of NIC, those that stay; new_nics: of the others, the id.
-    gone_disks, gone_nics: ids. grown: by id of disks that stay, the MB that they are to have."""
+    come, the id by number of DISK. gone_disks: ids. grown: by id of disks that stay, the MB that they are to have."""
 
     kept: Kept
     new_disks: Mapping[int, int]
-    nics: Mapping[int, Nic]
-    new_nics: Mapping[int, int]
+    interfaces: Interfaces
     gone_disks: tuple[int, ...]
-    gone_nics: tuple[int, ...]
     grown: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -44,44 +53,55 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
     """What becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk: an id
     that no disk of the machine, and no file that it uses, ever had."""
     has = has_of(to_plain(vm))
-    disks, nics = (paired(name, old, new, has) for name in (DISK, NIC))
+    disks, nics, aliases = (paired(name, old, new, has) for name in (DISK, NIC, ALIAS))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
     coming_disks = [number for number, index in enumerate(disks.stays) if index is None]
-    coming_nics = [number for number, index in enumerate(nics.stays) if index is None]
-    first = max([vm.next_nic, *(nic.nic_id + 1 for nic in vm.nics)], default=0)
+    first = max([vm.next_nic, *(each.nic_id + 1 for each in vm.leased)], default=0)
     return Devices(
         kept=Kept(kept, vm.context, next_disk, disks.moved),
         new_disks={number: next_disk + place for place, number in enumerate(coming_disks)},
-        nics={number: vm.nics[index] for number, index in enumerate(nics.stays) if index is not None},
-        new_nics={number: first + place for place, number in enumerate(coming_nics)},
+        interfaces=_interfaces(vm, nics, aliases, itertools.count(first)),
         gone_disks=tuple(vm.disks[index].disk_id for index in disks.gone),
-        gone_nics=tuple(vm.nics[index].nic_id for index in nics.gone),
         grown={disk.disk_id: disks.grown[n] for n, disk in enumerate(kept) if disk is not None and n in disks.grown},
     )
 
 
 def nics_anew(
-    vm: Vm, old: Template, new: Template, networks: Sequence[int]
-) -> tuple[dict[int, Nic], dict[int, int], tuple[int, ...]]:
-    """What becomes of the NICs of a machine that is made anew: by number of NIC, those that it keeps; of the others,
-    the id; ids of those that go. networks: ids of those that its new NICs are of. As nothing is left of its domain,
-    what goes leaves its id to what comes."""
-    had = [nic.network_id for nic in vm.nics]
-    pairing = paired(NIC, _by_ids(old, had), _by_ids(new, networks), has_of(to_plain(vm)))
-    there = {number: vm.nics[index] for number, index in enumerate(pairing.stays) if index is not None}
-    used = {nic.nic_id for nic in there.values()}
-    free = (nic_id for nic_id in itertools.count() if nic_id not in used)
-    coming = {number: next(free) for number, index in enumerate(pairing.stays) if index is None}
-    return there, coming, tuple(vm.nics[index].nic_id for index in pairing.gone)
+    vm: Vm, old: Template, new: Template, networks: Sequence[int], of_aliases: Sequence[int] = ()
+) -> Interfaces:
+    """What becomes of the NICs of a machine that is made anew. networks: ids of those that its new NICs are of;
+    of_aliases: of its new aliases. As nothing is left of its domain, what goes leaves its id to what comes."""
+    has = has_of(to_plain(vm))
+    nics, aliases = (
+        paired(name, _by_ids(old, name, [each.network_id for each in had]), _by_ids(new, name, ids), has)
+        for name, had, ids in ((NIC, vm.nics, networks), (ALIAS, vm.aliases, of_aliases))
+    )
+    used = {vm.nics[index].nic_id for index in nics.stays if index is not None}
+    used |= {vm.aliases[index].nic_id for index in aliases.stays if index is not None}
+    return _interfaces(vm, nics, aliases, (nic_id for nic_id in itertools.count() if nic_id not in used))
 
 
-def _by_ids(template: Template, networks: Sequence[Optional[int]]) -> Template:
+def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) -> Interfaces:
+    """free: ids for those that come, NICs first."""
+    return Interfaces(
+        nics={number: vm.nics[index] for number, index in enumerate(nics.stays) if index is not None},
+        new_nics={number: next(free) for number, index in enumerate(nics.stays) if index is None},
+        aliases={number: vm.aliases[index] for number, index in enumerate(aliases.stays) if index is not None},
+        new_aliases={number: next(free) for number, index in enumerate(aliases.stays) if index is None},
+        gone=(
+            *(vm.nics[index].nic_id for index in nics.gone),
+            *(vm.aliases[index].nic_id for index in aliases.gone),
+        ),
+    )
+
+
+def _by_ids(template: Template, name: str, networks: Sequence[Optional[int]]) -> Template:
     """With networks named by their ids alone: these may be called otherwise by now."""
     vectors = [
         {**{key: text for key, text in vector.items() if key not in _NETWORK}, "NETWORK_ID": str(network_id)}
-        for vector, network_id in zip(template.vectors("NIC"), networks)
+        for vector, network_id in zip(template.vectors(name), networks)
     ]
-    return template.with_vectors("NIC", vectors)
+    return template.with_vectors(name, vectors)
 
 
 def next_disk(store: Store, vm: Vm) -> int:
@@ -93,4 +113,4 @@ def next_disk(store: Store, vm: Vm) -> int:
 
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.Has, ...]]:
     """What a machine has, by the catalog's plain form of it."""
-    return device_matching.has_of(body.get("disks", ()), body.get("nics", ()))
+    return device_matching.has_of(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))

@@ -63,7 +63,8 @@ class GivenUps:
             # It was powered off by our own hand, and nothing starts it again.
             return
         self._note(vm.vm_id, host)
-        nics = json.loads(row["body"] or "{}").get("nics", ())
+        body = json.loads(row["body"] or "{}")
+        nics = (*body.get("nics", ()), *body.get("aliases", ()))
         doubles = []
         for nic in nics:
             other = self.networks.held_leases.hold(vm.vm_id, nic)

@@ -72,7 +72,7 @@ class Instantiation:
         placed = self._placed(requests, hosts, references)
         identities = self._identities(placed)
         self.rows.insert([self._row(each, identities[each.vm_id], references, now) for each in placed])
-        nics = self.nics.lease([(each.vm_id, each.request.name, each.demands, None) for each in placed], references)
+        leased = self.nics.lease([(each.vm_id, each.request.name, each.demands, None) for each in placed], references)
         ports = self.ports.choose([(each.vm_id, each.request.name, each.demands, each.host) for each in placed])
         warnings = {}
         for each in placed:
@@ -86,7 +86,8 @@ class Instantiation:
                 each.host.hypervisor,
                 request.template,
                 images,
-                nics[each.vm_id],
+                leased[each.vm_id].nics,
+                leased[each.vm_id].aliases,
                 ports.get(each.vm_id),
                 request.owner,
             )
@@ -112,6 +113,7 @@ class Instantiation:
             hypervisor = request.template.get("HYPERVISOR").lower()
             wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
             networks = references.networks_of(request.name, demands)
+            networks += references.networks_of_aliases(request.name, demands)
             host = scheduler.place(
                 request.name,
                 demands.cpu,

@@ -61,13 +61,19 @@ class Recreation:
         let_go = None if away or unopened else self.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
         self.images.uses.release(vm_id, written=True, back=self.disk_hosts.back(row), stay=stay, disks=let_go)
         self.images.uses.acquire_all(vm_id, row["name"], images)
-        there, coming, gone = nics_anew(old, request_of(row), template, references.network_ids(row["name"], demands))
-        self.networks.held_leases.let_go(vm_id, gone)
+        interfaces = nics_anew(
+            old,
+            request_of(row),
+            template,
+            list(map(id_of, references.networks_of(row["name"], demands))),
+            list(map(id_of, references.networks_of_aliases(row["name"], demands))),
+        )
+        self.networks.held_leases.let_go(vm_id, interfaces.gone)
         # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its
         # part of the list earlier. The machine itself may get one of these addresses again.
         held = self.networks.held_leases.held_by(vm_id)
         self.networks.held_leases.release_kept(vm_id)
-        nics = self.nics.with_new(row, demands, there, coming, references)
+        leased = self.nics.with_new(row, demands, interfaces, references)
         self.networks.held_leases.keep(vm_id, held)
         self.ports.hold(vm_id)
         port = self.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
@@ -78,7 +84,8 @@ class Recreation:
             host.hypervisor,
             template,
             images,
-            nics,
+            leased.nics,
+            leased.aliases,
             port,
             owner or old.owner,
             graphics=old.graphics,

@@ -117,8 +117,9 @@ class References:
         where = f"VM {name}, NIC"
         return [self.network(f"{where} {index}", demand.network) for index, demand in enumerate(demands.nics)]
 
-    def network_ids(self, name: str, demands: Demands) -> list[int]:
-        return [id_of(network) for network in self.networks_of(name, demands)]
+    def networks_of_aliases(self, name: str, demands: Demands) -> list[Network]:
+        where = f"VM {name}, NIC_ALIAS"
+        return [self.network(f"{where} {i}", demand.address.network) for i, demand in enumerate(demands.aliases)]
 
     def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
         return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)

@@ -37,10 +37,16 @@ class Transitions:
         self.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
 
     def drop_former(self, vm_id: int) -> None:
-        """Forget the name that the guest had before a change of its context: it was started with the new one, or is
-        off."""
-        row = self.rows.store.row('SELECT body FROM vms WHERE id = ? AND body NOT LIKE \'%"former":""%\'', vm_id)
+        """Forget the name that the guest had before a change of its context, and which aliases it was not started with:
+        it was started with the new ones, or is off."""
+        row = self.rows.store.row(
+            'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')',
+            vm_id,
+        )
         body = json.loads(row["body"]) if row is not None else {}
-        if body.get("former"):
+        late = [alias for alias in body.get("aliases", ()) if alias.get("late")]
+        if body.get("former") or late:
             body["former"] = ""
+            for alias in late:
+                alias["late"] = False
             self.rows.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(body), vm_id))

@@ -18,6 +18,7 @@ from ....model.disk import Disk
 from ....model.instantiate.build import Kept
 from ....model.instantiate.demands import Demands
 from ....model.names import check_name
+from ....model.nic import Alias
 from ....model.orders import DONE, with_devices
 from ....model.owner import Owner
 from ....model.plain import to_plain
@@ -80,8 +81,8 @@ class Updates:
         gives = self.capacity.repromise(row, host, demands)
         came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
         self.images.uses.acquire_all(vm_id, row["name"], came)
-        self.networks.held_leases.let_go(vm_id, devices.gone_nics)
-        nics = self.nics.with_new(row, demands, devices.nics, devices.new_nics, references)
+        self.networks.held_leases.let_go(vm_id, devices.interfaces.gone)
+        leased = self.nics.with_new(row, demands, devices.interfaces, references)
         blueprint = Blueprint(
             vm_id,
             row["uuid"],
@@ -89,7 +90,8 @@ class Updates:
             host.hypervisor,
             template,
             images,
-            nics,
+            leased.nics,
+            leased.aliases,
             port,
             owner or vm.owner,
             {} if any(change.attribute == "CONTEXT" for change in changes) else fetched_by(vm),
@@ -98,7 +100,8 @@ class Updates:
         )
         body, warnings = self.assembler.assemble(blueprint, references)
         body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
-        body = replace(body, former=_former(vm, body, self.tasks.found_state(row)))
+        state = self.tasks.found_state(row)
+        body = replace(body, former=_former(vm, body, state), aliases=_late(vm, body, state))
         self.rows.write_request(
             body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
         )
@@ -107,10 +110,10 @@ class Updates:
         refitted = any(change.attribute in DEVICES for change in acting)
         left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
         if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
-            state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
+            lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
             action = "rename" if renamed else "updateconf"
             self.decisions.decide(
-                row, state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives
+                row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives
             )
         return replace(self.view.one(vm_id), warnings=warnings)
 
@@ -139,6 +142,17 @@ def _former(old: Vm, new: Vm, state: str) -> str:
         return ""
     called = old.former or hostname_of(old.context.variables)
     return "" if called == hostname_of(new.context.variables) else called
+
+
+def _late(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
+    """The aliases, with those marked that the guest was not started with. state: in which the machine was found."""
+    if state not in WITH_MEMORY or new.context is None:
+        return new.aliases
+    places = {alias.nic_id: (alias.parent_id, alias.external) for alias in old.aliases}
+    return tuple(
+        alias if places.get(alias.nic_id) == (alias.parent_id, alias.external) else replace(alias, late=True)
+        for alias in new.aliases
+    )
 
 
 def _of_images_had(demands: Demands, kept: Kept) -> Demands:

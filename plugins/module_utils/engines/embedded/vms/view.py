@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ....dataclass import dataclass
+from ....model.flags import TRUE
 from ....model.host import Host
 from ....model.owner import Owner
 from ....model.plain import from_plain
@@ -74,7 +75,7 @@ def outdated_by(body: Mapping[str, Any], references: References) -> bool:
     return any(
         nic["network_id"] is not None
         and dict(references.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
-        for nic in body.get("nics", ())
+        for nic in (*body.get("nics", ()), *body.get("aliases", ()))
     )
 
 
@@ -83,10 +84,11 @@ def hostname_of(given: Mapping[str, str]) -> str:
     return given.get("SET_HOSTNAME") or given.get("HOSTNAME") or ""
 
 
-def addresses_of(variables: Mapping[str, str]) -> list[str]:
-    """The addresses that a context gives to the guest's interfaces. Those that come by DHCP and the like are not among
-    them."""
-    found = []
+def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """The addresses that a context gives to the guest's interfaces, those of aliases last. Those that come by DHCP and
+    the like are not among them, nor are aliases that the guest was not started with."""
+    found, further = [], []
+    late = {f"ETH{alias['parent_id']}_ALIAS{alias['alias_id']}" for alias in aliases if alias.get("late")}
     for name in sorted(variables):
         nic = re.match(r"(ETH\d+)_(IP6?|IP6_ULA)$", name)
         if nic and variables[name]:
@@ -96,7 +98,30 @@ def addresses_of(variables: Mapping[str, str]) -> list[str]:
                 method = variables.get(f"{nic[1]}_IP6_METHOD", "") or method
             if method.strip().lower() in ("", "static"):
                 found.append(variables[name])
-    return found
+        alias = re.match(r"(ETH\d+_ALIAS\d+)_(IP6?|IP6_ULA)$", name)
+        # The network translates the address of an external one.
+        if (
+            alias
+            and alias[1] not in late
+            and variables[name]
+            and variables.get(f"{alias[1]}_EXTERNAL", "").upper() not in TRUE
+        ):
+            further.append(variables[name])
+    return found + further
+
+
+def _aliases_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As OpenNebula's NIC_ALIAS shows them: by PARENT's name, and the number below it."""
+    names = {nic["nic_id"]: (nic.get("options") or {}).get("NAME") or f"NIC{nic['nic_id']}" for nic in body["nics"]}
+    shown = ("nic_id", "alias_id", "parent_id", "network", "mac", "ip", "ip6", "ip6_ula", "external", "late")
+    return [
+        {
+            "name": alias["options"].get("NAME") or f"NIC{alias['parent_id']}_ALIAS{alias['alias_id']}",
+            "parent": names.get(alias["parent_id"], ""),
+            **{key: alias[key] for key in shown},
+        }
+        for alias in body["aliases"]
+    ]
 
 
 def record_of(
@@ -131,11 +156,12 @@ def record_of(
         etime=row["etime"],
         hostname=hostname_of(given),
         former=body.get("former", ""),
-        addresses=addresses_of(given) if context else None,
+        addresses=addresses_of(given, body.get("aliases", ())) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}
             for nic in body.get("nics", ())
         ],
+        nic_aliases=_aliases_of(body) if body.get("aliases") else (),
         disks=[
             {
                 **{

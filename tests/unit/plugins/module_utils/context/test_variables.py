@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -439,3 +439,25 @@ def test_one_name_from_two_places_is_refused():
     init = Image(6, "init.sh", ImageType.CONTEXT, source="/datastores/2/06init")
     with pytest.raises(InvalidValue, match=r"image 'init\.sh': '/srv/init\.sh' has the same"):
         built({"FILES_DS": '$FILE[IMAGE="init.sh"]', "FILES": "/srv/init.sh"}, images=[init])
+
+
+def test_aliases_are_told_below_their_nic():
+    more = Alias(
+        2, 0, "net-a", "br-a", "02:00:0a:01:00:0b", "10.1.0.11", parent_id=0, alias_id=1, network_values=NET_A,
+        options={"GATEWAY": "10.1.0.9", "NAME": "more"},
+    )  # fmt: skip
+    far = replace(more, nic_id=3, parent_id=1, alias_id=0, external=True, options={"EXTERNAL": "true"})
+    context, warnings = built(
+        {"NETWORK": "YES", "MORE": "$NIC_ALIAS[IP, PARENT_ID=1]"}, nics=[nic(), nic(1)], aliases=[more, far]
+    )
+    found = context.variables
+    assert warnings == [] and found["MORE"] == "10.1.0.11"
+    assert {name: found[f"ETH0_ALIAS1_{name}"] for name in ("IP", "MAC", "MASK", "GATEWAY", "EXTERNAL", "IP6")} == {
+        "IP": "10.1.0.11", "MAC": "02:00:0a:01:00:0b", "MASK": "255.255.0.0", "GATEWAY": "10.1.0.9", "EXTERNAL": "",
+        "IP6": "",
+    }  # fmt: skip
+    assert (found["ETH1_ALIAS0_EXTERNAL"], found["ETH0_IP"]) == ("YES", "10.1.0.10")
+    assert {name for name in found if name.startswith("ETH0_ALIAS1_")} == {
+        f"ETH0_ALIAS1_{name}" for name, _attributes in variables.NETWORK_VARIABLES
+    }
+    assert not any(name.startswith("ETH") for name in built({}, nics=[nic()], aliases=[more])[0].variables)

@@ -47,6 +47,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template imp
 ROOT = "DISK = [ IMAGE = os, DEV_PREFIX = vd {} ]"
 VOLATILE = "DISK = [ IMAGE = os ]\nDISK = [ TYPE = fs, SIZE = 8 {} ]"
 NIC = "NIC = [ NETWORK = six {} ]"
+ALIAS = "NIC_ALIAS = [ NETWORK = six {} ]"
+NICS = "NIC = [ NETWORK = six ]\nNIC = [ NETWORK = six {} ]\n"
+FOUR = "NIC = [ NETWORK = other ]\nNIC_ALIAS = [ NETWORK = other {} ]"
 FILTERED = "NIC = [ NETWORK = filtered {} ]"
 SWITCHED = "NIC = [ NETWORK = switched {} ]"
 KERNEL = 'OS = [ KERNEL = "/kernel" {} ]'
@@ -97,6 +100,17 @@ CASES: dict[str, tuple[str, str]] = {
     "NIC/OUTBOUND_PEAK_KB": (NIC.replace(" {}", ", OUTBOUND_AVG_BW = 5 {}"), "7"),
     **{f"NIC/{key}": (NIC, "10.66.0.7") for key in ("GATEWAY", "NETWORK_ADDRESS", "NETWORK_MASK", "VROUTER_IP")},
     **{f"NIC/{key}": (NIC, "2001:db8::7") for key in ("GATEWAY6", "IP6_GATEWAY", "VROUTER_IP6")},
+    "NIC/NAME": (NICS + "NIC_ALIAS = [ NETWORK = six, PARENT = front ]", "front"),
+    "NIC_ALIAS/NETWORK": ("NIC_ALIAS = [ {} ]", "six"),
+    "NIC_ALIAS/NETWORK_ID": ("NIC_ALIAS = [ {} ]", "0"),
+    "NIC_ALIAS/PARENT": (NICS.replace(" {}", "") + ALIAS, "NIC1"),
+    "NIC_ALIAS/NAME": (ALIAS, "NIC0"),
+    "NIC_ALIAS/EXTERNAL": (ALIAS, "YES"),
+    "NIC_ALIAS/IP": (ALIAS, "10.66.0.12"),
+    "NIC_ALIAS/IP6": (ALIAS, "2001:db8::aff:fe42:c"),
+    "NIC_ALIAS/IP6_GLOBAL": (FOUR, "2001:db8::7"),
+    "NIC_ALIAS/IP6_ULA": (FOUR, "fd00::7"),
+    "NIC_ALIAS/MAC": (ALIAS, "02:00:0a:42:00:0c"),
     "OS/ARCH": ("OS = [ {} ]", "i686"),
     "OS/MACHINE": ("OS = [ {} ]", "pc"),
     "OS/BOOT": ("OS = [ {} ]", "disk0"),
@@ -160,7 +174,7 @@ ON_XEN: dict[str, tuple[str, str]] = {
     "RAW/TYPE": ("RAW = [ DATA = \"on_crash = 'destroy'\" {} ]", "xen"),
     "RAW/DATA": ("RAW = [ TYPE = xen {} ]", "on_crash = 'destroy'"),
 }
-BARE = {"DISK": ROOT, "NIC": NIC}
+BARE = {"DISK": ROOT, "NIC": NIC, "NIC_ALIAS": ALIAS}
 # What a vector that is named as such, with whatever it holds, is tried with.
 WITHIN = {"NIC_DEFAULT": "MODEL", "TPM": "MODEL"}
 # With what yes is said where that is not YES.
@@ -168,6 +182,8 @@ YES = {
     "OS/BOOTLOADER": "pygrub", "NIC/SCRIPT": "/bin/true", "TPM": "tpm-tis", "TPM/MODEL": "tpm-tis",
     "TPM/VERSION": "2.0", "MEMORY_ENCRYPTION": "SEV", "MEMORY_ENCRYPTION/TYPE": "SEV", "NIC_DEFAULT/NETWORK": "six",
     "NIC_DEFAULT/NETWORK_ID": "0", "NIC_DEFAULT/NETWORK_UID": "7", "NIC_DEFAULT/NETWORK_UNAME": "ann",
+    "NIC_ALIAS/SECURITY_GROUPS": "100", "NIC_ALIAS/FILTER": "clean-traffic", "NIC_ALIAS/FILTER_IP_SPOOFING": "YES",
+    "NIC_ALIAS/FILTER_MAC_SPOOFING": "YES",
 }  # fmt: skip
 # Values that are none are refused, whatever they do.
 TAKEN = {

@@ -30,6 +30,11 @@ def test_machines_are_held_to_their_addresses_unless_it_is_off():
     assert (port.filter_mac, port.filter_ip, port.security_groups) == (True, True, ())
 
 
+def test_a_port_has_the_addresses_of_its_aliases_last():
+    port = LogicalPort("u", "n", "m", ("10.0.0.5",), ("fd00::5",), further=("10.0.0.7",))
+    assert port.addresses == ("10.0.0.5", "fd00::5", "10.0.0.7")
+
+
 def test_a_rule_lets_everything_through_that_it_does_not_narrow():
     assert Rule("inbound") == Rule("inbound", "ALL", (), "", 1, "", None)
 

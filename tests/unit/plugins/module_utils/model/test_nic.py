@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from carried import carried, unset
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic, addresses_by_nic
 
 NIC = Nic(
     nic_id=0,
@@ -41,3 +41,36 @@ def test_a_nic_without_a_lease_is_carried_too() -> None:
 def test_two_nics_do_not_share_what_they_set() -> None:
     first, second = Nic(0, 0, "lan", "br0", ""), Nic(1, 0, "lan", "br0", "")
     assert first.options is not second.options and first.network_values is not second.network_values
+
+
+ALIAS = Alias(
+    nic_id=2,
+    network_id=0,
+    network="lan",
+    bridge="onebr0",
+    mac="02:00:c0:a8:46:97",
+    ip="192.168.70.151",
+    ip6="2001:db8::2",
+    ip6_ula="fd00::2",
+    parent_id=1,
+    alias_id=3,
+    external=True,
+    late=True,
+    ar_id=0,
+    options={"NAME": "more"},
+    network_values={"DNS": "10.0.0.2"},
+)
+
+
+def test_an_alias_is_carried_with_all_it_has() -> None:
+    assert unset(ALIAS) == set()
+    assert carried(ALIAS) == ALIAS
+
+
+def test_the_addresses_of_aliases_are_found_by_their_nic() -> None:
+    own = {"parent_id": 1, "ip": "10.0.0.5", "ip6": "", "ip6_ula": "fd00::5", "external": False}
+    external, other = {**own, "external": True}, {"parent_id": 0, "ip": "10.0.0.6"}
+    assert addresses_by_nic([own, external, {**own, "ip": "10.0.0.7"}, other]) == {
+        1: ("10.0.0.5", "fd00::5", "10.0.0.7", "fd00::5"),
+        0: ("10.0.0.6",),
+    }

@@ -13,7 +13,7 @@ from carried import carried, unset
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Tpm, Vm
@@ -32,6 +32,7 @@ VM = Vm(
     os=OS,
     disks=(Disk(0, "vda", image_id=0), Disk(1, "vdb", "SWAP")),
     nics=(Nic(0, 0, "lan", "br0", "02:00:0a:00:00:05"),),
+    aliases=(Alias(1, 0, "lan", "br0", "02:00:0a:00:00:06"),),
     context=Context(2, "sda", variables={"PASSWORD": "hunter3"}),
     graphics=GRAPHICS,
     former="old",
@@ -45,7 +46,7 @@ VM = Vm(
     attributes={"TEAM": "a"},
     owner=Owner("ann", "104", "users", "1", {"KEY": "hunter4"}),
     next_disk=3,
-    next_nic=1,
+    next_nic=2,
 )
 
 

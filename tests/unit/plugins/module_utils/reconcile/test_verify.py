@@ -104,6 +104,22 @@ def test_the_addresses_that_a_guest_is_told_of_are_asked_for() -> None:
     )
 
 
+def test_the_addresses_of_aliases_are_asked_for_where_their_nic_is() -> None:
+    further = [
+        {"parent_id": 0, "mac": "02:00:0a:42:00:0b", "ip": "10.66.0.11", "ip6": "", "ip6_ula": ""},
+        # Neither is the guest told of it, nor is there such a NIC.
+        {"parent_id": 0, "ip": "10.66.0.12"},
+        {"parent_id": 7, "ip": "10.66.0.11"},
+        5,
+    ]
+    item = dict(RECORD, addresses=["10.66.0.10", "10.66.0.11"], nics=[NIC], nic_aliases=further)
+    assert whole(item).targets == (
+        Target(0, "onebr0", "02:00:0a:42:00:0a", ip_address("10.66.0.10")),
+        Target(0, "onebr0", "02:00:0a:42:00:0a", ip_address("10.66.0.11")),
+    )
+    assert len(whole(dict(item, nic_aliases="x")).targets) == 1
+
+
 @pytest.mark.parametrize(
     "nics", [None, 5, ["x"], [{}], [dict(NIC, bridge="")], [dict(NIC, mac="")], [dict(NIC, ip="x")]]
 )

@@ -104,6 +104,9 @@ BAD = {
     "an address of the other IP": (with_nic(addresses6=("10.0.0.11",)), InvalidValue, "it is one of IPv4"),
     "no host name": (with_nic(hostname='a"b'), InvalidValue, "NIC nic111: host name"),
     "an address outside": (with_nic(addresses4=("10.0.7.1",)), InvalidValue, "the CIDR of network blue"),
+    "no address of an alias": (with_nic(further=("10.0.0.300",)), InvalidValue, "NIC nic111: address"),
+    "an alias outside": (with_nic(further=("10.0.7.1",)), InvalidValue, "the CIDR of network blue"),
+    "another's address for an alias": (with_nic(further=(address_of(TWO),)), Conflict, "has it"),
     "no such network": (with_nic(network=uuid(77)), NotFound, f"NIC nic111: network {uuid(77)}"),
     "no such group": (with_nic(security_groups=(uuid(77),)), NotFound, f"security group {uuid(77)}"),
     "a MAC address twice": (

@@ -63,6 +63,14 @@ def test_a_machine_is_held_to_its_addresses(given, addresses, security):
     assert (port["name"], port["addresses"], port["port_security"]) == (uuid(ONE), addresses, security)
 
 
+def test_addresses_of_aliases_are_the_ports_and_no_name_leads_to_them():
+    made = rows(nic(ONE, further=("10.0.0.77",)))
+    port = only(made, "Logical_Switch_Port")
+    assert port["addresses"] == port["port_security"] == {f"{ALL} 10.0.0.77"}
+    assert made.keys() == rows(nic(ONE)).keys()
+    assert only(made, "DNS") == only(rows(nic(ONE)), "DNS")
+
+
 def test_dhcp_tells_what_the_network_has():
     options = only(rows(), "DHCP_Options")
     assert options["cidr"] == "10.0.0.0/24"

@@ -115,6 +115,19 @@ def test_groups_add_up_and_one_that_is_unknown_lets_nothing_through(catalog):
     assert catalog.engine.networks.guards()["node1"][2].rules == ()
 
 
+def test_aliases_are_let_through_their_nic_and_external_ones_are_not(catalog):
+    network, other = catalog.network(BOTH), catalog.network(BOTH)
+    catalog.machine(1, network, other)
+    (text,) = catalog.engine.store.rows("SELECT body FROM vms")[0]
+    more = {"nic_id": 2, "parent_id": 1, "ip": "10.67.0.9", "ip6": "2001:db8::9", "ip6_ula": "", "external": False}
+    body = {**json.loads(text), "aliases": [more, {**more, "nic_id": 3, "ip": "10.67.0.8", "external": True}]}
+    catalog.engine.store.db.execute("UPDATE vms SET body = ?", (json.dumps(body),))
+    assert [guard.addresses for guard in catalog.engine.networks.guards()["node1"]] == [
+        ("10.66.0.1",),
+        ("10.66.0.1", "10.67.0.9", "2001:db8::9"),
+    ]
+
+
 def test_rules_have_addresses_and_ports_without_overlaps(catalog):
     other = catalog.network({}, ip="10.77.0.250")
     six = catalog.network({}, type="IP4_6", ip="10.88.0.1", global_prefix="2001:db8::")

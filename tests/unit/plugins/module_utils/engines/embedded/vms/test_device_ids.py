@@ -57,7 +57,11 @@ def test_where_nothing_comes_or_goes_all_stays():
     vm = machine((0, 1), (0,), context=Context(2, "hdb"))
     devices = compare(vm, template("ab", "n"), template("ab", "n"), 3)
     assert (kept(devices), devices.new_disks, devices.gone_disks) == ([0, 1], {}, ())
-    assert (dict(devices.nics), devices.new_nics, devices.gone_nics) == ({0: vm.nics[0]}, {}, ())
+    assert (dict(devices.interfaces.nics), devices.interfaces.new_nics, devices.interfaces.gone) == (
+        {0: vm.nics[0]},
+        {},
+        (),
+    )
     assert (devices.kept.context, devices.kept.next_disk) == (vm.context, 3)
 
 
@@ -96,7 +100,7 @@ def test_disks_that_come_stay_and_go(old, new, stays, comes, goes):
 )
 def test_nics_that_come_stay_and_go(old, new, stays, comes, goes):
     devices = compare(machine(nics=range(len(old))), template(nics=old), template(nics=new), 0)
-    assert (list(devices.nics), devices.new_nics, devices.gone_nics) == (stays, comes, goes)
+    assert (list(devices.interfaces.nics), devices.interfaces.new_nics, devices.interfaces.gone) == (stays, comes, goes)
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------
@@ -106,12 +110,12 @@ def test_a_machine_keeps_the_ids_that_it_has_by_now():
     """Disk 1 and NIC 0 went before."""
     devices = compare(machine((0, 2), (1,)), template("ac", "m"), template("acd", "mo"), 5)
     assert (kept(devices), devices.new_disks) == ([0, 2, None], {2: 5})
-    assert ([nic.nic_id for nic in devices.nics.values()], devices.new_nics) == ([1], {1: 2})
+    assert ([nic.nic_id for nic in devices.interfaces.nics.values()], devices.interfaces.new_nics) == ([1], {1: 2})
 
 
 def test_the_id_of_a_nic_that_went_is_no_other_ones():
     devices = compare(machine(nics=(0,), next_nic=4), template(nics="n"), template(nics="nmo"), 0)
-    assert devices.new_nics == {1: 4, 2: 5}
+    assert devices.interfaces.new_nics == {1: 4, 2: 5}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), min_size=1, max_size=8))
@@ -125,18 +129,23 @@ def test_no_id_is_used_twice_however_often_they_come_and_go(steps):
         wanted = before.replace(letter, "") if letter in before else before[:place] + letter + before[place:]
         devices = compare(vm, template(before, before), template(wanted, wanted), next_disk)
         assert seen_disks.isdisjoint(devices.new_disks.values())
-        assert seen_nics.isdisjoint(devices.new_nics.values())
+        assert seen_nics.isdisjoint(devices.interfaces.new_nics.values())
         disks = [
             devices.new_disks[number] if disk is None else disk.disk_id
             for number, disk in enumerate(devices.kept.disks)
         ]
         nics = [
-            devices.nics[number].nic_id if number in devices.nics else devices.new_nics[number]
+            devices.interfaces.nics[number].nic_id
+            if number in devices.interfaces.nics
+            else devices.interfaces.new_nics[number]
             for number in range(len(wanted))
         ]
         assert len(set(disks)) == len(set(nics)) == len(disks) == len(wanted)
         assert {*disks, *devices.gone_disks} == {*(disk.disk_id for disk in vm.disks), *devices.new_disks.values()}
-        assert {*nics, *devices.gone_nics} == {*(nic.nic_id for nic in vm.nics), *devices.new_nics.values()}
+        assert {*nics, *devices.interfaces.gone} == {
+            *(nic.nic_id for nic in vm.nics),
+            *devices.interfaces.new_nics.values(),
+        }
         seen_disks.update(disks)
         seen_nics.update(nics)
         next_disk = max([next_disk, *(number + 1 for number in disks)])

@@ -71,6 +71,10 @@ def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told
             ["10.0.0.1"],
         ),
         ({"ETH0_GATEWAY": "10.0.0.254", "ETH0_VROUTER_IP": "10.0.0.9", "MY_ETH0_IP": "10.0.0.8"}, []),
+        # Of aliases, whatever becomes of the interface's own.
+        ({"ETH0_ALIAS0_IP": "10.0.0.7", "ETH0_IP": "10.0.0.5"}, ["10.0.0.5", "10.0.0.7"]),
+        ({"ETH0_ALIAS0_IP6": "fd00::7", "ETH0_METHOD": "dhcp", "ETH0_IP": "10.0.0.5"}, ["fd00::7"]),
+        ({"ETH0_ALIAS0_IP": "10.0.0.7", "ETH0_ALIAS0_EXTERNAL": "YES", "ETH0_ALIAS1_IP": ""}, []),
     ],
 )
 def testaddresses_of(variables: dict[str, str], told: list[str]) -> None:
