@@ -107,13 +107,15 @@ def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a host has as MACHINE: all that the catalog says but the context's names, and the names of networks
     and images as lists."""
     nics = [dict(nic) for nic in vm.get("nics") or ()]
+    aliases = [dict(alias) for alias in vm.get("nic_aliases") or ()]
     disks = [dict(disk) for disk in vm.get("disks") or ()]
     attributes = {name: value for name, value in (vm.get("attributes") or {}).items() if name != "CONTEXT"}
     return {
         **vm,
         "nics": nics,
+        "nic_aliases": aliases,
         "disks": disks,
-        "networks": _once(nic.get("network") for nic in nics),
+        "networks": _once(nic.get("network") for nic in (*nics, *aliases)),
         "images": _once(disk.get("image") for disk in disks),
         "labels": [*(vm.get("labels") or ())],
         "attributes": attributes,

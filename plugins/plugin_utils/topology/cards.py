@@ -105,6 +105,7 @@ def _row(machine: Machine, network: str) -> Row:
         if number and nic.first:
             lines.append((nic.first, True))
         lines += [(address, True) for address in nic.ip6]
+        lines += [(f"{address} alias", True) for address in nic.aliases]
         lines += [(f"{address} floating", True) for address in nic.floating]
     groups = _distinct(here)
     if groups:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .legible import legible, natural
@@ -52,7 +52,8 @@ class Network:
 
 @dataclass(frozen=True)
 class Nic:
-    """floating: addresses by which it is reached from outside. groups: its security groups."""
+    """floating: addresses by which it is reached from outside. groups: its security groups. aliases: its further
+    addresses."""
 
     network: str
     ip: str = ""
@@ -60,6 +61,7 @@ class Nic:
     mac: str = ""
     floating: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def first(self) -> str:
@@ -331,8 +333,17 @@ def _machine(item: Mapping[str, Any], names: _Names, floating: _ByPlace) -> Mach
         wanted=legible(item.get("wanted")),
         host=legible(item.get("host")),
         error=legible(item.get("error")),
-        nics=tuple(_nic(nic, name, names, floating) for nic in _items(item, "nics")),
+        nics=tuple(
+            replace(_nic(nic, name, names, floating), aliases=_aliases(item, nic)) for nic in _items(item, "nics")
+        ),
     )
+
+
+def _aliases(machine: Mapping[str, Any], nic: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that the guest has on the NIC."""
+    own = [alias for alias in _items(machine, "nic_aliases") if alias.get("parent_id") == nic.get("nic_id")]
+    texts = [legible(alias.get(key)) for alias in own if not alias.get("external") for key in ("ip", "ip6", "ip6_ula")]
+    return tuple(filter(None, texts))
 
 
 def _nic(item: Mapping[str, Any], machine: str, names: _Names, floating: _ByPlace) -> Nic:

@@ -85,7 +85,8 @@ def _facts(site: Site) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[s
 def _machine(machine: Machine) -> Iterator[tuple[str, ...]]:
     """A row for each NIC, and one for a machine without."""
     for nic in machine.nics or (Nic(""),):
-        addresses = [nic.ip, *nic.ip6, *(f"{address} floating" for address in nic.floating)]
+        addresses = [nic.ip, *nic.ip6, *(f"{address} alias" for address in nic.aliases)]
+        addresses += [f"{address} floating" for address in nic.floating]
         yield (
             *(machine.id, machine.name, machine.state, machine.wanted, machine.host, nic.network),
             *(", ".join(filter(None, addresses)), nic.mac, ", ".join(nic.groups), machine.error),

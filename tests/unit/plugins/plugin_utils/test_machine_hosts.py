@@ -59,6 +59,14 @@ def test_without_an_address(nics: list[dict[str, Any]]) -> None:
     assert "ansible_host" not in host.variables and "ansible_ssh_common_args" not in host.variables
 
 
+def test_networks_of_aliases_are_the_machines_too() -> None:
+    alias = {"network": "Storage", "ip": "10.0.9.2", "parent_id": 0}
+    (host,) = hosts({**vm("a", 0, "Public"), "nic_aliases": [alias]})
+    machine = host.variables["nebula_machine"]
+    assert (machine["networks"], machine["nic_aliases"]) == (["Public", "Storage"], [alias])
+    assert host.variables["ansible_host"] == "10.0.0.2"
+
+
 @pytest.mark.parametrize(
     ("name", "host"),
     [

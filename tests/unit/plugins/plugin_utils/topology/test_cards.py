@@ -58,6 +58,19 @@ def test_two_addresses_in_one_network_are_both_there_and_a_mac_stands_for_none()
     assert second.address == "02:00:00:00:00:09"
 
 
+def test_addresses_of_aliases_are_below_those_of_their_nic():
+    first, second = topologies.nic("x", "10.0.0.1"), topologies.nic("y", "10.0.0.2")
+    aliases = [
+        {"parent_id": 0, "ip": "10.0.0.7", "ip6": "fd00::7"},
+        {"parent_id": 0, "ip": "10.0.0.8", "external": True},
+        {"parent_id": 1, "ip": "10.0.0.9"},
+    ]
+    nics = [{**first, "nic_id": 0}, {**second, "nic_id": 1}]
+    machine = topologies.machine(0, "a", "RUNNING", "n", *nics, nic_aliases=aliases)
+    (row,) = cards.machine_rows(read({"vms": [machine]}).machines, "x")
+    assert [text for text, _mono in row.lines] == ["10.0.0.7 alias", "fd00::7 alias", "also in y"]
+
+
 def test_a_row_has_its_state_as_sign_and_word():
     site = read(topologies.three())
     (card,) = cards.by_node(site, site.by_network["Public"], "Public")

@@ -49,6 +49,13 @@ def test_every_nic_leg_and_rule_has_a_row():
     assert next(line for line in rows(found["Networks"]) if line[1] == "internet")[-1] == "external, DNS 9.9.9.9"
 
 
+def test_an_alias_is_among_the_addresses_of_its_nic():
+    nic = {**topologies.nic("x", "10.0.0.1"), "nic_id": 2}
+    given = topologies.machine(0, "a", "RUNNING", "n", nic, nic_aliases=[{"parent_id": 2, "ip": "10.0.0.7"}])
+    (line,) = [line for line in rows(drawn({"vms": [given]})["Machines"]) if "a" in line]
+    assert "10.0.0.1, 10.0.0.7 alias" in line
+
+
 def test_a_state_has_the_class_of_its_colour():
     cells = [cell for cell in drawn(topologies.three())["Machines"].iter("td") if "state" in cell.get("class", "")]
     assert [cell.get("class") for cell in cells] == ["state good short", "state good short", "state off short"]
