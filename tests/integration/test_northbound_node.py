@@ -17,6 +17,7 @@ from frames import (
     asks_for,
     datagram,
     discover,
+    mac,
     offer_of,
     packed,
     source_of,
@@ -25,6 +26,7 @@ from in_world import in_bare_world
 from ovn_central import Node, until
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import apply
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     CATALOG,
@@ -88,6 +90,29 @@ def udp(nic: int, receiver: int, mac: str = "", address: str = "", data: bytes =
     return datagram((mac or mac_of(nic), mac_of(receiver)), (address or address_of(nic), to), PORTS, data)
 
 
+def aliases_are_the_machines_too(database: Database, cables: Cables) -> None:
+    """With the MAC address of their NIC; DHCP gives what it gave."""
+    more = ("10.0.0.77", "2001:db8:1::77")
+    ports = [dataclasses.replace(port, further=more) if port.uuid == uuid(ONE) else port for port in desired.ports]
+    apply(database, CATALOG, dataclasses.replace(desired, ports=tuple(ports)))
+    database.settle(hosts=True)
+    for address in (address_of(ONE), *more):
+        assert cables.arrives(ONE, udp(ONE, FREE, address=address, data=b"by an alias"), FREE, b"by an alias")
+    assert not cables.arrives(ONE, udp(ONE, FREE, address="10.0.0.78", data=b"none of it"), FREE, b"none of it")
+    # Who asks by it is answered, and is found by it.
+    cables[ONE].send(arp_request(mac_of(ONE), more[0], address_of(TWO)))
+    cables[ONE].hear(lambda frame: frame[12:14] == b"\x08\x06" and frame[21] == 2 and frame[38:42] == packed(more[0]))
+    cables[FREE].send(arp_request(mac_of(FREE), address_of(FREE), more[0]))
+    reply = cables[FREE].hear(lambda frame: frame[12:14] == b"\x08\x06" and frame[21] == 2)
+    assert (reply[22:28], reply[28:32]) == (mac(mac_of(ONE)), packed(more[0]))
+    cables[ONE].send(discover(mac_of(ONE), 99))
+    offer = offer_of(cables[ONE].hear(offer_of))
+    assert offer is not None and offer["address"] == packed(address_of(ONE))
+    apply(database, CATALOG, desired)
+    database.settle(hosts=True)
+    assert not cables.arrives(ONE, udp(ONE, FREE, address=more[0], data=b"gone"), FREE, b"gone")
+
+
 @in_bare_world
 def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_leased() -> None:
     with (
@@ -141,6 +166,7 @@ def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_lea
             assert offer[12] == f"host{nic}".encode()
         cables[ONE].send(arp_request(mac_of(ONE), address_of(ONE), address_of(TWO)))
         cables[ONE].hear(lambda frame: frame[12:14] == b"\x08\x06" and frame[21] == 2)
+        aliases_are_the_machines_too(database, cables)
         cables.close()
         assert (node.complaints("controller"), ovn.complaints("northd")) == ([], []), node.complaints("controller")
 
