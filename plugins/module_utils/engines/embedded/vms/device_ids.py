@@ -53,6 +53,7 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
     """What becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk: an id
     that no disk of the machine, and no file that it uses, ever had."""
     has = has_of(to_plain(vm))
+    old = _as_made(vm, old)
     disks, nics, aliases = (paired(name, old, new, has) for name in (DISK, NIC, ALIAS))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
     coming_disks = [number for number, index in enumerate(disks.stays) if index is None]
@@ -72,6 +73,7 @@ def nics_anew(
     """What becomes of the NICs of a machine that is made anew. networks: ids of those that its new NICs are of;
     of_aliases: of its new aliases. As nothing is left of its domain, what goes leaves its id to what comes."""
     has = has_of(to_plain(vm))
+    old = _as_made(vm, old)
     nics, aliases = (
         paired(name, _by_ids(old, name, [each.network_id for each in had]), _by_ids(new, name, ids), has)
         for name, had, ids in ((NIC, vm.nics, networks), (ALIAS, vm.aliases, of_aliases))
@@ -79,6 +81,11 @@ def nics_anew(
     used = {vm.nics[index].nic_id for index in nics.stays if index is not None}
     used |= {vm.aliases[index].nic_id for index in aliases.stays if index is not None}
     return _interfaces(vm, nics, aliases, (nic_id for nic_id in itertools.count() if nic_id not in used))
+
+
+def _as_made(vm: Vm, template: Template) -> Template:
+    """Without the aliases of a machine that was made when nothing acted on them."""
+    return template if len(template.vectors(ALIAS)) == len(vm.aliases) else template.without(ALIAS)
 
 
 def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) -> Interfaces:

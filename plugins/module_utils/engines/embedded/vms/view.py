@@ -9,9 +9,11 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ....dataclass import dataclass
+from ....model.device_matching import ALIAS
 from ....model.flags import TRUE
 from ....model.host import Host
 from ....model.owner import Owner
@@ -61,7 +63,8 @@ class View:
     def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:
         body = json.loads(row["body"]) if row["body"] else {}
         outdated = row["state"] != VmState.DONE and outdated_by(body, references)
-        return record_of(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
+        record = record_of(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
+        return replace(record, outdated=True) if _lacks_aliases(record) else record
 
     def one(self, vm_id: int) -> VmRecord:
         """The record of a machine that is not DONE."""
@@ -77,6 +80,13 @@ def outdated_by(body: Mapping[str, Any], references: References) -> bool:
         and dict(references.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
         for nic in (*body.get("nics", ()), *body.get("aliases", ()))
     )
+
+
+def _lacks_aliases(record: VmRecord) -> bool:
+    """Whether the machine was made when nothing acted on NIC_ALIAS."""
+    if record.state == "DONE" or record.request is None or record.nic_aliases:
+        return False
+    return record.request.has(ALIAS)
 
 
 def hostname_of(given: Mapping[str, str]) -> str:

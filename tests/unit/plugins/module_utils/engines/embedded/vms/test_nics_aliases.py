@@ -153,6 +153,21 @@ def test_a_guest_is_not_asked_for_what_it_was_not_started_with(inside):
     assert not any(alias["late"] for alias in record(inside).nic_aliases)
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_machine_that_was_made_when_nothing_acted_on_them_gets_them_now(inside, anew):
+    obey(inside, decide(inside, dict(WEB, nics=[PUBLIC])))
+    wanted = dict(WEB, nics=[PUBLIC], nic_aliases=[dict(PUBLIC, IP="10.66.0.50")])
+    # As a former release kept them.
+    request = record(inside).request.with_vectors("NIC_ALIAS", wanted["nic_aliases"])
+    body = {key: value for key, value in json.loads(row(inside)["body"]).items() if key != "aliases"}
+    kept = json.dumps(request.to_attributes()), json.dumps(body)
+    inside.store.db.execute("UPDATE vms SET request = ?, body = ?", kept)
+    assert record(inside).outdated and not record(inside).nic_aliases
+    obey(inside, decide(inside, dict(wanted, **({"recreate": True, "memory": 256} if anew else {}))))
+    assert aliases(inside) == [(1, 0, 0, "10.66.0.50")] and not record(inside).outdated
+    assert inside.ledger().findings == ()
+
+
 def test_the_same_list_changes_nothing(more):
     before = record(more)
     assert decide(more, MORE) is not None and record(more).generation == before.generation
