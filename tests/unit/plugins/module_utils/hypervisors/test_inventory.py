@@ -50,7 +50,7 @@ class Host:
         self.system.mkdir(parents=True)
         node.update(str(root), lambda before: before)
         node.accept(str(root), CATALOG, 3)
-        monkeypatch.setattr(inventory.links, "observe", lambda: self.links)
+        monkeypatch.setattr(inventory.links, "observe", lambda with_settings=True: self.links)
         monkeypatch.setattr(inventory.nat, "observe", self._table)
 
     def _table(self, catalog: str) -> Table:
