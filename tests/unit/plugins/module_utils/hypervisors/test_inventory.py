@@ -117,7 +117,7 @@ def test_what_can_not_be_looked_at_is_named_and_the_rest_is_there(host: Host, mo
     def refuse(*_arguments: Any) -> Any:
         raise CommandFailed("nft list table", "Operation not permitted", "Become root")
 
-    def vanish() -> Any:
+    def vanish(with_settings=True) -> Any:
         raise OSError(5, "Input/output error", "/sys/class/net")
 
     host.driver.fails["inventory"] = HypervisorError("listing the machines", "the daemon is gone")
