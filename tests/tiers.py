@@ -30,7 +30,8 @@ QUICK = (
 # One whole life of every world, and what a change must not break.
 TEST = (
     *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
-    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life", "test_importer"),
+    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_hostile_roots", "test_image_life"),
+    *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_guest_connection", "test_kvm_modules"),
     *("test_late_runs", "test_nebula_image", "test_nebula_ovn", "test_network_uplinks", "test_node_network"),

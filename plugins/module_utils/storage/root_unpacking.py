@@ -1,0 +1,301 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job that makes a root file system of an archive, in a process that can reach nothing but the new tree
+(host/confined.py), which is its root: links lead to places in it, wherever they lead.
+
+Tar itself was tried first: it has no limit of entries, knows of no room that is to be left, ends with an error for each
+device node, and its messages would have to be read to find out what was left out. This one takes as long.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, Optional
+
+from ..errors import ImageRefused, NebulaError, NoSpace
+from ..host.files import explain
+from ..model.id_range import COUNT
+from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, shown
+
+MIB = 1024 * 1024
+# What each file and directory takes of a disk, at the most that is usual.
+_BLOCK = 4096
+# What is looked at after so many bytes or entries: whether there still is room.
+_LOOK_BYTES, _LOOK_ENTRIES = 32 * MIB, 512
+_SMALL = 256 * 1024
+# Files that have to be left on a file system that counts them.
+_FILES_LEFT = 1024
+# Attributes that a container's root may set, and reads.
+_CAPABILITY = b"security.capability"
+_KEPT = (b"system.posix_acl_access", b"system.posix_acl_default", _CAPABILITY)
+_MADE = 0o755
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOO_LARGE = "Name a smaller image, or raise the limit"
+
+
+def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
+    """Read the archive at the standard input. what: the words that errors begin with. limits: as roots.Limits has
+    them. reserve: bytes of the file system that are left free."""
+    tree = Tree(what, limits, reserve)
+    reader = Reader(lambda size: os.read(0, size), what)
+    for entry in reader:
+        tree.add(entry, reader)
+    tree.finish()
+    return {"entries": tree.entries, "size": tree.size, "devices": tree.devices, "lost": tree.lost}
+
+
+class Tree:
+    """What is made of the entries. devices: device nodes that were left out. lost: entries with attributes that were
+    left out."""
+
+    def __init__(self, what: str, limits: dict[str, int], reserve: int) -> None:
+        self.entries = self.size = self.devices = self.lost = 0
+        self._what, self._limits, self._reserve = what, limits, reserve
+        # Bytes that were written since the last look at the room, and which entry brings the next one.
+        self._unseen = self._next_look = 0
+        # Those that are there, as real directories or behind links to some.
+        self._known = {b""}
+        # Directories get their modes, owners and times when all is in them; None for those that only files named.
+        self._directories: dict[bytes, Optional[Entry]] = {b"": None}
+        self._make: dict[str, Callable[[bytes, Entry, Reader], None]] = {
+            FILE: self._file, HARD_LINK: self._hard_link, LINK: self._link, DIRECTORY: self._directory,
+            FIFO: self._fifo, CHARACTER: self._device, DEVICE: self._device,
+        }  # fmt: skip
+
+    def add(self, entry: Entry, reader: Reader) -> None:
+        self.entries += 1
+        if self.entries > self._limits["entries"]:
+            raise self._refused(f"it has more than {self._limits['entries']} entries", _TOO_LARGE)
+        if entry.uid >= COUNT or entry.gid >= COUNT:
+            raise self._refused(
+                f"{shown(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to {COUNT - 1}",
+                "Change the owner, and pack it anew",
+            )
+        name = self._place(entry.name)
+        self._look()
+        try:
+            if b"/" in name:
+                self._have_parents(name)
+            self._make[entry.kind](name, entry, reader)
+        except OSError as error:
+            raise self._explained(entry, error) from error
+        self.lost += bool(entry.lost)
+
+    def finish(self) -> None:
+        for name, entry in self._directories.items():
+            try:
+                fd = os.open(name or b".", _OLD)
+            except OSError as error:
+                raise self._refused(f"{shown(name)} is a directory, and something else by another entry") from error
+            try:
+                if entry is None:
+                    os.fchmod(fd, _MADE)
+                else:
+                    self._settle(fd, entry, entry.uid or entry.gid)
+            except OSError as error:
+                raise self._explained(entry, error) from error
+            finally:
+                os.close(fd)
+
+    # --- kinds --------------------------------------------------------------------------------------------------------
+
+    def _directory(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        if name:
+            try:
+                os.mkdir(name, 0o700)
+                self.size += _BLOCK
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(name).st_mode):
+                    os.unlink(name)
+                    os.mkdir(name, 0o700)
+        self._known.add(name)
+        self._directories[name] = entry
+
+    def _file(self, name: bytes, entry: Entry, reader: Reader) -> None:
+        self._count(entry.size)
+        # Whoever is given a file loses its set-uid bit, and a capability.
+        given = bool(entry.uid or entry.gid)
+        plain = not (given or entry.mode & 0o7000)
+        fd = self._new(name, lambda: os.open(name, _NEW, entry.mode if plain else 0o600))
+        try:
+            if entry.sparse is not None:
+                self._write_stretches(fd, entry, reader)
+            elif entry.size <= _SMALL:
+                _write(fd, reader.whole())
+                self._unseen += entry.size
+            else:
+                for piece in reader.content():
+                    _write(fd, piece)
+                    self._look(len(piece))
+            if plain and not entry.xattrs:
+                os.utime(fd, ns=(entry.mtime, entry.mtime))
+            else:
+                self._settle(fd, entry, given)
+        finally:
+            os.close(fd)
+
+    def _write_stretches(self, fd: int, entry: Entry, reader: Reader) -> None:
+        os.ftruncate(fd, entry.length)
+        stretches = iter(entry.sparse or ())
+        at = end = 0
+        for piece in reader.content():
+            self._look(len(piece))
+            rest = memoryview(piece)
+            while rest:
+                while at == end:
+                    at, size = next(stretches)
+                    end = at + size
+                written = os.pwrite(fd, rest[: end - at], at)
+                at += written
+                rest = rest[written:]
+
+    def _hard_link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        target = self._place(entry.target)
+        self._new(name, lambda: os.link(target, name, follow_symlinks=False))
+
+    def _link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        self._new(name, lambda: os.symlink(entry.target, name))
+        self._settle_name(name, entry)
+
+    def _fifo(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        self._new(name, lambda: os.mkfifo(name, 0o600))
+        self._settle_name(name, entry)
+
+    def _device(self, _name: bytes, _entry: Entry, _reader: Reader) -> None:
+        # The kernel lets nobody make them who is root of a few ids only, and a container's /dev is its own.
+        self.devices += 1
+
+    # --- what they have in common -------------------------------------------------------------------------------------
+
+    def _place(self, name: bytes) -> bytes:
+        """The path from the root of the tree, b"" for the root itself."""
+        if len(name) > self._limits["length"]:
+            raise self._refused(f"the name {shown(name)} has {len(name)} bytes; the limit is {self._limits['length']}")
+        if name[:2] == b"./":
+            name = name[2:]
+        if b"//" in name or b"/." in name or name[:1] in (b"/", b".") or name[-1:] == b"/":
+            parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+            if b".." in parts:
+                raise self._refused(f"the name {shown(name)} leads out of where it is")
+            name = b"/".join(parts)
+        if name.count(b"/") >= self._limits["depth"]:
+            raise self._refused(f"{shown(name)} is deeper than {self._limits['depth']} directories")
+        return name
+
+    def _have_parents(self, name: bytes) -> None:
+        parent = name[: name.rindex(b"/")]
+        if parent in self._known:
+            return
+        at = 0
+        while at != -1:
+            at = parent.find(b"/", at + 1)
+            place = parent if at == -1 else parent[:at]
+            if place in self._known:
+                continue
+            try:
+                os.mkdir(place, 0o700)
+                self._directories[place] = None
+                self.size += _BLOCK
+            except FileExistsError:
+                # It may be a link; wherever that leads is in the tree.
+                if not stat.S_ISDIR(os.stat(place).st_mode):
+                    raise self._refused(f"{shown(name)} is in {shown(place)}, which is no directory") from None
+            self._known.add(place)
+
+    def _new(self, name: bytes, make: Callable[[], Any]) -> Any:
+        """What `make` makes, in the place of what is there; a directory has to be empty."""
+        if not name:
+            raise self._refused("its root is no directory")
+        self.size += _BLOCK
+        try:
+            return make()
+        except FileExistsError:
+            if stat.S_ISDIR(os.lstat(name).st_mode):
+                os.rmdir(name)
+            else:
+                os.unlink(name)
+            # Paths that led through it may lead elsewhere.
+            self._known = {b""}
+            self._directories.pop(name, None)
+            return make()
+
+    def _settle(self, fd: int, entry: Entry, given: object) -> None:
+        if given:
+            os.fchown(fd, entry.uid, entry.gid)
+        os.fchmod(fd, entry.mode)
+        self._add_attributes(fd, entry)
+        os.utime(fd, ns=(entry.mtime, entry.mtime))
+
+    def _settle_name(self, name: bytes, entry: Entry) -> None:
+        if entry.uid or entry.gid:
+            os.chown(name, entry.uid, entry.gid, follow_symlinks=False)
+        if entry.kind == FIFO:
+            os.chmod(name, entry.mode)
+        self._add_attributes(name, entry)
+        os.utime(name, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+
+    def _add_attributes(self, place: Any, entry: Entry) -> None:
+        for key, value in entry.xattrs.items():
+            if not (key in _KEPT or key.startswith(b"user.")):
+                # Labels and signatures of another host, or what an overlay makes of files.
+                entry.lost += 1
+                continue
+            try:
+                if isinstance(place, int):
+                    os.setxattr(place, key, value)
+                else:
+                    os.setxattr(place, key, value, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOTSUP):
+                    raise
+                raise self._refused(f"{shown(entry.name)} can't have the attribute {shown(key)} that it has") from error
+
+    def _count(self, size: int) -> None:
+        self.size += size + -size % _BLOCK
+        if self.size > self._limits["size"]:
+            raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
+
+    def _look(self, written: int = 0) -> None:
+        """NoSpace where the file system is nearly full, by whoever fills it."""
+        self._unseen += written
+        if self._unseen < _LOOK_BYTES and self.entries < self._next_look:
+            return
+        self._unseen, self._next_look = 0, self.entries + _LOOK_ENTRIES
+        found = os.statvfs(".")
+        free = found.f_bavail * found.f_frsize
+        if free < self._reserve:
+            raise NoSpace(
+                self._what,
+                f"{free // MIB} MiB are left of its file system after {self.size // MIB} MiB of it; "
+                f"{self._reserve // MIB} MiB are kept free",
+                "Make room there, then run again",
+            )
+        if found.f_files and found.f_favail < _FILES_LEFT:
+            raise NoSpace(
+                self._what,
+                f"its file system can have {found.f_favail} files more, after {self.entries} of it",
+                "Use one that was made for more files (mkfs.ext4 -i), then run again",
+            )
+
+    def _explained(self, entry: Optional[Entry], error: OSError) -> NebulaError:
+        name = shown(b"a directory" if entry is None else entry.name)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            found = explain(error, name)
+            return type(found)(self._what, f"{found.asked}: {found.found}", found.remedy)
+        if error.errno == errno.ENOENT and entry is not None and entry.kind == HARD_LINK:
+            return self._refused(f"{name} is a link to {shown(entry.target)}, which it does not have before it")
+        return self._refused(f"{name} can't be made: {error.strerror}")
+
+    def _refused(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:
+        return ImageRefused(self._what, found, remedy)
+
+
+def _write(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of entries. That none of it leaves the tree is in tests/integration/test_hostile_roots.py, as it is the
+namespaces' doing."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
+from ansible_collections.nebula.provision.plugins.module_utils.storage.root_unpacking import Tree
+from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
+from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import Reader
+
+MIB = 1024 * 1024
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **attributes):
+    found = tarfile.TarInfo(name)
+    found.type, found.size, found.mode = kind, len(content), 0o640
+    # Whoever runs the tests may not give files away.
+    found.mtime = 1_000_000_000
+    for key, value in attributes.items():
+        setattr(found, key, value)
+    return found, content
+
+
+def unpack(*entries, limits: Limits | None = None, reserve: int = 0) -> Tree:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for found, content in entries:
+            tar.addfile(found, io.BytesIO(content))
+    file.seek(0)
+    tree = Tree("image demo", (limits or Limits()).as_dict(), reserve)
+    reader = Reader(file.read, "image demo")
+    for found in reader:
+        tree.add(found, reader)
+    tree.finish()
+    return tree
+
+
+@pytest.fixture(autouse=True)
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "tree"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    before = os.umask(0)
+    yield place
+    os.umask(before)
+
+
+def test_modes_and_times_are_those_of_the_archive(tree):
+    done = unpack(
+        entry("./", tarfile.DIRTYPE, mode=0o751), entry("d", tarfile.DIRTYPE, mode=0o1777),
+        entry("d/f", content=b"x" * 5000), entry("d/s", mode=0o4755, content=b"y"),
+        entry("d/l", tarfile.SYMTYPE, linkname="f"), entry("d/h", tarfile.LNKTYPE, linkname="d/f"),
+    )  # fmt: skip
+    modes = {name: stat.S_IMODE((tree / name).stat().st_mode) for name in ("", "d", "d/f", "d/s")}
+    assert modes == {"": 0o751, "d": 0o1777, "d/f": 0o640, "d/s": 0o4755}
+    # That of a directory is its own, and not of the last file that was made in it.
+    assert {(tree / name).lstat().st_mtime for name in ("", "d", "d/f", "d/s", "d/l", "d/h")} == {1_000_000_000}
+    assert (tree / "d/h").read_text() == "x" * 5000 and (tree / "d/h").stat().st_nlink == 2
+    assert (done.entries, done.devices, done.lost) == (6, 0, 0) and done.size >= 5001
+
+
+def test_directories_that_no_entry_names(tree):
+    unpack(entry("a/b/c", content=b"x"), entry("a/b", tarfile.DIRTYPE, mode=0o700))
+    assert [stat.S_IMODE((tree / name).stat().st_mode) for name in ("", "a", "a/b")] == [0o755, 0o755, 0o700]
+
+
+def test_what_comes_twice_is_as_the_last_says(tree):
+    unpack(
+        entry("a", content=b"first"), entry("b", tarfile.LNKTYPE, linkname="a"), entry("a", content=b"second"),
+        entry("l", tarfile.SYMTYPE, linkname="a"), entry("l", content=b"third"),
+        entry("d", tarfile.DIRTYPE), entry("d", tarfile.DIRTYPE, mode=0o711),
+    )  # fmt: skip
+    # A name that is made anew does not write to what others have by theirs.
+    assert [(tree / name).read_text() for name in "abl"] == ["second", "first", "third"]
+    assert stat.S_IMODE((tree / "d").stat().st_mode) == 0o711
+
+
+def test_large_files_come_in_pieces(tree):
+    content = os.urandom(3 * MIB + 17)
+    unpack(entry("large", content=content), entry("after", content=b"x"))
+    assert (tree / "large").read_bytes() == content and (tree / "after").read_text() == "x"
+
+
+def test_devices_are_counted(tree):
+    assert unpack(entry("sda", tarfile.BLKTYPE), entry("null", tarfile.CHRTYPE)).devices == 2
+    assert os.listdir(tree) == []
+
+
+LIMITS = Limits(size=MIB, entries=10, depth=3, length=50)
+
+
+@pytest.mark.parametrize(
+    ("entries", "found"),
+    [
+        ([entry("a", content=bytes(MIB + 1))], "more than 1 MiB"),
+        ([entry(f"f{number}") for number in range(11)], "more than 10 entries"),
+        ([entry("a/b/c/d")], "deeper than 3 directories"),
+        ([entry("x" * 51)], "51 bytes; the limit is 50"),
+        ([entry("a", tarfile.LNKTYPE, linkname="x" * 51)], "51 bytes; the limit is 50"),
+        ([entry("a", uid=65536)], "belongs to user 65536"),
+        ([entry("../a")], "leads out"),
+        ([entry("a/..")], "leads out"),
+        ([entry("a", tarfile.LNKTYPE, linkname="b/../../c")], "leads out"),
+        ([entry("a", tarfile.LNKTYPE, linkname="b")], "which it does not have before it"),
+        ([entry(".", tarfile.SYMTYPE, linkname="b")], "its root is no directory"),
+    ],
+)
+def test_refused(entries, found):
+    with pytest.raises(ImageRefused, match=found):
+        unpack(*entries, limits=LIMITS)
+
+
+def test_room_is_left():
+    with pytest.raises(NoSpace, match="are kept free"):
+        unpack(entry("a"), reserve=1 << 62)

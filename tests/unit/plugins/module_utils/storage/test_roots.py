@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is refused before anything is made, and what is reported of it. The trees themselves are tested in
+tests/integration/test_roots.py and test_hostile_roots.py."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, NoSpace, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
+
+IDS = id_range(3)
+
+
+@pytest.mark.parametrize("what", ["missing", "directory", "fifo"])
+def test_an_archive_that_is_no_file(what, tmp_path):
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises((InvalidValue, NotFound), match=r"No such file|not a regular file"):
+        roots.unpack(str(tmp_path / what), str(tmp_path / "tree"), IDS)
+    assert sorted(os.listdir(tmp_path)) == ["directory", "fifo"]
+
+
+@pytest.mark.parametrize("what", ["file", "link", "directory"])
+def test_what_is_there_stays(what, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("missing")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory/file").write_text("x")
+    (tmp_path / "archive").write_bytes(bytes(1024))
+    with pytest.raises(Conflict, match="something is there"):
+        roots.unpack(str(tmp_path / "archive"), str(tmp_path / what), IDS, what="image demo")
+    assert sorted(os.listdir(tmp_path)) == ["archive", "directory", "file", "link"]
+
+
+def test_warnings():
+    assert roots.Unpacked(5, 6, 0, 0).warnings("image demo") == []
+    both = roots.Unpacked(5, 6, 7, 8).warnings("image demo")
+    assert len(both) == 2 and "7 device nodes" in both[0] and "8 of its files" in both[1]
+    assert all(text.startswith("image demo: ") for text in both)
+
+
+def test_room(tmp_path):
+    roots.require_room(str(tmp_path / "tree"), 1, "image demo")
+    with pytest.raises(NoSpace, match="image demo"):
+        roots.require_room(str(tmp_path / "tree"), 1 << 60, "image demo")
+
+
+def test_nothing_to_remove(tmp_path):
+    assert not roots.remove(str(tmp_path / "tree")) and os.listdir(tmp_path) == []
