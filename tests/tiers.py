@@ -24,7 +24,7 @@ QUICK = (
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
-    *("test_nebula_template", "test_planted_links", "test_saving", "test_transfer_ssh"),
+    *("test_nebula_template", "test_planted_links", "test_roots", "test_saving", "test_transfer_ssh"),
 )
 
 # One whole life of every world, and what a change must not break.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import InUse
 from . import command
-from .files import explained, sync_directory
+from .files import explained
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Names of a directory that are read at once, and directories that are open at once: what is deeper is moved up first.
@@ -26,6 +26,7 @@ _MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)", re.MULTILINE)
 
 def remove(path: str) -> bool:
     """True if there was something. A link is removed, and not what it leads to. InUse: something is mounted there."""
+    # Not synced: a disk that is told which blocks are free (discard) may take ten seconds for it.
     with explained(path):
         parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -48,7 +49,6 @@ def remove(path: str) -> bool:
             os.rmdir(name, dir_fd=parent)
         finally:
             os.close(parent)
-        sync_directory(os.path.dirname(path))
     return True
 
 

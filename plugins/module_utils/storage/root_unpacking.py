@@ -16,22 +16,17 @@ import stat
 from collections.abc import Callable
 from typing import Any, Optional
 
-from ..errors import ImageRefused, NebulaError, NoSpace
+from ..errors import ImageRefused, NebulaError
 from ..host.files import explain
 from ..model.id_range import COUNT
+from . import tree_walk
+from .room import Room
 from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, shown
 
 MIB = 1024 * 1024
 # What each file and directory takes of a disk, at the most that is usual.
 _BLOCK = 4096
-# What is looked at after so many bytes or entries: whether there still is room.
-_LOOK_BYTES, _LOOK_ENTRIES = 32 * MIB, 512
 _SMALL = 256 * 1024
-# Files that have to be left on a file system that counts them.
-_FILES_LEFT = 1024
-# Attributes that a container's root may set, and reads.
-_CAPABILITY = b"security.capability"
-_KEPT = (b"system.posix_acl_access", b"system.posix_acl_default", _CAPABILITY)
 _MADE = 0o755
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,9 +50,8 @@ class Tree:
 
     def __init__(self, what: str, limits: dict[str, int], reserve: int) -> None:
         self.entries = self.size = self.devices = self.lost = 0
-        self._what, self._limits, self._reserve = what, limits, reserve
-        # Bytes that were written since the last look at the room, and which entry brings the next one.
-        self._unseen = self._next_look = 0
+        self._what, self._limits = what, limits
+        self._room = Room(what, ".", reserve)
         # Those that are there, as real directories or behind links to some.
         self._known = {b""}
         # Directories get their modes, owners and times when all is in them; None for those that only files named.
@@ -77,7 +71,7 @@ class Tree:
                 "Change the owner, and pack it anew",
             )
         name = self._place(entry.name)
-        self._look()
+        self._room.take(made=1)
         try:
             if b"/" in name:
                 self._have_parents(name)
@@ -127,11 +121,11 @@ class Tree:
                 self._write_stretches(fd, entry, reader)
             elif entry.size <= _SMALL:
                 _write(fd, reader.whole())
-                self._unseen += entry.size
+                self._room.take(entry.size)
             else:
                 for piece in reader.content():
                     _write(fd, piece)
-                    self._look(len(piece))
+                    self._room.take(len(piece))
             if plain and not entry.xattrs:
                 os.utime(fd, ns=(entry.mtime, entry.mtime))
             else:
@@ -144,7 +138,7 @@ class Tree:
         stretches = iter(entry.sparse or ())
         at = end = 0
         for piece in reader.content():
-            self._look(len(piece))
+            self._room.take(len(piece))
             rest = memoryview(piece)
             while rest:
                 while at == end:
@@ -241,8 +235,7 @@ class Tree:
 
     def _add_attributes(self, place: Any, entry: Entry) -> None:
         for key, value in entry.xattrs.items():
-            if not (key in _KEPT or key.startswith(b"user.")):
-                # Labels and signatures of another host, or what an overlay makes of files.
+            if not tree_walk.is_kept(key):
                 entry.lost += 1
                 continue
             try:
@@ -259,28 +252,6 @@ class Tree:
         self.size += size + -size % _BLOCK
         if self.size > self._limits["size"]:
             raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
-
-    def _look(self, written: int = 0) -> None:
-        """NoSpace where the file system is nearly full, by whoever fills it."""
-        self._unseen += written
-        if self._unseen < _LOOK_BYTES and self.entries < self._next_look:
-            return
-        self._unseen, self._next_look = 0, self.entries + _LOOK_ENTRIES
-        found = os.statvfs(".")
-        free = found.f_bavail * found.f_frsize
-        if free < self._reserve:
-            raise NoSpace(
-                self._what,
-                f"{free // MIB} MiB are left of its file system after {self.size // MIB} MiB of it; "
-                f"{self._reserve // MIB} MiB are kept free",
-                "Make room there, then run again",
-            )
-        if found.f_files and found.f_favail < _FILES_LEFT:
-            raise NoSpace(
-                self._what,
-                f"its file system can have {found.f_favail} files more, after {self.entries} of it",
-                "Use one that was made for more files (mkfs.ext4 -i), then run again",
-            )
 
     def _explained(self, entry: Optional[Entry], error: OSError) -> NebulaError:
         name = shown(b"a directory" if entry is None else entry.name)

@@ -11,24 +11,34 @@ belong to ids that nobody has; and the root of a machine, whose files belong to 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import stat
-from collections.abc import Generator, Iterator
+import tempfile
+from collections.abc import Collection, Generator, Iterator
 from typing import Any, Optional
 
 from ..dataclass import dataclass
-from ..errors import Conflict, InvalidValue
-from ..host import confined, files, trees
-from ..model.id_range import IdRange
-from . import datastore, pipeline, publishing, root_unpacking, unpacking
+from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
+from ..host import confined, files, kernel_calls, trees
+from ..model.id_range import BASES, IdRange
+from . import datastore, overlay, pipeline, publishing, root_copying, root_saving, root_unpacking, saving, unpacking
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 WAIT = 600.0
+# How a machine got its root: it shows the base, shares the content of its files, or has files of its own.
+OVERLAY, REFLINK, COPY = "overlay", "reflink", "copy"
 # Seconds that an archive may take.
 _LONGEST = 4 * 3600.0
 # The end of the name of a tree that is not whole yet.
 _NEW = ".unpacking"
+# In the directory of a base: its tree, what it was unpacked to, and which machines show it.
+_ROOT, _MARK, _USERS = "root", "base.json", "users"
+_LONGEST_MARK = 64 * 1024
+# Why machines on a file system (by its number) can't show a base; tried once in each process.
+_without_overlay: dict[tuple[int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] 
     then nothing is left. Conflict: something is there already."""
     asked = what or f"archive {archive}"
     limits = limits or Limits()
-    with publishing.reserved(directory, WAIT):
+    with _held(directory, WAIT):
         new = directory + _NEW
         trees.remove(new)
         if os.path.lexists(directory) and not _is_empty(directory):
@@ -97,21 +107,267 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] 
     return Unpacked(**done)
 
 
+@dataclass(frozen=True)
+class Base:
+    """path: the tree. made: it was not there before."""
+
+    path: str
+    made: bool
+    unpacked: Unpacked
+
+
+def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, what: str = "") -> Base:
+    """The unpacked tree of an image, which is made once. cache: the directory of such trees, which nobody but root can
+    enter. key: what is in them, as the generation of an image."""
+    if key != os.path.basename(key) or key.startswith(".") or not key:
+        raise InvalidValue(f"the unpacked image {key!r}", "that can't be the name of a directory")
+    files.make_directory(cache, 0o700)
+    home = os.path.join(cache, key)
+    with _held(home, WAIT):
+        tree = os.path.join(home, _ROOT)
+        known = _unpacked(home)
+        if known is not None:
+            return Base(tree, False, known)
+        # What a killed run left of it.
+        trees.remove(home)
+        with files.explained(home):
+            os.mkdir(home, 0o700)
+        try:
+            known = unpack(archive, tree, BASES, limits, what)
+            _settle(tree)
+            mark = {name: getattr(known, name) for name in ("entries", "size", "devices", "lost")}
+            files.write_atomically(os.path.join(home, _MARK), json.dumps(mark) + "\n")
+        except BaseException:
+            trees.remove(home)
+            raise
+    return Base(tree, True, known)
+
+
+def drop(cache: str, keep: Collection[str]) -> list[str]:
+    """Remove the unpacked images but these, those that machines show, and those that another run has in hand; the keys
+    of those that were removed."""
+    removed = []
+    with files.explained(cache):
+        names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
+    for key in names:
+        home = os.path.join(cache, key)
+        if key in keep or key.endswith(publishing.PART) or not os.path.isdir(home):
+            continue
+        with contextlib.suppress(TimedOut), _held(home, 0):
+            if not _users(home):
+                # Without its mark, what a killed run leaves of it is no whole tree.
+                files.remove_file(os.path.join(home, _MARK), sync=True)
+                trees.remove(home)
+                removed.append(key)
+    return removed
+
+
+@dataclass(frozen=True)
+class Copied:
+    """way: OVERLAY, REFLINK or COPY. why: why it is no overlay."""
+
+    way: str
+    why: str = ""
+
+
+def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
+    """Make a machine's own root of an unpacked image (the path of a Base), by the cheapest way that this node has.
+    Conflict: there is a root, which remove() removes."""
+    asked = what or f"root {directory}"
+    home = os.path.dirname(base)
+    with _held(directory, WAIT):
+        trees.remove(directory + _NEW)
+        if overlay.is_unfinished(directory):
+            overlay.remove(directory)
+        if os.path.lexists(directory + overlay.LAYERS) or (os.path.lexists(directory) and not _is_empty(directory)):
+            raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
+        files.remove_empty_directory(directory)
+        with _held(home, WAIT):
+            if _unpacked(home) is None:
+                raise NotFound(f"{asked}: the unpacked image {base}", "it is not on this node, or not whole")
+            _add_user(home, directory)
+        try:
+            why = _show(base, directory, ids)
+            if not why:
+                return Copied(OVERLAY)
+            return Copied(_copy(base, directory, ids, asked), why)
+        finally:
+            if not os.path.lexists(directory + overlay.LAYERS):
+                files.remove_file(_user(home, directory))
+
+
+def is_mounted(directory: str) -> bool:
+    """Whether the root of a machine is there for it: one that shows its image has to be mounted."""
+    return os.path.isdir(directory) and (overlay.read(directory) is None or overlay.is_mounted(directory))
+
+
+def mount_again(directory: str) -> bool:
+    """Mount the root of a machine if it shows its image, which ends with the host; True if that was needed."""
+    with _held(directory, WAIT):
+        return overlay.mount_again(directory)
+
+
 def remove(directory: str) -> bool:
-    """Remove a tree, and what a killed run left of one; True if there was anything."""
-    with publishing.reserved(directory, WAIT):
-        there = trees.remove(directory + _NEW)
-        return trees.remove(directory) or there
+    """Remove a root, or what a killed run left of one; True if there was anything. InUse: something uses it."""
+    with _held(directory, WAIT):
+        shown = None
+        with contextlib.suppress(ForeignObject, InvalidValue):
+            shown = overlay.read(directory)
+        there = overlay.remove(directory)
+        there = trees.remove(directory + _NEW) or there
+        there = trees.remove(directory) or there
+        if shown is not None:
+            files.remove_file(_user(os.path.dirname(shown.base), directory))
+    return there
+
+
+@dataclass(frozen=True)
+class Saved:
+    """size: bytes of the archive. left_out: sockets, device nodes, and attributes that an archive can't have."""
+
+    entries: int
+    size: int
+    left_out: int
+
+
+def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
+    """Write the root of a machine that is stopped, or frozen, to a new archive at `target`, with the owners that the
+    machine sees. InUse: it changed meanwhile."""
+    asked = what or f"root {directory}"
+    limits = Limits()
+    arguments = {"what": asked, "reserve": datastore.RESERVE, "depth": limits.depth, "length": limits.length}
+    with _held(directory, WAIT):
+        if not os.path.isdir(directory):
+            raise NotFound(asked, "it is not there", "Deploy the machine")
+        overlay.mount_again(directory)
+        require_room(target, trees.taken(directory), asked)
+        with saving.place(target, asked) as new, files.explained(new):
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                view = confined.View([ids], root=directory, reads=[directory])
+                done = confined.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
+            finally:
+                os.close(fd)
+    return Saved(**done)
 
 
 def space_taken(directory: str) -> int:
-    """The number of bytes that the tree takes on its disk."""
-    return trees.taken(directory)
+    """The number of bytes that a root takes on its disk; of one that shows its image, those that are its own."""
+    layers = directory + overlay.LAYERS
+    return trees.taken(layers if os.path.lexists(layers) else directory)
 
 
 def require_room(directory: str, size: int, what: str) -> None:
     """NoSpace unless so many bytes fit where the directory is to be."""
     datastore.require_space(os.path.dirname(directory), size, what)
+
+
+def _show(base: str, directory: str, ids: IdRange) -> str:
+    """Why the machine can't show the base, "" where it does."""
+    with files.explained(directory):
+        places = (os.stat(base).st_dev, os.stat(os.path.dirname(directory)).st_dev)
+    if places not in _without_overlay:
+        why = overlay.make(base, directory, ids)
+        if not why:
+            return ""
+        _without_overlay[places] = why
+    return _without_overlay[places]
+
+
+def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
+    new = directory + _NEW
+    if not _can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
+        require_room(directory, trees.taken(base), what)
+    try:
+        with files.explained(new):
+            os.mkdir(new, 0o700)
+            os.chown(new, ids.start, ids.start)
+        view = confined.View([ids, BASES], below=[("source", base), ("target", new)], reads=[base])
+        arguments = {"what": what, "reserve": datastore.RESERVE, "depth": Limits().depth}
+        done = confined.run(root_copying.copy, arguments, view, what, timeout=_LONGEST)
+        _settle(new)
+        with files.explained(directory):
+            os.rename(new, directory)
+            files.sync_directory(os.path.dirname(directory))
+    except BaseException:
+        trees.remove(new)
+        raise
+    return REFLINK if done["shared"] else COPY
+
+
+def _can_share(path: str, directory: str) -> bool:
+    """Whether files of the directory can share the content of the file."""
+    with files.explained(directory), tempfile.TemporaryFile(dir=directory) as file:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return files.clone(fd, file.fileno())
+        finally:
+            os.close(fd)
+
+
+def _settle(tree: str) -> None:
+    """Have all of a tree on the disk: after a power cut, what is taken for whole is whole."""
+    with files.explained(tree):
+        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel_calls.sync_file_system(fd)
+        finally:
+            os.close(fd)
+
+
+def _unpacked(home: str) -> Optional[Unpacked]:
+    """What a base was unpacked to; None for one that is not whole."""
+    try:
+        found = json.loads(files.read_limited(os.path.join(home, _MARK), _LONGEST_MARK, follow=False))
+        return Unpacked(*(int(found[name]) for name in ("entries", "size", "devices", "lost")))
+    except (NotFound, ValueError, KeyError, TypeError):
+        return None
+
+
+def _user(home: str, directory: str) -> str:
+    name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:32]
+    return os.path.join(home, _USERS, name)
+
+
+def _add_user(home: str, directory: str) -> None:
+    files.make_directory(os.path.join(home, _USERS), 0o700)
+    files.write_atomically(_user(home, directory), os.fsencode(directory) + b"\n", sync=False)
+
+
+def _users(home: str) -> list[str]:
+    """The directories of machines that show the base, or are being made of it."""
+    place = os.path.join(home, _USERS)
+    found = []
+    for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
+        path = os.path.join(place, name)
+        directory = os.fsdecode(files.read_limited(path, _LONGEST_MARK, follow=False)).rstrip("\n")
+        if os.path.lexists(directory + overlay.LAYERS) or _is_reserved(directory):
+            found.append(directory)
+        else:
+            # Of a run that was killed before it made anything.
+            files.remove_file(path)
+    return found
+
+
+def _is_reserved(directory: str) -> bool:
+    if not os.path.isdir(os.path.dirname(directory)):
+        return False
+    try:
+        with _held(directory, 0):
+            return False
+    except TimedOut:
+        return True
+
+
+@contextlib.contextmanager
+def _held(path: str, timeout: float) -> Iterator[None]:
+    """Hold what is at `path`, or will be, against other runs. Nothing waits for the disk: one that is told which blocks
+    are free (discard) may take ten seconds for a tree that was removed before."""
+    with files.lock(path + publishing.PART, timeout=timeout):
+        try:
+            yield
+        finally:
+            files.remove_file(path + publishing.PART)
 
 
 def _is_empty(directory: str) -> bool:

@@ -292,6 +292,9 @@ class Reader:
         for offset, size in found:
             if offset < end or size < 0:
                 raise self._refused(f"the stretches of the sparse file {shown(entry.name)} are not in order")
+            if total % BLOCK and size:
+                # Some readers take what fills a block for content.
+                raise self._refused(f"the stretches of the sparse file {shown(entry.name)} are not of whole blocks")
             end = offset + size
             total += size
         if end > entry.length or total != entry.size:

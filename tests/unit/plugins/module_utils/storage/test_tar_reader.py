@@ -227,6 +227,9 @@ REFUSED = {
     "sparse and backwards": (
         with_records(b"GNU.sparse.map=10,5,3,1", b"GNU.sparse.size=99"), "not in order"
     ),
+    "stretches of odd lengths": (
+        with_records(b"GNU.sparse.map=0,5,9,5", b"GNU.sparse.size=99"), "not of whole blocks"
+    ),
     "half a stretch": (with_records(b"GNU.sparse.map=1", b"GNU.sparse.size=9"), "stretches"),
     "sparse and no map": (
         with_records(b"GNU.sparse.major=1", b"GNU.sparse.minor=0", b"GNU.sparse.realsize=9"), "does not say where"

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job that makes a machine's own tree of the base of its image, in a process that can reach nothing but the two
+(host/confined.py), where they are /source and /target.
+
+The process has two ranges of ids: the machine's begins with 0, and that of the base with COUNT.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from ..errors import ImageRefused
+from ..host.files import clone
+from ..model.id_range import COUNT
+from . import tree_walk
+from .room import Room
+from .tar_reader import shown
+from .tree_walk import CAPABILITY
+
+_SMALL = 256 * 1024
+_CHUNK = 1024 * 1024
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Tries, none of which worked, after which no file is tried to be shared.
+_TRIES = 8
+# Of an attribute that lists who may do what: those entries that name somebody, and the bytes of an entry.
+_NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
+
+
+def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
+    """what: the words that errors begin with. reserve: bytes of the file system that are left free."""
+    copying = _Copying(what, Room(what, "/target", reserve))
+    for path, name, status in tree_walk.walk("/source", what, depth):
+        copying.add(path, name, status)
+    copying.finish()
+    return {"entries": copying.entries, "shared": copying.shared}
+
+
+class _Copying:
+    """shared: files whose content is on the disk once."""
+
+    def __init__(self, what: str, room: Room) -> None:
+        self.entries = self.shared = 0
+        self._tries = 0
+        self._what, self._room = what, room
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._directories: list[tuple[bytes, os.stat_result, dict[bytes, bytes]]] = []
+
+    def add(self, path: bytes, name: bytes, status: os.stat_result) -> None:
+        self.entries += 1
+        self._room.take(made=1)
+        target = b"/target/" + path
+        kind = stat.S_IFMT(status.st_mode)
+        if not (COUNT <= status.st_uid < 2 * COUNT and COUNT <= status.st_gid < 2 * COUNT):
+            raise ImageRefused(
+                self._what, f"{shown(path)} of the unpacked image has an owner that it was not given", "Remove it there"
+            )
+        if kind == stat.S_IFDIR:
+            if path:
+                os.mkdir(target, 0o700)
+            self._directories.append((target, status, tree_walk.attributes(name)))
+            return
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and self._links.setdefault(key, target) != target:
+            os.link(self._links[key], target, follow_symlinks=False)
+        elif kind == stat.S_IFREG:
+            self._file(name, target)
+        elif kind == stat.S_IFLNK:
+            os.symlink(os.readlink(name), target)
+            _settle_name(target, status)
+        elif kind == stat.S_IFIFO:
+            os.mkfifo(target, 0o600)
+            _settle_name(target, status)
+
+    def finish(self) -> None:
+        for target, status, attributes in self._directories:
+            fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _settle(fd, status, attributes)
+            finally:
+                os.close(fd)
+
+    def _file(self, name: bytes, target: bytes) -> None:
+        source = os.open(name, _OLD)
+        try:
+            status = os.fstat(source)
+            fd = os.open(target, _NEW, 0o600)
+            try:
+                if status.st_size and not self._share(source, fd):
+                    self._write(source, fd, status)
+                _settle(fd, status, tree_walk.attributes(source))
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source)
+
+    def _share(self, source: int, fd: int) -> bool:
+        if self._tries >= _TRIES and not self.shared:
+            return False
+        self._tries += 1
+        done = clone(source, fd)
+        self.shared += done
+        return done
+
+    def _write(self, source: int, fd: int, status: os.stat_result) -> None:
+        if status.st_size <= _SMALL and status.st_blocks * 512 >= status.st_size:
+            self._room.take(status.st_size)
+            os.write(fd, os.read(source, status.st_size))
+            return
+        os.ftruncate(fd, status.st_size)
+        for start, length in tree_walk.stretches(source, status):
+            at, end = start, start + length
+            os.lseek(fd, at, os.SEEK_SET)
+            while at < end:
+                written = os.sendfile(fd, source, at, min(_CHUNK, end - at))
+                if not written:
+                    raise ImageRefused(self._what, "a file of the unpacked image became shorter", "Remove it there")
+                at += written
+                self._room.take(written)
+
+
+def _settle(fd: int, status: os.stat_result, attributes: dict[bytes, bytes]) -> None:
+    # Whoever is given a file loses its set-uid bit and its capability: the owner comes first.
+    if status.st_uid != COUNT or status.st_gid != COUNT:
+        os.fchown(fd, status.st_uid - COUNT, status.st_gid - COUNT)
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    for key, value in attributes.items():
+        os.setxattr(fd, key, _of_this_root(key, value))
+    os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _settle_name(target: bytes, status: os.stat_result) -> None:
+    os.chown(target, status.st_uid - COUNT, status.st_gid - COUNT, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _of_this_root(key: bytes, value: bytes) -> bytes:
+    """An attribute with the ids of the machine where it has those of the base."""
+    if key == CAPABILITY:
+        # The second version of the three has no root; the kernel adds that of this namespace.
+        return value[:3] + b"\2" + value[4:20]
+    if key.startswith(b"system."):
+        changed = bytearray(value)
+        for at in range(_ACL_HEAD, len(value), _ACL_ENTRY):
+            if value[at] in _NAMING:
+                number = int.from_bytes(value[at + 4 : at + 8], "little") - COUNT
+                changed[at + 4 : at + 8] = number.to_bytes(4, "little")
+        return bytes(changed)
+    return value

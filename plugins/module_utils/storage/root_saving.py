@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job that makes an archive of a machine's root, in a process that can reach nothing but that (host/confined.py),
+which is its root. Owners are those that the machine sees."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from ..errors import ImageRefused, InUse
+from . import tar_writer, tree_walk
+from .room import Room
+from .tar_reader import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, LONGEST_HEADER, Entry, shown
+
+_CHUNK = 1024 * 1024
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK, stat.S_IFIFO: FIFO}
+_OUT = 1
+
+
+def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
+    """Write the archive to the standard output. what: the words that errors begin with. reserve: bytes of its file
+    system that are left free. depth, length: what may be unpacked again."""
+    saving = _Saving(what, Room(what, _OUT, reserve))
+    for path, name, status in tree_walk.walk("/", what, depth):
+        if len(path) > length:
+            raise ImageRefused(what, f"the path {shown(path)} is longer than {length} bytes", "Remove it there")
+        saving.add(path, name, status)
+    saving.finish()
+    return {"entries": saving.entries, "size": saving.size, "left_out": saving.left_out}
+
+
+class _Saving:
+    """size: bytes of the archive. left_out: sockets and device nodes, and attributes that can't be written."""
+
+    def __init__(self, what: str, room: Room) -> None:
+        self.entries = self.size = self.left_out = 0
+        self._what, self._room = what, room
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._waiting: list[bytes] = []
+        self._waits = 0
+
+    def add(self, path: bytes, name: bytes, status: os.stat_result) -> None:
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            self.left_out += 1
+            return
+        self.entries += 1
+        entry = Entry(kind, path or b"./", b"")
+        entry.mode = stat.S_IMODE(status.st_mode)
+        entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, status.st_mtime_ns
+        key = (status.st_dev, status.st_ino)
+        if kind != DIRECTORY and status.st_nlink > 1 and self._links.setdefault(key, path) != path:
+            entry.kind, entry.target = HARD_LINK, self._links[key]
+            self._write(tar_writer.header(entry))
+        elif kind == FILE:
+            self._file(entry, name, key)
+        else:
+            if kind == LINK:
+                entry.target = os.readlink(name)
+            self._add_attributes(entry, tree_walk.attributes(name))
+            self._write(tar_writer.header(entry))
+
+    def finish(self) -> None:
+        self._write(tar_writer.end(self.size))
+        self._flush()
+
+    def _file(self, entry: Entry, name: bytes, key: tuple[int, int]) -> None:
+        fd = os.open(name, _OLD)
+        try:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != key or not stat.S_ISREG(status.st_mode):
+                raise self._changed(entry)
+            stretches = tree_walk.stretches(fd, status)
+            entry.length = status.st_size
+            entry.size = sum(length for _start, length in stretches)
+            if entry.size != entry.length:
+                entry.sparse = stretches
+            self._add_attributes(entry, tree_walk.attributes(fd))
+            self._write(tar_writer.header(entry))
+            for start, length in stretches:
+                at, end = start, start + length
+                while at < end:
+                    piece = os.pread(fd, min(_CHUNK, end - at), at)
+                    if not piece:
+                        raise self._changed(entry)
+                    self._write(piece)
+                    at += len(piece)
+            self._write(tar_writer.padding(entry.size))
+        finally:
+            os.close(fd)
+
+    def _add_attributes(self, entry: Entry, found: dict[bytes, bytes]) -> None:
+        for key, value in found.items():
+            # The form has no way to write such a name; what is longer than readers take is left out as well.
+            if b"=" in key or sum(map(len, entry.xattrs.values())) + len(value) > LONGEST_HEADER // 2:
+                self.left_out += 1
+            else:
+                entry.xattrs[key] = value
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._waiting.append(data)
+            self._waits += len(data)
+            self.size += len(data)
+        if self._waits >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._room.take(self._waits)
+        view = memoryview(b"".join(self._waiting))
+        self._waiting, self._waits = [], 0
+        while view:
+            view = view[os.write(_OUT, view) :]
+
+    def _changed(self, entry: Entry) -> InUse:
+        return InUse(self._what, f"{shown(entry.name)} changed while it was read", "Stop the machine, then run again")
