@@ -121,8 +121,11 @@ options:
       - Format of an empty image, V(raw) if nothing is said.
       - With O(path), the format that the file has to have when it is stored. It is found out by itself.
       - An image that is there in the other one is converted while no machine uses it.
+      - V(tar) is the archive of the root file system of a container, packed by gz, xz, bz2 or zst or not at all. It has
+        to be said, and the image is of type OS. It is not converted, encrypted or made larger, and no machine has it as
+        its own.
     type: str
-    choices: [raw, qcow2]
+    choices: [raw, qcow2, tar]
   fs:
     description: File system to make in an empty image.
     type: str

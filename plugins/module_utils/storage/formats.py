@@ -20,13 +20,13 @@ from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsuppo
 from ..host import command
 from ..host.files import clone, explained, remove_file
 from ..host.sandbox import WRITE
-from ..model.disk import DiskFiles
-from . import qcow2_header, qemu_img
+from ..model.disk import DISK_FORMATS, TAR, DiskFiles
+from . import qcow2_header, qemu_img, tar_archive
 from .qcow2_header import MAGIC, open_binary
 from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
 
 SECTOR = 512
-FORMATS = ("raw", "qcow2")
+FORMATS = DISK_FORMATS
 # Bytes of a disk: beyond it numbers of bytes turn negative somewhere.
 LARGEST = 1 << 60
 # How often QEMU may fail to measure its own speed.
@@ -66,7 +66,8 @@ FILE_SYSTEMS = tuple(_MKFS)
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """format: raw or qcow2. virtual_size: bytes that a machine sees. iso: it is an ISO 9660 (or UDF) file system.
+    """format: raw, qcow2 or tar. virtual_size: bytes that a machine sees, or of the archive. iso: it is an ISO 9660 (or
+    UDF) file system.
 
     backing_file is empty in every image that was not refused."""
 
@@ -87,6 +88,8 @@ def inspect(
     key of an encrypted one. encrypted: it may be so, by LUKS.
     """
     asked = what or f"image file {path}"
+    if format == TAR:
+        return ImageFacts(TAR, tar_archive.check(path, asked))
     with explained(path), open_binary(path) as file:
         found = probe(file) if format is None else format
         _refuse_format(asked, found)
@@ -132,7 +135,7 @@ def is_iso(file: BinaryIO) -> bool:
 def virtual_size(path: str, format: str) -> int:
     """The number of bytes that a machine sees of a disk of this known format. It is cheap: no program is started."""
     with explained(path):
-        if format == "raw":
+        if format in ("raw", TAR):
             return os.path.getsize(path)
         with open_binary(path) as file:
             head = file.read(32)
@@ -301,7 +304,10 @@ def _damaged(asked: str, error: Exception) -> Exception:
 
 def _refuse_format(asked: str, format: str) -> None:
     if format in [name for _offset, _magic, name in _ARCHIVES]:
-        raise ImageRefused(asked, f"it is a {format} archive", "Unpack it, and import the disk that is in it")
+        remedy = "Unpack it, and import the disk that is in it"
+        if format == TAR:
+            remedy += "; if it is the root file system of a container, set format: tar"
+        raise ImageRefused(asked, f"it is a {format} archive", remedy)
     if format not in FORMATS:
         raise ImageRefused(
             asked,

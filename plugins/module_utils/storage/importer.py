@@ -23,6 +23,7 @@ from ..host import files
 from ..host.restricted import Rules
 from ..host.urls import MIN_SPEED, is_url, without_secrets
 from ..model import defaults
+from ..model.disk import TAR
 from . import datastore, formats, pipeline, unpacking
 from .checksum import Checksum
 from .publishing import make, publish, unpublished
@@ -142,7 +143,8 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
         if size == 0:
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
         return formats.ImageFacts("raw", size)
-    facts = formats.inspect(path, what=request.what, deep=deep, encrypted=request.encrypted)
+    known = TAR if request.format == TAR else None
+    facts = formats.inspect(path, known, what=request.what, deep=deep, encrypted=request.encrypted)
     if request.format and facts.format != request.format:
         raise ImageRefused(
             f"{request.what}: format {request.format}", f"the file's format is {facts.format}", "Leave format out"

@@ -39,7 +39,7 @@ KEYS: dict[str, Key] = {
     ),
     "persistent": Key(type="bool", changes="unused"),
     "size": Key(type="int", unit="MB", least=1, most=8796093022207, changes="rewrite"),
-    "format": Key(choices=("raw", "qcow2"), case="lower", empty=True, changes="rewrite", near=("driver",)),
+    "format": Key(choices=("raw", "qcow2", "tar"), case="lower", empty=True, changes="rewrite", near=("driver",)),
     "fs": Key(
         choices=("ext2", "ext3", "ext4", "vfat", "xfs", "swap"),
         empty=True,

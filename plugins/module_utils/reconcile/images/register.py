@@ -24,6 +24,7 @@ from ...errors import (
 from ...guest_disk.customize import recipes
 from ...host.urls import is_url, without_secrets
 from ...model.datastore import default_for, type_for
+from ...model.disk import TAR
 from ...model.ids import id_of
 from ...model.image import Image
 from ...model.installed import OF_ONE
@@ -33,7 +34,7 @@ from ...storage import formats, importer
 from ...storage.datastore import MIB
 from ...storage.importer import Request
 from . import store
-from .spec import DISKS, WRITABLE, Spec, refuse_unused_passphrase
+from .spec import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
 from .store import inspect_again
 from .work import Settings, Work, find, image_view
 
@@ -81,6 +82,8 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
 def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:
     """An image that is made of another one: all that the item does not say is as of that."""
     source = _source_of_copy(engine, spec, settings)
+    if source.format == TAR:
+        refuse_of_roots(f"image {spec.name}", spec)
     values = _own_values(spec, source)
     encrypt = bool(spec.luks_secret) and not source.luks_secret
     if encrypt:

@@ -17,6 +17,7 @@ from typing import Any
 from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
+from ...model.disk import TAR
 from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.operations import DIG, GROW, REWRITE, Rewrite
@@ -24,7 +25,7 @@ from ...model.states import ImageState
 from ...storage import formats, image_files, publishing
 from ...storage.datastore import MIB
 from . import store
-from .spec import WRITABLE, Spec
+from .spec import WRITABLE, Spec, refuse_of_roots
 from .work import Settings, Work, error_of, image_view, same
 
 
@@ -81,6 +82,12 @@ def _is_due(image: Image, key: str) -> bool:
 def wanted(spec: Spec, image: Image) -> Rework | None:
     """What has to be done to the content, None if nothing; an error where that can't be."""
     what = f"image {spec.name} (id {image.id})"
+    if image.format == TAR:
+        refuse_of_roots(what, spec)
+    elif spec.format == TAR:
+        raise InvalidValue(
+            f"{what}: format {TAR}", f"it is a disk of format {image.format}", "Register the archive under another name"
+        )
     format = spec.format or image.format
     encrypt = bool(spec.luks_secret) and not image.luks_secret
     if encrypt:

@@ -18,6 +18,7 @@ from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...guest_disk.customize.recipes import Addition, Recipe
 from ...host.urls import is_url, without_secrets
+from ...model.disk import TAR
 from ...model.names import check_name
 from ...model.numbers import file_mode
 from ...model.reader import typed
@@ -133,7 +134,35 @@ def _refuse_two_sources(what: str, sources: Mapping[str, str]) -> None:
         )
 
 
+# What is said of disks, and can't be of the archive of a root file system.
+_OF_DISKS = ("persistent", "size", "compress", "sparse", "luks_secret", "fs", "firmware", "bus", "dev_prefix", "target")
+
+
+def refuse_of_roots(what: str, spec: Spec) -> None:
+    """InvalidValue for what only a disk can be, of an image that is a root file system."""
+    words = {"base": "from", "flatten": "snapshot_flatten"}
+    for key in (*_OF_DISKS, *words):
+        if getattr(spec, key):
+            raise InvalidValue(
+                f"{what}: {words.get(key, key)}",
+                "it is the archive of a root file system (format tar), and no disk",
+                "Leave it out",
+            )
+    if spec.type not in (None, ImageType.OS):
+        raise InvalidValue(
+            f"{what}: type {spec.type.name}", "the archive of a root file system is of type OS", "Leave type out"
+        )
+    if spec.format not in ("", TAR):
+        raise InvalidValue(
+            f"{what}: format {spec.format}",
+            "it is the archive of a root file system (format tar), of which no disk is made here",
+            "Leave format out, or register a disk under another name",
+        )
+
+
 def _refuse_contradictions(what: str, spec: Spec) -> None:
+    if spec.format == TAR:
+        refuse_of_roots(what, spec)
     if spec.format == "raw" and spec.compress:
         raise InvalidValue(f"{what}: compress", "a raw file can't be compressed", "Give format: qcow2")
     if spec.format == "raw" and spec.luks_secret:

@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a file is a whole tar archive with the root file system of a container in it. Headers alone are read, in
+little memory whatever they say, and nothing is unpacked."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from ..errors import ImageRefused
+from ..host.files import explained
+from .qcow2_header import open_binary
+
+BLOCK = 512
+_SIZE, _SUM, _TYPE, _MAGIC = slice(124, 136), slice(148, 156), 156, slice(257, 262)
+# What belongs to the entry that follows: names (GNU), attributes (pax); sparse files of old GNU archives say more in
+# further blocks.
+_LONG = b"LKxgX"
+_PAX = b"xX"
+_OLD_SPARSE = b"S"
+_MORE = 482
+# Bytes of attributes of one entry: more is no root file system.
+_LONGEST = 1 << 20
+_WHOLE = "Get a whole copy of it and import that"
+_REMEDY = "Give the archive of a root file system, as tar makes it of a whole system"
+
+
+def check(path: str, asked: str) -> int:
+    """The length of the archive in bytes. Raises ImageRefused for what is none, is cut off, or has no root file system
+    in it."""
+    with explained(path), open_binary(path) as file:
+        length = file.seek(0, os.SEEK_END)
+        if length == 0:
+            raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")
+        found = _walk(file, length, asked)
+    if b"etc" not in found or not found & {b"usr", b"bin", b"sbin"}:
+        raise ImageRefused(
+            asked,
+            "it has no directory etc and none of usr, bin and sbin at its top: it is no root file system",
+            f"{_REMEDY}, with its names beginning at the root (./etc or etc)",
+        )
+    return length
+
+
+def _walk(file: BinaryIO, length: int, asked: str) -> set[bytes]:
+    """The names at its top."""
+    place, found, size_of_next = 0, set[bytes](), -1
+    while place < length:
+        file.seek(place)
+        header = file.read(BLOCK)
+        if header == bytes(BLOCK):
+            return found
+        if len(header) < BLOCK or not _is_header(header):
+            what = "it is no tar archive" if place == 0 else f"it is damaged or cut off at byte {place}"
+            raise ImageRefused(asked, what, _REMEDY if place == 0 else _WHOLE)
+        size, kind = _number(header[_SIZE]), header[_TYPE : _TYPE + 1]
+        if size_of_next >= 0 and kind not in _LONG:
+            size = size_of_next
+        place += BLOCK
+        if kind in _OLD_SPARSE:
+            place = _beyond_map(file, header, place)
+        if kind in _LONG:
+            if size > _LONGEST:
+                raise ImageRefused(asked, f"an entry has {size} bytes of attributes", _REMEDY)
+            size_of_next = max(size_of_next, _size_in(file.read(size))) if kind in _PAX else size_of_next
+        else:
+            size_of_next = -1
+            found.add(_top(header))
+        # Links and the like have a size that counts for nothing.
+        place += -(-size // BLOCK) * BLOCK if kind in b"0\0007SLKxgX" else 0
+        if place > length:
+            raise ImageRefused(asked, f"it is cut off: it has {length} bytes", "Get a whole copy of it and import that")
+    raise ImageRefused(
+        asked, f"it is cut off: nothing ends it at byte {length}", "Get a whole copy of it and import that"
+    )
+
+
+def _is_header(header: bytes) -> bool:
+    try:
+        given = _number(header[_SUM])
+    except ValueError:
+        return False
+    return given == sum(header[:148]) + 8 * 32 + sum(header[156:])
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:
+        # Too large for octal digits: GNU's binary numbers.
+        return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
+    text = field.strip(b" \0")
+    return int(text, 8) if text else 0
+
+
+def _beyond_map(file: BinaryIO, header: bytes, place: int) -> int:
+    more = header[_MORE]
+    while more:
+        block = file.read(BLOCK)
+        place += BLOCK
+        more = block[504] if len(block) == BLOCK else 0
+    return place
+
+
+def _size_in(attributes: bytes) -> int:
+    """The size that pax attributes give the entry that follows; -1 for none."""
+    found = -1
+    for line in attributes.split(b"\n"):
+        word, _equals, value = line.partition(b"=")
+        if word.rpartition(b" ")[2] == b"size" and value.isdigit():
+            found = int(value)
+    return found
+
+
+def _top(header: bytes) -> bytes:
+    name = header[:100].split(b"\0")[0]
+    if header[_MAGIC] == b"ustar" and header[345:500].strip(b"\0") and header[257:265] != b"ustar  \0":
+        name = header[345:500].split(b"\0")[0] + b"/" + name
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    return parts[0] if parts else b""
