@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..model import defaults, rules
+from ..model.disk import DISK_FORMATS
 from ..model.owner import Owner
 
 if TYPE_CHECKING:
@@ -279,8 +280,9 @@ class HostsPort(abc.ABC):
     def pool(self) -> list[Host]: ...
 
     def hypervisors(self) -> tuple[str, ...]:
-        """What its hosts run; before there is any, all that they might."""
-        return tuple(dict.fromkeys(host.hypervisor for host in self.pool())) or tuple(rules.RULES)
+        """What its hosts run; before there is any, all that they might, for machines with disks."""
+        known = tuple(dict.fromkeys(host.hypervisor for host in self.pool()))
+        return known or tuple(word for word, rule in rules.RULES.items() if rule.formats == DISK_FORMATS)
 
     @abc.abstractmethod
     def info(self, ref: Ref) -> Host: ...

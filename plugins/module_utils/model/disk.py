@@ -14,6 +14,13 @@ from . import defaults
 from .inject import Injected
 from .snapshots import Snapshot
 
+# Of images that are disks.
+DISK_FORMATS = ("raw", "qcow2")
+# The format of an image that is no disk: the archive of a root file system, of which a container gets a directory.
+TAR = "tar"
+# That of a container's own copy.
+DIRECTORY = "directory"
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -24,7 +31,8 @@ class Disk:
     save: the content is the image's when the machine ends (a persistent image).
     source: the image's file in the front-end's datastore, "" for volatile disks.
     image_uuid, generation: identify the source's content; a base in a node's cache is called after both.
-    format: of the source; driver: of the machine's own disk.N (raw or qcow2). Neither is ever probed on a node.
+    format: of the source; driver: of the machine's own disk.N (raw or qcow2). Neither is ever probed on a node. TAR: it
+    is the root file system of a container.
     size: MiB of the machine's disk, never below the image's.
     bus: virtio, scsi, ide, sata, or "" for the hypervisor's own choice from the target.
     luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted.
@@ -71,8 +79,9 @@ class Disk:
 
 @dataclass(frozen=True)
 class DiskFiles:
-    """Where a disk of a machine really is on the node. path: the file the hypervisor opens; block: it is a block
-    device; backing: the chain below it, nearest first, as (path, format)."""
+    """Where a disk of a machine really is on the node. path: the file the hypervisor opens, or the directory of a
+    container's root (format DIRECTORY); block: it is a block device; backing: the chain below it, nearest first, as
+    (path, format)."""
 
     path: str
     format: str

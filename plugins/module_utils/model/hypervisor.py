@@ -10,6 +10,7 @@ from dataclasses import field
 
 from ..dataclass import dataclass
 from . import attributes, defaults
+from .disk import DISK_FORMATS
 from .disk_targets import Devices
 from .image import Image
 from .template import Template
@@ -50,9 +51,10 @@ class Hypervisor:
     types on a node to get at a machine's console, with {domain}. packages: what a node needs, by their names in Debian
     and its kin.
 
-    machine: OS/MACHINE where nothing is said. driver: the format of a machine's own copy of an image, likewise. words:
-    what DISK/DRIVER may say here besides raw and qcow2, with the format that each means. devices: what it has of disks.
-    checks_bus: whether a system may not start from another bus than it was installed on.
+    formats: those of images that its machines can have. machine: OS/MACHINE where nothing is said. driver: the format
+    of a machine's own copy of an image, likewise. words: what DISK/DRIVER may say here besides raw and qcow2, with the
+    format that each means. devices: what it has of disks. checks_bus: whether a system may not start from another bus
+    than it was installed on.
 
     check: InvalidValue for what no machine of this hypervisor can have. doubts: warnings about what is taken and does
     not do what it says. check_disk: InvalidValue for a DISK that can't be of that format. check_firmware: InvalidValue
@@ -70,6 +72,7 @@ class Hypervisor:
     console: str = ""
     module: tuple[str, str] = ("", "")
     packages: tuple[str, ...] = ()
+    formats: tuple[str, ...] = DISK_FORMATS
     machine: str = ""
     driver: str = defaults.FORMAT
     words: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Optional
 from ...errors import InvalidValue
 from .. import disk_targets, rules, snapshots
 from ..device_matching import FILE_SYSTEMS, kind_of_empty
-from ..disk import Disk
+from ..disk import DISK_FORMATS, TAR, Disk
 from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..image import Image
 from ..names import nearest
@@ -20,7 +20,7 @@ from ..template import Template
 from .places import board_of, context_place, place_of
 from .words import Ref, flag, whole
 
-FORMATS = ("raw", "qcow2")
+FORMATS = DISK_FORMATS
 # Attributes that become fields of the model; whatever else a DISK says is among its options.
 _DISK_FIELDS = frozenset((
     "IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "TARGET", "DEV_PREFIX", "BUS", "TYPE", "FORMAT", "FS", "SIZE",
@@ -94,11 +94,20 @@ def disk_of(
     size = _size(vector, where)
     readonly = flag(vector, "READONLY", where)
     if image is None:
+        if rules.of(hypervisor).formats == (TAR,):
+            raise InvalidValue(
+                f"{where}: TYPE = {vector.get('TYPE', '')}",
+                "a container has no disks beside its root file system",
+                "Leave this DISK out",
+            )
         fs, driver = _volatile_format(vector, where)
         rules.of(hypervisor).check_disk(vector, driver, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
         return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
     cdrom = image.type == ImageType.CDROM
+    refuse_format(image, hypervisor, where)
+    if image.format == TAR:
+        return _root_of(index, vector, image, where, size, options)
     if size and image.size > size and not cdrom and not made:
         raise InvalidValue(
             f"{where}: SIZE = {size}",
@@ -133,6 +142,50 @@ def disk_of(
         # What its own file holds goes with it, and an overlay begins with nothing.
         trusted=image.is_trusted,
         snapshots=snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
+        options=options,
+    )
+
+
+def refuse_format(image: Image, hypervisor: str, where: str) -> None:
+    """InvalidValue for an image that is of no use to machines of this hypervisor."""
+    taken = rules.of(hypervisor).formats
+    if image.format in taken or image.type not in (ImageType.OS, ImageType.DATABLOCK, ImageType.CDROM):
+        return
+    if image.format == TAR:
+        fitting = ", ".join(sorted({each.name for each in rules.RULES.values() if TAR in each.formats}))
+        raise InvalidValue(
+            f"{where}: image {image.name}",
+            f"it is the root file system of a container (format tar), and machines of {hypervisor} start from disks",
+            f"Use an image with a disk, or a host whose nebula_hypervisor is one of: {fitting}",
+        )
+    raise InvalidValue(
+        f"{where}: image {image.name}",
+        f"it is a disk (format {image.format}), and a container of {hypervisor} has no disks",
+        "Use an image with format: tar, the archive of a root file system; or set HYPERVISOR to kvm",
+    )
+
+
+def _root_of(
+    index: int, vector: Mapping[str, str], image: Image, where: str, size: int, options: Mapping[str, str]
+) -> Disk:
+    """The root of a container: a directory of its own, whose owners are those of its users."""
+    if size:
+        raise InvalidValue(
+            f"{where}: SIZE = {size}",
+            f"image {image.name} is a root file system, whose copy is a directory: nothing limits its size",
+            "Leave SIZE out",
+        )
+    return Disk(
+        index,
+        "",
+        image_id=image.id,
+        image=image.name,
+        image_uuid=image.uuid,
+        generation=image.generation,
+        source=image.source,
+        format=TAR,
+        driver=TAR,
+        size=image.size,
         options=options,
     )
 

@@ -15,6 +15,7 @@ from ....model.ids import id_of
 from ....model.image import Image
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.demands import demands as demands_of
+from ....model.instantiate.disks import refuse_format
 from ....model.instantiate.validate import refusals as refusals_of
 from ....model.network import Network
 from ....model.states import ImageState, ImageType
@@ -48,8 +49,23 @@ class References:
 
     def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
         if id(template) not in self._refusals:
-            self._refusals[id(template)] = refusals_of(template, f"VM {name}", hypervisors)
+            known = [*hypervisors]
+            found = refusals_of(template, f"VM {name}", known)
+            self._refusals[id(template)] = {**self._of_images(name, template, known), **found}
         return self._refusals[id(template)]
+
+    def _of_images(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+        """By hypervisor, why it has no use for an image of the template."""
+        found: dict[str, NebulaError] = {}
+        demands = self.demands(name, template)
+        images = self.images_of(name, template, demands)
+        for hypervisor in hypervisors:
+            try:
+                for index, image in images.items():
+                    refuse_format(image, hypervisor, f"VM {name}: DISK {index}")
+            except NebulaError as error:
+                found[hypervisor] = error
+        return found
 
     def as_json(self, template: Template) -> str:
         if id(template) not in self._json:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -148,5 +149,6 @@ def test_only_trusted_images_are_read_on_the_host_itself() -> None:
 
 
 def test_other_hypervisors_have_no_firmware_to_choose() -> None:
-    vm, said = machine("DISK = [ IMAGE = sys, TARGET = sda ]", system(firmware="UEFI", bus="virtio"), hypervisor="lxc")
+    root = dataclasses.replace(system(firmware="UEFI", bus="virtio"), format="tar")
+    vm, said = machine("DISK = [ IMAGE = sys, TARGET = sda ]", root, hypervisor="lxc")
     assert (vm.os.firmware, said) == ("", [])
