@@ -75,7 +75,7 @@ sync
 exec /bin/poweroff -f
 """
 
-BOOT = r"""#!/bin/sh
+_BEGINNING = r"""#!/bin/sh
 # Whatever the context holds, this script gets to its last line: all that comes from outside runs in a shell of its own.
 PATH=/bin
 export PATH
@@ -91,7 +91,9 @@ load() {
     case $message in *'No such device'*) ;; *) fault "insmod $* failed: $message" ;; esac
 }
 
-# The targets that sda to sdz may sit on, and nothing but these.
+"""
+
+_MACHINE = r"""# The targets that sda to sdz may sit on, and nothing but these.
 scan_scsi() {
     for host in /sys/class/scsi_host/host*; do
         [ "$(cat "$host/proc_name" 2> /dev/null)" = virtio_scsi ] || continue
@@ -147,7 +149,9 @@ mount_context() {
     fi
 }
 
-# --- what the variables ask for
+"""
+
+_CONTEXT = r"""# --- what the variables ask for
 
 value() { eval "printf '%s\\n' \"\${$1:-}\""; }
 words() { echo "$*" | tr ',' ' '; }
@@ -356,10 +360,14 @@ report() {
     [ -f /root/.ssh/authorized_keys ] && say "ssh_keys=$(grep -c . /root/.ssh/authorized_keys)"
     say "cpus=$(nproc)"
     say "memory_kib=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)"
-    for block in /sys/block/xvd* /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
+"""
+
+_DISKS = r"""    for block in /sys/block/xvd* /sys/block/vd* /sys/block/sd* /sys/block/hd*; do
         [ -e "$block/size" ] && say "disk ${block##*/} bytes=$(($(cat "$block/size") * 512))"
     done
-    [ -f /run/faults ] && sed 's/^/nebula-guest: error /' /run/faults
+"""
+
+_END = r"""    [ -f /run/faults ] && sed 's/^/nebula-guest: error /' /run/faults
     say ready
 }
 
@@ -375,4 +383,29 @@ report > /run/report
 # A script may have left its last line open.
 echo
 cat /run/report
+"""
+
+# The root and the devices of a container are there when its init starts, and the disks that it sees are its host's.
+_CONTAINER = r"""
+start_system() {
+    /bin/busybox --install -s /bin
+    hostname localhost
+    ip link set lo up
+}
+
+mount_context() {
+    [ -r /context/context.sh ] || return 1
+    try mount --bind /context /mnt
+    cp /context/context.sh /run/context.sh
+    chmod 0600 /run/context.sh
+}
+
+"""
+
+BOOT = _BEGINNING + _MACHINE + _CONTEXT + _DISKS + _END
+CONTAINER_BOOT = _BEGINNING + _CONTAINER.lstrip() + _CONTEXT + _END
+CONTAINER_INITTAB = """\
+::sysinit:/etc/nebula/boot
+::respawn:/etc/nebula/shell console
+::ctrlaltdel:/bin/reboot -f
 """

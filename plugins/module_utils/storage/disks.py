@@ -15,10 +15,11 @@ from typing import Optional
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..guest_disk import inject
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
-from ..model.disk import Disk, DiskFiles
+from ..model.disk import DIRECTORY, TAR, Disk, DiskFiles
+from ..model.id_range import RANGES, id_range
 from ..model.inject import Injected
 from ..model.vm import Vm
-from . import formats, saving
+from . import formats, roots, saving
 from .datastore import disk_path, hypervisor_group, protect, require_space
 from .transfer import is_drive, shared
 
@@ -55,7 +56,7 @@ def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _n
     made = False
     for disk in vm.disks:
         try:
-            files[disk.disk_id], new = _prepare(disk, directory, find, contents)
+            files[disk.disk_id], new = _prepare(vm.vm_id, disk, directory, find, contents)
         except NebulaError as error:
             error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
             raise
@@ -74,7 +75,8 @@ def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
     with contextlib.suppress(FileNotFoundError), explained(directory):
         for name in os.listdir(directory) if os.path.isdir(directory) else []:
             if _OURS.fullmatch(name) and (names is None or name in names):
-                removed = remove_file(os.path.join(directory, name)) or removed
+                path = os.path.join(directory, name)
+                removed = (roots.remove(path) if _kind(path) == "directory" else remove_file(path)) or removed
     return removed
 
 
@@ -103,12 +105,15 @@ def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> 
 
 
 def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> list[tuple[Disk, DiskFiles]]:
-    found = [(disk, files[disk.disk_id]) for disk in vm.disks if disk.disk_id in ids and disk.type != "CDROM"]
+    grows = (disk for disk in vm.disks if disk.disk_id in ids and disk.type != "CDROM" and disk.format != TAR)
+    found = [(disk, files[disk.disk_id]) for disk in grows]
     return [(disk, file) for disk, file in found if formats.virtual_size(file.path, file.format) < disk.size * MIB]
 
 
 def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     path = disk_path(directory, disk.disk_id)
+    if disk.format == TAR:
+        return DiskFiles(path, DIRECTORY)
     if not disk.source:
         return DiskFiles(path, disk.driver)
     if not disk.clone:
@@ -118,15 +123,44 @@ def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     return DiskFiles(path, "qcow2", ((source, disk.format),))
 
 
-def _prepare(disk: Disk, directory: str, find: Find, contents: Contents) -> tuple[DiskFiles, bool]:
+def _prepare(vm_id: int, disk: Disk, directory: str, find: Find, contents: Contents) -> tuple[DiskFiles, bool]:
     path = disk_path(directory, disk.disk_id)
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)
+    if disk.format == TAR:
+        return files, _make_root(vm_id, disk, source, path)
     if not disk.source:
         return files, _once(path, lambda new: _make_volatile(disk, new, contents))
     if not disk.clone:
         return files, _link(path, source, disk)
     return files, _once(path, lambda new: _make(disk, source, new, contents))
+
+
+def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
+    """The root of a container, unpacked for its own users; False if it is there already."""
+    kind = _kind(path)
+    if kind == "directory":
+        return False
+    if kind:
+        raise _in_the_way(path, kind, "the root file system of a container")
+    _refuse_twin(vm_id, os.path.dirname(path))
+    roots.unpack(source, path, id_range(vm_id), what=f"image {disk.image}")
+    return True
+
+
+def _refuse_twin(vm_id: int, directory: str) -> None:
+    """No two containers of a host have the same users."""
+    place = os.path.dirname(directory)
+    for name in os.listdir(place):
+        if not name.isdigit() or int(name) == vm_id or id_range(int(name)) != id_range(vm_id):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(os.path.join(place, name))):
+                raise Conflict(
+                    f"users of machine {vm_id}",
+                    f"machine {name} is on this host, and has the same: its id differs by a multiple of {RANGES}",
+                    "Make the machine anew (recreate does not help: state: absent, then present), or on another host",
+                )
 
 
 def _make(disk: Disk, source: str, path: str, contents: Contents) -> None:
@@ -240,6 +274,8 @@ def _kind(path: str) -> str:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return ""
+    if stat.S_ISDIR(mode):
+        return "directory"
     return "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 

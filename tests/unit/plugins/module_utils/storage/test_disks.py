@@ -226,7 +226,7 @@ def test_what_else_has_the_name_of_a_disk_is_in_the_way(image, directory, act):
     with pytest.raises(Conflict) as caught:
         disks.prepare(vm(volatile()), str(directory))
     assert caught.value.asked == f"machine web (id 7), disk 2: {path} as a disk of its own"
-    assert caught.value.found == f"there is a {'link' if act == 'link' else 'other'} already"
+    assert caught.value.found == f"there is a {'other' if act == 'pipe' else act} already"
     assert "recreate: true" in caught.value.remedy
 
 
