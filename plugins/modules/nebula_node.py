@@ -31,7 +31,7 @@ options:
     description:
       - What runs virtual machines on this node. V(xen) makes them by C(xl), V(xen_libvirt) by libvirt.
     type: str
-    choices: [kvm, xen, xen_libvirt]
+    choices: [kvm, lxc, xen, xen_libvirt]
     default: kvm
   accelerator:
     description:

@@ -29,6 +29,7 @@ PACKAGES = {
     "extlinux": "extlinux",
     "fallocate": "util-linux",
     "ip": "iproute2",
+    "libvirt_lxc": "libvirt-daemon-driver-lxc",
     "libvirtd": "libvirt-daemon-system",
     "mkfs.ext2": "e2fsprogs",
     "mkfs.ext3": "e2fsprogs",

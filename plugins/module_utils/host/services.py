@@ -23,6 +23,7 @@ from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
 from . import node, units
 from .command import find, run
+from .files import make_directory
 
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -107,7 +108,10 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
     if units.has_systemd():
         return _start_unit(service)
     # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.
-    os.makedirs(os.path.dirname(service.sockets[0]), mode=0o755, exist_ok=True)
+    place = os.path.dirname(service.sockets[0])
+    if not os.path.isdir(place):
+        # Whatever this task's umask is: users of containers go through it, too.
+        make_directory(place, 0o755)
     program = find(service.program)
     with tempfile.TemporaryFile() as output:
         # Nothing of this task is inherited: not its umask, its directory, its pipes or its environment.

@@ -137,6 +137,8 @@ class Driver(abc.ABC):
     capabilities: frozenset[str] = frozenset()
     # Drivers of networks (VN_MAD) whose NICs are attached to another switch than a bridge of Linux.
     switches: frozenset[str] = frozenset()
+    # Its machines have directories where others have disks and drives: their root, and their context.
+    has_directories: bool = False
     programs: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()

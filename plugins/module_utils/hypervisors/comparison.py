@@ -17,7 +17,7 @@ from dataclasses import replace
 from ..errors import NebulaError
 from ..host import node
 from ..host.files import explain, read_limited
-from ..model.disk import Disk, DiskFiles
+from ..model.disk import TAR, Disk, DiskFiles
 from ..model.plan import ADOPT, Compared, Plan, PlannedVm
 from ..model.vm import Vm
 from ..storage.datastore import disk_path, vm_directory
@@ -111,6 +111,10 @@ def _disk(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
     if disk.source and not disk.clone:
         if not stat.S_ISLNK(mode) or os.readlink(path) != files.path:
             yield f"is not the file of image {disk.image}: {path}"
+        return
+    if disk.format == TAR:
+        if not stat.S_ISDIR(mode):
+            yield f"is no directory: {path}"
         return
     if not stat.S_ISREG(mode):
         yield f"is no file: {path}"

@@ -31,6 +31,12 @@ def _xen_libvirt() -> type[Driver]:
     return XenLibvirtDriver
 
 
+def _lxc() -> type[Driver]:
+    from .lxc.driver import LxcDriver
+
+    return LxcDriver
+
+
 class _Drivers(Mapping[str, type[Driver]]):
     """Classes by name; found when they are asked for."""
 
@@ -52,6 +58,7 @@ DRIVERS: Mapping[str, type[Driver]] = _Drivers(
         "kvm": _kvm,
         "xen": _xen,
         "xen_libvirt": _xen_libvirt,
+        "lxc": _lxc,
     }
 )
 

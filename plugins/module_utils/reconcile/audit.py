@@ -23,7 +23,7 @@ from ..model.audit import (
     VmDirectory,
     VmFile,
 )
-from ..model.disk import Disk
+from ..model.disk import TAR, Disk
 from ..model.installed import MARK, starts_with_host
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
@@ -305,6 +305,10 @@ def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
             yield f"leads to {file.target}, which is not there"
         elif not _is_image(file.target, disk):
             yield f"leads to {file.target}, and image {disk.image} is {disk.source}"
+        return
+    if disk.format == TAR:
+        if file.kind != "directory":
+            yield f"is a {file.kind}, and is to be the directory of a root file system"
         return
     if file.kind != "file":
         yield f"is a {file.kind}"

@@ -9,12 +9,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ...context import cache, iso9660
+from ...context import cache, iso9660, tree
 from ...errors import InvalidValue
 from ...guest_disk import inject
 from ...host import node
 from ...host.files import read_limited, write_atomically
-from ...model.disk import DiskFiles
+from ...model.disk import DIRECTORY, DiskFiles
+from ...model.id_range import id_range
 from ...model.inject import Injected
 from ...storage import disks
 from ...storage.datastore import disk_path
@@ -49,15 +50,22 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         job.changed = job.changed or any(cache.path_of(job.common.root, new) in names for new in job.common.filled.new)
         # A machine made by a release that did not pad its ISO keeps that until it boots: a guest may have it
         # mounted, and a machine that nobody touches is not changed.
-        context = iso9660.write(
-            path,
-            vm.context.variables,
-            sources,
-            format=vm.context.format,
-            identity=vm.uuid,
-            keep_unpadded=not boots,
-        )
-        job.files[vm.context.disk_id] = DiskFiles(path, "raw")
+        if job.common.driver.has_directories:
+            owner = id_range(vm.vm_id).start
+            context = tree.write(
+                path, vm.context.variables, sources, owner=owner, format=vm.context.format, identity=vm.uuid
+            )
+            job.files[vm.context.disk_id] = DiskFiles(path, DIRECTORY)
+        else:
+            context = iso9660.write(
+                path,
+                vm.context.variables,
+                sources,
+                format=vm.context.format,
+                identity=vm.uuid,
+                keep_unpadded=not boots,
+            )
+            job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
     deployment = job.common.driver.render(vm, _site_of(job))
     if deployment.digest != job.record.definition or not defined:

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ...host.files import explain
-from ...model.disk import Disk, DiskFiles
+from ...model.disk import TAR, Disk, DiskFiles
+from ...model.id_range import id_range
 from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
 from ...model.snapshots import tag_of
 from ...model.vm import Vm
-from ...storage import disks, formats, saving
+from ...storage import disks, formats, roots, saving
 from ..base import Driver, Mark
 from .job import Job
 
@@ -62,6 +63,8 @@ def carry_out(
     what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
     if disk is None or task.disk_id not in files:
         raise NotFound(what, "the machine has no such disk", "Run again: a new plan tells")
+    if disk.format == TAR:
+        return _root(task, vm, files[task.disk_id], state, what)
     if task.kind == SAVE_AS:
         return _save(task, disk, vm, mark, files[task.disk_id], state, driver, what)
     if disk.luks_secret or files[task.disk_id].format != "qcow2" or disk.readonly:
@@ -69,6 +72,19 @@ def carry_out(
     if state == "SUSPENDED":
         raise WrongState(what, "the machine is SUSPENDED", "Let it run or power it off first")
     return _snapshot(task, disk, mark, files[task.disk_id], state, driver, what)
+
+
+def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> TaskOutcome:
+    """The root of a container becomes an archive again; it is no disk, which could have snapshots."""
+    if task.kind != SAVE_AS:
+        raise Unsupported(what, "it is the root file system of a container", "Save it as an image (save_as)")
+    if state != "POWEROFF":
+        raise Unsupported(
+            what, f"the container is {state}, and its files change while they are read", "Power it off first"
+        )
+    roots.save(files.path, task.target, id_range(vm.vm_id), what)
+    size = formats.virtual_size(task.target, TAR)
+    return TaskOutcome(task.token, size=-(-size // saving.MIB), format=TAR)
 
 
 def _save(

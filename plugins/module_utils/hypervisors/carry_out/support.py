@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ...errors import Unsupported
+from ...model.disk import TAR
 from ...model.network_drivers import OVN, SWITCHED
 from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, PlannedVm
 from ..base import Driver
@@ -44,7 +45,9 @@ def _operations(planned: PlannedVm) -> set[str]:
     if planned.wanted == "SUSPENDED":
         found |= {"suspend", "resume"}
     if planned.wanted == "RUNNING":
-        found |= {_LIVE[task.kind] for task in planned.tasks if task.kind in _LIVE}
+        # Of the root of a container each task says itself what it needs.
+        roots = {disk.disk_id for disk in planned.vm.disks if disk.format == TAR}
+        found |= {_LIVE[task.kind] for task in planned.tasks if task.kind in _LIVE and task.disk_id not in roots}
     if planned.wanted in ("POWEROFF", "DONE") and not planned.hard:
         found.add("shutdown")
     return found

@@ -356,7 +356,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
             port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
             ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
         if network_driver == OVSWITCH:
-            _vlan(element, trunks.port(nic.network_values, nic.options))
+            vlan(element, trunks.port(nic.network_values, nic.options))
     ET.SubElement(element, "mac", {"address": nic.mac})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
@@ -372,7 +372,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
             ET.SubElement(offload, "host", {"csum": "off"})
         elif queued:
             ET.SubElement(element, "driver", {"queues": queues})
-    _bandwidth(element, values)
+    bandwidth(element, values)
     if values.get("FILTER"):
         reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})
         if nic.ip:
@@ -381,7 +381,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
 
 
-def _vlan(element: ET.Element, port: trunks.Port) -> None:
+def vlan(element: ET.Element, port: trunks.Port) -> None:
     """The VLANs of a port of Open vSwitch. One without any would be in all of them."""
     is_trunk = bool(port.trunks) or not port.tag
     vlan = ET.SubElement(element, "vlan", {"trunk": "yes"} if is_trunk else {})
@@ -390,7 +390,7 @@ def _vlan(element: ET.Element, port: trunks.Port) -> None:
         ET.SubElement(vlan, "tag", {"id": str(number), **({"nativeMode": "untagged"} if native else {})})
 
 
-def _bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
+def bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
     found: list[tuple[str, dict[str, str]]] = []
     for direction in ("inbound", "outbound"):
         limits = {

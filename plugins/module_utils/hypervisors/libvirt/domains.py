@@ -128,7 +128,11 @@ class LibvirtDomains:
             autostart=autostart,
             port=max([port for port in ports if port > 0], default=0),
             macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
-            disks=tuple(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
+            disks=(
+                *(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
+                # Of a container, its root and its context.
+                *(each.get("dir", "") for each in found.iterfind("filesystem/source") if each.get("dir")),
+            ),
             turn=f"{virsh} autostart {'--disable ' * autostart}{name}",
             undefine="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.keep, name)))] * persistent),
             forget="; ".join(end + [f"{virsh} undefine {self.forget} {name}"] * persistent),

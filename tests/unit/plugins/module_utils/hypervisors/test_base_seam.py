@@ -246,7 +246,9 @@ def test_a_driver_has_what_it_says(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(registry.DRIVERS))
 def test_what_a_driver_needs_has_a_package(name: str) -> None:
     driver = registry.DRIVERS[name]
-    assert {name for program in driver.programs for name in program.split("|")} <= set(command.PACKAGES)
+    assert {os.path.basename(name) for program in driver.programs for name in program.split("|")} <= set(
+        command.PACKAGES
+    )
     assert {service.program for service in driver.services} <= set(driver.programs)
     assert set(driver.libraries) <= set(deps.PACKAGES)
 

@@ -23,14 +23,16 @@ COLLECTIONS = Path(__file__).resolve().parents[5] / "collections"
 
 def test_each_name_has_a_driver_of_its_own() -> None:
     found = dict(registry.DRIVERS)
-    assert set(found) == {"kvm", "xen", "xen_libvirt"} and len(registry.DRIVERS) == len(set(found.values())) == 3
+    assert set(found) == {"kvm", "lxc", "xen", "xen_libvirt"} and len(registry.DRIVERS) == len(set(found.values())) == 4
     assert all(issubclass(driver, Driver) and driver.name == name for name, driver in found.items())
     with pytest.raises(KeyError):
         registry.DRIVERS["vmware"]
 
 
 def test_a_hypervisor_that_is_not_known_is_refused_with_those_that_are() -> None:
-    with pytest.raises(Unsupported, match=r"hypervisor vmware: .* no driver for it\. Known: kvm, xen, xen_libvirt"):
+    with pytest.raises(
+        Unsupported, match=r"hypervisor vmware: .* no driver for it\. Known: kvm, xen, xen_libvirt, lxc"
+    ):
         registry.open_driver("vmware")
 
 

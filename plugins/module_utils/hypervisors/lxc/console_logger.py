@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps a container's console in a file: a process for each, as long as the container runs.
+
+libvirt logs the consoles of QEMU by virtlogd, and those of containers not at all; one that nobody reads is full after a
+few thousand characters, and then whoever writes to it waits for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# virtlogd's: a log is begun anew at this size, and so many older ones are kept.
+LIMIT, KEPT = 2 << 20, 3
+# All of it is standard library, and no word of a user is part of it: its arguments are terminal, file, limit, number.
+PROGRAM = r"""
+import os, sys, termios, tty
+terminal, path, limit, kept = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+source = os.open(terminal, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+tty.setraw(source, termios.TCSANOW)
+file = os.open(path, flags, 0o600)
+print("reading", flush=True)
+os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+while True:
+    try:
+        data = os.read(source, 65536)
+    except OSError:
+        break
+    if not data:
+        break
+    if os.fstat(file).st_size + len(data) > limit:
+        for number in range(kept - 1, -1, -1):
+            older = path + "." + str(number)
+            newer = path + "." + str(number - 1) if number else path
+            if os.path.lexists(newer):
+                os.rename(newer, older)
+        os.close(file)
+        file = os.open(path, flags, 0o600)
+    while data:
+        data = data[os.write(file, data):]
+"""
+
+
+def begin(terminal: str, path: str) -> None:
+    """Have what is written to the terminal kept in the file from now on, until its other end is gone. Returns when it
+    reads. terminal: the host's end of the console, as libvirt names it."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PROGRAM, terminal, path, str(LIMIT), str(KEPT)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={"LC_ALL": "C.UTF-8"},
+        start_new_session=True,
+        close_fds=True,
+    )
+    if process.stdout is not None:
+        with process.stdout:
+            process.stdout.readline()
+    # It outlives this process, and has nobody who would wait for it.
+    process.returncode = 0
+
+
+def is_read(terminal: str) -> bool:
+    """Whether a process of ours reads it."""
+    wanted = terminal.encode()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if len(words) > 6 and words[3] == b"-c" and words[4] == PROGRAM.encode() and words[5] == wanted:
+            return True
+    return False

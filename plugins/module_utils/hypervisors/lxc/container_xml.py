@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine as libvirt's domain XML for its LXC driver. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from xml.etree import ElementTree as ET
+
+from ...model import trunks
+from ...model.id_range import IdRange, id_range
+from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
+from ...model.nic import Nic, interface_id
+from ...model.values import raw_fragment
+from ...model.vm import Vm
+from ..base import Deployment, Site, domain_name
+from ..libvirt import domain_xml
+from ..libvirt.domain_xml import put
+
+INIT = "/sbin/init"
+CONTEXT = "/context"
+EMULATOR = "/usr/lib/libvirt/libvirt_lxc"
+# Microseconds in which a container has the share of a processor that CPULIMIT gives it.
+PERIOD = 100000
+
+
+def render(vm: Vm, site: Site) -> Deployment:
+    """The deployment file of a container on this site. Raises InvalidValue for RAW data that is no XML fragment."""
+    domain = ET.Element("domain", {"type": "lxc"})
+    raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW")
+    put(domain, "name", domain_name(vm.vm_id))
+    put(domain, "uuid", vm.uuid)
+    put(domain, "title", vm.name)
+    mark = domain_xml.metadata(domain, vm, site)
+    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    swap = vm.attributes.get("LXC_SWAP", "")
+    if swap:
+        # Of the cgroup: memory and swap together.
+        put(ET.SubElement(domain, "memtune"), "swap_hard_limit", str((vm.memory + int(swap)) * 1024), unit="KiB")
+    put(domain, "vcpu", str(vm.vcpu or 1))
+    _cpu(domain, vm, site)
+    put(ET.SubElement(domain, "os"), "type", "exe", arch=vm.os.arch)
+    put(domain[-1], "init", INIT)
+    _ids(domain, id_range(vm.vm_id))
+    # Without a NIC it would have its host's.
+    ET.SubElement(ET.SubElement(domain, "features"), "privnet")
+    put(domain, "on_poweroff", "destroy")
+    put(domain, "on_reboot", "restart")
+    put(domain, "on_crash", "destroy")
+    devices = ET.SubElement(domain, "devices")
+    put(devices, "emulator", site.emulator)
+    _file_systems(devices, vm, site)
+    for nic in vm.nics:
+        _interface(devices, nic, vm)
+    # Not logged by libvirt, which has no log of a container's console: console_logger.py reads it.
+    ET.SubElement(ET.SubElement(devices, "console", {"type": "pty"}), "target", {"type": "lxc", "port": "0"})
+    if raw is not None:
+        domain_xml.merge(domain, raw)
+    domain_xml.check_domain(domain, vm)
+    ET.indent(domain)
+    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
+    mark.set("generation", str(site.generation))
+    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+
+
+def interface(nic: Nic, vm: Vm) -> str:
+    """One NIC alone: what libvirt wants to attach it to a container that runs."""
+    devices = ET.Element("devices")
+    _interface(devices, nic, vm)
+    return ET.tostring(devices[0], encoding="unicode")
+
+
+def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
+    tuned = ET.Element("cputune")
+    if site.cpu_shares:
+        put(tuned, "shares", str(domain_xml.cpu_shares(vm.cpu, site.cpu_shares)))
+    if vm.cpu_limit:
+        put(tuned, "period", str(PERIOD))
+        put(tuned, "quota", str(PERIOD * vm.cpu_limit // 100))
+    if len(tuned):
+        domain.append(tuned)
+
+
+def _ids(domain: ET.Element, ids: IdRange) -> None:
+    mapped = ET.SubElement(domain, "idmap")
+    for kind in ("uid", "gid"):
+        ET.SubElement(mapped, kind, {"start": "0", "target": str(ids.start), "count": str(ids.count)})
+
+
+def _file_systems(devices: ET.Element, vm: Vm, site: Site) -> None:
+    # The context's number is among the site's disks too.
+    for disk in vm.disks:
+        _directory(devices, site.disks[disk.disk_id].path, "/")
+    if vm.context is not None:
+        _directory(devices, site.disks[vm.context.disk_id].path, CONTEXT, readonly=True)
+
+
+def _directory(devices: ET.Element, source: str, target: str, readonly: bool = False) -> None:
+    element = ET.SubElement(devices, "filesystem", {"type": "mount", "accessmode": "passthrough"})
+    ET.SubElement(element, "source", {"dir": source})
+    ET.SubElement(element, "target", {"dir": target})
+    if readonly:
+        ET.SubElement(element, "readonly")
+
+
+def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
+    values = {**nic.network_values, **nic.options}
+    driver = nic.network_values.get("VN_MAD", "")
+    bridged = bool(nic.bridge) and driver != DUMMY
+    element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
+    if bridged:
+        ET.SubElement(element, "source", {"bridge": nic.bridge})
+        if driver in SWITCHED:
+            port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
+            ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
+        if driver == OVSWITCH:
+            domain_xml.vlan(element, trunks.port(nic.network_values, nic.options))
+    ET.SubElement(element, "mac", {"address": nic.mac})
+    ET.SubElement(element, "target", {"dev": _target(nic, vm)})
+    ET.SubElement(element, "guest", {"dev": f"eth{nic.nic_id}"})
+    domain_xml.bandwidth(element, values)
+
+
+def _target(nic: Nic, vm: Vm) -> str:
+    return nic.target or f"one-{vm.vm_id}-{nic.nic_id}"

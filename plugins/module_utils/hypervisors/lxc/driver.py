@@ -1,0 +1,182 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers by libvirt's LXC driver."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Optional
+from xml.etree import ElementTree as ET
+
+from ...host import services
+from ...host.console import log as console_log
+from ...model.host import Overhead
+from ...model.network_drivers import OVN, OVSWITCH
+from ...model.plan import ObservedVm
+from ...model.vm import Vm
+from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
+from ..libvirt import domain_xml
+from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
+from . import console_logger, container_xml, init_process
+
+URI = "lxc:///system"
+# What libvirt says, and what to do about it.
+REMEDIES = (
+    ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("/sbin/init", "Its root file system has no init that can be started: is its image that of a whole system?"),
+    ("Failed to open tty", "Users of containers have to get through it: chmod 0755 /run/libvirt /run/libvirt/lxc"),
+    ("cgroup/unified", "libvirt starts no container where cgroups of version 2 are mounted below those of version 1"),
+    ("swap_hard_limit", "This host's kernel does not count swap: leave LXC_SWAP out"),
+)  # fmt: skip
+# The controller of a container, which libvirt starts for each, and the program that keeps its console's log.
+BESIDE = Overhead(fixed=32)
+
+
+class LxcDriver(LibvirtDomains, Driver):
+    name = "lxc"
+    capabilities = frozenset(("shutdown", "reboot"))
+    switches = frozenset((OVN, OVSWITCH))
+    has_directories = True
+    remedies = REMEDIES
+    keep = ""
+    forget = ""
+    programs = ("libvirtd", "virtlogd", container_xml.EMULATOR)
+    libraries = ("libvirt",)
+    services = services.LIBVIRT
+
+    # libvirt saves no container.
+    suspend = Driver.suspend
+    resume = Driver.resume
+
+    def __init__(self, uri: str = URI) -> None:
+        super().__init__(uri)
+
+    # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        return {"accelerator": "lxc", "reason": "containers share the kernel of their host", "key": ""}
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"libvirt": services.libvirt_version(), "kernel": os.uname().release}
+
+    @classmethod
+    def overhead(cls, accelerator: str) -> Overhead:
+        return BESIDE
+
+    def site(self, common: Site) -> Site:
+        return replace(common, emulator=container_xml.EMULATOR)
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def render(self, vm: Vm, site: Site) -> Deployment:
+        return container_xml.render(vm, site)
+
+    def survey(self, catalog: str) -> Survey:
+        lv = self._libvirt
+        vms: list[ObservedVm] = []
+        foreign, ids = 0, set[int]()
+        with self._explained("listing the containers of this node"):
+            domains = self._connection().listAllDomains()
+        for domain in domains:
+            try:
+                state, memory, _now, _cpus, cpu_time = domain.info()
+                mark = self._mark_of(domain)
+            except lv.libvirtError as error:
+                # It may have ended in between.
+                if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                    continue
+                raise self._error(f"looking at domain {domain.name()}", error) from error
+            name = self._state_name(state)
+            held = 0 if name == "POWEROFF" else memory // 1024
+            if mark is None or mark.catalog != catalog:
+                foreign += held and held + BESIDE.of(held, 1)
+                ids |= ids_of(domain.name())
+                continue
+            vms.append(
+                ObservedVm(
+                    vm_id=mark.vm_id,
+                    uuid=domain.UUIDString(),
+                    state=name,
+                    generation=mark.generation,
+                    cpu_time=cpu_time / 1e9,
+                    memory=held,
+                    ended="unknown" if name == "POWEROFF" else "",
+                )
+            )
+        return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        with self._explained(f"defining {called(mark)}"):
+            domain = self._connection().defineXML(deployment.text)
+            if domain.isActive():
+                shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
+                if shares:
+                    domain.setSchedulerParametersFlags(
+                        {"cpu_shares": int(shares)}, self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+                    )
+
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
+        # The directory is the one that it sees: what was written there is there for it.
+        return True
+
+    def remove(self, mark: Mark) -> bool:
+        domain = self._find(mark)
+        if domain is None:
+            return False
+        self._destroy(domain, mark)
+        self._undefine(domain, mark, 0)
+        return True
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def start(self, mark: Mark) -> None:
+        super().start(mark)
+        self._log_console(mark)
+
+    def _log_console(self, mark: Mark) -> None:
+        """Nothing of it is lost: what was written since the start is still in the terminal."""
+        domain = self._found(mark)
+        with self._explained(f"looking for the console of {called(mark)}"):
+            own = ET.fromstring(domain.XMLDesc(0))
+        terminal = own.find("devices/console")
+        place = own.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
+        path = terminal.get("tty", "") if terminal is not None else ""
+        directory = place.get("directory", "") if place is not None else ""
+        if path and directory and not console_logger.is_read(path):
+            console_logger.begin(path, os.path.join(directory, console_log.NAME))
+
+    def _press(self, domain: Any) -> None:
+        init = self._init_of(domain)
+        if init is not None:
+            init_process.tell(init, reboot=False)
+
+    def _init_of(self, domain: Any) -> Optional[int]:
+        number = domain.ID()
+        return init_process.of_controller(number) if number > 0 else None
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        asked = f"rebooting {called(mark)}"
+        limit, press = time.monotonic() + timeout, 0.0
+        before = self._init_of(self._found(mark))
+        while time.monotonic() < limit:
+            # Looked for anew: one that has started again has another number.
+            domain = self._found(mark)
+            if self._state(domain, mark) == "POWEROFF":
+                # Its init halted instead, or libvirt did not get it started again.
+                self.start(mark)
+                return
+            with self._explained(asked):
+                now = self._init_of(domain)
+            if now is not None and now != before:
+                self._log_console(mark)
+                return
+            if time.monotonic() >= press and now is not None:
+                press = time.monotonic() + PRESS_AGAIN
+                init_process.tell(now, reboot=True)
+            time.sleep(STEP)
+        raise self._disobeyed(asked, mark, timeout, "state: poweroff and then running")

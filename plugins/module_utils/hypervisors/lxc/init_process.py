@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The init of a container that runs, as its host sees it: which process it is, and what ends it in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Optional
+
+# Counted from the first real-time signal that glibc leaves to programs.
+_HALT_OF_SYSTEMD = signal.SIGRTMIN + 3
+_SIGNALS = {
+    "systemd": (_HALT_OF_SYSTEMD, signal.SIGINT),
+    "busybox": (signal.SIGUSR2, signal.SIGTERM),
+}
+# sysvinit and OpenRC halt at what says that the power fails, and start anew at Ctrl-Alt-Del.
+_OTHERS = (signal.SIGPWR, signal.SIGINT)
+
+
+def of_controller(pid: int) -> Optional[int]:
+    """The init of a container, None if it has ended. pid: of libvirt's controller of it, whose child it is."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # What is behind the name: state, parent. A name may have any bracket in it.
+            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+            if int(fields[1]) == pid and fields[0] != b"Z":
+                return int(entry.name)
+    return None
+
+
+def tell(init: int, reboot: bool) -> None:
+    """Ask it to halt, or to start anew. Whatever it calls itself, it is sent no more than a signal."""
+    handle = os.pidfd_open(init)
+    try:
+        signal.pidfd_send_signal(handle, _signals(init)[1 if reboot else 0])
+    finally:
+        os.close(handle)
+
+
+def _signals(init: int) -> tuple[int, int]:
+    """Those that halt it and that start it anew."""
+    name = ""
+    with contextlib.suppress(OSError):
+        name = os.path.basename(os.readlink(f"/proc/{init}/exe"))
+    return _SIGNALS.get(name, _OTHERS)

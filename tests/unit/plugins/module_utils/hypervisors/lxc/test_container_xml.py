@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployment files of LXC: goldens, written anew on purpose by REGENERATE=1, and each valid to libvirt's schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"
+CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+
+
+def load(case: str) -> tuple[Vm, Site]:
+    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
+    site = data["site"]
+    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
+    return from_plain(Vm, data["vm"]), Site(disks=disks, **site)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str) -> None:
+    text = container_xml.render(*load(case)).text
+    golden = FIXTURES / f"{case}.xml"
+    if os.environ.get("REGENERATE") == "1":
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.skipif(shutil.which("virt-xml-validate") is None, reason="needs libvirt-clients")
+def test_golden_is_valid_to_the_schema(case: str) -> None:
+    argv = ["virt-xml-validate", str(FIXTURES / f"{case}.xml"), "domain"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_no_two_machines_of_a_host_have_the_same_users() -> None:
+    vm, site = load("root_alone")
+    starts = set()
+    for number in (0, 1, 5, 16383):
+        domain = ET.fromstring(container_xml.render(dataclasses.replace(vm, vm_id=number), site).text)
+        uid, gid = domain.find("idmap/uid"), domain.find("idmap/gid")
+        assert uid is not None and gid is not None and uid.attrib == gid.attrib
+        assert (uid.get("start"), uid.get("count")) == ("0", "65536")
+        starts.add(int(uid.get("target", "0")))
+    assert len(starts) == 4 and all(start % 65536 == 0 and start > 524288 for start in starts)
+
+
+def test_the_digest_is_that_of_all_but_the_generation() -> None:
+    vm, site = load("root_alone")
+    first, again = (container_xml.render(vm, dataclasses.replace(site, generation=number)) for number in (1, 2))
+    assert first.digest == again.digest and first.text != again.text
+    assert container_xml.render(dataclasses.replace(vm, memory=300), site).digest != first.digest
+
+
+def test_raw_that_is_no_xml_is_refused() -> None:
+    vm, site = load("root_alone")
+    with pytest.raises(InvalidValue, match="RAW"):
+        container_xml.render(dataclasses.replace(vm, raw={"lxc": "<features>"}), site)

@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the driver of containers says of itself; tests/integration/test_lxc.py has what it does."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import explained
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import REMEDIES, LxcDriver
+
+
+def test_nothing_is_emulated_and_nothing_is_probed() -> None:
+    chosen = LxcDriver.choose_accelerator("", {})
+    assert chosen == LxcDriver.choose_accelerator("qemu", chosen) and chosen["accelerator"] == "lxc"
+    assert 0 < LxcDriver.overhead("lxc").of(64, 1) < 64
+    assert LxcDriver.versions()["kernel"]
+
+
+def test_what_libvirt_can_not_do_to_a_container_is_no_capability() -> None:
+    assert LxcDriver.capabilities == {"shutdown", "reboot"}
+    assert LxcDriver.suspend is Driver.suspend and LxcDriver.has_directories
+
+
+def test_its_site_names_libvirts_controller() -> None:
+    driver = object.__new__(LxcDriver)
+    assert driver.site(Site("", "c", 0, {})).emulator == container_xml.EMULATOR
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("Failed to open tty /run/libvirt/lxc/one-0.devpts/0: Permission denied", "chmod 0755 /run/libvirt"),
+        ("Unable to create directory /sys/fs/cgroup/unified: No such file or directory", "version 2"),
+        ("cannot find init path '/sbin/init' relative to container root", "no init that can be started"),
+    ],
+)
+def test_what_libvirt_says_has_a_remedy(text: str, remedy: str) -> None:
+    assert remedy in explained("starting virtual machine 0", text, REMEDIES).remedy
