@@ -34,7 +34,14 @@ TEST = (
     *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_guest_connection", "test_kvm_modules"),
-    *("test_late_runs", "test_nebula_image", "test_nebula_ovn", "test_network_uplinks", "test_node_network"),
+    *(
+        "test_late_runs",
+        "test_lxc_site",
+        "test_nebula_image",
+        "test_nebula_ovn",
+        "test_network_uplinks",
+        "test_node_network",
+    ),
     *("test_node_filters", "test_nodes", "test_northbound", "test_northbound_node", "test_ovn", "test_power_cut"),
     *("test_progress", "test_role_transfer", "test_site", "test_switches", "test_tenant", "test_topology"),
     *("test_verify", "test_world", "test_xen"),
@@ -175,6 +182,15 @@ SUITES = {
         scenarios=("xen", "xen_install"),
         environment=(("NEBULA_XEN", "all"),),
         minutes=100,
+    ),
+    "lxc": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "base.py", "registry.py")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive")),
+            *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
+        ),
+        files=("test_lxc",),
+        minutes=3,
     ),
     "stock": Suite(
         subjects=(

@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node of containers, with the demo guest's root file system, inside a world."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
+from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, wait_for
+
+
+class LxcNode(Node):
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.catalog = str(uuid.uuid4())
+        self.number = 0
+        self.driver: Any = LxcDriver()
+        self.ledger = {}
+        root.mkdir(mode=0o711)
+        root.chmod(0o711)
+        node_file.update(self.root, lambda before: replace(before, accelerator=LxcDriver.choose_accelerator("", {})))
+        self.base = str(root / "base.tar")
+        Path(self.base).write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
+        shutil.chown(self.base, "root", "kvm")
+        os.chmod(self.base, 0o440)
+
+    def vm(self, vm_id: int, **changes: Any) -> Vm:
+        vm = Vm(
+            vm_id=vm_id,
+            uuid=str(uuid.uuid5(uuid.UUID(self.catalog), str(vm_id))),
+            name=f"web-{vm_id}",
+            hypervisor="lxc",
+            cpu=0.5,
+            memory=64,
+            disks=(Disk(0, "", image="base", image_uuid="b", source=self.base, format="tar", driver="tar", size=2),),
+            context=Context(
+                disk_id=1, target="", variables={"HOSTNAME": f"web-{vm_id}", "SET_HOSTNAME": f"web-{vm_id}"}
+            ),
+        )
+        return replace(vm, **changes)
+
+    def wait_for_line(self, vm: Vm, line: str, times: int = 1) -> None:
+        def seen() -> bool:
+            return self.console(vm).replace("\r", "").split("\n").count(line) >= times
+
+        wait_for(seen, f"{line!r} on the console of machine {vm.vm_id}:\n{self.console(vm)}")
+
+
+@contextmanager
+def without_unified_cgroups() -> Iterator[None]:
+    """libvirt starts no container where version 2 is mounted below version 1, as this machine may have it: it looks for
+    a directory that only a host with version 2 alone has."""
+    place = Path("/sys/fs/cgroup/unified")
+    mounted = place.is_mount()
+    if mounted:
+        subprocess.run(["umount", str(place)], check=True)
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(place)], check=True)
+
+
+@contextmanager
+def a_container_node(audited: bool = True) -> Iterator[LxcNode]:
+    with without_unified_cgroups():
+        node = LxcNode(Path(os.environ["NEBULA_WORLD"], f"node-{uuid.uuid4().hex[:8]}"))
+        try:
+            yield node
+            if audited:
+                node.assert_consistent()
+        finally:
+            node.close()

@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans carried out on a real libvirtd with its LXC driver: the life of containers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from in_world import in_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import RANGES, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
+from ansible_collections.nebula.provision.tests.integration.lxc_node import a_container_node
+
+
+@in_world
+def test_created_again_ended_and_ended_again() -> None:
+    with a_container_node() as node:
+        vms = [node.vm(vm_id) for vm_id in range(3)]
+        plan = node.plan(*vms)
+        outcomes = node.apply(plan)
+        assert [(o.vm_id, o.state, o.changed, o.error) for o in outcomes] == [
+            (i, "RUNNING", True, None) for i in range(3)
+        ]
+        again = node.apply(plan)
+        assert [(o.state, o.changed, o.error) for o in again] == [("RUNNING", False, None)] * 3
+        for vm in vms:
+            node.wait_for_line(vm, f"nebula-guest: hostname={vm.name}")
+            node.wait_for_line(vm, "nebula-guest: ready")
+            root = node.directory(vm) / "disk.0"
+            assert root.stat().st_uid == (root / "bin/busybox").stat().st_uid == id_range(vm.vm_id).start
+        observed = node.observed()
+        assert {seen.vm_id: (seen.state, seen.uuid, seen.generation) for seen in observed.vms} == {
+            vm.vm_id: ("RUNNING", vm.uuid, 1) for vm in vms
+        }
+        end = node.plan(*vms, wanted="DONE", hard=True)
+        assert [(o.state, o.changed) for o in node.apply(end)] == [("DONE", True)] * 3
+        assert [(o.state, o.changed) for o in node.apply(end)] == [("DONE", False)] * 3
+        assert os.listdir(Path(node.root, "datastores", "0")) == []
+        assert node.observed().vms == ()
+
+
+@in_world
+def test_two_containers_of_a_host_never_have_the_same_users() -> None:
+    with a_container_node() as node:
+        vm, twin = node.vm(2), node.vm(2 + RANGES)
+        node.one(vm)
+        outcome = node.one(twin)
+        assert outcome.state == "PROLOG_FAILURE" and outcome.error is not None
+        assert "machine 2 is on this host, and has the same" in outcome.error["found"]
+        for each in (twin, vm):
+            assert node.one(each, "DONE", hard=True).error is None
+        assert node.one(twin).state == "RUNNING"
+        node.one(twin, "DONE", hard=True)
+
+
+@in_world
+def test_off_on_and_rebooted() -> None:
+    with a_container_node() as node:
+        vm = node.vm(4)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        (node.directory(vm) / "disk.0/etc/kept").touch()
+        assert node.one(vm, "POWEROFF", shutdown_timeout=20).error is None
+        assert node.states() == {4: "POWEROFF"}
+        assert node.one(vm).error is None
+        node.wait_for_line(vm, "nebula-guest: ready", 2)
+        assert (node.one(vm, operation="reboot", shutdown_timeout=20).error or {}) == {}
+        node.wait_for_line(vm, "nebula-guest: ready", 3)
+        assert (node.directory(vm) / "disk.0/etc/kept").exists()
+        assert node.one(vm, "DONE", shutdown_timeout=20).error is None
+
+
+@in_world
+def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
+    with a_container_node() as node:
+        vm = node.vm(7)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        written = node.directory(vm) / "disk.0/etc/kept"
+        written.write_text("by the first")
+        os.chown(written, id_range(7).start + 33, id_range(7).start)
+        target = f"{node.root}/datastores/1/saved"
+        os.makedirs(os.path.dirname(target), mode=0o711)
+        task = DiskTask(SAVE_AS, "t1", 0, consistency=CRASH, image_id=1, image="saved", target=target, format="tar")
+        (refused,) = node.one(vm, tasks=(task,)).tasks
+        assert refused.error is not None and "Power it off first" in refused.error["remedy"]
+        (saved,) = node.one(vm, "POWEROFF", tasks=(task,), shutdown_timeout=20).tasks
+        assert (saved.error, saved.format) == (None, "tar")
+        disk = replace(vm.disks[0], source=target, size=saved.size)
+        other = node.vm(8, disks=(disk,))
+        assert node.one(other).error is None
+        node.wait_for_line(other, "nebula-guest: hostname=web-8")
+        kept = node.directory(other) / "disk.0/etc/kept"
+        assert (kept.read_text(), kept.stat().st_uid) == ("by the first", id_range(8).start + 33)
+        for each in (vm, other):
+            node.one(each, "DONE", hard=True)
+
+
+@in_world
+def test_each_container_is_held_to_its_own() -> None:
+    with a_container_node() as node:
+        vm = node.vm(9)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+
+        def inside(command: str) -> str:
+            init = init_process.of_controller(node.domain(vm).ID())
+            argv = ["nsenter", "-t", str(init), "-a", "-S", "0", "-G", "0", "-r", "-w"]
+            argv += ["/bin/sh", "-c", command]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/bin"})
+            return done.stdout + done.stderr
+
+        assert inside("id -u") == "0\n", inside("id -u")
+        # Its context can be read and not written, and no device of the host can be made.
+        assert "SET_HOSTNAME='web-9'" in inside("cat /context/context.sh")
+        refused = inside("echo x > /context/context.sh")
+        assert "Read-only file system" in refused, refused
+        refused = inside("mknod /tmp/disk b 254 0")
+        assert "Operation not permitted" in refused, refused
+        # It sees no process, interface or file of the host.
+        assert "libvirtd" not in inside("ps") and inside("ls /sys/class/net").split() == ["lo"]
+        assert inside("ls /root").split() == [] and "No such file" in inside("ls /etc/libvirt")
+        assert inside("cat /proc/1/uid_map").split() == ["0", str(id_range(9).start), "65536"]
+        node.one(vm, "DONE", hard=True)
+
+
+@in_world
+def test_a_context_that_changes_is_there_for_a_container_that_runs() -> None:
+    with a_container_node() as node:
+        vm = node.vm(5)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        place = node.directory(vm) / "disk.1"
+        assert "web-5" in (place / "context.sh").read_text()
+        assert (place.stat().st_mode & 0o777, (place / "context.sh").stat().st_mode & 0o777) == (0o500, 0o400)
+        other = node.vm(5, context=node.vm(6).context)
+        assert node.one(other).changed
+        assert "web-6" in (place / "context.sh").read_text()
+        node.one(other, "DONE", hard=True)

@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks on a host of containers: the lists are those of KVM, but for the image."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
+from ansible_collections.nebula.provision.tests.integration.lxc_node import without_unified_cgroups
+from ansible_collections.nebula.provision.tests.integration.site_runs import Site, host_state, recap, torn_down
+
+TEMPLATE = """
+CPU = 0.1
+MEMORY = 64
+DISK = [ IMAGE = "demo" ]
+NIC = [ NETWORK = "Public" ]
+CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "$NAME" ]
+"""
+
+
+class Containers(Site):
+    def __init__(self, image: Path) -> None:
+        super().__init__(str(image))
+        self.variables |= {
+            "nebula_hypervisor": "lxc",
+            "nebula_images": [{"name": "demo", "path": str(image), "format": "tar"}],
+            "nebula_templates": [{"name": "web", "template": TEMPLATE}],
+        }
+
+
+def pinged(address: str) -> bool:
+    argv = ["ping", "-c", "1", "-W", "5", address]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+@in_bare_world
+def flow() -> None:
+    image = Path(subprocess.run(["mktemp"], check=True, capture_output=True, text=True).stdout.strip())
+    image.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
+    before = host_state()
+    with without_unified_cgroups(), torn_down(Containers(image)) as site:
+        code, output = site.run("site.yml", "--check")
+        assert code == 0, output
+        code, output = site.run("site.yml")
+        assert code == 0 and "web-1" in output, output
+        assert recap(output)["changed"] > 0
+        code, output = site.run("site.yml")
+        assert code == 0 and recap(output)["changed"] == 0, output
+        for number, address in enumerate(("10.66.0.10", "10.66.0.11")):
+            console = (site.root / f"datastores/0/{number}/console.log").read_text(errors="replace")
+            assert f"nebula-guest: hostname=web-{number}" in console, console
+            assert f"ip={address}/24" in console, console
+            root = site.root / f"datastores/0/{number}/disk.0"
+            assert root.stat().st_uid == id_range(number).start
+            assert pinged(address)
+        code, output = site.run("playbooks/audit.yml")
+        assert code == 0, output
+        code, output = site.run("playbooks/status.yml")
+        assert code == 0 and "RUNNING" in output, output
+        wrong = {"name": "disk", "template": "web", "hypervisor": "kvm"}
+        code, output = site.run("site.yml", nebula_vms=[*site.variables["nebula_vms"], wrong])
+        assert code != 0, output
+    assert host_state() == before
+
+
+@pytest.mark.timeout(600)
+def test_the_whole_flow_on_containers() -> None:
+    flow()
