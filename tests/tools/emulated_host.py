@@ -272,8 +272,9 @@ class EmulatedHost:
     def _install(cls, place: Path) -> None:
         root, raw, key = place / "root", place / "disk.raw", place / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", cls.name, "-f", str(key)], check=True)
-        run = ["mmdebstrap", "--mode=root", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
-        run += [f"--include={','.join(cls._packages())}"]
+        # In a mount namespace of its own: where it is killed, its mounts go with it.
+        run = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase"]
+        run += ["--aptopt=APT::Install-Recommends false", f"--include={','.join(cls._packages())}"]
         run += [f"--essential-hook={hook}" for hook in BEFORE] + [f"--customize-hook={hook}" for hook in cls._after()]
         done = subprocess.run(
             [*run, sources.codename(), str(root), "-"], input=sources.archives(), text=True, capture_output=True

@@ -354,7 +354,9 @@ def initrd(
 def system(root: Path, place: Path, kernel: Path, modules: Mapping[str, demo_image.Entry], unpacked: Path) -> None:
     """What is installed: Debian's files, busybox as its init, the context program."""
     hooks = ['rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/locale "$1"/var/lib/apt "$1"/var/cache/apt']
-    run = ["mmdebstrap", "--mode=root", "--variant=extract", "--aptopt=APT::Install-Recommends false"]
+    # In a mount namespace of its own: where it is killed, its mounts go with it.
+    run = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=extract"]
+    run += ["--aptopt=APT::Install-Recommends false"]
     run += [f"--include={','.join(ROOT_PACKAGES)}", *[f"--customize-hook={hook}" for hook in hooks]]
     subprocess.run([*run, codename(), str(root), "-"], input=archives(), check=True, text=True, capture_output=True)
     for name in ("bin", "sbin", "usr/bin", "boot", "dev", "mnt", "proc", "root", "run", "sys", "tmp"):

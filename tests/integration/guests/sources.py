@@ -27,7 +27,9 @@ def archives() -> str:
 
 
 def mmdebstrap(root: Path, packages: Sequence[str], hooks: Sequence[str]) -> None:
-    run = ["mmdebstrap", "--mode=root", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
+    # In a mount namespace of its own: where it is killed, its mounts go with it.
+    run = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase"]
+    run += ["--aptopt=APT::Install-Recommends false"]
     run += [f"--include={','.join(packages)}", *[f"--customize-hook={hook}" for hook in hooks]]
     subprocess.run([*run, codename(), str(root), "-"], input=archives(), check=True, text=True, capture_output=True)
 
