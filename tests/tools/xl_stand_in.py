@@ -16,7 +16,15 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver, logs, node, xenstore, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import (
+    driver,
+    logs,
+    node,
+    ports,
+    vif_script,
+    xenstore,
+    xl,
+)
 
 HEADING = f"{'Name':<43} ID   Mem VCPUs\tState\tTime(s)\tUUID\t\t\t\tReason-Code\tSecurity Label\n"
 NO_UUID = "00000000-0000-0000-0000-000000000000"
@@ -69,6 +77,8 @@ class Dom0:
         for module in (driver, node):
             monkeypatch.setattr(module, "CONSOLES", self.consoles)
         monkeypatch.setattr(node, "NETWORK", self.network)
+        monkeypatch.setattr(ports, "PORTS", self.etc / "nebula-ports")
+        monkeypatch.setattr(vif_script, "SCRIPTS", self.etc / "scripts")
         monkeypatch.setattr(logs, "LOGS", self.logs)
         monkeypatch.setattr(xenstore, "is_named", self.domains.__contains__)
         monkeypatch.setattr(xenstore, "read", self.store.get)

@@ -181,8 +181,8 @@ TABLE = (
         "NIC",
         "VLAN_TAGGED_ID",
         ACTS,
-        NO_EFFECT,
-        "only Open vSwitch acts on it, to which machines of KVM are attached (networks with VN_MAD = ovswitch)",
+        ACTS,
+        "only Open vSwitch acts on it (networks with VN_MAD = ovswitch)",
     ),
     _entry(
         "NIC",

@@ -21,6 +21,7 @@ from ...model.flags import TRUE
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
 from ..base import Deployment, Site, domain_name
+from . import ports
 from . import rules as xen
 
 # What one whole processor weighs to Xen's credit scheduler, and the weights it takes.
@@ -45,7 +46,8 @@ def render(vm: Vm, site: Site) -> Deployment:
     lines += [f"memory  = {quoted(str(vm.memory))}", f"vcpus  = {quoted(str(vm.vcpu or 1))}"]
     lines += _boot(vm, kind, where)
     lines += _list("disk", _disks(vm, site, kind, where))
-    lines += _list("vif", [_vif(nic, kind, where) for nic in vm.nics])
+    lines += [f"# port {record}" for record in ports.records(vm)]
+    lines += _list("vif", [_vif(nic, site, kind, where) for nic in vm.nics])
     lines += _graphics(vm.graphics, kind)
     lines += _features(vm, kind)
     if kind == xen.HVM:
@@ -87,7 +89,7 @@ def devices_of(vm: Vm, site: Site) -> Devices:
     kind, where = xen.kind_of(vm), f"virtual machine {vm.name}"
     disks = _disks(vm, site, kind, where)
     numbers = [device_number(entry.rsplit(",", 2)[1].partition(":")[0]) for entry in disks]
-    return Devices(dict(zip(numbers, disks)), {nic.mac.lower(): _vif(nic, kind, where) for nic in vm.nics})
+    return Devices(dict(zip(numbers, disks)), {nic.mac.lower(): _vif(nic, site, kind, where) for nic in vm.nics})
 
 
 def device_number(device: str) -> int:
@@ -162,15 +164,18 @@ def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str,
     return f"{prefix}{files.path},{device},{'r' if readonly or cdrom else 'w'}"
 
 
-def _vif(nic: Nic, kind: str, where: str) -> str:
+def _vif(nic: Nic, site: Site, kind: str, where: str) -> str:
     model = nic.model.lower() if kind == xen.HVM and nic.model.lower() in NIC_MODELS else ""
+    ports.refuse(nic, site, kind == xen.HVM and bool(model or nic.boot_order), where)
     fields = {
+        # An HVM machine has an emulated NIC beside each of Xen's, and OVN knows one port of each.
+        "type": "vif" if kind == xen.HVM and ports.is_ovns(nic) else "",
         "model": model,
         "mac": nic.mac,
         "ip": nic.ip,
         "bridge": nic.bridge,
         "vifname": nic.target,
-        "script": nic.options.get("SCRIPT", ""),
+        "script": ports.SCRIPT if ports.is_switched(nic) else nic.options.get("SCRIPT", ""),
     }
     for name, value in fields.items():
         if any(character in value for character in ",'\"\n"):
@@ -241,6 +246,7 @@ _WEIGHT = re.compile(r"^cpu_weight = '(\d+)'$", re.MULTILINE)
 _CAP = re.compile(r"^(?:cap|cpu_cap) = '(\d+)'$", re.MULTILINE)
 _MAC = re.compile(r"\bmac=([0-9a-f]{2}(?::[0-9a-f]{2}){5})\b")
 _BRIDGE = re.compile(r"\bbridge=([^,'\n]+)")
+_PORT_RECORD = re.compile(r"^# port \S+ (\S+) ", re.MULTILINE)
 _VCPUS = re.compile(r"^vcpus  = '(\d+)'$", re.MULTILINE)
 _FILE = re.compile(r"^(?:kernel|ramdisk) = '(/[^\n]*)'$", re.MULTILINE)
 _MEMORY = re.compile(r"^memory  = '(\d+)'$", re.MULTILINE)
@@ -283,8 +289,9 @@ def _unquoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a host must have before it can start a machine. memory: MiB. files: kernels and initrds. disks: their files,
-    and whether the machine writes to them. emulator: what needs one, "" if nothing does."""
+    """What a host must have before it can start a machine. memory: MiB. bridges: of Linux. files: kernels and initrds.
+    disks: their files, and whether the machine writes to them. emulator: what needs one, "" if nothing does. switches:
+    bridges of Open vSwitch."""
 
     memory: int
     vcpus: int
@@ -292,6 +299,7 @@ class Needs:
     files: tuple[str, ...]
     disks: tuple[tuple[str, bool], ...]
     emulator: str
+    switches: tuple[str, ...] = ()
 
 
 def needs_of(text: str) -> Needs:
@@ -304,11 +312,13 @@ def needs_of(text: str) -> Needs:
     elif re.search(r"^vfb = \[", text, re.MULTILINE):
         emulator = "a graphical console"
     memory = _MEMORY.search(text)
+    switches = tuple(dict.fromkeys(_PORT_RECORD.findall(text)))
     return Needs(
         memory=int(memory[1]) if memory else 0,
         vcpus=int(vcpus[1]) if vcpus else 1,
-        bridges=tuple(dict.fromkeys(_BRIDGE.findall(text))),
+        bridges=tuple(name for name in dict.fromkeys(_BRIDGE.findall(text)) if name not in switches),
         files=tuple(_unquoted(found) for found in _FILE.findall(text)),
         disks=tuple((_unquoted(found["path"]), found["mode"] == "w") for found in _DISK.finditer(text)),
         emulator=emulator,
+        switches=switches,
     )

@@ -19,12 +19,14 @@ from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
 from ..base import Deployment, Site, domain_name
 from ..libvirt.domain_xml import NAMESPACE, check_domain, flag, given, metadata, put
+from . import ports
 from . import rules as xen
 from .config import NIC_MODELS, PASSWORD_LENGTH, Needs, credits
 
 XEN_NAMESPACE = "http://libvirt.org/schemas/domain/xen/1.0"
 ET.register_namespace("xen", XEN_NAMESPACE)
 _TYPES = {xen.PV: ("linux", "xenpv"), xen.PVH: ("xenpvh", "xenpvh"), xen.HVM: ("hvm", "xenfv")}
+PORT = f"{{{NAMESPACE}}}port"
 # The lowest weight that libvirt takes.
 LOWEST = 2
 _BOOT = {"c": "hd", "d": "cdrom", "n": "network"}
@@ -44,6 +46,9 @@ def render(vm: Vm, site: Site) -> Deployment:
     if vm.cpu_limit:
         # libvirt has no word for it; it is set as soon as the machine runs.
         mark.set("cap", str(vm.cpu_limit))
+    for record in ports.records(vm):
+        # Of our own script, which libvirt knows by its name only.
+        put(mark, PORT, record)
     put(domain, "memory", str(vm.memory * 1024), unit="KiB")
     put(domain, "vcpu", str(vm.vcpu or 1))
     put(ET.SubElement(domain, "cputune"), "shares", str(max(credits(vm.cpu), LOWEST)))
@@ -52,7 +57,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     put(domain, "clock", "", offset="localtime" if flag(vm.features, "LOCALTIME") else "utc")
     for name, value in _ends(vm, where).items():
         put(domain, name, value)
-    _devices(ET.SubElement(domain, "devices"), vm, site, kind)
+    _devices(ET.SubElement(domain, "devices"), vm, site, kind, where)
     if kind == xen.HVM:
         _serial(domain, site)
     check_domain(domain, vm)
@@ -128,7 +133,7 @@ def _ends(vm: Vm, where: str) -> dict[str, str]:
     return {name: found[name] for name in _ENDS if name in found}
 
 
-def _devices(devices: ET.Element, vm: Vm, site: Site, kind: str) -> None:
+def _devices(devices: ET.Element, vm: Vm, site: Site, kind: str, where: str) -> None:
     disks = [
         _disk(site.disks[disk.disk_id], disk.target, disk.type == "CDROM", disk.readonly, kind) for disk in vm.disks
     ]
@@ -138,7 +143,7 @@ def _devices(devices: ET.Element, vm: Vm, site: Site, kind: str) -> None:
     if kind == xen.HVM or vm.graphics is not None or any(files.format == "qcow2" for files in site.disks.values()):
         put(devices, "emulator", site.emulator)
     devices.extend(disks)
-    devices.extend(_interface(nic, kind) for nic in vm.nics)
+    devices.extend([_interface(nic, site, kind, where) for nic in vm.nics])
     if kind != xen.HVM:
         console_ = ET.SubElement(devices, "console", {"type": "pty"})
         ET.SubElement(console_, "target", {"type": "xen", "port": "0"})
@@ -167,19 +172,24 @@ def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str)
     return element
 
 
-def _interface(nic: Nic, kind: str) -> ET.Element:
+def _interface(nic: Nic, site: Site, kind: str, where: str) -> ET.Element:
+    model = nic.model.lower() if kind == xen.HVM and nic.model.lower() in NIC_MODELS else ""
+    ports.refuse(nic, site, kind == xen.HVM and bool(model or nic.boot_order), where)
+    # Else an HVM machine has an emulated NIC beside Xen's, and OVN knows one port of each.
+    model = "netfront" if kind == xen.HVM and ports.is_ovns(nic) else model
+    script = ports.SCRIPT if ports.is_switched(nic) else nic.options.get("SCRIPT", "")
     element = ET.Element("interface", {"type": "bridge" if nic.bridge else "ethernet"})
     ET.SubElement(element, "mac", {"address": nic.mac.lower()})
     if nic.bridge:
         ET.SubElement(element, "source", {"bridge": nic.bridge})
     if nic.ip:
         ET.SubElement(element, "ip", {"address": nic.ip, "family": "ipv4"})
-    if nic.options.get("SCRIPT"):
-        ET.SubElement(element, "script", {"path": nic.options["SCRIPT"]})
+    if script:
+        ET.SubElement(element, "script", {"path": script})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
-    if kind == xen.HVM and nic.model.lower() in NIC_MODELS:
-        ET.SubElement(element, "model", {"type": nic.model.lower()})
+    if model:
+        ET.SubElement(element, "model", {"type": model})
     return element
 
 
@@ -237,17 +247,17 @@ def needs_of(text: str) -> Needs:
         if path:
             disks.append((path, disk.find("readonly") is None))
     emulator = domain.findtext("devices/emulator")
+    records = domain.iterfind(f"metadata/{{{NAMESPACE}}}vm/{PORT}")
+    switches = tuple(dict.fromkeys((record.text or "").split()[1] for record in records))
+    bridges = dict.fromkeys(each.get("bridge", "") for each in domain.iterfind("devices/interface/source"))
     return Needs(
         memory=int(domain.findtext("memory") or 0) >> 10,
         vcpus=int(domain.findtext("vcpu") or 1),
-        bridges=tuple(
-            dict.fromkeys(
-                each.get("bridge", "") for each in domain.iterfind("devices/interface/source") if each.get("bridge")
-            )
-        ),
+        bridges=tuple(name for name in bridges if name and name not in switches),
         files=tuple(path for path in (domain.findtext("os/kernel"), domain.findtext("os/initrd")) if path),
         disks=tuple(disks),
         emulator="this machine" if emulator else "",
+        switches=switches,
     )
 
 

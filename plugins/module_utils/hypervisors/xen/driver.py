@@ -37,7 +37,7 @@ from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name
-from . import config, logs, rules
+from . import config, logs, ports, rules
 from .node import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, Listed, lock_holder
 
@@ -110,6 +110,8 @@ class XenDriver(XenNode, Driver):
             autostart = (AUTO / definition.path.name).is_symlink()
             link = AUTO / definition.path.name
             end = [f"{self._tool.name} destroy {name}"] * (domain is not None)
+            left = [definition.path, link, CONSOLES / f"{GUEST}-{name}.log"]
+            left += [path for path in (ports.PORTS / definition.mark.uuid,) if path.exists()]
             ours.append(
                 Domain(
                     name=name,
@@ -125,7 +127,7 @@ class XenDriver(XenNode, Driver):
                     disks=tuple(config.disks_of(definition.text)),
                     turn=f"rm {link}" if autostart else f"ln -s {definition.path} {link}",
                     undefine="; ".join([*end, f"rm -f {definition.path} {link}"]),
-                    forget="; ".join([*end, f"rm -f {definition.path} {link} {CONSOLES}/{GUEST}-{name}.log"]),
+                    forget="; ".join([*end, " ".join(["rm -f", *map(str, left)])]),
                 )
             )
         return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(running))
@@ -258,6 +260,7 @@ class XenDriver(XenNode, Driver):
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
         name = domain_name(mark.vm_id)
         domain = self._running_or_none(mark)
+        ports.keep(vm)
         write_atomically(str(DEFINITIONS / f"{name}.cfg"), self._tool.written(deployment.text), mode=0o600)
         match = _MARK.fullmatch(deployment.text.partition("\n")[0])
         if match is not None:
@@ -306,12 +309,14 @@ class XenDriver(XenNode, Driver):
             self._destroy(name, mark)
         # While it is still known to be ours.
         logs.remove(name)
-        self._forget(name)
+        self._forget(name, found[0])
         return True
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, definition: Optional[Definition]) -> None:
         # The definition last: killed in between, the next run still knows that the rest is ours.
         remove_file(str(AUTO / f"{name}.cfg"))
+        if definition is not None and definition.mark is not None:
+            ports.forget(definition.mark.uuid)
         self._unlink_console(name)
         remove_file(str(DEFINITIONS / f"{name}.cfg"))
 
@@ -487,7 +492,7 @@ class XenDriver(XenNode, Driver):
             error.found = f"{error.found}\n{words}"
             raise
         logs.remove(name)
-        self._forget(name)
+        self._forget(name, definition)
 
     def _check_there(self, asked: str, definition: Definition, login: str) -> None:
         """Whether the other host expects this machine, and sees its disks."""

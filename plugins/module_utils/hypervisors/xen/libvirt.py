@@ -23,7 +23,7 @@ from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name, ids_of
 from ..libvirt import domain_xml as libvirt_xml
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message
-from . import config, logs, rules, xl
+from . import config, logs, ports, rules, xl
 from . import domain_xml as xen_xml
 from .node import XenNode
 
@@ -115,6 +115,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
 
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        ports.keep(vm)
         with self._explained(f"defining {called(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             name, active = domain.name(), domain.isActive()
@@ -164,6 +165,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
         self._unlink_console(name)
+        ports.forget(domain.UUIDString())
         logs.remove(name)
         self._undefine(domain, mark, self._libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
         return True

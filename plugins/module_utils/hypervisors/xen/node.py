@@ -17,11 +17,12 @@ from ...host.console import log as console_log
 from ...host.files import explained, make_directory, remove_file
 from ...host.node import Changes, NodeFile, Remember
 from ...model.host import Overhead
+from ...model.network_drivers import SWITCHED
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Mark, Survey, ids_of
 from . import console as xen_console
-from . import log_limits, rules, xenstore, xl
+from . import log_limits, rules, vif_script, xenstore, xl
 from .config import Needs
 from .xl import Listed, require_dom0
 from .xm import tool
@@ -33,6 +34,8 @@ NETWORK = Path("/sys/class/net")
 
 
 class XenNode:
+    switches = frozenset(SWITCHED)
+
     def __init__(self) -> None:
         require_dom0()
         self._tool = tool()
@@ -48,11 +51,12 @@ class XenNode:
         require_dom0()
         xen_console.prepare(changes)
         log_limits.prepare(changes)
+        vif_script.prepare(changes)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        limited = log_limits.give_back(changes)
-        return xen_console.give_back(changes) or limited
+        undone = [part.give_back(changes) for part in (vif_script, log_limits, xen_console)]
+        return any(undone)
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -149,6 +153,15 @@ class XenNode:
                     + (", but another interface of that name" if (NETWORK / bridge).exists() else ""),
                     "Run role nebula.provision.network first",
                 )
+        for bridge in needs.switches:
+            if not (NETWORK / bridge).exists():
+                raise NotFound(
+                    asked,
+                    f"this host has no bridge {bridge} of Open vSwitch",
+                    "Run role nebula.provision.network first, for a network of OVN nebula.provision.ovn",
+                )
+        if needs.switches:
+            vif_script.require(asked)
         if needs.vcpus > 1:
             has = int(self._tool.information().get("nr_cpus", needs.vcpus))
             if needs.vcpus > has:

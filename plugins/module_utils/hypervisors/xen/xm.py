@@ -14,7 +14,7 @@ from typing import BinaryIO, Callable, Optional, Union
 
 from ...errors import Unsupported
 from ...host.command import Completed
-from . import xenstore, xl
+from . import ports, xenstore, xl
 from .config import device_number
 from .xl import Listed, Tool
 
@@ -38,6 +38,7 @@ _SPELLED: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
 _REFUSED = (
     (r"^type = 'pvh'$", "OS/MACHINE = xenpvh: it makes machines of type PV and HVM"),
     (r"^bios = 'ovmf'$", "OS/FIRMWARE = UEFI: its machines have a BIOS"),
+    (rf"^ {{4}}'.*\bscript={ports.SCRIPT}\b", "a NIC in a network of Open vSwitch or OVN: its scripts are others"),
     (r"^ {4}'qcow2:", "a disk in qcow2 as 'qcow2:': it reads them as 'tap:qcow2:'"),
 )
 _SERIAL = re.compile(r"^device_model_args = .*\blogfile=(?P<path>/[^\n]*),logappend=on'.*$", re.MULTILINE)

@@ -39,6 +39,7 @@ UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 STRANGER = UUID[:-1] + "9"
 MARK = Mark(CATALOG, 1, UUID, 3)
 MAC = "02:00:c0:a8:46:96"
+SWITCHED = Nic(0, 0, "net", mac=MAC, bridge="br-int", network_values={"VN_MAD": "ovn"})
 
 
 class Host:
@@ -282,6 +283,9 @@ def test_an_inventory_tells_what_a_machine_has_and_what_would_end_it(host: Host)
     (found,), _foreign = host.driver.inventory()
     assert (found.state, found.autostart, found.turn) == ("POWEROFF", True, f"rm {link}")
     assert found.undefine == f"rm -f {host.path} {link}"
+    host.define(host.vm(nics=(SWITCHED,)))
+    (found,), _foreign = host.driver.inventory()
+    assert found.forget == f"{found.undefine} {host.dom0.consoles}/guest-one-1.log {host.dom0.etc}/nebula-ports/{UUID}"
 
 
 def test_whether_a_machine_starts_with_its_host_is_a_link(host: Host) -> None:
@@ -347,7 +351,9 @@ def test_only_an_emulated_drive_has_a_medium_that_changes(host: Host, os_: Os, d
 
 
 def test_a_machine_is_forgotten_with_all_that_it_had_here(host: Host) -> None:
-    host.define()
+    host.define(host.vm(nics=(SWITCHED,)))
+    ports = host.dom0.etc / "nebula-ports"
+    assert [path.name for path in ports.iterdir()] == [UUID]
     host.run()
     host.driver.set_starts_with_host(MARK, True)
     log = host.dom0.logs / "xl-one-1.log"
@@ -358,7 +364,7 @@ def test_a_machine_is_forgotten_with_all_that_it_had_here(host: Host) -> None:
     left = [
         path for path in (*host.dom0.etc.rglob("*.cfg"), *host.dom0.consoles.iterdir(), log) if os.path.lexists(path)
     ]
-    assert left == []
+    assert left == [] and list(ports.iterdir()) == []
     assert not host.driver.remove(MARK)
 
 
@@ -522,7 +528,7 @@ def test_a_checkpoint_that_is_not_there_or_of_something_else_is_not_complete(hos
 
 # -- to another host ---------------------------------------------------------------------------------------------------
 def moving(host: Host) -> Path:
-    vm = host.vm(disks=(Disk(0, "xvda"),))
+    vm = host.vm(disks=(Disk(0, "xvda"),), nics=(SWITCHED,))
     disk = host.directory / "disk.0"
     disk.touch()
     host.define(vm)
@@ -537,6 +543,7 @@ def test_a_machine_that_has_moved_is_not_defined_here_any_more(host: Host) -> No
     (words,) = host.dom0.did()
     assert words == "migrate -s  one-1 env A=b xl migrate-receive"
     assert not host.path.exists() and "one-1" in host.dom0.domains
+    assert list((host.dom0.etc / "nebula-ports").iterdir()) == []
 
 
 @pytest.mark.parametrize("lacks", ["disk", "login", "machine", "success"])

@@ -207,12 +207,15 @@ def test_only_an_emulated_drive_has_a_medium_that_changes(host: Host, os_: Os, d
 
 
 def test_a_machine_is_forgotten_with_all_that_it_had_here(host: Host) -> None:
+    host.define(host.vm(nics=(Nic(0, 0, "net", "br-int", MAC, network_values={"VN_MAD": "ovn"}),)))
+    ports = host.dom0.etc / "nebula-ports"
+    assert [path.name for path in ports.iterdir()] == [UUID]
     host.run()
     log = host.dom0.logs / "xl-one-1.log"
     log.touch()
     assert host.driver.remove(MARK)
     assert host.domain.did == [("destroy",), ("undefineFlags", 1)]
-    assert not log.exists() and list(host.dom0.consoles.iterdir()) == []
+    assert not log.exists() and list(host.dom0.consoles.iterdir()) == [] == list(ports.iterdir())
     host.connection.domains.clear()
     assert not host.driver.remove(MARK)
 

@@ -23,8 +23,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NoCapacity,
     NotFound,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import ports, vif_script, xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.config import Needs
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.node import XenNode
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.xl import Listed
@@ -176,6 +177,12 @@ def test_a_machine_with_a_serial_port_has_a_link_that_xenconsoled_does_not_know(
         ({"files": ("/nowhere/vmlinuz",)}, NotFound, "/nowhere/vmlinuz is not on this host. Check OS KERNEL"),
         ({"bridges": ("br9",)}, NotFound, "no bridge br9. Run role nebula.provision.network"),
         ({"bridges": ("eth0",)}, NotFound, "no bridge eth0, but another interface of that name. Run role"),
+        (
+            {"switches": ("br-int",)},
+            NotFound,
+            "no bridge br-int of Open vSwitch. Run role nebula.provision.network first, for a network of OVN nebula",
+        ),
+        ({"switches": ("eth0",)}, NotFound, f"/{ports.SCRIPT}, which attaches its NICs. Run role nebula.provision"),
         ({"vcpus": 5}, NoCapacity, "it has 5 VCPU, and this host 4 processors. Ask for fewer"),
         (
             {"emulator": "a machine of type HVM"},
@@ -203,7 +210,10 @@ def test_a_host_that_has_all_that_is_needed_refuses_nothing(
         path.touch()
     emulator.chmod(0o755)
     monkeypatch.setattr(xl.Tool, "emulators", (str(tmp_path / "qemu-*"),))
-    needs = Needs(64, 4, ("br0",), (str(kernel),), ((str(disk), True),), "a machine of type HVM")
+    # The host's own port of such a bridge.
+    (dom0.network / "br-int").mkdir()
+    vif_script.prepare(Changes(False))
+    needs = Needs(64, 4, ("br0",), (str(kernel),), ((str(disk), True),), "a machine of type HVM", ("br-int",))
     dom0.disks = [(7, "/another/disk", True), (8, str(tmp_path / "gone"), True)]
     XenNode()._refuse("starting it", needs)
 

@@ -220,11 +220,15 @@ def test_what_is_written_for_it_says_the_same(case: str) -> None:
     exec(compile(written, case, "exec"), {"__builtins__": {}}, names)
     # That of the template's RAW comes later.
     assert names["on_crash"] == ("preserve" if case == "hvm_everything" else "destroy")
-    console = "file:/var/lib/nebula/datastores/0/226/console.log"
+    number = 5 if case == "hvm_nics_on_open_vswitch" else 226
+    console = f"file:/var/lib/nebula/datastores/0/{number}/console.log"
     assert names.get("serial") == (console if names.get("builder") == "hvm" else None)
 
 
-@pytest.mark.parametrize(("case", "what"), [("pvh", "PVH|pvh"), ("hvm_everything", "UEFI"), ("seed", "")])
+@pytest.mark.parametrize(
+    ("case", "what"),
+    [("pvh", "PVH|pvh"), ("hvm_everything", "UEFI"), ("nics_on_open_vswitch", "Open vSwitch or OVN"), ("seed", "")],
+)
 def test_what_it_can_not_have_is_said(case: str, what: str) -> None:
     tool, text = xm.Xm(), (FIXTURES / f"{case}.cfg").read_text(encoding="utf-8")
     xl.Tool().refuse("a", text)
