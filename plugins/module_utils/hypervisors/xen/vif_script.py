@@ -19,7 +19,8 @@ MARK = "# Written by nebula.provision: it makes NICs of machines ports of Open v
 LARGEST = 1 << 16
 # vif-common.sh knows what is asked (command), gives the interface the name that it is to have (dev), and says in
 # xenstore that all is done (success) or why not (fatal). type_if is "tap" for QEMU's end of an emulated NIC, which is
-# another port for the same MAC: OVN knows one port of each NIC, and never gets that one.
+# another port for the same MAC: OVN knows one port of each NIC, and never gets that one. When the host boots, Open
+# vSwitch may be later than the machine (--retry); Xen's tools wait ten seconds longer than this does.
 TEXT = f"""#!/bin/bash
 {MARK}
 dir=$(dirname "$0")
@@ -44,7 +45,7 @@ case "$command" in
         if [ -n "$mtu" ]; then
             do_without_error ip link set dev "$dev" mtu "$mtu"
         fi
-        do_or_die ovs-vsctl --timeout=30 -- --if-exists del-port "$dev" \\
+        do_or_die ovs-vsctl --retry --timeout=30 -- --if-exists del-port "$dev" \\
             -- add-port "$bridge" "$dev" $columns -- set Interface "$dev" "${{ids[@]}}"
         do_or_die ip link set dev "$dev" up
         ;;

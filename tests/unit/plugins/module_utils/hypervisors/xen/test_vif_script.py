@@ -69,7 +69,7 @@ def test_a_nic_of_ovn_becomes_the_port_that_its_record_names(tmp_path: Path) -> 
     words = f"--if-exists del-port one-5-0 -- add-port br-int one-5-0 -- set Interface one-5-0 {ids}"
     assert code == 0
     assert printed == [
-        "setup one-5-0", f"ovs-vsctl --timeout=30 -- {words}", "ip link set dev one-5-0 up", "success",
+        "setup one-5-0", f"ovs-vsctl --retry --timeout=30 -- {words}", "ip link set dev one-5-0 up", "success",
     ]  # fmt: skip
 
 
