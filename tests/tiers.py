@@ -174,14 +174,15 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("xen", "base.py", "registry.py")),
             *(f"tests/tools/xen_{name}.py" for name in ("host", "pair", "operations", "troubles", "migration")),
+            "tests/tools/xen_switches.py",
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),
-        files=("test_xen_libvirt", "test_xen_migration"),
+        files=("test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
         # test_xen belongs to `make test`, and is here once more, with each operation on each kind.
         again=("test_xen",),
         scenarios=("xen", "xen_install"),
         environment=(("NEBULA_XEN", "all"),),
-        minutes=100,
+        minutes=120,
     ),
     "lxc": Suite(
         subjects=(
@@ -240,7 +241,7 @@ LONGEST = ("test_tools", "test_xen", "test_cloud_init", "test_site", "test_role_
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {
-    "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration"),
+    "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
     "guests": (
         *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
         *("test_cloud_init", "test_demo_image", "test_disk_frozen", "test_disk_full", "test_disk_tasks"),
@@ -252,6 +253,7 @@ NEEDS = {
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt", "test_xen_migration"),
+        "test_xen_switches",
     ),
 }
 

@@ -92,13 +92,15 @@ class XenHost(Xen, EmulatedHost):
 
 
 class MoreXenHost(Xen, EmulatedHost):
-    """With the other way to the same machines, libvirt's xen:///system, and with what two of them can share."""
+    """With the other way to the same machines, libvirt's xen:///system, with what two of them can share, and with Open
+    vSwitch and OVN."""
 
     name = "more-xen"
     packages = (
         *Xen.packages,
         *("libvirt-daemon-system", "libvirt-clients", "libvirt-daemon-driver-xen", "python3-libvirt"),
         *("nfs-kernel-server", "nfs-common"),
+        *("openvswitch-switch", "ovn-central", "ovn-host", "python3-openvswitch"),
     )
     after = (
         *Xen.after,
@@ -106,6 +108,7 @@ class MoreXenHost(Xen, EmulatedHost):
         'sed -i "/name=\'vme\'/d" "$1/usr/share/libvirt/cpu_map/x86_486.xml"',
         'chroot "$1" systemctl disable nfs-server rpcbind rpcbind.socket nfs-blkmap nfs-client.target',
         'chroot "$1" systemctl disable libvirt-guests',
+        'chroot "$1" systemctl disable openvswitch-switch ovn-central ovn-host',
     )
 
 
