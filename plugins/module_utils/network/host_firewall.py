@@ -21,7 +21,7 @@ from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, MissingDependency, TrafficBlocked
-from ..host.command import run
+from ..host.command import failure, run
 
 TIMEOUT = 60.0
 # Only there once something has used iptables' older kernel interface, in this network namespace. Asking iptables-legacy
@@ -257,6 +257,7 @@ def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[
 
 # -- nftables --------------------------------------------------------------------------------------------------------
 _KINDS = ("ip", "inet", "bridge")
+_FORWARD = "forward"
 _OPAQUE = "xt"
 # An element for all that no other one is.
 _REST = "*"
@@ -264,13 +265,31 @@ _OF_IPTABLES = ("ip filter", "ip mangle", "ip security")
 
 
 def _of_nftables() -> list[Table]:
+    # Most tables have nothing for forwarded packets, and some are large: those of filters of a thousand NICs, or of a
+    # network's NAT. Chains are listed without their rules.
+    listed = _listed("chains")
+    places = dict.fromkeys(
+        (chain["family"], chain["table"])
+        for chain in (entry.get("chain") or {} for entry in listed)
+        if chain.get("hook") == _FORWARD and chain["family"] in _KINDS
+    )
+    return read_nftables({"nftables": [entry for place in places for entry in _listed("table", *place)]})
+
+
+def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
+    """What nft lists; nothing of a table that has gone in the meantime."""
     # Terse: elements of named sets may be hundreds of thousands, and are left out.
-    listed = json.loads(run(["nft", "-j", "-t", "list", "ruleset"], timeout=TIMEOUT).stdout or "{}")
-    return read_nftables(listed)
+    done = run(["nft", "-j", "-t", "list", *what], timeout=TIMEOUT, check=False)
+    if done.returncode != 0:
+        if len(what) > 1 and "No such file or directory" in done.stderr:
+            return ()
+        raise failure(done)
+    entries: Sequence[Mapping[str, Any]] = json.loads(done.stdout or "{}").get("nftables", ())
+    return entries
 
 
 def read_nftables(listed: Mapping[str, Any]) -> list[Table]:
-    """Out of what `nft --json list ruleset` prints."""
+    """Out of what `nft --json list` prints of a ruleset or of some of its tables."""
     tables: dict[tuple[str, str], Table] = {}
     for entry in listed.get("nftables", ()):
         kind, thing = next(iter(entry.items()))
@@ -280,7 +299,7 @@ def read_nftables(listed: Mapping[str, Any]) -> list[Table]:
         table = tables.setdefault(place, Table(" ".join(place), "nft"))
         if kind == "chain":
             table.chains.setdefault(thing["name"], [])
-            if thing.get("hook") == "forward":
+            if thing.get("hook") == _FORWARD:
                 table.bases[thing["name"]] = thing.get("policy", "accept")
         else:
             table.chains.setdefault(thing["chain"], []).extend(_nft_rules(thing))

@@ -62,7 +62,9 @@ class Host:
         self.programs.answer("ip", "-json -details address show", json.dumps(self.links))
         self.programs.answer("ip", "-json -4 route show table all", json.dumps(self.routes))
         self.programs.answer("ip", "-json -6 route show table all", "[]")
-        self.programs.answer("nft", "-j -t list ruleset", json.dumps({"nftables": self.others}))
+        self.programs.answer("nft", "-j -t list chains", json.dumps({"nftables": self.others}))
+        for place in {(chain["family"], chain["table"]) for entry in self.others for chain in [entry["chain"]]}:
+            self.programs.answer("nft", f"-j -t list table {' '.join(place)}", json.dumps({"nftables": self.others}))
         words = f"-j list table inet {TABLE}"
         if self.rules is None:
             self.programs.answer("nft", words, err="Error: No such file or directory\n", code=1)

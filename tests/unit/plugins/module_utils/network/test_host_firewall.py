@@ -22,7 +22,7 @@ WHOLE = IPv4Network("10.66.0.0/24")
 NEW, ESTABLISHED, ANSWERS = host_firewall.routed("nbr0", WHOLE, "eth0")
 (BETWEEN,) = host_firewall.bridged("nbr0", WHOLE)
 KINDS = (NEW, ESTABLISHED, ANSWERS)
-RULESET = "-j -t list ruleset"
+LIST_CHAINS = "-j -t list chains"
 
 
 # -- tables as the tools print them -----------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def match(left: Any, right: Any, op: str = "==") -> dict[str, Any]:
 def listed(
     *rules: list[dict[str, Any]], policy: str = "accept", place: str = "inet filter", **chains: list[list[Any]]
 ) -> dict[str, Any]:
-    """What `nft -j list ruleset` prints of one table with a chain `forward` and others."""
+    """What `nft -j list table` prints of one table with a chain `forward` and others."""
     family, table = place.split()
     own = {"family": family, "table": table}
     entries: list[dict[str, Any]] = [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}}]
@@ -433,17 +433,25 @@ def without_legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ip_tables_names"
 
 
+def has(programs: Programs, *tables: dict[str, Any]) -> None:
+    """These tables are there for nft."""
+    entries = [entry for table in tables for entry in table["nftables"]]
+    chains = [entry for entry in entries if "chain" in entry]
+    programs.answer("nft", LIST_CHAINS, json.dumps({"nftables": chains}))
+    for table in tables:
+        place = table["nftables"][1]["table"]
+        programs.answer("nft", f"-j -t list table {place['family']} {place['name']}", json.dumps(table))
+
+
 def test_our_own_table_is_left_out(programs: Programs, without_legacy: Path) -> None:
-    programs.answer("nft", RULESET, json.dumps(listed(policy="drop", place="inet nebula_11111111")))
+    has(programs, listed(policy="drop", place="inet nebula_11111111"))
     assert host_firewall.observe("nebula_11111111") == []
     assert [table.name for table in host_firewall.observe("nebula_22222222")] == ["inet nebula_11111111"]
 
 
 def test_what_iptables_made_is_read_in_its_own_words(programs: Programs, without_legacy: Path) -> None:
     opaque = {"xt": {"type": "match", "name": "conntrack"}}
-    shown = listed([FROM, opaque, DROP], place="ip filter")
-    shown["nftables"] += listed(policy="drop")["nftables"][1:]
-    programs.answer("nft", RULESET, json.dumps(shown))
+    has(programs, listed(policy="drop"), listed([FROM, opaque, DROP], place="ip filter"))
     programs.answer("iptables-nft-save", "", saved("-A FORWARD -i nbr0 -m conntrack --ctstate NEW -j DROP"))
     tables = host_firewall.observe("nebula_x")
     assert [(table.tool, table.name) for table in tables] == [("nft", "inet filter"), ("iptables-nft", "ip filter")]
@@ -452,8 +460,7 @@ def test_what_iptables_made_is_read_in_its_own_words(programs: Programs, without
 
 @pytest.mark.parametrize("spoil", ["missing", "failing"])
 def test_without_iptables_what_nft_shows_counts(programs: Programs, without_legacy: Path, spoil: str) -> None:
-    shown = listed([FROM, {"xt": {"type": "match", "name": "x"}}, DROP], policy="drop", place="ip filter")
-    programs.answer("nft", RULESET, json.dumps(shown))
+    has(programs, listed([FROM, {"xt": {"type": "match", "name": "x"}}, DROP], policy="drop", place="ip filter"))
     if spoil == "failing":
         programs.answer("iptables-nft-save", "", err="table `filter' is incompatible, use 'nft' tool.\n", code=1)
     (table,) = host_firewall.observe("nebula_x")
@@ -461,7 +468,7 @@ def test_without_iptables_what_nft_shows_counts(programs: Programs, without_lega
 
 
 def test_the_older_interface_is_asked_only_where_it_is_in_use(programs: Programs, without_legacy: Path) -> None:
-    programs.answer("nft", RULESET, '{"nftables": []}')
+    has(programs)
     programs.answer("iptables-legacy-save", "", saved(policy="DROP"))
     assert host_firewall.observe("nebula_x") == []
     without_legacy.write_text("", encoding="ascii")
@@ -472,9 +479,25 @@ def test_the_older_interface_is_asked_only_where_it_is_in_use(programs: Programs
 
 
 def test_rules_that_nft_can_not_list_are_an_error(programs: Programs, without_legacy: Path) -> None:
-    programs.answer("nft", RULESET, err="Operation not permitted (you must be root)\n", code=1)
+    denied = "Operation not permitted (you must be root)\n"
+    programs.answer("nft", LIST_CHAINS, err=denied, code=1)
     with pytest.raises(CommandFailed, match="you must be root"):
         host_firewall.observe("nebula_x")
+    has(programs, listed())
+    programs.answer("nft", "-j -t list table inet filter", err=denied, code=1)
+    with pytest.raises(CommandFailed, match="you must be root"):
+        host_firewall.observe("nebula_x")
+
+
+def test_only_tables_with_a_chain_for_forwarded_packets_are_listed(programs: Programs, without_legacy: Path) -> None:
+    ours = listed(place="bridge nebula_11111111")
+    ours["nftables"][2]["chain"]["hook"] = "prerouting"
+    has(programs, ours, listed(place="bridge others"), listed(place="ip6 filter"))
+    assert [table.name for table in host_firewall.observe("nebula_11111111")] == ["bridge others"]
+    assert programs.calls("nft") == [LIST_CHAINS, "-j -t list table bridge others"]
+    # It went in the meantime.
+    programs.answer("nft", "-j -t list table bridge others", err="Error: No such file or directory\n", code=1)
+    assert host_firewall.observe("nebula_11111111") == []
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
