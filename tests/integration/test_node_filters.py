@@ -54,6 +54,8 @@ from ansible_collections.nebula.provision.tests.integration.node_namespaces impo
 )
 
 BRIDGE = "nbr0"
+# As nftables lists a table that versions before made for ONE and TWO, which had all of their rules for themselves.
+FORMER = Path(__file__).parents[1] / "fixtures" / "filters" / "former.nft"
 NICS = ONE, TWO, FREE = (1, 2, 3)
 TCP = 6
 SYN, ACK, FIN = 2, 16, 1
@@ -231,12 +233,17 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
     forged = udp(ONE, FREE, address="10.66.0.77")
     with machines() as cables:
         run("nft", "add", "table", "bridge", "others")
+        filtered(*wanted)
+        (letting,) = guards.observe(CATALOG).letting["out_2_0"]
         for harm in (
             ["flush", "ruleset"],
             ["flush", "table", "bridge", TABLE],
             ["flush", "chain", "bridge", TABLE, "out_1_0"],
             ["flush", "chain", "bridge", TABLE, "prerouting"],
             ["flush", "chain", "bridge", TABLE, "end_in"],
+            ["flush", "chain", "bridge", TABLE, "servers"],
+            ["flush", "chain", "bridge", TABLE, "always_out"],
+            ["flush", "chain", "bridge", TABLE, letting],
         ):
             filtered(*wanted)
             assert not cables.arrives(ONE, forged, FREE)
@@ -345,6 +352,130 @@ def test_what_is_remembered_of_answers_has_an_end() -> None:
     assert filtered(guarded(ONE, rules=()))
     listed = json.loads(run("nft", "-j", "-t", "list", "sets", "bridge"))["nftables"]
     assert [entry["set"]["size"] for entry in listed if "set" in entry] == [65535] * 12
+
+
+HUNDREDS = 200
+
+
+@in_bare_world
+def test_a_nic_more_makes_few_sets_and_rules_more_and_none_for_a_group_that_others_have() -> None:
+    """The kernel looks through all sets of a table for one, and through all rules for each part of a list of them."""
+
+    def nic(number: int) -> Guard:
+        return replace(
+            guarded(ONE, rules=WEB), vm_id=number, port=f"one-{number}-0", mac=f"02:00:0a:43:00:{number:02x}"
+        )
+
+    assert filtered(nic(1))
+    first = size()
+    assert filtered(*map(nic, range(1, HUNDREDS + 1)))
+    sets, chains, rules, length = (all_of - one for all_of, one in zip(size(), first))
+    # Those of its answers: packets with ports and others, of two families, both ways.
+    assert sets == 8 * (HUNDREDS - 1)
+    assert chains == 2 * (HUNDREDS - 1)
+    assert rules <= 55 * (HUNDREDS - 1)
+    # A thousand are far from what is read of a list.
+    assert length / (HUNDREDS - 1) * 5000 < guards.LONGEST_LIST
+    # All of them go with the last.
+    assert filtered(nic(1)) and size()[:3] == first[:3]
+
+
+def size() -> tuple[int, int, int, int]:
+    """Sets, chains and rules of the table, and the length of its list."""
+    listed = json.loads(run("nft", "-j", "-t", "list", "table", "bridge", TABLE))["nftables"]
+    kinds = [next(iter(entry)) for entry in listed]
+    # Those without names are not among them, but in the rules.
+    unnamed = sum(json.dumps(entry).count('"set": [') for entry in listed if "set" not in entry)
+    counts = kinds.count("set") + unnamed, kinds.count("chain"), kinds.count("rule")
+    return (*counts, len(guards.at_boot(CATALOG)))
+
+
+@in_bare_world
+def test_a_machine_with_ipv4_alone_remembers_nothing_of_ipv6_that_it_can_not_answer() -> None:
+    with machines() as cables:
+        rules = GuardRule("inbound", "ALL"), GuardRule("outbound", "UDP", ports=((53, 53),))
+        both = guarded(TWO, rules=rules)
+        four = replace(both, addresses=(address_of(TWO),))
+        six = address_of(ONE, six=True), address_of(TWO, six=True)
+        for wanted, named in ((both, 8), (four, 4)):
+            assert filtered(wanted)
+            assert len([name for name in guards.observe(CATALOG).sets if name.endswith("_2_0")]) == named
+            assert cables.arrives(ONE, udp(ONE, TWO, address=six[0]), TWO)
+            assert cables.arrives(TWO, udp(TWO, ONE, (5001, 5000), address=six[1]), ONE) is (wanted is both)
+            assert cables.arrives(ONE, udp(ONE, TWO), TWO)
+            assert cables.arrives(TWO, udp(TWO, ONE, (5001, 5000)), ONE)
+            assert not cables.arrives(TWO, udp(TWO, ONE, (5001, 5002)), ONE)
+        # Its address may be its only filter.
+        assert filtered(replace(four, rules=None)) and filtered(four)
+
+
+@in_bare_world
+def test_a_group_without_rules_or_a_firewall_without_lets_nothing_through() -> None:
+    with machines() as cables:
+        assert cables.arrives(ONE, udp(ONE, TWO), TWO)
+        for shut in (guarded(TWO, rules=()), guarded(TWO, firewall=())):
+            assert filtered(shut)
+            assert not cables.arrives(ONE, udp(ONE, TWO), TWO)
+            assert cables.arrives(TWO, udp(TWO, ONE), ONE) is (shut.rules is None)
+
+
+@in_bare_world
+def test_a_table_of_the_former_form_is_brought_to_this_one_and_keeps_its_answers() -> None:
+    forged = udp(ONE, FREE, address="10.66.0.77")
+    asks, answers = tcp(ONE, TWO, (4000, 80), ACK), tcp(TWO, ONE, (80, 4000), ACK)
+    one, two = guarded(ONE), guarded(TWO, rules=WEB)
+
+    def works() -> None:
+        assert cables.arrives(TWO, answers, ONE) and cables.arrives(ONE, asks, TWO)
+        assert not cables.arrives(ONE, forged, FREE)
+        assert not cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), ACK), TWO)
+        assert cables.arrives(TWO, udp(TWO, ONE, (4000, 53)), ONE)
+        assert not cables.arrives(TWO, udp(TWO, ONE, (4000, 54)), ONE)
+        first, second = fragments(TWO, ONE, next(COUNTER))
+        assert [cables.arrives(TWO, each, ONE) for each in (second, first, second)] == [False, True, True]
+
+    with machines() as cables:
+        run("nft", "-f", str(FORMER))
+        assert set(guards.observe(CATALOG).nics) == {"one-1-0", "one-2-0"}
+        assert cables.arrives(ONE, asks, TWO)
+        works()
+        # One of a machine that the catalog does not know goes on with the rules that it has, beside those of this form.
+        assert guards.ensure([one], guards.observe(CATALOG), 2.0, ["one-2-0"])
+        assert "jump servers" in run("nft", "list", "chain", "bridge", TABLE, "out_1_0")
+        assert "@ports4_out_2_0" in run("nft", "list", "chain", "bridge", TABLE, "pass_in_2_0")
+        works()
+        assert filtered(one, two)
+        works()
+        assert "pass_in" not in run("nft", "list", "table", "bridge", TABLE)
+        assert not filtered(one, two)
+
+
+@in_bare_world
+def test_rules_that_nics_share_stay_for_as_long_as_one_has_them() -> None:
+    one, two = guarded(ONE, rules=WEB), guarded(TWO, rules=WEB)
+
+    def letting() -> set[str]:
+        return {name for name in guards.observe(CATALOG).chains if name.startswith("passing_")}
+
+    with machines() as cables:
+        assert filtered(one, two)
+        shared = letting()
+        assert len(shared) == 2
+        # The one that stays is of a machine that the catalog does not know.
+        assert guards.ensure([guarded(ONE)], guards.observe(CATALOG), 5.0, ["one-2-0"])
+        assert letting() == shared
+        assert cables.arrives(ONE, tcp(ONE, TWO, (4000, 80), SYN), TWO)
+        assert not cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), SYN), TWO)
+        assert filtered(guarded(ONE), guarded(TWO, rules=()))
+        assert letting().isdisjoint(shared)
+        assert filtered(guarded(ONE)) and letting() == set()
+        # What came in while rules were missing is no reason for answers.
+        assert filtered(two)
+        (name,) = guards.observe(CATALOG).letting["in_2_0"]
+        run("nft", "flush", "chain", "bridge", TABLE, name)
+        assert cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), ACK), TWO)
+        assert filtered(two)
+        assert not cables.arrives(TWO, tcp(TWO, ONE, (443, 4000), ACK), ONE)
 
 
 @in_bare_world

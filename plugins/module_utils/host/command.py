@@ -100,12 +100,14 @@ def run(
     check: bool = True,
     cwd: str | None = None,
     before: Sequence[str] = (),
+    most: int = OUTPUT_LIMIT,
 ) -> Completed:
     """Run a program to its end.
 
     before: words of the programs that start it, which no error shows.
     timeout: seconds, then it is killed with all it started (TimedOut). memory: bytes of address space.
     cpu: seconds of processor time. check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
+    most: bytes that it may print, then it is ended (CommandFailed).
     argv is shown in errors and by ps to everyone on the host: secrets go through `input` or files.
     """
     data = input.encode() if isinstance(input, str) else input
@@ -121,7 +123,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        out, err = _converse(process, data, argv, began, timeout)
+        out, err = _converse(process, data, argv, began, timeout, most)
         try:
             # Output may end before the program does (a daemon closes its own).
             _until_ended(process, began + timeout)
@@ -213,7 +215,12 @@ def shown(argv: Sequence[str]) -> str:
 
 
 def _converse(
-    process: subprocess.Popen[bytes], data: bytes | None, argv: Sequence[str], began: float, timeout: float
+    process: subprocess.Popen[bytes],
+    data: bytes | None,
+    argv: Sequence[str],
+    began: float,
+    timeout: float,
+    most: int,
 ) -> tuple[bytearray, bytearray]:
     out, err = bytearray(), bytearray()
     rest = memoryview(data or b"")
@@ -244,9 +251,9 @@ def _converse(
                 key.data.extend(chunk)
                 if key.data is err:
                     del err[:-ERROR_LIMIT]
-                elif len(out) > OUTPUT_LIMIT:
+                elif len(out) > most:
                     raise CommandFailed(
-                        f"command {shown(argv)}", f"it printed more than {OUTPUT_LIMIT // MIB} MiB and was ended"
+                        f"command {shown(argv)}", f"it printed more than {most / MIB:g} MiB and was ended"
                     )
     return out, err
 

@@ -11,28 +11,34 @@ also what the node itself sends or gets by the bridge.
 What answers is known by sets of this table, into which a packet that a rule lets through puts what its answer looks
 like. The kernel's own connection tracking for bridges is not used: not every kernel has it, and it has one table for
 all bridges, where machines of two networks with the same addresses would have each other's answers.
+
+A node may have a thousand NICs. What is the same for all of them is in chains that they share, and the rules of a
+security group are in one chain for all NICs that have these rules. A NIC's own rules name its addresses and its sets,
+and need few sets: to find one by its name, or a name for one that has none, the kernel looks through all sets of a
+table, and nft asks for the elements of each.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import ForeignObject, MissingDependency
-from ..host.command import failure, run
+from ..host.command import MIB, run
 from ..model.guard import Guard, GuardRule, family_of
 from ..model.logical_network import ALL, ICMP, ICMPV6, INBOUND, IPSEC, TCP, UDP
 from . import nat
 
 FAMILY = "bridge"
-TIMEOUT = nat.TIMEOUT
+TIMEOUT = 120.0
+# A table of a thousand NICs is some 7 MiB long, as nft lists it.
+LONGEST_LIST = 64 * MIB
 _INTERFACES = Path("/sys/class/net")
 _MARK = "nebula"
 _HOOKS = {"out": ("prerouting", "iifname"), "in": ("postrouting", "oifname")}
@@ -41,6 +47,8 @@ _TAGGED = "ether type { 8021q, 8021ad, 0x9100 }"
 # Xen has a second interface of the same NIC for what QEMU emulates.
 _EMULATED = "-emu"
 _LONGEST = 15
+# The interfaces that a rule of a hook leads to chains of their own.
+_LED = re.compile(r'"([^"]+)" : goto')
 # Answers: for how long the other side may be silent. TCP's keepalives come every two hours.
 _NEW, _TCP, _OTHERS, _FRAGMENTS = "60s", "7440s", "120s", "30s"
 # Without a size the kernel lets a set grow to 65535 entries. Given as one, it takes 2 MiB for each set from the start,
@@ -65,8 +73,13 @@ _DHCP = {
 _IP = {4: "ip", 6: "ip6"}
 _PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "ipv6-icmp", IPSEC: "{ esp, ah }"}
 _OF_FAMILY = {ICMP: 4, ICMPV6: 6}
-# Those of one NIC.
+# Those of one NIC. Tables of an earlier form have the last three.
 _CHAINS = ("out", "in", "pass_out", "pass_in", "firewall")
+# A chain of what security groups let through, or a firewall in a context: its name follows from its rules.
+_LETTING = re.compile(r"(?:passing_out|passing_in|firewall)_[0-9a-f]{12}\Z")
+# Up to here addresses are compared one by one, which is quicker to load and to read than a set.
+_FEW = 4
+_COMMENT = re.compile(r' comment "([^"]*)"\Z')
 # What belongs to one NIC ends with its numbers.
 _OWNED = re.compile(r"_[0-9]+_[0-9]+\Z")
 _OTHER_WAY = {"out": "in", "in": "out"}
@@ -105,18 +118,37 @@ def _any(values: Iterable[str]) -> str:
     return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
 
 
+def _none(what: str, values: Sequence[str]) -> str:
+    """That it is none of these values."""
+    few = len(values) <= _FEW
+    return " ".join(f"{what} != {each}" for each in values) if few else f"{what} != {_any(values)}"
+
+
 @dataclass(frozen=True)
 class _Chains:
-    """The rules of one NIC. sets: name → type. chains: name → rules."""
+    """The rules of one NIC. sets: name → type. chains: name → rules. letting: the same of the chains with what security
+    groups and a firewall let through, which other NICs may use as well. through: way → the comments of the rules that
+    let something through."""
 
     sets: Mapping[str, str]
     chains: Mapping[str, Sequence[str]]
+    letting: Mapping[str, Sequence[str]]
+    through: Mapping[str, Collection[str]]
 
     @property
     def digest(self) -> str:
         """The content, with that of the chains that all NICs share."""
-        content = (sorted(self.sets.items()), sorted(self.chains.items()), [_ends(way) for way in _HOOKS])
-        return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+        content = (sorted(self.sets.items()), sorted(self.chains.items()), sorted(self.letting.items()))
+        return _hash(repr(content) + _shared_digest())
+
+    @property
+    def number(self) -> int:
+        """How many rules the NIC has, and those chains."""
+        return sum(map(len, (*self.chains.values(), *self.letting.values()))) + 1
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _name(guard: Guard, what: str) -> str:
@@ -125,77 +157,99 @@ def _name(guard: Guard, what: str) -> str:
 
 def _rendered(guard: Guard) -> _Chains:
     sets: dict[str, str] = {}
-    if guard.passing is not None:
-        for way in _HOOKS:
-            for family in (4, 6):
-                address = "ipv4_addr" if family == 4 else "ipv6_addr"
-                for kind, tail in (("ports", " . inet_service . inet_service"), ("plain", "")):
-                    sets[_name(guard, f"{kind}{family}_{way}")] = f"{address} . {address} . inet_proto{tail}"
-    chains: dict[str, Sequence[str]] = {_name(guard, way): [*_rules(guard, way)] for way in _HOOKS}
-    return _Chains(sets, {**chains, **_remembering(guard)})
+    letting: dict[str, Sequence[str]] = {}
+    through: dict[str, Collection[str]] = {}
+    chains: dict[str, Sequence[str]] = {}
+    for way in _HOOKS:
+        parts: dict[str, Sequence[str]] = {}
+        through[way] = set()
+        if guard.passing is not None:
+            firewall = ""
+            if way == "in" and guard.firewall is not None:
+                firewall, lines = _let("firewall", way, guard.firewall)
+                parts[firewall] = lines
+            rules = tuple(rule for rule in guard.passing if (rule.direction == INBOUND) == (way == "in"))
+            name, lines = _let(f"passing_{way}", way, rules)
+            parts[name] = lines
+            through[way] = {_through(comment, firewall) for comment in _comments(lines)}
+            sets.update(_sets(guard, way))
+        letting.update(parts)
+        chains[_name(guard, way)] = [*_rules(guard, way, parts)]
+    return _Chains(sets, chains, letting, through)
 
 
-def _rules(guard: Guard, way: str) -> Iterable[str]:
+def _families(guard: Guard) -> Sequence[int]:
+    """Those of which the machine may send anything at all, so that there are answers."""
+    own = {family_of(text) for text in guard.addresses} if guard.filter_ip else set()
+    return sorted(own) or (4, 6)
+
+
+def _sets(guard: Guard, way: str) -> Iterable[tuple[str, str]]:
+    for family in _families(guard):
+        address = "ipv4_addr" if family == 4 else "ipv6_addr"
+        for kind, tail in (("ports", " . inet_service . inet_service"), ("plain", "")):
+            yield _name(guard, f"{kind}{family}_{way}"), f"{address} . {address} . inet_proto{tail}"
+
+
+def _rules(guard: Guard, way: str, letting: Iterable[str]) -> Iterable[str]:
     if way == "out":
         yield from _against_spoofing(guard)
     if guard.passing is None:
         return
-    yield f"{_TAGGED} drop"
-    # ARP, and what is no IP at all.
-    yield "ether type != { ip, ip6 } accept"
-    yield f"{_NEIGHBOURS[way]} accept"
-    yield from (f"{each} accept" for each in _DHCP[way])
-    yield from (f"{each} accept" for each in _ERRORS.values())
-    for family in (4, 6):
-        yield f"{_later(family)} {_fragment(family)} @fragments{family}_{way} accept"
+    yield f"jump always_{way}"
+    for family in _families(guard):
         yield from _answers(guard, way, family)
-    if way == "in" and guard.firewall is not None:
-        yield f"jump {_name(guard, 'firewall')}"
-    for rule in guard.passing:
-        if (rule.direction == INBOUND) == (way == "in"):
-            for matched in _matches(rule, way):
-                comment = _comment(guard, way, matched)
-                yield f'{matched} goto {_name(guard, "pass_" + way)} comment "{comment}"'
-    yield "drop"
+    yield from (f"jump {name}" for name in letting)
+    yield from _remembering(guard, _OTHER_WAY[way])
+    yield f"goto end_{way}"
 
 
-def _comment(guard: Guard, way: str, matched: str) -> str:
+@functools.lru_cache(maxsize=256)
+def _let(kind: str, way: str, rules: Sequence[GuardRule]) -> tuple[str, Sequence[str]]:
+    """A chain, by its name and its rules, out of which there comes what one of these rules lets through."""
+    lines = []
+    for rule in rules:
+        lines += [f'{matched} return comment "rule:{_hash(matched)}"' for matched in _matches(rule, way)]
+    lines.append("drop")
+    return f"{kind}_{_hash(repr(lines))}", tuple(lines)
+
+
+def _comments(rules: Iterable[str]) -> set[str]:
+    return {found.group(1) for found in map(_COMMENT.search, rules) if found}
+
+
+def _through(comment: str, firewall: str) -> str:
     """By which a rule that lets something through is known again. With another firewall it is another."""
-    firewall = repr(guard.firewall) if way == "in" and guard.firewall is not None else ""
-    return "rule:" + hashlib.sha256((matched + firewall).encode()).hexdigest()[:12]
+    return f"{comment} {firewall}" if firewall else comment
 
 
 def _against_spoofing(guard: Guard) -> Iterable[str]:
     if guard.filter_mac:
         yield f"ether saddr != {guard.mac} drop"
         yield f"arp saddr ether != {guard.mac} drop"
-        yield f"{_TAGGED} drop"
+        yield "jump tagged"
     if not guard.filter_ip:
         return
-    yield "udp sport 67 udp dport 68 drop"
-    yield "udp sport 547 udp dport 546 drop"
-    yield "icmpv6 type { nd-router-advert, nd-redirect } drop"
-    yield "icmp type redirect drop"
+    yield "jump servers"
     four = [text for text in guard.addresses if family_of(text) == 4]
     six = [text for text in guard.addresses if family_of(text) == 6]
     if not four and not six:
         # A network without addresses of the catalog's has none that could be somebody else's.
         return
     # 0.0.0.0 asks whether an address is free, and for one.
-    yield f"arp saddr ip != {_any([*four, '0.0.0.0'])} drop"
+    yield f"{_none('arp saddr ip', [*four, '0.0.0.0'])} drop"
     yield "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"
-    yield f"ip saddr != {_any(four)} drop" if four else "ether type ip drop"
+    yield f"{_none('ip saddr', four)} drop" if four else "ether type ip drop"
     if not six:
         yield "ether type ip6 drop"
         return
     own = [*six, link_local(guard.mac)]
     # The unspecified address asks whether an address is free.
-    yield f"ip6 saddr != {_any([*own, '::'])} drop"
-    yield "ip6 saddr :: icmpv6 type != { nd-neighbor-solicit, nd-router-solicit, 143, 131 } drop"
-    yield "ip6 saddr :: meta l4proto != ipv6-icmp drop"
-    numbers = _any(f"0x{int(IPv6Address(text)):032x}" for text in own)
+    yield f"{_none('ip6 saddr', [*own, '::'])} drop"
+    yield "ip6 saddr :: jump unspecified"
+    numbers = [f"0x{int(IPv6Address(text)):032x}" for text in own]
     # Of an advertisement: the address that it is about, and the MAC address in its first option; of what asks, its own.
-    yield f"icmpv6 type nd-neighbor-advert @th,64,128 != {numbers} drop"
+    yield f"icmpv6 type nd-neighbor-advert {_none('@th,64,128', numbers)} drop"
     mac = guard.mac.replace(":", "")
     yield f"icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 != 0x{mac} drop"
     yield f"icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 != 0x{mac} drop"
@@ -212,33 +266,22 @@ def _answers(guard: Guard, way: str, family: int) -> Iterable[str]:
     name, key = _name(guard, f"plain{family}_{way}"), _key(family, False, False)
     found = f"{key} @{name}"
     yield f"{'icmp' if family == 4 else 'icmpv6'} type echo-reply {found} {done}"
-    others = "meta l4proto != { tcp, udp, icmp, ipv6-icmp }"
+    others = _none("meta l4proto", ("tcp", "udp", "icmp", "ipv6-icmp"))
     yield f"{others} {found} update @{name} {{ {key} timeout {_OTHERS} }} {done}"
 
 
-def _remembering(guard: Guard) -> dict[str, Sequence[str]]:
-    """Where packets end that a rule lets through: their answers are to come through, too. A set that is full keeps
-    nothing from passing."""
-    if guard.passing is None:
-        return {}
-    chains: dict[str, Sequence[str]] = {}
-    for way, other in _OTHER_WAY.items():
-        lines = []
-        for family in (4, 6):
-            name, key = _name(guard, f"ports{family}_{other}"), _key(family, True, True)
-            of_family = f"ether type {_IP[family]}"
-            lines += [
-                f"{of_family} {_SYN} == 0 update @{name} {{ {key} timeout {_TCP} }}",
-                f"{of_family} {_SYN} != 0 update @{name} {{ {key} timeout {_NEW} }}",
-                f"{of_family} meta l4proto udp update @{name} {{ {key} timeout {_OTHERS} }}",
-            ]
-            plain, key = _name(guard, f"plain{family}_{other}"), _key(family, False, True)
-            lines.append(f"{of_family} meta l4proto != {{ tcp, udp }} update @{plain} {{ {key} timeout {_OTHERS} }}")
-        chains[_name(guard, f"pass_{way}")] = [*lines, f"goto end_{way}"]
-    if guard.firewall is not None:
-        let_in = [matched for rule in guard.firewall for matched in _matches(rule, "in")]
-        chains[_name(guard, "firewall")] = [*(f"{matched} return" for matched in let_in), "drop"]
-    return chains
+def _remembering(guard: Guard, other: str) -> Iterable[str]:
+    """What answers look like of what a rule let through: they are to come through, too. A set that is full keeps
+    nothing from passing. other: the way that answers go."""
+    others = _none("meta l4proto", ("tcp", "udp"))
+    for family in _families(guard):
+        name, key = _name(guard, f"ports{family}_{other}"), _key(family, True, True)
+        of_family = f"ether type {_IP[family]}"
+        yield f"{of_family} {_SYN} == 0 update @{name} {{ {key} timeout {_TCP} }}"
+        yield f"{of_family} {_SYN} != 0 update @{name} {{ {key} timeout {_NEW} }}"
+        yield f"{of_family} meta l4proto udp update @{name} {{ {key} timeout {_OTHERS} }}"
+        plain, key = _name(guard, f"plain{family}_{other}"), _key(family, False, True)
+        yield f"{of_family} {others} update @{plain} {{ {key} timeout {_OTHERS} }}"
 
 
 def _matches(rule: GuardRule, way: str) -> Iterable[str]:
@@ -259,18 +302,59 @@ def _matches(rule: GuardRule, way: str) -> Iterable[str]:
         yield " ".join([first, *terms])
 
 
+# -- what all NICs have alike -----------------------------------------------------------------------------------------
+@functools.lru_cache(maxsize=1)
+def _alike() -> Mapping[str, Sequence[str]]:
+    """The chains that all NICs share, by their names."""
+    chains: dict[str, Sequence[str]] = {
+        "tagged": [f"{_TAGGED} drop"],
+        # Who answers like a DHCP server or a router.
+        "servers": [
+            "udp sport 67 udp dport 68 drop",
+            "udp sport 547 udp dport 546 drop",
+            "icmpv6 type { nd-router-advert, nd-redirect } drop",
+            "icmp type redirect drop",
+        ],
+        # What has no address yet.
+        "unspecified": [
+            "icmpv6 type != { nd-neighbor-solicit, nd-router-solicit, 143, 131 } drop",
+            "meta l4proto != ipv6-icmp drop",
+        ],
+    }
+    for way in _HOOKS:
+        # What passes whatever a security group says. ARP, and what is no IP at all, is among it.
+        chains[f"always_{way}"] = [
+            f"{_TAGGED} drop",
+            "ether type != { ip, ip6 } accept",
+            f"{_NEIGHBOURS[way]} accept",
+            *(f"{each} accept" for each in _DHCP[way]),
+            *(f"{each} accept" for each in _ERRORS.values()),
+            *(f"{_later(family)} {_fragment(family)} @fragments{family}_{way} accept" for family in (4, 6)),
+        ]
+        first = [f"{_first(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)]
+        chains[f"end_{way}"] = [*first, "accept"]
+    return chains
+
+
+@functools.lru_cache(maxsize=1)
+def _shared_digest() -> str:
+    return _hash(repr(sorted(_alike().items())))
+
+
 # -- the table ------------------------------------------------------------------------------------------------------
 @dataclass
 class Table:
     """This catalog's table as it is. as_of: when what is in it was decided. ports: interface → the digest of its rules,
-    "" if not all of them are there. nics: interface → the numbers of machine and NIC. through: chain → the comments of
-    the rules that let something through."""
+    "" if not all of them are there. nics: interface → the numbers of machine and NIC. letting: chain → the chains that
+    it asks what security groups or a firewall let through. through: chain → what tells the rules that let something
+    through, with "" among it if rules are missing, so that anything may have been."""
 
     catalog: str
     exists: bool = False
     as_of: float = 0.0
     ports: dict[str, str] = field(default_factory=dict)
     nics: dict[str, tuple[int, int]] = field(default_factory=dict)
+    letting: dict[str, set[str]] = field(default_factory=dict)
     through: dict[str, set[str]] = field(default_factory=dict)
     chains: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
@@ -299,67 +383,95 @@ def found(catalog: str, needed: bool) -> Table:
 def observe(catalog: str) -> Table:
     """The table as it is; ForeignObject if one of that name is not this catalog's."""
     table = Table(catalog)
-    # Terse: the sets of answers may be large, and are nobody's business.
-    done = run(["nft", "-j", "-t", "list", "table", FAMILY, table.name], timeout=TIMEOUT, check=False)
-    if done.returncode != 0:
-        if "No such file or directory" in done.stderr:
-            return table
-        raise failure(done)
-    table.exists = True
+    listed = _listed(table.name)
+    table.exists = bool(listed)
     marked = False
     counts: dict[str, int] = {}
     claimed: dict[str, tuple[int, int, str, int]] = {}
     led: dict[str, set[str]] = {hook: set() for hook, _key in _HOOKS.values()}
-    for entry in json.loads(done.stdout)["nftables"]:
-        if "set" in entry:
-            table.sets.add(entry["set"]["name"])
-        if "chain" in entry:
-            table.chains.add(entry["chain"]["name"])
-        rule: Mapping[str, Any] = entry.get("rule") or {}
-        if not rule:
+    for kind, name, rules in _read(listed):
+        if kind == "set":
+            table.sets.add(name)
             continue
-        chain, comment = rule["chain"], rule.get("comment", "")
-        counts[chain] = counts.get(chain, 0) + 1
-        if chain == _MARK and comment.startswith(f"{_MARK}:{catalog}:"):
-            marked, table.as_of = True, float(comment.rpartition(":")[2])
-        elif chain in led:
-            led[chain] |= _led(rule)
-        elif comment.startswith(f"{_MARK}/"):
-            _mark, vm_id, nic_id, port, digest, number = comment.split("/")
-            claimed[port] = (int(vm_id), int(nic_id), digest, int(number))
-        elif comment.startswith("rule:"):
-            table.through.setdefault(chain, set()).add(comment)
+        table.chains.add(name)
+        counts[name] = len(rules)
+        if name in led:
+            led[name] |= {port for rule in rules for port in _LED.findall(rule)}
+            continue
+        for comment in _comments(rules):
+            if name == _MARK and comment.startswith(f"{_MARK}:{catalog}:"):
+                marked, table.as_of = True, float(comment.rpartition(":")[2])
+            elif comment.startswith(f"{_MARK}/"):
+                _mark, vm, nic, port, digest, count = comment.split("/")
+                claimed[port] = (int(vm), int(nic), digest, int(count))
+            elif comment.startswith("rule:"):
+                table.through.setdefault(name, set()).add(comment)
+        jumps = (rule[len("jump ") :] for rule in rules if rule.startswith("jump "))
+        letting = {target for target in jumps if _LETTING.match(target)}
+        if letting:
+            table.letting[name] = letting
     # Whoever has flushed it has left nothing of anybody's.
-    if not marked and counts:
+    if not marked and any(counts.values()):
         raise ForeignObject(
             f"nftables: table {FAMILY} {table.name}",
             "there is a table of that name without this catalog's mark",
             f"See what it is for (nft list table {FAMILY} {table.name}); if it can go, nft delete table {FAMILY} "
             f"{table.name}",
         )
+    shared = all(counts.get(chain, 0) == len(rules) for chain, rules in _alike().items())
+    complete: set[str] = set()
     for port, (vm_id, nic_id, digest, number) in claimed.items():
-        own = (f"{what}_{vm_id}_{nic_id}" for what in _CHAINS)
-        whole = sum(counts.get(chain, 0) for chain in own) == number and all(port in ports for ports in led.values())
-        table.ports[port], table.nics[port] = digest if whole and _whole(counts) else "", (vm_id, nic_id)
+        own = [f"{what}_{vm_id}_{nic_id}" for what in _CHAINS]
+        used = {chain for each in own for chain in table.letting.get(each, ())}
+        whole = sum(counts.get(chain, 0) for chain in (*own, *used)) == number
+        complete |= set(own) if whole else set()
+        whole = whole and shared and all(port in ports for ports in led.values())
+        table.ports[port], table.nics[port] = digest if whole else "", (vm_id, nic_id)
+    for chain, names in table.letting.items():
+        table.through[chain] = _through_of(table, names) | (set() if chain in complete else {""})
     return table
 
 
-def _led(rule: Mapping[str, Any]) -> set[str]:
-    """The interfaces that a rule of a hook leads to chains of their own."""
-    for expression in rule.get("expr") or ():
-        entries = (expression.get("vmap") or {}).get("data", {}).get("set") or ()
-        return {entry[0] for entry in entries if isinstance(entry[0], str)}
-    return set()
+def _through_of(table: Table, letting: Collection[str]) -> set[str]:
+    """What tells the rules of these chains, one of which may be that of a firewall."""
+    firewall = "".join(name for name in letting if name.startswith("firewall_"))
+    others = (name for name in letting if name != firewall)
+    return {_through(comment, firewall) for name in others for comment in table.through.get(name, ())}
 
 
-def _whole(counts: Mapping[str, int]) -> bool:
-    """Whether the chains are there that all NICs share."""
-    return all(counts.get(f"end_{way}", 0) == len(_ends(way)) for way in _HOOKS)
+def _listed(table: str, check: bool = True) -> str:
+    """The table as nft lists it, "" if there is none. check: raise CommandFailed if nft can't list anything.
+
+    As text, which is a quarter of what JSON would be. Terse: the sets of answers may be large, and are nobody's
+    business. Where it is asked for one table, nft reads them all the same."""
+    argv = ["nft", "--stateless", "--terse", "--numeric-protocol", "list", "ruleset", FAMILY]
+    text = run(argv, timeout=TIMEOUT, most=LONGEST_LIST, check=check).stdout
+    found = re.search(rf"^table {FAMILY} {re.escape(table)} {{\n.*?^}}\n", text, re.MULTILINE | re.DOTALL)
+    return found.group() if found else ""
 
 
-def _ends(way: str) -> list[str]:
-    lines = [f"{_first(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)]
-    return [*lines, "accept"]
+def _read(listed: str) -> Iterator[tuple[str, str, list[str]]]:
+    """The chains and sets of a table that nft has listed: which of these it is, its name, the rules of a chain."""
+    kind, name, rules = "", "", list[str]()
+    parts: list[str] = []
+    opened = 0
+    for line in listed.splitlines():
+        if not line.startswith("\t\t"):
+            words = line.split()
+            if words and words[0] in ("chain", "set"):
+                kind, name, rules = words[0], words[1], []
+            elif words == ["}"] and kind:
+                yield kind, name, rules
+                kind = ""
+        elif kind == "chain":
+            # A rule goes on in the next line where the elements of a set in it do.
+            parts.append(line.strip())
+            opened += line.count("{") - line.count("}")
+            if not opened:
+                rule = " ".join(parts)
+                if not rule.startswith("type "):
+                    rules.append(rule)
+                parts = []
 
 
 def expected(guards: Iterable[Guard]) -> dict[str, str]:
@@ -418,6 +530,8 @@ def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
     lines += [f"add chain {where} {_MARK}", f"flush chain {where} {_MARK}"]
     lines += [f'add rule {where} {_MARK} counter comment "{_MARK}:{table.catalog}:{as_of:.3f}"']
     lines += _shared(where)
+    for name, rules in {name: rules for port in new for name, rules in chains[port].letting.items()}.items():
+        lines += _made(where, name, rules)
     for port in new:
         lines += _of_nic(where, wanted[port], chains[port], table)
     leading = {**kept, **{port: (guard.vm_id, guard.nic_id) for port, guard in wanted.items()}}
@@ -439,24 +553,26 @@ def _shared(where: str) -> Iterable[str]:
         for family in (4, 6):
             kind = f"typeof {_fragment(family)}; {_GROWS}; timeout {_FRAGMENTS};"
             yield f"add set {where} fragments{family}_{way} {{ {kind} }}"
-        yield f"add chain {where} end_{way}"
-        yield f"flush chain {where} end_{way}"
-        yield from (f"add rule {where} end_{way} {rule}" for rule in _ends(way))
+    for name, rules in _alike().items():
+        yield from _made(where, name, rules)
+
+
+def _made(where: str, name: str, rules: Iterable[str]) -> Iterable[str]:
+    yield f"add chain {where} {name}"
+    yield f"flush chain {where} {name}"
+    yield from (f"add rule {where} {name} {rule}" for rule in rules)
 
 
 def _of_nic(where: str, guard: Guard, each: _Chains, table: Table) -> Iterable[str]:
     for name, kind in each.sets.items():
         yield f"add set {where} {name} {{ type {kind}; {_GROWS}; timeout {_NEW}; }}"
-    yield from (line for name in each.chains for line in (f"add chain {where} {name}", f"flush chain {where} {name}"))
-    number = sum(map(len, each.chains.values())) + 1
-    mark = f"{_MARK}/{guard.vm_id}/{guard.nic_id}/{guard.port}/{each.digest}/{number}"
-    yield f'add rule {where} {_name(guard, "out")} counter comment "{mark}"'
+    mark = f"{_MARK}/{guard.vm_id}/{guard.nic_id}/{guard.port}/{each.digest}/{each.number}"
+    marking = {_name(guard, "out"): [f'counter comment "{mark}"']}
     for name, rules in each.chains.items():
-        yield from (f"add rule {where} {name} {rule}" for rule in rules)
+        yield from _made(where, name, [*marking.get(name, ()), *rules])
     # What a rule let through that is gone gets no more answers.
     for way in _HOOKS:
-        there = {rule.rpartition('comment "')[2].rstrip('"') for rule in each.chains[_name(guard, way)]}
-        if not table.through.get(_name(guard, way), set()) <= there:
+        if not table.through.get(_name(guard, way), set()) <= set(each.through[way]):
             for family in (4, 6):
                 for kind in ("ports", "plain"):
                     name = _name(guard, f"{kind}{family}_{_OTHER_WAY[way]}")
@@ -467,12 +583,16 @@ def _removing(
     where: str, table: Table, rendered: Iterable[_Chains], kept: Mapping[str, tuple[int, int]]
 ) -> Iterable[str]:
     """What no NIC has any more. Chains first: they use each other, and the sets."""
-    staying = {name for each in rendered for name in (*each.chains, *each.sets)}
+    staying = {name for each in rendered for name in (*each.chains, *each.letting, *each.sets)}
     owners = {f"_{vm_id}_{nic_id}" for vm_id, nic_id in kept.values()}
+    owned = {name: found.group() for name in (*table.chains, *table.sets) for found in [_OWNED.search(name)] if found}
+    for chain, letting in table.letting.items():
+        if owned.get(chain) in owners:
+            staying |= letting
 
     def left(names: Iterable[str]) -> list[str]:
-        found = ((name, _OWNED.search(name)) for name in sorted(names) if name not in staying)
-        return [name for name, owned in found if owned and owned.group() not in owners]
+        others = (name for name in sorted(names) if name not in staying)
+        return [name for name in others if _LETTING.match(name) or owned.get(name, "") not in {"", *owners}]
 
     chains = left(table.chains)
     yield from (f"flush chain {where} {name}" for name in chains)
@@ -490,7 +610,6 @@ def at_boot(catalog: str) -> str:
     """What makes the table as it is on a host that has just been booted, as nftables itself writes it; "" if there is
     none."""
     try:
-        argv = ["nft", "--stateless", "--terse", "list", "table", FAMILY, nat.table_name(catalog)]
-        return _SIZE.sub("", run(argv, timeout=TIMEOUT, check=False).stdout)
+        return _SIZE.sub("", _listed(nat.table_name(catalog), check=False))
     except MissingDependency:
         return ""

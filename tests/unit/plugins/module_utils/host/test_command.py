@@ -120,6 +120,8 @@ def test_cpu_limit():
 def test_endless_output_ends():
     with pytest.raises(CommandFailed, match="more than 16 MiB"):
         command.run(["yes"], timeout=30)
+    with pytest.raises(CommandFailed, match="more than 17 MiB"):
+        command.run(["yes"], timeout=30, most=17 * command.MIB)
 
 
 def test_endless_errors_keep_their_end_only():

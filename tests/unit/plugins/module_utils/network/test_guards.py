@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import gu
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 WHERE = "bridge nebula_5d2c7a0e"
+LIST = "--stateless --terse --numeric-protocol list ruleset bridge"
 GUARD = Guard(3, 0, "one-3-0", "02:00:0a:42:00:0a", ("10.66.0.10",), True, True)
 WEB = replace(GUARD, rules=(GuardRule("inbound", "TCP", ((80, 80),)),))
 
@@ -50,23 +52,27 @@ def test_all_hooks_lead_all_interfaces_to_their_chains_in_one_transaction() -> N
 
 def test_what_a_rule_let_through_that_is_gone_is_forgotten_and_nothing_else() -> None:
     more = replace(WEB, rules=(*(WEB.rules or ()), GuardRule("inbound", "TCP", ((443, 443),))))
-    sets = {f"{kind}{family}_{way}_3_0" for kind in ("ports", "plain") for family in (4, 6) for way in ("in", "out")}
+    sets = {f"{kind}4_{way}_3_0" for kind in ("ports", "plain") for way in ("in", "out")}
 
     def comments(guard: Guard) -> set[str]:
         text = guards.change([guard], guards.Table(CATALOG), 1.0, ())
-        return {line.split('"')[-2] for line in text.splitlines() if " in_3_0 " in line and '"rule:' in line}
+        return {line.split('"')[-2] for line in text.splitlines() if " passing_in_" in line and '"rule:' in line}
 
     opened = guards.change([more], table(WEB, sets=sets, through={"in_3_0": comments(WEB)}), 2.0, ())
     assert "flush set" not in opened
     closed = guards.change([WEB], table(more, sets=sets, through={"in_3_0": comments(more)}), 2.0, ())
     flushed = sorted(line.split()[-1] for line in closed.splitlines() if line.startswith("flush set"))
-    assert flushed == ["plain4_out_3_0", "plain6_out_3_0", "ports4_out_3_0", "ports6_out_3_0"]
+    assert flushed == ["plain4_out_3_0", "ports4_out_3_0"]
+    # So is what was let through while rules were missing.
+    broken = table(WEB, sets=sets, through={"in_3_0": {*comments(WEB), ""}})
+    broken.ports["one-3-0"] = ""
+    assert guards.change([WEB], broken, 2.0, ()).count("flush set") == 2
 
 
 def test_no_set_has_its_memory_before_its_entries() -> None:
     lines = guards.change([WEB], guards.Table(CATALOG), 1.0, ()).splitlines()
     made = [line for line in lines if line.startswith("add set")]
-    assert len(made) == 12
+    assert len(made) == 8
     assert not any(" size " in line for line in made)
 
 
@@ -74,8 +80,99 @@ def test_what_nftables_says_of_the_size_is_not_kept_for_the_boot(programs: Progr
     listed = (
         "table bridge nebula_5d2c7a0e {\n\tset s {\n\t\ttype ipv4_addr\n\t\tsize 65535\n\t\tflags dynamic\n\t}\n}\n"
     )
-    programs.answer("nft", "--stateless --terse list table bridge nebula_5d2c7a0e", listed)
+    programs.answer(
+        "nft", LIST, "table bridge others {\n\tset t {\n\t\tsize 1\n\t}\n}\n" + listed + "table bridge x {\n}\n"
+    )
     assert guards.at_boot(CATALOG) == listed.replace("\t\tsize 65535\n", "")
+    programs.answer("nft", LIST, listed.replace("5d2c7a0e", "5d2c7a0f"))
+    assert guards.at_boot(CATALOG) == "" and not guards.observe(CATALOG).exists
+    programs.answer("nft", LIST, f"table {WHERE} {{\n}}\n" + listed.replace("5d2c7a0e", "5d2c7a0f"))
+    assert guards.at_boot(CATALOG) == f"table {WHERE} {{\n}}\n"
+    empty = guards.observe(CATALOG)
+    assert empty.exists and empty.sets == empty.chains == set()
+
+
+def test_a_nic_without_many_addresses_needs_no_sets_without_names() -> None:
+    own = replace(WEB, addresses=("10.66.0.10", "10.66.0.11", "2001:db8::10"))
+    lines = guards.change([own], guards.Table(CATALOG), 1.0, ()).splitlines()
+    # Where it goes on with a brace after its set, a rule puts something into a set that has a name.
+    unnamed = [line for line in lines if f"{WHERE} out_3_0 " in line and re.search(r"(?<!_3_0) \{", line)]
+    assert unnamed == []
+    assert any("ip saddr != 10.66.0.10 ip saddr != 10.66.0.11 drop" in line for line in lines)
+    many = replace(WEB, addresses=tuple(f"10.66.0.{number}" for number in range(10, 15)))
+    text = guards.change([many], guards.Table(CATALOG), 1.0, ())
+    assert "ip saddr != { 10.66.0.10, 10.66.0.11, 10.66.0.12, 10.66.0.13, 10.66.0.14 } drop" in text
+
+
+def test_nics_with_the_same_rules_have_one_chain_for_them() -> None:
+    other = replace(WEB, vm_id=4, port="one-4-0")
+    lines = guards.change([WEB, other], guards.Table(CATALOG), 1.0, ()).splitlines()
+    named = {line.split()[-1] for line in lines if line.startswith(f"add chain {WHERE} passing_")}
+    assert (
+        len(named) == 2
+        and len([line for line in lines if "ether type ip meta l4proto tcp th dport 80 return" in line]) == 1
+    )
+    # With another rule it is another chain, whose name is in the rules of the NIC.
+    more = replace(other, rules=(*(WEB.rules or ()), GuardRule("inbound", "TCP", ((443, 443),))))
+    assert guards.expected([more]) != guards.expected([other])
+
+
+def test_rules_are_read_as_nft_lists_them(programs: Programs) -> None:
+    listed = f"""table {WHERE} {{
+\tset ports4_in_3_0 {{
+\t\ttype ipv4_addr
+\t\tflags dynamic
+\t}}
+
+\tmap others {{
+\t\ttype ipv4_addr : verdict
+\t}}
+
+\tchain nebula {{
+\t\tcounter comment "nebula:{CATALOG}:7.500"
+\t}}
+
+\tchain in_3_0 {{
+\t\tjump firewall_00000000000a
+\t\tjump passing_in_00000000000b
+\t\tgoto end_in
+\t}}
+
+\tchain out_3_0 {{
+\t\tcounter comment "nebula/3/0/one-3-0/0123456789ab/9"
+\t\tip saddr != {{ 10.66.0.10, 10.66.0.11,
+\t\t\t     10.66.0.12 }} drop
+\t}}
+
+\tchain firewall_00000000000a {{
+\t\tdrop
+\t}}
+
+\tchain passing_in_00000000000b {{
+\t\tip saddr 10.0.0.1 return comment "rule:aaa"
+\t\tdrop
+\t}}
+
+\tchain prerouting {{
+\t\ttype filter hook prerouting priority filter; policy accept;
+\t\tiifname vmap {{ "one-3-0" : goto out_3_0, "one-3-0-emu" : goto out_3_0,
+\t\t\t     "one-4-0" : goto out_4_0 }}
+\t}}
+}}
+"""
+    programs.answer("nft", LIST, listed)
+    found = guards.observe(CATALOG)
+    assert (found.exists, found.as_of, found.nics) == (True, 7.5, {"one-3-0": (3, 0)})
+    assert found.sets == {"ports4_in_3_0"} and "firewall_00000000000a" in found.chains
+    assert found.letting == {"in_3_0": {"firewall_00000000000a", "passing_in_00000000000b"}}
+    # Those of the shared chains and of a hook are missing, and a rule of its own: it is one of eight.
+    assert found.ports == {"one-3-0": ""}
+    assert found.through["in_3_0"] == {"rule:aaa firewall_00000000000a", ""}
+    programs.answer("nft", LIST, listed.replace("ab/9", "ab/8"))
+    assert guards.observe(CATALOG).through["in_3_0"] == {"rule:aaa firewall_00000000000a"}
+    # Without its own mark nothing is known of how many it had.
+    programs.answer("nft", LIST, listed.replace("nebula/3/0", "else/3/0"))
+    assert "" in guards.observe(CATALOG).through["in_3_0"]
 
 
 def test_link_local_addresses_follow_from_mac_addresses() -> None:
