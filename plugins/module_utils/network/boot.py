@@ -7,6 +7,7 @@ one script, which is the same everywhere."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -317,7 +318,8 @@ class Boot:
             return {}
         for name in (each for each in names if _OURS.match(each)):
             try:
-                found[name] = read_limited(os.path.join(self.place, name), 1 << 20).decode("utf-8", "replace")
+                limit = guards.LONGEST_LIST if name == GUARDS else 1 << 20
+                found[name] = read_limited(os.path.join(self.place, name), limit).decode("utf-8", "replace")
             except (InvalidValue, NotFound) as error:
                 error.remedy = "Remove it: files of that name in this directory are the collection's own"
                 raise
@@ -328,7 +330,14 @@ class Boot:
             remove_file(os.path.join(self.place, name))
 
     def _shown(self, files: Mapping[str, str]) -> dict[str, str]:
-        return {name: "present" if name == SCRIPT else content for name, content in files.items()}
+        # Rules of a thousand NICs are millions of characters.
+        brief = {SCRIPT: lambda _content: "present", GUARDS: _brief}
+        return {name: brief.get(name, str)(content) for name, content in files.items()}
+
+
+def _brief(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return f"{content.count(chr(10))} lines, SHA-256 {digest}"
 
 
 def catalogs(root: str) -> list[str]:

@@ -324,6 +324,17 @@ def test_what_the_node_has_is_kept_once(systemd: Systemd, tmp_path: Path) -> Non
     assert systemd.calls == [f"enable {UNIT}"]
 
 
+def test_filters_of_a_thousand_nics_are_kept_and_shown_in_a_line(systemd: Systemd, tmp_path: Path) -> None:
+    kept = boot.Boot(str(tmp_path / "nebula"), CATALOG)
+    text = "table bridge x {\n}\n" * 400_000
+    kept.keep_guards(text)
+    assert (tmp_path / "nebula/boot" / CATALOG / boot.GUARDS).read_text() == text
+    kept.keep_guards(text + "table bridge y {\n}\n")
+    before, after = kept.keep(act=False)
+    assert before is not None and after is not None
+    assert before[boot.GUARDS].startswith("800002 lines, SHA-256 ") and boot.GUARDS not in after
+
+
 @pytest.mark.parametrize("spoil", ["file", "unit", "link"])
 def test_what_was_changed_is_mended(systemd: Systemd, tmp_path: Path, spoil: str) -> None:
     kept = boot.Boot(str(tmp_path / "nebula"), CATALOG)
