@@ -229,7 +229,6 @@ set_nic() {
 set_nic4() {
     [ -n "$(value "${nic}_IP")" ] && add_address4 "$device" "$(value "${nic}_IP")" "$(value "${nic}_MASK")"
     for alias in $(numbered "${nic}_ALIAS"); do
-        [ "$(value "${alias}_EXTERNAL")" = YES ] && continue
         [ -n "$(value "${alias}_IP")" ] && add_address4 "$device" "$(value "${alias}_IP")" "$(value "${alias}_MASK")"
     done
     metric=$(value "${nic}_METRIC")
@@ -242,13 +241,6 @@ set_nic6() {
     length=$(value "${nic}_IP6_PREFIX_LENGTH")
     for address in $(value "${nic}_IP6") $(value "${nic}_IP6_ULA"); do
         try ip -6 addr add "${address%%/*}/${length:-64}" dev "$device"
-    done
-    for alias in $(numbered "${nic}_ALIAS"); do
-        [ "$(value "${alias}_EXTERNAL")" = YES ] && continue
-        length=$(value "${alias}_IP6_PREFIX_LENGTH")
-        for address in $(value "${alias}_IP6") $(value "${alias}_IP6_ULA"); do
-            try ip -6 addr add "${address%%/*}/${length:-64}" dev "$device"
-        done
     done
     metric=$(value "${nic}_IP6_METRIC")
     metric=${metric:-$(value "${nic}_METRIC")}
