@@ -231,6 +231,27 @@ def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
     return context_sh.parse(text.getvalue().decode(errors="replace")), files
 
 
+def contents(path: str) -> list[tuple[str, bytes, bool]]:
+    """All files of an ISO by their paths, with what they hold and whether they may be run; InvalidValue where it can't
+    be read."""
+    pycdlib = require("pycdlib")
+    iso, found = pycdlib.PyCdlib(), []
+    try:
+        iso.open(path)
+        try:
+            for directory, _directories, names in iso.walk(rr_path="/"):
+                for name in names:
+                    place, data = f"{directory.rstrip('/')}/{name}", io.BytesIO()
+                    iso.get_file_from_iso_fp(data, rr_path=place)
+                    mode = iso.get_record(rr_path=place).rock_ridge.get_file_mode()
+                    found.append((place.lstrip("/"), data.getvalue(), bool(mode & 0o111)))
+        finally:
+            iso.close()
+    except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError) as error:
+        raise InvalidValue(f"ISO {path}", f"it can't be read ({error})", "Make it anew") from error
+    return sorted(found)
+
+
 def _opened(path: str) -> IO[bytes]:
     # O_NONBLOCK: a named pipe would wait for its writer.
     return reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))

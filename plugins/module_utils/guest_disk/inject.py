@@ -15,19 +15,20 @@ import fcntl
 import os
 import posixpath
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import field
 from pathlib import Path
 
-from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, MissingDependency
 from ..host import command, files, mounts
 from ..storage.formats import FORMATS
+from . import tree
 from .customize import context_program
 from .inspect import root_file_system
 from .open import guestfish, mount, nbd, partitions
+from .tree import Entry
+
+__all__ = ["Entry", "bring", "inject"]
 
 WAYS = ("guestfs", "nbd", "loop")
 # What runs leave only if they are killed, and the next one of anybody's clears away.
@@ -35,20 +36,7 @@ SCRATCH = "/var/tmp"
 PREFIX = "nebula-guest-"
 RELABEL = "/.autorelabel"
 _SELINUX = "/etc/selinux/config"
-_MOST_LINKS = 40
 _TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as it is to be. path: absolute in the guest, or in the partition if one is named (partitions.find)."""
-
-    path: str
-    content: bytes = field(repr=False)
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
-    partition: str = ""
 
 
 def inject(
@@ -329,109 +317,20 @@ def _into_mounted(view: mount.View, entries: Sequence[Entry], owned: bool, what:
     try:
         for entry in entries:
             with _writing(entry, what):
-                if _is_there(root, entry, owned):
+                if tree.is_there(root, entry, owned):
                     continue
-                _write(root, entry, owned)
+                tree.put(root, entry, owned)
             written.append(entry)
         if written and owned and _has_selinux(mount.read(view, _SELINUX[1:])):
             mark = Entry(RELABEL, b"")
             with _writing(mark, what):
-                _write(root, mark, owned)
+                tree.put(root, mark, owned)
     finally:
         os.close(root)
     return written
-
-
-def _is_there(root: int, entry: Entry, owned: bool) -> bool:
-    head, name = posixpath.split(entry.path)
-    try:
-        directory = _directory(root, head, make=False)
-    except FileNotFoundError:
-        return False
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != len(entry.content):
-            return False
-        is_so = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-        if owned and is_so != (entry.mode, entry.uid, entry.gid):
-            return False
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with files.reader(os.open(name, flags, dir_fd=directory)) as file:
-            return file.read(len(entry.content) + 1) == entry.content
-    except FileNotFoundError:
-        return False
-    finally:
-        os.close(directory)
 
 
 def _parents(path: str) -> Iterator[str]:
     while path not in ("/", ""):
         path = posixpath.dirname(path)
         yield path
-
-
-def _write(root: int, entry: Entry, owned: bool) -> None:
-    head, name = posixpath.split(entry.path)
-    directory = _directory(root, head)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
-            file.write(entry.content)
-            if owned:
-                os.fchown(file.fileno(), entry.uid, entry.gid)
-                os.fchmod(file.fileno(), entry.mode)
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        os.close(directory)
-
-
-def _directory(root: int, path: str, make: bool = True) -> int:
-    """A descriptor of the guest's directory. make: if it is not there. Each step is one name without a link; links are
-    followed here, as the guest does it: an absolute one, and "..", end at the guest's root."""
-    names = path.split("/")
-    opened = [os.dup(root)]
-    links = 0
-    try:
-        while names:
-            name = names.pop(0)
-            if name in ("", "."):
-                continue
-            if name == "..":
-                if len(opened) > 1:
-                    os.close(opened.pop())
-                continue
-            target = _link(opened[-1], name)
-            if target is None:
-                opened.append(_entered(opened[-1], name, make))
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(0, f"its directory {path} leads around in links")
-            if target.startswith("/"):
-                while len(opened) > 1:
-                    os.close(opened.pop())
-            names = target.split("/") + names
-        return os.dup(opened[-1])
-    finally:
-        for fd in opened:
-            os.close(fd)
-
-
-def _link(directory: int, name: str) -> str | None:
-    try:
-        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            return os.readlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass
-    return None
-
-
-def _entered(directory: int, name: str, make: bool) -> int:
-    with contextlib.suppress(FileExistsError):
-        if make:
-            os.mkdir(name, 0o755, dir_fd=directory)
-            os.chmod(name, 0o755, dir_fd=directory)
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

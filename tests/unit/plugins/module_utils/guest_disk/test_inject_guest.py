@@ -17,7 +17,7 @@ import pytest
 from appliance_stand_in import Appliance, Device, made
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject, tree
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect.root_file_system import Root
 
@@ -117,7 +117,7 @@ def test_a_link_is_followed_from_the_directory_that_it_stands_in(tmp_path):
     (tmp_path / "link").symlink_to("etc")
     root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = inject._directory(root, "etc/link", make=False)
+        found = tree.open_directory(root, "etc/link", make=False)
         try:
             assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "etc/real"))
         finally:

@@ -1,0 +1,189 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files in a guest's tree of directories on this host, which may hold any link: each step is taken from an open
+directory, and none leads out of the tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from dataclasses import field
+from typing import Optional
+
+from ..dataclass import dataclass
+from ..host import files
+
+_MOST_LINKS = 40
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as it is to be. path: absolute in the guest, or in the partition if one is named (partitions.find)."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    partition: str = ""
+
+
+def is_there(root: int, entry: Entry, owned: bool) -> bool:
+    """Whether there is such a file, with this content, and with this mode and owner where files have any."""
+    head, name = posixpath.split(entry.path)
+    try:
+        directory = open_directory(root, head, make=False)
+    except FileNotFoundError:
+        return False
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(entry.content):
+            return False
+        is_so = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        if owned and is_so != (entry.mode, entry.uid, entry.gid):
+            return False
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with files.reader(os.open(name, flags, dir_fd=directory)) as file:
+            return file.read(len(entry.content) + 1) == entry.content
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(directory)
+
+
+def put(root: int, entry: Entry, owned: bool, directories: Optional[tuple[int, int]] = None) -> None:
+    """Make the file, in place of what has its name. owned: files have owners and modes there. directories: whose those
+    are that are made for it."""
+    head, name = posixpath.split(entry.path)
+    directory = open_directory(root, head, owner=directories)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(entry.content)
+            if owned:
+                os.fchown(file.fileno(), entry.uid, entry.gid)
+                os.fchmod(file.fileno(), entry.mode)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        os.close(directory)
+
+
+def open_directory(root: int, path: str, make: bool = True, owner: Optional[tuple[int, int]] = None) -> int:
+    """A descriptor of the guest's directory. make: if it is not there. Each step is one name without a link; links are
+    followed here, as the guest does it: an absolute one, and "..", end at the guest's root."""
+    names = path.split("/")
+    opened = [os.dup(root)]
+    links = 0
+    try:
+        while names:
+            name = names.pop(0)
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if len(opened) > 1:
+                    os.close(opened.pop())
+                continue
+            target = _link(opened[-1], name)
+            if target is None:
+                opened.append(_entered(opened[-1], name, make, owner))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(0, f"its directory {path} leads around in links")
+            if target.startswith("/"):
+                while len(opened) > 1:
+                    os.close(opened.pop())
+            names = target.split("/") + names
+        return os.dup(opened[-1])
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _link(directory: int, name: str) -> str | None:
+    try:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            return os.readlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _entered(directory: int, name: str, make: bool, owner: Optional[tuple[int, int]]) -> int:
+    with contextlib.suppress(FileExistsError):
+        if make:
+            os.mkdir(name, 0o755, dir_fd=directory)
+            os.chmod(name, 0o755, dir_fd=directory)
+            if owner is not None:
+                os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+
+
+def get(root: int, path: str, limit: int) -> Optional[bytes]:
+    """What the regular file holds, of which at most `limit` bytes are read; None if there is none."""
+    head, name = posixpath.split(path)
+    try:
+        directory = open_directory(root, head, make=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        with files.reader(fd) as file:
+            return file.read(limit)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+
+
+def mode_of(root: int, path: str) -> Optional[os.stat_result]:
+    """What is at the path, without the link that is its last part being followed; None if there is nothing."""
+    head, name = posixpath.split(path)
+    try:
+        directory = open_directory(root, head, make=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(directory)
+
+
+def link(root: int, path: str, target: str, directories: Optional[tuple[int, int]] = None) -> None:
+    """Make a symbolic link, in place of what has its name."""
+    head, name = posixpath.split(path)
+    directory = open_directory(root, head, owner=directories)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        os.symlink(target, name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def remove(root: int, path: str) -> bool:
+    """Remove a file or link; whether there was one."""
+    head, name = posixpath.split(path)
+    try:
+        directory = open_directory(root, head, make=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        os.unlink(name, dir_fd=directory)
+        return True
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(directory)
