@@ -46,7 +46,7 @@ options:
   hypervisor:
     description: What runs virtual machines on this node.
     type: str
-    choices: [kvm, lxc, xen, xen_libvirt]
+    choices: [kvm, lxc, openvz, xen, xen_libvirt]
     default: kvm
   threads:
     description:

@@ -20,7 +20,7 @@ options:
   hypervisor:
     description: What runs machines there.
     type: str
-    choices: [kvm, lxc, xen, xen_libvirt]
+    choices: [kvm, lxc, openvz, xen, xen_libvirt]
     default: kvm
   memory:
     description: Memory in MiB that the host has.

@@ -43,7 +43,7 @@ options:
   hypervisor:
     description: What runs the machines of this node.
     type: str
-    choices: [kvm, lxc, xen, xen_libvirt]
+    choices: [kvm, lxc, openvz, xen, xen_libvirt]
     default: kvm
 extends_documentation_fragment:
   - nebula.provision.engine.unused

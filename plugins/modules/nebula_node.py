@@ -30,8 +30,9 @@ options:
   hypervisor:
     description:
       - What runs virtual machines on this node. V(xen) makes them by C(xl), V(xen_libvirt) by libvirt.
+      - V(openvz) makes containers by C(vzctl), which no distribution brings: it comes from OpenVZ's own repository.
     type: str
-    choices: [kvm, lxc, xen, xen_libvirt]
+    choices: [kvm, lxc, openvz, xen, xen_libvirt]
     default: kvm
   accelerator:
     description:

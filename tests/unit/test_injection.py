@@ -94,6 +94,8 @@ WRITTEN["Vm.features"] = lambda text: vm(features={"VIRTIO_SCSI_QUEUES": text})
 ELSEWHERE = {
     "Vm.hypervisor": "chooses the driver",
     "Vm.attributes": "the user's own, for expressions of the context",
+    "Vm.container": "for files of containers, tested by hypervisors/openvz/test_container_config.py",
+    "Site.defaults": "an administrator's own, for files of containers",
     "Vm.former": "for verification by the host name; in no file",
     "Owner.name": "for expressions of the context; no node gets it",
     "Owner.uid": "digits, for expressions of the context; no node gets it",
@@ -138,6 +140,8 @@ ELSEWHERE = {
 HIDDEN: dict[str, Put] = {
     "Vm.hypervisor": lambda text: vm(hypervisor=text),
     "Vm.attributes": lambda text: vm(attributes={"A": text, "B": text}),
+    "Vm.container": lambda text: vm(container={"A": text, "B": text}),
+    "Site.defaults": lambda text: site(defaults={"A": text}),
     "Vm.former": lambda text: vm(former=text),
     "Owner.name": lambda text: vm(owner=Owner(text, text, text, text)),
     "Owner.attributes": lambda text: vm(owner=Owner(attributes={"A": text})),

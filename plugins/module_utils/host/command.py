@@ -52,6 +52,7 @@ PACKAGES = {
     "userdel": "passwd",
     "virsh": "libvirt-clients",
     "virtlogd": "libvirt-daemon",
+    "vzctl": "vzctl from OpenVZ's own repository, as no distribution brings it",
     "xl": "xen-utils",
     "xm": "xen-utils",
     "xz": "xz-utils",

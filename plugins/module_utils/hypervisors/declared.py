@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from ..model.hypervisor import Hypervisor
 from .libvirt.rules import KVM
 from .lxc.rules import LXC
+from .openvz.rules import OPENVZ
 from .xen.rules import XEN, XEN_LIBVIRT
 
-DECLARED: dict[str, Hypervisor] = {each.name: each for each in (KVM, XEN, XEN_LIBVIRT, LXC)}
+DECLARED: dict[str, Hypervisor] = {each.name: each for each in (KVM, XEN, XEN_LIBVIRT, LXC, OPENVZ)}
 
 
 def by_word(declared: Iterable[Hypervisor]) -> dict[str, Hypervisor]:

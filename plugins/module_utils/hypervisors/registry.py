@@ -37,6 +37,12 @@ def _lxc() -> type[Driver]:
     return LxcDriver
 
 
+def _openvz() -> type[Driver]:
+    from .openvz.driver import OpenvzDriver
+
+    return OpenvzDriver
+
+
 class _Drivers(Mapping[str, type[Driver]]):
     """Classes by name; found when they are asked for."""
 
@@ -59,6 +65,7 @@ DRIVERS: Mapping[str, type[Driver]] = _Drivers(
         "xen": _xen,
         "xen_libvirt": _xen_libvirt,
         "lxc": _lxc,
+        "openvz": _openvz,
     }
 )
 

@@ -10,10 +10,15 @@ from types import MappingProxyType
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
+from . import beancounters
 from .flags import FALSE
 from .template import Template
 
 ACTS, REFUSED, NO_EFFECT, KEPT = "acts", "refused", "no effect", "kept"
+# Attributes of the machine itself that only a container of OpenVZ has.
+CONTAINER = (
+    "ONBOOT", "CPUUNITS", "CPUS", "CPUMASK", "DISKSPACE", "DISKINODES", "SWAPPAGES", "OSTEMPLATE",
+)  # fmt: skip
 # Whose machines differ in what acts: the columns of the table.
 KVM, XEN = "kvm", "xen"
 
@@ -66,7 +71,8 @@ _IO_LIMITS = " ".join(
 _OF_NETWORKS = "the network says it"
 _BY_ONED = "a real oned writes it itself"
 _BY_ITEM = "a machine goes to the host that its item names, else to the one with most memory left"
-_NO_CONTAINERS = "no machine here is a container"
+_NO_CONTAINERS = "no machine here is a container of LXC"
+_OF_OPENVZ = "it is for containers of OpenVZ (openvz.md)"
 
 # All attributes of OpenNebula 7.4's templates, those of older ones that are still met, and ours. What is warned of,
 # what is refused, which names look like slips and docs/attributes.md come from here.
@@ -112,13 +118,21 @@ TABLE = (
         NO_EFFECT,
         _BY_ONED,
     ),
+    _entry("", " ".join(CONTAINER), NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
     _entry(
         "",
-        "ONBOOT CPUUNITS CPUS CPUMASK DISKSPACE DISKINODES SWAPPAGES OSTEMPLATE LXC_SECURITY_PRIVILEGED LXC_PROFILES"
-        " LXC_UNPRIVILEGED LXC_SWAP",
+        "LXC_SECURITY_PRIVILEGED LXC_PROFILES LXC_UNPRIVILEGED LXC_SWAP",
         NO_EFFECT,
         NO_EFFECT,
         _NO_CONTAINERS,
+    ),
+    _entry(
+        "MEMORY",
+        " ".join(beancounters.NAMES),
+        REFUSED,
+        REFUSED,
+        "a vector of beancounters is for containers of OpenVZ (openvz.md)",
+        "Give one number of MB: MEMORY = 512",
     ),
     # -- disks
     _entry("DISK", "IMAGE IMAGE_ID DEV_PREFIX TARGET DRIVER TYPE FORMAT FS SIZE READONLY", ACTS, ACTS),
@@ -151,7 +165,7 @@ TABLE = (
         NO_EFFECT,
         "the image says it",
     ),
-    _entry("DISK", "DISKSPACE DISKINODES", NO_EFFECT, NO_EFFECT, _NO_CONTAINERS),
+    _entry("DISK", "DISKSPACE DISKINODES", NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
     # -- interfaces
     _entry(
         "NIC",
@@ -345,7 +359,7 @@ TABLE = (
     _entry("USER_INPUTS", ". *", NO_EFFECT, NO_EFFECT, "nobody is asked: the inventory says it"),
     _entry("QEMU_GUEST_AGENT", ". *", NO_EFFECT, NO_EFFECT, "the agent is asked what the collection needs of it"),
     _entry("SECURITY_GROUP_RULE", ". *", NO_EFFECT, NO_EFFECT, _BY_ONED),
-    _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, _NO_CONTAINERS),
+    _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, "each attribute of a container has a name of its own (openvz.md)"),
 )
 
 _NONE: Mapping[str, Own] = MappingProxyType({})

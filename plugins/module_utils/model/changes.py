@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from ..dataclass import dataclass
 from . import context, defaults, device_matching
-from .attributes import NOTES, SILENT, SINGLES, VECTORS
+from .attributes import CONTAINER, NOTES, SILENT, SINGLES, VECTORS
 from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, Has, Pairing
 from .template import Template, Value, is_secret
 
@@ -43,6 +43,7 @@ CHANGEABLE = {
     "EMULATOR": "poweroff",
     # Which some hypervisors do act on; to the others it is one of these.
     "CPULIMIT": "live",
+    **dict.fromkeys(CONTAINER, "poweroff"),
 }
 
 # Names of the machine itself, not of what it is made of.

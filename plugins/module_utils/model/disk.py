@@ -39,6 +39,8 @@ class Disk:
     snapshots: those that its file holds, as recorded.
     inject: files that are written into it when it is made, in the way inject_via; trusted: this host's kernel may mount
     it for that.
+    by_hypervisor: the hypervisor itself makes it of its source (or of nothing): there is no file of it here, and the
+    node's source is what the hypervisor gets.
     boot_order: 1 is first, 0 none. options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
     """
 
@@ -64,6 +66,7 @@ class Disk:
     inject: tuple[Injected, ...] = field(default=(), repr=False)
     inject_via: str = "auto"
     trusted: bool = False
+    by_hypervisor: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property

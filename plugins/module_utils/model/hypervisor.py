@@ -37,6 +37,10 @@ def _as_it_is(os: Os, _template: Template, _images: Mapping[int, Image], _where:
     return os
 
 
+def _no_container(_template: Template, _where: str) -> Mapping[str, str]:
+    return {}
+
+
 def _always(_os: Mapping[str, str]) -> bool:
     return True
 
@@ -61,6 +65,10 @@ class Hypervisor:
     for a machine that can't have that firmware. firmware: whether a machine with this OS has one that boots from its
     devices. fit: OS as the image wants it from which the machine boots, InvalidValue where they don't go together.
 
+    makes_disks: whether it makes disks of their images itself, so that no file is made of them. sources: whether SOURCE
+    of a DISK may name a file of the node in place of an image. container: what the template says that only containers
+    have, as Vm.container; InvalidValue for what can't be meant.
+
     column: of model/attributes.py, which says what acts; own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are. ends_at_reboot: RAW by which a
     machine that reboots ends instead.
@@ -84,6 +92,9 @@ class Hypervisor:
     check_firmware: Callable[[str, Template, str], None] = _nothing_of_firmware
     firmware: Callable[[Mapping[str, str]], bool] = _always
     fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
+    makes_disks: bool = False
+    sources: bool = False
+    container: Callable[[Template, str], Mapping[str, str]] = _no_container
     column: str = attributes.KVM
     own: Mapping[str, attributes.Own] = field(default_factory=dict)
     live: tuple[str, ...] = ()

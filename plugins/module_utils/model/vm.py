@@ -70,6 +70,7 @@ class Vm:
     next_disk, next_nic: ids that no disk, and no NIC or alias, of it ever had, 0 for those after the last.
     cpu_limit: percents of one processor that it gets at most, 0 for no limit.
     emulator: path of a QEMU of its own on the node, "" for the node's.
+    container: what only containers have, by the names that their hypervisor has for it (KMEMSIZE, CPUUNITS …).
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
     attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
     former: the host name that its guest was started with, where its context has another by now.
@@ -99,6 +100,7 @@ class Vm:
     owner: Owner = Owner()
     next_disk: int = 0
     next_nic: int = 0
+    container: Mapping[str, str] = field(default_factory=dict)
     former: str = ""
 
     @property

@@ -93,7 +93,7 @@ def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:
 def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:
     """At this time an image may be of any type: only what can't boot whatever they are is refused. Warnings: OpenNebula
     takes a machine without disks, which may get them later."""
-    if UNKNOWN in kinds or CDROM in kinds or _boots_otherwise(template):
+    if {UNKNOWN, CDROM, OS} & set(kinds) or _boots_otherwise(template):
         return []
     remedy = 'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS'
     if not kinds:

@@ -66,7 +66,9 @@ def build(
     where = f"VM {name}"
     template = with_nic_defaults(template, where)
     vectors = template.vectors("DISK")
-    kinds = [kind_of(vector, images.get(index), f"{where}: DISK {index}") for index, vector in enumerate(vectors)]
+    kinds = [
+        kind_of(vector, images.get(index), hypervisor, f"{where}: DISK {index}") for index, vector in enumerate(vectors)
+    ]
     os = _os_of(template, where, kinds, hypervisor, images)
     places = [
         place_of(vector, f"{where}: {named(f'DISK {index}', vector)}", kinds[index], images.get(index))
@@ -117,6 +119,7 @@ def build(
         cpu_limit=cpu_limit_of(template, where),
         emulator=template.get("EMULATOR").strip(),
         raw=_raw(template),
+        container=rules.of(hypervisor).container(template, where),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
         next_nic=max([*(nic.nic_id + 1 for nic in nics), *(alias.nic_id + 1 for alias in aliases)], default=0),

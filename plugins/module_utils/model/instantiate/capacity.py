@@ -9,7 +9,7 @@ import re
 from typing import Optional
 
 from ...errors import InvalidValue
-from .. import defaults
+from .. import beancounters, defaults
 from ..template import Template
 from .words import whole
 
@@ -43,6 +43,9 @@ def vcpu_of(template: Template, where: str) -> Optional[int]:
 def memory_of(template: Template, where: str) -> int:
     """The memory in MiB; InvalidValue where the template has none."""
     text = template.get("MEMORY").strip()
+    vectors = template.vectors("MEMORY")
+    if vectors and not text:
+        return beancounters.memory(vectors[0], f"{where}: MEMORY")
     if not text:
         raise InvalidValue(f"{where}: MEMORY", "it is not set", "Give it in MB: MEMORY = 512")
     remedy = "Give whole MB: MEMORY = 512"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Optional
 
 from ...errors import InvalidValue
@@ -36,7 +37,9 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
         here = f"{where}: DISK {index}"
         volatile = _volatile(vector, here)
         kind = DATA if volatile else CDROM if vector.get("TYPE", "").upper() == CDROM else UNKNOWN
-        if not volatile and image_ref(vector, here) is None:
+        if source_of(vector, hypervisor):
+            kind = OS
+        elif not volatile and image_ref(vector, here) is None:
             raise InvalidValue(
                 here,
                 "it names no IMAGE, and is neither TYPE = swap nor TYPE = fs",
@@ -65,8 +68,17 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
     return kinds, doubts
 
 
-def kind_of(vector: Mapping[str, str], image: Optional[Image], where: str) -> str:
+def source_of(vector: Mapping[str, str], hypervisor: str) -> str:
+    """The path of the file that SOURCE names in place of an image, "" where this hypervisor takes none."""
+    if not rules.of(hypervisor).sources or vector.get("IMAGE") or vector.get("IMAGE_ID"):
+        return ""
+    return vector.get("SOURCE", "")
+
+
+def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str) -> str:
     """The kind of a disk whose image is known by now; InvalidValue for an image that is no disk."""
+    if source_of(vector, hypervisor):
+        return OS
     if _volatile(vector, where):
         return DATA
     if image is None:
@@ -87,14 +99,24 @@ def disk_of(
     """made: it is there, and as large as it was made: whatever its image is by now."""
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
+    if wanted in FORMATS:
+        wanted = rules.of(hypervisor).words.get(wanted, wanted)
     if wanted and wanted not in FORMATS:
         # Not a format of ours, but some hypervisors' own word: file:, tap:aio:
         options["DRIVER"] = vector["DRIVER"]
         wanted = rules.of(hypervisor).format_of(wanted)
     size = _size(vector, where)
     readonly = flag(vector, "READONLY", where)
+    itself = rules.of(hypervisor).makes_disks
+    source = source_of(vector, hypervisor)
+    if image is None and source:
+        format_ = rules.of(hypervisor).driver
+        rules.of(hypervisor).check_disk(vector, format_, where)
+        return Disk(
+            index, "", source=source, format=format_, driver=format_, size=size, options=options, by_hypervisor=itself
+        )
     if image is None:
-        if rules.of(hypervisor).formats == (TAR,):
+        if rules.of(hypervisor).formats == (TAR,) and not itself:
             raise InvalidValue(
                 f"{where}: TYPE = {vector.get('TYPE', '')}",
                 "a container has no disks beside its root file system",
@@ -103,11 +125,12 @@ def disk_of(
         fs, driver = _volatile_format(vector, where)
         rules.of(hypervisor).check_disk(vector, driver, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
-        return Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
+        empty = Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
+        return replace(empty, by_hypervisor=itself)
     cdrom = image.type == ImageType.CDROM
     refuse_format(image, hypervisor, where)
     if image.format == TAR:
-        return _root_of(index, vector, image, where, size, options)
+        return _root_of(index, image, hypervisor, where, size, options)
     if size and image.size > size and not cdrom and not made:
         raise InvalidValue(
             f"{where}: SIZE = {size}",
@@ -165,11 +188,11 @@ def refuse_format(image: Image, hypervisor: str, where: str) -> None:
     )
 
 
-def _root_of(
-    index: int, vector: Mapping[str, str], image: Image, where: str, size: int, options: Mapping[str, str]
-) -> Disk:
-    """The root of a container: a directory of its own, whose owners are those of its users."""
-    if size:
+def _root_of(index: int, image: Image, hypervisor: str, where: str, size: int, options: Mapping[str, str]) -> Disk:
+    """The root of a container: a directory of its own, whose owners are those of its users; or whatever its hypervisor
+    makes of the image, as large as SIZE lets it become."""
+    itself = rules.of(hypervisor).makes_disks
+    if size and not itself:
         raise InvalidValue(
             f"{where}: SIZE = {size}",
             f"image {image.name} is a root file system, whose copy is a directory: nothing limits its size",
@@ -185,7 +208,8 @@ def _root_of(
         source=image.source,
         format=TAR,
         driver=TAR,
-        size=image.size,
+        size=size if itself else image.size,
+        by_hypervisor=itself,
         options=options,
     )
 

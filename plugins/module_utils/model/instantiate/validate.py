@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import InvalidValue, NebulaError
-from .. import attributes, inject, rules
+from .. import attributes, beancounters, inject, rules
 from ..attributes import near_misses
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
@@ -41,7 +41,6 @@ _SINGLES_ONLY = (
     "CPU",
     "CPULIMIT",
     "VCPU",
-    "MEMORY",
     "HYPERVISOR",
     "EMULATOR",
     "CONTEXT_FORMAT",
@@ -69,15 +68,19 @@ def validate(
     if strict and warnings:
         raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
     _check_shapes(template, where)
+    _check_memory(template, where)
     template = with_nic_defaults(template, where)
     if not template.has("MEMORY"):
         warnings.append("MEMORY is not set: give it (in MB) before a machine is made of this")
-    else:
+    elif not template.vectors("MEMORY"):
         memory_of(template, where)
     cpu_of(template, where)
     cpu_limit_of(template, where)
     vcpu_of(template, where)
     warnings += _first_that_takes(template, where, hypervisors)
+    if template.vectors("MEMORY"):
+        # Whoever takes no such vector has said so by now.
+        memory_of(template, where)
     word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
     word(template, "CONTEXT_DEVICE", DEVICES, where)
     inject.of_template(template, where)
@@ -124,6 +127,15 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     rule.check(template, where)
     attributes.refuse(template, where, rule.column, rule.own)
     return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
+
+
+def _check_memory(template: Template, where: str) -> None:
+    """It is one number, or one vector of beancounters: which hypervisors take that is theirs to say."""
+    vectors = template.vectors("MEMORY")
+    if len(vectors) > 1 or (vectors and template.get("MEMORY")):
+        raise InvalidValue(f"{where}: MEMORY", "it is there twice", "Keep one: a number of MB, or beancounters")
+    for vector in vectors:
+        beancounters.check(vector, f"{where}: MEMORY")
 
 
 def _check_shapes(template: Template, where: str) -> None:

@@ -9,7 +9,9 @@ from ..specification import Key
 
 KEYS: dict[str, Key] = {
     "name": Key(),
-    "hypervisor": Key(choices=("kvm", "lxc", "xen", "xen_libvirt"), option={"default": "kvm"}, changes="always"),
+    "hypervisor": Key(
+        choices=("kvm", "lxc", "openvz", "xen", "xen_libvirt"), option={"default": "kvm"}, changes="always"
+    ),
     "memory": Key(type="int", unit="MiB", least=0, changes="always"),
     "cpu": Key(type="float", unit="processors", least=0, changes="always"),
     "transfer": Key(choices=("shared", "ssh"), changes="unused"),

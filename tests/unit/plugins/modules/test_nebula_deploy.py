@@ -46,7 +46,10 @@ def test_options_are_documented_as_they_are(agree):
     [
         ({}, "missing required arguments: host"),
         ({"host": "node1", "state": "applied"}, "state is applied but all of the following are missing: plan"),
-        ({"host": "node1", "hypervisor": "vbox"}, "value of hypervisor must be one of: kvm, lxc, xen, xen_libvirt"),
+        (
+            {"host": "node1", "hypervisor": "vbox"},
+            "value of hypervisor must be one of: kvm, lxc, openvz, xen, xen_libvirt",
+        ),
     ],
 )
 def test_what_is_missing_is_named(options, given, told):

@@ -34,7 +34,11 @@ def test_options_are_documented_as_they_are(agree):
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [("state", "present, absent"), ("hypervisor", "kvm, lxc, xen, xen_libvirt"), ("transfer", "auto, shared, ssh")],
+    [
+        ("state", "present, absent"),
+        ("hypervisor", "kvm, lxc, openvz, xen, xen_libvirt"),
+        ("transfer", "auto, shared, ssh"),
+    ],
 )
 def test_choices_are_told(options, option, told):
     assert f"value of {option} must be one of: {told}" in options(nebula_node, refused=True, **{option: "other"})

@@ -15,7 +15,7 @@ def test_each_is_known_by_its_name_and_its_other_words() -> None:
     assert [*DECLARED] == [each.name for each in DECLARED.values()]
     assert {word: each.name for word, each in by_word(DECLARED.values()).items()} == {
         "kvm": "kvm", "qemu": "kvm", "xen": "xen", "xen_libvirt": "xen_libvirt",
-        "lxc": "lxc",
+        "lxc": "lxc", "openvz": "openvz",
     }  # fmt: skip
 
 

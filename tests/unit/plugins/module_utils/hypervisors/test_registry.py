@@ -23,7 +23,8 @@ COLLECTIONS = Path(__file__).resolve().parents[5] / "collections"
 
 def test_each_name_has_a_driver_of_its_own() -> None:
     found = dict(registry.DRIVERS)
-    assert set(found) == {"kvm", "lxc", "xen", "xen_libvirt"} and len(registry.DRIVERS) == len(set(found.values())) == 4
+    assert set(found) == {"kvm", "lxc", "openvz", "xen", "xen_libvirt"}
+    assert len(registry.DRIVERS) == len(set(found.values())) == 5
     assert all(issubclass(driver, Driver) and driver.name == name for name, driver in found.items())
     with pytest.raises(KeyError):
         registry.DRIVERS["vmware"]

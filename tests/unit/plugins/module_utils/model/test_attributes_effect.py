@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
-from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks
+from ansible_collections.nebula.provision.plugins.module_utils.model import beancounters, network_checks
 from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import (
     ACTS,
     KEPT,
@@ -184,6 +184,7 @@ YES = {
     "NIC_DEFAULT/NETWORK_ID": "0", "NIC_DEFAULT/NETWORK_UID": "7", "NIC_DEFAULT/NETWORK_UNAME": "ann",
     "NIC_ALIAS/SECURITY_GROUPS": "100", "NIC_ALIAS/FILTER": "clean-traffic", "NIC_ALIAS/FILTER_IP_SPOOFING": "YES",
     "NIC_ALIAS/FILTER_MAC_SPOOFING": "YES",
+    **{f"MEMORY/{name}": "240:240" for name in beancounters.NAMES},
 }  # fmt: skip
 # Values that are none are refused, whatever they do.
 TAKEN = {

@@ -37,6 +37,7 @@ DISK = Disk(
     inject=(Injected("/etc/hunter1", "hunter2"), Injected("/b", file=ContextFile("/srv/b", "b"), mode=0o600, uid=1)),
     inject_via="nbd",
     trusted=True,
+    by_hypervisor=True,
     options={"CACHE": "none"},
 )
 

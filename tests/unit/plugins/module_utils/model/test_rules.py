@@ -93,5 +93,5 @@ def test_a_reboot_ends_a_machine_by_a_word_of_its_own_file(name: str) -> None:
 
 def test_every_word_of_a_driver_is_known_once() -> None:
     assert len(set(rules.DRIVERS)) == len(rules.DRIVERS)
-    assert set(rules.DRIVERS) == {"raw", "qcow2", *xen.DRIVERS}
+    assert set(rules.DRIVERS) == {"raw", "qcow2", "tar", *xen.DRIVERS}
     assert rules.DRIVERS[:2] == ("raw", "qcow2")

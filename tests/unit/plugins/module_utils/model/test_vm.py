@@ -36,6 +36,7 @@ VM = Vm(
     context=Context(2, "sda", variables={"PASSWORD": "hunter3"}),
     graphics=GRAPHICS,
     former="old",
+    container={"NUMPROC": "240"},
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,
     features={"ACPI": "YES"},

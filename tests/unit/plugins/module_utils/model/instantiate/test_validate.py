@@ -27,7 +27,7 @@ REFUSED = {
     "MEMORY = -1 DISK = [ IMAGE = a ]": ("MEMORY = '-1'", "at least 1", "MB"),
     'MEMORY = "" DISK = [ IMAGE = a ]': ("MEMORY", "not set", "MB"),
     "MEMORY = ١٢ DISK = [ IMAGE = a ]": ("MEMORY", "whole number", "MB"),
-    'MEMORY = [ KMEMSIZE = "1:2" ]': ("MEMORY = [", "single value", "MEMORY ="),
+    'MEMORY = [ KMEMSIZE = "1:2" ]': ("MEMORY/KMEMSIZE", "a vector of beancounters", "MEMORY = 512"),
     DEBIAN + "CPU = 0": ("CPU = '0'", "above 0", "0.5"),
     DEBIAN + "CPU = half": ("CPU = 'half'", "above 0", "0.5"),
     DEBIAN + "CPU = inf": ("CPU = 'inf'", "above 0", "0.5"),

@@ -1,0 +1,454 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers of OpenVZ by `vzctl`.
+
+What a container is stands where OpenVZ's administrators keep it, /etc/vz/conf/CTID.conf; its first line says whose it
+is. vzctl writes values back into that file and keeps comments. Its root is unpacked into the machine's directory when
+it is started for the first time, and stays there until it is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from ...dataclass import dataclass
+from ...errors import (
+    Conflict,
+    ForeignObject,
+    HypervisorError,
+    NebulaError,
+    NotFound,
+    TimedOut,
+    Unsupported,
+    WrongState,
+)
+from ...host.command import last_lines, run
+from ...host.files import read_limited, remove_file, write_atomically
+from ...host.node import Changes, NodeFile
+from ...model.audit import Domain
+from ...model.disk import Disk
+from ...model.plan import ObservedVm
+from ...model.vm import Vm
+from ...storage.datastore import disk_path
+from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, called, domain_name
+from . import container_config, private_area, rules, templates, vzctl
+from .container_config import Container, ctid_of, vm_id_of
+from .exit_codes import explained
+
+CREATE_SECONDS = 3600
+START_SECONDS = 600
+SAVE_SECONDS = 1800
+MIGRATE_SECONDS = 3600
+LOGIN_SECONDS = 120
+AGENT_SECONDS = 30
+_FILE = re.compile(r"([1-9]\d{0,9})\.conf")
+# What keeps its values: what the host itself says of a container that runs already.
+_LIVE = (("CPUUNITS", "--cpuunits"), ("CPULIMIT", "--cpulimit"), ("CPUS", "--cpus"))
+_ADDRESS = re.compile(r"^\d+: \S+\s+inet6? (\S+?)/\d+ ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A container's file in /etc/vz/conf. container: what it says, whoever's it is."""
+
+    path: Path
+    text: str
+    container: Container
+
+
+class OpenvzDriver(Driver):
+    name = rules.NAME
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "migrate", "copy_disk", "ask_agent"))
+    programs = (vzctl.PROGRAM,)
+
+    def __init__(self) -> None:
+        vzctl.require()
+
+    # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
+        vzctl.require()
+        version, kernel = vzctl.version(), os.uname().release
+        return {
+            "accelerator": rules.NAME,
+            "reason": f"this host has vzctl {version} on kernel {kernel}",
+            "key": f"{version} {kernel}",
+        }
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        return templates.give_back()
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {"vzctl": vzctl.version()}
+
+    def site(self, common: Site) -> Site:
+        return replace(common, defaults=vzctl.defaults())
+
+    def close(self) -> None:
+        pass
+
+    # -- what is there --------------------------------------------------------------------------------------------
+    def render(self, vm: Vm, site: Site) -> Deployment:
+        return container_config.render(vm, site)
+
+    def survey(self, catalog: str) -> Survey:
+        vms: list[ObservedVm] = []
+        ids: set[int] = set()
+        foreign, listed = 0, vzctl.listed()
+        for ctid, definition in self._definitions().items():
+            container, vm_id = definition.container, vm_id_of(ctid)
+            mark = container.mark
+            if mark is not None and mark.catalog == catalog and mark.vm_id == vm_id:
+                state = self._state_of(ctid, listed.get(ctid, ""))
+                vms.append(
+                    ObservedVm(
+                        vm_id=mark.vm_id,
+                        uuid=mark.uuid,
+                        state=state,
+                        generation=mark.generation,
+                        memory=container.memory if state != "POWEROFF" else 0,
+                    )
+                )
+                continue
+            if vm_id is not None:
+                ids.add(vm_id)
+            if self._state_of(ctid, listed.get(ctid, "")) != "POWEROFF":
+                foreign += container.memory
+        return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
+
+    def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
+        ours: list[Domain] = []
+        others: list[str] = []
+        listed = vzctl.listed()
+        for ctid, definition in self._definitions().items():
+            container = definition.container
+            if container.mark is None:
+                others.append(str(ctid))
+                continue
+            state = self._state_of(ctid, listed.get(ctid, ""))
+            other = "no" if container.starts_with_host else "yes"
+            end = f"vzctl stop {ctid} --fast; " * (state != "POWEROFF")
+            names = f"{vzctl.NAMES}/{container.values.get('NAME', '')}"
+            ours.append(
+                Domain(
+                    name=domain_name(container.mark.vm_id),
+                    catalog=container.mark.catalog,
+                    vm_id=container.mark.vm_id,
+                    uuid=container.mark.uuid,
+                    state=state,
+                    generation=container.mark.generation,
+                    directory=container.directory,
+                    autostart=container.starts_with_host,
+                    macs=container.macs,
+                    turn=f"vzctl set {ctid} --onboot {other} --save",
+                    undefine=f"{end}rm -f {definition.path} {names}",
+                    forget=f"{end}vzctl destroy {ctid}; rm -f {definition.path} {definition.path}.destroyed {names}",
+                )
+            )
+        return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(others))
+
+    def _definitions(self) -> dict[int, Definition]:
+        found = {}
+        try:
+            names = os.listdir(vzctl.CONFIGURATIONS)
+        except FileNotFoundError:
+            return {}
+        for name in names:
+            match = _FILE.fullmatch(name)
+            definition = self._read(vzctl.CONFIGURATIONS / name) if match else None
+            if match is not None and definition is not None:
+                found[int(match[1])] = definition
+        return dict(sorted(found.items()))
+
+    def _read(self, path: Path) -> Optional[Definition]:
+        try:
+            text = read_limited(str(path), vzctl.LARGEST, follow=False).decode("utf-8", "replace")
+        except NotFound:
+            return None
+        except NebulaError:
+            # A link or a directory of that name is somebody's, and not ours.
+            return Definition(path, "", Container({}))
+        return Definition(path, text, container_config.read(text))
+
+    def _definition(self, mark: Mark) -> Optional[Definition]:
+        """The machine's, None if there is none; ForeignObject if what has its id is not ours."""
+        ctid = ctid_of(mark.vm_id)
+        asked = f"{called(mark)}: container {ctid}"
+        definition = self._read(vzctl.CONFIGURATIONS / f"{ctid}.conf")
+        if definition is None:
+            return None
+        found = definition.container.mark
+        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+            raise ForeignObject(
+                asked,
+                f"{definition.path} has no mark of ours"
+                if found is None
+                else f"{definition.path} belongs to catalog {found.catalog}",
+                "Give that container another id, or remove it: it will not be touched",
+            )
+        if mark.uuid and found.uuid and found.uuid != mark.uuid:
+            raise Conflict(
+                asked,
+                f"{definition.path} has the UUID {found.uuid}, this machine's is {mark.uuid}",
+                "The catalog was replaced by another copy of itself? Remove the container if it is not needed",
+            )
+        return definition
+
+    def _found(self, mark: Mark) -> Definition:
+        found = self._definition(mark)
+        if found is None:
+            raise NotFound(
+                called(mark),
+                f"there is no {vzctl.CONFIGURATIONS}/{ctid_of(mark.vm_id)}.conf",
+                "Run again: it is defined anew",
+            )
+        return found
+
+    def _state_of(self, ctid: int, word: str = "") -> str:
+        """word: what vzlist says of it, "" where it says nothing."""
+        if word:
+            return "RUNNING" if word == "running" else "POWEROFF"
+        return "RUNNING" if vzctl.status(ctid).running else "POWEROFF"
+
+    def state(self, mark: Mark) -> Optional[str]:
+        return None if self._definition(mark) is None else self._state_of(ctid_of(mark.vm_id))
+
+    def is_foreign(self, mark: Mark, directory: str) -> bool:
+        definition = self._read(vzctl.CONFIGURATIONS / f"{ctid_of(mark.vm_id)}.conf")
+        if definition is None:
+            return False
+        found = definition.container.mark
+        return (found is None or found.catalog != mark.catalog) and not definition.container.private.startswith(
+            f"{directory}/"
+        )
+
+    # -- definition -----------------------------------------------------------------------------------------------
+    def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
+        ctid, text = ctid_of(mark.vm_id), deployment.text
+        before = self._definition(mark)
+        wanted = container_config.read(text)
+        if before is not None and "ONBOOT" not in vm.container and before.container.starts_with_host:
+            # Which was decided apart from this.
+            text = container_config.with_value(text, "ONBOOT", "yes")
+        # What vzctl itself has found out about the root when it made it.
+        for key in ("LOCAL_UID", "LOCAL_GID"):
+            if before is not None and key in before.container.values and key not in wanted.values:
+                text = container_config.with_value(text, key, before.container.values[key])
+        write_atomically(str(vzctl.CONFIGURATIONS / f"{ctid}.conf"), text, mode=0o600)
+        if before is not None and self._state_of(ctid) == "RUNNING":
+            words = [word for key, option in _LIVE if wanted.values.get(key) for word in (option, wanted.values[key])]
+            vzctl.ask(f"changing {called(mark)} while it runs", "set", str(ctid), *words)
+
+    def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
+        return False
+
+    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+        definition = self._definition(mark)
+        return None if definition is None else definition.container.starts_with_host
+
+    def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
+        definition = self._found(mark)
+        text = container_config.with_value(definition.text, "ONBOOT", "yes" if wanted else "no")
+        write_atomically(str(definition.path), text, mode=0o600)
+
+    def remove(self, mark: Mark) -> bool:
+        definition = self._definition(mark)
+        if definition is None:
+            return False
+        ctid, asked = ctid_of(mark.vm_id), f"removing {called(mark)}"
+        self._end(ctid, asked)
+        status = vzctl.status(ctid)
+        if status.mounted:
+            vzctl.ask(asked, "umount", str(ctid))
+        if private_area.is_made(definition.container.private):
+            # It is vzctl's: it may have quota, and dumps.
+            vzctl.ask(asked, "destroy", str(ctid), timeout=CREATE_SECONDS)
+        self._forget(definition, mark)
+        return True
+
+    @staticmethod
+    def _forget(definition: Definition, mark: Mark) -> None:
+        # The definition last: killed in between, the next run still knows that the rest is ours.
+        name = vzctl.NAMES / domain_name(mark.vm_id)
+        if name.is_symlink() and os.path.basename(os.readlink(name)) == definition.path.name:
+            remove_file(str(name))
+        remove_file(f"{definition.path}.destroyed")
+        remove_file(str(definition.path))
+
+    # -- state ----------------------------------------------------------------------------------------------------
+    def start(self, mark: Mark) -> None:
+        ctid, asked = ctid_of(mark.vm_id), f"starting {called(mark)}"
+        definition = self._found(mark)
+        container = definition.container
+        if self._state_of(ctid) == "RUNNING":
+            return
+        self._make(ctid, asked, mark, container)
+        self._name(ctid, asked, mark)
+        if container.iso and os.path.exists(container.iso):
+            private_area.write_context(container.private, container.iso, container.context)
+        # Of an earlier shutdown: from now on the root is another.
+        remove_file(disk_path(container.directory, 0))
+        done = vzctl.ask(asked, "start", str(ctid), timeout=START_SECONDS)
+        # It ends with 0 where an address could not be given, or where its init has ended at once.
+        if self._state_of(ctid) != "RUNNING":
+            raise HypervisorError(
+                asked,
+                f"vzctl said that it starts, and it does not run: {vzctl.last_output(done)}",
+                "See whether the image has an init of its own, and LOGFILE of /etc/vz/vz.conf",
+            )
+
+    def _make(self, ctid: int, asked: str, mark: Mark, container: Container) -> None:
+        """Unpack its root, if that is not there yet."""
+        private_area.clear_unfinished(container.private)
+        if private_area.is_made(container.private):
+            return
+        name = container.values.get("OSTEMPLATE", "")
+        if not os.path.isfile(container.template):
+            raise NotFound(
+                f"{asked}: OS template {name}", f"{container.template} is not on this host", "Name a tar that is there"
+            )
+        templates.place(container.template, name, mark.catalog)
+        os.makedirs(os.path.dirname(container.private), mode=0o711, exist_ok=True)
+        vzctl.ask(asked, "create", str(ctid), timeout=CREATE_SECONDS)
+        if not private_area.is_made(container.private):
+            raise HypervisorError(asked, f"vzctl made no {container.private}", "See LOGFILE of /etc/vz/vz.conf")
+
+    @staticmethod
+    def _name(ctid: int, asked: str, mark: Mark) -> None:
+        """Have vzctl know it by its name, too."""
+        link = vzctl.NAMES / domain_name(mark.vm_id)
+        if not link.is_symlink():
+            vzctl.ask(asked, "set", str(ctid), "--name", domain_name(mark.vm_id), "--save")
+
+    def cancel(self, mark: Mark) -> None:
+        self._found(mark)
+        self._end(ctid_of(mark.vm_id), f"ending {called(mark)}")
+
+    @staticmethod
+    def _end(ctid: int, asked: str) -> None:
+        vzctl.ask(asked, "stop", str(ctid), "--fast")
+
+    def _running(self, mark: Mark) -> Definition:
+        definition = self._found(mark)
+        if self._state_of(ctid_of(mark.vm_id)) != "RUNNING":
+            raise WrongState(called(mark), "it does not run", "Start it first")
+        return definition
+
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        """As OpenNebula's drivers for OpenVZ did it, the root is saved as disk.0 once it has ended."""
+        definition = self._running(mark)
+        ctid, asked = ctid_of(mark.vm_id), f"shutting {called(mark)} down"
+        try:
+            vzctl.ask(asked, "stop", str(ctid), timeout=max(timeout, 1))
+        except TimedOut as error:
+            error.remedy = "Raise shutdown_timeout, see its processes (vzctl exec), or set hard: true"
+            raise
+        if self._state_of(ctid) == "RUNNING":
+            raise TimedOut(asked, "it runs on", "Raise shutdown_timeout, or set hard: true")
+        container = definition.container
+        private_area.save(container.private, disk_path(container.directory, 0), f"saving the root of {called(mark)}")
+
+    def reboot(self, mark: Mark, timeout: int) -> None:
+        definition = self._running(mark)
+        ctid, asked = ctid_of(mark.vm_id), f"rebooting {called(mark)}"
+        vzctl.ask(asked, "stop", str(ctid), timeout=max(timeout, 1))
+        self._again(definition, mark, asked)
+
+    def reset(self, mark: Mark) -> None:
+        definition = self._running(mark)
+        asked = f"resetting {called(mark)}"
+        self._end(ctid_of(mark.vm_id), asked)
+        self._again(definition, mark, asked)
+
+    def _again(self, definition: Definition, mark: Mark, asked: str) -> None:
+        """Not by `vzctl restart`: its context may have changed since it was started."""
+        if self._state_of(ctid_of(mark.vm_id)) == "RUNNING":
+            raise TimedOut(asked, "it did not end", "Set hard: true, or see which of its processes does not end")
+        self.start(mark)
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        self._running(mark)
+        asked = f"suspending {called(mark)}"
+        vzctl.ask(asked, "chkpnt", str(ctid_of(mark.vm_id)), "--dumpfile", checkpoint, timeout=SAVE_SECONDS)
+        if os.path.isdir(checkpoint):
+            # CRIU's, which no run knows how to keep and to remove as a file.
+            self.resume(mark, checkpoint)
+            shutil.rmtree(checkpoint)
+            raise Unsupported(
+                asked, "this kernel is none of OpenVZ, and containers are saved by CRIU", "Shut it down, it runs on"
+            )
+        if self._state_of(ctid_of(mark.vm_id)) == "RUNNING" or not os.path.exists(checkpoint):
+            raise HypervisorError(asked, f"vzctl said that it is saved, and {checkpoint} is not there, or it runs on")
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        self._found(mark)
+        ctid, asked = ctid_of(mark.vm_id), f"resuming {called(mark)}"
+        # The dump does not say whose it is: the container's id goes along.
+        done = vzctl.ask(asked, "restore", str(ctid), "--dumpfile", checkpoint, timeout=SAVE_SECONDS)
+        if self._state_of(ctid) != "RUNNING":
+            raise HypervisorError(asked, f"vzctl said that it goes on, and it does not run: {vzctl.last_output(done)}")
+
+    def checkpoint_complete(self, checkpoint: str) -> bool:
+        # vzctl gives a dump its name when it is whole.
+        return os.path.isfile(checkpoint) and os.path.getsize(checkpoint) > 0
+
+    def migrate(self, mark: Mark, login: str) -> None:
+        """By a dump on the file system that both hosts see. It goes on here where the other host does not take it."""
+        definition = self._running(mark)
+        container, ctid, asked = definition.container, ctid_of(mark.vm_id), f"migrating {called(mark)}"
+        there = vzctl.CONFIGURATIONS / f"{ctid}.conf"
+        look = f"test -d {shlex.quote(container.private)} && cat {there}"
+        done = run(["sh", "-c", f"{login} sh"], input=look, timeout=LOGIN_SECONDS, check=False)
+        other = container_config.read(done.stdout).mark
+        if (
+            done.returncode != 0
+            or other is None
+            or (other.catalog, other.uuid) != (mark.catalog, container.mark and container.mark.uuid)
+        ):
+            reason = last_lines(done.stderr, 3) or f"there is no {there} of it, or not its root {container.private}"
+            raise WrongState(
+                asked, f"the other host does not expect it: {reason}", "Define it there, on files that both hosts see"
+            )
+        dump = f"{container.directory}/migration"
+        remove_file(dump)
+        vzctl.ask(asked, "chkpnt", str(ctid), "--dumpfile", dump, timeout=SAVE_SECONDS)
+        try:
+            words = f"vzctl restore {ctid} --dumpfile {shlex.quote(dump)} >&2 && vzctl status {ctid}"
+            moved = run(["sh", "-c", f"{login} sh"], input=words, timeout=MIGRATE_SECONDS, check=False)
+            if moved.returncode != 0 or " running" not in moved.stdout:
+                failed = explained(asked, moved.returncode, last_lines(moved.stderr, 3))
+                vzctl.ask(asked, "restore", str(ctid), "--dumpfile", dump, timeout=SAVE_SECONDS)
+                failed.found += "\nThe machine runs on here"
+                raise failed
+        finally:
+            remove_file(dump)
+        self._forget(definition, mark)
+
+    def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
+        """The root as it is now, of a container that runs too: files that change meanwhile may be half of each."""
+        asked = f"copying the root of {called(mark)}"
+        if format != rules.TAR or disk.type == "SWAP":
+            raise Unsupported(
+                asked, f"disk {disk.disk_id} as {format} is none", "A container's only disk is its root, a tar"
+            )
+        private_area.save(self._found(mark).container.private, path, asked)
+
+    def ask_agent(self, mark: Mark) -> AgentAnswer:
+        """No agent is needed: the host asks the container's own kernel, and its programs."""
+        self._running(mark)
+        ctid, asked = str(ctid_of(mark.vm_id)), f"asking {called(mark)}"
+        name = vzctl.ask(asked, "exec2", ctid, "cat /proc/sys/kernel/hostname", timeout=AGENT_SECONDS)
+        shown = run([vzctl.PROGRAM, "exec2", ctid, "ip -o addr"], timeout=AGENT_SECONDS, check=False)
+        addresses = tuple(_ADDRESS.findall(shown.stdout)) if shown.returncode == 0 else None
+        hostname = next((line for line in reversed(name.stdout.splitlines()) if line.strip()), "")
+        return AgentAnswer(hostname.strip(), addresses)

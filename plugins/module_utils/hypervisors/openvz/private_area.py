@@ -1,0 +1,243 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The root file system of a container on its host (VE_PRIVATE): its context is written into it before it starts, and it
+is saved as a tar. Whatever links its guest has made in it, nothing outside of it is read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Optional
+
+from ...context import iso9660
+from ...errors import HypervisorError, InvalidValue, NotFound
+from ...guest_disk import tree
+from ...guest_disk.tree import Entry
+from ...host.command import run
+from ...host.files import explained, read_limited, remove_file, sync_directory, write_atomically
+from ...storage.datastore import MIB, require_space
+
+SCRIPT = "init.sh"
+BEGIN, END = "# nebula-context: begin", "# nebula-context: end"
+UNIT = "/etc/systemd/system/nebula-context.service"
+WANTED = "/etc/systemd/system/multi-user.target.wants/nebula-context.service"
+# Where a root with systemd has it; of the others the first rc.local is that of Red Hat's kin, and OpenVZ's own example.
+_SYSTEMD = ("/lib/systemd/systemd", "/usr/lib/systemd/systemd")
+_RC = (("/etc/rc.d", "/etc/rc.d/rc.local"), ("/etc", "/etc/rc.local"))
+# Beside the private area: what of a context was written into it.
+WRITTEN = "context.json"
+LARGEST = 1 << 20
+SAVE_SECONDS = 6 * 3600
+
+
+def write_context(private: str, iso: str, to: str) -> None:
+    """Put the files of the context into the directory `to` of a container that does not run; its init.sh runs at each
+    boot. What a context before had there is gone."""
+    contents = iso9660.contents(iso)
+    what = f"the context in {private}"
+    with _opened(private) as root:
+        owner = _owner(root)
+        entries = [
+            Entry(f"{to}/{path}", content, 0o700 if runs or path == SCRIPT else 0o600, *owner)
+            for path, content, runs in contents
+        ]
+        if any(entry.path == f"{to}/{SCRIPT}" for entry in entries):
+            script: Optional[str] = f"{to}/{SCRIPT}"
+        else:
+            script = None
+        try:
+            for path in sorted(set(_written(private)) - {entry.path for entry in entries}):
+                tree.remove(root, path)
+            # First: a run that is killed in between must know what there may be.
+            _remember(private, [entry.path for entry in entries])
+            for entry in entries:
+                if not tree.is_there(root, entry, True):
+                    tree.put(root, entry, True, directories=owner)
+            _at_boot(root, script, owner)
+        except OSError as error:
+            raise HypervisorError(
+                what,
+                f"{error.filename or ''} {error.strerror or error}".strip(),
+                "See what the image has in that place",
+            ) from error
+
+
+def _at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> None:
+    """Have the script run when the container boots: by a unit where its init is systemd, else by rc.local."""
+    systemd = any(_is_file(root, path) for path in _SYSTEMD)
+    rc = next(path for directory, path in _RC if _is_directory(root, directory) or path == _RC[-1][1])
+    text = (tree.get(root, rc, LARGEST) or b"").decode("utf-8", "surrogateescape")
+    wanted = _with_block(text, None if systemd else script)
+    if wanted != text:
+        found = tree.mode_of(root, rc)
+        mode = (stat.S_IMODE(found.st_mode) if found is not None and stat.S_ISREG(found.st_mode) else 0o644) | 0o111
+        tree.put(root, Entry(rc, wanted.encode("utf-8", "surrogateescape"), mode, *owner), True, directories=owner)
+    if systemd and script is not None:
+        entry = Entry(UNIT, _unit(script).encode(), 0o644, *owner)
+        if not tree.is_there(root, entry, True):
+            tree.put(root, entry, True, directories=owner)
+        tree.link(root, WANTED, UNIT, directories=owner)
+    elif tree.mode_of(root, UNIT) is not None:
+        tree.remove(root, WANTED)
+        tree.remove(root, UNIT)
+
+
+def _with_block(text: str, script: Optional[str]) -> str:
+    """An rc.local with our lines in it, or without. They come before an `exit` at its end, as Debian's has one."""
+    lines = text.split("\n")
+    if BEGIN in lines and END in lines[lines.index(BEGIN) :]:
+        first = lines.index(BEGIN)
+        del lines[first : lines.index(END, first) + 1]
+    if script is None:
+        return "\n".join(lines)
+    if not any(lines):
+        lines = ["#!/bin/sh", ""]
+    last = len(lines)
+    while last and not lines[last - 1].strip():
+        last -= 1
+    if last and lines[last - 1].split() in (["exit"], ["exit", "0"]):
+        last -= 1
+    # By its own first line where it has one: the kernel refuses to run a text without.
+    block = [BEGIN, f'if head -c 2 "{script}" | grep -q "#!"; then "{script}"; else sh "{script}"; fi', END]
+    return "\n".join([*lines[:last], *block, *lines[last:]])
+
+
+def _unit(script: str) -> str:
+    return (
+        "[Unit]\nDescription=Context of the virtual machine\nAfter=network.target\n\n"
+        f"[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+        f'ExecStart=/bin/sh -c \'if head -c 2 "{script}" | grep -q "#!"; then "{script}"; else sh "{script}"; fi\'\n\n'
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def _written(private: str) -> list[str]:
+    try:
+        found = json.loads(read_limited(_record(private), LARGEST, follow=False))
+    except (NotFound, ValueError):
+        return []
+    return [path for path in found if isinstance(path, str) and path.startswith("/")] if isinstance(found, list) else []
+
+
+def _remember(private: str, paths: Sequence[str]) -> None:
+    write_atomically(_record(private), json.dumps(sorted(paths)) + "\n", mode=0o600)
+
+
+def _record(private: str) -> str:
+    return f"{os.path.dirname(private)}/{WRITTEN}"
+
+
+def is_made(private: str) -> bool:
+    """Whether the private area is there, and more than the empty directory by which vzctl holds its place."""
+    try:
+        with os.scandir(private) as entries:
+            return any(True for _each in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def clear_unfinished(private: str) -> None:
+    """Remove what a vzctl that was killed left of a private area that it had not finished."""
+    unfinished = f"{private}.tmp"
+    if os.path.islink(unfinished) or not os.path.isdir(unfinished):
+        return
+    with explained(unfinished):
+        shutil.rmtree(unfinished)
+    if not is_made(private) and os.path.isdir(private) and not os.path.islink(private):
+        with explained(private):
+            os.rmdir(private)
+
+
+def save(private: str, path: str, what: str) -> None:
+    """All of the root as a tar at `path`, whole or not at all, with the owners that its guest sees."""
+    directory = os.path.dirname(path)
+    new = f"{directory}/.{os.path.basename(path)}.tmp"
+    with _opened(private) as root:
+        shift = _owner(root)
+        taken, ids = _counted(root)
+    require_space(directory, taken + MIB, what)
+    remove_file(new)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            options = []
+            for kind, numbers, base in (("owner", ids[0], shift[0]), ("group", ids[1], shift[1])):
+                if base:
+                    file = Path(scratch, kind)
+                    file.write_text("".join(f"+{n} x:{max(n - base, 0)}\n" for n in sorted(numbers)), encoding="ascii")
+                    options.append(f"--{kind}-map={file}")
+            words = ["tar", "--create", "--numeric-owner", "--one-file-system", "--sparse", "--xattrs", *options]
+            done = run([*words, "--file", new, "--directory", private, "."], timeout=SAVE_SECONDS, check=False)
+        # 1: something changed while it was read, as in a container that runs.
+        if done.returncode > 1:
+            raise HypervisorError(what, f"tar ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+        with explained(path):
+            fd = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(new, path)
+            sync_directory(directory)
+    finally:
+        remove_file(new)
+
+
+def _counted(root: int) -> tuple[int, tuple[set[int], set[int]]]:
+    """Bytes that the files take, and whose they are."""
+    taken, users, groups = 0, set(), set()
+    device = os.fstat(root).st_dev
+    for _path, directories, names, place in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+        status = os.fstat(place)
+        users.add(status.st_uid)
+        groups.add(status.st_gid)
+        if status.st_dev != device:
+            directories.clear()
+            continue
+        for name in (*names, *directories):
+            try:
+                found = os.stat(name, dir_fd=place, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            users.add(found.st_uid)
+            groups.add(found.st_gid)
+            if stat.S_ISREG(found.st_mode):
+                taken += min(found.st_size, found.st_blocks * 512) + 512
+            taken += 512
+    return taken, (users, groups)
+
+
+@contextmanager
+def _opened(private: str) -> Iterator[int]:
+    try:
+        root = os.open(private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"private area {private}", "it is not there", "Make the machine anew (recreate: true)") from None
+    except OSError as error:
+        raise InvalidValue(f"private area {private}", error.strerror or str(error), "See who put it there") from error
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def _owner(root: int) -> tuple[int, int]:
+    """Whose root's files are on this host: containers may have ids of their own."""
+    found = os.fstat(root)
+    return found.st_uid, found.st_gid
+
+
+def _is_file(root: int, path: str) -> bool:
+    found = tree.mode_of(root, path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _is_directory(root: int, path: str) -> bool:
+    found = tree.mode_of(root, path)
+    return found is not None and stat.S_ISDIR(found.st_mode)

@@ -1,0 +1,365 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What OpenVZ declares of itself, and what a container of it can be: one root file system, swap space, interfaces.
+Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from ...errors import InvalidValue
+from ...model import attributes, beancounters, context_firewall, values
+from ...model.attributes import ACTS, KEPT, NO_EFFECT, REFUSED, Own
+from ...model.disk import TAR
+from ...model.disk_targets import Devices
+from ...model.flags import FALSE, TRUE
+from ...model.hypervisor import Hypervisor
+from ...model.image import Image
+from ...model.instantiate.words import whole
+from ...model.states import ImageType
+from ...model.template import Template
+from ...model.vm import Os
+
+NAME = "openvz"
+VENET, VETH = "venet", "veth"
+# Its configuration is sourced by shells as root and read line by line by vzctl: what stands in one of its values must
+# end neither, nor be expanded.
+UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'`$\\]")
+# The endings that vzctl looks for behind the name of a template, and those that the name of a file may have for them.
+ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".tbz2", ".txz")
+_TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", re.ASCII)
+_PAIR = re.compile(r"\d{1,18}[KMGTP]?(:\d{1,18}[KMGTP]?)?", re.ASCII | re.IGNORECASE)
+_MASK = re.compile(r"all|auto|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
+# What a DISK may say of how large the container's file system may grow, in it or beside it.
+QUOTAS = ("DISKSPACE", "DISKINODES")
+_ACTS = frozenset((
+    "DISK/IMAGE", "DISK/IMAGE_ID", "DISK/TYPE", "DISK/SIZE", "DISK/SOURCE", "DISK/DISKSPACE", "DISK/DISKINODES",
+    "CPULIMIT", *attributes.CONTAINER, *(f"MEMORY/{name}" for name in beancounters.NAMES),
+))  # fmt: skip
+_NIC_ACTS = frozenset((
+    "NETWORK", "NETWORK_ID", "IP", "IP6", "MAC", "MODEL", "IP6_GLOBAL", "IP6_ULA", "DNS", "SEARCH_DOMAIN",
+    "SECURITY_GROUPS", "FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING", "EXTERNAL", "TARGET",
+    "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK", "METHOD", "METRIC", "ROUTES", "GUEST_MTU", "IP6_GATEWAY",
+    "IP6_METHOD", "IP6_METRIC", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", "VLAN_ID",
+))  # fmt: skip
+_WHY = {
+    "DISK": "a container has no devices of disks: its root file system is unpacked",
+    "NIC": "an interface of a container is its host's kernel's",
+    "OS": "a container runs its host's kernel",
+    "FEATURES": "a container has no board",
+    "CPU_MODEL": "a container sees the processor of its host",
+    "": "a container has none",
+}
+_REFUSED = {
+    "OS/KERNEL": "a container runs its host's kernel",
+    "OS/KERNEL_DS": "a container runs its host's kernel",
+    "OS/INITRD": "a container runs its host's kernel",
+    "OS/INITRD_DS": "a container runs its host's kernel",
+    "OS/KERNEL_CMD": "a container runs its host's kernel",
+    "OS/BOOTLOADER": "a container runs its host's kernel",
+    "OS/BOOT": "a container has no order of devices: it starts from its only root file system",
+    "OS/FIRMWARE": "a container has no firmware",
+    "OS/FIRMWARE_SECURE": "a container has no firmware",
+    "OS/TPM": "a container has none",
+    "NIC/SCRIPT": "",
+}
+
+
+def _own() -> dict[str, Own]:
+    """What becomes of each attribute of the table that KVM acts on or refuses."""
+    found: dict[str, Own] = {}
+    for entry in attributes.TABLE:
+        for text in entry.texts():
+            vector, _slash, key = text.partition("/")
+            if text in _ACTS or (vector == "NIC" and key in _NIC_ACTS):
+                found[text] = Own(ACTS)
+            elif _REFUSED.get(text):
+                found[text] = Own(REFUSED, _REFUSED[text], "Leave it out, or use a machine of KVM")
+            elif vector == "INJECT":
+                found[text] = Own(
+                    REFUSED, "a container's root has no partitions to write to", "Put the file among FILES of CONTEXT"
+                )
+            elif vector == "TPM":
+                found[text] = Own(REFUSED, "a container has none", "Leave it out, or use a machine of KVM")
+            elif vector in ("GRAPHICS", "INPUT") and entry.kvm == ACTS:
+                found[text] = Own(
+                    REFUSED,
+                    "a container has no screen and no keyboard",
+                    f"Leave {vector} out: vzctl enter is its console",
+                )
+            elif vector in ("DISK", "NIC", "OS", "FEATURES", "CPU_MODEL") and entry.kvm in (ACTS, REFUSED):
+                found[text] = Own(NO_EFFECT, _WHY[vector])
+            elif text in ("EMULATOR", "CONTEXT_DEVICE", "INJECT_VIA"):
+                found[text] = Own(NO_EFFECT, _WHY[""])
+    # A container has what is in its image.
+    found["OS/ARCH"] = Own(KEPT)
+    return found
+
+
+def template_name(image: str, source: str) -> str:
+    """The name of the OS template: the image's, or that of the file in its place, without its ending."""
+    name = image or source.rsplit("/", 1)[-1]
+    if image:
+        return name
+    ending = next((each for each in ENDINGS if name.lower().endswith(each)), "")
+    return name[: len(name) - len(ending)]
+
+
+def check_template_name(name: str, where: str) -> None:
+    """InvalidValue for a name that can't be that of a file in the cache of OS templates."""
+    if not _TEMPLATE.fullmatch(name):
+        raise InvalidValue(
+            f"{where}: the name {name!r} as that of an OS template",
+            "it is a file's name in the cache of templates, and a word of the container's configuration",
+            "Use letters, digits, and ._+- behind the first, as in debian-12-x86_64",
+        )
+
+
+def distribution_of(name: str, known: Iterable[str]) -> str:
+    """The distribution with which a template's name begins, as vzctl finds it: the longest of the words before a dash
+    that it has a file for in /etc/vz/dists; "" for none."""
+    there, words = set(known), name.split("-")
+    for count in range(len(words), 0, -1):
+        if "-".join(words[:count]) in there:
+            return "-".join(words[:count])
+    return ""
+
+
+def check_saved_name(name: str, known: Iterable[str], where: str) -> None:
+    """InvalidValue for an image under whose name a container could not be made again: its name is what tells vzctl
+    which distribution is in it."""
+    check_template_name(name, where)
+    there = sorted(set(known) - {"default"})
+    if not distribution_of(name, there):
+        raise InvalidValue(
+            f"{where}: image {name}",
+            "its name begins with no distribution that this host has in /etc/vz/dists, and is all that tells vzctl "
+            "what is in it",
+            f"Choose one such as {there[0] if there else 'debian'}-{name}. Known are {', '.join(there) or 'none'}",
+        )
+
+
+def model_of(model: str) -> str:
+    """The device of a NIC: venet, which has addresses and no bridge, unless it says veth."""
+    return VETH if model.strip().lower() == VETH else VENET
+
+
+def check(template: Template, where: str) -> None:
+    """InvalidValue for the first thing that no container can have."""
+    disks = template.vectors("DISK")
+    roots = [index for index, disk in enumerate(disks) if not _is_swap(disk)]
+    if len(roots) > 1:
+        second = disks[roots[1]]
+        shown = next(
+            (f" ({key} = {second[key]})" for key in ("IMAGE", "IMAGE_ID", "SOURCE", "TYPE") if second.get(key)), ""
+        )
+        raise InvalidValue(
+            f"{where}: DISK {roots[1]}{shown}",
+            "a container has one root file system, and swap space at most besides",
+            "Leave it out: DISKSPACE says how large the root may grow",
+        )
+    swaps = [index for index, disk in enumerate(disks) if _is_swap(disk)]
+    if len(swaps) > 1:
+        raise InvalidValue(f"{where}: DISK {swaps[1]}: TYPE = swap", "there is swap space already", "Keep one of both")
+    for index in roots:
+        _check_root(disks[index], template, f"{where}: DISK {index}")
+    memory = template.vector("MEMORY")
+    if swaps and (template.has("SWAPPAGES") or memory.get("SWAPPAGES")):
+        raise InvalidValue(
+            f"{where}: SWAPPAGES", f"DISK {swaps[0]} with TYPE = swap says it too", "Leave one of them out"
+        )
+    container(template, where)
+    for index, nic in enumerate(template.vectors("NIC")):
+        _check_nic(nic, f"{where}: NIC {index}")
+    _check_firewall(template, where)
+    for name in ("CONTEXT", "RAW"):
+        for vector in template.vectors(name):
+            if name == "RAW" and vector.get("TYPE", "").lower() == NAME:
+                _check_raw(vector.get("DATA", ""), f"{where}: RAW")
+
+
+def _is_swap(disk: Mapping[str, str]) -> bool:
+    return disk.get("TYPE", "").strip().upper() == "SWAP" and not disk.get("IMAGE") and not disk.get("IMAGE_ID")
+
+
+def _check_root(disk: Mapping[str, str], template: Template, where: str) -> None:
+    image, source = disk.get("IMAGE", ""), disk.get("SOURCE", "")
+    kind = disk.get("TYPE", "").strip().upper()
+    if not image and not disk.get("IMAGE_ID") and not source and kind == "FS":
+        raise InvalidValue(
+            f"{where}: TYPE = fs",
+            "a container's only disk is its root file system, and an empty one has nothing to start",
+            "Name an IMAGE, or a SOURCE file",
+        )
+    is_file = source and not image and not disk.get("IMAGE_ID")
+    if is_file and (not source.startswith("/") or is_unsafe(source)):
+        raise InvalidValue(
+            f"{where}: SOURCE = {source!r}", "it is no plain absolute path", "Name the tar file on the host by its path"
+        )
+    if image or is_file:
+        check_template_name(template_name(image, source), where)
+    for name in QUOTAS:
+        if disk.get(name):
+            _check_pair(name, disk[name], where)
+            if template.get(name) and template.get(name) != disk[name]:
+                raise InvalidValue(
+                    f"{where}: {name} = {disk[name]}",
+                    f"beside it stands {name} = {template.get(name)}",
+                    "Keep one of them",
+                )
+
+
+def is_unsafe(text: str) -> bool:
+    """Whether the text would end a value of a container's configuration, or be expanded there."""
+    return bool(UNSAFE.search(text))
+
+
+def _check_nic(nic: Mapping[str, str], where: str) -> None:
+    for key, text in nic.items():
+        values.check_writable(text, f"{where}: {key}")
+    target = nic.get("TARGET", "")
+    if any(character in target for character in ",;=") or is_unsafe(target):
+        raise InvalidValue(
+            f"{where}: TARGET = {target!r}", "it would end a field of NETIF", "Use letters, digits, - and ."
+        )
+
+
+def _check_firewall(template: Template, where: str) -> None:
+    text = template.vector("CONTEXT").get(context_firewall.VARIABLE, "")
+    if not context_firewall.is_one(text):
+        return
+    for index, nic in enumerate(template.vectors("NIC")):
+        if model_of(nic.get("MODEL", template.vector("NIC_DEFAULT").get("MODEL", ""))) == VENET:
+            raise InvalidValue(
+                f"{where}: CONTEXT/{context_firewall.VARIABLE}",
+                f"NIC {index} is a venet device, which is on no bridge where a host could filter what comes to it",
+                'Write MODEL = "veth" in the NIC, or leave the firewall to the container',
+            )
+
+
+def _check_raw(data: str, where: str) -> None:
+    for line in data.splitlines():
+        name, equals, value = line.strip().partition("=")
+        plain = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+        if line.strip() and (not equals or not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name) or is_unsafe(plain)):
+            raise InvalidValue(
+                f"{where}: DATA: {line.strip()[:80]}",
+                "it is no line of a container's configuration",
+                'Write lines KEY="VALUE", without quotes, $, ` and \\ in the value',
+            )
+
+
+def _check_pair(name: str, text: str, where: str) -> None:
+    if not _PAIR.fullmatch(text.strip()):
+        raise InvalidValue(
+            f"{where}: {name} = {text!r}",
+            "it is no limit that vzctl reads",
+            f'Write softlimit:hardlimit: {name} = "10485760:11530240"'
+            + (", in blocks of 1 KiB" if name == "DISKSPACE" else ""),
+        )
+
+
+def container(template: Template, where: str) -> Mapping[str, str]:
+    """What the template says of a container, by the names of its configuration file."""
+    found: dict[str, str] = {}
+    vector = template.vector("MEMORY")
+    if vector:
+        beancounters.check(vector, f"{where}: MEMORY")
+        found.update({name: text.strip() for name, text in vector.items()})
+    for name in attributes.CONTAINER:
+        text = template.get(name).strip()
+        if text:
+            _check_single(name, text, where)
+            found[name] = text
+    for disk in template.vectors("DISK"):
+        for name in QUOTAS:
+            if disk.get(name) and not _is_swap(disk):
+                found[name] = disk[name].strip()
+    if "ONBOOT" in found:
+        found["ONBOOT"] = "yes" if found["ONBOOT"].upper() in TRUE else "no"
+    return found
+
+
+def _check_single(name: str, text: str, where: str) -> None:
+    if name in QUOTAS:
+        _check_pair(name, text, where)
+    elif name == "SWAPPAGES":
+        beancounters.amounts(name, text, where)
+    elif name == "ONBOOT" and text.upper() not in TRUE + FALSE:
+        raise InvalidValue(f"{where}: ONBOOT = {text!r}", "it is neither yes nor no", "Write yes or no")
+    elif name in ("CPUUNITS", "CPUS"):
+        least, most = (8, 500000) if name == "CPUUNITS" else (1, 4096)
+        if whole(text, f"{where}: {name}", f"Give a number from {least} to {most}", lowest=least) > most:
+            raise InvalidValue(f"{where}: {name} = {text}", "it is too large", f"Give a number from {least} to {most}")
+    elif name == "CPUMASK" and not _MASK.fullmatch(text):
+        raise InvalidValue(
+            f"{where}: CPUMASK = {text!r}", "it is no list of processors", 'Write numbers and ranges: "0-1,3", or "all"'
+        )
+    elif name == "OSTEMPLATE":
+        check_template_name(text, f"{where}: OSTEMPLATE")
+
+
+def check_disk(disk: Mapping[str, str], format_: str, where: str) -> None:
+    """InvalidValue for a disk that is neither a root file system nor swap space."""
+    if not format_:
+        shown = disk.get("IMAGE") or disk.get("IMAGE_ID", "")
+        raise InvalidValue(
+            f"{where}: image {shown}",
+            "it is a CDROM, and a container has no drives",
+            "Use an image of a root file system",
+        )
+
+
+def fitting(os: Os, _template: Template, images: Mapping[int, Image], where: str) -> Os:
+    """OS as it is; InvalidValue for an image that is no root file system, or that would have to be written to."""
+    for index, image in sorted(images.items()):
+        here = f"{where}: DISK {index}: image {image.name}"
+        if image.type != ImageType.OS:
+            raise InvalidValue(here, f"it is of type {image.type.name}", "Use an image of type OS: a root file system")
+        if image.persistent:
+            raise InvalidValue(
+                here,
+                "it is persistent, and a container's root is unpacked from it: nothing comes back by itself",
+                "Make it non-persistent (persistent: false); save_as keeps a container's root as an image",
+            )
+        check_template_name(template_name(image.name, ""), here)
+    return os
+
+
+def doubts(template: Template) -> list[str]:
+    """Warnings about what is taken and does not do what it says."""
+    found = []
+    models = [nic.get("MODEL", "") for nic in template.vectors("NIC")]
+    for index, model in enumerate(models):
+        if model.strip().lower() not in ("", VENET, VETH):
+            found.append(
+                f"NIC {index}: MODEL = {model} is kept, and nothing acts on it on this hypervisor: a NIC is venet, or "
+                "veth where MODEL says that"
+            )
+    if any(model_of(model) == VENET and nic.get("TARGET") for model, nic in zip(models, template.vectors("NIC"))):
+        found.append("NIC/TARGET is kept, and nothing acts on it: venet is one interface for all containers of a host")
+    return found
+
+
+OPENVZ = Hypervisor(
+    name=NAME,
+    module=("openvz.driver", "OpenvzDriver"),
+    console="vzctl enter {domain}",
+    # vzctl itself no distribution brings: OpenVZ's own repository has it.
+    packages=("tar", "python3-pycdlib", "iproute2", "nftables"),
+    formats=(TAR,),
+    driver=TAR,
+    words={TAR: TAR, "raw": TAR, "qcow2": TAR},
+    devices=Devices(),
+    check=check,
+    doubts=doubts,
+    check_disk=check_disk,
+    firmware=lambda os: False,
+    fit=fitting,
+    makes_disks=True,
+    sources=True,
+    container=container,
+    own=_own(),
+)

@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The programs of OpenVZ on this node, `vzctl` and `vzlist`: what they are asked, and what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...dataclass import dataclass
+from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, TimedOut
+from ...host.command import Completed, find, last_lines, run
+from ...host.files import read_limited
+from . import container_config
+from .exit_codes import explained
+
+PROGRAM, LISTER = "vzctl", "vzlist"
+SETTINGS = Path("/etc/vz/vz.conf")
+CONFIGURATIONS = Path("/etc/vz/conf")
+DISTRIBUTIONS = Path("/etc/vz/dists")
+NAMES = Path("/etc/vz/names")
+# What a host's administrator gives all containers of ours that do not say it themselves.
+DEFAULTS = CONFIGURATIONS / "ve-nebula.conf-sample"
+LARGEST = 1 << 20
+SECONDS = 120
+SHOWN = 4
+_STATUS = re.compile(r"^(?:CTID|VEID|CT) (?P<ctid>\d+) (?P<words>[a-z ]+)$", re.MULTILINE)
+_LISTED = re.compile(r"^\s*(\d+)\s+([a-z]+)\s*$", re.MULTILINE)
+_VERSION = re.compile(r"\b(\d+(?:\.\d+)+)")
+# Where vzctl tells on which kernel it believes itself to be: said of each command, and no cause of anything.
+_NOISE = ("assuming non-OpenVZ kernel", "Warning: ")
+
+
+@dataclass(frozen=True)
+class Status:
+    """As `vzctl status` has it. exists: its private area and its configuration are there. suspended: there is a dump of
+    it where vzctl keeps them."""
+
+    exists: bool
+    mounted: bool
+    running: bool
+    suspended: bool = False
+
+
+def ask(asked: str, *words: str, timeout: float = SECONDS) -> Completed:
+    """Run vzctl; its error in words where it ends with one."""
+    try:
+        done = run([PROGRAM, *words], timeout=timeout, check=False)
+    except TimedOut as error:
+        raise TimedOut(
+            asked,
+            f"vzctl {words[0]} did not end within {timeout:g} s",
+            "See what it waits for, and end it if it hangs: it holds the container's lock",
+        ) from error
+    if done.returncode != 0:
+        raise explained(asked, done.returncode, last_output(done))
+    return done
+
+
+def last_output(done: Completed) -> str:
+    """The last lines of what it printed, without those that are no cause."""
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not any(word in line for word in _NOISE)]
+    return last_lines("\n".join(lines), SHOWN)
+
+
+def status(ctid: int) -> Status:
+    asked = f"asking for container {ctid}"
+    done = ask(asked, "status", str(ctid))
+    found = _STATUS.search(done.stdout)
+    if found is None:
+        raise HypervisorError(
+            asked, f"vzctl status printed {done.stdout.strip()[:200]!r}", "Install vzctl 4.0 or later"
+        )
+    words = found["words"].split()
+    return Status("exist" in words, "mounted" in words, "running" in words, "suspended" in words)
+
+
+def listed() -> Mapping[int, str]:
+    """The state of each container that the kernel knows: running, stopped, mounted or suspended. Kernels without
+    OpenVZ's own interface tell of none: then each has to be asked for."""
+    try:
+        done = run([LISTER, "-a", "-H", "-o", "ctid,status"], timeout=SECONDS, check=False)
+    except (MissingDependency, TimedOut, CommandFailed):
+        return {}
+    return {int(ctid): word for ctid, word in _LISTED.findall(done.stdout)}
+
+
+def version() -> str:
+    """Of vzctl, "" if there is none."""
+    try:
+        done = run([PROGRAM, "--version"], timeout=SECONDS, check=False)
+    except NebulaError:
+        return ""
+    found = _VERSION.search(done.stdout + done.stderr)
+    return found[1] if found else ""
+
+
+def require() -> None:
+    """MissingDependency where vzctl or its settings are not here."""
+    find(PROGRAM)
+    if not SETTINGS.is_file():
+        raise MissingDependency(
+            f"program {PROGRAM}", f"{SETTINGS} is not there", "Install vzctl whole, from OpenVZ's own repository"
+        )
+
+
+def settings() -> Mapping[str, str]:
+    """What vz.conf says."""
+    return container_config.read(_text(SETTINGS)).values
+
+
+def defaults() -> Mapping[str, str]:
+    """What this host gives its containers where their templates say nothing: those of vmm_ssh_ovz.conf, once."""
+    return container_config.read(_text(DEFAULTS)).values
+
+
+def distributions() -> list[str]:
+    """Those that vzctl knows."""
+    try:
+        names = os.listdir(DISTRIBUTIONS)
+    except OSError:
+        return []
+    return sorted(name[: -len(".conf")] for name in names if name.endswith(".conf"))
+
+
+def cache() -> Path:
+    """Where vzctl looks for OS templates."""
+    return Path(settings().get("TEMPLATE") or "/vz/template") / "cache"
+
+
+def _text(path: Path) -> str:
+    if not path.exists():
+        return ""
+    return read_limited(str(path), LARGEST).decode("utf-8", "replace")

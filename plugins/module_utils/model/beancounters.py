@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Beancounters of OpenVZ: what a container may take of its host's kernel, as "barrier:limit". Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Optional
+
+from ..errors import InvalidValue
+
+# By the unit that a bare number counts: pages of memory, bytes, or things.
+PAGES = (
+    "LOCKEDPAGES", "PRIVVMPAGES", "SHMPAGES", "PHYSPAGES", "SWAPPAGES", "VMGUARPAGES", "OOMGUARPAGES",
+)  # fmt: skip
+BYTES = ("KMEMSIZE", "TCPSNDBUF", "TCPRCVBUF", "OTHERSOCKBUF", "DGRAMRCVBUF", "DCACHESIZE")
+COUNTS = (
+    "NUMPROC", "AVNUMPROC", "NUMTCPSOCK", "NUMOTHERSOCK", "NUMFLOCK", "NUMPTY", "NUMSIGINFO", "NUMFILE", "NUMIPTENT",
+)  # fmt: skip
+NAMES = (*PAGES, *BYTES, *COUNTS)
+PAGE = 4096
+MIB = 1024 * 1024
+UNLIMITED = "unlimited"
+# Of both, the one that limits what a container can have: the first is VSwap's, the second that of older kernels.
+LIMITING = ("PHYSPAGES", "PRIVVMPAGES")
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": PAGE}
+_AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)
+
+
+def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[int]]:
+    """Barrier and limit, None for one that is unlimited: of pages in bytes, whichever of its two units the text has (a
+    bare number counts pages, one with a letter says bytes). InvalidValue for what vzctl would skip with a warning."""
+    parts = text.strip().split(":")
+    if len(parts) > 2:
+        raise _unreadable(name, text, where)
+    read = [_amount(name, part, text, where) for part in parts]
+    return read[0], read[-1]
+
+
+def _amount(name: str, part: str, text: str, where: str) -> Optional[int]:
+    if part.lower() in (UNLIMITED, "infinite"):
+        return None
+    found = _AMOUNT.fullmatch(part)
+    if found is None or (found[2] and name in COUNTS):
+        raise _unreadable(name, text, where)
+    return int(found[1]) * (PAGE if name in PAGES and not found[2] else _UNITS[found[2].upper()])
+
+
+def _unreadable(name: str, text: str, where: str) -> InvalidValue:
+    return InvalidValue(
+        f"{where}: {name} = {text!r}",
+        "it is no limit that vzctl reads",
+        'Write "barrier:limit" or one number, as in "65536:69632", "0:512M" or "0:unlimited"'
+        if name not in COUNTS
+        else 'Write "barrier:limit" or one number, as in "240:240" or "unlimited"',
+    )
+
+
+def check(vector: Mapping[str, str], where: str) -> None:
+    """InvalidValue for the first one that is no beancounter, or that nothing reads."""
+    for name, text in vector.items():
+        if name not in NAMES:
+            raise InvalidValue(f"{where}/{name} = {text}", "there is no such beancounter", f"Known: {', '.join(NAMES)}")
+        amounts(name, text, where)
+
+
+def memory(vector: Mapping[str, str], where: str) -> int:
+    """The MiB that a container with these may take of its host; InvalidValue where none of them says it."""
+    limits = [amounts(name, vector[name], where)[1] for name in LIMITING if vector.get(name)]
+    finite = [limit for limit in limits if limit]
+    if not finite:
+        raise InvalidValue(
+            where,
+            "nothing in it says how much memory there is: "
+            + ("all of its limits are unlimited" if limits else "it has neither PHYSPAGES nor PRIVVMPAGES"),
+            'Give one of them a limit: PRIVVMPAGES = "65536:69632" is 272 MiB, in pages of 4 KiB',
+        )
+    return max(-(-min(finite) // MIB), 1)
+
+
+def swap(text: str, where: str) -> Optional[int]:
+    """The MiB of swap space that SWAPPAGES allows, None for no limit."""
+    limit = amounts("SWAPPAGES", text, where)[1]
+    return None if limit is None else -(-limit // MIB)

@@ -1,0 +1,381 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers by vzctl: what stands in /etc/vz/conf, what vzctl is asked, and what is somebody else's. vzctl is a
+stand-in (tests/tools/vzctl_stand_in.py), in a process of its own; a real one is asked by `make test-openvz VZCTL=…`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from openvz_host import CATALOG, CTID, MARK, OTHER, UUID, Host
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    ForeignObject,
+    HypervisorError,
+    InUse,
+    MissingDependency,
+    NotFound,
+    TimedOut,
+    Unsupported,
+    WrongState,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def values(host: Host) -> dict[str, str]:
+    return dict(container_config.read(host.conf.read_text(encoding="utf-8")).values)
+
+
+# -- the node ----------------------------------------------------------------------------------------------------------
+def test_without_vzctl_the_error_names_it(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    if os.path.exists("/usr/sbin/vzctl"):
+        pytest.skip("this machine has one")
+    with pytest.raises(MissingDependency, match=r"program vzctl: it is not on this host.*vzctl.*OpenVZ"):
+        OpenvzDriver()
+    assert OpenvzDriver.versions() == {"vzctl": ""}
+
+
+def test_without_its_settings_vzctl_is_of_no_use(host: Host) -> None:
+    (host.etc / "vz.conf").unlink()
+    with pytest.raises(MissingDependency, match=r"vz\.conf is not there"):
+        OpenvzDriver()
+
+
+def test_what_runs_containers_is_told_with_its_version(host: Host) -> None:
+    found = OpenvzDriver.choose_accelerator("", {})
+    assert found["accelerator"] == "openvz" and "vzctl 4.11.1" in found["reason"]
+    assert OpenvzDriver.versions() == {"vzctl": "4.11.1"}
+
+
+def test_a_hosts_defaults_are_those_of_its_sample(host: Host) -> None:
+    assert host.site(host.vm()).defaults == {}
+    (host.etc / "conf/ve-nebula.conf-sample").write_text('NUMPROC="100:100"\n', encoding="utf-8")
+    host.define()
+    assert values(host)["NUMPROC"] == "100:100"
+
+
+# -- a whole life ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kernel", ["", "vz"])
+def test_a_machine_from_its_definition_to_its_end(host: Host, kernel: str) -> None:
+    host.set("VZ_STAND_IN_KERNEL", kernel)
+    driver = host.driver
+    assert driver.state(MARK) is None and driver.starts_with_host(MARK) is None and not driver.remove(MARK)
+    host.define()
+    assert driver.state(MARK) == "POWEROFF" and not host.private.exists()
+    assert host.conf.stat().st_mode & 0o777 == 0o600
+    driver.start(MARK)
+    assert driver.state(MARK) == "RUNNING"
+    assert (host.private / "etc/hostname").read_text(encoding="utf-8") == "image\n"
+    assert os.readlink(host.etc / "names/one-7") == str(host.conf)
+    (seen,) = driver.survey(CATALOG).vms
+    assert (seen.vm_id, seen.uuid, seen.state, seen.generation, seen.memory) == (7, UUID, "RUNNING", 3, 128)
+    (host.private / "etc/hostname").write_text("written by the guest\n", encoding="utf-8")
+    driver.reboot(MARK, 30)
+    driver.reset(MARK)
+    assert driver.state(MARK) == "RUNNING"
+    driver.shutdown(MARK, 30)
+    assert driver.state(MARK) == "POWEROFF"
+    with tarfile.open(host.directory / "disk.0") as tar:
+        content = tar.extractfile("./etc/hostname")
+        assert content is not None and content.read() == b"written by the guest\n"
+    driver.start(MARK)
+    assert not (host.directory / "disk.0").exists()
+    driver.cancel(MARK)
+    assert driver.state(MARK) == "POWEROFF" and not (host.directory / "disk.0").exists()
+    assert driver.survey(CATALOG).vms[0].memory == 0
+    assert driver.remove(MARK) and driver.state(MARK) is None
+    assert os.listdir(host.etc / "conf") == [] and os.listdir(host.etc / "names") == [] and not host.private.exists()
+
+
+def test_a_running_machine_is_removed_too(host: Host) -> None:
+    host.run()
+    assert host.driver.remove(MARK) and not host.private.exists() and not host.conf.exists()
+
+
+def test_a_machine_that_never_ran_is_removed(host: Host) -> None:
+    host.define()
+    assert host.driver.remove(MARK) and not host.conf.exists()
+
+
+def test_what_vzctl_writes_into_the_file_leaves_the_mark(host: Host) -> None:
+    host.run()
+    vzctl.ask("x", "set", str(CTID), "--physpages", "0:64M", "--swappages", "0:64M", "--hostname", "b", "--save")
+    found = container_config.read(host.conf.read_text(encoding="utf-8"))
+    assert found.mark == MARK and found.directory == str(host.directory) and found.template == str(host.tar)
+    # Pages by now, and read as the same.
+    assert found.values["PHYSPAGES"] == "0:16384" and found.memory == 64
+
+
+def test_a_new_definition_keeps_what_was_decided_apart(host: Host) -> None:
+    host.run()
+    assert host.driver.starts_with_host(MARK) is False
+    host.driver.set_starts_with_host(MARK, True)
+    assert host.driver.starts_with_host(MARK) is True and values(host)["ONBOOT"] == "yes"
+    host.define(host.vm(memory=256))
+    assert host.driver.starts_with_host(MARK) is True and values(host)["PHYSPAGES"] == "0:256M"
+    host.define(host.vm(container={"ONBOOT": "no"}))
+    assert host.driver.starts_with_host(MARK) is False
+
+
+def test_a_running_one_gets_its_processors_at_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.run()
+    asked: list[tuple[str, ...]] = []
+    real = vzctl.ask
+    monkeypatch.setattr(vzctl, "ask", lambda what, *words, **more: (asked.append(words), real(what, *words, **more))[1])
+    host.define(host.vm(cpu=2.0, vcpu=2))
+    assert ("set", str(CTID), "--cpuunits", "2000", "--cpus", "2") in asked
+
+
+def test_the_agents_answer_is_the_containers_own(host: Host) -> None:
+    nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7")
+    host.run(host.vm(nics=(nic,)))
+    assert host.driver.ask_agent(MARK) == AgentAnswer("web", ("127.0.0.1", "10.0.0.7"))
+    host.driver.cancel(MARK)
+    with pytest.raises(WrongState):
+        host.driver.ask_agent(MARK)
+
+
+# -- saved -------------------------------------------------------------------------------------------------------------
+def test_it_is_saved_and_goes_on_by_its_own_id(host: Host) -> None:
+    host.run()
+    checkpoint = str(host.directory / "checkpoint")
+    assert not host.driver.checkpoint_complete(checkpoint)
+    host.driver.suspend(MARK, checkpoint)
+    assert host.driver.state(MARK) == "POWEROFF" and host.driver.checkpoint_complete(checkpoint)
+    host.driver.resume(MARK, checkpoint)
+    assert host.driver.state(MARK) == "RUNNING"
+    with pytest.raises(WrongState, match="runs already"):
+        host.driver.resume(MARK, checkpoint)
+
+
+def test_what_vzctl_says_of_a_restore_is_not_believed(host: Host) -> None:
+    host.run()
+    checkpoint = str(host.directory / "checkpoint")
+    host.driver.suspend(MARK, checkpoint)
+    host.set("VZ_STAND_IN_LIES")
+    with pytest.raises(HypervisorError, match="it does not run"):
+        host.driver.resume(MARK, checkpoint)
+
+
+def test_a_dump_of_another_is_refused_with_a_remedy(host: Host) -> None:
+    host.run()
+    checkpoint = host.directory / "checkpoint"
+    checkpoint.write_text("dump of 5\n", encoding="ascii")
+    host.driver.cancel(MARK)
+    with pytest.raises(HypervisorError, match=r"could not be restored.*Power it off hard"):
+        host.driver.resume(MARK, str(checkpoint))
+
+
+def test_the_root_is_copied_of_one_that_runs(host: Host) -> None:
+    host.run()
+    disk = Disk(0, "", format="tar")
+    host.driver.copy_disk(MARK, disk, str(host.directory / "copy"), "tar", "crash")
+    with tarfile.open(host.directory / "copy") as tar:
+        assert "./etc/hostname" in tar.getnames()
+    with pytest.raises(Unsupported, match="disk 0 as qcow2 is none"):
+        host.driver.copy_disk(MARK, disk, str(host.directory / "other"), "qcow2", "crash")
+    assert not (host.directory / "other").exists()
+
+
+# -- migration ---------------------------------------------------------------------------------------------------------
+def login_of(host: Host) -> str:
+    """To another host that sees the same files: its vzctl has another /etc/vz."""
+    other = host.etc.parent / "other"
+    (other / "conf").mkdir(parents=True)
+    (other / "names").mkdir()
+    (other / "lock").mkdir()
+    settings = (host.etc / "vz.conf").read_text(encoding="utf-8")
+    (other / "vz.conf").write_text(settings.replace(f"LOCKDIR={host.place}", f"LOCKDIR={other}"), encoding="utf-8")
+    # The path of configurations is the other host's own.
+    return f"env VZ_STAND_IN={other} VZ_CONF={other}/conf"
+
+
+def test_it_moves_to_a_host_that_expects_it(host: Host) -> None:
+    host.run()
+    login = login_of(host)
+    other = host.etc.parent / "other"
+    (other / f"conf/{CTID}.conf").write_text(host.conf.read_text(encoding="utf-8"), encoding="utf-8")
+    host.driver.migrate(MARK, login)
+    assert host.driver.state(MARK) is None and host.private.exists()
+    assert (other / f"lock/{CTID}.running").exists() and not (host.directory / "migration").exists()
+
+
+def test_it_runs_on_where_the_other_host_does_not_take_it(host: Host) -> None:
+    host.run()
+    login = login_of(host)
+    other = host.etc.parent / "other"
+    (other / f"conf/{CTID}.conf").write_text(host.conf.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(HypervisorError, match=r"could not be restored(.|\n)*The machine runs on here"):
+        host.driver.migrate(MARK, f"{login} VZ_STAND_IN_FAILS=restore:17")
+    assert host.driver.state(MARK) == "RUNNING" and not (host.directory / "migration").exists()
+
+
+def test_a_host_that_does_not_expect_it_gets_nothing(host: Host) -> None:
+    host.run()
+    with pytest.raises(WrongState, match="the other host does not expect it"):
+        host.driver.migrate(MARK, "exit 1;")
+    assert host.driver.state(MARK) == "RUNNING"
+
+
+# -- what fails --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("fails", "error", "words"),
+    [
+        ("create:46", "NoSpace", "too little room"),
+        ("create:47", "HypervisorError", "OS template is damaged"),
+        ("start:79", "HypervisorError", "a script of its distribution failed"),
+        ("start:6", "NoCapacity", "has not the resources"),
+        ("start:104", "HypervisorError", "network device"),
+        ("start:78", "InUse", "another container's"),
+    ],
+)
+def test_a_start_that_fails_says_why_and_leaves_what_can_be_started(
+    host: Host, fails: str, error: str, words: str
+) -> None:
+    host.define()
+    host.set("VZ_STAND_IN_FAILS", fails)
+    with pytest.raises(HypervisorError if error == "HypervisorError" else Exception, match=words) as found:
+        host.driver.start(MARK)
+    assert type(found.value).__name__ == error and "starting virtual machine 7" in str(found.value)
+    assert "failed as it was told to" in str(found.value) and "assuming non-OpenVZ" not in str(found.value)
+    assert host.driver.state(MARK) == "POWEROFF"
+    host.set("VZ_STAND_IN_FAILS", "")
+    host.driver.start(MARK)
+    assert host.driver.state(MARK) == "RUNNING"
+
+
+def test_a_start_that_vzctl_only_says_is_none(host: Host) -> None:
+    host.define()
+    host.set("VZ_STAND_IN_LIES")
+    with pytest.raises(HypervisorError, match="vzctl said that it starts, and it does not run: Starting container"):
+        host.driver.start(MARK)
+
+
+def test_a_guest_that_does_not_end_runs_on(host: Host) -> None:
+    host.run()
+    host.set("VZ_STAND_IN_DEAF")
+    with pytest.raises(TimedOut, match="vzctl stop did not end within 1 s"):
+        host.driver.shutdown(MARK, 1)
+    assert host.driver.state(MARK) == "RUNNING" and not (host.directory / "disk.0").exists()
+
+
+def test_a_container_that_another_vzctl_works_on_is_in_use(host: Host) -> None:
+    host.define()
+    (host.place / f"lock/{CTID}.lck").touch()
+    with pytest.raises(InUse, match="another vzctl works on the container"):
+        host.driver.start(MARK)
+
+
+def test_an_image_that_is_gone_is_named(host: Host) -> None:
+    host.define()
+    host.tar.unlink()
+    with pytest.raises(NotFound, match="OS template debian-12"):
+        host.driver.start(MARK)
+
+
+def test_what_a_killed_vzctl_left_is_made_anew(host: Host) -> None:
+    host.define()
+    unfinished = host.private.with_name("private.tmp")
+    unfinished.mkdir(parents=True)
+    (unfinished / "half").touch()
+    host.private.mkdir()
+    host.driver.start(MARK)
+    assert not unfinished.exists() and (host.private / "etc/hostname").exists()
+
+
+def test_what_a_guest_has_written_is_not_unpacked_over(host: Host) -> None:
+    host.run()
+    host.driver.cancel(MARK)
+    (host.private / "etc/hostname").write_text("mine\n", encoding="utf-8")
+    host.driver.start(MARK)
+    assert (host.private / "etc/hostname").read_text(encoding="utf-8") == "mine\n"
+
+
+# -- what is somebody else's -------------------------------------------------------------------------------------------
+def test_a_container_of_anybody_is_not_touched(host: Host) -> None:
+    host.conf.write_text('ONBOOT="yes"\nVE_PRIVATE="/x"\nPHYSPAGES="0:64M"\n', encoding="utf-8")
+    before = host.conf.read_text(encoding="utf-8")
+    for act in (host.driver.state, host.driver.start, host.driver.cancel, host.driver.remove):
+        with pytest.raises(ForeignObject, match="has no mark of ours"):
+            act(MARK)
+    with pytest.raises(ForeignObject):
+        host.define()
+    assert host.conf.read_text(encoding="utf-8") == before
+    assert host.driver.is_foreign(MARK, str(host.directory))
+    survey = host.driver.survey(CATALOG)
+    assert survey.vms == () and survey.foreign_ids == {7} and survey.foreign_memory == 0
+    assert host.driver.inventory() == ((), (str(CTID),))
+
+
+def test_one_of_another_catalog_is_neither(host: Host) -> None:
+    host.define(catalog=OTHER)
+    with pytest.raises(ForeignObject, match=f"belongs to catalog {OTHER}"):
+        host.driver.state(MARK)
+    assert host.driver.survey(CATALOG).foreign_ids == {7} and len(host.driver.survey(OTHER).vms) == 1
+    assert not host.driver.is_foreign(MARK, str(host.directory))
+
+
+def test_another_machine_of_the_same_id_is_a_conflict(host: Host) -> None:
+    host.define()
+    with pytest.raises(Conflict, match="this machine's is"):
+        host.driver.state(replace(MARK, uuid=UUID[:-1] + "9"))
+
+
+def test_a_link_in_the_place_of_a_file_is_somebody_elses(host: Host) -> None:
+    host.conf.symlink_to("/etc/hostname")
+    with pytest.raises(ForeignObject, match="has no mark of ours"):
+        host.driver.state(MARK)
+
+
+def test_what_others_run_takes_room(host: Host) -> None:
+    (host.etc / "conf/101.conf").write_text(
+        f'VE_PRIVATE="{host.place}/private/101"\nPHYSPAGES="0:64M"\n', encoding="utf-8"
+    )
+    (host.place / "lock/101.running").touch()
+    survey = host.driver.survey(CATALOG)
+    assert (survey.foreign_memory, survey.foreign_ids) == (64, frozenset())
+
+
+def test_a_name_that_another_has_is_refused_and_stays(host: Host) -> None:
+    host.define()
+    (host.etc / "names/one-7").symlink_to(host.etc / "conf/5.conf")
+    host.driver.start(MARK)
+    host.driver.remove(MARK)
+    assert os.readlink(host.etc / "names/one-7") == str(host.etc / "conf/5.conf")
+
+
+def test_the_inventory_has_what_an_administrator_would_type(host: Host) -> None:
+    nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7", model="veth", target="one-7-0")
+    host.run(host.vm(nics=(nic,)))
+    ((domain,), others) = host.driver.inventory()
+    assert (domain.name, domain.catalog, domain.vm_id, domain.uuid) == ("one-7", CATALOG, 7, UUID)
+    assert (domain.state, domain.generation, domain.directory) == ("RUNNING", 3, str(host.directory))
+    assert domain.macs == ("02:00:0a:00:00:07",) and others == ()
+    assert domain.turn == f"vzctl set {CTID} --onboot yes --save"
+    subprocess.run(["sh", "-c", domain.turn], check=True)
+    assert host.driver.starts_with_host(MARK) is True
+    subprocess.run(["sh", "-c", domain.forget], check=True)
+    assert host.driver.state(MARK) is None and os.listdir(host.etc / "conf") == [] and not host.private.exists()
+
+
+def test_one_that_is_not_known_is_not_found(host: Host) -> None:
+    for act in (host.driver.start, host.driver.cancel, host.driver.reset):
+        with pytest.raises(NotFound, match=r"there is no .*100009\.conf"):
+            act(Mark(CATALOG, 9, UUID))

@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A container's root on its host: the context in it, what runs at boot, hostile links, and the tar of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from openvz_host import Host
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area
+
+INIT = '#!/bin/sh\necho booted >> "$(dirname "$0")/log"\n'
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    found = Host(tmp_path, monkeypatch)
+    (found.private / "etc").mkdir(parents=True)
+    (found.private / "mnt").mkdir()
+    return found
+
+
+def write(host: Host, files: dict[str, str], to: str = "/mnt", **variables: str) -> None:
+    host.with_context(files, **variables)
+    private_area.write_context(str(host.private), str(host.directory / "disk.1"), to)
+
+
+def test_files_and_variables_are_where_the_context_says(host: Host) -> None:
+    write(host, {"id_rsa.pub": "ssh-rsa AAAA\n", "init.sh": INIT})
+    place = host.private / "mnt"
+    assert (place / "id_rsa.pub").read_text(encoding="utf-8") == "ssh-rsa AAAA\n"
+    assert "HOSTNAME='a.example.org'" in (place / "context.sh").read_text(encoding="utf-8")
+    modes = {name: stat.S_IMODE((place / name).stat().st_mode) for name in os.listdir(place)}
+    assert modes == {"id_rsa.pub": 0o600, "context.sh": 0o600, "init.sh": 0o700}
+    write(host, {"a": "b"}, "/srv/deep/context")
+    assert (host.private / "srv/deep/context/a").read_text(encoding="utf-8") == "b"
+    # What the context before had is gone.
+    assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("place", ["etc/rc.d/rc.local", "etc/rc.local"])
+def test_its_init_runs_from_rc_local_once(host: Host, place: str) -> None:
+    rc = host.private / place
+    rc.parent.mkdir(exist_ok=True)
+    write(host, {"init.sh": INIT})
+    text = rc.read_text(encoding="utf-8")
+    assert text.startswith("#!/bin/sh\n") and text.count(private_area.BEGIN) == 1 and os.access(rc, os.X_OK)
+    write(host, {"init.sh": INIT})
+    assert rc.read_text(encoding="utf-8") == text
+    subprocess.run(["sh", "-ec", text.replace('"/mnt/', f'"{host.private}/mnt/')], check=True)
+    assert (host.private / "mnt/log").read_text(encoding="utf-8") == "booted\n"
+    write(host, {"other": "x"})
+    assert private_area.BEGIN not in rc.read_text(encoding="utf-8")
+
+
+def test_what_stands_in_rc_local_stays_and_an_exit_stays_last(host: Host) -> None:
+    rc = host.private / "etc/rc.local"
+    rc.write_text("#!/bin/bash\ntouch /var/lock\nexit 0\n", encoding="utf-8")
+    write(host, {"init.sh": "echo a\n"})
+    lines = rc.read_text(encoding="utf-8").split("\n")
+    assert lines[:2] == ["#!/bin/bash", "touch /var/lock"] and lines[-2:] == ["exit 0", ""]
+    write(host, {})
+    assert rc.read_text(encoding="utf-8") == "#!/bin/bash\ntouch /var/lock\nexit 0\n"
+
+
+def test_where_systemd_is_the_init_a_unit_runs_it(host: Host) -> None:
+    (host.private / "usr/lib/systemd").mkdir(parents=True)
+    (host.private / "usr/lib/systemd/systemd").touch()
+    (host.private / "lib").symlink_to("usr/lib")
+    write(host, {"init.sh": INIT})
+    unit = host.private / "etc/systemd/system/nebula-context.service"
+    assert "/mnt/init.sh" in unit.read_text(encoding="utf-8")
+    wanted = host.private / "etc/systemd/system/multi-user.target.wants/nebula-context.service"
+    assert os.readlink(wanted) == "/etc/systemd/system/nebula-context.service"
+    assert not (host.private / "etc/rc.local").exists()
+    write(host, {})
+    assert not unit.exists() and not wanted.is_symlink()
+
+
+@pytest.mark.parametrize("link", ["mnt", "mnt/context.sh", "etc/rc.local", "etc", "etc/rc.d"])
+@pytest.mark.parametrize("kind", ["absolute", "relative"])
+def test_a_hostile_link_leads_nowhere(host: Host, tmp_path: Path, link: str, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    victim = outside / "victim"
+    victim.write_text("mine\n", encoding="utf-8")
+    place = host.private / link
+    if place.is_dir():
+        place.rmdir()
+    target = victim if "." in link else outside
+    place.symlink_to(target if kind == "absolute" else os.path.relpath(target, place.parent))
+    write(host, {"init.sh": INIT, "victim": "changed"})
+    assert victim.read_text(encoding="utf-8") == "mine\n" and os.listdir(outside) == ["victim"]
+
+
+def test_links_in_a_ring_are_an_error(host: Host) -> None:
+    (host.private / "mnt").rmdir()
+    (host.private / "mnt").symlink_to("/mnt")
+    with pytest.raises(HypervisorError, match="the context in"):
+        write(host, {"a": "b"})
+
+
+def test_something_else_in_the_place_of_a_directory_is_an_error(host: Host) -> None:
+    (host.private / "mnt").rmdir()
+    os.mkfifo(host.private / "mnt")
+    with pytest.raises(HypervisorError, match="the context in"):
+        write(host, {"a": "b"})
+
+
+def test_a_root_that_is_a_link_or_gone_is_not_entered(host: Host, tmp_path: Path) -> None:
+    host.with_context({})
+    with pytest.raises(NotFound, match="it is not there"):
+        private_area.write_context(str(tmp_path / "none"), str(host.directory / "disk.1"), "/mnt")
+    (tmp_path / "link").symlink_to(host.private)
+    with pytest.raises(Exception, match="private area"):
+        private_area.write_context(str(tmp_path / "link"), str(host.directory / "disk.1"), "/mnt")
+    assert os.listdir(host.private / "mnt") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_files_are_the_containers_roots(host: Host) -> None:
+    os.chown(host.private, 100000, 100000)
+    write(host, {"init.sh": INIT}, "/new")
+    for path in ("new", "new/init.sh", "new/context.sh", "etc/rc.local"):
+        found = (host.private / path).stat()
+        assert (found.st_uid, found.st_gid) == (100000, 100000), path
+
+
+# -- the tar -----------------------------------------------------------------------------------------------------------
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("base", [0, 100000])
+def test_a_saved_root_has_the_owners_that_its_guest_sees(host: Host, base: int) -> None:
+    root = host.private
+    (root / "etc/shadow").write_text("x", encoding="utf-8")
+    os.chmod(root / "etc/shadow", 0o640)
+    (root / "etc/link").symlink_to("/etc/passwd")
+    os.link(root / "etc/shadow", root / "etc/hard")
+    for path, uid, gid in ((".", 0, 0), ("etc", 0, 0), ("mnt", 33, 34), ("etc/shadow", 0, 42), ("etc/link", 0, 0)):
+        os.chown(root / path, base + uid, base + gid, follow_symlinks=False)
+    private_area.save(str(root), str(host.directory / "disk.0"), "saving")
+    with tarfile.open(host.directory / "disk.0") as tar:
+        found = {entry.name: entry for entry in tar.getmembers()}
+    owners = {name: (entry.uid, entry.gid) for name, entry in found.items()}
+    assert owners["./mnt"] == (33, 34) and owners["./etc/shadow"] == (0, 42) and owners["."] == (0, 0)
+    assert (found["./etc/link"].linkname == "/etc/passwd" and found["./etc/hard"].islnk()) or found[
+        "./etc/shadow"
+    ].islnk()
+    assert found["./etc/shadow"].mode == 0o640
+    assert sorted(os.listdir(host.directory)) == ["disk.0", "images"]
+
+
+def test_what_can_not_be_saved_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_area, "_counted", lambda _root: (1 << 60, (set(), set())))
+    with pytest.raises(Exception, match=r"room|free|MiB"):
+        private_area.save(str(host.private), str(host.directory / "disk.0"), "saving")
+    assert os.listdir(host.directory) == ["images"]
+
+
+def test_what_is_unfinished_is_cleared_and_what_is_made_stays(host: Host) -> None:
+    (host.private / "etc/a").touch()
+    private_area.clear_unfinished(str(host.private))
+    assert private_area.is_made(str(host.private))
+    unfinished = host.private.with_name("private.tmp")
+    unfinished.mkdir()
+    private_area.clear_unfinished(str(host.private))
+    assert private_area.is_made(str(host.private)) and not unfinished.exists()
+    unfinished.symlink_to("/etc")
+    private_area.clear_unfinished(str(host.private))
+    assert unfinished.is_symlink()

@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a container of OpenVZ can be, what is refused by name, and what is kept without effect."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import rules
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import refusals, validate
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+
+GOOD = 'MEMORY = 128 DISK = [ IMAGE = "debian-12" ]'
+UBC = 'MEMORY = [ PRIVVMPAGES = "65536:69632", KMEMSIZE = "14372700:14790164" ]'
+
+
+def check(text: str) -> list[str]:
+    return validate(parse(text), where="VM a", hypervisors=["openvz"])
+
+
+def built(text: str, *images: Image) -> Vm:
+    return build(
+        parse(text),
+        vm_id=7,
+        uuid="5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d11",
+        name="a",
+        hypervisor="openvz",
+        images=dict(enumerate(images)),
+        nics=[],
+    )
+
+
+def image(**values: object) -> Image:
+    return Image(1, "debian-12", **{"type": ImageType.OS, "format": "tar", "source": "/x", **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (GOOD + 'DISK = [ IMAGE = "data" ]', r"DISK 1 \(IMAGE = data\): a container has one root file system"),
+        (GOOD + "DISK = [ TYPE = fs, SIZE = 10 ]", r"DISK 1 \(TYPE = fs\): a container has one root file system"),
+        ("MEMORY = 128 DISK = [ TYPE = fs, SIZE = 10 ]", "it has nothing to boot from"),
+        (GOOD + "DISK = [ TYPE = swap, SIZE = 1 ] DISK = [ TYPE = swap, SIZE = 2 ]", "DISK 2: TYPE = swap: there is"),
+        (
+            GOOD + 'SWAPPAGES = "0:1M" DISK = [ TYPE = swap, SIZE = 1 ]',
+            "SWAPPAGES: DISK 1 with TYPE = swap says it too",
+        ),
+        (GOOD + "GRAPHICS = [ TYPE = vnc ]", "GRAPHICS/TYPE: a container has no screen"),
+        (GOOD + "INPUT = [ TYPE = tablet ]", "INPUT/TYPE: a container has no screen"),
+        (GOOD + 'TPM = [ MODEL = "tpm-crb" ]', "TPM: a container has none"),
+        (GOOD + 'OS = [ BOOT = "disk0" ]', "OS/BOOT: a container has no order of devices"),
+        (GOOD + 'OS = [ KERNEL = "/vmlinuz" ]', "OS/KERNEL: a container runs its host's kernel"),
+        (GOOD + 'OS = [ FIRMWARE = "UEFI" ]', "OS/FIRMWARE: a container has no firmware"),
+        (GOOD + 'OS = [ BOOTLOADER = "pygrub" ]', "OS/BOOTLOADER: a container runs its host's kernel"),
+        (GOOD + 'INJECT = [ PATH = "/a", CONTENT = "b" ]', "INJECT/PATH: a container's root has no partitions"),
+        ('MEMORY = 128 DISK = [ SOURCE = "a.tar.gz" ]', "it is no plain absolute path"),
+        ('MEMORY = 128 DISK = [ SOURCE = "/a/$(id).tar.gz" ]', "it is no plain absolute path"),
+        ('MEMORY = 128 DISK = [ IMAGE = "a b" ]', "the name 'a b' as that of an OS template"),
+        ('MEMORY = 128 DISK = [ SOURCE = "/a/-rf.tar.gz" ]', "the name '-rf' as that of an OS template"),
+        (GOOD + 'OSTEMPLATE = "../x"', "OSTEMPLATE: the name '../x'"),
+        (GOOD + 'DISKSPACE = "1:2:3"', "DISKSPACE = '1:2:3': it is no limit that vzctl reads"),
+        ('MEMORY = 1 DISKSPACE = 5 DISK = [ IMAGE = "d", DISKSPACE = 6 ]', "beside it stands DISKSPACE = 5"),
+        (GOOD + "CPUUNITS = 1", "CPUUNITS = '1': it is not a whole number of at least 8"),
+        (GOOD + "CPUUNITS = 500001", "CPUUNITS = 500001: it is too large"),
+        (GOOD + "CPUS = 0", "CPUS = '0'"),
+        (GOOD + 'CPUMASK = "0,x"', "CPUMASK = '0,x': it is no list of processors"),
+        (GOOD + "ONBOOT = maybe", "ONBOOT = 'maybe': it is neither yes nor no"),
+        (GOOD + 'SWAPPAGES = "many"', "SWAPPAGES = 'many'"),
+        (
+            'MEMORY = [ KMEMSIZES = "1:2" ] DISK = [ IMAGE = "d" ]',
+            "MEMORY/KMEMSIZES = 1:2: there is no such beancounter",
+        ),
+        ('MEMORY = [ NUMPROC = "1M" ] DISK = [ IMAGE = "d" ]', "NUMPROC = '1M'"),
+        (UBC + UBC + 'DISK = [ IMAGE = "d" ]', "MEMORY: it is there twice"),
+        ('MEMORY = [ PHYSPAGES = "0:unlimited" ] DISK = [ IMAGE = "d" ]', "all of its limits are unlimited"),
+        ('MEMORY = [ NUMPROC = "5" ] DISK = [ IMAGE = "d" ]', "it has neither PHYSPAGES nor PRIVVMPAGES"),
+        (GOOD + 'NIC = [ NETWORK = "n", TARGET = "a;b" ]', "TARGET = 'a;b'"),
+        (GOOD + 'RAW = [ TYPE = openvz, DATA = "A=$(id)" ]', r"RAW: DATA: A=\$\(id\)"),
+        (GOOD + 'RAW = [ TYPE = openvz, DATA = "rm -rf" ]', "it is no line of a container's configuration"),
+        (
+            GOOD + 'NIC = [ NETWORK = "n" ] CONTEXT = [ FIREWALL = "[22] 10.0.0.0/8" ]',
+            "CONTEXT/FIREWALL: NIC 0 is a venet device",
+        ),
+    ],
+)
+def test_what_no_container_can_have_is_refused_by_name(text: str, error: str) -> None:
+    with pytest.raises(InvalidValue, match=error):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        UBC + 'DISK = [ SOURCE = "/srv/centos-5-x86.tar.bz2" ]',
+        GOOD + "DISK = [ TYPE = swap, SIZE = 1024 ] ONBOOT = yes CPUS = 2 CPUUNITS = 2000 CPULIMIT = 25",
+        GOOD + 'NIC = [ NETWORK = "n", MODEL = veth ] CONTEXT = [ FIREWALL = "[22] 10.0.0.0/8" ]',
+        GOOD + 'RAW = [ TYPE = openvz, DATA = "FEATURES=\\"nfs:on\\"" ]',
+        GOOD + 'SWAPPAGES = "0:1024M" DISKSPACE = "10485760:11530240" DISKINODES = "200000:220000" CPUMASK = "0-1,3"',
+        GOOD + 'OS = [ ARCH = "x86_64" ]',
+    ],
+)
+def test_what_a_container_can_have_is_taken_without_a_word(text: str) -> None:
+    assert check(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ('DISK = [ IMAGE = "d", BUS = virtio ]', "DISK/BUS is kept, and nothing acts on it on this hypervisor"),
+        ('DISK = [ IMAGE = "d", TARGET = sda ]', "DISK/TARGET is kept"),
+        ('DISK = [ IMAGE = "d", DRIVER = raw ]', "DISK/DRIVER is kept"),
+        ('DISK = [ IMAGE = "d", CACHE = none ]', "DISK/CACHE is kept"),
+        ('DISK = [ SOURCE = "/d.tar", FORMAT = raw ]', "DISK/FORMAT is kept"),
+        ('DISK = [ IMAGE = "d", READONLY = yes ]', "DISK/READONLY is kept"),
+        ('DISK = [ IMAGE = "d" ] NIC = [ NETWORK = "n", BRIDGE = br0 ]', "NIC/BRIDGE is kept"),
+        ('DISK = [ IMAGE = "d" ] NIC = [ NETWORK = "n", SCRIPT = x ]', "NIC/SCRIPT is kept"),
+        ('DISK = [ IMAGE = "d" ] NIC = [ NETWORK = "n", MODEL = virtio ]', "NIC 0: MODEL = virtio is kept"),
+        ('DISK = [ IMAGE = "d" ] NIC = [ NETWORK = "n", TARGET = t ]', "NIC/TARGET is kept"),
+        ('DISK = [ IMAGE = "d" ] OS = [ MACHINE = q35 ]', "OS/MACHINE is kept"),
+        ('DISK = [ IMAGE = "d" ] FEATURES = [ ACPI = yes ]', "FEATURES/ACPI is kept"),
+        ('DISK = [ IMAGE = "d" ] CPU_MODEL = [ MODEL = host-model ]', "CPU_MODEL/MODEL is kept"),
+        ('DISK = [ IMAGE = "d" ] EMULATOR = "/bin/qemu"', "EMULATOR is kept"),
+    ],
+)
+def test_what_has_no_effect_is_named_in_a_warning(text: str, warning: str) -> None:
+    (found,) = check("MEMORY = 128 " + text)
+    assert warning in found
+
+
+@pytest.mark.parametrize("hypervisor", ["kvm", "xen"])
+def test_other_hypervisors_refuse_the_vector_by_name(hypervisor: str) -> None:
+    with pytest.raises(
+        InvalidValue, match=r"MEMORY/(KMEMSIZE|PRIVVMPAGES): a vector of beancounters is for containers"
+    ):
+        validate(parse(UBC + 'DISK = [ IMAGE = "d" ]'), where="VM a", hypervisors=[hypervisor])
+    assert set(refusals(parse(UBC + 'DISK = [ IMAGE = "d" ]'), "VM a", [hypervisor, "openvz"])) == {hypervisor}
+
+
+def test_other_hypervisors_take_no_file_in_place_of_an_image() -> None:
+    with pytest.raises(InvalidValue, match="DISK 0: it names no IMAGE"):
+        validate(parse('MEMORY = 1 DISK = [ SOURCE = "/a.tar" ]'), hypervisors=["kvm"])
+
+
+def test_the_memory_to_be_placed_is_that_of_the_limits() -> None:
+    assert demands(parse(UBC)).memory == 272
+    assert demands(parse('MEMORY = [ PHYSPAGES = "0:512M", PRIVVMPAGES = "0:unlimited" ]')).memory == 512
+    vm = built(UBC + 'DISK = [ IMAGE = "debian-12" ]', image())
+    assert vm.memory == 272 and vm.container["KMEMSIZE"] == "14372700:14790164"
+
+
+def test_what_only_a_container_has_goes_along_with_the_machine() -> None:
+    vm = built(
+        'MEMORY = 64 ONBOOT = "YES" CPUS = 2 DISKINODES = "1:2" DISK = [ IMAGE = "debian-12", DISKSPACE = "3:4" ]',
+        image(),
+    )
+    assert vm.container == {"ONBOOT": "yes", "CPUS": "2", "DISKINODES": "1:2", "DISKSPACE": "3:4"}
+    assert not vm.attributes and vm.memory == 64
+
+
+@pytest.mark.parametrize("driver", ["", ", DRIVER = raw", ", DRIVER = qcow2", ", DRIVER = tar"])
+def test_a_root_is_a_tar_whatever_driver_says(driver: str) -> None:
+    (disk,) = built(f'MEMORY = 64 DISK = [ IMAGE = "debian-12"{driver} ]', image()).disks
+    assert (disk.format, disk.driver, disk.clone) == ("tar", "tar", True)
+    (disk,) = built(f'MEMORY = 64 DISK = [ SOURCE = "/srv/a-1.tar.gz"{driver} ]').disks
+    assert (disk.source, disk.format, disk.driver, disk.type, disk.image) == (
+        "/srv/a-1.tar.gz",
+        "tar",
+        "tar",
+        "FILE",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"format": "qcow2"}, "DISK 0: image debian-12: it is a disk .format qcow2., and a container of openvz has no"),
+        ({"format": "raw"}, "it is a disk .format raw."),
+        ({"type": ImageType.CDROM}, "CDROM"),
+        ({"type": ImageType.DATABLOCK}, "none of them is of an image of type OS|it is of type DATABLOCK"),
+        ({"persistent": True}, "it is persistent"),
+        ({"name": "debian 12"}, "the name 'debian 12'"),
+    ],
+)
+def test_an_image_of_the_wrong_kind_is_refused(values: dict[str, object], error: str) -> None:
+    found = image()
+    found = type(found)(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, **values})  # type: ignore[attr-defined]
+    with pytest.raises(InvalidValue, match=error):
+        built(GOOD, found)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (("debian-12", "/srv/x.tar.gz"), "debian-12"),
+        (("", "/srv/one/centos-5-x86.tar.bz2"), "centos-5-x86"),
+        (("", "/srv/a.TGZ"), "a"),
+        (("", "/srv/a.tar"), "a"),
+        (("", "/srv/70f38bbaf574"), "70f38bbaf574"),
+        (("", "/srv/a.zip"), "a.zip"),
+    ],
+)
+def test_the_name_of_a_template_is_that_of_its_image_or_file(given: tuple[str, str], name: str) -> None:
+    assert rules.template_name(*given) == name
+
+
+def test_the_distribution_is_the_longest_word_that_is_known() -> None:
+    known = ["debian", "debian-3.0", "centos", "default"]
+    assert rules.distribution_of("debian-12-x86", known) == "debian"
+    assert rules.distribution_of("debian-3.0-x86", known) == "debian-3.0"
+    assert rules.distribution_of("debianish-1", known) == ""
+    rules.check_saved_name("centos-5-vm36", known, "VM a")
+    for name in ("web", "default-1", "Centos-5"):
+        with pytest.raises(InvalidValue, match=f"image {name}: its name begins with no distribution"):
+            rules.check_saved_name(name, known, "VM a")
+    with pytest.raises(InvalidValue, match="as that of an OS template"):
+        rules.check_saved_name("centos/5", known, "VM a")

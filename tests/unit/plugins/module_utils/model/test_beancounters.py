@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Beancounters: both units of memory, and what is no limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model import beancounters
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("PRIVVMPAGES", "65536:69632", (256 * MIB, 272 * MIB)),
+        ("PHYSPAGES", "0:unlimited", (0, None)),
+        ("PHYSPAGES", "infinite", (None, None)),
+        ("SWAPPAGES", "0:1024M", (0, 1024 * MIB)),
+        ("SWAPPAGES", "0:262144", (0, 1024 * MIB)),
+        ("SWAPPAGES", "0:262144P", (0, 1024 * MIB)),
+        ("SWAPPAGES", "0:1048576", (0, 4096 * MIB)),
+        ("SWAPPAGES", "0:1g", (0, 1024 * MIB)),
+        ("KMEMSIZE", "14372700:14790164", (14372700, 14790164)),
+        ("KMEMSIZE", "14M", (14 * MIB, 14 * MIB)),
+        ("NUMPROC", "240", (240, 240)),
+    ],
+)
+def test_amounts_are_bytes_in_either_unit(name: str, text: str, found: tuple[object, object]) -> None:
+    assert beancounters.amounts(name, text, "VM a") == found
+
+
+@pytest.mark.parametrize("text", ["", "1:", ":1", "1:2:3", "x", "-1", "1.5M", "1 M", "٣", "1MB"])
+def test_what_vzctl_would_skip_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match="VM a: PHYSPAGES"):
+        beancounters.amounts("PHYSPAGES", text, "VM a")
+
+
+def test_things_are_counted_without_a_unit() -> None:
+    with pytest.raises(InvalidValue, match="NUMFILE = '1K'"):
+        beancounters.amounts("NUMFILE", "1K", "VM a")
+
+
+def test_memory_is_the_smaller_limit_and_a_part_of_a_mib_is_one() -> None:
+    assert beancounters.memory({"PHYSPAGES": "0:64M", "PRIVVMPAGES": "0:128M"}, "x") == 64
+    assert beancounters.memory({"PHYSPAGES": "0:unlimited", "PRIVVMPAGES": "0:257"}, "x") == 2
+    assert beancounters.memory({"PRIVVMPAGES": "1"}, "x") == 1
+    with pytest.raises(InvalidValue, match="neither PHYSPAGES nor PRIVVMPAGES"):
+        beancounters.memory({"NUMPROC": "1"}, "VM a: MEMORY")
+
+
+def test_swap_space_is_read_in_both_units() -> None:
+    assert beancounters.swap("0:1024M", "x") == beancounters.swap("0:262144", "x") == 1024
+    assert beancounters.swap("0:unlimited", "x") is None
+
+
+def test_no_name_is_of_two_units() -> None:
+    assert len(beancounters.NAMES) == len(set(beancounters.NAMES)) == 22
+    with pytest.raises(InvalidValue, match="MEMORY/RAM = 1: there is no such beancounter"):
+        beancounters.check({"RAM": "1"}, "VM a: MEMORY")
