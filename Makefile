@@ -23,7 +23,7 @@ PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 .PHONY: help site teardown status topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
 	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
-	test-awx installer torture clean
+	test-awx test-openvz installer torture clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*  ## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -186,6 +186,9 @@ scenario-%: packages venv  ## one of molecule's scenarios (extensions/molecule),
 	@PATH="$(CURDIR)/$(BIN):$$PATH" molecule test --scenario-name $* $(ARGS)
 
 # It names AWX by AWX_URL and others; tests/awx/run.py says which. Their collection comes with the peers of the benchmarks.
+test-openvz: packages venv  ## containers of OpenVZ by a real vzctl (VZCTL=/path/to/vzctl); without one by the stand-in
+	VZCTL='$(VZCTL)' $(BIN)/pytest -q -s tests/integration/test_openvz.py
+
 test-awx: bench-venv  ## role awx against a living AWX, and its jobs that need no node (AWX_URL=…)
 	@PYTHONPATH=collections .venv-bench/bin/python tests/awx/run.py
 

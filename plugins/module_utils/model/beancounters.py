@@ -19,6 +19,8 @@ BYTES = ("KMEMSIZE", "TCPSNDBUF", "TCPRCVBUF", "OTHERSOCKBUF", "DGRAMRCVBUF", "D
 COUNTS = (
     "NUMPROC", "AVNUMPROC", "NUMTCPSOCK", "NUMOTHERSOCK", "NUMFLOCK", "NUMPTY", "NUMSIGINFO", "NUMFILE", "NUMIPTENT",
 )  # fmt: skip
+# All of these are wanted, or none but the two of VSwap.
+REQUIRED = tuple(name for name in (*PAGES, *BYTES, *COUNTS) if name not in ("SWAPPAGES", "AVNUMPROC"))
 NAMES = (*PAGES, *BYTES, *COUNTS)
 PAGE = 4096
 MIB = 1024 * 1024

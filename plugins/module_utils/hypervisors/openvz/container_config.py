@@ -67,7 +67,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     where = f"virtual machine {vm.name}"
     root = _root(vm, where)
     values = {key: text for key, text in site.defaults.items() if key not in _OF_MACHINES}
-    values.update(_memory(vm, where))
+    values.update(_memory(vm, site.defaults, where))
     values.update({"ONBOOT": "no", "CPUUNITS": str(_units(vm.cpu))})
     values.update({key: str(number) for key, number in (("CPULIMIT", vm.cpu_limit), ("CPUS", vm.vcpu)) if number})
     if root.size and "DISKSPACE" not in vm.container:
@@ -147,15 +147,17 @@ def _units(cpu: float) -> int:
     return min(max(round(cpu * CPU_UNITS), LOWEST_UNITS), HIGHEST_UNITS)
 
 
-def _memory(vm: Vm, where: str) -> dict[str, str]:
-    """VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are."""
+def _memory(vm: Vm, defaults: Mapping[str, str], where: str) -> dict[str, str]:
+    """VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are; those that neither the
+    template nor the host's defaults give are unlimited."""
     swaps = [disk.size for disk in vm.disks if disk.type == "SWAP"]
     # Bytes: of a bare number templates and vzctl have thought two different things.
     swap = {"SWAPPAGES": f"0:{swaps[0]}M"} if swaps else {}
     if any(name in vm.container for name in beancounters.NAMES if name != "SWAPPAGES"):
         if swap and "SWAPPAGES" in vm.container:
             raise InvalidValue(f"{where}: SWAPPAGES", "a disk of type swap says it too", "Leave one of them out")
-        return swap
+        # vzctl starts no container that lacks one of them.
+        return {**{name: beancounters.UNLIMITED for name in beancounters.REQUIRED if name not in defaults}, **swap}
     # vzctl takes both or neither.
     return {"PHYSPAGES": f"0:{vm.memory}M", "SWAPPAGES": "0:0", **swap}
 

@@ -168,5 +168,6 @@ _UNKNOWN = Meaning("it failed for a reason that has no name", _KERNEL)
 def explained(asked: str, code: int, words: str = "") -> NebulaError:
     """The error that a code means. words: the last that vzctl printed."""
     meaning = CODES.get(code, _UNKNOWN)
-    found = f"{meaning.found} (vzctl ended with code {code})"
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    found = f"{meaning.found} (vzctl {how})"
     return meaning.error(asked, f"{found}: {words}" if words else found, meaning.remedy)

@@ -147,7 +147,11 @@ def test_a_number_of_memory_is_both_limits_of_vswap() -> None:
 def test_beancounters_stand_as_they_are_given() -> None:
     found = values(*machine(container={"PRIVVMPAGES": "1:2", "NUMPROC": "240"}))
     assert (found["PRIVVMPAGES"], found["NUMPROC"]) == ("1:2", "240")
-    assert "PHYSPAGES" not in found and "SWAPPAGES" not in found
+    assert "SWAPPAGES" not in found
+    # vzctl wants the others all the same.
+    assert (found["PHYSPAGES"], found["NUMFILE"]) == ("unlimited", "unlimited")
+    vm, site = machine(container={"PRIVVMPAGES": "1:2"})
+    assert values(vm, dataclasses.replace(site, defaults={"NUMFILE": "9"}))["NUMFILE"] == "9"
 
 
 def test_swap_space_is_said_once() -> None:

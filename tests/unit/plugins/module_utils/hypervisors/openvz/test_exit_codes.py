@@ -63,3 +63,4 @@ def test_the_cause_is_the_class(code: int, kind: type) -> None:
 def test_a_code_without_a_name_is_told_all_the_same() -> None:
     error = explained("x", 255, "")
     assert error.found == "it failed for a reason that has no name (vzctl ended with code 255)"
+    assert "vzctl was ended by signal 6" in explained("x", -6).found

@@ -1,0 +1,380 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers by vzctl, on a node of their own. No distribution brings vzctl: without another word it is a stand-in with
+its grammar and its exit codes (tests/tools/vzctl_stand_in.py), for which no container runs. The same tests run against
+a real one, whose containers do run:
+
+    make test-openvz VZCTL=/path/to/vzctl
+
+Its scripts and its /etc/vz/dists have to be where it was built for, or /etc/vz beside it (../etc/vz)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vzctl_stand_in
+from in_world import in_bare_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, HypervisorError, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+pytestmark = pytest.mark.root
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
+MARK = Mark(CATALOG, 7, UUID, 3)
+CTID = 100007
+BUSYBOX = "/bin/busybox"
+APPLETS = (
+    "sh", "ls", "cat", "echo", "sleep", "mount", "hostname", "ps", "kill", "poweroff", "grep", "ip", "sed", "awk", "ln",
+    "touch", "mkdir", "rm", "chmod", "mv", "cp", "tr", "cut", "head", "tail", "halt", "reboot", "ifconfig", "date",
+    "dirname", "basename",
+)  # fmt: skip
+INIT = '#!/bin/sh\necho "$0" >> "$(dirname "$0")/booted"\n'
+
+
+def real() -> str:
+    return os.environ.get("VZCTL", "")
+
+
+def root_file_system(path: Path) -> None:
+    """Busybox as the init, and bash for the scripts by which vzctl sets a distribution up."""
+    libraries = [
+        word for word in subprocess.run(["ldd", "/bin/bash"], capture_output=True, text=True, check=True).stdout.split()
+        if word.startswith("/")
+    ]  # fmt: skip
+    texts = {
+        "etc/inittab": "::sysinit:/bin/sh -c 'test ! -x /etc/rc.local || /etc/rc.local'\n::shutdown:/bin/echo bye\n",
+        "etc/debian_version": "12\n",
+        "etc/hostname": "image\n",
+        "etc/network/interfaces": "auto lo\niface lo inet loopback\n",
+        "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    }
+    with tarfile.open(path, "w:gz", dereference=True) as tar:
+        places = {"bin", "sbin", "etc", "etc/network", "proc", "sys", "dev", "tmp", "mnt", "root", "run", "var", "usr"}
+        places |= {str(each)[1:] for library in libraries for each in Path(library).parents}
+        for place in (".", *sorted(places - {""})):
+            entry = tarfile.TarInfo(place)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        for name, text in texts.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+        for source, name in (
+            (BUSYBOX, "bin/busybox"),
+            ("/bin/bash", "bin/bash"),
+            *((each, each[1:]) for each in libraries),
+        ):
+            tar.add(os.path.realpath(source), name)
+        links = {
+            **{f"bin/{name}": "busybox" for name in APPLETS},
+            "sbin/init": "../bin/busybox",
+            "sbin/halt": "../bin/busybox",
+        }
+        for name, target in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            tar.addfile(entry)
+
+
+class Node:
+    """root: where its machines are. driver: of vzctl, whichever it is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.directory = root / "0" / "7"
+        self.directory.mkdir(parents=True)
+        self.image = root / "image"
+        root_file_system(self.image)
+        self.private = self.directory / "images/private"
+        self.driver = OpenvzDriver()
+
+    def vm(self, **values: Any) -> Vm:
+        disk = Disk(0, "", image="debian-12-busybox", source=str(self.image), format="tar", driver="tar")
+        context = Context(1, "", variables={"HOSTNAME": "web.example.org", "KEY": "it's"})
+        return Vm(
+            7, UUID, "web", "openvz", **{"cpu": 1.0, "memory": 128, "disks": (disk,), "context": context, **values}
+        )
+
+    def define(self, vm: Vm | None = None) -> None:
+        vm = vm or self.vm()
+        script = self.root / "init.sh"
+        script.write_text(INIT, encoding="utf-8")
+        if vm.context is not None:
+            files = [ContextFile(str(script), "init.sh")]
+            iso9660.write(str(self.directory / "disk.1"), vm.context.variables, files)
+        disks = {0: DiskFiles(str(self.image), "tar"), 1: DiskFiles(str(self.directory / "disk.1"), "raw")}
+        site = self.driver.site(Site(str(self.directory), CATALOG, 3, disks, "openvz"))
+        self.driver.define(vm, self.driver.render(vm, site), MARK)
+
+    def values(self) -> dict[str, str]:
+        text = (vzctl.CONFIGURATIONS / f"{CTID}.conf").read_text(encoding="utf-8")
+        return dict(container_config.read(text).values)
+
+    def wait(self, what: str, happened: Any, seconds: float = 20.0) -> None:
+        limit = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < limit, f"{what} did not come within {seconds} s"
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[Node]:
+    """A node on which vzctl is installed and nobody has used it: /etc and /var/lib are seen through overlays."""
+    # In memory: an overlay takes no other overlay to write to.
+    scratch = Path("/run/openvz")
+    scratch.mkdir()
+    mounted: list[str] = []
+    before = dict(os.environ)
+    root = Path(os.environ["NEBULA_WORLD"]) / "openvz"
+    try:
+        for place in ("/etc", "/var/lib"):
+            upper, work = (scratch / f"{kind}{place.replace('/', '-')}" for kind in ("upper", "work"))
+            upper.mkdir()
+            work.mkdir()
+            options = f"lowerdir={place},upperdir={upper},workdir={work}"
+            subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, place], check=True)
+            mounted.append(place)
+        os.environ["PATH"] = f"{scratch}/bin:{os.environ['PATH']}"
+        vzctl_stand_in.furnish(Path("/etc/vz"), root / "vz")
+        if real():
+            furnish_real(scratch)
+        else:
+            vzctl_stand_in.install(scratch / "bin")
+        root.chmod(0o711)
+        node = Node(root)
+        try:
+            yield node
+        finally:
+            with contextlib.suppress(NebulaError):
+                node.driver.remove(MARK)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for place in reversed(mounted):
+            subprocess.run(["umount", "--lazy", place], check=True)
+        shutil.rmtree(scratch)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def furnish_real(scratch: Path) -> None:
+    """What its package and its init script would have done."""
+    program = Path(real()).resolve()
+    (scratch / "bin").mkdir()
+    for name in ("vzctl", "vzlist"):
+        (scratch / "bin" / name).symlink_to(program.with_name(name))
+    beside = next((each for up in program.parents if (each := up / "etc/vz").is_dir()), Path("/etc/vz"))
+    for name in ("dists", "osrelease.conf"):
+        if (beside / name).is_dir():
+            shutil.copytree(beside / name, Path("/etc/vz") / name, dirs_exist_ok=True)
+        elif (beside / name).exists():
+            shutil.copy(beside / name, Path("/etc/vz") / name)
+    with Path("/etc/vz/vz.conf").open("a", encoding="utf-8") as file:
+        file.write("VE_LAYOUT=simfs\nLOCAL_UID=100000\nLOCAL_GID=100000\n")
+    for place in ("/var/lib/vzctl/vepid", "/var/lib/vzctl/veip", "/run/netns"):
+        Path(place).mkdir(parents=True, exist_ok=True)
+    first_version_of_control_groups()
+
+
+def first_version_of_control_groups() -> None:
+    """It knows no other, and gives up where another is mounted anywhere, also below what hides it."""
+    place = Path("/sys/fs/cgroup")
+    kinds = [line.split(":")[1] for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()]
+    while " cgroup2 " in Path("/proc/self/mounts").read_text(encoding="utf-8"):
+        subprocess.run(["umount", "--recursive", "--lazy", "/sys"], check=True)
+    if not place.is_dir():
+        subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    if os.path.ismount(place):
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    for kind in filter(None, kinds):
+        if not kind.startswith("name="):
+            (place / kind).mkdir()
+            subprocess.run(["mount", "-t", "cgroup", "-o", kind, "cgroup", str(place / kind)], check=True)
+
+
+@in_bare_world
+def test_a_machine_lives_and_nothing_is_left() -> None:
+    with installed() as node:
+        driver, booted = node.driver, node.private / "mnt/booted"
+        node.define()
+        assert driver.state(MARK) == "POWEROFF"
+        driver.start(MARK)
+        assert driver.state(MARK) == "RUNNING" and driver.survey(CATALOG).vms[0].state == "RUNNING"
+        assert "KEY='it'\\''s'" in (node.private / "mnt/context.sh").read_text(encoding="utf-8")
+        # Scripts of some distributions take the first part of it.
+        assert driver.ask_agent(MARK).hostname in ("web.example.org", "web")
+        if real():
+            node.wait("its init.sh", booted.exists)
+            assert booted.read_text(encoding="utf-8") == "/mnt/init.sh\n"
+            inside = vzctl.ask("x", "exec2", str(CTID), "cat /mnt/context.sh").stdout
+            assert "HOSTNAME='web.example.org'" in inside
+        driver.reboot(MARK, 60)
+        driver.reset(MARK)
+        assert driver.state(MARK) == "RUNNING"
+        (node.private / "root/written").write_text("by the guest\n", encoding="utf-8")
+        driver.shutdown(MARK, 60)
+        assert driver.state(MARK) == "POWEROFF"
+        with tarfile.open(node.directory / "disk.0") as tar:
+            names = {entry.name: entry for entry in tar.getmembers()}
+            content = tar.extractfile("./root/written")
+            assert content is not None and content.read() == b"by the guest\n"
+        assert (names["./mnt/context.sh"].uid, names["."].uid) == (0, 0)
+        driver.start(MARK)
+        assert driver.state(MARK) == "RUNNING" and not (node.directory / "disk.0").exists()
+        driver.cancel(MARK)
+        assert driver.state(MARK) == "POWEROFF" and not (node.directory / "disk.0").exists()
+        assert driver.remove(MARK) and driver.state(MARK) is None
+        assert os.listdir("/etc/vz/conf") == [] and os.listdir("/etc/vz/names") == []
+        assert not node.private.exists()
+
+
+@in_bare_world
+def test_what_vzctl_saves_keeps_the_mark_and_means_the_same() -> None:
+    with installed() as node:
+        node.define()
+        node.driver.start(MARK)
+        words = ("--cpuunits", "2000", "--physpages", "0:96M", "--swappages", "0:32M", "--onboot", "yes", "--save")
+        vzctl.ask("x", "set", str(CTID), *words)
+        text = (vzctl.CONFIGURATIONS / f"{CTID}.conf").read_text(encoding="utf-8")
+        found = container_config.read(text)
+        assert found.mark == MARK and found.template == str(node.image) and found.iso == str(node.directory / "disk.1")
+        assert found.memory == 96 and found.values["CPUUNITS"] == "2000" and node.driver.starts_with_host(MARK)
+        # Pages of 4 KiB, whatever it was given.
+        assert found.values["SWAPPAGES"] == "0:8192"
+        node.define()
+        assert node.values()["PHYSPAGES"] == "0:128M" and node.driver.starts_with_host(MARK)
+
+
+@in_bare_world
+def test_each_operation_ends_as_it_is_to() -> None:
+    """The table operation × result, printed (pytest -s)."""
+    checkpoint = "checkpoint"
+    with installed() as node:
+        driver = node.driver
+        place = str(node.directory / checkpoint)
+        table: dict[str, str] = {}
+
+        def run(name: str, act: Any) -> None:
+            try:
+                act()
+                table[name] = "done"
+            except NebulaError as error:
+                table[name] = f"{type(error).__name__}: {error.found.splitlines()[0]}"
+
+        run("define", node.define)
+        run("start", lambda: driver.start(MARK))
+        run("start again", lambda: driver.start(MARK))
+        run("define while it runs", lambda: node.define(node.vm(cpu=2.0)))
+        run("ask_agent", lambda: driver.ask_agent(MARK))
+        run("copy_disk", lambda: driver.copy_disk(MARK, node.vm().disks[0], str(node.root / "copy"), "tar", "crash"))
+        run("reboot", lambda: driver.reboot(MARK, 60))
+        run("reset", lambda: driver.reset(MARK))
+        run("suspend", lambda: driver.suspend(MARK, place))
+        run("resume", lambda: driver.resume(MARK, place))
+        after = driver.state(MARK)
+        run("migrate to nobody", lambda: driver.migrate(MARK, "exit 1;"))
+        run("set_starts_with_host", lambda: driver.set_starts_with_host(MARK, True))
+        run("shutdown", lambda: driver.shutdown(MARK, 60))
+        run("start of what was shut down", lambda: driver.start(MARK))
+        run("cancel", lambda: driver.cancel(MARK))
+        run("cancel again", lambda: driver.cancel(MARK))
+        run("inventory", driver.inventory)
+        run("remove", lambda: driver.remove(MARK))
+        run("remove again", lambda: driver.remove(MARK))
+        for name, result in table.items():
+            print(f"{'real' if real() else 'stand-in'} | {name} | {result}")
+        # Only a kernel of OpenVZ, or CRIU, saves a container. It runs on where neither does.
+        saves = {name: table.pop(name) for name in ("suspend", "resume")}
+        assert table.pop("migrate to nobody").startswith("WrongState: the other host does not expect it")
+        assert set(table.values()) == {"done"}, table
+        assert after == "RUNNING"
+        if not real():
+            assert set(saves.values()) == {"done"}
+        elif saves["suspend"] != "done":
+            assert saves["suspend"].startswith("HypervisorError: ")
+
+
+@in_bare_world
+def test_what_is_somebody_elses_stays() -> None:
+    with installed() as node:
+        conf = vzctl.CONFIGURATIONS / f"{CTID}.conf"
+        conf.write_text(f'ONBOOT="no"\nVE_PRIVATE="{node.root}/other"\nVE_ROOT="{node.root}/root"\n', encoding="utf-8")
+        before = conf.read_text(encoding="utf-8")
+        for act in (node.driver.state, node.driver.start, node.driver.remove):
+            with pytest.raises(ForeignObject):
+                act(MARK)
+        with pytest.raises(ForeignObject):
+            node.define()
+        assert conf.read_text(encoding="utf-8") == before
+        assert node.driver.survey(CATALOG).foreign_ids == {7}
+
+
+@in_bare_world
+def test_a_start_that_fails_leaves_what_can_be_started() -> None:
+    """An image without an init, and then one that has it: both are unpacked by the same name."""
+    with installed() as node:
+        whole = node.image.read_bytes()
+        node.image.write_bytes(whole[: len(whole) // 2])
+        node.define()
+        with pytest.raises(HypervisorError, match=r"vzctl ended with code (47|48)"):
+            node.driver.start(MARK)
+        assert node.driver.state(MARK) == "POWEROFF"
+        node.image.write_bytes(whole)
+        node.driver.start(MARK)
+        assert node.driver.state(MARK) == "RUNNING"
+
+
+@in_bare_world
+def test_a_veth_is_on_its_bridge_and_gone_with_the_machine() -> None:
+    with installed() as node:
+        subprocess.run(["ip", "link", "add", "br-test", "type", "bridge"], check=True)
+        try:
+            nic = Nic(0, 0, "lan", "br-test", "02:00:0a:00:00:07", "10.0.0.7", model="veth", target="one-7-0")
+            node.define(node.vm(nics=(nic,)))
+            node.driver.start(MARK)
+            expected = "ifname=eth0,bridge=br-test,mac=02:00:0A:00:00:07,host_ifname=one-7-0"
+            assert node.values()["NETIF"].startswith(expected)
+            if real():
+                shown = subprocess.run(["ip", "link", "show", "one-7-0"], capture_output=True, text=True, check=True)
+                assert "one-7-0" in shown.stdout
+                inside = vzctl.ask("x", "exec2", str(CTID), "ip link show eth0").stdout
+                assert "02:00:0a:00:00:07" in inside
+            node.driver.cancel(MARK)
+            done = subprocess.run(["ip", "link", "show", "one-7-0"], capture_output=True, check=False)
+            assert done.returncode != 0
+        finally:
+            subprocess.run(["ip", "link", "delete", "br-test"], check=True)
+
+
+@in_bare_world
+def test_hosts_defaults_and_beancounters_reach_vzctl() -> None:
+    with installed() as node:
+        vzctl.DEFAULTS.write_text('NUMPROC="400:400"\n', encoding="utf-8")
+        counters = {"PRIVVMPAGES": "65536:69632", "PHYSPAGES": "0:unlimited", "KMEMSIZE": "14372700:14790164"}
+        swap = Disk(1, "", type="SWAP", size=1024)
+        node.define(replace(node.vm(container=counters), disks=(*node.vm().disks, swap), context=None))
+        found = node.values()
+        assert found["NUMPROC"] == "400:400" and found["SWAPPAGES"] == "0:1024M"
+        assert {name: found[name] for name in counters} == counters
+        node.driver.start(MARK)
+        assert node.driver.state(MARK) == "RUNNING"
