@@ -261,6 +261,9 @@ class Driver(abc.ABC):
         """Bytes that the running machine has written to its disks since it was started; None: nothing here tells."""
         return None
 
+    def check_saved(self, image: str, asked: str) -> None:  # noqa: B027 (most take any name)
+        """Raise InvalidValue if what is saved of a machine here could not be used under this name of an image."""
+
     # -- operations that not every hypervisor has -----------------------------------------------------------------
     def shutdown(self, mark: Mark, timeout: int) -> None:
         """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""

@@ -98,10 +98,13 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
 def _refuse_restricted(job: Job) -> None:
     """What its guest could read from then on. One that runs has it already."""
     vm = job.vm
-    for name, path in (("KERNEL", vm.os.kernel), ("INITRD", vm.os.initrd), ("FIRMWARE", vm.os.firmware)):
+    named = [("OS/KERNEL", vm.os.kernel), ("OS/INITRD", vm.os.initrd), ("OS/FIRMWARE", vm.os.firmware)]
+    # A file of this host in place of an image.
+    named += [("DISK/SOURCE", disk.source) for disk in vm.disks if disk.image_id is None]
+    for name, path in named:
         # FIRMWARE may be a word.
         if path.startswith("/"):
-            job.common.rules.refuse_medium(f"virtual machine {vm.name}: OS/{name} = {path}", path)
+            job.common.rules.refuse_medium(f"virtual machine {vm.name}: {name} = {path}", path)
 
 
 def _take_away(job: Job) -> None:

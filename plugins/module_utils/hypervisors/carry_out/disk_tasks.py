@@ -91,6 +91,7 @@ def _save(
     task: DiskTask, disk: Disk, vm: Vm, mark: Mark, files: DiskFiles, state: str, driver: Driver, what: str
 ) -> TaskOutcome:
     encrypted = bool(disk.luks_secret)
+    driver.check_saved(task.image, what)
     if task.format != files.format:
         raise InvalidValue(what, f"the disk is {files.format}, the image {task.format}", "Run again")
     if state == "RUNNING" and encrypted:

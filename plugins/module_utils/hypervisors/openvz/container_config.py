@@ -148,8 +148,8 @@ def _units(cpu: float) -> int:
 
 
 def _memory(vm: Vm, defaults: Mapping[str, str], where: str) -> dict[str, str]:
-    """VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are; those that neither the
-    template nor the host's defaults give are unlimited."""
+    """VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are; those that
+    neither the template nor the host's defaults give are unlimited."""
     swaps = [disk.size for disk in vm.disks if disk.type == "SWAP"]
     # Bytes: of a bare number templates and vzctl have thought two different things.
     swap = {"SWAPPAGES": f"0:{swaps[0]}M"} if swaps else {}

@@ -434,6 +434,9 @@ class OpenvzDriver(Driver):
             remove_file(dump)
         self._forget(definition, mark)
 
+    def check_saved(self, image: str, asked: str) -> None:
+        rules.check_saved_name(image, vzctl.distributions(), asked)
+
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """The root as it is now, of a container that runs too: files that change meanwhile may be half of each."""
         asked = f"copying the root of {called(mark)}"

@@ -295,3 +295,18 @@ def test_names_that_a_format_needs(tmp_path):
 def test_no_such_format(tmp_path):
     with pytest.raises(InvalidValue, match="Known are opennebula, configdrive, nocloud"):
         iso9660.write(str(tmp_path / "x.iso"), {}, format="vmware")
+
+
+def test_all_that_is_on_it_is_read_with_what_may_be_run(tmp_path):
+    (tmp_path / "script").write_text("echo\n", encoding="utf-8")
+    (tmp_path / "script").chmod(0o755)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/text").write_bytes(b"\0\xff")
+    wanted = [files.context_file(str(tmp_path / name), name) for name in ("script", "below")]
+    iso9660.write(str(tmp_path / "iso"), {"A": "b"}, wanted)
+    found = {path: (content, runs) for path, content, runs in iso9660.contents(str(tmp_path / "iso"))}
+    assert found.pop("context.sh")[0].endswith(b"A='b'\n")
+    assert found == {"script": (b"echo\n", True), "below/text": (b"\0\xff", False)}
+    (tmp_path / "iso").write_bytes(b"none")
+    with pytest.raises(InvalidValue, match="it can't be read"):
+        iso9660.contents(str(tmp_path / "iso"))

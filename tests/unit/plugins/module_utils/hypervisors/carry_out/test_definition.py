@@ -182,3 +182,11 @@ def test_what_a_plan_holds_is_written_into_a_disk_as_it_is(here: Node) -> None:
     gone = ContextFile("/nowhere/a", "a")
     with pytest.raises(StorageFailed, match="FILES: '/nowhere/a': the plan does not hold it"):
         definition.content_of(common, Injected("/etc/a", file=gone))
+
+
+def test_a_file_of_the_host_in_place_of_an_image_is_no_restricted_one(here: Node) -> None:
+    disk = Disk(0, "sda", source="/etc/shadow", format="tar", driver="tar")
+    outcome = here.one("RUNNING", 1, machine(disks=(disk,)))
+    assert outcome.error is not None and "DISK/SOURCE = /etc/shadow" in outcome.error["asked"]
+    assert outcome.state != "RUNNING"
+    assert here.driver.names() == []

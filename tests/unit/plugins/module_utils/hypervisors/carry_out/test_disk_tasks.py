@@ -193,3 +193,16 @@ def test_datastores_that_are_not_here_are_asked_for(place: Place) -> None:
     place.path.write_bytes(bytes(2 * MIB))
     with pytest.raises(NotFound, match=r"directory /nowhere/1 on this node: there is none\. Mount the front-end's"):
         place.carry_out(SAVE_AS, "POWEROFF", target="/nowhere/1/abc")
+
+
+def test_a_name_under_which_nothing_could_be_made_again_is_refused_first(place: Place) -> None:
+    asked: list[str] = []
+
+    def refuse(image: str, what: str) -> None:
+        asked.append(image)
+        raise InvalidValue(what, f"no machine is made of {image}", "Choose another")
+
+    place.driver.check_saved = refuse  # type: ignore[method-assign]
+    with pytest.raises(InvalidValue, match="no machine is made of"):
+        place.carry_out(SAVE_AS, "RUNNING")
+    assert asked and place.driver.names() == [] and not place.target.exists()

@@ -20,6 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
     InUse,
+    InvalidValue,
     MissingDependency,
     NotFound,
     TimedOut,
@@ -192,6 +193,12 @@ def test_the_root_is_copied_of_one_that_runs(host: Host) -> None:
     with pytest.raises(Unsupported, match="disk 0 as qcow2 is none"):
         host.driver.copy_disk(MARK, disk, str(host.directory / "other"), "qcow2", "crash")
     assert not (host.directory / "other").exists()
+
+
+def test_an_image_that_is_saved_is_called_after_its_distribution(host: Host) -> None:
+    host.driver.check_saved("debian-vm7", "saving")
+    with pytest.raises(InvalidValue, match=r"saving: image web: its name begins with no distribution.*centos, debian"):
+        host.driver.check_saved("web", "saving")
 
 
 # -- migration ---------------------------------------------------------------------------------------------------------
