@@ -74,7 +74,8 @@ def _differences(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
         yield "its context has other variables or files"
     if forecast.is_astray(planned):
         yield "whether it starts with its host is not as its state wants it"
-    for disk in vm.disks:
+    # What a hypervisor makes itself is in no file that could be looked at.
+    for disk in (disk for disk in vm.disks if not disk.by_hypervisor):
         for found in _disk(disk, disk_path(directory, disk.disk_id), files[disk.disk_id]):
             yield f"disk {disk.disk_id} {found}"
 

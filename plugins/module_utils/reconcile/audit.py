@@ -283,6 +283,9 @@ def _disks(
         what = f"{_called(vm)}, disk {disk.disk_id}"
         path = f"{directory.path}/disk.{disk.disk_id}"
         file = files.get(f"disk.{disk.disk_id}")
+        if disk.by_hypervisor:
+            # Which is in no file that is looked at.
+            continue
         if file is None:
             yield Finding("disk-missing", vm.host, what, f"its file {path} is not there", REMAKE)
             continue

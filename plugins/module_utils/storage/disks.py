@@ -105,13 +105,18 @@ def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> 
 
 
 def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> list[tuple[Disk, DiskFiles]]:
-    grows = (disk for disk in vm.disks if disk.disk_id in ids and disk.type != "CDROM" and disk.format != TAR)
-    found = [(disk, files[disk.disk_id]) for disk in grows]
+    found = [(disk, files[disk.disk_id]) for disk in vm.disks if disk.disk_id in ids and _can_grow(disk)]
     return [(disk, file) for disk, file in found if formats.virtual_size(file.path, file.format) < disk.size * MIB]
+
+
+def _can_grow(disk: Disk) -> bool:
+    return disk.type != "CDROM" and disk.format != TAR and not disk.by_hypervisor
 
 
 def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     path = disk_path(directory, disk.disk_id)
+    if disk.by_hypervisor:
+        return DiskFiles(source or path, disk.format if source else disk.driver)
     if disk.format == TAR:
         return DiskFiles(path, DIRECTORY)
     if not disk.source:
@@ -127,6 +132,8 @@ def _prepare(vm_id: int, disk: Disk, directory: str, find: Find, contents: Conte
     path = disk_path(directory, disk.disk_id)
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)
+    if disk.by_hypervisor:
+        return files, False
     if disk.format == TAR:
         return files, _make_root(vm_id, disk, source, path)
     if not disk.source:

@@ -60,6 +60,10 @@ class Transfer(abc.ABC):
 def shared(disk: Disk) -> str:
     """Where a link leads: an administrator may have put one to a drive in an image's place."""
     path = os.path.realpath(disk.source)
+    if disk.image_id is None and disk.by_hypervisor and not os.path.isfile(path):
+        raise NotFound(
+            f"file {disk.source} on this node", "there is none", "Correct SOURCE of the DISK, or bring the file"
+        )
     if not os.path.isfile(path) and not (disk.type == "CDROM" and is_drive(path)):
         raise NotFound(
             f"image {disk.image} (id {disk.image_id}): its file {disk.source} on this node",

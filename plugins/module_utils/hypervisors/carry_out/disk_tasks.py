@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -63,6 +64,8 @@ def carry_out(
     what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
     if disk is None or task.disk_id not in files:
         raise NotFound(what, "the machine has no such disk", "Run again: a new plan tells")
+    if disk.by_hypervisor:
+        return _copied(task, disk, mark, driver, what)
     if disk.format == TAR:
         return _root(task, vm, files[task.disk_id], state, what)
     if task.kind == SAVE_AS:
@@ -85,6 +88,17 @@ def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> Ta
     roots.save(files.path, task.target, id_range(vm.vm_id), what)
     size = formats.virtual_size(task.target, TAR)
     return TaskOutcome(task.token, size=-(-size // saving.MIB), format=TAR)
+
+
+def _copied(task: DiskTask, disk: Disk, mark: Mark, driver: Driver, what: str) -> TaskOutcome:
+    """What a hypervisor has made itself only it can copy, whether the machine runs or not."""
+    if task.kind != SAVE_AS:
+        raise Unsupported(what, "this disk can't have any", "Save it as an image (save_as)")
+    driver.check_saved(task.image, what)
+    with saving.place(task.target, what) as new:
+        driver.copy_disk(mark, disk, new, task.format, task.consistency)
+        size = os.path.getsize(new)
+    return TaskOutcome(task.token, size=-(-size // saving.MIB), format=task.format)
 
 
 def _save(

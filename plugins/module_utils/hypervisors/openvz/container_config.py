@@ -14,7 +14,7 @@ from typing import Optional
 from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...model import beancounters
-from ...model.disk import Disk
+from ...model.disk import TAR, Disk
 from ...model.nic import Nic
 from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
@@ -133,7 +133,7 @@ def _root(vm: Vm, where: str) -> Disk:
             "a container has one root file system, and swap space at most besides",
             "Leave it out",
         )
-    if roots[0].format != rules.TAR:
+    if roots[0].format != TAR:
         raise InvalidValue(
             f"{where}: disk {roots[0].disk_id} ({roots[0].image or roots[0].source})",
             f"it is {roots[0].format}, and a container is unpacked from a tar",
@@ -189,7 +189,9 @@ def _network(vm: Vm) -> dict[str, str]:
     interfaces: list[str] = []
     for nic in vm.nics:
         if rules.model_of(nic.model) == rules.VENET:
-            addresses += [address for address in (nic.ip, nic.ip6, nic.ip6_ula) if address]
+            inside = [alias for alias in vm.aliases if alias.parent_id == nic.nic_id and not alias.external]
+            addresses += [text for text in (nic.ip, nic.ip6, nic.ip6_ula) if text]
+            addresses += [text for each in inside for text in (each.ip, each.ip6, each.ip6_ula) if text]
             continue
         fields = {
             "ifname": f"eth{len(interfaces)}",

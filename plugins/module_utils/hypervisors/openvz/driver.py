@@ -34,7 +34,7 @@ from ...host.command import last_lines, run
 from ...host.files import read_limited, remove_file, write_atomically
 from ...host.node import Changes, NodeFile
 from ...model.audit import Domain
-from ...model.disk import Disk
+from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore import disk_path
@@ -440,7 +440,7 @@ class OpenvzDriver(Driver):
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """The root as it is now, of a container that runs too: files that change meanwhile may be half of each."""
         asked = f"copying the root of {called(mark)}"
-        if format != rules.TAR or disk.type == "SWAP":
+        if format != TAR or disk.type == "SWAP":
             raise Unsupported(
                 asked, f"disk {disk.disk_id} as {format} is none", "A container's only disk is its root, a tar"
             )

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
@@ -185,6 +185,13 @@ def test_nics_are_venet_unless_they_say_veth() -> None:
     assert found["IP_ADDRESS"] == "10.0.0.1 fd00::1 10.0.1.2"
     assert found["NETIF"] == "ifname=eth0,bridge=br1,mac=02:00:0A:00:00:02,host_ifname=one-7-1"
     assert read(render(*machine(nics=nics)).text).macs == ("02:00:0a:00:00:02",)
+
+
+def test_aliases_of_a_venet_nic_are_addresses_of_it() -> None:
+    nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:01", "10.0.0.1")
+    inside = Alias(1, 0, "lan", "br0", "02:00:0a:00:00:02", "10.0.0.2", parent_id=0)
+    outside = dataclasses.replace(inside, nic_id=2, ip="10.0.0.3", external=True)
+    assert values(*machine(nics=(nic,), aliases=(inside, outside)))["IP_ADDRESS"] == "10.0.0.1 10.0.0.2"
 
 
 def test_names_are_the_contexts_and_else_the_networks() -> None:
