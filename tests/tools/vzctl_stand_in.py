@@ -88,6 +88,12 @@ class Container:
         self.conf.write_text("\n".join([*lines, ""]), encoding="utf-8")
         print(f"CT configuration saved to {self.conf}")
 
+    def act(self, kind: str) -> None:
+        """Its action script, where there is one."""
+        script = ETC / "conf" / f"{self.ctid}.{kind}"
+        if script.exists() and subprocess.run(["sh", str(script)], check=False).returncode != 0:
+            raise Ended(79, f"Error executing {kind} script {script}")
+
     def require_conf(self) -> None:
         if not self.conf.exists():
             raise Ended(14, f"Container config file does not exist: {self.conf}")
@@ -140,6 +146,7 @@ def start(container: Container, words: list[str]) -> None:
         if len(fields.get("host_ifname", "")) > 15:
             raise Ended(130, "Unable to add veth device")
     print("Starting container...")
+    container.act("mount")
     if not os.environ.get("VZ_STAND_IN_LIES"):
         container.state.write_text(f"{time.time()}\n", encoding="ascii")
     print("Container start in progress...")
@@ -152,6 +159,7 @@ def stop(container: Container, words: list[str]) -> None:
     if os.environ.get("VZ_STAND_IN_DEAF") and "--fast" not in words:
         time.sleep(120)
     container.state.unlink()
+    container.act("umount")
     print("Container was stopped")
 
 
@@ -167,7 +175,9 @@ def destroy(container: Container, words: list[str]) -> None:
     private = container.path("VE_PRIVATE")
     print(f"Destroying container private area: {private}")
     shutil.rmtree(private, ignore_errors=True)
-    container.conf.rename(f"{container.conf}.destroyed")
+    for each in (container.conf, *(container.conf.with_suffix(f".{kind}") for kind in ("mount", "umount"))):
+        if each.exists():
+            each.rename(f"{each}.destroyed")
     for name in (ETC / "names").iterdir():
         if name.is_symlink() and os.readlink(name) == str(container.conf):
             name.unlink()
@@ -244,6 +254,7 @@ def checkpoint(container: Container, words: list[str]) -> None:
     dump = Path(words[words.index("--dumpfile") + 1])
     dump.write_text(f"dump of {container.ctid}\n", encoding="ascii")
     container.state.unlink()
+    container.act("umount")
     print("Checkpointing completed successfully")
 
 
@@ -254,6 +265,7 @@ def restore(container: Container, words: list[str]) -> None:
     dump = Path(words[words.index("--dumpfile") + 1])
     if not dump.is_file() or dump.read_text(encoding="ascii") != f"dump of {container.ctid}\n":
         raise Ended(17, f"Can not open dump file {dump}")
+    container.act("mount")
     if not os.environ.get("VZ_STAND_IN_LIES"):
         container.state.write_text(f"{time.time()}\n", encoding="ascii")
     print("Restoring completed successfully")

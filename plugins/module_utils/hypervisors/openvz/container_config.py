@@ -18,7 +18,7 @@ from ...model.disk import TAR, Disk
 from ...model.nic import Nic
 from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
-from . import rules
+from . import rules, venet_firewall
 
 # Ids up to 100 are OpenVZ's own, and machines' ids begin with 0. Those that people give by hand are smaller.
 FIRST = 100000
@@ -32,6 +32,8 @@ DIRECTORY_VARIABLE = "CONTEXT_DIRECTORY"
 MARK = "# nebula"
 # What else of a machine its driver has to know when it starts it: comments, which vzctl keeps.
 _TEMPLATE, _CONTEXT = "# nebula-template", "# nebula-context"
+# Here only so that another one is another definition.
+_FIREWALL = "# nebula-firewall"
 _MARK = re.compile(
     re.escape(MARK) + r" catalog=(?P<catalog>\S+) id=(?P<id>\d+) uuid=(?P<uuid>\S*) generation=(?P<generation>\d+) "
     r"directory=(?P<directory>[^\n]*)"
@@ -92,6 +94,10 @@ def render(vm: Vm, site: Site) -> Deployment:
     if vm.context is not None and vm.context.disk_id in site.disks:
         to = _directory(vm.context.variables.get(DIRECTORY_VARIABLE, "") or CONTEXT_DIRECTORY, where)
         lines.append(f"{_CONTEXT} to={to} iso={_plain('its context', site.disks[vm.context.disk_id].path, where)}")
+    addresses, passing = venet_firewall.of_machine(vm)
+    if addresses:
+        script = venet_firewall.mounting(ctid_of(vm.vm_id), addresses, passing)
+        lines.append(f"{_FIREWALL} {hashlib.sha256(script.encode()).hexdigest()}")
     lines += [f'{key}="{_plain(key, values[key], where)}"' for key in _ordered(values)]
     text = "\n".join(lines) + "\n"
     mark = mark_line(Mark(site.catalog, vm.vm_id, vm.uuid, site.generation), site.directory)

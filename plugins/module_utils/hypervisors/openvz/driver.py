@@ -39,7 +39,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore import disk_path
 from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, called, domain_name
-from . import container_config, private_area, rules, templates, vzctl
+from . import container_config, private_area, rules, templates, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 from .exit_codes import explained
 
@@ -244,10 +244,45 @@ class OpenvzDriver(Driver):
         for key in ("LOCAL_UID", "LOCAL_GID"):
             if before is not None and key in before.container.values and key not in wanted.values:
                 text = container_config.with_value(text, key, before.container.values[key])
+        addresses, passing = venet_firewall.of_machine(vm)
+        scripts = {"mount": "", "umount": ""}
+        if addresses:
+            scripts = {
+                "mount": venet_firewall.mounting(ctid, addresses, passing),
+                "umount": venet_firewall.unmounting(ctid),
+            }
+        self._refuse_scripts(ctid, scripts, f"defining {called(mark)}")
         write_atomically(str(vzctl.CONFIGURATIONS / f"{ctid}.conf"), text, mode=0o600)
+        self._guard(ctid, scripts, running=before is not None and self._state_of(ctid) == "RUNNING")
         if before is not None and self._state_of(ctid) == "RUNNING":
             words = [word for key, option in _LIVE if wanted.values.get(key) for word in (option, wanted.values[key])]
             vzctl.ask(f"changing {called(mark)} while it runs", "set", str(ctid), *words)
+
+    @staticmethod
+    def _refuse_scripts(ctid: int, scripts: Mapping[str, str], asked: str) -> None:
+        """ForeignObject for a script of the administrator's where ours would be."""
+        for kind, text in scripts.items():
+            path = vzctl.CONFIGURATIONS / f"{ctid}.{kind}"
+            if text and os.path.lexists(path) and not _is_ours(path):
+                raise ForeignObject(
+                    f"{asked}: {path}", "there is a script of that name already", "Move it away: it will not be touched"
+                )
+
+    @staticmethod
+    def _guard(ctid: int, scripts: Mapping[str, str], running: bool) -> None:
+        """Have the container's firewall be this one, from its next mount on, and at once where it runs."""
+        paths = {kind: vzctl.CONFIGURATIONS / f"{ctid}.{kind}" for kind in scripts}
+        before = _is_ours(paths["mount"])
+        for kind, text in scripts.items():
+            if text:
+                write_atomically(str(paths[kind]), text, mode=0o700)
+        if running and scripts["mount"]:
+            run(["sh", str(paths["mount"])], timeout=vzctl.SECONDS)
+        elif running and before:
+            run(["sh", str(paths["umount"])], timeout=vzctl.SECONDS)
+        for kind, text in scripts.items():
+            if not text and _is_ours(paths[kind]):
+                remove_file(str(paths[kind]))
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         return False
@@ -282,6 +317,15 @@ class OpenvzDriver(Driver):
         name = vzctl.NAMES / domain_name(mark.vm_id)
         if name.is_symlink() and os.path.basename(os.readlink(name)) == definition.path.name:
             remove_file(str(name))
+        ctid = definition.path.stem
+        for kind in ("mount", "umount"):
+            path = vzctl.CONFIGURATIONS / f"{ctid}.{kind}"
+            for each in (path, path.with_name(f"{path.name}.destroyed")):
+                if _is_ours(each):
+                    # Once more: where it was killed, nobody has unmounted it.
+                    if kind == "umount":
+                        run(["sh", str(each)], timeout=vzctl.SECONDS, check=False)
+                    remove_file(str(each))
         remove_file(f"{definition.path}.destroyed")
         remove_file(str(definition.path))
 
@@ -455,3 +499,11 @@ class OpenvzDriver(Driver):
         addresses = tuple(_ADDRESS.findall(shown.stdout)) if shown.returncode == 0 else None
         hostname = next((line for line in reversed(name.stdout.splitlines()) if line.strip()), "")
         return AgentAnswer(hostname.strip(), addresses)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a script of ours, and not an administrator's."""
+    try:
+        return venet_firewall.MARK in read_limited(str(path), vzctl.LARGEST, follow=False).decode("utf-8", "replace")
+    except NebulaError:
+        return False

@@ -228,15 +228,9 @@ def _check_nic(nic: Mapping[str, str], where: str) -> None:
 
 def _check_firewall(template: Template, where: str) -> None:
     text = template.vector("CONTEXT").get(context_firewall.VARIABLE, "")
-    if not context_firewall.is_one(text):
-        return
-    for index, nic in enumerate(template.vectors("NIC")):
-        if model_of(nic.get("MODEL", template.vector("NIC_DEFAULT").get("MODEL", ""))) == VENET:
-            raise InvalidValue(
-                f"{where}: CONTEXT/{context_firewall.VARIABLE}",
-                f"NIC {index} is a venet device, which is on no bridge where a host could filter what comes to it",
-                'Write MODEL = "veth" in the NIC, or leave the firewall to the container',
-            )
+    # What has variables in it is read once they are expanded.
+    if context_firewall.is_one(text) and "$" not in text:
+        context_firewall.read(text, where)
 
 
 def _check_raw(data: str, where: str) -> None:

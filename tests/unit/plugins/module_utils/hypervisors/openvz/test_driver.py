@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 
 @pytest.fixture
@@ -239,6 +240,68 @@ def test_a_host_that_does_not_expect_it_gets_nothing(host: Host) -> None:
     with pytest.raises(WrongState, match="the other host does not expect it"):
         host.driver.migrate(MARK, "exit 1;")
     assert host.driver.state(MARK) == "RUNNING"
+
+
+# -- the firewall of a context on venet ---
+def walled(host: Host, text: str = "[22] 10.0.0.0/8") -> Vm:
+    nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7")
+    return replace(host.with_context({}, FIREWALL=text), nics=(nic,))
+
+
+@pytest.fixture
+def tables(host: Host, tmp_path: Path) -> Path:
+    """What nft was given, one file for each table: a stand-in, as the real one is in tests/integration."""
+    place = tmp_path / "tables"
+    place.mkdir()
+    program = tmp_path / "bin/nft"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = delete ]; then rm "{place}/$4"; else cat > "{place}/x"; '
+        f'mv "{place}/x" "{place}/$(awk \'NR==1 {{print $3}}\' "{place}/x")"; fi\n',
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    return place
+
+
+def test_it_is_there_while_the_container_runs(host: Host, tables: Path) -> None:
+    host.run(walled(host))
+    table = tables / f"nebula_ct{CTID}"
+    assert "tcp dport { 22 } accept" in table.read_text(encoding="utf-8")
+    host.define(walled(host, "[80] *"))
+    assert "tcp dport { 80 } accept" in table.read_text(encoding="utf-8")
+    host.driver.shutdown(MARK, 30)
+    assert os.listdir(tables) == []
+    host.driver.start(MARK)
+    assert os.listdir(tables) == [table.name]
+    host.define(walled(host, "a word of the guest"))
+    assert os.listdir(tables) == [] and sorted(os.listdir(host.etc / "conf")) == [f"{CTID}.conf"]
+    host.define(walled(host))
+    host.driver.remove(MARK)
+    assert os.listdir(tables) == [] and os.listdir(host.etc / "conf") == []
+
+
+def test_another_firewall_is_another_definition(host: Host) -> None:
+    vms = [walled(host), walled(host, "[80] *"), host.vm()]
+    assert len({host.driver.render(vm, host.site(vm)).digest for vm in vms}) == 3
+
+
+def test_a_container_whose_firewall_can_not_be_made_does_not_start(host: Host, tables: Path) -> None:
+    (tables.parent / "bin/nft").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    host.define(walled(host))
+    with pytest.raises(HypervisorError, match="a script of its distribution failed"):
+        host.driver.start(MARK)
+    assert host.driver.state(MARK) == "POWEROFF"
+
+
+def test_a_script_of_the_administrators_stays(host: Host, tables: Path) -> None:
+    script = host.etc / f"conf/{CTID}.mount"
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    with pytest.raises(ForeignObject, match="there is a script of that name already"):
+        host.define(walled(host))
+    host.run()
+    host.driver.remove(MARK)
+    left = [path.read_text(encoding="utf-8") for path in (host.etc / "conf").iterdir()]
+    assert left == ["#!/bin/sh\n"]
 
 
 # -- what fails --------------------------------------------------------------------------------------------------------
