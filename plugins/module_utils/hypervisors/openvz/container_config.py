@@ -48,10 +48,7 @@ ORDER = (
     "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "HOSTNAME", "NAMESERVER", "SEARCHDOMAIN", "IP_ADDRESS", "NETIF",
 )  # fmt: skip
 # What a host's defaults may not say: it is each machine's own.
-_OF_MACHINES = frozenset((
-    "VE_ROOT", "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "HOSTNAME", "IP_ADDRESS", "NETIF", "VEID", "ONBOOT",
-    "DESCRIPTION", "ORIGIN_SAMPLE",
-))  # fmt: skip
+_OWN = rules.OF_MACHINES | {"HOSTNAME", "IP_ADDRESS", "NETIF", "ONBOOT", "DESCRIPTION", "ORIGIN_SAMPLE"}
 
 
 def ctid_of(vm_id: int) -> int:
@@ -68,7 +65,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     """The deployment file of a machine on this site. InvalidValue for what its format can't express."""
     where = f"virtual machine {vm.name}"
     root = _root(vm, where)
-    values = {key: text for key, text in site.defaults.items() if key not in _OF_MACHINES}
+    values = {key: text for key, text in site.defaults.items() if key not in _OWN}
     values.update(_memory(vm, site.defaults, where))
     values.update({"ONBOOT": "no", "CPUUNITS": str(_units(vm.cpu))})
     values.update({key: str(number) for key, number in (("CPULIMIT", vm.cpu_limit), ("CPUS", vm.vcpu)) if number})
@@ -221,7 +218,7 @@ def _raw(vm: Vm) -> dict[str, str]:
     found = {}
     for line in vm.raw.get(rules.NAME, "").splitlines():
         match = _LINE.fullmatch(line)
-        if match is not None:
+        if match is not None and match[1] not in rules.OF_MACHINES:
             found[match[1]] = match[2] if match[2] is not None else (match[3] or "")
     return found
 

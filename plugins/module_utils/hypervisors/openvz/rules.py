@@ -29,6 +29,8 @@ VENET, VETH = "venet", "veth"
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'`$\\]")
 # The endings that vzctl looks for behind the name of a template, and those that the name of a file may have for them.
 ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".tbz2", ".txz")
+# What neither RAW nor a host's defaults may say: vzctl removes what is there.
+OF_MACHINES = frozenset(("VE_ROOT", "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "VEID"))
 _TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", re.ASCII)
 _PAIR = re.compile(r"\d{1,18}[KMGTP]?(:\d{1,18}[KMGTP]?)?", re.ASCII | re.IGNORECASE)
 _MASK = re.compile(r"all|auto|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
@@ -236,6 +238,12 @@ def _check_firewall(template: Template, where: str) -> None:
 def _check_raw(data: str, where: str) -> None:
     for line in data.splitlines():
         name, equals, value = line.strip().partition("=")
+        if name in OF_MACHINES:
+            raise InvalidValue(
+                f"{where}: DATA: {name}",
+                "it says where or which the container is, and what is there is removed with the machine",
+                "Leave it out",
+            )
         plain = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
         if line.strip() and (not equals or not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name) or is_unsafe(plain)):
             raise InvalidValue(

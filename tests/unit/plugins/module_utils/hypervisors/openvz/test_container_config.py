@@ -226,6 +226,7 @@ def test_a_hosts_defaults_hold_where_the_template_says_nothing() -> None:
 
 def test_raw_goes_before_all_else() -> None:
     found = values(*machine(raw={"openvz": 'FEATURES="nfs:on"\nCPUUNITS=5\n', "kvm": 'NAME="x"'}))
+    assert values(*machine(raw={"openvz": 'VE_PRIVATE="/etc"\n'}))["VE_PRIVATE"] == "/vms/7/images/private"
     assert (found["FEATURES"], found["CPUUNITS"], found["NAME"]) == ("nfs:on", "5", "one-7")
 
 

@@ -84,6 +84,7 @@ def image(**values: object) -> Image:
         (GOOD + 'NIC = [ NETWORK = "n", TARGET = "a;b" ]', "TARGET = 'a;b'"),
         (GOOD + 'RAW = [ TYPE = openvz, DATA = "A=$(id)" ]', r"RAW: DATA: A=\$\(id\)"),
         (GOOD + 'RAW = [ TYPE = openvz, DATA = "rm -rf" ]', "it is no line of a container's configuration"),
+        (GOOD + 'RAW = [ TYPE = openvz, DATA = "VE_PRIVATE=/etc" ]', "RAW: DATA: VE_PRIVATE: it says where or which"),
         (GOOD + 'CONTEXT = [ FIREWALL = "[22 10.0.0.0/8" ]', "there is no ] after it"),
     ],
 )
