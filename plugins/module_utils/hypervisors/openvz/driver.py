@@ -31,7 +31,7 @@ from ...errors import (
     WrongState,
 )
 from ...host.command import last_lines, run
-from ...host.files import read_limited, remove_file, write_atomically
+from ...host.files import make_directory, read_limited, remove_file, write_atomically
 from ...host.node import Changes, NodeFile
 from ...model.audit import Domain
 from ...model.disk import TAR, Disk
@@ -362,7 +362,8 @@ class OpenvzDriver(Driver):
                 f"{asked}: OS template {name}", f"{container.template} is not on this host", "Name a tar that is there"
             )
         templates.place(container.template, name, mark.catalog)
-        os.makedirs(os.path.dirname(container.private), mode=0o711, exist_ok=True)
+        # Its root may hold devices, and programs that run as root: no user of the host gets near these.
+        make_directory(os.path.dirname(container.private), 0o700)
         vzctl.ask(asked, "create", str(ctid), timeout=CREATE_SECONDS)
         if not private_area.is_made(container.private):
             raise HypervisorError(asked, f"vzctl made no {container.private}", "See LOGFILE of /etc/vz/vz.conf")

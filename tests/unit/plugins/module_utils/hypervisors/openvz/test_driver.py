@@ -86,6 +86,7 @@ def test_a_machine_from_its_definition_to_its_end(host: Host, kernel: str) -> No
     assert driver.state(MARK) == "RUNNING"
     assert (host.private / "etc/hostname").read_text(encoding="utf-8") == "image\n"
     assert os.readlink(host.etc / "names/one-7") == str(host.conf)
+    assert host.private.parent.stat().st_mode & 0o777 == 0o700
     (seen,) = driver.survey(CATALOG).vms
     assert (seen.vm_id, seen.uuid, seen.state, seen.generation, seen.memory) == (7, UUID, "RUNNING", 3, 128)
     (host.private / "etc/hostname").write_text("written by the guest\n", encoding="utf-8")
