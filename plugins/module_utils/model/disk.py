@@ -20,6 +20,8 @@ DISK_FORMATS = ("raw", "qcow2")
 TAR = "tar"
 # That of a container's own copy.
 DIRECTORY = "directory"
+# In a machine's directory: where a hypervisor that makes disks itself has them.
+IMAGES = "images"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..model.audit import (
     VmDirectory,
     VmFile,
 )
-from ..model.disk import TAR, Disk
+from ..model.disk import IMAGES, TAR, Disk
 from ..model.installed import MARK, starts_with_host
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
@@ -264,6 +264,8 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
     disks = {f"disk.{disk_id}" for disk_id in (*(disk.disk_id for disk in vm.vm.disks), *vm.detached)}
     if vm.vm.context is not None:
         disks.add(f"disk.{vm.vm.context.disk_id}")
+    if any(disk.by_hypervisor for disk in vm.vm.disks):
+        disks.add(IMAGES)
     for name in sorted(set(files) - disks - set(KEPT)):
         if name.startswith(_KEPT_PREFIXES) or name.endswith("_VARS.fd"):
             continue

@@ -14,7 +14,7 @@ from typing import Optional
 from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...model import beancounters
-from ...model.disk import TAR, Disk
+from ...model.disk import IMAGES, TAR, Disk
 from ...model.nic import Nic
 from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
@@ -25,7 +25,7 @@ FIRST = 100000
 CPU_UNITS = 1000
 LOWEST_UNITS, HIGHEST_UNITS = 8, 500000
 # Below the machine's directory, as the OpenVZ drivers of OpenNebula had them.
-PRIVATE, ROOT = "images/private", "images/root"
+PRIVATE, ROOT = f"{IMAGES}/private", f"{IMAGES}/root"
 CONTEXT_DIRECTORY = "/mnt"
 # The variable of a context that says where its files are to be, and what a host says where it does not.
 DIRECTORY_VARIABLE = "CONTEXT_DIRECTORY"

@@ -174,6 +174,16 @@ def test_a_machine_that_gets_its_disks_when_it_is_off_has_those_that_it_was_star
         assert kinds(compare(whole, seen)) == found
 
 
+@pytest.mark.parametrize(("itself", "found"), [(True, []), (False, ["disk-missing", "file-left"])])
+def test_the_disks_that_a_hypervisor_makes_itself_are_its_own(itself: bool, found: list[str]) -> None:
+    disk = Disk(0, "", source="/x", format="tar", driver="tar", by_hypervisor=itself)
+    vm = LedgerVm(Vm(3, "u3", "web", "openvz", 1.0, 64, disks=(disk,)), "node1", "RUNNING", "RUNNING", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("images", "directory"), VmFile("vm.json")))
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True)
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    assert kinds(compare(whole, [node(domains=(domain,), directories=(directory,))])) == found
+
+
 IMAGE = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 
 
