@@ -44,7 +44,7 @@ TEST = (
     ),
     *("test_node_filters", "test_nodes", "test_northbound", "test_northbound_node", "test_ovn", "test_power_cut"),
     *("test_progress", "test_role_transfer", "test_site", "test_switches", "test_tenant", "test_topology"),
-    *("test_openvz", "test_verify", "test_world", "test_xen"),
+    *("test_openvz", "test_openvz_site", "test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")

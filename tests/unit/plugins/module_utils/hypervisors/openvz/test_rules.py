@@ -178,6 +178,15 @@ def test_a_root_is_a_tar_whatever_driver_says(driver: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("more", "size"), [("", 0), (", SIZE = 100", 100)])
+def test_what_it_makes_itself_is_as_large_as_size_says_and_else_without_a_limit(more: str, size: int) -> None:
+    """The size of an image is that of a packed archive, and none of what comes out of it."""
+    text = f'MEMORY = 64 DISK = [ IMAGE = "debian-12"{more} ] DISK = [ TYPE = swap, SIZE = 32 ]'
+    root, swap = built(text, image(size=60)).disks
+    assert (root.size, root.by_hypervisor) == (size, True)
+    assert (swap.type, swap.size, swap.by_hypervisor) == ("SWAP", 32, True)
+
+
 @pytest.mark.parametrize(
     ("values", "error"),
     [
