@@ -30,7 +30,7 @@ QUICK = (
 # One whole life of every world, and what a change must not break.
 TEST = (
     *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
-    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_hostile_roots", "test_image_life"),
+    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_guest_connection", "test_kvm_modules"),
@@ -44,7 +44,7 @@ TEST = (
     ),
     *("test_node_filters", "test_nodes", "test_northbound", "test_northbound_node", "test_ovn", "test_power_cut"),
     *("test_progress", "test_role_transfer", "test_site", "test_switches", "test_tenant", "test_topology"),
-    *("test_openvz", "test_openvz_site", "test_verify", "test_world", "test_xen"),
+    *("test_openvz_site", "test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
@@ -184,14 +184,14 @@ SUITES = {
         environment=(("NEBULA_XEN", "all"),),
         minutes=120,
     ),
-    "lxc": Suite(
+    "containers": Suite(
         subjects=(
-            *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "base.py", "registry.py")),
+            *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
             *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive")),
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
         ),
-        files=("test_lxc",),
-        minutes=3,
+        files=("test_hostile_roots", "test_lxc", "test_openvz"),
+        minutes=4,
     ),
     "stock": Suite(
         subjects=(
