@@ -29,7 +29,7 @@ QUICK = (
 
 # One whole life of every world, and what a change must not break.
 TEST = (
-    *("test_audit", "test_backup", "test_capacity", "test_cloud_init", "test_demo_image", "test_disk_tasks"),
+    *("test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
@@ -166,7 +166,7 @@ SUITES = {
             *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify.py"),
             *("plugins/modules/nebula_verify.py", "extensions/molecule/context"),
         ),
-        files=("test_guest_context_offline",),
+        files=("test_cloud_init", "test_guest_context_offline"),
         scenarios=("context",),
         minutes=25,
     ),

@@ -30,8 +30,8 @@ options:
   hypervisor:
     description:
       - What runs virtual machines on this node. V(xen) makes them by C(xl), V(xen_libvirt) by libvirt.
-      - V(lxc) makes containers by libvirt. V(openvz) makes them by C(vzctl), which no distribution brings; OpenVZ has it in a
-        repository of its own.
+      - V(lxc) makes containers by libvirt. V(openvz) makes them by C(vzctl), which no distribution brings; OpenVZ
+        has it in a repository of its own.
     type: str
     choices: [kvm, lxc, openvz, xen, xen_libvirt]
     default: kvm

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_tasks
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CRASH,
@@ -37,11 +38,15 @@ def machine(disk: Disk) -> Vm:
     return Vm(1, "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001", "web", "kvm", 1.0, 64, disks=(disk,))
 
 
+# Of a machine that is off it is asked for nothing but the names that it takes.
+DRIVER = object.__new__(KvmDriver)
+
+
 def carry_out(task: DiskTask, path: Path, format: str, state: str = "POWEROFF") -> object:
     disk = Disk(0, "vda", driver=format)
     mark = Mark("catalog", 1, "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001")
     # No driver: what is tested here is refused before, or needs none.
-    return disk_tasks.carry_out(task, machine(disk), mark, {0: DiskFiles(str(path), format)}, state, None)  # type: ignore[arg-type]
+    return disk_tasks.carry_out(task, machine(disk), mark, {0: DiskFiles(str(path), format)}, state, DRIVER)
 
 
 @pytest.fixture
@@ -156,7 +161,7 @@ def test_a_compressed_disk_needs_the_room_of_what_it_holds(tmp_path: Path, small
     vm = machine(Disk(0, "vda", driver="qcow2"))
     with pytest.raises(NoSpace, match=r"machine web: disk 0: save_as saved: 25\.\d MiB in .*16\.0 MiB are free"):
         # No driver: of a running machine it is refused before anybody is asked for a copy.
-        disk_tasks.carry_out(task, vm, mark, {0: files}, state, None)  # type: ignore[arg-type]
+        disk_tasks.carry_out(task, vm, mark, {0: files}, state, DRIVER)
     assert seen(tmp_path) == before and list(small.iterdir()) == []
 
 
