@@ -237,7 +237,7 @@ ALONE = frozenset(
 )
 # Of these the first; and of the others what takes longest, which begins first.
 FIRST_ALONE = ("test_molecule",)
-LONGEST = ("test_tools", "test_xen", "test_cloud_init", "test_site", "test_role_transfer", "test_install")
+LONGEST = ("test_tools", "test_xen", "test_awx_jobs", "test_site", "test_role_transfer", "test_install")
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {
