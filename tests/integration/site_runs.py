@@ -157,6 +157,7 @@ def torn_down(site: Site) -> Iterator[Site]:
     finally:
         code, output = site.run("playbooks/teardown.yml")
         assert code == 0, output
+        assert not site.root.exists(), sorted(site.root.rglob("*"))
 
 
 class Case(Site):

@@ -25,7 +25,8 @@ class Successors:
         self._memory, self._cpu = float(plan.lacking_memory), plan.lacking_cpu
         self._changed = threading.Condition()
         # Those that are waited for, and those that were and have not given back what they hold.
-        self._pending = {each.vm.vm_id for each in plan.vms if _gives(each)} if self._lacks() else set()
+        self._lacked = self._lacks()
+        self._pending = {each.vm.vm_id for each in plan.vms if _gives(each)} if self._lacked else set()
         self._stayed: list[str] = []
         self._refused: set[int] | None = None
 
@@ -47,9 +48,9 @@ class Successors:
             self._changed.notify_all()
 
     def wait(self, planned: PlannedVm) -> bool:
-        """Until there is a place for that machine; whether it had to wait. NoCapacity if there will be none. One that
-        is waited for itself never waits."""
-        if not self._lacks() or _gives(planned):
+        """Until there is a place for that machine; whether it is that of others, however soon these were gone.
+        NoCapacity if there will be none. One that is waited for itself never waits."""
+        if not self._lacked or _gives(planned):
             return False
         with self._changed:
             self._changed.wait_for(lambda: not self._lacks() or not self._pending)
