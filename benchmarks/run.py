@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import again
+import containers
 import guest_context
 import image_check
 import image_formats
@@ -46,6 +47,7 @@ def context_iso(rounds: int) -> Iterator[Row]:
 BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "provisioning": provisioning.rows,
     "again": again.rows,
+    "containers": containers.rows,
     "planning": planning.rows,
     "context_iso": context_iso,
     "guest_context": guest_context.rows,

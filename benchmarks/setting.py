@@ -116,15 +116,15 @@ def counted(done: Finished, profile: tuple[Task, ...] = ()) -> PlaybookRun:
     return PlaybookRun(done.seconds, len(tasks), sum(map(int, recap)), done.output, profile)
 
 
-def running_domains(prefix: str) -> int:
-    command = ["virsh", "-c", "qemu:///system", "list", "--state-running", "--name"]
+def running_domains(prefix: str, uri: str) -> int:
+    command = ["virsh", "-c", uri, "list", "--state-running", "--name"]
     names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return sum(name.startswith(prefix) for name in names)
 
 
-def expect_running(prefix: str, count: int) -> None:
+def expect_running(prefix: str, count: int, uri: str = "qemu:///system") -> None:
     """A figure is void if the machines are not there."""
-    found = running_domains(prefix)
+    found = running_domains(prefix, uri)
     if found != count:
         raise MeasurementFailed(f"{count} domains {prefix}* were to run, {found} do")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_each_job_template_is_a_job() -> None:
         assert rows(done, "removed_vms", "name") == [("web",)], done.output
         # The catalog that gave way to the backup stays with whoever asked for it.
         assert all(path.name.startswith("nebula.db.before-") for path in site.root.iterdir())
+        shutil.rmtree(site.root)
         for each in jobs:
             kept = "\n".join(path.read_text() for path in each.place.glob("artifacts/1/**/*") if path.is_file())
             assert "Check the inventory" in kept and canaries.seen(kept + each.output) == {}, each.name

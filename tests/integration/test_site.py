@@ -35,7 +35,7 @@ def flow(image: str) -> None:
 
     code, checked = site.run("site.yml", "--check", "--diff")
     assert code == 0, checked
-    assert not site.root.exists(), "check mode made files"
+    assert not site.root.exists(), f"check mode made {sorted(site.root.rglob('*'))}"
     assert host_state() == before
 
     code, output = site.run("site.yml")
