@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -14,6 +15,7 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import RANGES, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.tests.integration.lxc_node import a_container_node
 
@@ -143,3 +145,55 @@ def test_a_context_that_changes_is_there_for_a_container_that_runs() -> None:
         assert node.one(other).changed
         assert "web-6" in (place / "context.sh").read_text()
         node.one(other, "DONE", hard=True)
+
+
+@in_world
+def test_nics_come_to_a_container_that_runs_and_go() -> None:
+    def nic(nic_id: int) -> Nic:
+        mac = f"02:00:0a:42:00:0{nic_id}"
+        return Nic(nic_id, 0, "net", "nbrtest", mac, f"10.66.0.{nic_id}", target=f"one-3-{nic_id}")
+
+    def inside() -> set[tuple[str, str]]:
+        """Names and addresses of the container's interfaces."""
+        init = init_process.of_controller(node.domain(vm).ID())
+        argv = ["nsenter", f"--net=/proc/{init}/ns/net", "ip", "-json", "link", "show"]
+        links = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
+        return {(each["ifname"], each["address"]) for each in links if each["link_type"] != "loopback"}
+
+    with a_container_node() as node:
+        subprocess.run(["ip", "link", "add", "nbrtest", "type", "bridge"], check=True)
+        try:
+            vm = node.vm(3, nics=(nic(0),))
+            assert node.one(vm).error is None
+            node.wait_for_line(vm, "nebula-guest: ready")
+            first = ("eth0", "02:00:0a:42:00:00")
+            assert inside() == {first}
+            init = init_process.of_controller(node.domain(vm).ID())
+            more = replace(vm, nics=(nic(0), nic(1), nic(2)))
+            outcome = node.one(more, refitted=True)
+            assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
+            second, third = ("eth1", "02:00:0a:42:00:01"), ("eth2", "02:00:0a:42:00:02")
+            assert inside() == {first, second, third}
+            for number in range(3):
+                assert Path(f"/sys/class/net/one-3-{number}/master").resolve().name == "nbrtest"
+            assert not node.one(more).changed
+            # What a run left that was killed before it had named the container's end.
+            in_it = ["nsenter", f"--net=/proc/{init}/ns/net", "ip", "link", "set", "dev"]
+            subprocess.run([*in_it, "eth2", "name", "vnet0"], check=True)
+            assert node.carry_out(node.plan(more))[0].changed and third in inside()
+            # What the container itself has renamed is its own.
+            subprocess.run([*in_it, "eth1", "name", "lan"], check=True)
+            assert not node.one(more).changed and ("lan", second[1]) in inside()
+            fewer = replace(vm, nics=(nic(2),))
+            outcome = node.one(fewer, refitted=True)
+            assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
+            assert inside() == {third}
+            assert init_process.of_controller(node.domain(vm).ID()) == init
+            # It starts anew with what it has by now.
+            assert node.one(fewer, "POWEROFF", hard=True).error is None
+            assert node.one(fewer).error is None
+            assert inside() == {third}
+            node.one(fewer, "DONE", hard=True)
+            assert not list(Path("/sys/class/net").glob("one-3-*"))
+        finally:
+            subprocess.run(["ip", "link", "del", "nbrtest"], check=True)

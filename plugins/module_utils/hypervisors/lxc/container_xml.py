@@ -64,13 +64,6 @@ def render(vm: Vm, site: Site) -> Deployment:
     return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
 
 
-def interface(nic: Nic, vm: Vm) -> str:
-    """One NIC alone: what libvirt wants to attach it to a container that runs."""
-    devices = ET.Element("devices")
-    _interface(devices, nic, vm)
-    return ET.tostring(devices[0], encoding="unicode")
-
-
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     tuned = ET.Element("cputune")
     if site.cpu_shares:

@@ -21,7 +21,7 @@ from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import console_logger, container_xml, init_process
+from . import console_logger, container_xml, init_process, live_nics
 
 URI = "lxc:///system"
 # What libvirt says, and what to do about it.
@@ -39,7 +39,7 @@ BESIDE = Overhead(fixed=32)
 
 class LxcDriver(LibvirtDomains, Driver):
     name = "lxc"
-    capabilities = frozenset(("shutdown", "reboot"))
+    capabilities = frozenset(("shutdown", "reboot", "adjust"))
     switches = frozenset((OVN, OVSWITCH))
     has_directories = True
     remedies = REMEDIES
@@ -124,6 +124,24 @@ class LxcDriver(LibvirtDomains, Driver):
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         # The directory is the one that it sees: what was written there is there for it.
         return True
+
+    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+        asked = f"changing {called(mark)} while it runs"
+        domain = self._found(mark)
+        wanted = live_nics.nics_of(self.render(vm, site).text)
+        live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+        changed = False
+        with self._explained(asked):
+            there = live_nics.nics_of(domain.XMLDesc(0))
+            for mac in sorted(set(there) - set(wanted)):
+                domain.detachDeviceFlags(there[mac].text, live)
+                changed = True
+            for mac in sorted(set(wanted) - set(there)):
+                domain.attachDeviceFlags(wanted[mac].text, live)
+                changed = True
+            init = self._init_of(domain)
+        # Also those of a run that was killed before it had named them.
+        return (init is not None and live_nics.name_ends(init, wanted, asked)) or changed
 
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)

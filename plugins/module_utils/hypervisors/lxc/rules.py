@@ -114,4 +114,5 @@ LXC = Hypervisor(
     fit=fitting,
     column=KVM,
     own=_own(),
+    live=("NIC",),
 )

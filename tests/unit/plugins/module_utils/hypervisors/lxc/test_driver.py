@@ -21,7 +21,7 @@ def test_nothing_is_emulated_and_nothing_is_probed() -> None:
 
 
 def test_what_libvirt_can_not_do_to_a_container_is_no_capability() -> None:
-    assert LxcDriver.capabilities == {"shutdown", "reboot"}
+    assert LxcDriver.capabilities == {"shutdown", "reboot", "adjust"}
     assert LxcDriver.suspend is Driver.suspend and LxcDriver.has_directories
 
 

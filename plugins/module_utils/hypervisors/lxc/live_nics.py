@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NICs that a container gets while it runs.
+
+libvirt gives the container's end of such a NIC any free name (vnet0): that it is to be eth1 only counts when the
+container starts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from ...dataclass import dataclass
+from ...errors import Conflict
+from ...host import command
+
+# Seconds that `ip` takes at most.
+_TIMEOUT = 30
+_BY_LIBVIRT = re.compile(r"vnet\d+")
+
+
+@dataclass(frozen=True)
+class LiveNic:
+    """A NIC of a definition. host, guest: the names of its two ends, "" where the definition says none. text: its
+    element, as libvirt wants it to attach or detach the NIC."""
+
+    host: str
+    guest: str
+    text: str
+
+
+def nics_of(text: str) -> dict[str, LiveNic]:
+    """The NICs of a definition, by MAC address."""
+    return {
+        _attribute(each, "mac", "address").lower(): LiveNic(
+            _attribute(each, "target", "dev"), _attribute(each, "guest", "dev"), ET.tostring(each, encoding="unicode")
+        )
+        for each in ET.fromstring(text).iterfind("devices/interface")
+    }
+
+
+def _attribute(parent: ET.Element, tag: str, name: str) -> str:
+    child = parent.find(tag)
+    return "" if child is None else child.get(name, "")
+
+
+def name_ends(init: int, nics: Mapping[str, LiveNic], asked: str) -> bool:
+    """Give the container's ends their names, where they still have those that libvirt gave them; True if there was
+    one. All of them are down until the container brings them up, as they are when it starts. What the container itself
+    has renamed stays. init: its init, by the host's number."""
+    wanted = {nic.host: nic.guest for nic in nics.values() if nic.host and nic.guest}
+    own = {each.get("ifname"): each.get("link_index") for each in _links() if each.get("ifname") in wanted}
+    inside = _links(init) if own else []
+    named = False
+    for host, index in own.items():
+        found = next((each for each in inside if index is not None and each.get("ifindex") == index), None)
+        name, guest = str(found.get("ifname", "")) if found else "", wanted[str(host)]
+        if not _BY_LIBVIRT.fullmatch(name) or name == guest:
+            continue
+        if any(each.get("ifname") == guest for each in inside):
+            raise Conflict(
+                f"{asked}: {guest}",
+                f"the container has made another interface of this name itself, so that its NIC is still called {name}",
+                "Rename or remove that one in the container, then run again",
+            )
+        command.run(["ip", "link", "set", "dev", name, "name", guest], before=_inside(init), timeout=_TIMEOUT)
+        named = True
+    return named
+
+
+def _links(init: int = 0) -> list[dict[str, Any]]:
+    """The interfaces of this host, or those of the container with that init."""
+    before = _inside(init) if init else []
+    done = command.run(["ip", "-json", "link", "show"], before=before, timeout=_TIMEOUT)
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return found
+
+
+def _inside(init: int) -> list[str]:
+    return ["nsenter", f"--net=/proc/{init}/ns/net", "--"]
