@@ -105,6 +105,49 @@ def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
 
 
 @in_world
+def test_frozen_with_its_memory_and_thawed() -> None:
+    with a_container_node() as node:
+        vm = node.vm(10)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        init = init_process.of_controller(node.domain(vm).ID())
+        for changed in (True, False):
+            outcome = node.one(vm, "SUSPENDED")
+            assert (outcome.state, outcome.changed, outcome.error) == ("SUSPENDED", changed, None)
+        (seen,) = node.observed().vms
+        # It takes of its host what it took before, and its host starts it anew only if it is wanted.
+        assert (seen.state, seen.memory) == ("SUSPENDED", 64) and not node.domain(vm).autostart()
+        node.assert_consistent()
+        assert init is not None and frozen(init)
+        kept = DiskTask(SAVE_AS, "t1", 0, consistency=CRASH, image_id=1, image="saved", target="", format="tar")
+        kept = replace(kept, target=f"{node.root}/datastores/1/saved")
+        os.makedirs(os.path.dirname(kept.target), mode=0o711)
+        (saved,) = node.one(vm, "SUSPENDED", tasks=(kept,)).tasks
+        assert saved.error is None and Path(kept.target).stat().st_size > 1 << 20
+        outcome = node.one(vm)
+        assert (outcome.state, outcome.changed, outcome.error) == ("RUNNING", True, None)
+        assert init_process.of_controller(node.domain(vm).ID()) == init and not frozen(init)
+        assert node.domain(vm).autostart()
+        # It is asked to end, and ended, as one that was never frozen.
+        for orders in ({"shutdown_timeout": 20}, {"hard": True}):
+            assert node.one(vm, "SUSPENDED").error is None
+            outcome = node.one(vm, "POWEROFF", **orders)
+            assert (outcome.state, outcome.error) == ("POWEROFF", None)
+            refused = node.one(vm, "SUSPENDED")
+            assert refused.error is not None and "only a running machine" in refused.error["found"]
+            assert node.one(vm).error is None
+        assert node.one(vm, "SUSPENDED").error is None
+        assert node.one(vm, "DONE", hard=True).error is None
+
+
+def frozen(pid: int) -> bool:
+    """Whether the freezer of cgroups has it."""
+    groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
+    path = next(line.split(":", 2)[2] for line in groups if "freezer" in line.split(":")[1].split(","))
+    return Path(f"/sys/fs/cgroup/freezer{path}/freezer.state").read_text(encoding="ascii").strip() == "FROZEN"
+
+
+@in_world
 def test_each_container_is_held_to_its_own() -> None:
     with a_container_node() as node:
         vm = node.vm(9)

@@ -58,6 +58,7 @@ class MemoryDriver(Driver):
     fails: dict[str, BaseException] = field(default_factory=dict)
     foreign_memory: int = 0
     reads_at_once: bool = True
+    suspends_in_memory: bool = False
     timeouts: list[int] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     adjusts: bool = False
@@ -175,6 +176,9 @@ class MemoryDriver(Driver):
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         self.did("suspend", mark)
+        if self.suspends_in_memory:
+            self.machines[mark.vm_id].state = "SUSPENDED"
+            return
         Path(checkpoint).write_bytes(WHOLE)
         self.machines[mark.vm_id].state = "POWEROFF"
 

@@ -126,7 +126,8 @@ class Driver(abc.ABC):
     asks for another one is refused for that machine, with its name, before anything of the machine is touched.
     programs, libraries: what it needs on a node, beside what every node does; "xl|xm": one of them, the first if it
     lacks both. services: its daemons, in the order of their start.
-    States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed).
+    States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed);
+    SUSPENDED only where `suspends_in_memory`.
     All methods are called from several threads at once, for different machines. Class methods are for a node that is
     being made ready: there is nothing to connect to yet.
     """
@@ -141,6 +142,8 @@ class Driver(abc.ABC):
     switches: frozenset[str] = frozenset()
     # Its machines have directories where others have disks and drives: their root, and their context.
     has_directories: bool = False
+    # A suspended machine stands still and keeps its memory on its host, with which it ends: nothing of it is saved.
+    suspends_in_memory: bool = False
     programs: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()
@@ -276,11 +279,11 @@ class Driver(abc.ABC):
         raise self.lacks("reset")
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
-        """Save the running machine to the checkpoint file and end it."""
+        """Save the running machine to the checkpoint file and end it; without a file where `suspends_in_memory`."""
         raise self.lacks("suspend")
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
-        """Go on from the checkpoint file; the caller removes it."""
+        """Go on from the checkpoint file, which the caller removes, or from memory."""
         raise self.lacks("resume")
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:

@@ -174,8 +174,8 @@ def _settled(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
 
 def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
     state = domain.state
-    # A saved machine has ended, to its hypervisor.
-    wanted = "POWEROFF" if vm.wanted == "SUSPENDED" else vm.wanted
+    # A saved machine has ended, to its hypervisor; one that is frozen has not.
+    wanted = "POWEROFF" if vm.wanted == "SUSPENDED" and state != "SUSPENDED" else vm.wanted
     if state != wanted and vm.state not in _FAILED:
         found = f"it is {state}, and was left {vm.wanted}"
         remedy = _again(vm, "it is brought to the state that your list wants")
@@ -260,7 +260,7 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
     if vm.state not in _FAILED:
         if not vm.awaits:
             yield from _disks(vm, directory, files, domain)
-        yield from _checkpoint(vm, directory, files)
+        yield from _checkpoint(vm, directory, files, domain)
     disks = {f"disk.{disk_id}" for disk_id in (*(disk.disk_id for disk in vm.vm.disks), *vm.detached)}
     if vm.vm.context is not None:
         disks.add(f"disk.{vm.vm.context.disk_id}")
@@ -374,9 +374,11 @@ def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
             yield Finding("file-left", node.host, what, found, remedy)
 
 
-def _checkpoint(vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile]) -> Iterator[Finding]:
-    there = "checkpoint" in files
-    if vm.state == "SUSPENDED" and not there:
+def _checkpoint(
+    vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile], domain: Domain | None
+) -> Iterator[Finding]:
+    there, frozen = "checkpoint" in files, domain is not None and domain.state == "SUSPENDED"
+    if vm.state == "SUSPENDED" and not there and not frozen:
         found = f"it is SUSPENDED, and its memory {directory.path}/checkpoint is not there"
         remedy = (
             "Run playbook nebula.provision.site with state: poweroff and hard: true for it, which gives its memory up, "

@@ -175,7 +175,7 @@ def _state_after(job: Job, error: NebulaError) -> str:
     except Exception:
         # Whatever it is, the first error is the one to be told.
         return job.stage
-    if state == "RUNNING":
+    if state in ("RUNNING", "SUSPENDED"):
         return state
     if state == "POWEROFF" and os.path.exists(job.path(CHECKPOINT)):
         return "SUSPENDED"

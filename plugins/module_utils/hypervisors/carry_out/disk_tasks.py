@@ -81,7 +81,7 @@ def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> Ta
     """The root of a container becomes an archive again; it is no disk, which could have snapshots."""
     if task.kind != SAVE_AS:
         raise Unsupported(what, "it is the root file system of a container", "Save it as an image (save_as)")
-    if state != "POWEROFF":
+    if state == "RUNNING":
         raise Unsupported(
             what, f"the container is {state}, and its files change while they are read", "Power it off first"
         )

@@ -71,7 +71,7 @@ def _stop(machine: GivenUp, driver: Driver, mark: Mark, log: VmLog) -> bool:
             changed, state = True, "POWEROFF"
         except TimedOut as late:
             log("VMM", "W", str(late))
-    if state in ("RUNNING", "UNKNOWN"):
+    if state in ("RUNNING", "UNKNOWN", "SUSPENDED"):
         driver.cancel(mark)
         changed = True
     if changed:

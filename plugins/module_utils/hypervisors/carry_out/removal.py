@@ -21,7 +21,7 @@ def end(job: Job) -> str:
     # A name that somebody else has by now is no reason to keep what is ours.
     elsewhere = job.common.driver.is_foreign(job.mark, job.directory)
     state = None if elsewhere else job.common.driver.state(job.mark)
-    if state is not None and not job.planned.hard and state in ("RUNNING", "UNKNOWN"):
+    if state is not None and not job.planned.hard and state in ("RUNNING", "UNKNOWN", "SUSPENDED"):
         stop(job, state, "SHUTDOWN")
     job.stage = "EPILOG_FAILURE"
     if state is not None or os.path.isdir(job.directory):

@@ -42,6 +42,9 @@ def _to_running(job: Job, state: str | None) -> str:
     if was_started(job.planned, job.record, state):
         job.log("LCM", "I", "It was started, and has ended since: it is not started again")
         return "POWEROFF"
+    if state == "SUSPENDED":
+        suspension.thaw(job)
+        state = "RUNNING"
     if state == "RUNNING":
         with job.common.building:
             definition.prolog(job, running=True)
@@ -132,7 +135,7 @@ def _to_poweroff(job: Job, state: str | None) -> str:
             with job.common.building:
                 suspension.resume(job)
             state = "RUNNING"
-    if state in ("RUNNING", "UNKNOWN"):
+    if state in ("RUNNING", "UNKNOWN", "SUSPENDED"):
         stop(job, state, "SHUTDOWN_POWEROFF")
         job.moved("DIM", "POWEROFF")
     with job.common.building:

@@ -9,14 +9,16 @@ from .job import Job
 
 
 def stop(job: Job, state: str, on_the_way: str) -> None:
-    """End a machine that is RUNNING or UNKNOWN (`state`). on_the_way: its state meanwhile, in OpenNebula's words.
-    TimedOut if the guest does not obey; it runs on."""
+    """End a machine that is RUNNING, UNKNOWN or SUSPENDED (`state`). on_the_way: its state meanwhile, in OpenNebula's
+    words. TimedOut if the guest does not obey; it runs on."""
     job.stage = state
     job.log("LCM", "I", f"New VM state is {on_the_way}")
     if job.planned.hard:
         job.common.driver.cancel(job.mark)
         return
-    if state == "UNKNOWN":
-        # One that is paused can't obey.
+    # One that stands still can't obey.
+    if state == "SUSPENDED":
+        job.common.driver.resume(job.mark, "")
+    elif state == "UNKNOWN":
         job.common.driver.start(job.mark)
     job.common.driver.shutdown(job.mark, job.planned.shutdown_timeout)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine saved to its checkpoint, and brought back from there."""
+"""A machine saved to its checkpoint, or frozen on its host, and brought back from there."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from .job import Job
 
 
 def is_suspended(job: Job, state: str | None) -> bool:
+    """Whether it was saved. One that is frozen says so itself: its state is SUSPENDED."""
     return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
 
 
 def to_suspended(job: Job, state: str | None) -> str:
+    if job.common.driver.suspends_in_memory:
+        return _to_frozen(job, state)
     partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
     job.stage = state or "PROLOG_FAILURE"
     autostart.follow(job)
@@ -31,11 +34,7 @@ def to_suspended(job: Job, state: str | None) -> str:
         remove_file(partial)
         job.common.driver.suspend(job.mark, partial)
     elif state != "POWEROFF" or not job.common.driver.checkpoint_complete(partial):
-        raise WrongState(
-            f"suspending virtual machine {job.vm.name}",
-            f"it is {state or 'not there'}, and only a running machine can be suspended",
-            "Start it first",
-        )
+        raise _not_running(job, state)
     # Here too if a killed run got as far as the saving, and no further.
     adopt(partial, 0o600)
     with explained(checkpoint):
@@ -46,6 +45,35 @@ def to_suspended(job: Job, state: str | None) -> str:
     job.moved("DIM", "SUSPENDED")
     disk_tasks.see_to(job, "SUSPENDED")
     return "SUSPENDED"
+
+
+def _to_frozen(job: Job, state: str | None) -> str:
+    job.stage = state or "PROLOG_FAILURE"
+    autostart.follow(job)
+    if state == "RUNNING":
+        job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
+        job.common.driver.suspend(job.mark, "")
+        job.moved("DIM", "SUSPENDED")
+    elif state != "SUSPENDED":
+        raise _not_running(job, state)
+    disk_tasks.see_to(job, "SUSPENDED")
+    return "SUSPENDED"
+
+
+def _not_running(job: Job, state: str | None) -> WrongState:
+    return WrongState(
+        f"suspending virtual machine {job.vm.name}",
+        f"it is {state or 'not there'}, and only a running machine can be suspended",
+        "Start it first",
+    )
+
+
+def thaw(job: Job) -> None:
+    """Have a frozen machine go on. It has held its memory all the time."""
+    job.stage = "SUSPENDED"
+    job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
+    job.common.driver.resume(job.mark, "")
+    job.moved("LCM", "RUNNING")
 
 
 def resume(job: Job) -> None:

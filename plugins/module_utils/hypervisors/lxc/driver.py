@@ -39,19 +39,16 @@ BESIDE = Overhead(fixed=32)
 
 class LxcDriver(LibvirtDomains, Driver):
     name = "lxc"
-    capabilities = frozenset(("shutdown", "reboot", "adjust"))
+    capabilities = frozenset(("shutdown", "reboot", "suspend", "resume", "adjust"))
     switches = frozenset((OVN, OVSWITCH))
     has_directories = True
+    suspends_in_memory = True
     remedies = REMEDIES
     keep = ""
     forget = ""
     programs = ("libvirtd", "virtlogd", container_xml.EMULATOR)
     libraries = ("libvirt",)
     services = services.LIBVIRT
-
-    # libvirt saves no container.
-    suspend = Driver.suspend
-    resume = Driver.resume
 
     def __init__(self, uri: str = URI) -> None:
         super().__init__(uri)
@@ -155,6 +152,26 @@ class LxcDriver(LibvirtDomains, Driver):
     def start(self, mark: Mark) -> None:
         super().start(mark)
         self._log_console(mark)
+
+    def suspend(self, mark: Mark, checkpoint: str) -> None:
+        """By the freezer of its cgroup: libvirt saves no container."""
+        domain = self._found(mark)
+        with self._explained(f"freezing {called(mark)}"):
+            domain.suspend()
+
+    def resume(self, mark: Mark, checkpoint: str) -> None:
+        domain = self._found(mark)
+        with self._explained(f"thawing {called(mark)}"):
+            domain.resume()
+
+    def _state_name(self, state: int) -> str:
+        return "SUSPENDED" if state == self._libvirt.VIR_DOMAIN_PAUSED else super()._state_name(state)
+
+    def _destroy(self, domain: Any, mark: Mark) -> None:
+        if self._state(domain, mark) == "SUSPENDED":
+            # What is frozen does not see that it was killed.
+            self.resume(mark, "")
+        super()._destroy(domain, mark)
 
     def _log_console(self, mark: Mark) -> None:
         """Nothing of it is lost: what was written since the start is still in the terminal."""

@@ -120,6 +120,19 @@ def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: s
     assert kinds(found) == ["checkpoint"] and "rm /d/3/checkpoint" in found[0].remedy
 
 
+def test_a_machine_that_stands_still_has_its_memory_where_it_is() -> None:
+    vm = LedgerVm(Vm(3, "u3", "web", "lxc", 1.0, 64), "node1", "SUSPENDED", "SUSPENDED", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("vm.json"),))
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    frozen = Domain("one-3", CATALOG, 3, "u3", "SUSPENDED")
+    assert compare(whole, [node(domains=(frozen,), directories=(directory,))]) == []
+    # Its host was booted: it is off, and what it knew is gone.
+    found = compare(whole, [node(domains=(replace(frozen, state="POWEROFF"),), directories=(directory,))])
+    assert kinds(found) == ["checkpoint"] and "hard: true" in found[0].remedy
+    found = compare(whole, [node(domains=(replace(frozen, state="RUNNING"),), directories=(directory,))])
+    assert "machine-state" in kinds(found)
+
+
 @pytest.mark.parametrize(("attributes", "run"), [({}, "provision.site"), ({"INSTALLS": "debian12"}, "install_os")])
 def test_a_machine_in_another_state_names_the_run_that_mends_it(attributes, run) -> None:
     vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, attributes=attributes), "node1", "RUNNING", "RUNNING", True, 1)

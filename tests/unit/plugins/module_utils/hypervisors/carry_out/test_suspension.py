@@ -14,7 +14,7 @@ import pytest
 from memory_hypervisor import WHOLE
 from memory_node import Node, here, machine, suspended, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
     CHECKPOINT,
@@ -48,8 +48,47 @@ def test_what_a_killed_run_saved_completely_is_not_lost(here: Node) -> None:
     assert "suspend" not in here.driver.names() and (here.directory() / CHECKPOINT).read_bytes() == WHOLE
 
 
+def test_where_nothing_is_saved_a_machine_stands_still_and_goes_on(here: Node) -> None:
+    here.driver.suspends_in_memory = True
+    here.one("RUNNING")
+    here.driver.names()
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", True, "")
+    # After a boot of its host there is no memory that it could go on with.
+    assert here.driver.names() == ["no autostart", "suspend"]
+    assert not {CHECKPOINT, PARTIAL} & {path.name for path in here.directory().iterdir()}
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", False, "")
+    assert told(here.one("RUNNING", 3)) == ("RUNNING", True, "")
+    assert here.driver.names() == ["resume", "adjust", "autostart"]
+    assert "New VM state is BOOT_SUSPENDED" in here.log()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hard", "asked"),
+    [
+        ("POWEROFF", False, ["resume", "shutdown"]),
+        ("POWEROFF", True, ["cancel"]),
+        ("DONE", False, ["resume", "shutdown", "remove"]),
+        ("DONE", True, ["remove"]),
+    ],
+)
+def test_a_machine_that_stands_still_is_ended(here: Node, wanted: str, hard: bool, asked: list[str]) -> None:
+    here.driver.suspends_in_memory = True
+    suspended(here)
+    assert told(here.one(wanted, 3, hard=hard)) == (wanted, True, "")
+    assert [name for name in here.driver.names() if name != "adjust"] == asked
+
+
+def test_a_machine_that_can_not_go_on_is_still_suspended(here: Node) -> None:
+    here.driver.suspends_in_memory = True
+    suspended(here)
+    here.driver.fails["resume"] = HypervisorError("thawing it", "no")
+    assert told(here.one("RUNNING", 3)) == ("SUSPENDED", False, "HypervisorError")
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize(("state", "words"), [("POWEROFF", "it is POWEROFF"), ("UNKNOWN", "it is UNKNOWN")])
-def test_only_a_running_machine_is_suspended(here: Node, state: str, words: str) -> None:
+def test_only_a_running_machine_is_suspended(here: Node, state: str, words: str, in_memory: bool) -> None:
+    here.driver.suspends_in_memory = in_memory
     here.one("RUNNING")
     here.driver.machines[0].state = state
     (here.directory() / PARTIAL).write_bytes(WHOLE[:5])
