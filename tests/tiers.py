@@ -147,8 +147,11 @@ SUITES = {
             *("roles/ovn", "playbooks/ovn.yml", "plugins/plugin_utils/looking.py", "tests/tools/nodes.py"),
             *(f"plugins/modules/nebula_{name}.py" for name in ("ovn", "ovn_central", "ovn_host", "router")),
         ),
-        files=("test_ovn_cluster", "test_ovn_life", "test_role_ovn", "test_second_runs_ovn", "test_tenants"),
-        minutes=10,
+        files=(
+            *("test_ovn_cluster", "test_ovn_life", "test_ovn_migration", "test_role_ovn", "test_second_runs_ovn"),
+            "test_tenants",
+        ),
+        minutes=11,
     ),
     "install": Suite(
         subjects=(
