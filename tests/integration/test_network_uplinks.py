@@ -128,6 +128,41 @@ def test_another_device_or_none_takes_the_place_of_the_first(site):
     assert one.link("eth2")["master"] == "nbr1"
 
 
+def test_a_device_that_was_down_is_down_again_when_no_network_has_it(site):
+    one, _two = site
+    one.run("ip", "address", "flush", "dev", "eth2")
+    one.run("ip", "link", "set", "eth2", "down")
+    before = one.snapshot()
+
+    def is_up(name):
+        return "UP" in one.link(name)["flags"]
+
+    # It goes from bridge to bridge and from network to network, and what it was is remembered.
+    for wanted in (
+        [bridged(phydev="eth2")],
+        [{**bridged(phydev="eth2"), "bridge": "nbr9"}],
+        [bridged(1, "eth1"), bridged(2, "eth2")],
+        [bridged(1, "eth2"), bridged(2, "eth1")],
+    ):
+        known = [each["uuid"] for each in wanted]
+        predicted = one.ok(*wanted, known=known, check=True)
+        assert one.ok(*wanted, known=known)["diff"] == predicted["diff"]
+        assert not one.ok(*wanted, known=known)["changed"]
+        (bridge,) = [each["bridge"] for each in wanted if each["attributes"]["PHYDEV"] == "eth2"]
+        assert one.link(bridge)["ifalias"].endswith("::eth2:down") and is_up("eth2")
+    one.ok(network("Net1", 1, "nbr1", attributes=PRIVATE))
+    assert not is_up("eth2")
+    one.ok(bridged(phydev="eth2"))
+    one.ok(state="absent")
+    assert one.snapshot() == before and not is_up("eth2")
+    # One from a version that did not remember it stays as it is, and so does an interface that was up.
+    one.ok(bridged(phydev="eth2"))
+    one.run("ip", "link", "set", "nbr1", "alias", one.link("nbr1")["ifalias"].removesuffix(":down"))
+    assert not one.ok(bridged(phydev="eth2"))["changed"]
+    one.ok(state="absent")
+    assert is_up("eth2")
+
+
 def test_vxlan_keeps_networks_apart_that_have_the_same_addresses(site):
     one, two = site
     both = [vxlan(1, 7, "eth2"), vxlan(2, 8, "eth2")]

@@ -104,7 +104,9 @@ def uplink(network: Network) -> Optional[Uplink]:
         return None
     device = f"{phydev}.{number}"
     if len(device) > LONGEST_NAME:
-        device = f"one{'vlan' if network.vn_mad == VLAN else 'vx'}{network.id or 0}"
+        # In check mode a network that would be made has no id yet, and no device of another network has this name.
+        end = f"?{number}" if network.id is None else str(network.id)
+        device = f"one{'vlan' if network.vn_mad == VLAN else 'vx'}{end}"
     cost = VXLAN_COST if network.vn_mad == VXLAN else 0
     return Uplink(network.vn_mad, phydev, device, number, mtu, needed, cost)
 

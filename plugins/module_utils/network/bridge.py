@@ -330,14 +330,17 @@ class Node:
         has_addresses = moving or (link is not None and link.mark is not None and bool(link.mark.forced))
         if has_addresses:
             wanted = wanted.with_addresses_of_host()
-        mark = links.Mark(self.catalog, wanted.uuid, wanted.address, wanted.port, links.FORCED * has_addresses)
+        was_down = uplinks.was_down(wanted.uplink, self.catalog, self._here, self._free())
+        how = (links.FORCED * has_addresses, links.DOWN * (was_down and not has_addresses))
+        mark = links.Mark(self.catalog, wanted.uuid, wanted.address, wanted.port, *how)
         if link is not None:
             forgotten = known is not None and link.mark is not None and link.mark.network not in known
             links.refuse_foreign(wanted.name, wanted.bridge, link, mark, forgotten)
         former = self._former(wanted)
         _refuse_other_place(wanted, [*former, *([link] if link is not None else [])])
         if wanted.uplink is not None:
-            uplinks.refuse(wanted.name, wanted.uplink, wanted.bridge, mark, self._free())
+            free = {**self._free(), **uplinks.given_back(former, self.links)} if former else self._free()
+            uplinks.refuse(wanted.name, wanted.uplink, wanted.bridge, mark, free)
         table = self._table(needed_by=wanted.name)
         # A network that is joined with others' outside may well be one that the host is in by another interface.
         if wanted.uplink is None and (link is None or (wanted.address and wanted.address not in link.addresses)):
@@ -379,7 +382,9 @@ class Node:
         here = uplinks.freed(passed_on, here)
         devices = []
         for step in steps:
-            making += [line for f in step.former for line in links.delete_steps(f.name)]
+            for f in step.former:
+                own = f.mark is not None and f.mark.port == step.wanted.port
+                making += [*([] if own else uplinks.giving_back(f, here)), *links.delete_steps(f.name)]
             making += uplinks.former(step.wanted.uplink, step.link, step.mark, here)
             making += links.new_steps(step.wanted.bridge, step.mark) if step.link is None else []
             device = uplinks.making(step.wanted.uplink, step.mark, here) if step.wanted.uplink is not None else []
@@ -524,12 +529,15 @@ class Node:
                     for link in bridges:
                         if link.mark is not None and link.mark.forced and link.mark.port in link.ports:
                             moves.give_back(link, link.mark.port)
+                        else:
+                            steps += uplinks.giving_back(link, self.links)
                     links.carry_out(steps + [step for link in bridges for step in links.delete_steps(link.name)])
                     if rules == _PRESENT:
                         nat.remove([uuid], table)
                         self._observed = None
                 for name in (*devices, *(link.name for link in bridges)):
                     del self.links[name]
+                self.links.update(uplinks.given_back(bridges, self.links))
             except NebulaError as error:
                 for item in items:
                     item.after, item.error = item.before, error

@@ -23,6 +23,8 @@ TIMEOUT = 30.0
 MACHINES = re.compile(r"one-[0-9]+-[0-9]+\Z")
 _MARK = "nebula"
 FORCED = "forced"
+# The word in the mark of a bridge that has an interface which was down before.
+DOWN = "down"
 # As the kernel calls them.
 VLAN_KIND, VXLAN_KIND = "vlan", "vxlan"
 
@@ -31,26 +33,29 @@ VLAN_KIND, VXLAN_KIND = "vlan", "vxlan"
 class Mark:
     """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it,
     after one more the interface of the host that we made a port of it, and after the last `forced` if the host's own
-    addresses have moved with that. Addresses and ports that others add to the bridge are not in the mark, and are left
-    alone."""
+    addresses have moved with that, or `down` if it was down before that. Addresses and ports that others add to the
+    bridge are not in the mark, and are left alone."""
 
     catalog: str
     network: str
     address: str = ""
     port: str = ""
     forced: str = ""
+    down: str = ""
 
     def __str__(self) -> str:
         more = [self.address, self.port] if self.port else [self.address] * bool(self.address)
-        more += [self.forced] * bool(self.forced)
+        more += [self.forced or self.down] * bool(self.port and (self.forced or self.down))
         return ":".join([_MARK, self.catalog, self.network, *more])
 
     @classmethod
     @functools.cache
     def read(cls, alias: str) -> Mark | None:
         parts = alias.split(":")
-        is_mark = parts[0] == _MARK and (len(parts) in (3, 4, 5) or (len(parts) == 6 and parts[5] == FORCED))
-        return cls(*parts[1:6]) if is_mark else None
+        if parts[0] != _MARK or not (len(parts) in (3, 4, 5) or (len(parts) == 6 and parts[5] in (FORCED, DOWN))):
+            return None
+        catalog, network, address, port, how = (*parts[1:], "", "", "")[:5]
+        return cls(catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN))
 
 
 @dataclass(frozen=True)

@@ -239,17 +239,47 @@ def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
 
 def former(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:
     """The lines that end what joined the bridge before and is to do so no more."""
-    steps = []
-    port = bridge.mark.port if bridge is not None and bridge.mark is not None else ""
     wanted = uplink.device if uplink is not None else ""
-    if bridge is not None and port and port != wanted and port in bridge.ports:
-        steps += [f"link set dev {port} nomaster"]
+    steps = giving_back(bridge, links) if bridge is not None and bridge.mark and bridge.mark.port != wanted else []
     # Of hundreds of devices, each would be asked for its mark as often: its text is looked at first.
     own = {name: link for name, link in links.items() if mark.network and mark.network in link.alias}
     for name, link in marked_devices(own, mark.catalog).items():
         if link.mark is not None and link.mark.network == mark.network and name != wanted:
             steps += [f"link delete dev {name}"]
     return steps
+
+
+def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
+    """The lines that take the host's interface from the bridge, and set it down if it was so before. links: where
+    another network has the interface by now, it is no port of this bridge."""
+    mark = bridge.mark
+    if mark is None or not mark.port or mark.port not in bridge.ports:
+        return []
+    there = links.get(mark.port)
+    down = bool(mark.down) and there is not None and there.bridge == bridge.name
+    return [f"link set dev {mark.port} nomaster"] + [f"link set dev {mark.port} down"] * down
+
+
+def given_back(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, Link]:
+    """The host's interfaces once their bridges are gone."""
+    found = {}
+    for bridge in bridges:
+        there = links.get(bridge.mark.port) if bridge.mark is not None else None
+        if there is not None and bridge.mark is not None and there.bridge == bridge.name:
+            found[there.name] = replace(there, bridge="", up=there.up and not bridge.mark.down)
+    return found
+
+
+def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], free: Mapping[str, Link]) -> bool:
+    """Whether the host's interface that is to be a port was down before any network had it. free: the interfaces
+    without what is still another network's, and will not be."""
+    if uplink is None or uplink.made:
+        return False
+    for bridge in marked(links, catalog).values():
+        if bridge.mark is not None and bridge.mark.port == uplink.device:
+            return bool(bridge.mark.down)
+    phydev = free.get(uplink.phydev)
+    return phydev is not None and not phydev.up and not phydev.bridge
 
 
 def devices(network: str, catalog: str, links: Mapping[str, Link]) -> list[str]:

@@ -35,6 +35,17 @@ def network(vn_mad="bridge", number=3, nat=False, bridge="nbr0", **attributes):
             "VLAN 100 on enp130s0f1np1",
         ),
         (
+            network("802.1Q", number=0, PHYDEV="enp130s0f1np1", VLAN_ID="100"),
+            Uplink("802.1Q", "enp130s0f1np1", "onevlan0", 100),
+            "VLAN 100 on enp130s0f1np1",
+        ),
+        # In check mode it has no id before it is there, and no device of another network is taken for its own.
+        (
+            network("802.1Q", number=None, PHYDEV="enp130s0f1np1", VLAN_ID="100"),
+            Uplink("802.1Q", "enp130s0f1np1", "onevlan?100", 100),
+            "VLAN 100 on enp130s0f1np1",
+        ),
+        (
             network("vxlan", PHYDEV="eth1", VLAN_ID="300", MTU="1400", GUEST_MTU="1300"),
             Uplink("vxlan", "eth1", "eth1.300", 300, mtu=1400, needed=1400, cost=50),
             "VXLAN 300 on eth1",

@@ -34,6 +34,9 @@ COMPLETE = Link("nbr0", "bridge", str(MARK), True, False, ("10.66.0.1/24",))
         (MARK, f"nebula:{CATALOG}:{NETWORK}:10.66.0.1/24"),
         (replace(MARK, address=""), f"nebula:{CATALOG}:{NETWORK}"),
         (Mark("", "", ""), "nebula::"),
+        (Mark("c", "n", port="eth1"), "nebula:c:n::eth1"),
+        (Mark("c", "n", port="eth1", forced="forced"), "nebula:c:n::eth1:forced"),
+        (Mark("c", "n", port="eth1", down="down"), "nebula:c:n::eth1:down"),
     ],
 )
 def test_a_mark_comes_back_as_it_was_written(mark: Mark, text: str) -> None:

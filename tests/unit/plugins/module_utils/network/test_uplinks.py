@@ -178,3 +178,34 @@ def test_what_its_network_is_to_have_no_more(wanted, known, found):
     ]
     left = uplinks.freed(found, links)
     assert ("eth1.5" in left, bool(left["eth1"].bridge)) == ("eth1.5" not in found, "eth1" not in found)
+
+
+HAD = replace(MARK, port="eth1", down="down")
+BRIDGE = Link("nbr0", "bridge", str(HAD), up=True, ports=("eth1",))
+
+
+@pytest.mark.parametrize(
+    ("bridge", "there", "lines"),
+    [
+        (BRIDGE, "nbr0", ["link set dev eth1 nomaster", "link set dev eth1 down"]),
+        (replace(BRIDGE, alias=str(replace(HAD, down=""))), "nbr0", ["link set dev eth1 nomaster"]),
+        # Another network has it by now.
+        (BRIDGE, "nbr1", ["link set dev eth1 nomaster"]),
+        # Somebody has taken it out.
+        (replace(BRIDGE, ports=()), "", []),
+        (replace(BRIDGE, alias=""), "nbr0", []),
+    ],
+)
+def test_an_interface_is_given_back_as_it_was(bridge, there, lines):
+    assert uplinks.giving_back(bridge, of(bridge, replace(FREE, bridge=there))) == lines
+
+
+def test_who_has_an_interface_after_another_network_knows_whether_it_was_down():
+    down = replace(FREE, up=False)
+    assert uplinks.was_down(PORT, "cat", of(down), of(down))
+    assert not uplinks.was_down(PORT, "cat", of(FREE), of(FREE))
+    assert not uplinks.was_down(VLAN, "cat", of(down), of(down)) and not uplinks.was_down(None, "cat", {}, {})
+    here = of(BRIDGE, replace(FREE, bridge="nbr0"))
+    assert uplinks.was_down(PORT, "cat", here, of(FREE))
+    assert not uplinks.was_down(PORT, "other", here, of(FREE))
+    assert uplinks.given_back([BRIDGE], here) == {"eth1": down}
