@@ -10,7 +10,8 @@ version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
   - Turns names of directories into absolute paths on the control node. A relative one is below the directory of the
-    inventory, of several inventories of the one that has the host.
+    inventory, of several inventories of the one that has the host. If the inventory is itself a directory, which
+    Ansible reads with all that is in it, a relative one is beside that directory.
   - A directory that nothing can be written to, or that belongs to an installed collection, is an error, so that a run
     can say so before it begins. Nothing is made.
 options:

@@ -54,7 +54,8 @@ def find(name: str, variables: Mapping[str, Any], below: str = "files", only_fil
 def output_directory(name: str, variables: Mapping[str, Any]) -> str:
     """Return the absolute path of the directory that a user's text names and that a run writes into.
 
-    Raises NotWritable; nothing is made then.
+    A relative one is below the inventory's directory. If the inventory is a directory, everything below it is read as
+    inventory, so that it is beside that. Raises NotWritable; nothing is made then.
     """
     if name.startswith(("/", "~")):
         path = str(unfrackpath(name, follow=False))
@@ -64,7 +65,7 @@ def output_directory(name: str, variables: Mapping[str, Any]) -> str:
             raise NotWritable(
                 f"{name} is relative to the inventory's directory, and this inventory is in none. Give an absolute path"
             )
-        path = os.path.normpath(os.path.join(inventories[0], name))
+        path = os.path.normpath(os.path.join(_unread(inventories[0], variables), name))
     installed = _collection_of(path)
     if installed:
         raise NotWritable(
@@ -98,13 +99,23 @@ def _roles(variables: Mapping[str, Any]) -> list[str]:
 def _inventories(variables: Mapping[str, Any]) -> list[str]:
     """Return the directory of the inventory that has the host, then those of the other inventories, in their order."""
     found = [str(variables["inventory_dir"])] if variables.get("inventory_dir") else []
-    sources = variables.get("ansible_inventory_sources") or ()
-    for source in [sources] if isinstance(sources, str) else sources:
-        # A list of host names is an inventory source without a directory.
-        if "," not in str(source):
-            path = os.path.abspath(os.path.expanduser(str(source)))
-            found.append(path if os.path.isdir(path) else os.path.dirname(path))
+    found += [path if os.path.isdir(path) else os.path.dirname(path) for path in _sources(variables)]
     return list(dict.fromkeys(os.path.abspath(path) for path in found))
+
+
+def _sources(variables: Mapping[str, Any]) -> list[str]:
+    sources = variables.get("ansible_inventory_sources") or ()
+    # A list of host names is an inventory source without a directory.
+    named = [str(source) for source in ([sources] if isinstance(sources, str) else sources) if "," not in str(source)]
+    return [os.path.abspath(os.path.expanduser(source)) for source in named]
+
+
+def _unread(directory: str, variables: Mapping[str, Any]) -> str:
+    """Return the directory, or the nearest one above it that Ansible does not read as an inventory with all below."""
+    for source in sorted(path for path in _sources(variables) if os.path.isdir(path)):
+        if directory == source or directory.startswith(source.rstrip("/") + "/"):
+            return os.path.dirname(source)
+    return directory
 
 
 def _playbooks(variables: Mapping[str, Any]) -> list[str]:

@@ -90,6 +90,20 @@ def test_what_is_beside_the_inventory_is_found_and_what_is_fetched_stays_there(i
     assert sorted(path.name for path in (installed.project / "backups").iterdir()) == kept
 
 
+def test_what_is_fetched_is_beside_an_inventory_that_is_a_directory(installed: Installed) -> None:
+    directory = installed.project / "inventories/here"
+    directory.mkdir(parents=True)
+    installed.wants(directory / "hosts.yml")
+    for _again in range(2):
+        output = installed.run("nebula.provision.backup", "-e", "nebula_backup_fetch=kept", inventory=directory)
+        # The second run reads no backup as an inventory.
+        assert "WARNING" not in output, output
+    kept = sorted(path.name for path in (installed.project / "inventories/kept").iterdir())
+    assert [Path(name).suffix for name in kept] == [".db", ".json"] * 2 and list(directory.iterdir()) == [
+        directory / "hosts.yml"
+    ]
+
+
 def test_what_is_nowhere_is_told_with_the_three_places(installed: Installed) -> None:
     own = installed.elsewhere.parent / "plays/own.yml"
     own.parent.mkdir()

@@ -157,6 +157,27 @@ def test_outputs_go_below_the_inventory(project):
     assert not (project / "inventory/backups").exists() and not (project / "else").exists(), "nothing is made"
 
 
+@pytest.mark.parametrize(
+    ("sources", "directory", "beside"),
+    [
+        (["inventory"], "inventory", "backups"),
+        (["inventory/"], "inventory", "backups"),
+        (["inventory"], "inventory/prod", "backups"),
+        (["inventory/prod", "inventory"], "inventory/prod", "backups"),
+        (["inventory/prod"], "inventory/prod", "inventory/backups"),
+        (["inventory/prod/hosts.yml", "inv"], "inventory/prod", "inventory/prod/backups"),
+    ],
+)
+def test_nothing_goes_into_a_directory_that_is_read_as_an_inventory(project, sources, directory, beside):
+    put(project / "inventory/prod/hosts.yml", project / "inv/hosts.yml")
+    given = [f"{project}/{source}" for source in sources]
+    variables = said(project, inventory_dir=f"{project}/{directory}", ansible_inventory_sources=given)
+    assert places.output_directory("backups", variables) == f"{project}/{beside}"
+    # What the user has there is found there.
+    put(project / directory / "x")
+    assert places.find("x", variables) == f"{project}/{directory}/x"
+
+
 def test_nothing_goes_into_an_installed_collection(project):
     inside = project / "ansible_collections/my/own/inventory"
     inside.mkdir(parents=True)
