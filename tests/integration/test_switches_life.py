@@ -36,6 +36,8 @@ def test_what_a_node_can_not_have_is_refused_before_anything_is_made():
             node.vsctl("del-br", "theirs")
             another_driver(node, networks[0])
             deleted_by_hand(node, networks)
+            node.vsctl("del-br", "theirs")
+            a_device_that_was_down(node)
         finally:
             wire.close()
 
@@ -94,6 +96,24 @@ def deleted_by_hand(node, networks):
     node.ok(state="absent")
     assert switches.observe().running and list(switches.observe().bridges) == ["theirs"]
     assert "nebula-switch-made" not in switches.observe().external_ids
+
+
+def a_device_that_was_down(node):
+    """It is down again when no bridge has it, whichever had it last."""
+    for first, then in (("down", False), ("up", True)):
+        node.run("ip", "link", "set", "eth1", first)
+        for wanted in ([network(1, 10)], [network(1, 10, bridge="ovsbr7")], [network(1, 10), network(2, 20)]):
+            known = [each["uuid"] for each in wanted]
+            predicted = node.ok(*wanted, known=known, check=True)
+            assert node.ok(*wanted, known=known)["diff"] == predicted["diff"]
+            assert not node.ok(*wanted, known=known)["changed"]
+            assert "UP" in node.link("eth1")["flags"]
+        node.ok(network(1, 10, phydev=""))
+        node.ok(network(1, 10, phydev=""), known=[network(1, 10)["uuid"]])
+        assert ("UP" in node.link("eth1")["flags"]) == then
+        node.ok(network(1, 10))
+        node.ok(state="absent")
+        assert ("UP" in node.link("eth1")["flags"]) == then
 
 
 def another_driver(node, switched):

@@ -27,7 +27,7 @@ from .ovn import daemons
 from .ovn.daemons import Daemons
 from .ovn.host import has_kernel_datapath
 from .ovn.places import Places
-from .switches import MADE, MADE_FOR_OVN, MARK, NETWORKS, PORT, SwitchBridge, Switches, marked, observe
+from .switches import MADE, MADE_FOR_OVN, MARK, NETWORKS, PORT, PORT_DOWN, SwitchBridge, Switches, marked, observe
 
 TIMEOUT = 60
 PACKAGE = "openvswitch-switch"
@@ -213,6 +213,10 @@ class SwitchNode:
         # Before anything of a network is there: an interface that can't be set up makes none.
         ports = {each.port for each in wanted if each.port and not present[each.port].up}
         links.carry_out([f"link set dev {port} up" for port in sorted(ports)])
+        former = self.found.ours(self.catalog)
+        # What another bridge had until now is as it was before that.
+        had = {bridge.port: bridge.port_was_down for bridge in former.values()}
+        was_down = {port for port in ports if port not in had} | {port for port, down in had.items() if down}
         words: list[str] = []
         moving = {each.network.uuid for each in wanted}
         taken = {each.port for each in wanted if each.port}
@@ -227,8 +231,8 @@ class SwitchNode:
                 words += ["--", "set", "Bridge", bridge.name, f"external_ids:{NETWORKS}={_listed(left)}"]
             if left and bridge.port in taken:
                 words += ["--", "--if-exists", "del-port", bridge.name, bridge.port]
-                words += ["--", "remove", "Bridge", bridge.name, "external_ids", PORT]
-        added = [self._bridge(name, each, leaving, moving) for name, each in bridges.items()]
+                words += ["--", "remove", "Bridge", bridge.name, "external_ids", PORT, PORT_DOWN]
+        added = [self._bridge(name, each, leaving, moving, was_down) for name, each in bridges.items()]
         # What leaves a bridge comes first, so that another may have it.
         words += [word for leaves, _joins in added for word in leaves]
         words += [word for _leaves, joins in added for word in joins]
@@ -236,7 +240,8 @@ class SwitchNode:
         self._vsctl(words[1:])
         self._forget()
         here = links.observe()
-        links.carry_out([f"link set dev {name} down" for name in bridges if name in here and here[name].up])
+        down = [*bridges, *self._released(former)]
+        links.carry_out([f"link set dev {name} down" for name in down if name in here and here[name].up])
         for name, having in bridges.items():
             port = having[0].port
             error = self.found.bridges[name].ports[port].error if port else ""
@@ -249,10 +254,21 @@ class SwitchNode:
                     f"See {self.places.ovs_log}/ovs-vswitchd.log",
                 )
 
+    def _released(self, former: Mapping[str, SwitchBridge]) -> list[str]:
+        """Interfaces of the host that were down before one of these bridges had them, and that no bridge has now."""
+        had = {bridge.port for bridge in former.values() if bridge.port_was_down}
+        return sorted(had - {port for bridge in self.found.bridges.values() for port in bridge.ports})
+
     def _bridge(
-        self, name: str, wanted: Sequence[_Wanted], leaving: Mapping[str, set[str]], moving: Collection[str]
+        self,
+        name: str,
+        wanted: Sequence[_Wanted],
+        leaving: Mapping[str, set[str]],
+        moving: Collection[str],
+        was_down: Collection[str],
     ) -> tuple[list[str], list[str]]:
-        """The words that take a port from the bridge, and those that make the bridge as it is to be."""
+        """The words that take a port from the bridge, and those that make the bridge as it is to be. was_down:
+        interfaces of the host that were down before any bridge had them."""
         there = self.found.bridges.get(name)
         port = wanted[0].port
         stay = set(there.networks) - (leaving.get(name, set()) & set(moving)) if there is not None else set()
@@ -265,8 +281,9 @@ class SwitchNode:
             values += [f"datapath_type={datapath}", "fail_mode=standalone"]
         if there is not None and there.port and there.port != port:
             leaves += ["--", "--if-exists", "del-port", name, there.port]
-            leaves += ["--", "remove", "Bridge", name, "external_ids", PORT]
+            leaves += ["--", "remove", "Bridge", name, "external_ids", PORT, PORT_DOWN]
         values += [f"external_ids:{PORT}={port}"] if port else []
+        values += [f"external_ids:{PORT_DOWN}=true"] if port in was_down else []
         joins += ["--", "set", "Bridge", name, *values]
         if port:
             joins += ["--", "--may-exist", "add-port", name, port]
@@ -315,8 +332,10 @@ class SwitchNode:
             try:
                 if not self.found.running:
                     self.daemons.start("switch")
+                former = self.found.ours(self.catalog)
                 self._vsctl(words[1:])
                 self._forget()
+                links.carry_out([f"link set dev {port} down" for port in self._released(former) if port in present])
                 self._take_back()
             except NebulaError as error:
                 self._forget()

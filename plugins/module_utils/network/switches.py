@@ -22,6 +22,8 @@ TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface")
 # In external_ids of a bridge: the catalog, its networks, the interface of the host that we made a port of it. Others
 # than those of OVN's bridges, so that neither is taken for the other.
 MARK, NETWORKS, PORT = "nebula-switch", "nebula-networks", "nebula-port"
+# Beside the last, if that interface was down before.
+PORT_DOWN = "nebula-port-down"
 # In external_ids of the whole: the catalog for which the database was made. OVN's own word for the same.
 MADE, MADE_FOR_OVN = "nebula-switch-made", "nebula-made"
 # Interfaces that the kernel has.
@@ -80,6 +82,10 @@ class SwitchBridge:
     @property
     def port(self) -> str:
         return self.external_ids.get(PORT, "")
+
+    @property
+    def port_was_down(self) -> bool:
+        return bool(self.port) and PORT_DOWN in self.external_ids
 
 
 @dataclass(frozen=True)

@@ -116,3 +116,15 @@ def test_the_networks_of_a_switch_that_does_not_run_are_not_here(monkeypatch, ho
 def test_no_port_of_a_machine_is_in_all_vlans(wanted, made):
     assert port_of(wanted) == made
     assert not made.everything
+
+
+@pytest.mark.parametrize(
+    ("ids", "down"),
+    [
+        ({switches.PORT: "eth1", switches.PORT_DOWN: "true"}, True),
+        ({switches.PORT: "eth1"}, False),
+        ({switches.PORT_DOWN: "true"}, False),
+    ],
+)
+def test_a_bridge_remembers_that_its_interface_was_down(ids, down):
+    assert switches.SwitchBridge("ovsbr0", ids).port_was_down == down
