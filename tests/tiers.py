@@ -148,10 +148,10 @@ SUITES = {
             *(f"plugins/modules/nebula_{name}.py" for name in ("ovn", "ovn_central", "ovn_host", "router")),
         ),
         files=(
-            *("test_ovn_cluster", "test_ovn_life", "test_ovn_migration", "test_role_ovn", "test_second_runs_ovn"),
-            "test_tenants",
+            *("test_ovn_cluster", "test_ovn_elsewhere", "test_ovn_life", "test_ovn_migration", "test_role_ovn"),
+            *("test_second_runs_ovn", "test_tenants"),
         ),
-        minutes=11,
+        minutes=15,
     ),
     "install": Suite(
         subjects=(

@@ -40,8 +40,9 @@ options:
       - V(present) installs O(certificates), starts the daemons, and opens the ports.
       - V(absent) ends the daemons and removes the databases, keys and certificates that are this catalog's. It is an
         error if others have made switches or routers in them. Packages stay.
+      - V(audited) changes nothing, and returns how the host differs from what O(state=present) would make of it.
     type: str
-    choices: [requested, signed, present, absent]
+    choices: [requested, signed, present, absent, audited]
     default: present
   requests:
     description: With O(state=signed), what this module and M(nebula.provision.nebula_ovn_host) returned.
@@ -188,9 +189,19 @@ client:
       ca_certificate: /var/lib/nebula/ovn/client/northbound-authority.pem
 connections:
   description: By database, how others connect to it. All members of a cluster are named.
-  returned: if O(state=present)
+  returned: if O(state=present) or O(state=audited)
   type: dict
   sample: {northbound: "ssl:192.0.2.1:6641", southbound: "ssl:192.0.2.1:6642"}
+consistency:
+  description: How the host differs, as M(nebula.provision.nebula_info) returns it of the rest.
+  returned: if O(state=audited)
+  type: list
+  elements: dict
+part:
+  description: The host's part in OVN, as nebula.provision.status shows it.
+  returned: if O(state=audited)
+  type: dict
+  sample: {host: central1, part: central, state: running, address: "ssl:192.0.2.1:6642"}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -43,11 +43,13 @@ options:
         catalog's. It is an error while machines are attached to C(br-int). Packages stay, and so do an Open vSwitch
         that
         was there before and bridges of others.
+      - V(audited) changes nothing, and returns how the host differs from what O(state=present) would make of it.
     type: str
-    choices: [requested, present, absent]
+    choices: [requested, present, absent, audited]
     default: present
   southbound:
-    description: How to connect to the southbound database. Several by commas. Needed with O(state=present).
+    description: >-
+      How to connect to the southbound database. Several by commas. Needed with O(state=present) and O(state=audited).
     type: str
   certificates:
     description: What RV(nebula.provision.nebula_ovn_central#module:certificates) has for this host.
@@ -169,6 +171,16 @@ host:
     physical_networks: {description: Bridges by the names of the networks., type: dict, sample: {physnet1: br-ex}}
     connected: {description: Whether ovn-controller has its connection., type: bool}
     managed: {description: V(false) if somebody else has set it up for the same OVN., type: bool}
+consistency:
+  description: How the host differs, as M(nebula.provision.nebula_info) returns it of the rest.
+  returned: if O(state=audited)
+  type: list
+  elements: dict
+part:
+  description: The host's part in OVN, as nebula.provision.status shows it.
+  returned: if O(state=audited)
+  type: dict
+  sample: {host: node1, part: node, state: connected, address: 192.0.2.11}
 """
 
 from ansible.module_utils.basic import AnsibleModule

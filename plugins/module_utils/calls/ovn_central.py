@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..arguments import ENGINE
-from ..errors import Conflict, InvalidValue
+from ..errors import Conflict, InvalidValue, NebulaError
 from ..host import node as node_file
-from ..network.ovn import central, certificates, cluster, daemons, places
+from ..network.ovn import central, certificates, cluster, daemons, differences, places
 from ..network.ovn.central import Central, Wanted
 from ..sync import Item, Result
 
@@ -57,18 +57,18 @@ ARGUMENTS: dict[str, Any] = {
         certificate_days={"type": "int", "default": 365},
         certificates={"type": "dict", "default": {}},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
-        state={"type": "str", "default": "present", "choices": ["requested", "signed", "present", "absent"]},
+        state={"type": "str", "default": "present", "choices": ["requested", "signed", "present", "absent", "audited"]},
         **ENGINE,
     ),
 }
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    params = {**params, "catalog": places.catalog(params["catalog"], not check_mode and params["state"] != "absent")}
-    with node_file.alone(not check_mode):
-        return {"requested": requested, "signed": signed, "present": present, "absent": absent}[params["state"]](
-            params, not check_mode
-        )
+    act = not check_mode and params["state"] != "audited"
+    params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
+    work = {"requested": requested, "signed": signed, "present": present, "absent": absent, "audited": audited}
+    with node_file.alone(act):
+        return work[params["state"]](params, act)
 
 
 def requested(params: Mapping[str, Any], act: bool) -> Result:
@@ -151,25 +151,47 @@ def refuse_former(params: Mapping[str, Any]) -> None:
 
 def present(params: Mapping[str, Any], act: bool) -> Result:
     root = params["root"]
-    central.check_ports(params["ports"], params["cluster_ports"] if params["cluster"] else None)
     side = Central(places.read(params["directories"]), params["catalog"], act, root)
-    files = {which: certificates.files(root, "central", which) for which in certificates.WHICH}
+    wanted = _wanted(params)
+    found = side.observe()
+    side.refuse_foreign(found)
+    cluster.refuse(found.copies, wanted.cluster, found.mark == params["catalog"])
+    differing = certificates.install(root, "central", params["certificates"], act)
+    items = [Item(path, None, {"file": "written"}) for path in differing]
+    items.append(shown(side.ensure(replace(wanted, renewed=bool(differing)))))
+    majority = wanted.cluster is None or not act or side.observe().led
+    return Result(items, {"connections": central.connections(wanted), "majority": majority})
+
+
+def audited(params: Mapping[str, Any], act: bool) -> Result:
+    """What state present would change, and what there is."""
+    name, side = params["name"], Central(places.read(params["directories"]), params["catalog"], act, params["root"])
+    found = side.observe()
+    part = {"host": name, "part": "central", "state": found.state, "address": params["address"] or ""}
+    try:
+        wanted = _wanted(params)
+        change = side.ensure(wanted)
+    except NebulaError as error:
+        return Result([], {"part": part, "consistency": differences.of_error(name, error)})
+    consistency = differences.of_change(name, "OVN's databases and northd", change)
+    if not consistency and found.member and not found.led:
+        which = next(which for which, status in found.status.items() if not status.led)
+        consistency = differences.of_error(name, cluster.unled(which, found.status[which]))
+    part["address"] = wanted.connection("southbound")
+    return Result([], {"part": part, "connections": central.connections(wanted), "consistency": consistency})
+
+
+def _wanted(params: Mapping[str, Any]) -> Wanted:
+    central.check_ports(params["ports"], params["cluster_ports"] if params["cluster"] else None)
+    files = {which: certificates.files(params["root"], "central", which) for which in certificates.WHICH}
     group = cluster.read(params["name"], params["cluster"], params["cluster_ports"], files)
-    wanted = Wanted(
+    return Wanted(
         catalog=params["catalog"],
         address=params["address"] or ("" if group else daemons.main_address()),
         ports=params["ports"],
         files=files,
         cluster=group,
     )
-    found = side.observe()
-    side.refuse_foreign(found)
-    cluster.refuse(found.copies, group, found.mark == params["catalog"])
-    differing = certificates.install(root, "central", params["certificates"], act)
-    items = [Item(path, None, {"file": "written"}) for path in differing]
-    items.append(shown(side.ensure(replace(wanted, renewed=bool(differing)))))
-    majority = group is None or not act or side.observe().led
-    return Result(items, {"connections": central.connections(wanted), "majority": majority})
 
 
 def absent(params: Mapping[str, Any], act: bool) -> Result:

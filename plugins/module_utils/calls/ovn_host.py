@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NebulaError, TimedOut
 from ..host import node as node_file
-from ..network.ovn import certificates, host, places, switch
+from ..network.ovn import certificates, differences, host, places, switch
 from ..network.ovn.host import Host
 from ..network.ovn.switch import Wanted
 from ..sync import Item, Result
@@ -42,18 +42,20 @@ ARGUMENTS: dict[str, Any] = {
         mtu={"type": "int", "default": 1442},
         restart={"type": "bool", "default": False},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
-        state={"type": "str", "default": "present", "choices": ["requested", "present", "absent"]},
+        state={"type": "str", "default": "present", "choices": ["requested", "present", "absent", "audited"]},
         **ENGINE,
     ),
-    "required_if": [("state", "present", ("southbound",))],
+    "required_if": [("state", "present", ("southbound",)), ("state", "audited", ("southbound",))],
     "required_together": [("private_key", "certificate", "ca_certificate")],
 }
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    params = {**params, "catalog": places.catalog(params["catalog"], not check_mode and params["state"] != "absent")}
-    with node_file.alone(not check_mode):
-        return {"requested": requested, "present": present, "absent": absent}[params["state"]](params, not check_mode)
+    act = not check_mode and params["state"] != "audited"
+    params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
+    work = {"requested": requested, "present": present, "absent": absent, "audited": audited}
+    with node_file.alone(act):
+        return work[params["state"]](params, act)
 
 
 def requested(params: Mapping[str, Any], act: bool) -> Result:
@@ -67,32 +69,17 @@ def requested(params: Mapping[str, Any], act: bool) -> Result:
 
 
 def present(params: Mapping[str, Any], act: bool) -> Result:
-    root, remote = params["root"], params["southbound"]
-    check_remote(remote)
-    node = _host(params, act)
-    tls = None
-    if params["private_key"]:
-        tls = certificates.Files(params["private_key"], params["certificate"], params["ca_certificate"])
-    elif remote.startswith("ssl:"):
-        tls = certificates.files(root, "host", "southbound")
-    wanted = Wanted(
-        name=params["name"],
-        catalog=params["catalog"],
-        remote=remote,
-        encap_type=params["encap_type"],
-        encap_ip=params["encap_ip"] or host.encap_ip(remote),
-        datapath=params["datapath"],
-        mappings=switch.read_mappings(params["bridge_mappings"]),
-        tls=tls,
+    node, wanted = _host(params, act), _wanted(params)
+    differing = (
+        [] if params["private_key"] else certificates.install(params["root"], "host", params["certificates"], act)
     )
-    differing = [] if params["private_key"] else certificates.install(root, "host", params["certificates"], act)
     done = node.ensure(wanted, params["mtu"], params["restart"], differing)
     return Result(
         [*(Item(path, None, {"file": "written"}) for path in differing), *map(shown, done.items)],
         {
             "host": {
                 "name": params["name"],
-                "southbound": remote,
+                "southbound": wanted.remote,
                 "encap_type": wanted.encap_type,
                 "encap_ip": done.encap_ip,
                 "inner_mtu": done.inner_mtu,
@@ -103,6 +90,44 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
             }
         },
         done.warnings,
+    )
+
+
+def audited(params: Mapping[str, Any], act: bool) -> Result:
+    """What state present would change, and what there is."""
+    name, asked = params["name"], "Open vSwitch and ovn-controller"
+    part = {"host": name, "part": "node", "state": "not connected", "address": ""}
+    try:
+        wanted = _wanted(params)
+        done = _host(params, act).ensure(wanted, params["mtu"], restart=False)
+    except NebulaError as error:
+        return Result([], {"part": part, "consistency": differences.of_error(name, error)})
+    consistency = [each for change in done.items for each in differences.of_change(name, asked, change)]
+    if not consistency and not done.connected:
+        log = f"{places.read(params['directories']).ovn_log}/ovn-controller.log"
+        problem = TimedOut(f"ovn-controller towards {wanted.remote}", "it has no connection", f"See {log}")
+        consistency = differences.of_error(name, problem)
+    part.update(state="connected" if done.connected else "not connected", address=done.encap_ip)
+    return Result([], {"part": part, "consistency": consistency})
+
+
+def _wanted(params: Mapping[str, Any]) -> Wanted:
+    root, remote = params["root"], params["southbound"]
+    check_remote(remote)
+    tls = None
+    if params["private_key"]:
+        tls = certificates.Files(params["private_key"], params["certificate"], params["ca_certificate"])
+    elif remote.startswith("ssl:"):
+        tls = certificates.files(root, "host", "southbound")
+    return Wanted(
+        name=params["name"],
+        catalog=params["catalog"],
+        remote=remote,
+        encap_type=params["encap_type"],
+        encap_ip=params["encap_ip"] or host.encap_ip(remote),
+        datapath=params["datapath"],
+        mappings=switch.read_mappings(params["bridge_mappings"]),
+        tls=tls,
     )
 
 

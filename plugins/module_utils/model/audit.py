@@ -51,7 +51,7 @@ KINDS = {
     "bridge-left": "a bridge, or a VLAN or VXLAN device, with the catalog's mark belongs to no network",
     "bridge-differs": "a network's bridge, its uplink, or a machine's port is not as the network says",
     "rules-missing": "a network's nftables rules are not there, or those that filter what a machine sends and gets",
-    "ovn-differs": "what OVN has is not what the catalog says",
+    "ovn-differs": "what OVN has is not what the catalog says, or what runs it on a host is not as it is to be",
     "rules-left": "nftables rules with the catalog's mark belong to no network or machine",
 }
 

@@ -85,6 +85,13 @@ class Found:
         return all(self.status.get(which, Status()).led for which in NAMES)
 
     @property
+    def state(self) -> str:
+        """In a word or two, for a table."""
+        if not self.running:
+            return "not running"
+        return "no leader" if self.member and not self.led else "running"
+
+    @property
     def mark(self) -> str:
         rows = self.rows.get("northbound", {}).get("NB_Global", [])
         return database.mark_of(rows[0]) if rows else ""

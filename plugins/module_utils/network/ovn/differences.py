@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a host's part in OVN differs from what a run would make of it, as findings of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...errors import NebulaError
+from ...model.audit import Finding
+from ...model.plain import to_plain
+from .places import Change
+
+KIND = "ovn-differs"
+REMEDY = "Run nebula.provision.ovn again"
+# Characters of a value that are shown.
+LONGEST = 80
+
+
+def of_change(host: str, asked: str, change: Change) -> list[dict[str, Any]]:
+    """Of what would be changed. asked: what of the host it is about."""
+    if change.before == change.after:
+        return []
+    if change.before is None:
+        found = "it is not set up for this catalog"
+    else:
+        found = ", ".join(_pairs(change.before, change.after or {}))
+    return [plain(Finding(KIND, host, asked, found, REMEDY))]
+
+
+def of_error(host: str, error: NebulaError) -> list[dict[str, Any]]:
+    """Of what can't be made."""
+    return [plain(Finding(KIND, host, error.asked, error.found, error.remedy))]
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """As nebula_info shows those of an audit."""
+    return {**to_plain(finding), "sentence": str(finding)}
+
+
+def _pairs(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        name = f"{path}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _pairs(old, new, f"{name}: ")
+        elif old != new:
+            yield f"{name} is {_short(old)} and is to be {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
