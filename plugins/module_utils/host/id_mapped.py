@@ -29,6 +29,15 @@ def mount(source: str, target: str, there: IdRange, shown: IdRange) -> None:
         os.close(namespace)
 
 
+def mount_device(device: str, kind: str, target: str, flags: int, there: IdRange, shown: IdRange) -> None:
+    """Mount the file system of a device at `target`; see mount(). flags: of kernel_calls."""
+    namespace = _namespace(there, shown)
+    try:
+        kernel_calls.mount_device_id_mapped(device, kind, target, flags, namespace)
+    finally:
+        os.close(namespace)
+
+
 def _namespace(there: IdRange, shown: IdRange) -> int:
     """A descriptor of a user namespace that maps the one range to the other."""
     pipe = subprocess.PIPE

@@ -8,17 +8,20 @@ An error of the kernel is an OSError, of the path that was asked for.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Optional
 
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 0x1, 0x2, 0x4, 0x8
-REMOUNT, BIND, RECURSIVE, PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+REMOUNT, BIND, RECURSIVE, PRIVATE, SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x100000
 DETACH, DO_NOT_FOLLOW = 0x2, 0x8
 _DIE_WITH_PARENT, _NO_NEW_PRIVILEGES = 1, 38
 # Since Linux 5.2 and 5.12; they have the same numbers on all architectures that distributions have images for.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _CLONE_TREE, _CLOSE_ON_EXEC, _EMPTY_PATH, _FROM_EMPTY_PATH = 0x1, 0o2000000, 0x1000, 0x4
 _ID_MAPPED = 0x100000
 _HERE = -100
@@ -65,20 +68,67 @@ def sync_file_system(fd: int) -> None:
     _check(_libc.syncfs(fd), None)
 
 
+def open_tree(source: str) -> int:
+    """A descriptor of another mount of the directory `source`, without what is mounted below it; it is nowhere yet."""
+    flags = _CLONE_TREE | _CLOSE_ON_EXEC
+    return _check(_libc.syscall(_OPEN_TREE, _HERE, os.fsencode(source), ctypes.c_uint(flags)), source)
+
+
 def mount_id_mapped(source: str, target: str, namespace: int) -> None:
     """Mount the directory `source`, without what is mounted below it, read-only at `target`, with the owners that the
     map of a user namespace (a descriptor of it) makes of those that are there."""
-    flags = _CLONE_TREE | _CLOSE_ON_EXEC
-    tree = _check(_libc.syscall(_OPEN_TREE, _HERE, os.fsencode(source), ctypes.c_uint(flags)), source)
+    tree = open_tree(source)
     try:
-        attributes = _Attributes(_ID_MAPPED | READ_ONLY | NO_DEVICES, 0, 0, namespace)
-        size = ctypes.c_size_t(ctypes.sizeof(attributes))
-        asked = ctypes.byref(attributes)
-        _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", ctypes.c_uint(_EMPTY_PATH), asked, size), source)
+        _map_ids(tree, READ_ONLY | NO_DEVICES, namespace, source)
         named = ctypes.c_uint(_FROM_EMPTY_PATH)
         _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
     finally:
         os.close(tree)
+
+
+def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, namespace: int) -> None:
+    """Mount the file system of a device at `target`, with the owners that the map of a user namespace (a descriptor of
+    it) makes of those that are there. flags: READ_ONLY, NO_SETUID, NO_DEVICES. There is no moment in which it is seen
+    without them."""
+    opened = _check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)
+    try:
+        try:
+            _configure(opened, _SET_STRING, b"source", os.fsencode(device))
+            if flags & READ_ONLY:
+                _configure(opened, _SET_FLAG, b"ro", None)
+            _configure(opened, _CREATE, None, None)
+            tree = _check(_libc.syscall(_FSMOUNT, opened, ctypes.c_uint(1), ctypes.c_uint(flags)), device)
+        except OSError as error:
+            raise OSError(error.errno, _reasons(opened) or error.strerror, device) from error
+    finally:
+        os.close(opened)
+    try:
+        _map_ids(tree, flags, namespace, device)
+        named = ctypes.c_uint(_FROM_EMPTY_PATH)
+        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
+    finally:
+        os.close(tree)
+
+
+def _configure(opened: int, command: int, key: Optional[bytes], value: Optional[bytes]) -> None:
+    _check(_libc.syscall(_FSCONFIG, opened, ctypes.c_uint(command), key, value, 0), None)
+
+
+def _reasons(opened: int) -> str:
+    """What the kernel says of a file system that it does not mount; "" where it says nothing."""
+    found = []
+    with contextlib.suppress(OSError):
+        while True:
+            # Each begins with its weight: e, w or i.
+            found.append(os.read(opened, 4096).decode("utf-8", "replace").strip()[2:])
+    return "; ".join(found)
+
+
+def _map_ids(tree: int, flags: int, namespace: int, path: str) -> None:
+    attributes = _Attributes(_ID_MAPPED | flags, 0, 0, namespace)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    asked = ctypes.byref(attributes)
+    _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", ctypes.c_uint(_EMPTY_PATH), asked, size), path)
 
 
 def _check(result: int, path: Optional[str]) -> int:

@@ -34,6 +34,16 @@ def places(devices: Collection[str], table: str = "/proc/self/mountinfo") -> lis
     return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
 
 
+def is_shared(path: str, table: str = "/proc/self/mountinfo") -> bool:
+    """Whether what is mounted or unmounted below the path is so for those too who have a copy of this host's mounts."""
+    place = os.path.realpath(path)
+    best, shared = "", False
+    for _id, _parent, _device, _root, point, _options, *rest in _rows(table):
+        if (place + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, shared = point, any(word.startswith("shared:") for word in rest[: rest.index("-")])
+    return shared
+
+
 def _rows(table: str) -> Iterator[list[str]]:
     """The words of each line; nothing if it can't be read. Names are as they are: a line may hold what other programs
     take for its end, and the kernel writes blanks, line feeds and backslashes as \\040 and the like."""

@@ -232,6 +232,10 @@ class Driver(abc.ABC):
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         """Make a running machine read its context anew from `path`; False if it does so at its next start."""
 
+    def let_go(self, mark: Mark) -> None:  # noqa: B027 (most leave its disks to what runs it)
+        """Close what this node itself has open of the disks of a machine that is off: its files are about to be changed
+        or read."""
+
     @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
         """Pull the plug."""

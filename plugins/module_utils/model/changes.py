@@ -174,7 +174,8 @@ def _normal_text(key: str, text: str) -> str:
     number = _number(stripped)
     if number:
         return number
-    return stripped.lower() if key in _CASELESS else stripped
+    # A target may be a path.
+    return stripped.lower() if key in _CASELESS and not stripped.startswith("/") else stripped
 
 
 def _number(text: str) -> str:

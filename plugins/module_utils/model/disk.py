@@ -15,7 +15,8 @@ from .inject import Injected
 from .snapshots import Snapshot
 
 # Of images that are disks.
-DISK_FORMATS = ("raw", "qcow2")
+RAW = "raw"
+DISK_FORMATS = (RAW, "qcow2")
 # The format of an image that is no disk: the archive of a root file system, of which a container gets a directory.
 TAR = "tar"
 # That of a container's own copy.

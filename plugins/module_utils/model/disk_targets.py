@@ -18,6 +18,10 @@ OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
 
 _TARGET = re.compile(r"(xvd|ubd|vd|sd|hd|fd)([a-z]{1,2})")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+# Where a disk without a path of its own is, as OpenNebula has it, before the disk's id.
+MEDIA = "/media/one-disk."
+# Directories that a container has already.
+_TAKEN = ("context", "dev", "proc", "sys")
 _BUSES = ("virtio", "scsi", "ide", "sata", "usb", "fdc", "xen", "uml")
 _PREFIX_BUS = {"vd": "virtio", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
 # Devices that one machine can have on a bus.
@@ -29,7 +33,8 @@ class Devices:
     """What a hypervisor has of disks. lacks: buses that it has no device model for. prefix: of a disk that says
     nothing; "" for what its board has. renamed: prefixes of others that stand for one of its own, cdroms: those of
     CDROMs, before these; buses likewise. shared: a letter stands for one device, whatever its prefix. emulated: so
-    many devices from the first letter on are what a firmware sees, and none of them can be a disk that is read-only."""
+    many devices from the first letter on are what a firmware sees, and none of them can be a disk that is read-only.
+    paths: a disk beside its root is a directory of it, and its target that one's path."""
 
     lacks: tuple[str, ...] = ()
     prefix: str = ""
@@ -38,6 +43,7 @@ class Devices:
     buses: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
     emulated: int = 0
+    paths: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,12 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
 
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
     last, and to all others: the first letter that is free for the prefix. What no machine can have is InvalidValue.
+    Where targets may be paths, those that are one are on no bus.
     """
+    paths = _paths(places) if board.devices.paths else {}
+    if paths:
+        rest = iter(assign([place for index, place in enumerate(places) if index not in paths], board))
+        return [(paths[index], "") if index in paths else next(rest) for index in range(len(places))]
     places = [translated(place, board) for place in places]
     targets = {index: place.target for index, place in enumerate(places) if place.target}
     used = explicit(places, board)
@@ -106,6 +117,37 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
     count(assigned, [place.where for place in places])
     return assigned
+
+
+def is_path(target: str) -> bool:
+    return target.startswith("/")
+
+
+def _paths(places: Sequence[Place]) -> dict[int, str]:
+    """The targets that are paths; InvalidValue for one where nothing can be, and for two that are alike."""
+    found: dict[int, str] = {}
+    for index, place in enumerate(places):
+        if place.context or not is_path(place.target):
+            continue
+        shown, path = f"{place.where}: TARGET = {place.target}", place.target
+        words = path.split("/")[1:]
+        if not all(words) or {".", ".."} & set(words) or ":" in path or not path.isprintable():
+            raise InvalidValue(
+                shown,
+                "it is no plain path of a directory",
+                "Write it as /srv/data: from the root on, without . and .., colons, line feeds and a / at its end",
+            )
+        if words[0] in _TAKEN:
+            raise InvalidValue(
+                shown, f"/{words[0]} is something else in a container", "Use another path, or leave TARGET out"
+            )
+        if path in found.values():
+            other = next(places[number].where for number, known in found.items() if known == path)
+            raise InvalidValue(
+                shown, f"{other} has the same", "Give them different targets, or leave one out to have it in /media"
+            )
+        found[index] = path
+    return found
 
 
 def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> str:

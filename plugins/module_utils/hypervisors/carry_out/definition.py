@@ -31,14 +31,16 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
     neither runs nor is it off."""
     job.stage = "PROLOG_FAILURE"
     vm, known = job.vm, job.record
+    is_off = not running and not paused
     if not running:
         _refuse_restricted(job)
+    if is_off:
+        job.common.driver.let_go(job.mark)
     # The digests tell what is new, as what is there already is left as it is.
     job.common.transfer.require(vm)
     job.files = dict(
         disks.prepare(vm, job.directory, job.common.transfer.find, functools.partial(content_of, job.common))
     )
-    is_off = not running and not paused
     if is_off and disks.grow(vm, job.files, job.planned.grown):
         job.changed = True
     context = ""

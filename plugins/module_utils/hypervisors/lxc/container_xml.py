@@ -9,11 +9,13 @@ import hashlib
 from xml.etree import ElementTree as ET
 
 from ...model import trunks
+from ...model.disk import TAR
 from ...model.id_range import IdRange, id_range
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
 from ...model.nic import Nic, interface_id
 from ...model.values import raw_fragment
 from ...model.vm import Vm
+from ...storage import mounted_disks
 from ..base import Deployment, Site, domain_name
 from ..libvirt import domain_xml
 from ..libvirt.domain_xml import put
@@ -84,7 +86,12 @@ def _ids(domain: ET.Element, ids: IdRange) -> None:
 def _file_systems(devices: ET.Element, vm: Vm, site: Site) -> None:
     # The context's number is among the site's disks too.
     for disk in vm.disks:
-        _directory(devices, site.disks[disk.disk_id].path, "/")
+        if disk.format == TAR:
+            _directory(devices, site.disks[disk.disk_id].path, "/")
+    # One that is to be below another comes after it.
+    for disk in sorted(vm.disks, key=lambda each: each.target):
+        if disk.format != TAR:
+            _directory(devices, mounted_disks.point_of(vm.uuid, disk.disk_id), disk.target, disk.readonly)
     if vm.context is not None:
         _directory(devices, site.disks[vm.context.disk_id].path, CONTEXT, readonly=True)
 

@@ -14,14 +14,17 @@ from xml.etree import ElementTree as ET
 
 from ...host import services
 from ...host.console import log as console_log
+from ...model.audit import Domain
 from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
+from ...storage import mounted_disks
+from ...storage.datastore import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import console_logger, container_xml, init_process, live_nics
+from . import console_logger, container_xml, init_process, live_disks, live_nics
 
 URI = "lxc:///system"
 # What libvirt says, and what to do about it.
@@ -107,6 +110,10 @@ class LxcDriver(LibvirtDomains, Driver):
             )
         return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
 
+    def _inventoried(self, domain: Any, mark: Mark) -> Domain:
+        found = super()._inventoried(domain, mark)
+        return replace(found, disks=tuple(_file_of(path, found.directory) for path in found.disks))
+
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
         with self._explained(f"defining {called(mark)}"):
@@ -125,7 +132,8 @@ class LxcDriver(LibvirtDomains, Driver):
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
         asked = f"changing {called(mark)} while it runs"
         domain = self._found(mark)
-        wanted = live_nics.nics_of(self.render(vm, site).text)
+        text = self.render(vm, site).text
+        wanted = live_nics.nics_of(text)
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         changed = False
         with self._explained(asked):
@@ -137,14 +145,32 @@ class LxcDriver(LibvirtDomains, Driver):
                 domain.attachDeviceFlags(wanted[mac].text, live)
                 changed = True
             init = self._init_of(domain)
+        if init is None:
+            # It has ended in between.
+            return changed
         # Also those of a run that was killed before it had named them.
-        return (init is not None and live_nics.name_ends(init, wanted, asked)) or changed
+        changed = live_nics.name_ends(init, wanted, asked) or changed
+        return self._adjust_disks(init, vm, text, asked) or changed
+
+    def _adjust_disks(self, init: int, vm: Vm, text: str, asked: str) -> bool:
+        wanted = live_disks.disks_of(text)
+        changed = False
+        for point in mounted_disks.points(vm.uuid):
+            disk_id = mounted_disks.place_of(point)[1]
+            if disk_id not in wanted:
+                changed = live_disks.detach(init, point, f"{asked}: disk {disk_id}") or changed
+        # Those above come before those below.
+        for disk_id, live in sorted(wanted.items(), key=lambda item: item[1].target):
+            changed = live_disks.attach(init, live, f"{asked}: disk {disk_id}") or changed
+        return changed
 
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)
         if domain is None:
             return False
         self._destroy(domain, mark)
+        # While it is still known to be ours.
+        mounted_disks.release(domain.UUIDString())
         self._undefine(domain, mark, 0)
         return True
 
@@ -172,6 +198,33 @@ class LxcDriver(LibvirtDomains, Driver):
             # What is frozen does not see that it was killed.
             self.resume(mark, "")
         super()._destroy(domain, mark)
+
+    def _create(self, domain: Any) -> None:
+        with self._explained(f"looking at domain {domain.name()}"):
+            text, uuid = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE), domain.UUIDString()
+        # What it had when it ended.
+        mounted_disks.release(uuid)
+        try:
+            for disk_id, live in live_disks.disks_of(text).items():
+                mounted_disks.mount(live.disk, f"starting {domain.name()}: disk {disk_id}")
+            super()._create(domain)
+        except BaseException:
+            mounted_disks.release(uuid)
+            raise
+
+    def let_go(self, mark: Mark) -> None:
+        domain = self._find(mark)
+        uuid = domain.UUIDString() if domain is not None else mark.uuid
+        if uuid:
+            mounted_disks.release(uuid)
+
+    def cancel(self, mark: Mark) -> None:
+        super().cancel(mark)
+        self.let_go(mark)
+
+    def shutdown(self, mark: Mark, timeout: int) -> None:
+        super().shutdown(mark, timeout)
+        self.let_go(mark)
 
     def _log_console(self, mark: Mark) -> None:
         """Nothing of it is lost: what was written since the start is still in the terminal."""
@@ -215,3 +268,9 @@ class LxcDriver(LibvirtDomains, Driver):
                 init_process.tell(now, reboot=True)
             time.sleep(STEP)
         raise self._disobeyed(asked, mark, timeout, "state: poweroff and then running")
+
+
+def _file_of(path: str, directory: str) -> str:
+    """The file of a disk that is mounted at that path; any other path as it is."""
+    uuid, disk_id = mounted_disks.place_of(path)
+    return os.path.realpath(disk_path(directory, disk_id)) if uuid else path

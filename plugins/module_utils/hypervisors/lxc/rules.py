@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from ...errors import InvalidValue
 from ...model import values
 from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, Own
-from ...model.disk import TAR
+from ...model.device_matching import kind_of_empty
+from ...model.disk import RAW, TAR
 from ...model.disk_targets import Devices
 from ...model.hypervisor import Hypervisor
-from ...model.image import Image
+from ...model.image import TRUSTED, Image
 from ...model.numbers import whole
 from ...model.states import ImageType
 from ...model.template import Template
@@ -24,7 +25,8 @@ _NO_BOOT = "a container boots no kernel: its root file system's own init is star
 # What acts on machines of KVM and on containers alike.
 _ACTS = frozenset((
     *("NAME", "CPU", "MEMORY", "HYPERVISOR", "CONTEXT_FORMAT"),
-    *("DISK/IMAGE", "DISK/IMAGE_ID", "DISK/TARGET", "DISK/DEV_PREFIX", "CONTEXT", "CONTEXT/*", "RAW/TYPE", "RAW/DATA"),
+    *("DISK/IMAGE", "DISK/IMAGE_ID", "DISK/TARGET", "DISK/DRIVER", "DISK/TYPE", "DISK/FORMAT", "DISK/FS", "DISK/SIZE"),
+    *("DISK/READONLY", "CONTEXT", "CONTEXT/*", "RAW/TYPE", "RAW/DATA"),
     *("NIC_DEFAULT", "NIC_DEFAULT/*", "NIC_DEFAULT/NETWORK", "NIC_DEFAULT/NETWORK_ID"),
     *("NIC_DEFAULT/NETWORK_UID", "NIC_DEFAULT/NETWORK_UNAME"),
     *("INBOUND_AVG_BW", "OUTBOUND_AVG_BW"),
@@ -36,6 +38,8 @@ _REFUSED = {
     "OS/FIRMWARE_SECURE": "a container boots no firmware that could protect it",
     "INJECT/PATH": "nothing is written into a container's root before it starts; a context can write files",
 }
+# Those that the kernel can show with other owners, and an empty disk can have.
+FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs")
 # Attributes of containers, which nothing acts on elsewhere.
 _OF_CONTAINERS = ("CPULIMIT", "LXC_SWAP")
 
@@ -64,6 +68,9 @@ def check(template: Template, where: str) -> None:
             f"{where}: LXC_SWAP = {swap}", "it is no number", "Give the MB of swap that it may use beside its memory"
         )
     values.raw_fragment(_raw(template), f"{where}: RAW")
+    for index, vector in enumerate(template.vectors("DISK")):
+        if not vector.get("IMAGE") and not vector.get("IMAGE_ID"):
+            check_disk(vector, kind_of_empty(vector)[1], f"{where}: DISK {index}")
 
 
 def _raw(template: Template) -> str:
@@ -71,7 +78,7 @@ def _raw(template: Template) -> str:
     return "\n".join(filter(None, texts))
 
 
-def fitting(os: Os, _template: Template, images: Mapping[int, Image], where: str) -> Os:
+def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
     """InvalidValue unless exactly one of the images is a root file system."""
     roots = [index for index, image in sorted(images.items()) if image.format == TAR]
     if len(roots) != 1:
@@ -81,14 +88,64 @@ def fitting(os: Os, _template: Template, images: Mapping[int, Image], where: str
             f"{len(roots)} of them are root file systems{f' ({named})' if named else ''}, and a container has one",
             "Give one DISK an image with format: tar, the archive of a root file system",
         )
+    vectors = template.vectors("DISK")
     for index, image in sorted(images.items()):
         if index not in roots and image.type in (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK):
-            raise InvalidValue(
-                f"{where}: DISK {index}: image {image.name}",
-                f"it is a disk of format {image.format}, and a container has no disks beside its root file system",
-                "Leave this DISK out",
-            )
+            _check_image(image, vectors[index], f"{where}: DISK {index}: image {image.name}")
     return os
+
+
+def _check_image(image: Image, vector: Mapping[str, str], shown: str) -> None:
+    """InvalidValue for a disk beside the root that this host would not mount."""
+    if image.type != ImageType.DATABLOCK:
+        raise InvalidValue(
+            shown,
+            f"it is of type {image.type.name}, and what a container has beside its root are file systems",
+            "Use an image of type DATABLOCK with a file system of its own, or leave this DISK out",
+        )
+    if image.luks_secret:
+        raise InvalidValue(shown, "it is encrypted, and a host mounts no such disk for a container", "Use another one")
+    if not image.is_trusted:
+        raise InvalidValue(
+            shown,
+            "this host's kernel would mount its file system, and it is not marked as trusted, or was written to since "
+            "by a machine that could have put anything there",
+            f"If you know what is in it: nebula_image with attributes: {{{TRUSTED}: 'YES'}}",
+        )
+    if image.persistent and image.format != RAW:
+        raise InvalidValue(
+            shown,
+            f"it is persistent and of format {image.format}, and a container writes to raw files only",
+            "Store it with format: raw, or not persistent: then the container has a copy of its own",
+        )
+    size = whole(vector.get("SIZE", "").strip() or "0")
+    if size is not None and size > image.size:
+        raise InvalidValue(
+            f"{shown}: SIZE = {size}",
+            f"the image has {image.size} MB, and its file system would stay as large as that",
+            "Leave SIZE out",
+        )
+
+
+def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
+    """InvalidValue for a disk that a container can't be shown."""
+    kind, _format, fs = kind_of_empty(vector)
+    if format != RAW:
+        raise InvalidValue(
+            f"{where}: format {format}",
+            "a container has disks by a loop device of its host, which is raw",
+            "Leave DRIVER and FORMAT out",
+        )
+    if vector.get("IMAGE") or vector.get("IMAGE_ID"):
+        return
+    if kind == "swap":
+        raise InvalidValue(f"{where}: TYPE = swap", "a container swaps where its host does", "Use LXC_SWAP = MB")
+    if fs not in FILE_SYSTEMS:
+        raise InvalidValue(
+            f"{where}: FS = {fs}" if fs else f"{where}: FS",
+            "there is no such file system in a container" if fs else "it is not set, and a container has no device",
+            "Use one of " + ", ".join(FILE_SYSTEMS),
+        )
 
 
 LXC = Hypervisor(
@@ -109,10 +166,11 @@ LXC = Hypervisor(
     ),
     formats=(TAR,),
     driver=TAR,
-    devices=Devices(lacks=("uml", "fdc")),
+    devices=Devices(lacks=("uml", "fdc"), paths=True),
     check=check,
+    check_disk=check_disk,
     fit=fitting,
     column=KVM,
     own=_own(),
-    live=("NIC",),
+    live=("DISK", "NIC"),
 )

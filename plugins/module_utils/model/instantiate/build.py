@@ -13,7 +13,7 @@ from ...dataclass import dataclass
 from .. import disk_targets, fit, rules
 from ..attributes import SINGLES
 from ..context import Context
-from ..disk import Disk
+from ..disk import TAR, Disk
 from ..disk_targets import Place
 from ..image import Image
 from ..nic import Alias, Nic
@@ -80,7 +80,10 @@ def build(
     ids, context_id = list(range(len(vectors))), len(vectors)
     if kept is not None:
         places, ids, context_id = _as_kept(places, kept, context_id)
-    assigned = disk_targets.assign(places, board_of(template, hypervisor))
+    board = board_of(template, hypervisor)
+    if board.devices.paths:
+        places = _with_paths(places, ids, images)
+    assigned = disk_targets.assign(places, board)
     order = {device: number for number, device in enumerate(os.boot, 1)}
     return Vm(
         vm_id=vm_id,
@@ -162,6 +165,16 @@ def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list
     elif len(places) > len(kept.disks):
         context_id = new
     return found, ids, context_id
+
+
+def _with_paths(places: Sequence[Place], ids: Sequence[int], images: Mapping[int, Image]) -> list[Place]:
+    """Those of disks beside the root have a path: their own, or one by their id."""
+    found = list(places)
+    for index, disk_id in enumerate(ids):
+        image = images.get(index)
+        if (image is None or image.format != TAR) and not disk_targets.is_path(found[index].target):
+            found[index] = replace(found[index], target=f"{disk_targets.MEDIA}{disk_id}")
+    return found
 
 
 def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Collection[int] = ()) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Optional
 from ...errors import InvalidValue
 from .. import disk_targets, rules, snapshots
 from ..device_matching import FILE_SYSTEMS, kind_of_empty
-from ..disk import DISK_FORMATS, TAR, Disk
+from ..disk import DISK_FORMATS, RAW, TAR, Disk
 from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..image import Image
 from ..names import nearest
@@ -116,12 +116,6 @@ def disk_of(
             index, "", source=source, format=format_, driver=format_, size=size, options=options, by_hypervisor=itself
         )
     if image is None:
-        if rules.of(hypervisor).formats == (TAR,) and not itself:
-            raise InvalidValue(
-                f"{where}: TYPE = {vector.get('TYPE', '')}",
-                "a container has no disks beside its root file system",
-                "Leave this DISK out",
-            )
         fs, driver = _volatile_format(vector, where)
         rules.of(hypervisor).check_disk(vector, driver, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
@@ -144,7 +138,9 @@ def disk_of(
             f"image {image.name} is encrypted, and no host changes it without its secret",
             f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
         )
-    driver = image.format if in_place else wanted or rules.of(hypervisor).driver
+    # The driver of a container is that of its root.
+    usual = RAW if rules.of(hypervisor).devices.paths else rules.of(hypervisor).driver
+    driver = image.format if in_place else wanted or usual
     rules.of(hypervisor).check_disk(vector, "" if cdrom else driver, where)
     return Disk(
         index,
@@ -172,6 +168,8 @@ def disk_of(
 def refuse_format(image: Image, hypervisor: str, where: str) -> None:
     """InvalidValue for an image that is of no use to machines of this hypervisor."""
     taken = rules.of(hypervisor).formats
+    if image.type == ImageType.DATABLOCK and image.format != TAR and rules.of(hypervisor).devices.paths:
+        return
     if image.format in taken or image.type not in (ImageType.OS, ImageType.DATABLOCK, ImageType.CDROM):
         return
     if image.format == TAR:
@@ -183,7 +181,7 @@ def refuse_format(image: Image, hypervisor: str, where: str) -> None:
         )
     raise InvalidValue(
         f"{where}: image {image.name}",
-        f"it is a disk (format {image.format}), and a container of {hypervisor} has no disks",
+        f"it is a disk (format {image.format}), and a container of {hypervisor} has no disk that it could start from",
         "Use an image with format: tar, the archive of a root file system; or set HYPERVISOR to kvm",
     )
 

@@ -90,6 +90,17 @@ def test_where_a_device_is_mounted_in_the_order_in_which_it_was(tmp_path: Path) 
     assert mounts.places(set(), table) == []
 
 
+def test_mounts_that_others_see_too(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "1 0 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n2 1 0:5 / /run rw - tmpfs tmpfs rw\n"
+        "3 2 0:5 /place /run/place rw master:3 shared:2 - tmpfs tmpfs rw\n",
+        encoding="utf-8",
+    )
+    found = [mounts.is_shared(path, str(table)) for path in ("/srv", "/run/user", "/run/place/3")]
+    assert found == [True, False, True]
+
+
 @pytest.mark.parametrize("sign", ["none", "file", "environment"])
 def test_a_container_is_known_by_what_its_engine_leaves(
     sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

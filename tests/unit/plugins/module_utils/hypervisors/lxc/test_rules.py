@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container can be: one root file system and no disks; what acts on it, and what is warned of or refused."""
+"""What a container can be: a root file system and disks mounted in it; what acts on it, and what is refused."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -19,7 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template imp
 
 ROOT = Image(1, "debian", format="tar", size=300)
 DISK = Image(2, "disk", format="qcow2", size=300)
-DATA = Image(3, "data", type=ImageType.DATABLOCK, format="raw", size=300)
+DATA = Image(3, "data", type=ImageType.DATABLOCK, format="raw", size=300, attributes={"TRUSTED": "YES"})
+QCOW2 = replace(DATA, format="qcow2", persistent=True)
 PLAIN = "MEMORY = 64 DISK = [ IMAGE = debian ]"
 
 
@@ -40,14 +42,72 @@ def test_a_machine_of_a_root_file_system_has_a_directory_of_its_own() -> None:
     [
         (PLAIN, [DISK], "0 of them are root file systems"),
         (PLAIN + " DISK = [ IMAGE = debian ]", [ROOT, ROOT], "2 of them are root file systems"),
-        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, DATA], "DISK 1: image data: it is a disk of format raw"),
-        (PLAIN + " DISK = [ TYPE = fs, SIZE = 10, FS = ext4 ]", [ROOT], "a container has no disks beside its root"),
+        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, DISK], "DISK 1: image disk: it is of type OS"),
+        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, replace(DATA, attributes={})], "not marked as trusted"),
+        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, replace(DATA, generation=1)], "or was written to since"),
+        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, replace(DATA, luks_secret="s")], "it is encrypted"),
+        (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, QCOW2], "it is persistent and of format qcow2"),
+        (PLAIN + " DISK = [ IMAGE = data, SIZE = 400 ]", [ROOT, DATA], "its file system would stay as large"),
+        (PLAIN + " DISK = [ IMAGE = data, DRIVER = qcow2 ]", [ROOT, DATA], "by a loop device of its host"),
         ("MEMORY = 64 DISK = [ IMAGE = debian, SIZE = 900 ]", [ROOT], "nothing limits its size"),
     ],
 )
 def test_what_is_no_container_is_refused_by_name(text: str, images: list[Optional[Image]], found: str) -> None:
     with pytest.raises(InvalidValue, match=found):
         made(text, *images)
+
+
+def test_disks_beside_the_root_are_mounted_where_the_template_says_or_by_their_ids() -> None:
+    empty = "DISK = [ TYPE = fs, SIZE = 10, FS = ext4 ] DISK = [ TYPE = fs, SIZE = 10, FORMAT = xfs, TARGET = /srv ]"
+    data = "DISK = [ IMAGE = data, TARGET = vdb, READONLY = yes ] DISK = [ IMAGE = kept, TARGET = /srv/Data ]"
+    copied = replace(DATA, format="qcow2")
+    kept = replace(DATA, id=4, name="kept", persistent=True)
+    vm = build(
+        parse(f"{PLAIN} {empty} {data}"),
+        vm_id=1, uuid="u", name="web", hypervisor="lxc", images={0: ROOT, 3: copied, 4: kept}, nics=[],
+    )  # fmt: skip
+    found = [(each.target, each.bus, each.type, each.driver, each.fs, each.readonly, each.clone) for each in vm.disks]
+    assert found[1:] == [
+        ("/media/one-disk.1", "", "FS", "raw", "ext4", False, True),
+        ("/srv", "", "FS", "raw", "xfs", False, True),
+        ("/media/one-disk.3", "", "FILE", "raw", "", True, True),
+        ("/srv/Data", "", "FILE", "raw", "", False, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("disk", "found"),
+    [
+        ("TYPE = swap, SIZE = 10", "a container swaps where its host does"),
+        ("TYPE = fs, SIZE = 10", "FS: it is not set"),
+        ("TYPE = fs, SIZE = 10, FS = vfat", "no such file system in a container"),
+        ("TYPE = fs, SIZE = 10, FS = ext4, FORMAT = qcow2", "by a loop device of its host"),
+        *[
+            (f'TYPE = fs, SIZE = 10, FS = ext4, TARGET = "{path}"', "it is no plain path")
+            for path in ("/", "/a/../b", "/a//b", "/a/", "/./a", "/a:b", "/a\nb")
+        ],
+        *[
+            (f"TYPE = fs, SIZE = 10, FS = ext4, TARGET = {path}", "is something else in a container")
+            for path in ("/context", "/context/x", "/proc", "/dev/shm", "/sys")
+        ],
+    ],
+)
+def test_an_empty_disk_that_can_not_be_is_refused_when_the_template_is_stored(disk: str, found: str) -> None:
+    text = f"{PLAIN} DISK = [ {disk} ]"
+    with pytest.raises(InvalidValue, match=found):
+        validate(parse(text.replace("\\n", "\n")), where="VM web", hypervisors=["lxc"])
+
+
+def test_two_disks_at_one_path_are_refused() -> None:
+    disk = "DISK = [ TYPE = fs, SIZE = 10, FS = ext4, TARGET = /srv ]"
+    with pytest.raises(InvalidValue, match="DISK 2: TARGET = /srv: VM web: DISK 1 has the same"):
+        validate(parse(f"{PLAIN} {disk} {disk}"), where="VM web", hypervisors=["lxc"])
+
+
+def test_paths_are_targets_of_containers_only() -> None:
+    text = "MEMORY = 64 DISK = [ IMAGE = debian ] DISK = [ TYPE = fs, SIZE = 10, FS = ext4, TARGET = /srv ]"
+    with pytest.raises(InvalidValue, match="it is no name of a disk device"):
+        validate(parse(text), where="VM web", hypervisors=["kvm"])
 
 
 @pytest.mark.parametrize("hypervisor", ["kvm", "xen", "xen_libvirt"])

@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks that a container gets and loses while it runs, of which libvirt knows nothing: it attaches no file systems.
+
+What is mounted on the node is mounted once more inside the container, by a process that goes into it first. Whatever
+the container has made of its own paths, they lead to nothing but its own files there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from ...dataclass import dataclass
+from ...errors import HypervisorError, InUse
+from ...host import kernel_calls, mounts
+from ...model.id_range import IdRange
+from ...storage import mounted_disks
+from ...storage.datastore import disk_path
+from ...storage.mounted_disks import MountedDisk
+from ..libvirt import domain_xml
+
+_TIMEOUT = 60
+# All of it is standard library. Arguments: a process of the container, "mount" with a descriptor of a mount and a path,
+# or "unmount" with paths. It becomes the container's root, who could do no less.
+PROGRAM = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def check(result, path):
+    if result < 0:
+        number = ctypes.get_errno()
+        sys.exit(f"{number} {path}: {os.strerror(number)}")
+init, verb, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
+spaces = [os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
+for handle, flag in zip(spaces, (1 << 28, 1 << 17)):
+    check(libc.setns(handle, flag), f"namespace of {init}")
+os.setgroups([])
+os.setresgid(0, 0, 0)
+os.setresuid(0, 0, 0)
+os.umask(0o022)
+try:
+    if verb == "mount":
+        os.makedirs(rest[1], exist_ok=True)
+except OSError as error:
+    sys.exit(f"{error.errno} {rest[1]}: {error.strerror}")
+if verb == "mount":
+    check(libc.syscall(429, int(rest[0]), b"", -100, os.fsencode(rest[1]), ctypes.c_uint(4)), rest[1])
+else:
+    for path in rest:
+        check(libc.umount2(os.fsencode(path), 8), path)
+"""
+_BUSY = "16 "
+
+
+@dataclass(frozen=True)
+class LiveDisk:
+    """A disk of a definition that is mounted in the container at `target`."""
+
+    disk: MountedDisk
+    target: str
+
+
+def disks_of(text: str) -> dict[int, LiveDisk]:
+    """The disks of a definition that are mounted in the container, by id."""
+    domain = ET.fromstring(text)
+    own = domain.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
+    ids = domain.find("idmap/uid")
+    found: dict[int, LiveDisk] = {}
+    if own is None or ids is None:
+        return found
+    shown = IdRange(int(ids.get("target", "0")), int(ids.get("count", "0")))
+    for each in domain.iterfind("devices/filesystem"):
+        source, target = each.find("source"), each.find("target")
+        point = "" if source is None else source.get("dir", "")
+        uuid, disk_id = mounted_disks.place_of(point)
+        if not uuid or target is None:
+            continue
+        file = disk_path(own.get("directory", ""), disk_id)
+        disk = MountedDisk(file, point, shown, each.find("readonly") is not None)
+        found[disk_id] = LiveDisk(disk, target.get("dir", ""))
+    return found
+
+
+def attach(init: int, live: LiveDisk, asked: str) -> bool:
+    """Have the container see it; False if it does. init: the container's, by the host's number."""
+    changed = mounted_disks.mount(live.disk, asked)
+    if _places(init, live.disk.point):
+        return changed
+    tree = kernel_calls.open_tree(live.disk.point)
+    try:
+        _inside(init, ("mount", str(tree), live.target), asked, (tree,))
+    finally:
+        os.close(tree)
+    return True
+
+
+def detach(init: int, point: str, asked: str) -> bool:
+    """Take away from the container, and from this host, what is mounted at `point`; False if nothing is. InUse if the
+    container uses it."""
+    places = _places(init, point)
+    if places:
+        # What was mounted last may lie above the others.
+        _inside(init, ("unmount", *reversed(places)), asked)
+    return mounted_disks.unmount(point) or bool(places)
+
+
+def _places(init: int, point: str) -> list[str]:
+    device = mounted_disks.device_of(point)
+    if device is None:
+        return []
+    return mounts.places({f"{os.major(device)}:{os.minor(device)}"}, f"/proc/{init}/mountinfo")
+
+
+def _inside(init: int, words: Sequence[str], asked: str, handles: Sequence[int] = ()) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", PROGRAM, str(init), *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd="/",
+        env={"LC_ALL": "C.UTF-8"},
+        pass_fds=handles,
+        timeout=_TIMEOUT,
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    found = done.stderr.decode("utf-8", "replace").strip()
+    if found.startswith(_BUSY):
+        raise InUse(asked, found, "End what uses it in the container (fuser -vm names it there), then run again")
+    raise HypervisorError(asked, found, "Power the machine off: the disk comes or goes then")

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks of a container: the file system of each is mounted on the node, with the owners that the container's users
+have, and the container shows it at a path of its own.
+
+The mounts are below /run, whose directories end with the host as the mounts do: a container whose disks are not there
+can't be started, and never writes to what lies below them. Nothing removes a directory there with what is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from typing import Optional
+
+from ..dataclass import dataclass
+from ..errors import ImageRefused, InUse, Unsupported
+from ..host import command, id_mapped, kernel_calls, loop_devices, mounts
+from ..host.files import explained, make_directory, remove_empty_directory
+from ..model.id_range import COUNT, IdRange
+from . import overlay
+
+PLACE = "/run/nebula-provision-disks"
+# In the file, owners are as the container has them.
+INSIDE = IdRange(0, COUNT)
+# By what blkid calls them: the kernel's name of what mounts it.
+KINDS = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "xfs": "xfs"}
+_FLAGS = kernel_calls.NO_DEVICES | kernel_calls.NO_SETUID
+_TIMEOUT = 60
+# Seconds in which the kernel has ended the mounts of a container that is off, and what they had not written is written.
+_ENDING = 60.0
+_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class MountedDisk:
+    """file: of the disk (raw). point: where it is mounted on the node. ids: the container's."""
+
+    file: str
+    point: str
+    ids: IdRange
+    readonly: bool = False
+
+
+def point_of(uuid: str, disk_id: int) -> str:
+    """Where that disk of the machine with that UUID is mounted."""
+    return os.path.join(PLACE, uuid, str(disk_id))
+
+
+def place_of(point: str) -> tuple[str, int]:
+    """The machine's UUID and the disk's id, of a path that point_of() made; ("", 0) for any other."""
+    found = re.fullmatch(re.escape(PLACE) + r"/([0-9a-f-]{36})/(\d{1,9})", point)
+    return (found[1], int(found[2])) if found else ("", 0)
+
+
+def mount(disk: MountedDisk, what: str) -> bool:
+    """Mount it; False if it is mounted. what: names machine and disk in errors."""
+    if is_mounted(disk.point):
+        return False
+    file = os.path.realpath(disk.file)
+    kind = _kind_of(file, what)
+    flags = _FLAGS | (kernel_calls.READ_ONLY if disk.readonly else 0)
+    # Nobody else on this host gets at it, and without a mount the container does not either.
+    _make_place()
+    owned = os.path.dirname(disk.point)
+    make_directory(owned, 0o700)
+    with explained(owned):
+        os.chown(owned, disk.ids.start, disk.ids.start)
+    make_directory(disk.point, 0o700)
+    try:
+        with loop_devices.attached(file, disk.readonly) as device:
+            id_mapped.mount_device(device, kind, disk.point, flags, INSIDE, disk.ids)
+    except OSError as error:
+        found = error.strerror or str(error)
+        remedy = (
+            "If it is damaged, have the disk made anew, or put a whole copy of its image back. Before 5.12 Linux can't "
+            "show a file system to the users of a container"
+        )
+        raise Unsupported(f"{what}: mounting its file system ({kind}) on this host", found, remedy) from error
+    return True
+
+
+def _make_place() -> None:
+    """What is unmounted there has to be unmounted for all who have a copy of this host's mounts, as libvirt's
+    controller of each container has. That is so where mounts are shared, which systemd makes them."""
+    make_directory(PLACE, 0o711)
+    if not mounts.is_shared(PLACE):
+        with explained(PLACE):
+            kernel_calls.mount(PLACE, PLACE, None, kernel_calls.BIND)
+            kernel_calls.mount(None, PLACE, None, kernel_calls.SHARED)
+
+
+def _kind_of(file: str, what: str) -> str:
+    argv = ["blkid", "--probe", "--usages", "filesystem", "--match-tag", "TYPE", "--output", "value", file]
+    # With 2 it has found nothing, with 8 more than one.
+    found = command.run(argv, timeout=_TIMEOUT, check=False).stdout.strip()
+    if found in KINDS:
+        return KINDS[found]
+    raise ImageRefused(
+        f"{what}: its file system",
+        f"it has {found}, which is not mounted for containers" if found else "it has none as a whole",
+        f"Make one of {', '.join(KINDS)} on the image, without partitions (mkfs.ext4 on its file), and store it again; "
+        'an empty disk gets one by TYPE = "fs", FS = "ext4"',
+    )
+
+
+def is_mounted(point: str) -> bool:
+    return mounts.file_system(point)[0] == os.path.realpath(point) and os.path.lexists(point)
+
+
+def points(uuid: str) -> list[str]:
+    """The places where disks of that machine are mounted, or have been."""
+    place = os.path.join(PLACE, uuid)
+    with contextlib.suppress(FileNotFoundError):
+        return [os.path.join(place, name) for name in sorted(os.listdir(place)) if name.isdigit()]
+    return []
+
+
+def device_of(point: str) -> Optional[int]:
+    """The number of the device that is mounted there; None for no mount."""
+    return os.stat(point).st_dev if is_mounted(point) else None
+
+
+def unmount(point: str) -> bool:
+    """Unmount what is there and wait until the file is nobody's; False if nothing is. InUse if something has it."""
+    device = device_of(point)
+    if device is None:
+        return False
+    overlay.unmount(point)
+    limit = time.monotonic() + _ENDING
+    # What the container itself had of it goes with its last process, which may not be gone yet.
+    while loop_devices.file_of(device):
+        if time.monotonic() > limit:
+            raise InUse(
+                f"taking back what was mounted at {point}",
+                f"something on this host still has {loop_devices.file_of(device)} mounted",
+                "See which processes do (grep -l it /proc/*/mountinfo), end them and run again",
+            )
+        time.sleep(_STEP)
+    return True
+
+
+def release(uuid: str) -> bool:
+    """Unmount all disks of a machine that is off; True if there was one."""
+    released = False
+    found = points(uuid)
+    for point in found:
+        released = unmount(point) or released
+        remove_empty_directory(point)
+    if found:
+        remove_empty_directory(os.path.join(PLACE, uuid))
+    return released
