@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ....model import operations
 from ....model.image import NOT_FINISHED
 from ....model.operations import Clone
@@ -15,6 +17,16 @@ from ..store import Store
 def raise_generation(store: Store, image_id: int | None, steps: int) -> None:
     """Make copies of the file on nodes void, since its content is another one."""
     store.db.execute("UPDATE images SET generation = generation + ? WHERE id = ?", (steps, image_id))
+
+
+def keep_trust(store: Store, image_id: int) -> None:
+    """Have an image that is trusted be so in its next generation too: what has written to it could not write anything
+    that its file system would not."""
+    row = store.row("SELECT generation, notes FROM images WHERE id = ?", image_id)
+    notes = json.loads(row["notes"]) if row is not None else {}
+    if row is not None and notes.get("trusted", 0) == row["generation"]:
+        notes["trusted"] = row["generation"] + 1
+        store.db.execute("UPDATE images SET notes = ? WHERE id = ?", (json.dumps(notes), image_id))
 
 
 def rest(store: Store, image_id: int | None) -> None:

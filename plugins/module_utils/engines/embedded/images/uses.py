@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
-from ....model import operations, orders
+from ....model import operations, orders, rules
 from ....model.ids import id_of
 from ....model.image import NOT_FINISHED, Image
 from ....model.operations import Return
 from ....model.states import ImageState
 from ..store import Store
 from .refusals import BEING_CLONED, CLONE_REMEDY, REMEDIES, refuse_away, users
-from .states import raise_generation, rest
+from .states import keep_trust, raise_generation, rest
 
 
 class Uses:
@@ -111,9 +112,12 @@ class Uses:
             f"SELECT image_id, max(writable) FROM vm_images WHERE {which} GROUP BY image_id", *values
         )
         self.store.db.execute(f"DELETE FROM vm_images WHERE {which}", values)
+        files_only = self._writes_files_only(vm_id)
         for image_id, writable in rows:
             if image_id in stay:
                 continue
+            if writable and written and files_only:
+                keep_trust(self.store, image_id)
             if writable and written and back:
                 self.store.db.execute(
                     "UPDATE images SET state = ?, operation = ? WHERE id = ?",
@@ -122,6 +126,12 @@ class Uses:
                 continue
             raise_generation(self.store, image_id, int(bool(writable) and written))
             rest(self.store, image_id)
+
+    def _writes_files_only(self, vm_id: int) -> bool:
+        """Whether the machine's disks are file systems that its host has mounted for it."""
+        row = self.store.row("SELECT body FROM vms WHERE id = ?", vm_id)
+        body = json.loads(row["body"]) if row and row["body"] else {}
+        return rules.of(body.get("hypervisor", "")).devices.paths
 
     def keep(self, vm_id: int, wanted: Collection[int]) -> list[int]:
         """Let a machine go on using images that it is to have no more, until its node has made it anew.

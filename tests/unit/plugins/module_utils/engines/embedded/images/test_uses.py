@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -12,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.images.conftest import (
     machine,
 )
@@ -125,3 +127,27 @@ def test_an_image_grows_with_the_disk_that_is_its_file(images, ready, store):
     for size in (5, 20):
         images.uses.grow(1, lambda size=size: {0: size})
     assert images.info(0).size == 20
+
+
+@pytest.mark.parametrize(("hypervisor", "trusted"), [("lxc", True), ("kvm", False), ("xen", False)])
+def test_an_image_to_which_a_machine_wrote_only_files_is_still_trusted(
+    images, ready, store, hypervisor: str, trusted: bool
+) -> None:
+    ready(persistent=True, type=ImageType.DATABLOCK, attributes={"TRUSTED": "YES"})
+    for vm_id in (1, 2):
+        machine(store, vm_id)
+        body = json.dumps({"hypervisor": hypervisor})
+        store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (body, vm_id))
+        images.uses.acquire(vm_id, 0, 0, writable=True)
+        images.uses.release(vm_id, written=True)
+        image = images.info(0)
+        assert (image.generation, image.is_trusted) == (vm_id, trusted)
+
+
+def test_an_image_that_is_not_trusted_does_not_become_so(images, ready, store) -> None:
+    ready(persistent=True, type=ImageType.DATABLOCK)
+    machine(store, 1)
+    store.db.execute("UPDATE vms SET body = ? WHERE id = 1", (json.dumps({"hypervisor": "lxc"}),))
+    images.uses.acquire(1, 0, 0, writable=True)
+    images.uses.release(1, written=True)
+    assert not images.info(0).is_trusted
