@@ -217,6 +217,25 @@ TELL = [
 ]
 
 
+def looked(made, playbook):
+    """What an audit sees: the states of the central hosts, and what differs."""
+    there = made.directory / "looked.json"
+    look = {"ansible.builtin.include_role": {"name": "nebula.provision.ovn", "tasks_from": "audited"}}
+    keep = {"content": "{{ __nebula_ovn_found | to_json }}", "dest": str(there)}
+    play = {
+        "hosts": "nebula_nodes",
+        "gather_facts": False,
+        "tasks": [look, {"ansible.builtin.copy": keep, "run_once": True}],
+    }
+    (made.directory / "look.json").write_text(json.dumps([play]))
+    code, _changed, output = playbook(play="look.json")
+    assert code == 0, output
+    found = json.loads(there.read_text())
+    assert all(part["state"] == "connected" for part in found["parts"] if part["part"] == "node")
+    states = {part["host"]: part["state"] for part in found["parts"] if part["part"] == "central"}
+    return states, [each["sentence"] for each in found["consistency"]]
+
+
 @in_bare_world
 def test_the_role_makes_a_cluster_of_three_hosts_that_takes_changes_without_one():
     with net() as made:
@@ -240,12 +259,16 @@ def test_the_role_makes_a_cluster_of_three_hosts_that_takes_changes_without_one(
             assert (code, changes) == (0, 0), output
         code, changes, output = playbook(play="tell.json", nebula_networks=NETWORKS[:1])
         assert code == 0, output
+        assert looked(made, playbook) == ({"central": "running", "node2": "running", "node3": "running"}, [])
 
         members = [made.central, *made.nodes[1:]]
         leader = next(member for member in members if leads(member, "northbound"))
         kill(leader)
         code, changes, output = playbook(play="tell.json", nebula_networks=NETWORKS)
         assert (code, changes) == (0, 2), output
+        states, (finding,) = looked(made, playbook)
+        assert {name for name, state in states.items() if state != "running"} == {leader.name}, states
+        assert finding.startswith(f"host {leader.name}: OVN's databases and northd: ") and "running is False" in finding
         others = [member for member in members if member is not leader]
         socket = f"--db=unix:{others[0].directory}/ovn_run/ovnnb_db.sock"
         assert others[0].run("ovn-nbctl", "--no-leader-only", socket, "ls-list").count("(") == 2
