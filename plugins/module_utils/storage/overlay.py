@@ -11,6 +11,7 @@ before each start mount_again() is called.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -27,7 +28,7 @@ _UPPER, _WORK, _LOWER = "upper", "work", "lower"
 _LONGEST_MARK = 64 * 1024
 # Directories of the base can be renamed (else rename() fails there, which some programs do not expect); whatever is
 # changed of a file is copied whole, as what only a part of the kernels knows would not be read by the others.
-_OPTIONS = "redirect_dir=on,metacopy=off,index=off"
+OPTIONS = "redirect_dir=on,metacopy=off,index=off"
 # What kernels and file systems say that can't mount it: no such call, option or file system, or not on this one.
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV, errno.EPERM, errno.ENOTTY, errno.EXDEV)
 
@@ -101,8 +102,18 @@ def mount_again(directory: str) -> bool:
             f"what it shows, {layers.base}, is not on this node",
             "Have the machine made anew, or bring that back",
         )
-    with files.explained(directory):
-        _mount(layers, directory)
+    place = directory + LAYERS
+    with files.explained(place):
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # What mounts it when libvirt starts a machine (hypervisors/lxc/start_hook.py) holds this, and nothing else.
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if is_mounted(directory):
+            return False
+        with files.explained(directory):
+            _mount(layers, directory)
+    finally:
+        os.close(fd)
     return True
 
 
@@ -140,7 +151,7 @@ def _mount(layers: Layers, directory: str) -> None:
     id_mapped.mount(layers.base, lower, BASES, layers.ids)
     try:
         parts = (("lowerdir", lower), ("upperdir", upper), ("workdir", work))
-        options = ",".join((*(f"{name}={_escaped(path)}" for name, path in parts), _OPTIONS))
+        options = ",".join((*(f"{name}={_escaped(path)}" for name, path in parts), OPTIONS))
         kernel_calls.mount("nebula-root", directory, "overlay", kernel_calls.NO_DEVICES, options)
     finally:
         # The overlay has a mount of its own of it.

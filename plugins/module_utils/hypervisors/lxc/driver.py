@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from ...host import services
 from ...host.console import log as console_log
+from ...host.node import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
@@ -24,7 +25,7 @@ from ...storage.datastore import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import console_logger, container_xml, init_process, live_disks, live_nics
+from . import console_logger, container_xml, init_process, live_disks, live_nics, start_hook
 
 URI = "lxc:///system"
 # What libvirt says, and what to do about it.
@@ -60,6 +61,14 @@ class LxcDriver(LibvirtDomains, Driver):
     @classmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
         return {"accelerator": "lxc", "reason": "containers share the kernel of their host", "key": ""}
+
+    @classmethod
+    def prepare(cls, changes: Changes, remember: Remember) -> None:
+        start_hook.prepare(changes)
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        return start_hook.give_back(changes)
 
     @classmethod
     def versions(cls) -> dict[str, str]:

@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that libvirt calls whenever it starts a container, also when the host boots and nothing of ours runs:
+before the start it mounts what the container's directory says, after it the console is read.
+
+What it reads there: `*.layers/layers.json` of a root that shows its image (storage/overlay.py), and `mounts.json`, a
+list of mounts by mount(8), each with `source`, `target`, `type` and `options`, in this order. What is mounted already
+stays as it is. libvirt looks for such programs when it starts, and finds a new one after that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from ...errors import ForeignObject, NotFound
+from ...host.console import log as console_log
+from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from ...host.node import Changes
+from ...model.id_range import BASES
+from ...storage import overlay
+from ..libvirt import domain_xml
+from . import console_logger
+
+# Since libvirt 6.5 all programs in this directory are called, whosever they are.
+HOOKS = Path("/etc/libvirt/hooks/lxc.d")
+DEFINED = Path("/etc/libvirt/lxc")
+NAME = "nebula-provision"
+MARK = "# Written by nebula.provision: it mounts the root file systems of containers before they start."
+LARGEST = 1 << 20
+# Run by sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as this one.
+_TEXT = """#!/bin/sh
+'''exec' {python} -I -S "$0" "$@"
+' '''
+{mark}
+import ctypes, fcntl, json, os, subprocess, sys
+from xml.etree import ElementTree
+
+NAMESPACE, BASES = {namespace!r}, {bases}
+OPTIONS, LOG, LIMIT, KEPT = {options!r}, {log!r}, {limit!r}, {kept!r}
+READER = {reader!r}
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(result, path):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def mounted(path):
+    with open("/proc/self/mounts", "rb") as table:
+        points = [line.split(b" ")[1] for line in table.read().split(b"\\n") if line]
+    name = os.fsencode(os.path.realpath(path))
+    for sign in (b"\\\\", b" ", b"\\t", b"\\n"):
+        name = name.replace(sign, b"\\\\%03o" % ord(sign))
+    return name in points
+
+
+def mapped(source, target, shown, count):
+    arguments = ["unshare", "--user", "sh", "-c", "echo; read -r line"]
+    holder = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        if not holder.stdout.read(1):
+            raise OSError("no user namespace can be made")
+        for kind in ("gid", "uid"):
+            with open("/proc/%d/%s_map" % (holder.pid, kind), "w") as file:
+                file.write("%d %d %d" % (BASES, shown, count))
+        namespace = os.open("/proc/%d/ns/user" % holder.pid, os.O_RDONLY)
+    finally:
+        holder.stdin.close()
+        holder.stdout.close()
+        holder.wait()
+    tree = call(libc.syscall(428, -100, os.fsencode(source), ctypes.c_uint(0o2000001)), source)
+    attributes = (ctypes.c_uint64 * 4)(0x100005, 0, 0, namespace)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    call(libc.syscall(442, tree, b"", ctypes.c_uint(0x1000), ctypes.byref(attributes), size), source)
+    call(libc.syscall(429, tree, b"", -100, os.fsencode(target), ctypes.c_uint(4)), target)
+    os.close(tree)
+    os.close(namespace)
+
+
+def show(place):
+    directory = place[:-len(".layers")]
+    try:
+        with open(os.path.join(place, "layers.json"), "rb") as file:
+            layers = json.load(file)
+    except FileNotFoundError:
+        return  # A run was killed that made it: the machine has no root yet.
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if mounted(directory):
+            return
+        lower, upper, work = (os.path.join(place, name) for name in ("lower", "upper", "work"))
+        while mounted(lower):
+            call(libc.umount2(os.fsencode(lower), 8), lower)
+        mapped(layers["base"], lower, layers["start"], layers["count"])
+        try:
+            named = (("lowerdir", lower), ("upperdir", upper), ("workdir", work))
+            options = [name + "=" + "".join("\\\\" + c if c in "\\\\:," else c for c in path) for name, path in named]
+            text = os.fsencode(",".join(options + [OPTIONS]))
+            done = libc.mount(b"nebula-root", os.fsencode(directory), b"overlay", ctypes.c_ulong(4), text)
+            call(done, directory)
+        finally:
+            call(libc.umount2(os.fsencode(lower), 8), lower)
+    finally:
+        os.close(fd)
+
+
+def mount_all(directory):
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(".layers"):
+            show(os.path.join(directory, name))
+    try:
+        with open(os.path.join(directory, "mounts.json"), "rb") as file:
+            wanted = json.load(file)
+    except FileNotFoundError:
+        return
+    for each in wanted:
+        if not mounted(each["target"]):
+            words = ["-t", each["type"], "-o", each["options"], "--", each["source"], each["target"]]
+            subprocess.run(["mount", *words], check=True, stdin=subprocess.DEVNULL)
+
+
+def read_console(domain, directory):
+    console = domain.find("devices/console")
+    terminal = console.get("tty") if console is not None else None
+    if terminal:
+        words = ["-c", READER, terminal, os.path.join(directory, LOG), LIMIT, KEPT]
+        streams = {{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}}
+        reader = subprocess.Popen([sys.executable, "-I", "-S", *words], cwd="/", start_new_session=True, **streams)
+        reader.stdout.readline()
+
+
+def main():
+    text, step = sys.stdin.buffer.read(), tuple(sys.argv[2:4])
+    if step not in (("prepare", "begin"), ("started", "begin")):
+        return
+    domain = ElementTree.fromstring(text)
+    mark = domain.find("metadata/{{%s}}vm" % NAMESPACE)
+    directory = mark.get("directory", "") if mark is not None else ""
+    if not os.path.isabs(directory) or not os.path.isdir(directory):
+        return
+    found = os.stat(directory)
+    if found.st_uid != 0 or found.st_mode & 0o022:
+        sys.exit("%s: others than root can write to it" % directory)
+    if step[0] == "prepare":
+        mount_all(directory)
+    else:
+        try:
+            read_console(domain, directory)
+        except OSError:
+            pass  # It runs, and that is worth more than its log.
+
+
+main()
+"""
+
+
+def text() -> str:
+    """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
+    python = "/usr/bin/python3"
+    return _TEXT.format(
+        python=python if os.access(python, os.X_OK) else sys.executable,
+        mark=MARK,
+        namespace=domain_xml.NAMESPACE,
+        bases=BASES.start,
+        options=overlay.OPTIONS,
+        log=console_log.NAME,
+        limit=str(console_logger.LIMIT),
+        kept=str(console_logger.KEPT),
+        reader=console_logger.PROGRAM,
+    )
+
+
+def prepare(changes: Changes) -> None:
+    """Have the program where libvirt looks for it."""
+    path = HOOKS / NAME
+    before, wanted = _text(path), text()
+    if before == wanted:
+        return
+    if before is not None and MARK not in before:
+        raise ForeignObject(f"program {path}", "one of this name is there that is not ours", "Rename or remove it")
+    state = "not there" if before is None else "of another version"
+    changes.did(str(path), state, "mounts roots of containers before they start")
+    if not changes.check_mode:
+        make_directory(str(HOOKS), 0o755)
+        write_atomically(str(path), wanted, mode=0o755)
+
+
+def give_back(changes: Changes) -> bool:
+    """True if there was one of ours, and no container that some catalog has here needs it."""
+    path = HOOKS / NAME
+    before = _text(path)
+    if before is None or MARK not in before or _is_needed():
+        return False
+    changes.did(str(path), "mounts roots of containers before they start", "not there")
+    if not changes.check_mode:
+        remove_file(str(path))
+        remove_empty_directory(str(HOOKS))
+    return True
+
+
+def _is_needed() -> bool:
+    """Whether a container is defined that carries the mark of a catalog: those of the one that goes have ended."""
+    for path in DEFINED.glob("one-*.xml"):
+        try:
+            root = ET.fromstring(read_limited(str(path), LARGEST, follow=False))
+        except (NotFound, ET.ParseError):
+            continue
+        if root.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm") is not None:
+            return True
+    return False
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
+    except NotFound:
+        return None
