@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.d
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
+from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container, roots
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, wait_for
 
 
@@ -53,6 +53,15 @@ class LxcNode(Node):
             ),
         )
         return replace(vm, **changes)
+
+    def close(self) -> None:
+        for domain in self.driver._connection().listAllDomains():
+            if domain.isActive():
+                domain.destroy()
+        # What a failed test leaves is mounted.
+        for directory in Path(self.root, "datastores", "0").glob("*/disk.0"):
+            roots.remove(str(directory))
+        super().close()
 
     def wait_for_line(self, vm: Vm, line: str, times: int = 1) -> None:
         def seen() -> bool:

@@ -16,8 +16,12 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import RANGES, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask, VmOutcome
 from ansible_collections.nebula.provision.tests.integration.lxc_node import a_container_node
+
+
+def fine(outcome: VmOutcome) -> None:
+    assert outcome.error is None, outcome
 
 
 @in_world
@@ -56,7 +60,7 @@ def test_two_containers_of_a_host_never_have_the_same_users() -> None:
         assert outcome.state == "PROLOG_FAILURE" and outcome.error is not None
         assert "machine 2 is on this host, and has the same" in outcome.error["found"]
         for each in (twin, vm):
-            assert node.one(each, "DONE", hard=True).error is None
+            fine(node.one(each, "DONE", hard=True))
         assert node.one(twin).state == "RUNNING"
         node.one(twin, "DONE", hard=True)
 
@@ -68,14 +72,14 @@ def test_off_on_and_rebooted() -> None:
         node.one(vm)
         node.wait_for_line(vm, "nebula-guest: ready")
         (node.directory(vm) / "disk.0/etc/kept").touch()
-        assert node.one(vm, "POWEROFF", shutdown_timeout=20).error is None
+        fine(node.one(vm, "POWEROFF", shutdown_timeout=20))
         assert node.states() == {4: "POWEROFF"}
-        assert node.one(vm).error is None
+        fine(node.one(vm))
         node.wait_for_line(vm, "nebula-guest: ready", 2)
-        assert (node.one(vm, operation="reboot", shutdown_timeout=20).error or {}) == {}
+        fine(node.one(vm, operation="reboot", shutdown_timeout=20))
         node.wait_for_line(vm, "nebula-guest: ready", 3)
         assert (node.directory(vm) / "disk.0/etc/kept").exists()
-        assert node.one(vm, "DONE", shutdown_timeout=20).error is None
+        fine(node.one(vm, "DONE", shutdown_timeout=20))
 
 
 @in_world
@@ -96,7 +100,7 @@ def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
         assert (saved.error, saved.format) == (None, "tar")
         disk = replace(vm.disks[0], source=target, size=saved.size)
         other = node.vm(8, disks=(disk,))
-        assert node.one(other).error is None
+        fine(node.one(other))
         node.wait_for_line(other, "nebula-guest: hostname=web-8")
         kept = node.directory(other) / "disk.0/etc/kept"
         assert (kept.read_text(), kept.stat().st_uid) == ("by the first", id_range(8).start + 33)
@@ -130,14 +134,15 @@ def test_frozen_with_its_memory_and_thawed() -> None:
         assert node.domain(vm).autostart()
         # It is asked to end, and ended, as one that was never frozen.
         for orders in ({"shutdown_timeout": 20}, {"hard": True}):
-            assert node.one(vm, "SUSPENDED").error is None
+            fine(node.one(vm, "SUSPENDED"))
             outcome = node.one(vm, "POWEROFF", **orders)
-            assert (outcome.state, outcome.error) == ("POWEROFF", None)
+            fine(outcome)
+            assert outcome.state == "POWEROFF"
             refused = node.one(vm, "SUSPENDED")
             assert refused.error is not None and "only a running machine" in refused.error["found"]
-            assert node.one(vm).error is None
-        assert node.one(vm, "SUSPENDED").error is None
-        assert node.one(vm, "DONE", hard=True).error is None
+            fine(node.one(vm))
+        fine(node.one(vm, "SUSPENDED"))
+        fine(node.one(vm, "DONE", hard=True))
 
 
 def frozen(pid: int) -> bool:

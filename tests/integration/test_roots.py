@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -348,10 +349,82 @@ def test_bases_are_kept_while_an_image_or_a_machine_has_them():
         assert stat.S_IMODE(here.cache.stat().st_mode) == 0o700
         assert roots.drop(str(here.cache), ["image-2"]) == []
         roots.remove(str(tree))
+        # One that has its own files could do without, and the next that is made of the image is made sooner.
+        assert roots.drop(str(here.cache), ["image-2"]) == []
+        roots.remove(str(copied))
         assert roots.drop(str(here.cache), ["image-1", "image-2"]) == []
-        # One that has its own files needs no image.
-        assert roots.drop(str(here.cache), ["image-2"]) == ["image-1"] and (copied / "bin/su").exists()
+        assert roots.drop(str(here.cache), ["image-2"]) == ["image-1"]
         assert roots.drop(str(here.cache), []) == ["image-2"] and roots.drop(str(here.cache / "missing"), []) == []
+
+
+def made(here: Place, number: int) -> roots.Copied:
+    here.machines = max(here.machines, number)
+    tree = str(here.directory / f"machine-{number}")
+    return roots.make(str(here.cache), str(here.archive), "image-1", tree, id_range(number))
+
+
+@in_bare_world
+def test_a_root_is_made_by_the_cheapest_way_that_its_file_system_has():
+    with place() as here:
+        roots._useless.clear()
+        assert (made(here, 1).way, made(here, 2).way) == (roots.OVERLAY,) * 2
+        assert sorted(os.listdir(here.cache)) == ["image-1"]
+        with pytest.raises(Conflict):
+            made(here, 1)
+        for number in (1, 2):
+            assert roots.is_there(str(here.directory / f"machine-{number}"))
+            roots.remove(str(here.directory / f"machine-{number}"))
+            assert not roots.is_there(str(here.directory / f"machine-{number}"))
+        assert roots.drop(str(here.cache), []) == ["image-1"] and not here.cache.exists()
+
+
+@in_bare_world
+def test_where_nothing_can_be_shared_no_image_is_unpacked_but_for_its_machine():
+    """Overlays are kept away by file systems that are stacked as deep as the kernel stacks them."""
+    with place() as here, stacked(here.directory) as deep:
+        here.cache = deep / "cache"
+        roots._useless.clear()
+        tree, ids = deep / "machine", id_range(1)
+        # What a run left that could show images, as before its root was moved.
+        (deep / "machine.layers/upper").mkdir(parents=True)
+        done = roots.make(str(here.cache), str(here.archive), "image-1", str(tree), ids)
+        assert done.way == roots.UNPACK and done.why
+        assert os.listdir(here.cache) == [] and not (deep / "machine.layers").exists()
+        same(listing(tree, ids), listing(here.directory / "machine-0", id_range(0)))
+        assert roots.is_there(str(tree)) and roots.remove(str(tree))
+        assert roots.drop(str(here.cache), []) == [] and not here.cache.exists()
+        roots._useless.clear()
+
+
+@contextlib.contextmanager
+def stacked(directory: Path) -> Iterator[Path]:
+    """A directory in two overlays, one on the other, and an unpacked root beside, to compare with."""
+    roots.unpack(str(directory / "archive.tar"), str(directory / "machine-0"), id_range(0))
+    place = directory / "stack"
+    names = [place / name for name in ("lower", "first", "second", "upper1", "work1", "upper2", "work2")]
+    for name in names:
+        name.mkdir(parents=True)
+    lower, first, second, *others = map(str, names)
+    points = ((first, lower, *others[:2]), (second, first, *others[2:]))
+    try:
+        for point, below, upper, work in points:
+            options = f"lowerdir={below},upperdir={upper},workdir={work}"
+            subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", point], check=True)
+        yield Path(second)
+    finally:
+        for point, *_rest in reversed(points):
+            subprocess.run(["umount", point], check=False)
+        shutil.rmtree(place)
+
+
+@in_bare_world
+def test_a_trial_that_was_killed_leaves_nothing():
+    with place() as here:
+        trial = here.cache / ".trial"
+        (trial / "root").mkdir(parents=True)
+        os.chown(trial / "root", BASES.start, BASES.start)
+        assert overlay.make(str(trial / "root"), str(trial / "shown"), id_range(0)) == ""
+        assert roots.drop(str(here.cache), []) == [] and not here.cache.exists()
 
 
 @in_bare_world

@@ -19,7 +19,7 @@ from ..model.audit import Bridge, Domain, Inventory, SwitchBridge, UplinkDevice,
 from ..model.plan import Observed
 from ..network import guards, links, nat, switches, uplinks
 from ..storage import qcow2_header
-from ..storage.datastore import SYSTEM, image_directory
+from ..storage.datastore import SYSTEM, UNPACKED, image_directory
 from .base import Driver
 from .poll import poll
 from .record import left_behind, read_record
@@ -133,7 +133,7 @@ def _directories(place: str) -> tuple[VmDirectory, ...]:
     if not os.path.isdir(place):
         return ()
     found = []
-    for name in sorted(os.listdir(place), key=lambda name: (len(name), name)):
+    for name in sorted(set(os.listdir(place)) - {UNPACKED}, key=lambda name: (len(name), name)):
         path = os.path.join(place, name)
         # Another run may be removing it.
         try:

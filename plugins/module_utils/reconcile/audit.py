@@ -262,6 +262,8 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
             yield from _disks(vm, directory, files, domain)
         yield from _checkpoint(vm, directory, files, domain)
     disks = {f"disk.{disk_id}" for disk_id in (*(disk.disk_id for disk in vm.vm.disks), *vm.detached)}
+    # What a container has changed of its image.
+    disks |= {f"disk.{disk.disk_id}.layers" for disk in vm.vm.disks if disk.format == TAR}
     if vm.vm.context is not None:
         disks.add(f"disk.{vm.vm.context.disk_id}")
     if any(disk.by_hypervisor for disk in vm.vm.disks):

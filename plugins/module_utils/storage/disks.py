@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.disk import DIRECTORY, TAR, Disk, DiskFiles
 from ..model.id_range import RANGES, id_range
 from ..model.inject import Injected
+from ..model.transfer import name_of
 from ..model.vm import Vm
 from . import formats, roots, saving
 from .datastore import disk_path, hypervisor_group, protect, require_space
@@ -77,6 +79,11 @@ def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
             if _OURS.fullmatch(name) and (names is None or name in names):
                 path = os.path.join(directory, name)
                 removed = (roots.remove(path) if _kind(path) == "directory" else remove_file(path)) or removed
+        # What is beside a root, where a killed run has left nothing else of it.
+        for name in os.listdir(directory) if os.path.isdir(directory) else []:
+            root = roots.owner_of(name)
+            if root != name and _OURS.fullmatch(root) and (names is None or root in names):
+                removed = roots.remove(os.path.join(directory, root)) or removed
     return removed
 
 
@@ -144,15 +151,33 @@ def _prepare(vm_id: int, disk: Disk, directory: str, find: Find, contents: Conte
 
 
 def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
-    """The root of a container, unpacked for its own users; False if it is there already."""
+    """The root of a container, made of the unpacked image for its own users; False if it is there already."""
     kind = _kind(path)
-    if kind == "directory":
-        return False
-    if kind:
+    if kind not in ("", "directory"):
         raise _in_the_way(path, kind, "the root file system of a container")
-    _refuse_twin(vm_id, os.path.dirname(path))
-    roots.unpack(source, path, id_range(vm_id), what=f"image {disk.image}")
+    if roots.is_there(path):
+        # After a boot of the host it has to be mounted again: it is never made anew over what the machine wrote.
+        roots.mount_again(path)
+        return False
+    directory = os.path.dirname(path)
+    _refuse_twin(vm_id, directory)
+    roots.make(
+        roots.unpacked_in(os.path.dirname(directory)),
+        source,
+        _key(disk, source),
+        path,
+        id_range(vm_id),
+        f"image {disk.image}",
+    )
     return True
+
+
+def _key(disk: Disk, source: str) -> str:
+    """What the unpacked image is called. An archive that somebody has put in the place of the image's is another."""
+    with explained(source):
+        found = os.stat(source)
+    digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
+    return f"{name_of(disk.image_uuid, disk.generation)}-{digest[:16]}"
 
 
 def _refuse_twin(vm_id: int, directory: str) -> None:

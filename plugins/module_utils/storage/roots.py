@@ -22,23 +22,30 @@ from typing import Any, Optional
 from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
 from ..host import confined, files, kernel_calls, trees
-from ..model.id_range import BASES, IdRange
+from ..model.id_range import BASES, IdRange, id_range
 from . import datastore, overlay, pipeline, publishing, root_copying, root_saving, root_unpacking, saving, unpacking
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 WAIT = 600.0
-# How a machine got its root: it shows the base, shares the content of its files, or has files of its own.
-OVERLAY, REFLINK, COPY = "overlay", "reflink", "copy"
+# How a machine got its root: it shows the base, shares the content of its files, or has files of its own, copied from
+# there or unpacked.
+OVERLAY, REFLINK, COPY, UNPACK = "overlay", "reflink", "copy", "unpack"
 # Seconds that an archive may take.
 _LONGEST = 4 * 3600.0
+_ATTEMPTS = 5
 # The end of the name of a tree that is not whole yet.
 _NEW = ".unpacking"
 # In the directory of a base: its tree, what it was unpacked to, and which machines show it.
 _ROOT, _MARK, _USERS = "root", "base.json", "users"
+_SHOWN = "shown"
 _LONGEST_MARK = 64 * 1024
-# Why machines on a file system (by its number) can't show a base; tried once in each process.
+# Beside the unpacked images, what is tried on their file system.
+_TRIAL = ".trial"
+# Why machines on a file system (by its number) can't show a base, and why a base would be of no use there. Both are
+# tried once in each process.
 _without_overlay: dict[tuple[int, int], str] = {}
+_useless: dict[int, str] = {}
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,8 @@ def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, wh
         raise InvalidValue(f"the unpacked image {key!r}", "that can't be the name of a directory")
     files.make_directory(cache, 0o700)
     home = os.path.join(cache, key)
-    with _held(home, WAIT):
+    # Another thread or run may be at it.
+    with _held(home, _LONGEST):
         tree = os.path.join(home, _ROOT)
         known = _unpacked(home)
         if known is not None:
@@ -143,9 +151,19 @@ def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, wh
     return Base(tree, True, known)
 
 
+def unpacked_in(place: str) -> str:
+    """The directory of unpacked images of the machines whose directories are in a system datastore."""
+    return os.path.join(place, datastore.UNPACKED)
+
+
+def prune(root: str) -> list[str]:
+    """Remove the unpacked images of which no machine of this node was made; their keys. root: of the node."""
+    return drop(unpacked_in(datastore.image_directory(root, datastore.SYSTEM)), ())
+
+
 def drop(cache: str, keep: Collection[str]) -> list[str]:
-    """Remove the unpacked images but these, those that machines show, and those that another run has in hand; the keys
-    of those that were removed."""
+    """Remove the unpacked images but these, those that machines were made of which are there, and those that another
+    run has in hand; the keys of those that were removed. A cache that is empty goes, too."""
     removed = []
     with files.explained(cache):
         names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
@@ -154,17 +172,20 @@ def drop(cache: str, keep: Collection[str]) -> list[str]:
         if key in keep or key.endswith(publishing.PART) or not os.path.isdir(home):
             continue
         with contextlib.suppress(TimedOut), _held(home, 0):
-            if not _users(home):
+            if key == _TRIAL:
+                _end_trial(home)
+            elif not _users(home):
                 # Without its mark, what a killed run leaves of it is no whole tree.
                 files.remove_file(os.path.join(home, _MARK), sync=True)
                 trees.remove(home)
                 removed.append(key)
+    files.remove_empty_directory(cache)
     return removed
 
 
 @dataclass(frozen=True)
 class Copied:
-    """way: OVERLAY, REFLINK or COPY. why: why it is no overlay."""
+    """way: OVERLAY, REFLINK, COPY or UNPACK. why: why it is no overlay."""
 
     way: str
     why: str = ""
@@ -188,12 +209,43 @@ def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
             _add_user(home, directory)
         try:
             why = _show(base, directory, ids)
-            if not why:
-                return Copied(OVERLAY)
-            return Copied(_copy(base, directory, ids, asked), why)
-        finally:
+            return Copied(_copy(base, directory, ids, asked), why) if why else Copied(OVERLAY)
+        except BaseException:
             if not os.path.lexists(directory + overlay.LAYERS):
                 files.remove_file(_user(home, directory))
+            raise
+
+
+def make(cache: str, archive: str, key: str, directory: str, ids: IdRange, what: str = "") -> Copied:
+    """Make a machine's own root of an image: see base() and copy(). Where machines can't share what the image unpacks
+    to, its archive is unpacked for each: that takes no longer than to copy the tree, which would take room besides."""
+    why = _without_base(cache, os.path.join(cache, key))
+    if why:
+        if overlay.is_unfinished(directory):
+            remove(directory)
+        unpack(archive, directory, ids, what=what)
+        return Copied(UNPACK, why)
+    for attempt in range(_ATTEMPTS):
+        unpacked = base(cache, archive, key, what=what)
+        try:
+            return copy(unpacked.path, directory, ids, what)
+        except NotFound:
+            # Another run has just removed it, as no machine was made of it yet.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise NotFound(what or f"root {directory}", f"the unpacked image {key} is removed by other runs", "Run again")
+
+
+def is_there(directory: str) -> bool:
+    """Whether the machine has its root, mounted or not: what a killed run left of one is none."""
+    if overlay.is_unfinished(directory):
+        return False
+    return os.path.lexists(directory + overlay.LAYERS) or (os.path.isdir(directory) and not _is_empty(directory))
+
+
+def owner_of(name: str) -> str:
+    """The name of the root that a name in its directory belongs to: its own, or that of what is beside it."""
+    return name.removesuffix(overlay.LAYERS).removesuffix(_NEW)
 
 
 def is_mounted(directory: str) -> bool:
@@ -274,6 +326,41 @@ def _show(base: str, directory: str, ids: IdRange) -> str:
     return _without_overlay[places]
 
 
+def _without_base(cache: str, home: str) -> str:
+    """Why machines could not share what is in an unpacked image of this cache, "" where they can."""
+    files.make_directory(cache, 0o700)
+    with files.explained(cache):
+        number = os.stat(cache).st_dev
+    if number not in _useless and _unpacked(home) is None:
+        trial = os.path.join(cache, _TRIAL)
+        with _held(trial, WAIT):
+            # Another thread may have done it meanwhile.
+            if number not in _useless:
+                _useless[number] = _try(trial)
+    return _useless.get(number, "")
+
+
+def _try(trial: str) -> str:
+    _end_trial(trial)
+    try:
+        tree, probe = os.path.join(trial, _ROOT), os.path.join(trial, _MARK)
+        with files.explained(trial):
+            os.mkdir(trial, 0o700)
+            os.mkdir(tree, 0o755)
+            os.chown(tree, BASES.start, BASES.start)
+        files.write_atomically(probe, b"x" * 4096, sync=False)
+        why = overlay.make(tree, os.path.join(trial, _SHOWN), id_range(0))
+        return "" if not why or _can_share(probe, trial) else why
+    finally:
+        _end_trial(trial)
+
+
+def _end_trial(trial: str) -> None:
+    if os.path.isdir(trial):
+        overlay.remove(os.path.join(trial, _SHOWN))
+        trees.remove(trial)
+
+
 def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     new = directory + _NEW
     if not _can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
@@ -330,18 +417,23 @@ def _user(home: str, directory: str) -> str:
 
 
 def _add_user(home: str, directory: str) -> None:
+    # Before it was made anew it may have been another image's.
+    cache = os.path.dirname(home)
+    for key in os.listdir(cache):
+        if os.path.isdir(os.path.join(cache, key)):
+            files.remove_file(_user(os.path.join(cache, key), directory))
     files.make_directory(os.path.join(home, _USERS), 0o700)
     files.write_atomically(_user(home, directory), os.fsencode(directory) + b"\n", sync=False)
 
 
 def _users(home: str) -> list[str]:
-    """The directories of machines that show the base, or are being made of it."""
+    """The directories of machines that were made of the base, or are being made of it."""
     place = os.path.join(home, _USERS)
     found = []
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
         path = os.path.join(place, name)
         directory = os.fsdecode(files.read_limited(path, _LONGEST_MARK, follow=False)).rstrip("\n")
-        if os.path.lexists(directory + overlay.LAYERS) or _is_reserved(directory):
+        if os.path.lexists(directory) or os.path.lexists(directory + overlay.LAYERS) or _is_reserved(directory):
             found.append(directory)
         else:
             # Of a run that was killed before it made anything.

@@ -19,7 +19,7 @@ from ...host.files import explain, explained, make_directory, sync_directory
 from ...host.restricted import Rules
 from ...host.vmlog import VmLog
 from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
-from ...storage import transfer
+from ...storage import roots, transfer
 from ...storage.datastore import vm_directory
 from ..base import Driver, Mark
 from ..record import CHECKPOINT, Record, images_in_use, read_record
@@ -77,6 +77,8 @@ class Batch:
             sync_directory(place)
         cache.prune(self.root, self.plan)
         self._transfer.prune(lambda: images_in_use(self.root))
+        if self.driver.has_directories:
+            roots.prune(self.root)
         node.finished(self.root, self.plan.catalog, self.plan.number)
         ids = [*(planned.vm.vm_id for planned in self.plan.vms), *(each.vm_id for each in self.plan.given_up)]
         return [outcomes[vm_id] for vm_id in ids]

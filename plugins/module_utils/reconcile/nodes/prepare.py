@@ -25,6 +25,7 @@ from ...hypervisors.registry import DRIVERS, open_driver
 from ...model.plain import to_plain
 from ...model.transfer import SHARED, SSH
 from ...network import boot as network_boot
+from ...storage import roots
 from ...storage.datastore import SYSTEM, image_directory
 from ...sync import Item, Result
 from . import secrets, transfer
@@ -159,6 +160,7 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     driver.give_back(changes, known)
     if not check_mode:
         cache.remove(root)
+        roots.prune(root)
     transfer.absent(root, known, changes)
     _remove_directories(root, known, changes)
     return _result(changes, {"hypervisor": params["hypervisor"]})

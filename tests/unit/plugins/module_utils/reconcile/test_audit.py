@@ -120,6 +120,18 @@ def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: s
     assert kinds(found) == ["checkpoint"] and "rm /d/3/checkpoint" in found[0].remedy
 
 
+@pytest.mark.parametrize(("form", "found"), [("tar", []), ("raw", ["file-left"])])
+def test_what_a_container_has_changed_of_its_image_is_its_own(form: str, found: list[str]) -> None:
+    disk = Disk(0, "", source="/x", format=form, driver=form)
+    vm = LedgerVm(Vm(3, "u3", "web", "lxc", 1.0, 64, disks=(disk,)), "node1", "POWEROFF", "POWEROFF", True, 1)
+    root = VmFile("disk.0", kind="directory" if form == "tar" else "file")
+    files = (root, VmFile("disk.0.layers", kind="directory"), VmFile("vm.json"))
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, files)
+    domain = Domain("one-3", CATALOG, 3, "u3", "POWEROFF", disks=("/d/3/disk.0",))
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    assert kinds(compare(whole, [node(domains=(domain,), directories=(directory,))])) == found
+
+
 def test_a_machine_that_stands_still_has_its_memory_where_it_is() -> None:
     vm = LedgerVm(Vm(3, "u3", "web", "lxc", 1.0, 64), "node1", "SUSPENDED", "SUSPENDED", True, 1)
     directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("vm.json"),))

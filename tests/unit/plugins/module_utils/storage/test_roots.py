@@ -53,3 +53,30 @@ def test_room(tmp_path):
 
 def test_nothing_to_remove(tmp_path):
     assert not roots.remove(str(tmp_path / "tree")) and os.listdir(tmp_path) == []
+
+
+def test_what_belongs_to_a_root_by_its_name():
+    named = {name: roots.owner_of(name) for name in ("disk.0", "disk.0.layers", "disk.0.unpacking", "vm.json")}
+    assert named == {"disk.0": "disk.0", "disk.0.layers": "disk.0", "disk.0.unpacking": "disk.0", "vm.json": "vm.json"}
+
+
+def test_a_root_is_there_with_its_files_or_with_its_layers(tmp_path):
+    tree, layers = tmp_path / "disk.0", tmp_path / "disk.0.layers"
+    assert not roots.is_there(str(tree))
+    tree.mkdir()
+    assert not roots.is_there(str(tree))
+    layers.mkdir()
+    assert not roots.is_there(str(tree))
+    # Not mounted, but whole.
+    (layers / "layers.json").write_text("{}")
+    assert roots.is_there(str(tree))
+    (tree / "etc").mkdir()
+    (layers / "layers.json").unlink()
+    layers.rmdir()
+    assert roots.is_there(str(tree))
+
+
+def test_of_what_is_not_there_nothing_is_removed(tmp_path):
+    assert roots.prune(str(tmp_path)) == [] and os.listdir(tmp_path) == []
+    (tmp_path / "datastores/0/.unpacked").mkdir(parents=True)
+    assert roots.prune(str(tmp_path)) == [] and os.listdir(tmp_path / "datastores/0") == []

@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers whose host was booted: libvirt starts them before any run does, and calls our program for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from in_world import in_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import console_logger, start_hook
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
+
+# Libvirt starts what is to start once in each boot, and keeps here that it has.
+STARTED = Path("/run/libvirt/lxc/autostarted")
+
+
+def libvirtd() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (path / "comm").read_text(encoding="ascii").strip() == "libvirtd" and (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def halt(node: LxcNode) -> None:
+    """As a power cut does it: nothing runs, nothing is mounted, and what is on the disk is there."""
+    for domain in node.driver._connection().listAllDomains():
+        if domain.isActive():
+            domain.destroy()
+    for pid in libvirtd():
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not libvirtd(), "the end of libvirtd")
+    for directory in Path(node.root, "datastores", "0").glob("*/disk.*"):
+        while directory.is_mount():
+            subprocess.run(["umount", str(directory)], check=True)
+    STARTED.unlink(missing_ok=True)
+
+
+def boot(node: LxcNode) -> None:
+    # Of the world, whose init reaps it. It returns when the daemon answers.
+    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
+    # The connection is found dead by its first use only.
+    with suppress(HypervisorError):
+        node.observed()
+
+
+@contextmanager
+def a_prepared_node() -> Iterator[LxcNode]:
+    """With the program, which is taken back, and then a libvirtd that does not know of it."""
+    with a_container_node() as node:
+        changes = Changes(False)
+        LxcDriver.prepare(changes, lambda facts: pytest.fail(f"nothing is to be remembered: {facts}"))
+        assert list(changes.after) == [str(start_hook.HOOKS / start_hook.NAME)]
+        halt(node)
+        boot(node)
+        try:
+            yield node
+            assert start_hook.give_back(Changes(False)) and not start_hook.HOOKS.exists()
+        finally:
+            halt(node)
+            (start_hook.HOOKS / start_hook.NAME).unlink(missing_ok=True)
+            boot(node)
+
+
+def defined(vm: Vm) -> bytes:
+    return Path(f"/etc/libvirt/lxc/one-{vm.vm_id}.xml").read_bytes()
+
+
+@in_world
+def test_its_root_is_mounted_and_its_console_read() -> None:
+    with a_prepared_node() as node:
+        vm, other, off = (node.vm(vm_id) for vm_id in (20, 21, 22))
+        assert [outcome.error for outcome in node.bring(vm, other)] == [None, None]
+        assert node.one(off, "POWEROFF").error is None
+        for each in (vm, other):
+            node.wait_for_line(each, "nebula-guest: ready")
+        kept = node.directory(vm) / "disk.0/etc/kept"
+        kept.write_text("by the first")
+        halt(node)
+        assert not kept.exists() and (node.directory(vm) / "disk.0.layers/upper/etc/kept").exists()
+        boot(node)
+        for each in (vm, other):
+            node.wait_for_line(each, "nebula-guest: ready", 2)
+        assert node.states() == {20: "RUNNING", 21: "RUNNING", 22: "POWEROFF"}
+        assert kept.read_text() == "by the first"
+        shell = node.directory(vm) / "disk.0/bin/busybox"
+        assert shell.stat().st_uid == id_range(20).start
+        assert not roots.is_mounted(str(node.directory(off) / "disk.0"))
+        # A run has nothing to do, and no second process reads a console.
+        assert [(outcome.changed, outcome.error) for outcome in node.bring(vm, other)] == [(False, None)] * 2
+        assert node.one(off).error is None
+        node.wait_for_line(off, "nebula-guest: ready")
+        assert readers() == 3
+        # While a machine of some catalog is here, the program stays.
+        assert not start_hook.give_back(Changes(False))
+        ended = node.bring(vm, other, off, wanted="DONE", hard=True)
+        assert [outcome.error for outcome in ended] == [None] * 3
+        assert os.listdir(Path(node.root, "datastores", "0")) == []
+
+
+def readers() -> int:
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found += console_logger.PROGRAM.encode() in path.read_bytes().split(b"\0")
+    return found
+
+
+@in_world
+def test_what_can_not_be_mounted_is_not_started_and_nothing_of_it_is_lost() -> None:
+    with a_prepared_node() as node:
+        vm = node.vm(23)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        (node.directory(vm) / "disk.0/etc/kept").touch()
+        halt(node)
+        place = Path(node.root, "datastores", "0", ".unpacked")
+        place.rename(place.with_name("elsewhere"))
+        boot(node)
+        assert node.states() == {23: "POWEROFF"}
+        refused = node.one(vm)
+        assert refused.state == "PROLOG_FAILURE" and refused.error is not None
+        assert "is not on this node" in refused.error["found"], refused
+        place.with_name("elsewhere").rename(place)
+        assert node.one(vm).error is None
+        assert (node.directory(vm) / "disk.0/etc/kept").exists()
+        node.one(vm, "DONE", hard=True)
+
+
+@in_world
+def test_other_mounts_are_made_once_and_in_their_order() -> None:
+    with a_prepared_node() as node:
+        vm = node.vm(24)
+        node.one(vm, "POWEROFF")
+        directory = node.directory(vm)
+        (directory / "more").mkdir()
+        mounts = [
+            {"source": "none", "target": str(directory / "more"), "type": "tmpfs", "options": "size=1m,nodev"},
+            {"source": str(directory / "more"), "target": str(directory / "more/again"), "type": "none"},
+        ]
+        mounts[1]["options"] = "bind"
+        (directory / "mounts.json").write_text(json.dumps(mounts[:1]))
+        domain = node.domain(vm)
+        domain.create()
+        (directory / "more/again").mkdir()
+        domain.destroy()
+        (directory / "mounts.json").write_text(json.dumps(mounts))
+        for _start in range(2):
+            domain.create()
+            domain.destroy()
+        points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        assert [points.count(each["target"]) for each in mounts] == [1, 1]
+        mounts[1]["target"] = str(directory / "missing")
+        (directory / "mounts.json").write_text(json.dumps(mounts))
+        # Somebody's who is not us, libvirt starts all the same.
+        with pytest.raises(node.driver._libvirt.libvirtError, match="missing"):
+            domain.create()
+        for target in ("more/again", "more"):
+            subprocess.run(["umount", str(directory / target)], check=True)
+        (directory / "more").rmdir()
+        (directory / "mounts.json").unlink()
+        node.one(vm, "DONE", hard=True)
