@@ -44,6 +44,8 @@ CHANGEABLE = {
     # Which some hypervisors do act on; to the others it is one of these.
     "CPULIMIT": "live",
     **dict.fromkeys(CONTAINER, "poweroff"),
+    "DISKSPACE": "live",
+    "DISKINODES": "live",
 }
 
 # Names of the machine itself, not of what it is made of.

@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue, Unsupported
+from .disk import TAR
 from .disk_targets import bare
 
 DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
@@ -25,7 +26,7 @@ DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
 DEVICES = (DISK, NIC)
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 # What it takes to change them, the least first.
-CATALOG, HOTPLUG, POWEROFF, RECREATE = "catalog", "hotplug", "poweroff", "recreate"
+CATALOG, LIVE, HOTPLUG, POWEROFF, RECREATE = "catalog", "live", "hotplug", "poweroff", "recreate"
 
 # What a NIC of the list may ask for, and one of the machine has.
 _ADDRESSES = ("MAC", "IP", "IP6")
@@ -36,6 +37,8 @@ _REFERENCES = {
 }
 _REFERENCES[ALIAS] = _REFERENCES[NIC]
 _PLACE = ("TARGET", "DEV_PREFIX")
+# What limits a root that has no size of its own.
+_LIMITS = ("SIZE", "DISKSPACE", "DISKINODES")
 # Ways of being found, by what is to be thought of two that are found so.
 _NAMED, _ALIKE, _IN_TURN = "named", "alike", "in turn"
 
@@ -45,13 +48,15 @@ Vector = Mapping[str, str]
 @dataclass(frozen=True)
 class Has:
     """What a machine has of one DISK or NIC. values: by names of attributes, with the target, size or addresses that it
-    got. own: what it holds is this machine's alone, and lost with it. boots: the machine boots from it."""
+    got. own: what it holds is this machine's alone, and lost with it. boots: the machine boots from it. limited: it has
+    no size, but a limit, which may be another at any time."""
 
     values: Vector = field(default_factory=dict)
     own: bool = False
     boots: bool = False
     encrypted: bool = False
     snapshots: bool = False
+    limited: bool = False
 
     @property
     def size(self) -> int:
@@ -89,12 +94,14 @@ def has_of(
 
 def _has_disk(disk: Mapping[str, Any], boots: bool) -> Has:
     writable = _is_disk(disk)
+    limited = bool(disk.get("by_hypervisor")) and disk.get("format") == TAR
     return Has(
-        _texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable else [])),
+        _texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable and not limited else [])),
         own=writable and not disk.get("save"),
         boots=boots,
         encrypted=bool(disk.get("luks_secret")),
         snapshots=bool(disk.get("snapshots")),
+        limited=limited,
     )
 
 
@@ -323,7 +330,7 @@ def _how(
     reshaped: bool,
 ) -> str:
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
-    differing = [(index, _differing(name, old[index], new[number])) for number, index in there]
+    differing = [(index, _differing(name, old[index], new[number], has[index].limited)) for number, index in there]
     # What a disk of its own is made as it stays, and what the machine boots from is its operating system.
     if any("DRIVER" in keys and has[index].own and name == DISK and _is_copy(old[index]) for index, keys in differing):
         return RECREATE
@@ -332,16 +339,24 @@ def _how(
     order = [index for _number, index in there]
     if reshaped or any(keys for _index, keys in differing) or order != sorted(order):
         return POWEROFF
-    return HOTPLUG if gone or None in stays else CATALOG
+    if gone or None in stays:
+        return HOTPLUG
+    limits = any(
+        old[index].get(key, "") != new[number].get(key, "")
+        for number, index in there
+        if has[index].limited
+        for key in _LIMITS
+    )
+    return LIVE if limits else CATALOG
 
 
 def _is_copy(vector: Vector) -> bool:
     return bool(vector.get("IMAGE") or vector.get("IMAGE_ID"))
 
 
-def _differing(name: str, old: Vector, new: Vector) -> set[str]:
-    """What is said of both and is not the same, but for where a disk is and how large."""
-    unsaid = {"TARGET", "DEV_PREFIX", "SIZE"} if name == DISK else set()
+def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
+    """What is said of both and is not the same, but for where a disk is and how large, or may become."""
+    unsaid = {"TARGET", "DEV_PREFIX", "SIZE", *(_LIMITS if limited else ())} if name == DISK else set()
     if name == DISK and not _is_copy(new):
         # They are of the same kind, in whatever words.
         unsaid |= {"TYPE", "FORMAT", "FS", "DRIVER"}

@@ -13,8 +13,8 @@ from ....dataclass import dataclass
 from ....errors import Conflict, WrongState
 from ....model import changes as model_changes
 from ....model import rules
-from ....model.device_matching import DEVICES, Has
-from ....model.disk import Disk
+from ....model.device_matching import DEVICES, LIVE, Has
+from ....model.disk import TAR, Disk
 from ....model.instantiate.build import Kept
 from ....model.instantiate.demands import Demands
 from ....model.names import check_name
@@ -107,7 +107,7 @@ class Updates:
         )
         renamed = body.name != vm.name
         acting = [change for change in changes if change.how != "catalog"]
-        refitted = any(change.attribute in DEVICES for change in acting)
+        refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
         left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
         if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
             lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
@@ -167,8 +167,8 @@ def _of_images_had(demands: Demands, kept: Kept) -> Demands:
 
 
 def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...]:
-    """The new disks; one that exists stays as it was made, or is made larger, as its image may have changed since.
-    grown: MB by disk id."""
+    """The new disks; one that exists stays as it was made, or is made larger, as its image may have changed since. That
+    of a root is no size, but a limit: it is the new one's. grown: MB by disk id."""
     by_id = {disk.disk_id: disk for disk in old.disks}
     return tuple(
         replace(
@@ -178,7 +178,7 @@ def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...
             image_uuid=by_id[disk.disk_id].image_uuid,
             format=by_id[disk.disk_id].format,
             driver=by_id[disk.disk_id].driver,
-            size=grown.get(disk.disk_id, by_id[disk.disk_id].size),
+            size=disk.size if _is_limited(disk) else grown.get(disk.disk_id, by_id[disk.disk_id].size),
             luks_secret=by_id[disk.disk_id].luks_secret,
             snapshots=by_id[disk.disk_id].snapshots,
             inject=by_id[disk.disk_id].inject,
@@ -188,3 +188,7 @@ def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...
         else disk
         for disk in new.disks
     )
+
+
+def _is_limited(disk: Disk) -> bool:
+    return disk.by_hypervisor and disk.format == TAR

@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import devi
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import (
     CATALOG,
     HOTPLUG,
+    LIVE,
     POWEROFF,
     RECREATE,
     Has,
@@ -249,3 +250,26 @@ def test_each_is_one_at_most_and_no_other_is_taken_for_it(old: list[str], new: l
     assert all(old[index] == new[number] for number, index in enumerate(found.stays) if index is not None)
     # No more come and go than have to.
     assert not {old[index] for index in found.gone} & {new[n] for n, index in enumerate(found.stays) if index is None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "how"),
+    [
+        ({}, {"SIZE": "10"}, LIVE),
+        ({"SIZE": "10"}, {"SIZE": "5"}, LIVE),
+        ({"SIZE": "10"}, {}, LIVE),
+        ({"DISKSPACE": "1:2"}, {"DISKSPACE": "1:3", "DISKINODES": "9"}, LIVE),
+        ({"SIZE": "10"}, {"SIZE": "10"}, CATALOG),
+        ({"SIZE": "10"}, {"SIZE": "20", "CACHE": "none"}, POWEROFF),
+    ],
+)
+def test_the_limit_of_a_root_is_no_size(old: dict[str, str], new: dict[str, str], how: str) -> None:
+    root = {"image": "os", "format": "tar", "by_hypervisor": True, "size": 10}
+    has = has_of([root], [])["DISK"]
+    assert has[0].limited and has[0].size == 0
+    before, after = [image("os", **old)], [image("os", **new)]
+    pairing = pair("DISK", before, after, has)
+    assert (pairing.how, pairing.stays, dict(pairing.grown)) == (how, (0,), {})
+    refuse_sizes(after, has, pairing, "VM web")
+    # One that is a file is made larger when it is off, and never smaller.
+    assert not has_of([{**root, "by_hypervisor": False}], [])["DISK"][0].limited

@@ -15,11 +15,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
     HostState,
+    ImageState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    decide,
     row,
 )
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
@@ -86,3 +89,18 @@ def test_what_a_machine_has_of_each_device_is_told_for_its_list(web):
     has = web.vms.devices(0)
     assert [(each.values["IMAGE"], each.own, each.boots) for each in has["DISK"]] == [("demo", True, True)]
     assert [each.values["IP"] for each in has["NIC"]] == ["10.66.0.10"]
+
+
+def test_the_limit_of_a_root_is_what_the_list_says_now(inside):
+    image = inside.images.allocate(Image(None, "root"))
+    inside.images.update(image.id, state=ImageState.READY, size=16, format="tar")
+    inside.hosts.allocate(Host(None, "vz1", "openvz", state=HostState.MONITORED, memory=4096, cpu=8.0))
+    disks = [{"IMAGE": "root", "SIZE": "100"}]
+    decide(inside, {"name": "box", "template": "web", "host": "vz1", "disks": disks, "memory": 32, "cpu": 0.1})
+    vm = next(each for each in inside.vms.pool() if each.name == "box")
+    vector = vm.request.vectors("DISK")[0]
+    for size in ("200", "50", ""):
+        inside.vms.update(vm.id, vm.request.with_vectors("DISK", [{**vector, "SIZE": size}]))
+        assert [disk["size"] for disk in record(inside, vm.id).disks] == [int(size or 0)]
+    orders = json.loads(row(inside, vm.id)["orders"])
+    assert not orders.get("grown") and not orders.get("refitted")
