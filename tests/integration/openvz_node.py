@@ -136,7 +136,7 @@ def installed() -> Iterator[Node]:
     before = dict(os.environ)
     root = Path(os.environ["NEBULA_WORLD"]) / "openvz"
     try:
-        for place in ("/etc", "/var/lib"):
+        for place in ("/etc", "/var/lib", "/usr/sbin"):
             upper, work = (scratch / f"{kind}{place.replace('/', '-')}" for kind in ("upper", "work"))
             upper.mkdir()
             work.mkdir()
@@ -144,6 +144,9 @@ def installed() -> Iterator[Node]:
             subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, place], check=True)
             mounted.append(place)
         os.environ["PATH"] = f"{scratch}/bin:{os.environ['PATH']}"
+        # Of the package bridge-utils, where vzctl looks for it.
+        if not os.path.lexists("/usr/sbin/brctl"):
+            os.symlink(BUSYBOX, "/usr/sbin/brctl")
         vzctl_stand_in.furnish(Path("/etc/vz"), root / "vz")
         if real():
             furnish_real(scratch)
@@ -156,6 +159,8 @@ def installed() -> Iterator[Node]:
         finally:
             with contextlib.suppress(NebulaError):
                 node.driver.remove(MARK)
+            # The bridge by which a real one stands in for venet.
+            subprocess.run(["ip", "link", "delete", vzctl.DEVICE], capture_output=True, check=False)
     finally:
         os.environ.clear()
         os.environ.update(before)

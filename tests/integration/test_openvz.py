@@ -11,16 +11,25 @@ Its scripts and its /etc/vz/dists have to be where it was built for, or /etc/vz 
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import stat
 import subprocess
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, HypervisorError, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ForeignObject,
+    ImageRefused,
+    NebulaError,
+    NoSpace,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -149,17 +158,105 @@ def test_what_is_somebody_elses_stays() -> None:
 
 @in_bare_world
 def test_a_start_that_fails_leaves_what_can_be_started() -> None:
-    """An image without an init, and then one that has it: both are unpacked by the same name."""
+    """Half an image, and then the whole one under the same name."""
     with installed() as node:
         whole = node.image.read_bytes()
         node.image.write_bytes(whole[: len(whole) // 2])
         node.define()
-        with pytest.raises(HypervisorError, match=r"vzctl ended with code (47|48)"):
+        with pytest.raises(ImageRefused, match="damaged or truncated"):
             node.driver.start(MARK)
         assert node.driver.state(MARK) == "POWEROFF"
         node.image.write_bytes(whole)
         node.driver.start(MARK)
         assert node.driver.state(MARK) == "RUNNING"
+
+
+@in_bare_world
+def test_an_image_that_vzctl_can_not_read_is_packed_anew() -> None:
+    with installed() as node:
+        plain = gzip.decompress(node.image.read_bytes())
+        node.image.write_bytes(subprocess.run(["zstd", "-c"], input=plain, capture_output=True, check=True).stdout)
+        node.define()
+        node.driver.start(MARK)
+        assert node.driver.state(MARK) == "RUNNING" and os.readlink(node.private / "bin/sh") == "busybox"
+
+
+def hostile() -> dict[str, list[tuple[str, bytes, str]]]:
+    """What vzctl 4.11 was seen to do with each: change a file of the host, give it a capability, write over the keys of
+    whoever runs it, copy a secret into the root, wait for ever, leave an error of tar's."""
+    link, pipe, file = tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.REGTYPE
+    return {
+        "hosts": [("etc/hosts", link, "/etc/victim/file")],
+        "hosts by dots": [("etc/hosts", link, "../" * 20 + "etc/victim/file")],
+        "a capability": [("usr/bin/systemd-detect-virt", link, "/etc/victim/file")],
+        "keys": [("etc/cron.d/keys", file, ""), ("etc/cron.d/keys .ssh", file, "")],
+        "jobs": [("etc/cron.d", link, "/etc/victim")],
+        "a secret": [("etc/crontab", link, "/etc/victim/file")],
+        "a new file": [("etc/resolv.conf", link, "/etc/victim/new")],
+        "a pipe": [("etc/hosts", pipe, "")],
+        "the devices": [("dev", link, "/etc/victim")],
+        "dots": [("../x", file, "")],
+        "a hard link": [("x", tarfile.LNKTYPE, "/etc/victim/file"), ("../y", file, "")],
+        "behind a link": [("l", link, "/etc/victim"), ("l/new", file, "")],
+    }
+
+
+@in_bare_world
+def test_an_image_that_would_hurt_the_host_does_not_get_to_vzctl() -> None:
+    victim = Path("/etc/victim")
+    with installed() as node:
+        (victim / ".ssh").mkdir(parents=True)
+        for name in ("file", ".ssh/keys"):
+            (victim / name).write_text("1 1 1 * * root x\n", encoding="utf-8")
+
+        def seen() -> list[Any]:
+            there = sorted(victim.rglob("*"))
+            return [(each, each.lstat().st_mtime_ns, each.lstat().st_nlink, os.listxattr(each)) for each in there]
+
+        before, whole = seen(), node.image.read_bytes()
+        for name, members in hostile().items():
+            with tarfile.open(fileobj=io.BytesIO(whole)) as old, tarfile.open(node.image, "w") as tar:
+                for entry in old:
+                    if entry.name not in [member[0] for member in members]:
+                        tar.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
+                for path, kind, target in members:
+                    entry = tarfile.TarInfo(path)
+                    entry.type, entry.linkname = kind, target
+                    tar.addfile(entry)
+            node.define()
+            with pytest.raises(ImageRefused, match="starting virtual machine 7: OS template debian-12-busybox"):
+                node.driver.start(MARK)
+            assert seen() == before, name
+            assert not node.private.exists() and [each for each in os.listdir(vzctl.cache()) if "tar" in each] == []
+        # What hurts nobody but itself: vzctl keeps the device from it, and no user of the host gets near the program.
+        with tarfile.open(fileobj=io.BytesIO(whole)) as old, tarfile.open(node.image, "w") as tar:
+            for entry in old:
+                tar.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
+            for path, kind, mode in (
+                ("disk", tarfile.BLKTYPE, 0o666),
+                ("su", tarfile.REGTYPE, 0o6755),
+                ("a\nb", tarfile.REGTYPE, 0o644),
+            ):
+                entry = tarfile.TarInfo(path)
+                entry.type, entry.mode, entry.devmajor, entry.devminor = kind, mode, 8, 0
+                tar.addfile(entry)
+        node.driver.start(MARK)
+        assert seen() == before and (node.private / "a\nb").exists()
+        assert stat.S_IMODE((node.private / "su").lstat().st_mode) == 0o6755
+        assert stat.S_IMODE(node.private.parent.stat().st_mode) == 0o700
+        if real():
+            with pytest.raises(NebulaError, match="Operation not permitted"):
+                vzctl.ask("x", "exec2", str(CTID), "cat /disk")
+
+
+@in_bare_world
+def test_a_root_that_is_larger_than_it_may_be_is_not_unpacked() -> None:
+    with installed() as node:
+        small = replace(node.vm().disks[0], size=1)
+        node.define(node.vm(disks=(small,)))
+        with pytest.raises(NoSpace, match="MB, and its file system may have 1 "):
+            node.driver.start(MARK)
+        assert not node.private.exists()
 
 
 @in_bare_world
@@ -209,6 +306,44 @@ def test_the_firewall_of_a_context_is_there_while_the_container_runs() -> None:
         node.driver.start(MARK)
         node.driver.remove(MARK)
         assert "nebula_ct" not in tables() and os.listdir("/etc/vz/conf") == []
+
+
+@in_bare_world
+def test_addresses_on_venet_answer_unless_the_firewall_says_otherwise() -> None:
+    """On a kernel of another kind vzctl makes a bridge in the place of venet; it leaves its routes."""
+
+    def answers(address: str) -> bool:
+        return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True, check=False).returncode == 0
+
+    def drop_table() -> None:
+        subprocess.run(["nft", "delete", "table", "inet", f"nebula_ct{CTID}"], check=True)
+
+    def routes() -> str:
+        return subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
+
+    # From which the node asks.
+    subprocess.run(["ip", "addr", "add", "192.0.2.1/32", "dev", "lo"], check=True)
+    try:
+        with installed() as node:
+            nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7")
+            for firewall in ("", "[22] 10.0.0.0/8"):
+                variables = {"HOSTNAME": "web", **({"FIREWALL": firewall} if firewall else {})}
+                node.define(node.vm(nics=(nic,), context=Context(1, "", variables=variables)))
+                node.driver.start(MARK)
+                assert "10.0.0.7" in node.values()["IP_ADDRESS"]
+                if real():
+                    assert "10.0.0.7 dev venet0" in routes()
+                    # What the image's own scripts would do with what vzctl has written into its configuration.
+                    words = "ip link set lo up; ip link set venet0 up; ip addr add 10.0.0.7/32 dev venet0"
+                    vzctl.ask("x", "exec2", str(CTID), f"{words}; ip route add default dev venet0")
+                    if firewall:
+                        assert not answers("10.0.0.7")
+                        drop_table()
+                    node.wait("an answer", lambda: answers("10.0.0.7"))
+                node.driver.cancel(MARK)
+                assert "10.0.0.7" not in routes()
+    finally:
+        subprocess.run(["ip", "addr", "del", "192.0.2.1/32", "dev", "lo"], check=True)
 
 
 @in_bare_world

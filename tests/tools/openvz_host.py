@@ -54,6 +54,8 @@ class Host:
         vzctl_stand_in.install(root / "bin")
         monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
         self.set("VZ_STAND_IN", str(self.etc))
+        # A kernel of OpenVZ, as far as that matters without one.
+        monkeypatch.setattr(vzctl, "KERNEL", self.etc)
         monkeypatch.setattr(vzctl, "SETTINGS", self.etc / "vz.conf")
         monkeypatch.setattr(vzctl, "CONFIGURATIONS", self.etc / "conf")
         monkeypatch.setattr(vzctl, "DISTRIBUTIONS", self.etc / "dists")

@@ -25,6 +25,7 @@ from .files import refuse_exchangeable
 # Which Debian package brings a program; others are assumed to be called as the program is.
 PACKAGES = {
     "blkid": "util-linux",
+    "brctl": "bridge-utils",
     "bunzip2": "bzip2",
     "debugfs": "e2fsprogs",
     "extlinux": "extlinux",

@@ -42,6 +42,8 @@ _CONTEXT_LINE = re.compile(re.escape(_CONTEXT) + r" to=(?P<to>\S+) iso=(?P<iso>[
 _LABEL = "[A-Za-z0-9][A-Za-z0-9-]{0,62}"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
 _LINE = re.compile(r'\s*([A-Z0-9_]+)=(?:"(.*)"|([^"\s].*?)?)\s*', re.DOTALL)
+_BLOCKS = re.compile(r"(\d{1,18})([KMGTP]?)", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 4096}
 # In the order of a file that people read: what it may take, its disk, what it is, its network.
 ORDER = (
     "ONBOOT", *beancounters.NAMES, "CPUUNITS", "CPULIMIT", "CPUS", "CPUMASK", "DISKSPACE", "DISKINODES", "VE_ROOT",
@@ -262,6 +264,18 @@ class Container:
             return beancounters.memory(self.values, "container")
         except InvalidValue:
             return 0
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those on venet."""
+        return tuple(self.values.get("IP_ADDRESS", "").split())
+
+    @property
+    def disk_limit(self) -> int:
+        """The bytes that its file system may have at most, 0 where nothing limits them."""
+        found = _BLOCKS.fullmatch(self.values.get("DISKSPACE", "").rpartition(":")[2])
+        # A bare number counts blocks of 1 KiB.
+        return int(found[1]) * _UNITS[found[2].upper()] if found is not None else 0
 
     @property
     def macs(self) -> tuple[str, ...]:

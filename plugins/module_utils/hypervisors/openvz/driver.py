@@ -24,7 +24,9 @@ from ...errors import (
     Conflict,
     ForeignObject,
     HypervisorError,
+    ImageRefused,
     NebulaError,
+    NoSpace,
     NotFound,
     TimedOut,
     Unsupported,
@@ -37,7 +39,7 @@ from ...model.audit import Domain
 from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ...storage.datastore import disk_path
+from ...storage.datastore import MIB, disk_path, require_space
 from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, called, domain_name
 from . import container_config, private_area, rules, templates, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
@@ -99,7 +101,10 @@ class OpenvzDriver(Driver):
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:
-        return container_config.render(vm, site)
+        deployment = container_config.render(vm, site)
+        if container_config.read(deployment.text).values.get("IP_ADDRESS"):
+            vzctl.require_venet(f"virtual machine {vm.name}: NIC with MODEL = {rules.VENET}")
+        return deployment
 
     def survey(self, catalog: str) -> Survey:
         vms: list[ObservedVm] = []
@@ -256,6 +261,8 @@ class OpenvzDriver(Driver):
         self._guard(ctid, scripts, running=before is not None and self._state_of(ctid) == "RUNNING")
         if before is not None and self._state_of(ctid) == "RUNNING":
             words = [word for key, option in _LIVE if wanted.values.get(key) for word in (option, wanted.values[key])]
+            if vzctl.has_quota():
+                words += _limits(before.container.values, wanted.values)
             vzctl.ask(f"changing {called(mark)} while it runs", "set", str(ctid), *words)
 
     @staticmethod
@@ -301,7 +308,7 @@ class OpenvzDriver(Driver):
         if definition is None:
             return False
         ctid, asked = ctid_of(mark.vm_id), f"removing {called(mark)}"
-        self._end(ctid, asked)
+        self._end(definition, asked)
         status = vzctl.status(ctid)
         if status.mounted:
             vzctl.ask(asked, "umount", str(ctid))
@@ -361,12 +368,30 @@ class OpenvzDriver(Driver):
             raise NotFound(
                 f"{asked}: OS template {name}", f"{container.template} is not on this host", "Name a tar that is there"
             )
-        templates.place(container.template, name, mark.catalog)
+        try:
+            templates.place(container.template, name, mark.catalog)
+        except ImageRefused as error:
+            error.asked = f"{asked}: {error.asked}"
+            raise
+        self._refuse_too_large(name, asked, container)
         # Its root may hold devices, and programs that run as root: no user of the host gets near these.
         make_directory(os.path.dirname(container.private), 0o700)
         vzctl.ask(asked, "create", str(ctid), timeout=CREATE_SECONDS)
         if not private_area.is_made(container.private):
             raise HypervisorError(asked, f"vzctl made no {container.private}", "See LOGFILE of /etc/vz/vz.conf")
+
+    @staticmethod
+    def _refuse_too_large(name: str, asked: str, container: Container) -> None:
+        """Before tar finds out in the middle."""
+        size = templates.size_of(name)
+        limit = container.disk_limit
+        if limit and size > limit:
+            raise NoSpace(
+                f"{asked}: OS template {name}",
+                f"it unpacks to {-(-size // MIB)} MB, and its file system may have {limit // MIB} (DISKSPACE, SIZE)",
+                "Raise SIZE of its DISK",
+            )
+        require_space(container.directory, size, f"{asked}: OS template {name}")
 
     @staticmethod
     def _name(ctid: int, asked: str, mark: Mark) -> None:
@@ -376,12 +401,12 @@ class OpenvzDriver(Driver):
             vzctl.ask(asked, "set", str(ctid), "--name", domain_name(mark.vm_id), "--save")
 
     def cancel(self, mark: Mark) -> None:
-        self._found(mark)
-        self._end(ctid_of(mark.vm_id), f"ending {called(mark)}")
+        self._end(self._found(mark), f"ending {called(mark)}")
 
     @staticmethod
-    def _end(ctid: int, asked: str) -> None:
-        vzctl.ask(asked, "stop", str(ctid), "--fast")
+    def _end(definition: Definition, asked: str) -> None:
+        vzctl.ask(asked, "stop", definition.path.stem, "--fast")
+        vzctl.drop_routes(definition.container.addresses)
 
     def _running(self, mark: Mark) -> Definition:
         definition = self._found(mark)
@@ -401,6 +426,7 @@ class OpenvzDriver(Driver):
         if self._state_of(ctid) == "RUNNING":
             raise TimedOut(asked, "it runs on", "Raise shutdown_timeout, or set hard: true")
         container = definition.container
+        vzctl.drop_routes(container.addresses)
         private_area.save(container.private, disk_path(container.directory, 0), f"saving the root of {called(mark)}")
 
     def reboot(self, mark: Mark, timeout: int) -> None:
@@ -412,7 +438,7 @@ class OpenvzDriver(Driver):
     def reset(self, mark: Mark) -> None:
         definition = self._running(mark)
         asked = f"resetting {called(mark)}"
-        self._end(ctid_of(mark.vm_id), asked)
+        self._end(definition, asked)
         self._again(definition, mark, asked)
 
     def _again(self, definition: Definition, mark: Mark, asked: str) -> None:
@@ -500,6 +526,13 @@ class OpenvzDriver(Driver):
         addresses = tuple(_ADDRESS.findall(shown.stdout)) if shown.returncode == 0 else None
         hostname = next((line for line in reversed(name.stdout.splitlines()) if line.strip()), "")
         return AgentAnswer(hostname.strip(), addresses)
+
+
+def _limits(before: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """The words by which a running container's file system may become larger or smaller; none where nothing differs.
+    One that has no limit any more keeps the old one until it is started anew: vzctl has no word for that."""
+    differing = [key for key in rules.QUOTAS if wanted.get(key) and wanted[key] != before.get(key)]
+    return [word for key in differing for word in (f"--{key.lower()}", wanted[key])]
 
 
 def _is_ours(path: Path) -> bool:

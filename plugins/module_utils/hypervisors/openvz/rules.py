@@ -350,7 +350,8 @@ OPENVZ = Hypervisor(
     module=("openvz.driver", "OpenvzDriver"),
     console="vzctl enter {domain}",
     # vzctl itself no distribution brings: OpenVZ's own repository has it.
-    packages=("tar", "python3-pycdlib", "iproute2", "nftables"),
+    # The bridge by which vzctl stands in for venet on kernels that lack it is made by brctl.
+    packages=("tar", "zstd", "python3-pycdlib", "iproute2", "bridge-utils", "nftables"),
     formats=(TAR,),
     driver=TAR,
     words={TAR: TAR, "raw": TAR, "qcow2": TAR},

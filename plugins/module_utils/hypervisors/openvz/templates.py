@@ -23,39 +23,44 @@ from ...host.files import (
     sync_directory,
     write_atomically,
 )
+from ...storage import unpacking
 from ...storage.datastore import MIB, require_space
-from . import vzctl
+from . import template_archive, vzctl
 
 # Beside a template of ours: whose it is, and what was placed there.
 _MARK = ".{name}.nebula"
 _LOCK = ".nebula.lock"
 _BLOCK = 1 << 20
-# How a tar begins that vzctl can read, with the ending by which it finds the file.
-_KINDS = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"))
+# By how a file is packed: the ending by which vzctl finds it. What it can't read is packed anew.
+_PACKED = {"gz": ".gz", "bz2": ".bz2", "xz": ".xz"}
+_ANEW, _ENDING_ANEW = "zst", ".gz"
 ENDINGS = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
 _USTAR = 257
 LOCK_SECONDS = 600.0
 
 
 def place(source: str, name: str, owner: str) -> Path:
-    """The image's tar as the OS template of that name, copied if it is not there yet. owner: whose template it is, from
-    then on. Conflict where a file of that name holds something else and is not ours."""
+    """The image's tar as the OS template of that name, copied if it is not there yet, and packed anew where vzctl can't
+    read it. owner: whose template it is, from then on. Conflict where a file of that name holds something else and is
+    not ours; ImageRefused for one that must not get to vzctl."""
     directory = vzctl.cache()
     make_directory(str(directory), 0o755)
     with lock(str(directory / _LOCK), LOCK_SECONDS):
-        target = directory / f"{name}.tar{_ending(source)}"
+        packing = _packing(source)
+        target = directory / f"{name}.tar{_PACKED.get(packing, _ENDING_ANEW if packing else '')}"
+        what = f"OS template {name}: {source}"
         mark = directory / _MARK.format(name=name)
         known = _known(mark)
         if known.get("source") == _stamp(source) and known.get("target") == _stamp(str(target)):
             return target
-        digest = _digest(source)
+        digest, replaced = _digest(source), list[str]()
         for there in (directory / f"{name}{ending}" for ending in ENDINGS):
             if not os.path.lexists(there):
                 continue
             same = there == target and _is_file(there) and _digest(str(there)) == digest
             ours = known.get("target") == _stamp(str(there)) and known.get("name") == there.name
             if same:
-                _note(mark, owner, target, source, digest, ours)
+                _note(mark, owner, target, source, digest, ours, template_archive.screen(source, what))
                 return target
             if not ours or known.get("owner") != owner:
                 raise Conflict(
@@ -64,9 +69,20 @@ def place(source: str, name: str, owner: str) -> Path:
                     + (f": it is that of catalog {known['owner']}" if ours else ""),
                     "Move that file away, or give the image another name",
                 )
-            remove_file(str(there))
-        _copy(source, target)
-        _note(mark, owner, target, source, digest, True)
+            replaced.append(str(there))
+        new = f"{directory}/.{target.name}.tmp"
+        try:
+            size = _write(source, new, packing, what)
+            for path in replaced:
+                remove_file(path)
+            # First, as the file keeps all by which it is known again: a run that is killed in between has to know that
+            # what is there is its own.
+            _note(mark, owner, target, source, digest, True, size, _stamp(new, str(target)))
+            with explained(str(target)):
+                os.rename(new, target)
+                sync_directory(str(directory))
+        finally:
+            remove_file(new)
     return target
 
 
@@ -86,17 +102,22 @@ def give_back() -> bool:
     return remove_file(str(directory / _LOCK)) or changed
 
 
-def _ending(source: str) -> str:
+def size_of(name: str) -> int:
+    """Bytes of the files in the template that was placed under that name; 0 where that is not known."""
+    found = _known(vzctl.cache() / _MARK.format(name=name)).get("size")
+    return found if isinstance(found, int) else 0
+
+
+def _packing(source: str) -> str:
+    """How the image's tar is packed, "" for not at all."""
     with explained(source), Path(source).open("rb") as file:
         head = file.read(_USTAR + 5)
-    for magic, ending in _KINDS:
-        if head.startswith(magic):
-            return ending
-    if head[_USTAR:] == b"ustar":
-        return ""
+    packing = unpacking.detect(head)
+    if packing in (*_PACKED, _ANEW) or (not packing and head[_USTAR:] == b"ustar"):
+        return packing
     raise ImageRefused(
         f"OS template {source}",
-        "it is no tar that vzctl can read: it knows plain ones, gzip, bzip2 and xz",
+        "it is no tar: known are plain ones, gzip, bzip2, xz and zstd",
         "Pack the root file system again: tar --numeric-owner -czf",
     )
 
@@ -109,34 +130,38 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _copy(source: str, target: Path) -> None:
-    new = f"{target.parent}/.{target.name}.tmp"
+def _write(source: str, new: str, packing: str, what: str) -> int:
+    """Bytes of the files in it. The file is whole, and on the disk."""
+    require_space(os.path.dirname(new), os.path.getsize(source) + MIB, what)
     remove_file(new)
-    require_space(str(target.parent), os.path.getsize(source) + MIB, f"OS template {target.name}")
-    try:
-        with explained(str(target)):
-            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as output, Path(source).open("rb") as file:
-                if not clone(file.fileno(), output.fileno()):
-                    while block := file.read(_BLOCK):
-                        output.write(block)
-                output.flush()
-                os.fsync(output.fileno())
-            os.rename(new, target)
-            sync_directory(str(target.parent))
-    finally:
-        remove_file(new)
+    anew = packing == _ANEW
+    size = 0 if anew else template_archive.screen(source, what)
+    with explained(new):
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as output, Path(source).open("rb") as file:
+            if anew:
+                size = template_archive.screen(source, what, output)
+            elif not clone(file.fileno(), output.fileno()):
+                while block := file.read(_BLOCK):
+                    output.write(block)
+            output.flush()
+            os.fsync(output.fileno())
+    return size
 
 
-def _note(mark: Path, owner: str, target: Path, source: str, digest: str, made: bool) -> None:
+def _note(
+    mark: Path, owner: str, target: Path, source: str, digest: str, made: bool, size: int, stamp: str = ""
+) -> None:
+    """stamp: of the target, if it does not have its name yet."""
     text = json.dumps(
         {
             "owner": owner,
             "name": target.name,
             "sha256": digest,
             "source": _stamp(source),
-            "target": _stamp(str(target)),
+            "target": stamp or _stamp(str(target)),
             "made": made,
+            "size": size,
         }
     )
     write_atomically(str(mark), text + "\n", mode=0o600)
@@ -150,13 +175,13 @@ def _known(mark: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(path: str) -> str:
-    """By which a file is known again without being read."""
+def _stamp(path: str, name: str = "") -> str:
+    """By which a file is known again without being read. name: the path that it is to have."""
     try:
         found = os.stat(path)
     except OSError:
         return ""
-    return f"{path}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+    return f"{name or path}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
 
 
 def _is_file(path: Path) -> bool:

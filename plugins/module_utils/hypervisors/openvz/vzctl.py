@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ...dataclass import dataclass
-from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, TimedOut
+from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, TimedOut, Unsupported
 from ...host.command import Completed, find, last_lines, run
 from ...host.files import read_limited
 from . import container_config
 from .exit_codes import explained
 
 PROGRAM, LISTER = "vzctl", "vzlist"
+BRIDGING, DEVICE = "brctl", "venet0"
 SETTINGS = Path("/etc/vz/vz.conf")
 CONFIGURATIONS = Path("/etc/vz/conf")
 DISTRIBUTIONS = Path("/etc/vz/dists")
 NAMES = Path("/etc/vz/names")
+# Kernels of OpenVZ alone have it: they have venet, and quota for a directory.
+KERNEL = Path("/proc/vz")
 # What a host's administrator gives all containers of ours that do not say it themselves.
 DEFAULTS = CONFIGURATIONS / "ve-nebula.conf-sample"
 LARGEST = 1 << 20
@@ -105,6 +108,41 @@ def require() -> None:
         raise MissingDependency(
             f"program {PROGRAM}", f"{SETTINGS} is not there", "Install vzctl whole, from OpenVZ's own repository"
         )
+
+
+def is_openvz() -> bool:
+    """Whether this is a kernel of OpenVZ."""
+    return KERNEL.is_dir()
+
+
+def require_venet(asked: str) -> None:
+    """Unsupported where no container can have an address on venet. On kernels that lack it vzctl makes a bridge of that
+    name, with a pair of interfaces on it for each container; without brctl it makes the interfaces, and either fails
+    with code 34 or leaves the container cut off."""
+    if is_openvz():
+        return
+    try:
+        find(BRIDGING)
+    except MissingDependency as error:
+        raise Unsupported(
+            asked,
+            f"this host's kernel has no venet, and {BRIDGING}, by which vzctl makes a bridge in its place, is missing",
+            "Install the package bridge-utils, or give the NIC MODEL = veth and its network a bridge",
+        ) from error
+
+
+def drop_routes(addresses: Iterable[str]) -> None:
+    """Remove the routes to containers that have ended: on kernels without venet vzctl leaves them, and who gets the
+    address next, on a bridge of this host, would not be reached."""
+    for address in () if is_openvz() else addresses:
+        words = ["ip", "-6"] if ":" in address else ["ip"]
+        # It ends with 2 where there is none.
+        run([*words, "route", "del", address.partition("/")[0], "dev", DEVICE], timeout=SECONDS, check=False)
+
+
+def has_quota() -> bool:
+    """Whether the file system of a container can be limited here."""
+    return is_openvz() and settings().get("DISK_QUOTA", "yes").lower() != "no"
 
 
 def settings() -> Mapping[str, str]:

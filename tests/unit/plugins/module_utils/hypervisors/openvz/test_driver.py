@@ -146,6 +146,33 @@ def test_a_running_one_gets_its_processors_at_once(host: Host, monkeypatch: pyte
     assert ("set", str(CTID), "--cpuunits", "2000", "--cpus", "2") in asked
 
 
+@pytest.mark.parametrize(
+    ("kernel", "quota", "words"),
+    [
+        (True, "yes", ("--diskspace", "204800:204800")),
+        # vzctl ends with 62 where nothing limits a directory.
+        (True, "no", ()),
+        (False, "yes", ()),
+    ],
+)
+def test_a_running_one_gets_another_limit_at_once_where_there_is_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch, kernel: bool, quota: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc if kernel else host.etc / "none")
+    settings = host.etc / "vz.conf"
+    settings.write_text(settings.read_text(encoding="utf-8").replace("DISK_QUOTA=no", f"DISK_QUOTA={quota}"))
+    root = host.vm().disks[0]
+    host.run(host.vm(disks=(replace(root, size=100),)))
+    asked: list[tuple[str, ...]] = []
+    real = vzctl.ask
+    monkeypatch.setattr(vzctl, "ask", lambda what, *words, **more: (asked.append(words), real(what, *words, **more))[1])
+    host.define(host.vm(disks=(replace(root, size=200),)))
+    assert values(host)["DISKSPACE"] == "204800:204800"
+    assert [each[4:] for each in asked if each[0] == "set"] == [words]
+    host.define(host.vm(disks=(root,)))
+    assert "DISKSPACE" not in values(host)
+
+
 def test_the_agents_answer_is_the_containers_own(host: Host) -> None:
     nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7")
     host.run(host.vm(nics=(nic,)))

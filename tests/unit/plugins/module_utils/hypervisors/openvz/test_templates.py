@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -92,9 +94,65 @@ def test_a_link_in_its_place_is_not_written_through(host: Host, tmp_path: Path) 
     assert victim.read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("content", [b"", b"\x28\xb5\x2f\xfd zstd", b"QFI\xfb" + bytes(600)])
-def test_what_vzctl_can_not_unpack_is_refused(host: Host, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"QFI\xfb" + bytes(600)])
+def test_what_is_no_tar_is_refused(host: Host, tmp_path: Path, content: bytes) -> None:
     image = tmp_path / "other"
     image.write_bytes(content)
-    with pytest.raises(ImageRefused, match="it is no tar that vzctl can read"):
+    with pytest.raises(ImageRefused, match="it is no tar: known are plain ones, gzip, bzip2, xz and zstd"):
         templates.place(str(image), "debian-12", CATALOG)
+    assert not host.cache.exists() or not [name for name in os.listdir(host.cache) if name.startswith("debian")]
+
+
+def zstd(host: Host, tmp_path: Path) -> Path:
+    image = tmp_path / "image.zst"
+    plain = gzip.decompress(host.tar.read_bytes())
+    image.write_bytes(subprocess.run(["zstd", "-c"], input=plain, capture_output=True, check=True).stdout)
+    return image
+
+
+def test_what_vzctl_can_not_read_is_packed_anew_once(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = zstd(host, tmp_path)
+    placed = templates.place(str(image), "debian-12", CATALOG)
+    assert placed == host.cache / "debian-12.tar.gz" and templates.size_of("debian-12") == len("image\n")
+    with tarfile.open(placed) as tar:
+        content = tar.extractfile("etc/hostname")
+        assert content is not None and content.read() == b"image\n"
+    monkeypatch.setattr(templates, "_digest", lambda path: pytest.fail(f"{path} is read again"))
+    assert templates.place(str(image), "debian-12", CATALOG) == placed
+    assert templates.give_back() and os.listdir(host.cache) == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("point", ["remove_file", "_note", "rename"])
+def test_the_next_run_finishes_what_a_killed_one_began(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, packed: bool
+) -> None:
+    """At each step of a new generation taking the place of an older one."""
+    templates.place(str(host.tar), "debian-12", CATALOG)
+    newer = zstd(host, tmp_path) if packed else make_tar(tmp_path / "newer", {"etc/x": "y"})
+    with monkeypatch.context() as patch:
+
+        def killed(*_words: object, **_named: object) -> None:
+            # Nothing cleans up behind it.
+            patch.setattr(templates, "remove_file", lambda _path: False)
+            raise KeyboardInterrupt
+
+        patch.setattr(os if point == "rename" else templates, point, killed)
+        with pytest.raises(KeyboardInterrupt):
+            templates.place(str(newer), "debian-12", CATALOG)
+    placed = templates.place(str(newer), "debian-12", CATALOG)
+    assert placed == host.cache / "debian-12.tar.gz" and tarfile.is_tarfile(placed)
+    assert templates.give_back() and os.listdir(host.cache) == []
+
+
+def test_a_hostile_one_is_not_placed(host: Host, tmp_path: Path) -> None:
+    image = tmp_path / "hostile"
+    with tarfile.open(image, "w") as tar:
+        link = tarfile.TarInfo("etc/hosts")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hosts"
+        tar.addfile(link)
+    with pytest.raises(ImageRefused, match="which leads out of it"):
+        templates.place(str(image), "debian-12", CATALOG)
+    assert os.listdir(host.cache) == [".nebula.lock"]

@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from openvz_host import CTID, MARK, Host
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    HypervisorError,
+    NotFound,
+    TimedOut,
+    Unsupported,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.host.command import Completed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.vzctl import Status
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 
 
 @pytest.fixture
@@ -90,3 +98,49 @@ def test_settings_distributions_and_the_cache_are_the_hosts(host: Host) -> None:
 def test_a_mark_is_no_container(host: Host) -> None:
     host.define()
     assert vzctl.status(CTID) == Status(False, False, False) and host.driver.state(MARK) == "POWEROFF"
+
+
+def test_venet_needs_a_kernel_of_openvz_or_what_stands_in_for_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    vzctl.require_venet("x")
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    programs = host.etc / "programs"
+    programs.mkdir()
+    monkeypatch.setattr(command, "_path", lambda: str(programs))
+    with pytest.raises(Unsupported, match=r"kernel has no venet, and brctl, .* is missing. Install .* MODEL = veth"):
+        vzctl.require_venet("x")
+    (programs / "brctl").write_text("#!/bin/sh\n", encoding="ascii")
+    (programs / "brctl").chmod(0o755)
+    vzctl.require_venet("x")
+
+
+def test_a_nic_on_venet_is_refused_before_anything_is_written(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    monkeypatch.setattr(vzctl, "BRIDGING", "no-such-program")
+    nic = Nic(0, 0, "lan", "br0", "02:00:0a:00:00:07", "10.0.0.7")
+    with pytest.raises(Unsupported, match="virtual machine web: NIC with MODEL = venet"):
+        host.define(host.vm(nics=(nic,)))
+    assert not host.conf.exists()
+    host.define(host.vm(nics=(replace(nic, model="veth", target="one-7-0"),)))
+
+
+def test_routes_are_removed_where_vzctl_leaves_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(vzctl, "run", lambda argv, **_more: asked.append(argv))
+    vzctl.drop_routes(("10.0.0.7",))
+    assert asked == []
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    vzctl.drop_routes(("10.0.0.7", "fd00::7/64"))
+    assert asked == [
+        ["ip", "route", "del", "10.0.0.7", "dev", "venet0"],
+        ["ip", "-6", "route", "del", "fd00::7", "dev", "venet0"],
+    ]
+
+
+@pytest.mark.parametrize(("setting", "limited"), [("DISK_QUOTA=no\n", False), ("DISK_QUOTA=yes\n", True), ("", True)])
+def test_roots_are_limited_where_the_kernel_and_its_settings_do_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, setting: str, limited: bool
+) -> None:
+    (host.etc / "vz.conf").write_text(setting, encoding="ascii")
+    assert vzctl.has_quota() is limited
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    assert not vzctl.has_quota()
