@@ -16,7 +16,7 @@ from .files import explained, make_directory, remove_file, sync_directory, write
 RUNS = "/run/systemd/system"
 PLACE = "/etc/systemd/system"
 # Reading all units anew takes a busy host long.
-TIMEOUT = 180.0
+TIMEOUT = 600.0
 # States of `systemctl is-enabled` in which a unit starts with its host.
 ENABLED = ("enabled", "alias", "static", "indirect", "generated")
 
