@@ -193,8 +193,11 @@ SUITES = {
             *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive")),
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
         ),
-        files=("test_hostile_roots", "test_lxc", "test_lxc_boot", "test_lxc_disks", "test_openvz"),
-        minutes=4,
+        files=(
+            *("test_container_faults", "test_hostile_roots", "test_lxc", "test_lxc_boot", "test_lxc_disks"),
+            "test_openvz",
+        ),
+        minutes=10,
     ),
     "stock": Suite(
         subjects=(

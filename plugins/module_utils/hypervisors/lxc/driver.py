@@ -37,6 +37,8 @@ REMEDIES = (
     ("cgroup/unified", "libvirt starts no container where cgroups of version 2 are mounted below those of version 1"),
     ("swap_hard_limit", "This host's kernel does not count swap: leave LXC_SWAP out"),
 )  # fmt: skip
+# Seconds after which libvirt is not going to notice any more that a container has ended: it takes two at most.
+UNNOTICED = 6.0
 # The controller of a container, which libvirt starts for each, and the program that keeps its console's log.
 BESIDE = Overhead(fixed=32)
 
@@ -101,6 +103,8 @@ class LxcDriver(LibvirtDomains, Driver):
                     continue
                 raise self._error(f"looking at domain {domain.name()}", error) from error
             name = self._state_name(state)
+            if name == "RUNNING" and not self._is_kept(domain.ID()):
+                name = "POWEROFF"
             held = 0 if name == "POWEROFF" else memory // 1024
             if mark is None or mark.catalog != catalog:
                 foreign += held and held + BESIDE.of(held, 1)
@@ -185,6 +189,8 @@ class LxcDriver(LibvirtDomains, Driver):
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
+        # One that has ended unnoticed would be taken for started.
+        self._state(self._found(mark), mark)
         super().start(mark)
         self._log_console(mark)
 
@@ -203,7 +209,7 @@ class LxcDriver(LibvirtDomains, Driver):
         return "SUSPENDED" if state == self._libvirt.VIR_DOMAIN_PAUSED else super()._state_name(state)
 
     def _destroy(self, domain: Any, mark: Mark) -> None:
-        if self._state(domain, mark) == "SUSPENDED":
+        if super()._state(domain, mark) == "SUSPENDED":
             # What is frozen does not see that it was killed.
             self.resume(mark, "")
         super()._destroy(domain, mark)
@@ -234,6 +240,26 @@ class LxcDriver(LibvirtDomains, Driver):
     def shutdown(self, mark: Mark, timeout: int) -> None:
         super().shutdown(mark, timeout)
         self.let_go(mark)
+
+    def _state(self, domain: Any, mark: Mark) -> str:
+        """libvirt 9 now and then misses that the controller of a container has ended, and takes the container for a
+        running one for ever. Then it is told to end it, which it can."""
+        limit = time.monotonic() + UNNOTICED
+        while True:
+            state = super()._state(domain, mark)
+            if state != "RUNNING":
+                return state
+            # Looked for anew: one that has started again has another number.
+            now = self._find(mark)
+            if now is None or self._is_kept(now.ID()):
+                return state
+            if time.monotonic() >= limit:
+                super()._destroy(now, mark)
+            time.sleep(STEP)
+
+    def _is_kept(self, number: int) -> bool:
+        """Whether a container has its controller. number: of its domain, which is that of the process."""
+        return number > 0 and init_process.is_controller(number, os.path.basename(container_xml.EMULATOR))
 
     def _log_console(self, mark: Mark) -> None:
         """Nothing of it is lost: what was written since the start is still in the terminal."""

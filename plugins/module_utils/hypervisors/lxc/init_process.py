@@ -21,6 +21,14 @@ _SIGNALS = {
 _OTHERS = (signal.SIGPWR, signal.SIGINT)
 
 
+def is_controller(pid: int, name: str) -> bool:
+    """Whether a process of this number runs, and is called as the program that libvirt starts for each container."""
+    with contextlib.suppress(OSError):
+        # The kernel keeps so much of a name.
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip() == name[:15]
+    return False
+
+
 def of_controller(pid: int) -> Optional[int]:
     """The init of a container, None if it has ended. pid: of libvirt's controller of it, whose child it is."""
     for entry in Path("/proc").iterdir():

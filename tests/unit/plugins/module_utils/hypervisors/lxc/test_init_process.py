@@ -68,3 +68,16 @@ def test_each_kind_has_its_signals(tmp_path: Path, name: str, halts: int, reboot
         assert init.stdout is not None and init.stdout.readline() == "ready\n"
         init_process.tell(init.pid, reboot)
         assert int(init.stdout.readline()) == (reboots if reboot else halts)
+
+
+def test_a_controller_is_known_by_the_name_of_its_program(tmp_path: Path) -> None:
+    """Another process may have got the number of one that has ended."""
+    program = tmp_path / "a_name_that_is_longer"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as running:
+        try:
+            assert init_process.is_controller(running.pid, "a_name_that_is_longer")
+            assert not init_process.is_controller(running.pid, "libvirt_lxc")
+        finally:
+            running.kill()
+    assert not init_process.is_controller(running.pid, "a_name_that_is_longer")
