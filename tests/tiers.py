@@ -195,9 +195,9 @@ SUITES = {
         ),
         files=(
             *("test_container_faults", "test_hostile_roots", "test_lxc", "test_lxc_boot", "test_lxc_disks"),
-            "test_openvz",
+            *("test_mixed_hosts", "test_openvz"),
         ),
-        minutes=10,
+        minutes=14,
     ),
     "stock": Suite(
         subjects=(
@@ -255,7 +255,7 @@ NEEDS = {
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *("test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs", "test_lost_catalog"),
-        *("test_nic_aliases", "test_nodes"),
+        *("test_mixed_hosts", "test_nic_aliases", "test_nodes"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt", "test_xen_migration"),
