@@ -203,10 +203,11 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/network/boot.py", f"{UTILS}/host", "roles/node", "tests/tools/stock_host.py"),
             *(f"{UTILS}/guest_disk/inject.py", f"{UTILS}/guest_disk/open/mount.py", "extensions/molecule/stock"),
+            f"{UTILS}/hypervisors/lxc",
         ),
-        files=("test_stock_host", "test_stock_injection"),
+        files=("test_stock_containers", "test_stock_host", "test_stock_injection"),
         scenarios=("stock",),
-        minutes=30,
+        minutes=45,
     ),
     "together": Suite(
         subjects=(
@@ -237,8 +238,8 @@ ALONE = frozenset(
     (
         *("test_capacity", "test_disks", "test_file_injection", "test_guest_context_offline", "test_image_check"),
         *("test_image_edits", "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs"),
-        *("test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_host", "test_stock_injection"),
-        *("test_world",),
+        *("test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_containers", "test_stock_host"),
+        *("test_stock_injection", "test_world"),
     )
 )
 # Of these the first; and of the others what takes longest, which begins first.
@@ -258,7 +259,8 @@ NEEDS = {
         *("test_mixed_hosts", "test_nic_aliases", "test_nodes"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
-        *("test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt", "test_xen_migration"),
+        *("test_stock_containers", "test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt"),
+        "test_xen_migration",
         "test_xen_switches",
     ),
 }

@@ -46,6 +46,8 @@ class Site:
     # Where playbooks and ansible.cfg are taken from, and which Ansible runs them.
     checkout = ROOT
     programs = Path(sys.executable).parent
+    # What one run may take.
+    seconds = 500
 
     def __init__(self, image: str) -> None:
         self.directory = Path(os.environ["NEBULA_WORLD"])
@@ -79,7 +81,7 @@ class Site:
             env=self.runs_with(),
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=self.seconds,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr

@@ -30,5 +30,21 @@ class StockHost(EmulatedHost):
         self.sudo(["virsh", "list"], timeout=BOOT_SECONDS)
 
 
+class FullStockHost(StockHost):
+    """With what a host of containers and of OVN has as well, and an interface beside the one of ssh: eth1."""
+
+    name = "stock-full"
+    packages = (
+        *(*StockHost.packages, "libvirt-daemon-driver-lxc", "ethtool"),
+        *("openvswitch-switch", "ovn-host", "ovn-central", "python3-openvswitch"),
+    )
+    hardware = (
+        *StockHost.hardware,
+        # To another host, where there is one: see `links`.
+        *("-device", "virtio-net-pci,netdev=link,romfile=,addr=0x10"),
+    )
+    links = ("hubport,id=link,hubid=0",)
+
+
 if __name__ == "__main__":
     main(StockHost, *sys.argv[1:])

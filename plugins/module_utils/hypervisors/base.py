@@ -58,8 +58,10 @@ class Site:
     """What rendering needs to know of the node and the machine's directory. accelerator: as the driver chose it, for
     KVM "kvm" or "qemu" (emulation). emulator: QEMU's, where machines have one. disks: by disk id, the context's
     included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in version 1, 100 in version 2, 0: they
-    can't weigh CPU here). userspace_switch: Open vSwitch forwards frames itself here, and not the kernel. defaults:
-    what the node says of its machines where their templates say nothing, by the names of its hypervisor."""
+    can't weigh CPU here). swap_alone: a cgroup counts swap by itself here, and not together with memory. confinement:
+    what confines containers here ("apparmor"), "" where nothing does. userspace_switch: Open vSwitch forwards frames
+    itself here, and not the kernel. defaults: what the node says of its machines where their templates say nothing, by
+    the names of its hypervisor."""
 
     directory: str
     catalog: str
@@ -68,6 +70,8 @@ class Site:
     accelerator: str = "qemu"
     emulator: str = "/usr/bin/qemu-system-x86_64"
     cpu_shares: int = 1024
+    swap_alone: bool = False
+    confinement: str = ""
     userspace_switch: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict)
 

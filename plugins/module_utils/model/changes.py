@@ -43,7 +43,7 @@ CHANGEABLE = {
     "EMULATOR": "poweroff",
     # Which some hypervisors do act on; to the others it is one of these.
     "CPULIMIT": "live",
-    **dict.fromkeys(CONTAINER, "poweroff"),
+    **dict.fromkeys((*CONTAINER, "LXC_SWAP"), "poweroff"),
     "DISKSPACE": "live",
     "DISKINODES": "live",
 }

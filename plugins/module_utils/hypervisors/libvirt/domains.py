@@ -22,6 +22,8 @@ from . import domain_xml
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
 STEP = 0.1
 PASSING_SECONDS = 300.0
+# libvirt may fail to end a container whose cgroup systemd has taken away meanwhile, and which ends for all that.
+ENDING_SECONDS = 10.0
 # A guest that is still booting does not see the power button: it is pressed again.
 PRESS_AGAIN = 10.0
 
@@ -320,7 +322,11 @@ class LibvirtDomains:
                 domain.destroy()
         except lv.libvirtError as error:
             if error.get_error_code() not in (lv.VIR_ERR_OPERATION_INVALID, lv.VIR_ERR_NO_DOMAIN):
-                raise self._error(f"ending {called(mark)}", error) from error
+                limit = time.monotonic() + ENDING_SECONDS
+                while self._state(domain, mark) != "POWEROFF":
+                    if time.monotonic() > limit:
+                        raise self._error(f"ending {called(mark)}", error) from error
+                    time.sleep(STEP)
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         domain = self._found(mark)

@@ -36,10 +36,11 @@ def render(vm: Vm, site: Site) -> Deployment:
     put(domain, "title", vm.name)
     mark = domain_xml.metadata(domain, vm, site)
     put(domain, "memory", str(vm.memory * 1024), unit="KiB")
-    swap = vm.attributes.get("LXC_SWAP", "")
+    swap = vm.container.get("LXC_SWAP", "")
     if swap:
-        # Of the cgroup: memory and swap together.
-        put(ET.SubElement(domain, "memtune"), "swap_hard_limit", str((vm.memory + int(swap)) * 1024), unit="KiB")
+        # libvirt hands the number on to the cgroup, whatever that counts by it.
+        limit = int(swap) + (0 if site.swap_alone else vm.memory)
+        put(ET.SubElement(domain, "memtune"), "swap_hard_limit", str(limit * 1024), unit="KiB")
     put(domain, "vcpu", str(vm.vcpu or 1))
     _cpu(domain, vm, site)
     put(ET.SubElement(domain, "os"), "type", "exe", arch=vm.os.arch)
@@ -57,6 +58,9 @@ def render(vm: Vm, site: Site) -> Deployment:
         _interface(devices, nic, vm)
     # Not logged by libvirt, which has no log of a container's console: console_logger.py reads it.
     ET.SubElement(ET.SubElement(devices, "console", {"type": "pty"}), "target", {"type": "lxc", "port": "0"})
+    if site.confinement:
+        # libvirt confines no container that does not say so.
+        ET.SubElement(domain, "seclabel", {"type": "dynamic", "model": site.confinement, "relabel": "yes"})
     if raw is not None:
         domain_xml.merge(domain, raw)
     domain_xml.check_domain(domain, vm)

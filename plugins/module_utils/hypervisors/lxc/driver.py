@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Optional
 from xml.etree import ElementTree as ET
 
+from ...errors import NebulaError
 from ...host import services
 from ...host.console import log as console_log
 from ...host.node import Changes, NodeFile, Remember
@@ -25,9 +27,11 @@ from ...storage.datastore import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import console_logger, container_xml, init_process, live_disks, live_nics, start_hook
+from . import confinement, console_logger, container_xml, init_process, live_disks, live_nics, start_hook
 
 URI = "lxc:///system"
+# It is there where cgroups are of version 2 alone.
+UNIFIED = "/sys/fs/cgroup/cgroup.controllers"
 # What libvirt says, and what to do about it.
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
@@ -81,7 +85,18 @@ class LxcDriver(LibvirtDomains, Driver):
         return BESIDE
 
     def site(self, common: Site) -> Site:
-        return replace(common, emulator=container_xml.EMULATOR)
+        return replace(
+            common,
+            emulator=container_xml.EMULATOR,
+            swap_alone=os.path.exists(UNIFIED),
+            confinement=self._confinement(),
+        )
+
+    def _confinement(self) -> str:
+        """Nothing where libvirt can't be asked: nothing can be started there either."""
+        with contextlib.suppress(NebulaError), self._explained("asking libvirt what confines containers"):
+            return confinement.model(self._connection().getCapabilities())
+        return ""
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:
@@ -184,6 +199,8 @@ class LxcDriver(LibvirtDomains, Driver):
         self._destroy(domain, mark)
         # While it is still known to be ours.
         mounted_disks.release(domain.UUIDString())
+        # Before the container is forgotten: killed in between, the next run still knows that it is ours.
+        confinement.forget(mark.uuid)
         self._undefine(domain, mark, 0)
         return True
 
@@ -191,6 +208,8 @@ class LxcDriver(LibvirtDomains, Driver):
     def start(self, mark: Mark) -> None:
         # One that has ended unnoticed would be taken for started.
         self._state(self._found(mark), mark)
+        if self._confinement():
+            confinement.keep(mark.uuid)
         super().start(mark)
         self._log_console(mark)
 

@@ -148,6 +148,12 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
         )
 
 
+def container(template: Template, _where: str) -> Mapping[str, str]:
+    """What only containers have."""
+    swap = template.get("LXC_SWAP").strip()
+    return {"LXC_SWAP": swap} if swap else {}
+
+
 LXC = Hypervisor(
     name="lxc",
     module=("lxc.driver", "LxcDriver"),
@@ -170,6 +176,7 @@ LXC = Hypervisor(
     check=check,
     check_disk=check_disk,
     fit=fitting,
+    container=container,
     column=KVM,
     own=_own(),
     live=("DISK", "NIC"),

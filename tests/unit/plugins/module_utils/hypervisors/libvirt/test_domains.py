@@ -361,6 +361,15 @@ def test_the_plug_is_pulled(world: World, code: Optional[int], raised: bool) -> 
     assert world.domain.did == []
 
 
+def test_what_ends_although_libvirt_could_not_end_it_has_ended(world: World) -> None:
+    """As a container does whose cgroup was gone before libvirt had read it."""
+    world.domain.become(RUNNING)
+    world.domain.fails["destroy"] = LibvirtError("Unable to read from cgroup.controllers", 38)
+    world.domain.then["destroy"] = lambda: world.domain.states.extend([(RUNNING, 0), (SHUTOFF, 0)])
+    world.driver.cancel(MARK)
+    assert world.domain.names() == ["destroy"] and 0 < world.clock.now - 1000.0 < 1
+
+
 @pytest.mark.parametrize(("code", "raised"), [(None, False), (42, False), (1, True)])
 def test_a_transient_machine_is_forgotten_with_its_end(world: World, code: Optional[int], raised: bool) -> None:
     if code is not None:

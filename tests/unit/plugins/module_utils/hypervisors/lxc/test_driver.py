@@ -28,7 +28,9 @@ def test_what_libvirt_can_not_do_to_a_container_is_no_capability() -> None:
 
 def test_its_site_names_libvirts_controller() -> None:
     driver = object.__new__(LxcDriver)
-    assert driver.site(Site("", "c", 0, {})).emulator == container_xml.EMULATOR
+    driver._confinement = lambda: "apparmor"
+    site = driver.site(Site("", "c", 0, {}))
+    assert (site.emulator, site.confinement) == (container_xml.EMULATOR, "apparmor")
 
 
 @pytest.mark.parametrize(

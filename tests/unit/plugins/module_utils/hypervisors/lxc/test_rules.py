@@ -139,6 +139,11 @@ def test_what_acts_is_not(text: str) -> None:
     assert validate(parse(f"{PLAIN} {text}"), where="VM web", hypervisors=["lxc"]) == []
 
 
+def test_swap_reaches_the_machine() -> None:
+    assert made(f"{PLAIN} LXC_SWAP = 64", ROOT).container == {"LXC_SWAP": "64"}
+    assert made(PLAIN, ROOT).container == {}
+
+
 @pytest.mark.parametrize("text", ["much", "-1", "1.5"])
 def test_a_swap_that_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="LXC_SWAP"):
