@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, init_process
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
@@ -123,6 +128,13 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             assert not node.one(more).changed
             assert inside("stat -c %u:%g /srv /srv/data").split() == ["0:0"] * 2
             inside("echo kept > /srv/data/file; echo there > /media/one-disk.2/file")
+            # Whatever becomes of the node's own mount: a second one would spoil the file system.
+            subprocess.run(["umount", mounted_disks.point_of(vm.uuid, 3)], check=True)
+            assert not node.one(more).changed and len(devices(node)) == 2
+            inside("umount /srv/data")
+            wait_for(lambda: len(devices(node)) == 1, "the end of the mount")
+            outcome = node.carry_out(node.plan(more))[0]
+            assert (outcome.error, outcome.changed, inside("cat /srv/data/file")) == (None, True, "kept")
             # One that it uses stays, whatever its list says, until it does not.
             inside("cd /srv/data; sleep 1000 > /dev/null 2>&1 & echo $! > /pid")
             refused = node.one(with_disks(plain, one), detached=(3,))
@@ -234,3 +246,65 @@ def test_what_has_no_file_system_is_refused_and_leaves_nothing() -> None:
                 in f"{outcome.error['asked']}: {outcome.error['found']}"
             )
             assert devices(node) == [] and not Path(mounted_disks.PLACE, vm.uuid).exists()
+
+
+def libvirtd() -> list[int]:
+    """Those of this world."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (path / "comm").read_text(encoding="ascii").strip() == "libvirtd" and (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def libvirtd_starts_anew(node: LxcNode) -> None:
+    for pid in libvirtd():
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not libvirtd(), "the end of libvirtd")
+    # What it is to start it starts once in each boot of a host, and keeps here that it has.
+    Path("/run/libvirt/lxc/autostarted").unlink(missing_ok=True)
+    # The world's init reaps it. It returns when the daemon answers.
+    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
+    with suppress(HypervisorError):
+        # That the connection is dead is found out by its first use.
+        node.observed()
+
+
+@in_world
+def test_a_host_that_boots_starts_containers_with_their_disks() -> None:
+    with a_container_node() as node:
+        changes = Changes(False)
+        LxcDriver.prepare(changes, lambda facts: facts(NodeFile()))
+        hook = str(disk_hook.HOOKS / disk_hook.NAME)
+        assert hook in changes.after
+        again = Changes(False)
+        LxcDriver.prepare(again, lambda facts: facts(NodeFile()))
+        assert not again.after
+        vm = with_disks(node.vm(11), volatile(2, "/srv"), volatile(3, fs="xfs", size=320, readonly=True))
+        inside = Inside(node, vm)
+        try:
+            with nothing_left(node, vm):
+                assert node.one(vm).error is None
+                node.wait_for_line(vm, "nebula-guest: ready")
+                inside("echo kept > /srv/file; chown 33 /srv/file")
+                # As a power cut leaves it: nothing runs, and nothing is mounted.
+                node.domain(vm).destroy()
+                node.driver.let_go(Mark(node.catalog, vm.vm_id, vm.uuid))
+                assert devices(node) == []
+                libvirtd_starts_anew(node)
+                wait_for(lambda: node.states() == {11: "RUNNING"}, "its start")
+                found = inside("cat /srv/file; stat -c %u /srv/file; grep -c ' /media/one-disk.3 xfs ro,' /proc/mounts")
+                assert found.split() == ["kept", "33", "1"]
+                assert {"nodev", "nosuid"} <= set(inside("grep ' /srv ' /proc/mounts").split()[3].split(","))
+                assert len(devices(node)) == 2
+                assert node.one(vm).error is None
+                assert not node.one(vm).changed
+                # While it is here, the program stays.
+                LxcDriver.give_back(Changes(False), NodeFile())
+                assert os.path.exists(hook)
+            LxcDriver.give_back(Changes(False), NodeFile())
+            assert not os.path.exists(hook)
+        finally:
+            Path(hook).unlink(missing_ok=True)
+            libvirtd_starts_anew(node)

@@ -20,6 +20,7 @@ TEMPLATE = """
 CPU = 0.1
 MEMORY = 64
 DISK = [ IMAGE = "demo" ]
+DISK = [ TYPE = "fs", SIZE = 16, FS = "ext4" ]
 NIC = [ NETWORK = "Public" ]
 CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "$NAME" ]
 """

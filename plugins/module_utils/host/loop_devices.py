@@ -19,7 +19,7 @@ _GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
 _READ_ONLY, _FREE_AT_LAST_CLOSE = 1, 4
 # struct loop_config: the file, the size of a block (0: the kernel's choice), and of struct loop_info64 nothing but its
 # flags and the name that is shown.
-_CONFIGURATION = struct.Struct("=II 40x 12x I 64s 64x 32x 16x 64x")
+CONFIGURATION = struct.Struct("=II 40x 12x I 64s 64x 32x 16x 64x")
 # Somebody else may take the device that was free a moment ago.
 _TRIES = 64
 
@@ -41,7 +41,7 @@ def attached(path: str, readonly: bool) -> Iterator[str]:
 
 def _attach(file: int, path: str, readonly: bool) -> tuple[str, int]:
     flags = _FREE_AT_LAST_CLOSE | (_READ_ONLY if readonly else 0)
-    configuration = _CONFIGURATION.pack(file, 0, flags, os.fsencode(path)[:63])
+    configuration = CONFIGURATION.pack(file, 0, flags, os.fsencode(path)[:63])
     control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
         for left in range(_TRIES, 0, -1):
@@ -66,3 +66,15 @@ def file_of(device: int) -> str:
         return place.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
     except OSError:
         return ""
+
+
+def devices_of(path: str) -> list[str]:
+    """The devices that show the file, by number (7:0)."""
+    found = []
+    for place in sorted(Path("/sys/block").glob("loop*")):
+        with contextlib.suppress(OSError):
+            number = (place / "dev").read_text(encoding="ascii").strip()
+            major, minor = map(int, number.split(":"))
+            if file_of(os.makedev(major, minor)) == path:
+                found.append(number)
+    return found

@@ -61,6 +61,9 @@ def mount(disk: MountedDisk, what: str) -> bool:
     if is_mounted(disk.point):
         return False
     file = os.path.realpath(disk.file)
+    # Two mounts by two devices would each write what the other does not know of.
+    if loop_devices.devices_of(file):
+        raise _in_use(f"{what}: mounting it on this host", file)
     kind = _kind_of(file, what)
     flags = _FLAGS | (kernel_calls.READ_ONLY if disk.readonly else 0)
     # Nobody else on this host gets at it, and without a mount the container does not either.
@@ -107,6 +110,14 @@ def _kind_of(file: str, what: str) -> str:
     )
 
 
+def _in_use(asked: str, file: str) -> InUse:
+    return InUse(
+        asked,
+        f"something on this host still has {file} mounted",
+        "See what it is (losetup --associated names its device, /proc/*/mountinfo who has that), end it and run again",
+    )
+
+
 def is_mounted(point: str) -> bool:
     return mounts.file_system(point)[0] == os.path.realpath(point) and os.path.lexists(point)
 
@@ -129,16 +140,14 @@ def unmount(point: str) -> bool:
     device = device_of(point)
     if device is None:
         return False
+    file = loop_devices.file_of(device)
     overlay.unmount(point)
     limit = time.monotonic() + _ENDING
-    # What the container itself had of it goes with its last process, which may not be gone yet.
-    while loop_devices.file_of(device):
+    # What the container itself had of it goes with its last process, which may not be gone yet. Once it is free, the
+    # device may show another file.
+    while file and loop_devices.file_of(device) == file:
         if time.monotonic() > limit:
-            raise InUse(
-                f"taking back what was mounted at {point}",
-                f"something on this host still has {loop_devices.file_of(device)} mounted",
-                "See which processes do (grep -l it /proc/*/mountinfo), end them and run again",
-            )
+            raise _in_use(f"taking back what was mounted at {point}", file)
         time.sleep(_STEP)
     return True
 

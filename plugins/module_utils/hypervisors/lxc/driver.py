@@ -27,7 +27,7 @@ from ...storage.datastore import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import confinement, console_logger, container_xml, init_process, live_disks, live_nics, start_hook
+from . import confinement, console_logger, container_xml, disk_hook, init_process, live_disks, live_nics, start_hook
 
 URI = "lxc:///system"
 # It is there where cgroups are of version 2 alone.
@@ -71,10 +71,12 @@ class LxcDriver(LibvirtDomains, Driver):
     @classmethod
     def prepare(cls, changes: Changes, remember: Remember) -> None:
         start_hook.prepare(changes)
+        disk_hook.prepare(changes)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        return start_hook.give_back(changes)
+        back = [start_hook.give_back(changes), disk_hook.give_back(changes)]
+        return any(back)
 
     @classmethod
     def versions(cls) -> dict[str, str]:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from ...dataclass import dataclass
 from ...errors import HypervisorError, InUse
-from ...host import kernel_calls, mounts
+from ...host import kernel_calls, loop_devices, mounts
 from ...model.id_range import IdRange
 from ...storage import mounted_disks
 from ...storage.datastore import disk_path
@@ -87,9 +87,10 @@ def disks_of(text: str) -> dict[int, LiveDisk]:
 
 def attach(init: int, live: LiveDisk, asked: str) -> bool:
     """Have the container see it; False if it does. init: the container's, by the host's number."""
-    changed = mounted_disks.mount(live.disk, asked)
-    if _places(init, live.disk.point):
-        return changed
+    devices = loop_devices.devices_of(os.path.realpath(live.disk.file))
+    if mounts.places(devices, f"/proc/{init}/mountinfo"):
+        return False
+    mounted_disks.mount(live.disk, asked)
     tree = kernel_calls.open_tree(live.disk.point)
     try:
         _inside(init, ("mount", str(tree), live.target), asked, (tree,))

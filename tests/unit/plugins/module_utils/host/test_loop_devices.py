@@ -25,12 +25,13 @@ def test_a_device_shows_the_file_and_is_free_afterwards(tmp_path: Path, readonly
     with loop_devices.attached(str(path), readonly) as device:
         number = os.stat(device).st_rdev
         assert loop_devices.file_of(number) == str(path)
+        assert loop_devices.devices_of(str(path)) == [f"{os.major(number)}:{os.minor(number)}"]
         assert Path(device).read_bytes() == b"x" * 4096
         if readonly:
             with pytest.raises(OSError):
                 Path(device).write_bytes(b"y")
     # Somebody else may have it by now.
-    assert loop_devices.file_of(number) != str(path)
+    assert loop_devices.file_of(number) != str(path) and loop_devices.devices_of(str(path)) == []
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
