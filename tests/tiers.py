@@ -190,7 +190,7 @@ SUITES = {
     "containers": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
-            *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks")),
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
         ),
         files=(

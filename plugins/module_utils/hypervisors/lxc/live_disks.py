@@ -26,32 +26,35 @@ from ..libvirt import domain_xml
 
 _TIMEOUT = 60
 # All of it is standard library. Arguments: a process of the container, "mount" with a descriptor of a mount and a path,
-# or "unmount" with paths. It becomes the container's root, who could do no less.
+# or "unmount" with paths. It becomes the container's root, who could do no less. From then on it imports nothing: it
+# would be the container's files, and this process still has the network of the host.
 PROGRAM = r"""
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 def check(result, path):
     if result < 0:
-        number = ctypes.get_errno()
-        sys.exit(f"{number} {path}: {os.strerror(number)}")
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
 init, verb, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
 spaces = [os.open(f"/proc/{init}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
-for handle, flag in zip(spaces, (1 << 28, 1 << 17)):
-    check(libc.setns(handle, flag), f"namespace of {init}")
-os.setgroups([])
-os.setresgid(0, 0, 0)
-os.setresuid(0, 0, 0)
-os.umask(0o022)
 try:
+    for handle, flag in zip(spaces, (1 << 28, 1 << 17)):
+        check(libc.setns(handle, flag), f"namespace of {init}")
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.umask(0o022)
     if verb == "mount":
         os.makedirs(rest[1], exist_ok=True)
+        check(libc.syscall(429, int(rest[0]), b"", -100, os.fsencode(rest[1]), ctypes.c_uint(4)), rest[1])
+    else:
+        for path in rest:
+            check(libc.umount2(os.fsencode(path), 8), path)
 except OSError as error:
-    sys.exit(f"{error.errno} {rest[1]}: {error.strerror}")
-if verb == "mount":
-    check(libc.syscall(429, int(rest[0]), b"", -100, os.fsencode(rest[1]), ctypes.c_uint(4)), rest[1])
-else:
-    for path in rest:
-        check(libc.umount2(os.fsencode(path), 8), path)
+    os.write(2, f"{error.errno} {error.filename}: {error.strerror}".encode("utf-8", "replace"))
+    os._exit(1)
+except BaseException:
+    os._exit(2)
+os._exit(0)
 """
 _BUSY = "16 "
 
@@ -129,7 +132,7 @@ def _inside(init: int, words: Sequence[str], asked: str, handles: Sequence[int] 
     )
     if done.returncode == 0:
         return
-    found = done.stderr.decode("utf-8", "replace").strip()
+    found = done.stderr.decode("utf-8", "replace").strip() or f"what was to do it ended with {done.returncode}"
     if found.startswith(_BUSY):
         raise InUse(asked, found, "End what uses it in the container (fuser -vm names it there), then run again")
     raise HypervisorError(asked, found, "Power the machine off: the disk comes or goes then")

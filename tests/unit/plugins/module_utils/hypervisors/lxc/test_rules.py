@@ -11,8 +11,10 @@ from typing import Optional
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.rules import LXC
+from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import Kept, build
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -73,6 +75,33 @@ def test_disks_beside_the_root_are_mounted_where_the_template_says_or_by_their_i
         ("/media/one-disk.3", "", "FILE", "raw", "", True, True),
         ("/srv/Data", "", "FILE", "raw", "", False, False),
     ]
+
+
+def test_a_disk_that_is_there_keeps_its_path_and_one_that_comes_has_its_own() -> None:
+    # Number 2 is the context's, whether there is one or not.
+    empty = "DISK = [ TYPE = fs, SIZE = 10, FS = ext4 ]"
+    before = build(
+        parse(f"{PLAIN} {empty}"), vm_id=1, uuid="u", name="web", hypervisor="lxc", images={0: ROOT}, nics=[]
+    )
+    kept = Kept(disks=(before.disks[0], before.disks[1], None), next_disk=before.next_disk)
+    vm = build(
+        parse(f"{PLAIN} {empty} {empty}"),
+        vm_id=1, uuid="u", name="web", hypervisor="lxc", images={0: ROOT}, nics=[], kept=kept,
+    )  # fmt: skip
+    assert [disk.target for disk in vm.disks[1:]] == ["/media/one-disk.1", "/media/one-disk.3"]
+
+
+@pytest.mark.parametrize("path", ["/srv/data", "/SRV"])
+def test_another_path_is_a_change_for_which_it_has_to_be_off(path: str) -> None:
+    texts = [f"{PLAIN} DISK = [ TYPE = fs, SIZE = 10, FS = ext4, TARGET = {each} ]" for each in ("/srv", path)]
+    (change,) = changes(*map(parse, texts), LXC.live)
+    assert (change.attribute, change.how) == ("DISK", "poweroff")
+
+
+def test_disks_and_nics_that_only_come_and_go_do_so_while_it_runs() -> None:
+    more = f"{PLAIN} DISK = [ TYPE = fs, SIZE = 10, FS = ext4 ] NIC = [ NETWORK = net ]"
+    found = changes(parse(PLAIN), parse(more), LXC.live)
+    assert {change.attribute: change.how for change in found} == {"DISK": "hotplug", "NIC": "hotplug"}
 
 
 @pytest.mark.parametrize(
