@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers whose host was booted: libvirt starts them before any run does, and calls our program for each."""
+"""Containers whose host was booted: libvirt starts them before any run does, and calls our programs for each."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,8 +16,13 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import console_logger, start_hook
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
+    console_logger,
+    disk_hook,
+    hooks,
+    start_hook,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -63,19 +67,21 @@ def boot(node: LxcNode) -> None:
 
 @contextmanager
 def a_prepared_node() -> Iterator[LxcNode]:
-    """With the program, which is taken back, and then a libvirtd that does not know of it."""
+    """With the programs, which are taken back, and then a libvirtd that does not know of it."""
     with a_container_node() as node:
         changes = Changes(False)
         LxcDriver.prepare(changes, lambda facts: pytest.fail(f"nothing is to be remembered: {facts}"))
-        assert list(changes.after) == [str(start_hook.HOOKS / start_hook.NAME)]
+        programs = [start_hook.PROGRAM.path, disk_hook.PROGRAM.path]
+        assert list(changes.after) == [str(path) for path in programs]
         halt(node)
         boot(node)
         try:
             yield node
-            assert start_hook.give_back(Changes(False)) and not start_hook.HOOKS.exists()
+            assert LxcDriver.give_back(Changes(False), NodeFile()) and not hooks.HOOKS.exists()
         finally:
             halt(node)
-            (start_hook.HOOKS / start_hook.NAME).unlink(missing_ok=True)
+            for path in programs:
+                path.unlink(missing_ok=True)
             boot(node)
 
 
@@ -109,7 +115,7 @@ def test_its_root_is_mounted_and_its_console_read() -> None:
         node.wait_for_line(off, "nebula-guest: ready")
         assert readers() == 3
         # While a machine of some catalog is here, the program stays.
-        assert not start_hook.give_back(Changes(False))
+        assert not start_hook.give_back(Changes(False)) and start_hook.PROGRAM.path.exists()
         ended = node.bring(vm, other, off, wanted="DONE", hard=True)
         assert [outcome.error for outcome in ended] == [None] * 3
         assert os.listdir(Path(node.root, "datastores", "0")) == []
@@ -141,39 +147,4 @@ def test_what_can_not_be_mounted_is_not_started_and_nothing_of_it_is_lost() -> N
         place.with_name("elsewhere").rename(place)
         assert node.one(vm).error is None
         assert (node.directory(vm) / "disk.0/etc/kept").exists()
-        node.one(vm, "DONE", hard=True)
-
-
-@in_world
-def test_other_mounts_are_made_once_and_in_their_order() -> None:
-    with a_prepared_node() as node:
-        vm = node.vm(24)
-        node.one(vm, "POWEROFF")
-        directory = node.directory(vm)
-        (directory / "more").mkdir()
-        mounts = [
-            {"source": "none", "target": str(directory / "more"), "type": "tmpfs", "options": "size=1m,nodev"},
-            {"source": str(directory / "more"), "target": str(directory / "more/again"), "type": "none"},
-        ]
-        mounts[1]["options"] = "bind"
-        (directory / "mounts.json").write_text(json.dumps(mounts[:1]))
-        domain = node.domain(vm)
-        domain.create()
-        (directory / "more/again").mkdir()
-        domain.destroy()
-        (directory / "mounts.json").write_text(json.dumps(mounts))
-        for _start in range(2):
-            domain.create()
-            domain.destroy()
-        points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        assert [points.count(each["target"]) for each in mounts] == [1, 1]
-        mounts[1]["target"] = str(directory / "missing")
-        (directory / "mounts.json").write_text(json.dumps(mounts))
-        # Somebody's who is not us, libvirt starts all the same.
-        with pytest.raises(node.driver._libvirt.libvirtError, match="missing"):
-            domain.create()
-        for target in ("more/again", "more"):
-            subprocess.run(["umount", str(directory / target)], check=True)
-        (directory / "more").rmdir()
-        (directory / "mounts.json").unlink()
         node.one(vm, "DONE", hard=True)

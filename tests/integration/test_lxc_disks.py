@@ -19,7 +19,11 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, init_process
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
+    disk_hook,
+    init_process,
+    start_hook,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
@@ -276,7 +280,7 @@ def test_a_host_that_boots_starts_containers_with_their_disks() -> None:
     with a_container_node() as node:
         changes = Changes(False)
         LxcDriver.prepare(changes, lambda facts: facts(NodeFile()))
-        hook = str(disk_hook.HOOKS / disk_hook.NAME)
+        hook = str(disk_hook.PROGRAM.path)
         assert hook in changes.after
         again = Changes(False)
         LxcDriver.prepare(again, lambda facts: facts(NodeFile()))
@@ -306,5 +310,6 @@ def test_a_host_that_boots_starts_containers_with_their_disks() -> None:
             LxcDriver.give_back(Changes(False), NodeFile())
             assert not os.path.exists(hook)
         finally:
-            Path(hook).unlink(missing_ok=True)
+            for program in (disk_hook.PROGRAM, start_hook.PROGRAM):
+                program.path.unlink(missing_ok=True)
             libvirtd_starts_anew(node)

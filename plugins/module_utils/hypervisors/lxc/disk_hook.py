@@ -3,30 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The program that mounts the disks of a container when libvirt itself starts it: when the host boots, nothing of ours
 runs. It does what storage/mounted_disks.py does; what is mounted already stays as it is.
-
-libvirt looks for such programs when it starts, and finds a new one after that.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-from ...errors import ForeignObject, NotFound
 from ...host import loop_devices
-from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from ...host.node import Changes
 from ...storage import mounted_disks
 from ..libvirt import domain_xml
+from . import hooks
 
-# Since libvirt 6.5 all programs in this directory are called, whosever they are.
-HOOKS = Path("/etc/libvirt/hooks/lxc.d")
-DEFINED = Path("/etc/libvirt/lxc")
-NAME = "nebula-provision-disks"
-MARK = "# Written by nebula.provision: it mounts the disks of containers before they start."
-LARGEST = 1 << 20
-_THERE = "mounts disks of containers before they start"
+PROGRAM = hooks.Program(
+    "nebula-provision-disks", "mounts the disks of containers before they start", mounted_disks.PLACE
+)
 # Run by sh first: what libvirt's profile of AppArmor lets it do as another program it can't do as this one.
 _TEXT = """#!/bin/sh
 '''exec' @PYTHON@ -I -S "$0" "$@"
@@ -152,10 +141,9 @@ main()
 
 def text() -> str:
     """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
-    python = "/usr/bin/python3"
     words = {
-        "PYTHON": python if os.access(python, os.X_OK) else sys.executable,
-        "MARK": MARK,
+        "PYTHON": hooks.python(),
+        "MARK": PROGRAM.mark,
         "NAMESPACE": repr(domain_xml.NAMESPACE),
         "PLACE": repr(mounted_disks.PLACE),
         "KINDS": repr(mounted_disks.KINDS),
@@ -168,39 +156,8 @@ def text() -> str:
 
 
 def prepare(changes: Changes) -> None:
-    """Have the program where libvirt looks for it."""
-    path = HOOKS / NAME
-    before, wanted = _text(path), text()
-    if before == wanted:
-        return
-    if before is not None and MARK not in before:
-        raise ForeignObject(f"program {path}", "one of this name is there that is not ours", "Rename or remove it")
-    changes.did(str(path), "not there" if before is None else "of another version", _THERE)
-    if not changes.check_mode:
-        make_directory(str(HOOKS), 0o755)
-        write_atomically(str(path), wanted, mode=0o755)
+    hooks.prepare(PROGRAM, text(), changes)
 
 
 def give_back(changes: Changes) -> bool:
-    """True if there was one of ours, and no container that some catalog has here needs it."""
-    path = HOOKS / NAME
-    before = _text(path)
-    if before is None or MARK not in before or _is_needed():
-        return False
-    changes.did(str(path), _THERE, "not there")
-    if not changes.check_mode:
-        remove_file(str(path))
-        remove_empty_directory(str(HOOKS))
-    return True
-
-
-def _is_needed() -> bool:
-    """Whether a container is defined that has such disks: those of the catalog that goes have ended."""
-    return any(mounted_disks.PLACE in (_text(path) or "") for path in DEFINED.glob("one-*.xml"))
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
-    except NotFound:
-        return None
+    return hooks.give_back(PROGRAM, changes)

@@ -4,33 +4,22 @@
 """The program that libvirt calls whenever it starts a container, also when the host boots and nothing of ours runs:
 before the start it mounts what the container's directory says, after it the console is read.
 
-What it reads there: `*.layers/layers.json` of a root that shows its image (storage/overlay.py), and `mounts.json`, a
-list of mounts by mount(8), each with `source`, `target`, `type` and `options`, in this order. What is mounted already
-stays as it is. libvirt looks for such programs when it starts, and finds a new one after that.
+What it reads there is `*.layers/layers.json` of a root that shows its image (storage/overlay.py). What is mounted
+already stays as it is.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-from xml.etree import ElementTree as ET
-
-from ...errors import ForeignObject, NotFound
 from ...host.console import log as console_log
-from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from ...host.node import Changes
 from ...model.id_range import BASES
 from ...storage import overlay
 from ..libvirt import domain_xml
-from . import console_logger
+from . import console_logger, hooks
 
-# Since libvirt 6.5 all programs in this directory are called, whosever they are.
-HOOKS = Path("/etc/libvirt/hooks/lxc.d")
-DEFINED = Path("/etc/libvirt/lxc")
-NAME = "nebula-provision"
-MARK = "# Written by nebula.provision: it mounts the root file systems of containers before they start."
-LARGEST = 1 << 20
+PROGRAM = hooks.Program(
+    "nebula-provision", "mounts the root file systems of containers before they start", domain_xml.NAMESPACE
+)
 # Run by sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as this one.
 _TEXT = """#!/bin/sh
 '''exec' {python} -I -S "$0" "$@"
@@ -116,15 +105,6 @@ def mount_all(directory):
     for name in sorted(os.listdir(directory)):
         if name.endswith(".layers"):
             show(os.path.join(directory, name))
-    try:
-        with open(os.path.join(directory, "mounts.json"), "rb") as file:
-            wanted = json.load(file)
-    except FileNotFoundError:
-        return
-    for each in wanted:
-        if not mounted(each["target"]):
-            words = ["-t", each["type"], "-o", each["options"], "--", each["source"], each["target"]]
-            subprocess.run(["mount", *words], check=True, stdin=subprocess.DEVNULL)
 
 
 def read_console(domain, directory):
@@ -164,10 +144,9 @@ main()
 
 def text() -> str:
     """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
-    python = "/usr/bin/python3"
     return _TEXT.format(
-        python=python if os.access(python, os.X_OK) else sys.executable,
-        mark=MARK,
+        python=hooks.python(),
+        mark=PROGRAM.mark,
         namespace=domain_xml.NAMESPACE,
         bases=BASES.start,
         options=overlay.OPTIONS,
@@ -179,47 +158,8 @@ def text() -> str:
 
 
 def prepare(changes: Changes) -> None:
-    """Have the program where libvirt looks for it."""
-    path = HOOKS / NAME
-    before, wanted = _text(path), text()
-    if before == wanted:
-        return
-    if before is not None and MARK not in before:
-        raise ForeignObject(f"program {path}", "one of this name is there that is not ours", "Rename or remove it")
-    state = "not there" if before is None else "of another version"
-    changes.did(str(path), state, "mounts roots of containers before they start")
-    if not changes.check_mode:
-        make_directory(str(HOOKS), 0o755)
-        write_atomically(str(path), wanted, mode=0o755)
+    hooks.prepare(PROGRAM, text(), changes)
 
 
 def give_back(changes: Changes) -> bool:
-    """True if there was one of ours, and no container that some catalog has here needs it."""
-    path = HOOKS / NAME
-    before = _text(path)
-    if before is None or MARK not in before or _is_needed():
-        return False
-    changes.did(str(path), "mounts roots of containers before they start", "not there")
-    if not changes.check_mode:
-        remove_file(str(path))
-        remove_empty_directory(str(HOOKS))
-    return True
-
-
-def _is_needed() -> bool:
-    """Whether a container is defined that carries the mark of a catalog: those of the one that goes have ended."""
-    for path in DEFINED.glob("one-*.xml"):
-        try:
-            root = ET.fromstring(read_limited(str(path), LARGEST, follow=False))
-        except (NotFound, ET.ParseError):
-            continue
-        if root.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm") is not None:
-            return True
-    return False
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
-    except NotFound:
-        return None
+    return hooks.give_back(PROGRAM, changes)

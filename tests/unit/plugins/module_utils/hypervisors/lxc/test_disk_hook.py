@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, hooks
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"
 
@@ -21,27 +21,27 @@ FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """libvirt's directories are the test's own."""
-    monkeypatch.setattr(disk_hook, "HOOKS", tmp_path / "hooks" / "lxc.d")
-    monkeypatch.setattr(disk_hook, "DEFINED", tmp_path / "lxc")
+    monkeypatch.setattr(hooks, "HOOKS", tmp_path / "hooks" / "lxc.d")
+    monkeypatch.setattr(hooks, "DEFINED", tmp_path / "lxc")
     (tmp_path / "lxc").mkdir()
     return tmp_path
 
 
 def test_it_is_put_there_once_and_anew_if_it_is_another(places: Path) -> None:
-    path = disk_hook.HOOKS / disk_hook.NAME
+    path = disk_hook.PROGRAM.path
     foreseen, first, again = Changes(True), Changes(False), Changes(False)
     disk_hook.prepare(foreseen)
     assert foreseen.after and not path.exists()
     disk_hook.prepare(first)
     disk_hook.prepare(again)
     assert first.after == foreseen.after and not again.after and path.stat().st_mode & 0o777 == 0o755
-    path.write_text(f"{disk_hook.MARK}\nof an earlier version\n", encoding="utf-8")
+    path.write_text(f"{disk_hook.PROGRAM.mark}\nof an earlier version\n", encoding="utf-8")
     disk_hook.prepare(again)
     assert path.read_text(encoding="utf-8") == disk_hook.text()
 
 
 def test_one_that_is_not_ours_stays(places: Path) -> None:
-    path = disk_hook.HOOKS / disk_hook.NAME
+    path = disk_hook.PROGRAM.path
     path.parent.mkdir(parents=True)
     path.write_text("#!/bin/sh\n", encoding="utf-8")
     with pytest.raises(ForeignObject):
@@ -51,14 +51,14 @@ def test_one_that_is_not_ours_stays(places: Path) -> None:
 
 def test_it_goes_when_no_container_needs_it(places: Path) -> None:
     disk_hook.prepare(Changes(False))
-    stranger = disk_hook.HOOKS / "stranger"
+    stranger = hooks.HOOKS / "stranger"
     stranger.touch()
     defined = places / "lxc" / "one-5.xml"
     defined.write_text((FIXTURES / "disks_at_paths.xml").read_text(encoding="utf-8"), encoding="utf-8")
     assert not disk_hook.give_back(Changes(False))
     defined.write_text((FIXTURES / "root_alone.xml").read_text(encoding="utf-8"), encoding="utf-8")
     assert disk_hook.give_back(Changes(False)) and not disk_hook.give_back(Changes(False))
-    assert [path.name for path in disk_hook.HOOKS.iterdir()] == ["stranger"]
+    assert [path.name for path in hooks.HOOKS.iterdir()] == ["stranger"]
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,13 @@ def test_each_kind_has_its_signals(tmp_path: Path, name: str, halts: int, reboot
 def test_a_controller_is_known_by_the_name_of_its_program(tmp_path: Path) -> None:
     """Another process may have got the number of one that has ended."""
     program = tmp_path / "a_name_that_is_longer"
-    shutil.copy("/bin/sleep", program)
-    with subprocess.Popen([program, "60"]) as running:
+    shutil.copy("/bin/cat", program)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as running:
         try:
+            # It has its name once it does what it is there for.
+            assert running.stdin is not None and running.stdout is not None
+            running.stdin.write(b"ready\n")
+            assert running.stdout.readline() == b"ready\n"
             assert init_process.is_controller(running.pid, "a_name_that_is_longer")
             assert not init_process.is_controller(running.pid, "libvirt_lxc")
         finally:

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
 from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import start_hook
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import hooks, start_hook
 
 OURS = f'<domain><metadata><n:vm xmlns:n="{NAMESPACE}" directory="%s"/></metadata>%s</domain>'
 
@@ -24,10 +24,10 @@ OURS = f'<domain><metadata><n:vm xmlns:n="{NAMESPACE}" directory="%s"/></metadat
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The program's path."""
-    monkeypatch.setattr(start_hook, "HOOKS", tmp_path / "hooks" / "lxc.d")
-    monkeypatch.setattr(start_hook, "DEFINED", tmp_path / "defined")
+    monkeypatch.setattr(hooks, "HOOKS", tmp_path / "hooks" / "lxc.d")
+    monkeypatch.setattr(hooks, "DEFINED", tmp_path / "defined")
     (tmp_path / "hooks").mkdir()
-    return tmp_path / "hooks" / "lxc.d" / start_hook.NAME
+    return tmp_path / "hooks" / "lxc.d" / start_hook.PROGRAM.name
 
 
 def prepared() -> dict[str, object]:
@@ -47,7 +47,7 @@ def test_it_is_installed_once_and_taken_back(place: Path) -> None:
     assert list(foreseen.after) == [str(place)] and not place.parent.exists()
     assert list(prepared()) == [str(place)] and place.stat().st_mode & 0o777 == 0o755
     assert prepared() == {}
-    place.write_text(f"#!/bin/sh\n{start_hook.MARK}\n# of another version\n", encoding="utf-8")
+    place.write_text(f"#!/bin/sh\n{start_hook.PROGRAM.mark}\n# of another version\n", encoding="utf-8")
     assert list(prepared()) == [str(place)]
     assert start_hook.give_back(Changes(True)) and place.exists()
     assert start_hook.give_back(Changes(False)) and not place.parent.exists()
@@ -58,7 +58,7 @@ def test_it_stays_with_a_machine_of_any_catalog_and_the_programs_of_others_stay(
     prepared()
     other = place.with_name("somebodys")
     other.touch()
-    defined = start_hook.DEFINED
+    defined = hooks.DEFINED
     defined.mkdir()
     (defined / "one-3.xml").write_text(OURS % ("/srv/3", ""), encoding="utf-8")
     assert not start_hook.give_back(Changes(False)) and place.exists()
@@ -81,7 +81,7 @@ def test_machines_of_others_and_other_moments_are_none_of_its_business(place: Pa
     directory = tmp_path / "machine"
     directory.mkdir()
     # Whatever it did with this would be an error.
-    (directory / "mounts.json").write_text("no list", encoding="utf-8")
+    (directory / "disk.0.layers").write_text("no directory", encoding="utf-8")
     mine = OURS % (directory, "")
     for xml, operation, step in (
         ("<domain/>", "prepare", "begin"),
@@ -102,7 +102,6 @@ def test_a_directory_that_others_can_write_to_says_nothing(place: Path, tmp_path
     prepared()
     directory = tmp_path / "machine"
     directory.mkdir()
-    (directory / "mounts.json").write_text("[]", encoding="utf-8")
     assert called(place, OURS % (directory, "")).returncode == 0
     for mode, owner in ((0o777, 0), (0o755, 1000)):
         directory.chmod(mode)

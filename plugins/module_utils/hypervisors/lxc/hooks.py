@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where libvirt looks for programs that it calls whenever it starts a container: ours are put there, and taken back
+when no container of any catalog needs them. libvirt looks there when it starts, and finds a new one after that."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ...dataclass import dataclass
+from ...errors import ForeignObject, NotFound
+from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from ...host.node import Changes
+
+# Since libvirt 6.5 all programs in this directory are called, whosever they are.
+HOOKS = Path("/etc/libvirt/hooks/lxc.d")
+DEFINED = Path("/etc/libvirt/lxc")
+LARGEST = 1 << 20
+_PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Program:
+    """name: of its file. does: what it does, in a few words. needed_by: the words by which the definition of a
+    container says that it needs the program."""
+
+    name: str
+    does: str
+    needed_by: str
+
+    @property
+    def mark(self) -> str:
+        """The line in it that says whose it is."""
+        return f"# Written by nebula.provision: it {self.does}."
+
+    @property
+    def path(self) -> Path:
+        return HOOKS / self.name
+
+
+def python() -> str:
+    """What runs a program of Python on this host, also when nothing of Ansible is there."""
+    return _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
+
+
+def prepare(program: Program, text: str, changes: Changes) -> None:
+    """Have the program there."""
+    before = _text(program.path)
+    if before == text:
+        return
+    if before is not None and program.mark not in before:
+        raise ForeignObject(
+            f"program {program.path}", "one of this name is there that is not ours", "Rename or remove it"
+        )
+    changes.did(str(program.path), "not there" if before is None else "of another version", program.does)
+    if not changes.check_mode:
+        make_directory(str(HOOKS), 0o755)
+        write_atomically(str(program.path), text, mode=0o755)
+
+
+def give_back(program: Program, changes: Changes) -> bool:
+    """True if there was one of ours, and no container that is defined here needs it: those of the catalog that goes
+    have ended."""
+    before = _text(program.path)
+    if before is None or program.mark not in before:
+        return False
+    if any(program.needed_by in (_text(path) or "") for path in DEFINED.glob("one-*.xml")):
+        return False
+    changes.did(str(program.path), program.does, "not there")
+    if not changes.check_mode:
+        remove_file(str(program.path))
+        remove_empty_directory(str(HOOKS))
+    return True
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
+    except NotFound:
+        return None
