@@ -11,6 +11,7 @@ ctid.conf(5), and what it was seen to do). What runs is a word in a file. The sa
     VZ_STAND_IN=/directory     what is /etc/vz to the real one
     VZ_STAND_IN_KERNEL=vz      a kernel of OpenVZ, of which vzlist tells; else it tells of nothing
     VZ_STAND_IN_FAILS=VERB:CODE,…   these verbs end so, and do nothing
+    VZ_STAND_IN_KILLED=VERB:POINT  the verb is killed (before it does anything, in the middle, or after all is done)
     VZ_STAND_IN_DEAF=1         what runs does not end by `stop` without --fast
     VZ_STAND_IN_LIES=1         `start` and `restore` end with 0, and nothing runs
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -103,6 +105,12 @@ class Container:
             raise Ended(code, "Container is not running")
 
 
+def killed(verb: str, point: str) -> None:
+    """As by somebody's kill -9."""
+    if os.environ.get("VZ_STAND_IN_KILLED") == f"{verb}:{point}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def create(container: Container, words: list[str]) -> None:
     if container.path("VE_PRIVATE").exists():
         raise Ended(44, f"Private area already exists in {container.path('VE_PRIVATE')}")
@@ -123,6 +131,7 @@ def create(container: Container, words: list[str]) -> None:
         shutil.rmtree(unfinished)
         private.rmdir()
         raise Ended(48, f"Unpack {tar} failed")
+    killed("create", "middle")
     private.rmdir()
     unfinished.rename(private)
     container.path("VE_ROOT").mkdir(parents=True, exist_ok=True)
@@ -147,6 +156,7 @@ def start(container: Container, words: list[str]) -> None:
             raise Ended(130, "Unable to add veth device")
     print("Starting container...")
     container.act("mount")
+    killed("start", "middle")
     if not os.environ.get("VZ_STAND_IN_LIES"):
         container.state.write_text(f"{time.time()}\n", encoding="ascii")
     print("Container start in progress...")
@@ -159,6 +169,7 @@ def stop(container: Container, words: list[str]) -> None:
     if os.environ.get("VZ_STAND_IN_DEAF") and "--fast" not in words:
         time.sleep(120)
     container.state.unlink()
+    killed("stop", "middle")
     container.act("umount")
     print("Container was stopped")
 
@@ -175,6 +186,7 @@ def destroy(container: Container, words: list[str]) -> None:
     private = container.path("VE_PRIVATE")
     print(f"Destroying container private area: {private}")
     shutil.rmtree(private, ignore_errors=True)
+    killed("destroy", "middle")
     for each in (container.conf, *(container.conf.with_suffix(f".{kind}") for kind in ("mount", "umount"))):
         if each.exists():
             each.rename(f"{each}.destroyed")
@@ -294,7 +306,10 @@ def vzctl(words: list[str]) -> None:
     lock = Path(container.settings["LOCKDIR"]) / f"{container.ctid}.lck"
     if words[0] not in ("status", "exec", "exec2") and lock.exists():
         raise Ended(9, "Container already locked")
+    killed(words[0], "before")
     VERBS[words[0]](container, words[2:])
+    sys.stdout.flush()
+    killed(words[0], "after")
 
 
 def vzlist(words: list[str]) -> None:

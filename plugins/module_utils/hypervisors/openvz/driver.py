@@ -306,7 +306,7 @@ class OpenvzDriver(Driver):
     def remove(self, mark: Mark) -> bool:
         definition = self._definition(mark)
         if definition is None:
-            return False
+            return self._forget_destroyed(mark)
         ctid, asked = ctid_of(mark.vm_id), f"removing {called(mark)}"
         self._end(definition, asked)
         status = vzctl.status(ctid)
@@ -316,6 +316,16 @@ class OpenvzDriver(Driver):
             # It is vzctl's: it may have quota, and dumps.
             vzctl.ask(asked, "destroy", str(ctid), timeout=CREATE_SECONDS)
         self._forget(definition, mark)
+        return True
+
+    def _forget_destroyed(self, mark: Mark) -> bool:
+        """Remove what vzctl keeps of a container that it has destroyed, of which a run was killed before it did."""
+        path = vzctl.CONFIGURATIONS / f"{ctid_of(mark.vm_id)}.conf"
+        definition = self._read(path.with_name(f"{path.name}.destroyed"))
+        found = definition.container.mark if definition is not None else None
+        if definition is None or found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+            return False
+        self._forget(replace(definition, path=path), mark)
         return True
 
     @staticmethod

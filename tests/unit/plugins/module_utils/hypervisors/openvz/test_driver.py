@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
     InvalidValue,
     MissingDependency,
+    NebulaError,
     NotFound,
     TimedOut,
     Unsupported,
@@ -30,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -386,6 +388,45 @@ def test_an_image_that_is_gone_is_named(host: Host) -> None:
     host.tar.unlink()
     with pytest.raises(NotFound, match="OS template debian-12"):
         host.driver.start(MARK)
+
+
+@pytest.mark.parametrize(
+    ("verb", "point"),
+    [(verb, point) for verb in ("create", "start", "stop", "destroy") for point in ("before", "middle", "after")]
+    # It writes one file.
+    + [("set", "before"), ("set", "after")],
+)
+def test_the_next_run_finishes_what_a_killed_vzctl_began(host: Host, verb: str, point: str) -> None:
+    host.define()
+    act = host.driver.remove if verb in ("stop", "destroy") else host.driver.start
+    if act == host.driver.remove:
+        host.driver.start(MARK)
+    host.set("VZ_STAND_IN_KILLED", f"{verb}:{point}")
+    with pytest.raises(HypervisorError, match="vzctl was ended by signal 9"):
+        act(MARK)
+    host.set("VZ_STAND_IN_KILLED", "")
+    if act == host.driver.start:
+        act(MARK)
+        assert host.driver.state(MARK) == "RUNNING" and (host.private / "etc/hostname").exists()
+    # At least the files that it was killed over.
+    assert host.driver.remove(MARK) and not host.driver.remove(MARK)
+    assert os.listdir(host.etc / "conf") == os.listdir(host.etc / "names") == [] and not host.private.exists()
+
+
+@pytest.mark.parametrize("code", sorted({meaning.error: code for code, meaning in CODES.items()}.values()))
+def test_a_code_of_each_kind_is_told_of_the_machine_that_it_is_about(host: Host, code: int) -> None:
+    host.define()
+    host.set("VZ_STAND_IN_FAILS", f"start:{code}")
+    with pytest.raises(NebulaError) as caught:
+        host.driver.start(MARK)
+    assert type(caught.value) is CODES[code].error and CODES[code].found in caught.value.found
+    assert caught.value.asked == "starting virtual machine 7" and caught.value.remedy == CODES[code].remedy
+
+
+def test_a_destroyed_one_of_somebody_else_stays(host: Host) -> None:
+    left = host.conf.with_name(f"{host.conf.name}.destroyed")
+    left.write_text('ONBOOT="no"\n', encoding="utf-8")
+    assert not host.driver.remove(MARK) and left.exists()
 
 
 def test_what_a_killed_vzctl_left_is_made_anew(host: Host) -> None:
