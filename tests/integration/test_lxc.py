@@ -72,14 +72,14 @@ def test_off_on_and_rebooted() -> None:
         node.one(vm)
         node.wait_for_line(vm, "nebula-guest: ready")
         (node.directory(vm) / "disk.0/etc/kept").touch()
-        fine(node.one(vm, "POWEROFF", shutdown_timeout=20))
+        fine(node.one(vm, "POWEROFF", shutdown_timeout=60))
         assert node.states() == {4: "POWEROFF"}
         fine(node.one(vm))
         node.wait_for_line(vm, "nebula-guest: ready", 2)
-        fine(node.one(vm, operation="reboot", shutdown_timeout=20))
+        fine(node.one(vm, operation="reboot", shutdown_timeout=60))
         node.wait_for_line(vm, "nebula-guest: ready", 3)
         assert (node.directory(vm) / "disk.0/etc/kept").exists()
-        fine(node.one(vm, "DONE", shutdown_timeout=20))
+        fine(node.one(vm, "DONE", shutdown_timeout=60))
 
 
 @in_world
@@ -96,7 +96,7 @@ def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
         task = DiskTask(SAVE_AS, "t1", 0, consistency=CRASH, image_id=1, image="saved", target=target, format="tar")
         (refused,) = node.one(vm, tasks=(task,)).tasks
         assert refused.error is not None and "Power it off first" in refused.error["remedy"]
-        (saved,) = node.one(vm, "POWEROFF", tasks=(task,), shutdown_timeout=20).tasks
+        (saved,) = node.one(vm, "POWEROFF", tasks=(task,), shutdown_timeout=60).tasks
         assert (saved.error, saved.format) == (None, "tar")
         disk = replace(vm.disks[0], source=target, size=saved.size)
         other = node.vm(8, disks=(disk,))
@@ -133,7 +133,7 @@ def test_frozen_with_its_memory_and_thawed() -> None:
         assert init_process.of_controller(node.domain(vm).ID()) == init and not frozen(init)
         assert node.domain(vm).autostart()
         # It is asked to end, and ended, as one that was never frozen.
-        for orders in ({"shutdown_timeout": 20}, {"hard": True}):
+        for orders in ({"shutdown_timeout": 60}, {"hard": True}):
             fine(node.one(vm, "SUSPENDED"))
             outcome = node.one(vm, "POWEROFF", **orders)
             fine(outcome)

@@ -18,7 +18,7 @@ from ..libvirt import domain_xml
 from . import console_logger, hooks
 
 PROGRAM = hooks.Program(
-    "nebula-provision", "mounts the root file systems of containers before they start", domain_xml.NAMESPACE
+    "nebula-provision-roots", "mounts the root file systems of containers before they start", domain_xml.NAMESPACE
 )
 # Run by sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as this one.
 _TEXT = """#!/bin/sh
@@ -101,7 +101,7 @@ def show(place):
         os.close(fd)
 
 
-def mount_all(directory):
+def show_all(directory):
     for name in sorted(os.listdir(directory)):
         if name.endswith(".layers"):
             show(os.path.join(directory, name))
@@ -130,7 +130,7 @@ def main():
     if found.st_uid != 0 or found.st_mode & 0o022:
         sys.exit("%s: others than root can write to it" % directory)
     if step[0] == "prepare":
-        mount_all(directory)
+        show_all(directory)
     else:
         try:
             read_console(domain, directory)
