@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one container more costs, by role vm and by `virsh define` and `virsh start`; and containers that are up and
-verified beside machines of KVM that are.
+"""What one container more costs, by role vm and by `virsh define` and `virsh start`; what the roots of many cost,
+beside `tar -x` and the cheapest copies; and containers that are up and verified beside machines of KVM that are.
 
 The bare program's containers have the same root file systems, which were unpacked before its clock started.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,19 +21,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measure import Row, take_turns, tell
+from measure import Row, run, take_turns, tell
 from setting import CHECKOUT, HERE, THREADS, expect_running, playbook, world
 
 sys.path.insert(0, str(CHECKOUT / "collections"))
 sys.path.insert(0, str(CHECKOUT / "tests/tools"))
 
-from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
+from ansible_collections.nebula.provision.plugins.module_utils.host import trees
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container, roots
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.lxc_node import without_unified_cgroups
 
 URI = "lxc:///system"
 FEW, MANY = 5, 20
 VERIFIED, VERIFIED_MACHINES = 10, 2
+# Of the image that many containers are made of: files of so many bytes.
+ROOTS, FILES, SIZE = 10, 10000, 16384
 # The range of ids that the bare program's containers share.
 IDS, COUNT = 300000, 65536
 DOMAIN = """\
@@ -163,6 +169,7 @@ def rows(rounds: int) -> Iterator[Row]:
         archive = Path(place, "root.tar")
         archive.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
         yield from _one_more(archive, rounds)
+        yield from _roots(Path(place), rounds)
         yield from _verified(archive, rounds)
 
 
@@ -196,13 +203,68 @@ def _one_more(archive: Path, rounds: int) -> Iterator[Row]:
     yield Row.fact("ending one container more, beside virsh destroy and undefine", *ending, "s")
 
 
+def _roots(place: Path, rounds: int) -> Iterator[Row]:
+    """Of an image as large as a small distribution: one unpacking, and what each container gets of it."""
+    archive = place / "large.tar"
+    _large(archive)
+    ways: set[str] = set()
+
+    def ours() -> float:
+        cache, begun = place / "ours", time.perf_counter()
+        cache.mkdir(mode=0o711)
+        for index in range(ROOTS):
+            directory = cache / str(index) / "disk.0"
+            directory.parent.mkdir(mode=0o711)
+            ids = id_range(index)
+            ways.add(roots.make(roots.unpacked_in(str(cache)), str(archive), "large", str(directory), ids, "large").way)
+        seconds = time.perf_counter() - begun
+        for index in range(ROOTS):
+            roots.remove(str(cache / str(index) / "disk.0"))
+        trees.remove(str(cache))
+        return seconds
+
+    def bare() -> float:
+        base, begun = place / "bare", time.perf_counter()
+        base.mkdir()
+        run(["tar", "-x", "--numeric-owner", "-f", archive, "-C", base])
+        run(["sync", "-f", base])
+        for index in range(ROOTS):
+            own = place / f"bare-{index}"
+            for name in ("upper", "work", "root"):
+                (own / name).mkdir(parents=True)
+            options = f"lowerdir={base},upperdir={own}/upper,workdir={own}/work"
+            run(["mount", "-t", "overlay", "-o", options, "bare", own / "root"])
+        seconds = time.perf_counter() - begun
+        for index in range(ROOTS):
+            run(["umount", place / f"bare-{index}" / "root"])
+        run(["rm", "-r", base, *(place / f"bare-{index}" for index in range(ROOTS))])
+        return seconds
+
+    times = take_turns(rounds, {"ours": ours, "bare": bare})
+    name = f"roots of {ROOTS} containers of one image ({', '.join(sorted(ways))}), beside tar and as many overlays"
+    yield Row.at_most(name, times["ours"], times["bare"], "s", 1.3)
+
+
+def _large(archive: Path) -> None:
+    """Files and directories as a small distribution has them, and as large."""
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for index in range(FILES):
+            if index % 20 == 0:
+                entry = tarfile.TarInfo(f"./usr/{index}")
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            entry = tarfile.TarInfo(f"./usr/{index - index % 20}/{index}")
+            entry.size, entry.mode = SIZE, 0o644
+            tar.addfile(entry, io.BytesIO(index.to_bytes(4, "big") * (SIZE // 4)))
+
+
 def _verified(archive: Path, rounds: int) -> Iterator[Row]:
     root = {"name": "root", "path": str(archive), "format": "tar", "remote_src": True}
     disk = {"name": "demo", "path": str(demo.image()), "remote_src": True}
     shared = {"nebula_verify": True, "nebula_networks": [NETWORK]}
     containers = Ours("lxc", root, VERIFIED_CONTAINER, **shared)
     machines = Ours("kvm", disk, VERIFIED_MACHINE, **shared)
-    times = {}
+    times: dict[str, float] = {}
     # One after the other: they share the bridge's name and its addresses.
     for ours, count in ((containers, VERIFIED), (machines, VERIFIED_MACHINES)):
         tell(f"preparing the node of {ours.kind}: site.yml without machines")
