@@ -83,6 +83,21 @@ def test_off_on_and_rebooted() -> None:
 
 
 @in_world
+def test_a_console_that_a_killed_run_left_unread_is_read_by_the_next() -> None:
+    with a_container_node() as node:
+        vm = node.vm(12)
+        node.one(vm, "POWEROFF")
+        # As far as a run gets that is killed once libvirt has started the container.
+        node.domain(vm).create()
+        node.domain(vm).setAutostart(1)
+        assert node.console(vm) == ""
+        outcome = node.one(vm)
+        assert (outcome.state, outcome.error) == ("RUNNING", None)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        node.one(vm, "DONE", hard=True)
+
+
+@in_world
 def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
     with a_container_node() as node:
         vm = node.vm(7)

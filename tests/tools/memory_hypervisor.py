@@ -60,6 +60,7 @@ class MemoryDriver(Driver):
     reads_at_once: bool = True
     suspends_in_memory: bool = False
     timeouts: list[int] = field(default_factory=list)
+    attended: list[int] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     adjusts: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -140,6 +141,9 @@ class MemoryDriver(Driver):
     def start(self, mark: Mark) -> None:
         self.did("start", mark)
         self.machines[mark.vm_id].state = "RUNNING"
+
+    def attend(self, mark: Mark) -> None:
+        self.attended.append(mark.vm_id)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         self.did("change_medium", mark)

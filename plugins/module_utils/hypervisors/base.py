@@ -232,6 +232,10 @@ class Driver(abc.ABC):
     def start(self, mark: Mark) -> None:
         """Boot it; one that was only paused goes on."""
 
+    def attend(self, mark: Mark) -> None:  # noqa: B027 (most machines need nothing)
+        """Begin what is to run beside the running machine and does not: the run that started it may have been killed
+        in between."""
+
     @abc.abstractmethod
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         """Make a running machine read its context anew from `path`; False if it does so at its next start."""

@@ -48,6 +48,7 @@ def _to_running(job: Job, state: str | None) -> str:
     if state == "RUNNING":
         with job.common.building:
             definition.prolog(job, running=True)
+        job.common.driver.attend(job.mark)
         if MARK in job.vm.attributes:
             job.record = replace(job.record, started=job.planned.generation)
         autostart.follow(job)

@@ -215,6 +215,9 @@ class LxcDriver(LibvirtDomains, Driver):
         super().start(mark)
         self._log_console(mark)
 
+    def attend(self, mark: Mark) -> None:
+        self._log_console(mark)
+
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         """By the freezer of its cgroup: libvirt saves no container."""
         domain = self._found(mark)

@@ -60,6 +60,10 @@ def test_where_nothing_is_saved_a_machine_stands_still_and_goes_on(here: Node) -
     assert told(here.one("RUNNING", 3)) == ("RUNNING", True, "")
     assert here.driver.names() == ["resume", "adjust", "autostart"]
     assert "New VM state is BOOT_SUSPENDED" in here.log()
+    # What runs beside it is looked after whenever it is found running.
+    assert here.driver.attended == [0]
+    here.one("RUNNING", 4)
+    assert here.driver.attended == [0, 0]
 
 
 @pytest.mark.parametrize(
