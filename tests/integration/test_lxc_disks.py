@@ -139,6 +139,7 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             wait_for(lambda: len(devices(node)) == 1, "the end of the mount")
             outcome = node.carry_out(node.plan(more))[0]
             assert (outcome.error, outcome.changed, inside("cat /srv/data/file")) == (None, True, "kept")
+            node.assert_consistent()
             # One that it uses stays, whatever its list says, until it does not.
             inside("cd /srv/data; sleep 1000 > /dev/null 2>&1 & echo $! > /pid")
             refused = node.one(with_disks(plain, one), detached=(3,))

@@ -142,7 +142,10 @@ class LxcDriver(LibvirtDomains, Driver):
 
     def _inventoried(self, domain: Any, mark: Mark) -> Domain:
         found = super()._inventoried(domain, mark)
-        return replace(found, disks=tuple(_file_of(path, found.directory) for path in found.disks))
+        # libvirt does not know of those that came while it runs.
+        came = [point for point in mounted_disks.points(found.uuid) if mounted_disks.is_mounted(point)]
+        paths = dict.fromkeys((*found.disks, *came))
+        return replace(found, disks=tuple(_file_of(path, found.directory) for path in paths))
 
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
