@@ -98,6 +98,27 @@ def test_a_console_that_a_killed_run_left_unread_is_read_by_the_next() -> None:
 
 
 @in_world
+def test_its_share_of_processors_changes_while_it_runs() -> None:
+    with a_container_node() as node:
+        vm = node.vm(13, cpu=0.5, cpu_limit=50)
+        fine(node.one(vm))
+        pid = node.domain(vm).ID()
+        place = next(
+            line.rpartition(":")[2]
+            for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            if "cpu" in line.split(":")[1].split(",")
+        )
+        for cpu, limit, expected in ((0.5, 50, "50000"), (0.25, 20, "20000"), (1.0, 0, "-1")):
+            outcome = node.one(replace(vm, cpu=cpu, cpu_limit=limit))
+            fine(outcome)
+            shown = Path("/sys/fs/cgroup/cpu" + place)
+            assert (shown / "cpu.cfs_quota_us").read_text().strip() == expected
+            assert int((shown / "cpu.shares").read_text()) == int(1024 * cpu) or cpu == 0.5, (cpu, limit)
+            assert node.domain(vm).ID() == pid
+        fine(node.one(vm, "DONE", hard=True))
+
+
+@in_world
 def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
     with a_container_node() as node:
         vm = node.vm(7)

@@ -25,6 +25,8 @@ CONTEXT = "/context"
 EMULATOR = "/usr/lib/libvirt/libvirt_lxc"
 # Microseconds in which a container has the share of a processor that CPULIMIT gives it.
 PERIOD = 100000
+# libvirt's word for a container without CPULIMIT.
+UNLIMITED = -1
 
 
 def render(vm: Vm, site: Site) -> Deployment:
@@ -79,6 +81,14 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
         put(tuned, "quota", str(PERIOD * vm.cpu_limit // 100))
     if len(tuned):
         domain.append(tuned)
+
+
+def scheduled(text: str) -> dict[str, int]:
+    """What a definition says about processors, in libvirt's words for a container that runs."""
+    tuned = ET.fromstring(text).find("cputune")
+    shares, quota = ("", "") if tuned is None else (tuned.findtext("shares", ""), tuned.findtext("quota", ""))
+    limited = {"vcpu_period": PERIOD, "vcpu_quota": int(quota) if quota else UNLIMITED}
+    return {**({"cpu_shares": int(shares)} if shares else {}), **limited}
 
 
 def _ids(domain: ET.Element, ids: IdRange) -> None:

@@ -152,11 +152,9 @@ class LxcDriver(LibvirtDomains, Driver):
         with self._explained(f"defining {called(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             if domain.isActive():
-                shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
-                if shares:
-                    domain.setSchedulerParametersFlags(
-                        {"cpu_shares": int(shares)}, self._libvirt.VIR_DOMAIN_AFFECT_LIVE
-                    )
+                domain.setSchedulerParametersFlags(
+                    container_xml.scheduled(deployment.text), self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+                )
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         # The directory is the one that it sees: what was written there is there for it.

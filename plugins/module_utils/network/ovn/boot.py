@@ -25,7 +25,7 @@ UNIT = """{mark}
 [Unit]
 Description=Bridges of OVN of nebula.provision, catalog {catalog}
 RequiresMountsFor={place}
-After=openvswitch-switch.service network-pre.target
+After=openvswitch-switch.service network-pre.target systemd-networkd.service NetworkManager.service networking.service
 Wants=openvswitch-switch.service
 Before=ovn-controller.service {before}
 

@@ -69,6 +69,16 @@ def test_the_digest_is_that_of_all_but_the_generation() -> None:
     assert container_xml.render(dataclasses.replace(vm, memory=300), site).digest != first.digest
 
 
+@pytest.mark.parametrize(("limit", "quota"), [(0, -1), (20, 20000), (150, 150000)])
+def test_what_a_container_that_runs_gets_of_processors(limit: int, quota: int) -> None:
+    vm, site = load("root_alone")
+    limited = dataclasses.replace(vm, cpu=0.5, cpu_limit=limit)
+    for shares in (0, 1000):
+        text = container_xml.render(limited, dataclasses.replace(site, cpu_shares=shares)).text
+        expected = {"vcpu_period": 100000, "vcpu_quota": quota, **({"cpu_shares": 500} if shares else {})}
+        assert container_xml.scheduled(text) == expected
+
+
 def test_raw_that_is_no_xml_is_refused() -> None:
     vm, site = load("root_alone")
     with pytest.raises(InvalidValue, match="RAW"):
