@@ -194,10 +194,10 @@ SUITES = {
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
         ),
         files=(
-            *("test_container_faults", "test_hostile_roots", "test_lxc", "test_lxc_boot", "test_lxc_disks"),
-            *("test_mixed_hosts", "test_openvz", "test_openvz_saved"),
+            *("test_container_faults", "test_container_systems", "test_hostile_roots", "test_lxc", "test_lxc_boot"),
+            *("test_lxc_disks", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
-        minutes=14,
+        minutes=22,
     ),
     "stock": Suite(
         subjects=(
@@ -251,7 +251,14 @@ NEEDS = {
     "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
     "guests": (
         *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
-        *("test_cloud_init", "test_demo_image", "test_disk_frozen", "test_disk_full", "test_disk_tasks"),
+        *(
+            "test_cloud_init",
+            "test_container_systems",
+            "test_demo_image",
+            "test_disk_frozen",
+            "test_disk_full",
+            "test_disk_tasks",
+        ),
         *("test_encrypted_disks", "test_foreign", "test_given_up_host", "test_guest_context_offline"),
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),

@@ -23,6 +23,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container, roots
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, wait_for
 
+OWN_GROUP = Path(__file__).parents[1] / "tools/own_group.sh"
+
 
 class LxcNode(Node):
     def __init__(self, root: Path) -> None:
@@ -83,6 +85,11 @@ def without_unified_cgroups() -> Iterator[None]:
     finally:
         if mounted:
             subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(place)], check=True)
+
+
+def groups_of_their_own() -> None:
+    """Containers with systemd need it, here where no systemd-machined is: own_group.sh. It stays with this world."""
+    subprocess.run([str(OWN_GROUP), "install"], check=True)
 
 
 @contextmanager
