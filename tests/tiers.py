@@ -191,13 +191,14 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
             *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks")),
-            *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py"),
+            *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
         ),
         files=(
             *("test_container_faults", "test_container_systems", "test_hostile_roots", "test_lxc", "test_lxc_boot"),
             *("test_lxc_disks", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
-        minutes=22,
+        scenarios=("lxc",),
+        minutes=25,
     ),
     "stock": Suite(
         subjects=(

@@ -42,6 +42,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
         "not_as_asked": [{text: {"failed": True, "msg": text}}, [record]],
         "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],
+        "ovn_parts": [[{"msg": text}, {"part": {"host": text}, "consistency": [text]}], [text, text], [{}], [text]],
         "packed": [[{"name": text, text: [text]}]],
         "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
         "topology_page": [

@@ -96,6 +96,7 @@ ELSEWHERE = {
     "Vm.attributes": "the user's own, for expressions of the context",
     "Vm.container": "for files of containers, tested by hypervisors/openvz/test_container_config.py",
     "Site.defaults": "an administrator's own, for files of containers",
+    "Site.confinement": "the name of one of the models that libvirt has here, for files of containers",
     "Vm.former": "for verification by the host name; in no file",
     "Owner.name": "for expressions of the context; no node gets it",
     "Owner.uid": "digits, for expressions of the context; no node gets it",
