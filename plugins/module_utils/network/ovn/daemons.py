@@ -44,6 +44,10 @@ ExecStartPre={nft} -f {guard}
 ExecStart=
 ExecStart={script} {command} {options} $OVN_CTL_OPTS
 """
+# The package's unit ends both databases whenever northd ends, and starts northd alone again.
+_NORTHD_STOPS = """ExecStop=
+ExecStop={script} stop_northd --ovn-manage-ovsdb=no --no-monitor
+"""
 _COMMANDS = {
     "northbound": "run_nb_ovsdb",
     "southbound": "run_sb_ovsdb",
@@ -268,17 +272,20 @@ def keep_drop_in() -> None:
 
 def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: str) -> dict[str, str]:
     """What the units of a cluster's member have of us, by their files."""
-    return {
+    script = os.path.join(OVN_SCRIPTS, "ovn-ctl")
+    found = {
         name: CENTRAL_DROP_IN_TEXT.format(
             catalog=catalog,
             nft="/usr/sbin/nft",
             guard=units.argument(guard),
-            script=os.path.join(OVN_SCRIPTS, "ovn-ctl"),
+            script=script,
             command=_COMMANDS[which],
             options=" ".join(map(units.argument, options[which])),
         )
         for which, name in CENTRAL_DROP_INS.items()
     }
+    found[CENTRAL_DROP_INS["northd"]] += _NORTHD_STOPS.format(script=script)
+    return found
 
 
 def found_central_drop_ins(catalog: str) -> dict[str, str]:

@@ -84,6 +84,9 @@ def test_the_units_of_a_member_start_its_servers_with_the_rules_and_files(system
         in wanted["ovn-ovsdb-server-sb.service.d/nebula.conf"]
     )
     assert 'ExecStartPre=/usr/sbin/nft -f "/guard.nft"\nExecStart=\n' in wanted["ovn-northd.service.d/nebula.conf"]
+    stops = {name: "ExecStop=\n" in text for name, text in wanted.items()}
+    assert [name for name, own in stops.items() if own] == ["ovn-northd.service.d/nebula.conf"]
+    assert "ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor\n" in wanted["ovn-northd.service.d/nebula.conf"]
     daemons.keep_central_drop_ins(wanted)
     daemons.keep_central_drop_ins(wanted)
     assert daemons.found_central_drop_ins("our-catalog") == wanted
