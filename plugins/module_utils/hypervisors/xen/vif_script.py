@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import ForeignObject, NotFound
-from ...host.files import make_directory, read_limited, remove_file, write_atomically
+from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from ...host.node import Changes
 from . import ports
 
@@ -84,6 +84,8 @@ def give_back(changes: Changes) -> bool:
     changes.did(str(path), "attaches NICs to Open vSwitch", "not there")
     if not changes.check_mode:
         remove_file(str(path))
+        # With files of machines it stays: they are some other catalog's.
+        remove_empty_directory(str(ports.PORTS))
     return True
 
 

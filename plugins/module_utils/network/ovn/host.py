@@ -87,7 +87,7 @@ class Host:
         """ForeignObject, NotFound or Conflict for what can't be made, before anything is."""
         for name in (switch.INTEGRATION, *(each.bridge for each in wanted.mappings)):
             there = found.bridges.get(name)
-            if there is not None and there.mark != self.catalog:
+            if there is not None and there.mark != self.catalog and not self._is_made_by_itself(there):
                 whose = f"carries the mark of catalog {there.mark}" if there.mark else "was made by somebody else"
                 raise ForeignObject(
                     f"bridge {name} of host {self.name}",
@@ -109,6 +109,11 @@ class Host:
         for mapping in wanted.mappings:
             if mapping.interface:
                 self._refuse_interface(found, mapping, present)
+
+    def _is_made_by_itself(self, bridge: Bridge) -> bool:
+        """Installing its package starts ovn-controller, which makes its bridge at once, for no OVN at all yet."""
+        untouched = bridge.fail_mode == "secure" and not bridge.mark and not bridge.ports
+        return bridge.name == switch.INTEGRATION and untouched and self.daemons.running("controller")
 
     def _refuse_interface(self, found: Switch, mapping: BridgeMapping, present: Mapping[str, Link]) -> None:
         asked = f"interface {mapping.interface} for bridge {mapping.bridge} of host {self.name}"

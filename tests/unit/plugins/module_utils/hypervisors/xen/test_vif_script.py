@@ -125,6 +125,20 @@ def test_it_is_installed_once_and_given_back(scripts: Path) -> None:
     assert not vif_script.give_back(Changes(False))
 
 
+@pytest.mark.parametrize("left", [(), ("a-machine-of-another-catalog",)])
+def test_the_directory_of_machines_goes_with_it_if_there_is_none(
+    scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...]
+) -> None:
+    place = tmp_path / "ports"
+    place.mkdir()
+    for name in left:
+        (place / name).touch()
+    monkeypatch.setattr(ports, "PORTS", place)
+    vif_script.prepare(Changes(False))
+    assert vif_script.give_back(Changes(False))
+    assert place.exists() == bool(left)
+
+
 def test_that_of_another_version_is_replaced(scripts: Path) -> None:
     vif_script.prepare(Changes(False))
     path = scripts / ports.SCRIPT

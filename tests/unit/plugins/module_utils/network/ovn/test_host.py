@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,29 @@ def test_bridges_and_interfaces_of_others_are_named(node, found, present, told):
     mapping = BridgeMapping("br-ex", "physnet1", "eth1")
     with pytest.raises((ForeignObject, Conflict), match=told):
         node.refuse_bridges(Switch(True, {}, found), wanted(mapping), present)
+
+
+MADE = Bridge("br-int", {"ct-zone-x": "1"}, "system", "secure")
+
+
+@pytest.mark.parametrize(
+    ("bridge", "running", "taken"),
+    [
+        (MADE, True, True),
+        # Nobody runs that would have made it, or it is in use, or not as ovn-controller makes it.
+        (MADE, False, False),
+        (replace(MADE, ports={"tap0": ""}), True, False),
+        (replace(MADE, fail_mode="standalone"), True, False),
+        (replace(MADE, external_ids={"nebula-catalog": OTHER}), True, False),
+    ],
+)
+def test_the_bridge_that_the_package_makes_when_it_is_installed_is_taken(node, monkeypatch, bridge, running, taken):
+    monkeypatch.setattr(host.Daemons, "running", lambda _daemons, which: running and which == "controller")
+    if taken:
+        node.refuse_bridges(Switch(True, {}, {"br-int": bridge}), wanted(), {})
+        return
+    with pytest.raises(ForeignObject, match="bridge br-int of host node1"):
+        node.refuse_bridges(Switch(True, {}, {"br-int": bridge}), wanted(), {})
 
 
 def test_tls_of_somebody_else_is_named(node):
