@@ -206,7 +206,7 @@ SUITES = {
             *(f"{UTILS}/guest_disk/inject.py", f"{UTILS}/guest_disk/open/mount.py", "extensions/molecule/stock"),
             f"{UTILS}/hypervisors/lxc",
         ),
-        files=("test_stock_containers", "test_stock_host", "test_stock_injection"),
+        files=("test_stock_containers", "test_stock_host", "test_stock_injection", "test_stock_switches"),
         scenarios=("stock",),
         minutes=45,
     ),
@@ -240,7 +240,7 @@ ALONE = frozenset(
         *("test_capacity", "test_disks", "test_file_injection", "test_guest_context_offline", "test_image_check"),
         *("test_image_edits", "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs"),
         *("test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_containers", "test_stock_host"),
-        *("test_stock_injection", "test_world"),
+        *("test_stock_injection", "test_stock_switches", "test_world"),
     )
 )
 # Of these the first; and of the others what takes longest, which begins first.
@@ -267,9 +267,8 @@ NEEDS = {
         *("test_mixed_hosts", "test_nic_aliases", "test_nodes"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
-        *("test_stock_containers", "test_stock_injection", "test_verify", "test_xen", "test_xen_libvirt"),
-        "test_xen_migration",
-        "test_xen_switches",
+        *("test_stock_containers", "test_stock_injection", "test_stock_switches", "test_verify", "test_xen"),
+        *("test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
     ),
 }
 

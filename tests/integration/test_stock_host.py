@@ -45,7 +45,7 @@ class Managed:
         self.host = host
         self.place = place
 
-    def module(self, name: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    def module(self, name: str, /, check: bool = False, **arguments: Any) -> dict[str, Any]:
         inventory = self.place / "hosts.json"
         inventory.write_text(json.dumps({"all": {"hosts": {"stock": self.host.inventory()}}}))
         ansible = str(Path(sys.executable).parent / "ansible")
