@@ -195,7 +195,7 @@ SUITES = {
         ),
         files=(
             *("test_container_faults", "test_container_systems", "test_hostile_roots", "test_lxc", "test_lxc_boot"),
-            *("test_lxc_disks", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
+            *("test_lxc_disks", "test_lxc_kills", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
         scenarios=("lxc",),
         minutes=25,

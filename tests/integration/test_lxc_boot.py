@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc i
     disk_hook,
     hooks,
     start_hook,
+    veth_link,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
@@ -72,6 +73,7 @@ def a_prepared_node() -> Iterator[LxcNode]:
         changes = Changes(False)
         LxcDriver.prepare(changes, lambda facts: pytest.fail(f"nothing is to be remembered: {facts}"))
         programs = [start_hook.PROGRAM.path, disk_hook.PROGRAM.path]
+        programs += [veth_link.PATH] * veth_link.PATH.parent.is_dir()
         assert list(changes.after) == [str(path) for path in programs]
         halt(node)
         boot(node)

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where systemd is process 1: OVN by its packages' units, with the first member of a cluster of its databases, and
-bridges of Open vSwitch. What a power cut leaves of each, and what is given back. The kernel passes the packets."""
+"""Where systemd is process 1: OVN by its packages' units, with the first member of a cluster of its databases,
+bridges of Open vSwitch, and an interface that has moved into a bridge. What a power cut leaves of each, and what is
+given back. The kernel passes the packets."""
 
 from __future__ import annotations
 
@@ -29,6 +30,26 @@ SWITCH = network(
     "ovsbr0",
     vn_mad="ovswitch",
     attributes={"PHYDEV": "uplink0", "VLAN_ID": "100"},
+    address_ranges=[],
+)
+# An interface with an address that neither systemd-networkd nor NetworkManager has given it.
+LAN = """[Unit]
+Description=Addresses of this host
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip link add lan0 type veth peer name lanfar0
+ExecStart=ip link set lanfar0 up
+ExecStart=ip link set lan0 up
+ExecStart=ip address add 192.0.2.9/24 dev lan0
+[Install]
+WantedBy=multi-user.target
+"""
+FORCED = network(
+    "Lan",
+    4,
+    "nbf0",
+    attributes={"PHYDEV": "lan0", "PHYDEV_FORCED": "YES", "NODE_ACCESS": "all"},
     address_ranges=[],
 )
 # Two machines, as OVN sees them.
@@ -104,6 +125,8 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Switched]:
     place = tmp_path_factory.mktemp("stock")
     with FullStockHost(place / "host") as host:
         host.sudo(["tee", "/etc/systemd/network/uplink0.netdev"], stdin=VETH)
+        host.sudo(["tee", "/etc/systemd/system/lan.service"], stdin=LAN)
+        host.sudo(["systemctl", "enable", "--now", "lan.service"])
         host.sudo(["networkctl", "reload"])
         yield Switched(host, place)
 
@@ -121,8 +144,15 @@ def test_ovn_is_set_up_by_its_units(managed: Switched) -> None:
     assert not any(managed.set_up())
 
 
+def test_addresses_move_with_their_interface_and_a_new_connection_keeps_them(managed: Switched) -> None:
+    assert managed.done("nebula_node_network", networks=[FORCED])["changed"]
+    assert (managed.addresses("nbf0"), managed.addresses("lan0")) == (["192.0.2.9/24"], [])
+    # What would have put them back has ended, since nobody was cut off.
+    assert managed.says("systemctl", "list-units", "--all", "--plain", "--no-legend", "nebula-move*") == ""
+
+
 def test_all_is_back_after_a_power_cut(managed: Switched) -> None:
-    networks = [SWITCH]
+    networks = [SWITCH, FORCED]
     managed.done("nebula_node_network", networks=networks)
     assert not managed.done("nebula_node_network", networks=networks)["changed"]
     managed.says("sync")
@@ -132,7 +162,11 @@ def test_all_is_back_after_a_power_cut(managed: Switched) -> None:
         assert managed.says("systemctl", "is-active", unit) == "active", managed.says("journalctl", "-b", "-u", unit)
     managed.check_ovn()
     assert managed.says("ovs-vsctl", "iface-to-br", "uplink0") == "ovsbr0" and managed.is_up("uplink0")
+    # Its addresses are where the host's own configuration puts them, and the next run moves them again.
+    assert managed.addresses("lan0") == ["192.0.2.9/24"] and managed.addresses("nbf0") == []
     assert not any(managed.set_up())
+    assert managed.done("nebula_node_network", networks=networks)["changed"]
+    assert (managed.addresses("nbf0"), managed.addresses("lan0")) == (["192.0.2.9/24"], [])
     assert not managed.done("nebula_node_network", networks=networks)["changed"]
 
 
@@ -144,3 +178,4 @@ def test_all_of_it_is_given_back(managed: Switched) -> None:
     managed.central(state="absent")
     assert managed.says("find", "/etc/systemd", "/var/lib/nebula", "-name", "*nebula?*") == ""
     assert managed.says("ovs-vsctl", "list-br") == "" and managed.says("nft", "list", "ruleset") == ""
+    assert managed.addresses("lan0") == ["192.0.2.9/24"]

@@ -12,8 +12,8 @@
 The command sees the machine's files, and besides:
 - a network namespace with nothing but `lo`: traffic reaches nobody, bridges and nftables rules are the world's own;
 - a PID namespace whose init reaps at once (libvirt waits for that whenever it ends a QEMU);
-- /run, /var/lib/libvirt, /var/log/libvirt, /var/cache/libvirt empty, /etc/libvirt with the machine's *.conf files only,
-  cgroups and a /dev/kvm of its own, with the owner and mode that udev gives it;
+- /run, /var/lib/libvirt, /var/log/libvirt, /var/cache/libvirt, /etc/systemd/network empty, /etc/libvirt with the
+  machine's *.conf files only, cgroups and a /dev/kvm of its own, with the owner and mode that udev gives it;
 - libvirtd and virtlogd running in it (not with --no-daemons);
 - NEBULA_WORLD: a directory on disk, 0711, for whatever is too big for /run; TMPDIR is in it. Removed at the end.
 
@@ -47,6 +47,8 @@ from namespaces import (
 )
 
 HOSTNAME = "world"
+# What udev is told about interfaces.
+LINKS = "/etc/systemd/network"
 
 
 def main() -> int:
@@ -67,7 +69,7 @@ def live(command: list[str], directory: Path, cgroups: list[Path], daemons: bool
     enter(cgroups)
     unshare(OWN_VIEW)
     see(HOSTNAME)
-    for path in LIBVIRTS:
+    for path in (*LIBVIRTS, LINKS):
         if Path(path).is_dir():
             cover(path, empty_copy(Path(path), directory / path.strip("/").replace("/", "-")))
     if Path("/etc/libvirt").is_dir():

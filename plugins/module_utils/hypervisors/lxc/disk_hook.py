@@ -16,12 +16,8 @@ from . import hooks
 PROGRAM = hooks.Program(
     "nebula-provision-disks", "mounts the disks of containers before they start", mounted_disks.PLACE
 )
-# Run by sh first: what libvirt's profile of AppArmor lets it do as another program it can't do as this one.
-_TEXT = """#!/bin/sh
-'''exec' @PYTHON@ -I -S "$0" "$@"
-' '''
-@MARK@
-import ctypes, errno, fcntl, os, re, struct, subprocess, sys
+STEPS = "prepare/begin"
+_TEXT = """import ctypes, errno, fcntl, os, re, struct, subprocess, sys
 from xml.etree import ElementTree
 
 NAMESPACE, PLACE, KINDS = @NAMESPACE@, @PLACE@, @KINDS@
@@ -116,8 +112,6 @@ def show(file, point, start, count, readonly):
 
 def main():
     text = sys.stdin.buffer.read()
-    if sys.argv[2:4] != ["prepare", "begin"]:
-        return
     domain = ElementTree.fromstring(text)
     mark, ids = domain.find("metadata/{%s}vm" % NAMESPACE), domain.find("idmap/uid")
     directory = mark.get("directory", "") if mark is not None else ""
@@ -142,8 +136,6 @@ main()
 def text() -> str:
     """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
     words = {
-        "PYTHON": hooks.python(),
-        "MARK": PROGRAM.mark,
         "NAMESPACE": repr(domain_xml.NAMESPACE),
         "PLACE": repr(mounted_disks.PLACE),
         "KINDS": repr(mounted_disks.KINDS),
@@ -152,7 +144,7 @@ def text() -> str:
     found = _TEXT
     for name, value in words.items():
         found = found.replace(f"@{name}@", value)
-    return found
+    return hooks.text(PROGRAM, STEPS, found)
 
 
 def prepare(changes: Changes) -> None:

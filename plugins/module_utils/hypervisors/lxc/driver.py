@@ -27,7 +27,18 @@ from ...storage.datastore import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
-from . import confinement, console_logger, container_xml, disk_hook, init_process, live_disks, live_nics, start_hook
+from . import (
+    confinement,
+    console_logger,
+    container_xml,
+    disk_hook,
+    hooks,
+    init_process,
+    live_disks,
+    live_nics,
+    start_hook,
+    veth_link,
+)
 
 URI = "lxc:///system"
 # It is there where cgroups are of version 2 alone.
@@ -72,10 +83,11 @@ class LxcDriver(LibvirtDomains, Driver):
     def prepare(cls, changes: Changes, remember: Remember) -> None:
         start_hook.prepare(changes)
         disk_hook.prepare(changes)
+        veth_link.prepare(changes)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        back = [start_hook.give_back(changes), disk_hook.give_back(changes)]
+        back = [start_hook.give_back(changes), disk_hook.give_back(changes), veth_link.give_back(changes)]
         return any(back)
 
     @classmethod
@@ -247,7 +259,8 @@ class LxcDriver(LibvirtDomains, Driver):
         try:
             for disk_id, live in live_disks.disks_of(text).items():
                 mounted_disks.mount(live.disk, f"starting {domain.name()}: disk {disk_id}")
-            super()._create(domain)
+            with hooks.starting(uuid):
+                super()._create(domain)
         except BaseException:
             mounted_disks.release(uuid)
             raise

@@ -6,13 +6,22 @@ when no container of any catalog needs them. libvirt looks there when it starts,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...dataclass import dataclass
 from ...errors import ForeignObject, NotFound
-from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
+from ...host.files import (
+    explained,
+    make_directory,
+    read_limited,
+    remove_empty_directory,
+    remove_file,
+    write_atomically,
+)
 from ...host.node import Changes
 
 # Since libvirt 6.5 all programs in this directory are called, whosever they are.
@@ -20,6 +29,23 @@ HOOKS = Path("/etc/libvirt/hooks/lxc.d")
 DEFINED = Path("/etc/libvirt/lxc")
 LARGEST = 1 << 20
 _PYTHON = "/usr/bin/python3"
+# A file for each container that a run starts at this moment, by its UUID, with the number of the run's process.
+STARTING = "/run/nebula-provision-starts"
+# It is a program of sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as
+# this one. And sh is quick, where Python would have to begin for each of the five moments of a container's life.
+_FIRST = """#!/bin/sh
+''':'
+case "$2/$3" in @STEPS@) ;; *) exit 0 ;; esac
+xml=$(cat)
+case "$xml" in *"@NEEDED_BY@"*) ;; *) exit 0 ;; esac
+uuid=${xml#*<uuid>}
+run=@STARTING@/${uuid%%<*}
+[ -f "$run" ] && read -r process <"$run" && [ -d "/proc/$process" ] && exit 0
+printf '%s\\n' "$xml" | @PYTHON@ -I -S "$0" "$@"
+exit
+' '''
+@MARK@
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,36 @@ class Program:
     @property
     def path(self) -> Path:
         return HOOKS / self.name
+
+
+def text(program: Program, steps: str, body: str) -> str:
+    """The file. steps: the moments at which it does something, as libvirt calls them, in the form of `case`. body: what
+    Python does then, with the container's definition as its input. A run that starts a container has done all of this
+    itself, or does it next."""
+    words = {
+        "STEPS": steps,
+        "NEEDED_BY": program.needed_by,
+        "STARTING": STARTING,
+        "PYTHON": python(),
+        "MARK": program.mark,
+    }
+    found = _FIRST
+    for name, value in words.items():
+        found = found.replace(f"@{name}@", value)
+    return found + body
+
+
+@contextlib.contextmanager
+def starting(uuid: str) -> Iterator[None]:
+    """While it lasts, this process starts the container. Once a process is killed, its file says nothing any more."""
+    make_directory(STARTING, 0o700)
+    path = os.path.join(STARTING, uuid)
+    with explained(path):
+        Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        remove_file(path)
 
 
 def python() -> str:
@@ -73,6 +129,7 @@ def give_back(program: Program, changes: Changes) -> bool:
     if not changes.check_mode:
         remove_file(str(program.path))
         remove_empty_directory(str(HOOKS))
+        remove_empty_directory(STARTING)
     return True
 
 

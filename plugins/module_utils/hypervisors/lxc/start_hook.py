@@ -20,12 +20,8 @@ from . import console_logger, hooks
 PROGRAM = hooks.Program(
     "nebula-provision-roots", "mounts the root file systems of containers before they start", domain_xml.NAMESPACE
 )
-# Run by sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as this one.
-_TEXT = """#!/bin/sh
-'''exec' {python} -I -S "$0" "$@"
-' '''
-{mark}
-import ctypes, fcntl, json, os, subprocess, sys
+STEPS = "prepare/begin | started/begin"
+_TEXT = """import ctypes, fcntl, json, os, subprocess, sys
 from xml.etree import ElementTree
 
 NAMESPACE, BASES = {namespace!r}, {bases}
@@ -118,9 +114,7 @@ def read_console(domain, directory):
 
 
 def main():
-    text, step = sys.stdin.buffer.read(), tuple(sys.argv[2:4])
-    if step not in (("prepare", "begin"), ("started", "begin")):
-        return
+    text, step = sys.stdin.buffer.read(), sys.argv[2]
     domain = ElementTree.fromstring(text)
     mark = domain.find("metadata/{{%s}}vm" % NAMESPACE)
     directory = mark.get("directory", "") if mark is not None else ""
@@ -129,7 +123,7 @@ def main():
     found = os.stat(directory)
     if found.st_uid != 0 or found.st_mode & 0o022:
         sys.exit("%s: others than root can write to it" % directory)
-    if step[0] == "prepare":
+    if step == "prepare":
         show_all(directory)
     else:
         try:
@@ -144,9 +138,7 @@ main()
 
 def text() -> str:
     """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
-    return _TEXT.format(
-        python=hooks.python(),
-        mark=PROGRAM.mark,
+    body = _TEXT.format(
         namespace=domain_xml.NAMESPACE,
         bases=BASES.start,
         options=overlay.OPTIONS,
@@ -155,6 +147,7 @@ def text() -> str:
         kept=str(console_logger.KEPT),
         reader=console_logger.PROGRAM,
     )
+    return hooks.text(PROGRAM, STEPS, body)
 
 
 def prepare(changes: Changes) -> None:

@@ -7,6 +7,10 @@ test_disk_hook.py have how they come and go."""
 from __future__ import annotations
 
 import os
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, hooks, start_hook
 
@@ -21,3 +25,51 @@ def test_each_knows_its_own_and_not_the_other() -> None:
 
 def test_they_are_run_by_what_is_there_without_ansible() -> None:
     assert os.access(hooks.python(), os.X_OK)
+
+
+NEEDED = "<domain><uuid>5c1de0d1-0000-4000-8000-000000000001</uuid><by>whoever needs it</by></domain>"
+PROGRAM = hooks.Program("program", "does something", "whoever needs it")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One that says what it was called for."""
+    monkeypatch.setattr(hooks, "STARTING", str(tmp_path / "starts"))
+    path = tmp_path / "program"
+    body = "import sys\nprint(sys.argv[2:4], len(sys.stdin.read().strip()))\n"
+    path.write_text(hooks.text(PROGRAM, "prepare/begin | started/begin", body), encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def called(program: Path, step: str, xml: str = NEEDED) -> str:
+    argv = [str(program), "one-5", step, "begin", "-"]
+    done = subprocess.run(argv, input=xml, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_one_does_something_at_its_moments_for_those_that_need_it(program: Path) -> None:
+    assert called(program, "prepare") == f"['prepare', 'begin'] {len(NEEDED)}\n"
+    assert called(program, "started") == f"['started', 'begin'] {len(NEEDED)}\n"
+    assert called(program, "start") == called(program, "prepare", "<domain/>") == called(program, "prepare", "") == ""
+
+
+def test_one_leaves_to_a_run_what_the_run_does_itself(program: Path) -> None:
+    uuid = "5c1de0d1-0000-4000-8000-000000000001"
+    with hooks.starting(uuid):
+        assert called(program, "prepare") == called(program, "started") == ""
+        assert called(program, "prepare", NEEDED.replace("000000000001", "000000000002")) != ""
+    assert called(program, "prepare") != "" and not list(Path(hooks.STARTING).iterdir())
+    # What a killed run has left: no process has a number like this.
+    Path(hooks.STARTING, uuid).write_text("99999999\n", encoding="ascii")
+    assert called(program, "prepare") != ""
+    Path(hooks.STARTING, uuid).write_text("", encoding="ascii")
+    assert called(program, "prepare") != ""
+
+
+def test_one_that_fails_keeps_the_container_from_starting(program: Path) -> None:
+    program.write_text(hooks.text(PROGRAM, "prepare/begin", "import sys\nsys.exit('no')\n"), encoding="utf-8")
+    argv = [str(program), "one-5", "prepare", "begin", "-"]
+    done = subprocess.run(argv, input=NEEDED, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "no\n")
