@@ -159,13 +159,21 @@ class Net:
         self.names = {node.name: node for node in (self.central, *self.nodes)}
 
     def close(self):
-        for node in self.names.values():
-            for file in node.directory.glob("*_run/*.pid"):
-                with contextlib.suppress(ProcessLookupError, ValueError):
-                    os.kill(int(file.read_text()), 9)
-        for name in (*self.namespaces, *(node.namespace for node in self.names.values()), self.switch):
+        hosts = (*self.namespaces, *(node.namespace for node in self.names.values()))
+        # A daemon's monitor writes to its log that the daemon was killed: no process may be left when the files go.
+        until(lambda: not kill(hosts), "what runs on the hosts did not end")
+        for name in (*hosts, self.switch):
             subprocess.run(["ip", "netns", "delete", name], check=False)
         shutil.rmtree(self.directory)
+
+
+def kill(namespaces):
+    """Kills what runs in these, and returns its process ids."""
+    running = [pid for name in namespaces for pid in run("ip", "netns", "pids", name).split()]
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    return running
 
 
 @contextlib.contextmanager
