@@ -68,7 +68,11 @@ def carried(place: Path, name: str) -> list[dict[str, Any]]:
 
 @in_bare_world
 def configured(disk: str, kernel: str, initrd: str, append: str) -> None:
-    site = Debian(disk, kernel, initrd, append)
+    with torn_down(Debian(disk, kernel, initrd, append)) as site:
+        configure(site)
+
+
+def configure(site: Debian) -> None:
     place = site.directory
     (place / "content").write_bytes(CONTENT)
     code, output = site.run("site.yml")
