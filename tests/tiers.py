@@ -91,7 +91,7 @@ SUITES = {
             *("plugins/plugin_utils", "plugins/test", "meta"),
             *("requirements", "ansible.cfg"),
         ),
-        files=("test_ansible", "test_guest_connection_life"),
+        files=("test_ansible", "test_guest_connection_console", "test_guest_connection_life"),
         targets=("matrix",),
         minutes=15,
     ),

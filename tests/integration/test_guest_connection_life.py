@@ -15,6 +15,7 @@ import pytest
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.guests import cloud_init
+from ansible_collections.nebula.provision.tests.integration.site_runs import torn_down
 from ansible_collections.nebula.provision.tests.integration.test_guest_connection import Guests
 
 PASSWORD = "p4ss w'ord"

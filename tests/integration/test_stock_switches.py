@@ -52,6 +52,15 @@ FORCED = network(
     attributes={"PHYDEV": "lan0", "PHYDEV_FORCED": "YES", "NODE_ACCESS": "all"},
     address_ranges=[],
 )
+# Nobody can connect anew for as long as the bridge is there.
+CUT_OFF = """
+until [ -e /sys/class/net/nbf0 ]; do sleep 0.05; done
+nft add table inet cut
+nft add chain inet cut input '{ type filter hook input priority filter; policy accept; }'
+nft add rule inet cut input tcp dport 22 ct state new drop
+while [ -e /sys/class/net/nbf0 ]; do sleep 0.05; done
+nft delete table inet cut
+"""
 # Two machines, as OVN sees them.
 LOGICAL = """
 ovn-nbctl --no-leader-only ls-add ends
@@ -142,6 +151,16 @@ def test_ovn_is_set_up_by_its_units(managed: Switched) -> None:
         "ovn-appctl", "-t", "/run/ovn/ovnsb_db.ctl", "cluster/status", "OVN_Southbound"
     )
     assert not any(managed.set_up())
+
+
+def test_addresses_go_back_by_themselves_where_nobody_connects_anew(managed: Switched) -> None:
+    managed.host.sudo(["systemd-run", "--quiet", "--collect", "sh", "-euc", CUT_OFF])
+    result = managed.module("nebula_node_network", catalog=CATALOG, networks=[FORCED])
+    assert "no second word came within 60 s by a new connection" in result["msg"], result
+    assert managed.addresses("lan0") == ["192.0.2.9/24"]
+    # The unit of systemd that put them back is gone, and so is the bridge.
+    assert managed.says("systemctl", "list-units", "--all", "--plain", "--no-legend", "nebula-move*") == ""
+    assert managed.host.sudo(["ip", "link", "show", "dev", "nbf0"], check=False).returncode != 0
 
 
 def test_addresses_move_with_their_interface_and_a_new_connection_keeps_them(managed: Switched) -> None:
