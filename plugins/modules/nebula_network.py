@@ -303,6 +303,17 @@ options:
     elements: raw
     default: []
     version_added: 0.2.0
+  inner_mtus:
+    description:
+      - With O(vn_mad=ovn), the bytes that OVN's tunnels leave for packets of machines, by the hosts' names, as
+        RV(nebula.provision.nebula_ovn_host#module:host.inner_mtu) says it of each. 0 is for a host of which it is not
+        known.
+      - A new network, or a new O(guest_mtu), that is larger than the least of them is an error, and a new network
+        without one gets no more than that. What a network has already stays, and M(nebula.provision.nebula_ovn) warns
+        of it.
+    type: dict
+    default: {}
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes

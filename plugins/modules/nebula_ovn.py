@@ -35,6 +35,14 @@ options:
   ca_certificate:
     description: File with the certificate of the authority that signs those of the database.
     type: path
+  inner_mtus:
+    description:
+      - The bytes that the tunnels leave for packets of machines, by the hosts' names, as
+        RV(nebula.provision.nebula_ovn_host#module:host.inner_mtu) says it of each. 0 is for a host of which it is not
+        known.
+      - A network whose machines send larger packets is a warning.
+    type: dict
+    default: {}
   state:
     description:
       - V(absent) takes back everything that this catalog has in OVN.

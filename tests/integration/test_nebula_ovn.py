@@ -43,12 +43,13 @@ EDGE = {
 }
 
 
-def run(module, root, check=False, **given):
+def run(module, root, check=False, expected=0, **given):
+    """expected: how many of its items fail."""
     told = {key: value for key, value in module.ARGUMENTS.items() if key != "supports_check_mode"}
     checked = ArgumentSpecValidator(told.pop("argument_spec"), **told).validate({"root": root, **given})
     assert checked.error_messages == []
     result = module.run(checked.validated_parameters, check)
-    assert not result.errors, result.errors[0].error
+    assert len(result.errors) == expected, [str(item.error) for item in result.errors]
     return result
 
 
@@ -75,6 +76,17 @@ def test_the_catalog_is_told_as_foreseen() -> None:
         told(False)
         run(router, root, name=EDGE["name"], floating=[])
         told(True)
+        told(False)
+        # What is there stays as it is, and what is new has to fit.
+        left = {"node1": 1442, "node2": 1392}
+        assert told(False, inner_mtus={"node1": 1442, "node2": 0}).warnings == []
+        warnings = told(False, inner_mtus=left).warnings
+        assert len(warnings) == 1 and "network Tenant: GUEST_MTU = 1442: OVN's tunnels leave 1392" in warnings[0]
+        assert not run(network, root, networks=NETWORKS, inner_mtus=left).changed
+        wide = {"name": "Wide", "vn_mad": "ovn", "guest_mtu": 1500}
+        for check in (True, False):
+            refused = run(network, root, check=check, expected=1, networks=[wide], inner_mtus=left).errors[0].error
+            assert "network Wide: GUEST_MTU = 1500" in str(refused) and "on host node2" in str(refused)
         told(False)
         run(router, root, name=EDGE["name"], state="absent")
         told(True)

@@ -16,6 +16,10 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.ovn_hosts import ROOT, net, underlay
 
+# One asks for more than tunnels leave here, one for nothing.
+NETWORKS = [{"name": "wide", "vn_mad": "ovn", "guest_mtu": 1500}, {"name": "fits", "vn_mad": "ovn"}]
+LEAST = "OVN's tunnels leave 1392 bytes for the machines' packets on host node2, the least of all"
+
 
 class Playbook:
     """Of role ovn. Modules of each host run in its namespace, by an interpreter of its own."""
@@ -43,6 +47,8 @@ class Playbook:
         (self.place / "hosts.json").write_text(json.dumps({"all": {"children": groups}}))
         play = {"hosts": "nebula_nodes", "gather_facts": False, "roles": ["nebula.provision.ovn"]}
         (self.place / "play.json").write_text(json.dumps([play]))
+        play["roles"] = ["nebula.provision.ovn", "nebula.provision.network"]
+        (self.place / "networks.json").write_text(json.dumps([play]))
         begin = {"hosts": "nebula_frontend", "gather_facts": False, "roles": ["nebula.provision.frontend"]}
         (self.place / "begin.json").write_text(json.dumps([begin]))
 
@@ -99,6 +105,14 @@ def test_ovn_comes_and_goes_by_one_variable():
         for arguments in ((), ("--check",), ("--limit", "node2")):
             code, changed, output = playbook(*arguments)
             assert (code, changed) == (0, 0), output
+
+        # The second node's interface carries less than the other one's.
+        made.nodes[1].run("ip", "link", "set", "eth0", "mtu", "1450")
+        code, _changed, output = playbook("--check", play="networks.json", nebula_networks=NETWORKS)
+        assert code != 0
+        assert f"network wide: GUEST_MTU = 1500: {LEAST}" in output and "by 108 on node2, by 58 on node1" in output
+        assert "network fits" not in output and '"GUEST_MTU": "1392"' in output
+        made.nodes[1].run("ip", "link", "set", "eth0", "mtu", "1500")
 
         code, changed, output = playbook("--limit", "node1", nebula_ovn_state="absent")
         assert code != 0

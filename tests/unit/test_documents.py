@@ -166,7 +166,13 @@ def group_vars(file: str) -> dict[str, list[dict]]:
 
 def carried_out(root: Path, lists: dict[str, list[dict]], check: bool = False):
     """What role network does with the lists in the catalog."""
-    params = {**dict.fromkeys([*KEYS, *ENGINE]), "engine": "embedded", "root": str(root), "undo": None}
+    params = {
+        **dict.fromkeys([*KEYS, *ENGINE]),
+        "engine": "embedded",
+        "root": str(root),
+        "undo": None,
+        "inner_mtus": {},
+    }
     names = {
         "networks": "nebula_networks",
         "with_security_groups": "nebula_security_groups",

@@ -15,6 +15,7 @@ from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..errors import InvalidValue
+from ..model import inner_mtu
 from ..model.guard import packed
 from ..model.reader import typed
 from ..model.specification import argument_spec
@@ -33,6 +34,7 @@ ARGUMENTS: dict[str, Any] = {
         undo={"type": "list", "elements": "dict"},
         with_security_groups={"type": "list", "elements": "raw", "default": []},
         with_routers={"type": "list", "elements": "raw", "default": []},
+        inner_mtus={"type": "dict", "default": {}},
         **ENGINE,
     ),
     "required_one_of": [("name", "template", "networks", "undo")],
@@ -75,6 +77,7 @@ class Beside:
 
     groups: Sequence[Mapping[str, Any]]
     routers: Sequence[Mapping[str, Any]]
+    inner_mtus: Mapping[str, int]
     refused: Sequence[Item]
     done: dict[str, list[Item]] = field(default_factory=dict)
 
@@ -83,7 +86,7 @@ class Beside:
         given = {"security_groups": params["with_security_groups"], "routers": params["with_routers"]}
         groups, wrong = items_of(given, "security_groups", GROUP_KEYS, "security group", once=True)
         routers, wrong_routers = items_of(given, "routers", ROUTER_KEYS, "router", once=True)
-        return cls(groups, routers, [*wrong, *wrong_routers])
+        return cls(groups, routers, inner_mtu.read(params["inner_mtus"]), [*wrong, *wrong_routers])
 
     def around(
         self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
@@ -91,7 +94,9 @@ class Beside:
         new = security_groups.begin(engine, self.groups)
         later = routers.networks_in_use(engine) | security_groups.networks_in_use(engine)
         gone = [each for each in items if each.get("state") == "absent" and each.get("name") in later]
-        done, views, warnings = apply_all(engine, [each for each in items if each not in gone], check_mode)
+        done, views, warnings = apply_all(
+            engine, [each for each in items if each not in gone], check_mode, self.inner_mtus
+        )
         unwanted = [each for each in self.groups if each.get("state") == "absent"]
         stay = [each for each in self.groups if each not in unwanted]
         self.done["security_groups"] = [security_groups.apply(engine, each, new) for each in stay]

@@ -12,6 +12,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..engines.registry import engine_of, open_engine
 from ..errors import NetworkDatabaseError
+from ..model import inner_mtu
 from ..model.audit import Finding
 from ..model.logical_network import LogicalNetworks
 from ..model.plain import to_plain
@@ -29,6 +30,7 @@ ARGUMENTS: dict[str, Any] = {
         private_key={"type": "path"},
         certificate={"type": "path"},
         ca_certificate={"type": "path"},
+        inner_mtus={"type": "dict", "default": {}},
         state={"type": "str", "default": "present", "choices": ["present", "absent", "audited"]},
         **ENGINE,
     ),
@@ -37,6 +39,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    left = inner_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()
     if engine_of(params).begun(params):
         with closing(open_engine(params, check_mode, create=False)) as engine, engine.session():
@@ -63,7 +66,15 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
-    return Result([_item(change) for change in outcome.changes], payload=counts, warnings=outcome.warnings)
+    warnings = [*outcome.warnings, *_too_large(desired, left)]
+    return Result([_item(change) for change in outcome.changes], payload=counts, warnings=warnings)
+
+
+def _too_large(desired: LogicalNetworks, left: Mapping[str, int]) -> list[str]:
+    """Warnings of networks that were there before it was known that the tunnels do not carry their packets."""
+    inside = [network for network in desired.networks if not network.physical_network]
+    found = (inner_mtu.problem(network.name, network.mtu, left) for network in inside)
+    return [str(problem) for problem in found if problem is not None]
 
 
 def _finding(each: northbound.Finding) -> dict[str, str]:

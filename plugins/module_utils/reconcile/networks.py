@@ -15,7 +15,7 @@ from typing import Any, Callable, TypeVar
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
-from ..model import addresses, network_checks, trunks, uplink
+from ..model import addresses, inner_mtu, network_checks, trunks, uplink
 from ..model.ids import id_of
 from ..model.names import check_name, nearest
 from ..model.network import (
@@ -68,12 +68,13 @@ _FIRST = ("ip", "mac", "global_prefix", "ula_prefix", "ip6")
 
 
 def apply_all(
-    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int] | None = None
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the
-    others go on. Returns what was done, each network as it is then (absent ones are DONE), and warnings."""
+    others go on. left: what OVN's tunnels leave on each host, as far as that is known. Returns what was done, each
+    network as it is then (absent ones are DONE), and warnings."""
     current = {network.name: network for network in engine.networks.pool()}
-    return _together(engine, _coming(items, current), partial(_apply_each, engine, items, check_mode))
+    return _together(engine, _coming(items, current), partial(_apply_each, engine, items, check_mode, left or {}))
 
 
 def _together(engine: Engine, coming: Sequence[Network], work: Callable[[], T]) -> T:
@@ -113,7 +114,7 @@ def _coming(items: Sequence[Mapping[str, Any]], current: Mapping[str, Network]) 
 
 
 def _apply_each(
-    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
+    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int]
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
     done: list[Item] = []
     views: list[dict[str, Any]] = []
@@ -134,7 +135,7 @@ def _apply_each(
             if name in seen:
                 raise twice(f"network {name}")
             seen.add(name)
-            after = kept(engine, partial(_apply, engine, item, before, warnings), partial(_is_of_ovn, before))
+            after = kept(engine, partial(_apply, engine, item, before, warnings, left), partial(_is_of_ovn, before))
         except NebulaError as error:
             done.append(Item(name or "?", shown, shown, error))
             continue
@@ -243,15 +244,38 @@ def _described(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return with_template(item, as_template(item["template"], what))
 
 
-def _apply(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
+def _apply(
+    engine: Engine,
+    item: Mapping[str, Any],
+    current: Network | None,
+    warnings: list[str],
+    left: Mapping[str, int],
+) -> Network:
     if item.get("state") != "absent":
-        return _present(engine, item, current, warnings)
+        network = _present(engine, item, current, warnings, left)
+        _refuse_mtu(network, current, left)
+        return network
     if current is None:
         return Network(id=None, name=str(item["name"]), state=NetworkState.DONE)
     return engine.networks.delete(id_of(current))
 
 
-def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str]) -> Network:
+def _refuse_mtu(network: Network, current: Network | None, left: Mapping[str, int]) -> None:
+    """InvalidValue if its machines are to send from now on what OVN's tunnels do not carry. What it has had before it
+    keeps; module nebula_ovn warns of that."""
+    wanted = inner_mtu.asked(network)
+    problem = inner_mtu.problem(network.name, wanted, left)
+    if problem is not None and (current is None or wanted != inner_mtu.asked(current)):
+        raise problem
+
+
+def _present(
+    engine: Engine,
+    item: Mapping[str, Any],
+    current: Network | None,
+    warnings: list[str],
+    left: Mapping[str, int],
+) -> Network:
     name = str(item["name"])
     wanted = {field: item[field] for field in ("bridge", "vn_mad", "nat") if item.get(field) is not None}
     attributes = _attributes(_with_group_ids(engine, item), warnings)
@@ -260,6 +284,8 @@ def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, w
     if item.get("phydev") is not None:
         # The option says by itself what earlier versions did not act on.
         attributes.setdefault(PHYDEV_UNUSED, "")
+    if driver == OVN and not attributes.get(uplink.GUEST_MTU):
+        attributes.update(_fitting_mtu(attributes, current, left))
     ranges = [_Range.of(name, entry) for entry in item.get("address_ranges") or ()]
     if current is None:
         new = Network(
@@ -274,6 +300,15 @@ def _present(engine: Engine, item: Mapping[str, Any], current: Network | None, w
         network = _update(engine, current, wanted, attributes, ranges)
     warnings.extend(_doubts(network))
     return network
+
+
+def _fitting_mtu(attributes: Mapping[str, str], current: Network | None, left: Mapping[str, int]) -> dict[str, str]:
+    """GUEST_MTU of a network of OVN whose item says none, where the tunnels leave less than such a network gets. One
+    that is of OVN already keeps its own unless the item takes that away."""
+    if current is not None and current.vn_mad == OVN and uplink.GUEST_MTU not in attributes:
+        return {}
+    chosen = inner_mtu.chosen({**(current.attributes if current is not None else {}), **attributes}, left)
+    return {uplink.GUEST_MTU: chosen} if chosen else {}
 
 
 def _with_group_ids(engine: Engine, item: Mapping[str, Any]) -> Mapping[str, Any]:

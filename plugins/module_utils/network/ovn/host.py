@@ -172,7 +172,11 @@ class Host:
             if self.act:
                 daemons.require_installed("switch")
                 daemons.require_installed("controller")
-            return Outcome([Change(f"host {self.name}", None, switch.expected(wanted))], [])
+            outcome = Outcome([Change(f"host {self.name}", None, switch.expected(wanted))], [], wanted.encap_ip)
+            # In check mode the program that tells of interfaces may be missing, too.
+            with contextlib.suppress(MissingDependency):
+                self._check_tunnel(wanted, links.observe(), mtu, outcome)
+            return outcome
         found, present = self.observe(), links.observe()
         theirs = found.external_ids.get("ovn-remote", "")
         if found.mark != self.catalog and theirs and theirs == wanted.remote and switch.INTEGRATION in found.bridges:

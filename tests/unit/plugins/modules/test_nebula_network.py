@@ -46,6 +46,7 @@ def module(tmp_path):
             undo=None,
             with_security_groups=[],
             with_routers=[],
+            inner_mtus={},
         )
         params.update(single)
         return nebula_network.run(params, check)

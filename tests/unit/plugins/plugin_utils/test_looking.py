@@ -148,8 +148,17 @@ def test_options_are_filled_in_with_the_roles_defaults_and_the_users_variables(r
     found = roles(**given)
     network = Part("network", "nebula_network")
     filled = found.filled_in(found.task(network).options, found.variables_of(network, found.task(network)))
-    beside = {"with_security_groups": [], "with_routers": []}
+    beside = {"with_security_groups": [], "with_routers": [], "inner_mtus": {}}
     assert filled == {"networks": [], **beside, "engine": "embedded", "root": expected}
+
+
+def test_what_tunnels_leave_is_told_of_each_host_that_has_said_it(roles):
+    found = roles(nebula_ovn=True, ansible_play_hosts_all=["node1", "node2"])
+    found._variables["hostvars"] = {"node1": {"__nebula_ovn_host": {"host": {"inner_mtu": 1392}}}, "node2": {}}
+    for part in (Part("network", "nebula_network"), Part("network", "nebula_ovn", "ovn")):
+        task = found.task(part)
+        asked = {"inner_mtus": task.options["inner_mtus"]}
+        assert found.filled_in(asked, found.variables_of(part, task)) == {"inner_mtus": {"node1": 1392, "node2": 0}}
 
 
 def test_what_runs_on_the_front_end_has_its_variables(roles):

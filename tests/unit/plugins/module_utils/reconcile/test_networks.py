@@ -31,9 +31,9 @@ def engine(tmp_path):
 
 @pytest.fixture
 def apply(engine):
-    def some(*items, check=False):
+    def some(*items, check=False, **given):
         with engine.session():
-            return networks.apply_all(engine, items, check)
+            return networks.apply_all(engine, items, check, **given)
 
     return some
 
@@ -492,3 +492,63 @@ def test_an_exchange_is_foretold_to_later_tasks_and_undone(apply, engine):
         _done, views, warnings = networks.undo_all(engine, entries, check_mode=False)
     assert tags(views) == {"a": "10", "b": "20"}
     assert all("in the catalog as it was before" in text for text in warnings)
+
+
+# -- what tunnels leave for packets ------------------------------------------------------------------------------------
+NARROW = {"node1": 1442, "node2": 1392}
+
+
+def mtu(engine, name):
+    with engine.session():
+        return next(n.attributes.get("GUEST_MTU", "") for n in engine.networks.pool() if n.name == name)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_tunnels_do_not_carry_is_refused_before_it_is_kept(apply, engine, check):
+    apply({"name": "there", "vn_mad": "ovn", "guest_mtu": 1300}, {"name": "plain"})
+    items = [
+        {"name": "new", "vn_mad": "ovn", "guest_mtu": 1500},
+        {
+            "name": "by its range",
+            "vn_mad": "ovn",
+            "address_ranges": [{"type": "ETHER", "size": 2, "attributes": {"GUEST_MTU": 1400}}],
+        },
+        {"name": "there", "guest_mtu": 1393},
+        {"name": "plain", "vn_mad": "ovn", "mtu": 1400},
+        {"name": "fits", "vn_mad": "ovn", "guest_mtu": 1392},
+        {"name": "outside", "vn_mad": "ovn", "guest_mtu": 9000, "physical_network": "physnet1"},
+        {"name": "of another kind", "vn_mad": "bridge", "guest_mtu": 9000},
+    ]
+    done, _views, _warnings = apply(*items, check=check, left=NARROW)
+    errors = {item.name: str(item.error) for item in done if item.error}
+    assert sorted(errors) == ["by its range", "new", "plain", "there"]
+    assert all("on host node2, the least of all" in error for error in errors.values())
+    with engine.session():
+        names = {network.name for network in engine.networks.pool()}
+    assert names == {"there", "plain", "fits", "outside", "of another kind"}
+    assert mtu(engine, "there") == "1300"
+
+
+def test_what_a_network_has_already_stays_with_all_else_that_is_changed(apply, engine):
+    apply({"name": "old", "vn_mad": "ovn", "guest_mtu": 1500})
+    done, _views, _warnings = apply({"name": "old", "guest_mtu": 1500}, left=NARROW)
+    assert not done[0].is_changed and done[0].error is None
+    done, _views, _warnings = apply({"name": "old", "description": "of all"}, left=NARROW)
+    assert done[0].is_changed and done[0].error is None
+    done, _views, _warnings = apply({"name": "old", "guest_mtu": 1450}, left=NARROW)
+    assert "GUEST_MTU = 1450" in str(done[0].error)
+    done, _views, _warnings = apply({"name": "old", "guest_mtu": 1392}, left=NARROW)
+    assert done[0].error is None and mtu(engine, "old") == "1392"
+
+
+def test_a_network_that_asks_for_nothing_gets_what_tunnels_leave_and_keeps_it(apply, engine):
+    apply({"name": "first", "vn_mad": "ovn"}, {"name": "plain"})
+    done, _views, _warnings = apply({"name": "new", "vn_mad": "ovn"}, {"name": "plain", "vn_mad": "ovn"}, left=NARROW)
+    assert [item.error for item in done] == [None, None]
+    assert (mtu(engine, "first"), mtu(engine, "new"), mtu(engine, "plain")) == ("1442", "1392", "1392")
+    items = [{"name": name, "vn_mad": "ovn"} for name in ("first", "new", "plain")]
+    for left in (NARROW, {"node1": 8942}, None):
+        done, _views, _warnings = apply(*items, left=left)
+        assert not any(item.is_changed or item.error for item in done)
+    done, _views, _warnings = apply({"name": "first", "guest_mtu": ""}, left=NARROW)
+    assert done[0].error is None and mtu(engine, "first") == "1392"

@@ -14,6 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ForeignObject,
     InvalidValue,
+    MissingDependency,
     Unsupported,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.network import routes
@@ -157,3 +158,17 @@ def test_what_the_tunnels_leave_is_told(node, monkeypatch):
     assert "an MTU of 1558" in outcome.warnings[0]
     with pytest.raises(InvalidValue, match="has no such address"):
         node._check_tunnel(wanted(), {}, 1442, outcome)
+
+
+def test_it_is_told_too_where_packages_are_still_to_come(node, monkeypatch):
+    monkeypatch.setattr(host, "mtu_of", lambda _name: 1450)
+    monkeypatch.setattr(host.daemons, "installed", lambda _which: False)
+    monkeypatch.setattr(host.links, "observe", lambda: {"eth0": Link("eth0", addresses=("192.0.2.11/24",))})
+    outcome = node.ensure(wanted(), 1392, restart=False)
+    assert (outcome.items[0].before, outcome.inner_mtu, outcome.warnings) == (None, 1392, [])
+
+    def no_program():
+        raise MissingDependency("ip", "it is not on this host", "Install the package iproute2")
+
+    monkeypatch.setattr(host.links, "observe", no_program)
+    assert node.ensure(wanted(), 1392, restart=False).inner_mtu == 0
