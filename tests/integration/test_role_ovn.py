@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.tests.integration.ovn_hosts import ROO
 
 # One asks for more than tunnels leave here, one for nothing.
 NETWORKS = [{"name": "wide", "vn_mad": "ovn", "guest_mtu": 1500}, {"name": "fits", "vn_mad": "ovn"}]
+UNADDRESSED = "address of OVN's databases on host central"
 LEAST = "OVN's tunnels leave 1392 bytes for the machines' packets on host node2, the least of all"
 
 
@@ -88,6 +89,16 @@ def test_ovn_comes_and_goes_by_one_variable():
 
         code, changed, output = playbook(nebula_ovn=False)
         assert (code, changed) == (0, 0), output
+
+        address = f"{made.central.address}/24"
+        made.central.run("ip", "address", "del", address, "dev", "eth0")
+        for arguments in (("--check",), ()):
+            code, changed, output = playbook(*arguments, nebula_ovn_address="")
+            assert (code != 0, changed) == (True, 0)
+            assert f"{UNADDRESSED}: nebula_ovn_address is not set for it, and it has no default route" in output
+            assert "Install what is missing" not in output
+            assert not [node.name for node in made.names.values() if (node.root / "ovn").exists()]
+        made.central.run("ip", "address", "add", address, "dev", "eth0")
 
         code, changed, output = playbook("--check")
         assert code == 0, output

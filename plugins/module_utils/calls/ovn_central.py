@@ -75,6 +75,7 @@ def requested(params: Mapping[str, Any], act: bool) -> Result:
     side = Central(places.read(params["directories"]), params["catalog"], act)
     found = side.observe()
     side.refuse_foreign(found)
+    address = params["address"] or daemons.main_address(params["name"])
     request, made = certificates.request(params["root"], "central", params["name"], act)
     items = [Item("key", None, {"request": "made"})] if made else []
     installed = certificates.installed(params["root"], "central")
@@ -82,20 +83,12 @@ def requested(params: Mapping[str, Any], act: bool) -> Result:
         "request": {"name": params["name"], "kind": "central", "request": request, "installed": installed},
         "member": {
             "name": params["name"],
-            "address": params["address"] or _main_address(),
+            "address": address,
             "databases": {which: dict(vars(copy)) for which, copy in found.copies.items()},
             "rank": 0 if found.member else 1 if found.mark else 2,
         },
     }
     return Result(items, payload)
-
-
-def _main_address() -> str:
-    """Of a host without one, the members of a cluster ask for it by name."""
-    try:
-        return daemons.main_address()
-    except InvalidValue:
-        return ""
 
 
 def signed(params: Mapping[str, Any], act: bool) -> Result:
@@ -187,7 +180,7 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
     group = cluster.read(params["name"], params["cluster"], params["cluster_ports"], files)
     return Wanted(
         catalog=params["catalog"],
-        address=params["address"] or ("" if group else daemons.main_address()),
+        address=params["address"] or ("" if group else daemons.main_address(params["name"])),
         ports=params["ports"],
         files=files,
         cluster=group,

@@ -346,13 +346,14 @@ def own_address_towards(address: str, port: int = 9) -> str:
     return ""
 
 
-def main_address() -> str:
-    """The address with which this host reaches what it has no other route to, or the only one that it has."""
+def main_address(host: str) -> str:
+    """The address with which this host reaches what it has no other route to, or the only one that it has. host: its
+    name, for an error."""
     found = own_address_towards("192.0.2.1") or own_address_towards("2001:db8::1")
     if not found:
         raise InvalidValue(
-            "address of OVN's databases",
-            "this host has no default route that would tell its address",
-            "Give the one by which the nodes reach it (nebula_ovn_address)",
+            f"address of OVN's databases on host {host}",
+            "nebula_ovn_address is not set for it, and it has no default route, whose address would be taken",
+            "Set nebula_ovn_address of this host to the address by which the nodes reach it",
         )
     return found
