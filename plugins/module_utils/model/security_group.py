@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -145,5 +146,11 @@ def ids(text: str, where: str) -> list[int]:
 
 def known_ids(text: str, known: Collection[int]) -> list[int]:
     """Those of SECURITY_GROUPS that are known, whatever else it says: versions without groups kept any text."""
+    return [number for number in named_ids(text) if number in known]
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def named_ids(text: str) -> tuple[int, ...]:
+    """All numbers that SECURITY_GROUPS says, each once."""
     found = [whole(part.strip()) for part in text.split(",")]
-    return list(dict.fromkeys(number for number in found if number is not None and number in known))
+    return tuple(dict.fromkeys(number for number in found if number is not None))

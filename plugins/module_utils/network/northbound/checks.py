@@ -49,6 +49,7 @@ def _parsed(text: str) -> Address:
 
 
 _mac = functools.lru_cache(maxsize=1 << 17)(mac_number)
+_mac_text = functools.lru_cache(maxsize=1 << 17)(mac_text)
 _span = functools.lru_cache(maxsize=1 << 12)(ip_network)
 
 
@@ -105,7 +106,7 @@ def address(asked: str, text: str, version: int = 0) -> Address:
 def _network(network: LogicalNetwork) -> None:
     of = f"network {network.name}"
     if network.cidr4:
-        span = checked(f"{of}: CIDR", network.cidr4, ip_network, "10.66.0.0/24")
+        span = checked(f"{of}: CIDR", network.cidr4, _span, "10.66.0.0/24")
         if span.version != 4:
             raise InvalidValue(f"{of}: CIDR = {network.cidr4!r}", "it is one of IPv6", "Give it as a prefix of IPv6")
         for what, text in (("gateway", network.gateway4), ("DHCP server", network.dhcp_server4)):
@@ -126,7 +127,7 @@ def _network(network: LogicalNetwork) -> None:
     for text in network.dns:
         address(f"{of}: DNS", text)
     for text in network.barred:
-        checked(f"{of}: barred", text, ip_network, "169.254.0.0/16")
+        checked(f"{of}: barred", text, _span, "169.254.0.0/16")
     for label in network.search_domain.split(".") if network.search_domain else ():
         _host(f"{of}: search domain", network.search_domain, label)
     if network.vlan is not None:
@@ -169,7 +170,7 @@ def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Col
 
 def _plain_mac(asked: str, text: str) -> None:
     """Others than the catalog write them in more ways, which OVN does not know."""
-    plain = mac_text(_mac(text, asked))
+    plain = _mac_text(_mac(text, asked))
     if text.lower() != plain:
         raise InvalidValue(f"{asked} = {text!r}", "OVN reads one form", f"Write it as {plain}")
 

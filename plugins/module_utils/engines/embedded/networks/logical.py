@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,15 +53,17 @@ _HIGHEST = 32767
 CLOSED = "00000000-0000-4000-8000-00000000dead"
 
 
-def logical(store: Store, unused_groups: bool = False) -> LogicalNetworks:
-    """All that is here is wanted of OVN; what is not here is not. unused_groups: with those that no machine has."""
+def logical(store: Store, unused_groups: bool = False, known: Optional[Known] = None) -> LogicalNetworks:
+    """All that is here is wanted of OVN; what is not here is not. unused_groups: with those that no machine has. known:
+    what was made of the catalog before."""
     networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
     uuids = {number: network.uuid for number, network in networks.items()}
     groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}
-    made = tuple(_network(network) for network in networks.values())
+    known = known or Known()
+    made = known.begin(networks, {number: row["uuid"] for number, row in groups.items()})
     found = {number: SecurityGroup(r["uuid"], r["name"], _rules(r["rules"], uuids)) for number, r in groups.items()}
     walls: dict[str, SecurityGroup] = {}
-    ports, by_machine = _ports(store, networks, _Groups(found, {each.uuid: each for each in made}, walls))
+    ports, by_machine = _ports(store, networks, _Groups(found, {each.uuid: each for each in made}, walls), known)
     hosts = [row["name"] for row in store.rows("SELECT name FROM hosts ORDER BY id")]
     routers = []
     for row in store.rows("SELECT * FROM routers ORDER BY id"):
@@ -74,6 +77,49 @@ def logical(store: Store, unused_groups: bool = False) -> LogicalNetworks:
         groups=(*(group for group in found.values() if unused_groups or group.uuid in used), *closed, *walls.values()),
         routers=tuple(routers),
     )
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """A machine's ports in networks of OVN, with the ids of these, and what they follow from: the machine's row, the
+    ids of all networks that its NICs are in, and of all groups that they name, whether there are such or not."""
+
+    row: tuple[Any, ...]
+    networks: frozenset[int]
+    groups: frozenset[int]
+    ports: Sequence[tuple[int, LogicalPort]]
+
+
+class Known:
+    """What was made of the catalog. Each item of a list has it made anew, and most items touch next to nothing of
+    it."""
+
+    def __init__(self) -> None:
+        self.machines: dict[int, _Machine] = {}
+        self._networks: dict[int, tuple[Network, LogicalNetwork]] = {}
+        self._groups: dict[int, str] = {}
+
+    def begin(self, networks: Mapping[int, Network], groups: Mapping[int, str]) -> tuple[LogicalNetwork, ...]:
+        """Forget the machines for which something has changed of these. groups: their UUIDs. Returns what the networks
+        are for OVN."""
+        made = {}
+        for number, network in networks.items():
+            former = self._networks.get(number)
+            made[number] = former if former and former[0] == network else (network, _network(network))
+        in_networks = _differing(self._networks, made)
+        in_groups = _differing(self._groups, groups)
+        if in_networks or in_groups:
+            self.machines = {
+                number: machine
+                for number, machine in self.machines.items()
+                if in_networks.isdisjoint(machine.networks) and in_groups.isdisjoint(machine.groups)
+            }
+        self._networks, self._groups = made, dict(groups)
+        return tuple(each for _network, each in made.values())
+
+
+def _differing(before: Mapping[int, Any], after: Mapping[int, Any]) -> set[int]:
+    return {number for number in before.keys() | after.keys() if before.get(number) != after.get(number)}
 
 
 @dataclass(frozen=True)
@@ -133,7 +179,7 @@ def _is_on(network: Network, attribute: str, otherwise: bool) -> bool:
 
 
 def _ports(
-    store: Store, networks: Mapping[int, Network], groups: _Groups
+    store: Store, networks: Mapping[int, Network], groups: _Groups, known: Known
 ) -> tuple[list[LogicalPort], dict[str, dict[int, str]]]:
     """The ports, and by name of each machine those of its NICs, by network."""
     ports: list[LogicalPort] = []
@@ -152,21 +198,38 @@ def _ports(
         nics = leased.get(row["id"])
         if not nics:
             continue
-        body = json.loads(row["body"])
-        firewall = context_firewall.of_body(body)
-        # One in another network would have nothing to carry its frames, and is refused.
-        further = addresses_by_nic(each for each in body.get("aliases") or () if each["nic_id"] in nics)
-        for nic in body.get("nics") or ():
-            network = networks.get(nic.get("network_id", -1))
-            if network is None or nic["nic_id"] not in nics:
-                continue
-            texts = [each.get(security_group.ATTRIBUTE, "") for each in (network.attributes, nic.get("options") or {})]
-            held = groups.of(texts, firewall)
-            port = _port(network, row["name"], interface_id(row["uuid"], nic["nic_id"]), nic, held)
-            port = replace(port, further=further.get(nic["nic_id"], ()))
+        given = (row["name"], row["uuid"], row["body"], nics)
+        machine = known.machines.get(row["id"])
+        if machine is None or machine.row != given:
+            machine = known.machines[row["id"]] = _machine(given, networks, groups)
+        for network_id, port in machine.ports:
             ports.append(port)
-            by_machine.setdefault(row["name"], {}).setdefault(nic["network_id"], port.uuid)
+            by_machine.setdefault(row["name"], {}).setdefault(network_id, port.uuid)
     return ports, by_machine
+
+
+def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network], groups: _Groups) -> _Machine:
+    """row: name, UUID, body, and numbers of the NICs that have leases in these networks."""
+    name, uuid, text, nics = row
+    body = json.loads(text)
+    firewall = context_firewall.of_body(body)
+    # One in another network would have nothing to carry its frames, and is refused.
+    further = addresses_by_nic(each for each in body.get("aliases") or () if each["nic_id"] in nics)
+    ports: list[tuple[int, LogicalPort]] = []
+    used: set[int] = set()
+    named: set[int] = set()
+    for nic in body.get("nics") or ():
+        network_id = nic.get("network_id", -1)
+        used.add(network_id)
+        network = networks.get(network_id)
+        if network is None or nic["nic_id"] not in nics:
+            continue
+        texts = [each.get(security_group.ATTRIBUTE, "") for each in (network.attributes, nic.get("options") or {})]
+        named.update(security_group.named_ids(",".join(texts)))
+        port = _port(network, name, interface_id(uuid, nic["nic_id"]), nic, groups.of(texts, firewall))
+        ports.append((network_id, replace(port, further=further.get(nic["nic_id"], ()))))
+    # What a context's firewall makes is a group of its own, which follows from the rules of others.
+    return _Machine(row if firewall is None else (), frozenset(used), frozenset(named), ports)
 
 
 def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: tuple[str, ...]) -> LogicalPort:
@@ -204,13 +267,17 @@ def _kbit(values: Mapping[str, str], way: str, what: str) -> int:
 
 
 def _rules(text: str, networks: Mapping[int, str]) -> tuple[Any, ...]:
-    found = [from_plain(GroupRule, rule) for rule in json.loads(text)]
     # A network that is none of OVN's is nobody's neighbour there.
     return tuple(
         security_group.logical(rule, networks)
-        for rule in found
+        for rule in _read_rules(text)
         if rule.network_id is None or rule.network_id in networks
     )
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _read_rules(text: str) -> tuple[GroupRule, ...]:
+    return tuple(from_plain(GroupRule, rule) for rule in json.loads(text))
 
 
 def _router(

@@ -39,7 +39,7 @@ from . import numbers, rows, spread
 from .guarded import guards, machines
 from .held import HeldLeases
 from .leases import Leases
-from .logical import logical
+from .logical import Known, logical
 from .reserved import Reserved
 from .rows import HELD_REMEDY, IN_RANGE, LEASED, as_json, given_up_named, holder_named, kept_holder, range_of, vm_named
 
@@ -55,6 +55,7 @@ class Networks(NetworksPort):
         self.leases = Leases(store)
         self.held_leases = HeldLeases(store)
         self.moves = numbers.Moves()
+        self._known = Known()
 
     def pool(self) -> list[Network]:
         return rows.pool(self.store)
@@ -290,7 +291,8 @@ class Networks(NetworksPort):
         return self.held_leases.held()
 
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
-        return logical(self.store, unused_groups)
+        # With those it is asked for once for each item of a list, without them once.
+        return logical(self.store, unused_groups, self._known if unused_groups else None)
 
     def guards(self) -> Mapping[str, Sequence[Guard]]:
         return guards(self.store)

@@ -49,3 +49,12 @@ def test_ids_of_a_network_or_nic():
 
 def test_group_0_is_every_catalogs():
     assert SecurityGroup(0, "default").is_default and not SecurityGroup(100, "web").is_default
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "known"),
+    [("", (), []), ("100, 0,100", (100, 0), [100, 0]), ("web,7,101", (7, 101), [101]), ("-1,1.5", (), [])],
+)
+def test_of_any_text_those_are_taken_that_are_ids(text, named, known):
+    assert security_group.named_ids(text) == named
+    assert security_group.known_ids(text, {0, 100, 101}) == known

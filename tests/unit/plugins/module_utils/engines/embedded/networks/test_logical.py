@@ -12,7 +12,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.logical import CLOSED
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.logical import CLOSED, logical
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
@@ -217,3 +217,49 @@ def test_static_addresses_of_ipv6_are_told_by_dhcp_and_filtered(catalog, attribu
     assert (port["port_security"], port["addresses"]) == (filtered, filtered)
     assert bool(port["dhcpv6_options"]) == bool(mode)
     assert [row["cidr"] for row in tables["DHCP_Options"] if ":" in row["cidr"]] == ["2001:db8::/64"] * bool(mode)
+
+
+def test_whatever_changes_it_is_told_as_if_it_were_told_for_the_first_time(catalog):
+    """Of machines that nothing has changed for, what was made before stands."""
+    engine, db = catalog.engine, catalog.engine.store.db
+    web = (GroupRule("inbound", "TCP", "22", network_id=0), GroupRule("outbound"))
+    for name in ("web", "mail"):
+        engine.security_groups.allocate(SecurityGroup(None, name, rules=web))
+    catalog.network("Other", {**TENANT, "SECURITY_GROUPS": "100"}, "10.0.0.100")
+    catalog.machine(1, "plain", 0)
+    catalog.machine(2, "named", 0, 1, SECURITY_GROUPS="101,102")
+    catalog.machine(3, "walled", 0, SECURITY_GROUPS="100")
+    catalog.machine(4, "of another network", 2)
+    body = json.loads(db.execute("SELECT body FROM vms WHERE id = 3").fetchone()[0])
+    body["context"] = {"FIREWALL": "[22] 10.0.0.0/24"}
+
+    def execute(*words):
+        return lambda: db.execute(*words)
+
+    # What happens, and the machines whose ports may be made anew for it.
+    steps = [
+        (lambda: None, set()),
+        (lambda: engine.security_groups.update(100, rules=web[:1]), set()),
+        (lambda: engine.security_groups.update(100, name="Web"), set()),
+        (lambda: engine.security_groups.allocate(SecurityGroup(None, "late", rules=())), {"named"}),
+        (lambda: engine.security_groups.allocate(SecurityGroup(None, "unused", rules=())), set()),
+        (lambda: engine.networks.update(1, attributes={**OUTSIDE, "DHCP": "YES"}), {"named"}),
+        (lambda: catalog.network("New", {}, "10.9.0.10"), set()),
+        (execute("UPDATE vms SET body = ? WHERE id = 3", (json.dumps(body),)), {"walled"}),
+        (lambda: engine.security_groups.update(100, rules=web[1:]), {"walled"}),
+        (execute("UPDATE vms SET name = 'renamed' WHERE id = 1"), {"plain", "renamed"}),
+        (execute("DELETE FROM leases WHERE vm_id = 2 AND nic_id = 1"), {"named"}),
+        (execute("UPDATE networks SET vn_mad = 'bridge' WHERE id = 2"), {"of another network"}),
+        (execute("UPDATE networks SET vn_mad = 'ovn' WHERE id = 2"), {"of another network"}),
+        (execute("DELETE FROM security_groups WHERE id = 101"), {"named"}),
+        (execute("UPDATE vms SET state = 6 WHERE id = 4"), {"of another network"}),
+    ]
+    before = engine.networks.logical(unused_groups=True)
+    for happens, concerned in steps:
+        happens()
+        after = engine.networks.logical(unused_groups=True)
+        assert after == logical(engine.store, unused_groups=True)
+        same = {id(port) for port in before.ports}
+        anew = {port.name.partition(",")[0] for port in after.ports if id(port) not in same}
+        assert anew <= concerned
+        before = after
